@@ -1,0 +1,2 @@
+//! The `quotakeeper` command.
+fn main() {}
