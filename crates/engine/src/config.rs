@@ -1,0 +1,186 @@
+//! What one account's engine is told: its limits, its queue, its pauses.
+//!
+//! Plain values, written by whoever compiled a quota with its provider's profile. Nothing here
+//! is validated again: [`AccountConfig::problems`] says what an engine cannot work with.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that an engine knows of its account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccountConfig {
+    /// Whether calls are held at all.
+    pub mode: Mode,
+    /// What happens to a call that cannot be granted at once.
+    pub on_exceeded: OnExceeded,
+    /// How long after its echo a grant may be written (D).
+    pub validity: Duration,
+    /// The account's limits; a call draws on all that cover it, or on none.
+    pub limits: Vec<LimitConfig>,
+    /// Bounds of the queue.
+    pub queue: QueueConfig,
+    /// How rejections pause the account.
+    pub pause: PauseConfig,
+    /// Weights of consumers, by name; a consumer that is not named has weight 1.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, u32>,
+}
+
+/// Whether the engine holds calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Calls wait for their turn.
+    Enforce,
+    /// Every call is granted at once and still counted: the switch for incidents.
+    Disabled,
+}
+
+/// What happens to a call that cannot be granted at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnExceeded {
+    /// It waits, as long as its client is patient.
+    Queue,
+    /// It is refused.
+    Reject,
+}
+
+/// One limit of the account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitConfig {
+    /// Its name in the quota or the profile; unique in the account.
+    pub name: String,
+    /// What it counts.
+    pub unit: Unit,
+    /// How much of the unit may be used in a window, or at a time (N). At least 1.
+    pub amount: u64,
+    /// The window or period (W); without meaning for [`Unit::ConcurrentRequests`].
+    pub window: Duration,
+    /// How the provider counts.
+    pub counted_as: CountedAs,
+    /// The bound from a request's first byte on the wire to its count at the provider (J).
+    pub delivery: Duration,
+    /// The bucket (b): what may arrive at once. `None`: [`LimitConfig::default_burst`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
+    /// How we spread calls on top of how the provider counts.
+    pub pacing: Pacing,
+    /// Covers only calls of this endpoint of the profile; `None`: of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Covers only calls that name one of these models; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// Counted apart for each model.
+    #[serde(default)]
+    pub per_model: bool,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unit {
+    /// Calls in a window.
+    Requests,
+    /// Calls that are under way at the same time.
+    ConcurrentRequests,
+}
+
+/// How the provider counts a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CountedAs {
+    /// Not known: log and bucket, right for all of the others.
+    Unknown,
+    /// A bucket of the limit's `burst` that refills at N/W.
+    TokenBucket,
+    /// The same arithmetic, seen from the other side: a bucket that leaks at N/W.
+    LeakyBucket,
+    /// N in a window of unknown phase.
+    FixedWindow,
+    /// N in every stretch of W.
+    SlidingWindow,
+}
+
+/// How calls are spread within what the provider allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pacing {
+    /// A burst, then the rate.
+    TokenBucket,
+    /// Evenly: grants are at least W/N apart.
+    LeakyBucket,
+}
+
+/// Bounds of an account's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueConfig {
+    /// The longest that a call may wait, whatever its client would bear.
+    pub max_wait: Duration,
+    /// The most calls that may wait at the same time.
+    pub max_calls: usize,
+}
+
+/// How rejections pause an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PauseConfig {
+    /// The pause after a rejection that names no time; doubled with each one that follows.
+    pub fallback: Duration,
+    /// No pause is longer than this without asking the provider again by a probe.
+    pub cap: Duration,
+    /// A probe that was sent this long ago and not rejected counts as accepted: rejections are
+    /// answered at once, while a model may think for a minute.
+    pub probe_patience: Duration,
+}
+
+impl LimitConfig {
+    /// b where none is set: enough for the calls that are between the grant and the provider's
+    /// count at full rate, and at least 1 % of the limit: max(2, N/100, ⌈(N/W)(J + 0.1 s)⌉ + 2),
+    /// at most N. This assumes a provider that bears a burst of b.
+    pub fn default_burst(&self) -> u64 {
+        let window = self.window.as_nanos().max(1);
+        let hold = (self.delivery + Duration::from_millis(100)).as_nanos();
+        let under_way = (u128::from(self.amount) * hold).div_ceil(window);
+        let under_way = u64::try_from(under_way)
+            .unwrap_or(u64::MAX)
+            .saturating_add(2);
+        under_way.max(self.amount / 100).max(2).min(self.amount)
+    }
+
+    /// The bucket's size that is in force.
+    pub fn effective_burst(&self) -> u64 {
+        self.burst
+            .unwrap_or_else(|| self.default_burst())
+            .clamp(1, self.amount.max(1))
+    }
+}
+
+impl AccountConfig {
+    /// What an engine cannot work with, one sentence each; empty when all is well.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.validity.is_zero() {
+            problems.push("validity must be longer than 0".to_owned());
+        }
+        for (index, limit) in self.limits.iter().enumerate() {
+            if limit.amount == 0 {
+                problems.push(format!("limit {}: amount must be at least 1", limit.name));
+            }
+            if limit.unit == Unit::Requests && limit.window.is_zero() {
+                problems.push(format!(
+                    "limit {}: window must be longer than 0",
+                    limit.name
+                ));
+            }
+            if self.limits[..index]
+                .iter()
+                .any(|other| other.name == limit.name)
+            {
+                problems.push(format!("limit {}: the name is used twice", limit.name));
+            }
+        }
+        problems
+    }
+}

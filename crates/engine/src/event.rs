@@ -1,0 +1,262 @@
+//! What an engine is told, and what it says in return.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::AccountConfig;
+use crate::time::{Stamp, Time};
+
+/// A proxy, across its reconnections: a number that it drew when it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionId(pub u64);
+
+/// A call of a session; the proxy counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CallId(pub u64);
+
+/// One attempt of one call: what a grant is for, and what reports name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt {
+    /// The proxy.
+    pub session: SessionId,
+    /// Its call.
+    pub call: CallId,
+    /// Counts the grants of this call, from 1. A report of an earlier attempt is ignored.
+    pub number: u32,
+}
+
+/// The newest sign of life of a session, on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// The proxy's stamp. It rides in every grant (the echo), and the proxy writes only until
+    /// D after it.
+    pub stamp: Stamp,
+    /// The latest time at which that stamp can have been taken, K(stamp).
+    pub latest: Time,
+}
+
+/// What of a call decides which limits cover it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Shape {
+    /// The profile's endpoint.
+    pub endpoint: Option<String>,
+    /// The model that the request names.
+    pub model: Option<String>,
+}
+
+/// A call that wants to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The proxy.
+    pub session: SessionId,
+    /// Its call.
+    pub call: CallId,
+    /// The workload that draws; calls of one consumer share one turn.
+    pub consumer: String,
+    /// What decides which limits cover it.
+    pub shape: Shape,
+    /// How long its client waits for the answer, from now on; `None`: as long as the queue allows.
+    pub patience: Option<Duration>,
+    /// How long it has waited already, at a limiter that is gone.
+    pub waited: Duration,
+    /// Attempts that were granted to it already, at a limiter that is gone; the next is one more.
+    pub attempts: u32,
+}
+
+/// How a provider said no, as far as the engine has to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejection {
+    /// What kind of no.
+    pub class: RejectionClass,
+    /// Which calls it concerns.
+    pub scope: Scope,
+    /// How long the provider asks to wait; `None`: it does not say.
+    pub wait: Option<Duration>,
+    /// The provider's own word for it, for people.
+    pub reason: String,
+}
+
+/// What a rejection means for the calls that follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RejectionClass {
+    /// The quota is used up: pause, and send the call again.
+    Quota,
+    /// Too many calls at the same time: a short pause, and send the call again.
+    Concurrency,
+    /// The provider is overloaded: a short pause; whether the call is repeated is the proxy's matter.
+    Capacity,
+    /// No later call will fare better until a person acts (billing, spend cap).
+    Terminal,
+}
+
+/// Which calls a pause holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Scope {
+    /// All calls of the account.
+    Account,
+    /// The calls that a limit covers.
+    Limit(String),
+    /// The calls of an endpoint.
+    Endpoint(String),
+    /// The calls that name a model.
+    Model(String),
+}
+
+/// What response headers say of a limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observation {
+    /// The limit's name.
+    pub limit: String,
+    /// The amount that the provider has in force.
+    pub hard: Option<u64>,
+    /// What is left of it.
+    pub remaining: Option<u64>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A session said something, stamped; precedes what it said.
+    Alive {
+        /// The proxy.
+        session: SessionId,
+        /// Its stamp, on both clocks.
+        pulse: Pulse,
+    },
+    /// A call wants to be sent.
+    Ask(Ask),
+    /// The client hung up, or the proxy gave up, before the call was granted.
+    Cancel {
+        /// The proxy.
+        session: SessionId,
+        /// Its call.
+        call: CallId,
+    },
+    /// A grant that was not and will not be written.
+    Unused(Attempt),
+    /// The request was written at `latest` or before, on the limiter's clock.
+    Sent {
+        /// The attempt.
+        attempt: Attempt,
+        /// K(w), w taken after the write.
+        latest: Time,
+    },
+    /// The answer began at `latest` or before: the provider has counted the call.
+    FirstByte {
+        /// The attempt.
+        attempt: Attempt,
+        /// K(f).
+        latest: Time,
+        /// What the answer's headers say.
+        observations: Vec<Observation>,
+    },
+    /// The answer was a rejection. The first byte is in it: no [`Event::FirstByte`] comes as well.
+    Rejected {
+        /// The attempt.
+        attempt: Attempt,
+        /// K(f).
+        latest: Time,
+        /// What the answer's headers say.
+        observations: Vec<Observation>,
+        /// How the provider said no.
+        rejection: Rejection,
+        /// The call waits for another grant; otherwise it is over.
+        again: bool,
+    },
+    /// The call is over: its answer was read to the end, or given up.
+    Done(Attempt),
+    /// The session's connection is lost. Its waiting calls leave; it may come back.
+    Disconnected(SessionId),
+    /// The session's pod is dead: it holds nothing any more.
+    Gone(SessionId),
+    /// A person pauses a part of the account.
+    Pause {
+        /// Which calls.
+        scope: Scope,
+        /// For how long.
+        length: Duration,
+    },
+    /// A person ends the pauses of a scope.
+    Resume(Scope),
+    /// The quota or the profile changed.
+    Configure(AccountConfig),
+    /// The right to grant ends at this time unless it is renewed.
+    Lease(Time),
+    /// The ledger has what [`crate::Engine::snapshot`] gave, and a reserve ahead of it.
+    Committed(Reserve),
+    /// A durable session of the time before the restart has said hello and named its calls.
+    Returned(SessionId),
+    /// The time that [`crate::Engine::next_wake`] named has come.
+    Wake,
+}
+
+/// Grants that the ledger has charged ahead of need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reserve {
+    /// When the snapshot was taken.
+    pub as_of: Time,
+    /// How many calls may be granted …
+    pub calls: u64,
+    /// … until this time.
+    pub horizon: Time,
+}
+
+/// Why a call was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RefusalReason {
+    /// Its turn would come after its client has given up.
+    WaitTooLong,
+    /// Its turn did not come in time.
+    WaitExceeded,
+    /// As many calls wait as may.
+    QueueFull,
+    /// The quota refuses instead of queueing.
+    QuotaExceeded,
+    /// It could not be granted by an account that is all its own.
+    NeverFits,
+    /// The provider refuses until a person acts.
+    ProviderStopped,
+}
+
+/// What the engine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The call may be sent now, until D after the echo on the proxy's clock.
+    Grant {
+        /// The attempt that reports name.
+        attempt: Attempt,
+        /// The newest stamp of the session that the decision rests on.
+        echo: Stamp,
+    },
+    /// The call will not be granted.
+    Refuse {
+        /// The proxy.
+        session: SessionId,
+        /// Its call.
+        call: CallId,
+        /// Why.
+        reason: RefusalReason,
+        /// When another try makes sense; `None`: not by waiting.
+        retry_after: Option<Duration>,
+    },
+    /// A scope is paused, or its pause has been prolonged.
+    Paused {
+        /// Which calls.
+        scope: Scope,
+        /// Until when at the earliest.
+        until: Time,
+        /// The provider's word, or who paused.
+        reason: String,
+    },
+    /// A scope's pause is over: a probe was accepted.
+    Resumed {
+        /// Which calls.
+        scope: Scope,
+        /// How long it was paused.
+        paused_for: Duration,
+    },
+}

@@ -1,0 +1,235 @@
+//! The messages of a session, in both directions.
+//!
+//! A session belongs to one proxy and serves all accounts that its pod draws on. Messages of
+//! one direction keep their order while a connection lasts; a lost connection loses any suffix
+//! of them, and [`Hello`] says what the limiter must know of the time before.
+
+use std::time::Duration;
+
+use quotakeeper_engine::event::{
+    CallId, Observation, RefusalReason, Rejection, Scope, SessionId, Shape,
+};
+use quotakeeper_engine::time::Stamp;
+use serde::{Deserialize, Serialize};
+
+/// Which limiter incarnation speaks: it grows with each takeover and each restart.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Epoch(pub u64);
+
+/// An account of a session, by its place in [`Hello::accounts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AccountIndex(pub u32);
+
+/// From a proxy: every message carries the proxy's time, read just before it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToLimiter {
+    /// The proxy's clock.
+    pub stamp: Stamp,
+    /// What is said.
+    pub body: ProxySays,
+}
+
+/// What a proxy says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxySays {
+    /// First on every connection.
+    Hello(Hello),
+    /// Nothing new; still alive.
+    Heartbeat,
+    /// A call wants to be sent.
+    Ask {
+        /// Which account it draws on.
+        account: AccountIndex,
+        /// The proxy's number for it.
+        call: CallId,
+        /// What decides which limits cover it.
+        shape: Shape,
+        /// How long its client still waits for the answer.
+        patience: Option<Duration>,
+    },
+    /// The call, not granted yet as far as the proxy knows, is not wanted any more.
+    Cancel {
+        /// Which account.
+        account: AccountIndex,
+        /// Which call.
+        call: CallId,
+    },
+    /// What became of a grant.
+    Report {
+        /// Which account.
+        account: AccountIndex,
+        /// Which call.
+        call: CallId,
+        /// Which of its grants.
+        attempt: u32,
+        /// What became of it.
+        report: Report,
+    },
+}
+
+/// What became of a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It was not written and never will be. With `again`, the call waits for another.
+    Unused {
+        /// The call still wants to be sent.
+        again: bool,
+    },
+    /// It was written before this time of the proxy's clock.
+    Sent {
+        /// w, read after the write returned.
+        written: Stamp,
+    },
+    /// Its answer began.
+    FirstByte {
+        /// f, read after the first byte.
+        at: Stamp,
+        /// What the headers say.
+        observations: Vec<Observation>,
+    },
+    /// Its answer is a rejection.
+    Rejected {
+        /// f, read after the first byte.
+        at: Stamp,
+        /// What the headers say.
+        observations: Vec<Observation>,
+        /// How the provider said no.
+        rejection: Rejection,
+        /// The call waits for another grant.
+        again: bool,
+    },
+    /// It is over: read to the end, or given up.
+    Done,
+}
+
+/// Who speaks, and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The proxy's own number, the same on every connection.
+    pub session: SessionId,
+    /// The workload that the pod belongs to.
+    pub consumer: String,
+    /// The accounts that it draws on; messages name them by their place here.
+    pub accounts: Vec<String>,
+    /// The newest limiter that it has heard.
+    pub newest: Epoch,
+    /// Every call that is not over.
+    pub calls: Vec<LiveCall>,
+}
+
+/// A call that is not over when a connection begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveCall {
+    /// Which account.
+    pub account: AccountIndex,
+    /// Which call.
+    pub call: CallId,
+    /// What decides which limits cover it.
+    pub shape: Shape,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+/// How far a call is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It waits for a grant.
+    Waiting {
+        /// Grants that it has had.
+        attempts: u32,
+        /// How long it has waited.
+        waited: Duration,
+        /// How long its client still waits.
+        patience: Option<Duration>,
+    },
+    /// It holds a grant of `epoch` that is not yet written.
+    Granted {
+        /// Which of its grants.
+        attempt: u32,
+        /// Whose grant.
+        epoch: Epoch,
+    },
+    /// It was written.
+    Sent {
+        /// Which of its grants.
+        attempt: u32,
+        /// Whose grant.
+        epoch: Epoch,
+        /// When at the latest.
+        written: Stamp,
+    },
+    /// Its answer has begun.
+    Answered {
+        /// Which of its grants.
+        attempt: u32,
+        /// Whose grant.
+        epoch: Epoch,
+        /// When at the latest.
+        at: Stamp,
+    },
+}
+
+/// From the limiter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToProxy {
+    /// Which incarnation speaks. A proxy ignores all but the newest that it has heard.
+    pub epoch: Epoch,
+    /// What is said.
+    pub body: LimiterSays,
+}
+
+/// What the limiter says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LimiterSays {
+    /// Answers [`Hello`].
+    Welcome {
+        /// The validity of grants (D), for all accounts.
+        validity: Duration,
+        /// How often to say something.
+        heartbeat: Duration,
+    },
+    /// The call may be written while the proxy's clock shows at most echo + D.
+    Grant {
+        /// Which account.
+        account: AccountIndex,
+        /// Which call.
+        call: CallId,
+        /// Counts the call's grants; reports name it.
+        attempt: u32,
+        /// A stamp of this proxy.
+        echo: Stamp,
+    },
+    /// The call will not be granted.
+    Refuse {
+        /// Which account.
+        account: AccountIndex,
+        /// Which call.
+        call: CallId,
+        /// Why.
+        reason: RefusalReason,
+        /// When another try makes sense.
+        retry_after: Option<Duration>,
+    },
+    /// A part of the account is paused.
+    Paused {
+        /// Which account.
+        account: AccountIndex,
+        /// Which calls.
+        scope: Scope,
+        /// For how long at least, from now.
+        remaining: Duration,
+        /// The provider's word, or who paused.
+        reason: String,
+    },
+    /// A pause is over.
+    Resumed {
+        /// Which account.
+        account: AccountIndex,
+        /// Which calls.
+        scope: Scope,
+        /// How long it was paused.
+        paused_for: Duration,
+    },
+}
