@@ -4,5 +4,7 @@
 //! | room | holds |
 //! |---|---|
 //! | [`message`] | the messages of both directions |
+//! | [`proxy`] | a proxy's side: calls, grants, reports |
 
 pub mod message;
+pub mod proxy;

@@ -115,8 +115,54 @@ pub struct Hello {
     pub accounts: Vec<String>,
     /// The newest limiter that it has heard.
     pub newest: Epoch,
+    /// Attempts that have ended while their last report may not have arrived. They come before
+    /// `calls`, which may name the same call again.
+    pub ended: Vec<EndedAttempt>,
     /// Every call that is not over.
     pub calls: Vec<LiveCall>,
+}
+
+/// An attempt that is over, told again because the report may have been lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedAttempt {
+    /// Which account.
+    pub account: AccountIndex,
+    /// Which call.
+    pub call: CallId,
+    /// Which of its grants.
+    pub attempt: u32,
+    /// Whose grant.
+    pub epoch: Epoch,
+    /// What decides which limits cover it.
+    pub shape: Shape,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was never written.
+    Unused,
+    /// It was written, and given up before an answer began.
+    Sent {
+        /// When at the latest.
+        written: Stamp,
+    },
+    /// Its answer was read, or given up.
+    Answered {
+        /// When the answer began, at the latest.
+        at: Stamp,
+    },
+    /// Its answer was a rejection.
+    Rejected {
+        /// When the answer began, at the latest.
+        at: Stamp,
+        /// What the headers say.
+        observations: Vec<Observation>,
+        /// How the provider said no.
+        rejection: Rejection,
+    },
 }
 
 /// A call that is not over when a connection begins.

@@ -1,0 +1,111 @@
+//! One call of a proxy: how far it is, and how long it has waited.
+
+use std::time::Duration;
+
+use quotakeeper_engine::event::Shape;
+use quotakeeper_engine::time::Stamp;
+
+use crate::message::{AccountIndex, Epoch, Progress};
+
+/// The limiter's word that an attempt may be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grant {
+    pub(super) attempt: u32,
+    pub(super) epoch: Epoch,
+    /// The echo + D.
+    pub(super) expires: Stamp,
+}
+
+/// How far a call is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum State {
+    Waiting {
+        since: Stamp,
+    },
+    Granted(Grant),
+    /// The caller was told to write.
+    Writing(Grant),
+    Sent {
+        grant: Grant,
+        written: Stamp,
+    },
+    Answered {
+        grant: Grant,
+        at: Stamp,
+    },
+}
+
+/// A call that is not over.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) account: AccountIndex,
+    pub(super) shape: Shape,
+    /// When its client gives up.
+    deadline: Option<Stamp>,
+    /// Grants that it has had.
+    pub(super) attempts: u32,
+    /// The newest attempt whose `Sent` was reported.
+    pub(super) sent_reported: u32,
+    waited_before: Duration,
+    pub(super) state: State,
+}
+
+impl Call {
+    pub(super) fn new(
+        now: Stamp,
+        account: AccountIndex,
+        shape: Shape,
+        patience: Option<Duration>,
+    ) -> Call {
+        Call {
+            account,
+            shape,
+            deadline: patience.map(|patience| now + patience),
+            attempts: 0,
+            sent_reported: 0,
+            waited_before: Duration::ZERO,
+            state: State::Waiting { since: now },
+        }
+    }
+
+    pub(super) fn begin_attempt(&mut self, now: Stamp, grant: Grant) {
+        self.waited_before = self.waited(now);
+        self.attempts = grant.attempt;
+        self.state = State::Granted(grant);
+    }
+
+    pub(super) fn wait_again(&mut self, now: Stamp) {
+        self.state = State::Waiting { since: now };
+    }
+
+    pub(super) fn waited(&self, now: Stamp) -> Duration {
+        match self.state {
+            State::Waiting { since } => self.waited_before + now.since(since),
+            _ => self.waited_before,
+        }
+    }
+
+    pub(super) fn progress(&self, now: Stamp) -> Progress {
+        match self.state {
+            State::Waiting { .. } => Progress::Waiting {
+                attempts: self.attempts,
+                waited: self.waited(now),
+                patience: self.deadline.map(|deadline| deadline.since(now)),
+            },
+            State::Granted(grant) | State::Writing(grant) => Progress::Granted {
+                attempt: grant.attempt,
+                epoch: grant.epoch,
+            },
+            State::Sent { grant, written } => Progress::Sent {
+                attempt: grant.attempt,
+                epoch: grant.epoch,
+                written,
+            },
+            State::Answered { grant, at } => Progress::Answered {
+                attempt: grant.attempt,
+                epoch: grant.epoch,
+                at,
+            },
+        }
+    }
+}
