@@ -1,0 +1,70 @@
+//! How a profile inherits from another.
+
+use super::Profile;
+
+/// Longest chain of `extends`.
+const MAX_DEPTH: usize = 8;
+
+/// Why a profile's inheritance cannot be resolved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExtendsError {
+    /// No provider has the name that `extends` says.
+    #[error("extends: provider `{0}` does not exist; create it, or name one that exists")]
+    Unknown(String),
+    /// The chain comes back to a provider that is already in it.
+    #[error("extends: `{0}` extends itself by way of others; remove one `extends` of the circle")]
+    Cyclic(String),
+    /// The chain is longer than eight providers.
+    #[error(
+        "extends: the chain at `{0}` is longer than {MAX_DEPTH} providers; extend a nearer one"
+    )]
+    TooDeep(String),
+}
+
+impl Profile {
+    /// The profile with everything that it inherits, and `extends` gone. `find` looks a provider up by name.
+    ///
+    /// # Errors
+    /// [`ExtendsError`] where a name is unknown, comes twice, or the chain is too long.
+    pub fn resolve(&self, find: impl Fn(&str) -> Option<Self>) -> Result<Self, ExtendsError> {
+        let mut resolved = self.clone();
+        let mut seen: Vec<String> = Vec::new();
+        while let Some(name) = resolved.extends.take() {
+            if seen.contains(&name) {
+                return Err(ExtendsError::Cyclic(name));
+            }
+            if seen.len() == MAX_DEPTH {
+                return Err(ExtendsError::TooDeep(name));
+            }
+            let base = find(&name).ok_or_else(|| ExtendsError::Unknown(name.clone()))?;
+            resolved.inherit(base);
+            seen.push(name);
+        }
+        Ok(resolved)
+    }
+
+    fn inherit(&mut self, base: Self) {
+        if self.hosts.is_empty() {
+            self.base_url = self.base_url.take().or(base.base_url);
+        }
+        self.rejections.extend(base.rejections);
+        replace_empty(&mut self.hosts, base.hosts);
+        replace_empty(&mut self.credentials, base.credentials);
+        replace_empty(&mut self.organization_headers, base.organization_headers);
+        replace_empty(&mut self.endpoints, base.endpoints);
+        replace_empty(&mut self.tiers, base.tiers);
+        replace_empty(&mut self.headers, base.headers);
+        self.model = self.model.take().or(base.model);
+        self.rejected_calls = self.rejected_calls.or(base.rejected_calls);
+        self.retry = self.retry.take().or(base.retry);
+        self.client = self.client.take().or(base.client);
+        self.verified = self.verified.take().or(base.verified);
+        self.extends = base.extends;
+    }
+}
+
+fn replace_empty<T>(mine: &mut Vec<T>, inherited: Vec<T>) {
+    if mine.is_empty() {
+        *mine = inherited;
+    }
+}

@@ -1,0 +1,153 @@
+//! Which response headers tell a limit's state, and in which format.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Response headers that tell the state of one limit.
+///
+/// A header that is absent, malformed or implausible says nothing; a format that this version does not know
+/// is ignored. So a profile can lose information to a newer one, but never gain a unit by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitHeader {
+    /// Name of the limit in the tiers. Example: `requests`.
+    #[schemars(length(min = 1, max = 63))]
+    pub limit: String,
+
+    /// How the state is written: `Separate` (one header a figure: `hard`, `remaining`, `used`, `reset`),
+    /// `RateLimitFields` (the structured fields `RateLimit` and `RateLimit-Policy`), `UsedOfLimit`
+    /// (`18/5000` in `header`) or `KeyValues` (`total=700; remaining=699; resets=50` in `header`).
+    /// Default: `Separate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<HeaderFormat>,
+
+    /// `Separate`: header with the limit's amount. Example: `x-ratelimit-limit-requests`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub hard: Option<String>,
+
+    /// `Separate`: header with what is left; a negative figure means unknown.
+    /// Example: `x-ratelimit-remaining-requests`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub remaining: Option<String>,
+
+    /// `Separate`: header with what is used, where none says what is left; needs `hard`.
+    /// Example: `x-rate-limit-used`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub used: Option<String>,
+
+    /// `Separate`: header with the reset. Example: `x-ratelimit-reset-requests`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub reset: Option<String>,
+
+    /// `Separate`: header with the window's length in milliseconds; where it differs from the limit's window,
+    /// the figures are another limit's and are ignored. Example: `x-hubspot-ratelimit-interval-milliseconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub interval_millis: Option<String>,
+
+    /// How the reset is written: `DeltaSeconds`, `DeltaMillis`, `EpochSeconds`, `EpochMillis`, `GoDuration`,
+    /// `Rfc3339`, `HttpDate` or `RetryAfter`. Required with `reset`; `RateLimitFields` has seconds by its
+    /// own definition. Example: `GoDuration`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_format: Option<TimeFormat>,
+
+    /// What happens at the reset: `WindowEnd` (the whole amount is back at once), `FullRefill` (by then all
+    /// of it has come back bit by bit) or `NextUnit` (one unit is back).
+    /// Default: `WindowEnd`, the longest wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_means: Option<ResetMeans>,
+
+    /// `RateLimitFields`: the policy's name. Default: the one named as the limit, else the only one.
+    /// Example: `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub policy: Option<String>,
+
+    /// `UsedOfLimit` and `KeyValues`: the header. Example: `sforce-limit-info`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub header: Option<String>,
+
+    /// `UsedOfLimit`: the key before `=`, for `api-usage=18/5000`. Default: the value stands alone.
+    /// Example: `api-usage`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub key: Option<String>,
+}
+
+/// How a limit's state is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum HeaderFormat {
+    /// One header a figure.
+    #[default]
+    Separate,
+    /// `RateLimit` and `RateLimit-Policy`, structured fields (draft-ietf-httpapi-ratelimit-headers-11).
+    RateLimitFields,
+    /// `18/5000`: used and limit, as Salesforce and Shopify write them.
+    UsedOfLimit,
+    /// `total=700; remaining=699; resets=50`, as Zendesk writes them; seconds.
+    KeyValues,
+    /// A format of a newer version; ignored.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// How a point in time, or the time until it, is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum TimeFormat {
+    /// Seconds from now, decimals allowed.
+    DeltaSeconds,
+    /// Milliseconds from now.
+    DeltaMillis,
+    /// Seconds since 1970.
+    EpochSeconds,
+    /// Milliseconds since 1970.
+    EpochMillis,
+    /// A duration as Go prints it: `12ms`, `6m0s`, `23h47m36.648s`.
+    GoDuration,
+    /// `2026-10-05T14:03:10Z` (RFC 3339).
+    Rfc3339,
+    /// The three syntaxes of RFC 9110, 5.6.7.
+    HttpDate,
+    /// Seconds or an HTTP date, as in `Retry-After` (RFC 9110, 10.2.3).
+    RetryAfter,
+    /// A format of a newer version; ignored.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// What happens at a reset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ResetMeans {
+    /// The whole amount is back at once.
+    #[default]
+    WindowEnd,
+    /// By then the whole amount has come back, bit by bit.
+    FullRefill,
+    /// One unit is back.
+    NextUnit,
+}
+
+impl LimitHeader {
+    /// How the state is written; `Separate` where the profile does not say.
+    pub fn format(&self) -> HeaderFormat {
+        self.format.unwrap_or_default()
+    }
+
+    /// Whether these headers tell the limit's amount.
+    pub fn tells_hard(&self) -> bool {
+        match self.format() {
+            HeaderFormat::Separate => self.hard.is_some(),
+            HeaderFormat::RateLimitFields | HeaderFormat::UsedOfLimit | HeaderFormat::KeyValues => {
+                true
+            }
+            HeaderFormat::Unknown => false,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Tiers and the limits in them.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Profile;
+use crate::request::CallShape;
+
+/// A plan of the provider and its limits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tier {
+    /// Name of the tier. Example: `tier-4`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+
+    /// Its limits; a call must fit all that cover it.
+    #[schemars(length(min = 1, max = 64))]
+    pub limits: Vec<Limit>,
+}
+
+/// One dimension of what the provider allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Limit {
+    /// Name of the limit; headers, rejections and a quota's overrides refer to it. Example: `requests`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+
+    /// What is counted: `Requests`, `InputTokens`, `OutputTokens`, `TotalTokens`, `ConcurrentRequests` or
+    /// `Credits`.
+    pub unit: Unit,
+
+    /// How many units fit into one window (at once, for `ConcurrentRequests`). Example: `500`.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_000_i64), extend("format" = "int64"))]
+    pub amount: u64,
+
+    /// Length of the window in seconds; absent for `ConcurrentRequests`. Example: `60`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_622_400), extend("format" = "int32"))]
+    pub window_seconds: Option<u32>,
+
+    /// How the provider counts: `Unknown`, `TokenBucket`, `LeakyBucket`, `FixedWindow` or `SlidingWindow`.
+    /// Default: `Unknown`, which is safe for each of the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_as: Option<CountedAs>,
+
+    /// Upper bound, in milliseconds, of the time from a call's leaving to the provider's counting it.
+    /// Default: 1000 for windows of 60 seconds and more, 300 for 10 seconds and less. Example: `300`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 60_000), extend("format" = "int32"))]
+    pub delivery_millis: Option<u32>,
+
+    /// Size of the provider's bucket, in units: how much it takes at once.
+    /// Default: derived from amount and window. Example: `40`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_000_i64), extend("format" = "int64"))]
+    pub burst: Option<u64>,
+
+    /// The endpoint whose calls this limit covers. Default: every call. Example: `search`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub endpoint: Option<String>,
+
+    /// The models or model classes whose calls this limit covers; a trailing `*` stands for any rest.
+    /// Default: every call. Example: `[gpt-4o-mini*]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    pub models: Vec<String>,
+
+    /// What has a count of its own under this limit: `Account`, `Model` or `Endpoint`.
+    /// Default: `Account`, all covered calls share one count. Example: `Model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<Partition>,
+}
+
+/// What a limit counts.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum Unit {
+    /// Calls.
+    #[default]
+    Requests,
+    /// Tokens of the prompt.
+    InputTokens,
+    /// Tokens of the answer.
+    OutputTokens,
+    /// Tokens of prompt and answer.
+    TotalTokens,
+    /// Calls under way at one time.
+    ConcurrentRequests,
+    /// The provider's own cost units.
+    Credits,
+}
+
+/// How the provider counts a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum CountedAs {
+    /// Not known: kept so that it fits each of the others.
+    #[default]
+    Unknown,
+    /// A bucket that refills continuously.
+    TokenBucket,
+    /// A bucket that drains at the rate.
+    LeakyBucket,
+    /// A window that starts anew at its edge.
+    FixedWindow,
+    /// The last `windowSeconds`, at every moment.
+    SlidingWindow,
+}
+
+/// What has a count of its own under a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Partition {
+    /// One count for the account.
+    #[default]
+    Account,
+    /// One count for each model, or class of models.
+    Model,
+    /// One count for each named endpoint; all other calls share one.
+    Endpoint,
+}
+
+impl Tier {
+    /// The limit of that name.
+    pub fn limit(&self, name: &str) -> Option<&Limit> {
+        self.limits.iter().find(|limit| limit.name == name)
+    }
+}
+
+impl Limit {
+    /// The window's length; none for a limit of concurrency.
+    pub fn window(&self) -> Option<Duration> {
+        self.window_seconds
+            .map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
+    /// How the provider counts; `Unknown` where the profile does not say.
+    pub fn counted_as(&self) -> CountedAs {
+        self.counted_as.unwrap_or_default()
+    }
+}
+
+impl Profile {
+    /// The count that a call draws on under `limit`: none where the limit does not cover the call, the empty
+    /// key where all covered calls share one count, else the model's (or its class's) or endpoint's name.
+    ///
+    /// A call whose model is not known is covered by a limit for given models: counted too often is safe.
+    pub fn partition(&self, limit: &Limit, shape: &CallShape) -> Option<String> {
+        if limit.endpoint.is_some() && limit.endpoint != shape.endpoint {
+            return None;
+        }
+        let class = shape.model.as_deref().map(|model| self.model_class(model));
+        if let (Some(model), false) = (&shape.model, limit.models.is_empty()) {
+            let covers = |pattern: &String| {
+                matches_name(pattern, model) || class.is_some_and(|class| pattern == class)
+            };
+            if !limit.models.iter().any(covers) {
+                return None;
+            }
+        }
+        Some(match limit.partition.unwrap_or_default() {
+            Partition::Account => String::new(),
+            Partition::Model => class.unwrap_or_default().to_owned(),
+            Partition::Endpoint => shape.endpoint.clone().unwrap_or_default(),
+        })
+    }
+
+    /// The class that `model` is counted in, or `model` itself.
+    pub fn model_class<'a>(&'a self, model: &'a str) -> &'a str {
+        let classes = self.model.iter().flat_map(|model| &model.classes);
+        classes
+            .filter(|class| {
+                class
+                    .models
+                    .iter()
+                    .any(|pattern| matches_name(pattern, model))
+            })
+            .map(|class| class.name.as_str())
+            .next()
+            .unwrap_or(model)
+    }
+}
+
+/// Whether `name` is `pattern`, or begins with what stands before the pattern's trailing `*`.
+fn matches_name(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => pattern == name,
+    }
+}

@@ -1,0 +1,198 @@
+//! How the provider says no, and what each no means.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::TimeFormat;
+
+/// One way in which the provider says no. All given conditions must hold; the first rejection of the list
+/// that matches an answer decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejection {
+    /// HTTP statuses; 200 where the provider says no in the body. Example: `[429]`.
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(range(min = 100, max = 599)),
+        transform = super::int32_items
+    )]
+    pub statuses: Vec<u16>,
+
+    /// Conditions on response headers. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub headers: Vec<HeaderCondition>,
+
+    /// Conditions on the response's body. Default: none, the body is not read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub body: Vec<BodyCondition>,
+
+    /// What kind of no it is: `Quota` (a limit is used up: pause its scope), `Concurrency` (too many at once:
+    /// shrink), `Capacity` (the provider is overloaded: back off, quota untouched), `Terminal` (billing or
+    /// spend: stop, never retry), `Oversize` (this call can never fit: never retry) or `Lock` (a record was
+    /// busy: retry, quota untouched).
+    pub class: Class,
+
+    /// What is affected: `Limit` (the one named in `limit`), `Endpoint`, `Model`, `Account` or `Provider`.
+    /// Default: `Account`. Where the call has no such endpoint or model, the account is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<ScopeKind>,
+
+    /// Scope `Limit`: the limit's name. Example: `daily`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub limit: Option<String>,
+
+    /// Where the wait is told; the first that is present and readable counts.
+    /// Default: `retry-after-ms`, then `Retry-After`, then the reset of the limit in `limit` where that is
+    /// used up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub wait: Vec<WaitSource>,
+
+    /// Seconds to wait where the answer does not tell. Default: none, the limiter backs off by itself.
+    /// Example: `10`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_678_400), extend("format" = "int32"))]
+    pub cooldown_seconds: Option<u32>,
+
+    /// Shortest wait in seconds, whatever the answer tells. Default: 0. Example: `30`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2_678_400), extend("format" = "int32"))]
+    pub minimum_seconds: Option<u32>,
+
+    /// Longest wait in seconds, whatever the answer tells; a longer pause is probed.
+    /// Default: 3600. Example: `86400`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_678_400), extend("format" = "int32"))]
+    pub maximum_seconds: Option<u32>,
+
+    /// Response header that names the reason, for events and metrics. Default: none.
+    /// Example: `stripe-rate-limited-reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub reason_header: Option<String>,
+
+    /// JSON pointer to the reason in the body, `*` stands for any element. Default: none.
+    /// Example: `/policyName`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub reason_body: Option<String>,
+}
+
+/// A condition on a response header.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeaderCondition {
+    /// Name of the header. Example: `x-ratelimit-remaining`.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+
+    /// `Present` or `Absent`. Default: `Present`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<HeaderState>,
+
+    /// Values, any of which matches, in any case. Default: any value. Example: `["0"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 256)))]
+    pub equals: Vec<String>,
+}
+
+/// Whether a header is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum HeaderState {
+    /// The response has the header.
+    #[default]
+    Present,
+    /// The response lacks the header.
+    Absent,
+}
+
+/// A condition on the response's body.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BodyCondition {
+    /// JSON pointer (RFC 6901) to a string, number or truth value; `*` stands for any element of a list or
+    /// any member. Default: the body as text. Example: `/error/code`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub at: Option<String>,
+
+    /// Values, any of which matches exactly; needs `at`. Default: any value.
+    /// Example: `[insufficient_quota]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 256)))]
+    pub equals: Vec<String>,
+
+    /// Texts, any of which must occur, in any case. Default: any value. Example: `[per day]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 256)))]
+    pub contains: Vec<String>,
+}
+
+/// What kind of no an answer is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Class {
+    /// A limit is used up: its scope pauses.
+    #[default]
+    Quota,
+    /// Too many calls at once.
+    Concurrency,
+    /// The provider is overloaded; the quota is untouched.
+    Capacity,
+    /// Billing or spend: no retry helps.
+    Terminal,
+    /// This call can never fit: no retry helps.
+    Oversize,
+    /// A record was busy; the quota is untouched.
+    Lock,
+}
+
+/// What a rejection affects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ScopeKind {
+    /// One limit, in the call's partition of it.
+    Limit,
+    /// The calls of the same endpoint.
+    Endpoint,
+    /// The calls of the same model.
+    Model,
+    /// All calls of the account.
+    #[default]
+    Account,
+    /// All calls to the provider.
+    Provider,
+}
+
+/// One place where the wait is told: exactly one of `header`, `body` and `resetOf`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitSource {
+    /// A response header. Example: `x-amz-retry-after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub header: Option<String>,
+
+    /// A JSON pointer into the response's body, `*` stands for any element.
+    /// Example: `/error/details/*/retryDelay`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub body: Option<String>,
+
+    /// A limit whose headers tell its reset, where it is used up. Example: `requests`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub reset_of: Option<String>,
+
+    /// How `header` or `body` is written. Default: `RetryAfter`. Example: `DeltaMillis`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<TimeFormat>,
+}
+
+impl Class {
+    /// Whether the call may be sent again after the wait; the others go back to the caller at once.
+    pub fn is_retried(self) -> bool {
+        !matches!(self, Self::Terminal | Self::Oversize)
+    }
+}
