@@ -1,1 +1,4 @@
-//! 
+//! The proxy.
+pub mod authority;
+pub mod resolve;
+pub mod trust;

@@ -1,0 +1,117 @@
+//! Whom the proxy trusts: the system's roots and the extra CAs, as a store for upstream TLS and as the PEM
+//! bundle that applications get.
+//!
+//! CA variables such as `SSL_CERT_FILE` replace a client's own trust store, so the bundle must hold every
+//! root; one with the interception CA alone would break all other TLS of the application.
+
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+/// The roots that upstream certificates are checked against.
+#[derive(Clone)]
+pub struct Trust {
+    store: Arc<RootCertStore>,
+    bundle: Arc<str>,
+}
+
+/// A trust store that can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// An extra CA is no PEM.
+    #[error("extra CA number {index} can't be read ({source}); give certificates in PEM")]
+    Unreadable {
+        /// Which one, from 1.
+        index: usize,
+        /// What the PEM reader says.
+        source: rustls_pki_types::pem::Error,
+    },
+    /// An extra CA holds no certificate.
+    #[error("extra CA number {0} holds no certificate; give certificates in PEM")]
+    Empty(usize),
+    /// An extra CA can't be a trust anchor.
+    #[error("extra CA number {index} can't be trusted ({source}); give X.509 v3 CA certificates")]
+    Unusable {
+        /// Which one, from 1.
+        index: usize,
+        /// What the TLS library says.
+        source: rustls::Error,
+    },
+}
+
+impl Trust {
+    /// The system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others) and `extra`, each a PEM text of
+    /// one or more certificates. A system root that can't be read is left out, with a warning.
+    ///
+    /// # Errors
+    /// When an extra CA is unusable: it was given on purpose.
+    pub fn load(extra: &[String]) -> Result<Self, TrustError> {
+        let system = rustls_native_certs::load_native_certs();
+        for error in &system.errors {
+            tracing::warn!(%error, "a system root can't be read");
+        }
+        let mut store = RootCertStore::empty();
+        let mut bundle = String::new();
+        for certificate in system.certs {
+            if store.add(certificate.clone()).is_ok() {
+                bundle.push_str(&pem(&certificate));
+            }
+        }
+        for (index, text) in (1..).zip(extra) {
+            let before = store.len();
+            for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
+                let certificate =
+                    certificate.map_err(|source| TrustError::Unreadable { index, source })?;
+                bundle.push_str(&pem(&certificate));
+                store
+                    .add(certificate)
+                    .map_err(|source| TrustError::Unusable { index, source })?;
+            }
+            if store.len() == before {
+                return Err(TrustError::Empty(index));
+            }
+        }
+        if store.is_empty() {
+            tracing::warn!("no trusted root was found: calls to https upstreams will fail");
+        }
+        Ok(Self {
+            store: Arc::new(store),
+            bundle: bundle.into(),
+        })
+    }
+
+    /// The roots, for a TLS client.
+    pub fn store(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// The same roots as PEM.
+    pub fn bundle_pem(&self) -> &str {
+        &self.bundle
+    }
+}
+
+/// A certificate as PEM.
+pub(crate) fn pem(certificate: &CertificateDer<'_>) -> String {
+    pem::encode_config(
+        &pem::Pem::new("CERTIFICATE", certificate.as_ref()),
+        pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_no_certificate_is_refused_by_number() {
+        let error = Trust::load(&["nothing".to_owned()]).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "extra CA number 1 holds no certificate; give certificates in PEM"
+        );
+    }
+}
