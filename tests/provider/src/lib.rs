@@ -1,1 +1,54 @@
-//! 
+//! A provider that counts for itself: the judge of every test that says "0 over the quota".
+//!
+//! A real HTTP server that plays OpenAI, Anthropic, HubSpot and a plain `demo` API to unmodified SDKs. It keeps its own
+//! rules and its own counts: it depends on none of the workspace's other crates, so that agreement means something.
+//!
+//! # Rooms
+//! - [`counting`]: one limit's arithmetic (sliding, fixed, bucket), pure; the window's edges are defined there
+//! - [`rules`]: which limits an account has: built-in table, rules file, control port
+//! - `book`: the atomic decision over all limits of a request, and the log ([`log`]); pure too
+//! - [`summary`]: what a log adds up to, a pure function of it
+//! - [`force`]: answers that the control port orders
+//! - [`dialect`]: paths, headers, rejections and bodies of each provider
+//! - `server`, `answer`, `certificates`, `control`, `shared`: the IO around it; [`start`] puts it together
+//!
+//! # What is counted, and when
+//! The account is the bearer token (Anthropic: `x-api-key` too). A token belongs to the provider that it first calls;
+//! elsewhere it is unauthorised. A request arrives when its head has been read: the monotonic clock is read before
+//! anything else. It counts at its arrival, against all limits that match, in one step. Where the model stands in the
+//! body, the body is read in between; if a later request of the account was counted meanwhile, the slow one counts at
+//! that one's instant (`countedNanos` in the log), so that the count never goes back in time.
+//!
+//! # Calling it
+//! The provider is chosen by the host (`api.openai.com`, `api.anthropic.com`, `api.hubapi.com`, `api.demo.example`) and,
+//! where the host is none of them, by the path: `POST /v1/chat/completions`, `POST /v1/responses`, `GET /v1/models`;
+//! `POST /v1/messages`; `GET`, `POST /crm/v3/objects/contacts`, `GET …/contacts/{id}`, `POST …/contacts/batch/read`,
+//! `POST …/contacts/search`; `GET`, `POST /anything…`.
+//!
+#![doc = include_str!("control.md")]
+
+mod answer;
+mod book;
+mod certificates;
+mod control;
+pub mod counting;
+pub mod dialect;
+pub mod force;
+pub mod log;
+mod provider;
+pub mod rules;
+mod server;
+mod shared;
+pub mod summary;
+
+pub use certificates::CertificateError;
+pub use counting::{CountedAs, Limit};
+pub use dialect::Dialect;
+pub use force::{Force, ForceError};
+pub use log::{Ended, Entry, Protocol, Verdict};
+pub use provider::{Options, Provider, StartError, start};
+pub use rules::{RuleBook, Rules, RulesError};
+pub use summary::{LimitSummary, Summary, Totals};
+
+/// The control port's orders and questions, and the form of the rules, in Markdown.
+pub const CONTROL_HELP: &str = include_str!("control.md");

@@ -1,0 +1,135 @@
+//! An answer's body: chunks with a pause between them, and a report of how it ended.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+
+use crate::book::Ticket;
+use crate::shared::Shared;
+
+/// Reports how a request ended, at the latest when it is dropped: then the client has gone.
+#[derive(Debug)]
+pub(crate) struct Report {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    bytes_out: u64,
+    done: bool,
+}
+
+impl Report {
+    pub(crate) fn new(shared: Arc<Shared>, ticket: Ticket) -> Self {
+        Self {
+            shared,
+            ticket,
+            bytes_out: 0,
+            done: false,
+        }
+    }
+
+    pub(crate) fn status(&self, status: u16) {
+        self.shared.book().answered(&self.ticket, status);
+    }
+
+    fn finish(&mut self, finished: bool) {
+        if !self.done {
+            self.done = true;
+            self.shared
+                .book()
+                .ended(&self.ticket, self.bytes_out, finished, self.shared.now());
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.finish(false);
+    }
+}
+
+/// The body.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    chunks: VecDeque<Bytes>,
+    gap: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+    // The whole length, where the answer is not a stream.
+    length: Option<u64>,
+    report: Option<Report>,
+}
+
+impl Answer {
+    /// A body in one piece or, streamed, with `gap` between its chunks.
+    pub(crate) fn new(
+        chunks: Vec<Bytes>,
+        streamed: bool,
+        gap: Duration,
+        mut report: Option<Report>,
+    ) -> Self {
+        let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let chunks: VecDeque<Bytes> = chunks
+            .into_iter()
+            .filter(|chunk| !chunk.is_empty())
+            .collect();
+        if chunks.is_empty()
+            && let Some(report) = &mut report
+        {
+            report.finish(true);
+        }
+        Self {
+            chunks,
+            gap,
+            sleep: None,
+            length: (!streamed).then_some(length),
+            report,
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        if let Some(sleep) = &mut this.sleep {
+            std::task::ready!(sleep.as_mut().poll(cx));
+            this.sleep = None;
+        }
+        let Some(chunk) = this.chunks.pop_front() else {
+            return Poll::Ready(None);
+        };
+        if let Some(report) = &mut this.report {
+            report.bytes_out += chunk.len() as u64;
+            if this.chunks.is_empty() {
+                report.finish(true);
+            }
+        }
+        if !this.chunks.is_empty() && !this.gap.is_zero() {
+            this.sleep = Some(Box::pin(tokio::time::sleep(this.gap)));
+        }
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.length {
+            Some(_) => {
+                SizeHint::with_exact(self.chunks.iter().map(|chunk| chunk.len() as u64).sum())
+            }
+            None => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! How one limit is counted: pure arithmetic over arrival instants, without a clock and without IO.
+//!
+//! Instants are nanoseconds since the provider's start and never go back. The bounds are these:
+//! - *Sliding*: at instant t the window holds what was charged in (t − W, t]; a unit exactly W old has left.
+//! - *Fixed*: windows are [phase + kW, phase + (k+1)W); the boundary belongs to the later one.
+//! - *Bucket*: holds `bucket` units, starts full, refills evenly with `count` units per W; a call takes one whole unit.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+/// Nanoseconds in a millisecond.
+pub const NANOS_PER_MILLI: u64 = 1_000_000;
+
+/// The kind of window that a limit is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CountedAs {
+    /// Every span of the window's length, whenever it begins.
+    Sliding,
+    /// Windows end to end, counted from the provider's start plus the phase.
+    Fixed,
+    /// A token bucket.
+    Bucket,
+}
+
+/// One limit of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Limit {
+    /// Its name, unique in the account: letters, digits, `-` and `_`.
+    pub name: String,
+    /// How many calls fit a window; a bucket refills by as many per window.
+    pub count: u64,
+    /// The window's length in milliseconds.
+    pub window_millis: u64,
+    /// The kind of window.
+    pub counted_as: CountedAs,
+    /// Fixed windows begin this many milliseconds after the provider's start (and each window's length before and after).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub phase_millis: u64,
+    /// What a bucket holds; `count` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<u64>,
+    /// Only calls of this endpoint (`search` for HubSpot), `*` for all; when absent, those without an endpoint of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Counted apart for each model; a call without a model doesn't count then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_model: bool,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Limit {
+    /// The window's length in nanoseconds.
+    pub fn window_nanos(&self) -> u64 {
+        self.window_millis * NANOS_PER_MILLI
+    }
+
+    /// What a bucket holds.
+    pub fn capacity(&self) -> u64 {
+        self.bucket.unwrap_or(self.count)
+    }
+
+    /// Whether a call of this model and endpoint counts against this limit.
+    pub fn matches(&self, model: Option<&str>, endpoint: Option<&str>) -> bool {
+        let endpoint_matches = match self.endpoint.as_deref() {
+            Some("*") => true,
+            wanted => wanted == endpoint,
+        };
+        endpoint_matches && (!self.per_model || model.is_some())
+    }
+}
+
+/// What a limit says at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitState {
+    /// Units that count at this instant; of a bucket, the units begun.
+    pub used: u64,
+    /// Calls that would still fit now.
+    pub remaining: u64,
+    /// Nanoseconds until one more call fits; 0 when it fits now.
+    pub next_in: u64,
+    /// Nanoseconds until nothing counts any more.
+    pub full_in: u64,
+}
+
+/// The count of one limit in one partition.
+#[derive(Debug, Clone)]
+pub struct Counter {
+    count: u64,
+    window: u64,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Sliding {
+        charged: VecDeque<u64>,
+    },
+    Fixed {
+        phase: u64,
+        window_index: i128,
+        used: u64,
+    },
+    // Units are scaled by the window's nanoseconds, so that refilling is exact in integers.
+    Bucket {
+        capacity: u128,
+        level: u128,
+        at: u64,
+    },
+}
+
+impl Counter {
+    /// An empty count for `limit`.
+    pub fn new(limit: &Limit) -> Self {
+        let window = limit.window_nanos();
+        let capacity = u128::from(limit.capacity()) * u128::from(window);
+        let kind = match limit.counted_as {
+            CountedAs::Sliding => Kind::Sliding {
+                charged: VecDeque::new(),
+            },
+            CountedAs::Fixed => Kind::Fixed {
+                phase: limit.phase_millis * NANOS_PER_MILLI,
+                window_index: i128::MIN,
+                used: 0,
+            },
+            CountedAs::Bucket => Kind::Bucket {
+                capacity,
+                level: capacity,
+                at: 0,
+            },
+        };
+        Self {
+            count: limit.count,
+            window,
+            kind,
+        }
+    }
+
+    /// Charges one unit at `now`, whether it fits or not. A bucket with less than a unit loses what it has.
+    pub fn charge(&mut self, now: u64) {
+        self.advance(now);
+        match &mut self.kind {
+            Kind::Sliding { charged } => charged.push_back(now),
+            Kind::Fixed { used, .. } => *used += 1,
+            Kind::Bucket { level, .. } => *level = level.saturating_sub(u128::from(self.window)),
+        }
+    }
+
+    /// What the limit says at `now`.
+    pub fn state(&mut self, now: u64) -> LimitState {
+        self.advance(now);
+        let (count, window) = (self.count, self.window);
+        match &self.kind {
+            Kind::Sliding { charged } => {
+                let used = charged.len() as u64;
+                let leaves_in = |at: Option<&u64>| at.map_or(0, |at| at + window - now);
+                // One more fits when fewer than `count` are left.
+                let blocking = used.checked_sub(count).map(|index| index as usize);
+                LimitState {
+                    used,
+                    remaining: count.saturating_sub(used),
+                    next_in: leaves_in(blocking.and_then(|index| charged.get(index))),
+                    full_in: leaves_in(charged.back()),
+                }
+            }
+            Kind::Fixed {
+                phase,
+                window_index,
+                used,
+            } => {
+                let end = (window_index + 1) * i128::from(window) + i128::from(*phase);
+                let ends_in = u64::try_from(end - i128::from(now)).unwrap_or(0);
+                LimitState {
+                    used: *used,
+                    remaining: count.saturating_sub(*used),
+                    next_in: if *used < count { 0 } else { ends_in },
+                    full_in: if *used == 0 { 0 } else { ends_in },
+                }
+            }
+            Kind::Bucket {
+                capacity, level, ..
+            } => {
+                let unit = u128::from(window);
+                let nanos_to_gain = |missing: u128| as_nanos(missing.div_ceil(u128::from(count)));
+                LimitState {
+                    used: as_nanos((capacity - level).div_ceil(unit)),
+                    remaining: as_nanos(level / unit),
+                    next_in: nanos_to_gain(unit.saturating_sub(*level)),
+                    full_in: nanos_to_gain(capacity - level),
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self, now: u64) {
+        let (count, window) = (self.count, self.window);
+        match &mut self.kind {
+            Kind::Sliding { charged } => {
+                while charged.front().is_some_and(|at| now - at >= window) {
+                    charged.pop_front();
+                }
+            }
+            Kind::Fixed {
+                phase,
+                window_index,
+                used,
+            } => {
+                let index = window_index_of(now, *phase, window);
+                if index != *window_index {
+                    (*window_index, *used) = (index, 0);
+                }
+            }
+            Kind::Bucket {
+                capacity,
+                level,
+                at,
+            } => {
+                let gained = u128::from(now - *at) * u128::from(count);
+                (*level, *at) = ((*level + gained).min(*capacity), now);
+            }
+        }
+    }
+}
+
+/// The index of the fixed window that `now` falls into; negative before the phase. All in nanoseconds.
+pub fn window_index_of(now: u64, phase: u64, window: u64) -> i128 {
+    (i128::from(now) - i128::from(phase)).div_euclid(i128::from(window))
+}
+
+// The limits' bounds (rules.rs) keep every value far below u64::MAX.
+fn as_nanos(value: u128) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,334 @@
+//! The provider's doors: cleartext and TLS, HTTP/1.1 and HTTP/2, and the way of one request through them.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::answer::{Answer, Report};
+use crate::book::{Call, Decision};
+use crate::dialect::{self, Asked, Operation, Refusal, Reply, Route};
+use crate::log::{Protocol, Verdict};
+use crate::shared::Shared;
+
+/// The largest body that is read, in bytes.
+const LARGEST_BODY: usize = 64 << 20;
+/// Streams that one HTTP/2 connection may have open.
+const STREAMS: u32 = 2_000;
+
+/// Accepts connections and gives each to `serve` in its own task until `stop`.
+pub(crate) async fn accept<F>(
+    listener: TcpListener,
+    stop: CancellationToken,
+    serve: impl Fn(TcpStream) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                let (connection, stop) = (serve(stream), stop.clone());
+                tokio::spawn(async move {
+                    tokio::select! { () = stop.cancelled() => (), () = connection => () }
+                });
+            }
+            // Out of descriptors, or the client went away already: either passes.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+/// Serves a TLS connection.
+pub(crate) async fn serve_tls(shared: Arc<Shared>, acceptor: TlsAcceptor, stream: TcpStream) {
+    if let Ok(stream) = acceptor.accept(stream).await {
+        serve(shared, stream).await;
+    }
+}
+
+/// Serves a connection until the client leaves, or the provider goes down.
+pub(crate) async fn serve<S>(shared: Arc<Shared>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = shared.next_connection();
+    let mut falls = shared.falls();
+    // A request that comes while the provider is down cuts its connection from inside.
+    let cut = CancellationToken::new();
+    let service = service_fn({
+        let cut = cut.clone();
+        move |request| {
+            let arrival = shared.now();
+            handle(shared.clone(), request, arrival, connection, cut.clone())
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(STREAMS);
+    tokio::select! {
+        biased;
+        () = cut.cancelled() => (),
+        _ = falls.changed() => (),
+        _ = builder.serve_connection(TokioIo::new(stream), service) => (),
+    }
+}
+
+async fn handle(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    arrival: u64,
+    connection: u64,
+    cut: CancellationToken,
+) -> Result<Response<Answer>, Infallible> {
+    let (head, body) = request.into_parts();
+    let host = head
+        .headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| head.uri.authority().map(|authority| authority.as_str()));
+    let route = dialect::route(host, &head.method, head.uri.path());
+    let call = Call {
+        arrival,
+        dialect: route.dialect,
+        account: route.dialect.credential(&head.headers),
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        model: None,
+        endpoint: route.endpoint(),
+        protocol: if head.version == Version::HTTP_2 {
+            Protocol::H2
+        } else {
+            Protocol::H1
+        },
+        connection,
+        invalid: route.operation.is_none(),
+    };
+    // Where the head says all that counting needs, the body is not waited for.
+    let admit = |call: &Call| {
+        let decision = shared.book().admit(call.clone(), shared.now());
+        let report = Report::new(shared.clone(), decision.ticket.clone());
+        (decision, report)
+    };
+    let (call, (decision, report), body) = if route.model_in_body() {
+        let body = read(body).await;
+        let call = with_body(call, &route, &body);
+        let admitted = admit(&call);
+        (call, admitted, body)
+    } else {
+        let admitted = admit(&call);
+        (call, admitted, read(body).await)
+    };
+    if decision.verdict == Verdict::Down {
+        cut.cancel();
+        // The connection, and this with it, is dropped before this can be woken.
+        std::future::pending::<()>().await;
+    }
+    let wall = Timestamp::now();
+    let asked = Asked {
+        method: &head.method,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        length: body.bytes,
+        body: &body.json,
+        sequence: decision.sequence(),
+        wall,
+    };
+    let mut reply = reply(&call, &route, &decision, &body, &asked);
+    if let Some(forced) = &decision.forced {
+        reply.status = StatusCode::from_u16(forced.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
+    }
+    let streamed = reply.streamed;
+    let mut response = Response::builder()
+        .status(reply.status)
+        .header(header::CONTENT_TYPE, reply.content_type);
+    if let Some(headers) = response.headers_mut() {
+        write_headers(headers, &call, &decision, wall);
+    }
+    if decision.verdict == Verdict::Ok {
+        let elapsed = shared.now() - arrival;
+        tokio::time::sleep(Duration::from_nanos(
+            decision.answer_nanos.saturating_sub(elapsed),
+        ))
+        .await;
+    }
+    report.status(reply.status.as_u16());
+    let gap = Duration::from_nanos(decision.stream_nanos);
+    let answer = Answer::new(
+        std::mem::take(&mut reply.chunks),
+        streamed,
+        gap,
+        Some(report),
+    );
+    Ok(response
+        .body(answer)
+        .unwrap_or_else(|_| Response::new(Answer::new(Vec::new(), false, Duration::ZERO, None))))
+}
+
+/// A request's body as far as it could be read.
+struct ReadBody {
+    bytes: usize,
+    json: Value,
+    problem: Option<&'static str>,
+}
+
+async fn read(body: Incoming) -> ReadBody {
+    match Limited::new(body, LARGEST_BODY).collect().await {
+        Ok(whole) => {
+            let bytes = whole.to_bytes();
+            let parsed = if bytes.is_empty() {
+                Ok(Value::Null)
+            } else {
+                serde_json::from_slice(&bytes)
+            };
+            let problem = parsed.is_err().then_some("the body is not JSON");
+            ReadBody {
+                bytes: bytes.len(),
+                json: parsed.unwrap_or_default(),
+                problem,
+            }
+        }
+        Err(_) => ReadBody {
+            bytes: 0,
+            json: Value::Null,
+            problem: Some("the body is too large or broke off"),
+        },
+    }
+}
+
+fn with_body(mut call: Call, route: &Route, body: &ReadBody) -> Call {
+    call.model = body.json["model"].as_str().map(str::to_owned);
+    call.invalid = body.problem.is_some()
+        || route
+            .operation
+            .as_ref()
+            .is_some_and(|known| route.dialect.complaint(known, &body.json).is_some());
+    call
+}
+
+fn reply(
+    call: &Call,
+    route: &Route,
+    decision: &Decision,
+    body: &ReadBody,
+    asked: &Asked<'_>,
+) -> Reply {
+    let exceeded = decision.exceeded.as_ref().and_then(|limit| {
+        decision
+            .states
+            .iter()
+            .find(|(matched, _)| matched.name == limit.name)
+    });
+    let refuse = |status: u16, message: String| {
+        let refusal = Refusal {
+            status,
+            message,
+            account: call.account.as_deref(),
+            model: call.model.as_deref(),
+            exceeded,
+            sequence: asked.sequence,
+        };
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Reply::json(status, &call.dialect.refusal(&refusal))
+    };
+    match (decision.verdict, &route.operation) {
+        (Verdict::Unauthorized, _) => refuse(401, unauthorized(decision)),
+        (Verdict::Over, _) => refuse(429, "Too many requests: over a limit.".to_owned()),
+        (Verdict::Forced, _) => forced(decision, refuse),
+        (_, None) => refuse(
+            404,
+            format!("There is no {} {} here.", call.method, call.path),
+        ),
+        (_, Some(operation)) => match complaint(call, operation, body) {
+            Some(message) => refuse(400, message),
+            None => dialect::answer(operation, asked),
+        },
+    }
+}
+
+fn unauthorized(decision: &Decision) -> String {
+    match decision.belongs_to {
+        Some(other) => {
+            format!("This credential belongs to an account of {other:?}; use another one here.")
+        }
+        None => "No credential: send one as a bearer token (Anthropic: x-api-key).".to_owned(),
+    }
+}
+
+fn complaint(call: &Call, operation: &Operation, body: &ReadBody) -> Option<String> {
+    // The demo API takes any body.
+    let problem = body
+        .problem
+        .filter(|_| *operation != Operation::Anything)
+        .map(str::to_owned);
+    problem.or_else(|| call.dialect.complaint(operation, &body.json))
+}
+
+fn forced(decision: &Decision, refuse: impl Fn(u16, String) -> Reply) -> Reply {
+    let Some(order) = &decision.forced else {
+        return refuse(500, "no answer was forced".to_owned());
+    };
+    let mut reply = refuse(
+        order.status,
+        "This answer was forced by the control port.".to_owned(),
+    );
+    match &order.body {
+        Some(Value::String(text)) => reply.chunks = vec![Bytes::from(text.clone())],
+        Some(body) => reply.chunks = vec![Bytes::from(body.to_string())],
+        None => (),
+    }
+    reply
+}
+
+fn write_headers(headers: &mut http::HeaderMap, call: &Call, decision: &Decision, wall: Timestamp) {
+    let mut set = |name: &str, value: &str| {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    };
+    if let Some(account) = call
+        .account
+        .as_deref()
+        .filter(|_| decision.verdict != Verdict::Unauthorized)
+    {
+        let own = call.dialect.headers(
+            account,
+            call.endpoint,
+            &decision.states,
+            decision.sequence(),
+            wall,
+        );
+        own.iter().for_each(|(name, value)| set(name, value));
+    }
+    if decision.verdict == Verdict::Over && call.dialect.sends_retry_after() {
+        set(
+            "retry-after",
+            &dialect::seconds_up(decision.wait).to_string(),
+        );
+    }
+    if let Some(order) = &decision.forced {
+        if let Some(value) = &order.retry_after {
+            set("retry-after", value);
+        }
+        order
+            .headers
+            .iter()
+            .for_each(|(name, value)| set(name, value));
+    }
+}
