@@ -2,3 +2,4 @@
 pub mod authority;
 pub mod resolve;
 pub mod trust;
+pub mod upstream;

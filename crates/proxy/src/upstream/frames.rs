@@ -1,0 +1,258 @@
+//! Tells when a request's HEADERS frame has left an HTTP/2 connection.
+//!
+//! Requests of one connection share its writes, so the socket alone cannot tell whose bytes it takes. This
+//! watch sits between HTTP/2 and TLS, where frames are readable (RFC 9113 §4.1), and counts a frame as out
+//! once a flush that came after it has ended. Streams are opened in ascending order (§5.1.1): whoever is
+//! below the highest opened stream is out too.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::turn::Turn;
+
+/// The client's connection preface (RFC 9113 §3.4), after which frames follow.
+const PREFACE: usize = 24;
+const FRAME_HEADER: usize = 9;
+const HEADERS: u8 = 1;
+
+/// What is known of a connection's frames; shared with the senders of requests.
+#[derive(Default)]
+pub(super) struct Frames(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    reader: Reader,
+    /// The highest stream whose HEADERS were handed to the socket …
+    handed: u32,
+    /// … and were flushed.
+    flushed: u32,
+    waiting: Vec<(u32, Arc<dyn Turn>)>,
+}
+
+impl Frames {
+    /// Tells `turn` once the HEADERS of `stream` are out, at once where they are already.
+    pub(super) fn watch(&self, stream: u32, turn: Arc<dyn Turn>) {
+        let mut state = self.state();
+        if state.flushed >= stream {
+            drop(state);
+            turn.wrote();
+        } else {
+            state.waiting.push((stream, turn));
+        }
+    }
+
+    /// Forgets a stream; whether its HEADERS may have reached the wire.
+    pub(super) fn forget(&self, stream: u32) -> bool {
+        let mut state = self.state();
+        state.waiting.retain(|(waiting, _)| *waiting != stream);
+        state.handed >= stream
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handed<'a>(&self, bytes: impl Iterator<Item = &'a [u8]>, mut written: usize) {
+        let mut state = self.state();
+        for part in bytes {
+            let part = &part[..part.len().min(written)];
+            written -= part.len();
+            if let Some(stream) = state.reader.read(part) {
+                state.handed = state.handed.max(stream);
+            }
+        }
+    }
+
+    fn flushed(&self) {
+        let mut state = self.state();
+        if state.flushed == state.handed {
+            return;
+        }
+        let flushed = state.handed;
+        state.flushed = flushed;
+        for (_, turn) in state
+            .waiting
+            .extract_if(.., |(stream, _)| *stream <= flushed)
+        {
+            turn.wrote();
+        }
+    }
+}
+
+/// Follows the frames of one direction through writes that may end anywhere.
+struct Reader {
+    /// Bytes to pass before the next frame header.
+    skip: usize,
+    header: [u8; FRAME_HEADER],
+    filled: usize,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            skip: PREFACE,
+            header: [0; FRAME_HEADER],
+            filled: 0,
+        }
+    }
+}
+
+impl Reader {
+    /// The highest stream whose HEADERS begin in `bytes`.
+    fn read(&mut self, mut bytes: &[u8]) -> Option<u32> {
+        let mut highest = None;
+        while !bytes.is_empty() {
+            let passed = self.skip.min(bytes.len());
+            self.skip -= passed;
+            bytes = &bytes[passed..];
+            let taken = (FRAME_HEADER - self.filled).min(bytes.len());
+            self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+            self.filled += taken;
+            bytes = &bytes[taken..];
+            if self.filled == FRAME_HEADER {
+                let [a, b, c, kind, _, stream @ ..] = self.header;
+                self.filled = 0;
+                self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+                if kind == HEADERS {
+                    highest = highest.max(Some(u32::from_be_bytes(stream) & (u32::MAX >> 1)));
+                }
+            }
+        }
+        highest
+    }
+}
+
+/// The stream that is watched.
+pub(super) struct Framed<S> {
+    inner: S,
+    frames: Arc<Frames>,
+}
+
+impl<S> Framed<S> {
+    pub(super) fn new(inner: S, frames: Arc<Frames>) -> Self {
+        Self { inner, frames }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Self { inner, frames } = self.get_mut();
+        let written = ready!(Pin::new(inner).poll_write(cx, buf))?;
+        frames.handed([buf].into_iter(), written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Self { inner, frames } = self.get_mut();
+        let written = ready!(Pin::new(inner).poll_write_vectored(cx, bufs))?;
+        frames.handed(bufs.iter().map(|buf| &**buf), written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { inner, frames } = self.get_mut();
+        ready!(Pin::new(inner).poll_flush(cx))?;
+        frames.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn frame(kind: u8, stream: u32, length: u8) -> Vec<u8> {
+        let mut frame = vec![0, 0, length, kind, 0];
+        frame.extend(stream.to_be_bytes());
+        frame.resize(FRAME_HEADER + usize::from(length), 1);
+        frame
+    }
+
+    #[derive(Default)]
+    struct Told(AtomicU32);
+    impl Turn for Told {
+        fn may_write(&self) -> bool {
+            true
+        }
+        fn wrote(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_call_is_told_by_the_flush_after_its_headers_however_the_writes_are_cut() {
+        let sent: Vec<u8> = [
+            vec![b'P'; PREFACE],
+            frame(4, 0, 18),
+            frame(HEADERS, 1, 40),
+            frame(0, 1, 200),
+            frame(HEADERS, 3, 1),
+        ]
+        .concat();
+        for cut in 1..sent.len() {
+            let (frames, one, two) = (
+                Frames::default(),
+                Arc::new(Told::default()),
+                Arc::new(Told::default()),
+            );
+            frames.watch(1, one.clone());
+            frames.flushed();
+            assert_eq!(one.0.load(Ordering::Relaxed), 0);
+            for part in sent.chunks(cut) {
+                frames.handed([part].into_iter(), part.len());
+            }
+            assert!(frames.forget(3) && !frames.forget(5));
+            frames.watch(3, two.clone());
+            assert_eq!(two.0.load(Ordering::Relaxed), 0, "not before a flush");
+            frames.flushed();
+            frames.flushed();
+            assert_eq!(
+                (one.0.load(Ordering::Relaxed), two.0.load(Ordering::Relaxed)),
+                (1, 1)
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_socket_did_not_take_is_not_counted() {
+        let frames = Frames::default();
+        let headers = frame(HEADERS, 1, 40);
+        let preface = [b'P'; PREFACE];
+        frames.handed([&preface[..], &headers[..]].into_iter(), PREFACE + 8);
+        assert!(!frames.forget(1));
+        frames.handed([&headers[8..]].into_iter(), 1);
+        assert!(frames.forget(1));
+    }
+}
