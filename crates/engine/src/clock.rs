@@ -38,25 +38,17 @@ impl SessionClock {
         let pulse = match self.seen {
             Some(seen) if seen.pulse.stamp > stamp => seen.pulse,
             // A later look at the same stamp may bound it better, never worse.
-            Some(seen) if seen.pulse.stamp == stamp => Pulse {
-                stamp,
-                latest: latest.min(seen.pulse.latest),
-            },
+            Some(seen) if seen.pulse.stamp == stamp => Pulse { stamp, latest: latest.min(seen.pulse.latest) },
             _ => Pulse { stamp, latest },
         };
-        self.seen = Some(Seen {
-            offset,
-            at: now,
-            pulse,
-        });
+        self.seen = Some(Seen { offset, at: now, pulse });
         pulse
     }
 
     /// K(stamp): the latest time at which `stamp` can have been taken, seen from `now`. Before
     /// anything was observed: `now`.
     pub fn latest(&self, now: Time, stamp: Stamp) -> Time {
-        self.seen
-            .map_or(now, |seen| bound(now, stamp, seen.widened(now)))
+        self.seen.map_or(now, |seen| bound(now, stamp, seen.widened(now)))
     }
 
     /// The newest sign of life, if there was one.

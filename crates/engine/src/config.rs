@@ -55,8 +55,12 @@ pub struct LimitConfig {
     pub name: String,
     /// What it counts.
     pub unit: Unit,
-    /// How much of the unit may be used in a window, or at a time (N). At least 1.
+    /// How much of the unit may be used in a window, or at a time (N). 0 refuses every call that it covers.
     pub amount: u64,
+    /// The provider's own figure that `amount` is our part of; `None`: `amount` itself. An observed
+    /// figure below it lowers `amount` in proportion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<u64>,
     /// The window or period (W); without meaning for [`Unit::ConcurrentRequests`].
     pub window: Duration,
     /// How the provider counts.
@@ -133,6 +137,8 @@ pub struct PauseConfig {
     /// A probe that was sent this long ago and not rejected counts as accepted: rejections are
     /// answered at once, while a model may think for a minute.
     pub probe_patience: Duration,
+    /// No call lasts longer: the slot of one whose proxy has vanished is free after this.
+    pub max_call: Duration,
 }
 
 impl LimitConfig {
@@ -143,17 +149,13 @@ impl LimitConfig {
         let window = self.window.as_nanos().max(1);
         let hold = (self.delivery + Duration::from_millis(100)).as_nanos();
         let under_way = (u128::from(self.amount) * hold).div_ceil(window);
-        let under_way = u64::try_from(under_way)
-            .unwrap_or(u64::MAX)
-            .saturating_add(2);
+        let under_way = u64::try_from(under_way).unwrap_or(u64::MAX).saturating_add(2);
         under_way.max(self.amount / 100).max(2).min(self.amount)
     }
 
     /// The bucket's size that is in force.
     pub fn effective_burst(&self) -> u64 {
-        self.burst
-            .unwrap_or_else(|| self.default_burst())
-            .clamp(1, self.amount.max(1))
+        self.burst.unwrap_or_else(|| self.default_burst()).clamp(1, self.amount.max(1))
     }
 }
 
@@ -165,19 +167,10 @@ impl AccountConfig {
             problems.push("validity must be longer than 0".to_owned());
         }
         for (index, limit) in self.limits.iter().enumerate() {
-            if limit.amount == 0 {
-                problems.push(format!("limit {}: amount must be at least 1", limit.name));
-            }
             if limit.unit == Unit::Requests && limit.window.is_zero() {
-                problems.push(format!(
-                    "limit {}: window must be longer than 0",
-                    limit.name
-                ));
+                problems.push(format!("limit {}: window must be longer than 0", limit.name));
             }
-            if self.limits[..index]
-                .iter()
-                .any(|other| other.name == limit.name)
-            {
+            if self.limits[..index].iter().any(|other| other.name == limit.name) {
                 problems.push(format!("limit {}: the name is used twice", limit.name));
             }
         }

@@ -136,7 +136,12 @@ pub enum Event {
         call: CallId,
     },
     /// A grant that was not and will not be written.
-    Unused(Attempt),
+    Unused {
+        /// The attempt.
+        attempt: Attempt,
+        /// The call waits for another grant; otherwise it is over.
+        again: bool,
+    },
     /// The request was written at `latest` or before, on the limiter's clock.
     Sent {
         /// The attempt.
@@ -187,10 +192,38 @@ pub enum Event {
     Lease(Time),
     /// The ledger has what [`crate::Engine::snapshot`] gave, and a reserve ahead of it.
     Committed(Reserve),
-    /// A durable session of the time before the restart has said hello and named its calls.
+    /// A call that its proxy holds a grant for, named in a hello.
+    Held {
+        /// The attempt.
+        attempt: Attempt,
+        /// The workload that draws.
+        consumer: String,
+        /// What decides which limits cover it.
+        shape: Shape,
+        /// How far it is.
+        progress: Held,
+    },
+    /// The session has said hello and named all of its calls.
     Returned(SessionId),
     /// The time that [`crate::Engine::next_wake`] named has come.
     Wake,
+}
+
+/// How far a granted call is that a hello names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Not written yet, as far as the proxy knew.
+    Granted,
+    /// Written at this time or before.
+    Sent {
+        /// K(w).
+        latest: Time,
+    },
+    /// Its answer began at this time or before.
+    Answered {
+        /// K(f).
+        latest: Time,
+    },
 }
 
 /// Grants that the ledger has charged ahead of need.

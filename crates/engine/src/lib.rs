@@ -3,16 +3,33 @@
 //! An engine owns one provider's account. It is pure: [`Engine::handle`] takes the time and an
 //! event and returns what is to be done; [`Engine::next_wake`] says when it wants to be called
 //! again. It has no IO, no clock and no randomness, so the limiter, `quotakeeper run`, the
-//! planner and the simulator all drive this same code.
+//! planner and the simulator all drive this same code. `docs/engine.md` explains the rule.
 //!
 //! | room | holds |
 //! |---|---|
-//! | [`time`] | points on the limiter's and on a proxy's clock, the guard against drift |
-//! | [`clock`] | when, on the limiter's clock, a proxy's stamp was taken |
+//! | [`account`] | the engine: events in, actions out; its own page maps its rooms |
 //! | [`config`] | what an engine is told of its account |
 //! | [`event`] | what happens, and what the engine wants done |
+//! | [`time`] | points on the limiter's and on a proxy's clock, the guard against drift |
+//! | [`clock`] | when, on the limiter's clock, a proxy's stamp was taken |
+//! | `meter`, `bucket`, `units` | one limit's log, units in flight, and level |
+//! | `slots` | a limit of calls under way at the same time |
+//! | `queue` | whose turn is next |
+//! | `pause` | closed, one probe, a ramp |
+//! | [`mutant`] | the rule's clauses, broken on purpose, for the simulator |
 
+pub mod account;
+mod bucket;
 pub mod clock;
 pub mod config;
 pub mod event;
+mod meter;
+pub mod mutant;
+mod pause;
+mod queue;
+mod slots;
 pub mod time;
+mod units;
+
+pub use account::{Engine, LimitStatus, PauseStatus, Snapshot, Status, Totals};
+pub use meter::{MeterSnapshot, UnitSnapshot};

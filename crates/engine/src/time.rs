@@ -14,25 +14,17 @@ use serde::{Deserialize, Serialize};
 const DRIFT_PER_MILLI: u64 = 400;
 
 /// A point on the limiter's clock, in nanoseconds since an arbitrary origin.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Time(pub u64);
 
 /// A point on a proxy's clock, in nanoseconds since an arbitrary origin.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Stamp(pub u64);
 
 /// `duration`, measured on one clock, as the longest that another clock may show for it:
 /// `duration · (1 + ρ)`, rounded up to the next nanosecond and one more.
 pub fn stretched(duration: Duration) -> Duration {
-    Duration::from_nanos(
-        nanos(duration)
-            .saturating_add(drift(nanos(duration)))
-            .saturating_add(1),
-    )
+    Duration::from_nanos(nanos(duration).saturating_add(drift(nanos(duration))).saturating_add(1))
 }
 
 /// The most that two clocks can part within `nanos`: `ρ · nanos`, rounded up.
@@ -100,10 +92,7 @@ mod tests {
 
     #[test]
     fn a_stretched_minute_is_24_milliseconds_longer() {
-        assert_eq!(
-            stretched(Duration::from_secs(60)),
-            Duration::from_nanos(60_024_000_001)
-        );
+        assert_eq!(stretched(Duration::from_secs(60)), Duration::from_nanos(60_024_000_001));
     }
 
     #[test]

@@ -1,0 +1,250 @@
+//! The engine of one account: what it holds, and the order in which an event is worked off.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `calls` | asks, refusals, and what ends a call |
+//! | `reports` | what became of grants: written, answered, rejected |
+//! | `dispatch` | who is granted next, and when to look again |
+//! | `lanes` | which limits and pauses cover a call, and their meters |
+//! | `forecast` | how long a call would wait |
+//! | `observe` | what response headers change |
+//! | `restore` | snapshots, restart, takeover, reconnected proxies |
+//! | `status` | what people are shown |
+
+mod calls;
+mod dispatch;
+mod forecast;
+mod lanes;
+mod observe;
+mod reports;
+mod restore;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub use restore::{CallSnapshot, PauseSnapshot, Snapshot};
+pub use status::{LimitStatus, PauseStatus, Status};
+
+use crate::clock::is_fresh;
+use crate::config::AccountConfig;
+use crate::event::{Action, Attempt, Event, Pulse, Scope, SessionId};
+use crate::pause::Pause;
+use crate::queue::{CallKey, LaneId, Place, Queue};
+use crate::time::Time;
+use crate::units::UnitKey;
+use lanes::{Lanes, MeterId};
+
+/// The engine of one account. See the crate's documentation for how it is driven.
+#[derive(Debug)]
+pub struct Engine {
+    config: AccountConfig,
+    lanes: Lanes,
+    queue: Queue,
+    calls: BTreeMap<CallKey, Call>,
+    /// When to look at a call again: a waiting one's deadline, or the end of the longest call.
+    deadlines: BTreeSet<(Time, CallKey)>,
+    sessions: BTreeMap<SessionId, Session>,
+    pauses: BTreeMap<Scope, Pause>,
+    lease: Time,
+    /// What the ledger has charged ahead; without one, grants need none.
+    ahead: Option<Ahead>,
+    granted_since_snapshot: u64,
+    /// Sessions of the time before a restart that have not yet said what they hold.
+    awaited: BTreeSet<SessionId>,
+    wake: Option<Time>,
+    totals: Totals,
+}
+
+/// Calls that were counted in another way than the rule's bounds say, and other totals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Grants made.
+    pub granted: u64,
+    /// Grants that were not written.
+    pub unused: u64,
+    /// Calls written later than their bound: the promise did not cover them.
+    pub breaches: u64,
+    /// Rejections for quota or concurrency.
+    pub rejected: u64,
+    /// Calls refused.
+    pub refused: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ahead {
+    left: u64,
+    horizon: Time,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    pulse: Option<Pulse>,
+    /// Waiting calls that stand aside until the session is heard again.
+    parked: Vec<CallKey>,
+    /// Calls that are not over.
+    calls: BTreeSet<CallKey>,
+    /// It has said hello to this engine, and named its calls.
+    returned: bool,
+    /// Calls named since the connection began.
+    named: BTreeSet<CallKey>,
+    /// It is in the newest snapshot, and that is in the ledger.
+    in_snapshot: bool,
+    durable: bool,
+}
+
+#[derive(Debug)]
+struct Call {
+    wanted: Wanted,
+    /// When `deadlines` looks at it.
+    alarm: Time,
+    state: CallState,
+}
+
+/// What of a call stays the same from attempt to attempt.
+#[derive(Clone, Debug)]
+struct Wanted {
+    consumer: Arc<str>,
+    lane: LaneId,
+    asked: Time,
+    deadline: Time,
+    /// Attempts that were granted.
+    attempts: u32,
+}
+
+#[derive(Debug)]
+enum CallState {
+    Waiting { place: Place, parked: bool },
+    Granted(Grant),
+}
+
+#[derive(Debug)]
+struct Grant {
+    at: Time,
+    units: Vec<Charge>,
+    answered: bool,
+}
+
+/// What a grant charged to one limit.
+#[derive(Clone, Copy, Debug)]
+struct Charge {
+    meter: MeterId,
+    unit: UnitKey,
+    /// Units in the log and charges so far, just after this one: what the provider can have
+    /// counted of ours when it answers is at most the one plus what the other has grown by.
+    logged: u64,
+    charged: u64,
+}
+
+impl Engine {
+    /// An engine of an account on which nothing was ever drawn.
+    pub fn new(config: AccountConfig, now: Time) -> Engine {
+        Engine::with_lanes(config.clone(), Lanes::new(&config, lanes::Start::Fresh, now))
+    }
+
+    /// An engine of an account whose past is unknown: what was used of each window before `now` is
+    /// taken to be all of it, leaving at the limit's own rate. One call at once asks the provider.
+    pub fn after_unknown_past(config: AccountConfig, now: Time) -> Engine {
+        let start = lanes::Start::UnknownPast { since: now };
+        Engine::with_lanes(config.clone(), Lanes::new(&config, start, now))
+    }
+
+    fn with_lanes(config: AccountConfig, lanes: Lanes) -> Engine {
+        Engine {
+            config,
+            lanes,
+            queue: Queue::default(),
+            calls: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+            pauses: BTreeMap::new(),
+            lease: Time::NEVER,
+            ahead: None,
+            granted_since_snapshot: 0,
+            awaited: BTreeSet::new(),
+            wake: None,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Takes in what happened and appends what is to be done. `now` never goes back, and is read
+    /// after what happened was received.
+    pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Alive { session, pulse } => self.alive(session, pulse),
+            Event::Ask(ask) => self.ask(now, ask, actions),
+            Event::Cancel { session, call } => self.cancel(now, (session, call)),
+            Event::Unused { attempt, again } => self.unused(now, attempt, again, actions),
+            Event::Sent { attempt, latest } => self.sent(now, attempt, latest),
+            Event::FirstByte { attempt, latest, observations } => {
+                self.first_byte(now, attempt, latest, &observations, actions);
+            }
+            Event::Rejected { attempt, latest, observations, rejection, again } => {
+                self.rejected(now, attempt, latest, &observations, (rejection, again), actions);
+            }
+            Event::Done(attempt) => self.done(now, attempt, actions),
+            Event::Disconnected(session) => self.disconnected(session),
+            Event::Gone(session) => self.gone(now, session),
+            Event::Pause { scope, length } => self.pause_by_hand(now, scope, length, actions),
+            Event::Resume(scope) => self.resume_by_hand(now, &scope, actions),
+            Event::Configure(config) => self.configure(now, config, actions),
+            Event::Lease(until) => self.lease = until,
+            Event::Committed(reserve) => self.committed(reserve),
+            Event::Held { attempt, consumer, shape, progress } => {
+                self.held(now, attempt, &consumer, shape, progress);
+            }
+            Event::Returned(session) => self.returned(now, session),
+            Event::Wake => {}
+        }
+        self.ring_alarms(now, actions);
+        self.dispatch(now, actions);
+    }
+
+    /// When to call [`Engine::handle`] with [`Event::Wake`], if nothing else happens before.
+    pub fn next_wake(&self) -> Option<Time> {
+        self.wake
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &AccountConfig {
+        &self.config
+    }
+
+    /// What has been counted since the engine began.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    fn alive(&mut self, session: SessionId, pulse: Pulse) {
+        let entry = self.sessions.entry(session).or_default();
+        entry.pulse = Some(pulse);
+        for key in std::mem::take(&mut entry.parked) {
+            if let Some(Call { state: CallState::Waiting { place, parked }, .. }) = self.calls.get_mut(&key)
+                && std::mem::replace(parked, false)
+            {
+                self.queue.put(*place, key);
+            }
+        }
+    }
+
+    /// The pulse on which a grant may rest now.
+    fn fresh_pulse(&self, now: Time, session: SessionId) -> Option<Pulse> {
+        let session = self.sessions.get(&session)?;
+        if self.ahead.is_some() && !session.durable {
+            return None;
+        }
+        session.pulse.filter(|pulse| is_fresh(now, *pulse, self.config.validity))
+    }
+
+    fn weight_of(&self, consumer: &str) -> u32 {
+        self.config.weights.get(consumer).copied().unwrap_or(1)
+    }
+
+    fn grant_of(&mut self, attempt: Attempt) -> Option<&mut Grant> {
+        let call = self.calls.get_mut(&(attempt.session, attempt.call))?;
+        match &mut call.state {
+            CallState::Granted(grant) if call.wanted.attempts == attempt.number => Some(grant),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Asks and refusals, and everything that ends a call.
+
+use std::time::Duration;
+
+use super::{Call, CallState, Engine, Wanted};
+use crate::config::OnExceeded;
+use crate::event::{Action, Ask, Attempt, RefusalReason, SessionId};
+use crate::queue::{CallKey, LaneId};
+use crate::time::Time;
+
+/// A client is answered after this part of its patience at the latest: the rest is for the
+/// provider's answer.
+const PATIENCE_PERCENT: u32 = 80;
+
+impl Engine {
+    pub(super) fn ask(&mut self, now: Time, ask: Ask, actions: &mut Vec<Action>) {
+        let key = (ask.session, ask.call);
+        let Some(attempts) = self.forget_lost_grant(now, key, ask.attempts) else {
+            return;
+        };
+        let session = self.sessions.entry(ask.session).or_default();
+        if !session.returned {
+            session.named.insert(key);
+        }
+        let lane = self.lanes.lane_of(&self.config, &ask.shape, now);
+        let allowed = self.patience(ask.patience, ask.waited);
+        if let Some((reason, retry_after)) = self.refusal_on_arrival(now, lane, &ask, allowed) {
+            self.totals.refused += 1;
+            actions.push(Action::Refuse { session: ask.session, call: ask.call, reason, retry_after });
+            return;
+        }
+        let wanted = Wanted {
+            consumer: ask.consumer.into(),
+            lane,
+            asked: now - ask.waited,
+            deadline: now + allowed,
+            attempts,
+        };
+        self.insert_waiting(key, wanted, ask.attempts > 0);
+    }
+
+    /// How long a call may wait from now on.
+    fn patience(&self, client: Option<Duration>, waited: Duration) -> Duration {
+        let longest = self.config.queue.max_wait.saturating_sub(waited);
+        client.map_or(longest, |client| longest.min(client * PATIENCE_PERCENT / 100))
+    }
+
+    /// An ask for a call that holds a grant says that the grant was lost with a connection.
+    /// Returns the attempts so far, or `None` if the call waits already.
+    fn forget_lost_grant(&mut self, now: Time, key: CallKey, attempts: u32) -> Option<u32> {
+        let Some(call) = self.calls.get(&key) else {
+            return Some(attempts);
+        };
+        if matches!(call.state, CallState::Waiting { .. }) {
+            return None;
+        }
+        let known = call.wanted.attempts;
+        let lost = Attempt { session: key.0, call: key.1, number: known };
+        if attempts < known {
+            self.take_back(now, lost);
+        } else {
+            self.free_slots(now, lost);
+        }
+        self.end(key);
+        Some(attempts.max(known))
+    }
+
+    fn refusal_on_arrival(
+        &mut self,
+        now: Time,
+        lane: LaneId,
+        ask: &Ask,
+        allowed: Duration,
+    ) -> Option<(RefusalReason, Option<Duration>)> {
+        if !self.enforces() {
+            return None;
+        }
+        if self.stopped(now, lane) {
+            return Some((RefusalReason::ProviderStopped, None));
+        }
+        if self.lanes.never_fits(lane) {
+            return Some((RefusalReason::NeverFits, None));
+        }
+        let wait = self.forecast(now, lane, &ask.consumer);
+        let reason = if self.queue_is_full() {
+            RefusalReason::QueueFull
+        } else if self.config.on_exceeded == OnExceeded::Reject && !wait.is_zero() {
+            RefusalReason::QuotaExceeded
+        } else if wait > allowed {
+            RefusalReason::WaitTooLong
+        } else {
+            return None;
+        };
+        Some((reason, Some(wait)))
+    }
+
+    pub(super) fn enforces(&self) -> bool {
+        self.config.mode == crate::config::Mode::Enforce
+    }
+
+    fn queue_is_full(&self) -> bool {
+        self.lanes.waiting() >= self.config.queue.max_calls
+    }
+
+    /// Puts a call, new or sent back, in the queue.
+    pub(super) fn insert_waiting(&mut self, key: CallKey, wanted: Wanted, again: bool) {
+        let weight = self.weight_of(&wanted.consumer);
+        let (lane, deadline) = (wanted.lane, wanted.deadline);
+        let place = self.queue.push(lane, (&wanted.consumer, weight), deadline, again, key);
+        self.lanes.call_waits(lane);
+        self.insert(
+            key,
+            Call { wanted, alarm: deadline, state: CallState::Waiting { place, parked: false } },
+        );
+    }
+
+    pub(super) fn insert(&mut self, key: CallKey, call: Call) {
+        self.deadlines.insert((call.alarm, key));
+        self.sessions.entry(key.0).or_default().calls.insert(key);
+        self.calls.insert(key, call);
+    }
+
+    /// Takes a waiting call out of the queue, but not off the books.
+    pub(super) fn leave_queue(&mut self, key: CallKey) {
+        let Some(call) = self.calls.get(&key) else {
+            return;
+        };
+        let CallState::Waiting { place, parked } = call.state else {
+            return;
+        };
+        if !parked {
+            self.queue.remove(place);
+        }
+        self.lanes.call_leaves(call.wanted.lane);
+    }
+
+    /// Forgets a call. What it has charged stays charged.
+    pub(super) fn end(&mut self, key: CallKey) -> Option<Call> {
+        self.leave_queue(key);
+        let call = self.calls.remove(&key)?;
+        self.deadlines.remove(&(call.alarm, key));
+        if let Some(session) = self.sessions.get_mut(&key.0) {
+            session.calls.remove(&key);
+        }
+        Some(call)
+    }
+
+    pub(super) fn cancel(&mut self, now: Time, key: CallKey) {
+        let Some(call) = self.calls.get(&key) else {
+            return;
+        };
+        if matches!(call.state, CallState::Granted(_)) {
+            // The two crossed: a proxy does not write a grant for a call that it has given up.
+            let attempt = Attempt { session: key.0, call: key.1, number: call.wanted.attempts };
+            self.take_back(now, attempt);
+        }
+        self.end(key);
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        key: CallKey,
+        reason: RefusalReason,
+        retry_after: Option<Duration>,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.end(key).is_some() {
+            self.totals.refused += 1;
+            actions.push(Action::Refuse { session: key.0, call: key.1, reason, retry_after });
+        }
+    }
+
+    /// Refuses calls whose deadline has come, and forgets calls that no proxy ended.
+    pub(super) fn ring_alarms(&mut self, now: Time, actions: &mut Vec<Action>) {
+        while let Some(&(at, key)) = self.deadlines.first().filter(|(at, _)| *at <= now) {
+            self.deadlines.remove(&(at, key));
+            let Some(call) = self.calls.get(&key) else {
+                continue;
+            };
+            if matches!(call.state, CallState::Granted(_)) {
+                self.end(key);
+                continue;
+            }
+            let (lane, consumer) = (call.wanted.lane, call.wanted.consumer.clone());
+            let wait = self.forecast(now, lane, &consumer);
+            self.refuse(key, RefusalReason::WaitExceeded, Some(wait), actions);
+        }
+    }
+
+    /// The connection is lost. Waiting calls are asked again in the next hello; granted ones may
+    /// be on their way to the provider.
+    pub(super) fn disconnected(&mut self, session: SessionId) {
+        let Some(entry) = self.sessions.get_mut(&session) else {
+            return;
+        };
+        entry.pulse = None;
+        entry.parked.clear();
+        entry.named.clear();
+        entry.returned = false;
+        let waiting: Vec<CallKey> = entry
+            .calls
+            .iter()
+            .filter(|key| {
+                self.calls.get(key).is_some_and(|call| matches!(call.state, CallState::Waiting { .. }))
+            })
+            .copied()
+            .collect();
+        for key in waiting {
+            self.end(key);
+        }
+    }
+
+    /// The pod is dead: its slots are free. What it may have sent stays charged.
+    pub(super) fn gone(&mut self, now: Time, session: SessionId) {
+        self.disconnected(session);
+        let Some(entry) = self.sessions.remove(&session) else {
+            return;
+        };
+        for key in entry.calls {
+            if let Some(call) = self.calls.get(&key) {
+                let attempt = Attempt { session: key.0, call: key.1, number: call.wanted.attempts };
+                self.free_slots(now, attempt);
+            }
+            if let Some(call) = self.calls.remove(&key) {
+                self.deadlines.remove(&(call.alarm, key));
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! How long a call would wait, so that one that cannot make it is told at once.
+
+use std::time::Duration;
+
+use super::Engine;
+use crate::queue::LaneId;
+use crate::time::Time;
+
+impl Engine {
+    /// About how long a new call of this consumer would wait: for the lane's pauses, then for all
+    /// calls whose turn comes before, at each limit that they draw on.
+    pub(super) fn forecast(&mut self, now: Time, lane: LaneId, consumer: &str) -> Duration {
+        let ahead = self.queue.ahead_of(consumer, self.weight_of(consumer));
+        let config = self.config.pause;
+        let paused = self
+            .pauses
+            .iter()
+            .filter(|(scope, _)| self.lanes.covers(&self.config, lane, scope))
+            .filter_map(|(_, pause)| pause.blocked_until(now, &config))
+            .max()
+            .map_or(Duration::ZERO, |until| until.since(now));
+        self.lanes.wait_for(lane, now, ahead).max(paused)
+    }
+}

@@ -1,0 +1,458 @@
+//! Which limits and pauses cover a call, and the meters of those limits.
+//!
+//! Calls of one shape share a lane. A limit that counts models apart has a meter for each model
+//! that was seen; meters are made when they are first drawn on, and forgotten when they are idle
+//! and many.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::status::LimitStatus;
+use crate::config::{AccountConfig, LimitConfig, Unit};
+use crate::event::{Attempt, Reserve, Scope, Shape};
+use crate::meter::{Meter, guarded};
+use crate::mutant::{self, Mutant};
+use crate::queue::LaneId;
+use crate::slots::Slots;
+use crate::time::Time;
+use crate::units::Origin;
+
+/// Shapes that are told apart: clients choose the models' names, and may choose ever new ones.
+const LANES_AT_MOST: usize = 1024;
+
+/// Names a meter; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct MeterId(u64);
+
+/// What a meter that is made begins with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start {
+    /// Nothing was drawn.
+    Fresh,
+    /// All of a window may have been drawn by `since`.
+    UnknownPast { since: Time },
+    /// A predecessor may have granted all that the limit allows, until `since`.
+    Predecessor { since: Time },
+    /// Nothing in the ledger as of a commit, and a reserve.
+    Ledger { reserve: Reserve },
+}
+
+#[derive(Debug)]
+struct Lane {
+    shape: Shape,
+    meters: Vec<MeterId>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The limit's place in the configuration.
+    limit: usize,
+    pub(super) model: Option<String>,
+    pub(super) counter: Counter,
+    waiting: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum Counter {
+    Window(Meter),
+    Slots(Slots),
+}
+
+/// The lanes and meters of an account.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    lanes: Vec<Lane>,
+    by_shape: BTreeMap<Shape, LaneId>,
+    meters: BTreeMap<MeterId, Entry>,
+    by_limit: BTreeMap<(usize, Option<String>), MeterId>,
+    next: u64,
+    waiting: usize,
+    start: Start,
+    /// Limits that came later than the engine, and begin otherwise.
+    starts: BTreeMap<String, Start>,
+    /// The provider's own figure, where headers have named one.
+    observed: BTreeMap<String, u64>,
+}
+
+impl Lanes {
+    pub(super) fn new(config: &AccountConfig, start: Start, now: Time) -> Lanes {
+        let mut lanes = Lanes {
+            lanes: Vec::new(),
+            by_shape: BTreeMap::new(),
+            meters: BTreeMap::new(),
+            by_limit: BTreeMap::new(),
+            next: 0,
+            waiting: 0,
+            start,
+            starts: BTreeMap::new(),
+            observed: BTreeMap::new(),
+        };
+        for (index, limit) in config.limits.iter().enumerate() {
+            if !limit.per_model {
+                lanes.meter(config, index, None, now);
+            }
+        }
+        lanes
+    }
+
+    /// The lane of calls of this shape.
+    pub(super) fn lane_of(&mut self, config: &AccountConfig, shape: &Shape, now: Time) -> LaneId {
+        if let Some(lane) = self.by_shape.get(shape) {
+            return *lane;
+        }
+        let named = |model| config.limits.iter().any(|limit| limit.models.contains(model));
+        if self.lanes.len() >= LANES_AT_MOST && shape.model.as_ref().is_some_and(|model| !named(model)) {
+            // Models beyond the bound are counted as one: stricter, never laxer.
+            return self.lane_of(config, &Shape { model: None, ..shape.clone() }, now);
+        }
+        let meters = self.cover(config, shape, now);
+        let lane = LaneId(self.lanes.len());
+        self.lanes.push(Lane { shape: shape.clone(), meters });
+        self.by_shape.insert(shape.clone(), lane);
+        lane
+    }
+
+    fn cover(&mut self, config: &AccountConfig, shape: &Shape, now: Time) -> Vec<MeterId> {
+        let covering = config.limits.iter().enumerate().filter(|(_, limit)| covers(limit, shape));
+        covering
+            .map(|(index, limit)| {
+                let model = if limit.per_model { shape.model.clone() } else { None };
+                self.meter(config, index, model, now)
+            })
+            .collect()
+    }
+
+    fn meter(&mut self, config: &AccountConfig, limit: usize, model: Option<String>, now: Time) -> MeterId {
+        let key = (limit, model);
+        if let Some(id) = self.by_limit.get(&key) {
+            return *id;
+        }
+        let counter = self.begin(config, &config.limits[limit], now);
+        self.add(key, counter)
+    }
+
+    pub(super) fn add(&mut self, (limit, model): (usize, Option<String>), counter: Counter) -> MeterId {
+        self.next += 1;
+        let id = MeterId(self.next);
+        self.by_limit.insert((limit, model.clone()), id);
+        self.meters.insert(id, Entry { limit, model, counter, waiting: 0 });
+        id
+    }
+
+    /// A new meter, with whatever may have been drawn before it was made.
+    fn begin(&self, config: &AccountConfig, limit: &LimitConfig, now: Time) -> Counter {
+        let start = self.starts.get(&limit.name).copied().unwrap_or(self.start);
+        let amount = self.effective(limit);
+        if limit.unit == Unit::ConcurrentRequests {
+            let mut slots = Slots::new(amount, config.pause.max_call);
+            match start {
+                Start::Fresh | Start::UnknownPast { .. } => {}
+                Start::Predecessor { since } => {
+                    slots.hold_unknown(amount, since + guarded(config.validity + limit.delivery));
+                }
+                Start::Ledger { reserve } => {
+                    slots.hold_unknown(
+                        reserve.calls,
+                        reserve.horizon + guarded(config.validity + limit.delivery),
+                    );
+                }
+            }
+            return Counter::Slots(slots);
+        }
+        let mut meter = match start {
+            Start::Ledger { reserve } => Meter::restored(limit, amount, &[], reserve.as_of).0,
+            _ => Meter::new(limit, amount, now),
+        };
+        match start {
+            Start::Fresh => {}
+            Start::UnknownPast { since } => meter.fill_with_past(since, amount),
+            Start::Predecessor { since } if !mutant::active(Mutant::EmptyTakeover) => {
+                meter.fill_with_predecessor(since, since + guarded(config.validity + limit.delivery));
+            }
+            Start::Predecessor { .. } => {}
+            Start::Ledger { reserve } => hold_reserve(&mut meter, config, limit, reserve),
+        }
+        meter.advance(now);
+        Counter::Window(meter)
+    }
+
+    /// The limit's amount, lowered in proportion where the provider has less than was declared.
+    pub(super) fn effective(&self, limit: &LimitConfig) -> u64 {
+        let declared = limit.declared.unwrap_or(limit.amount);
+        match self.observed.get(&limit.name) {
+            Some(hard) if *hard < declared => {
+                let part = u128::from(limit.amount) * u128::from(*hard) / u128::from(declared);
+                (part as u64).clamp(u64::from(limit.amount > 0), limit.amount)
+            }
+            _ => limit.amount,
+        }
+    }
+
+    pub(super) fn observe_hard(&mut self, config: &AccountConfig, meter: MeterId, hard: u64, now: Time) {
+        let Some(limit) = self.meters.get(&meter).and_then(|entry| config.limits.get(entry.limit)) else {
+            return;
+        };
+        let before = self.effective(limit);
+        self.observed.insert(limit.name.clone(), hard);
+        if self.effective(limit) != before {
+            self.reshape_all(config, now);
+        }
+    }
+
+    fn reshape_all(&mut self, config: &AccountConfig, now: Time) {
+        let amounts: Vec<u64> = config.limits.iter().map(|limit| self.effective(limit)).collect();
+        for entry in self.meters.values_mut() {
+            let (limit, amount) = (&config.limits[entry.limit], amounts[entry.limit]);
+            match &mut entry.counter {
+                Counter::Window(meter) => meter.reshape(limit, amount, now),
+                Counter::Slots(slots) => slots.resize(amount),
+            }
+        }
+    }
+
+    /// Takes on another configuration. A limit keeps its meters by its name and what it counts;
+    /// one that is new begins with an unknown past.
+    pub(super) fn configure(&mut self, old: &AccountConfig, new: &AccountConfig, now: Time) {
+        for limit in &new.limits {
+            if !old.limits.iter().any(|known| known.name == limit.name && known.unit == limit.unit) {
+                self.starts.insert(limit.name.clone(), Start::UnknownPast { since: now });
+            }
+        }
+        let place = |index: usize| {
+            let known = &old.limits[index];
+            new.limits.iter().position(|limit| limit.name == known.name && limit.unit == known.unit)
+        };
+        self.by_limit.clear();
+        let mut kept = BTreeMap::new();
+        for (id, mut entry) in std::mem::take(&mut self.meters) {
+            // A model's meter of a limit that no longer tells models apart has no place.
+            let Some(limit) =
+                place(entry.limit).filter(|at| new.limits[*at].per_model || entry.model.is_none())
+            else {
+                continue;
+            };
+            entry.limit = limit;
+            self.by_limit.insert((limit, entry.model.clone()), id);
+            kept.insert(id, entry);
+        }
+        self.meters = kept;
+        self.reshape_all(new, now);
+        for index in 0..self.lanes.len() {
+            let shape = self.lanes[index].shape.clone();
+            let meters = self.cover(new, &shape, now);
+            self.lanes[index].meters = meters;
+        }
+        for entry in self.meters.values_mut() {
+            entry.waiting = 0;
+        }
+        self.waiting = 0;
+    }
+
+    pub(super) fn meters_of(&self, lane: LaneId) -> Vec<MeterId> {
+        self.lanes[lane.0].meters.clone()
+    }
+
+    pub(super) fn window(&mut self, meter: MeterId) -> Option<&mut Meter> {
+        match &mut self.meters.get_mut(&meter)?.counter {
+            Counter::Window(meter) => Some(meter),
+            Counter::Slots(_) => None,
+        }
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = (MeterId, &Entry)> {
+        self.meters.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    pub(super) fn counters(&mut self) -> impl Iterator<Item = &mut Counter> {
+        self.meters.values_mut().map(|entry| &mut entry.counter)
+    }
+
+    pub(super) fn set_start(&mut self, start: Start) {
+        self.start = start;
+    }
+
+    pub(super) fn start_limit(&mut self, limit: &str, start: Start) {
+        self.starts.insert(limit.to_owned(), start);
+    }
+
+    pub(super) fn begins_unknown(&self, limit: &str) -> bool {
+        matches!(self.starts.get(limit), Some(Start::UnknownPast { .. }))
+    }
+
+    /// Makes the meter of a limit that does not tell models apart, if there is none yet.
+    pub(super) fn ensure(&mut self, config: &AccountConfig, limit: usize, now: Time) {
+        self.meter(config, limit, None, now);
+    }
+
+    pub(super) fn shape_of(&self, lane: LaneId) -> &Shape {
+        &self.lanes[lane.0].shape
+    }
+
+    pub(super) fn delivery(&self, config: &AccountConfig, meter: MeterId) -> Duration {
+        let limit = self.meters.get(&meter).and_then(|entry| config.limits.get(entry.limit));
+        limit.map_or(Duration::ZERO, |limit| limit.delivery)
+    }
+
+    pub(super) fn limit_name<'a>(&self, config: &'a AccountConfig, meter: MeterId) -> Option<&'a str> {
+        let entry = self.meters.get(&meter)?;
+        config.limits.get(entry.limit).map(|limit| limit.name.as_str())
+    }
+
+    pub(super) fn declared(&self, config: &AccountConfig, meter: MeterId) -> Option<u64> {
+        let limit = config.limits.get(self.meters.get(&meter)?.limit)?;
+        Some(limit.declared.unwrap_or(limit.amount))
+    }
+
+    /// Whether a pause of this scope holds the lane's calls.
+    pub(super) fn covers(&self, config: &AccountConfig, lane: LaneId, scope: &Scope) -> bool {
+        let Lane { shape, meters } = &self.lanes[lane.0];
+        match scope {
+            Scope::Account => true,
+            Scope::Endpoint(name) => shape.endpoint.as_ref() == Some(name),
+            Scope::Model(name) => shape.model.as_ref() == Some(name),
+            Scope::Limit(name) => meters.iter().any(|meter| self.limit_name(config, *meter) == Some(name)),
+        }
+    }
+
+    pub(super) fn never_fits(&self, lane: LaneId) -> bool {
+        self.counters_of(lane).any(|entry| match &entry.counter {
+            Counter::Window(meter) => meter.amount() == 0,
+            Counter::Slots(slots) => slots.amount() == 0,
+        })
+    }
+
+    fn counters_of(&self, lane: LaneId) -> impl Iterator<Item = &Entry> {
+        self.lanes[lane.0].meters.iter().filter_map(|meter| self.meters.get(meter))
+    }
+
+    pub(super) fn blocked_until(&mut self, lane: LaneId, now: Time) -> Option<Time> {
+        let mut until = None;
+        for id in &self.lanes[lane.0].meters {
+            let Some(entry) = self.meters.get_mut(id) else {
+                continue;
+            };
+            until = until.max(match &mut entry.counter {
+                Counter::Window(meter) => {
+                    meter.advance(now);
+                    meter.blocked_until(now)
+                }
+                Counter::Slots(slots) => {
+                    slots.advance(now);
+                    slots.blocked_until()
+                }
+            });
+        }
+        until
+    }
+
+    /// How long until the lane's limits have let `ahead` calls and one more through, as far as
+    /// those draw on the same limits.
+    pub(super) fn wait_for(&mut self, lane: LaneId, now: Time, ahead: u64) -> Duration {
+        let mut wait = Duration::ZERO;
+        for id in &self.lanes[lane.0].meters {
+            let Some(entry) = self.meters.get_mut(id) else {
+                continue;
+            };
+            let calls = ahead.min(entry.waiting) + 1;
+            wait = wait.max(match &mut entry.counter {
+                Counter::Window(meter) => {
+                    meter.advance(now);
+                    meter.wait_for(now, calls)
+                }
+                Counter::Slots(slots) => slots.wait_for(calls),
+            });
+        }
+        wait
+    }
+
+    pub(super) fn hold_slot(&mut self, meter: MeterId, attempt: Attempt, now: Time) {
+        if let Some(Entry { counter: Counter::Slots(slots), .. }) = self.meters.get_mut(&meter) {
+            slots.hold(attempt, now);
+        }
+    }
+
+    pub(super) fn claim_slot(&mut self, meter: MeterId, attempt: Attempt, now: Time) {
+        if let Some(Entry { counter: Counter::Slots(slots), .. }) = self.meters.get_mut(&meter) {
+            slots.claim(attempt, now);
+        }
+    }
+
+    pub(super) fn free_slots(&mut self, lane: LaneId, attempt: Attempt, now: Time) {
+        for id in &self.lanes[lane.0].meters {
+            if let Some(Entry { counter: Counter::Slots(slots), .. }) = self.meters.get_mut(id) {
+                slots.free(attempt, now);
+            }
+        }
+    }
+
+    pub(super) fn call_waits(&mut self, lane: LaneId) {
+        self.waiting += 1;
+        for id in &self.lanes[lane.0].meters {
+            if let Some(entry) = self.meters.get_mut(id) {
+                entry.waiting += 1;
+            }
+        }
+    }
+
+    pub(super) fn call_leaves(&mut self, lane: LaneId) {
+        self.waiting = self.waiting.saturating_sub(1);
+        for id in &self.lanes[lane.0].meters {
+            if let Some(entry) = self.meters.get_mut(id) {
+                entry.waiting = entry.waiting.saturating_sub(1);
+            }
+        }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    pub(super) fn status(&mut self, config: &AccountConfig, now: Time) -> Vec<LimitStatus> {
+        self.meters
+            .values_mut()
+            .filter_map(|entry| {
+                let limit = config.limits.get(entry.limit)?;
+                let (amount, used, used_by_others, in_flight, resets_in) = match &mut entry.counter {
+                    Counter::Window(meter) => {
+                        meter.advance(now);
+                        let resets_in = meter.free_at(now).since(now);
+                        (meter.amount(), meter.used(), meter.used_by_others(), meter.in_flight(), resets_in)
+                    }
+                    Counter::Slots(slots) => {
+                        slots.advance(now);
+                        (slots.amount(), slots.used(), 0, 0, Duration::ZERO)
+                    }
+                };
+                Some(LimitStatus {
+                    name: limit.name.clone(),
+                    model: entry.model.clone(),
+                    unit: limit.unit,
+                    amount,
+                    used,
+                    used_by_others,
+                    in_flight,
+                    waiting: entry.waiting,
+                    resets_in,
+                })
+            })
+            .collect()
+    }
+}
+
+/// Holds what an earlier incarnation may have granted after the commit.
+pub(super) fn hold_reserve(meter: &mut Meter, config: &AccountConfig, limit: &LimitConfig, reserve: Reserve) {
+    if mutant::active(Mutant::NoReserve) {
+        return;
+    }
+    let settles = reserve.horizon + guarded(config.validity + limit.delivery);
+    for _ in 0..reserve.calls.min(limit.amount) {
+        meter.charge(reserve.as_of, settles, Origin::Reserve);
+    }
+}
+
+fn covers(limit: &LimitConfig, shape: &Shape) -> bool {
+    let endpoint = limit.endpoint.as_ref().is_none_or(|name| shape.endpoint.as_ref() == Some(name));
+    let model =
+        limit.models.is_empty() || shape.model.as_ref().is_some_and(|model| limit.models.contains(model));
+    endpoint && model
+}

@@ -1,0 +1,383 @@
+//! What outlives a limiter: snapshots for the ledger, the engine that is made of one, the engine
+//! that takes over without one, and proxies that come back with calls of the time before.
+//!
+//! A crash costs capacity, never correctness: whatever may have been granted since the last
+//! commit is held as if it had been, until every proxy has said what it got.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::lanes::{Counter, Lanes, MeterId, Start, hold_reserve};
+use super::{Ahead, Call, CallState, Charge, Engine, Grant, Wanted};
+use crate::config::{AccountConfig, Unit};
+use crate::event::{Action, Attempt, CallId, Held, Reserve, Scope, SessionId, Shape};
+use crate::meter::{Meter, MeterSnapshot, guarded};
+use crate::pause::Pause;
+use crate::time::{Time, nanos};
+use crate::units::Origin;
+
+/// What the ledger keeps of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// When it was taken, on the limiter's clock.
+    pub as_of: Time,
+    /// The windows of the limits at that time, by name.
+    pub windows: BTreeMap<String, Duration>,
+    /// What is charged.
+    pub meters: Vec<MeterSnapshot>,
+    /// Calls that hold a grant.
+    pub calls: Vec<CallSnapshot>,
+    /// Sessions that may be granted something once this is in the ledger.
+    pub sessions: Vec<SessionId>,
+    /// Pauses in force.
+    pub pauses: Vec<PauseSnapshot>,
+}
+
+/// A granted call as of a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallSnapshot {
+    /// The proxy.
+    pub session: SessionId,
+    /// Its call.
+    pub call: CallId,
+    /// Which of its grants.
+    pub attempt: u32,
+    /// The workload that draws.
+    pub consumer: String,
+    /// What decides which limits cover it.
+    pub shape: Shape,
+    /// When it was granted.
+    pub granted: Time,
+    /// Until when it may wait, should it be sent back.
+    pub deadline: Time,
+    /// Its answer has begun.
+    pub answered: bool,
+    /// Its units: the places of a meter in [`Snapshot::meters`] and of a unit in that.
+    pub units: Vec<(u32, u32)>,
+}
+
+/// A pause as of a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PauseSnapshot {
+    /// Which calls.
+    pub scope: Scope,
+    /// Until when.
+    pub until: Time,
+    /// The provider's word, or who paused.
+    pub reason: String,
+}
+
+impl Engine {
+    /// What the ledger has to make durable. Tell [`crate::event::Event::Committed`] when it has.
+    pub fn snapshot(&mut self, now: Time) -> Snapshot {
+        self.granted_since_snapshot = 0;
+        for session in self.sessions.values_mut() {
+            session.in_snapshot = true;
+        }
+        let mut meters = Vec::new();
+        let mut places = BTreeMap::new();
+        for (id, entry) in self.lanes.entries() {
+            let Counter::Window(meter) = &entry.counter else {
+                continue;
+            };
+            let Some(limit) = self.lanes.limit_name(&self.config, id) else {
+                continue;
+            };
+            let (units, keys) = meter.snapshot();
+            for (place, key) in keys.into_iter().enumerate() {
+                places.insert((id, key), (meters.len() as u32, place as u32));
+            }
+            meters.push(MeterSnapshot { limit: limit.to_owned(), model: entry.model.clone(), units });
+        }
+        let calls = self.calls.iter().filter_map(|((session, call), entry)| {
+            let CallState::Granted(grant) = &entry.state else {
+                return None;
+            };
+            let place = |charge: &Charge| places.get(&(charge.meter, charge.unit)).copied();
+            Some(CallSnapshot {
+                session: *session,
+                call: *call,
+                attempt: entry.wanted.attempts,
+                consumer: entry.wanted.consumer.to_string(),
+                shape: self.lanes.shape_of(entry.wanted.lane).clone(),
+                granted: grant.at,
+                deadline: entry.wanted.deadline,
+                answered: grant.answered,
+                units: grant.units.iter().filter_map(place).collect(),
+            })
+        });
+        Snapshot {
+            as_of: now,
+            windows: windows(&self.config),
+            calls: calls.collect(),
+            meters,
+            sessions: self.sessions.keys().chain(&self.awaited).copied().collect(),
+            pauses: self
+                .pauses
+                .iter()
+                .map(|(scope, pause)| PauseSnapshot {
+                    scope: scope.clone(),
+                    until: pause.until,
+                    reason: pause.reason.clone(),
+                })
+                .collect(),
+        }
+    }
+
+    /// How many calls the account's limits can let through within `horizon`: the reserve to charge
+    /// ahead.
+    pub fn reserve_for(&self, horizon: Duration) -> u64 {
+        let of = |limit: &crate::config::LimitConfig| {
+            let drained = u128::from(limit.amount) * horizon.as_nanos();
+            let drained =
+                u64::try_from(drained.div_ceil(u128::from(nanos(limit.window).max(1)))).unwrap_or(u64::MAX);
+            drained.saturating_add(limit.effective_burst()).min(limit.amount)
+        };
+        let requests = self.config.limits.iter().filter(|limit| limit.unit == Unit::Requests);
+        requests.map(of).max().unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn committed(&mut self, reserve: Reserve) {
+        // What was granted while the commit was under way is in no snapshot but this reserve.
+        let left = reserve.calls.saturating_sub(self.granted_since_snapshot);
+        self.ahead = Some(Ahead { left, horizon: reserve.horizon });
+        for session in self.sessions.values_mut() {
+            session.durable = session.in_snapshot;
+        }
+    }
+
+    /// The engine after a restart on the same node, whose clock went on: what was charged as of
+    /// the last commit, and the reserve of that commit held as if it had all been granted. It
+    /// grants nothing before the first [`crate::event::Event::Committed`].
+    pub fn restart(config: AccountConfig, snapshot: Snapshot, reserve: Reserve, now: Time) -> Engine {
+        let awaited = !snapshot.sessions.is_empty();
+        let reserve =
+            Reserve { as_of: snapshot.as_of, calls: if awaited { reserve.calls } else { 0 }, ..reserve };
+        let lanes = Lanes::new(
+            &AccountConfig { limits: Vec::new(), ..config.clone() },
+            Start::Ledger { reserve },
+            now,
+        );
+        let mut engine = Engine::with_lanes(config, lanes);
+        engine.ahead = Some(Ahead { left: 0, horizon: now });
+        engine.awaited = snapshot.sessions.iter().copied().collect();
+        for limit in &engine.config.limits {
+            // A limit that the ledger does not know, or not for so long, has an unknown past.
+            if snapshot.windows.get(&limit.name).is_none_or(|window| *window < limit.window) {
+                engine.lanes.start_limit(&limit.name, Start::UnknownPast { since: now });
+            }
+        }
+        let keys: Vec<_> =
+            snapshot.meters.iter().map(|meter| engine.restore_meter(meter, reserve, now)).collect();
+        for call in snapshot.calls {
+            engine.restore_call(call, &keys, now);
+        }
+        for PauseSnapshot { scope, until, reason } in snapshot.pauses {
+            let mut pause = Pause::by_hand(now, until.since(now));
+            pause.reason = reason;
+            engine.pauses.insert(scope, pause);
+        }
+        for index in 0..engine.config.limits.len() {
+            if !engine.config.limits[index].per_model {
+                engine.lanes.ensure(&engine.config, index, now);
+            }
+        }
+        engine
+    }
+
+    fn restore_meter(
+        &mut self,
+        snapshot: &MeterSnapshot,
+        reserve: Reserve,
+        now: Time,
+    ) -> Option<(MeterId, Vec<crate::units::UnitKey>)> {
+        let index = self.config.limits.iter().position(|limit| limit.name == snapshot.limit)?;
+        let limit = &self.config.limits[index];
+        if limit.unit != Unit::Requests
+            || limit.per_model != snapshot.model.is_some() && snapshot.model.is_some()
+        {
+            return None;
+        }
+        let amount = self.lanes.effective(limit);
+        let (mut meter, keys) = Meter::restored(limit, amount, &snapshot.units, reserve.as_of);
+        hold_reserve(&mut meter, &self.config, limit, reserve);
+        if self.lanes.begins_unknown(&limit.name) {
+            meter.fill_with_past(now, amount);
+        }
+        meter.advance(now);
+        Some((self.lanes.add((index, snapshot.model.clone()), Counter::Window(meter)), keys))
+    }
+
+    fn restore_call(
+        &mut self,
+        call: CallSnapshot,
+        keys: &[Option<(MeterId, Vec<crate::units::UnitKey>)>],
+        now: Time,
+    ) {
+        let lane = self.lanes.lane_of(&self.config, &call.shape, now);
+        let attempt = Attempt { session: call.session, call: call.call, number: call.attempt };
+        for meter in self.lanes.meters_of(lane) {
+            self.lanes.claim_slot(meter, attempt, call.granted);
+        }
+        let units = call.units.iter().filter_map(|(meter, unit)| {
+            let (meter, units) = keys.get(*meter as usize)?.as_ref()?;
+            Some(Charge {
+                meter: *meter,
+                unit: *units.get(*unit as usize)?,
+                logged: u64::MAX / 2,
+                charged: 0,
+            })
+        });
+        let wanted = Wanted {
+            consumer: call.consumer.into(),
+            lane,
+            asked: call.granted,
+            deadline: call.deadline,
+            attempts: call.attempt,
+        };
+        let grant = Grant { at: call.granted, units: units.collect(), answered: call.answered };
+        let alarm = call.granted + self.config.pause.max_call;
+        self.insert((call.session, call.call), Call { wanted, alarm, state: CallState::Granted(grant) });
+    }
+
+    /// The engine of a limiter that takes over without its predecessor's ledger. Create it no
+    /// sooner than the predecessor's lease has ended; `now` is that time or later.
+    pub fn takeover(config: AccountConfig, now: Time) -> Engine {
+        let start = Start::Predecessor { since: now };
+        let lanes = Lanes::new(&config, start, now);
+        Engine::with_lanes(config, lanes)
+    }
+
+    /// A call that its proxy holds a grant for, from before its connection was lost.
+    pub(super) fn held(&mut self, now: Time, attempt: Attempt, consumer: &str, shape: Shape, progress: Held) {
+        let key = (attempt.session, attempt.call);
+        let session = self.sessions.entry(attempt.session).or_default();
+        let came_before = session.returned;
+        if !came_before {
+            session.named.insert(key);
+        }
+        if self.grant_of(attempt).is_none() {
+            if came_before || self.calls.contains_key(&key) || !self.awaited.contains(&attempt.session) {
+                return self.hold_without_charge(now, attempt, consumer, &shape, came_before);
+            }
+            self.charge_reserved(now, attempt, consumer, &shape);
+        }
+        match progress {
+            Held::Granted => {}
+            Held::Sent { latest } => self.sent(now, attempt, latest),
+            Held::Answered { latest } => {
+                self.counted(now, attempt, latest);
+            }
+        }
+    }
+
+    /// A grant of a predecessor, covered by what was assumed of it: only its slot is held.
+    fn hold_without_charge(
+        &mut self,
+        now: Time,
+        attempt: Attempt,
+        consumer: &str,
+        shape: &Shape,
+        known: bool,
+    ) {
+        if known || self.calls.contains_key(&(attempt.session, attempt.call)) {
+            return;
+        }
+        self.insert_held(now, attempt, consumer, shape, |_, _, _| None);
+    }
+
+    /// A grant that was made after the last commit: it is one of the reserve's.
+    fn charge_reserved(&mut self, now: Time, attempt: Attempt, consumer: &str, shape: &Shape) {
+        self.insert_held(now, attempt, consumer, shape, |lanes, config, id| {
+            let settles = now + guarded(config.validity + lanes.delivery(config, id));
+            let meter = lanes.window(id)?;
+            meter.advance(now);
+            let unit = meter.claim_reserved().unwrap_or_else(|| meter.charge(now, settles, Origin::Call));
+            Some(Charge { meter: id, unit, logged: u64::MAX / 2, charged: 0 })
+        });
+    }
+
+    fn insert_held(
+        &mut self,
+        now: Time,
+        attempt: Attempt,
+        consumer: &str,
+        shape: &Shape,
+        charge: impl Fn(&mut Lanes, &AccountConfig, MeterId) -> Option<Charge>,
+    ) {
+        let lane = self.lanes.lane_of(&self.config, shape, now);
+        let mut units = Vec::new();
+        for meter in self.lanes.meters_of(lane) {
+            self.lanes.claim_slot(meter, attempt, now);
+            units.extend(charge(&mut self.lanes, &self.config, meter));
+        }
+        let wanted = Wanted {
+            consumer: consumer.into(),
+            lane,
+            asked: now,
+            deadline: now + self.config.queue.max_wait,
+            attempts: attempt.number,
+        };
+        let alarm = now + self.config.pause.max_call;
+        let state = CallState::Granted(Grant { at: now, units, answered: false });
+        self.insert((attempt.session, attempt.call), Call { wanted, alarm, state });
+    }
+
+    /// The session has named all of its calls: those that it did not name are over. When all
+    /// sessions of the time before have, the rest of the reserve was never granted.
+    pub(super) fn returned(&mut self, now: Time, session: SessionId) {
+        let entry = self.sessions.entry(session).or_default();
+        entry.returned = true;
+        let named = std::mem::take(&mut entry.named);
+        let over: Vec<_> = entry.calls.iter().filter(|key| !named.contains(key)).copied().collect();
+        for key in over {
+            if let Some(call) = self.calls.get(&key) {
+                self.free_slots(now, Attempt { session, call: key.1, number: call.wanted.attempts });
+            }
+            self.end(key);
+        }
+        if self.awaited.remove(&session) && self.awaited.is_empty() {
+            for counter in self.lanes.counters() {
+                match counter {
+                    Counter::Window(meter) => {
+                        meter.advance(now);
+                        meter.release_reserve();
+                    }
+                    Counter::Slots(slots) => slots.release_unknown(),
+                }
+            }
+            self.lanes.set_start(Start::Fresh);
+        }
+    }
+
+    pub(super) fn configure(&mut self, now: Time, config: AccountConfig, actions: &mut Vec<Action>) {
+        let old = std::mem::replace(&mut self.config, config);
+        self.lanes.configure(&old, &self.config, now);
+        let config = &self.config;
+        self.pauses.retain(|scope, _| match scope {
+            Scope::Limit(name) => config.limits.iter().any(|limit| limit.name == *name),
+            _ => true,
+        });
+        let mut too_late = Vec::new();
+        for (key, call) in &self.calls {
+            if matches!(call.state, CallState::Waiting { .. }) {
+                self.lanes.call_waits(call.wanted.lane);
+                if self.lanes.never_fits(call.wanted.lane) {
+                    too_late.push(*key);
+                }
+            }
+        }
+        for key in too_late {
+            self.refuse(key, crate::event::RefusalReason::NeverFits, None, actions);
+        }
+    }
+}
+
+fn windows(config: &AccountConfig) -> BTreeMap<String, Duration> {
+    config.limits.iter().map(|limit| (limit.name.clone(), limit.window)).collect()
+}

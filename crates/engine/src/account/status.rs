@@ -1,0 +1,89 @@
+//! What people are shown of an account.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{CallState, Engine};
+use crate::config::Unit;
+use crate::event::Scope;
+use crate::time::Time;
+
+/// An account at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The limits that calls have drawn on, by name and model.
+    pub limits: Vec<LimitStatus>,
+    /// The pauses in force.
+    pub pauses: Vec<PauseStatus>,
+    /// Calls that wait.
+    pub waiting: usize,
+    /// Workloads whose calls wait.
+    pub waiting_consumers: usize,
+    /// How long the one that has waited longest has waited.
+    pub longest_wait: Option<Duration>,
+    /// Calls that hold a grant and are not over.
+    pub under_way: usize,
+}
+
+/// One limit, in one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitStatus {
+    /// Its name.
+    pub name: String,
+    /// The model, where models are counted apart.
+    pub model: Option<String>,
+    /// What it counts.
+    pub unit: Unit,
+    /// How much may be used.
+    pub amount: u64,
+    /// How much is.
+    pub used: u64,
+    /// How much of it by others.
+    pub used_by_others: u64,
+    /// How much of it may still be on its way to the provider.
+    pub in_flight: u64,
+    /// Calls that wait and draw on it.
+    pub waiting: u64,
+    /// When all of it is free again, if nothing more is drawn.
+    pub resets_in: Duration,
+}
+
+/// A pause in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PauseStatus {
+    /// Which calls.
+    pub scope: Scope,
+    /// How much longer at least; zero while it is probed.
+    pub remaining: Duration,
+    /// The provider's word, or who paused.
+    pub reason: String,
+    /// The provider refuses until a person acts.
+    pub stopped: bool,
+}
+
+impl Engine {
+    /// The account as of `now`.
+    pub fn status(&mut self, now: Time) -> Status {
+        let waiting: Vec<_> =
+            self.calls.values().filter(|call| matches!(call.state, CallState::Waiting { .. })).collect();
+        let consumers: BTreeSet<_> = waiting.iter().map(|call| &call.wanted.consumer).collect();
+        Status {
+            pauses: self
+                .pauses
+                .iter()
+                .filter(|(_, pause)| pause.is_closed())
+                .map(|(scope, pause)| PauseStatus {
+                    scope: scope.clone(),
+                    remaining: pause.until.since(now),
+                    reason: pause.reason.clone(),
+                    stopped: pause.stopped,
+                })
+                .collect(),
+            waiting: waiting.len(),
+            waiting_consumers: consumers.len(),
+            longest_wait: waiting.iter().map(|call| now.since(call.wanted.asked)).max(),
+            under_way: self.calls.len() - waiting.len(),
+            limits: self.lanes.status(&self.config, now),
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! One limit's count, in one partition: the log, the units in flight, the bucket.
+//!
+//! A granted call is *in flight* until S, the latest time at which the provider can have counted
+//! it, and in the *log* until S + W, when the provider can count it no longer. In between it is in
+//! the bucket's *level*, which drains at N/W. A further call fits iff log < N and
+//! level + in flight + 1 ≤ b; how the provider counts says which of the two is asked.
+
+mod snapshot;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+pub use snapshot::{MeterSnapshot, UnitSnapshot};
+
+use crate::bucket::Bucket;
+use crate::config::{CountedAs, LimitConfig, Pacing};
+use crate::mutant::{self, Mutant};
+use crate::time::{Time, nanos, stretched};
+use crate::units::{Origin, Unit, UnitKey, Units};
+
+type Timers = BinaryHeap<Reverse<(Time, UnitKey)>>;
+
+/// The count of a limit of requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Meter {
+    amount: u64,
+    /// W(1+ρ).
+    window: Duration,
+    asks_log: bool,
+    asks_bucket: bool,
+    /// W/N where grants are spread evenly.
+    spacing: Option<Duration>,
+    spaced_until: Time,
+    bucket: Bucket,
+    units: Units,
+    in_flight: u64,
+    /// Calls charged since the beginning.
+    charged: u64,
+    settling: Timers,
+    leaving: Timers,
+}
+
+/// What a late or early report did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reported {
+    /// The unit was where it should be.
+    InTime,
+    /// It was written after S: the rule's bound did not hold for it.
+    Late(UnitKey),
+}
+
+impl Meter {
+    pub(crate) fn new(limit: &LimitConfig, amount: u64, now: Time) -> Meter {
+        let mut meter = Meter {
+            amount,
+            window: Duration::ZERO,
+            asks_log: false,
+            asks_bucket: false,
+            spacing: None,
+            spaced_until: Time(0),
+            bucket: Bucket::new(limit.effective_burst(), amount, limit.window, now),
+            units: Units::default(),
+            in_flight: 0,
+            charged: 0,
+            settling: Timers::new(),
+            leaving: Timers::new(),
+        };
+        meter.take_shape(limit);
+        meter
+    }
+
+    fn take_shape(&mut self, limit: &LimitConfig) {
+        let counted = limit.counted_as;
+        self.window = guarded(limit.window);
+        self.asks_log =
+            matches!(counted, CountedAs::Unknown | CountedAs::FixedWindow | CountedAs::SlidingWindow);
+        self.asks_bucket =
+            matches!(counted, CountedAs::Unknown | CountedAs::TokenBucket | CountedAs::LeakyBucket)
+                || limit.burst.is_some();
+        let even = nanos(limit.window).div_ceil(self.amount.max(1));
+        self.spacing = (limit.pacing == Pacing::LeakyBucket).then(|| guarded(Duration::from_nanos(even)));
+    }
+
+    /// Takes on a changed limit: what is charged stays charged, what remains in the bucket remains.
+    /// With a longer window the time before the log begins is not known, and counts as used.
+    pub(crate) fn reshape(&mut self, limit: &LimitConfig, amount: u64, now: Time) {
+        self.advance(now);
+        let old_window = self.window;
+        let mint = mutant::active(Mutant::MintTokensOnRaise);
+        self.amount = amount;
+        self.bucket.reshape(limit.effective_burst().min(amount.max(1)), amount, limit.window, mint);
+        self.take_shape(limit);
+        if self.window == old_window {
+            return;
+        }
+        let moved: Vec<UnitKey> =
+            self.units.iter().filter(|(_, unit)| unit.counted).map(|(key, _)| key).collect();
+        for key in moved {
+            if let Some(unit) = self.units.get_mut(key) {
+                unit.leaves = unit.settles + self.window;
+                self.leaving.push(Reverse((unit.leaves, key)));
+            }
+        }
+        if self.window > old_window {
+            self.fill_with_past(now, amount);
+        }
+        self.advance(now);
+    }
+
+    /// Lets everything happen whose time has come.
+    pub(crate) fn advance(&mut self, now: Time) {
+        while let Some(&Reverse((at, key))) = self.settling.peek() {
+            let current = self.units.get(key).is_some_and(|unit| !unit.counted && unit.settles == at);
+            if current && at > now {
+                break;
+            }
+            self.settling.pop();
+            if current {
+                self.settle(key, at);
+            }
+        }
+        while let Some(&Reverse((at, key))) = self.leaving.peek() {
+            let current = self.units.get(key).is_some_and(|unit| unit.counted && unit.leaves == at);
+            if current && at > now {
+                break;
+            }
+            self.leaving.pop();
+            if current {
+                self.units.remove(key);
+            }
+        }
+        self.bucket.drain(now);
+    }
+
+    fn settle(&mut self, key: UnitKey, at: Time) {
+        let window = self.window;
+        let Some(unit) = self.units.get_mut(key) else {
+            return;
+        };
+        unit.counted = true;
+        unit.settles = at;
+        unit.leaves = at + window;
+        let leaves = unit.leaves;
+        self.in_flight -= 1;
+        if !mutant::active(Mutant::GrantsPaced) {
+            self.bucket.pour(at);
+        }
+        self.leaving.push(Reverse((leaves, key)));
+    }
+
+    /// When a further call may fit at the earliest; `None`: now. To be asked after
+    /// [`Meter::advance`], and again when the time has come.
+    pub(crate) fn blocked_until(&self, now: Time) -> Option<Time> {
+        let mut until = now;
+        if self.asks_log && self.units.len() as u64 >= self.amount {
+            until = until.max(self.next_change());
+        }
+        if self.asks_bucket {
+            let in_flight = if mutant::active(Mutant::GrantsPaced) { 0 } else { self.in_flight };
+            match self.bucket.room_for(in_flight + 1) {
+                // What is in flight fills it: only settling makes room for draining.
+                Some(Time::NEVER) => until = until.max(self.next_settling()),
+                Some(at) => until = until.max(at),
+                None => {}
+            }
+        }
+        if self.spacing.is_some() {
+            until = until.max(self.spaced_until);
+        }
+        (until > now).then_some(until)
+    }
+
+    fn next_settling(&self) -> Time {
+        self.settling.peek().map_or(Time::NEVER, |Reverse((at, _))| *at)
+    }
+
+    fn next_change(&self) -> Time {
+        self.leaving.peek().map_or(Time::NEVER, |Reverse((at, _))| *at).min(self.next_settling())
+    }
+
+    /// Charges one call that is counted by `settles` at the latest.
+    pub(crate) fn charge(&mut self, now: Time, settles: Time, origin: Origin) -> UnitKey {
+        let unit = Unit { settles, leaves: Time::NEVER, counted: false, origin };
+        let key = self.units.insert(unit);
+        self.in_flight += 1;
+        self.charged += 1;
+        self.settling.push(Reverse((settles, key)));
+        if mutant::active(Mutant::GrantsPaced) {
+            self.bucket.pour(now);
+        }
+        if let Some(spacing) = self.spacing {
+            self.spaced_until = self.spaced_until.max(now) + spacing;
+        }
+        key
+    }
+
+    /// The provider has counted the call by `latest`: S = min(S, latest).
+    pub(crate) fn counted_by(&mut self, now: Time, key: UnitKey, latest: Time) {
+        let window = self.window;
+        let Some(unit) = self.units.get_mut(key) else {
+            return;
+        };
+        if latest >= unit.settles {
+            return;
+        }
+        unit.settles = latest;
+        if unit.counted {
+            unit.leaves = latest + window;
+            self.leaving.push(Reverse((unit.leaves, key)));
+        } else if latest > now {
+            self.settling.push(Reverse((latest, key)));
+        } else {
+            self.settle(key, latest);
+        }
+    }
+
+    /// The call was written, and is counted by `bound` at the latest, whatever was assumed before.
+    /// One that was believed counted, or out of the log, is charged once more.
+    pub(crate) fn written(&mut self, now: Time, key: UnitKey, bound: Time) -> Reported {
+        let window = self.window;
+        match self.units.get_mut(key) {
+            Some(unit) if bound <= unit.settles => {
+                self.counted_by(now, key, bound);
+                Reported::InTime
+            }
+            _ if mutant::active(Mutant::IgnoreLateSent) => Reported::InTime,
+            Some(unit) if !unit.counted => {
+                unit.settles = bound;
+                self.settling.push(Reverse((bound, key)));
+                Reported::InTime
+            }
+            Some(unit) => {
+                unit.settles = bound;
+                unit.leaves = bound + window;
+                self.leaving.push(Reverse((unit.leaves, key)));
+                self.bucket.pour(now);
+                Reported::Late(key)
+            }
+            None if bound + window > now => {
+                let leaves = bound + window;
+                let unit = Unit { settles: bound, leaves, counted: true, origin: Origin::Call };
+                let key = self.units.insert(unit);
+                self.leaving.push(Reverse((leaves, key)));
+                self.bucket.pour(now);
+                Reported::Late(key)
+            }
+            None => Reported::Late(key),
+        }
+    }
+
+    /// The call was not and will not be written. It leaves the log; what the bucket has counted
+    /// stays, because calls may have been held back on account of it.
+    pub(crate) fn refund(&mut self, key: UnitKey) {
+        let Some(unit) = self.units.remove(key) else {
+            return;
+        };
+        if !unit.counted {
+            self.in_flight -= 1;
+        } else if mutant::active(Mutant::SubtractOnUnused) {
+            self.bucket.take_back();
+        }
+    }
+
+    /// Takes a unit of the reserve over for a call that turns out to have been granted from it.
+    pub(crate) fn claim_reserved(&mut self) -> Option<UnitKey> {
+        let (key, _) = self.units.iter().find(|(_, unit)| unit.origin == Origin::Reserve && !unit.counted)?;
+        if let Some(unit) = self.units.get_mut(key) {
+            unit.origin = Origin::Call;
+        }
+        Some(key)
+    }
+
+    /// Lets go of what is left of the reserve. The level stays: it was not poured.
+    pub(crate) fn release_reserve(&mut self) {
+        let reserved: Vec<UnitKey> = self
+            .units
+            .iter()
+            .filter(|(_, unit)| unit.origin == Origin::Reserve)
+            .map(|(key, _)| key)
+            .collect();
+        for key in reserved {
+            self.refund(key);
+            if mutant::active(Mutant::ReleaseLowersLevel) {
+                self.bucket.take_back();
+            }
+        }
+    }
+
+    /// Use of the time before this engine: N units that leave evenly through one window, and a
+    /// full bucket but for one call, which asks the provider how things stand.
+    pub(crate) fn fill_with_past(&mut self, begin: Time, room_for: u64) {
+        let past = self.amount.min(room_for).saturating_sub(1);
+        let interval = nanos(self.window).div_ceil(self.amount.max(1));
+        for place in (1..=past).rev() {
+            let leaves = begin + self.window - Duration::from_nanos(interval.saturating_mul(place - 1));
+            self.insert_counted(leaves, Origin::Past);
+        }
+        self.bucket.set(self.bucket.size() - 1, begin);
+    }
+
+    fn insert_counted(&mut self, leaves: Time, origin: Origin) {
+        let unit = Unit { settles: leaves - self.window, leaves, counted: true, origin };
+        let key = self.units.insert(unit);
+        self.leaving.push(Reverse((leaves, key)));
+    }
+
+    /// A limiter that takes over knows nothing of what its predecessor granted: a full bucket in
+    /// flight until `arrived`, the rest of N leaving the log at the rate at which it can have
+    /// come in.
+    pub(crate) fn fill_with_predecessor(&mut self, now: Time, arrived: Time) {
+        let at_once = if self.asks_bucket { self.bucket.size().min(self.amount) } else { self.amount };
+        for _ in 0..at_once {
+            self.charge(now, arrived, Origin::Past);
+        }
+        // k · W/N · (1 − ρ), rounded down so that none leaves early.
+        let interval = nanos(self.window) / self.amount.max(1);
+        let interval = interval - crate::time::drift(interval).saturating_mul(2);
+        for k in 0..self.amount - at_once {
+            let leaves = arrived + self.window - Duration::from_nanos(interval.saturating_mul(k));
+            self.insert_counted(leaves, Origin::Past);
+        }
+        self.bucket.drain(now);
+    }
+
+    /// The provider says that `used` units are charged to the account in all: no more than that
+    /// can be left of an unknown past. Those that would have left first go.
+    pub(crate) fn past_is_at_most(&mut self, used: u64) {
+        let mut past: Vec<(Time, UnitKey)> = self
+            .units
+            .iter()
+            .filter(|(_, unit)| unit.origin == Origin::Past && unit.counted)
+            .map(|(key, unit)| (unit.leaves, key))
+            .collect();
+        let surplus = past.len().saturating_sub(usize::try_from(used).unwrap_or(usize::MAX));
+        past.sort_unstable();
+        for (_, key) in past.into_iter().take(surplus) {
+            self.units.remove(key);
+        }
+    }
+
+    /// Others have drawn `units` that we did not see: charged from now on for one window.
+    pub(crate) fn charge_others(&mut self, now: Time, units: u64) {
+        let leaves = now + self.window;
+        for _ in 0..units.min(self.amount) {
+            self.insert_counted(leaves, Origin::Others);
+        }
+    }
+
+    pub(crate) fn amount(&self) -> u64 {
+        self.amount
+    }
+
+    /// Calls charged since the beginning: the difference of two readings is what was charged
+    /// between them.
+    pub(crate) fn charged(&self) -> u64 {
+        self.charged
+    }
+
+    /// Units in the log.
+    pub(crate) fn logged(&self) -> u64 {
+        self.units.len() as u64
+    }
+
+    pub(crate) fn used_by_others(&self) -> u64 {
+        self.units.iter().filter(|(_, unit)| unit.origin == Origin::Others).count() as u64
+    }
+
+    /// What counts against the limit now, in its own terms.
+    pub(crate) fn used(&self) -> u64 {
+        if self.asks_log { self.logged() } else { self.bucket.units() + self.in_flight }
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// When the limit is free again if nothing more is charged.
+    pub(crate) fn free_at(&self, now: Time) -> Time {
+        let log = self.units.iter().map(
+            |(_, unit)| {
+                if unit.counted { unit.leaves } else { unit.settles + self.window }
+            },
+        );
+        let log = if self.asks_log { log.max().unwrap_or(now) } else { now };
+        let bucket =
+            if self.asks_bucket { self.bucket.room_for(self.bucket.size()).unwrap_or(now) } else { now };
+        log.max(bucket).max(now)
+    }
+
+    /// How long until `calls` more have been granted if all draw on this limit: never more than
+    /// it will be by more than the log's grain, and cheap where the answer is plain.
+    pub(crate) fn wait_for(&self, now: Time, calls: u64) -> Duration {
+        let mut wait = Duration::ZERO;
+        if self.asks_log {
+            wait = wait.max(self.log_wait(now, calls));
+        }
+        if self.asks_bucket {
+            let more = (self.in_flight + calls).saturating_sub(self.bucket.size());
+            let drained = self.bucket.room_for((self.in_flight + calls).min(self.bucket.size()));
+            let now_to_room = drained.map_or(Duration::ZERO, |at| at.since(now));
+            wait = wait.max(now_to_room + self.bucket.time_of(more));
+        }
+        if let Some(spacing) = self.spacing {
+            let steps = u32::try_from(calls.saturating_sub(1)).unwrap_or(u32::MAX);
+            wait = wait.max(self.spaced_until.since(now) + spacing.saturating_mul(steps));
+        }
+        wait
+    }
+
+    fn log_wait(&self, now: Time, calls: u64) -> Duration {
+        let logged = self.logged();
+        let free = self.amount.saturating_sub(logged);
+        let Some(beyond) = calls.checked_sub(free + 1) else {
+            return Duration::ZERO;
+        };
+        // The call waits for the (beyond + 1)th unit to leave; a whole window for each N of them.
+        let windows = u32::try_from(beyond / self.amount.max(1)).unwrap_or(u32::MAX);
+        let place = usize::try_from(beyond % self.amount.max(1)).unwrap_or(usize::MAX);
+        let mut leaving: Vec<Time> = self
+            .units
+            .iter()
+            .map(|(_, unit)| if unit.counted { unit.leaves } else { unit.settles + self.window })
+            .collect();
+        let within = if place < leaving.len() {
+            let (_, at, _) = leaving.select_nth_unstable(place);
+            at.since(now)
+        } else {
+            self.window
+        };
+        self.window.saturating_mul(windows) + within
+    }
+}
+
+/// `duration · (1 + ρ)`: what is measured here must hold on the provider's clock too.
+pub(crate) fn guarded(duration: Duration) -> Duration {
+    if mutant::active(Mutant::NoDriftGuard) { duration } else { stretched(duration) }
+}

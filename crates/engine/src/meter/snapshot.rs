@@ -1,0 +1,76 @@
+//! What the ledger keeps of a meter, and a meter made from it after a restart.
+
+use std::cmp::Reverse;
+
+use serde::{Deserialize, Serialize};
+
+use super::Meter;
+use crate::config::LimitConfig;
+use crate::time::Time;
+use crate::units::{Origin, Unit, UnitKey};
+
+/// A meter as of a commit. It is found again by limit and model: an object's name or identity
+/// plays no part, so that deleting and applying a quota again does not mint units.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeterSnapshot {
+    /// The limit's name.
+    pub limit: String,
+    /// The model, where models are counted apart.
+    pub model: Option<String>,
+    /// What is charged.
+    pub units: Vec<UnitSnapshot>,
+}
+
+/// One charged call as of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnitSnapshot {
+    /// S.
+    pub settles: Time,
+    /// When it leaves the log, once counted.
+    pub leaves: Time,
+    /// Whether S had passed.
+    pub counted: bool,
+}
+
+impl Meter {
+    /// What the ledger keeps, and the place of each unit in it.
+    pub(crate) fn snapshot(&self) -> (Vec<UnitSnapshot>, Vec<UnitKey>) {
+        self.units
+            .iter()
+            .map(|(key, unit)| {
+                let Unit { settles, leaves, counted, .. } = *unit;
+                (UnitSnapshot { settles, leaves, counted }, key)
+            })
+            .unzip()
+    }
+
+    /// The meter as of the commit: its units, and a bucket that was full but for what was in
+    /// flight, because how full it was is not durable. Returns the units' keys in their order.
+    pub(crate) fn restored(
+        limit: &LimitConfig,
+        amount: u64,
+        units: &[UnitSnapshot],
+        as_of: Time,
+    ) -> (Meter, Vec<UnitKey>) {
+        let mut meter = Meter::new(limit, amount, as_of);
+        let keys = units.iter().map(|unit| meter.restore(*unit)).collect();
+        let full_but_for = meter.bucket.size().saturating_sub(meter.in_flight);
+        meter.bucket.set(full_but_for, as_of);
+        (meter, keys)
+    }
+
+    fn restore(&mut self, unit: UnitSnapshot) -> UnitKey {
+        let UnitSnapshot { settles, leaves, counted } = unit;
+        let key = self.units.insert(Unit { settles, leaves, counted, origin: Origin::Call });
+        self.charged += 1;
+        if counted {
+            self.leaving.push(Reverse((leaves, key)));
+        } else {
+            self.in_flight += 1;
+            self.settling.push(Reverse((settles, key)));
+        }
+        key
+    }
+}

@@ -1,0 +1,50 @@
+//! Deliberate faults, one for each clause of the rule that is easy to get wrong.
+//!
+//! The simulator must notice every one of them: a check that passes a broken rule checks nothing.
+//! Without the feature `mutants` nothing here is compiled into the engine.
+
+/// A clause of the rule, broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// Durations are not stretched by ρ.
+    NoDriftGuard,
+    /// The bucket counts grants when they are made, not while they may still arrive.
+    GrantsPaced,
+    /// A limiter that takes over without the ledger starts empty.
+    EmptyTakeover,
+    /// The lease is not checked.
+    NoLease,
+    /// A restart does not hold the reserve against what was granted since the last commit.
+    NoReserve,
+    /// Releasing the reserve lowers the bucket's level.
+    ReleaseLowersLevel,
+    /// A raised limit fills the bucket instead of keeping what remained.
+    MintTokensOnRaise,
+    /// A late `Sent` is believed to have been counted already.
+    IgnoreLateSent,
+    /// An unused grant takes back what its bucket had counted.
+    SubtractOnUnused,
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Breaks one clause for all engines of this thread; `None` mends it.
+#[cfg(feature = "mutants")]
+pub fn set(mutant: Option<Mutant>) {
+    ACTIVE.set(mutant);
+}
+
+/// Whether this clause is broken.
+#[cfg(feature = "mutants")]
+pub(crate) fn active(mutant: Mutant) -> bool {
+    ACTIVE.get() == Some(mutant)
+}
+
+/// Whether this clause is broken: never.
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn active(_: Mutant) -> bool {
+    false
+}

@@ -1,0 +1,301 @@
+//! Pauses: closed until a time, then one probe, then a ramp.
+//!
+//! A rejection closes a scope for all of its calls. When its time has come one call is let
+//! through to ask how things stand; if the provider takes it, the number of calls that may be
+//! unanswered at the same time grows with each answer until it no longer matters. A rejection in
+//! between closes the scope again, each time for longer where the provider names no time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config::PauseConfig;
+use crate::event::{Attempt, RejectionClass};
+use crate::time::{Time, stretched};
+
+/// Unanswered calls at which a ramp has done its work.
+const RAMP_DONE: u32 = 64;
+/// The longest that doubling makes a pause for which the provider names no time.
+const STRIKES_AT_MOST: u32 = 6;
+
+/// The pause of one scope.
+#[derive(Clone, Debug)]
+pub(crate) struct Pause {
+    /// When it was first closed.
+    pub(crate) since: Time,
+    /// Until when it is closed.
+    pub(crate) until: Time,
+    /// The provider's word, or who paused.
+    pub(crate) reason: String,
+    /// Nothing but a person or the provider's change of mind ends it.
+    pub(crate) stopped: bool,
+    /// When it was last closed anew.
+    closed_at: Time,
+    strikes: u32,
+    phase: Phase,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// Nothing is granted before `until`, and one call after it.
+    Closed,
+    /// This call asks how things stand, since then.
+    Probing { probe: Attempt, since: Time },
+    /// As many calls as `width` may be unanswered.
+    Ramp { width: u32, unanswered: BTreeMap<Attempt, Time> },
+}
+
+/// What an answer did to a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing that anyone has to know.
+    None,
+    /// The probe was accepted: the pause is over, the ramp begins.
+    Opened,
+    /// The ramp is done: forget the pause.
+    Over,
+}
+
+impl Pause {
+    /// Closes a scope on account of a rejection that came at `now`.
+    pub(crate) fn closed(
+        now: Time,
+        class: RejectionClass,
+        wait: Option<Duration>,
+        reason: String,
+        config: &PauseConfig,
+    ) -> Pause {
+        let mut pause = Pause {
+            since: now,
+            until: now,
+            reason,
+            stopped: false,
+            closed_at: now,
+            strikes: 0,
+            phase: Phase::Closed,
+        };
+        pause.prolong(now, class, wait, config);
+        pause
+    }
+
+    /// Closes a scope because a person says so.
+    pub(crate) fn by_hand(now: Time, length: Duration) -> Pause {
+        Pause {
+            since: now,
+            until: now + length,
+            reason: "paused by hand".to_owned(),
+            stopped: false,
+            closed_at: now,
+            strikes: 0,
+            phase: Phase::Closed,
+        }
+    }
+
+    fn prolong(&mut self, now: Time, class: RejectionClass, wait: Option<Duration>, config: &PauseConfig) {
+        let named = wait.filter(|wait| !wait.is_zero());
+        let unnamed = match class {
+            RejectionClass::Terminal => config.cap,
+            _ => config.fallback.saturating_mul(1 << self.strikes.min(STRIKES_AT_MOST)),
+        };
+        let length = stretched(named.unwrap_or(unnamed).min(config.cap));
+        self.until = self.until.max(now + length);
+        self.stopped = class == RejectionClass::Terminal;
+    }
+
+    /// A rejection of a call that was granted at `granted`. Returns whether the pause is longer
+    /// or closed anew; stragglers that were sent before the pause and name no time are old news.
+    pub(crate) fn rejected(
+        &mut self,
+        now: Time,
+        granted: Time,
+        class: RejectionClass,
+        wait: Option<Duration>,
+        config: &PauseConfig,
+    ) -> bool {
+        let news = granted >= self.closed_at && !matches!(self.phase, Phase::Closed);
+        if !news && wait.is_none() && class != RejectionClass::Terminal {
+            return false;
+        }
+        let before = self.until;
+        if news {
+            self.strikes += 1;
+            self.closed_at = now;
+        }
+        self.prolong(now, class, wait, config);
+        if self.until > now {
+            self.phase = Phase::Closed;
+        }
+        news || self.until > before
+    }
+
+    /// When a call of the scope may be granted at the earliest; `None`: now.
+    pub(crate) fn blocked_until(&self, now: Time, config: &PauseConfig) -> Option<Time> {
+        let until = match &self.phase {
+            Phase::Closed => self.until,
+            Phase::Probing { since, .. } => *since + config.probe_patience,
+            Phase::Ramp { width, unanswered } if unanswered.len() >= *width as usize => {
+                unanswered.values().min().map_or(now, |since| *since + config.probe_patience)
+            }
+            Phase::Ramp { .. } => now,
+        };
+        (until > now).then_some(until)
+    }
+
+    /// A call of the scope is granted: it is the probe, or one of the ramp.
+    pub(crate) fn granted(&mut self, now: Time, attempt: Attempt) {
+        match &mut self.phase {
+            Phase::Closed => self.phase = Phase::Probing { probe: attempt, since: now },
+            Phase::Probing { .. } => {}
+            Phase::Ramp { unanswered, .. } => {
+                unanswered.insert(attempt, now);
+            }
+        }
+    }
+
+    /// A call of the scope was not rejected, for it was answered, or long enough unanswered.
+    pub(crate) fn accepted(&mut self, attempt: Attempt) -> Progress {
+        match &mut self.phase {
+            Phase::Probing { probe, .. } if *probe == attempt => {
+                self.phase = Phase::Ramp { width: 2, unanswered: BTreeMap::new() };
+                self.strikes = 0;
+                self.stopped = false;
+                Progress::Opened
+            }
+            Phase::Ramp { width, unanswered } => {
+                *width += u32::from(unanswered.remove(&attempt).is_some());
+                if *width >= RAMP_DONE { Progress::Over } else { Progress::None }
+            }
+            _ => Progress::None,
+        }
+    }
+
+    /// A call of the scope was never sent: it has asked nothing.
+    pub(crate) fn withdrawn(&mut self, attempt: Attempt) {
+        match &mut self.phase {
+            Phase::Probing { probe, .. } if *probe == attempt => self.phase = Phase::Closed,
+            Phase::Ramp { unanswered, .. } => {
+                unanswered.remove(&attempt);
+            }
+            _ => {}
+        }
+    }
+
+    /// Calls that have been unanswered for so long that they count as accepted.
+    pub(crate) fn patience_ended(&self, now: Time, config: &PauseConfig) -> Vec<Attempt> {
+        let over = |since: Time| since + config.probe_patience <= now;
+        match &self.phase {
+            Phase::Closed => Vec::new(),
+            Phase::Probing { probe, since } => over(*since).then_some(*probe).into_iter().collect(),
+            Phase::Ramp { unanswered, .. } => {
+                unanswered.iter().filter(|(_, since)| over(**since)).map(|(attempt, _)| *attempt).collect()
+            }
+        }
+    }
+
+    /// Whether calls are held for it, rather than only fewer let through at a time.
+    pub(crate) fn is_closed(&self) -> bool {
+        !matches!(self.phase, Phase::Ramp { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{CallId, SessionId};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn config() -> PauseConfig {
+        PauseConfig {
+            fallback: SECOND,
+            cap: SECOND * 300,
+            probe_patience: SECOND * 2,
+            max_call: SECOND * 600,
+        }
+    }
+
+    fn attempt(call: u64) -> Attempt {
+        Attempt { session: SessionId(1), call: CallId(call), number: 1 }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time(0) + SECOND * seconds as u32
+    }
+
+    fn closed(wait: Option<Duration>) -> Pause {
+        Pause::closed(at(10), RejectionClass::Quota, wait, String::new(), &config())
+    }
+
+    #[test]
+    fn retry_after_is_a_floor() {
+        let pause = closed(Some(SECOND * 8));
+        assert!(pause.blocked_until(at(18), &config()).is_some(), "the provider's clock may be slow");
+        assert_eq!(pause.blocked_until(at(19), &config()), None);
+    }
+
+    #[test]
+    fn one_probe_then_a_ramp_then_nothing() {
+        let mut pause = closed(Some(SECOND));
+        pause.granted(at(12), attempt(1));
+        assert!(pause.blocked_until(at(12), &config()).is_some(), "one probe, not two");
+        assert_eq!(pause.accepted(attempt(1)), Progress::Opened);
+        let mut next = 2;
+        let mut rounds = 0;
+        loop {
+            rounds += 1;
+            let mut sent = Vec::new();
+            while pause.blocked_until(at(12), &config()).is_none() {
+                pause.granted(at(12), attempt(next));
+                sent.push(attempt(next));
+                next += 1;
+            }
+            assert!(!sent.is_empty());
+            if sent.into_iter().any(|attempt| pause.accepted(attempt) == Progress::Over) {
+                break;
+            }
+        }
+        assert!((4..=8).contains(&rounds), "doubles with each round: {rounds}");
+    }
+
+    #[test]
+    fn a_rejected_probe_closes_for_longer_each_time() {
+        let mut pause = closed(None);
+        let mut lengths = Vec::new();
+        for call in 0..4 {
+            let now = pause.until;
+            pause.granted(now, attempt(call));
+            assert!(pause.rejected(now, now, RejectionClass::Quota, None, &config()));
+            lengths.push(pause.until.since(now).as_secs());
+        }
+        assert_eq!(lengths, [2, 4, 8, 16]);
+    }
+
+    #[test]
+    fn stragglers_of_before_do_not_prolong_unless_they_name_a_time() {
+        let mut pause = closed(Some(SECOND * 5));
+        assert!(!pause.rejected(at(11), at(9), RejectionClass::Quota, None, &config()));
+        assert!(pause.rejected(at(11), at(9), RejectionClass::Quota, Some(SECOND * 60), &config()));
+        assert!(pause.blocked_until(at(70), &config()).is_some());
+    }
+
+    #[test]
+    fn no_pause_is_longer_than_the_cap_without_a_probe() {
+        let pause = closed(Some(SECOND * 86_400));
+        assert_eq!(pause.blocked_until(at(311), &config()), None);
+    }
+
+    #[test]
+    fn a_probe_that_was_never_sent_is_followed_by_another() {
+        let mut pause = closed(Some(SECOND));
+        pause.granted(at(12), attempt(1));
+        pause.withdrawn(attempt(1));
+        assert_eq!(pause.blocked_until(at(12), &config()), None);
+    }
+
+    #[test]
+    fn a_probe_that_is_answered_late_counts_as_accepted() {
+        let mut pause = closed(Some(SECOND));
+        pause.granted(at(12), attempt(1));
+        assert!(pause.patience_ended(at(13), &config()).is_empty());
+        assert_eq!(pause.patience_ended(at(14), &config()), [attempt(1)]);
+    }
+}
