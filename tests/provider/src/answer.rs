@@ -25,12 +25,7 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn new(shared: Arc<Shared>, ticket: Ticket) -> Self {
-        Self {
-            shared,
-            ticket,
-            bytes_out: 0,
-            done: false,
-        }
+        Self { shared, ticket, bytes_out: 0, done: false }
     }
 
     pub(crate) fn status(&self, status: u16) {
@@ -40,9 +35,7 @@ impl Report {
     fn finish(&mut self, finished: bool) {
         if !self.done {
             self.done = true;
-            self.shared
-                .book()
-                .ended(&self.ticket, self.bytes_out, finished, self.shared.now());
+            self.shared.book().ended(&self.ticket, self.bytes_out, finished, self.shared.now());
         }
     }
 }
@@ -66,29 +59,15 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// A body in one piece or, streamed, with `gap` between its chunks.
-    pub(crate) fn new(
-        chunks: Vec<Bytes>,
-        streamed: bool,
-        gap: Duration,
-        mut report: Option<Report>,
-    ) -> Self {
+    pub(crate) fn new(chunks: Vec<Bytes>, streamed: bool, gap: Duration, mut report: Option<Report>) -> Self {
         let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        let chunks: VecDeque<Bytes> = chunks
-            .into_iter()
-            .filter(|chunk| !chunk.is_empty())
-            .collect();
+        let chunks: VecDeque<Bytes> = chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect();
         if chunks.is_empty()
             && let Some(report) = &mut report
         {
             report.finish(true);
         }
-        Self {
-            chunks,
-            gap,
-            sleep: None,
-            length: (!streamed).then_some(length),
-            report,
-        }
+        Self { chunks, gap, sleep: None, length: (!streamed).then_some(length), report }
     }
 }
 
@@ -126,9 +105,7 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match self.length {
-            Some(_) => {
-                SizeHint::with_exact(self.chunks.iter().map(|chunk| chunk.len() as u64).sum())
-            }
+            Some(_) => SizeHint::with_exact(self.chunks.iter().map(|chunk| chunk.len() as u64).sum()),
             None => SizeHint::default(),
         }
     }

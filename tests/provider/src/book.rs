@@ -82,13 +82,7 @@ struct Account {
 
 impl Account {
     fn new(dialect: Dialect, settings: Settings) -> Self {
-        let mut account = Self {
-            dialect,
-            settings,
-            counters: Vec::new(),
-            newest: 0,
-            log: Vec::new(),
-        };
+        let mut account = Self { dialect, settings, counters: Vec::new(), newest: 0, log: Vec::new() };
         account.recount();
         account
     }
@@ -110,13 +104,7 @@ impl Account {
         }
     }
 
-    fn decide(
-        &mut self,
-        now: u64,
-        model: Option<&str>,
-        endpoint: Option<&str>,
-        forced: bool,
-    ) -> Judged {
+    fn decide(&mut self, now: u64, model: Option<&str>, endpoint: Option<&str>, forced: bool) -> Judged {
         let mut matched: Vec<(&Limit, &mut Counter)> = self
             .settings
             .limits
@@ -130,24 +118,12 @@ impl Account {
             .find_map(|(limit, counter)| (counter.state(now).next_in > 0).then(|| limit.clone()))
             .filter(|_| !forced);
         if !forced && (exceeded.is_none() || self.settings.rejected_counts) {
-            matched
-                .iter_mut()
-                .for_each(|(_, counter)| counter.charge(now));
+            matched.iter_mut().for_each(|(_, counter)| counter.charge(now));
         }
-        let states: Vec<_> = matched
-            .into_iter()
-            .map(|(limit, counter)| (limit.clone(), counter.state(now)))
-            .collect();
-        let wait = states
-            .iter()
-            .map(|(_, state)| state.next_in)
-            .max()
-            .unwrap_or(0);
-        Judged {
-            exceeded,
-            states,
-            wait,
-        }
+        let states: Vec<_> =
+            matched.into_iter().map(|(limit, counter)| (limit.clone(), counter.state(now))).collect();
+        let wait = states.iter().map(|(_, state)| state.next_in).max().unwrap_or(0);
+        Judged { exceeded, states, wait }
     }
 }
 
@@ -181,10 +157,7 @@ impl Book {
     /// Decides about a request, counts it and writes it down. `now` is the present, `call.arrival` is not after it.
     pub(crate) fn admit(&mut self, call: Call, now: u64) -> Decision {
         self.sequence += 1;
-        let ticket = Ticket {
-            account: call.account.clone(),
-            sequence: self.sequence,
-        };
+        let ticket = Ticket { account: call.account.clone(), sequence: self.sequence };
         let mut decision = Decision {
             ticket,
             verdict: Verdict::Ok,
@@ -199,11 +172,7 @@ impl Book {
         let down = now < self.down_until;
         let mut counted = call.arrival;
         let Some(name) = call.account.clone() else {
-            decision.verdict = if down {
-                Verdict::Down
-            } else {
-                Verdict::Unauthorized
-            };
+            decision.verdict = if down { Verdict::Down } else { Verdict::Unauthorized };
             self.strangers.push(entry(&call, &decision, counted));
             return decision;
         };
@@ -211,20 +180,14 @@ impl Book {
         let account = match self.accounts.get_mut(&name) {
             Some(account) => account,
             None if call.invalid => {
-                decision.verdict = if down {
-                    Verdict::Down
-                } else {
-                    Verdict::Invalid
-                };
+                decision.verdict = if down { Verdict::Down } else { Verdict::Invalid };
                 decision.ticket.account = None;
                 self.strangers.push(entry(&call, &decision, counted));
                 return decision;
             }
             None => {
                 let settings = self.rules.settings(call.dialect, &name);
-                self.accounts
-                    .entry(name.clone())
-                    .or_insert_with(|| Account::new(call.dialect, settings))
+                self.accounts.entry(name.clone()).or_insert_with(|| Account::new(call.dialect, settings))
             }
         };
         decision.answer_nanos = account.settings.answer_millis * NANOS_PER_MILLI;
@@ -280,9 +243,7 @@ impl Book {
             Some(name) => &mut self.accounts.get_mut(name)?.log,
             None => &mut self.strangers,
         };
-        let index = log
-            .binary_search_by_key(&ticket.sequence, |entry| entry.sequence)
-            .ok()?;
+        let index = log.binary_search_by_key(&ticket.sequence, |entry| entry.sequence).ok()?;
         log.get_mut(index)
     }
 
@@ -313,8 +274,7 @@ impl Book {
         match name {
             Some(name) => {
                 self.accounts.remove(name);
-                self.strangers
-                    .retain(|entry| entry.account.as_deref() != Some(name));
+                self.strangers.retain(|entry| entry.account.as_deref() != Some(name));
             }
             None => {
                 self.accounts.clear();
@@ -325,26 +285,17 @@ impl Book {
 
     /// Every account that has called, with its provider and how many requests came.
     pub(crate) fn accounts(&self) -> Vec<(String, Dialect, u64)> {
-        let row = |(name, account): (&String, &Account)| {
-            (name.clone(), account.dialect, account.log.len() as u64)
-        };
+        let row =
+            |(name, account): (&String, &Account)| (name.clone(), account.dialect, account.log.len() as u64);
         self.accounts.iter().map(row).collect()
     }
 
     /// The entries of one account, or of all, in the order of the decisions.
     pub(crate) fn log(&self, name: Option<&str>) -> Vec<Entry> {
         match name {
-            Some(name) => self
-                .accounts
-                .get(name)
-                .map(|account| account.log.clone())
-                .unwrap_or_default(),
+            Some(name) => self.accounts.get(name).map(|account| account.log.clone()).unwrap_or_default(),
             None => {
-                let logs = self
-                    .accounts
-                    .values()
-                    .map(|account| &account.log)
-                    .chain([&self.strangers]);
+                let logs = self.accounts.values().map(|account| &account.log).chain([&self.strangers]);
                 let mut all: Vec<Entry> = logs.flatten().cloned().collect();
                 all.sort_by_key(|entry| entry.sequence);
                 all
@@ -355,12 +306,7 @@ impl Book {
     /// Sums up one account; an account that has not called yet has an empty summary.
     pub(crate) fn summary(&self, name: &str) -> Summary {
         match self.accounts.get(name) {
-            Some(account) => summarize(
-                name,
-                Some(account.dialect),
-                &account.settings.limits,
-                &account.log,
-            ),
+            Some(account) => summarize(name, Some(account.dialect), &account.settings.limits, &account.log),
             None => summarize(name, None, &[], &[]),
         }
     }
@@ -382,11 +328,7 @@ fn entry(call: &Call, decision: &Decision, counted_nanos: u64) -> Entry {
         status: None,
         verdict: decision.verdict,
         exceeded: decision.exceeded.as_ref().map(|limit| limit.name.clone()),
-        counts: decision
-            .states
-            .iter()
-            .map(|(limit, state)| (limit.name.clone(), state.used))
-            .collect(),
+        counts: decision.states.iter().map(|(limit, state)| (limit.name.clone(), state.used)).collect(),
         bytes_out: 0,
         ended: Ended::Running,
     }

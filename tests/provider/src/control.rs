@@ -59,9 +59,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream) {
         async move { Ok::<_, Infallible>(answer(&shared, request).await) }
     });
     // A client that breaks off has its answer or doesn't want it.
-    let _ = auto::Builder::new(TokioExecutor::new())
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -69,17 +67,11 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
     let body = match Limited::new(body, LARGEST_ORDER).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => {
-            return refuse(
-                StatusCode::BAD_REQUEST,
-                &format!("the order can't be read: {error}"),
-            );
+            return refuse(StatusCode::BAD_REQUEST, &format!("the order can't be read: {error}"));
         }
     };
-    let account = head.uri.query().and_then(|query| {
-        query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("account="))
-    });
+    let account =
+        head.uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("account=")));
     let account = account.filter(|name| !name.is_empty());
     let outcome = match (&head.method, head.uri.path()) {
         (&Method::GET, "/log") => return log(shared, account),
@@ -92,10 +84,9 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
             Ok(shared.book().accounts().into_iter().map(row).collect())
         }
         (&Method::POST, path) => order(shared, path, &body),
-        (_, path) => Err(format!(
-            "there is no {} {path}; see --help for the control port's paths",
-            head.method
-        )),
+        (_, path) => {
+            Err(format!("there is no {} {path}; see --help for the control port's paths", head.method))
+        }
     };
     match outcome {
         Ok(value) => respond(StatusCode::OK, "application/json", value.to_string()),
@@ -106,36 +97,14 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
 fn order(shared: &Shared, path: &str, body: &[u8]) -> Result<Value, String> {
     match path {
         "/rules" => {
-            let RulesOrder {
-                account,
-                limits,
-                rejected_counts,
-                answer_millis,
-                stream_millis,
-            } = parse(body)?;
-            let rules = Rules {
-                limits,
-                rejected_counts,
-                answer_millis,
-                stream_millis,
-            };
+            let RulesOrder { account, limits, rejected_counts, answer_millis, stream_millis } = parse(body)?;
+            let rules = Rules { limits, rejected_counts, answer_millis, stream_millis };
             rules.check().map_err(|error| error.to_string())?;
             shared.book().set_rules(&account, rules);
         }
         "/slow" => {
-            let SlowOrder {
-                account,
-                answer_millis,
-                stream_millis,
-            } = parse(body)?;
-            shared.book().set_rules(
-                &account,
-                Rules {
-                    answer_millis,
-                    stream_millis,
-                    ..Rules::default()
-                },
-            );
+            let SlowOrder { account, answer_millis, stream_millis } = parse(body)?;
+            shared.book().set_rules(&account, Rules { answer_millis, stream_millis, ..Rules::default() });
         }
         "/force" => {
             let force: Force = parse(body)?;
@@ -145,17 +114,11 @@ fn order(shared: &Shared, path: &str, body: &[u8]) -> Result<Value, String> {
         }
         "/down" => shared.down(Duration::from_millis(parse::<DownOrder>(body)?.for_millis)),
         "/reset" => {
-            let order = if body.is_empty() {
-                ResetOrder::default()
-            } else {
-                parse(body)?
-            };
+            let order = if body.is_empty() { ResetOrder::default() } else { parse(body)? };
             shared.book().reset(order.account.as_deref());
         }
         _ => {
-            return Err(format!(
-                "there is no POST {path}; see --help for the control port's paths"
-            ));
+            return Err(format!("there is no POST {path}; see --help for the control port's paths"));
         }
     }
     Ok(json!({"done": true}))
@@ -167,27 +130,17 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 
 fn log(shared: &Shared, account: Option<&str>) -> Response<Full<Bytes>> {
     let entries = shared.book().log(account);
-    let lines: String = entries
-        .iter()
-        .map(|entry| format!("{}\n", json!(entry)))
-        .collect();
+    let lines: String = entries.iter().map(|entry| format!("{}\n", json!(entry))).collect();
     respond(StatusCode::OK, "application/jsonl", lines)
 }
 
 fn refuse(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
-    respond(
-        status,
-        "application/json",
-        json!({"error": message}).to_string(),
-    )
+    respond(status, "application/json", json!({"error": message}).to_string())
 }
 
 fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static(content_type),
-    );
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     response
 }

@@ -97,20 +97,10 @@ pub struct Counter {
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Sliding {
-        charged: VecDeque<u64>,
-    },
-    Fixed {
-        phase: u64,
-        window_index: i128,
-        used: u64,
-    },
+    Sliding { charged: VecDeque<u64> },
+    Fixed { phase: u64, window_index: i128, used: u64 },
     // Units are scaled by the window's nanoseconds, so that refilling is exact in integers.
-    Bucket {
-        capacity: u128,
-        level: u128,
-        at: u64,
-    },
+    Bucket { capacity: u128, level: u128, at: u64 },
 }
 
 impl Counter {
@@ -119,25 +109,13 @@ impl Counter {
         let window = limit.window_nanos();
         let capacity = u128::from(limit.capacity()) * u128::from(window);
         let kind = match limit.counted_as {
-            CountedAs::Sliding => Kind::Sliding {
-                charged: VecDeque::new(),
-            },
-            CountedAs::Fixed => Kind::Fixed {
-                phase: limit.phase_millis * NANOS_PER_MILLI,
-                window_index: i128::MIN,
-                used: 0,
-            },
-            CountedAs::Bucket => Kind::Bucket {
-                capacity,
-                level: capacity,
-                at: 0,
-            },
+            CountedAs::Sliding => Kind::Sliding { charged: VecDeque::new() },
+            CountedAs::Fixed => {
+                Kind::Fixed { phase: limit.phase_millis * NANOS_PER_MILLI, window_index: i128::MIN, used: 0 }
+            }
+            CountedAs::Bucket => Kind::Bucket { capacity, level: capacity, at: 0 },
         };
-        Self {
-            count: limit.count,
-            window,
-            kind,
-        }
+        Self { count: limit.count, window, kind }
     }
 
     /// Charges one unit at `now`, whether it fits or not. A bucket with less than a unit loses what it has.
@@ -167,11 +145,7 @@ impl Counter {
                     full_in: leaves_in(charged.back()),
                 }
             }
-            Kind::Fixed {
-                phase,
-                window_index,
-                used,
-            } => {
+            Kind::Fixed { phase, window_index, used } => {
                 let end = (window_index + 1) * i128::from(window) + i128::from(*phase);
                 let ends_in = u64::try_from(end - i128::from(now)).unwrap_or(0);
                 LimitState {
@@ -181,9 +155,7 @@ impl Counter {
                     full_in: if *used == 0 { 0 } else { ends_in },
                 }
             }
-            Kind::Bucket {
-                capacity, level, ..
-            } => {
+            Kind::Bucket { capacity, level, .. } => {
                 let unit = u128::from(window);
                 let nanos_to_gain = |missing: u128| as_nanos(missing.div_ceil(u128::from(count)));
                 LimitState {
@@ -204,21 +176,13 @@ impl Counter {
                     charged.pop_front();
                 }
             }
-            Kind::Fixed {
-                phase,
-                window_index,
-                used,
-            } => {
+            Kind::Fixed { phase, window_index, used } => {
                 let index = window_index_of(now, *phase, window);
                 if index != *window_index {
                     (*window_index, *used) = (index, 0);
                 }
             }
-            Kind::Bucket {
-                capacity,
-                level,
-                at,
-            } => {
+            Kind::Bucket { capacity, level, at } => {
                 let gained = u128::from(now - *at) * u128::from(count);
                 (*level, *at) = ((*level + gained).min(*capacity), now);
             }

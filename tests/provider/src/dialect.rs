@@ -115,12 +115,7 @@ pub(crate) struct Reply {
 impl Reply {
     pub(crate) fn json(status: StatusCode, body: &Value) -> Self {
         let chunks = vec![Bytes::from(body.to_string())];
-        Self {
-            status,
-            content_type: "application/json",
-            chunks,
-            streamed: false,
-        }
+        Self { status, content_type: "application/json", chunks, streamed: false }
     }
 
     fn events(chunks: Vec<String>) -> Self {
@@ -137,10 +132,7 @@ impl Reply {
 /// Finds the provider by the host and, where the host is none of theirs, by the path.
 pub(crate) fn route(host: Option<&str>, method: &Method, path: &str) -> Route {
     let host = host.map(|host| host.split(':').next().unwrap_or(host).to_ascii_lowercase());
-    let by_host = HOSTS
-        .iter()
-        .find(|(name, _)| Some(*name) == host.as_deref())
-        .map(|(_, dialect)| *dialect);
+    let by_host = HOSTS.iter().find(|(name, _)| Some(*name) == host.as_deref()).map(|(_, dialect)| *dialect);
     let by_path = || match path {
         _ if path.starts_with("/v1/messages") => Dialect::Anthropic,
         _ if path.starts_with("/v1/") => Dialect::Openai,
@@ -169,9 +161,8 @@ pub(crate) fn route(host: Option<&str>, method: &Method, path: &str) -> Route {
             _ => None,
         },
         Dialect::Demo => {
-            let under = path
-                .strip_prefix("/anything")
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            let under =
+                path.strip_prefix("/anything").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
             (under && (get || post)).then_some(Operation::Anything)
         }
     };
@@ -187,10 +178,7 @@ impl Dialect {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token);
         let key = text("x-api-key").filter(|_| self == Self::Anthropic);
-        key.or(bearer)
-            .map(str::trim)
-            .filter(|token| !token.is_empty())
-            .map(str::to_owned)
+        key.or(bearer).map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned)
     }
 
     /// What a body lacks to be answered, in the provider's words.
@@ -202,9 +190,7 @@ impl Dialect {
             Operation::ContactsBatchRead => &["inputs"],
             _ => &[],
         };
-        let missing = required
-            .iter()
-            .find(|field| body.get(**field).is_none_or(Value::is_null))?;
+        let missing = required.iter().find(|field| body.get(**field).is_none_or(Value::is_null))?;
         Some(match self {
             Self::Anthropic => format!("{missing}: Field required"),
             _ => format!("Missing required parameter: '{missing}'."),
@@ -261,15 +247,11 @@ pub(crate) fn answer(operation: &Operation, asked: &Asked<'_>) -> Reply {
 }
 
 /// What the models say, a token a word.
-const WORDS: [&str; 8] = [
-    "Each", " call", " waits", " its", " turn", ",", " then", " goes.",
-];
+const WORDS: [&str; 8] = ["Each", " call", " waits", " its", " turn", ",", " then", " goes."];
 
 /// As many words as the request lets the model say, and whether that cut it short.
 fn words(most_tokens: Option<u64>) -> (&'static [&'static str], bool) {
-    let most = most_tokens
-        .and_then(|most| usize::try_from(most).ok())
-        .unwrap_or(WORDS.len());
+    let most = most_tokens.and_then(|most| usize::try_from(most).ok()).unwrap_or(WORDS.len());
     (&WORDS[..most.min(WORDS.len())], most < WORDS.len())
 }
 
@@ -280,11 +262,9 @@ fn prompt_tokens(prompt: &Value) -> u64 {
 
 /// An organisation's id that doesn't give the credential away (FNV-1a).
 fn organization(account: &str) -> String {
-    let hash = account
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    let hash = account.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     format!("org-{hash:016x}")
 }
 

@@ -69,23 +69,12 @@ impl Force {
         if !(200..600).contains(&self.status) {
             return Err(ForceError::Status(self.status));
         }
-        let retry_after = self
-            .retry_after
-            .as_ref()
-            .map(|value| ("retry-after", value));
-        for (name, value) in self
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value))
-            .chain(retry_after)
+        let retry_after = self.retry_after.as_ref().map(|value| ("retry-after", value));
+        for (name, value) in
+            self.headers.iter().map(|(name, value)| (name.as_str(), value)).chain(retry_after)
         {
-            if http::HeaderName::try_from(name).is_err()
-                || http::HeaderValue::try_from(value).is_err()
-            {
-                return Err(ForceError::Header {
-                    name: name.to_owned(),
-                    value: value.clone(),
-                });
+            if http::HeaderName::try_from(name).is_err() || http::HeaderValue::try_from(value).is_err() {
+                return Err(ForceError::Header { name: name.to_owned(), value: value.clone() });
             }
         }
         Ok(())
@@ -116,52 +105,27 @@ struct Standing {
 
 impl Forces {
     pub(crate) fn add(&mut self, force: Force, now: u64) {
-        let until = force
-            .for_millis
-            .map(|millis| now.saturating_add(millis.saturating_mul(NANOS_PER_MILLI)));
-        let left = force
-            .requests
-            .or(if until.is_none() { Some(1) } else { None });
+        let until = force.for_millis.map(|millis| now.saturating_add(millis.saturating_mul(NANOS_PER_MILLI)));
+        let left = force.requests.or(if until.is_none() { Some(1) } else { None });
         self.standing.push(Standing { force, left, until });
     }
 
     /// The answer for a request, if one is forced; uses up one of its requests.
-    pub(crate) fn take(
-        &mut self,
-        account: &str,
-        model: Option<&str>,
-        now: u64,
-    ) -> Option<ForcedAnswer> {
-        self.standing
-            .retain(|order| order.left != Some(0) && order.until.is_none_or(|until| now < until));
+    pub(crate) fn take(&mut self, account: &str, model: Option<&str>, now: u64) -> Option<ForcedAnswer> {
+        self.standing.retain(|order| order.left != Some(0) && order.until.is_none_or(|until| now < until));
         let order = self.standing.iter_mut().find(|order| {
             let wanted = &order.force;
             wanted.account.as_deref().is_none_or(|name| name == account)
-                && wanted
-                    .model
-                    .as_deref()
-                    .is_none_or(|name| Some(name) == model)
+                && wanted.model.as_deref().is_none_or(|name| Some(name) == model)
         })?;
         order.left = order.left.map(|left| left - 1);
-        let Force {
-            status,
-            retry_after,
-            body,
-            headers,
-            ..
-        } = order.force.clone();
-        Some(ForcedAnswer {
-            status,
-            retry_after,
-            body,
-            headers,
-        })
+        let Force { status, retry_after, body, headers, .. } = order.force.clone();
+        Some(ForcedAnswer { status, retry_after, body, headers })
     }
 
     /// Forgets an account's orders, or all.
     pub(crate) fn reset(&mut self, account: Option<&str>) {
-        self.standing
-            .retain(|order| account.is_some() && order.force.account.as_deref() != account);
+        self.standing.retain(|order| account.is_some() && order.force.account.as_deref() != account);
     }
 }
 
@@ -175,22 +139,8 @@ mod tests {
     #[test]
     fn an_order_ends_with_its_requests_or_its_time() {
         let mut forces = Forces::default();
-        forces.add(
-            Force {
-                account: Some("a".into()),
-                requests: Some(2),
-                ..Force::default()
-            },
-            0,
-        );
-        forces.add(
-            Force {
-                status: 503,
-                for_millis: Some(10),
-                ..Force::default()
-            },
-            0,
-        );
+        forces.add(Force { account: Some("a".into()), requests: Some(2), ..Force::default() }, 0);
+        forces.add(Force { status: 503, for_millis: Some(10), ..Force::default() }, 0);
         let mut status = |account, now| forces.take(account, None, now).map(|answer| answer.status);
         assert_eq!(status("a", 0), Some(429));
         assert_eq!(status("b", 1), Some(503));
@@ -211,13 +161,6 @@ mod tests {
         assert!(force(429, "x y", "z").check().is_err());
         assert!(force(429, "x", "a\nb").check().is_err());
         let retry_after = Some("1\r\n".to_owned());
-        assert!(
-            Force {
-                retry_after,
-                ..Force::default()
-            }
-            .check()
-            .is_err()
-        );
+        assert!(Force { retry_after, ..Force::default() }.check().is_err());
     }
 }

@@ -34,11 +34,7 @@ struct Arguments {
 }
 
 fn control_help() -> String {
-    CONTROL_HELP
-        .lines()
-        .filter(|line| !line.starts_with("```"))
-        .map(|line| format!("{line}\n"))
-        .collect()
+    CONTROL_HELP.lines().filter(|line| !line.starts_with("```")).map(|line| format!("{line}\n")).collect()
 }
 
 /// A mistake in the arguments, or a machine that says no.
@@ -60,16 +56,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(path) => read_rules(path).map_err(|error| format!("{}: {error}", path.display()))?,
         None => RuleBook::default(),
     };
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
-    let options = Options {
-        https: arguments.https,
-        http: arguments.http,
-        control: arguments.control,
-        rules,
-    };
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let options = Options { https: arguments.https, http: arguments.http, control: arguments.control, rules };
     let provider = start(options).await?;
     if let Some(path) = &arguments.ca_out {
         write_whole(path, provider.ca_pem())?;
@@ -100,6 +88,5 @@ fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
         file.write_all(text.as_bytes())?;
         std::fs::rename(&beside, path)
     };
-    Ok(write()
-        .map_err(|error: std::io::Error| format!("can't write {}: {error}", path.display()))?)
+    Ok(write().map_err(|error: std::io::Error| format!("can't write {}: {error}", path.display()))?)
 }

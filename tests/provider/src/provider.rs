@@ -39,12 +39,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let free = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-        Self {
-            https: free,
-            http: free,
-            control: free,
-            rules: RuleBook::default(),
-        }
+        Self { https: free, http: free, control: free, rules: RuleBook::default() }
     }
 }
 
@@ -52,9 +47,7 @@ impl Default for Options {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address can't be listened on.
-    #[error(
-        "can't listen on {address}: {source}; choose another address, or port 0 for a free one"
-    )]
+    #[error("can't listen on {address}: {source}; choose another address, or port 0 for a free one")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -108,29 +101,15 @@ pub async fn start(options: Options) -> Result<Provider, StartError> {
         }));
     }
     doors.close();
-    Ok(Provider {
-        shared,
-        https,
-        http,
-        control,
-        ca_pem,
-        stop,
-        doors,
-    })
+    Ok(Provider { shared, https, http, control, ca_pem, stop, doors })
 }
 
-fn open(
-    address: Option<SocketAddr>,
-) -> Result<(Option<TcpListener>, Option<SocketAddr>), StartError> {
+fn open(address: Option<SocketAddr>) -> Result<(Option<TcpListener>, Option<SocketAddr>), StartError> {
     let Some(address) = address else {
         return Ok((None, None));
     };
     let listen = || {
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
-        }?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;

@@ -99,20 +99,14 @@ impl RuleBook {
     /// When the text is no rules file or a limit in it can't be counted.
     pub fn parse(text: &str) -> Result<Self, RulesError> {
         let book: Self = serde_yaml::from_str(text)?;
-        book.providers
-            .values()
-            .chain(book.accounts.values())
-            .try_for_each(Rules::check)?;
+        book.providers.values().chain(book.accounts.values()).try_for_each(Rules::check)?;
         Ok(book)
     }
 
     /// The rules in force for `account` at `dialect`.
     pub fn settings(&self, dialect: Dialect, account: &str) -> Settings {
         let mut settings = built_in(dialect);
-        for rules in [self.providers.get(&dialect), self.accounts.get(account)]
-            .into_iter()
-            .flatten()
-        {
+        for rules in [self.providers.get(&dialect), self.accounts.get(account)].into_iter().flatten() {
             settings.override_by(rules);
         }
         settings
@@ -165,28 +159,13 @@ fn check_limit(limit: &Limit) -> Result<(), RulesError> {
         ("count", limit.count, LARGEST_COUNT),
         ("windowMillis", limit.window_millis, LARGEST_WINDOW_MILLIS),
         ("bucket", limit.capacity(), LARGEST_COUNT),
-        (
-            "phaseMillis plus 1",
-            limit.phase_millis.saturating_add(1),
-            LARGEST_WINDOW_MILLIS,
-        ),
+        ("phaseMillis plus 1", limit.phase_millis.saturating_add(1), LARGEST_WINDOW_MILLIS),
     ] {
         if value == 0 || value > largest {
-            return Err(RulesError::Range {
-                name: limit.name.clone(),
-                field,
-                value,
-                largest,
-            });
+            return Err(RulesError::Range { name: limit.name.clone(), field, value, largest });
         }
     }
-    let misplaced = |field, belongs| {
-        Err(RulesError::Misplaced {
-            name: limit.name.clone(),
-            field,
-            belongs,
-        })
-    };
+    let misplaced = |field, belongs| Err(RulesError::Misplaced { name: limit.name.clone(), field, belongs });
     if limit.bucket.is_some() && limit.counted_as != CountedAs::Bucket {
         return misplaced("bucket", CountedAs::Bucket);
     }
@@ -207,22 +186,13 @@ fn built_in(dialect: Dialect) -> Settings {
         endpoint: None,
         per_model: false,
     };
-    let on = |endpoint: &str, limit: Limit| Limit {
-        endpoint: Some(endpoint.to_owned()),
-        ..limit
-    };
+    let on = |endpoint: &str, limit: Limit| Limit { endpoint: Some(endpoint.to_owned()), ..limit };
     let limits = match dialect {
         Dialect::Openai => {
-            vec![Limit {
-                per_model: true,
-                ..limit("requests", 500, MINUTE, CountedAs::Sliding)
-            }]
+            vec![Limit { per_model: true, ..limit("requests", 500, MINUTE, CountedAs::Sliding) }]
         }
         Dialect::Anthropic => {
-            vec![Limit {
-                per_model: true,
-                ..limit("requests", 50, MINUTE, CountedAs::Bucket)
-            }]
+            vec![Limit { per_model: true, ..limit("requests", 50, MINUTE, CountedAs::Bucket) }]
         }
         Dialect::Hubspot => vec![
             limit("burst", 100, 10_000, CountedAs::Sliding),
@@ -232,12 +202,7 @@ fn built_in(dialect: Dialect) -> Settings {
         Dialect::Demo => vec![limit("requests", 100, 10_000, CountedAs::Sliding)],
     };
     // OpenAI: "unsuccessful requests contribute to your per-minute limit" (its rate limits guide).
-    Settings {
-        limits,
-        rejected_counts: dialect == Dialect::Openai,
-        answer_millis: 0,
-        stream_millis: 0,
-    }
+    Settings { limits, rejected_counts: dialect == Dialect::Openai, answer_millis: 0, stream_millis: 0 }
 }
 
 #[cfg(test)]
@@ -253,11 +218,7 @@ mod tests {
         assert_eq!(book, RuleBook::parse(json).unwrap());
         let settings = book.settings(Dialect::Demo, "key");
         assert_eq!(
-            (
-                settings.limits[0].count,
-                settings.answer_millis,
-                settings.rejected_counts
-            ),
+            (settings.limits[0].count, settings.answer_millis, settings.rejected_counts),
             (7, 9, true)
         );
         assert_eq!(book.settings(Dialect::Demo, "other").answer_millis, 5);
@@ -267,33 +228,14 @@ mod tests {
     #[test]
     fn impossible_limits_are_refused_with_name_and_remedy() {
         for (limit, word) in [
-            (
-                "{name: a, count: 0, windowMillis: 1000, countedAs: Sliding}",
-                "count is 0",
-            ),
-            (
-                "{name: a, count: 1, windowMillis: 0, countedAs: Sliding}",
-                "windowMillis is 0",
-            ),
-            (
-                "{name: a b, count: 1, windowMillis: 1, countedAs: Sliding}",
-                "letters",
-            ),
-            (
-                "{name: a, count: 1, windowMillis: 1, countedAs: Sliding, bucket: 2}",
-                "Bucket only",
-            ),
-            (
-                "{name: a, count: 1, windowMillis: 1, countedAs: Bucket, phaseMillis: 2}",
-                "Fixed only",
-            ),
-            (
-                "{name: a, count: 1, windowMillis: 1, countedAs: Sliding, size: 2}",
-                "size",
-            ),
+            ("{name: a, count: 0, windowMillis: 1000, countedAs: Sliding}", "count is 0"),
+            ("{name: a, count: 1, windowMillis: 0, countedAs: Sliding}", "windowMillis is 0"),
+            ("{name: a b, count: 1, windowMillis: 1, countedAs: Sliding}", "letters"),
+            ("{name: a, count: 1, windowMillis: 1, countedAs: Sliding, bucket: 2}", "Bucket only"),
+            ("{name: a, count: 1, windowMillis: 1, countedAs: Bucket, phaseMillis: 2}", "Fixed only"),
+            ("{name: a, count: 1, windowMillis: 1, countedAs: Sliding, size: 2}", "size"),
         ] {
-            let error =
-                RuleBook::parse(&format!("accounts: {{key: {{limits: [{limit}]}}}}")).unwrap_err();
+            let error = RuleBook::parse(&format!("accounts: {{key: {{limits: [{limit}]}}}}")).unwrap_err();
             assert!(error.to_string().contains(word), "{limit}: {error}");
         }
     }

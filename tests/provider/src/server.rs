@@ -31,11 +31,8 @@ const LARGEST_BODY: usize = 64 << 20;
 const STREAMS: u32 = 2_000;
 
 /// Accepts connections and gives each to `serve` in its own task until `stop`.
-pub(crate) async fn accept<F>(
-    listener: TcpListener,
-    stop: CancellationToken,
-    serve: impl Fn(TcpStream) -> F,
-) where
+pub(crate) async fn accept<F>(listener: TcpListener, stop: CancellationToken, serve: impl Fn(TcpStream) -> F)
+where
     F: Future<Output = ()> + Send + 'static,
 {
     loop {
@@ -98,10 +95,7 @@ async fn handle(
     cut: CancellationToken,
 ) -> Result<Response<Answer>, Infallible> {
     let (head, body) = request.into_parts();
-    let host = head
-        .headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
+    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| head.uri.authority().map(|authority| authority.as_str()));
     let route = dialect::route(host, &head.method, head.uri.path());
     let call = Call {
@@ -112,11 +106,7 @@ async fn handle(
         path: head.uri.path().to_owned(),
         model: None,
         endpoint: route.endpoint(),
-        protocol: if head.version == Version::HTTP_2 {
-            Protocol::H2
-        } else {
-            Protocol::H1
-        },
+        protocol: if head.version == Version::HTTP_2 { Protocol::H2 } else { Protocol::H1 },
         connection,
         invalid: route.operation.is_none(),
     };
@@ -155,27 +145,18 @@ async fn handle(
         reply.status = StatusCode::from_u16(forced.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
     }
     let streamed = reply.streamed;
-    let mut response = Response::builder()
-        .status(reply.status)
-        .header(header::CONTENT_TYPE, reply.content_type);
+    let mut response =
+        Response::builder().status(reply.status).header(header::CONTENT_TYPE, reply.content_type);
     if let Some(headers) = response.headers_mut() {
         write_headers(headers, &call, &decision, wall);
     }
     if decision.verdict == Verdict::Ok {
         let elapsed = shared.now() - arrival;
-        tokio::time::sleep(Duration::from_nanos(
-            decision.answer_nanos.saturating_sub(elapsed),
-        ))
-        .await;
+        tokio::time::sleep(Duration::from_nanos(decision.answer_nanos.saturating_sub(elapsed))).await;
     }
     report.status(reply.status.as_u16());
     let gap = Duration::from_nanos(decision.stream_nanos);
-    let answer = Answer::new(
-        std::mem::take(&mut reply.chunks),
-        streamed,
-        gap,
-        Some(report),
-    );
+    let answer = Answer::new(std::mem::take(&mut reply.chunks), streamed, gap, Some(report));
     Ok(response
         .body(answer)
         .unwrap_or_else(|_| Response::new(Answer::new(Vec::new(), false, Duration::ZERO, None))))
@@ -192,49 +173,28 @@ async fn read(body: Incoming) -> ReadBody {
     match Limited::new(body, LARGEST_BODY).collect().await {
         Ok(whole) => {
             let bytes = whole.to_bytes();
-            let parsed = if bytes.is_empty() {
-                Ok(Value::Null)
-            } else {
-                serde_json::from_slice(&bytes)
-            };
+            let parsed = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
             let problem = parsed.is_err().then_some("the body is not JSON");
-            ReadBody {
-                bytes: bytes.len(),
-                json: parsed.unwrap_or_default(),
-                problem,
-            }
+            ReadBody { bytes: bytes.len(), json: parsed.unwrap_or_default(), problem }
         }
-        Err(_) => ReadBody {
-            bytes: 0,
-            json: Value::Null,
-            problem: Some("the body is too large or broke off"),
-        },
+        Err(_) => {
+            ReadBody { bytes: 0, json: Value::Null, problem: Some("the body is too large or broke off") }
+        }
     }
 }
 
 fn with_body(mut call: Call, route: &Route, body: &ReadBody) -> Call {
     call.model = body.json["model"].as_str().map(str::to_owned);
     call.invalid = body.problem.is_some()
-        || route
-            .operation
-            .as_ref()
-            .is_some_and(|known| route.dialect.complaint(known, &body.json).is_some());
+        || route.operation.as_ref().is_some_and(|known| route.dialect.complaint(known, &body.json).is_some());
     call
 }
 
-fn reply(
-    call: &Call,
-    route: &Route,
-    decision: &Decision,
-    body: &ReadBody,
-    asked: &Asked<'_>,
-) -> Reply {
-    let exceeded = decision.exceeded.as_ref().and_then(|limit| {
-        decision
-            .states
-            .iter()
-            .find(|(matched, _)| matched.name == limit.name)
-    });
+fn reply(call: &Call, route: &Route, decision: &Decision, body: &ReadBody, asked: &Asked<'_>) -> Reply {
+    let exceeded = decision
+        .exceeded
+        .as_ref()
+        .and_then(|limit| decision.states.iter().find(|(matched, _)| matched.name == limit.name));
     let refuse = |status: u16, message: String| {
         let refusal = Refusal {
             status,
@@ -251,10 +211,7 @@ fn reply(
         (Verdict::Unauthorized, _) => refuse(401, unauthorized(decision)),
         (Verdict::Over, _) => refuse(429, "Too many requests: over a limit.".to_owned()),
         (Verdict::Forced, _) => forced(decision, refuse),
-        (_, None) => refuse(
-            404,
-            format!("There is no {} {} here.", call.method, call.path),
-        ),
+        (_, None) => refuse(404, format!("There is no {} {} here.", call.method, call.path)),
         (_, Some(operation)) => match complaint(call, operation, body) {
             Some(message) => refuse(400, message),
             None => dialect::answer(operation, asked),
@@ -273,10 +230,7 @@ fn unauthorized(decision: &Decision) -> String {
 
 fn complaint(call: &Call, operation: &Operation, body: &ReadBody) -> Option<String> {
     // The demo API takes any body.
-    let problem = body
-        .problem
-        .filter(|_| *operation != Operation::Anything)
-        .map(str::to_owned);
+    let problem = body.problem.filter(|_| *operation != Operation::Anything).map(str::to_owned);
     problem.or_else(|| call.dialect.complaint(operation, &body.json))
 }
 
@@ -284,10 +238,7 @@ fn forced(decision: &Decision, refuse: impl Fn(u16, String) -> Reply) -> Reply {
     let Some(order) = &decision.forced else {
         return refuse(500, "no answer was forced".to_owned());
     };
-    let mut reply = refuse(
-        order.status,
-        "This answer was forced by the control port.".to_owned(),
-    );
+    let mut reply = refuse(order.status, "This answer was forced by the control port.".to_owned());
     match &order.body {
         Some(Value::String(text)) => reply.chunks = vec![Bytes::from(text.clone())],
         Some(body) => reply.chunks = vec![Bytes::from(body.to_string())],
@@ -302,33 +253,17 @@ fn write_headers(headers: &mut http::HeaderMap, call: &Call, decision: &Decision
             headers.insert(name, value);
         }
     };
-    if let Some(account) = call
-        .account
-        .as_deref()
-        .filter(|_| decision.verdict != Verdict::Unauthorized)
-    {
-        let own = call.dialect.headers(
-            account,
-            call.endpoint,
-            &decision.states,
-            decision.sequence(),
-            wall,
-        );
+    if let Some(account) = call.account.as_deref().filter(|_| decision.verdict != Verdict::Unauthorized) {
+        let own = call.dialect.headers(account, call.endpoint, &decision.states, decision.sequence(), wall);
         own.iter().for_each(|(name, value)| set(name, value));
     }
     if decision.verdict == Verdict::Over && call.dialect.sends_retry_after() {
-        set(
-            "retry-after",
-            &dialect::seconds_up(decision.wait).to_string(),
-        );
+        set("retry-after", &dialect::seconds_up(decision.wait).to_string());
     }
     if let Some(order) = &decision.forced {
         if let Some(value) = &order.retry_after {
             set("retry-after", value);
         }
-        order
-            .headers
-            .iter()
-            .for_each(|(name, value)| set(name, value));
+        order.headers.iter().for_each(|(name, value)| set(name, value));
     }
 }

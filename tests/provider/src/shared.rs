@@ -49,9 +49,7 @@ impl Shared {
     /// Goes down for so long; with zero, comes up at once.
     pub(crate) fn down(&self, time: Duration) {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let until = self
-            .now()
-            .saturating_add(millis.saturating_mul(NANOS_PER_MILLI));
+        let until = self.now().saturating_add(millis.saturating_mul(NANOS_PER_MILLI));
         self.book().down(until);
         if !time.is_zero() {
             self.falls.send_modify(|falls| *falls += 1);

@@ -74,12 +74,7 @@ pub struct LimitSummary {
 }
 
 /// Sums up a log under `limits`.
-pub fn summarize(
-    account: &str,
-    provider: Option<Dialect>,
-    limits: &[Limit],
-    log: &[Entry],
-) -> Summary {
+pub fn summarize(account: &str, provider: Option<Dialect>, limits: &[Limit], log: &[Entry]) -> Summary {
     let mut totals = Totals::default();
     let (mut ended, mut protocols) = (BTreeMap::new(), BTreeMap::new());
     for entry in log {
@@ -105,10 +100,7 @@ pub fn summarize(
             .map(|entry| entry.counted_nanos - entry.arrival_nanos)
             .max()
             .unwrap_or(0),
-        limits: limits
-            .iter()
-            .flat_map(|limit| summarize_limit(limit, log))
-            .collect(),
+        limits: limits.iter().flat_map(|limit| summarize_limit(limit, log)).collect(),
     }
 }
 
@@ -117,10 +109,7 @@ fn summarize_limit(limit: &Limit, log: &[Entry]) -> Vec<LimitSummary> {
     for entry in log {
         let model = entry.model.as_deref();
         if limit.matches(model, entry.endpoint.as_deref()) {
-            by_model
-                .entry(model.filter(|_| limit.per_model))
-                .or_default()
-                .push(entry);
+            by_model.entry(model.filter(|_| limit.per_model)).or_default().push(entry);
         }
     }
     let one = |(model, entries): (Option<&str>, Vec<&Entry>)| {
@@ -152,11 +141,8 @@ fn windows(limit: &Limit, accepted: &[u64]) -> Vec<u64> {
     let Some(&first) = accepted.first() else {
         return Vec::new();
     };
-    let phase = if limit.counted_as == CountedAs::Fixed {
-        limit.phase_millis * NANOS_PER_MILLI
-    } else {
-        first
-    };
+    let phase =
+        if limit.counted_as == CountedAs::Fixed { limit.phase_millis * NANOS_PER_MILLI } else { first };
     let index_of = |at: u64| window_index_of(at, phase, limit.window_nanos());
     let mut windows = Vec::new();
     for &at in accepted {
@@ -210,20 +196,11 @@ mod tests {
     fn windows_run_from_the_first_accepted_call_and_the_outer_ones_are_left_out() {
         // In milliseconds; the first at 5: windows [5, 15), [15, 25), [25, 35), [35, 45).
         let accepted: Vec<u64> = [5, 14, 15, 35].map(|at| at * NANOS_PER_MILLI).into();
-        assert_eq!(
-            windows(&limit(CountedAs::Sliding, 0), &accepted),
-            [2, 1, 0, 1]
-        );
+        assert_eq!(windows(&limit(CountedAs::Sliding, 0), &accepted), [2, 1, 0, 1]);
         assert_eq!(used_percent(2, &[2, 1, 0, 1]), Some(25.0));
         // Fixed with phase 5 has the same edges; with phase 0: [0, 10), [10, 20), [20, 30), [30, 40).
-        assert_eq!(
-            windows(&limit(CountedAs::Fixed, 5), &accepted),
-            [2, 1, 0, 1]
-        );
-        assert_eq!(
-            windows(&limit(CountedAs::Fixed, 0), &accepted),
-            [1, 2, 0, 1]
-        );
+        assert_eq!(windows(&limit(CountedAs::Fixed, 5), &accepted), [2, 1, 0, 1]);
+        assert_eq!(windows(&limit(CountedAs::Fixed, 0), &accepted), [1, 2, 0, 1]);
     }
 
     #[test]

@@ -38,11 +38,7 @@ fn limit(name: &str, count: u64, window_millis: u64, counted_as: CountedAs) -> L
 
 fn book(limits: Vec<Limit>, rejected_counts: bool) -> Book {
     let mut book = Book::new(RuleBook::default());
-    let rules = Rules {
-        limits: Some(limits),
-        rejected_counts: Some(rejected_counts),
-        ..Rules::default()
-    };
+    let rules = Rules { limits: Some(limits), rejected_counts: Some(rejected_counts), ..Rules::default() };
     book.set_rules("key", rules);
     book
 }
@@ -50,10 +46,8 @@ fn book(limits: Vec<Limit>, rejected_counts: bool) -> Book {
 #[test]
 fn a_call_over_one_limit_is_charged_to_none_unless_rejected_calls_count() {
     for (rejected_counts, wide) in [(false, 1), (true, 2)] {
-        let limits = vec![
-            limit("wide", 9, 10, CountedAs::Sliding),
-            limit("narrow", 1, 10, CountedAs::Sliding),
-        ];
+        let limits =
+            vec![limit("wide", 9, 10, CountedAs::Sliding), limit("narrow", 1, 10, CountedAs::Sliding)];
         let mut book = book(limits, rejected_counts);
         assert_eq!(book.admit(call(0, "m"), 0).verdict, Verdict::Ok);
         let over = book.admit(call(1, "m"), 1);
@@ -65,21 +59,12 @@ fn a_call_over_one_limit_is_charged_to_none_unless_rejected_calls_count() {
 
 #[test]
 fn models_are_counted_apart() {
-    let mut book = book(
-        vec![Limit {
-            per_model: true,
-            ..limit("l", 1, 10, CountedAs::Sliding)
-        }],
-        false,
-    );
+    let mut book = book(vec![Limit { per_model: true, ..limit("l", 1, 10, CountedAs::Sliding) }], false);
     let verdicts = ["a", "b", "a"].map(|model| book.admit(call(0, model), 0).verdict);
     assert_eq!(verdicts, [Verdict::Ok, Verdict::Ok, Verdict::Over]);
     let summary = book.summary("key");
-    let models: Vec<_> = summary
-        .limits
-        .iter()
-        .map(|limit| (limit.model.clone().unwrap(), limit.over))
-        .collect();
+    let models: Vec<_> =
+        summary.limits.iter().map(|limit| (limit.model.clone().unwrap(), limit.over)).collect();
     assert_eq!(models, [("a".to_owned(), 1), ("b".to_owned(), 0)]);
 }
 
@@ -87,10 +72,8 @@ fn models_are_counted_apart() {
 fn a_changed_limit_knows_what_was_counted_before() {
     let mut book = book(vec![limit("l", 9, 10, CountedAs::Sliding)], false);
     (0..3).for_each(|at| assert_eq!(book.admit(call(at, "m"), at).verdict, Verdict::Ok));
-    let rules = |count| Rules {
-        limits: Some(vec![limit("l", count, 10, CountedAs::Sliding)]),
-        ..Rules::default()
-    };
+    let rules =
+        |count| Rules { limits: Some(vec![limit("l", count, 10, CountedAs::Sliding)]), ..Rules::default() };
     book.set_rules("key", rules(3));
     assert_eq!(book.admit(call(4, "m"), 4).verdict, Verdict::Over);
     book.set_rules("key", rules(4));
@@ -110,45 +93,20 @@ fn a_slow_body_counts_at_the_newest_instant_and_time_never_goes_back() {
 #[test]
 fn forced_answers_are_not_charged_and_down_comes_first() {
     let mut book = book(vec![limit("l", 1, 10, CountedAs::Sliding)], false);
-    book.force(
-        Force {
-            account: Some("key".into()),
-            ..Force::default()
-        },
-        0,
-    );
+    book.force(Force { account: Some("key".into()), ..Force::default() }, 0);
     book.down(3);
     let verdicts = [1, 3, 4, 5].map(|at| book.admit(call(at, "m"), at).verdict);
-    assert_eq!(
-        verdicts,
-        [Verdict::Down, Verdict::Forced, Verdict::Ok, Verdict::Over]
-    );
+    assert_eq!(verdicts, [Verdict::Down, Verdict::Forced, Verdict::Ok, Verdict::Over]);
 }
 
 #[test]
 fn a_credential_belongs_to_the_provider_that_it_first_called() {
     let mut book = book(vec![], false);
-    let elsewhere = Call {
-        dialect: Dialect::Hubspot,
-        ..call(1, "m")
-    };
+    let elsewhere = Call { dialect: Dialect::Hubspot, ..call(1, "m") };
     assert_eq!(book.admit(call(0, "m"), 0).verdict, Verdict::Ok);
     let decision = book.admit(elsewhere.clone(), 1);
-    assert_eq!(
-        (decision.verdict, decision.belongs_to),
-        (Verdict::Unauthorized, Some(Dialect::Openai))
-    );
-    assert_eq!(
-        book.admit(
-            Call {
-                account: None,
-                ..elsewhere.clone()
-            },
-            2
-        )
-        .verdict,
-        Verdict::Unauthorized
-    );
+    assert_eq!((decision.verdict, decision.belongs_to), (Verdict::Unauthorized, Some(Dialect::Openai)));
+    assert_eq!(book.admit(Call { account: None, ..elsewhere.clone() }, 2).verdict, Verdict::Unauthorized);
     book.reset(Some("key"));
     assert_eq!(book.admit(elsewhere, 3).verdict, Verdict::Ok);
     assert_eq!(book.log(None).len(), 2);
@@ -159,30 +117,21 @@ fn naive_over(limit: &Limit, charged: &[u64], at: u64) -> bool {
     let window = limit.window_millis * MILLI;
     match limit.counted_as {
         CountedAs::Sliding => {
-            charged
-                .iter()
-                .filter(|&&before| before + window > at)
-                .count() as u64
-                >= limit.count
+            charged.iter().filter(|&&before| before + window > at).count() as u64 >= limit.count
         }
         CountedAs::Fixed => {
             // Shifted by whole windows so that it is never negative.
             let index = |at: u64| (at + 1_000 * window - limit.phase_millis * MILLI) / window;
-            charged
-                .iter()
-                .filter(|&&before| index(before) == index(at))
-                .count() as u64
-                >= limit.count
+            charged.iter().filter(|&&before| index(before) == index(at)).count() as u64 >= limit.count
         }
         CountedAs::Bucket => {
             let unit = u128::from(window);
             let full = unit * u128::from(limit.capacity());
-            let refill = |level: u128, nanos: u64| {
-                full.min(level + u128::from(nanos) * u128::from(limit.count))
-            };
-            let (level, last) = charged.iter().fold((full, 0), |(level, last), &now| {
-                (refill(level, now - last).saturating_sub(unit), now)
-            });
+            let refill =
+                |level: u128, nanos: u64| full.min(level + u128::from(nanos) * u128::from(limit.count));
+            let (level, last) = charged
+                .iter()
+                .fold((full, 0), |(level, last), &now| (refill(level, now - last).saturating_sub(unit), now));
             refill(level, at - last) < unit
         }
     }
@@ -207,25 +156,15 @@ fn naive_verdicts(limits: &[Limit], rejected_counts: bool, log: &[Entry]) -> Vec
 }
 
 fn any_limit() -> impl Strategy<Value = Limit> {
-    let kinds = prop_oneof![
-        Just(CountedAs::Sliding),
-        Just(CountedAs::Fixed),
-        Just(CountedAs::Bucket)
-    ];
-    (
-        1..6_u64,
-        1..20_u64,
-        kinds,
-        0..40_u64,
-        1..6_u64,
-        any::<bool>(),
-    )
-        .prop_map(|(count, window, kind, phase, bucket, per_model)| Limit {
+    let kinds = prop_oneof![Just(CountedAs::Sliding), Just(CountedAs::Fixed), Just(CountedAs::Bucket)];
+    (1..6_u64, 1..20_u64, kinds, 0..40_u64, 1..6_u64, any::<bool>()).prop_map(
+        |(count, window, kind, phase, bucket, per_model)| Limit {
             phase_millis: if kind == CountedAs::Fixed { phase } else { 0 },
             bucket: (kind == CountedAs::Bucket).then_some(bucket),
             per_model,
             ..limit("l", count, window, kind)
-        })
+        },
+    )
 }
 
 proptest! {

@@ -34,63 +34,27 @@ fn play(limit: &Limit, arrivals: &[u64]) -> Vec<bool> {
 #[test]
 fn a_sliding_window_lets_a_unit_go_exactly_a_window_later() {
     let limit = limit(2, 10, CountedAs::Sliding);
-    let arrivals = [
-        0,
-        3 * MILLI,
-        10 * MILLI - 1,
-        10 * MILLI,
-        13 * MILLI - 1,
-        13 * MILLI,
-    ];
-    assert_eq!(
-        play(&limit, &arrivals),
-        [true, true, false, true, false, true]
-    );
+    let arrivals = [0, 3 * MILLI, 10 * MILLI - 1, 10 * MILLI, 13 * MILLI - 1, 13 * MILLI];
+    assert_eq!(play(&limit, &arrivals), [true, true, false, true, false, true]);
 }
 
 #[test]
 fn a_sliding_window_says_what_is_left_and_when() {
     let mut counter = Counter::new(&limit(2, 10, CountedAs::Sliding));
-    assert_eq!(
-        counter.state(0),
-        LimitState {
-            used: 0,
-            remaining: 2,
-            next_in: 0,
-            full_in: 0
-        }
-    );
+    assert_eq!(counter.state(0), LimitState { used: 0, remaining: 2, next_in: 0, full_in: 0 });
     counter.charge(MILLI);
-    assert_eq!(
-        counter.state(MILLI),
-        LimitState {
-            used: 1,
-            remaining: 1,
-            next_in: 0,
-            full_in: 10 * MILLI
-        }
-    );
+    assert_eq!(counter.state(MILLI), LimitState { used: 1, remaining: 1, next_in: 0, full_in: 10 * MILLI });
     counter.charge(4 * MILLI);
     assert_eq!(
         counter.state(5 * MILLI),
-        LimitState {
-            used: 2,
-            remaining: 0,
-            next_in: 6 * MILLI,
-            full_in: 9 * MILLI
-        }
+        LimitState { used: 2, remaining: 0, next_in: 6 * MILLI, full_in: 9 * MILLI }
     );
     // Rejected calls that count: two of the four must leave before one more fits, the second leaves at 14 ms.
     counter.charge(6 * MILLI);
     counter.charge(7 * MILLI);
     assert_eq!(
         counter.state(7 * MILLI),
-        LimitState {
-            used: 4,
-            remaining: 0,
-            next_in: 9 * MILLI,
-            full_in: 10 * MILLI
-        }
+        LimitState { used: 4, remaining: 0, next_in: 9 * MILLI, full_in: 10 * MILLI }
     );
     assert_eq!(counter.state(16 * MILLI - 1).next_in, 1);
     assert_eq!(counter.state(16 * MILLI).next_in, 0);
@@ -98,10 +62,7 @@ fn a_sliding_window_says_what_is_left_and_when() {
 
 #[test]
 fn a_fixed_window_opens_anew_at_its_edge_and_gives_twice_across_it() {
-    let fixed = Limit {
-        phase_millis: 4,
-        ..limit(2, 10, CountedAs::Fixed)
-    };
+    let fixed = Limit { phase_millis: 4, ..limit(2, 10, CountedAs::Fixed) };
     // Windows of 10 ms from 4 ms on: [-6, 4), [4, 14), [14, 24).
     let arrivals = [
         0,
@@ -115,105 +76,42 @@ fn a_fixed_window_opens_anew_at_its_edge_and_gives_twice_across_it() {
         14 * MILLI + 1,
         14 * MILLI + 2,
     ];
-    assert_eq!(
-        play(&fixed, &arrivals),
-        [
-            true, true, false, false, true, true, false, true, true, false
-        ]
-    );
+    assert_eq!(play(&fixed, &arrivals), [true, true, false, false, true, true, false, true, true, false]);
     let mut counter = Counter::new(&fixed);
     counter.charge(0);
-    assert_eq!(
-        counter.state(MILLI),
-        LimitState {
-            used: 1,
-            remaining: 1,
-            next_in: 0,
-            full_in: 3 * MILLI
-        }
-    );
+    assert_eq!(counter.state(MILLI), LimitState { used: 1, remaining: 1, next_in: 0, full_in: 3 * MILLI });
     counter.charge(2 * MILLI);
     assert_eq!(
         counter.state(3 * MILLI),
-        LimitState {
-            used: 2,
-            remaining: 0,
-            next_in: MILLI,
-            full_in: MILLI
-        }
+        LimitState { used: 2, remaining: 0, next_in: MILLI, full_in: MILLI }
     );
-    assert_eq!(
-        counter.state(4 * MILLI),
-        LimitState {
-            used: 0,
-            remaining: 2,
-            next_in: 0,
-            full_in: 0
-        }
-    );
+    assert_eq!(counter.state(4 * MILLI), LimitState { used: 0, remaining: 2, next_in: 0, full_in: 0 });
 }
 
 #[test]
 fn a_bucket_starts_full_and_gains_one_unit_every_nth_of_the_window() {
     // 5 per 10 ms is one each 2 ms; the bucket holds 2.
-    let bucket = Limit {
-        bucket: Some(2),
-        ..limit(5, 10, CountedAs::Bucket)
-    };
-    let arrivals = [
-        0,
-        0,
-        0,
-        2 * MILLI - 1,
-        2 * MILLI,
-        3 * MILLI,
-        4 * MILLI,
-        60 * MILLI,
-        60 * MILLI,
-        60 * MILLI,
-    ];
-    assert_eq!(
-        play(&bucket, &arrivals),
-        [
-            true, true, false, false, true, false, true, true, true, false
-        ]
-    );
+    let bucket = Limit { bucket: Some(2), ..limit(5, 10, CountedAs::Bucket) };
+    let arrivals =
+        [0, 0, 0, 2 * MILLI - 1, 2 * MILLI, 3 * MILLI, 4 * MILLI, 60 * MILLI, 60 * MILLI, 60 * MILLI];
+    assert_eq!(play(&bucket, &arrivals), [true, true, false, false, true, false, true, true, true, false]);
     let mut counter = Counter::new(&bucket);
     counter.charge(0);
     counter.charge(0);
     assert_eq!(
         counter.state(0),
-        LimitState {
-            used: 2,
-            remaining: 0,
-            next_in: 2 * MILLI,
-            full_in: 4 * MILLI
-        }
+        LimitState { used: 2, remaining: 0, next_in: 2 * MILLI, full_in: 4 * MILLI }
     );
-    assert_eq!(
-        counter.state(3 * MILLI),
-        LimitState {
-            used: 1,
-            remaining: 1,
-            next_in: 0,
-            full_in: MILLI
-        }
-    );
+    assert_eq!(counter.state(3 * MILLI), LimitState { used: 1, remaining: 1, next_in: 0, full_in: MILLI });
 }
 
 #[test]
 fn a_bucket_whose_rate_does_not_divide_the_window_loses_nothing() {
     // 3 per 10 ms: a unit every 3⅓ ms, so the third is there at exactly 10 ms.
-    let bucket = Limit {
-        bucket: Some(1),
-        ..limit(3, 10, CountedAs::Bucket)
-    };
+    let bucket = Limit { bucket: Some(1), ..limit(3, 10, CountedAs::Bucket) };
     let third = 10 * MILLI / 3;
     assert_eq!(play(&bucket, &[0, third, third + 1]), [true, false, true]);
-    let mut counter = Counter::new(&Limit {
-        bucket: Some(3),
-        ..bucket
-    });
+    let mut counter = Counter::new(&Limit { bucket: Some(3), ..bucket });
     (0..3).for_each(|_| counter.charge(0));
     assert_eq!(counter.state(10 * MILLI - 1).remaining, 2);
     assert_eq!(counter.state(10 * MILLI).remaining, 3);
@@ -221,10 +119,7 @@ fn a_bucket_whose_rate_does_not_divide_the_window_loses_nothing() {
 
 #[test]
 fn a_rejected_call_takes_from_a_bucket_what_is_left_of_a_unit() {
-    let mut counter = Counter::new(&Limit {
-        bucket: Some(1),
-        ..limit(1, 10, CountedAs::Bucket)
-    });
+    let mut counter = Counter::new(&Limit { bucket: Some(1), ..limit(1, 10, CountedAs::Bucket) });
     counter.charge(0);
     assert_eq!(counter.state(9 * MILLI).next_in, MILLI);
     counter.charge(9 * MILLI);
@@ -233,25 +128,12 @@ fn a_rejected_call_takes_from_a_bucket_what_is_left_of_a_unit() {
 
 #[test]
 fn a_limit_says_which_calls_count() {
-    let all = Limit {
-        endpoint: Some("*".into()),
-        ..limit(1, 1, CountedAs::Sliding)
-    };
-    let search = Limit {
-        endpoint: Some("search".into()),
-        ..all.clone()
-    };
-    let plain = Limit {
-        endpoint: None,
-        ..all.clone()
-    };
-    let per_model = Limit {
-        per_model: true,
-        ..plain.clone()
-    };
-    let matching = |model, endpoint| {
-        [&all, &search, &plain, &per_model].map(|limit| limit.matches(model, endpoint))
-    };
+    let all = Limit { endpoint: Some("*".into()), ..limit(1, 1, CountedAs::Sliding) };
+    let search = Limit { endpoint: Some("search".into()), ..all.clone() };
+    let plain = Limit { endpoint: None, ..all.clone() };
+    let per_model = Limit { per_model: true, ..plain.clone() };
+    let matching =
+        |model, endpoint| [&all, &search, &plain, &per_model].map(|limit| limit.matches(model, endpoint));
     assert_eq!(matching(None, None), [true, false, true, false]);
     assert_eq!(matching(None, Some("search")), [true, true, false, false]);
     assert_eq!(matching(Some("m"), None), [true, false, true, true]);

@@ -18,30 +18,17 @@ pub(super) fn headers(
         ("request-id", format!("req_{sequence:016x}")),
     ];
     if let Some((limit, state)) = states.first() {
-        headers.push((
-            "anthropic-ratelimit-requests-limit",
-            limit.count.to_string(),
-        ));
-        headers.push((
-            "anthropic-ratelimit-requests-remaining",
-            left(limit, state).to_string(),
-        ));
-        headers.push((
-            "anthropic-ratelimit-requests-reset",
-            rfc3339_up(wall, state.full_in),
-        ));
+        headers.push(("anthropic-ratelimit-requests-limit", limit.count.to_string()));
+        headers.push(("anthropic-ratelimit-requests-remaining", left(limit, state).to_string()));
+        headers.push(("anthropic-ratelimit-requests-reset", rfc3339_up(wall, state.full_in)));
     }
     headers
 }
 
 fn rfc3339_up(wall: Timestamp, nanos: u64) -> String {
-    let at = wall
-        .saturating_add(SignedDuration::from_nanos(nanos as i64))
-        .unwrap_or(Timestamp::MAX);
+    let at = wall.saturating_add(SignedDuration::from_nanos(nanos as i64)).unwrap_or(Timestamp::MAX);
     let second = at.as_second() + i64::from(at.subsec_nanosecond() > 0);
-    Timestamp::from_second(second)
-        .unwrap_or(Timestamp::MAX)
-        .to_string()
+    Timestamp::from_second(second).unwrap_or(Timestamp::MAX).to_string()
 }
 
 pub(super) fn refusal(refusal: &Refusal<'_>) -> Value {
@@ -89,10 +76,7 @@ pub(super) fn message(asked: &Asked<'_>) -> Reply {
     };
     if body["stream"] != json!(true) {
         let content = json!([{"type": "text", "text": words.concat()}]);
-        return Reply::json(
-            http::StatusCode::OK,
-            &message(content, Some(stop_reason), output),
-        );
+        return Reply::json(http::StatusCode::OK, &message(content, Some(stop_reason), output));
     }
     let mut events = vec![
         json!({"type": "message_start", "message": message(json!([]), None, 1)}),
@@ -112,12 +96,8 @@ pub(super) fn message(asked: &Asked<'_>) -> Reply {
     events.push(delta(None, output.div_ceil(2)));
     events.push(delta(Some(stop_reason), output));
     events.push(json!({"type": "message_stop"}));
-    let write = |event: Value| {
-        format!(
-            "event: {}\ndata: {event}\n\n",
-            event["type"].as_str().unwrap_or_default()
-        )
-    };
+    let write =
+        |event: Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default());
     Reply::events(events.into_iter().map(write).collect())
 }
 

@@ -22,10 +22,7 @@ pub(super) fn headers(states: &[(Limit, LimitState)]) -> Vec<(&'static str, Stri
     let list = |item: &dyn Fn(&(Limit, LimitState)) -> String| {
         states.iter().map(item).collect::<Vec<_>>().join(", ")
     };
-    vec![
-        ("ratelimit-policy", list(&policy)),
-        ("ratelimit", list(&state)),
-    ]
+    vec![("ratelimit-policy", list(&policy)), ("ratelimit", list(&state))]
 }
 
 pub(super) fn refusal(refusal: &Refusal<'_>) -> Value {

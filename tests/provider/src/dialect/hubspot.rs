@@ -22,29 +22,14 @@ pub(super) fn headers(
     if endpoint.is_some() {
         return headers;
     }
-    if let Some((limit, state)) = states
-        .iter()
-        .find(|(limit, _)| limit.window_millis < DAY_MILLIS)
-    {
+    if let Some((limit, state)) = states.iter().find(|(limit, _)| limit.window_millis < DAY_MILLIS) {
         headers.push(("x-hubspot-ratelimit-max", limit.count.to_string()));
-        headers.push((
-            "x-hubspot-ratelimit-remaining",
-            left(limit, state).to_string(),
-        ));
-        headers.push((
-            "x-hubspot-ratelimit-interval-milliseconds",
-            limit.window_millis.to_string(),
-        ));
+        headers.push(("x-hubspot-ratelimit-remaining", left(limit, state).to_string()));
+        headers.push(("x-hubspot-ratelimit-interval-milliseconds", limit.window_millis.to_string()));
     }
-    if let Some((limit, state)) = states
-        .iter()
-        .find(|(limit, _)| limit.window_millis >= DAY_MILLIS)
-    {
+    if let Some((limit, state)) = states.iter().find(|(limit, _)| limit.window_millis >= DAY_MILLIS) {
         headers.push(("x-hubspot-ratelimit-daily", limit.count.to_string()));
-        headers.push((
-            "x-hubspot-ratelimit-daily-remaining",
-            left(limit, state).to_string(),
-        ));
+        headers.push(("x-hubspot-ratelimit-daily-remaining", left(limit, state).to_string()));
     }
     headers
 }
@@ -89,9 +74,7 @@ pub(super) fn page(asked: &Asked<'_>) -> Reply {
 pub(super) fn search(asked: &Asked<'_>) -> Reply {
     // `after` comes as a string from the SDK, as a number from others.
     let after = &asked.body["after"];
-    let after = after
-        .as_u64()
-        .or_else(|| after.as_str().and_then(|text| text.parse().ok()));
+    let after = after.as_u64().or_else(|| after.as_str().and_then(|text| text.parse().ok()));
     let (results, paging) = slice(after, asked.body["limit"].as_u64());
     let mut body = json!({"total": CONTACTS, "results": results});
     if let Some(paging) = paging {
@@ -102,10 +85,7 @@ pub(super) fn search(asked: &Asked<'_>) -> Reply {
 
 pub(super) fn create(asked: &Asked<'_>) -> Reply {
     let id = CONTACTS + asked.sequence;
-    let properties = asked.body["properties"]
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
+    let properties = asked.body["properties"].as_object().cloned().unwrap_or_default();
     Reply::json(StatusCode::CREATED, &record(id, properties))
 }
 
@@ -124,21 +104,11 @@ pub(super) fn contact(id: &str, asked: &Asked<'_>) -> Reply {
 }
 
 pub(super) fn batch_read(asked: &Asked<'_>) -> Reply {
-    let inputs = asked.body["inputs"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let id_of = |input: &Value| {
-        input["id"]
-            .as_str()?
-            .parse()
-            .ok()
-            .filter(|id| (1..=CONTACTS).contains(id))
-    };
+    let inputs = asked.body["inputs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let id_of = |input: &Value| input["id"].as_str()?.parse().ok().filter(|id| (1..=CONTACTS).contains(id));
     let results: Vec<Value> = inputs.iter().filter_map(id_of).map(stored).collect();
     let now = asked.wall.to_string();
-    let body =
-        json!({"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now});
+    let body = json!({"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now});
     Reply::json(StatusCode::OK, &body)
 }
 
@@ -147,10 +117,7 @@ fn slice(after: Option<u64>, limit: Option<u64>) -> (Vec<Value>, Option<Value>) 
     let last = (after + limit.unwrap_or(10).min(100)).min(CONTACTS);
     let results = (after + 1..=last).map(stored).collect();
     let link = format!("https://api.hubapi.com/crm/v3/objects/contacts?after={last}");
-    (
-        results,
-        (last < CONTACTS).then(|| json!({"next": {"after": last.to_string(), "link": link}})),
-    )
+    (results, (last < CONTACTS).then(|| json!({"next": {"after": last.to_string(), "link": link}})))
 }
 
 fn stored(id: u64) -> Value {
@@ -161,11 +128,9 @@ fn stored(id: u64) -> Value {
 }
 
 fn record(id: u64, mut properties: Map<String, Value>) -> Value {
-    for (name, value) in [
-        ("createdate", CREATED),
-        ("lastmodifieddate", CREATED),
-        ("hs_object_id", id.to_string().as_str()),
-    ] {
+    for (name, value) in
+        [("createdate", CREATED), ("lastmodifieddate", CREATED), ("hs_object_id", id.to_string().as_str())]
+    {
         properties.insert(name.to_owned(), json!(value));
     }
     json!({
@@ -174,9 +139,7 @@ fn record(id: u64, mut properties: Map<String, Value>) -> Value {
 }
 
 fn query_value<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
-    query?.split('&').find_map(|pair| {
-        pair.split_once('=')
-            .filter(|(key, _)| *key == name)
-            .map(|(_, value)| value)
-    })
+    query?
+        .split('&')
+        .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
 }

@@ -21,10 +21,7 @@ pub(super) fn headers(
     ];
     if let Some((limit, state)) = states.first() {
         headers.push(("x-ratelimit-limit-requests", limit.count.to_string()));
-        headers.push((
-            "x-ratelimit-remaining-requests",
-            left(limit, state).to_string(),
-        ));
+        headers.push(("x-ratelimit-remaining-requests", left(limit, state).to_string()));
         headers.push(("x-ratelimit-reset-requests", duration(state.full_in)));
     }
     headers
@@ -40,9 +37,7 @@ fn duration(nanos: u64) -> String {
     let whole = SignedDuration::from_millis((millis % 60_000) as i64);
     let mut seconds = format!("{}", whole.as_secs());
     if whole.subsec_millis() > 0 {
-        seconds = format!("{seconds}.{:03}", whole.subsec_millis())
-            .trim_end_matches('0')
-            .to_owned();
+        seconds = format!("{seconds}.{:03}", whole.subsec_millis()).trim_end_matches('0').to_owned();
     }
     match (hours, minutes) {
         (0, 0) => format!("{seconds}s"),
@@ -80,18 +75,12 @@ pub(super) fn models() -> Reply {
         .iter()
         .map(|id| json!({"id": id, "object": "model", "created": 1_715_367_049, "owned_by": "system"}))
         .collect();
-    Reply::json(
-        http::StatusCode::OK,
-        &json!({"object": "list", "data": data}),
-    )
+    Reply::json(http::StatusCode::OK, &json!({"object": "list", "data": data}))
 }
 
 pub(super) fn chat_completion(asked: &Asked<'_>) -> Reply {
     let body = asked.body;
-    let most = body
-        .get("max_completion_tokens")
-        .or(body.get("max_tokens"))
-        .and_then(Value::as_u64);
+    let most = body.get("max_completion_tokens").or(body.get("max_tokens")).and_then(Value::as_u64);
     let (words, cut) = words(most);
     let finish_reason = if cut { "length" } else { "stop" };
     let (prompt, completion) = (prompt_tokens(&body["messages"]), words.len() as u64);
@@ -112,38 +101,25 @@ pub(super) fn chat_completion(asked: &Asked<'_>) -> Reply {
         object
     };
     if body["stream"] != json!(true) {
-        let message = json!({"role": "assistant", "content": words.concat(), "refusal": null, "annotations": []});
-        let choices = json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason}]);
-        return Reply::json(
-            http::StatusCode::OK,
-            &object("chat.completion", choices, Some(&usage)),
-        );
+        let message =
+            json!({"role": "assistant", "content": words.concat(), "refusal": null, "annotations": []});
+        let choices =
+            json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason}]);
+        return Reply::json(http::StatusCode::OK, &object("chat.completion", choices, Some(&usage)));
     }
     // With include_usage every chunk has the field, null in all but an extra last one without choices.
     let include_usage = body["stream_options"]["include_usage"] == json!(true);
     let null_usage = include_usage.then_some(&Value::Null);
     let event = |data: Value| format!("data: {data}\n\n");
     let chunk = |delta: Value, finish: Option<&str>| {
-        let choices =
-            json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]);
+        let choices = json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]);
         event(object("chat.completion.chunk", choices, null_usage))
     };
-    let mut events = vec![chunk(
-        json!({"role": "assistant", "content": "", "refusal": null}),
-        None,
-    )];
-    events.extend(
-        words
-            .iter()
-            .map(|word| chunk(json!({"content": word}), None)),
-    );
+    let mut events = vec![chunk(json!({"role": "assistant", "content": "", "refusal": null}), None)];
+    events.extend(words.iter().map(|word| chunk(json!({"content": word}), None)));
     events.push(chunk(json!({}), Some(finish_reason)));
     if include_usage {
-        events.push(event(object(
-            "chat.completion.chunk",
-            json!([]),
-            Some(&usage),
-        )));
+        events.push(event(object("chat.completion.chunk", json!([]), Some(&usage))));
     }
     events.push("data: [DONE]\n\n".to_owned());
     Reply::events(events)

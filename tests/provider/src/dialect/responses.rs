@@ -13,11 +13,8 @@ pub(super) fn response(asked: &Asked<'_>) -> Reply {
     let part = |text: &str| json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []});
     let item = |status: &str, content: Value| json!({"type": "message", "id": item_id, "status": status, "role": "assistant", "content": content});
     let object = |status: &str, output: Value, usage: Value| {
-        let incomplete = if status == "incomplete" {
-            json!({"reason": "max_output_tokens"})
-        } else {
-            Value::Null
-        };
+        let incomplete =
+            if status == "incomplete" { json!({"reason": "max_output_tokens"}) } else { Value::Null };
         json!({
             "id": format!("resp_{:016x}", asked.sequence), "object": "response", "created_at": asked.wall.as_second(),
             "status": status, "error": null, "incomplete_details": incomplete, "instructions": null,
@@ -41,42 +38,19 @@ pub(super) fn response(asked: &Asked<'_>) -> Reply {
     let mut events = vec![
         ("response.created", json!({"response": begun})),
         ("response.in_progress", json!({"response": begun})),
-        (
-            "response.output_item.added",
-            json!({"output_index": 0, "item": item("in_progress", json!([]))}),
-        ),
-        (
-            "response.content_part.added",
-            at_place(json!({"part": part("")})),
-        ),
+        ("response.output_item.added", json!({"output_index": 0, "item": item("in_progress", json!([]))})),
+        ("response.content_part.added", at_place(json!({"part": part("")}))),
     ];
-    events.extend(words.iter().map(|word| {
-        (
-            "response.output_text.delta",
-            at_place(json!({"delta": word, "logprobs": []})),
-        )
-    }));
-    events.push((
-        "response.output_text.done",
-        at_place(json!({"text": text, "logprobs": []})),
-    ));
-    events.push((
-        "response.content_part.done",
-        at_place(json!({"part": part(&text)})),
-    ));
+    events.extend(
+        words
+            .iter()
+            .map(|word| ("response.output_text.delta", at_place(json!({"delta": word, "logprobs": []})))),
+    );
+    events.push(("response.output_text.done", at_place(json!({"text": text, "logprobs": []}))));
+    events.push(("response.content_part.done", at_place(json!({"part": part(&text)}))));
     let done = item(end, json!([part(&text)]));
-    events.push((
-        "response.output_item.done",
-        json!({"output_index": 0, "item": done}),
-    ));
-    events.push((
-        if cut {
-            "response.incomplete"
-        } else {
-            "response.completed"
-        },
-        json!({"response": whole}),
-    ));
+    events.push(("response.output_item.done", json!({"output_index": 0, "item": done})));
+    events.push((if cut { "response.incomplete" } else { "response.completed" }, json!({"response": whole})));
     let write = |(number, (kind, data)): (usize, (&str, Value))| {
         let data = merge(json!({"type": kind, "sequence_number": number}), data);
         format!("event: {kind}\ndata: {data}\n\n")
