@@ -4,7 +4,11 @@
 //! | room | holds |
 //! |---|---|
 //! | [`message`] | the messages of both directions |
+//! | [`account`] | the compiled account: what a limiter enforces and a proxy reads |
+//! | [`limiter`] | the limiter's side: words into events, actions into words |
 //! | [`proxy`] | a proxy's side: calls, grants, reports |
 
+pub mod account;
+pub mod limiter;
 pub mod message;
 pub mod proxy;

@@ -12,106 +12,25 @@
 mod call;
 mod ended;
 mod outgoing;
+mod receiving;
+mod telling;
+mod terms;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use quotakeeper_engine::event::{
-    CallId, Observation, RefusalReason, Rejection, Scope, SessionId, Shape,
-};
+use quotakeeper_engine::event::{CallId, Observation, Rejection, Shape};
 use quotakeeper_engine::time::Stamp;
-use thiserror::Error;
 
 use self::call::{Call, Grant, State};
 use self::ended::EndedAttempts;
 use self::outgoing::Outgoing;
-use crate::message::{
-    AccountIndex, Ending, Epoch, Hello, LimiterSays, LiveCall, ProxySays, Report, ToLimiter,
-    ToProxy,
-};
+pub use self::terms::{AskError, Counters, Identity, Notice};
+use crate::message::{AccountIndex, Ending, Epoch, ProxySays, Report};
 
 /// `Sent` is reported when no answer has begun this long after the write: most answers come
 /// sooner, and say more.
 pub const SENT_AFTER: Duration = Duration::from_millis(50);
-
-/// Who this proxy is, and how much it may hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// A number that no other proxy has drawn.
-    pub session: SessionId,
-    /// The workload that the pod belongs to.
-    pub consumer: String,
-    /// The keys of the accounts that it draws on. A call names its account by the place here.
-    pub accounts: Vec<String>,
-    /// The most calls that are not over at the same time.
-    pub max_calls: usize,
-}
-
-/// Why a call could not begin to wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum AskError {
-    /// The proxy holds as many calls as it may.
-    #[error("the proxy holds {max} calls already; let some finish or raise its bound")]
-    TooManyCalls {
-        /// The bound.
-        max: usize,
-    },
-    /// The account is not one of the session's.
-    #[error("account {0} is not one of the session's accounts; use a place in Identity::accounts")]
-    UnknownAccount(u32),
-}
-
-/// What a message means for the proxy's callers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// The call may be written, if [`Session::may_write`] still says so just before.
-    Granted {
-        /// Which call.
-        call: CallId,
-    },
-    /// The call will not be granted and is forgotten.
-    Refused {
-        /// Which call.
-        call: CallId,
-        /// Why.
-        reason: RefusalReason,
-        /// When another try makes sense.
-        retry_after: Option<Duration>,
-    },
-    /// A part of an account is paused.
-    Paused {
-        /// Which account.
-        account: AccountIndex,
-        /// Which calls.
-        scope: Scope,
-        /// For how long at least, from now.
-        remaining: Duration,
-        /// The provider's word, or who paused.
-        reason: String,
-    },
-    /// A pause is over.
-    Resumed {
-        /// Which account.
-        account: AccountIndex,
-        /// Which calls.
-        scope: Scope,
-        /// How long it was paused.
-        paused_for: Duration,
-    },
-}
-
-/// Figures of a session that only grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Grants that were accepted.
-    pub granted: u64,
-    /// Grants that were returned because they were no longer valid when they were to be written.
-    pub expired: u64,
-    /// Requests whose write returned after the grant's validity had passed.
-    pub late_writes: u64,
-    /// Messages of an older limiter or an older connection, ignored.
-    pub stale: u64,
-}
 
 /// The proxy's side of the session.
 #[derive(Clone, Debug)]
@@ -355,143 +274,6 @@ impl Session {
         self.done(now, call);
     }
 
-    /// Takes a message of the current connection.
-    pub fn receive(&mut self, now: Stamp, message: ToProxy) -> Option<Notice> {
-        let Link::Greeted(greeted) = self.link else {
-            self.counters.stale += 1;
-            return None;
-        };
-        if message.epoch < self.newest {
-            self.counters.stale += 1;
-            return None;
-        }
-        self.newest = message.epoch;
-        match message.body {
-            LimiterSays::Welcome {
-                validity,
-                heartbeat,
-            } => {
-                self.terms = Some(Terms {
-                    validity,
-                    heartbeat,
-                });
-                None
-            }
-            LimiterSays::Grant {
-                account,
-                call,
-                attempt,
-                echo,
-            } => {
-                if echo < greeted {
-                    // Decided for an earlier connection: the hello has said that it was not had.
-                    self.counters.stale += 1;
-                    return None;
-                }
-                self.ended.confirm(echo);
-                let validity = self.terms.map_or(Duration::ZERO, |terms| terms.validity);
-                let grant = Grant {
-                    attempt,
-                    epoch: message.epoch,
-                    expires: echo + validity,
-                };
-                self.granted(now, account, call, grant)
-            }
-            LimiterSays::Refuse {
-                account,
-                call,
-                reason,
-                retry_after,
-            } => {
-                let waits = self.calls.get(&call).is_some_and(|known| {
-                    known.account == account && matches!(known.state, State::Waiting { .. })
-                });
-                waits.then(|| {
-                    self.calls.remove(&call);
-                    Notice::Refused {
-                        call,
-                        reason,
-                        retry_after,
-                    }
-                })
-            }
-            LimiterSays::Paused {
-                account,
-                scope,
-                remaining,
-                reason,
-            } => Some(Notice::Paused {
-                account,
-                scope,
-                remaining,
-                reason,
-            }),
-            LimiterSays::Resumed {
-                account,
-                scope,
-                paused_for,
-            } => Some(Notice::Resumed {
-                account,
-                scope,
-                paused_for,
-            }),
-        }
-    }
-
-    /// The next message to send, stamped `now`; read the clock just before. `None`: nothing to say.
-    pub fn next_message(&mut self, now: Stamp) -> Option<ToLimiter> {
-        let body = match self.link {
-            Link::Down => return None,
-            Link::Fresh => {
-                self.link = Link::Greeted(now);
-                ProxySays::Hello(self.hello(now))
-            }
-            Link::Greeted(_) => self.outgoing.pop()?,
-        };
-        if let ProxySays::Report { call, attempt, .. } = &body {
-            self.ended.told(now, *call, *attempt);
-        }
-        self.outgoing.said(now);
-        Some(ToLimiter { stamp: now, body })
-    }
-
-    /// When [`Session::wake`] has something to do, if nothing else happens before.
-    pub fn next_wake(&self) -> Option<Stamp> {
-        let Link::Greeted(_) = self.link else {
-            return None;
-        };
-        let sent = self
-            .unanswered
-            .front()
-            .map(|&(written, ..)| written + SENT_AFTER);
-        let heartbeat = self
-            .terms
-            .and_then(|terms| self.outgoing.silent_until(terms.heartbeat));
-        [sent, heartbeat].into_iter().flatten().min()
-    }
-
-    /// Says what is due by now: `Sent` of calls without an answer, a heartbeat.
-    pub fn wake(&mut self, now: Stamp) {
-        while let Some(&(written, id, attempt)) = self.unanswered.front() {
-            let waits = self.calls.get(&id).is_some_and(
-                |call| matches!(call.state, State::Sent { grant, .. } if grant.attempt == attempt),
-            );
-            if waits && now < written + SENT_AFTER {
-                break;
-            }
-            self.unanswered.pop_front();
-            if waits {
-                self.report_sent(id);
-            }
-        }
-        let due = self
-            .terms
-            .and_then(|terms| self.outgoing.silent_until(terms.heartbeat));
-        if self.outgoing.is_empty() && due.is_some_and(|due| due <= now) {
-            self.say(ProxySays::Heartbeat);
-        }
-    }
-
     /// How many calls are not over.
     pub fn len(&self) -> usize {
         self.calls.len()
@@ -523,38 +305,6 @@ impl Session {
     /// The newest limiter that was heard.
     pub fn newest(&self) -> Epoch {
         self.newest
-    }
-
-    fn granted(
-        &mut self,
-        now: Stamp,
-        account: AccountIndex,
-        id: CallId,
-        grant: Grant,
-    ) -> Option<Notice> {
-        match self.calls.get_mut(&id) {
-            Some(call) if call.account == account => {
-                if grant.attempt <= call.attempts {
-                    // Of an attempt whose fate was told already.
-                    self.counters.stale += 1;
-                    return None;
-                }
-                if let State::Waiting { .. } = call.state {
-                    call.begin_attempt(now, grant);
-                    self.counters.granted += 1;
-                    return Some(Notice::Granted { call: id });
-                }
-            }
-            _ => {}
-        }
-        // Hung up while the grant was on its way.
-        self.say(ProxySays::Report {
-            account,
-            call: id,
-            attempt: grant.attempt,
-            report: Report::Unused { again: false },
-        });
-        None
     }
 
     fn unused(&mut self, now: Stamp, id: CallId, grant: Grant, again: bool) {
@@ -601,33 +351,6 @@ impl Session {
     fn say(&mut self, body: ProxySays) {
         if let Link::Greeted(_) = self.link {
             self.outgoing.push(body);
-        }
-    }
-
-    fn hello(&mut self, now: Stamp) -> Hello {
-        self.unanswered.clear();
-        let calls = self
-            .calls
-            .iter_mut()
-            .map(|(&id, call)| {
-                if let State::Sent { grant, .. } = call.state {
-                    call.sent_reported = grant.attempt;
-                }
-                LiveCall {
-                    account: call.account,
-                    call: id,
-                    shape: call.shape.clone(),
-                    progress: call.progress(now),
-                }
-            })
-            .collect();
-        Hello {
-            session: self.identity.session,
-            consumer: self.identity.consumer.clone(),
-            accounts: self.identity.accounts.clone(),
-            newest: self.newest,
-            ended: self.ended.tell_all(now),
-            calls,
         }
     }
 }

@@ -1,0 +1,85 @@
+//! The compiled account: a quota and its provider, as the limiter and the proxies read it.
+
+use quotakeeper_dialects::profile::Profile;
+use quotakeeper_engine::config::AccountConfig;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The format that this version writes. A reader refuses newer ones.
+pub const FORMAT: u32 = 1;
+
+/// One account, ready to be enforced: one JSON document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CompiledAccount {
+    /// [`FORMAT`] of the writer.
+    pub format: u32,
+    /// The quota's generation that this was compiled from.
+    pub generation: u64,
+    /// The account's key in the ledger: `provider/id`.
+    pub key: String,
+    /// The quota as people name it: `namespace/name`, or `name` without a cluster.
+    pub quota: String,
+    /// The tier in force.
+    pub tier: String,
+    /// What the engine enforces.
+    pub engine: AccountConfig,
+    /// Limits of the tier that this version does not enforce, by name, with their unit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_enforced: Vec<String>,
+    /// The provider's dialect, for the proxy.
+    pub profile: Profile,
+}
+
+/// Why a document is not an account that can be enforced.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// Not JSON, or not of this shape.
+    #[error("the account does not read: {0}; compile it again from its quota")]
+    Unreadable(#[from] serde_json::Error),
+    /// Written by a later version.
+    #[error(
+        "the account has format {found}, this version reads up to {FORMAT}; upgrade this program before the one that wrote it"
+    )]
+    Newer {
+        /// The document's format.
+        found: u32,
+    },
+    /// It reads, but an engine cannot work with it.
+    #[error("the account {key} cannot be enforced: {problems}; correct its quota")]
+    Unworkable {
+        /// The account's key.
+        key: String,
+        /// All that is wrong.
+        problems: String,
+    },
+}
+
+/// What every format has, whatever else it holds.
+#[derive(Deserialize)]
+struct Versioned {
+    format: u32,
+}
+
+impl CompiledAccount {
+    /// Reads an account, and refuses one that this version does not understand entirely.
+    ///
+    /// # Errors
+    /// [`LoadError`], a sentence that says what to do.
+    pub fn load(json: &str) -> Result<CompiledAccount, LoadError> {
+        // The format first: a newer document may have a shape that does not read at all.
+        let Versioned { format } = serde_json::from_str(json)?;
+        if format > FORMAT {
+            return Err(LoadError::Newer { found: format });
+        }
+        let account: CompiledAccount = serde_json::from_str(json)?;
+        let problems = account.engine.problems();
+        if !problems.is_empty() {
+            return Err(LoadError::Unworkable {
+                key: account.key,
+                problems: problems.join("; "),
+            });
+        }
+        Ok(account)
+    }
+}

@@ -1,0 +1,191 @@
+//! The limiter's side of the session: translates what one proxy says into the engine's events, and
+//! the engine's actions into what that proxy hears.
+//!
+//! Pure: one [`Session`] per connection. The caller reads the limiter's clock (`CLOCK_BOOTTIME`)
+//! *after* it received a message and before anything is decided, hands the events to the engines
+//! of the accounts, and sends the reply first. A [`Violation`] ends the connection; what the proxy
+//! holds is told by its next hello.
+
+mod proxy;
+mod violation;
+
+use std::time::Duration;
+
+use quotakeeper_engine::clock::SessionClock;
+use quotakeeper_engine::event::{Action, Event, Pulse, SessionId};
+use quotakeeper_engine::time::Time;
+
+use self::proxy::Proxy;
+pub use self::violation::{MOST_ACCOUNTS, MOST_CALLS, Violation};
+use crate::message::{AccountIndex, Epoch, Hello, LimiterSays, ProxySays, ToLimiter, ToProxy};
+
+/// What this limiter tells every proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// Which incarnation speaks.
+    pub epoch: Epoch,
+    /// The validity of grants (D): the least of all accounts'.
+    pub validity: Duration,
+    /// How often a proxy says something; less than D/2, or its calls are not granted.
+    pub heartbeat: Duration,
+}
+
+/// The limiter's side of one connection.
+#[derive(Clone, Debug)]
+pub struct Session {
+    greeting: Greeting,
+    clock: SessionClock,
+    proxy: Option<Proxy>,
+}
+
+impl Session {
+    /// A connection that has been accepted.
+    pub fn new(greeting: Greeting) -> Session {
+        Session {
+            greeting,
+            clock: SessionClock::default(),
+            proxy: None,
+        }
+    }
+
+    /// Who is at the other end; `None` before the hello.
+    pub fn id(&self) -> Option<SessionId> {
+        self.proxy.as_ref().map(|proxy| proxy.session)
+    }
+
+    /// The workload that the proxy names; empty before the hello.
+    pub fn consumer(&self) -> &str {
+        self.proxy.as_ref().map_or("", |proxy| &proxy.consumer)
+    }
+
+    /// The keys of the accounts, in the order of their indices; empty before the hello.
+    pub fn accounts(&self) -> &[String] {
+        self.proxy.as_ref().map_or(&[], |proxy| &proxy.accounts)
+    }
+
+    /// Takes a message. `now` is the limiter's clock, read after the message was received. The
+    /// events are appended for the engines of the accounts named, in order; the reply, if there is
+    /// one, is sent before anything that follows from them.
+    ///
+    /// # Errors
+    /// [`Violation`] when the proxy says what it may not; the events then hold nothing of this
+    /// message, and the connection should be closed.
+    pub fn receive(
+        &mut self,
+        now: Time,
+        message: ToLimiter,
+        events: &mut Vec<(AccountIndex, Event)>,
+    ) -> Result<Option<ToProxy>, Violation> {
+        let stamp = message.stamp;
+        let Some(proxy) = &self.proxy else {
+            let ProxySays::Hello(hello) = message.body else {
+                return Err(Violation::NoHello);
+            };
+            violation::check_hello(self.greeting.epoch, stamp, &hello)?;
+            let pulse = self.clock.observe(now, stamp);
+            self.proxy = Some(self.greet(now, pulse, hello, events));
+            return Ok(Some(self.welcome()));
+        };
+        violation::check(proxy.accounts.len(), stamp, &message.body)?;
+        let pulse = self.clock.observe(now, stamp);
+        proxy.alive(pulse, events);
+        proxy.events(now, &self.clock, message.body, events);
+        Ok(None)
+    }
+
+    /// What the proxy hears of an action of the engine of `account`; `None` when the action
+    /// concerns another session.
+    pub fn send(&self, now: Time, account: AccountIndex, action: &Action) -> Option<ToProxy> {
+        let proxy = self.proxy.as_ref()?;
+        if account.0 as usize >= proxy.accounts.len() {
+            return None;
+        }
+        let body = match action {
+            Action::Grant { attempt, echo } if attempt.session == proxy.session => {
+                LimiterSays::Grant {
+                    account,
+                    call: attempt.call,
+                    attempt: attempt.number,
+                    echo: *echo,
+                }
+            }
+            Action::Refuse {
+                session,
+                call,
+                reason,
+                retry_after,
+            } if *session == proxy.session => LimiterSays::Refuse {
+                account,
+                call: *call,
+                reason: *reason,
+                retry_after: *retry_after,
+            },
+            Action::Grant { .. } | Action::Refuse { .. } => return None,
+            Action::Paused {
+                scope,
+                until,
+                reason,
+            } => LimiterSays::Paused {
+                account,
+                scope: scope.clone(),
+                remaining: until.since(now),
+                reason: reason.clone(),
+            },
+            Action::Resumed { scope, paused_for } => LimiterSays::Resumed {
+                account,
+                scope: scope.clone(),
+                paused_for: *paused_for,
+            },
+        };
+        Some(ToProxy {
+            epoch: self.greeting.epoch,
+            body,
+        })
+    }
+
+    /// The connection is lost, or another one of the same proxy has taken its place: what the
+    /// engines of the accounts must know.
+    pub fn lost(&self) -> Vec<(AccountIndex, Event)> {
+        self.proxy.as_ref().map_or_else(Vec::new, |proxy| {
+            proxy
+                .indices()
+                .map(|account| (account, Event::Disconnected(proxy.session)))
+                .collect()
+        })
+    }
+
+    fn welcome(&self) -> ToProxy {
+        ToProxy {
+            epoch: self.greeting.epoch,
+            body: LimiterSays::Welcome {
+                validity: self.greeting.validity,
+                heartbeat: self.greeting.heartbeat,
+            },
+        }
+    }
+
+    fn greet(
+        &self,
+        now: Time,
+        pulse: Pulse,
+        hello: Hello,
+        events: &mut Vec<(AccountIndex, Event)>,
+    ) -> Proxy {
+        let proxy = Proxy {
+            session: hello.session,
+            consumer: hello.consumer,
+            accounts: hello.accounts,
+        };
+        proxy.alive(pulse, events);
+        for ended in hello.ended {
+            proxy.ended(now, &self.clock, ended, events);
+        }
+        for live in hello.calls {
+            proxy.live(now, &self.clock, live, events);
+        }
+        for account in proxy.indices() {
+            events.push((account, Event::Returned(proxy.session)));
+        }
+        proxy
+    }
+}

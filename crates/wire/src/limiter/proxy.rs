@@ -1,0 +1,207 @@
+//! One proxy's words as the engine's events, its stamps as the limiter's times.
+
+use std::time::Duration;
+
+use quotakeeper_engine::clock::SessionClock;
+use quotakeeper_engine::event::{Ask, Attempt, CallId, Event, Held, Pulse, SessionId};
+use quotakeeper_engine::time::Time;
+
+use crate::message::{AccountIndex, EndedAttempt, Ending, LiveCall, Progress, ProxySays, Report};
+
+/// Who said hello.
+#[derive(Clone, Debug)]
+pub(super) struct Proxy {
+    pub(super) session: SessionId,
+    pub(super) consumer: String,
+    pub(super) accounts: Vec<String>,
+}
+
+impl Proxy {
+    pub(super) fn indices(&self) -> impl Iterator<Item = AccountIndex> {
+        (0u32..).map(AccountIndex).take(self.accounts.len())
+    }
+
+    /// A sign of life for all accounts.
+    pub(super) fn alive(&self, pulse: Pulse, events: &mut Vec<(AccountIndex, Event)>) {
+        let session = self.session;
+        for account in self.indices() {
+            events.push((account, Event::Alive { session, pulse }));
+        }
+    }
+
+    fn attempt(&self, call: CallId, number: u32) -> Attempt {
+        Attempt {
+            session: self.session,
+            call,
+            number,
+        }
+    }
+
+    pub(super) fn events(
+        &self,
+        now: Time,
+        clock: &SessionClock,
+        body: ProxySays,
+        events: &mut Vec<(AccountIndex, Event)>,
+    ) {
+        match body {
+            ProxySays::Hello(_) | ProxySays::Heartbeat => {}
+            ProxySays::Ask {
+                account,
+                call,
+                shape,
+                patience,
+            } => events.push((
+                account,
+                Event::Ask(Ask {
+                    session: self.session,
+                    call,
+                    consumer: self.consumer.clone(),
+                    shape,
+                    patience,
+                    waited: Duration::ZERO,
+                    attempts: 0,
+                }),
+            )),
+            ProxySays::Cancel { account, call } => {
+                let session = self.session;
+                events.push((account, Event::Cancel { session, call }));
+            }
+            ProxySays::Report {
+                account,
+                call,
+                attempt,
+                report,
+            } => {
+                let attempt = self.attempt(call, attempt);
+                events.push((account, reported(now, clock, attempt, report)));
+            }
+        }
+    }
+
+    pub(super) fn live(
+        &self,
+        now: Time,
+        clock: &SessionClock,
+        live: LiveCall,
+        events: &mut Vec<(AccountIndex, Event)>,
+    ) {
+        let (attempt, progress) = match live.progress {
+            Progress::Waiting {
+                attempts,
+                waited,
+                patience,
+            } => {
+                let ask = Ask {
+                    session: self.session,
+                    call: live.call,
+                    consumer: self.consumer.clone(),
+                    shape: live.shape,
+                    patience,
+                    waited,
+                    attempts,
+                };
+                return events.push((live.account, Event::Ask(ask)));
+            }
+            Progress::Granted { attempt, .. } => (attempt, Held::Granted),
+            Progress::Sent {
+                attempt, written, ..
+            } => {
+                let latest = clock.latest(now, written);
+                (attempt, Held::Sent { latest })
+            }
+            Progress::Answered { attempt, at, .. } => {
+                let latest = clock.latest(now, at);
+                (attempt, Held::Answered { latest })
+            }
+        };
+        events.push((
+            live.account,
+            Event::Held {
+                attempt: self.attempt(live.call, attempt),
+                consumer: self.consumer.clone(),
+                shape: live.shape,
+                progress,
+            },
+        ));
+    }
+
+    /// An attempt that is over is held for a moment and then ends as its last report said.
+    pub(super) fn ended(
+        &self,
+        now: Time,
+        clock: &SessionClock,
+        ended: EndedAttempt,
+        events: &mut Vec<(AccountIndex, Event)>,
+    ) {
+        let attempt = self.attempt(ended.call, ended.attempt);
+        let (progress, end) = match ended.ending {
+            Ending::Unused => (
+                Held::Granted,
+                Event::Unused {
+                    attempt,
+                    again: false,
+                },
+            ),
+            Ending::Sent { written } => {
+                let latest = clock.latest(now, written);
+                (Held::Sent { latest }, Event::Done(attempt))
+            }
+            Ending::Answered { at } => {
+                let latest = clock.latest(now, at);
+                (Held::Answered { latest }, Event::Done(attempt))
+            }
+            Ending::Rejected {
+                at,
+                observations,
+                rejection,
+            } => {
+                let latest = clock.latest(now, at);
+                let end = Event::Rejected {
+                    attempt,
+                    latest,
+                    observations,
+                    rejection,
+                    again: false,
+                };
+                (Held::Answered { latest }, end)
+            }
+        };
+        let held = Event::Held {
+            attempt,
+            consumer: self.consumer.clone(),
+            shape: ended.shape,
+            progress,
+        };
+        events.push((ended.account, held));
+        events.push((ended.account, end));
+    }
+}
+
+fn reported(now: Time, clock: &SessionClock, attempt: Attempt, report: Report) -> Event {
+    match report {
+        Report::Unused { again } => Event::Unused { attempt, again },
+        Report::Sent { written } => Event::Sent {
+            attempt,
+            latest: clock.latest(now, written),
+        },
+        Report::FirstByte { at, observations } => Event::FirstByte {
+            attempt,
+            latest: clock.latest(now, at),
+            observations,
+        },
+        Report::Rejected {
+            at,
+            observations,
+            rejection,
+            again,
+        } => Event::Rejected {
+            attempt,
+            latest: clock.latest(now, at),
+            observations,
+            rejection,
+            again,
+        },
+        Report::Done => Event::Done(attempt),
+    }
+}

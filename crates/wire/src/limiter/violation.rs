@@ -1,0 +1,171 @@
+//! What a proxy may not say: everything is checked before anything is believed.
+
+use std::collections::BTreeSet;
+
+use quotakeeper_engine::event::CallId;
+use quotakeeper_engine::time::Stamp;
+use thiserror::Error;
+
+use crate::message::{AccountIndex, Ending, Epoch, Hello, Progress, ProxySays, Report};
+
+/// The most accounts that a pod may draw on.
+pub const MOST_ACCOUNTS: usize = 64;
+
+/// The most calls and ended attempts that a hello may name.
+pub const MOST_CALLS: usize = 65_536;
+
+/// What a proxy may not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// Something came before the hello.
+    #[error("a connection begins with a hello; say it before anything else")]
+    NoHello,
+    /// A hello came twice.
+    #[error("a connection says hello once; open another to begin anew")]
+    SecondHello,
+    /// The proxy has heard a newer limiter, and would ignore this one.
+    #[error(
+        "the proxy has heard limiter {heard}, this is {ours}; stop granting and look at the lease"
+    )]
+    NewerLimiter {
+        /// The newest that it has heard.
+        heard: u64,
+        /// This one.
+        ours: u64,
+    },
+    /// A hello names more than a limiter takes.
+    #[error(
+        "the hello names {named} {what}, more than {most}; let the pod draw on fewer or hold fewer"
+    )]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        named: usize,
+        /// The bound.
+        most: usize,
+    },
+    /// A hello names an account or a live call twice.
+    #[error("the hello names {0} twice; name each account and each call once")]
+    Twice(&'static str),
+    /// The account is not one of the hello's.
+    #[error("account {named} is not one of the {known} that the hello named; use a place in them")]
+    UnknownAccount {
+        /// The place that was named.
+        named: u32,
+        /// How many there are.
+        known: usize,
+    },
+    /// Attempts count from 1.
+    #[error("attempt 0 of call {0} does not exist; attempts count from 1, as the grant said")]
+    NoSuchAttempt(u64),
+    /// Something happened after the message that tells of it.
+    #[error(
+        "call {0} reports a time after the message's own stamp; stamp each message when it is sent"
+    )]
+    FromTheFuture(u64),
+}
+
+/// Checks a connection's first message.
+pub(super) fn check_hello(ours: Epoch, stamp: Stamp, hello: &Hello) -> Result<(), Violation> {
+    if hello.newest > ours {
+        return Err(Violation::NewerLimiter {
+            heard: hello.newest.0,
+            ours: ours.0,
+        });
+    }
+    check_count("accounts", hello.accounts.len(), MOST_ACCOUNTS)?;
+    check_count("calls", hello.calls.len(), MOST_CALLS)?;
+    check_count("ended attempts", hello.ended.len(), MOST_CALLS)?;
+    let mut names = BTreeSet::new();
+    if !hello.accounts.iter().all(|name| names.insert(name)) {
+        return Err(Violation::Twice("an account"));
+    }
+    let known = hello.accounts.len();
+    let mut calls = BTreeSet::new();
+    for live in &hello.calls {
+        check_account(live.account, known)?;
+        if !calls.insert(live.call) {
+            return Err(Violation::Twice("a call"));
+        }
+        match live.progress {
+            Progress::Waiting { .. } => {}
+            Progress::Granted { attempt, .. } => check_attempt(live.call, attempt)?,
+            Progress::Sent {
+                attempt,
+                written: at,
+                ..
+            }
+            | Progress::Answered { attempt, at, .. } => {
+                check_attempt(live.call, attempt)?;
+                check_past(live.call, stamp, at)?;
+            }
+        }
+    }
+    for ended in &hello.ended {
+        check_account(ended.account, known)?;
+        check_attempt(ended.call, ended.attempt)?;
+        match &ended.ending {
+            Ending::Unused => {}
+            Ending::Sent { written: at }
+            | Ending::Answered { at }
+            | Ending::Rejected { at, .. } => check_past(ended.call, stamp, *at)?,
+        }
+    }
+    Ok(())
+}
+
+/// Checks a message that follows the hello, which named `known` accounts.
+pub(super) fn check(known: usize, stamp: Stamp, body: &ProxySays) -> Result<(), Violation> {
+    match body {
+        ProxySays::Hello(_) => Err(Violation::SecondHello),
+        ProxySays::Heartbeat => Ok(()),
+        ProxySays::Ask { account, .. } | ProxySays::Cancel { account, .. } => {
+            check_account(*account, known)
+        }
+        ProxySays::Report {
+            account,
+            call,
+            attempt,
+            report,
+        } => {
+            check_account(*account, known)?;
+            check_attempt(*call, *attempt)?;
+            match report {
+                Report::Sent { written: at }
+                | Report::FirstByte { at, .. }
+                | Report::Rejected { at, .. } => check_past(*call, stamp, *at),
+                Report::Unused { .. } | Report::Done => Ok(()),
+            }
+        }
+    }
+}
+
+fn check_count(what: &'static str, named: usize, most: usize) -> Result<(), Violation> {
+    if named > most {
+        return Err(Violation::TooMany { what, named, most });
+    }
+    Ok(())
+}
+
+fn check_account(account: AccountIndex, known: usize) -> Result<(), Violation> {
+    if account.0 as usize >= known {
+        let named = account.0;
+        return Err(Violation::UnknownAccount { named, known });
+    }
+    Ok(())
+}
+
+fn check_attempt(call: CallId, attempt: u32) -> Result<(), Violation> {
+    if attempt == 0 {
+        return Err(Violation::NoSuchAttempt(call.0));
+    }
+    Ok(())
+}
+
+fn check_past(call: CallId, stamp: Stamp, at: Stamp) -> Result<(), Violation> {
+    if at > stamp {
+        return Err(Violation::FromTheFuture(call.0));
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! What a proxy hears, and what it believes of it.
+
+use std::time::Duration;
+
+use quotakeeper_engine::event::CallId;
+use quotakeeper_engine::time::Stamp;
+
+use super::call::{Grant, State};
+use super::{Link, Notice, Session, Terms};
+use crate::message::{AccountIndex, LimiterSays, ProxySays, Report, ToProxy};
+
+impl Session {
+    /// Takes a message of the current connection.
+    pub fn receive(&mut self, now: Stamp, message: ToProxy) -> Option<Notice> {
+        let Link::Greeted(greeted) = self.link else {
+            self.counters.stale += 1;
+            return None;
+        };
+        if message.epoch < self.newest {
+            self.counters.stale += 1;
+            return None;
+        }
+        self.newest = message.epoch;
+        match message.body {
+            LimiterSays::Welcome {
+                validity,
+                heartbeat,
+            } => {
+                self.terms = Some(Terms {
+                    validity,
+                    heartbeat,
+                });
+                None
+            }
+            LimiterSays::Grant {
+                account,
+                call,
+                attempt,
+                echo,
+            } => {
+                if echo < greeted {
+                    // Decided for an earlier connection: the hello has said that it was not had.
+                    self.counters.stale += 1;
+                    return None;
+                }
+                self.ended.confirm(echo);
+                let validity = self.terms.map_or(Duration::ZERO, |terms| terms.validity);
+                let grant = Grant {
+                    attempt,
+                    epoch: message.epoch,
+                    expires: echo + validity,
+                };
+                self.granted(now, account, call, grant)
+            }
+            LimiterSays::Refuse {
+                account,
+                call,
+                reason,
+                retry_after,
+            } => {
+                let waits = self.calls.get(&call).is_some_and(|known| {
+                    known.account == account && matches!(known.state, State::Waiting { .. })
+                });
+                waits.then(|| {
+                    self.calls.remove(&call);
+                    Notice::Refused {
+                        call,
+                        reason,
+                        retry_after,
+                    }
+                })
+            }
+            LimiterSays::Paused {
+                account,
+                scope,
+                remaining,
+                reason,
+            } => Some(Notice::Paused {
+                account,
+                scope,
+                remaining,
+                reason,
+            }),
+            LimiterSays::Resumed {
+                account,
+                scope,
+                paused_for,
+            } => Some(Notice::Resumed {
+                account,
+                scope,
+                paused_for,
+            }),
+        }
+    }
+
+    fn granted(
+        &mut self,
+        now: Stamp,
+        account: AccountIndex,
+        id: CallId,
+        grant: Grant,
+    ) -> Option<Notice> {
+        match self.calls.get_mut(&id) {
+            Some(call) if call.account == account => {
+                if grant.attempt <= call.attempts {
+                    // Of an attempt whose fate was told already.
+                    self.counters.stale += 1;
+                    return None;
+                }
+                if let State::Waiting { .. } = call.state {
+                    call.begin_attempt(now, grant);
+                    self.counters.granted += 1;
+                    return Some(Notice::Granted { call: id });
+                }
+            }
+            _ => {}
+        }
+        // Hung up while the grant was on its way.
+        self.say(ProxySays::Report {
+            account,
+            call: id,
+            attempt: grant.attempt,
+            report: Report::Unused { again: false },
+        });
+        None
+    }
+}

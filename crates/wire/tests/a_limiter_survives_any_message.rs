@@ -1,0 +1,291 @@
+//! Whatever a proxy says, in whatever order: an error with a sentence, or events in good order;
+//! never a panic, never an event for an account that is not its own.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use quotakeeper_engine::event::{
+    Action, CallId, Event, RefusalReason, Rejection, RejectionClass, Scope, SessionId, Shape,
+};
+use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_wire::limiter::{Greeting, Session, Violation};
+use quotakeeper_wire::message::{
+    AccountIndex, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress, ProxySays,
+    Report, ToLimiter,
+};
+
+const GREETING: Greeting = Greeting {
+    epoch: Epoch(3),
+    validity: Duration::from_secs(2),
+    heartbeat: Duration::from_millis(500),
+};
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    prop_oneof![
+        8 => (0u64..20_000_000_000).prop_map(Stamp),
+        1 => any::<u64>().prop_map(Stamp),
+    ]
+}
+
+fn account() -> impl Strategy<Value = AccountIndex> {
+    prop_oneof![9 => 0u32..2, 1 => any::<u32>()].prop_map(AccountIndex)
+}
+
+fn attempt() -> impl Strategy<Value = u32> {
+    prop_oneof![9 => 1u32..4, 1 => any::<u32>()]
+}
+
+fn call() -> impl Strategy<Value = CallId> {
+    prop_oneof![9 => 0u64..8, 1 => any::<u64>()].prop_map(CallId)
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_nanos)
+}
+
+fn rejection() -> Rejection {
+    Rejection {
+        class: RejectionClass::Quota,
+        scope: Scope::Account,
+        wait: Some(Duration::MAX),
+        reason: String::new(),
+    }
+}
+
+fn report() -> impl Strategy<Value = Report> {
+    prop_oneof![
+        any::<bool>().prop_map(|again| Report::Unused { again }),
+        stamp().prop_map(|written| Report::Sent { written }),
+        stamp().prop_map(|at| Report::FirstByte {
+            at,
+            observations: Vec::new()
+        }),
+        (stamp(), any::<bool>()).prop_map(|(at, again)| Report::Rejected {
+            at,
+            observations: Vec::new(),
+            rejection: rejection(),
+            again,
+        }),
+        Just(Report::Done),
+    ]
+}
+
+fn live() -> impl Strategy<Value = LiveCall> {
+    let progress = prop_oneof![
+        (attempt(), duration(), proptest::option::of(duration())).prop_map(
+            |(attempts, waited, patience)| Progress::Waiting {
+                attempts,
+                waited,
+                patience
+            }
+        ),
+        attempt().prop_map(|attempt| Progress::Granted {
+            attempt,
+            epoch: Epoch(1)
+        }),
+        (attempt(), stamp()).prop_map(|(attempt, written)| Progress::Sent {
+            attempt,
+            epoch: Epoch(1),
+            written
+        }),
+        (attempt(), stamp()).prop_map(|(attempt, at)| Progress::Answered {
+            attempt,
+            epoch: Epoch(1),
+            at
+        }),
+    ];
+    (account(), call(), progress).prop_map(|(account, call, progress)| LiveCall {
+        account,
+        call,
+        shape: Shape::default(),
+        progress,
+    })
+}
+
+fn ended() -> impl Strategy<Value = EndedAttempt> {
+    let ending = prop_oneof![
+        Just(Ending::Unused),
+        stamp().prop_map(|written| Ending::Sent { written }),
+        stamp().prop_map(|at| Ending::Answered { at }),
+        stamp().prop_map(|at| Ending::Rejected {
+            at,
+            observations: Vec::new(),
+            rejection: rejection()
+        }),
+    ];
+    (account(), call(), attempt(), ending).prop_map(|(account, call, attempt, ending)| {
+        EndedAttempt {
+            account,
+            call,
+            attempt,
+            epoch: Epoch(1),
+            shape: Shape::default(),
+            ending,
+        }
+    })
+}
+
+fn hello() -> impl Strategy<Value = ProxySays> {
+    (
+        0usize..4,
+        0u64..5,
+        proptest::collection::vec(ended(), 0..3),
+        proptest::collection::vec(live(), 0..5),
+    )
+        .prop_map(|(accounts, newest, ended, calls)| {
+            ProxySays::Hello(Hello {
+                session: SessionId(9),
+                consumer: "team/job".to_owned(),
+                accounts: (0..accounts).map(|n| format!("demo/{n}")).collect(),
+                newest: Epoch(newest),
+                ended,
+                calls,
+            })
+        })
+}
+
+fn says() -> impl Strategy<Value = ProxySays> {
+    prop_oneof![
+        1 => hello(),
+        1 => Just(ProxySays::Heartbeat),
+        3 => (account(), call(), proptest::option::of(duration())).prop_map(
+            |(account, call, patience)| ProxySays::Ask {
+                account,
+                call,
+                shape: Shape::default(),
+                patience,
+            }
+        ),
+        2 => (account(), call()).prop_map(|(account, call)| ProxySays::Cancel { account, call }),
+        5 => (account(), call(), attempt(), report()).prop_map(
+            |(account, call, attempt, report)| ProxySays::Report {
+                account,
+                call,
+                attempt,
+                report,
+            }
+        ),
+    ]
+}
+
+fn message(says: impl Strategy<Value = ProxySays>) -> impl Strategy<Value = ToLimiter> {
+    (stamp(), says).prop_map(|(stamp, body)| ToLimiter { stamp, body })
+}
+
+fn check(session: &mut Session, now: Time, message: ToLimiter) -> Result<(), TestCaseError> {
+    let begun = session.id().is_some();
+    let is_hello = matches!(message.body, ProxySays::Hello(_));
+    let mut events = Vec::new();
+    match session.receive(now, message, &mut events) {
+        Err(violation) => {
+            prop_assert!(events.is_empty());
+            // A sentence, and what to do.
+            let sentence = violation.to_string();
+            prop_assert!(sentence.contains("; "), "{sentence}");
+            if is_hello && begun {
+                prop_assert_eq!(violation, Violation::SecondHello);
+            }
+            if !is_hello && !begun {
+                prop_assert_eq!(violation, Violation::NoHello);
+            }
+        }
+        Ok(reply) => {
+            prop_assert_eq!(reply.is_some(), is_hello);
+            prop_assert_eq!(is_hello, !begun);
+            let accounts = session.accounts().len();
+            for (place, (account, event)) in events.iter().enumerate() {
+                prop_assert!((account.0 as usize) < accounts);
+                let alive = matches!(event, Event::Alive { .. });
+                prop_assert_eq!(alive, place < accounts, "signs of life come first");
+                let (Event::Sent { latest, .. }
+                | Event::FirstByte { latest, .. }
+                | Event::Rejected { latest, .. }) = event
+                else {
+                    continue;
+                };
+                prop_assert!(*latest <= now, "nothing has happened in the future");
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+    #[test]
+    fn nothing_panics(
+        first in message(hello()),
+        rest in proptest::collection::vec((0u64..5_000_000_000, message(says())), 0..30),
+    ) {
+        let mut session = Session::new(GREETING);
+        let mut now = Time(20_000_000_000);
+        check(&mut session, now, first)?;
+        for (passed, message) in rest {
+            now += Duration::from_nanos(passed);
+            check(&mut session, now, message)?;
+        }
+    }
+}
+
+#[test]
+fn a_limiter_that_was_succeeded_is_told() {
+    let mut session = Session::new(GREETING);
+    let body = ProxySays::Hello(Hello {
+        session: SessionId(9),
+        consumer: "team/job".to_owned(),
+        accounts: vec!["demo/0".to_owned()],
+        newest: Epoch(4),
+        ended: Vec::new(),
+        calls: Vec::new(),
+    });
+    let message = ToLimiter {
+        stamp: Stamp(1),
+        body,
+    };
+    let told = session.receive(Time(5), message, &mut Vec::new());
+    assert_eq!(told, Err(Violation::NewerLimiter { heard: 4, ours: 3 }));
+}
+
+#[test]
+fn a_session_hears_only_what_concerns_it() {
+    let mut session = Session::new(GREETING);
+    let body = ProxySays::Hello(Hello {
+        session: SessionId(9),
+        consumer: "team/job".to_owned(),
+        accounts: vec!["demo/0".to_owned()],
+        newest: Epoch(3),
+        ended: Vec::new(),
+        calls: Vec::new(),
+    });
+    let message = ToLimiter {
+        stamp: Stamp(1),
+        body,
+    };
+    session.receive(Time(5), message, &mut Vec::new()).unwrap();
+    let refuse = |session| Action::Refuse {
+        session: SessionId(session),
+        call: CallId(1),
+        reason: RefusalReason::QueueFull,
+        retry_after: None,
+    };
+    let account = AccountIndex(0);
+    assert!(session.send(Time(6), account, &refuse(8)).is_none());
+    assert!(session.send(Time(6), account, &refuse(9)).is_some());
+    assert!(session.send(Time(6), AccountIndex(1), &refuse(9)).is_none());
+    // A pause is told as a length: the clocks of the two have nothing in common.
+    let paused = Action::Paused {
+        scope: Scope::Account,
+        until: Time(106),
+        reason: "429".to_owned(),
+    };
+    let told = session.send(Time(6), account, &paused).unwrap();
+    assert!(matches!(
+        told.body,
+        LimiterSays::Paused { remaining, .. } if remaining == Duration::from_nanos(100)
+    ));
+}

@@ -1,0 +1,76 @@
+//! An account that this version does not understand entirely is not enforced by halves.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quotakeeper_dialects::profile::Profile;
+use quotakeeper_engine::config::{AccountConfig, Mode, OnExceeded, PauseConfig, QueueConfig};
+use quotakeeper_wire::account::{CompiledAccount, FORMAT, LoadError};
+use serde_json::{Value, json};
+
+fn account() -> CompiledAccount {
+    CompiledAccount {
+        format: FORMAT,
+        generation: 3,
+        key: "demo/main".to_owned(),
+        quota: "sales/demo".to_owned(),
+        tier: "free".to_owned(),
+        engine: AccountConfig {
+            mode: Mode::Enforce,
+            on_exceeded: OnExceeded::Queue,
+            validity: Duration::from_secs(2),
+            limits: Vec::new(),
+            queue: QueueConfig {
+                max_wait: Duration::from_secs(30),
+                max_calls: 1000,
+            },
+            pause: PauseConfig {
+                fallback: Duration::from_secs(5),
+                cap: Duration::from_secs(300),
+                probe_patience: Duration::from_secs(10),
+                max_call: Duration::from_secs(600),
+            },
+            weights: BTreeMap::new(),
+        },
+        not_enforced: vec!["tokensPerMinute (Tokens)".to_owned()],
+        profile: Profile::default(),
+    }
+}
+
+fn document() -> Value {
+    serde_json::to_value(account()).unwrap()
+}
+
+#[test]
+fn what_was_written_reads_the_same() {
+    let read = CompiledAccount::load(&document().to_string()).unwrap();
+    assert_eq!(read, account());
+}
+
+#[test]
+fn a_newer_format_is_named_even_if_its_shape_is_another() {
+    let newer = json!({ "format": FORMAT + 1, "partitions": {} }).to_string();
+    let error = CompiledAccount::load(&newer).unwrap_err();
+    assert!(matches!(error, LoadError::Newer { found } if found == FORMAT + 1));
+    assert!(
+        error.to_string().contains("upgrade this program"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_account_without_a_format_is_unreadable() {
+    let mut document = document();
+    document.as_object_mut().unwrap().remove("format");
+    let error = CompiledAccount::load(&document.to_string()).unwrap_err();
+    assert!(error.to_string().contains("format"), "{error}");
+}
+
+#[test]
+fn an_account_that_no_engine_can_work_with_says_why() {
+    let mut document = document();
+    document["engine"]["validity"] = json!({ "secs": 0, "nanos": 0 });
+    let error = CompiledAccount::load(&document.to_string()).unwrap_err();
+    assert!(error.to_string().contains("validity"), "{error}");
+}
