@@ -25,9 +25,7 @@ pub enum UnknownProvider {
         hint: String,
     },
     /// The embedded text is not a profile: a defect of this build.
-    #[error(
-        "the built-in profile `{0}` cannot be read; this build is broken, install another version"
-    )]
+    #[error("the built-in profile `{0}` cannot be read; this build is broken, install another version")]
     Unreadable(String, #[source] serde_yaml::Error),
 }
 

@@ -33,10 +33,7 @@ pub fn offset(format: TimeFormat, text: &str, now: Timestamp) -> Option<SignedDu
 /// The provider's time when it answered: its `Date` (RFC 9110, 6.6.1), else `now`. Dates in the same answer are
 /// measured against it, so that a clock that is off, theirs or ours, does not matter.
 pub fn provider_now(headers: &HeaderMap, now: Timestamp) -> Timestamp {
-    headers
-        .get(DATE)
-        .and_then(|date| http_date(date.to_str().ok()?))
-        .unwrap_or(now)
+    headers.get(DATE).and_then(|date| http_date(date.to_str().ok()?)).unwrap_or(now)
 }
 
 /// Seconds as digits with an optional decimal part, to the nanosecond: `7`, `2.0`, `7.66`. No sign, no exponent.
@@ -46,19 +43,15 @@ pub fn decimal_seconds(text: &str) -> Option<Duration> {
     if !digits(whole) || !digits(fraction) {
         return None;
     }
-    let nanos = fraction
-        .bytes()
-        .chain([b'0'; 9])
-        .take(9)
-        .fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+    let nanos =
+        fraction.bytes().chain([b'0'; 9]).take(9).fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
     Some(Duration::new(whole.parse().ok()?, nanos))
 }
 
 /// A duration as Go prints it: `12ms`, `6m0s`, `23h47m36.648s`. Not negative.
 pub fn go_duration(text: &str) -> Option<Duration> {
-    let compact = text
-        .chars()
-        .all(|c| c.is_ascii_digit() || matches!(c, '.' | 'h' | 'm' | 's' | 'u' | 'µ' | 'n'));
+    let compact =
+        text.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | 'h' | 'm' | 's' | 'u' | 'µ' | 'n'));
     if !compact || !text.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }

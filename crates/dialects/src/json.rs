@@ -24,17 +24,10 @@ fn collect(text: &[u8], pointer: &str, most: usize) -> Vec<String> {
     let Some(steps) = steps(pointer) else {
         return Vec::new();
     };
-    let mut search = Search {
-        found: Vec::new(),
-        most,
-    };
+    let mut search = Search { found: Vec::new(), most };
     let mut reader = serde_json::Deserializer::from_slice(text);
     // An error is the end of the text at hand, or of the search: what was found before it stands.
-    let _ = At {
-        steps: &steps,
-        search: &mut search,
-    }
-    .deserialize(&mut reader);
+    let _ = At { steps: &steps, search: &mut search }.deserialize(&mut reader);
     search.found
 }
 
@@ -45,11 +38,7 @@ fn steps(pointer: &str) -> Option<Vec<String>> {
     } else {
         pointer.strip_prefix('/')?
     };
-    Some(
-        rest.split('/')
-            .map(|step| step.replace("~1", "/").replace("~0", "~"))
-            .collect(),
-    )
+    Some(rest.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
 }
 
 /// Whether `pointer` is one that [`first`] and [`all`] can follow.
@@ -127,10 +116,7 @@ impl<'de> Visitor<'de> for At<'_> {
         while let Some(key) = map.next_key::<String>()? {
             match step {
                 Some((wanted, rest)) if wanted == "*" || *wanted == key => {
-                    map.next_value_seed(At {
-                        steps: rest,
-                        search: &mut *self.search,
-                    })?;
+                    map.next_value_seed(At { steps: rest, search: &mut *self.search })?;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -144,12 +130,9 @@ impl<'de> Visitor<'de> for At<'_> {
         let step = self.steps.split_first();
         for index in 0_usize.. {
             let more = match step {
-                Some((wanted, rest)) if wanted == "*" || *wanted == index.to_string() => seq
-                    .next_element_seed(At {
-                        steps: rest,
-                        search: &mut *self.search,
-                    })?
-                    .is_some(),
+                Some((wanted, rest)) if wanted == "*" || *wanted == index.to_string() => {
+                    seq.next_element_seed(At { steps: rest, search: &mut *self.search })?.is_some()
+                }
                 _ => seq.next_element::<IgnoredAny>()?.is_some(),
             };
             if !more {

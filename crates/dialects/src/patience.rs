@@ -30,11 +30,7 @@ impl Profile {
             .or_else(|| timeout(READ_TIMEOUT))
             .or_else(|| timeout(TIMEOUT))
             .or_else(|| request.get_all(PREFER).iter().find_map(preferred_wait))
-            .or_else(|| {
-                Some(Duration::from_secs(
-                    self.client.as_ref()?.patience_seconds?.into(),
-                ))
-            })
+            .or_else(|| Some(Duration::from_secs(self.client.as_ref()?.patience_seconds?.into())))
             .map(|patience| patience.min(LONGEST))
     }
 }
@@ -46,11 +42,6 @@ fn preferred_wait(field: &HeaderValue) -> Option<Duration> {
         if !name.trim().eq_ignore_ascii_case("wait") {
             return None;
         }
-        value
-            .trim()
-            .trim_matches('"')
-            .parse()
-            .ok()
-            .map(Duration::from_secs)
+        value.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
     })
 }

@@ -24,17 +24,12 @@ use crate::suggestion::did_you_mean;
 pub use extends::ExtendsError;
 pub use headers::{HeaderFormat, LimitHeader, ResetMeans, TimeFormat};
 pub use limits::{CountedAs, Limit, Partition, Tier, Unit};
-pub use rejections::{
-    BodyCondition, Class, HeaderCondition, HeaderState, Rejection, ScopeKind, WaitSource,
-};
+pub use rejections::{BodyCondition, Class, HeaderCondition, HeaderState, Rejection, ScopeKind, WaitSource};
 pub use validate::Problem;
 
 /// A list of `u16` whose items a CRD can describe: it has no format `uint16`.
 fn int32_items(schema: &mut schemars::Schema) {
-    if let Some(items) = schema
-        .get_mut("items")
-        .and_then(|items| items.as_object_mut())
-    {
+    if let Some(items) = schema.get_mut("items").and_then(|items| items.as_object_mut()) {
         items.insert("format".to_owned(), "int32".into());
     }
 }
@@ -142,10 +137,7 @@ pub struct BaseUrl {
 #[serde(rename_all = "camelCase")]
 pub struct BaseUrlVariable {
     /// Name of the variable. Example: `OPENAI_BASE_URL`.
-    #[schemars(
-        length(min = 1, max = 128),
-        regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")
-    )]
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))]
     pub name: String,
 
     /// Path that the SDK expects at the end of its base URL. Default: none. Example: `/v1`.
@@ -288,10 +280,7 @@ pub struct Client {
 #[serde(rename_all = "camelCase")]
 pub struct Verified {
     /// Month or day of the check, ISO 8601. Example: `2026-10`.
-    #[schemars(
-        length(min = 7, max = 10),
-        regex(pattern = "^[0-9]{4}-[0-9]{2}(-[0-9]{2})?$")
-    )]
+    #[schemars(length(min = 7, max = 10), regex(pattern = "^[0-9]{4}-[0-9]{2}(-[0-9]{2})?$"))]
     pub date: String,
 
     /// The document. Example: `https://platform.openai.com/docs/guides/rate-limits`.
@@ -316,14 +305,11 @@ impl Profile {
     /// # Errors
     /// [`UnknownTier`], whose message lists the tiers and the nearest name.
     pub fn tier(&self, name: &str) -> Result<&Tier, UnknownTier> {
-        self.tiers
-            .iter()
-            .find(|tier| tier.name == name)
-            .ok_or_else(|| UnknownTier {
-                asked: name.to_owned(),
-                known: self.tier_names().join(", "),
-                hint: did_you_mean(name, self.tier_names()),
-            })
+        self.tiers.iter().find(|tier| tier.name == name).ok_or_else(|| UnknownTier {
+            asked: name.to_owned(),
+            known: self.tier_names().join(", "),
+            hint: did_you_mean(name, self.tier_names()),
+        })
     }
 
     /// Where a quota without a tier starts; none where the profile has no tiers.
@@ -344,14 +330,10 @@ impl Profile {
     /// Whether `host` (without port, any case) is one of the provider's.
     pub fn serves(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
-        self.hosts
-            .iter()
-            .any(|pattern| match pattern.strip_prefix('*') {
-                Some(suffix) => {
-                    host.len() > suffix.len() && host.ends_with(&suffix.to_ascii_lowercase())
-                }
-                None => host.eq_ignore_ascii_case(pattern),
-            })
+        self.hosts.iter().any(|pattern| match pattern.strip_prefix('*') {
+            Some(suffix) => host.len() > suffix.len() && host.ends_with(&suffix.to_ascii_lowercase()),
+            None => host.eq_ignore_ascii_case(pattern),
+        })
     }
 
     /// The environment for an application whose proxy listens at `proxy` (such as
@@ -370,22 +352,14 @@ impl Profile {
 
     /// The secret part of a request's credential, for a keyed hash; never log it.
     pub fn credential<'h>(&self, headers: &'h HeaderMap) -> Option<&'h [u8]> {
-        let bearer = [Credential {
-            header: "authorization".to_owned(),
-            scheme: None,
-        }];
-        let known = if self.credentials.is_empty() {
-            &bearer[..]
-        } else {
-            &self.credentials
-        };
+        let bearer = [Credential { header: "authorization".to_owned(), scheme: None }];
+        let known = if self.credentials.is_empty() { &bearer[..] } else { &self.credentials };
         known.iter().find_map(|credential| {
             let value = headers.get(&credential.header)?.as_bytes();
             let secret = match &credential.scheme {
                 Some(scheme) => {
                     let (found, rest) = value.split_at_checked(scheme.len())?;
-                    if !found.eq_ignore_ascii_case(scheme.as_bytes()) || rest.first() != Some(&b' ')
-                    {
+                    if !found.eq_ignore_ascii_case(scheme.as_bytes()) || rest.first() != Some(&b' ') {
                         return None;
                     }
                     rest.trim_ascii()
@@ -399,9 +373,8 @@ impl Profile {
     /// Request headers that carry a secret, in lower case: `authorization`, `proxy-authorization`, `cookie`
     /// and the profile's own. Their values belong in no log.
     pub fn secret_headers(&self) -> Vec<String> {
-        let mut names: Vec<String> = ["authorization", "proxy-authorization", "cookie"]
-            .map(str::to_owned)
-            .into();
+        let mut names: Vec<String> =
+            ["authorization", "proxy-authorization", "cookie"].map(str::to_owned).into();
         for credential in &self.credentials {
             let name = credential.header.to_ascii_lowercase();
             if !names.contains(&name) {

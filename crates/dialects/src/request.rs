@@ -22,23 +22,16 @@ impl Profile {
     /// body only, and a model that is not in it is none.
     pub fn describe(&self, method: &Method, path: &str, body: Option<&[u8]>) -> CallShape {
         let path = path.split(['?', '#']).next().unwrap_or_default();
-        let endpoint = self
-            .endpoints
-            .iter()
-            .find(|endpoint| endpoint.covers(method, path));
+        let endpoint = self.endpoints.iter().find(|endpoint| endpoint.covers(method, path));
         CallShape {
             endpoint: endpoint.map(|endpoint| endpoint.name.clone()),
-            model: self
-                .model_in_path(path)
-                .or_else(|| self.model_in_body(body?)),
+            model: self.model_in_path(path).or_else(|| self.model_in_body(body?)),
         }
     }
 
     /// Whether [`Profile::describe`] can make use of a body.
     pub fn model_is_in_body(&self) -> bool {
-        self.model
-            .as_ref()
-            .is_some_and(|model| model.body.is_some())
+        self.model.as_ref().is_some_and(|model| model.body.is_some())
     }
 
     fn model_in_path(&self, path: &str) -> Option<String> {

@@ -127,19 +127,13 @@ impl Profile {
     }
 
     fn organization(&self, headers: &HeaderMap) -> Option<String> {
-        self.organization_headers
-            .iter()
-            .find_map(|name| printable(headers.get(name)?.to_str().ok()?))
+        self.organization_headers.iter().find_map(|name| printable(headers.get(name)?.to_str().ok()?))
     }
 }
 
 /// `text` cut to printable ASCII of bounded length; none where nothing is left.
 fn printable(text: &str) -> Option<String> {
-    let kept: String = text
-        .trim()
-        .chars()
-        .filter(|c| c.is_ascii_graphic() || *c == ' ')
-        .take(MAX_TEXT)
-        .collect();
+    let kept: String =
+        text.trim().chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(MAX_TEXT).collect();
     (!kept.is_empty()).then_some(kept)
 }

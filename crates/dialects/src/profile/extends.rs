@@ -15,9 +15,7 @@ pub enum ExtendsError {
     #[error("extends: `{0}` extends itself by way of others; remove one `extends` of the circle")]
     Cyclic(String),
     /// The chain is longer than eight providers.
-    #[error(
-        "extends: the chain at `{0}` is longer than {MAX_DEPTH} providers; extend a nearer one"
-    )]
+    #[error("extends: the chain at `{0}` is longer than {MAX_DEPTH} providers; extend a nearer one")]
     TooDeep(String),
 }
 

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::HeaderCondition;
+
 /// Response headers that tell the state of one limit.
 ///
 /// A header that is absent, malformed or implausible says nothing; a format that this version does not know
@@ -20,6 +22,11 @@ pub struct LimitHeader {
     /// Default: `Separate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<HeaderFormat>,
+
+    /// Condition under which the figures are this limit's, where several limits share header names.
+    /// Default: none. Example: `{name: x-ratelimit-resource, equals: [core]}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<HeaderCondition>,
 
     /// `Separate`: header with the limit's amount. Example: `x-ratelimit-limit-requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,9 +151,7 @@ impl LimitHeader {
     pub fn tells_hard(&self) -> bool {
         match self.format() {
             HeaderFormat::Separate => self.hard.is_some(),
-            HeaderFormat::RateLimitFields | HeaderFormat::UsedOfLimit | HeaderFormat::KeyValues => {
-                true
-            }
+            HeaderFormat::RateLimitFields | HeaderFormat::UsedOfLimit | HeaderFormat::KeyValues => true,
             HeaderFormat::Unknown => false,
         }
     }

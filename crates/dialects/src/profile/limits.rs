@@ -78,18 +78,7 @@ pub struct Limit {
 
 /// What a limit counts.
 #[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    JsonSchema,
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum Unit {
     /// Calls.
@@ -145,8 +134,7 @@ impl Tier {
 impl Limit {
     /// The window's length; none for a limit of concurrency.
     pub fn window(&self) -> Option<Duration> {
-        self.window_seconds
-            .map(|seconds| Duration::from_secs(seconds.into()))
+        self.window_seconds.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     /// How the provider counts; `Unknown` where the profile does not say.
@@ -184,12 +172,7 @@ impl Profile {
     pub fn model_class<'a>(&'a self, model: &'a str) -> &'a str {
         let classes = self.model.iter().flat_map(|model| &model.classes);
         classes
-            .filter(|class| {
-                class
-                    .models
-                    .iter()
-                    .any(|pattern| matches_name(pattern, model))
-            })
+            .filter(|class| class.models.iter().any(|pattern| matches_name(pattern, model)))
             .map(|class| class.name.as_str())
             .next()
             .unwrap_or(model)

@@ -1,5 +1,6 @@
 //! How the provider says no, and what each no means.
 
+use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -188,6 +189,21 @@ pub struct WaitSource {
     /// How `header` or `body` is written. Default: `RetryAfter`. Example: `DeltaMillis`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<TimeFormat>,
+}
+
+impl HeaderCondition {
+    /// Whether the condition holds for these headers.
+    pub fn holds(&self, headers: &HeaderMap) -> bool {
+        let mut values = headers.get_all(&self.name).iter();
+        match self.state.unwrap_or_default() {
+            HeaderState::Absent => values.next().is_none(),
+            HeaderState::Present if self.equals.is_empty() => values.next().is_some(),
+            HeaderState::Present => values.any(|value| {
+                let value = value.as_bytes().trim_ascii();
+                self.equals.iter().any(|wanted| value.eq_ignore_ascii_case(wanted.as_bytes()))
+            }),
+        }
+    }
 }
 
 impl Class {

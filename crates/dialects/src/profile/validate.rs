@@ -6,8 +6,8 @@ use std::fmt;
 use http::{HeaderName, Method};
 
 use super::{
-    BodyCondition, HeaderFormat, Limit, LimitHeader, Partition, Profile, Rejection, ScopeKind,
-    TimeFormat, Unit, WaitSource,
+    BodyCondition, HeaderFormat, Limit, LimitHeader, Partition, Profile, Rejection, ScopeKind, TimeFormat,
+    Unit, WaitSource,
 };
 use crate::json;
 
@@ -38,10 +38,7 @@ impl Profile {
     /// # Errors
     /// Every problem found, in the order of the fields.
     pub fn validate(&self) -> Result<(), Vec<Problem>> {
-        let mut check = Check {
-            profile: self,
-            problems: Vec::new(),
-        };
+        let mut check = Check { profile: self, problems: Vec::new() };
         check.addresses();
         check.endpoints_and_model();
         check.tiers();
@@ -52,11 +49,7 @@ impl Profile {
             check.rejection(&format!("rejections[{index}]"), rejection);
         }
         check.retry();
-        if check.problems.is_empty() {
-            Ok(())
-        } else {
-            Err(check.problems)
-        }
+        if check.problems.is_empty() { Ok(()) } else { Err(check.problems) }
     }
 }
 
@@ -67,10 +60,7 @@ struct Check<'p> {
 
 impl Check<'_> {
     fn problem(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.problems.push(Problem {
-            field: field.into(),
-            message: message.into(),
-        });
+        self.problems.push(Problem { field: field.into(), message: message.into() });
     }
 
     fn require(&mut self, holds: bool, field: impl Into<String>, message: impl Into<String>) {
@@ -108,11 +98,7 @@ impl Check<'_> {
                     "`{}` cannot name an environment variable; use letters, digits and `_`, such as `OPENAI_BASE_URL`",
                     variable.name
                 );
-                self.require(
-                    is_variable(&variable.name),
-                    format!("{field}.name"),
-                    message,
-                );
+                self.require(is_variable(&variable.name), format!("{field}.name"), message);
                 if let Some(path) = &variable.path {
                     self.require(
                         is_path(path),
@@ -132,10 +118,7 @@ impl Check<'_> {
 
     fn endpoints_and_model(&mut self) {
         let profile = self.profile;
-        self.unique(
-            "endpoints",
-            profile.endpoints.iter().map(|endpoint| &endpoint.name),
-        );
+        self.unique("endpoints", profile.endpoints.iter().map(|endpoint| &endpoint.name));
         for (index, endpoint) in profile.endpoints.iter().enumerate() {
             let field = format!("endpoints[{index}]");
             self.name(&format!("{field}.name"), &endpoint.name);
@@ -146,17 +129,11 @@ impl Check<'_> {
                 "is empty; give at least one path, such as `/v1/search`",
             );
             for (number, path) in endpoint.paths.iter().enumerate() {
-                let whole = path
-                    .split('/')
-                    .all(|segment| segment == "*" || !segment.contains('*'));
+                let whole = path.split('/').all(|segment| segment == "*" || !segment.contains('*'));
                 let message = format!(
                     "`{path}` is not a path pattern; begin it with `/` and let `*` stand for a whole segment, such as `/v1/*/search`"
                 );
-                self.require(
-                    is_path(path) && whole,
-                    format!("{field}.paths[{number}]"),
-                    message,
-                );
+                self.require(is_path(path) && whole, format!("{field}.paths[{number}]"), message);
             }
         }
         let Some(model) = &profile.model else { return };
@@ -173,10 +150,7 @@ impl Check<'_> {
             "model.pathUntil",
             "has no effect by itself; set `pathAfter` too",
         );
-        self.unique(
-            "model.classes",
-            model.classes.iter().map(|class| &class.name),
-        );
+        self.unique("model.classes", model.classes.iter().map(|class| &class.name));
         for (index, class) in model.classes.iter().enumerate() {
             let field = format!("model.classes[{index}].models");
             self.require(
@@ -205,10 +179,7 @@ impl Check<'_> {
                 format!("{field}.limits"),
                 "is empty; write at least one limit",
             );
-            self.unique(
-                &format!("{field}.limits"),
-                tier.limits.iter().map(|limit| &limit.name),
-            );
+            self.unique(&format!("{field}.limits"), tier.limits.iter().map(|limit| &limit.name));
             for (number, limit) in tier.limits.iter().enumerate() {
                 self.limit(&format!("{field}.limits[{number}]"), limit);
             }
@@ -223,10 +194,9 @@ impl Check<'_> {
             format!("{} is out of range; write 1 to {MAX_AMOUNT}", limit.amount),
         );
         match (limit.unit, limit.window_seconds) {
-            (Unit::ConcurrentRequests, Some(_)) => self.problem(
-                format!("{field}.windowSeconds"),
-                "concurrency has no window; remove it",
-            ),
+            (Unit::ConcurrentRequests, Some(_)) => {
+                self.problem(format!("{field}.windowSeconds"), "concurrency has no window; remove it")
+            }
             (Unit::ConcurrentRequests, None) => {}
             (_, None) => self.problem(
                 format!("{field}.windowSeconds"),
@@ -242,10 +212,7 @@ impl Check<'_> {
             self.require(
                 (1..=limit.amount).contains(&burst),
                 format!("{field}.burst"),
-                format!(
-                    "{burst} is out of range; write 1 to the limit's amount, {}",
-                    limit.amount
-                ),
+                format!("{burst} is out of range; write 1 to the limit's amount, {}", limit.amount),
             );
         }
         if let Some(millis) = limit.delivery_millis {
@@ -257,15 +224,22 @@ impl Check<'_> {
         }
         let profile = self.profile;
         if let (Some(endpoint), None) = (&limit.endpoint, &profile.extends) {
-            let known = profile
-                .endpoints
-                .iter()
-                .any(|known| known.name == *endpoint);
-            self.require(known, format!("{field}.endpoint"), format!("endpoint `{endpoint}` does not exist; add it to `endpoints` or name one that is there"));
+            let known = profile.endpoints.iter().any(|known| known.name == *endpoint);
+            self.require(
+                known,
+                format!("{field}.endpoint"),
+                format!(
+                    "endpoint `{endpoint}` does not exist; add it to `endpoints` or name one that is there"
+                ),
+            );
         }
         self.models(&format!("{field}.models"), &limit.models);
         let by_model = limit.partition == Some(Partition::Model) || !limit.models.is_empty();
-        self.require(!by_model || profile.model.is_some() || profile.extends.is_some(), field, "counts by model, but nothing says where a request names its model; add `model` to the profile");
+        self.require(
+            !by_model || profile.model.is_some() || profile.extends.is_some(),
+            field,
+            "counts by model, but nothing says where a request names its model; add `model` to the profile",
+        );
     }
 
     fn limit_header(&mut self, field: &str, header: &LimitHeader) {
@@ -282,6 +256,9 @@ impl Check<'_> {
             if let Some(name) = name {
                 self.header_name(&format!("{field}.{part}"), name);
             }
+        }
+        if let Some(condition) = &header.when {
+            self.header_name(&format!("{field}.when.name"), &condition.name);
         }
         match header.format() {
             HeaderFormat::Separate => {
@@ -313,32 +290,28 @@ impl Check<'_> {
             self.body_condition(&format!("{field}.body[{index}]"), condition);
         }
         let unconditional = rejection.headers.is_empty() && rejection.body.is_empty();
-        let success = rejection
-            .statuses
-            .iter()
-            .any(|status| (200..300).contains(status));
+        let success = rejection.statuses.iter().any(|status| (200..300).contains(status));
         self.require(
             !(unconditional && success),
             field,
             "would take every success for a rejection; add a condition on a header or the body",
         );
         match (rejection.scope, &rejection.limit) {
-            (Some(ScopeKind::Limit), None) => self.problem(
-                format!("{field}.limit"),
-                "is missing; name the limit, or choose another `scope`",
-            ),
+            (Some(ScopeKind::Limit), None) => self
+                .problem(format!("{field}.limit"), "is missing; name the limit, or choose another `scope`"),
             (_, Some(limit)) => self.limit_name(&format!("{field}.limit"), limit),
             (_, None) => {}
         }
         for (index, source) in rejection.wait.iter().enumerate() {
             self.wait_source(&format!("{field}.wait[{index}]"), source);
         }
-        let longest = rejection
-            .minimum_seconds
-            .max(rejection.cooldown_seconds)
-            .unwrap_or_default();
+        let longest = rejection.minimum_seconds.max(rejection.cooldown_seconds).unwrap_or_default();
         let maximum = rejection.maximum_seconds.unwrap_or(3600);
-        self.require(longest <= maximum, format!("{field}.maximumSeconds"), format!("{maximum} is less than the minimum or cooldown of {longest}; write at least {longest}"));
+        self.require(
+            longest <= maximum,
+            format!("{field}.maximumSeconds"),
+            format!("{maximum} is less than the minimum or cooldown of {longest}; write at least {longest}"),
+        );
         if let Some(name) = &rejection.reason_header {
             self.header_name(&format!("{field}.reasonHeader"), name);
         }
@@ -356,25 +329,15 @@ impl Check<'_> {
                     format!("{field}.equals"),
                     "needs a place in the body; set `at`, or use `contains`",
                 );
-                self.require(
-                    !condition.contains.is_empty(),
-                    field,
-                    "is empty; set `at` or `contains`",
-                );
+                self.require(!condition.contains.is_empty(), field, "is empty; set `at` or `contains`");
             }
         }
     }
 
     fn wait_source(&mut self, field: &str, source: &WaitSource) {
-        let places = [&source.header, &source.body, &source.reset_of]
-            .iter()
-            .filter(|place| place.is_some())
-            .count();
-        self.require(
-            places == 1,
-            field,
-            "must have exactly one of `header`, `body` and `resetOf`; keep one",
-        );
+        let places =
+            [&source.header, &source.body, &source.reset_of].iter().filter(|place| place.is_some()).count();
+        self.require(places == 1, field, "must have exactly one of `header`, `body` and `resetOf`; keep one");
         if let Some(name) = &source.header {
             self.header_name(&format!("{field}.header"), name);
         }
@@ -419,16 +382,18 @@ impl Check<'_> {
             && name.bytes().all(plain)
             && !name.starts_with('-')
             && !name.ends_with('-');
-        self.require(fits, field, format!("`{name}` is not a name; use up to 63 small letters, digits and `-`, such as `tier-1`"));
+        self.require(
+            fits,
+            field,
+            format!("`{name}` is not a name; use up to 63 small letters, digits and `-`, such as `tier-1`"),
+        );
     }
 
     fn header_name(&mut self, field: &str, name: &str) {
         self.require(
             HeaderName::try_from(name).is_ok(),
             field,
-            format!(
-                "`{name}` is not a header name; use letters, digits and `-`, such as `retry-after`"
-            ),
+            format!("`{name}` is not a header name; use letters, digits and `-`, such as `retry-after`"),
         );
     }
 
@@ -469,7 +434,11 @@ impl Check<'_> {
     fn models(&mut self, field: &str, models: &[String]) {
         for (index, model) in models.iter().enumerate() {
             let star_last = model.find('*').is_none_or(|at| at == model.len() - 1);
-            self.require(star_last && !model.is_empty(), format!("{field}[{index}]"), format!("`{model}` is not a model's name; `*` may stand at its end only, such as `gpt-4o*`"));
+            self.require(
+                star_last && !model.is_empty(),
+                format!("{field}[{index}]"),
+                format!("`{model}` is not a model's name; `*` may stand at its end only, such as `gpt-4o*`"),
+            );
         }
     }
 
@@ -488,9 +457,7 @@ impl Check<'_> {
 fn is_host(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -502,9 +469,7 @@ fn is_origin(origin: &str) -> bool {
         return false;
     };
     let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
-    let host = uri
-        .authority()
-        .is_some_and(|authority| !authority.as_str().contains('@'));
+    let host = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
     scheme && host && uri.path_and_query().is_none_or(|rest| rest == "/") && !origin.ends_with('/')
 }
 
@@ -514,8 +479,5 @@ fn is_variable(name: &str) -> bool {
 }
 
 fn is_path(path: &str) -> bool {
-    path.starts_with('/')
-        && path
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'))
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#'))
 }

@@ -28,21 +28,13 @@ struct Figures {
 }
 
 /// What the profile's headers say, in its order.
-pub(super) fn observations(
-    profile: &Profile,
-    headers: &HeaderMap,
-    now: Timestamp,
-) -> Vec<Observation> {
+pub(super) fn observations(profile: &Profile, headers: &HeaderMap, now: Timestamp) -> Vec<Observation> {
     // A cache repeats old figures (RFC 9111, 5.1: only a cache adds Age).
     let cached = text(headers, AGE.as_str()).is_some_and(|age| age != "0");
     if cached {
         return Vec::new();
     }
-    profile
-        .headers
-        .iter()
-        .filter_map(|header| observe(profile, header, headers, now))
-        .collect()
+    profile.headers.iter().filter_map(|header| observe(profile, header, headers, now)).collect()
 }
 
 fn observe(
@@ -51,11 +43,10 @@ fn observe(
     headers: &HeaderMap,
     now: Timestamp,
 ) -> Option<Observation> {
-    let window = profile
-        .tiers
-        .iter()
-        .filter_map(|tier| tier.limit(&header.limit)?.window())
-        .max();
+    if header.when.as_ref().is_some_and(|condition| !condition.holds(headers)) {
+        return None;
+    }
+    let window = profile.tiers.iter().filter_map(|tier| tier.limit(&header.limit)?.window()).max();
     let figures = match header.format() {
         HeaderFormat::Separate => separate(header, headers, window, now),
         HeaderFormat::RateLimitFields => structured(header, headers, window),
@@ -69,9 +60,7 @@ fn observe(
     let observation = Observation {
         limit: header.limit.clone(),
         hard,
-        remaining: figures
-            .remaining
-            .filter(|left| figures.hard != Some(0) && !above(*left)),
+        remaining: figures.remaining.filter(|left| figures.hard != Some(0) && !above(*left)),
         resets_in: figures.resets_in.and_then(|reset| plausible(reset, window)),
         reset_means: header.reset_means.unwrap_or_default(),
     };
@@ -82,9 +71,7 @@ fn observe(
 /// The time to a reset, if this limit can have it: at most two windows ahead (a minute at least, for clocks
 /// that differ), and hardly past.
 fn plausible(reset: SignedDuration, window: Option<Duration>) -> Option<Duration> {
-    let longest = window.map_or(LONGEST_RESET, |window| {
-        (window * 2).max(Duration::from_secs(60))
-    });
+    let longest = window.map_or(LONGEST_RESET, |window| (window * 2).max(Duration::from_secs(60)));
     match Duration::try_from(reset) {
         Ok(ahead) => (ahead <= longest).then_some(ahead),
         Err(_) => (reset >= -PAST_TOLERANCE).then_some(Duration::ZERO),
@@ -98,8 +85,7 @@ fn separate(
     now: Timestamp,
 ) -> Option<Figures> {
     let named = |name: &Option<String>| text(headers, name.as_deref()?);
-    if let (Some(interval), Some(window)) =
-        (named(&header.interval_millis).and_then(amount), window)
+    if let (Some(interval), Some(window)) = (named(&header.interval_millis).and_then(amount), window)
         && Duration::from_millis(interval) != window
     {
         return None;
@@ -116,21 +102,14 @@ fn separate(
 }
 
 /// `RateLimit: "name";r=50;t=30` and `RateLimit-Policy: "name";q=100;w=60`.
-fn structured(
-    header: &LimitHeader,
-    headers: &HeaderMap,
-    window: Option<Duration>,
-) -> Option<Figures> {
+fn structured(header: &LimitHeader, headers: &HeaderMap, window: Option<Duration>) -> Option<Figures> {
     let states = items(headers, "ratelimit").and_then(|items| policies(&items, "r", "t"));
     let policies = items(headers, "ratelimit-policy").and_then(|items| policies(&items, "q", "w"));
     let of_other_window = |policy: &Policy| matches!((policy.seconds, window), (Some(seconds), Some(window)) if Duration::from_secs(seconds) != window);
     let policies = policies.unwrap_or_default();
     let policy = chosen(header, &policies).filter(|policy| !of_other_window(policy));
-    let state = chosen(header, states.as_deref().unwrap_or_default()).filter(|state| {
-        !policies
-            .iter()
-            .any(|policy| policy.name == state.name && of_other_window(policy))
-    });
+    let state = chosen(header, states.as_deref().unwrap_or_default())
+        .filter(|state| !policies.iter().any(|policy| policy.name == state.name && of_other_window(policy)));
     Some(Figures {
         hard: policy.map(|policy| policy.amount),
         remaining: state.map(|state| state.amount),
@@ -148,12 +127,8 @@ struct Policy {
 /// The member for this limit: the policy that the profile names, else the one named as the limit, else the only
 /// one. Of several with that name (one for each partition key) the one with the smallest amount.
 fn chosen<'p>(header: &LimitHeader, policies: &'p [Policy]) -> Option<&'p Policy> {
-    let named = |name: &str| {
-        policies
-            .iter()
-            .filter(|policy| policy.name == name)
-            .min_by_key(|policy| policy.amount)
-    };
+    let named =
+        |name: &str| policies.iter().filter(|policy| policy.name == name).min_by_key(|policy| policy.amount);
     match &header.policy {
         Some(name) => named(name),
         None => named(&header.limit).or_else(|| policies.first().filter(|_| policies.len() == 1)),
@@ -161,11 +136,7 @@ fn chosen<'p>(header: &LimitHeader, policies: &'p [Policy]) -> Option<&'p Policy
 }
 
 fn items(headers: &HeaderMap, name: &str) -> Option<List> {
-    let lines: Vec<&[u8]> = headers
-        .get_all(name)
-        .iter()
-        .map(|line| line.as_bytes())
-        .collect();
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|line| line.as_bytes()).collect();
     if lines.is_empty() {
         return None;
     }
@@ -211,11 +182,7 @@ fn used_of_limit(header: &LimitHeader, headers: &HeaderMap) -> Option<Figures> {
     };
     let (used, hard) = pair.split_once('/')?;
     let (used, hard) = (amount(used)?, amount(hard)?);
-    Some(Figures {
-        hard: Some(hard),
-        remaining: Some(hard.saturating_sub(used)),
-        resets_in: None,
-    })
+    Some(Figures { hard: Some(hard), remaining: Some(hard.saturating_sub(used)), resets_in: None })
 }
 
 /// `total=700; remaining=699; resets=50`.

@@ -11,8 +11,7 @@ use super::{Observation, Scope, Verdict, printable};
 use crate::instant::offset;
 use crate::json;
 use crate::profile::{
-    BodyCondition, Class, HeaderCondition, HeaderState, Profile, Rejection, ScopeKind, TimeFormat,
-    WaitSource,
+    BodyCondition, Class, HeaderCondition, Profile, Rejection, ScopeKind, TimeFormat, WaitSource,
 };
 use crate::request::CallShape;
 
@@ -39,13 +38,7 @@ pub(super) fn verdict(
     observations: &[Observation],
     now: Timestamp,
 ) -> Verdict {
-    let answer = Answer {
-        status,
-        headers,
-        body,
-        observations,
-        now,
-    };
+    let answer = Answer { status, headers, body, observations, now };
     let implied = implied();
     let mut rejections = profile.rejections.iter().chain(&implied);
     let Some(rejection) = rejections.find(|rejection| answer.matches(rejection)) else {
@@ -54,31 +47,19 @@ pub(super) fn verdict(
     Verdict::Rejected {
         class: rejection.class,
         scope: scope(rejection, shape),
-        wait: rejection
-            .class
-            .is_retried()
-            .then(|| answer.wait(rejection))
-            .flatten(),
+        wait: rejection.class.is_retried().then(|| answer.wait(rejection)).flatten(),
         reason: answer.reason(rejection),
     }
 }
 
 pub(super) fn needs_body(profile: &Profile, status: StatusCode, headers: &HeaderMap) -> bool {
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .map(|value| value.as_bytes())
-        .unwrap_or_default();
-    let stream = content_type
-        .to_ascii_lowercase()
-        .starts_with(b"text/event-stream");
+    let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let stream = content_type.to_ascii_lowercase().starts_with(b"text/event-stream");
     if stream && status.is_success() {
         return false;
     }
     // The first whose head fits decides, or has to look into the body first; later ones need no look of their own.
-    let candidate = profile
-        .rejections
-        .iter()
-        .find(|rejection| by_head(rejection, status, headers));
+    let candidate = profile.rejections.iter().find(|rejection| by_head(rejection, status, headers));
     candidate.is_some_and(|rejection| {
         let wait_in_body = rejection.wait.iter().any(|source| source.body.is_some());
         !rejection.body.is_empty() || rejection.reason_body.is_some() || wait_in_body
@@ -87,16 +68,9 @@ pub(super) fn needs_body(profile: &Profile, status: StatusCode, headers: &Header
 
 /// What comes after the profile's own: 429 (RFC 6585), and 503 that says when to come back (RFC 9110, 15.6.4).
 fn implied() -> [Rejection; 2] {
-    let overloaded = HeaderCondition {
-        name: RETRY_AFTER.as_str().to_owned(),
-        ..HeaderCondition::default()
-    };
+    let overloaded = HeaderCondition { name: RETRY_AFTER.as_str().to_owned(), ..HeaderCondition::default() };
     [
-        Rejection {
-            statuses: vec![429],
-            class: Class::Quota,
-            ..Rejection::default()
-        },
+        Rejection { statuses: vec![429], class: Class::Quota, ..Rejection::default() },
         Rejection {
             statuses: vec![503],
             headers: vec![overloaded],
@@ -110,25 +84,7 @@ fn implied() -> [Rejection; 2] {
 /// Whether status and headers fit, whatever the body.
 fn by_head(rejection: &Rejection, status: StatusCode, headers: &HeaderMap) -> bool {
     rejection.statuses.contains(&status.as_u16())
-        && rejection
-            .headers
-            .iter()
-            .all(|wanted| header_fits(wanted, headers))
-}
-
-fn header_fits(wanted: &HeaderCondition, headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(&wanted.name).iter();
-    match wanted.state.unwrap_or_default() {
-        HeaderState::Absent => values.next().is_none(),
-        HeaderState::Present if wanted.equals.is_empty() => values.next().is_some(),
-        HeaderState::Present => values.any(|value| {
-            let value = value.as_bytes().trim_ascii();
-            wanted
-                .equals
-                .iter()
-                .any(|wanted| value.eq_ignore_ascii_case(wanted.as_bytes()))
-        }),
-    }
+        && rejection.headers.iter().all(|wanted| wanted.holds(headers))
 }
 
 /// The rejection's scope; the account where the call has no such endpoint or model.
@@ -151,47 +107,30 @@ impl Answer<'_> {
     fn body_fits(&self, wanted: &BodyCondition) -> bool {
         let Some(body) = self.body else { return false };
         let values: Vec<Cow<str>> = match &wanted.at {
-            Some(pointer) => json::all(body, pointer)
-                .into_iter()
-                .map(Cow::from)
-                .collect(),
+            Some(pointer) => json::all(body, pointer).into_iter().map(Cow::from).collect(),
             None => vec![String::from_utf8_lossy(&body[..body.len().min(MAX_BODY)])],
         };
         values.iter().any(|value| {
-            let equal =
-                wanted.equals.is_empty() || wanted.equals.iter().any(|wanted| wanted == value);
+            let equal = wanted.equals.is_empty() || wanted.equals.iter().any(|wanted| wanted == value);
             let lower = value.to_lowercase();
             let within = wanted.contains.is_empty()
-                || wanted
-                    .contains
-                    .iter()
-                    .any(|part| lower.contains(&part.to_lowercase()));
+                || wanted.contains.iter().any(|part| lower.contains(&part.to_lowercase()));
             equal && within
         })
     }
 
     fn reason(&self, rejection: &Rejection) -> String {
-        let in_header = || {
-            self.headers
-                .get(rejection.reason_header.as_deref()?)?
-                .to_str()
-                .ok()
-                .and_then(printable)
-        };
+        let in_header =
+            || self.headers.get(rejection.reason_header.as_deref()?)?.to_str().ok().and_then(printable);
         let in_body = || printable(&json::first(self.body?, rejection.reason_body.as_deref()?)?);
-        in_header()
-            .or_else(in_body)
-            .unwrap_or_else(|| format!("status {}", self.status.as_u16()))
+        in_header().or_else(in_body).unwrap_or_else(|| format!("status {}", self.status.as_u16()))
     }
 
     fn wait(&self, rejection: &Rejection) -> Option<Duration> {
         let seconds = |field: Option<u32>| field.map(|seconds| Duration::from_secs(seconds.into()));
         let minimum = seconds(rejection.minimum_seconds);
         let maximum = seconds(rejection.maximum_seconds).unwrap_or(MAXIMUM);
-        let told = self
-            .told(rejection)
-            .or(seconds(rejection.cooldown_seconds))
-            .or(minimum)?;
+        let told = self.told(rejection).or(seconds(rejection.cooldown_seconds)).or(minimum)?;
         Some(told.max(minimum.unwrap_or_default()).min(maximum))
     }
 
@@ -211,9 +150,7 @@ impl Answer<'_> {
             self.header(name, format)
         } else if let Some(pointer) = &source.body {
             let told = json::all(self.body?, pointer);
-            told.iter()
-                .filter_map(|text| self.ahead(format, text))
-                .max()
+            told.iter().filter_map(|text| self.ahead(format, text)).max()
         } else {
             self.reset_of(source.reset_of.as_deref()?)
         }
@@ -222,9 +159,7 @@ impl Answer<'_> {
     /// The longest of the header's lines that can be read.
     fn header(&self, name: &str, format: TimeFormat) -> Option<Duration> {
         let lines = self.headers.get_all(name).iter();
-        lines
-            .filter_map(|line| self.ahead(format, line.to_str().ok()?))
-            .max()
+        lines.filter_map(|line| self.ahead(format, line.to_str().ok()?)).max()
     }
 
     fn ahead(&self, format: TimeFormat, text: &str) -> Option<Duration> {

@@ -1,17 +1,12 @@
 //! The built-in profiles are complete, spelt right and acceptable, and a mistyped name is answered with the
 //! right one.
 
-#![allow(clippy::unwrap_used)]
-
 use quotakeeper_dialects::profile::{Limit, Profile, Tier, Unit};
 use quotakeeper_dialects::{CallShape, catalogue};
 
 #[test]
 fn every_built_in_profile_is_acceptable() {
-    assert_eq!(
-        catalogue::names(),
-        ["anthropic", "demo", "hubspot", "openai"]
-    );
+    assert_eq!(catalogue::names(), ["anthropic", "demo", "hubspot", "openai"]);
     for name in catalogue::names() {
         assert_eq!(catalogue::find(name).unwrap().validate(), Ok(()), "{name}");
     }
@@ -20,17 +15,11 @@ fn every_built_in_profile_is_acceptable() {
 #[test]
 fn no_field_of_a_built_in_profile_is_misspelt_or_dropped() {
     for name in catalogue::names() {
-        let text = std::fs::read_to_string(format!(
-            "{}/providers/{name}.yaml",
-            env!("CARGO_MANIFEST_DIR")
-        ))
-        .unwrap();
+        let text =
+            std::fs::read_to_string(format!("{}/providers/{name}.yaml", env!("CARGO_MANIFEST_DIR"))).unwrap();
         let written: serde_json::Value = serde_yaml::from_str(&text).unwrap();
         let read = serde_json::to_value(catalogue::find(name).unwrap()).unwrap();
-        assert_eq!(
-            read, written,
-            "{name}: what is read differs from what is written"
-        );
+        assert_eq!(read, written, "{name}: what is read differs from what is written");
     }
 }
 
@@ -42,10 +31,7 @@ fn a_mistyped_provider_is_answered_with_the_nearest() {
         "provider `opnai` is unknown (did you mean `openai`?); use one of: anthropic, demo, hubspot, openai"
     );
     let far = catalogue::find("zzz").unwrap_err().to_string();
-    assert_eq!(
-        far,
-        "provider `zzz` is unknown; use one of: anthropic, demo, hubspot, openai"
-    );
+    assert_eq!(far, "provider `zzz` is unknown; use one of: anthropic, demo, hubspot, openai");
 }
 
 #[test]
@@ -68,25 +54,15 @@ fn limit<'p>(profile: &'p Profile, tier: &str, name: &str) -> &'p Limit {
 fn tiers_allow_what_the_providers_say() {
     let hubspot = catalogue::find("hubspot").unwrap();
     let per_ten_seconds = |tier: &str| limit(&hubspot, tier, "ten-seconds").amount;
-    assert_eq!(
-        ["free", "pro", "limit-increase"].map(per_ten_seconds),
-        [100, 190, 250]
-    );
-    assert_eq!(
-        limit(&hubspot, "pro", "ten-seconds").window_seconds,
-        Some(10)
-    );
+    assert_eq!(["free", "pro", "limit-increase"].map(per_ten_seconds), [100, 190, 250]);
+    assert_eq!(limit(&hubspot, "pro", "ten-seconds").window_seconds, Some(10));
 
     let demo = catalogue::find("demo").unwrap();
     assert_eq!(limit(&demo, "free", "requests").amount, 100);
     assert_eq!(limit(&demo, "enterprise", "requests").amount, 10_000);
 
     let openai = catalogue::find("openai").unwrap();
-    let requests: Vec<u64> = openai
-        .tiers
-        .iter()
-        .map(|tier| tier.limit("requests").unwrap().amount)
-        .collect();
+    let requests: Vec<u64> = openai.tiers.iter().map(|tier| tier.limit("requests").unwrap().amount).collect();
     assert_eq!(requests, [3, 500, 5000, 5000, 10_000, 10_000]);
 
     // Lowest first: nothing that a tier allows in every tier shrinks on the way up.
@@ -95,15 +71,9 @@ fn tiers_allow_what_the_providers_say() {
         for pair in profile.tiers.windows(2) {
             for above in &pair[1].limits {
                 let below = pair[0].limit(&above.name).map_or(0, |limit| limit.amount);
-                let unpaid = below > above.amount
-                    && pair[0].name == "free"
-                    && above.unit == Unit::TotalTokens;
-                assert!(
-                    below <= above.amount || unpaid,
-                    "{name} {} {}",
-                    pair[1].name,
-                    above.name
-                );
+                let unpaid =
+                    below > above.amount && pair[0].name == "free" && above.unit == Unit::TotalTokens;
+                assert!(below <= above.amount || unpaid, "{name} {} {}", pair[1].name, above.name);
             }
         }
     }
@@ -113,10 +83,7 @@ fn tiers_allow_what_the_providers_say() {
 fn every_tier_of_a_provider_has_a_limit_of_requests() {
     for name in catalogue::names() {
         for Tier { name: tier, limits } in catalogue::find(name).unwrap().tiers {
-            assert!(
-                limits.iter().any(|limit| limit.unit == Unit::Requests),
-                "{name} {tier}"
-            );
+            assert!(limits.iter().any(|limit| limit.unit == Unit::Requests), "{name} {tier}");
         }
     }
 }
@@ -135,17 +102,8 @@ fn sdks_are_pointed_at_the_proxy_by_their_own_variables() {
             pair("OPENAI_API_BASE", "http://127.0.0.1:15001/openai/v1")
         ]
     );
-    assert_eq!(
-        environment("anthropic"),
-        [pair(
-            "ANTHROPIC_BASE_URL",
-            "http://127.0.0.1:15001/anthropic"
-        )]
-    );
-    assert_eq!(
-        environment("demo"),
-        [pair("DEMO_BASE_URL", "http://127.0.0.1:15001/demo")]
-    );
+    assert_eq!(environment("anthropic"), [pair("ANTHROPIC_BASE_URL", "http://127.0.0.1:15001/anthropic")]);
+    assert_eq!(environment("demo"), [pair("DEMO_BASE_URL", "http://127.0.0.1:15001/demo")]);
     assert!(environment("hubspot").is_empty(), "reached by its host");
 }
 
@@ -153,27 +111,13 @@ fn sdks_are_pointed_at_the_proxy_by_their_own_variables() {
 fn models_that_share_a_limit_share_a_count() {
     let count = |provider: &str, tier: &str, model: &str| {
         let profile = catalogue::find(provider).unwrap();
-        let shape = CallShape {
-            endpoint: None,
-            model: Some(model.to_owned()),
-        };
-        profile
-            .partition(limit(&profile, tier, "requests"), &shape)
-            .unwrap()
+        let shape = CallShape { endpoint: None, model: Some(model.to_owned()) };
+        profile.partition(limit(&profile, tier, "requests"), &shape).unwrap()
     };
     assert_eq!(count("openai", "tier-1", "gpt-4o-2024-08-06"), "gpt-4o");
     assert_eq!(count("openai", "tier-1", "gpt-4o"), "gpt-4o");
     assert_eq!(count("openai", "tier-1", "gpt-4o-mini"), "gpt-4o-mini");
-    assert_eq!(
-        count("openai", "tier-1", "ft:gpt-4o:acme"),
-        "ft:gpt-4o:acme"
-    );
-    assert_eq!(
-        count("anthropic", "tier-1", "claude-opus-4-1-20250805"),
-        "claude-opus-4"
-    );
-    assert_eq!(
-        count("anthropic", "tier-1", "claude-sonnet-4-5"),
-        "claude-sonnet-4"
-    );
+    assert_eq!(count("openai", "tier-1", "ft:gpt-4o:acme"), "ft:gpt-4o:acme");
+    assert_eq!(count("anthropic", "tier-1", "claude-opus-4-1-20250805"), "claude-opus-4");
+    assert_eq!(count("anthropic", "tier-1", "claude-sonnet-4-5"), "claude-sonnet-4");
 }

@@ -1,21 +1,14 @@
 //! The types make a schema that a CRD can have: structural, bounded, described, without defaults or floats.
 
-#![allow(clippy::unwrap_used)]
-
 use quotakeeper_dialects::Profile;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 /// Calls `look` with the path of every property and its schema, references inlined.
 fn properties(look: &mut dyn FnMut(&str, &Value)) {
-    let generator = SchemaSettings::openapi3()
-        .with(|settings| settings.inline_subschemas = true)
-        .into_generator();
-    walk(
-        "",
-        &serde_json::to_value(generator.into_root_schema_for::<Profile>()).unwrap(),
-        look,
-    );
+    let generator =
+        SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true).into_generator();
+    walk("", &serde_json::to_value(generator.into_root_schema_for::<Profile>()).unwrap(), look);
 }
 
 fn walk(path: &str, schema: &Value, look: &mut dyn FnMut(&str, &Value)) {
@@ -54,9 +47,7 @@ fn every_field_is_described() {
     properties(&mut |path, schema| {
         if !path.ends_with("[]") {
             assert!(
-                schema["description"]
-                    .as_str()
-                    .is_some_and(|text| text.len() > 10),
+                schema["description"].as_str().is_some_and(|text| text.len() > 10),
                 "{path} is not described"
             );
         }
@@ -76,10 +67,7 @@ fn every_string_list_and_number_is_bounded() {
                 "{path} has no range"
             );
             if let Some(format) = schema["format"].as_str() {
-                assert!(
-                    ["int32", "int64"].contains(&format),
-                    "{path} has the format {format}"
-                );
+                assert!(["int32", "int64"].contains(&format), "{path} has the format {format}");
             }
         }
         _ => {}

@@ -1,0 +1,63 @@
+//! Profiles by name, and answers to read with them.
+
+use std::fs;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use jiff::Timestamp;
+use quotakeeper_dialects::{CallShape, Observation, Profile, Reading, Verdict, catalogue};
+
+/// Our clock in all these stories.
+pub fn now() -> Timestamp {
+    "2026-10-05T14:00:00Z".parse().unwrap()
+}
+
+/// Names of the profiles in `tests/profiles`.
+pub fn test_profiles() -> Vec<String> {
+    let folder = format!("{}/tests/profiles", env!("CARGO_MANIFEST_DIR"));
+    let files = fs::read_dir(folder).unwrap();
+    let name = |file: fs::DirEntry| file.path().file_stem().unwrap().to_str().unwrap().to_owned();
+    let mut names: Vec<String> = files.map(|file| name(file.unwrap())).collect();
+    names.sort();
+    names
+}
+
+/// As it is written, nothing inherited.
+pub fn written(name: &str) -> Profile {
+    let file = format!("{}/tests/profiles/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    serde_yaml::from_str(&fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// A built-in profile or one of `tests/profiles`, with what it inherits.
+pub fn profile(name: &str) -> Profile {
+    let found = catalogue::find(name).unwrap_or_else(|_| written(name));
+    found.resolve(|base| catalogue::find(base).ok()).unwrap()
+}
+
+/// Lines of `name: value`.
+pub fn headers(lines: &[&str]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(':').unwrap();
+        headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value.trim()).unwrap());
+    }
+    headers
+}
+
+/// A call of a model to an endpoint.
+pub fn shape() -> CallShape {
+    CallShape { endpoint: Some("search".to_owned()), model: Some("some-model".to_owned()) }
+}
+
+/// What the profile reads in an answer to [`shape`]; the body is handed over only where it is asked for.
+pub fn read(profile: &Profile, status: u16, lines: &[&str], body: &str) -> Reading {
+    let (status, headers) = (StatusCode::from_u16(status).unwrap(), headers(lines));
+    let body = profile.needs_body(status, &headers).then_some(body.as_bytes());
+    profile.read(status, &headers, body, &shape(), now())
+}
+
+/// What the profile reads in the headers of an accepted call.
+pub fn observed(profile: &Profile, lines: &[&str]) -> Vec<Observation> {
+    let reading = read(profile, 200, lines, "{}");
+    assert_eq!(reading.verdict, Verdict::Accepted);
+    reading.observations
+}

@@ -1,0 +1,175 @@
+//! What a request calls, and which counts it draws on.
+
+use http::Method;
+use quotakeeper_dialects::profile::{Credential, Limit};
+use quotakeeper_dialects::{CallShape, Profile, json};
+
+use crate::answers::{headers, profile};
+
+fn model(profile: &Profile, path: &str, body: &str) -> Option<String> {
+    profile.describe(&Method::POST, path, Some(body.as_bytes())).model
+}
+
+#[test]
+fn a_model_is_found_in_the_body_wherever_it_stands() {
+    let openai = profile("openai");
+    let found = |body: &str| model(&openai, "/v1/chat/completions", body);
+    assert_eq!(found(r#"{"model":"gpt-4o","messages":[]}"#).as_deref(), Some("gpt-4o"));
+    assert_eq!(
+        found(r#"{"messages":[{"model":"no","content":"\"model\":\"no\""}],"model":"gpt-4o"}"#).as_deref(),
+        Some("gpt-4o")
+    );
+    // A prefix: what came before the break counts.
+    assert_eq!(found(r#"{"model":"gpt-4o","messages":[{"role":"us"#).as_deref(), Some("gpt-4o"));
+    assert_eq!(found(r#"{"messages":[{"role":"user"}],"mod"#), None);
+    assert_eq!(found(r#"{"model":"gpt-4"#), None);
+    for nothing in
+        ["", "{}", "null", "[]", "model=gpt-4o", r#"{"model":null}"#, r#"{"model":""}"#, r#"{"model":{}}"#]
+    {
+        assert_eq!(found(nothing), None, "{nothing}");
+    }
+    let endless = format!(r#"{{"model":"{}"}}"#, "a".repeat(300));
+    assert_eq!(found(&endless), None, "no name is that long");
+    assert_eq!(openai.describe(&Method::POST, "/v1/chat/completions", None).model, None);
+    assert!(openai.model_is_in_body() && !profile("hubspot").model_is_in_body());
+}
+
+#[test]
+fn a_model_is_found_in_the_path() {
+    let gemini = profile("gemini");
+    let found = |path: &str| model(&gemini, path, r#"{"model":"no"}"#);
+    assert_eq!(
+        found("/v1beta/models/gemini-2.5-pro:generateContent?alt=sse").as_deref(),
+        Some("gemini-2.5-pro")
+    );
+    assert_eq!(found("/v1beta/models/gemini-2.5-pro").as_deref(), Some("gemini-2.5-pro"));
+    assert_eq!(found("/v1beta/models/"), None);
+    assert_eq!(found("/v1beta/models"), None);
+    assert_eq!(found("/v1beta/files?x=/models/y"), None);
+}
+
+#[test]
+fn endpoints_are_matched_by_method_and_segments() {
+    let hubspot = profile("hubspot");
+    let endpoint = |method: Method, path: &str| hubspot.describe(&method, path, None).endpoint;
+    for path in [
+        "/crm/v3/objects/contacts/search",
+        "/crm/v3/objects/contacts/search/",
+        "/crm/v3/objects/contacts/search?archived=false",
+        "/crm/objects/2026-03/contacts/search",
+    ] {
+        assert_eq!(endpoint(Method::POST, path).as_deref(), Some("search"), "{path}");
+    }
+    for path in [
+        "/crm/v3/objects/contacts",
+        "/crm/v3/objects//search",
+        "/crm/v3/objects/a/b/search",
+        "/crm/v3/objects/contacts/search/more",
+        "/CRM/v3/objects/contacts/search",
+        "crm/v3/objects/contacts/search",
+        "",
+    ] {
+        assert_eq!(endpoint(Method::POST, path), None, "{path}");
+    }
+    assert_eq!(endpoint(Method::GET, "/crm/v3/objects/contacts/search"), None);
+}
+
+fn draws(profile: &Profile, tier: &str, method: Method, path: &str) -> Vec<(String, String)> {
+    let shape = profile.describe(&method, path, None);
+    let limits = &profile.tier(tier).unwrap().limits;
+    limits.iter().filter_map(|limit| Some((limit.name.clone(), profile.partition(limit, &shape)?))).collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+}
+
+#[test]
+fn hubspots_search_has_its_own_bucket_besides_the_accounts() {
+    let hubspot = profile("hubspot");
+    let search = draws(&hubspot, "pro", Method::POST, "/crm/v3/objects/contacts/search");
+    assert_eq!(search, pairs(&[("ten-seconds", ""), ("daily", ""), ("search", "")]));
+    let get = draws(&hubspot, "pro", Method::GET, "/crm/v3/objects/contacts/1");
+    assert_eq!(get, pairs(&[("ten-seconds", ""), ("daily", "")]));
+}
+
+#[test]
+fn slacks_methods_are_counted_apart() {
+    let slack = profile("slack");
+    let of = |path: &str| draws(&slack, "default", Method::POST, path);
+    assert_eq!(of("/api/conversations.list"), pairs(&[("method", "conversations-list")]));
+    assert_eq!(of("/api/users.info"), pairs(&[("method", "users-info")]));
+    assert_eq!(of("/api/chat.postMessage"), pairs(&[("method", "chat-post-message"), ("posting", "")]));
+    assert_eq!(of("/api/auth.test"), pairs(&[("method", "")]));
+}
+
+#[test]
+fn a_limit_for_some_models_covers_those_and_the_unknown() {
+    let openai = profile("openai");
+    let limit = |models: &[&str]| Limit {
+        models: models.iter().map(|model| (*model).to_owned()).collect(),
+        ..Limit::default()
+    };
+    let covered = |models: &[&str], model: Option<&str>| {
+        let shape = CallShape { endpoint: None, model: model.map(str::to_owned) };
+        openai.partition(&limit(models), &shape).is_some()
+    };
+    assert!(covered(&["gpt-4o-mini"], Some("gpt-4o-mini")));
+    assert!(covered(&["gpt-4o-mini"], Some("gpt-4o-mini-2024-07-18")), "of the same class");
+    assert!(covered(&["o3*"], Some("o3-pro")));
+    assert!(!covered(&["gpt-4o-mini"], Some("gpt-4o")));
+    assert!(covered(&["gpt-4o-mini"], None), "counted too often is safe");
+    assert!(covered(&[], Some("anything")));
+}
+
+#[test]
+fn the_secret_of_a_request_is_found_and_its_headers_are_known() {
+    let secret = |provider: &str, lines: &[&str]| {
+        let headers = headers(lines);
+        profile(provider).credential(&headers).map(|secret| String::from_utf8(secret.to_vec()).unwrap())
+    };
+    assert_eq!(secret("openai", &["Authorization: Bearer sk-1"]).as_deref(), Some("sk-1"));
+    assert_eq!(secret("openai", &["Authorization: bearer   sk-1"]).as_deref(), Some("sk-1"));
+    assert_eq!(secret("openai", &["Authorization: Basic abc"]), None);
+    assert_eq!(secret("openai", &["Authorization: Bearer"]), None);
+    assert_eq!(secret("openai", &["Authorization: Bearersk-1"]), None);
+    assert_eq!(secret("anthropic", &["x-api-key: sk-ant"]).as_deref(), Some("sk-ant"));
+    assert_eq!(secret("anthropic", &["Authorization: Bearer token"]).as_deref(), Some("token"));
+    assert_eq!(secret("anthropic", &[]), None);
+
+    let names = profile("anthropic").secret_headers();
+    assert_eq!(names, ["authorization", "proxy-authorization", "cookie", "x-api-key"]);
+    let own = Credential { header: "X-Own-Key".to_owned(), scheme: None };
+    let named = Profile { credentials: vec![own], ..Profile::default() };
+    assert!(named.secret_headers().contains(&"x-own-key".to_owned()));
+}
+
+#[test]
+fn hosts_are_matched_whole_or_by_suffix() {
+    let salesforce = profile("salesforce");
+    assert!(salesforce.serves("acme.my.salesforce.com"));
+    assert!(salesforce.serves("ACME.My.Salesforce.com."));
+    assert!(!salesforce.serves("my.salesforce.com") && !salesforce.serves(".my.salesforce.com"));
+    assert!(!salesforce.serves("acme.my.salesforce.com.evil.example"));
+    assert!(profile("openai").serves("API.openai.com") && !profile("openai").serves("openai.com"));
+}
+
+#[test]
+fn a_pointer_finds_values_of_every_kind() {
+    let text = br#"{"a":{"b":[10,{"c":true},"x"],"d/e":"slash","f~g":1.5},"n":null}"#;
+    let one = |pointer: &str| json::first(text, pointer);
+    assert_eq!(one("/a/b/0").as_deref(), Some("10"));
+    assert_eq!(one("/a/b/1/c").as_deref(), Some("true"));
+    assert_eq!(one("/a/d~1e").as_deref(), Some("slash"));
+    assert_eq!(one("/a/f~0g").as_deref(), Some("1.5"));
+    assert_eq!(json::all(text, "/a/b/*"), ["10", "x"]);
+    assert_eq!(json::all(text, "/*/b/*"), ["10", "x"]);
+    for nowhere in ["/n", "/a", "/a/b", "/a/b/9", "/z", "a", "", "/"] {
+        assert_eq!(one(nowhere), None, "`{nowhere}`");
+    }
+    assert_eq!(json::first(br#""text""#, "").as_deref(), Some("text"));
+    let many = format!("[{}]", vec!["1"; 1000].join(","));
+    assert_eq!(json::all(many.as_bytes(), "/*").len(), 64, "bounded");
+    let deep = "[".repeat(100_000);
+    assert_eq!(json::all(deep.as_bytes(), "/*"), Vec::<String>::new());
+}
