@@ -216,8 +216,13 @@ impl Engine {
     }
 
     fn alive(&mut self, session: SessionId, pulse: Pulse) {
-        let entry = self.sessions.entry(session).or_default();
-        entry.pulse = Some(pulse);
+        self.sessions.entry(session).or_default().pulse = Some(pulse);
+        self.unpark(session);
+    }
+
+    /// Lets the calls of a session that stood aside stand where they stood.
+    fn unpark(&mut self, session: SessionId) {
+        let Some(entry) = self.sessions.get_mut(&session) else { return };
         for key in std::mem::take(&mut entry.parked) {
             if let Some(Call { state: CallState::Waiting { place, parked }, .. }) = self.calls.get_mut(&key)
                 && std::mem::replace(parked, false)

@@ -146,8 +146,14 @@ impl Engine {
         // What was granted while the commit was under way is in no snapshot but this reserve.
         let left = reserve.calls.saturating_sub(self.granted_since_snapshot);
         self.ahead = Some(Ahead { left, horizon: reserve.horizon });
-        for session in self.sessions.values_mut() {
-            session.durable = session.in_snapshot;
+        let mut new = Vec::new();
+        for (id, session) in &mut self.sessions {
+            if session.in_snapshot && !std::mem::replace(&mut session.durable, true) {
+                new.push(*id);
+            }
+        }
+        for session in new {
+            self.unpark(session);
         }
     }
 

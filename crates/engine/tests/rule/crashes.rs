@@ -1,0 +1,180 @@
+//! A crash costs capacity, never correctness.
+
+use quotakeeper_engine::Engine;
+use quotakeeper_engine::config::LimitConfig;
+use quotakeeper_engine::event::{Attempt, CallId, Event, Held, Reserve, SessionId, Shape};
+
+use crate::world::*;
+
+fn commit(w: &mut World, calls: u64) -> (quotakeeper_engine::Snapshot, Reserve) {
+    let snapshot = w.engine.snapshot(w.now);
+    let reserve = Reserve { as_of: w.now, calls, horizon: w.now + MS * 100 };
+    w.tell(Event::Committed(reserve));
+    (snapshot, reserve)
+}
+
+#[test]
+fn grants_stay_within_what_the_ledger_has_charged_ahead() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.alive(1);
+    commit(&mut w, 3);
+    w.ask(10);
+    assert_eq!(w.grants().len(), 3);
+    w.pass(MS * 101);
+    commit(&mut w, 3);
+    w.ask(0);
+    assert_eq!(w.grants().len(), 3);
+    w.pass(MS * 101);
+    assert_eq!(w.grants().len(), 0, "not beyond the horizon");
+}
+
+#[test]
+fn a_session_is_granted_nothing_before_it_is_in_the_ledger() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.alive(1);
+    commit(&mut w, 50);
+    w.ask_as(2, "job", Shape::default(), None);
+    assert_eq!(w.grants().len(), 0);
+    commit(&mut w, 50);
+    assert_eq!(w.grants().len(), 1);
+}
+
+/// 100 in 10 s; 20 granted and answered before the commit, 30 of the reserve after it; then the
+/// process dies.
+fn killed() -> (World, Vec<Attempt>) {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.alive(1);
+    commit(&mut w, 20);
+    w.ask(20);
+    w.grants().into_iter().for_each(|attempt| w.answered(attempt));
+    let (snapshot, reserve) = commit(&mut w, 30);
+    w.ask(40);
+    let lost = w.grants();
+    assert_eq!(lost.len(), 30);
+    w.pass(SECOND / 2);
+    let engine = Engine::restart(account(vec![sliding("requests", 100, 10)]), snapshot, reserve, w.now);
+    (World::with(engine, w.now), lost)
+}
+
+#[test]
+fn a_restart_knows_what_was_charged_and_holds_the_reserve() {
+    let (mut w, _) = killed();
+    assert_eq!(w.used("requests"), 50);
+    w.alive(1);
+    commit(&mut w, 100);
+    w.ask(100);
+    assert_eq!(w.grants().len(), 50);
+}
+
+#[test]
+fn a_restart_grants_nothing_before_it_has_a_reserve_of_its_own() {
+    let (mut w, _) = killed();
+    w.ask(1);
+    assert_eq!(w.grants().len(), 0);
+}
+
+#[test]
+fn proxies_that_come_back_give_back_what_they_did_not_get() {
+    let (mut w, lost) = killed();
+    w.alive(1);
+    for attempt in &lost[..5] {
+        let progress = Held::Answered { latest: w.now };
+        let (consumer, shape) = ("job".to_owned(), Shape::default());
+        w.tell(Event::Held { attempt: *attempt, consumer, shape, progress });
+    }
+    w.tell(Event::Returned(SessionId(1)));
+    assert_eq!(w.used("requests"), 25, "twenty of before, five of the reserve");
+}
+
+#[test]
+fn a_call_of_before_ends_and_goes_on_as_if_nothing_had_happened() {
+    let (mut w, lost) = killed();
+    w.alive(1);
+    let (consumer, shape) = ("job".to_owned(), Shape::default());
+    w.tell(Event::Held { attempt: lost[0], consumer, shape, progress: Held::Sent { latest: w.now } });
+    w.tell(Event::Returned(SessionId(1)));
+    assert_eq!(w.engine.status(w.now).under_way, 1);
+    w.answered(lost[0]);
+    assert_eq!(w.engine.status(w.now).under_way, 0);
+    assert_eq!(w.used("requests"), 21);
+}
+
+#[test]
+fn renaming_nothing_mints_nothing_and_a_new_limit_has_an_unknown_past() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.alive(1);
+    commit(&mut w, 100);
+    w.ask(60);
+    let (snapshot, reserve) = commit(&mut w, 0);
+    let limits = vec![sliding("requests", 100, 10), sliding("daily", 1000, 100)];
+    let engine = Engine::restart(account(limits), snapshot, reserve, w.now);
+    let mut w = World::with(engine, w.now);
+    assert_eq!(w.used("requests"), 60);
+    assert_eq!(w.used("daily"), 999);
+}
+
+#[test]
+fn a_takeover_without_the_ledger_lets_the_predecessors_calls_arrive_first() {
+    let config = account(vec![LimitConfig { burst: Some(5), ..limit("requests", 100, 10) }]);
+    let start = quotakeeper_engine::time::Time(1_000_000_000_000);
+    let mut w = World::with(Engine::takeover(config, start), start);
+    w.ask(200);
+    w.pass(SECOND * 2 + MS * 290);
+    assert_eq!(w.grants().len(), 0, "D + J");
+    let mut total = 0;
+    for _ in 0..100 {
+        w.pass(MS * 100);
+        let grants = w.grants();
+        total += grants.len();
+        grants.into_iter().for_each(|attempt| w.answered(attempt));
+    }
+    assert!((85..=100).contains(&total), "the rate goes on, not a window later: {total}");
+}
+
+#[test]
+fn a_reconnection_changes_nothing_for_calls_under_way() {
+    let mut w = World::new(vec![sliding("requests", 10, 10)]);
+    w.ask(2);
+    let grants = w.grants();
+    w.tell(Event::Disconnected(SessionId(1)));
+    w.alive(1);
+    let (consumer, shape) = ("job".to_owned(), Shape::default());
+    let progress = Held::Sent { latest: w.now };
+    w.tell(Event::Held { attempt: grants[0], consumer, shape, progress });
+    w.tell(Event::Returned(SessionId(1)));
+    assert_eq!((w.used("requests"), w.engine.status(w.now).under_way), (2, 1), "the other one is over");
+}
+
+#[test]
+fn an_ask_for_a_granted_call_says_that_the_grant_was_lost() {
+    let mut w = World::new(vec![sliding("requests", 10, 10)]);
+    w.ask(1);
+    let lost = w.grants()[0];
+    w.tell(Event::Ask(quotakeeper_engine::event::Ask {
+        session: SessionId(1),
+        call: CallId(1),
+        consumer: "job".to_owned(),
+        shape: Shape::default(),
+        patience: None,
+        waited: SECOND,
+        attempts: 0,
+    }));
+    let again = w.grants()[0];
+    assert_eq!((again.number, w.used("requests")), (lost.number + 1, 1));
+}
+
+#[test]
+fn a_pause_outlives_the_limiter() {
+    let mut w = World::new(vec![sliding("requests", 10, 10)]);
+    w.ask(1);
+    let attempt = w.grants()[0];
+    w.sent_back(attempt, quotakeeper_engine::event::Scope::Account, Some(SECOND * 60));
+    let (snapshot, reserve) = commit(&mut w, 5);
+    let engine = Engine::restart(account(vec![sliding("requests", 10, 10)]), snapshot, reserve, w.now);
+    let mut w = World::with(engine, w.now);
+    w.alive(1);
+    w.tell(Event::Returned(SessionId(1)));
+    commit(&mut w, 5);
+    w.ask(1);
+    assert_eq!(w.grants().len(), 0);
+}

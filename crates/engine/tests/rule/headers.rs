@@ -1,0 +1,94 @@
+//! The provider's word: it lowers at once, it raises nothing that was not declared, and a stale
+//! answer accuses nobody.
+
+use quotakeeper_engine::Engine;
+use quotakeeper_engine::config::LimitConfig;
+use quotakeeper_engine::event::Observation;
+use quotakeeper_engine::time::Time;
+
+use crate::world::*;
+
+fn seen(hard: Option<u64>, remaining: Option<u64>) -> Observation {
+    Observation { limit: "requests".to_owned(), hard, remaining }
+}
+
+#[test]
+fn a_lower_limit_than_declared_takes_hold_at_once() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask(1);
+    let attempt = w.grants()[0];
+    w.answered_with(attempt, seen(Some(10), None));
+    w.ask(50);
+    assert_eq!(w.grants().len(), 9);
+}
+
+#[test]
+fn a_higher_limit_than_declared_changes_nothing() {
+    let mut w = World::new(vec![sliding("requests", 10, 10)]);
+    w.ask(1);
+    let attempt = w.grants()[0];
+    w.answered_with(attempt, seen(Some(1000), Some(999)));
+    w.ask(50);
+    assert_eq!(w.grants().len(), 9);
+}
+
+#[test]
+fn a_share_is_lowered_in_proportion() {
+    let share = LimitConfig { declared: Some(100), ..sliding("requests", 20, 10) };
+    let mut w = World::new(vec![share]);
+    w.ask(1);
+    let attempt = w.grants()[0];
+    w.answered_with(attempt, seen(Some(50), None));
+    w.ask(50);
+    assert_eq!(w.grants().len(), 9, "20 of 100 is 10 of 50");
+}
+
+#[test]
+fn what_others_draw_is_not_ours() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask(1);
+    let attempt = w.grants()[0];
+    w.answered_with(attempt, seen(Some(100), Some(30)));
+    w.ask(200);
+    assert_eq!(w.grants().len(), 30);
+    assert_eq!(w.engine.status(w.now).limits[0].used_by_others, 69);
+}
+
+#[test]
+fn a_stale_answer_accuses_nobody() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask(100);
+    let mut grants = w.grants();
+    let slow = grants.pop().unwrap();
+    grants.into_iter().for_each(|attempt| w.answered(attempt));
+    // It was counted in the first window and its answer comes in the second.
+    w.pass(SECOND * 11);
+    w.ask(50);
+    assert_eq!(w.grants().len(), 50);
+    w.answered_with(slow, seen(Some(100), Some(0)));
+    assert_eq!(w.engine.status(w.now).limits[0].used_by_others, 0);
+}
+
+#[test]
+fn headers_end_the_cold_start() {
+    let start = Time(1_000_000_000_000);
+    let engine = Engine::after_unknown_past(account(vec![sliding("requests", 100, 10)]), start);
+    let mut w = World::with(engine, start);
+    w.ask(300);
+    let probe = w.grants()[0];
+    w.answered_with(probe, seen(Some(100), Some(99)));
+    let opened = w.grants().len();
+    assert!((97..=99).contains(&opened), "all but the probe: {opened}");
+}
+
+#[test]
+fn headers_of_an_account_in_use_open_what_is_left() {
+    let start = Time(1_000_000_000_000);
+    let engine = Engine::after_unknown_past(account(vec![sliding("requests", 100, 10)]), start);
+    let mut w = World::with(engine, start);
+    w.ask(300);
+    let probe = w.grants()[0];
+    w.answered_with(probe, seen(Some(100), Some(40)));
+    let opened = w.grants().len();
+    assert!((38..=40).contains(&opened), "{opened}");
+}

@@ -1,0 +1,10 @@
+//! The rule, told as stories: one proxy's clock equals the limiter's unless a story says otherwise.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod concurrency;
+mod crashes;
+mod headers;
+mod pauses;
+mod queueing;
+mod windows;
+mod world;

@@ -1,0 +1,128 @@
+//! A rejection pauses every call of its scope at once, and the pause resumes by itself.
+
+use quotakeeper_engine::config::LimitConfig;
+use quotakeeper_engine::event::{Action, Event, RefusalReason, Rejection, RejectionClass, Scope, Shape};
+
+use crate::world::*;
+
+#[test]
+fn one_rejection_stops_all_grants_until_its_time_and_the_call_comes_back_first() {
+    let mut w = World::new(vec![limit("requests", 100, 10)]);
+    w.ask(30);
+    let attempt = w.grants()[0];
+    w.sent_back(attempt, Scope::Account, Some(SECOND * 8));
+    w.grants();
+    w.pass(SECOND * 8);
+    assert_eq!(w.grants().len(), 0);
+    w.pass(MS * 10);
+    let probe = w.grants();
+    assert_eq!(probe.len(), 1, "one probe");
+    assert_eq!((probe[0].call, probe[0].number), (attempt.call, 2), "the call that was sent back");
+    w.answered(probe[0]);
+    assert!(w.actions.iter().any(|action| matches!(action, Action::Resumed { .. })));
+    let ramp = w.grants().len();
+    assert!((1..=3).contains(&ramp), "not a stampede: {ramp}");
+}
+
+#[test]
+fn a_second_rejection_waits_again() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask(1);
+    for _ in 0..5 {
+        let attempt = w.grants()[0];
+        w.sent_back(attempt, Scope::Account, Some(SECOND));
+        w.pass(SECOND + MS * 10);
+    }
+    let attempt = w.grants()[0];
+    assert_eq!(attempt.number, 6);
+    w.answered(attempt);
+    assert!(w.refusals().is_empty());
+}
+
+#[test]
+fn a_pause_of_one_limit_leaves_the_other_endpoints_alone() {
+    let search = LimitConfig { endpoint: Some("search".to_owned()), ..sliding("search", 5, 1) };
+    let mut w = World::new(vec![sliding("requests", 100, 10), search]);
+    w.ask_as(1, "job", endpoint("search"), None);
+    let attempt = w.grants()[0];
+    w.sent_back(attempt, Scope::Limit("search".to_owned()), Some(SECOND * 30));
+    w.ask(1);
+    assert_eq!(w.grants().len(), 1);
+    w.ask_as(1, "job", endpoint("search"), None);
+    assert_eq!(w.grants().len(), 0);
+}
+
+#[test]
+fn a_limit_that_is_not_known_pauses_the_account() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask(1);
+    let attempt = w.grants()[0];
+    w.sent_back(attempt, Scope::Limit("secret".to_owned()), Some(SECOND * 30));
+    w.ask(1);
+    assert_eq!(w.grants().len(), 0);
+}
+
+#[test]
+fn a_provider_that_stopped_is_said_at_once() {
+    let mut w = World::new(vec![sliding("requests", 1, 10)]);
+    w.ask(3);
+    let attempt = w.grants()[0];
+    let rejection = Rejection {
+        class: RejectionClass::Terminal,
+        scope: Scope::Account,
+        wait: None,
+        reason: "insufficient_quota".to_owned(),
+    };
+    w.tell(Event::Rejected { attempt, latest: w.now, observations: vec![], rejection, again: false });
+    assert_eq!(w.refusals(), [(RefusalReason::ProviderStopped, None); 2], "those that wait");
+    w.ask(1);
+    assert_eq!(w.refusals().len(), 1, "and those that come");
+    w.pass(SECOND * 301);
+    w.ask(2);
+    assert_eq!(w.grants().len(), 1, "later a probe asks again");
+}
+
+#[test]
+fn a_pause_by_hand_ends_by_hand() {
+    let mut w = World::new(vec![sliding("requests", 10, 10)]);
+    w.tell(Event::Pause { scope: Scope::Account, length: SECOND * 300 });
+    w.ask(4);
+    w.pass(SECOND * 60);
+    assert_eq!(w.grants().len(), 0);
+    w.tell(Event::Resume(Scope::Account));
+    assert_eq!(w.grants().len(), 4);
+}
+
+#[test]
+fn a_call_whose_time_is_over_is_not_sent_again() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask_as(1, "job", Shape::default(), Some(SECOND * 5));
+    let attempt = w.grants()[0];
+    w.pass(SECOND * 4);
+    w.sent_back(attempt, Scope::Account, Some(SECOND * 8));
+    assert_eq!(w.refusals()[0].0, RefusalReason::WaitExceeded);
+}
+
+#[test]
+fn the_ramp_grows_until_it_no_longer_matters() {
+    let mut w = World::new(vec![sliding("requests", 1000, 10)]);
+    w.ask(500);
+    let granted = w.grants();
+    w.ask(500);
+    w.grants();
+    for attempt in &granted[1..] {
+        w.answered(*attempt);
+    }
+    w.sent_back(granted[0], Scope::Account, Some(SECOND));
+    w.ask(400);
+    w.pass(SECOND * 12);
+    let mut widths = Vec::new();
+    for _ in 0..8 {
+        let grants = w.grants();
+        widths.push(grants.len());
+        grants.into_iter().for_each(|attempt| w.answered(attempt));
+        w.pass(MS);
+    }
+    assert_eq!(widths[0], 1);
+    assert!(widths.iter().sum::<usize>() > 300, "{widths:?}");
+}

@@ -1,0 +1,183 @@
+//! Whose turn it is, how long one waits, and who is told at once that it won't do.
+
+use quotakeeper_engine::Engine;
+use quotakeeper_engine::config::{LimitConfig, OnExceeded};
+use quotakeeper_engine::event::{Event, RefusalReason, SessionId, Shape};
+
+use crate::world::*;
+
+fn drain(w: &mut World, seconds: u32) -> Vec<u64> {
+    let mut sessions = Vec::new();
+    for _ in 0..seconds * 10 {
+        for attempt in w.grants() {
+            sessions.push(attempt.session.0);
+            w.answered(attempt);
+        }
+        w.pass(MS * 100);
+    }
+    sessions
+}
+
+#[test]
+fn a_workload_of_many_replicas_gets_no_more_than_one_of_one() {
+    let mut w = World::new(vec![limit("requests", 20, 10)]);
+    for session in 2..8 {
+        for _ in 0..20 {
+            w.ask_as(session, "large", Shape::default(), None);
+        }
+    }
+    for _ in 0..20 {
+        w.ask_as(1, "small", Shape::default(), None);
+    }
+    let served = drain(&mut w, 10);
+    let small = served.iter().filter(|session| **session == 1).count();
+    assert!((8..=11).contains(&small), "{small} of {}", served.len());
+}
+
+#[test]
+fn weights_share_a_backlog() {
+    let mut config = account(vec![limit("requests", 40, 10)]);
+    config.weights.insert("sales".to_owned(), 3);
+    let mut w = World::of(config);
+    for _ in 0..60 {
+        w.ask_as(1, "sales", Shape::default(), None);
+        w.ask_as(2, "batch", Shape::default(), None);
+    }
+    let served = drain(&mut w, 10);
+    let sales = served.iter().filter(|session| **session == 1).count();
+    assert!((served.len() * 7 / 10..=served.len() * 8 / 10).contains(&sales), "{sales} of {}", served.len());
+}
+
+#[test]
+fn a_call_that_cannot_make_it_is_told_at_once_and_truthfully() {
+    let mut w = World::new(vec![sliding("requests", 10, 10)]);
+    w.ask(10);
+    w.grants().into_iter().for_each(|attempt| w.answered(attempt));
+    w.ask_as(1, "job", Shape::default(), Some(SECOND * 5));
+    let (reason, retry_after) = w.refusals()[0];
+    assert_eq!(reason, RefusalReason::WaitTooLong);
+    let retry_after = retry_after.unwrap();
+    assert!(retry_after > SECOND * 10 && retry_after < SECOND * 11, "{retry_after:?}");
+    w.pass(retry_after);
+    w.ask_as(1, "job", Shape::default(), Some(SECOND * 5));
+    assert_eq!(w.grants().len(), 1, "and the time that it was told is right");
+}
+
+#[test]
+fn a_patient_call_waits() {
+    let mut w = World::new(vec![sliding("requests", 10, 10)]);
+    w.ask(10);
+    w.grants().into_iter().for_each(|attempt| w.answered(attempt));
+    w.ask_as(1, "job", Shape::default(), Some(SECOND * 60));
+    assert!(w.refusals().is_empty());
+    w.pass(SECOND * 11);
+    assert_eq!(w.grants().len(), 1);
+}
+
+#[test]
+fn a_queue_of_several_windows_is_foreseen() {
+    let mut config = account(vec![sliding("requests", 10, 10)]);
+    config.queue.max_wait = SECOND * 35;
+    let mut w = World::of(config);
+    w.ask(10);
+    w.grants().into_iter().for_each(|attempt| w.answered(attempt));
+    w.ask(40);
+    let refused = w.refusals();
+    assert_eq!(refused.len(), 10, "30 make it within 35 s: {refused:?}");
+    assert!(refused.iter().all(|(_, retry)| retry.unwrap() > SECOND * 40));
+}
+
+#[test]
+fn a_deadline_that_comes_is_an_answer() {
+    let mut w = World::new(vec![sliding("requests", 1, 10)]);
+    w.ask(1);
+    let attempt = w.grants()[0];
+    w.answered(attempt);
+    w.ask_as(1, "job", Shape::default(), Some(SECOND * 15));
+    assert!(w.refusals().is_empty(), "it should make it");
+    w.tell(Event::Pause { scope: quotakeeper_engine::event::Scope::Account, length: SECOND * 100 });
+    w.pass(SECOND * 11);
+    assert!(w.refusals().is_empty());
+    w.pass(SECOND * 2);
+    let refused = w.refusals();
+    assert_eq!(refused.len(), 1, "at 80 % of its client's patience");
+    assert_eq!(refused[0].0, RefusalReason::WaitExceeded);
+    assert!(refused[0].1.unwrap() > SECOND * 80, "when the pause ends");
+}
+
+#[test]
+fn reject_refuses_what_would_wait() {
+    let mut config = account(vec![sliding("requests", 2, 10)]);
+    config.on_exceeded = OnExceeded::Reject;
+    let mut w = World::of(config);
+    w.ask(3);
+    assert_eq!(w.grants().len(), 2);
+    assert_eq!(w.refusals()[0].0, RefusalReason::QuotaExceeded);
+}
+
+#[test]
+fn a_full_queue_refuses() {
+    let mut config = account(vec![sliding("requests", 1, 1)]);
+    config.queue.max_calls = 3;
+    let mut w = World::of(config);
+    w.ask(5);
+    assert_eq!(
+        w.refusals().iter().map(|(reason, _)| *reason).collect::<Vec<_>>(),
+        [RefusalReason::QueueFull]
+    );
+}
+
+#[test]
+fn a_limit_of_nothing_never_fits() {
+    let mut w =
+        World::new(vec![LimitConfig { endpoint: Some("search".to_owned()), ..sliding("search", 0, 1) }]);
+    w.ask_as(1, "job", endpoint("search"), None);
+    assert_eq!(w.refusals(), [(RefusalReason::NeverFits, None)]);
+    w.ask(1);
+    assert_eq!(w.grants().len(), 1);
+}
+
+#[test]
+fn a_client_that_hangs_up_is_gone_at_once() {
+    let mut w = World::new(vec![sliding("requests", 1, 10)]);
+    w.ask(1);
+    let first = w.grants()[0];
+    let second = w.ask_as(1, "job", Shape::default(), None);
+    w.tell(Event::Cancel { session: SessionId(1), call: second });
+    assert_eq!(w.engine.status(w.now).waiting, 0);
+    w.tell(Event::Cancel { session: SessionId(1), call: first.call });
+    assert_eq!(w.used("requests"), 0, "a grant that crossed the hang-up is refunded");
+}
+
+#[test]
+fn the_lost_connection_of_a_proxy_takes_its_waiting_calls_along() {
+    let mut w = World::new(vec![sliding("requests", 1, 10)]);
+    w.ask(3);
+    w.tell(Event::Disconnected(SessionId(1)));
+    let status = w.engine.status(w.now);
+    assert_eq!((status.waiting, status.under_way), (0, 1), "the granted one may be on its way");
+    w.tell(Event::Gone(SessionId(1)));
+    assert_eq!(w.engine.status(w.now).under_way, 0);
+    assert_eq!(w.used("requests"), 1, "what it may have sent stays charged");
+}
+
+#[test]
+fn ever_new_models_cost_bounded_memory() {
+    let mut w = World::new(vec![LimitConfig { per_model: true, ..sliding("rpm", 1, 60) }]);
+    for number in 0..3000 {
+        w.ask_as(1, "job", model(&format!("m-{number}")), None);
+    }
+    assert!(w.grants().len() <= 1025, "models beyond the bound are counted as one");
+    assert!(w.engine.status(w.now).limits.len() <= 1026);
+}
+
+#[test]
+fn the_cold_start_asks_once_and_then_paces_through_one_window() {
+    let start = quotakeeper_engine::time::Time(1_000_000_000_000);
+    let engine = Engine::after_unknown_past(account(vec![sliding("requests", 100, 10)]), start);
+    let mut w = World::with(engine, start);
+    w.ask(300);
+    assert_eq!(w.grants().len(), 1, "one call asks how things stand");
+    let served = drain(&mut w, 10);
+    assert!((95..=100).contains(&served.len()), "{}", served.len());
+}

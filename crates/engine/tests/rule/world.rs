@@ -1,0 +1,205 @@
+//! An engine with a hand to drive it: asks, reports, and what was said in return.
+
+use std::time::Duration;
+
+use quotakeeper_engine::Engine;
+use quotakeeper_engine::config::{
+    AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
+};
+use quotakeeper_engine::event::{
+    Action, Ask, Attempt, CallId, Event, Observation, Pulse, RefusalReason, Rejection, RejectionClass, Scope,
+    SessionId, Shape,
+};
+use quotakeeper_engine::time::{Stamp, Time};
+
+pub const SECOND: Duration = Duration::from_secs(1);
+pub const MS: Duration = Duration::from_millis(1);
+
+/// A limit of `amount` requests in `seconds`, counted in a way that we don't know.
+pub fn limit(name: &str, amount: u64, seconds: u64) -> LimitConfig {
+    LimitConfig {
+        name: name.to_owned(),
+        unit: Unit::Requests,
+        amount,
+        declared: None,
+        window: SECOND * seconds as u32,
+        counted_as: CountedAs::Unknown,
+        delivery: MS * 300,
+        burst: None,
+        pacing: Pacing::TokenBucket,
+        endpoint: None,
+        models: Vec::new(),
+        per_model: false,
+    }
+}
+
+pub fn sliding(name: &str, amount: u64, seconds: u64) -> LimitConfig {
+    LimitConfig { counted_as: CountedAs::SlidingWindow, ..limit(name, amount, seconds) }
+}
+
+pub fn concurrent(name: &str, amount: u64) -> LimitConfig {
+    LimitConfig { unit: Unit::ConcurrentRequests, ..limit(name, amount, 1) }
+}
+
+pub fn account(limits: Vec<LimitConfig>) -> AccountConfig {
+    AccountConfig {
+        mode: Mode::Enforce,
+        on_exceeded: OnExceeded::Queue,
+        validity: SECOND * 2,
+        limits,
+        queue: QueueConfig { max_wait: SECOND * 600, max_calls: 10_000 },
+        pause: PauseConfig {
+            fallback: SECOND,
+            cap: SECOND * 300,
+            probe_patience: SECOND * 2,
+            max_call: SECOND * 600,
+        },
+        weights: Default::default(),
+    }
+}
+
+pub struct World {
+    pub engine: Engine,
+    pub now: Time,
+    pub actions: Vec<Action>,
+    next: u64,
+    /// When sessions 1 to 9 last said something.
+    heard: Time,
+}
+
+impl World {
+    pub fn new(limits: Vec<LimitConfig>) -> World {
+        World::of(account(limits))
+    }
+
+    pub fn of(config: AccountConfig) -> World {
+        let start = Time(3_600_000_000_000);
+        World::with(Engine::new(config, start), start)
+    }
+
+    pub fn with(engine: Engine, now: Time) -> World {
+        World { engine, now, actions: Vec::new(), next: 0, heard: now }
+    }
+
+    pub fn tell(&mut self, event: Event) {
+        self.engine.handle(self.now, event, &mut self.actions);
+    }
+
+    pub fn alive(&mut self, session: u64) {
+        let pulse = Pulse { stamp: Stamp(self.now.0), latest: self.now };
+        self.tell(Event::Alive { session: SessionId(session), pulse });
+    }
+
+    /// Lets `duration` pass, waking the engine whenever it asked for it; sessions 1 to 9 go on
+    /// saying that they are alive.
+    pub fn pass(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        let beat = SECOND / 2;
+        loop {
+            let next = self.engine.next_wake().unwrap_or(Time::NEVER).min(self.heard + beat);
+            if next > end {
+                break;
+            }
+            self.now = self.now.max(next);
+            if self.now >= self.heard + beat {
+                self.heard = self.now;
+                (1..10).for_each(|session| self.alive(session));
+            }
+            self.tell(Event::Wake);
+        }
+        self.now = end;
+        self.tell(Event::Wake);
+    }
+
+    pub fn ask_as(
+        &mut self,
+        session: u64,
+        consumer: &str,
+        shape: Shape,
+        patience: Option<Duration>,
+    ) -> CallId {
+        self.alive(session);
+        self.next += 1;
+        let call = CallId(self.next);
+        self.tell(Event::Ask(Ask {
+            session: SessionId(session),
+            call,
+            consumer: consumer.to_owned(),
+            shape,
+            patience,
+            waited: Duration::ZERO,
+            attempts: 0,
+        }));
+        call
+    }
+
+    pub fn ask(&mut self, calls: usize) {
+        for _ in 0..calls {
+            self.ask_as(1, "job", Shape::default(), None);
+        }
+    }
+
+    /// The grants made since the last look.
+    pub fn grants(&mut self) -> Vec<Attempt> {
+        let (grants, rest): (Vec<_>, Vec<_>) =
+            self.actions.drain(..).partition(|action| matches!(action, Action::Grant { .. }));
+        self.actions = rest;
+        grants
+            .into_iter()
+            .filter_map(|action| match action {
+                Action::Grant { attempt, .. } => Some(attempt),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn refusals(&mut self) -> Vec<(RefusalReason, Option<Duration>)> {
+        let refusals = self.actions.iter().filter_map(|action| match action {
+            Action::Refuse { reason, retry_after, .. } => Some((*reason, *retry_after)),
+            _ => None,
+        });
+        let refusals = refusals.collect();
+        self.actions.retain(|action| !matches!(action, Action::Refuse { .. }));
+        refusals
+    }
+
+    /// The call was written and answered within the same instant.
+    pub fn answered(&mut self, attempt: Attempt) {
+        self.tell(Event::FirstByte { attempt, latest: self.now, observations: Vec::new() });
+        self.tell(Event::Done(attempt));
+    }
+
+    pub fn answered_with(&mut self, attempt: Attempt, observation: Observation) {
+        self.tell(Event::FirstByte { attempt, latest: self.now, observations: vec![observation] });
+        self.tell(Event::Done(attempt));
+    }
+
+    pub fn sent_back(&mut self, attempt: Attempt, scope: Scope, wait: Option<Duration>) {
+        let rejection = Rejection {
+            class: RejectionClass::Quota,
+            scope,
+            wait,
+            reason: "TEN_SECONDLY_ROLLING".to_owned(),
+        };
+        self.tell(Event::Rejected {
+            attempt,
+            latest: self.now,
+            observations: Vec::new(),
+            rejection,
+            again: true,
+        });
+    }
+
+    pub fn used(&mut self, name: &str) -> u64 {
+        let status = self.engine.status(self.now);
+        status.limits.iter().filter(|limit| limit.name == name).map(|limit| limit.used).sum()
+    }
+}
+
+pub fn endpoint(name: &str) -> Shape {
+    Shape { endpoint: Some(name.to_owned()), model: None }
+}
+
+pub fn model(name: &str) -> Shape {
+    Shape { endpoint: None, model: Some(name.to_owned()) }
+}
