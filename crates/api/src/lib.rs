@@ -1,1 +1,29 @@
-//! 
+//! The resources `ApiQuota` and `ApiProvider`: what a person writes, whether it is right, and what
+//! the limiter and the proxies are told of it.
+//!
+//! ```text
+//!  quota.yaml ─► load ─► yaml ─► structure ─► quota::rules ─► compile ─► CompiledAccount
+//!                                    ▲             ▲
+//!  types ──────► crds ───────────────┘   the same rules as CEL, in crds/*.yaml
+//! ```
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`quota`] | `ApiQuota`: types, rules between fields (CEL and Rust), status |
+//! | [`provider`] | `ApiProvider`: a profile as a resource |
+//! | [`validate`] | is a quota acceptable? |
+//! | [`structure`] | does a document fit its schema, said in sentences |
+//! | [`crds`] | the generated CustomResourceDefinitions |
+//! | [`yaml`] | the only room that knows a YAML library |
+//! | `bounded` | Kubernetes' own types, with bounds |
+//!
+//! Pure but for reading files in `load`; no cluster, no runtime.
+
+mod bounded;
+pub mod crds;
+pub mod problem;
+pub mod provider;
+pub mod quota;
+pub mod structure;
+pub mod validate;
+pub mod yaml;

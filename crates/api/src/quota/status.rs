@@ -1,0 +1,201 @@
+//! What the operator reports of a quota: preformatted strings for `kubectl get`, figures for
+//! programs, conditions for both.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How the quota stands. Written on meaningful change only: waits and percentages are coarse.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiQuotaStatus {
+    /// The generation of the spec that this status is about. Example: `3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]
+    pub observed_generation: Option<i64>,
+
+    /// Short texts, as `kubectl get apiquotas` shows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<StatusSummary>,
+
+    /// The limits in force and their use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 80))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub limits: Vec<LimitStatus>,
+
+    /// The calls that wait for their turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<WaitingStatus>,
+
+    /// The proxies that draw on the quota.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxies: Option<ProxyStatus>,
+
+    /// Until when the provider's rejection holds all calls back; absent: not paused.
+    /// Example: `2026-11-03T14:03:10Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::bounded::time")]
+    pub paused_until: Option<Time>,
+
+    /// `Accepted`, `Programmed`, `LimiterAvailable`, `ProviderAvailable`, `LimitsInSync`,
+    /// `Throttled` and `Ready`, each with a whole sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::bounded::conditions")]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Short texts for the columns of `kubectl get`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusSummary {
+    /// The tier in force. Example: `pro (learned)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 80))]
+    pub tier: Option<String>,
+
+    /// The limit of which the largest part is used. Example: `requests`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub tightest: Option<String>,
+
+    /// How much of that limit is used. Example: `97%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub used: Option<String>,
+
+    /// How many calls wait. Example: `212`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub waiting: Option<String>,
+
+    /// How long the longest of them has waited. Example: `<1m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub wait: Option<String>,
+
+    /// How many pods draw, of how many that should. Example: `6/9`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub pods: Option<String>,
+
+    /// The state in two or three words. Example: `Queueing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub status: Option<String>,
+
+    /// Whether calls are held. Example: `Enforce`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub mode: Option<String>,
+
+    /// This cluster's part of the account, with the reserve. Example: `20%-10%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub share: Option<String>,
+
+    /// When the tightest limit is free again. Example: `<1m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub resets: Option<String>,
+
+    /// The state in one sentence.
+    /// Example: `97 % of requests (10k/min × 20 % share) is used; 212 calls of 2 workloads wait.`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// One limit in force and its use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitStatus {
+    /// The limit's name. Example: `requests`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+
+    /// Where the amount comes from: `Tier`, `Spec`, `Headers` or `Learned`. Example: `Tier`.
+    pub source: LimitSource,
+
+    /// The account's amount, in the limit's unit. Example: `10000`.
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
+    pub hard: i64,
+
+    /// This cluster's part of it, without the reserve. Example: `1800`.
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
+    pub effective: i64,
+
+    /// How much of that is used in the present window. Example: `1750`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
+    pub used: Option<i64>,
+
+    /// How much of the account others have used, as the provider's headers tell. Example: `300`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
+    pub used_by_others: Option<i64>,
+
+    /// How much is left. Example: `50`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
+    pub remaining: Option<i64>,
+
+    /// How many calls wait for this limit. Example: `212`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub waiting: Option<i32>,
+
+    /// When the whole amount is free again. Example: `2026-11-03T14:04:00Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::bounded::time")]
+    pub reset_time: Option<Time>,
+}
+
+/// Where a limit's amount comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LimitSource {
+    /// The tier of the provider's profile.
+    Tier,
+    /// The quota's own `limits`.
+    Spec,
+    /// The provider's response headers.
+    Headers,
+    /// The provider's rejections.
+    Learned,
+}
+
+/// The calls that wait.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingStatus {
+    /// How many calls wait. Example: `212`.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub calls: i32,
+
+    /// How long the longest of them has waited, in seconds, coarsely. Example: `30`.
+    #[schemars(range(min = 0, max = 86_400))]
+    pub longest_seconds: i32,
+
+    /// Of how many workloads they are. Example: `2`.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub workloads: i32,
+}
+
+/// The proxies that draw on the quota.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyStatus {
+    /// How many are connected to the limiter. Example: `14`.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub connected: i32,
+
+    /// How many of them have the present configuration. Example: `14`.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub current: i32,
+
+    /// How many pods name this quota and have no proxy. Example: `3`.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub not_injected: i32,
+}
