@@ -52,22 +52,19 @@ pub(crate) struct Answer {
     chunks: VecDeque<Bytes>,
     gap: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
-    // The whole length, where the answer is not a stream.
-    length: Option<u64>,
-    report: Option<Report>,
+    streamed: bool,
+    report: Report,
 }
 
 impl Answer {
     /// A body in one piece or, streamed, with `gap` between its chunks.
-    pub(crate) fn new(chunks: Vec<Bytes>, streamed: bool, gap: Duration, mut report: Option<Report>) -> Self {
-        let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+    pub(crate) fn new(chunks: Vec<Bytes>, streamed: bool, gap: Duration, mut report: Report) -> Self {
         let chunks: VecDeque<Bytes> = chunks.into_iter().filter(|chunk| !chunk.is_empty()).collect();
-        if chunks.is_empty()
-            && let Some(report) = &mut report
-        {
+        // Nobody asks for the frames of an empty body.
+        if chunks.is_empty() {
             report.finish(true);
         }
-        Self { chunks, gap, sleep: None, length: (!streamed).then_some(length), report }
+        Self { chunks, gap, sleep: None, streamed, report }
     }
 }
 
@@ -87,13 +84,10 @@ impl Body for Answer {
         let Some(chunk) = this.chunks.pop_front() else {
             return Poll::Ready(None);
         };
-        if let Some(report) = &mut this.report {
-            report.bytes_out += chunk.len() as u64;
-            if this.chunks.is_empty() {
-                report.finish(true);
-            }
-        }
-        if !this.chunks.is_empty() && !this.gap.is_zero() {
+        this.report.bytes_out += chunk.len() as u64;
+        if this.chunks.is_empty() {
+            this.report.finish(true);
+        } else if !this.gap.is_zero() {
             this.sleep = Some(Box::pin(tokio::time::sleep(this.gap)));
         }
         Poll::Ready(Some(Ok(Frame::data(chunk))))
@@ -104,9 +98,9 @@ impl Body for Answer {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.length {
-            Some(_) => SizeHint::with_exact(self.chunks.iter().map(|chunk| chunk.len() as u64).sum()),
-            None => SizeHint::default(),
+        if self.streamed {
+            return SizeHint::default();
         }
+        SizeHint::with_exact(self.chunks.iter().map(|chunk| chunk.len() as u64).sum())
     }
 }

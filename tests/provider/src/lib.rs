@@ -18,6 +18,7 @@
 //! anything else. It counts at its arrival, against all limits that match, in one step. Where the model stands in the
 //! body, the body is read in between; if a later request of the account was counted meanwhile, the slow one counts at
 //! that one's instant (`countedNanos` in the log), so that the count never goes back in time.
+//! A request that breaks off before its model is known is neither counted nor, over HTTP/1.1, logged.
 //!
 //! # Calling it
 //! The provider is chosen by the host (`api.openai.com`, `api.anthropic.com`, `api.hubapi.com`, `api.demo.example`) and,

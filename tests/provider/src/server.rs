@@ -140,26 +140,18 @@ async fn handle(
         sequence: decision.sequence(),
         wall,
     };
-    let mut reply = reply(&call, &route, &decision, &body, &asked);
-    if let Some(forced) = &decision.forced {
-        reply.status = StatusCode::from_u16(forced.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS);
-    }
-    let streamed = reply.streamed;
-    let mut response =
-        Response::builder().status(reply.status).header(header::CONTENT_TYPE, reply.content_type);
-    if let Some(headers) = response.headers_mut() {
-        write_headers(headers, &call, &decision, wall);
-    }
+    let reply = reply(&call, &route, &decision, &body, &asked);
     if decision.verdict == Verdict::Ok {
         let elapsed = shared.now() - arrival;
         tokio::time::sleep(Duration::from_nanos(decision.answer_nanos.saturating_sub(elapsed))).await;
     }
     report.status(reply.status.as_u16());
     let gap = Duration::from_nanos(decision.stream_nanos);
-    let answer = Answer::new(std::mem::take(&mut reply.chunks), streamed, gap, Some(report));
-    Ok(response
-        .body(answer)
-        .unwrap_or_else(|_| Response::new(Answer::new(Vec::new(), false, Duration::ZERO, None))))
+    let mut response = Response::new(Answer::new(reply.chunks, reply.streamed, gap, report));
+    *response.status_mut() = reply.status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    write_headers(response.headers_mut(), &call, &decision, wall);
+    Ok(response)
 }
 
 /// A request's body as far as it could be read.

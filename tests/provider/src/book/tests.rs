@@ -100,6 +100,17 @@ fn forced_answers_are_not_charged_and_down_comes_first() {
 }
 
 #[test]
+fn a_forced_answer_is_never_laid_to_a_full_limit() {
+    let mut book = book(vec![limit("l", 1, 10, CountedAs::Sliding)], true);
+    assert_eq!(book.admit(call(0, "m"), 0).verdict, Verdict::Ok);
+    book.force(Force::default(), 1);
+    assert_eq!(book.admit(call(1, "m"), 1).verdict, Verdict::Forced);
+    let entry = &book.log(Some("key"))[1];
+    assert_eq!((entry.exceeded.as_deref(), entry.counts["l"]), (None, 1));
+    assert_eq!(book.summary("key").limits[0].over, 0);
+}
+
+#[test]
 fn a_credential_belongs_to_the_provider_that_it_first_called() {
     let mut book = book(vec![], false);
     let elsewhere = Call { dialect: Dialect::Hubspot, ..call(1, "m") };
