@@ -13,6 +13,7 @@
 //! | [`provider`] | `ApiProvider`: a profile as a resource |
 //! | [`validate`] | is a quota acceptable? |
 //! | [`structure`] | does a document fit its schema, said in sentences |
+//! | [`compile`] | a quota and its profile into what an engine enforces |
 //! | [`crds`] | the generated CustomResourceDefinitions |
 //! | [`yaml`] | the only room that knows a YAML library |
 //! | `bounded` | Kubernetes' own types, with bounds |
@@ -20,6 +21,7 @@
 //! Pure but for reading files in `load`; no cluster, no runtime.
 
 mod bounded;
+pub mod compile;
 pub mod crds;
 pub mod problem;
 pub mod provider;

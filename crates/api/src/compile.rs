@@ -1,0 +1,140 @@
+//! A quota and its provider's profile, compiled into what an engine enforces and a proxy reads.
+//!
+//! Pure: the same quota and profile give the same account. The amounts are in `compile/limits.rs`.
+
+mod limits;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kube::ResourceExt;
+use quotakeeper_dialects::Profile;
+use quotakeeper_dialects::profile::Tier;
+use quotakeeper_engine::config::{AccountConfig, Mode, OnExceeded, PauseConfig, QueueConfig};
+use quotakeeper_wire::account::{CompiledAccount, FORMAT};
+
+use crate::problem::Problem;
+use crate::quota::{self, ApiQuota, ApiQuotaSpec};
+
+/// How long after its echo a grant may be written (D).
+const VALIDITY: Duration = Duration::from_secs(2);
+/// The longest wait where neither the quota nor the profile says one.
+const MAX_WAIT: Duration = Duration::from_secs(30);
+/// The most calls that wait at the same time, at about 1 KB each.
+const MAX_WAITING_CALLS: usize = 10_000;
+/// The first pause after a rejection that names no time.
+const FALLBACK_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause without a probe where the profile doesn't name a longer one.
+const PAUSE_CAP: Duration = Duration::from_secs(3600);
+/// Rejections are answered at once: a probe that is silent this long was let in.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+/// The longest call where the provider's clients aren't known to be more patient.
+const MAX_CALL: Duration = Duration::from_secs(600);
+
+/// The account of a quota. `profile` is the provider's, with everything that it inherits.
+///
+/// # Errors
+/// All that keeps the quota from being enforced: an unknown tier, amounts of which share and
+/// reserve leave nothing, limits that contradict the tier's.
+pub fn account(quota: &ApiQuota, profile: Profile) -> Result<CompiledAccount, Vec<Problem>> {
+    let spec = &quota.spec;
+    let tier = tier(spec, &profile).map_err(|problem| vec![problem])?;
+    let limits = limits::compile(spec, tier)?;
+    let account = CompiledAccount {
+        format: FORMAT,
+        generation: quota.metadata.generation.and_then(|it| u64::try_from(it).ok()).unwrap_or(0),
+        key: key(quota),
+        quota: name(quota),
+        tier: tier.map(|tier| tier.name.clone()).unwrap_or_default(),
+        engine: AccountConfig {
+            mode: mode(spec),
+            on_exceeded: on_exceeded(spec),
+            validity: VALIDITY,
+            limits: limits.enforced,
+            queue: QueueConfig { max_wait: max_wait(spec, &profile), max_calls: MAX_WAITING_CALLS },
+            pause: pause(&profile),
+            weights: BTreeMap::new(),
+        },
+        not_enforced: limits.not_enforced,
+        profile,
+    };
+    let unworkable = account.engine.problems();
+    if unworkable.is_empty() {
+        Ok(account)
+    } else {
+        Err(unworkable.into_iter().map(|message| Problem::new("spec.limits", message)).collect())
+    }
+}
+
+/// The account's key in the ledger: the provider, and the account's id or else the quota's
+/// namespace and name. An id has no slash, so that neither can be taken for the other.
+pub fn key(quota: &ApiQuota) -> String {
+    let account = quota.spec.account.as_ref().and_then(|account| account.id.clone());
+    format!("{}/{}", quota.spec.provider.name, account.unwrap_or_else(|| name(quota)))
+}
+
+/// The quota as people name it: `namespace/name`, or `name` without a namespace.
+pub fn name(quota: &ApiQuota) -> String {
+    match quota.namespace() {
+        Some(namespace) => format!("{namespace}/{}", quota.name_any()),
+        None => quota.name_any(),
+    }
+}
+
+/// The tier in force; none where the provider has none.
+fn tier<'p>(spec: &ApiQuotaSpec, profile: &'p Profile) -> Result<Option<&'p Tier>, Problem> {
+    let field = "spec.provider.tier";
+    if let Some(name) = &spec.provider.tier {
+        let tier = profile.tier(name);
+        return tier.map(Some).map_err(|unknown| Problem::new(field, unknown.to_string()));
+    }
+    if profile.tiers.len() > 1 && !profile.tells_limits() {
+        let message = format!(
+            "is required, because {} doesn't tell its limits in headers; use one of: {}",
+            spec.provider.name,
+            profile.tier_names().join(", ")
+        );
+        return Err(Problem::new(field, message));
+    }
+    Ok(profile.lowest_tier())
+}
+
+fn mode(spec: &ApiQuotaSpec) -> Mode {
+    match spec.enforcement.as_ref().and_then(|enforcement| enforcement.mode) {
+        Some(quota::Mode::Disabled) => Mode::Disabled,
+        Some(quota::Mode::Enforce) | None => Mode::Enforce,
+    }
+}
+
+fn on_exceeded(spec: &ApiQuotaSpec) -> OnExceeded {
+    match spec.enforcement.as_ref().and_then(|enforcement| enforcement.on_exceeded) {
+        Some(quota::OnExceeded::Reject) => OnExceeded::Reject,
+        Some(quota::OnExceeded::Queue) | None => OnExceeded::Queue,
+    }
+}
+
+/// The quota's word, else the profile's, else what the provider's clients bear: of their timeout a
+/// fifth is left for the call itself.
+fn max_wait(spec: &ApiQuotaSpec, profile: &Profile) -> Duration {
+    let seconds = spec.enforcement.as_ref().and_then(|enforcement| enforcement.max_queue_seconds);
+    if let Some(seconds) = seconds.and_then(|seconds| u64::try_from(seconds).ok()) {
+        return Duration::from_secs(seconds);
+    }
+    profile.max_queue().unwrap_or_else(|| MAX_WAIT.max(patience(profile) * 4 / 5))
+}
+
+fn pause(profile: &Profile) -> PauseConfig {
+    let longest = profile.rejections.iter().filter_map(|rejection| rejection.maximum_seconds).max();
+    PauseConfig {
+        fallback: FALLBACK_PAUSE,
+        cap: PAUSE_CAP.max(Duration::from_secs(longest.unwrap_or(0).into())),
+        probe_patience: PROBE_PATIENCE,
+        max_call: MAX_CALL.max(patience(profile)),
+    }
+}
+
+/// After how long the provider's usual clients give up on a call; 0 where that isn't known.
+fn patience(profile: &Profile) -> Duration {
+    let seconds = profile.client.as_ref().and_then(|client| client.patience_seconds);
+    Duration::from_secs(seconds.unwrap_or(0).into())
+}

@@ -1,0 +1,238 @@
+//! What an engine is told of a quota, by example: a spec beside what becomes of it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use quotakeeper_api::compile;
+use quotakeeper_api::problem::Problem;
+use quotakeeper_api::{validate, yaml};
+use quotakeeper_dialects::{Profile, catalogue};
+use quotakeeper_engine::config::{CountedAs, LimitConfig, Mode, OnExceeded, Pacing, Unit};
+use quotakeeper_wire::account::CompiledAccount;
+
+/// A provider with every kind of limit.
+const PROFILE: &str = "
+hosts: [api.acme.example]
+headers: [{limit: requests, hard: x-limit}]
+tiers:
+- name: small
+  limits:
+  - {name: requests, unit: Requests, amount: 100, windowSeconds: 10, countedAs: SlidingWindow}
+- name: large
+  limits:
+  - {name: requests, unit: Requests, amount: 2000000, windowSeconds: 60, partition: Model}
+  - {name: bucket, unit: Requests, amount: 120, windowSeconds: 60, countedAs: LeakyBucket, burst: 40}
+  - {name: search, unit: Requests, amount: 5, windowSeconds: 1, endpoint: search, deliveryMillis: 200}
+  - {name: concurrency, unit: ConcurrentRequests, amount: 25}
+  - {name: tokens, unit: TotalTokens, amount: 90000, windowSeconds: 60}
+endpoints: [{name: search, paths: [/search]}]
+";
+
+fn profile(text: &str) -> Profile {
+    serde_json::from_value(yaml::read(text).unwrap().remove(0).value).unwrap()
+}
+
+/// The account of a spec, whose lines are those under `spec:`.
+fn compile_with(profile: Profile, spec: &str) -> Result<CompiledAccount, Vec<Problem>> {
+    let text = format!(
+        "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\n\
+         metadata: {{name: main, namespace: gtm, generation: 3}}\nspec:\n{spec}"
+    );
+    let quota = validate::quota(&yaml::read(&text).unwrap()[0].value).unwrap();
+    compile::account(&quota, profile)
+}
+
+fn account(spec: &str) -> CompiledAccount {
+    compile_with(profile(PROFILE), spec).unwrap()
+}
+
+fn refused(spec: &str) -> Vec<String> {
+    let problems = compile_with(profile(PROFILE), spec).unwrap_err();
+    problems.iter().map(ToString::to_string).collect()
+}
+
+fn limit<'a>(account: &'a CompiledAccount, name: &str) -> &'a LimitConfig {
+    account.engine.limits.iter().find(|limit| limit.name == name).unwrap()
+}
+
+const LARGE: &str = "  provider: {name: acme, tier: large}\n";
+
+#[test]
+fn a_tiers_limits_are_enforced_as_the_profile_says_and_tokens_are_told_apart() {
+    let account = account(LARGE);
+    assert_eq!(account.tier, "large");
+    assert_eq!((account.generation, account.quota.as_str()), (3, "gtm/main"));
+    assert_eq!(account.not_enforced, ["tokens (TotalTokens)"]);
+    assert_eq!(account.engine.limits.len(), 4);
+
+    let requests = limit(&account, "requests");
+    assert_eq!((requests.amount, requests.declared), (2_000_000, None));
+    assert_eq!((requests.window, requests.delivery), (Duration::from_secs(60), Duration::from_secs(1)));
+    assert_eq!((requests.counted_as, requests.burst, requests.per_model), (CountedAs::Unknown, None, true));
+
+    let search = limit(&account, "search");
+    assert_eq!(search.endpoint.as_deref(), Some("search"));
+    assert_eq!(search.delivery, Duration::from_millis(200), "the profile's word wins");
+    let bucket = limit(&account, "bucket");
+    assert_eq!((bucket.counted_as, bucket.burst), (CountedAs::LeakyBucket, Some(40)));
+    let concurrency = limit(&account, "concurrency");
+    assert_eq!((concurrency.unit, concurrency.amount), (Unit::ConcurrentRequests, 25));
+}
+
+#[test]
+fn a_fifth_of_two_million_less_a_tenth_is_360k() {
+    let account = account(&format!(
+        "{LARGE}  account: {{sharePercent: 20, reservePercent: 10}}\n  limits:\n  - {{name: search, unit: Requests, amount: 50, windowSeconds: 1}}\n"
+    ));
+    let requests = limit(&account, "requests");
+    assert_eq!((requests.amount, requests.declared), (360_000, Some(2_000_000)));
+    assert_eq!(limit(&account, "concurrency").amount, 4, "4.5 is rounded down");
+    assert_eq!(limit(&account, "bucket").burst, Some(7), "the other clusters share the bucket");
+    assert_eq!(limit(&account, "search").amount, 9);
+}
+
+#[test]
+fn a_share_that_leaves_no_call_is_refused_with_the_limit_named() {
+    let spec = format!("{LARGE}  account: {{sharePercent: 19}}\n");
+    assert_eq!(
+        refused(&spec),
+        [
+            "spec.account.sharePercent: of limit `search` (5), 19 % less a reserve of 0 % is not even 1; raise \
+          sharePercent, lower reservePercent, or declare a larger amount under `limits`"
+        ]
+    );
+}
+
+#[test]
+fn without_a_tier_the_lowest_is_in_force() {
+    let account = account("  provider: {name: acme}\n");
+    assert_eq!(account.tier, "small");
+    assert_eq!(limit(&account, "requests").amount, 100);
+    assert_eq!(limit(&account, "requests").counted_as, CountedAs::SlidingWindow);
+    assert_eq!(limit(&account, "requests").delivery, Duration::from_millis(300));
+}
+
+#[test]
+fn a_provider_that_tells_no_limits_needs_its_tier() {
+    let silent = PROFILE.replace("headers: [{limit: requests, hard: x-limit}]\n", "");
+    let problems = compile_with(profile(&silent), "  provider: {name: acme}\n").unwrap_err();
+    assert_eq!(problems[0].field, "spec.provider.tier");
+    assert!(problems[0].message.ends_with("use one of: small, large"), "{}", problems[0]);
+
+    let single = silent.replace("- name: small\n", "- name: default\n");
+    let single = single.split("- name: large").next().unwrap();
+    assert_eq!(compile_with(profile(single), "  provider: {name: acme}\n").unwrap().tier, "default");
+}
+
+#[test]
+fn an_unknown_tier_is_refused_with_those_there_are() {
+    let problems = refused("  provider: {name: acme, tier: lage}\n");
+    assert_eq!(
+        problems,
+        ["spec.provider.tier: tier `lage` is unknown (did you mean `large`?); use one of: small, large"]
+    );
+}
+
+#[test]
+fn a_quotas_limit_replaces_the_tiers_of_its_name_or_comes_on_top() {
+    let account = account(&format!(
+        "{LARGE}  limits:
+  - {{name: search, unit: Requests, amount: 10, windowSeconds: 2}}
+  - {{name: bucket, unit: Requests, amount: 1k, windowSeconds: 60, countedAs: TokenBucket}}
+  - {{name: daily, unit: Requests, amount: 1M, windowSeconds: 86400, countedAs: FixedWindow}}\n"
+    ));
+    assert_eq!(account.engine.limits.len(), 5);
+    let search = limit(&account, "search");
+    assert_eq!((search.amount, search.window), (10, Duration::from_secs(2)));
+    assert_eq!(search.endpoint.as_deref(), Some("search"), "it still covers the endpoint");
+    assert_eq!(search.delivery, Duration::from_millis(200));
+    let bucket = limit(&account, "bucket");
+    assert_eq!((bucket.amount, bucket.counted_as), (1000, CountedAs::TokenBucket));
+    let daily = limit(&account, "daily");
+    assert_eq!((daily.amount, daily.counted_as), (1_000_000, CountedAs::FixedWindow));
+}
+
+#[test]
+fn a_limit_of_requests_cannot_stand_for_one_of_tokens() {
+    let spec =
+        format!("{LARGE}  limits:\n  - {{name: tokens, unit: Requests, amount: 10, windowSeconds: 60}}\n");
+    assert_eq!(
+        refused(&spec),
+        ["spec.limits[0].unit: Requests can't replace the tier's limit `tokens`, which counts TotalTokens; \
+          give this one another name"]
+    );
+}
+
+#[test]
+fn pacing_lowers_a_burst_and_never_raises_one() {
+    let paced = account(&format!("{LARGE}  pacing: {{burst: 30}}\n"));
+    assert_eq!(limit(&paced, "bucket").burst, Some(30));
+    assert_eq!(limit(&paced, "requests").burst, Some(30));
+    assert_eq!(limit(&paced, "concurrency").burst, None);
+    let generous = account(&format!("{LARGE}  pacing: {{burst: 1000000}}\n"));
+    assert_eq!(limit(&generous, "bucket").burst, Some(40), "the provider's bucket");
+    let requests = limit(&generous, "requests");
+    assert_eq!(requests.burst, Some(requests.default_burst()), "what an unknown counting bears");
+    let window = account("  provider: {name: acme}\n  pacing: {burst: 1000}\n");
+    assert_eq!(limit(&window, "requests").burst, Some(100), "a window bears all at once");
+
+    let smooth = account(&format!("{LARGE}  pacing: {{algorithm: LeakyBucket}}\n"));
+    assert_eq!(limit(&smooth, "requests").pacing, Pacing::LeakyBucket);
+    assert_eq!(limit(&smooth, "concurrency").pacing, Pacing::TokenBucket);
+}
+
+#[test]
+fn the_queue_is_as_long_as_the_quota_says_else_the_profile_else_the_clients_bear() {
+    let wait = |client: &str, spec: &str| {
+        let profile = profile(&format!("{PROFILE}{client}"));
+        compile_with(profile, &format!("{LARGE}{spec}")).unwrap().engine.queue.max_wait.as_secs()
+    };
+    assert_eq!(wait("", ""), 30);
+    assert_eq!(wait("client: {patienceSeconds: 10}", ""), 30);
+    assert_eq!(wait("client: {patienceSeconds: 600}", ""), 480);
+    assert_eq!(wait("client: {patienceSeconds: 600, maxQueueSeconds: 90}", ""), 90);
+    let quota = "  enforcement: {maxQueueSeconds: 5}\n";
+    assert_eq!(wait("client: {patienceSeconds: 600, maxQueueSeconds: 90}", quota), 5);
+}
+
+#[test]
+fn enforcement_is_passed_on() {
+    let plain = account(LARGE).engine;
+    assert_eq!((plain.mode, plain.on_exceeded), (Mode::Enforce, OnExceeded::Queue));
+    let set = account(&format!("{LARGE}  enforcement: {{mode: Disabled, onExceeded: Reject}}\n")).engine;
+    assert_eq!((set.mode, set.on_exceeded), (Mode::Disabled, OnExceeded::Reject));
+}
+
+#[test]
+fn pauses_and_slots_last_as_long_as_the_profile_needs() {
+    let pause = account(LARGE).engine.pause;
+    assert_eq!((pause.cap.as_secs(), pause.max_call.as_secs()), (3600, 600));
+    let daily = format!(
+        "{PROFILE}rejections: [{{statuses: [429], class: Quota, maximumSeconds: 86400}}]\n\
+         client: {{patienceSeconds: 1800}}\n"
+    );
+    let pause = compile_with(profile(&daily), LARGE).unwrap().engine.pause;
+    assert_eq!((pause.cap.as_secs(), pause.max_call.as_secs()), (86_400, 1800));
+}
+
+#[test]
+fn the_ledgers_key_is_the_accounts_id_else_the_quotas_name() {
+    assert_eq!(account(LARGE).key, "acme/gtm/main");
+    assert_eq!(account(&format!("{LARGE}  account: {{id: org-9f2c}}\n")).key, "acme/org-9f2c");
+}
+
+#[test]
+fn every_tier_of_the_catalogue_compiles_and_reads_back() {
+    for name in catalogue::names() {
+        let profile = catalogue::find(name).unwrap();
+        assert!(!profile.tiers.is_empty(), "{name}");
+        for tier in profile.tier_names() {
+            let spec = format!("  provider: {{name: {name}, tier: {tier}}}\n");
+            let account = compile_with(profile.clone(), &spec).unwrap();
+            assert!(!account.engine.limits.is_empty(), "{name} {tier}");
+            let json = serde_json::to_string(&account).unwrap();
+            assert_eq!(CompiledAccount::load(&json).unwrap(), account, "{name} {tier}");
+        }
+    }
+}
