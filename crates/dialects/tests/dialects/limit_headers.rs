@@ -139,6 +139,7 @@ fn githubs_figures_belong_to_the_resource_that_they_name() {
     // 1791208800 is 2026-10-05T14:00:00Z.
     assert_eq!(rows(&seen("search")), [("search", Some(30), Some(18), Some(24 * SECOND))]);
     assert_eq!(rows(&seen("core")), [("core", Some(30), Some(18), Some(24 * SECOND))]);
+    assert_eq!(rows(&seen("CORE")).len(), 1, "in any case");
     assert_eq!(rows(&seen("graphql")), []);
 }
 

@@ -385,6 +385,7 @@ fn a_body_is_asked_for_only_where_a_rule_looks_into_it() {
         !asks("marketo", 200, &["content-type: text/event-stream; charset=utf-8"]),
         "a stream is passed on"
     );
+    assert!(asks("openai", 429, &["content-type: text/event-stream"]), "a refusal is no stream");
     // Decided by a header, before a rule that looks into the body.
     assert!(!asks("github", 403, &["retry-after: 4"]));
     assert!(asks("github", 403, &[]));
