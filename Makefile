@@ -1,0 +1,66 @@
+# Builds, checks and shows Quotakeeper. `make` alone says how.
+# Everything that is installed or built lies in the cache, by version: a fresh checkout starts warm.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quotakeeper
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export PYTHONDONTWRITEBYTECODE := 1
+
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(CACHE)/tools-cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+
+# How long each step took, printed at the end. PPID is this make's own number.
+TIMES := $(or $(TMPDIR),/tmp)/quotakeeper-make.$(shell echo $$PPID)
+
+# $(call step,NAME,COMMAND): says what begins, runs it, notes its time.
+define step
+@echo "▶ $(1)"; begun=$$SECONDS; $(2); took=$$((SECONDS - begun)); \
+printf '  %3d min %02d s  %s\n' $$((took / 60)) $$((took % 60)) "$(1)" | tee -a "$(TIMES)"
+endef
+define times
+@echo "✔ $@ took"; cat "$(TIMES)"; rm -f "$(TIMES)"
+endef
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: check
+check: steps-of-check ## format, clippy, licences, docs, generated files, unit tests (about 5 minutes warm)
+	$(times)
+
+.PHONY: test
+test: steps-of-check steps-of-test ## check, then the simulator's scenarios and the stories with real SDKs
+	$(times)
+
+.PHONY: steps-of-check
+steps-of-check: $(CARGO_DENY)
+	$(call step,format,cargo fmt --all --check)
+	$(call step,clippy,cargo clippy --workspace --all-targets -- -D warnings)
+	$(call step,licences and bans,$(CARGO_DENY) --workspace check --hide-inclusion-graph bans licenses sources)
+	$(call step,docs,RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps)
+	$(call step,unit tests and generated files,cargo test --workspace --exclude quotakeeper --exclude quotakeeper-simulator)
+	$(call step,unit tests of the command and the simulator,cargo test -p quotakeeper -p quotakeeper-simulator --lib --bins)
+
+.PHONY: steps-of-test
+steps-of-test:
+	$(call step,simulated scenarios,cargo test -p quotakeeper-simulator --test '*')
+	$(call step,SDKs for the stories,tests/sdk/install.sh)
+	$(call step,stories with real SDKs,cargo test -p quotakeeper --test '*' -- --test-threads $(STORIES_AT_ONCE))
+
+# Most of a story is waiting for windows to pass: more of them than cores.
+STORIES_AT_ONCE ?= 4
+
+.PHONY: demo
+demo: ## a naive program against a quota, and the same one under Quotakeeper (about a minute after set-up)
+	@cargo build --quiet -p quotakeeper -p counting-provider --bins
+	@python3 demo/one_machine.py --bin "$(CARGO_TARGET_DIR)/debug" --sdk "$$(tests/sdk/install.sh)"
+
+$(CARGO_DENY):
+	@echo "▶ installing cargo-deny $(CARGO_DENY_VERSION), once"
+	cargo install --locked --quiet --version $(CARGO_DENY_VERSION) --root "$(dir $(@D))" --target-dir "$(CACHE)/building-cargo-deny" cargo-deny
+	rm -rf "$(CACHE)/building-cargo-deny"
