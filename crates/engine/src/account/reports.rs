@@ -134,7 +134,11 @@ impl Engine {
                 pause.withdrawn(attempt);
             }
         }
-        self.close(now, granted, &scope, rejection.class, rejection.wait, rejection.reason, actions);
+        // The provider's time runs from its answer, which may have been long on its way to here.
+        let on_its_way = now.since(latest);
+        let wait = rejection.wait.filter(|wait| !wait.is_zero());
+        let wait = wait.map(|wait| wait.saturating_sub(on_its_way).max(Duration::from_nanos(1)));
+        self.close(now, granted, &scope, rejection.class, wait, rejection.reason, actions);
         self.finish(now, attempt, again && rejection.class != RejectionClass::Terminal, actions);
     }
 

@@ -40,6 +40,27 @@ fn a_second_rejection_waits_again() {
 }
 
 #[test]
+fn the_time_that_a_rejection_names_runs_from_the_answer() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask(1);
+    let attempt = w.grants()[0];
+    let answered = w.now;
+    w.pass(SECOND * 3);
+    let rejection = Rejection {
+        class: RejectionClass::Quota,
+        scope: Scope::Account,
+        wait: Some(SECOND * 8),
+        reason: String::new(),
+    };
+    let (observations, again) = (vec![], true);
+    w.tell(Event::Rejected { attempt, latest: answered, observations, rejection, again });
+    w.pass(SECOND * 5 - MS);
+    assert_eq!(w.grants().len(), 0);
+    w.pass(MS * 10);
+    assert_eq!(w.grants().len(), 1);
+}
+
+#[test]
 fn a_pause_of_one_limit_leaves_the_other_endpoints_alone() {
     let search = LimitConfig { endpoint: Some("search".to_owned()), ..sliding("search", 5, 1) };
     let mut w = World::new(vec![sliding("requests", 100, 10), search]);
