@@ -61,14 +61,8 @@ impl HostPattern {
     pub fn new(pattern: &str) -> Self {
         let pattern = pattern.trim_end_matches('.').to_ascii_lowercase();
         match pattern.strip_prefix("*.") {
-            Some(name) => Self {
-                name: name.to_owned(),
-                below: true,
-            },
-            None => Self {
-                name: pattern,
-                below: false,
-            },
+            Some(name) => Self { name: name.to_owned(), below: true },
+            None => Self { name: pattern, below: false },
         }
     }
 
@@ -78,11 +72,7 @@ impl HostPattern {
         if !self.below {
             return host.eq_ignore_ascii_case(&self.name);
         }
-        let Some(labels) = host
-            .len()
-            .checked_sub(self.name.len() + 1)
-            .filter(|len| *len > 0)
-        else {
+        let Some(labels) = host.len().checked_sub(self.name.len() + 1).filter(|len| *len > 0) else {
             return false;
         };
         host.is_char_boundary(labels)
@@ -145,13 +135,7 @@ impl Authority {
                     leaves.clear();
                 }
                 let renew_at = now + LEAF_LIFE / 2;
-                leaves.insert(
-                    host,
-                    Leaf {
-                        key: Arc::clone(&key),
-                        renew_at,
-                    },
-                );
+                leaves.insert(host, Leaf { key: Arc::clone(&key), renew_at });
                 Some(key)
             }
             Err(error) => {
@@ -166,9 +150,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.not_before = (now - DAY).into();
         params.not_after = (now + LEAF_LIFE).into();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Quotakeeper");
+        params.distinguished_name.push(DnType::CommonName, "Quotakeeper");
         params.subject_alt_names = vec![SanType::DnsName(host.try_into()?)];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -188,10 +170,7 @@ impl ResolvesServerCert for Authority {
         let host = hello.server_name();
         let key = host.and_then(|host| self.leaf(host));
         if key.is_none() {
-            tracing::warn!(
-                host,
-                "a TLS connection names no host of a quota and is refused"
-            );
+            tracing::warn!(host, "a TLS connection names no host of a quota and is refused");
         }
         key
     }
@@ -199,9 +178,7 @@ impl ResolvesServerCert for Authority {
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority")
-            .field("hosts", &self.hosts)
-            .finish_non_exhaustive()
+        f.debug_struct("Authority").field("hosts", &self.hosts).finish_non_exhaustive()
     }
 }
 
@@ -215,19 +192,10 @@ fn ca_params(name: &str, hosts: &[HostPattern], now: SystemTime) -> CertificateP
     // A permitted DNS name covers itself and all below it; without the excluded addresses, certificates for
     // IP addresses would not be constrained at all.
     params.name_constraints = Some(NameConstraints {
-        permitted_subtrees: hosts
-            .iter()
-            .map(|host| GeneralSubtree::DnsName(host.name.clone()))
-            .collect(),
+        permitted_subtrees: hosts.iter().map(|host| GeneralSubtree::DnsName(host.name.clone())).collect(),
         excluded_subtrees: vec![
-            GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix(
-                Ipv4Addr::UNSPECIFIED.octets(),
-                0,
-            )),
-            GeneralSubtree::IpAddress(CidrSubnet::from_v6_prefix(
-                Ipv6Addr::UNSPECIFIED.octets(),
-                0,
-            )),
+            GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix(Ipv4Addr::UNSPECIFIED.octets(), 0)),
+            GeneralSubtree::IpAddress(CidrSubnet::from_v6_prefix(Ipv6Addr::UNSPECIFIED.octets(), 0)),
         ],
     });
     params

@@ -1,5 +1,52 @@
-//! The proxy.
+//! The proxy: takes an application's calls to providers, holds each until the limiter grants it, and passes it on
+//! as if it were not there.
+//!
+//! ```text
+//!            listen ──► account (which quota?) ──► forward ──► gate ──► limiter
+//! application             kept (body), head           │  ▲       link
+//!            ◄── relay ◄── answer (our own) ◄─────────┘  └── upstream ──► provider
+//! ```
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`settings`] | what a proxy is told when it starts |
+//! | [`proxy`] | a running proxy: its doors, what it tells, how it stops |
+//! | [`link`] | the pair of channels to the limiter |
+//! | [`gate`] | where calls wait: the session with a clock and a link |
+//! | `account` | which account a request belongs to, and its words in the limiter's language |
+//! | `forward` | the life of one call |
+//! | `kept`, `head`, `coding` | bodies, heads and content codings on their way through |
+//! | [`upstream`] | connections to providers |
+//! | [`answer`] | the answers that the proxy gives itself |
+//! | [`authority`], [`trust`], [`resolve`] | the interception CA, whom we trust, where hosts really are |
+//! | [`record`], [`stats`], [`metrics`], `admin` | what is told of calls |
+//! | `listen`, [`clock`] | sockets, and the clock that the rule needs |
+//!
+//! Not here: Kubernetes, YAML, and any decision about quotas.
+
+mod account;
+mod admin;
+pub mod answer;
 pub mod authority;
+pub mod clock;
+mod coding;
+mod forward;
+pub mod gate;
+mod head;
+mod kept;
+pub mod link;
+mod listen;
+pub mod metrics;
+pub mod proxy;
+pub mod record;
 pub mod resolve;
+pub mod settings;
+pub mod stats;
 pub mod trust;
 pub mod upstream;
+
+pub use link::{Link, LinkPeer};
+pub use listen::ListenError;
+pub use proxy::{Event, Proxy, StartError};
+pub use settings::{HostsListeners, Settings};
+pub use stats::Stats;

@@ -79,10 +79,7 @@ impl Resolver {
             builder.options_mut().use_hosts_file = ResolveHosts::Never;
             builder.build()
         });
-        Self {
-            overrides,
-            dns: dns.map_err(|error| error.to_string()),
-        }
+        Self { overrides, dns: dns.map_err(|error| error.to_string()) }
     }
 
     /// The addresses of `host`, best first, never empty.
@@ -99,29 +96,15 @@ impl Resolver {
         }
         // RFC 6761 §6.3: localhost is loopback, whatever DNS says.
         if host.eq_ignore_ascii_case("localhost") {
-            let loopback = [
-                IpAddr::V4(Ipv4Addr::LOCALHOST),
-                IpAddr::V6(Ipv6Addr::LOCALHOST),
-            ];
-            return Ok(loopback
-                .map(|address| SocketAddr::new(address, port))
-                .to_vec());
+            let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            return Ok(loopback.map(|address| SocketAddr::new(address, port)).to_vec());
         }
         let dns = self
             .dns
             .as_ref()
-            .map_err(|reason| ResolveError::NoResolver {
-                host: host.to_owned(),
-                reason: reason.clone(),
-            })?;
-        let not_found = |reason| ResolveError::NotFound {
-            host: host.to_owned(),
-            reason,
-        };
-        let found = dns
-            .lookup_ip(host)
-            .await
-            .map_err(|error| not_found(error.to_string()))?;
+            .map_err(|reason| ResolveError::NoResolver { host: host.to_owned(), reason: reason.clone() })?;
+        let not_found = |reason| ResolveError::NotFound { host: host.to_owned(), reason };
+        let found = dns.lookup_ip(host).await.map_err(|error| not_found(error.to_string()))?;
         let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(ip, port)).collect();
         if addresses.is_empty() {
             return Err(not_found("an empty answer".to_owned()));
@@ -148,14 +131,7 @@ mod tests {
             assert_eq!((read.host.as_str(), read.port), ("api.hubapi.com", 443));
             assert_eq!(read.to, to.parse().unwrap(), "{text}");
         }
-        for text in [
-            "",
-            "host",
-            "host:443",
-            "host:x:127.0.0.1",
-            ":443:127.0.0.1",
-            "host:443:name",
-        ] {
+        for text in ["", "host", "host:443", "host:x:127.0.0.1", ":443:127.0.0.1", "host:443:name"] {
             let error = text.parse::<Override>().unwrap_err();
             assert!(error.to_string().contains("HOST:PORT:ADDRESS"), "{text}");
         }

@@ -62,12 +62,9 @@ impl Trust {
         for (index, text) in (1..).zip(extra) {
             let before = store.len();
             for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
-                let certificate =
-                    certificate.map_err(|source| TrustError::Unreadable { index, source })?;
+                let certificate = certificate.map_err(|source| TrustError::Unreadable { index, source })?;
                 bundle.push_str(&pem(&certificate));
-                store
-                    .add(certificate)
-                    .map_err(|source| TrustError::Unusable { index, source })?;
+                store.add(certificate).map_err(|source| TrustError::Unusable { index, source })?;
             }
             if store.len() == before {
                 return Err(TrustError::Empty(index));
@@ -76,10 +73,7 @@ impl Trust {
         if store.is_empty() {
             tracing::warn!("no trusted root was found: calls to https upstreams will fail");
         }
-        Ok(Self {
-            store: Arc::new(store),
-            bundle: bundle.into(),
-        })
+        Ok(Self { store: Arc::new(store), bundle: bundle.into() })
     }
 
     /// The roots, for a TLS client.
@@ -109,9 +103,6 @@ mod tests {
     #[test]
     fn what_is_no_certificate_is_refused_by_number() {
         let error = Trust::load(&["nothing".to_owned()]).err().unwrap();
-        assert_eq!(
-            error.to_string(),
-            "extra CA number 1 holds no certificate; give certificates in PEM"
-        );
+        assert_eq!(error.to_string(), "extra CA number 1 holds no certificate; give certificates in PEM");
     }
 }

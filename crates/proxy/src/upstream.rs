@@ -55,11 +55,7 @@ pub struct OriginError(String);
 impl Origin {
     /// An origin of a host; the port is 443 with TLS and 80 without.
     pub fn new(tls: bool, host: &str) -> Self {
-        Self {
-            tls,
-            host: host.to_ascii_lowercase().into(),
-            port: if tls { 443 } else { 80 },
-        }
+        Self { tls, host: host.to_ascii_lowercase().into(), port: if tls { 443 } else { 80 } }
     }
 
     /// Reads `https://api.example.com` or `http://localhost:8080`.
@@ -74,18 +70,12 @@ impl Origin {
             Some("http") => false,
             _ => return Err(error()),
         };
-        let host = uri
-            .host()
-            .filter(|host| !host.is_empty())
-            .ok_or_else(error)?;
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(error)?;
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() || text.contains('@') {
             return Err(error());
         }
         let origin = Self::new(tls, host);
-        Ok(Self {
-            port: uri.port_u16().unwrap_or(origin.port),
-            ..origin
-        })
+        Ok(Self { port: uri.port_u16().unwrap_or(origin.port), ..origin })
     }
 
     /// What `Host` and `:authority` say: the port is left out where it is the scheme's own.
@@ -175,20 +165,10 @@ mod tests {
             ("http://localhost:8080", "localhost:8080"),
             ("http://[::1]:443", "[::1]:443"),
         ] {
-            assert_eq!(
-                Origin::parse(text).unwrap().authority(),
-                authority,
-                "{text}"
-            );
+            assert_eq!(Origin::parse(text).unwrap().authority(), authority, "{text}");
         }
-        for text in [
-            "api.openai.com",
-            "ftp://x",
-            "https://x/v1",
-            "https://",
-            "https://u:p@x",
-            "https://x/?q",
-        ] {
+        for text in ["api.openai.com", "ftp://x", "https://x/v1", "https://", "https://u:p@x", "https://x/?q"]
+        {
             assert!(Origin::parse(text).is_err(), "{text}");
         }
     }

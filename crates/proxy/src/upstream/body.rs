@@ -15,19 +15,13 @@ use super::http2::Answer;
 pub struct UpstreamBody(Kind);
 
 enum Kind {
-    Http1 {
-        body: Incoming,
-        connection: Option<Connection>,
-    },
+    Http1 { body: Incoming, connection: Option<Connection> },
     Http2(Answer),
 }
 
 impl UpstreamBody {
     pub(super) fn http1(body: Incoming, connection: Connection) -> Self {
-        let mut this = Self(Kind::Http1 {
-            body,
-            connection: Some(connection),
-        });
+        let mut this = Self(Kind::Http1 { body, connection: Some(connection) });
         if this.is_end_stream() {
             this.release();
         }
@@ -56,9 +50,7 @@ impl Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = match &mut self.0 {
-            Kind::Http1 { body, .. } => {
-                ready!(Pin::new(body).poll_frame(cx)).map(|f| f.map_err(Into::into))
-            }
+            Kind::Http1 { body, .. } => ready!(Pin::new(body).poll_frame(cx)).map(|f| f.map_err(Into::into)),
             Kind::Http2(answer) => ready!(answer.poll_frame(cx)),
         };
         if frame.is_none() || self.is_end_stream() {

@@ -80,11 +80,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(
-        resolver: Resolver,
-        trust: &Trust,
-        limit: Duration,
-    ) -> Result<Self, rustls::Error> {
+    pub(super) fn new(resolver: Resolver, trust: &Trust, limit: Duration) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -96,12 +92,7 @@ impl Connector {
             Arc::new(config)
         };
         let (http1, both) = (with(&[b"http/1.1"]), with(&[b"h2", b"http/1.1"]));
-        Ok(Self {
-            resolver,
-            http1,
-            both,
-            limit,
-        })
+        Ok(Self { resolver, http1, both, limit })
     }
 
     pub(super) async fn connect(
@@ -109,13 +100,8 @@ impl Connector {
         origin: &Origin,
         protocols: Protocols,
     ) -> Result<Connected, ConnectError> {
-        let expired = |_| ConnectError::Timeout {
-            origin: origin.clone(),
-            after: self.limit,
-        };
-        timeout(self.limit, self.connect_unbounded(origin, protocols))
-            .await
-            .map_err(expired)?
+        let expired = |_| ConnectError::Timeout { origin: origin.clone(), after: self.limit };
+        timeout(self.limit, self.connect_unbounded(origin, protocols)).await.map_err(expired)?
     }
 
     async fn connect_unbounded(
@@ -135,35 +121,24 @@ impl Connector {
             Protocols::Http1 => &self.http1,
             Protocols::Http2First => &self.both,
         };
-        let tls = |source| ConnectError::Tls {
-            origin: origin.clone(),
-            source,
-        };
+        let tls = |source| ConnectError::Tls { origin: origin.clone(), source };
         let name = ServerName::try_from(origin.host.trim_matches(['[', ']']).to_owned())
             .map_err(|error| tls(io::Error::other(error)))?;
-        let stream = TlsConnector::from(Arc::clone(config))
-            .connect(name, socket)
-            .await;
+        let stream = TlsConnector::from(Arc::clone(config)).connect(name, socket).await;
         let stream = stream.map_err(tls)?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         start(origin, stream, line, http2).await
     }
 
     /// One address after the other: a dead one costs its share of the limit, an unreachable one nothing.
-    async fn tcp(
-        &self,
-        origin: &Origin,
-        addresses: &[SocketAddr],
-    ) -> Result<TcpStream, ConnectError> {
+    async fn tcp(&self, origin: &Origin, addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
         let share = self.limit / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         let mut last = None;
         for address in addresses {
             let tried = timeout(share, TcpStream::connect(address)).await;
             match tried.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(socket) => {
-                    let keepalive = TcpKeepalive::new()
-                        .with_time(KEEPALIVE)
-                        .with_interval(KEEPALIVE);
+                    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
                     let tuned = socket
                         .set_nodelay(true)
                         .and_then(|()| SockRef::from(&socket).set_tcp_keepalive(&keepalive));
@@ -175,41 +150,23 @@ impl Connector {
                 Err(error) => last = Some((*address, error)),
             }
         }
-        let (address, source) = last.unwrap_or_else(|| {
-            (
-                SocketAddr::from(([0, 0, 0, 0], 0)),
-                io::ErrorKind::AddrNotAvailable.into(),
-            )
-        });
-        Err(ConnectError::Tcp {
-            origin: origin.clone(),
-            address,
-            source,
-        })
+        let (address, source) = last
+            .unwrap_or_else(|| (SocketAddr::from(([0, 0, 0, 0], 0)), io::ErrorKind::AddrNotAvailable.into()));
+        Err(ConnectError::Tcp { origin: origin.clone(), address, source })
     }
 }
 
-async fn start<S>(
-    origin: &Origin,
-    stream: S,
-    line: Arc<Line>,
-    http2: bool,
-) -> Result<Connected, ConnectError>
+async fn start<S>(origin: &Origin, stream: S, line: Arc<Line>, http2: bool) -> Result<Connected, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let failed = |source| ConnectError::Http {
-        origin: origin.clone(),
-        source,
-    };
+    let failed = |source| ConnectError::Http { origin: origin.clone(), source };
     if http2 {
         let frames = Arc::new(Frames::default());
         let stream = Framed::new(stream, Arc::clone(&frames));
         let shared = http2::Shared::start(stream, frames).await.map_err(failed)?;
         return Ok(Connected::Http2(shared));
     }
-    let connection = http1::Connection::start(TokioIo::new(stream), line)
-        .await
-        .map_err(failed)?;
+    let connection = http1::Connection::start(TokioIo::new(stream), line).await.map_err(failed)?;
     Ok(Connected::Http1(connection))
 }

@@ -74,10 +74,7 @@ impl Frames {
         }
         let flushed = state.handed;
         state.flushed = flushed;
-        for (_, turn) in state
-            .waiting
-            .extract_if(.., |(stream, _)| *stream <= flushed)
-        {
+        for (_, turn) in state.waiting.extract_if(.., |(stream, _)| *stream <= flushed) {
             turn.wrote();
         }
     }
@@ -93,11 +90,7 @@ struct Reader {
 
 impl Default for Reader {
     fn default() -> Self {
-        Self {
-            skip: PREFACE,
-            header: [0; FRAME_HEADER],
-            filled: 0,
-        }
+        Self { skip: PREFACE, header: [0; FRAME_HEADER], filled: 0 }
     }
 }
 
@@ -139,21 +132,13 @@ impl<S> Framed<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().inner).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let Self { inner, frames } = self.get_mut();
         let written = ready!(Pin::new(inner).poll_write(cx, buf))?;
         frames.handed([buf].into_iter(), written);
@@ -222,11 +207,8 @@ mod tests {
         ]
         .concat();
         for cut in 1..sent.len() {
-            let (frames, one, two) = (
-                Frames::default(),
-                Arc::new(Told::default()),
-                Arc::new(Told::default()),
-            );
+            let (frames, one, two) =
+                (Frames::default(), Arc::new(Told::default()), Arc::new(Told::default()));
             frames.watch(1, one.clone());
             frames.flushed();
             assert_eq!(one.0.load(Ordering::Relaxed), 0);
@@ -238,10 +220,7 @@ mod tests {
             assert_eq!(two.0.load(Ordering::Relaxed), 0, "not before a flush");
             frames.flushed();
             frames.flushed();
-            assert_eq!(
-                (one.0.load(Ordering::Relaxed), two.0.load(Ordering::Relaxed)),
-                (1, 1)
-            );
+            assert_eq!((one.0.load(Ordering::Relaxed), two.0.load(Ordering::Relaxed)), (1, 1));
         }
     }
 

@@ -34,23 +34,14 @@ impl Connection {
     where
         S: Read + Write + Send + Unpin + 'static,
     {
-        let (sender, connection) = Builder::new()
-            .preserve_header_case(true)
-            .max_buf_size(READ_AHEAD)
-            .handshake(stream)
-            .await?;
+        let (sender, connection) =
+            Builder::new().preserve_header_case(true).max_buf_size(READ_AHEAD).handshake(stream).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an upstream connection ended");
             }
         });
-        Ok(Self {
-            sender,
-            line,
-            home: Weak::new(),
-            used: Instant::now(),
-            kept: None,
-        })
+        Ok(Self { sender, line, home: Weak::new(), used: Instant::now(), kept: None })
     }
 
     pub(super) fn at_home_in(mut self, pool: &Arc<Pool>) -> Self {
@@ -82,10 +73,7 @@ impl Connection {
                 Err(match self.line.progress() {
                     Progress::Expired => SendError::Expired,
                     Progress::Unwritten => SendError::Unwritten(source),
-                    Progress::Written => SendError::Written {
-                        source,
-                        unprocessed: false,
-                    },
+                    Progress::Written => SendError::Written { source, unprocessed: false },
                 })
             }
         }
@@ -111,14 +99,7 @@ impl Connection {
 
 /// `Keep-Alive: timeout=N` (RFC 2068 §19.7.1.1), less a second for the way.
 fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
-    let field = headers
-        .get(header::HeaderName::from_static("keep-alive"))?
-        .to_str()
-        .ok()?;
-    let seconds = field
-        .split(',')
-        .find_map(|part| part.trim().strip_prefix("timeout="))?;
-    Some(Duration::from_secs(
-        seconds.trim().parse::<u64>().ok()?.saturating_sub(1),
-    ))
+    let field = headers.get(header::HeaderName::from_static("keep-alive"))?.to_str().ok()?;
+    let seconds = field.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    Some(Duration::from_secs(seconds.trim().parse::<u64>().ok()?.saturating_sub(1)))
 }

@@ -66,20 +66,13 @@ impl Shared {
                 tracing::debug!(%error, "an upstream connection ended");
             }
         });
-        Ok(Self {
-            sender,
-            frames,
-            open: Arc::default(),
-        })
+        Ok(Self { sender, frames, open: Arc::default() })
     }
 
     /// The place of the request that the connection was made for.
     pub(super) fn first_slot(&self) -> Slot {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Slot {
-            shared: self.clone(),
-            place: Place(Arc::clone(&self.open)),
-        }
+        Slot { shared: self.clone(), place: Place(Arc::clone(&self.open)) }
     }
 
     /// A place for one more request, as far as the provider's limit of streams allows: a request beyond it
@@ -87,13 +80,8 @@ impl Shared {
     pub(super) fn slot(&self) -> Option<Slot> {
         let most = self.sender.current_max_send_streams();
         let more = |open: usize| (open < most).then_some(open + 1);
-        self.open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .ok()?;
-        Some(Slot {
-            shared: self.clone(),
-            place: Place(Arc::clone(&self.open)),
-        })
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Slot { shared: self.clone(), place: Place(Arc::clone(&self.open)) })
     }
 
     /// Whether the connection still takes requests.
@@ -120,40 +108,24 @@ impl Slot {
         if !turn.may_write() {
             return Err(SendError::Expired);
         }
-        let (answer, stream) = sender
-            .send_request(request, body.is_end_stream())
-            .map_err(unwritten)?;
+        let (answer, stream) = sender.send_request(request, body.is_end_stream()).map_err(unwritten)?;
         drop(sender);
         let id = stream.stream_id().as_u32();
         shared.frames.watch(id, turn);
-        let watch = Watch {
-            frames: Arc::clone(&shared.frames),
-            id,
-        };
+        let watch = Watch { frames: Arc::clone(&shared.frames), id };
         let mut pump = None;
         if !body.is_end_stream() {
-            pump = Some(AbortOnDropHandle::new(tokio::spawn(send_body(
-                stream, body,
-            ))));
+            pump = Some(AbortOnDropHandle::new(tokio::spawn(send_body(stream, body))));
         }
         match answer.await {
             Ok(response) => Ok(response.map(|body| {
-                UpstreamBody::http2(Answer {
-                    body,
-                    data_ended: false,
-                    _pump: pump,
-                    _place: place,
-                })
+                UpstreamBody::http2(Answer { body, data_ended: false, _pump: pump, _place: place })
             })),
             Err(error) => {
-                let unprocessed =
-                    error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
+                let unprocessed = error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM);
                 let source = error.into();
                 Err(match watch.forget() {
-                    true => SendError::Written {
-                        source,
-                        unprocessed,
-                    },
+                    true => SendError::Written { source, unprocessed },
                     false => SendError::Unwritten(source),
                 })
             }
@@ -219,11 +191,7 @@ async fn send_body(mut stream: SendStream<Bytes>, body: RequestBody) {
     }
 }
 
-async fn send_data(
-    stream: &mut SendStream<Bytes>,
-    mut data: Bytes,
-    end: bool,
-) -> Result<(), h2::Error> {
+async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, end: bool) -> Result<(), h2::Error> {
     if data.is_empty() {
         return stream.send_data(data, end);
     }
@@ -256,9 +224,7 @@ impl Answer {
                 Some(Ok(data)) => {
                     // The next part is asked for when the client has taken this one.
                     let released = self.body.flow_control().release_capacity(data.len());
-                    return Poll::Ready(Some(
-                        released.map(|()| Frame::data(data)).map_err(Into::into),
-                    ));
+                    return Poll::Ready(Some(released.map(|()| Frame::data(data)).map_err(Into::into)));
                 }
                 // The provider needs no more of the request and says so after a whole answer (RFC 9113 §8.1).
                 Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {

@@ -24,11 +24,7 @@ pub struct PoolSettings {
 
 impl Default for PoolSettings {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            idle: Duration::from_secs(20),
-            idle_connections: 256,
-        }
+        Self { connect: Duration::from_secs(10), idle: Duration::from_secs(20), idle_connections: 256 }
     }
 }
 
@@ -54,17 +50,9 @@ impl Upstreams {
     ///
     /// # Errors
     /// When the TLS library can't be set up.
-    pub fn new(
-        resolver: Resolver,
-        trust: &Trust,
-        settings: PoolSettings,
-    ) -> Result<Self, rustls::Error> {
+    pub fn new(resolver: Resolver, trust: &Trust, settings: PoolSettings) -> Result<Self, rustls::Error> {
         let connector = Arc::new(Connector::new(resolver, trust, settings.connect)?);
-        Ok(Self {
-            connector,
-            settings,
-            pools: Mutex::default(),
-        })
+        Ok(Self { connector, settings, pools: Mutex::default() })
     }
 
     /// A connection that is ready now. When the caller gives up waiting, the connection is made all the same
@@ -72,11 +60,7 @@ impl Upstreams {
     ///
     /// # Errors
     /// [`ConnectError`] when none can be made.
-    pub async fn ready(
-        &self,
-        origin: &Origin,
-        protocols: Protocols,
-    ) -> Result<Ready, ConnectError> {
+    pub async fn ready(&self, origin: &Origin, protocols: Protocols) -> Result<Ready, ConnectError> {
         let pool = self.pool(origin, protocols);
         if let Some(ready) = pool.take() {
             return Ok(ready);
@@ -93,10 +77,7 @@ impl Upstreams {
         };
         let (deliver, made) = oneshot::channel();
         let (connector, origin) = (Arc::clone(&self.connector), origin.clone());
-        let unmade = ConnectError::Timeout {
-            origin: origin.clone(),
-            after: self.settings.connect,
-        };
+        let unmade = ConnectError::Timeout { origin: origin.clone(), after: self.settings.connect };
         tokio::spawn(async move {
             let _held = making;
             let ready = match connector.connect(&origin, protocols).await {
@@ -114,22 +95,13 @@ impl Upstreams {
     fn pool(&self, origin: &Origin, protocols: Protocols) -> Arc<Pool> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (origin.clone(), protocols);
-        Arc::clone(
-            pools
-                .entry(key)
-                .or_insert_with(|| Arc::new(Pool::new(self.settings))),
-        )
+        Arc::clone(pools.entry(key).or_insert_with(|| Arc::new(Pool::new(self.settings))))
     }
 }
 
 impl Pool {
     fn new(settings: PoolSettings) -> Self {
-        Self {
-            settings,
-            idle: Mutex::default(),
-            shared: Mutex::default(),
-            making: Arc::default(),
-        }
+        Self { settings, idle: Mutex::default(), shared: Mutex::default(), making: Arc::default() }
     }
 
     fn take(self: &Arc<Self>) -> Option<Ready> {

@@ -1,0 +1,146 @@
+//! Heads of requests and responses on their way through: what belongs to one connection stays there.
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method};
+
+/// Fields of one connection (RFC 9110 §7.6.1) and their old companions.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Removes what belongs to the connection: the fields that `Connection` names and the well-known ones.
+/// `Trailer` stays, because trailers are passed on.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Makes the head of the request that goes upstream: for `authority`, without the hop's own fields. Nothing
+/// is added about who passed it on: the proxy acts for its client alone, and the provider must see what it
+/// would see without it.
+pub(crate) fn for_upstream(headers: &mut HeaderMap, authority: &str) {
+    // Trailers of HTTP/2 and gRPC depend on it, and it survives only there (RFC 9113 §8.2.2).
+    let trailers = headers.get_all(header::TE).iter().any(|value| {
+        let value = value.to_str().unwrap_or_default();
+        value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+    });
+    remove_hop_by_hop(headers);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    // The body is here already, or the client was told to continue.
+    headers.remove(header::EXPECT);
+    if let Ok(host) = HeaderValue::from_str(authority) {
+        headers.insert(header::HOST, host);
+    }
+    accept_only_readable(headers);
+}
+
+/// A rejection's class may stand in the body, so only codings that the proxy reads are asked for. What the
+/// client did not ask for is not added.
+fn accept_only_readable(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::ACCEPT_ENCODING) {
+        return;
+    }
+    let readable = ["gzip", "x-gzip", "deflate", "identity"];
+    let kept: Vec<String> = headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|part| {
+            let coding = part.split(';').next().unwrap_or_default().trim();
+            readable.iter().any(|known| coding.eq_ignore_ascii_case(known))
+        })
+        .map(str::to_owned)
+        .collect();
+    let kept = if kept.is_empty() { "identity".to_owned() } else { kept.join(", ") };
+    if let Ok(value) = HeaderValue::from_str(&kept) {
+        headers.insert(header::ACCEPT_ENCODING, value);
+    }
+}
+
+/// The protocol that a request wants to leave HTTP for, if it insists: `h2c` is an offer that may be ignored
+/// (RFC 9110 §7.8), and some clients make it on every connection.
+pub(crate) fn upgrade(method: &Method, headers: &HeaderMap) -> Option<String> {
+    if method == Method::CONNECT {
+        return Some("CONNECT".to_owned());
+    }
+    let asked = headers.get(header::UPGRADE)?.to_str().ok()?;
+    let insists = asked.split(',').map(str::trim).find(|name| !name.eq_ignore_ascii_case("h2c"))?;
+    Some(insists.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        let read = |(name, value): &(&str, &str)| {
+            (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap())
+        };
+        fields.iter().map(read).collect()
+    }
+
+    #[test]
+    fn only_end_to_end_fields_go_upstream() {
+        let mut given = headers(&[
+            ("host", "127.0.0.1:15001"),
+            ("connection", "keep-alive, X-Private"),
+            ("x-private", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers, deflate"),
+            ("transfer-encoding", "chunked"),
+            ("proxy-authorization", "Basic x"),
+            ("expect", "100-continue"),
+            ("accept-encoding", "gzip, br;q=0.9, deflate, zstd"),
+            ("authorization", "Bearer x"),
+            ("x-forwarded-for", "10.0.0.1"),
+        ]);
+        for_upstream(&mut given, "api.example.com");
+        let expected = headers(&[
+            ("host", "api.example.com"),
+            ("te", "trailers"),
+            ("accept-encoding", "gzip, deflate"),
+            ("authorization", "Bearer x"),
+            ("x-forwarded-for", "10.0.0.1"),
+        ]);
+        assert_eq!(given, expected);
+    }
+
+    #[test]
+    fn no_coding_is_asked_for_that_the_client_did_not_ask_for() {
+        let mut none = HeaderMap::new();
+        for_upstream(&mut none, "a");
+        assert!(!none.contains_key(header::ACCEPT_ENCODING));
+        let mut unreadable = headers(&[("accept-encoding", "br")]);
+        for_upstream(&mut unreadable, "a");
+        assert_eq!(unreadable[header::ACCEPT_ENCODING], "identity");
+    }
+
+    #[test]
+    fn an_offer_of_http2_is_no_upgrade_but_a_websocket_is() {
+        let ask = |value| upgrade(&Method::GET, &headers(&[("upgrade", value)]));
+        assert_eq!(ask("h2c"), None);
+        assert_eq!(ask("websocket").as_deref(), Some("websocket"));
+        assert_eq!(upgrade(&Method::CONNECT, &HeaderMap::new()).as_deref(), Some("CONNECT"));
+    }
+}

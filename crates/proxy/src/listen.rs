@@ -1,0 +1,172 @@
+//! Doors: sockets that are listened on, connections that are served and, at the end, closed in good order.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::answer::AnswerBody;
+
+/// How long a client may take for its part of the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// After an accept that failed for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What a client may send ahead of the proxy, in bytes, on one HTTP/2 stream and connection.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// The most of an answer that is buffered for a slow client, in bytes.
+const WRITE_AHEAD: usize = 64 * 1024;
+
+/// An address that can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("can't listen on {address} for {purpose} ({source}); free the address or choose another")]
+pub struct ListenError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What for.
+    pub purpose: &'static str,
+    /// What the system says.
+    pub source: io::Error,
+}
+
+/// Binds an address; returns the address with its real port.
+pub(crate) async fn bind(
+    address: SocketAddr,
+    purpose: &'static str,
+) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    bound.await.map_err(|source| ListenError { address, purpose, source })
+}
+
+/// Ends doors and connections.
+#[derive(Clone, Default)]
+pub(crate) struct Closing {
+    /// No new connections; those that are idle close.
+    gentle: CancellationToken,
+    /// Everything ends.
+    hard: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Closing {
+    /// Closes the doors, lets calls end for `grace`, then cuts them off; whether all ended by themselves.
+    pub(crate) async fn close(&self, grace: Duration) -> bool {
+        self.gentle.cancel();
+        self.tasks.close();
+        let ended = timeout(grace, self.tasks.wait()).await.is_ok();
+        self.hard.cancel();
+        self.tasks.wait().await;
+        ended
+    }
+
+    pub(crate) fn cut(&self) {
+        self.gentle.cancel();
+        self.hard.cancel();
+    }
+}
+
+/// Serves connections of `listener` until closing; with `tls` after a handshake.
+pub(crate) fn open<S, F>(listener: TcpListener, tls: Option<Arc<ServerConfig>>, closing: &Closing, serve: S)
+where
+    S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<AnswerBody>> + Send + 'static,
+{
+    let tls = tls.map(TlsAcceptor::from);
+    let ours = closing.clone();
+    closing.tasks.spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ours.gentle.cancelled() => return,
+            };
+            match accepted {
+                Ok((socket, _)) => {
+                    let connection = connection(socket, tls.clone(), ours.clone(), serve.clone());
+                    ours.tasks.spawn(connection);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection can't be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    });
+}
+
+async fn connection<S, F>(socket: TcpStream, tls: Option<TlsAcceptor>, closing: Closing, serve: S)
+where
+    S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<AnswerBody>> + Send + 'static,
+{
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "a socket can't be tuned");
+    }
+    let Some(acceptor) = tls else {
+        return http(socket, closing, serve).await;
+    };
+    let handshake = timeout(HANDSHAKE, acceptor.accept(socket));
+    let accepted = tokio::select! {
+        accepted = handshake => accepted,
+        () = closing.hard.cancelled() => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => http(stream, closing, serve).await,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a client's TLS handshake failed; does it trust the proxy's CA bundle?");
+        }
+        Err(_) => tracing::warn!("a client's TLS handshake took too long"),
+    }
+}
+
+async fn http<S, F>(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, closing: Closing, serve: S)
+where
+    S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<AnswerBody>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = serve(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().preserve_header_case(true).max_buf_size(WRITE_AHEAD);
+    builder
+        .http2()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(WRITE_AHEAD);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut gentle = pin!(closing.gentle.cancelled());
+    let mut closing_now = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            () = gentle.as_mut(), if !closing_now => {
+                closing_now = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = closing.hard.cancelled() => return,
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a client's connection ended");
+    }
+}

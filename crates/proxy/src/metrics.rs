@@ -1,0 +1,165 @@
+//! What the proxy counts, for Prometheus. Labels are bounded: quotas of the pod, reasons, status codes.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// From a call that did not wait to one that waited for a window of minutes.
+const WAITS: [f64; 14] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Quota {
+    quota: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Decision {
+    quota: String,
+    decision: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Code {
+    quota: String,
+    code: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Degraded {
+    reason: &'static str,
+}
+
+type SecondsFamily = Family<Quota, Histogram, fn() -> Histogram>;
+
+/// The proxy's metrics.
+pub struct Metrics {
+    registry: Registry,
+    calls: Family<Decision, Counter<u64, AtomicU64>>,
+    wait: SecondsFamily,
+    waiting: Family<Quota, Gauge<i64, AtomicI64>>,
+    responses: Family<Code, Counter<u64, AtomicU64>>,
+    upstream: SecondsFamily,
+    pauses: Family<Quota, Counter<u64, AtomicU64>>,
+    degraded: Family<Degraded, Gauge<i64, AtomicI64>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let histogram: fn() -> Histogram = || Histogram::new(WAITS);
+        let mut this = Self {
+            registry: Registry::with_prefix("quotakeeper"),
+            calls: Family::default(),
+            wait: Family::new_with_constructor(histogram),
+            waiting: Family::default(),
+            responses: Family::default(),
+            upstream: Family::new_with_constructor(histogram),
+            pauses: Family::default(),
+            degraded: Family::default(),
+        };
+        let registry = &mut this.registry;
+        registry.register(
+            "calls",
+            "Calls by what was decided: granted, or the reason of the refusal",
+            this.calls.clone(),
+        );
+        registry.register_with_unit(
+            "wait",
+            "How long calls waited for their grants",
+            Unit::Seconds,
+            this.wait.clone(),
+        );
+        registry.register("waiting_calls", "Calls that wait now", this.waiting.clone());
+        registry.register(
+            "upstream_responses",
+            "Answers of the provider, rejections that were sent again included",
+            this.responses.clone(),
+        );
+        registry.register_with_unit(
+            "upstream",
+            "From the grant to the first byte of the answer",
+            Unit::Seconds,
+            this.upstream.clone(),
+        );
+        registry.register("pauses", "Pauses that the limiter told", this.pauses.clone());
+        registry.register("degraded", "1 while something is down", this.degraded.clone());
+        this.set_connected(false);
+        this
+    }
+}
+
+impl Metrics {
+    /// All metrics as text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        let _written = encode(&mut text, &self.registry);
+        text
+    }
+
+    pub(crate) fn decided(&self, quota: &str, decision: &'static str) {
+        self.calls.get_or_create(&Decision { quota: quota.to_owned(), decision }).inc();
+    }
+
+    pub(crate) fn waited(&self, quota: &str, wait: Duration) {
+        self.wait.get_or_create(&Quota::of(quota)).observe(wait.as_secs_f64());
+    }
+
+    pub(crate) fn waiting(&self, quota: &str) -> Gauge<i64, AtomicI64> {
+        self.waiting.get_or_create(&Quota::of(quota)).clone()
+    }
+
+    pub(crate) fn answered(&self, quota: &str, code: u16, after: Duration) {
+        self.responses.get_or_create(&Code { quota: quota.to_owned(), code }).inc();
+        self.upstream.get_or_create(&Quota::of(quota)).observe(after.as_secs_f64());
+    }
+
+    pub(crate) fn paused(&self, quota: &str) {
+        self.pauses.get_or_create(&Quota::of(quota)).inc();
+    }
+
+    pub(crate) fn set_connected(&self, connected: bool) {
+        let down = Degraded { reason: "LimiterUnreachable" };
+        self.degraded.get_or_create(&down).set(i64::from(!connected));
+    }
+}
+
+impl Quota {
+    fn of(quota: &str) -> Self {
+        Self { quota: quota.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_that_are_documented() {
+        let metrics = Metrics::default();
+        metrics.decided("gtm/openai", "granted");
+        metrics.waited("gtm/openai", Duration::from_millis(3));
+        metrics.waiting("gtm/openai").inc();
+        metrics.answered("gtm/openai", 200, Duration::from_secs(1));
+        metrics.paused("gtm/openai");
+        metrics.set_connected(true);
+        let text = metrics.text();
+        for line in [
+            r#"quotakeeper_calls_total{quota="gtm/openai",decision="granted"} 1"#,
+            r#"quotakeeper_wait_seconds_bucket{le="0.005",quota="gtm/openai"} 1"#,
+            r#"quotakeeper_waiting_calls{quota="gtm/openai"} 1"#,
+            r#"quotakeeper_upstream_responses_total{quota="gtm/openai",code="200"} 1"#,
+            r#"quotakeeper_upstream_seconds_count{quota="gtm/openai"} 1"#,
+            r#"quotakeeper_pauses_total{quota="gtm/openai"} 1"#,
+            r#"quotakeeper_degraded{reason="LimiterUnreachable"} 0"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+}

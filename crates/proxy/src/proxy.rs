@@ -1,0 +1,386 @@
+//! A running proxy: puts the rooms together, opens the doors, and closes them again.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use quotakeeper_engine::event::{Scope, SessionId};
+use quotakeeper_wire::proxy::Identity;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+
+use crate::account::{Account, Door, route};
+use crate::answer::{AnswerBody, Own};
+use crate::authority::{Authority, AuthorityError, HostPattern};
+use crate::forward::{Core, forward};
+use crate::gate::{Gate, Heard};
+use crate::head::upgrade;
+use crate::link::Link;
+use crate::listen::{Closing, ListenError, bind, open};
+use crate::metrics::Metrics;
+use crate::record::{Books, CallRecord};
+use crate::resolve::Resolver;
+use crate::settings::Settings;
+use crate::stats::{Counts, Stats};
+use crate::trust::{Trust, TrustError};
+use crate::upstream::{OriginError, Upstreams};
+use crate::{admin, clock};
+
+/// Events that a slow listener may fall behind.
+const EVENTS: usize = 4096;
+
+/// What happens in a proxy, for progress lines.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A call is over.
+    Call(Arc<CallRecord>),
+    /// A part of a quota is paused.
+    Paused {
+        /// The quota.
+        quota: Arc<str>,
+        /// Which calls.
+        scope: Scope,
+        /// For how long at least.
+        remaining: Duration,
+        /// The provider's word, or who paused.
+        reason: String,
+    },
+    /// A pause is over.
+    Resumed {
+        /// The quota.
+        quota: Arc<str>,
+        /// Which calls.
+        scope: Scope,
+        /// How long it was paused.
+        paused_for: Duration,
+    },
+    /// The link to the limiter stands or is lost.
+    Connected(bool),
+}
+
+/// A proxy that can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Two accounts of one provider: a call would not know whom to ask.
+    #[error("quotas {one} and {two} are both of provider {provider}; give a workload one quota a provider")]
+    TwoAccounts {
+        /// The provider.
+        provider: String,
+        /// One quota.
+        one: String,
+        /// The other.
+        two: String,
+    },
+    /// A profile's base URL is no origin.
+    #[error("quota {quota}: the profile's baseUrl.upstream can't be used: {source}")]
+    Upstream {
+        /// The quota.
+        quota: String,
+        /// What is wrong.
+        source: OriginError,
+    },
+    /// Nothing to intercept.
+    #[error("hosts mode needs hosts, and no quota's provider names one; set account.hosts, or use base URLs")]
+    NoHosts,
+    /// The trust store.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The proxy's own CA.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// TLS.
+    #[error("TLS can't be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// An address.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// A running proxy. Dropped, it closes at once; [`Proxy::shutdown`] lets calls end.
+pub struct Proxy {
+    core: Arc<Core>,
+    closing: Closing,
+    base_url: SocketAddr,
+    https: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    bundle: String,
+    root: Option<String>,
+}
+
+impl Proxy {
+    /// Starts a proxy; when this returns, all of its addresses listen. Calls wait until `link` is connected.
+    ///
+    /// # Errors
+    /// [`StartError`] says what to change.
+    pub async fn start(settings: Settings, link: Link) -> Result<Self, StartError> {
+        let accounts = accounts(&settings)?;
+        let trust = Trust::load(&settings.extra_cas)?;
+        let patterns: Vec<HostPattern> =
+            accounts.iter().flat_map(|account| account.hosts.iter().cloned()).collect();
+        let authority = match &settings.hosts {
+            None => None,
+            Some(_) if patterns.is_empty() => return Err(StartError::NoHosts),
+            Some(_) => Some(Arc::new(Authority::new(&patterns)?)),
+        };
+        // All addresses are taken before anything is served.
+        let (base_url_door, base_url) = bind(settings.base_url, "base URLs").await?;
+        let listeners = settings.hosts.clone().unwrap_or_default();
+        let (https_doors, https) = bind_all(&listeners.https, "the providers' hosts (https)").await?;
+        let (http_doors, http) = bind_all(&listeners.http, "the providers' hosts (http)").await?;
+        let admin = match settings.admin {
+            Some(address) => Some(bind(address, "metrics and probes").await?),
+            None => None,
+        };
+        let resolver = Resolver::new(settings.resolve.clone());
+        let upstreams = Upstreams::new(resolver, &trust, settings.pool)?;
+        let (events, _) = broadcast::channel(EVENTS);
+        let books = Arc::new(Books { metrics: Metrics::default(), counts: Counts::default(), events });
+        let quotas = accounts.iter().map(|account| Arc::clone(&account.quota)).collect();
+        let gate = Gate::open(identity(&settings), link, hearing(quotas, Arc::clone(&books)));
+        let keep_body = settings.keep_body;
+        let core = Arc::new(Core { accounts, gate, upstreams, books, keep_body });
+
+        let closing = Closing::default();
+        let door = |listener: TcpListener, tls: Option<Arc<ServerConfig>>, door: Door| {
+            let core = Arc::clone(&core);
+            open(listener, tls, &closing, move |request| {
+                let core = Arc::clone(&core);
+                async move { serve(&core, door, request).await }
+            });
+        };
+        door(base_url_door, None, Door::BaseUrl);
+        if let Some(authority) = &authority {
+            let tls = server_tls(Arc::clone(authority))?;
+            for listener in https_doors {
+                door(listener, Some(Arc::clone(&tls)), Door::Host { tls: true });
+            }
+            for listener in http_doors {
+                door(listener, None, Door::Host { tls: false });
+            }
+        }
+        let admin = admin.map(|(listener, address)| {
+            let core = Arc::clone(&core);
+            open(listener, None, &closing, move |request| std::future::ready(admin::serve(&core, &request)));
+            address
+        });
+        let root = authority.map(|authority| authority.root_pem());
+        let bundle = format!("{}{}", trust.bundle_pem(), root.as_deref().unwrap_or_default());
+        Ok(Self { core, closing, base_url, https, http, admin, bundle, root })
+    }
+
+    /// Where base URLs lead.
+    pub fn base_url_addr(&self) -> SocketAddr {
+        self.base_url
+    }
+
+    /// Where the proxy plays the providers' hosts with TLS, in the order of the settings.
+    pub fn https_addrs(&self) -> &[SocketAddr] {
+        &self.https
+    }
+
+    /// Where the proxy plays the providers' hosts without TLS, in the order of the settings.
+    pub fn http_addrs(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
+    /// Where metrics and probes are.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// The base-URL variables for the application, such as `OPENAI_BASE_URL`.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let mut variables = Vec::new();
+        for account in &self.core.accounts {
+            let base_url = account.profile.base_url.iter();
+            for variable in base_url.flat_map(|base_url| &base_url.variables) {
+                let path = variable.path.as_deref().unwrap_or_default();
+                let value = format!("http://{}/{}{path}", self.base_url, account.provider);
+                variables.push((variable.name.clone(), value));
+            }
+        }
+        variables
+    }
+
+    /// The providers' host names, for entries in a hosts file. Names under a wildcard are not known here: list
+    /// them in the quota's `account.hosts`.
+    pub fn host_names(&self) -> Vec<String> {
+        self.names(|_| true)
+    }
+
+    /// Of those, the ones whose SDKs have no base-URL variable and can be reached only so.
+    pub fn host_names_without_base_url(&self) -> Vec<String> {
+        self.names(|account| account.profile.base_url.is_none())
+    }
+
+    fn names(&self, wanted: impl Fn(&Account) -> bool) -> Vec<String> {
+        let accounts = self.core.accounts.iter().filter(|account| wanted(account));
+        let names = accounts.flat_map(|account| account.hosts.iter().filter_map(HostPattern::exact));
+        names.map(str::to_owned).collect()
+    }
+
+    /// The CA bundle for the application: the system's roots, the extra CAs and, in hosts mode, the proxy's own.
+    pub fn ca_bundle_pem(&self) -> &str {
+        &self.bundle
+    }
+
+    /// The proxy's own CA alone; none without hosts mode.
+    pub fn root_pem(&self) -> Option<&str> {
+        self.root.as_deref()
+    }
+
+    /// What happens from now on. A listener that falls 4,096 events behind loses the oldest.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.core.books.events.subscribe()
+    }
+
+    /// Figures since the start.
+    pub fn stats(&self) -> Stats {
+        self.core.books.counts.read(self.core.gate.waiting())
+    }
+
+    /// Whether the limiter is connected.
+    pub fn is_connected(&self) -> bool {
+        self.core.gate.is_connected()
+    }
+
+    /// All metrics as text, as `/metrics` shows them.
+    pub fn metrics_text(&self) -> String {
+        self.core.books.metrics.text()
+    }
+
+    /// Takes no more connections, lets calls end for `grace`, then cuts them off. The limiter hears of every
+    /// call's end. Whether all calls ended by themselves.
+    pub async fn shutdown(self, grace: Duration) -> bool {
+        let ended = self.closing.close(grace).await;
+        self.core.gate.close();
+        ended
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.closing.cut();
+        self.core.gate.close();
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("base_url", &self.base_url).finish_non_exhaustive()
+    }
+}
+
+/// One request, from any door.
+async fn serve(core: &Core, door: Door, request: Request<Incoming>) -> Response<AnswerBody> {
+    let own = match route(&core.accounts, door, request.uri(), request.headers()) {
+        Ok(route) => match upgrade(request.method(), request.headers()) {
+            None => return forward(core, route, request).await,
+            // One grant is one call; on a socket that left HTTP nobody could count.
+            Some(protocol) => Own::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "UpgradeRefused",
+                format!(
+                    "Quotakeeper's proxy passes HTTP calls on, not {protocol:?}: it could not count what follows"
+                ),
+            ),
+        },
+        Err(own) => own,
+    };
+    tracing::info!(
+        target: "quotakeeper::access",
+        method = %request.method(),
+        status = own.status.as_u16(),
+        outcome = own.reason,
+    );
+    own.into_response()
+}
+
+fn accounts(settings: &Settings) -> Result<Vec<Arc<Account>>, StartError> {
+    let mut accounts: Vec<Arc<Account>> = Vec::new();
+    for (index, compiled) in (0..).zip(&settings.accounts) {
+        let account = Account::new(index, compiled)
+            .map_err(|source| StartError::Upstream { quota: compiled.quota.clone(), source })?;
+        if let Some(other) = accounts.iter().find(|other| other.provider == account.provider) {
+            return Err(StartError::TwoAccounts {
+                provider: account.provider,
+                one: other.quota.to_string(),
+                two: compiled.quota.clone(),
+            });
+        }
+        accounts.push(Arc::new(account));
+    }
+    Ok(accounts)
+}
+
+async fn bind_all(
+    addresses: &[SocketAddr],
+    purpose: &'static str,
+) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), ListenError> {
+    let (mut listeners, mut bound) = (Vec::new(), Vec::new());
+    for address in addresses {
+        let (listener, address) = bind(*address, purpose).await?;
+        listeners.push(listener);
+        bound.push(address);
+    }
+    Ok((listeners, bound))
+}
+
+fn identity(settings: &Settings) -> Identity {
+    // Keyed by the system's randomness, so that no other proxy draws the same number.
+    let session = RandomState::new().hash_one((clock::now().0, std::process::id()));
+    Identity {
+        session: SessionId(session),
+        consumer: settings.consumer.clone(),
+        accounts: settings.accounts.iter().map(|account| account.key.clone()).collect(),
+        max_calls: settings.max_calls,
+    }
+}
+
+fn server_tls(authority: Arc<Authority>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(authority);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Turns what the gate hears into logs, metrics and events.
+fn hearing(quotas: Vec<Arc<str>>, books: Arc<Books>) -> impl Fn(Heard) + Send + Sync {
+    move |heard| {
+        let quota = |index: u32| quotas.get(index as usize).map(Arc::clone).unwrap_or_default();
+        let event = match heard {
+            Heard::Connected(connected) => {
+                books.metrics.set_connected(connected);
+                if connected {
+                    tracing::info!("the limiter is connected");
+                } else {
+                    tracing::warn!("the limiter is not connected: calls wait");
+                }
+                Event::Connected(connected)
+            }
+            Heard::Paused { account, scope, remaining, reason } => {
+                let quota = quota(account.0);
+                books.metrics.paused(&quota);
+                tracing::warn!(%quota, ?scope, ?remaining, reason, "paused");
+                Event::Paused { quota, scope, remaining, reason }
+            }
+            Heard::Resumed { account, scope, paused_for } => {
+                let quota = quota(account.0);
+                tracing::info!(%quota, ?scope, ?paused_for, "resumed");
+                Event::Resumed { quota, scope, paused_for }
+            }
+        };
+        // Nobody needs to listen.
+        let _heard = books.events.send(event);
+    }
+}

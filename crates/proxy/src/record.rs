@@ -1,0 +1,175 @@
+//! What became of a call: one access line, the metrics and an event, however the call ended.
+//!
+//! The line holds neither headers nor queries: credentials stand there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::Method;
+use tokio::sync::broadcast;
+
+use crate::account::Account;
+use crate::gate::Reason;
+use crate::metrics::Metrics;
+use crate::stats::Counts;
+
+/// A call that is over.
+#[derive(Clone, Debug)]
+pub struct CallRecord {
+    /// The quota that it drew on.
+    pub quota: Arc<str>,
+    /// The provider.
+    pub provider: String,
+    /// The HTTP method.
+    pub method: Method,
+    /// The path, without query.
+    pub path: String,
+    /// The status that the client got; none when it was gone.
+    pub status: Option<u16>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it waited.
+    pub why: Why,
+    /// How long it waited for grants, all together.
+    pub waited: Duration,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// Bytes of its body that were handed to the provider's connection, all attempts together.
+    pub sent_bytes: u64,
+    /// Bytes of the answer's body that were handed to the client.
+    pub answered_bytes: u64,
+    /// From its arrival to its end.
+    pub duration: Duration,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The provider's answer went to the client, whatever it said.
+    Answered,
+    /// It was refused.
+    Refused(Reason),
+    /// The provider could not be reached, or its connection broke before the answer began.
+    Unreachable,
+    /// The answer broke off.
+    BrokenOff,
+    /// The client hung up.
+    ClientGone,
+}
+
+impl Outcome {
+    /// The word for it in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused(reason) => reason.as_str(),
+            Self::Unreachable => "unreachable",
+            Self::BrokenOff => "broken off",
+            Self::ClientGone => "client gone",
+        }
+    }
+}
+
+/// Why a call waited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It did not.
+    NoWait,
+    /// Its turn had not come.
+    Queue,
+    /// The limiter could not be reached.
+    LimiterUnreachable,
+    /// A pause was in force: the provider's word, or who paused.
+    Paused(String),
+    /// The provider rejected it, and it waited for another turn: the provider's word.
+    Rejected(String),
+}
+
+impl Why {
+    fn text(&self) -> (&'static str, &str) {
+        match self {
+            Self::NoWait => ("", ""),
+            Self::Queue => ("queue", ""),
+            Self::LimiterUnreachable => ("limiter unreachable", ""),
+            Self::Paused(reason) => ("paused: ", reason),
+            Self::Rejected(reason) => ("rejected: ", reason),
+        }
+    }
+}
+
+/// Where records go.
+pub(crate) struct Books {
+    pub(crate) metrics: Metrics,
+    pub(crate) counts: Counts,
+    pub(crate) events: broadcast::Sender<crate::Event>,
+}
+
+/// The record of a call that is under way; written when it is dropped.
+pub(crate) struct Record {
+    books: Arc<Books>,
+    started: Instant,
+    pub(crate) sent: Arc<AtomicU64>,
+    pub(crate) call: CallRecord,
+}
+
+impl Record {
+    pub(crate) fn new(books: Arc<Books>, account: &Account, method: &Method, path: &str) -> Self {
+        books.counts.begun();
+        Self {
+            books,
+            started: Instant::now(),
+            sent: Arc::default(),
+            call: CallRecord {
+                quota: Arc::clone(&account.quota),
+                provider: account.provider.clone(),
+                method: method.clone(),
+                path: path.split('?').next().unwrap_or_default().to_owned(),
+                status: None,
+                // Until something else is known: the future that serves a client is dropped when it hangs up.
+                outcome: Outcome::ClientGone,
+                why: Why::NoWait,
+                waited: Duration::ZERO,
+                attempts: 0,
+                sent_bytes: 0,
+                answered_bytes: 0,
+                duration: Duration::ZERO,
+            },
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let Self { books, started, sent, call } = self;
+        call.duration = started.elapsed();
+        call.sent_bytes = sent.load(Ordering::Relaxed);
+        let (why, word) = call.why.text();
+        tracing::info!(
+            target: "quotakeeper::access",
+            provider = %call.provider,
+            quota = %call.quota,
+            method = %call.method,
+            path = %call.path,
+            status = call.status,
+            outcome = call.outcome.as_str(),
+            why = %format_args!("{why}{word}"),
+            waited_ms = millis(call.waited),
+            attempts = call.attempts,
+            sent_bytes = call.sent_bytes,
+            answered_bytes = call.answered_bytes,
+            duration_ms = millis(call.duration),
+        );
+        if let Outcome::Refused(reason) = call.outcome {
+            books.metrics.decided(&call.quota, reason.as_str());
+        }
+        books.metrics.waited(&call.quota, call.waited);
+        books.counts.ended(call);
+        // Nobody needs to listen.
+        let _heard = books.events.send(crate::Event::Call(Arc::new(call.clone())));
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

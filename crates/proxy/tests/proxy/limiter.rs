@@ -1,0 +1,131 @@
+//! Limiters for the stories: the real engine behind a link, or a hand that grants when a story says so.
+
+use std::time::Duration;
+
+use quotakeeper_engine::config::AccountConfig;
+use quotakeeper_engine::event::{CallId, Event};
+use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_engine::Engine;
+use quotakeeper_proxy::{LinkPeer, clock};
+use quotakeeper_wire::limiter::{Greeting, Session};
+use quotakeeper_wire::message::{
+    AccountIndex, Epoch, LimiterSays, ProxySays, Report, ToLimiter, ToProxy,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// D of all stories.
+pub const VALIDITY: Duration = Duration::from_secs(2);
+
+/// Runs one engine for each account until the proxy is gone.
+pub fn engine(peer: LinkPeer, accounts: Vec<AccountConfig>) -> JoinHandle<u64> {
+    tokio::spawn(async move {
+        let now = || Time(clock::now().0);
+        let mut engines: Vec<_> =
+            accounts.into_iter().map(|account| Engine::new(account, now())).collect();
+        let Ok(mut says) = peer.connect().await else { return 0 };
+        let heartbeat = VALIDITY / 4;
+        let mut session =
+            Session::new(Greeting { epoch: Epoch(1), validity: VALIDITY, heartbeat });
+        loop {
+            let wake = engines.iter().filter_map(Engine::next_wake).min();
+            let pause = wake.map_or(Duration::from_secs(3600), |wake| wake.since(now()));
+            let mut events = Vec::new();
+            tokio::select! {
+                message = says.recv() => {
+                    let Some(message) = message else { break };
+                    if let Some(reply) = session.receive(now(), message, &mut events).unwrap() {
+                        let _told = peer.say(reply).await;
+                    }
+                }
+                () = tokio::time::sleep(pause) => {
+                    let wakes = (0..engines.len()).map(|index| (AccountIndex(index as u32), Event::Wake));
+                    events.extend(wakes);
+                }
+            }
+            for (account, event) in events {
+                let mut actions = Vec::new();
+                let at = now();
+                engines[account.0 as usize].handle(at, event, &mut actions);
+                for message in actions.iter().filter_map(|action| session.send(at, account, action)) {
+                    let _told = peer.say(message).await;
+                }
+            }
+        }
+        engines.iter().map(|engine| engine.totals().breaches).sum()
+    })
+}
+
+/// A limiter that does what a story says.
+pub struct Hand {
+    peer: LinkPeer,
+    says: mpsc::Receiver<ToLimiter>,
+    newest: Stamp,
+    epoch: Epoch,
+}
+
+/// A question of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub account: AccountIndex,
+    pub call: CallId,
+}
+
+impl Hand {
+    /// Connects and says welcome.
+    pub async fn connect(peer: &LinkPeer, epoch: u64) -> Self {
+        let says = peer.connect().await.unwrap();
+        let mut this = Self { peer: peer.clone(), says, newest: Stamp(0), epoch: Epoch(epoch) };
+        let hello = this.hear().await;
+        assert!(matches!(hello, ProxySays::Hello(_)), "{hello:?}");
+        this.say(LimiterSays::Welcome { validity: VALIDITY, heartbeat: VALIDITY / 4 }).await;
+        this
+    }
+
+    /// The next message that is no heartbeat.
+    pub async fn hear(&mut self) -> ProxySays {
+        loop {
+            let heard = tokio::time::timeout(Duration::from_secs(30), self.says.recv());
+            let message = heard.await.expect("the proxy says nothing").expect("the proxy is gone");
+            self.newest = message.stamp;
+            if message.body != ProxySays::Heartbeat {
+                return message.body;
+            }
+        }
+    }
+
+    /// The next question.
+    pub async fn asked(&mut self) -> Asked {
+        match self.hear().await {
+            ProxySays::Ask { account, call, .. } => Asked { account, call },
+            other => panic!("no question but {other:?}"),
+        }
+    }
+
+    /// The next report.
+    pub async fn report(&mut self) -> (CallId, u32, Report) {
+        match self.hear().await {
+            ProxySays::Report { call, attempt, report, .. } => (call, attempt, report),
+            other => panic!("no report but {other:?}"),
+        }
+    }
+
+    pub async fn grant(&self, asked: Asked, attempt: u32) {
+        self.grant_as_of(asked, attempt, self.newest).await;
+    }
+
+    /// A grant that rests on an older sign of life.
+    pub async fn grant_as_of(&self, asked: Asked, attempt: u32, echo: Stamp) {
+        let Asked { account, call } = asked;
+        self.say(LimiterSays::Grant { account, call, attempt, echo }).await;
+    }
+
+    pub async fn say(&self, body: LimiterSays) {
+        self.peer.say(ToProxy { epoch: self.epoch, body }).await.unwrap();
+    }
+
+    /// The stamp of the newest message.
+    pub fn newest(&self) -> Stamp {
+        self.newest
+    }
+}

@@ -1,0 +1,21 @@
+//! Stories of the proxy, told over real sockets on loopback: one file is one promise.
+//!
+//! Applications are plain clients, the provider is the counting provider (or a socket of a test's own), the
+//! limiter is the real engine behind a link, or a script.
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod limiter;
+mod world;
+
+
+mod forced_rejection_reenters;
+
+
+
+
+
+
+
+
+mod waits_its_turn;
