@@ -25,11 +25,9 @@ async fn a_call_that_is_rejected_twice_completes_and_the_pause_is_told() {
     let mut events = proxy.subscribe();
 
     provider.force(force(2)).unwrap();
-    let got = client::send(
-        proxy.base_url_addr(),
-        client::request("POST", "/demo/anything", r#"{"kept":"body"}"#),
-    )
-    .await;
+    let got =
+        client::send(proxy.base_url_addr(), client::request("POST", "/demo/anything", r#"{"kept":"body"}"#))
+            .await;
     assert_eq!(got.status, 200, "{}", got.text());
 
     let verdicts: Vec<_> = provider.log("key").iter().map(|entry| entry.verdict).collect();
@@ -64,9 +62,7 @@ async fn a_terminal_rejection_reaches_the_client_unchanged() {
 
     let body = json!({"error": {"code": "insufficient_quota", "message": "You exceeded your quota"}});
     let headers = BTreeMap::from([("x-request-id".to_owned(), "req_1".to_owned())]);
-    provider
-        .force(Force { body: Some(body.clone()), headers, ..Force::default() })
-        .unwrap();
+    provider.force(Force { body: Some(body.clone()), headers, ..Force::default() }).unwrap();
     let got = client::send(
         proxy.base_url_addr(),
         client::request("POST", "/openai/v1/chat/completions", r#"{"model":"gpt-4o","messages":[]}"#),
@@ -100,11 +96,7 @@ async fn a_call_whose_patience_ends_gets_our_429_that_quotes_the_provider() {
     limiter::engine(peer, vec![quota]);
 
     provider
-        .force(Force {
-            retry_after: Some("30".to_owned()),
-            for_millis: Some(60_000),
-            ..Force::default()
-        })
+        .force(Force { retry_after: Some("30".to_owned()), for_millis: Some(60_000), ..Force::default() })
         .unwrap();
     let mut request = client::request("GET", "/demo/anything", "");
     request.headers_mut().insert("x-quotakeeper-patience", "3".parse().unwrap());

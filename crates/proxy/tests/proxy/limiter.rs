@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
+use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::AccountConfig;
 use quotakeeper_engine::event::{CallId, Event};
 use quotakeeper_engine::time::{Stamp, Time};
-use quotakeeper_engine::Engine;
 use quotakeeper_proxy::{LinkPeer, clock};
 use quotakeeper_wire::limiter::{Greeting, Session};
-use quotakeeper_wire::message::{
-    AccountIndex, Epoch, LimiterSays, ProxySays, Report, ToLimiter, ToProxy,
-};
+use quotakeeper_wire::message::{AccountIndex, Epoch, LimiterSays, ProxySays, Report, ToLimiter, ToProxy};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -21,12 +19,10 @@ pub const VALIDITY: Duration = Duration::from_secs(2);
 pub fn engine(peer: LinkPeer, accounts: Vec<AccountConfig>) -> JoinHandle<u64> {
     tokio::spawn(async move {
         let now = || Time(clock::now().0);
-        let mut engines: Vec<_> =
-            accounts.into_iter().map(|account| Engine::new(account, now())).collect();
+        let mut engines: Vec<_> = accounts.into_iter().map(|account| Engine::new(account, now())).collect();
         let Ok(mut says) = peer.connect().await else { return 0 };
         let heartbeat = VALIDITY / 4;
-        let mut session =
-            Session::new(Greeting { epoch: Epoch(1), validity: VALIDITY, heartbeat });
+        let mut session = Session::new(Greeting { epoch: Epoch(1), validity: VALIDITY, heartbeat });
         loop {
             let wake = engines.iter().filter_map(Engine::next_wake).min();
             let pause = wake.map_or(Duration::from_secs(3600), |wake| wake.since(now()));

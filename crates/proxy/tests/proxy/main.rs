@@ -8,14 +8,10 @@ mod client;
 mod limiter;
 mod world;
 
-
 mod forced_rejection_reenters;
-
-
-
-
-
-
-
-
+mod hang_up_refunds;
+mod large_bodies_stream;
+mod link_lost_calls_wait;
+mod never_sent_twice;
+mod refused_truthfully;
 mod waits_its_turn;
