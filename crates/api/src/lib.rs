@@ -12,6 +12,7 @@
 //! | [`quota`] | `ApiQuota`: types, rules between fields (CEL and Rust), status |
 //! | [`provider`] | `ApiProvider`: a profile as a resource |
 //! | [`validate`] | is a quota acceptable? |
+//! | [`load`] | quota files, without a cluster |
 //! | [`structure`] | does a document fit its schema, said in sentences |
 //! | [`compile`] | a quota and its profile into what an engine enforces |
 //! | [`crds`] | the generated CustomResourceDefinitions |
@@ -23,6 +24,7 @@
 mod bounded;
 pub mod compile;
 pub mod crds;
+pub mod load;
 pub mod problem;
 pub mod provider;
 pub mod quota;

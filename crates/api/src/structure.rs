@@ -54,7 +54,14 @@ fn wrong_type(value: &Value, schema: &Value) -> Option<String> {
         "number" => (value.is_number(), "a number"),
         _ => return None,
     };
-    (!fits).then(|| format!("must be {wanted}, not {}{}", name_of(value), example(schema)))
+    if fits {
+        return None;
+    }
+    let remedy = match value {
+        Value::Number(_) | Value::Bool(_) if wanted == "a text" => format!("; write \"{value}\""),
+        _ => example(schema),
+    };
+    Some(format!("must be {wanted}, not {}{remedy}", name_of(value)))
 }
 
 fn name_of(value: &Value) -> &'static str {

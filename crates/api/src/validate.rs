@@ -91,8 +91,17 @@ fn rooted(mut schema: Value) -> Value {
     schema["properties"]["kind"] = json!({"type": "string"});
     schema["properties"]["metadata"] = json!({
         "type": "object",
-        "description": "The object's name and labels. Example: `metadata: {name: openai}`.",
+        "required": ["name"],
+        "properties": {
+            "name": {"type": "string", "description": "Example: `openai`."},
+            "namespace": {"type": "string", "description": "Example: `gtm`."},
+        },
+        "additionalProperties": {},
+        "description": "Example: `{name: openai}`.",
     });
+    if let Some(required) = schema["required"].as_array_mut() {
+        required.push("metadata".into());
+    }
     schema
 }
 
@@ -112,10 +121,7 @@ fn without_nulls(value: Value) -> Value {
 /// Names of objects are DNS subdomains, those of namespaces DNS labels (RFC 1123).
 fn metadata_problems(name: &str, namespace: Option<&str>) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if name.is_empty() {
-        let message = "is required; add it, for example openai";
-        problems.push(Problem::new("metadata.name", message));
-    } else if name.len() > 253 || !name.split('.').all(is_label) {
+    if name.len() > 253 || !name.split('.').all(is_label) {
         let message = "must be lower-case letters, digits, inner hyphens and dots, at most 253";
         problems.push(Problem::new("metadata.name", message));
     }
