@@ -91,7 +91,7 @@ impl From<Refused> for Stop {
 
 /// What follows an attempt.
 enum Next {
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// With the grant that the permit holds.
     Again(Permit),
 }
@@ -167,7 +167,7 @@ impl Call<'_> {
         self.core.books.metrics.decided(&self.account.quota, "granted");
         loop {
             match self.attempt(permit).await? {
-                Next::Answer(answer) => return Ok(answer),
+                Next::Answer(answer) => return Ok(*answer),
                 Next::Again(again) => permit = again,
             }
         }
@@ -261,7 +261,7 @@ impl Call<'_> {
         let observations = engine_observations(reading.observations);
         let Verdict::Rejected { class, scope, wait: pause, reason } = reading.verdict else {
             permit.first_byte(at, observations);
-            return Ok(Next::Answer(answer.under(permit)));
+            return Ok(Next::Answer(Box::new(answer.under(permit))));
         };
         let status = answer.status();
         let advised_against = reading.retry_advice == Some(false);
@@ -276,7 +276,7 @@ impl Call<'_> {
         let Some(rejection) = rejection else {
             permit.first_byte(at, observations);
             if !again {
-                return Ok(Next::Answer(answer.under(permit)));
+                return Ok(Next::Answer(Box::new(answer.under(permit))));
             }
             answer.drain();
             drop(permit);
@@ -285,7 +285,7 @@ impl Call<'_> {
         };
         if !again {
             permit.rejected_finally(at, observations, rejection);
-            return Ok(Next::Answer(answer.under(permit)));
+            return Ok(Next::Answer(Box::new(answer.under(permit))));
         }
         answer.drain();
         if matches!(class, Class::Quota | Class::Concurrency) {

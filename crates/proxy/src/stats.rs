@@ -1,8 +1,9 @@
 //! Plain figures of a proxy since its start, for progress lines and the final report.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crate::record::{CallRecord, Outcome};
+use crate::record::{CallRecord, Outcome, Why};
 
 /// Figures since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +12,12 @@ pub struct Stats {
     pub calls: u64,
     /// Calls that are over.
     pub ended: u64,
+    /// Calls whose answer was the provider's.
+    pub answered: u64,
+    /// Calls that had to wait for a grant before they ended.
+    pub waited: u64,
+    /// The longest that one of them waited, to the millisecond.
+    pub longest_wait: Duration,
     /// Calls that wait for a grant now.
     pub waiting: u64,
     /// Requests that were sent to providers.
@@ -29,6 +36,9 @@ pub struct Stats {
 pub(crate) struct Counts {
     calls: AtomicU64,
     ended: AtomicU64,
+    answered: AtomicU64,
+    waited: AtomicU64,
+    longest_wait_millis: AtomicU64,
     sent: AtomicU64,
     forced: AtomicU64,
     refused: AtomicU64,
@@ -48,12 +58,17 @@ impl Counts {
     pub(crate) fn ended(&self, call: &CallRecord) {
         self.sent.fetch_add(call.attempts.into(), Ordering::Relaxed);
         match call.outcome {
-            Outcome::Answered => None,
-            Outcome::Refused(_) => Some(&self.refused),
-            Outcome::Unreachable | Outcome::BrokenOff => Some(&self.failed),
-            Outcome::ClientGone => Some(&self.client_gone),
+            Outcome::Answered => &self.answered,
+            Outcome::Refused(_) => &self.refused,
+            Outcome::Unreachable | Outcome::BrokenOff => &self.failed,
+            Outcome::ClientGone => &self.client_gone,
         }
-        .map(|counter| counter.fetch_add(1, Ordering::Relaxed));
+        .fetch_add(1, Ordering::Relaxed);
+        if call.why != Why::NoWait {
+            let millis = u64::try_from(call.waited.as_millis()).unwrap_or(u64::MAX);
+            self.waited.fetch_add(1, Ordering::Relaxed);
+            self.longest_wait_millis.fetch_max(millis, Ordering::Relaxed);
+        }
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -62,6 +77,9 @@ impl Counts {
         Stats {
             calls: read(&self.calls),
             ended: read(&self.ended),
+            answered: read(&self.answered),
+            waited: read(&self.waited),
+            longest_wait: Duration::from_millis(read(&self.longest_wait_millis)),
             waiting: waiting as u64,
             sent: read(&self.sent),
             forced: read(&self.forced),

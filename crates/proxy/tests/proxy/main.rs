@@ -8,10 +8,13 @@ mod client;
 mod limiter;
 mod world;
 
+mod details_of_http;
 mod forced_rejection_reenters;
 mod hang_up_refunds;
+mod hosts_mode;
 mod large_bodies_stream;
 mod link_lost_calls_wait;
 mod never_sent_twice;
 mod refused_truthfully;
+mod slow_readers_bound_memory;
 mod waits_its_turn;

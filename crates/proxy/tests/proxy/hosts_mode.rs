@@ -1,0 +1,171 @@
+//! Programs that know no base URL are served under their provider's own name: TLS by the proxy's CA, HTTP/1.1
+//! and HTTP/2, the real address from an override (as from DNS) and never from the hosts file.
+
+use std::io::Write;
+use std::process::{Command, Output};
+
+use counting_provider::{Protocol, Provider};
+use quotakeeper_proxy::{HostsListeners, Proxy, StartError};
+
+use crate::client::{self, Client};
+use crate::{limiter, world};
+
+const HOST: &str = "api.hubapi.com";
+const CONTACTS: &str = "/crm/v3/objects/contacts?limit=1";
+
+async fn intercepting() -> (Provider, Proxy) {
+    let (provider, _) = world::provider().await;
+    let quota = world::plenty();
+    let mut settings = world::settings(vec![world::account("hubspot", None, quota.clone())]);
+    settings.hosts = Some(HostsListeners { https: vec![world::free()], http: vec![world::free()] });
+    settings.extra_cas = vec![provider.ca_pem().to_owned()];
+    settings.resolve = vec![
+        format!("{HOST}:443:{}", provider.https().unwrap()).parse().unwrap(),
+        format!("{HOST}:80:{}", provider.http().unwrap()).parse().unwrap(),
+    ];
+    let (proxy, peer) = world::start(settings).await;
+    limiter::engine(peer, vec![quota]);
+    (provider, proxy)
+}
+
+fn contacts(authority: &str, http2: bool) -> http::Request<client::Body> {
+    let path = if http2 { format!("https://{authority}{CONTACTS}") } else { CONTACTS.to_owned() };
+    let mut request = client::request("GET", &path, "");
+    if http2 {
+        request.headers_mut().remove("host");
+    } else {
+        request.headers_mut().insert("host", authority.parse().unwrap());
+    }
+    request
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_and_both_protocols_reach_the_provider_as_the_client_spoke_them() {
+    let (provider, proxy) = intercepting().await;
+    assert_eq!(proxy.host_names(), [HOST, "api.hubspot.com"]);
+    assert_eq!(proxy.host_names(), proxy.host_names_without_base_url());
+    let address = proxy.https_addrs()[0];
+    let root = proxy.root_pem().unwrap().to_owned();
+    for http2 in [false, true] {
+        let mut client = Client::tls(address, HOST, &root, http2).await.unwrap();
+        for authority in [HOST.to_owned(), format!("{HOST}:{}", address.port())] {
+            let got = client.send(contacts(&authority, http2)).await;
+            assert_eq!(got.status, 200, "{}", got.text());
+            assert!(got.header("x-hubspot-ratelimit-max").is_some());
+        }
+    }
+    let log = provider.log("key");
+    let protocols: Vec<_> = log.iter().map(|entry| entry.protocol).collect();
+    assert_eq!(protocols, [Protocol::H1, Protocol::H1, Protocol::H2, Protocol::H2]);
+    // Each protocol's two calls came on one connection.
+    assert_eq!(log[0].connection, log[1].connection);
+    assert_eq!(log[2].connection, log[3].connection);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_calls_at_once_share_one_http2_connection() {
+    let (provider, proxy) = intercepting().await;
+    let root = proxy.root_pem().unwrap();
+    let Client::Http2(sender) = Client::tls(proxy.https_addrs()[0], HOST, root, true).await.unwrap() else {
+        panic!("HTTP/2 was asked for")
+    };
+    let calls: Vec<_> = (0..90)
+        .map(|_| {
+            let mut sender = sender.clone();
+            tokio::spawn(async move { sender.send_request(contacts(HOST, true)).await.unwrap().status() })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 200);
+    }
+    let log = provider.log("key");
+    assert_eq!(log.len(), 90);
+    assert!(log.iter().all(|entry| entry.connection == log[0].connection));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_http_is_served_and_a_stranger_is_refused_with_a_sentence() {
+    let (provider, proxy) = intercepting().await;
+    let address = proxy.http_addrs()[0];
+    let got = client::send(address, contacts(HOST, false)).await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    assert_eq!(provider.log("key").len(), 1);
+    let got = client::send(address, contacts("api.example.com", false)).await;
+    assert_eq!(got.status, 421);
+    assert!(got.text().contains("serves api.hubapi.com, api.hubspot.com here"), "{}", got.text());
+
+    let root = proxy.root_pem().unwrap();
+    let stranger = Client::tls(proxy.https_addrs()[0], "api.example.com", root, false).await;
+    assert!(stranger.is_err());
+    assert_eq!(provider.whole_log().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_mode_without_hosts_does_not_start() {
+    let mut account = world::account("hubspot", None, world::plenty());
+    account.profile.hosts.clear();
+    let mut settings = world::settings(vec![account]);
+    settings.hosts = Some(HostsListeners::default());
+    let (link, _peer) = quotakeeper_proxy::Link::pair();
+    let error = Proxy::start(settings, link).await.unwrap_err();
+    assert!(matches!(error, StartError::NoHosts), "{error}");
+}
+
+fn run(program: &str, args: &[&str]) -> Option<Output> {
+    match Command::new(program).args(args).output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            eprintln!("{program} can't be run here ({error})");
+            None
+        }
+    }
+}
+
+/// The verifiers of other languages must agree: the chain is good for the quota's host and for no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn pythons_ssl_and_openssl_accept_the_bundle_for_the_host_alone() {
+    let (_provider, proxy) = intercepting().await;
+    let mut bundle = tempfile::NamedTempFile::new().unwrap();
+    bundle.write_all(proxy.ca_bundle_pem().as_bytes()).unwrap();
+    let path = bundle.path().to_str().unwrap().to_owned();
+    let address = proxy.https_addrs()[0];
+    let port = address.port().to_string();
+
+    let script = r"
+import socket, ssl, sys
+bundle, port = sys.argv[1], int(sys.argv[2])
+context = ssl.create_default_context(cafile=bundle)
+context.verify_flags |= getattr(ssl, 'VERIFY_X509_STRICT', 0)
+def ask(host):
+    with socket.create_connection(('127.0.0.1', port)) as plain:
+        with context.wrap_socket(plain, server_hostname=host) as tls:
+            names = [name for kind, name in tls.getpeercert()['subjectAltName']]
+            tls.sendall(b'GET /crm/v3/objects/contacts HTTP/1.1\r\nhost: ' + host.encode()
+                + b'\r\nauthorization: Bearer key\r\nconnection: close\r\n\r\n')
+            return names, tls.recv(65536).split(b'\r\n')[0].decode()
+print(ask('api.hubapi.com'))
+try:
+    print(ask('api.example.com'))
+except ssl.SSLError as error:
+    print('refused')
+";
+    let (bundle_path, port_text) = (path.clone(), port.clone());
+    let python =
+        tokio::task::spawn_blocking(move || run("python3", &["-c", script, &bundle_path, &port_text]));
+    if let Some(output) = python.await.unwrap() {
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let wrong = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(said, "(['api.hubapi.com'], 'HTTP/1.1 200 OK')\nrefused\n", "{wrong}");
+    }
+
+    let connect = format!("127.0.0.1:{port}");
+    let openssl = tokio::task::spawn_blocking(move || {
+        let verify = ["-verify_return_error", "-x509_strict", "-verify_hostname", HOST];
+        let fixed = ["s_client", "-connect", &connect, "-servername", HOST, "-CAfile", &path];
+        run("openssl", &[&fixed[..], &verify[..]].concat())
+    });
+    if let Some(output) = openssl.await.unwrap() {
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+    }
+}
