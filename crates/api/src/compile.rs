@@ -39,7 +39,7 @@ const MAX_CALL: Duration = Duration::from_secs(600);
 pub fn account(quota: &ApiQuota, profile: Profile) -> Result<CompiledAccount, Vec<Problem>> {
     let spec = &quota.spec;
     let tier = tier(spec, &profile).map_err(|problem| vec![problem])?;
-    let limits = limits::compile(spec, tier)?;
+    let limits = limits::compile(spec, tier, &profile)?;
     let account = CompiledAccount {
         format: FORMAT,
         generation: quota.metadata.generation.and_then(|it| u64::try_from(it).ok()).unwrap_or(0),

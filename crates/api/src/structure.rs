@@ -2,42 +2,80 @@
 //!
 //! A general schema validator says "additional properties are not allowed"; a person who wrote
 //! `windowSecs` wants to read which field was meant. This walks the vocabulary that a Kubernetes
-//! schema can have. Patterns are left to those who know what they mean, and can say it: the rules
-//! of the quota and of the profile.
+//! schema can have. Patterns come apart, and last: mostly a rule of the quota or the profile says
+//! better what a text should look like.
 
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::problem::{Problem, did_you_mean};
 
-/// The mistakes of `value`, which is found at the field `at`, against `schema`.
+/// The mistakes of `value`, which is found at the field `at`, against `schema`, but for patterns.
 pub fn problems(value: &Value, schema: &Value, at: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
-    check(value, schema, at, &mut problems);
+    walk(value, schema, at, &mut |value, schema, at| check(value, schema, at, &mut problems));
     problems
 }
 
-fn check(value: &Value, schema: &Value, at: &str, problems: &mut Vec<Problem>) {
-    let before = problems.len();
+/// The texts of `value` that don't have the pattern that `schema` asks for.
+pub fn misshapen(value: &Value, schema: &Value, at: &str) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    walk(value, schema, at, &mut |value, schema, at| {
+        let pattern = schema["pattern"].as_str().and_then(|pattern| Regex::new(pattern).ok());
+        if let (Some(pattern), Some(text)) = (pattern, value.as_str())
+            && !pattern.is_match(text)
+        {
+            let message = format!("`{text}` doesn't have the form {pattern}{}", example(schema));
+            problems.push(Problem::new(at, message));
+        }
+        true
+    });
+    problems
+}
+
+/// Visits a value and, where the visitor says so, what is inside, each with its schema and field.
+fn walk(value: &Value, schema: &Value, at: &str, visit: &mut dyn FnMut(&Value, &Value, &str) -> bool) {
+    if !visit(value, schema, at) {
+        return;
+    }
+    for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+        walk(item, &schema["items"], &format!("{at}[{index}]"), visit);
+    }
+    for (name, field) in value.as_object().into_iter().flatten() {
+        let schema = match &schema["properties"][name] {
+            Value::Null => &schema["additionalProperties"],
+            known => known,
+        };
+        walk(field, schema, &inside(at, name), visit);
+    }
+}
+
+fn inside(at: &str, name: &str) -> String {
+    if at.is_empty() { name.to_owned() } else { format!("{at}.{name}") }
+}
+
+/// Adds what is wrong with a value itself; whether it makes sense to look into it.
+fn check(value: &Value, schema: &Value, at: &str, problems: &mut Vec<Problem>) -> bool {
     if let Some(message) = wrong_type(value, schema) {
         problems.push(Problem::new(at, message));
-        return;
+        return false;
     }
     let message = match value {
         Value::String(text) => wrong_text(text, schema),
         Value::Number(_) => wrong_number(value, schema),
-        Value::Array(items) => {
-            check_list(items, schema, at, problems);
-            wrong_size(items.len(), schema, ["minItems", "maxItems"], "items")
-        }
+        Value::Array(items) => wrong_size(items.len(), schema, ["minItems", "maxItems"], "items"),
         Value::Object(fields) => {
-            check_fields(fields, schema, at, problems);
             wrong_size(fields.len(), schema, ["minProperties", "maxProperties"], "entries")
         }
         Value::Bool(_) | Value::Null => None,
     };
-    if let Some(message) = message {
-        problems.insert(before, Problem::new(at, message));
+    problems.extend(message.map(|message| Problem::new(at, message)));
+    match value {
+        Value::Array(items) => check_keys(items, schema, at, problems),
+        Value::Object(fields) => check_names(fields, schema, at, problems),
+        _ => {}
     }
+    true
 }
 
 fn wrong_type(value: &Value, schema: &Value) -> Option<String> {
@@ -113,16 +151,13 @@ fn wrong_number(value: &Value, schema: &Value) -> Option<String> {
     })
 }
 
-fn check_list(items: &[Value], schema: &Value, at: &str, problems: &mut Vec<Problem>) {
-    for (index, item) in items.iter().enumerate() {
-        check(item, &schema["items"], &format!("{at}[{index}]"), problems);
-    }
-    for key in schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten() {
-        let Some(key) = key.as_str() else { continue };
-        let name = |item: &Value| item.get(key).cloned();
+/// Items of a list-map have different keys.
+fn check_keys(items: &[Value], schema: &Value, at: &str, problems: &mut Vec<Problem>) {
+    let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
+    for key in keys.filter_map(Value::as_str) {
         for (index, item) in items.iter().enumerate() {
-            let twice = items[..index].iter().any(|other| name(other) == name(item));
-            if let Some(name) = name(item).filter(|_| twice) {
+            let twice = items[..index].iter().any(|other| other.get(key) == item.get(key));
+            if let Some(name) = item.get(key).filter(|_| twice) {
                 let field = format!("{at}[{index}].{key}");
                 problems.push(Problem::new(field, format!("{name} is used twice; rename one")));
             }
@@ -130,30 +165,23 @@ fn check_list(items: &[Value], schema: &Value, at: &str, problems: &mut Vec<Prob
     }
 }
 
-fn check_fields(fields: &Map<String, Value>, schema: &Value, at: &str, problems: &mut Vec<Problem>) {
-    let inside = |key: &str| match at {
-        "" => key.to_owned(),
-        _ => format!("{at}.{key}"),
-    };
-    for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        if !fields.contains_key(key) {
-            let hint = example(&schema["properties"][key]);
-            problems.push(Problem::new(inside(key), format!("is required; add it{hint}")));
+/// Required fields are there, and no unknown ones.
+fn check_names(fields: &Map<String, Value>, schema: &Value, at: &str, problems: &mut Vec<Problem>) {
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if !fields.contains_key(name) {
+            let hint = example(&schema["properties"][name]);
+            problems.push(Problem::new(inside(at, name), format!("is required; add it{hint}")));
         }
     }
-    let known = schema["properties"].as_object();
-    for (key, value) in fields {
-        if let Some(schema) = known.and_then(|known| known.get(key)) {
-            check(value, schema, &inside(key), problems);
-        } else if schema["additionalProperties"].is_object() {
-            check(value, &schema["additionalProperties"], &inside(key), problems);
-        } else if let Some(known) = known {
-            let names = || known.keys().map(String::as_str);
-            let hint = did_you_mean(key, names());
-            let names = names().collect::<Vec<_>>().join(", ");
-            let message = format!("is unknown{hint}; remove it, or use one of: {names}");
-            problems.push(Problem::new(inside(key), message));
-        }
+    let Some(known) = schema["properties"].as_object().filter(|_| schema["additionalProperties"].is_null())
+    else {
+        return;
+    };
+    for name in fields.keys().filter(|name| !known.contains_key(*name)) {
+        let hint = did_you_mean(name, known.keys().map(String::as_str));
+        let names = known.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let message = format!("is unknown{hint}; remove it, or use one of: {names}");
+        problems.push(Problem::new(inside(at, name), message));
     }
 }
 

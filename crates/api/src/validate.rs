@@ -21,6 +21,7 @@ pub fn validate(quota: &ApiQuota) -> Vec<Problem> {
     let document = serde_json::to_value(quota).unwrap_or_default();
     let mut problems = structure::problems(&document, &QUOTA, "");
     add(&mut problems, rules::problems(&quota.spec));
+    add(&mut problems, structure::misshapen(&document, &QUOTA, ""));
     problems
 }
 
@@ -61,9 +62,11 @@ fn read<T: DeserializeOwned>(
 ) -> Result<T, Vec<Problem>> {
     let document = without_nulls(document.clone());
     let mut problems = structure::problems(&document, schema, "");
+    let misshapen = structure::misshapen(&document, schema, "");
     match serde_json::from_value(document) {
         Ok(resource) => {
             add(&mut problems, rules(&resource));
+            add(&mut problems, misshapen);
             if problems.is_empty() {
                 return Ok(resource);
             }

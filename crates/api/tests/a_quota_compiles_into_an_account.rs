@@ -197,6 +197,26 @@ fn the_queue_is_as_long_as_the_quota_says_else_the_profile_else_the_clients_bear
 }
 
 #[test]
+fn the_models_of_a_limit_are_named_as_calls_are_counted() {
+    let models = |models: &str| {
+        let text = PROFILE.replace("endpoint: search, ", &format!("models: {models}, "));
+        let classes = "model: {body: /model, classes: [{name: mini, models: [m-mini*]}]}\n";
+        compile_with(profile(&format!("{text}{classes}")), LARGE)
+    };
+    let account = models("[mini, m-large]").unwrap();
+    assert_eq!(limit(&account, "search").models, ["mini", "m-large"]);
+    let account = models("[m-mini-2025]").unwrap();
+    assert_eq!(limit(&account, "search").models, ["mini"], "stricter: its whole class");
+    let problems = models("['m-*']").unwrap_err();
+    assert_eq!(problems[0].field, "spec.provider.name");
+    assert!(
+        problems[0].message.contains("limit `search` covers the models `m-*` by a pattern"),
+        "{}",
+        problems[0]
+    );
+}
+
+#[test]
 fn enforcement_is_passed_on() {
     let plain = account(LARGE).engine;
     assert_eq!((plain.mode, plain.on_exceeded), (Mode::Enforce, OnExceeded::Queue));

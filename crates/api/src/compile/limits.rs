@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use quotakeeper_dialects::profile::{self, Partition, Tier};
+use quotakeeper_dialects::profile::{self, Partition, Profile, Tier};
 use quotakeeper_engine::config::{CountedAs, LimitConfig, Pacing, Unit};
 
 use crate::problem::Problem;
@@ -29,7 +29,11 @@ struct Declared {
     limit: LimitConfig,
 }
 
-pub(super) fn compile(spec: &ApiQuotaSpec, tier: Option<&Tier>) -> Result<Limits, Vec<Problem>> {
+pub(super) fn compile(
+    spec: &ApiQuotaSpec,
+    tier: Option<&Tier>,
+    profile: &Profile,
+) -> Result<Limits, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut declared = Vec::new();
     let mut not_enforced = Vec::new();
@@ -56,7 +60,7 @@ pub(super) fn compile(spec: &ApiQuotaSpec, tier: Option<&Tier>) -> Result<Limits
     }
     let mut enforced = Vec::new();
     for limit in declared {
-        match ours(limit, spec) {
+        match ours(limit, spec).and_then(|limit| counted_models(limit, profile)) {
             Ok(limit) => enforced.push(limit),
             Err(problem) => problems.push(problem),
         }
@@ -148,6 +152,28 @@ fn ours(declared: Declared, spec: &ApiQuotaSpec) -> Result<LimitConfig, Problem>
     if limit.unit == Unit::Requests {
         pace(&mut limit, spec);
     }
+    Ok(limit)
+}
+
+/// The models of a limit by the names under which calls are counted: the class of a model that has
+/// one. A pattern can't be told from them; a limit that it covered would not be enforced.
+fn counted_models(mut limit: LimitConfig, profile: &Profile) -> Result<LimitConfig, Problem> {
+    if let Some(pattern) = limit.models.iter().find(|model| model.contains('*')) {
+        let message = format!(
+            "the provider's limit `{}` covers the models `{pattern}` by a pattern; give them a class in the \
+             provider's model.classes and name that",
+            limit.name
+        );
+        return Err(Problem::new("spec.provider.name", message));
+    }
+    let is_class =
+        |name: &str| profile.model.iter().flat_map(|it| &it.classes).any(|class| class.name == name);
+    for model in &mut limit.models {
+        if !is_class(model) {
+            *model = profile.model_class(model).to_owned();
+        }
+    }
+    limit.models.dedup();
     Ok(limit)
 }
 
