@@ -19,6 +19,9 @@ use crate::mutant::{self, Mutant};
 use crate::time::{Time, nanos, stretched};
 use crate::units::{Origin, Unit, UnitKey, Units};
 
+/// How old a forecast may be: far less than the second that it is told in.
+const FORESIGHT_LASTS: Duration = Duration::from_millis(20);
+
 type Timers = BinaryHeap<Reverse<(Time, UnitKey)>>;
 
 /// The count of a limit of requests.
@@ -39,6 +42,15 @@ pub(crate) struct Meter {
     charged: u64,
     settling: Timers,
     leaving: Timers,
+    foresight: Foresight,
+}
+
+/// When units were going to leave, as of a moment.
+#[derive(Clone, Debug, Default)]
+struct Foresight {
+    at: Time,
+    charged: u64,
+    leaving: Vec<Time>,
 }
 
 /// What a late or early report did.
@@ -65,6 +77,7 @@ impl Meter {
             charged: 0,
             settling: Timers::new(),
             leaving: Timers::new(),
+            foresight: Foresight::default(),
         };
         meter.take_shape(limit);
         meter
@@ -388,9 +401,8 @@ impl Meter {
         log.max(bucket).max(now)
     }
 
-    /// How long until `calls` more have been granted if all draw on this limit: never more than
-    /// it will be by more than the log's grain, and cheap where the answer is plain.
-    pub(crate) fn wait_for(&self, now: Time, calls: u64) -> Duration {
+    /// About how long until `calls` more have been granted if all draw on this limit.
+    pub(crate) fn wait_for(&mut self, now: Time, calls: u64) -> Duration {
         let mut wait = Duration::ZERO;
         if self.asks_log {
             wait = wait.max(self.log_wait(now, calls));
@@ -408,27 +420,33 @@ impl Meter {
         wait
     }
 
-    fn log_wait(&self, now: Time, calls: u64) -> Duration {
-        let logged = self.logged();
-        let free = self.amount.saturating_sub(logged);
-        let Some(beyond) = calls.checked_sub(free + 1) else {
-            return Duration::ZERO;
-        };
+    fn log_wait(&mut self, now: Time, calls: u64) -> Duration {
+        let free = self.amount.saturating_sub(self.logged());
+        let Some(beyond) = calls.checked_sub(free + 1) else { return Duration::ZERO };
         // The call waits for the (beyond + 1)th unit to leave; a whole window for each N of them.
         let windows = u32::try_from(beyond / self.amount.max(1)).unwrap_or(u32::MAX);
         let place = usize::try_from(beyond % self.amount.max(1)).unwrap_or(usize::MAX);
-        let mut leaving: Vec<Time> = self
-            .units
-            .iter()
-            .map(|(_, unit)| if unit.counted { unit.leaves } else { unit.settles + self.window })
-            .collect();
-        let within = if place < leaving.len() {
-            let (_, at, _) = leaving.select_nth_unstable(place);
-            at.since(now)
-        } else {
-            self.window
-        };
-        self.window.saturating_mul(windows) + within
+        let whole = self.window;
+        let within = self.foreseen(now).get(place).map_or(whole, |at| at.since(now));
+        whole.saturating_mul(windows) + within
+    }
+
+    /// When the units leave, in order: looked up again only when it has changed enough to matter,
+    /// because every ask asks.
+    fn foreseen(&mut self, now: Time) -> &[Time] {
+        let Foresight { at, charged, leaving } = &self.foresight;
+        let grown = self.charged - charged > self.amount / 64;
+        let shrunk = leaving.len().abs_diff(self.units.len()) > self.units.len() / 64;
+        if grown || shrunk || now.since(*at) > FORESIGHT_LASTS {
+            let mut leaving: Vec<Time> = self
+                .units
+                .iter()
+                .map(|(_, unit)| if unit.counted { unit.leaves } else { unit.settles + self.window })
+                .collect();
+            leaving.sort_unstable();
+            self.foresight = Foresight { at: now, charged: self.charged, leaving };
+        }
+        &self.foresight.leaving
     }
 }
 
