@@ -31,7 +31,7 @@ use crate::account::{Account, Route, engine_observations, engine_rejection};
 use crate::answer::{AnswerBody, Own};
 use crate::gate::{Gate, Permit, Refused};
 use crate::head;
-use crate::kept::Kept;
+use crate::kept::{Keep, Kept};
 use crate::record::{Books, Outcome, Record, Why};
 use crate::upstream::{Origin, Protocols, SendError, Upstreams};
 use crate::{clock, coding};
@@ -54,8 +54,7 @@ pub(crate) struct Core {
     pub(crate) gate: Gate,
     pub(crate) upstreams: Upstreams,
     pub(crate) books: Arc<Books>,
-    /// The most of a request's body that is kept, in bytes.
-    pub(crate) keep_body: usize,
+    pub(crate) keep: Keep,
 }
 
 /// A call under way.
@@ -113,7 +112,7 @@ pub(crate) async fn forward(core: &Core, route: Route, request: Request<Incoming
         Ok(uri) => head.uri = uri,
         Err(error) => return refuse(record, bad_request(&format!("the path is no path ({error})"))),
     }
-    let body = match Kept::take(body, core.keep_body).await {
+    let body = match core.keep.take(body).await {
         Ok(body) => body,
         Err(error) => return refuse(record, bad_request(&format!("the body broke off ({error})"))),
     };

@@ -24,6 +24,9 @@ use crate::link::{Link, LinkEvent};
 
 pub use permit::Permit;
 
+/// When a full proxy may have room again: as soon as any of its calls ends.
+const FULL: Duration = Duration::from_secs(1);
+
 /// The gate, for those who ask.
 #[derive(Clone)]
 pub struct Gate {
@@ -178,12 +181,13 @@ impl Gate {
         let call = {
             let mut inner = self.shared.inner();
             let asked = inner.session.ask(clock::now(), account, shape, patience);
-            let call = asked.map_err(|error| Refused {
-                reason: match error {
-                    AskError::TooManyCalls { .. } => Reason::TooManyCalls,
-                    AskError::UnknownAccount(_) => Reason::Limiter(RefusalReason::NeverFits),
-                },
-                retry_after: None,
+            let call = asked.map_err(|error| match error {
+                AskError::TooManyCalls { .. } => {
+                    Refused { reason: Reason::TooManyCalls, retry_after: Some(FULL) }
+                }
+                AskError::UnknownAccount(_) => {
+                    Refused { reason: Reason::Limiter(RefusalReason::NeverFits), retry_after: None }
+                }
             })?;
             inner.slots.insert(call, Slot::default());
             call

@@ -49,7 +49,19 @@ pub(crate) fn for_upstream(headers: &mut HeaderMap, authority: &str) {
     if let Ok(host) = HeaderValue::from_str(authority) {
         headers.insert(header::HOST, host);
     }
+    join_cookies(headers);
     accept_only_readable(headers);
+}
+
+/// HTTP/2 clients may send a cookie in crumbs, which HTTP/1.1 does not know (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(mut joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        joined.set_sensitive(true);
+        headers.insert(header::COOKIE, joined);
+    }
 }
 
 /// A rejection's class may stand in the body, so only codings that the proxy reads are asked for. What the
@@ -134,6 +146,14 @@ mod tests {
         let mut unreadable = headers(&[("accept-encoding", "br")]);
         for_upstream(&mut unreadable, "a");
         assert_eq!(unreadable[header::ACCEPT_ENCODING], "identity");
+    }
+
+    #[test]
+    fn crumbs_of_a_cookie_become_one_field() {
+        let mut crumbs = headers(&[("cookie", "a=1"), ("cookie", "b=2; c=3")]);
+        for_upstream(&mut crumbs, "a");
+        let cookies: Vec<_> = crumbs.get_all(header::COOKIE).iter().collect();
+        assert_eq!(cookies, ["a=1; b=2; c=3"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,20 +20,82 @@ use crate::upstream::{BoxError, RequestBody};
 /// goes on (gRPC's bidirectional calls do).
 const STREAM_PAUSE: Duration = Duration::from_millis(250);
 
+/// What is read of a body for the model's name when no more can be kept, in bytes.
+const BEGINNING: usize = 16 * 1024;
+
+/// How much of bodies is kept.
+pub(crate) struct Keep {
+    each: usize,
+    all: usize,
+    held: Arc<AtomicUsize>,
+}
+
 /// A body that came from the client.
-pub(crate) enum Kept {
+pub(crate) struct Kept {
+    form: Form,
+    _held: Held,
+}
+
+enum Form {
     /// All of it; can be sent any number of times.
     Whole { data: Bytes, trailers: Option<HeaderMap> },
     /// Only its beginning; the rest streams, so there is one attempt. Empty once that was made.
     Streaming { start: Bytes, rest: Option<RequestBody> },
 }
 
-impl Kept {
-    /// Takes `body` up to `bound` bytes.
+/// Bytes that count among those of all bodies.
+struct Held(usize, Arc<AtomicUsize>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.1.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+impl Keep {
+    /// Keeps bodies of up to `each` bytes, and about `all` bytes of all together.
+    pub(crate) fn new(each: usize, all: usize) -> Self {
+        Self { each, all, held: Arc::default() }
+    }
+
+    /// Takes a body as far as it is kept.
     ///
     /// # Errors
     /// When the client's connection fails.
-    pub(crate) async fn take<B>(body: B, bound: usize) -> Result<Self, BoxError>
+    pub(crate) async fn take<B>(&self, body: B) -> Result<Kept, BoxError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let room = self.all.saturating_sub(self.held.load(Ordering::Relaxed));
+        let bound = if room < self.each { BEGINNING.min(self.each) } else { self.each };
+        let form = Form::take(body, bound).await?;
+        let length = form.start().len();
+        self.held.fetch_add(length, Ordering::Relaxed);
+        let held = Held(length, Arc::clone(&self.held));
+        Ok(Kept { form, _held: held })
+    }
+}
+
+impl Kept {
+    /// As much of the body as is here.
+    pub(crate) fn start(&self) -> &[u8] {
+        self.form.start()
+    }
+
+    /// Whether the body can be sent once more.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.form, Form::Whole { .. })
+    }
+
+    /// The body for one attempt, whose bytes are counted in `sent`; none where a stream was used up.
+    pub(crate) fn attempt(&mut self, sent: &Arc<AtomicU64>) -> Option<RequestBody> {
+        self.form.attempt(sent)
+    }
+}
+
+impl Form {
+    async fn take<B>(body: B, bound: usize) -> Result<Self, BoxError>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -71,20 +133,13 @@ impl Kept {
         Ok(Self::Streaming { start: data.join(), rest: Some(body.boxed_unsync()) })
     }
 
-    /// As much of the body as is here.
-    pub(crate) fn start(&self) -> &[u8] {
+    fn start(&self) -> &[u8] {
         match self {
             Self::Whole { data, .. } | Self::Streaming { start: data, .. } => data,
         }
     }
 
-    /// Whether the body can be sent once more.
-    pub(crate) fn is_whole(&self) -> bool {
-        matches!(self, Self::Whole { .. })
-    }
-
-    /// The body for one attempt, whose bytes are counted in `sent`; none where a stream was used up.
-    pub(crate) fn attempt(&mut self, sent: &Arc<AtomicU64>) -> Option<RequestBody> {
+    fn attempt(&mut self, sent: &Arc<AtomicU64>) -> Option<RequestBody> {
         let sent = Arc::clone(sent);
         Some(match self {
             Self::Whole { data, trailers: None } => {
@@ -189,14 +244,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_small_body_can_be_sent_again_and_a_large_one_once() {
-        let sent = Arc::new(AtomicU64::new(0));
-        let mut small = Kept::take(Full::new(Bytes::from_static(b"12345")), 5).await.unwrap();
+        let (keep, sent) = (Keep::new(5, 100), Arc::new(AtomicU64::new(0)));
+        let mut small = keep.take(Full::new(Bytes::from_static(b"12345"))).await.unwrap();
         assert!(small.is_whole());
         for _ in 0..2 {
             assert_eq!(read(&mut small, &sent).await.unwrap(), "12345");
         }
         assert_eq!(sent.load(Ordering::Relaxed), 10);
-        let mut large = Kept::take(Full::new(Bytes::from_static(b"123456")), 5).await.unwrap();
+        let mut large = keep.take(Full::new(Bytes::from_static(b"123456"))).await.unwrap();
         assert!(!large.is_whole());
         assert_eq!(read(&mut large, &sent).await.unwrap(), "123456");
         assert_eq!(sent.load(Ordering::Relaxed), 16);
@@ -207,7 +262,7 @@ mod tests {
     async fn a_body_that_pauses_is_a_stream_with_its_beginning_at_hand() {
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(4);
         sender.send_data(Bytes::from_static(b"{\"model\":\"m\"")).await.unwrap();
-        let mut kept = Kept::take(body, 1000).await.unwrap();
+        let mut kept = Keep::new(1000, 1000).take(body).await.unwrap();
         assert!(!kept.is_whole());
         assert_eq!(kept.start(), b"{\"model\":\"m\"");
         sender.send_data(Bytes::from_static(b"}")).await.unwrap();
@@ -223,10 +278,23 @@ mod tests {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-sum", "1".parse().unwrap());
         sender.send_trailers(trailers.clone()).await.unwrap();
-        let mut kept = Kept::take(body, 1000).await.unwrap();
+        let mut kept = Keep::new(1000, 1000).take(body).await.unwrap();
         assert!(kept.is_whole());
         let sent = Arc::new(AtomicU64::new(0));
         let collected = kept.attempt(&sent).unwrap().collect().await.unwrap();
         assert_eq!(collected.trailers(), Some(&trailers));
+    }
+
+    #[tokio::test]
+    async fn past_the_bound_of_all_bodies_only_beginnings_are_kept() {
+        let keep = Keep::new(100_000, 150_000);
+        let body = || Full::new(Bytes::from(vec![b'x'; 90_000]));
+        let first = keep.take(body()).await.unwrap();
+        let second = keep.take(body()).await.unwrap();
+        assert!(first.is_whole() && !second.is_whole());
+        drop(first);
+        drop(second);
+        assert!(keep.take(body()).await.unwrap().is_whole());
+        assert_eq!(keep.held.load(Ordering::Relaxed), 0);
     }
 }

@@ -146,10 +146,12 @@ where
         let answer = serve(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
+    // A Date that the provider did not send would be taken for its clock.
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().preserve_header_case(true).max_buf_size(WRITE_AHEAD);
     builder
         .http2()
+        .auto_date_header(false)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(WRITE_AHEAD);

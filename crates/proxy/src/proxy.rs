@@ -21,6 +21,7 @@ use crate::authority::{Authority, AuthorityError, HostPattern};
 use crate::forward::{Core, forward};
 use crate::gate::{Gate, Heard};
 use crate::head::upgrade;
+use crate::kept::Keep;
 use crate::link::Link;
 use crate::listen::{Closing, ListenError, bind, open};
 use crate::metrics::Metrics;
@@ -144,8 +145,8 @@ impl Proxy {
         let books = Arc::new(Books { metrics: Metrics::default(), counts: Counts::default(), events });
         let quotas = accounts.iter().map(|account| Arc::clone(&account.quota)).collect();
         let gate = Gate::open(identity(&settings), link, hearing(quotas, Arc::clone(&books)));
-        let keep_body = settings.keep_body;
-        let core = Arc::new(Core { accounts, gate, upstreams, books, keep_body });
+        let keep = Keep::new(settings.keep_body, settings.keep_bodies);
+        let core = Arc::new(Core { accounts, gate, upstreams, books, keep });
 
         let closing = Closing::default();
         let door = |listener: TcpListener, tls: Option<Arc<ServerConfig>>, door: Door| {
@@ -243,7 +244,8 @@ impl Proxy {
 
     /// Figures since the start.
     pub fn stats(&self) -> Stats {
-        self.core.books.counts.read(self.core.gate.waiting())
+        let gate = &self.core.gate;
+        self.core.books.counts.read(gate.waiting(), gate.counters())
     }
 
     /// Whether the limiter is connected.

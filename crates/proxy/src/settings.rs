@@ -31,6 +31,8 @@ pub struct Settings {
     pub extra_cas: Vec<String>,
     /// The most of a request's body that is kept so that the call can be sent again, in bytes.
     pub keep_body: usize,
+    /// The most that is kept of all bodies together, in bytes; past it, bodies stream like large ones.
+    pub keep_bodies: usize,
     /// The most calls that are not over at the same time.
     pub max_calls: usize,
     /// Bounds of the connections to providers.
@@ -58,6 +60,7 @@ impl Settings {
             resolve: Vec::new(),
             extra_cas: Vec::new(),
             keep_body: 1024 * 1024,
+            keep_bodies: 256 * 1024 * 1024,
             max_calls: 10_000,
             pool: PoolSettings::default(),
         }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use quotakeeper_wire::proxy::Counters;
+
 use crate::record::{CallRecord, Outcome, Why};
 
 /// Figures since the start.
@@ -30,6 +32,10 @@ pub struct Stats {
     pub failed: u64,
     /// Calls whose client hung up.
     pub client_gone: u64,
+    /// Grants that were returned because they had run out before the write.
+    pub expired: u64,
+    /// Requests whose write returned after the grant's validity: the promise does not cover them.
+    pub late_writes: u64,
 }
 
 #[derive(Default)]
@@ -72,7 +78,7 @@ impl Counts {
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn read(&self, waiting: usize) -> Stats {
+    pub(crate) fn read(&self, waiting: usize, session: Counters) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             calls: read(&self.calls),
@@ -86,6 +92,8 @@ impl Counts {
             refused: read(&self.refused),
             failed: read(&self.failed),
             client_gone: read(&self.client_gone),
+            expired: session.expired,
+            late_writes: session.late_writes,
         }
     }
 }

@@ -6,6 +6,9 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 
+use std::io::Write;
+use std::process::Command;
+
 use super::*;
 
 fn authority() -> Authority {
@@ -49,4 +52,68 @@ fn one_host_gets_one_certificate() {
     let authority = authority();
     let (one, two) = (authority.leaf("api.hubapi.com").unwrap(), authority.leaf("API.HUBAPI.COM").unwrap());
     assert!(Arc::ptr_eq(&one, &two));
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+/// A whole handshake inside Python's ssl, with a certificate for argv[4] that the intermediate has signed.
+const HANDSHAKE: &str = r"
+import ssl, sys
+root, chain, key, host = sys.argv[1:]
+server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+server.load_cert_chain(chain, key)
+client = ssl.create_default_context(cafile=root)
+client.verify_flags |= getattr(ssl, 'VERIFY_X509_STRICT', 0)
+to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+ends = [client.wrap_bio(to_client, to_server, server_hostname=host),
+        server.wrap_bio(to_server, to_client, server_side=True)]
+try:
+    for _ in range(5):
+        for end in list(ends):
+            try:
+                end.do_handshake()
+                ends.remove(end)
+            except ssl.SSLWantReadError:
+                pass
+    print('accepted')
+except ssl.SSLCertVerificationError as error:
+    print(error.verify_message)
+";
+
+#[test]
+fn openssl_and_python_hold_the_constraint_against_our_own_signature() {
+    let authority = authority();
+    let root = file(&authority.root_pem());
+    let key = file(&authority.leaf_key.serialize_pem());
+    for (host, openssl_says, python_says) in [
+        ("api.hubapi.com", "OK", "accepted"),
+        ("acme.my.salesforce.com", "OK", "accepted"),
+        ("api.openai.com", "permitted subtree violation", "permitted subtree violation"),
+    ] {
+        let signed = authority.issue(host, SystemTime::now()).unwrap();
+        let pems: Vec<_> = signed.cert.iter().map(pem).collect();
+        let (leaf, intermediate) = (file(&pems[0]), file(&pems[1]));
+        let chain = file(&pems.concat());
+        let mut openssl = Command::new("openssl");
+        openssl.args(["verify", "-x509_strict", "-CAfile"]).arg(root.path());
+        openssl.arg("-untrusted").arg(intermediate.path()).arg(leaf.path());
+        let mut python = Command::new("python3");
+        python.args(["-c", HANDSHAKE]).arg(root.path()).arg(chain.path()).arg(key.path()).arg(host);
+        for (mut verifier, says) in [(openssl, openssl_says), (python, python_says)] {
+            let output = match verifier.output() {
+                Ok(output) => output,
+                Err(error) => {
+                    eprintln!("{verifier:?} can't be run here ({error})");
+                    continue;
+                }
+            };
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.contains(says), "{host}: {said}");
+        }
+    }
 }
