@@ -1,2 +1,37 @@
-//! The `quotakeeper` command.
-fn main() {}
+//! `quotakeeper`: keeps workflows inside the quotas of the external APIs that they call.
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | [`run`] | `quotakeeper run`: proxy and limiter in one process around a command |
+//! | [`limiter`] | engines, sessions, and the task that drives them |
+//! | [`output`] | where words go: logs and messages to people |
+
+mod cli;
+mod limiter;
+mod output;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().command {
+        cli::Command::Run(arguments) => run::main(*arguments),
+        cli::Command::Crds => crds(),
+    }
+}
+
+fn crds() -> ExitCode {
+    match quotakeeper_api::crds::yaml() {
+        Ok(files) => {
+            let documents: Vec<String> = files.into_iter().map(|(_, text)| text).collect();
+            output::print(&documents.join("---\n"))
+        }
+        Err(error) => {
+            output::say(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}

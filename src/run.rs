@@ -1,0 +1,234 @@
+//! `quotakeeper run`: proxy and limiter in one process, around a command whose calls stay inside a
+//! quota.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `child` | the command: started, signalled, waited for |
+//! | `environment` | what its environment gets |
+//! | `hosts` | its own view of /etc/hosts |
+//! | `interception` | whether and where the providers' hosts are played |
+//! | `progress`, `report` | what people see meanwhile and at the end |
+
+mod child;
+mod environment;
+mod hosts;
+mod interception;
+mod progress;
+mod report;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use quotakeeper_api::load::{self, Source};
+use quotakeeper_proxy::{Link, LinkPeer, Proxy, Settings};
+use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::message::Epoch;
+use tempfile::NamedTempFile;
+
+use crate::cli::RunArguments;
+use crate::limiter::host::{Connection, Limiter};
+use crate::output::{BAD_INPUT, say, start_logging};
+use interception::Interception;
+use progress::Line;
+use report::Report;
+
+/// How often progress is looked at.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// How long calls of processes that the command left behind may still take.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// Runs the command. The exit code is its own; 2 when something that was given is wrong, and
+/// nothing was started; 1 when Quotakeeper itself failed.
+pub fn main(arguments: RunArguments) -> ExitCode {
+    start_logging();
+    let prepared = match prepare(&arguments) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            return ExitCode::from(BAD_INPUT);
+        }
+    };
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(run(&arguments, prepared)));
+    outcome.unwrap_or_else(|failure| {
+        say(&format!("{:#}", failure.error));
+        ExitCode::from(failure.code)
+    })
+}
+
+/// Everything that was given, read and checked.
+struct Prepared {
+    accounts: Vec<CompiledAccount>,
+    extra_cas: Vec<String>,
+    interception: Option<Interception>,
+}
+
+/// What went wrong, and the exit code that says so.
+struct Failure {
+    error: anyhow::Error,
+    code: u8,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure { error, code: 1 }
+    }
+}
+
+fn prepare(arguments: &RunArguments) -> anyhow::Result<Prepared> {
+    let accounts = load::documents(&sources(&arguments.files)?)?.accounts()?;
+    let mut extra_cas = Vec::new();
+    for file in &arguments.upstream_ca {
+        let text = fs::read_to_string(file);
+        extra_cas.push(text.with_context(|| format!("--upstream-ca {} can't be read", file.display()))?);
+    }
+    let interception = Interception::choose(arguments.hosts, &accounts)?;
+    for account in &accounts {
+        if !account.not_enforced.is_empty() {
+            let limits = account.not_enforced.join(", ");
+            say(&format!("quota {}: not enforced by this version: {limits}", account.quota));
+        }
+    }
+    Ok(Prepared { accounts, extra_cas, interception })
+}
+
+/// The quota files' texts; `-` is standard input.
+fn sources(files: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for file in files {
+        if file.as_os_str() == "-" {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("standard input can't be read")?;
+            sources.push(Source { name: "standard input".to_owned(), text });
+        } else {
+            sources.extend(load::read(std::slice::from_ref(file))?);
+        }
+    }
+    Ok(sources)
+}
+
+async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, Failure> {
+    let Prepared { accounts, extra_cas, interception } = prepared;
+    let settings = Settings {
+        base_url: arguments.listen,
+        hosts: interception.as_ref().map(Interception::listeners),
+        admin: arguments.admin,
+        resolve: arguments.resolve.clone(),
+        extra_cas,
+        ..Settings::new(accounts.clone(), consumer(&arguments.command))
+    };
+    // The first incarnation: nothing outlives this process.
+    let limiter = Limiter::start(accounts, Epoch(1));
+    let (link, peer) = Link::pair();
+    tokio::spawn(carry(limiter.clone(), peer));
+    let proxy = Proxy::start(settings, link).await.map_err(|error| bad_input(error.into()))?;
+
+    let bundle = interception.as_ref().map(|_| bundle(&proxy)).transpose()?;
+    let private = interception.as_ref().map(Interception::private_hosts).transpose()?;
+    let environment =
+        child_environment(&proxy, interception.as_ref(), bundle.as_ref().map(NamedTempFile::path));
+    let began = Instant::now();
+    let child = child::start(&arguments.command, &environment, private.as_ref()).map_err(bad_input)?;
+
+    let mut line = Line::new(arguments.progress);
+    let status = watch(child, &limiter, &mut line).await?;
+    line.clear();
+    let exit_code = child::exit_code(status);
+    let accounts = limiter.status().await.context("the limiter stopped before the command did")?;
+    let report = Report::new(exit_code, began.elapsed(), proxy.stats(), &accounts);
+    proxy.shutdown(GRACE).await;
+    say(&report.sentence());
+    if let Some(file) = &arguments.report {
+        report.write(file)?;
+    }
+    Ok(ExitCode::from(exit_code))
+}
+
+fn bad_input(error: anyhow::Error) -> Failure {
+    Failure { error, code: BAD_INPUT }
+}
+
+/// Shows progress until the command ends.
+async fn watch(child: std::process::Child, limiter: &Limiter, line: &mut Line) -> anyhow::Result<ExitStatus> {
+    let mut ended = std::pin::pin!(child::wait(child));
+    let mut tick = tokio::time::interval(PROGRESS_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            status = &mut ended => return status,
+            _ = tick.tick() => line.show(&limiter.status().await?),
+        }
+    }
+}
+
+/// What the command's environment gets on top of this process's.
+fn child_environment(
+    proxy: &Proxy,
+    interception: Option<&Interception>,
+    bundle: Option<&Path>,
+) -> Vec<(String, String)> {
+    let (mut variables, own) = environment::without_own(proxy.environment());
+    for name in own {
+        say(&format!("{name} is set already and stays as it is: calls that follow it are not limited"));
+    }
+    variables.extend(bundle.into_iter().flat_map(environment::ca_variables));
+    let names = interception.map(Interception::names).unwrap_or_default();
+    variables.extend(environment::past_other_proxies(names));
+    variables
+}
+
+/// The CA bundle in a file that lives as long as the run.
+fn bundle(proxy: &Proxy) -> anyhow::Result<NamedTempFile> {
+    let write = || {
+        let mut file = NamedTempFile::with_prefix("quotakeeper-ca-")?;
+        file.write_all(proxy.ca_bundle_pem().as_bytes())?;
+        file.flush()?;
+        // Whatever user the command becomes has to read it.
+        fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        std::io::Result::Ok(file)
+    };
+    write().context("the CA bundle can't be written to the temporary folder")
+}
+
+/// Who draws: the program's name.
+fn consumer(command: &[String]) -> String {
+    let program = command.first().map(Path::new).and_then(Path::file_name);
+    program.map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Carries messages between the proxy and the limiter; when one ends the connection, makes another.
+async fn carry(limiter: Limiter, peer: LinkPeer) {
+    while let Ok(connection) = limiter.connect().await {
+        if carry_one(connection, &peer).await.is_err() || peer.disconnect().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One connection, until the limiter ends it.
+///
+/// # Errors
+/// When the proxy or the limiter is gone for good.
+async fn carry_one(mut connection: Connection, peer: &LinkPeer) -> anyhow::Result<()> {
+    let mut proxy_says = peer.connect().await?;
+    loop {
+        tokio::select! {
+            message = proxy_says.recv() => match message {
+                Some(message) => connection.say(message).await?,
+                None => return Ok(connection.close().await?),
+            },
+            message = connection.says.recv() => match message {
+                Some(message) => peer.say(message).await?,
+                None => return Ok(()),
+            },
+        }
+    }
+}

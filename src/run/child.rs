@@ -1,0 +1,92 @@
+//! The command itself: signals go to it, its exit code comes back.
+
+use std::io::{self, IsTerminal};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::hosts::PrivateHosts;
+
+/// Starts the command with `environment` on top of this process's own.
+///
+/// # Errors
+/// A sentence that names the command.
+pub fn start(
+    command: &[String],
+    environment: &[(String, String)],
+    hosts: Option<&PrivateHosts>,
+) -> anyhow::Result<Child> {
+    let Some((program, arguments)) = command.split_first() else { bail!("there is no command to run") };
+    let mut child = Command::new(program);
+    child.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
+    let started = match hosts {
+        Some(hosts) => hosts.spawn(child),
+        None => child.spawn(),
+    };
+    started.with_context(|| format!("cannot start `{program}`; is it on the PATH and executable?"))
+}
+
+/// Waits for the command to end; every signal that asks this process to end is passed on to it.
+///
+/// # Errors
+/// When signals can't be watched or the command can't be waited for.
+pub async fn wait(mut child: Child) -> anyhow::Result<ExitStatus> {
+    let pid = Pid::from_raw(i32::try_from(child.id()).context("the command's process id is out of range")?);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut user1 = signal(SignalKind::user_defined1())?;
+    let mut user2 = signal(SignalKind::user_defined2())?;
+    let mut ended = tokio::task::spawn_blocking(move || child.wait());
+    loop {
+        let passed_on = tokio::select! {
+            status = &mut ended => return Ok(status??),
+            _ = interrupt.recv() => from_terminal(Signal::SIGINT),
+            _ = quit.recv() => from_terminal(Signal::SIGQUIT),
+            _ = terminate.recv() => Some(Signal::SIGTERM),
+            _ = hangup.recv() => Some(Signal::SIGHUP),
+            _ = user1.recv() => Some(Signal::SIGUSR1),
+            _ = user2.recv() => Some(Signal::SIGUSR2),
+        };
+        if let Some(signal) = passed_on {
+            // It may have ended in this moment; then the wait tells.
+            let _ = kill(pid, signal);
+        }
+    }
+}
+
+/// Keys on a terminal signal the whole foreground group, the command included.
+fn from_terminal(signal: Signal) -> Option<Signal> {
+    (!io::stdin().is_terminal()).then_some(signal)
+}
+
+/// The exit code that a shell would give: the command's own, or 128 + the signal that ended it.
+pub fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_exit_code_is_the_commands_own() {
+        for (script, code) in [("exit 7", 7), ("kill -TERM $$", 143)] {
+            let command = ["sh".to_owned(), "-c".to_owned(), script.to_owned()];
+            let child = start(&command, &[], None).expect("sh is there");
+            assert_eq!(exit_code(wait(child).await.expect("it ends")), code);
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_is_named() {
+        let error = start(&["no-such-command".to_owned()], &[], None).expect_err("it is not there");
+        assert!(error.to_string().contains("`no-such-command`"), "{error}");
+    }
+}

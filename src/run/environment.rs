@@ -1,0 +1,49 @@
+//! What the command's environment gets: base URLs and, where hosts are intercepted, the CA bundle.
+
+use std::path::Path;
+
+/// Variables by which runtimes are told their trust store. All but Node's replace the store, so the
+/// bundle holds the system's roots too.
+const CA_VARIABLES: [&str; 10] = [
+    "SSL_CERT_FILE",                    // OpenSSL, Go, Ruby, .NET, httpx, aiohttp, reqwest
+    "REQUESTS_CA_BUNDLE",               // requests
+    "CURL_CA_BUNDLE",                   // curl, requests
+    "NODE_EXTRA_CA_CERTS",              // Node
+    "AWS_CA_BUNDLE",                    // AWS SDKs and command line
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", // gRPC core
+    "GIT_SSL_CAINFO",                   // git
+    "PIP_CERT",                         // pip
+    "CARGO_HTTP_CAINFO",                // cargo
+    "DENO_CERT",                        // Deno
+];
+
+/// The CA variables, all naming `bundle`.
+pub fn ca_variables(bundle: &Path) -> Vec<(String, String)> {
+    let bundle = bundle.to_string_lossy();
+    CA_VARIABLES.iter().map(|name| ((*name).to_owned(), bundle.to_string())).collect()
+}
+
+/// Base-URL variables without those that the person has set already: theirs win, and are named so
+/// that nobody wonders why calls pass by.
+pub fn without_own(variables: Vec<(String, String)>) -> (Vec<(String, String)>, Vec<String>) {
+    let (own, ours): (Vec<_>, Vec<_>) = variables
+        .into_iter()
+        .partition(|(name, _)| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    (ours, own.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Where other forward proxies are configured, what they must not be asked for: the proxy's own
+/// address, and hosts that it plays.
+pub fn past_other_proxies(hosts: &[String]) -> Vec<(String, String)> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let proxied = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    if !proxied.iter().any(|name| set(name).is_some()) {
+        return Vec::new();
+    }
+    let mut exempt: Vec<String> =
+        ["NO_PROXY", "no_proxy"].iter().find_map(|name| set(name)).into_iter().collect();
+    exempt.push("127.0.0.1".to_owned());
+    exempt.extend_from_slice(hosts);
+    let exempt = exempt.join(",");
+    ["NO_PROXY", "no_proxy"].iter().map(|name| ((*name).to_owned(), exempt.clone())).collect()
+}

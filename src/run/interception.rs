@@ -1,0 +1,122 @@
+//! Whether and where the proxy plays the providers' hosts for this run.
+//!
+//! A client that knows a base-URL variable is simply pointed at the proxy. The others connect to
+//! the provider's name: for the command alone that name leads to a loopback address of this run's
+//! own, so that two runs and a web server on 127.0.0.1 do not meet.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use anyhow::{Context, bail};
+use quotakeeper_proxy::HostsListeners;
+use quotakeeper_proxy::authority::HostPattern;
+use quotakeeper_wire::account::CompiledAccount;
+
+use super::hosts::{self, PrivateHosts};
+use crate::cli::HostsMode;
+use crate::output::say;
+
+const HTTPS: u16 = 443;
+const HTTP: u16 = 80;
+/// Addresses that are tried before giving up.
+const TRIES: u32 = 64;
+
+/// Where the providers' hosts are played.
+pub struct Interception {
+    names: Vec<String>,
+    address: Ipv4Addr,
+}
+
+impl Interception {
+    /// What the accounts need and the mode allows; `None`: base URLs are enough, or must be.
+    ///
+    /// # Errors
+    /// A sentence, when a provider's calls could not be caught otherwise: they would pass unlimited.
+    pub fn choose(mode: HostsMode, accounts: &[CompiledAccount]) -> anyhow::Result<Option<Interception>> {
+        let without_variable = |account: &&CompiledAccount| account.profile.base_url.is_none();
+        let needing: Vec<&CompiledAccount> = match mode {
+            HostsMode::On => accounts.iter().collect(),
+            HostsMode::Auto | HostsMode::Off => accounts.iter().filter(without_variable).collect(),
+        };
+        if needing.is_empty() {
+            return Ok(None);
+        }
+        let quotas = needing.iter().map(|account| account.quota.as_str()).collect::<Vec<_>>().join(", ");
+        if mode == HostsMode::Off {
+            say(&format!(
+                "--hosts off: calls of {quotas} are not limited, their clients know no base-URL variable"
+            ));
+            return Ok(None);
+        }
+        let names = names(&needing);
+        if names.is_empty() {
+            bail!(
+                "{quotas}: the provider names no host that could be intercepted; give its ApiProvider `hosts`"
+            );
+        }
+        hosts::available().with_context(|| cannot(&quotas, "it needs a mount namespace of its own"))?;
+        let address = free_address().with_context(|| cannot(&quotas, "it listens on ports 443 and 80"))?;
+        Ok(Some(Interception { names, address }))
+    }
+
+    /// Where the proxy listens.
+    pub fn listeners(&self) -> HostsListeners {
+        HostsListeners {
+            https: vec![SocketAddr::from((self.address, HTTPS))],
+            http: vec![SocketAddr::from((self.address, HTTP))],
+        }
+    }
+
+    /// The hosts that are played.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The command's view of /etc/hosts.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn private_hosts(&self) -> anyhow::Result<PrivateHosts> {
+        PrivateHosts::new(&self.names, self.address).context("the private /etc/hosts can't be written")
+    }
+}
+
+fn cannot(quotas: &str, why: &str) -> String {
+    format!(
+        "{quotas}: the provider's clients know no base-URL variable, so its hosts have to be intercepted, and that \
+         can't be had here: {why}; run as root, or let calls pass unlimited with --hosts off"
+    )
+}
+
+fn names(accounts: &[&CompiledAccount]) -> Vec<String> {
+    let mut names = Vec::new();
+    for account in accounts {
+        for host in &account.profile.hosts {
+            match HostPattern::new(host).exact() {
+                Some(name) => names.push(name.to_owned()),
+                None => {
+                    say(&format!("quota {}: {host} can't stand in /etc/hosts; name its hosts", account.quota))
+                }
+            }
+        }
+    }
+    names
+}
+
+/// A loopback address whose ports 443 and 80 are free; another one for each run.
+fn free_address() -> io::Result<Ipv4Addr> {
+    let seed = std::process::id().wrapping_mul(2_654_435_761);
+    let mut refused = None;
+    for number in 0..TRIES {
+        let [_, a, b, c] = seed.wrapping_add(number.wrapping_mul(7919)).to_be_bytes();
+        // 127.0.x.y is left to others.
+        let address = Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254));
+        let free = |port| TcpListener::bind(SocketAddr::from((address, port)));
+        match free(HTTPS).and_then(|_| free(HTTP)) {
+            Ok(_) => return Ok(address),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
+}

@@ -1,0 +1,157 @@
+//! The final report: what came of the calls, for people and for scripts.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use quotakeeper_proxy::Stats;
+use serde::Serialize;
+
+use super::progress::seconds;
+use crate::limiter::book::AccountStatus;
+
+/// What came of a run.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The command's exit code.
+    pub exit_code: u8,
+    /// How long the command ran.
+    pub seconds: f64,
+    /// Calls that the command made.
+    pub calls: u64,
+    /// Calls that were answered by the provider.
+    pub answered: u64,
+    /// Calls that waited for their turn.
+    pub waited: u64,
+    /// The longest that a call waited.
+    pub longest_wait_seconds: f64,
+    /// Rejections by the provider after which the call waited again, seen by nobody.
+    pub rejections: u64,
+    /// Calls that were refused by Quotakeeper.
+    pub refused: u64,
+    /// Calls whose provider could not be reached or whose answer broke off.
+    pub failed: u64,
+    /// Calls whose client hung up.
+    pub client_gone: u64,
+    /// The accounts that were drawn on.
+    pub accounts: Vec<AccountReport>,
+}
+
+/// What came of one account.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccountReport {
+    /// The quota.
+    pub quota: String,
+    /// Its provider.
+    pub provider: String,
+    /// The tier in force.
+    pub tier: String,
+    /// Grants that were made.
+    pub granted: u64,
+    /// Grants that were returned without being sent.
+    pub unused: u64,
+    /// Rejections for quota or concurrency.
+    pub rejections: u64,
+    /// Calls written later than the bound that the promise rests on.
+    pub breaches: u64,
+    /// Where its limits stood at the end.
+    pub limits: Vec<LimitReport>,
+}
+
+/// Where a limit stood at the end.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitReport {
+    /// Its name.
+    pub name: String,
+    /// The model, where models are counted apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How much may be used.
+    pub amount: u64,
+    /// How much was in use.
+    pub used: u64,
+    /// How much of it by others.
+    pub used_by_others: u64,
+}
+
+impl Report {
+    /// Puts the figures of a run together.
+    pub fn new(exit_code: u8, ran: Duration, stats: Stats, accounts: &[AccountStatus]) -> Report {
+        Report {
+            exit_code,
+            seconds: ran.as_secs_f64(),
+            calls: stats.calls,
+            answered: stats.answered,
+            waited: stats.waited,
+            longest_wait_seconds: stats.longest_wait.as_secs_f64(),
+            rejections: stats.forced,
+            refused: stats.refused,
+            failed: stats.failed,
+            client_gone: stats.client_gone,
+            accounts: accounts.iter().map(AccountReport::new).collect(),
+        }
+    }
+
+    /// Writes it as JSON.
+    ///
+    /// # Errors
+    /// A sentence that names the file.
+    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
+        let mut json = serde_json::to_string_pretty(self)?;
+        json.push('\n');
+        fs::write(file, json).with_context(|| format!("cannot write the report to {}", file.display()))
+    }
+
+    /// A line for people.
+    pub fn sentence(&self) -> String {
+        let mut words = format!("{} calls in {}", self.calls, seconds(Duration::from_secs_f64(self.seconds)));
+        let mut add = |count: u64, what: &str| {
+            if count > 0 {
+                words += &format!(", {count} {what}");
+            }
+        };
+        add(self.answered, "answered");
+        add(self.waited, "waited");
+        add(self.rejections, "rejected by the provider and sent again");
+        add(self.refused, "refused");
+        add(self.failed, "failed");
+        add(self.client_gone, "given up by their client");
+        add(self.accounts.iter().map(|account| account.breaches).sum(), "written too late to be promised");
+        if self.waited > 0 {
+            words += &format!(
+                "; the longest wait was {}",
+                seconds(Duration::from_secs_f64(self.longest_wait_seconds))
+            );
+        }
+        if self.calls == 0 {
+            words += "; no call came through the proxy: does the command set a base URL of its own?";
+        }
+        words
+    }
+}
+
+impl AccountReport {
+    fn new(account: &AccountStatus) -> AccountReport {
+        let limits = account.status.limits.iter().map(|limit| LimitReport {
+            name: limit.name.clone(),
+            model: limit.model.clone(),
+            amount: limit.amount,
+            used: limit.used,
+            used_by_others: limit.used_by_others,
+        });
+        AccountReport {
+            quota: account.quota.clone(),
+            provider: account.provider.clone(),
+            tier: account.tier.clone(),
+            granted: account.totals.granted,
+            unused: account.totals.unused,
+            rejections: account.totals.rejected,
+            breaches: account.totals.breaches,
+            limits: limits.collect(),
+        }
+    }
+}
