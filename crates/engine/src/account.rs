@@ -52,6 +52,8 @@ pub struct Engine {
     granted_since_snapshot: u64,
     /// Sessions of the time before a restart that have not yet said what they hold.
     awaited: BTreeSet<SessionId>,
+    /// The commit that this engine was restarted from: what was granted before is in it.
+    restored: Option<Time>,
     wake: Option<Time>,
     totals: Totals,
 }
@@ -162,6 +164,7 @@ impl Engine {
             ahead: None,
             granted_since_snapshot: 0,
             awaited: BTreeSet::new(),
+            restored: None,
             wake: None,
             totals: Totals::default(),
         }
@@ -190,8 +193,8 @@ impl Engine {
             Event::Configure(config) => self.configure(now, config, actions),
             Event::Lease(until) => self.lease = until,
             Event::Committed(reserve) => self.committed(reserve),
-            Event::Held { attempt, consumer, shape, progress } => {
-                self.held(now, attempt, &consumer, shape, progress);
+            Event::Held { attempt, consumer, shape, granted, progress } => {
+                self.held(now, (attempt, granted), &consumer, shape, progress);
             }
             Event::Returned(session) => self.returned(now, session),
             Event::Wake => {}

@@ -200,6 +200,8 @@ pub enum Event {
         consumer: String,
         /// What decides which limits cover it.
         shape: Shape,
+        /// When it was decided, on this engine's clock; `None`: on the clock of another node.
+        granted: Option<Time>,
         /// How far it is.
         progress: Held,
     },

@@ -450,9 +450,9 @@ pub(super) fn hold_reserve(meter: &mut Meter, config: &AccountConfig, limit: &Li
     }
 }
 
+/// Whether a limit counts calls of this shape. Where the model is not known it may be any of them.
 fn covers(limit: &LimitConfig, shape: &Shape) -> bool {
     let endpoint = limit.endpoint.as_ref().is_none_or(|name| shape.endpoint.as_ref() == Some(name));
-    let model =
-        limit.models.is_empty() || shape.model.as_ref().is_some_and(|model| limit.models.contains(model));
-    endpoint && model
+    let model = shape.model.as_ref().is_none_or(|model| limit.models.contains(model));
+    endpoint && (limit.models.is_empty() || model)
 }

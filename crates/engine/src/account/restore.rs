@@ -171,6 +171,7 @@ impl Engine {
         );
         let mut engine = Engine::with_lanes(config, lanes);
         engine.ahead = Some(Ahead { left: 0, horizon: now });
+        engine.restored = Some(snapshot.as_of);
         engine.awaited = snapshot.sessions.iter().copied().collect();
         for limit in &engine.config.limits {
             // A limit that the ledger does not know, or not for so long, has an unknown past.
@@ -260,7 +261,14 @@ impl Engine {
     }
 
     /// A call that its proxy holds a grant for, from before its connection was lost.
-    pub(super) fn held(&mut self, now: Time, attempt: Attempt, consumer: &str, shape: Shape, progress: Held) {
+    pub(super) fn held(
+        &mut self,
+        now: Time,
+        (attempt, granted): (Attempt, Option<Time>),
+        consumer: &str,
+        shape: Shape,
+        progress: Held,
+    ) {
         let key = (attempt.session, attempt.call);
         let session = self.sessions.entry(attempt.session).or_default();
         let came_before = session.returned;
@@ -268,7 +276,11 @@ impl Engine {
             session.named.insert(key);
         }
         if self.grant_of(attempt).is_none() {
-            if came_before || self.calls.contains_key(&key) || !self.awaited.contains(&attempt.session) {
+            // The reserve stands for what was granted after the commit, and for nothing else: a call that
+            // was in the ledger and has ended must not use it up.
+            let reserved = granted.is_some_and(|at| self.restored.is_some_and(|commit| at >= commit));
+            let awaited = self.awaited.contains(&attempt.session);
+            if came_before || self.calls.contains_key(&key) || !awaited || !reserved {
                 return self.hold_without_charge(now, attempt, consumer, &shape, came_before);
             }
             self.charge_reserved(now, attempt, consumer, &shape);

@@ -139,8 +139,8 @@ fn a_reconnection_changes_nothing_for_calls_under_way() {
     w.tell(Event::Disconnected(SessionId(1)));
     w.alive(1);
     let (consumer, shape) = ("job".to_owned(), Shape::default());
-    let progress = Held::Sent { latest: w.now };
-    w.tell(Event::Held { attempt: grants[0], consumer, shape, progress });
+    let (granted, progress) = (Some(w.now), Held::Sent { latest: w.now });
+    w.tell(Event::Held { attempt: grants[0], consumer, shape, granted, progress });
     w.tell(Event::Returned(SessionId(1)));
     assert_eq!((w.used("requests"), w.engine.status(w.now).under_way), (2, 1), "the other one is over");
 }

@@ -121,6 +121,16 @@ fn models_are_counted_apart_where_the_provider_does() {
 }
 
 #[test]
+fn a_call_whose_model_is_not_known_may_be_of_any() {
+    let of = |models: &[&str]| models.iter().map(|model| (*model).to_owned()).collect();
+    let mut w = World::new(vec![LimitConfig { models: of(&["large"]), ..sliding("large", 2, 60) }]);
+    w.ask(3);
+    assert_eq!(w.grants().len(), 2);
+    w.ask_as(1, "job", model("small"), None);
+    assert_eq!(w.grants().len(), 1);
+}
+
+#[test]
 fn a_write_after_its_bound_is_counted_once_more_and_reported() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(2);
