@@ -88,7 +88,11 @@ fn account_words(account: &AccountStatus) -> String {
     let status = &account.status;
     let mut words = account.quota.clone();
     if let Some(limit) = tightest(&status.limits) {
-        words += &format!("  {} {}/{} used", limit_name(limit), limit.used.min(limit.amount), limit.amount);
+        let used = known_use(limit).min(limit.amount);
+        words += &format!("  {} {used}/{} used", limit_name(limit), limit.amount);
+        if limit.assumed > 0 {
+            words += ", earlier use unknown";
+        }
     }
     words += &format!("  {} waiting", status.waiting);
     if let Some(longest) = status.longest_wait.filter(|_| status.waiting > 0) {
@@ -108,7 +112,11 @@ fn account_words(account: &AccountStatus) -> String {
 
 /// The limit of which the largest part is used.
 fn tightest(limits: &[LimitStatus]) -> Option<&LimitStatus> {
-    limits.iter().max_by_key(|limit| limit.used.saturating_mul(1000) / limit.amount.max(1))
+    limits.iter().max_by_key(|limit| known_use(limit).saturating_mul(1000) / limit.amount.max(1))
+}
+
+fn known_use(limit: &LimitStatus) -> u64 {
+    limit.used.saturating_sub(limit.assumed)
 }
 
 fn limit_name(limit: &LimitStatus) -> String {

@@ -375,8 +375,9 @@ impl Meter {
         self.units.len() as u64
     }
 
-    pub(crate) fn used_by_others(&self) -> u64 {
-        self.units.iter().filter(|(_, unit)| unit.origin == Origin::Others).count() as u64
+    /// Units of this origin in the log.
+    pub(crate) fn count(&self, origin: Origin) -> u64 {
+        self.units.iter().filter(|(_, unit)| unit.origin == origin).count() as u64
     }
 
     /// What counts against the limit now, in its own terms.

@@ -412,15 +412,17 @@ impl Lanes {
             .values_mut()
             .filter_map(|entry| {
                 let limit = config.limits.get(entry.limit)?;
-                let (amount, used, used_by_others, in_flight, resets_in) = match &mut entry.counter {
+                let (amount, used, [used_by_others, assumed], in_flight, resets_in) = match &mut entry.counter
+                {
                     Counter::Window(meter) => {
                         meter.advance(now);
                         let resets_in = meter.free_at(now).since(now);
-                        (meter.amount(), meter.used(), meter.used_by_others(), meter.in_flight(), resets_in)
+                        let apart = [meter.count(Origin::Others), meter.count(Origin::Past)];
+                        (meter.amount(), meter.used(), apart, meter.in_flight(), resets_in)
                     }
                     Counter::Slots(slots) => {
                         slots.advance(now);
-                        (slots.amount(), slots.used(), 0, 0, Duration::ZERO)
+                        (slots.amount(), slots.used(), [0, 0], 0, Duration::ZERO)
                     }
                 };
                 Some(LimitStatus {
@@ -430,6 +432,7 @@ impl Lanes {
                     amount,
                     used,
                     used_by_others,
+                    assumed,
                     in_flight,
                     waiting: entry.waiting,
                     resets_in,

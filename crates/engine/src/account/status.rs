@@ -40,6 +40,8 @@ pub struct LimitStatus {
     pub used: u64,
     /// How much of it by others.
     pub used_by_others: u64,
+    /// How much of it is only taken to be used, because nothing is known of the time before.
+    pub assumed: u64,
     /// How much of it may still be on its way to the provider.
     pub in_flight: u64,
     /// Calls that wait and draw on it.
