@@ -75,10 +75,7 @@ impl CompiledAccount {
         let account: CompiledAccount = serde_json::from_str(json)?;
         let problems = account.engine.problems();
         if !problems.is_empty() {
-            return Err(LoadError::Unworkable {
-                key: account.key,
-                problems: problems.join("; "),
-            });
+            return Err(LoadError::Unworkable { key: account.key, problems: problems.join("; ") });
         }
         Ok(account)
     }

@@ -17,7 +17,7 @@ use quotakeeper_engine::time::Time;
 
 use self::proxy::Proxy;
 pub use self::violation::{MOST_ACCOUNTS, MOST_CALLS, Violation};
-use crate::message::{AccountIndex, Epoch, Hello, LimiterSays, ProxySays, ToLimiter, ToProxy};
+use crate::message::{AccountIndex, Epoch, Hello, LimiterSays, Progress, ProxySays, ToLimiter, ToProxy};
 
 /// What this limiter tells every proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub struct Greeting {
 #[derive(Clone, Debug)]
 pub struct Session {
     greeting: Greeting,
+    ledger_since: Epoch,
     clock: SessionClock,
     proxy: Option<Proxy>,
 }
@@ -41,11 +42,14 @@ pub struct Session {
 impl Session {
     /// A connection that has been accepted.
     pub fn new(greeting: Greeting) -> Session {
-        Session {
-            greeting,
-            clock: SessionClock::default(),
-            proxy: None,
-        }
+        Session { greeting, ledger_since: greeting.epoch, clock: SessionClock::default(), proxy: None }
+    }
+
+    /// Tells which incarnation began the ledger that this one restarted from. The times of grants
+    /// since then were taken on this node's clock; those of older incarnations mean nothing here.
+    #[must_use]
+    pub fn with_ledger_since(self, epoch: Epoch) -> Session {
+        Session { ledger_since: epoch, ..self }
     }
 
     /// Who is at the other end; `None` before the hello.
@@ -93,7 +97,7 @@ impl Session {
         Ok(None)
     }
 
-    /// What the proxy hears of an action of the engine of `account`; `None` when the action
+    /// What the proxy hears of an action that the engine of `account` decided at `now`; `None` when the action
     /// concerns another session.
     pub fn send(&self, now: Time, account: AccountIndex, action: &Action) -> Option<ToProxy> {
         let proxy = self.proxy.as_ref()?;
@@ -101,57 +105,40 @@ impl Session {
             return None;
         }
         let body = match action {
-            Action::Grant { attempt, echo } if attempt.session == proxy.session => {
-                LimiterSays::Grant {
-                    account,
-                    call: attempt.call,
-                    attempt: attempt.number,
-                    echo: *echo,
-                }
-            }
-            Action::Refuse {
-                session,
-                call,
-                reason,
-                retry_after,
-            } if *session == proxy.session => LimiterSays::Refuse {
+            Action::Grant { attempt, echo } if attempt.session == proxy.session => LimiterSays::Grant {
                 account,
-                call: *call,
-                reason: *reason,
-                retry_after: *retry_after,
+                call: attempt.call,
+                attempt: attempt.number,
+                echo: *echo,
+                granted: now,
             },
+            Action::Refuse { session, call, reason, retry_after } if *session == proxy.session => {
+                LimiterSays::Refuse { account, call: *call, reason: *reason, retry_after: *retry_after }
+            }
             Action::Grant { .. } | Action::Refuse { .. } => return None,
-            Action::Paused {
-                scope,
-                until,
-                reason,
-            } => LimiterSays::Paused {
+            Action::Paused { scope, until, reason } => LimiterSays::Paused {
                 account,
                 scope: scope.clone(),
                 remaining: until.since(now),
                 reason: reason.clone(),
             },
-            Action::Resumed { scope, paused_for } => LimiterSays::Resumed {
-                account,
-                scope: scope.clone(),
-                paused_for: *paused_for,
-            },
+            Action::Resumed { scope, paused_for } => {
+                LimiterSays::Resumed { account, scope: scope.clone(), paused_for: *paused_for }
+            }
         };
-        Some(ToProxy {
-            epoch: self.greeting.epoch,
-            body,
-        })
+        Some(ToProxy { epoch: self.greeting.epoch, body })
     }
 
     /// The connection is lost, or another one of the same proxy has taken its place: what the
     /// engines of the accounts must know.
     pub fn lost(&self) -> Vec<(AccountIndex, Event)> {
         self.proxy.as_ref().map_or_else(Vec::new, |proxy| {
-            proxy
-                .indices()
-                .map(|account| (account, Event::Disconnected(proxy.session)))
-                .collect()
+            proxy.indices().map(|account| (account, Event::Disconnected(proxy.session))).collect()
         })
+    }
+
+    fn on_our_clock(&self, epoch: Epoch, granted: Time) -> Option<Time> {
+        (epoch >= self.ledger_since).then_some(granted)
     }
 
     fn welcome(&self) -> ToProxy {
@@ -164,24 +151,21 @@ impl Session {
         }
     }
 
-    fn greet(
-        &self,
-        now: Time,
-        pulse: Pulse,
-        hello: Hello,
-        events: &mut Vec<(AccountIndex, Event)>,
-    ) -> Proxy {
-        let proxy = Proxy {
-            session: hello.session,
-            consumer: hello.consumer,
-            accounts: hello.accounts,
-        };
+    fn greet(&self, now: Time, pulse: Pulse, hello: Hello, events: &mut Vec<(AccountIndex, Event)>) -> Proxy {
+        let proxy = Proxy { session: hello.session, consumer: hello.consumer, accounts: hello.accounts };
         proxy.alive(pulse, events);
         for ended in hello.ended {
-            proxy.ended(now, &self.clock, ended, events);
+            let granted = self.on_our_clock(ended.epoch, ended.granted);
+            proxy.ended(now, &self.clock, (ended, granted), events);
         }
         for live in hello.calls {
-            proxy.live(now, &self.clock, live, events);
+            let granted = match live.progress {
+                Progress::Waiting { .. } => None,
+                Progress::Granted { epoch, granted, .. }
+                | Progress::Sent { epoch, granted, .. }
+                | Progress::Answered { epoch, granted, .. } => self.on_our_clock(epoch, granted),
+            };
+            proxy.live(now, &self.clock, (live, granted), events);
         }
         for account in proxy.indices() {
             events.push((account, Event::Returned(proxy.session)));

@@ -6,16 +6,12 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::event::{
-    CallId, Observation, RefusalReason, Rejection, Scope, SessionId, Shape,
-};
-use quotakeeper_engine::time::Stamp;
+use quotakeeper_engine::event::{CallId, Observation, RefusalReason, Rejection, Scope, SessionId, Shape};
+use quotakeeper_engine::time::{Stamp, Time};
 use serde::{Deserialize, Serialize};
 
 /// Which limiter incarnation speaks: it grows with each takeover and each restart.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 /// An account of a session, by its place in [`Hello::accounts`].
@@ -133,6 +129,8 @@ pub struct EndedAttempt {
     pub attempt: u32,
     /// Whose grant.
     pub epoch: Epoch,
+    /// When it was decided, as the grant said.
+    pub granted: Time,
     /// What decides which limits cover it.
     pub shape: Shape,
     /// How it ended.
@@ -196,6 +194,8 @@ pub enum Progress {
         attempt: u32,
         /// Whose grant.
         epoch: Epoch,
+        /// When it was decided, as the grant said.
+        granted: Time,
     },
     /// It was written.
     Sent {
@@ -203,6 +203,8 @@ pub enum Progress {
         attempt: u32,
         /// Whose grant.
         epoch: Epoch,
+        /// When it was decided, as the grant said.
+        granted: Time,
         /// When at the latest.
         written: Stamp,
     },
@@ -212,6 +214,8 @@ pub enum Progress {
         attempt: u32,
         /// Whose grant.
         epoch: Epoch,
+        /// When it was decided, as the grant said.
+        granted: Time,
         /// When at the latest.
         at: Stamp,
     },
@@ -246,6 +250,9 @@ pub enum LimiterSays {
         attempt: u32,
         /// A stamp of this proxy.
         echo: Stamp,
+        /// When it was decided, on the limiter's clock. Of no meaning to a proxy: it says it again
+        /// in a hello, where a restarted limiter learns whether its ledger can know the grant.
+        granted: Time,
     },
     /// The call will not be granted.
     Refuse {

@@ -120,14 +120,8 @@ impl Session {
         }
         self.last_call += 1;
         let call = CallId(self.last_call);
-        self.say(ProxySays::Ask {
-            account,
-            call,
-            shape: shape.clone(),
-            patience,
-        });
-        self.calls
-            .insert(call, Call::new(now, account, shape, patience));
+        self.say(ProxySays::Ask { account, call, shape: shape.clone(), patience });
+        self.calls.insert(call, Call::new(now, account, shape, patience));
         Ok(call)
     }
 
@@ -169,10 +163,7 @@ impl Session {
         let State::Writing(grant) = call.state else {
             return;
         };
-        call.state = State::Sent {
-            grant,
-            written: now,
-        };
+        call.state = State::Sent { grant, written: now };
         if now > grant.expires {
             // The limiter counts on a write before the end of validity; the answer would not tell
             // it otherwise.
@@ -194,14 +185,7 @@ impl Session {
             return;
         };
         call.state = State::Answered { grant, at: now };
-        self.report(
-            id,
-            grant,
-            Report::FirstByte {
-                at: now,
-                observations,
-            },
-        );
+        self.report(id, grant, Report::FirstByte { at: now, observations });
     }
 
     /// The answer is a rejection; `now` was read after its first byte. With `again` the call waits
@@ -232,11 +216,7 @@ impl Session {
                 again,
             },
         );
-        let ending = Ending::Rejected {
-            at: now,
-            observations,
-            rejection,
-        };
+        let ending = Ending::Rejected { at: now, observations, rejection };
         self.end_attempt(now, id, grant, ending, again);
     }
 
@@ -338,12 +318,7 @@ impl Session {
     fn report(&mut self, id: CallId, grant: Grant, report: Report) {
         if let Some(call) = self.calls.get(&id) {
             let account = call.account;
-            self.say(ProxySays::Report {
-                account,
-                call: id,
-                attempt: grant.attempt,
-                report,
-            });
+            self.say(ProxySays::Report { account, call: id, attempt: grant.attempt, report });
         }
     }
 

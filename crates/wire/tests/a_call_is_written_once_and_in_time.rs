@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use quotakeeper_engine::event::{CallId, SessionId, Shape};
-use quotakeeper_engine::time::Stamp;
+use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
     AccountIndex, Ending, Epoch, LimiterSays, Progress, ProxySays, Report, ToProxy,
 };
 use quotakeeper_wire::proxy::{AskError, Identity, Notice, SENT_AFTER, Session};
 
 const ACCOUNT: AccountIndex = AccountIndex(0);
+const DECIDED: Time = Time(5);
 const D: Duration = Duration::from_secs(2);
 
 fn ms(at: u64) -> Stamp {
@@ -39,31 +40,17 @@ fn greet(session: &mut Session, now: Stamp, epoch: u64) -> quotakeeper_wire::mes
     let ProxySays::Hello(hello) = first.body else {
         panic!("the first message must be a hello, not {first:?}");
     };
-    let welcome = LimiterSays::Welcome {
-        validity: D,
-        heartbeat: Duration::from_millis(500),
-    };
+    let welcome = LimiterSays::Welcome { validity: D, heartbeat: Duration::from_millis(500) };
     assert_eq!(session.receive(now, from(epoch, welcome)), None);
     hello
 }
 
 fn from(epoch: u64, body: LimiterSays) -> ToProxy {
-    ToProxy {
-        epoch: Epoch(epoch),
-        body,
-    }
+    ToProxy { epoch: Epoch(epoch), body }
 }
 
 fn grant(epoch: u64, call: CallId, attempt: u32, echo: Stamp) -> ToProxy {
-    from(
-        epoch,
-        LimiterSays::Grant {
-            account: ACCOUNT,
-            call,
-            attempt,
-            echo,
-        },
-    )
+    from(epoch, LimiterSays::Grant { account: ACCOUNT, call, attempt, echo, granted: DECIDED })
 }
 
 fn ask(session: &mut Session, now: Stamp) -> CallId {
@@ -116,13 +103,7 @@ fn a_newer_limiter_voids_the_grants_of_the_older() {
     let (held, late) = (ask(&mut session, ms(1)), ask(&mut session, ms(1)));
     session.receive(ms(2), grant(1, held, 1, ms(1)));
     let hello = greet(&mut session, ms(10), 2);
-    assert_eq!(
-        hello.calls[0].progress,
-        Progress::Granted {
-            attempt: 1,
-            epoch: Epoch(1)
-        }
-    );
+    assert_eq!(hello.calls[0].progress, Progress::Granted { attempt: 1, epoch: Epoch(1), granted: DECIDED });
     assert!(!session.may_write(ms(11), held));
     assert_eq!(session.receive(ms(11), grant(1, late, 1, ms(10))), None);
     assert!(!session.may_write(ms(11), late));
@@ -136,16 +117,10 @@ fn a_grant_that_was_decided_for_a_lost_connection_is_not_used() {
     drain(&mut session, ms(1));
     session.disconnected();
     let hello = greet(&mut session, ms(10), 1);
-    assert!(matches!(
-        hello.calls[0].progress,
-        Progress::Waiting { attempts: 0, .. }
-    ));
+    assert!(matches!(hello.calls[0].progress, Progress::Waiting { attempts: 0, .. }));
     // The limiter has been told that the call holds nothing: it may have granted it again.
     assert_eq!(session.receive(ms(11), grant(1, call, 1, ms(1))), None);
-    assert_eq!(
-        session.receive(ms(12), grant(1, call, 2, ms(10))),
-        Some(Notice::Granted { call })
-    );
+    assert_eq!(session.receive(ms(12), grant(1, call, 2, ms(10))), Some(Notice::Granted { call }));
 }
 
 #[test]

@@ -11,15 +11,12 @@ use quotakeeper_engine::event::{
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::limiter::{Greeting, Session, Violation};
 use quotakeeper_wire::message::{
-    AccountIndex, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress, ProxySays,
-    Report, ToLimiter,
+    AccountIndex, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress, ProxySays, Report,
+    ToLimiter,
 };
 
-const GREETING: Greeting = Greeting {
-    epoch: Epoch(3),
-    validity: Duration::from_secs(2),
-    heartbeat: Duration::from_millis(500),
-};
+const GREETING: Greeting =
+    Greeting { epoch: Epoch(3), validity: Duration::from_secs(2), heartbeat: Duration::from_millis(500) };
 
 fn stamp() -> impl Strategy<Value = Stamp> {
     prop_oneof![
@@ -57,10 +54,7 @@ fn report() -> impl Strategy<Value = Report> {
     prop_oneof![
         any::<bool>().prop_map(|again| Report::Unused { again }),
         stamp().prop_map(|written| Report::Sent { written }),
-        stamp().prop_map(|at| Report::FirstByte {
-            at,
-            observations: Vec::new()
-        }),
+        stamp().prop_map(|at| Report::FirstByte { at, observations: Vec::new() }),
         (stamp(), any::<bool>()).prop_map(|(at, again)| Report::Rejected {
             at,
             observations: Vec::new(),
@@ -73,25 +67,19 @@ fn report() -> impl Strategy<Value = Report> {
 
 fn live() -> impl Strategy<Value = LiveCall> {
     let progress = prop_oneof![
-        (attempt(), duration(), proptest::option::of(duration())).prop_map(
-            |(attempts, waited, patience)| Progress::Waiting {
-                attempts,
-                waited,
-                patience
-            }
-        ),
-        attempt().prop_map(|attempt| Progress::Granted {
-            attempt,
-            epoch: Epoch(1)
-        }),
+        (attempt(), duration(), proptest::option::of(duration()))
+            .prop_map(|(attempts, waited, patience)| Progress::Waiting { attempts, waited, patience }),
+        attempt().prop_map(|attempt| Progress::Granted { attempt, epoch: Epoch(1), granted: Time(3) }),
         (attempt(), stamp()).prop_map(|(attempt, written)| Progress::Sent {
             attempt,
             epoch: Epoch(1),
+            granted: Time(3),
             written
         }),
         (attempt(), stamp()).prop_map(|(attempt, at)| Progress::Answered {
             attempt,
             epoch: Epoch(1),
+            granted: Time(3),
             at
         }),
     ];
@@ -108,31 +96,21 @@ fn ended() -> impl Strategy<Value = EndedAttempt> {
         Just(Ending::Unused),
         stamp().prop_map(|written| Ending::Sent { written }),
         stamp().prop_map(|at| Ending::Answered { at }),
-        stamp().prop_map(|at| Ending::Rejected {
-            at,
-            observations: Vec::new(),
-            rejection: rejection()
-        }),
+        stamp().prop_map(|at| Ending::Rejected { at, observations: Vec::new(), rejection: rejection() }),
     ];
-    (account(), call(), attempt(), ending).prop_map(|(account, call, attempt, ending)| {
-        EndedAttempt {
-            account,
-            call,
-            attempt,
-            epoch: Epoch(1),
-            shape: Shape::default(),
-            ending,
-        }
+    (account(), call(), attempt(), ending).prop_map(|(account, call, attempt, ending)| EndedAttempt {
+        account,
+        call,
+        attempt,
+        epoch: Epoch(1),
+        granted: Time(3),
+        shape: Shape::default(),
+        ending,
     })
 }
 
 fn hello() -> impl Strategy<Value = ProxySays> {
-    (
-        0usize..4,
-        0u64..5,
-        proptest::collection::vec(ended(), 0..3),
-        proptest::collection::vec(live(), 0..5),
-    )
+    (0usize..4, 0u64..5, proptest::collection::vec(ended(), 0..3), proptest::collection::vec(live(), 0..5))
         .prop_map(|(accounts, newest, ended, calls)| {
             ProxySays::Hello(Hello {
                 session: SessionId(9),
@@ -243,10 +221,7 @@ fn a_limiter_that_was_succeeded_is_told() {
         ended: Vec::new(),
         calls: Vec::new(),
     });
-    let message = ToLimiter {
-        stamp: Stamp(1),
-        body,
-    };
+    let message = ToLimiter { stamp: Stamp(1), body };
     let told = session.receive(Time(5), message, &mut Vec::new());
     assert_eq!(told, Err(Violation::NewerLimiter { heard: 4, ours: 3 }));
 }
@@ -262,10 +237,7 @@ fn a_session_hears_only_what_concerns_it() {
         ended: Vec::new(),
         calls: Vec::new(),
     });
-    let message = ToLimiter {
-        stamp: Stamp(1),
-        body,
-    };
+    let message = ToLimiter { stamp: Stamp(1), body };
     session.receive(Time(5), message, &mut Vec::new()).unwrap();
     let refuse = |session| Action::Refuse {
         session: SessionId(session),
@@ -278,11 +250,7 @@ fn a_session_hears_only_what_concerns_it() {
     assert!(session.send(Time(6), account, &refuse(9)).is_some());
     assert!(session.send(Time(6), AccountIndex(1), &refuse(9)).is_none());
     // A pause is told as a length: the clocks of the two have nothing in common.
-    let paused = Action::Paused {
-        scope: Scope::Account,
-        until: Time(106),
-        reason: "429".to_owned(),
-    };
+    let paused = Action::Paused { scope: Scope::Account, until: Time(106), reason: "429".to_owned() };
     let told = session.send(Time(6), account, &paused).unwrap();
     assert!(matches!(
         told.body,

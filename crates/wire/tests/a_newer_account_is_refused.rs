@@ -21,10 +21,7 @@ fn account() -> CompiledAccount {
             on_exceeded: OnExceeded::Queue,
             validity: Duration::from_secs(2),
             limits: Vec::new(),
-            queue: QueueConfig {
-                max_wait: Duration::from_secs(30),
-                max_calls: 1000,
-            },
+            queue: QueueConfig { max_wait: Duration::from_secs(30), max_calls: 1000 },
             pause: PauseConfig {
                 fallback: Duration::from_secs(5),
                 cap: Duration::from_secs(300),
@@ -53,10 +50,7 @@ fn a_newer_format_is_named_even_if_its_shape_is_another() {
     let newer = json!({ "format": FORMAT + 1, "partitions": {} }).to_string();
     let error = CompiledAccount::load(&newer).unwrap_err();
     assert!(matches!(error, LoadError::Newer { found } if found == FORMAT + 1));
-    assert!(
-        error.to_string().contains("upgrade this program"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("upgrade this program"), "{error}");
 }
 
 #[test]

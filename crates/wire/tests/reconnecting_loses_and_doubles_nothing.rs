@@ -76,13 +76,7 @@ struct Limiter {
 
 impl Limiter {
     fn new(epoch: u64) -> Limiter {
-        Limiter {
-            epoch,
-            session: None,
-            known: BTreeMap::new(),
-            listed: BTreeSet::new(),
-            echo: Stamp(0),
-        }
+        Limiter { epoch, session: None, known: BTreeMap::new(), listed: BTreeSet::new(), echo: Stamp(0) }
     }
 
     fn hear(&mut self, event: Event) {
@@ -108,9 +102,7 @@ impl Limiter {
             Event::Held { attempt, .. } => {
                 let number = attempt.number;
                 let newer = match self.known.get(&attempt.call) {
-                    Some(Known::Waiting { attempts: had } | Known::Granted { number: had }) => {
-                        number >= *had
-                    }
+                    Some(Known::Waiting { attempts: had } | Known::Granted { number: had }) => number >= *had,
                     None => true,
                 };
                 if newer {
@@ -120,13 +112,11 @@ impl Limiter {
             }
             Event::Returned(_) => {
                 let listed = std::mem::take(&mut self.listed);
-                self.known.retain(|call, known| {
-                    matches!(known, Known::Waiting { .. }) || listed.contains(call)
-                });
+                self.known
+                    .retain(|call, known| matches!(known, Known::Waiting { .. }) || listed.contains(call));
             }
             Event::Disconnected(_) => {
-                self.known
-                    .retain(|_, known| matches!(known, Known::Granted { .. }));
+                self.known.retain(|_, known| matches!(known, Known::Granted { .. }));
             }
             other => panic!("a session does not say {other:?}"),
         }
@@ -278,15 +268,8 @@ impl World {
         if self.proxy.may_write(now, call) {
             let (epoch, number, echo) = self.granted[&call];
             assert!(now <= echo + D, "{call:?} written after echo + D");
-            assert_eq!(
-                Epoch(epoch),
-                self.proxy.newest(),
-                "an older limiter's grant"
-            );
-            assert!(
-                self.written.insert((epoch, call, number)),
-                "{call:?} attempt {number} written twice"
-            );
+            assert_eq!(Epoch(epoch), self.proxy.newest(), "an older limiter's grant");
+            assert!(self.written.insert((epoch, call, number)), "{call:?} attempt {number} written twice");
             self.now += stall * 1_000_000;
             self.proxy.wrote(self.stamp(), call);
         }
@@ -308,15 +291,10 @@ impl World {
         let Some(session) = &self.limiter.session else {
             return;
         };
-        let attempt = Attempt {
-            session: SessionId(1),
-            call,
-            number: attempts + 1,
-        };
+        let attempt = Attempt { session: SessionId(1), call, number: attempts + 1 };
         let echo = self.limiter.echo;
         let action = Action::Grant { attempt, echo };
-        self.down
-            .push_back(session.send(Time(self.now), ACCOUNT, &action).unwrap());
+        self.down.push_back(session.send(Time(self.now), ACCOUNT, &action).unwrap());
         let number = attempts + 1;
         self.limiter.known.insert(call, Known::Granted { number });
     }
@@ -328,14 +306,11 @@ impl World {
     }
 
     fn deliver_up(&mut self) {
-        let (Some(session), Some(message)) = (&mut self.limiter.session, self.up.pop_front())
-        else {
+        let (Some(session), Some(message)) = (&mut self.limiter.session, self.up.pop_front()) else {
             return;
         };
         let mut events = Vec::new();
-        let reply = session
-            .receive(Time(self.now), message, &mut events)
-            .unwrap();
+        let reply = session.receive(Time(self.now), message, &mut events).unwrap();
         self.down.extend(reply);
         for (account, event) in events {
             assert_eq!(account, ACCOUNT);

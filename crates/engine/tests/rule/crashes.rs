@@ -78,12 +78,38 @@ fn proxies_that_come_back_give_back_what_they_did_not_get() {
     let (mut w, lost) = killed();
     w.alive(1);
     for attempt in &lost[..5] {
-        let progress = Held::Answered { latest: w.now };
+        let (granted, progress) = (Some(w.now), Held::Answered { latest: w.now });
         let (consumer, shape) = ("job".to_owned(), Shape::default());
-        w.tell(Event::Held { attempt: *attempt, consumer, shape, progress });
+        w.tell(Event::Held { attempt: *attempt, consumer, shape, granted, progress });
     }
     w.tell(Event::Returned(SessionId(1)));
     assert_eq!(w.used("requests"), 25, "twenty of before, five of the reserve");
+}
+
+#[test]
+fn calls_that_the_ledger_knows_do_not_use_up_the_reserve() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.alive(1);
+    commit(&mut w, 20);
+    w.ask(20);
+    let known = w.grants();
+    known.iter().for_each(|attempt| w.answered(*attempt));
+    let decided = w.now;
+    w.pass(SECOND);
+    // Another session is awaited too: until it has spoken the reserve is needed.
+    w.alive(2);
+    let (snapshot, reserve) = commit(&mut w, 30);
+    let engine = Engine::restart(account(vec![sliding("requests", 100, 10)]), snapshot, reserve, w.now);
+    let mut w = World::with(engine, w.now);
+    for attempt in known {
+        let (consumer, shape) = ("job".to_owned(), Shape::default());
+        let (granted, progress) = (Some(decided), Held::Answered { latest: decided });
+        w.tell(Event::Held { attempt, consumer, shape, granted, progress });
+        w.tell(Event::Done(attempt));
+    }
+    w.tell(Event::Returned(SessionId(1)));
+    w.pass(SECOND * 9 + MS * 10);
+    assert_eq!(w.used("requests"), 30, "the twenty have left, the reserve has not");
 }
 
 #[test]
@@ -91,7 +117,8 @@ fn a_call_of_before_ends_and_goes_on_as_if_nothing_had_happened() {
     let (mut w, lost) = killed();
     w.alive(1);
     let (consumer, shape) = ("job".to_owned(), Shape::default());
-    w.tell(Event::Held { attempt: lost[0], consumer, shape, progress: Held::Sent { latest: w.now } });
+    let (granted, progress) = (Some(w.now), Held::Sent { latest: w.now });
+    w.tell(Event::Held { attempt: lost[0], consumer, shape, granted, progress });
     w.tell(Event::Returned(SessionId(1)));
     assert_eq!(w.engine.status(w.now).under_way, 1);
     w.answered(lost[0]);

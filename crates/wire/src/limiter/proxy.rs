@@ -30,11 +30,7 @@ impl Proxy {
     }
 
     fn attempt(&self, call: CallId, number: u32) -> Attempt {
-        Attempt {
-            session: self.session,
-            call,
-            number,
-        }
+        Attempt { session: self.session, call, number }
     }
 
     pub(super) fn events(
@@ -46,12 +42,7 @@ impl Proxy {
     ) {
         match body {
             ProxySays::Hello(_) | ProxySays::Heartbeat => {}
-            ProxySays::Ask {
-                account,
-                call,
-                shape,
-                patience,
-            } => events.push((
+            ProxySays::Ask { account, call, shape, patience } => events.push((
                 account,
                 Event::Ask(Ask {
                     session: self.session,
@@ -67,12 +58,7 @@ impl Proxy {
                 let session = self.session;
                 events.push((account, Event::Cancel { session, call }));
             }
-            ProxySays::Report {
-                account,
-                call,
-                attempt,
-                report,
-            } => {
+            ProxySays::Report { account, call, attempt, report } => {
                 let attempt = self.attempt(call, attempt);
                 events.push((account, reported(now, clock, attempt, report)));
             }
@@ -83,15 +69,11 @@ impl Proxy {
         &self,
         now: Time,
         clock: &SessionClock,
-        live: LiveCall,
+        (live, granted): (LiveCall, Option<Time>),
         events: &mut Vec<(AccountIndex, Event)>,
     ) {
         let (attempt, progress) = match live.progress {
-            Progress::Waiting {
-                attempts,
-                waited,
-                patience,
-            } => {
+            Progress::Waiting { attempts, waited, patience } => {
                 let ask = Ask {
                     session: self.session,
                     call: live.call,
@@ -104,9 +86,7 @@ impl Proxy {
                 return events.push((live.account, Event::Ask(ask)));
             }
             Progress::Granted { attempt, .. } => (attempt, Held::Granted),
-            Progress::Sent {
-                attempt, written, ..
-            } => {
+            Progress::Sent { attempt, written, .. } => {
                 let latest = clock.latest(now, written);
                 (attempt, Held::Sent { latest })
             }
@@ -121,6 +101,7 @@ impl Proxy {
                 attempt: self.attempt(live.call, attempt),
                 consumer: self.consumer.clone(),
                 shape: live.shape,
+                granted,
                 progress,
             },
         ));
@@ -131,18 +112,12 @@ impl Proxy {
         &self,
         now: Time,
         clock: &SessionClock,
-        ended: EndedAttempt,
+        (ended, granted): (EndedAttempt, Option<Time>),
         events: &mut Vec<(AccountIndex, Event)>,
     ) {
         let attempt = self.attempt(ended.call, ended.attempt);
         let (progress, end) = match ended.ending {
-            Ending::Unused => (
-                Held::Granted,
-                Event::Unused {
-                    attempt,
-                    again: false,
-                },
-            ),
+            Ending::Unused => (Held::Granted, Event::Unused { attempt, again: false }),
             Ending::Sent { written } => {
                 let latest = clock.latest(now, written);
                 (Held::Sent { latest }, Event::Done(attempt))
@@ -151,28 +126,14 @@ impl Proxy {
                 let latest = clock.latest(now, at);
                 (Held::Answered { latest }, Event::Done(attempt))
             }
-            Ending::Rejected {
-                at,
-                observations,
-                rejection,
-            } => {
+            Ending::Rejected { at, observations, rejection } => {
                 let latest = clock.latest(now, at);
-                let end = Event::Rejected {
-                    attempt,
-                    latest,
-                    observations,
-                    rejection,
-                    again: false,
-                };
+                let end = Event::Rejected { attempt, latest, observations, rejection, again: false };
                 (Held::Answered { latest }, end)
             }
         };
-        let held = Event::Held {
-            attempt,
-            consumer: self.consumer.clone(),
-            shape: ended.shape,
-            progress,
-        };
+        let held =
+            Event::Held { attempt, consumer: self.consumer.clone(), shape: ended.shape, granted, progress };
         events.push((ended.account, held));
         events.push((ended.account, end));
     }
@@ -181,27 +142,13 @@ impl Proxy {
 fn reported(now: Time, clock: &SessionClock, attempt: Attempt, report: Report) -> Event {
     match report {
         Report::Unused { again } => Event::Unused { attempt, again },
-        Report::Sent { written } => Event::Sent {
-            attempt,
-            latest: clock.latest(now, written),
-        },
-        Report::FirstByte { at, observations } => Event::FirstByte {
-            attempt,
-            latest: clock.latest(now, at),
-            observations,
-        },
-        Report::Rejected {
-            at,
-            observations,
-            rejection,
-            again,
-        } => Event::Rejected {
-            attempt,
-            latest: clock.latest(now, at),
-            observations,
-            rejection,
-            again,
-        },
+        Report::Sent { written } => Event::Sent { attempt, latest: clock.latest(now, written) },
+        Report::FirstByte { at, observations } => {
+            Event::FirstByte { attempt, latest: clock.latest(now, at), observations }
+        }
+        Report::Rejected { at, observations, rejection, again } => {
+            Event::Rejected { attempt, latest: clock.latest(now, at), observations, rejection, again }
+        }
         Report::Done => Event::Done(attempt),
     }
 }

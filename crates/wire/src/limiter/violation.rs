@@ -24,9 +24,7 @@ pub enum Violation {
     #[error("a connection says hello once; open another to begin anew")]
     SecondHello,
     /// The proxy has heard a newer limiter, and would ignore this one.
-    #[error(
-        "the proxy has heard limiter {heard}, this is {ours}; stop granting and look at the lease"
-    )]
+    #[error("the proxy has heard limiter {heard}, this is {ours}; stop granting and look at the lease")]
     NewerLimiter {
         /// The newest that it has heard.
         heard: u64,
@@ -34,9 +32,7 @@ pub enum Violation {
         ours: u64,
     },
     /// A hello names more than a limiter takes.
-    #[error(
-        "the hello names {named} {what}, more than {most}; let the pod draw on fewer or hold fewer"
-    )]
+    #[error("the hello names {named} {what}, more than {most}; let the pod draw on fewer or hold fewer")]
     TooMany {
         /// Of what.
         what: &'static str,
@@ -60,19 +56,14 @@ pub enum Violation {
     #[error("attempt 0 of call {0} does not exist; attempts count from 1, as the grant said")]
     NoSuchAttempt(u64),
     /// Something happened after the message that tells of it.
-    #[error(
-        "call {0} reports a time after the message's own stamp; stamp each message when it is sent"
-    )]
+    #[error("call {0} reports a time after the message's own stamp; stamp each message when it is sent")]
     FromTheFuture(u64),
 }
 
 /// Checks a connection's first message.
 pub(super) fn check_hello(ours: Epoch, stamp: Stamp, hello: &Hello) -> Result<(), Violation> {
     if hello.newest > ours {
-        return Err(Violation::NewerLimiter {
-            heard: hello.newest.0,
-            ours: ours.0,
-        });
+        return Err(Violation::NewerLimiter { heard: hello.newest.0, ours: ours.0 });
     }
     check_count("accounts", hello.accounts.len(), MOST_ACCOUNTS)?;
     check_count("calls", hello.calls.len(), MOST_CALLS)?;
@@ -91,12 +82,7 @@ pub(super) fn check_hello(ours: Epoch, stamp: Stamp, hello: &Hello) -> Result<()
         match live.progress {
             Progress::Waiting { .. } => {}
             Progress::Granted { attempt, .. } => check_attempt(live.call, attempt)?,
-            Progress::Sent {
-                attempt,
-                written: at,
-                ..
-            }
-            | Progress::Answered { attempt, at, .. } => {
+            Progress::Sent { attempt, written: at, .. } | Progress::Answered { attempt, at, .. } => {
                 check_attempt(live.call, attempt)?;
                 check_past(live.call, stamp, at)?;
             }
@@ -107,9 +93,9 @@ pub(super) fn check_hello(ours: Epoch, stamp: Stamp, hello: &Hello) -> Result<()
         check_attempt(ended.call, ended.attempt)?;
         match &ended.ending {
             Ending::Unused => {}
-            Ending::Sent { written: at }
-            | Ending::Answered { at }
-            | Ending::Rejected { at, .. } => check_past(ended.call, stamp, *at)?,
+            Ending::Sent { written: at } | Ending::Answered { at } | Ending::Rejected { at, .. } => {
+                check_past(ended.call, stamp, *at)?
+            }
         }
     }
     Ok(())
@@ -120,21 +106,14 @@ pub(super) fn check(known: usize, stamp: Stamp, body: &ProxySays) -> Result<(), 
     match body {
         ProxySays::Hello(_) => Err(Violation::SecondHello),
         ProxySays::Heartbeat => Ok(()),
-        ProxySays::Ask { account, .. } | ProxySays::Cancel { account, .. } => {
-            check_account(*account, known)
-        }
-        ProxySays::Report {
-            account,
-            call,
-            attempt,
-            report,
-        } => {
+        ProxySays::Ask { account, .. } | ProxySays::Cancel { account, .. } => check_account(*account, known),
+        ProxySays::Report { account, call, attempt, report } => {
             check_account(*account, known)?;
             check_attempt(*call, *attempt)?;
             match report {
-                Report::Sent { written: at }
-                | Report::FirstByte { at, .. }
-                | Report::Rejected { at, .. } => check_past(*call, stamp, *at),
+                Report::Sent { written: at } | Report::FirstByte { at, .. } | Report::Rejected { at, .. } => {
+                    check_past(*call, stamp, *at)
+                }
                 Report::Unused { .. } | Report::Done => Ok(()),
             }
         }

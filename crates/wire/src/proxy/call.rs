@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quotakeeper_engine::event::Shape;
-use quotakeeper_engine::time::Stamp;
+use quotakeeper_engine::time::{Stamp, Time};
 
 use crate::message::{AccountIndex, Epoch, Progress};
 
@@ -12,6 +12,8 @@ use crate::message::{AccountIndex, Epoch, Progress};
 pub(super) struct Grant {
     pub(super) attempt: u32,
     pub(super) epoch: Epoch,
+    /// When it was decided, on the limiter's clock.
+    pub(super) decided: Time,
     /// The echo + D.
     pub(super) expires: Stamp,
 }
@@ -51,12 +53,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(
-        now: Stamp,
-        account: AccountIndex,
-        shape: Shape,
-        patience: Option<Duration>,
-    ) -> Call {
+    pub(super) fn new(now: Stamp, account: AccountIndex, shape: Shape, patience: Option<Duration>) -> Call {
         Call {
             account,
             shape,
@@ -92,20 +89,15 @@ impl Call {
                 waited: self.waited(now),
                 patience: self.deadline.map(|deadline| deadline.since(now)),
             },
-            State::Granted(grant) | State::Writing(grant) => Progress::Granted {
-                attempt: grant.attempt,
-                epoch: grant.epoch,
-            },
-            State::Sent { grant, written } => Progress::Sent {
-                attempt: grant.attempt,
-                epoch: grant.epoch,
-                written,
-            },
-            State::Answered { grant, at } => Progress::Answered {
-                attempt: grant.attempt,
-                epoch: grant.epoch,
-                at,
-            },
+            State::Granted(grant) | State::Writing(grant) => {
+                Progress::Granted { attempt: grant.attempt, epoch: grant.epoch, granted: grant.decided }
+            }
+            State::Sent { grant, written } => {
+                Progress::Sent { attempt: grant.attempt, epoch: grant.epoch, granted: grant.decided, written }
+            }
+            State::Answered { grant, at } => {
+                Progress::Answered { attempt: grant.attempt, epoch: grant.epoch, granted: grant.decided, at }
+            }
         }
     }
 }

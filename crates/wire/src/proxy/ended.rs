@@ -41,16 +41,11 @@ impl EndedAttempts {
             call: id,
             attempt: grant.attempt,
             epoch: grant.epoch,
+            granted: grant.decided,
             shape: call.shape.clone(),
             ending,
         };
-        self.attempts.insert(
-            (id, grant.attempt),
-            Kept {
-                attempt,
-                told: None,
-            },
-        );
+        self.attempts.insert((id, grant.attempt), Kept { attempt, told: None });
         while self.attempts.len() > MOST {
             self.attempts.pop_first();
         }

@@ -22,22 +22,11 @@ impl Session {
         }
         self.newest = message.epoch;
         match message.body {
-            LimiterSays::Welcome {
-                validity,
-                heartbeat,
-            } => {
-                self.terms = Some(Terms {
-                    validity,
-                    heartbeat,
-                });
+            LimiterSays::Welcome { validity, heartbeat } => {
+                self.terms = Some(Terms { validity, heartbeat });
                 None
             }
-            LimiterSays::Grant {
-                account,
-                call,
-                attempt,
-                echo,
-            } => {
+            LimiterSays::Grant { account, call, attempt, echo, granted } => {
                 if echo < greeted {
                     // Decided for an earlier connection: the hello has said that it was not had.
                     self.counters.stale += 1;
@@ -45,61 +34,29 @@ impl Session {
                 }
                 self.ended.confirm(echo);
                 let validity = self.terms.map_or(Duration::ZERO, |terms| terms.validity);
-                let grant = Grant {
-                    attempt,
-                    epoch: message.epoch,
-                    expires: echo + validity,
-                };
+                let grant =
+                    Grant { attempt, epoch: message.epoch, decided: granted, expires: echo + validity };
                 self.granted(now, account, call, grant)
             }
-            LimiterSays::Refuse {
-                account,
-                call,
-                reason,
-                retry_after,
-            } => {
+            LimiterSays::Refuse { account, call, reason, retry_after } => {
                 let waits = self.calls.get(&call).is_some_and(|known| {
                     known.account == account && matches!(known.state, State::Waiting { .. })
                 });
                 waits.then(|| {
                     self.calls.remove(&call);
-                    Notice::Refused {
-                        call,
-                        reason,
-                        retry_after,
-                    }
+                    Notice::Refused { call, reason, retry_after }
                 })
             }
-            LimiterSays::Paused {
-                account,
-                scope,
-                remaining,
-                reason,
-            } => Some(Notice::Paused {
-                account,
-                scope,
-                remaining,
-                reason,
-            }),
-            LimiterSays::Resumed {
-                account,
-                scope,
-                paused_for,
-            } => Some(Notice::Resumed {
-                account,
-                scope,
-                paused_for,
-            }),
+            LimiterSays::Paused { account, scope, remaining, reason } => {
+                Some(Notice::Paused { account, scope, remaining, reason })
+            }
+            LimiterSays::Resumed { account, scope, paused_for } => {
+                Some(Notice::Resumed { account, scope, paused_for })
+            }
         }
     }
 
-    fn granted(
-        &mut self,
-        now: Stamp,
-        account: AccountIndex,
-        id: CallId,
-        grant: Grant,
-    ) -> Option<Notice> {
+    fn granted(&mut self, now: Stamp, account: AccountIndex, id: CallId, grant: Grant) -> Option<Notice> {
         match self.calls.get_mut(&id) {
             Some(call) if call.account == account => {
                 if grant.attempt <= call.attempts {

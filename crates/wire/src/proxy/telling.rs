@@ -29,13 +29,8 @@ impl Session {
         let Link::Greeted(_) = self.link else {
             return None;
         };
-        let sent = self
-            .unanswered
-            .front()
-            .map(|&(written, ..)| written + SENT_AFTER);
-        let heartbeat = self
-            .terms
-            .and_then(|terms| self.outgoing.silent_until(terms.heartbeat));
+        let sent = self.unanswered.front().map(|&(written, ..)| written + SENT_AFTER);
+        let heartbeat = self.terms.and_then(|terms| self.outgoing.silent_until(terms.heartbeat));
         [sent, heartbeat].into_iter().flatten().min()
     }
 
@@ -53,9 +48,7 @@ impl Session {
                 self.report_sent(id);
             }
         }
-        let due = self
-            .terms
-            .and_then(|terms| self.outgoing.silent_until(terms.heartbeat));
+        let due = self.terms.and_then(|terms| self.outgoing.silent_until(terms.heartbeat));
         if self.outgoing.is_empty() && due.is_some_and(|due| due <= now) {
             self.say(ProxySays::Heartbeat);
         }
