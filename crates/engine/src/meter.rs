@@ -71,7 +71,7 @@ impl Meter {
             asks_bucket: false,
             spacing: None,
             spaced_until: Time(0),
-            bucket: Bucket::new(limit.effective_burst(), amount, limit.window, now),
+            bucket: Bucket::new(limit.effective_burst().min(amount.max(1)), amount, limit.window, now),
             units: Units::default(),
             in_flight: 0,
             charged: 0,

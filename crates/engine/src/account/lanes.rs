@@ -4,14 +4,17 @@
 //! that was seen; meters are made when they are first drawn on, and forgotten when they are idle
 //! and many.
 
+mod begin;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub(super) use begin::{Start, hold_reserve};
+
 use super::status::LimitStatus;
-use crate::config::{AccountConfig, LimitConfig, Unit};
-use crate::event::{Attempt, Reserve, Scope, Shape};
-use crate::meter::{Meter, guarded};
-use crate::mutant::{self, Mutant};
+use crate::config::{AccountConfig, LimitConfig};
+use crate::event::{Attempt, Scope, Shape};
+use crate::meter::Meter;
 use crate::queue::LaneId;
 use crate::slots::Slots;
 use crate::time::Time;
@@ -23,19 +26,6 @@ const LANES_AT_MOST: usize = 1024;
 /// Names a meter; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MeterId(u64);
-
-/// What a meter that is made begins with.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Start {
-    /// Nothing was drawn.
-    Fresh,
-    /// All of a window may have been drawn by `since`.
-    UnknownPast { since: Time },
-    /// A predecessor may have granted all that the limit allows, until `since`.
-    Predecessor { since: Time },
-    /// Nothing in the ledger as of a commit, and a reserve.
-    Ledger { reserve: Reserve },
-}
 
 #[derive(Debug)]
 struct Lane {
@@ -49,6 +39,8 @@ pub(super) struct Entry {
     limit: usize,
     pub(super) model: Option<String>,
     pub(super) counter: Counter,
+    /// The provider's own figure, where headers have named one: of this model, not of the others.
+    pub(super) observed: Option<u64>,
     waiting: u64,
 }
 
@@ -70,8 +62,6 @@ pub(super) struct Lanes {
     start: Start,
     /// Limits that came later than the engine, and begin otherwise.
     starts: BTreeMap<String, Start>,
-    /// The provider's own figure, where headers have named one.
-    observed: BTreeMap<String, u64>,
 }
 
 impl Lanes {
@@ -85,7 +75,6 @@ impl Lanes {
             waiting: 0,
             start,
             starts: BTreeMap::new(),
-            observed: BTreeMap::new(),
         };
         for (index, limit) in config.limits.iter().enumerate() {
             if !limit.per_model {
@@ -128,85 +117,27 @@ impl Lanes {
             return *id;
         }
         let counter = self.begin(config, &config.limits[limit], now);
-        self.add(key, counter)
+        self.add(key, counter, None)
     }
 
-    pub(super) fn add(&mut self, (limit, model): (usize, Option<String>), counter: Counter) -> MeterId {
+    pub(super) fn add(
+        &mut self,
+        (limit, model): (usize, Option<String>),
+        counter: Counter,
+        observed: Option<u64>,
+    ) -> MeterId {
         self.next += 1;
         let id = MeterId(self.next);
         self.by_limit.insert((limit, model.clone()), id);
-        self.meters.insert(id, Entry { limit, model, counter, waiting: 0 });
+        self.meters.insert(id, Entry { limit, model, counter, observed, waiting: 0 });
         id
     }
 
-    /// A new meter, with whatever may have been drawn before it was made.
-    fn begin(&self, config: &AccountConfig, limit: &LimitConfig, now: Time) -> Counter {
-        let start = self.starts.get(&limit.name).copied().unwrap_or(self.start);
-        let amount = self.effective(limit);
-        if limit.unit == Unit::ConcurrentRequests {
-            let mut slots = Slots::new(amount, config.pause.max_call);
-            match start {
-                Start::Fresh | Start::UnknownPast { .. } => {}
-                Start::Predecessor { since } => {
-                    slots.hold_unknown(amount, since + guarded(config.validity + limit.delivery));
-                }
-                Start::Ledger { reserve } => {
-                    slots.hold_unknown(
-                        reserve.calls,
-                        reserve.horizon + guarded(config.validity + limit.delivery),
-                    );
-                }
-            }
-            return Counter::Slots(slots);
-        }
-        let mut meter = match start {
-            Start::Ledger { reserve } => Meter::restored(limit, amount, &[], reserve.as_of).0,
-            _ => Meter::new(limit, amount, now),
-        };
-        match start {
-            Start::Fresh => {}
-            Start::UnknownPast { since } => meter.fill_with_past(since, amount),
-            Start::Predecessor { since } if !mutant::active(Mutant::EmptyTakeover) => {
-                meter.fill_with_predecessor(since, since + guarded(config.validity + limit.delivery));
-            }
-            Start::Predecessor { .. } => {}
-            Start::Ledger { reserve } => hold_reserve(&mut meter, config, limit, reserve),
-        }
-        meter.advance(now);
-        Counter::Window(meter)
-    }
-
-    /// The limit's amount, lowered in proportion where the provider has less than was declared.
-    pub(super) fn effective(&self, limit: &LimitConfig) -> u64 {
-        let declared = limit.declared.unwrap_or(limit.amount);
-        match self.observed.get(&limit.name) {
-            Some(hard) if *hard < declared => {
-                let part = u128::from(limit.amount) * u128::from(*hard) / u128::from(declared);
-                (part as u64).clamp(u64::from(limit.amount > 0), limit.amount)
-            }
-            _ => limit.amount,
-        }
-    }
-
+    /// Takes in the provider's own figure of the limit.
     pub(super) fn observe_hard(&mut self, config: &AccountConfig, meter: MeterId, hard: u64, now: Time) {
-        let Some(limit) = self.meters.get(&meter).and_then(|entry| config.limits.get(entry.limit)) else {
-            return;
-        };
-        let before = self.effective(limit);
-        self.observed.insert(limit.name.clone(), hard);
-        if self.effective(limit) != before {
-            self.reshape_all(config, now);
-        }
-    }
-
-    fn reshape_all(&mut self, config: &AccountConfig, now: Time) {
-        let amounts: Vec<u64> = config.limits.iter().map(|limit| self.effective(limit)).collect();
-        for entry in self.meters.values_mut() {
-            let (limit, amount) = (&config.limits[entry.limit], amounts[entry.limit]);
-            match &mut entry.counter {
-                Counter::Window(meter) => meter.reshape(limit, amount, now),
-                Counter::Slots(slots) => slots.resize(amount),
-            }
+        let Some(entry) = self.meters.get_mut(&meter) else { return };
+        if entry.observed.replace(hard) != Some(hard) {
+            entry.reshape(config, now);
         }
     }
 
@@ -236,7 +167,9 @@ impl Lanes {
             kept.insert(id, entry);
         }
         self.meters = kept;
-        self.reshape_all(new, now);
+        for entry in self.meters.values_mut() {
+            entry.reshape(new, now);
+        }
         for index in 0..self.lanes.len() {
             let shape = self.lanes[index].shape.clone();
             let meters = self.cover(new, &shape, now);
@@ -442,14 +375,27 @@ impl Lanes {
     }
 }
 
-/// Holds what an earlier incarnation may have granted after the commit.
-pub(super) fn hold_reserve(meter: &mut Meter, config: &AccountConfig, limit: &LimitConfig, reserve: Reserve) {
-    if mutant::active(Mutant::NoReserve) {
-        return;
+impl Entry {
+    /// Takes on the limit as it is configured and observed now.
+    fn reshape(&mut self, config: &AccountConfig, now: Time) {
+        let limit = &config.limits[self.limit];
+        let amount = effective(limit, self.observed);
+        match &mut self.counter {
+            Counter::Window(meter) => meter.reshape(limit, amount, now),
+            Counter::Slots(slots) => slots.resize(amount),
+        }
     }
-    let settles = reserve.horizon + guarded(config.validity + limit.delivery);
-    for _ in 0..reserve.calls.min(limit.amount) {
-        meter.charge(reserve.as_of, settles, Origin::Reserve);
+}
+
+/// The limit's amount, lowered in proportion where the provider has less than was declared.
+pub(super) fn effective(limit: &LimitConfig, observed: Option<u64>) -> u64 {
+    let declared = limit.declared.unwrap_or(limit.amount);
+    match observed {
+        Some(hard) if hard < declared => {
+            let part = u128::from(limit.amount) * u128::from(hard) / u128::from(declared);
+            (part as u64).clamp(u64::from(limit.amount > 0), limit.amount)
+        }
+        _ => limit.amount,
     }
 }
 

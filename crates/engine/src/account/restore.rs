@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::lanes::{Counter, Lanes, MeterId, Start, hold_reserve};
+use super::lanes::{Counter, Lanes, MeterId, Start, effective, hold_reserve};
 use super::{Ahead, Call, CallState, Charge, Engine, Grant, Wanted};
 use crate::config::{AccountConfig, Unit};
 use crate::event::{Action, Attempt, CallId, Held, Reserve, Scope, SessionId, Shape};
@@ -92,7 +92,12 @@ impl Engine {
             for (place, key) in keys.into_iter().enumerate() {
                 places.insert((id, key), (meters.len() as u32, place as u32));
             }
-            meters.push(MeterSnapshot { limit: limit.to_owned(), model: entry.model.clone(), units });
+            meters.push(MeterSnapshot {
+                limit: limit.to_owned(),
+                model: entry.model.clone(),
+                observed: entry.observed,
+                units,
+            });
         }
         let calls = self.calls.iter().filter_map(|((session, call), entry)| {
             let CallState::Granted(grant) = &entry.state else {
@@ -210,14 +215,17 @@ impl Engine {
         {
             return None;
         }
-        let amount = self.lanes.effective(limit);
+        let amount = effective(limit, snapshot.observed);
         let (mut meter, keys) = Meter::restored(limit, amount, &snapshot.units, reserve.as_of);
         hold_reserve(&mut meter, &self.config, limit, reserve);
         if self.lanes.begins_unknown(&limit.name) {
             meter.fill_with_past(now, amount);
         }
         meter.advance(now);
-        Some((self.lanes.add((index, snapshot.model.clone()), Counter::Window(meter)), keys))
+        Some((
+            self.lanes.add((index, snapshot.model.clone()), Counter::Window(meter), snapshot.observed),
+            keys,
+        ))
     }
 
     fn restore_call(

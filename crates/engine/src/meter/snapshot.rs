@@ -18,6 +18,8 @@ pub struct MeterSnapshot {
     pub limit: String,
     /// The model, where models are counted apart.
     pub model: Option<String>,
+    /// The provider's own figure, where headers have named one.
+    pub observed: Option<u64>,
     /// What is charged.
     pub units: Vec<UnitSnapshot>,
 }

@@ -23,6 +23,19 @@ fn a_lower_limit_than_declared_takes_hold_at_once() {
 }
 
 #[test]
+fn what_one_models_headers_say_is_not_said_of_another() {
+    let mut w = World::new(vec![LimitConfig { per_model: true, ..sliding("requests", 100, 10) }]);
+    w.ask_as(1, "job", model("large"), None);
+    let attempt = w.grants()[0];
+    w.answered_with(attempt, seen(Some(5), None));
+    for _ in 0..50 {
+        w.ask_as(1, "job", model("large"), None);
+        w.ask_as(1, "job", model("small"), None);
+    }
+    assert_eq!(w.grants().len(), 4 + 50);
+}
+
+#[test]
 fn a_higher_limit_than_declared_changes_nothing() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
     w.ask(1);
