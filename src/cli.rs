@@ -43,7 +43,7 @@ The smallest quota:
     provider: {name: openai, tier: tier-1}
 
 Exit code: the command's own (128 + n if signal n ended it); 2 if a file or an option is wrong, and
-nothing was started; 1 if Quotakeeper itself failed.";
+nothing was started; 126 or 127 if the command could not be started; 1 if Quotakeeper itself failed.";
 
 /// What `quotakeeper run` is told.
 #[derive(Debug, Args)]

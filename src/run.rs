@@ -136,7 +136,8 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let environment =
         child_environment(&proxy, interception.as_ref(), bundle.as_ref().map(NamedTempFile::path));
     let began = Instant::now();
-    let child = child::start(&arguments.command, &environment, private.as_ref()).map_err(bad_input)?;
+    let child = child::start(&arguments.command, &environment, private.as_ref())
+        .map_err(|error| Failure { code: error.exit_code(), error: error.into() })?;
 
     let mut line = Line::new(arguments.progress);
     let status = watch(child, &limiter, &mut line).await?;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,20 +14,36 @@ use super::hosts::PrivateHosts;
 /// Starts the command with `environment` on top of this process's own.
 ///
 /// # Errors
-/// A sentence that names the command.
+/// A sentence that names the command, and the exit code that a shell would give.
 pub fn start(
     command: &[String],
     environment: &[(String, String)],
     hosts: Option<&PrivateHosts>,
-) -> anyhow::Result<Child> {
-    let Some((program, arguments)) = command.split_first() else { bail!("there is no command to run") };
+) -> Result<Child, NotStarted> {
+    let (program, arguments) =
+        command.split_first().map_or(("", command), |(program, rest)| (program.as_str(), rest));
     let mut child = Command::new(program);
     child.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
     let started = match hosts {
         Some(hosts) => hosts.spawn(child),
         None => child.spawn(),
     };
-    started.with_context(|| format!("cannot start `{program}`; is it on the PATH and executable?"))
+    started.map_err(|source| NotStarted { program: program.to_owned(), source })
+}
+
+/// The command could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start `{program}`: {source}; is it on the PATH and executable?")]
+pub struct NotStarted {
+    program: String,
+    source: io::Error,
+}
+
+impl NotStarted {
+    /// What a shell exits with: 127 where there is no such command, 126 where it can't be run.
+    pub fn exit_code(&self) -> u8 {
+        if self.source.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+    }
 }
 
 /// Waits for the command to end; every signal that asks this process to end is passed on to it.
@@ -88,5 +104,6 @@ mod tests {
     fn a_command_that_is_not_there_is_named() {
         let error = start(&["no-such-command".to_owned()], &[], None).expect_err("it is not there");
         assert!(error.to_string().contains("`no-such-command`"), "{error}");
+        assert_eq!(error.exit_code(), 127);
     }
 }
