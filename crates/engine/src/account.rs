@@ -8,13 +8,17 @@
 //! | `lanes` | which limits and pauses cover a call, and their meters |
 //! | `forecast` | how long a call would wait |
 //! | `observe` | what response headers change |
-//! | `restore` | snapshots, restart, takeover, reconnected proxies |
+//! | `configure` | a changed quota or profile |
+//! | `ledger` | snapshots, and how far ahead of them grants may run |
+//! | `restore` | restart, takeover, reconnected proxies |
 //! | `status` | what people are shown |
 
 mod calls;
+mod configure;
 mod dispatch;
 mod forecast;
 mod lanes;
+mod ledger;
 mod observe;
 mod reports;
 mod restore;
@@ -23,7 +27,7 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use restore::{CallSnapshot, PauseSnapshot, Snapshot};
+pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot};
 pub use status::{LimitStatus, PauseStatus, Status};
 
 use crate::clock::is_fresh;
@@ -76,6 +80,8 @@ pub struct Totals {
 #[derive(Clone, Copy, Debug)]
 struct Ahead {
     left: u64,
+    /// Half of the way to the horizon: time for the next commit.
+    renew: Time,
     horizon: Time,
 }
 

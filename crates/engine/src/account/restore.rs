@@ -1,167 +1,20 @@
-//! What outlives a limiter: snapshots for the ledger, the engine that is made of one, the engine
-//! that takes over without one, and proxies that come back with calls of the time before.
+//! What follows a limiter that is gone: the engine that is made of its ledger, the engine that
+//! takes over without one, and proxies that come back with calls of the time before.
 //!
 //! A crash costs capacity, never correctness: whatever may have been granted since the last
 //! commit is held as if it had been, until every proxy has said what it got.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
-
 use super::lanes::{Counter, Lanes, MeterId, Start, effective, hold_reserve};
+use super::ledger::{CallSnapshot, PauseSnapshot, Snapshot};
 use super::{Ahead, Call, CallState, Charge, Engine, Grant, Wanted};
 use crate::config::{AccountConfig, Unit};
-use crate::event::{Action, Attempt, CallId, Held, Reserve, Scope, SessionId, Shape};
+use crate::event::{Attempt, Held, Reserve, SessionId, Shape};
 use crate::meter::{Meter, MeterSnapshot, guarded};
 use crate::pause::Pause;
-use crate::time::{Time, nanos};
+use crate::time::Time;
 use crate::units::Origin;
 
-/// What the ledger keeps of an account.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Snapshot {
-    /// When it was taken, on the limiter's clock.
-    pub as_of: Time,
-    /// The windows of the limits at that time, by name.
-    pub windows: BTreeMap<String, Duration>,
-    /// What is charged.
-    pub meters: Vec<MeterSnapshot>,
-    /// Calls that hold a grant.
-    pub calls: Vec<CallSnapshot>,
-    /// Sessions that may be granted something once this is in the ledger.
-    pub sessions: Vec<SessionId>,
-    /// Pauses in force.
-    pub pauses: Vec<PauseSnapshot>,
-}
-
-/// A granted call as of a commit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CallSnapshot {
-    /// The proxy.
-    pub session: SessionId,
-    /// Its call.
-    pub call: CallId,
-    /// Which of its grants.
-    pub attempt: u32,
-    /// The workload that draws.
-    pub consumer: String,
-    /// What decides which limits cover it.
-    pub shape: Shape,
-    /// When it was granted.
-    pub granted: Time,
-    /// Until when it may wait, should it be sent back.
-    pub deadline: Time,
-    /// Its answer has begun.
-    pub answered: bool,
-    /// Its units: the places of a meter in [`Snapshot::meters`] and of a unit in that.
-    pub units: Vec<(u32, u32)>,
-}
-
-/// A pause as of a commit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PauseSnapshot {
-    /// Which calls.
-    pub scope: Scope,
-    /// Until when.
-    pub until: Time,
-    /// The provider's word, or who paused.
-    pub reason: String,
-}
-
 impl Engine {
-    /// What the ledger has to make durable. Tell [`crate::event::Event::Committed`] when it has.
-    pub fn snapshot(&mut self, now: Time) -> Snapshot {
-        self.granted_since_snapshot = 0;
-        for session in self.sessions.values_mut() {
-            session.in_snapshot = true;
-        }
-        let mut meters = Vec::new();
-        let mut places = BTreeMap::new();
-        for (id, entry) in self.lanes.entries() {
-            let Counter::Window(meter) = &entry.counter else {
-                continue;
-            };
-            let Some(limit) = self.lanes.limit_name(&self.config, id) else {
-                continue;
-            };
-            let (units, keys) = meter.snapshot();
-            for (place, key) in keys.into_iter().enumerate() {
-                places.insert((id, key), (meters.len() as u32, place as u32));
-            }
-            meters.push(MeterSnapshot {
-                limit: limit.to_owned(),
-                model: entry.model.clone(),
-                observed: entry.observed,
-                units,
-            });
-        }
-        let calls = self.calls.iter().filter_map(|((session, call), entry)| {
-            let CallState::Granted(grant) = &entry.state else {
-                return None;
-            };
-            let place = |charge: &Charge| places.get(&(charge.meter, charge.unit)).copied();
-            Some(CallSnapshot {
-                session: *session,
-                call: *call,
-                attempt: entry.wanted.attempts,
-                consumer: entry.wanted.consumer.to_string(),
-                shape: self.lanes.shape_of(entry.wanted.lane).clone(),
-                granted: grant.at,
-                deadline: entry.wanted.deadline,
-                answered: grant.answered,
-                units: grant.units.iter().filter_map(place).collect(),
-            })
-        });
-        Snapshot {
-            as_of: now,
-            windows: windows(&self.config),
-            calls: calls.collect(),
-            meters,
-            sessions: self.sessions.keys().chain(&self.awaited).copied().collect(),
-            pauses: self
-                .pauses
-                .iter()
-                .map(|(scope, pause)| PauseSnapshot {
-                    scope: scope.clone(),
-                    until: pause.until,
-                    reason: pause.reason.clone(),
-                })
-                .collect(),
-        }
-    }
-
-    /// How many calls the account's limits can let through within `horizon`: the reserve to charge
-    /// ahead.
-    pub fn reserve_for(&self, horizon: Duration) -> u64 {
-        let of = |limit: &crate::config::LimitConfig| {
-            let drained = u128::from(limit.amount) * horizon.as_nanos();
-            let drained =
-                u64::try_from(drained.div_ceil(u128::from(nanos(limit.window).max(1)))).unwrap_or(u64::MAX);
-            drained.saturating_add(limit.effective_burst()).min(limit.amount)
-        };
-        let requests = self.config.limits.iter().filter(|limit| limit.unit == Unit::Requests);
-        requests.map(of).max().unwrap_or(u64::MAX)
-    }
-
-    pub(super) fn committed(&mut self, reserve: Reserve) {
-        // What was granted while the commit was under way is in no snapshot but this reserve.
-        let left = reserve.calls.saturating_sub(self.granted_since_snapshot);
-        self.ahead = Some(Ahead { left, horizon: reserve.horizon });
-        let mut new = Vec::new();
-        for (id, session) in &mut self.sessions {
-            if session.in_snapshot && !std::mem::replace(&mut session.durable, true) {
-                new.push(*id);
-            }
-        }
-        for session in new {
-            self.unpark(session);
-        }
-    }
-
     /// The engine after a restart on the same node, whose clock went on: what was charged as of
     /// the last commit, and the reserve of that commit held as if it had all been granted. It
     /// grants nothing before the first [`crate::event::Event::Committed`].
@@ -175,7 +28,7 @@ impl Engine {
             now,
         );
         let mut engine = Engine::with_lanes(config, lanes);
-        engine.ahead = Some(Ahead { left: 0, horizon: now });
+        engine.ahead = Some(Ahead { left: 0, renew: now, horizon: now });
         engine.restored = Some(snapshot.as_of);
         engine.awaited = snapshot.sessions.iter().copied().collect();
         for limit in &engine.config.limits {
@@ -380,30 +233,4 @@ impl Engine {
             self.lanes.set_start(Start::Fresh);
         }
     }
-
-    pub(super) fn configure(&mut self, now: Time, config: AccountConfig, actions: &mut Vec<Action>) {
-        let old = std::mem::replace(&mut self.config, config);
-        self.lanes.configure(&old, &self.config, now);
-        let config = &self.config;
-        self.pauses.retain(|scope, _| match scope {
-            Scope::Limit(name) => config.limits.iter().any(|limit| limit.name == *name),
-            _ => true,
-        });
-        let mut too_late = Vec::new();
-        for (key, call) in &self.calls {
-            if matches!(call.state, CallState::Waiting { .. }) {
-                self.lanes.call_waits(call.wanted.lane);
-                if self.lanes.never_fits(call.wanted.lane) {
-                    too_late.push(*key);
-                }
-            }
-        }
-        for key in too_late {
-            self.refuse(key, crate::event::RefusalReason::NeverFits, None, actions);
-        }
-    }
-}
-
-fn windows(config: &AccountConfig) -> BTreeMap<String, Duration> {
-    config.limits.iter().map(|limit| (limit.name.clone(), limit.window)).collect()
 }

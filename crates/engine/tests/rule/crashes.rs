@@ -29,6 +29,28 @@ fn grants_stay_within_what_the_ledger_has_charged_ahead() {
 }
 
 #[test]
+fn the_ledger_is_written_while_calls_wait_and_once_more() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    assert_eq!(w.engine.commit_due(w.now), None, "without a ledger there is nothing to write");
+    w.alive(1);
+    let (begun, _) = (w.now, commit(&mut w, 3));
+    assert_eq!(w.engine.commit_due(w.now), None, "nothing has changed");
+    w.ask(2);
+    assert_eq!(w.engine.commit_due(w.now), Some(begun + MS * 100), "two grants are only reserved yet");
+    w.ask(2);
+    assert_eq!(w.engine.commit_due(w.now), Some(w.now), "a call waits for nothing but the ledger");
+    commit(&mut w, 50);
+    assert_eq!(w.grants().len(), 4);
+    w.ask_as(2, "job", Shape::default(), None);
+    assert_eq!(w.engine.commit_due(w.now), Some(w.now), "the ledger does not know session 2");
+    commit(&mut w, 50);
+    assert_eq!(w.engine.commit_due(w.now), Some(w.now + MS * 100));
+    w.pass(MS * 101);
+    commit(&mut w, 50);
+    assert_eq!(w.engine.commit_due(w.now), None, "and now it is quiet");
+}
+
+#[test]
 fn a_session_is_granted_nothing_before_it_is_in_the_ledger() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.alive(1);

@@ -1,0 +1,180 @@
+//! What the ledger keeps, and how far ahead of it grants may run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::lanes::Counter;
+use super::{Ahead, CallState, Charge, Engine};
+use crate::config::{AccountConfig, Unit};
+use crate::event::{CallId, Reserve, Scope, SessionId, Shape};
+use crate::meter::MeterSnapshot;
+use crate::time::{Time, nanos};
+
+/// What the ledger keeps of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// When it was taken, on the limiter's clock.
+    pub as_of: Time,
+    /// The windows of the limits at that time, by name.
+    pub windows: BTreeMap<String, Duration>,
+    /// What is charged.
+    pub meters: Vec<MeterSnapshot>,
+    /// Calls that hold a grant.
+    pub calls: Vec<CallSnapshot>,
+    /// Sessions that may be granted something once this is in the ledger.
+    pub sessions: Vec<SessionId>,
+    /// Pauses in force.
+    pub pauses: Vec<PauseSnapshot>,
+}
+
+/// A granted call as of a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallSnapshot {
+    /// The proxy.
+    pub session: SessionId,
+    /// Its call.
+    pub call: CallId,
+    /// Which of its grants.
+    pub attempt: u32,
+    /// The workload that draws.
+    pub consumer: String,
+    /// What decides which limits cover it.
+    pub shape: Shape,
+    /// When it was granted.
+    pub granted: Time,
+    /// Until when it may wait, should it be sent back.
+    pub deadline: Time,
+    /// Its answer has begun.
+    pub answered: bool,
+    /// Its units: the places of a meter in [`Snapshot::meters`] and of a unit in that.
+    pub units: Vec<(u32, u32)>,
+}
+
+/// A pause as of a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PauseSnapshot {
+    /// Which calls.
+    pub scope: Scope,
+    /// Until when.
+    pub until: Time,
+    /// The provider's word, or who paused.
+    pub reason: String,
+}
+
+impl Engine {
+    /// What the ledger has to make durable. Tell [`crate::event::Event::Committed`] when it has.
+    pub fn snapshot(&mut self, now: Time) -> Snapshot {
+        self.granted_since_snapshot = 0;
+        for session in self.sessions.values_mut() {
+            session.in_snapshot = true;
+        }
+        let mut meters = Vec::new();
+        let mut places = BTreeMap::new();
+        for (id, entry) in self.lanes.entries() {
+            let Counter::Window(meter) = &entry.counter else {
+                continue;
+            };
+            let Some(limit) = self.lanes.limit_name(&self.config, id) else {
+                continue;
+            };
+            let (units, keys) = meter.snapshot();
+            for (place, key) in keys.into_iter().enumerate() {
+                places.insert((id, key), (meters.len() as u32, place as u32));
+            }
+            meters.push(MeterSnapshot {
+                limit: limit.to_owned(),
+                model: entry.model.clone(),
+                observed: entry.observed,
+                units,
+            });
+        }
+        let calls = self.calls.iter().filter_map(|((session, call), entry)| {
+            let CallState::Granted(grant) = &entry.state else {
+                return None;
+            };
+            let place = |charge: &Charge| places.get(&(charge.meter, charge.unit)).copied();
+            Some(CallSnapshot {
+                session: *session,
+                call: *call,
+                attempt: entry.wanted.attempts,
+                consumer: entry.wanted.consumer.to_string(),
+                shape: self.lanes.shape_of(entry.wanted.lane).clone(),
+                granted: grant.at,
+                deadline: entry.wanted.deadline,
+                answered: grant.answered,
+                units: grant.units.iter().filter_map(place).collect(),
+            })
+        });
+        Snapshot {
+            as_of: now,
+            windows: windows(&self.config),
+            calls: calls.collect(),
+            meters,
+            sessions: self.sessions.keys().chain(&self.awaited).copied().collect(),
+            pauses: self
+                .pauses
+                .iter()
+                .map(|(scope, pause)| PauseSnapshot {
+                    scope: scope.clone(),
+                    until: pause.until,
+                    reason: pause.reason.clone(),
+                })
+                .collect(),
+        }
+    }
+
+    /// How many calls the account's limits can let through within `horizon`: the reserve to charge
+    /// ahead.
+    pub fn reserve_for(&self, horizon: Duration) -> u64 {
+        let of = |limit: &crate::config::LimitConfig| {
+            let drained = u128::from(limit.amount) * horizon.as_nanos();
+            let drained =
+                u64::try_from(drained.div_ceil(u128::from(nanos(limit.window).max(1)))).unwrap_or(u64::MAX);
+            drained.saturating_add(limit.effective_burst()).min(limit.amount)
+        };
+        let requests = self.config.limits.iter().filter(|limit| limit.unit == Unit::Requests);
+        requests.map(of).max().unwrap_or(u64::MAX)
+    }
+
+    /// When the ledger is to be written next: while calls wait, before the reserve is over, and
+    /// at once where only the ledger holds them up; afterwards once more, so that what was granted
+    /// is known rather than reserved. `None`: nothing has changed that is worth a write.
+    pub fn commit_due(&self, now: Time) -> Option<Time> {
+        let ahead = self.ahead?;
+        let mut waiting =
+            self.calls.iter().filter(|(_, call)| matches!(call.state, CallState::Waiting { .. })).peekable();
+        if waiting.peek().is_none() {
+            return (self.granted_since_snapshot > 0).then_some(ahead.horizon);
+        }
+        let durable = |session: &SessionId| self.sessions.get(session).is_some_and(|session| session.durable);
+        if ahead.left == 0 || waiting.any(|((session, _), _)| !durable(session)) {
+            return Some(now);
+        }
+        Some(ahead.renew)
+    }
+
+    pub(super) fn committed(&mut self, reserve: Reserve) {
+        // What was granted while the commit was under way is in no snapshot but this reserve.
+        let left = reserve.calls.saturating_sub(self.granted_since_snapshot);
+        let renew = reserve.as_of + reserve.horizon.since(reserve.as_of) / 2;
+        self.ahead = Some(Ahead { left, renew, horizon: reserve.horizon });
+        let mut new = Vec::new();
+        for (id, session) in &mut self.sessions {
+            if session.in_snapshot && !std::mem::replace(&mut session.durable, true) {
+                new.push(*id);
+            }
+        }
+        for session in new {
+            self.unpark(session);
+        }
+    }
+}
+
+fn windows(config: &AccountConfig) -> BTreeMap<String, Duration> {
+    config.limits.iter().map(|limit| (limit.name.clone(), limit.window)).collect()
+}
