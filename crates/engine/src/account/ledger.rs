@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::lanes::Counter;
-use super::{Ahead, CallState, Charge, Engine};
+use super::{Ahead, CallState, Charge, Engine, Session};
 use crate::config::{AccountConfig, Unit};
 use crate::event::{CallId, Reserve, Scope, SessionId, Shape};
 use crate::meter::MeterSnapshot;
@@ -146,13 +146,11 @@ impl Engine {
     /// is known rather than reserved. `None`: nothing has changed that is worth a write.
     pub fn commit_due(&self, now: Time) -> Option<Time> {
         let ahead = self.ahead?;
-        let mut waiting =
-            self.calls.iter().filter(|(_, call)| matches!(call.state, CallState::Waiting { .. })).peekable();
-        if waiting.peek().is_none() {
+        if self.lanes.waiting() == 0 {
             return (self.granted_since_snapshot > 0).then_some(ahead.horizon);
         }
-        let durable = |session: &SessionId| self.sessions.get(session).is_some_and(|session| session.durable);
-        if ahead.left == 0 || waiting.any(|((session, _), _)| !durable(session)) {
+        let unknown = |session: &Session| !session.durable && !session.calls.is_empty();
+        if ahead.left == 0 || self.sessions.values().any(unknown) {
             return Some(now);
         }
         Some(ahead.renew)
