@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,9 @@ use crate::answer::AnswerBody;
 
 /// How long a client may take for its part of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Connections that may wait to be accepted: a job's hundred workers begin at the same moment, and past a full
+/// queue the system resets connections.
+const BACKLOG: u32 = 4096;
 /// After an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a client may send ahead of the proxy, in bytes, on one HTTP/2 stream and connection.
@@ -45,16 +48,19 @@ pub struct ListenError {
 }
 
 /// Binds an address; returns the address with its real port.
-pub(crate) async fn bind(
+pub(crate) fn bind(
     address: SocketAddr,
     purpose: &'static str,
 ) -> Result<(TcpListener, SocketAddr), ListenError> {
-    let bound = async {
-        let listener = TcpListener::bind(address).await?;
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let bound = listener.local_addr()?;
         Ok((listener, bound))
     };
-    bound.await.map_err(|source| ListenError { address, purpose, source })
+    bound().map_err(|source| ListenError { address, purpose, source })
 }
 
 /// Ends doors and connections.

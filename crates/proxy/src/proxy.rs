@@ -131,12 +131,12 @@ impl Proxy {
             Some(_) => Some(Arc::new(Authority::new(&patterns)?)),
         };
         // All addresses are taken before anything is served.
-        let (base_url_door, base_url) = bind(settings.base_url, "base URLs").await?;
+        let (base_url_door, base_url) = bind(settings.base_url, "base URLs")?;
         let listeners = settings.hosts.clone().unwrap_or_default();
-        let (https_doors, https) = bind_all(&listeners.https, "the providers' hosts (https)").await?;
-        let (http_doors, http) = bind_all(&listeners.http, "the providers' hosts (http)").await?;
+        let (https_doors, https) = bind_all(&listeners.https, "the providers' hosts (https)")?;
+        let (http_doors, http) = bind_all(&listeners.http, "the providers' hosts (http)")?;
         let admin = match settings.admin {
-            Some(address) => Some(bind(address, "metrics and probes").await?),
+            Some(address) => Some(bind(address, "metrics and probes")?),
             None => None,
         };
         let resolver = Resolver::new(settings.resolve.clone());
@@ -322,13 +322,13 @@ fn accounts(settings: &Settings) -> Result<Vec<Arc<Account>>, StartError> {
     Ok(accounts)
 }
 
-async fn bind_all(
+fn bind_all(
     addresses: &[SocketAddr],
     purpose: &'static str,
 ) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), ListenError> {
     let (mut listeners, mut bound) = (Vec::new(), Vec::new());
     for address in addresses {
-        let (listener, address) = bind(*address, purpose).await?;
+        let (listener, address) = bind(*address, purpose)?;
         listeners.push(listener);
         bound.push(address);
     }

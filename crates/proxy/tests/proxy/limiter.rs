@@ -90,6 +90,14 @@ impl Hand {
         }
     }
 
+    /// Takes the signs of life that have come meanwhile.
+    pub fn take_pulse(&mut self) {
+        while let Ok(message) = self.says.try_recv() {
+            assert_eq!(message.body, ProxySays::Heartbeat);
+            self.newest = message.stamp;
+        }
+    }
+
     /// The next question.
     pub async fn asked(&mut self) -> Asked {
         match self.hear().await {
@@ -113,7 +121,7 @@ impl Hand {
     /// A grant that rests on an older sign of life.
     pub async fn grant_as_of(&self, asked: Asked, attempt: u32, echo: Stamp) {
         let Asked { account, call } = asked;
-        self.say(LimiterSays::Grant { account, call, attempt, echo }).await;
+        self.say(LimiterSays::Grant { account, call, attempt, echo, granted: Time(clock::now().0) }).await;
     }
 
     pub async fn say(&self, body: LimiterSays) {

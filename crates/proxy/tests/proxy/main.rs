@@ -9,12 +9,14 @@ mod limiter;
 mod world;
 
 mod details_of_http;
+mod failures_are_repeated_where_safe;
 mod forced_rejection_reenters;
 mod hang_up_refunds;
 mod hosts_mode;
 mod large_bodies_stream;
 mod link_lost_calls_wait;
 mod never_sent_twice;
+mod nothing_leaks_in_a_storm;
 mod refused_truthfully;
 mod slow_readers_bound_memory;
 mod waits_its_turn;
