@@ -12,7 +12,8 @@
 
 mod relay;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -33,6 +34,7 @@ use crate::gate::{Gate, Permit, Refused};
 use crate::head;
 use crate::kept::{Keep, Kept};
 use crate::record::{Books, Outcome, Record, Why};
+use crate::upstream::turn::Turn;
 use crate::upstream::{Origin, Protocols, SendError, Upstreams};
 use crate::{clock, coding};
 use relay::{Answer, relay};
@@ -204,10 +206,11 @@ impl Call<'_> {
         };
         let request = Request::from_parts(self.head.clone(), body);
         let began = Instant::now();
-        match ready.send(request, permit.turn()).await {
+        let turn = Arc::new(Counted { turn: permit.turn(), once: Once::new(), sent: self.record.attempts() });
+        match ready.send(request, Arc::clone(&turn) as Arc<dyn Turn>).await {
             Ok(response) => {
                 let at = clock::now();
-                self.record.call.attempts += 1;
+                turn.count();
                 let quota = &self.account.quota;
                 core.books.metrics.answered(quota, response.status().as_u16(), began.elapsed());
                 self.judge(permit, at, Answer::new(response)).await
@@ -225,7 +228,7 @@ impl Call<'_> {
                 self.unused(permit).await
             }
             Err(SendError::Written { source, unprocessed }) => {
-                self.record.call.attempts += 1;
+                turn.count();
                 drop(permit);
                 let (method, headers) = (&self.head.method, &self.head.headers);
                 let safe = unprocessed || self.account.profile.may_resend(method, headers, None);
@@ -307,6 +310,32 @@ async fn read(account: &Account, shape: &CallShape, answer: &mut Answer) -> Read
     let body = coding::decoded(&head.headers, &answer.beginning);
     let body = body.as_deref().filter(|body| !body.is_empty());
     profile.read(head.status, &head.headers, body, shape, Timestamp::now())
+}
+
+/// Counts an attempt when it is written, even if its client is gone before anything else is known.
+struct Counted {
+    turn: Arc<dyn Turn>,
+    once: Once,
+    sent: Arc<AtomicU32>,
+}
+
+impl Counted {
+    fn count(&self) {
+        self.once.call_once(|| {
+            self.sent.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+}
+
+impl Turn for Counted {
+    fn may_write(&self) -> bool {
+        self.turn.may_write()
+    }
+
+    fn wrote(&self) {
+        self.turn.wrote();
+        self.count();
+    }
 }
 
 /// Waits for a grant and notes how long and why.

@@ -3,7 +3,7 @@
 //! The line holds neither headers nor queries: credentials stand there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -110,6 +110,7 @@ pub(crate) struct Record {
     books: Arc<Books>,
     started: Instant,
     pub(crate) sent: Arc<AtomicU64>,
+    attempts: Arc<AtomicU32>,
     pub(crate) call: CallRecord,
 }
 
@@ -120,6 +121,7 @@ impl Record {
             books,
             started: Instant::now(),
             sent: Arc::default(),
+            attempts: Arc::default(),
             call: CallRecord {
                 quota: Arc::clone(&account.quota),
                 provider: account.provider.clone(),
@@ -137,13 +139,19 @@ impl Record {
             },
         }
     }
+
+    /// Where attempts are counted as they are written.
+    pub(crate) fn attempts(&self) -> Arc<AtomicU32> {
+        Arc::clone(&self.attempts)
+    }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Self { books, started, sent, call } = self;
+        let Self { books, started, sent, attempts, call } = self;
         call.duration = started.elapsed();
         call.sent_bytes = sent.load(Ordering::Relaxed);
+        call.attempts = attempts.load(Ordering::Relaxed);
         let (why, word) = call.why.text();
         tracing::info!(
             target: "quotakeeper::access",

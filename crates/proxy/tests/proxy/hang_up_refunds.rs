@@ -5,6 +5,7 @@ use std::time::Duration;
 use counting_provider::{Ended, Rules};
 use http_body_util::BodyExt;
 use quotakeeper_wire::message::{ProxySays, Report};
+use tokio::io::AsyncReadExt;
 
 use crate::limiter::Hand;
 use crate::{client, limiter, world};
@@ -105,4 +106,32 @@ async fn a_hang_up_in_the_middle_of_a_stream_ends_it_upstream() {
         let protocol = if http2 { "H2" } else { "H1" };
         assert_eq!(format!("{:?}", log[0].protocol), protocol, "the protocol is the client's");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_before_the_answer_gives_the_call_up_upstream_and_counts_it_as_sent() {
+    let (listener, url) = world::socket().await;
+    let settings = world::settings(vec![world::account("demo", Some(url), world::plenty())]);
+    let (proxy, peer) = world::start(settings).await;
+    let mut hand = Hand::connect(&peer, 1).await;
+    let address = proxy.base_url_addr();
+    let call =
+        tokio::spawn(
+            async move { client::send(address, client::request("POST", "/demo/anything", "{}")).await },
+        );
+    let asked = hand.asked().await;
+    hand.grant(asked, 1).await;
+    let (mut socket, _) = listener.accept().await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"{}") {
+        assert_ne!(socket.read_buf(&mut seen).await.unwrap(), 0);
+    }
+    // No answer has begun: the limiter hears of the write.
+    let (id, attempt, report) = hand.report().await;
+    assert!(matches!(report, Report::Sent { .. }) && (id, attempt) == (asked.call, 1), "{report:?}");
+    call.abort();
+    assert_eq!(hand.report().await, (asked.call, 1, Report::Done));
+    assert_eq!(socket.read_buf(&mut seen).await.unwrap_or(0), 0, "the connection is given up");
+    world::until("it is told", || proxy.stats().client_gone == 1).await;
+    assert_eq!(proxy.stats().sent, 1);
 }
