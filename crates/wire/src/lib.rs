@@ -4,11 +4,13 @@
 //! | room | holds |
 //! |---|---|
 //! | [`message`] | the messages of both directions |
+//! | [`codec`] | the messages as bytes |
 //! | [`account`] | the compiled account: what a limiter enforces and a proxy reads |
 //! | [`limiter`] | the limiter's side: words into events, actions into words |
 //! | [`proxy`] | a proxy's side: calls, grants, reports |
 
 pub mod account;
+pub mod codec;
 pub mod limiter;
 pub mod message;
 pub mod proxy;

@@ -1,0 +1,91 @@
+//! The messages as bytes: protobuf, as `proto/quotakeeper/session/v1/session.proto` says.
+//!
+//! Pure and total: whatever the bytes are, they are read, passed over or refused with a sentence,
+//! in memory that is bounded by what a session needs. How the format grows, and what a reader does
+//! with what it does not know, stands at the head of the .proto.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `encoding` | messages into their protobuf form; too long texts are cut |
+//! | `decoding` | the protobuf form into messages, all of it checked |
+//! | `bounds` | how much a message may hold |
+//! | `refusal` | why bytes are no message |
+//! | `generated` | the protobuf form, generated; a test keeps it fresh |
+
+mod bounds;
+mod decoding;
+mod encoding;
+mod refusal;
+
+/// The protobuf form of the messages.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+mod generated {
+    include!("codec/generated/quotakeeper.session.v1.rs");
+}
+
+use prost::bytes::BufMut;
+use prost::{EncodeError, Message};
+
+pub use self::bounds::{
+    MOST_BYTES, MOST_CAPABILITIES, MOST_NAME, MOST_OBSERVATIONS, MOST_REASON, MOST_WITHOUT_HELLO,
+};
+pub use self::refusal::DecodeError;
+use crate::message::{ToLimiter, ToProxy};
+
+/// The oldest version of the session that this program speaks.
+pub const OLDEST: u32 = 1;
+/// The newest.
+pub const NEWEST: u32 = 1;
+
+/// The gRPC method that carries a session, a stream of messages in both directions.
+pub const METHOD: &str = "/quotakeeper.session.v1.Sessions/Session";
+
+/// A message that can be written and read.
+pub trait Coded: Sized {
+    /// Appends the message to `buf`. Texts that are longer than a reader takes are cut: a model's
+    /// name at [`MOST_NAME`] bytes is still none that a limit knows.
+    ///
+    /// # Errors
+    /// When `buf` can't grow and has no room.
+    fn encode(self, buf: &mut impl BufMut) -> Result<(), EncodeError>;
+
+    /// Reads a message that takes up all of `bytes`. `None`: a notice of a kind that this version
+    /// does not know, to be passed over.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: what is wrong, as a sentence for the other end; the session should end.
+    fn decode(bytes: &[u8]) -> Result<Option<Self>, DecodeError>;
+
+    /// The message alone.
+    fn to_bytes(self) -> Vec<u8>;
+}
+
+impl Coded for ToLimiter {
+    fn encode(self, buf: &mut impl BufMut) -> Result<(), EncodeError> {
+        encoding::to_limiter(self).encode(buf)
+    }
+
+    fn to_bytes(self) -> Vec<u8> {
+        encoding::to_limiter(self).encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Option<Self>, DecodeError> {
+        bounds::check_to_limiter(bytes)?;
+        decoding::to_limiter(generated::ToLimiter::decode(bytes)?).map(Some)
+    }
+}
+
+impl Coded for ToProxy {
+    fn encode(self, buf: &mut impl BufMut) -> Result<(), EncodeError> {
+        encoding::to_proxy(self).encode(buf)
+    }
+
+    fn to_bytes(self) -> Vec<u8> {
+        encoding::to_proxy(self).encode_to_vec()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Option<Self>, DecodeError> {
+        bounds::check_to_proxy(bytes)?;
+        decoding::to_proxy(generated::ToProxy::decode(bytes)?)
+    }
+}

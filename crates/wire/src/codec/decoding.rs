@@ -1,0 +1,241 @@
+//! The protobuf form into messages. What this version does not know is met as the head of the
+//! .proto says.
+
+use std::time::Duration;
+
+use quotakeeper_engine::event::{
+    CallId, Observation, RefusalReason, Rejection, RejectionClass, Scope, SessionId, Shape,
+};
+use quotakeeper_engine::time::{Stamp, Time};
+
+use super::bounds::{MOST_CAPABILITIES, MOST_OBSERVATIONS, check_count, name, reason};
+use super::generated as pb;
+use super::{DecodeError, NEWEST, OLDEST};
+use crate::limiter::{MOST_ACCOUNTS, MOST_CALLS};
+use crate::message::{
+    AccountIndex, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress, ProxySays, Report,
+    ToLimiter, ToProxy,
+};
+
+pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeError> {
+    use pb::to_limiter::Body;
+    let body = match message.body {
+        Some(Body::Hello(said)) => ProxySays::Hello(hello(said)?),
+        // An unknown body is still a sign of life.
+        Some(Body::Heartbeat(_)) | None => ProxySays::Heartbeat,
+        Some(Body::Ask(ask)) => ProxySays::Ask {
+            account: AccountIndex(ask.account),
+            call: CallId(ask.call),
+            shape: shape(ask.shape)?,
+            patience: ask.patience.map(Duration::from_nanos),
+        },
+        Some(Body::Cancel(cancel)) => {
+            ProxySays::Cancel { account: AccountIndex(cancel.account), call: CallId(cancel.call) }
+        }
+        Some(Body::Report(report)) => ProxySays::Report {
+            account: AccountIndex(report.account),
+            call: CallId(report.call),
+            attempt: report.attempt,
+            report: outcome(report.outcome)?,
+        },
+    };
+    Ok(ToLimiter { stamp: Stamp(message.stamp), body })
+}
+
+pub(super) fn to_proxy(message: pb::ToProxy) -> Result<Option<ToProxy>, DecodeError> {
+    use pb::to_proxy::Body;
+    let Some(body) = message.body else { return Ok(None) };
+    let body = match body {
+        Body::Welcome(welcome) => {
+            if !(OLDEST..=NEWEST).contains(&welcome.version) {
+                return Err(DecodeError::StrangeVersion(welcome.version));
+            }
+            LimiterSays::Welcome {
+                validity: Duration::from_nanos(welcome.validity),
+                heartbeat: Duration::from_nanos(welcome.heartbeat),
+            }
+        }
+        Body::Grant(grant) => LimiterSays::Grant {
+            account: AccountIndex(grant.account),
+            call: CallId(grant.call),
+            attempt: grant.attempt,
+            echo: Stamp(grant.echo),
+            granted: Time(grant.granted),
+        },
+        Body::Refuse(refuse) => LimiterSays::Refuse {
+            account: AccountIndex(refuse.account),
+            call: CallId(refuse.call),
+            reason: refusal(refuse.reason()),
+            retry_after: refuse.retry_after.map(Duration::from_nanos),
+        },
+        Body::Paused(paused) => {
+            let Some(scope) = scope(paused.scope)? else { return Ok(None) };
+            LimiterSays::Paused {
+                account: AccountIndex(paused.account),
+                scope,
+                remaining: Duration::from_nanos(paused.remaining),
+                reason: reason(paused.reason)?,
+            }
+        }
+        Body::Resumed(resumed) => {
+            let Some(scope) = scope(resumed.scope)? else { return Ok(None) };
+            LimiterSays::Resumed {
+                account: AccountIndex(resumed.account),
+                scope,
+                paused_for: Duration::from_nanos(resumed.paused_for),
+            }
+        }
+    };
+    Ok(Some(ToProxy { epoch: Epoch(message.epoch), body }))
+}
+
+fn hello(said: pb::Hello) -> Result<Hello, DecodeError> {
+    let (min, max) = (said.min, said.max);
+    // The version first: what follows is to be read by it.
+    if max < OLDEST || min > NEWEST {
+        return Err(DecodeError::NoCommonVersion { min, max });
+    }
+    check_count("capabilities", said.capabilities.len(), MOST_CAPABILITIES)?;
+    check_count("accounts", said.accounts.len(), MOST_ACCOUNTS)?;
+    check_count("ended attempts", said.ended.len(), MOST_CALLS)?;
+    check_count("calls", said.calls.len(), MOST_CALLS)?;
+    let account = |key: String| name("an account's key", key);
+    Ok(Hello {
+        session: SessionId(said.session),
+        consumer: name("a consumer", said.consumer)?,
+        accounts: said.accounts.into_iter().map(account).collect::<Result<_, _>>()?,
+        newest: Epoch(said.newest),
+        ended: said.ended.into_iter().map(ended).collect::<Result<_, _>>()?,
+        calls: said.calls.into_iter().map(live).collect::<Result<_, _>>()?,
+    })
+}
+
+fn ended(attempt: pb::EndedAttempt) -> Result<EndedAttempt, DecodeError> {
+    use pb::ended_attempt::Ending as Pb;
+    let ending = match attempt.ending.ok_or(DecodeError::Unknown("the ending of an attempt"))? {
+        Pb::Unused(_) => Ending::Unused,
+        Pb::Sent(sent) => Ending::Sent { written: Stamp(sent.written) },
+        Pb::Answered(answered) => Ending::Answered { at: Stamp(answered.at) },
+        Pb::Rejected(rejected) => Ending::Rejected {
+            at: Stamp(rejected.at),
+            observations: observations(rejected.observations)?,
+            rejection: rejection(rejected.rejection)?,
+        },
+    };
+    Ok(EndedAttempt {
+        account: AccountIndex(attempt.account),
+        call: CallId(attempt.call),
+        attempt: attempt.attempt,
+        epoch: Epoch(attempt.epoch),
+        granted: Time(attempt.granted),
+        shape: shape(attempt.shape)?,
+        ending,
+    })
+}
+
+fn live(call: pb::LiveCall) -> Result<LiveCall, DecodeError> {
+    use pb::live_call::Progress as Pb;
+    let progress = match call.progress.ok_or(DecodeError::Unknown("the progress of a call"))? {
+        Pb::Waiting(waiting) => Progress::Waiting {
+            attempts: waiting.attempts,
+            waited: Duration::from_nanos(waiting.waited),
+            patience: waiting.patience.map(Duration::from_nanos),
+        },
+        Pb::Granted(granted) => Progress::Granted {
+            attempt: granted.attempt,
+            epoch: Epoch(granted.epoch),
+            granted: Time(granted.granted),
+        },
+        Pb::Sent(sent) => Progress::Sent {
+            attempt: sent.attempt,
+            epoch: Epoch(sent.epoch),
+            granted: Time(sent.granted),
+            written: Stamp(sent.written),
+        },
+        Pb::Answered(answered) => Progress::Answered {
+            attempt: answered.attempt,
+            epoch: Epoch(answered.epoch),
+            granted: Time(answered.granted),
+            at: Stamp(answered.at),
+        },
+    };
+    Ok(LiveCall {
+        account: AccountIndex(call.account),
+        call: CallId(call.call),
+        shape: shape(call.shape)?,
+        progress,
+    })
+}
+
+fn outcome(outcome: Option<pb::report::Outcome>) -> Result<Report, DecodeError> {
+    use pb::report::Outcome;
+    Ok(match outcome.ok_or(DecodeError::Unknown("the outcome of a report"))? {
+        Outcome::Unused(unused) => Report::Unused { again: unused.again },
+        Outcome::Sent(sent) => Report::Sent { written: Stamp(sent.written) },
+        Outcome::FirstByte(first) => {
+            Report::FirstByte { at: Stamp(first.at), observations: observations(first.observations)? }
+        }
+        Outcome::Rejected(rejected) => Report::Rejected {
+            at: Stamp(rejected.at),
+            observations: observations(rejected.observations)?,
+            rejection: rejection(rejected.rejection)?,
+            again: rejected.again,
+        },
+        Outcome::Done(_) => Report::Done,
+    })
+}
+
+fn shape(shape: Option<pb::Shape>) -> Result<Shape, DecodeError> {
+    let pb::Shape { endpoint, model } = shape.unwrap_or_default();
+    let endpoint = endpoint.map(|text| name("an endpoint", text)).transpose()?;
+    let model = model.map(|text| name("a model", text)).transpose()?;
+    Ok(Shape { endpoint, model })
+}
+
+fn observations(seen: Vec<pb::Observation>) -> Result<Vec<Observation>, DecodeError> {
+    check_count("observations of one answer", seen.len(), MOST_OBSERVATIONS)?;
+    let observation = |seen: pb::Observation| {
+        let limit = name("a limit", seen.limit)?;
+        Ok(Observation { limit, hard: seen.hard, remaining: seen.remaining })
+    };
+    seen.into_iter().map(observation).collect()
+}
+
+fn rejection(rejection: Option<pb::Rejection>) -> Result<Rejection, DecodeError> {
+    let rejection = rejection.unwrap_or_default();
+    let class = match rejection.class() {
+        pb::RejectionClass::Quota | pb::RejectionClass::Unspecified => RejectionClass::Quota,
+        pb::RejectionClass::Concurrency => RejectionClass::Concurrency,
+        pb::RejectionClass::Capacity => RejectionClass::Capacity,
+        pb::RejectionClass::Terminal => RejectionClass::Terminal,
+    };
+    Ok(Rejection {
+        class,
+        scope: scope(rejection.scope)?.unwrap_or(Scope::Account),
+        wait: rejection.wait.map(Duration::from_nanos),
+        reason: reason(rejection.reason)?,
+    })
+}
+
+/// `None`: of a kind that this version does not know.
+fn scope(scope: Option<pb::Scope>) -> Result<Option<Scope>, DecodeError> {
+    use pb::scope::Of;
+    let Some(of) = scope.and_then(|scope| scope.of) else { return Ok(None) };
+    Ok(Some(match of {
+        Of::Account(_) => Scope::Account,
+        Of::Limit(text) => Scope::Limit(name("a limit", text)?),
+        Of::Endpoint(text) => Scope::Endpoint(name("an endpoint", text)?),
+        Of::Model(text) => Scope::Model(name("a model", text)?),
+    }))
+}
+
+fn refusal(reason: pb::RefusalReason) -> RefusalReason {
+    match reason {
+        pb::RefusalReason::WaitTooLong => RefusalReason::WaitTooLong,
+        pb::RefusalReason::WaitExceeded => RefusalReason::WaitExceeded,
+        pb::RefusalReason::QueueFull => RefusalReason::QueueFull,
+        pb::RefusalReason::QuotaExceeded | pb::RefusalReason::Unspecified => RefusalReason::QuotaExceeded,
+        pb::RefusalReason::NeverFits => RefusalReason::NeverFits,
+        pb::RefusalReason::ProviderStopped => RefusalReason::ProviderStopped,
+    }
+}

@@ -1,0 +1,210 @@
+//! Messages into their protobuf form.
+
+use std::time::Duration;
+
+use quotakeeper_engine::event::{Observation, RefusalReason, Rejection, RejectionClass, Scope, Shape};
+
+use super::bounds::{MOST_OBSERVATIONS, cut_name, cut_reason};
+use super::generated as pb;
+use super::{NEWEST, OLDEST};
+use crate::message::{
+    EndedAttempt, Ending, Hello, LimiterSays, LiveCall, Progress, ProxySays, Report, ToLimiter, ToProxy,
+};
+
+pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
+    use pb::to_limiter::Body;
+    let body = match message.body {
+        ProxySays::Hello(said) => Body::Hello(hello(said)),
+        ProxySays::Heartbeat => Body::Heartbeat(pb::Heartbeat {}),
+        ProxySays::Ask { account, call, shape: of, patience } => Body::Ask(pb::Ask {
+            account: account.0,
+            call: call.0,
+            shape: shape(of),
+            patience: patience.map(nanos),
+        }),
+        ProxySays::Cancel { account, call } => Body::Cancel(pb::Cancel { account: account.0, call: call.0 }),
+        ProxySays::Report { account, call, attempt, report } => Body::Report(pb::Report {
+            account: account.0,
+            call: call.0,
+            attempt,
+            outcome: Some(outcome(report)),
+        }),
+    };
+    pb::ToLimiter { stamp: message.stamp.0, body: Some(body) }
+}
+
+pub(super) fn to_proxy(message: ToProxy) -> pb::ToProxy {
+    use pb::to_proxy::Body;
+    let body = match message.body {
+        LimiterSays::Welcome { validity, heartbeat } => Body::Welcome(pb::Welcome {
+            validity: nanos(validity),
+            heartbeat: nanos(heartbeat),
+            version: NEWEST,
+            capabilities: Vec::new(),
+        }),
+        LimiterSays::Grant { account, call, attempt, echo, granted } => Body::Grant(pb::Grant {
+            account: account.0,
+            call: call.0,
+            attempt,
+            echo: echo.0,
+            granted: granted.0,
+        }),
+        LimiterSays::Refuse { account, call, reason, retry_after } => Body::Refuse(pb::Refuse {
+            account: account.0,
+            call: call.0,
+            reason: refusal(reason).into(),
+            retry_after: retry_after.map(nanos),
+        }),
+        LimiterSays::Paused { account, scope: of, remaining, reason } => Body::Paused(pb::Paused {
+            account: account.0,
+            scope: Some(scope(of)),
+            remaining: nanos(remaining),
+            reason: cut_reason(reason),
+        }),
+        LimiterSays::Resumed { account, scope: of, paused_for } => Body::Resumed(pb::Resumed {
+            account: account.0,
+            scope: Some(scope(of)),
+            paused_for: nanos(paused_for),
+        }),
+    };
+    pb::ToProxy { epoch: message.epoch.0, body: Some(body) }
+}
+
+fn hello(said: Hello) -> pb::Hello {
+    pb::Hello {
+        min: OLDEST,
+        max: NEWEST,
+        capabilities: Vec::new(),
+        session: said.session.0,
+        consumer: cut_name(said.consumer),
+        accounts: said.accounts.into_iter().map(cut_name).collect(),
+        newest: said.newest.0,
+        ended: said.ended.into_iter().map(ended).collect(),
+        calls: said.calls.into_iter().map(live).collect(),
+    }
+}
+
+fn ended(attempt: EndedAttempt) -> pb::EndedAttempt {
+    use pb::ended_attempt::{Answered, Ending as Pb, Rejected, Sent, Unused};
+    let ending = match attempt.ending {
+        Ending::Unused => Pb::Unused(Unused {}),
+        Ending::Sent { written } => Pb::Sent(Sent { written: written.0 }),
+        Ending::Answered { at } => Pb::Answered(Answered { at: at.0 }),
+        Ending::Rejected { at, observations: of, rejection: no } => Pb::Rejected(Rejected {
+            at: at.0,
+            observations: observations(of),
+            rejection: Some(rejection(no)),
+        }),
+    };
+    pb::EndedAttempt {
+        account: attempt.account.0,
+        call: attempt.call.0,
+        attempt: attempt.attempt,
+        epoch: attempt.epoch.0,
+        granted: attempt.granted.0,
+        shape: shape(attempt.shape),
+        ending: Some(ending),
+    }
+}
+
+fn live(call: LiveCall) -> pb::LiveCall {
+    use pb::live_call::{Answered, Granted, Progress as Pb, Sent, Waiting};
+    let progress = match call.progress {
+        Progress::Waiting { attempts, waited, patience } => {
+            Pb::Waiting(Waiting { attempts, waited: nanos(waited), patience: patience.map(nanos) })
+        }
+        Progress::Granted { attempt, epoch, granted } => {
+            Pb::Granted(Granted { attempt, epoch: epoch.0, granted: granted.0 })
+        }
+        Progress::Sent { attempt, epoch, granted, written } => {
+            Pb::Sent(Sent { attempt, epoch: epoch.0, granted: granted.0, written: written.0 })
+        }
+        Progress::Answered { attempt, epoch, granted, at } => {
+            Pb::Answered(Answered { attempt, epoch: epoch.0, granted: granted.0, at: at.0 })
+        }
+    };
+    pb::LiveCall {
+        account: call.account.0,
+        call: call.call.0,
+        shape: shape(call.shape),
+        progress: Some(progress),
+    }
+}
+
+fn outcome(report: Report) -> pb::report::Outcome {
+    use pb::report::{Done, FirstByte, Outcome, Rejected, Sent, Unused};
+    match report {
+        Report::Unused { again } => Outcome::Unused(Unused { again }),
+        Report::Sent { written } => Outcome::Sent(Sent { written: written.0 }),
+        Report::FirstByte { at, observations: of } => {
+            Outcome::FirstByte(FirstByte { at: at.0, observations: observations(of) })
+        }
+        Report::Rejected { at, observations: of, rejection: no, again } => Outcome::Rejected(Rejected {
+            at: at.0,
+            observations: observations(of),
+            rejection: Some(rejection(no)),
+            again,
+        }),
+        Report::Done => Outcome::Done(Done {}),
+    }
+}
+
+fn shape(shape: Shape) -> Option<pb::Shape> {
+    let Shape { endpoint, model } = shape;
+    // Most calls of an account without partitions name neither.
+    if endpoint.is_none() && model.is_none() {
+        return None;
+    }
+    Some(pb::Shape { endpoint: endpoint.map(cut_name), model: model.map(cut_name) })
+}
+
+fn observations(observations: Vec<Observation>) -> Vec<pb::Observation> {
+    let observation = |seen: Observation| pb::Observation {
+        limit: cut_name(seen.limit),
+        hard: seen.hard,
+        remaining: seen.remaining,
+    };
+    observations.into_iter().take(MOST_OBSERVATIONS).map(observation).collect()
+}
+
+fn rejection(rejection: Rejection) -> pb::Rejection {
+    let class = match rejection.class {
+        RejectionClass::Quota => pb::RejectionClass::Quota,
+        RejectionClass::Concurrency => pb::RejectionClass::Concurrency,
+        RejectionClass::Capacity => pb::RejectionClass::Capacity,
+        RejectionClass::Terminal => pb::RejectionClass::Terminal,
+    };
+    pb::Rejection {
+        class: class.into(),
+        scope: Some(scope(rejection.scope)),
+        wait: rejection.wait.map(nanos),
+        reason: cut_reason(rejection.reason),
+    }
+}
+
+fn scope(scope: Scope) -> pb::Scope {
+    use pb::scope::{Of, Whole};
+    let of = match scope {
+        Scope::Account => Of::Account(Whole {}),
+        Scope::Limit(name) => Of::Limit(cut_name(name)),
+        Scope::Endpoint(name) => Of::Endpoint(cut_name(name)),
+        Scope::Model(name) => Of::Model(cut_name(name)),
+    };
+    pb::Scope { of: Some(of) }
+}
+
+fn refusal(reason: RefusalReason) -> pb::RefusalReason {
+    match reason {
+        RefusalReason::WaitTooLong => pb::RefusalReason::WaitTooLong,
+        RefusalReason::WaitExceeded => pb::RefusalReason::WaitExceeded,
+        RefusalReason::QueueFull => pb::RefusalReason::QueueFull,
+        RefusalReason::QuotaExceeded => pb::RefusalReason::QuotaExceeded,
+        RefusalReason::NeverFits => pb::RefusalReason::NeverFits,
+        RefusalReason::ProviderStopped => pb::RefusalReason::ProviderStopped,
+    }
+}
+
+/// In nanoseconds; longer than 584 years becomes the longest that fits.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,339 @@
+//! Every message there is: at random, and one of each kind to be recorded.
+
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use quotakeeper_engine::event::{
+    CallId, Observation, RefusalReason, Rejection, RejectionClass, Scope, SessionId, Shape,
+};
+use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_wire::message::{
+    AccountIndex, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress, ProxySays, Report,
+    ToLimiter, ToProxy,
+};
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), "[ -~]{1,40}", "\\PC{1,20}"]
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    any::<u64>().prop_map(Stamp)
+}
+
+fn time() -> impl Strategy<Value = Time> {
+    any::<u64>().prop_map(Time)
+}
+
+fn account() -> impl Strategy<Value = AccountIndex> {
+    any::<u32>().prop_map(AccountIndex)
+}
+
+fn call() -> impl Strategy<Value = CallId> {
+    any::<u64>().prop_map(CallId)
+}
+
+fn epoch() -> impl Strategy<Value = Epoch> {
+    any::<u64>().prop_map(Epoch)
+}
+
+fn duration() -> impl Strategy<Value = Duration> {
+    any::<u64>().prop_map(Duration::from_nanos)
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    (option::of(text()), option::of(text())).prop_map(|(endpoint, model)| Shape { endpoint, model })
+}
+
+fn observations() -> impl Strategy<Value = Vec<Observation>> {
+    let observation = (text(), any::<Option<u64>>(), any::<Option<u64>>())
+        .prop_map(|(limit, hard, remaining)| Observation { limit, hard, remaining });
+    vec(observation, 0..4)
+}
+
+fn scope() -> impl Strategy<Value = Scope> {
+    prop_oneof![
+        Just(Scope::Account),
+        text().prop_map(Scope::Limit),
+        text().prop_map(Scope::Endpoint),
+        text().prop_map(Scope::Model),
+    ]
+}
+
+fn rejection() -> impl Strategy<Value = Rejection> {
+    let class = prop_oneof![
+        Just(RejectionClass::Quota),
+        Just(RejectionClass::Concurrency),
+        Just(RejectionClass::Capacity),
+        Just(RejectionClass::Terminal),
+    ];
+    (class, scope(), option::of(duration()), text()).prop_map(|(class, scope, wait, reason)| Rejection {
+        class,
+        scope,
+        wait,
+        reason,
+    })
+}
+
+fn report() -> impl Strategy<Value = Report> {
+    prop_oneof![
+        any::<bool>().prop_map(|again| Report::Unused { again }),
+        stamp().prop_map(|written| Report::Sent { written }),
+        (stamp(), observations()).prop_map(|(at, observations)| Report::FirstByte { at, observations }),
+        (stamp(), observations(), rejection(), any::<bool>()).prop_map(
+            |(at, observations, rejection, again)| Report::Rejected { at, observations, rejection, again }
+        ),
+        Just(Report::Done),
+    ]
+}
+
+fn ended() -> impl Strategy<Value = EndedAttempt> {
+    let ending =
+        prop_oneof![
+            Just(Ending::Unused),
+            stamp().prop_map(|written| Ending::Sent { written }),
+            stamp().prop_map(|at| Ending::Answered { at }),
+            (stamp(), observations(), rejection())
+                .prop_map(|(at, observations, rejection)| Ending::Rejected { at, observations, rejection }),
+        ];
+    (account(), call(), any::<u32>(), epoch(), time(), shape(), ending).prop_map(
+        |(account, call, attempt, epoch, granted, shape, ending)| EndedAttempt {
+            account,
+            call,
+            attempt,
+            epoch,
+            granted,
+            shape,
+            ending,
+        },
+    )
+}
+
+fn live() -> impl Strategy<Value = LiveCall> {
+    let progress = prop_oneof![
+        (any::<u32>(), duration(), option::of(duration()))
+            .prop_map(|(attempts, waited, patience)| Progress::Waiting { attempts, waited, patience }),
+        (any::<u32>(), epoch(), time()).prop_map(|(attempt, epoch, granted)| Progress::Granted {
+            attempt,
+            epoch,
+            granted
+        }),
+        (any::<u32>(), epoch(), time(), stamp()).prop_map(|(attempt, epoch, granted, written)| {
+            Progress::Sent { attempt, epoch, granted, written }
+        }),
+        (any::<u32>(), epoch(), time(), stamp())
+            .prop_map(|(attempt, epoch, granted, at)| Progress::Answered { attempt, epoch, granted, at }),
+    ];
+    (account(), call(), shape(), progress).prop_map(|(account, call, shape, progress)| LiveCall {
+        account,
+        call,
+        shape,
+        progress,
+    })
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    let lists = (vec(text(), 0..4), vec(ended(), 0..4), vec(live(), 0..4));
+    (any::<u64>(), text(), epoch(), lists).prop_map(
+        |(session, consumer, newest, (accounts, ended, calls))| Hello {
+            session: SessionId(session),
+            consumer,
+            accounts,
+            newest,
+            ended,
+            calls,
+        },
+    )
+}
+
+pub fn to_limiter() -> impl Strategy<Value = ToLimiter> {
+    let body = prop_oneof![
+        hello().prop_map(ProxySays::Hello),
+        Just(ProxySays::Heartbeat),
+        (account(), call(), shape(), option::of(duration()))
+            .prop_map(|(account, call, shape, patience)| ProxySays::Ask { account, call, shape, patience }),
+        (account(), call()).prop_map(|(account, call)| ProxySays::Cancel { account, call }),
+        (account(), call(), any::<u32>(), report()).prop_map(|(account, call, attempt, report)| {
+            ProxySays::Report { account, call, attempt, report }
+        }),
+    ];
+    (stamp(), body).prop_map(|(stamp, body)| ToLimiter { stamp, body })
+}
+
+pub fn to_proxy() -> impl Strategy<Value = ToProxy> {
+    let reason = prop::sample::select(REASONS);
+    let body = prop_oneof![
+        (duration(), duration())
+            .prop_map(|(validity, heartbeat)| LimiterSays::Welcome { validity, heartbeat }),
+        (account(), call(), any::<u32>(), stamp(), time()).prop_map(
+            |(account, call, attempt, echo, granted)| LimiterSays::Grant {
+                account,
+                call,
+                attempt,
+                echo,
+                granted
+            }
+        ),
+        (account(), call(), reason, option::of(duration())).prop_map(
+            |(account, call, reason, retry_after)| LimiterSays::Refuse { account, call, reason, retry_after }
+        ),
+        (account(), scope(), duration(), text()).prop_map(|(account, scope, remaining, reason)| {
+            LimiterSays::Paused { account, scope, remaining, reason }
+        }),
+        (account(), scope(), duration()).prop_map(|(account, scope, paused_for)| LimiterSays::Resumed {
+            account,
+            scope,
+            paused_for
+        }),
+    ];
+    (epoch(), body).prop_map(|(epoch, body)| ToProxy { epoch, body })
+}
+
+const REASONS: &[RefusalReason] = &[
+    RefusalReason::WaitTooLong,
+    RefusalReason::WaitExceeded,
+    RefusalReason::QueueFull,
+    RefusalReason::QuotaExceeded,
+    RefusalReason::NeverFits,
+    RefusalReason::ProviderStopped,
+];
+
+/// A rejection with everything in it.
+pub fn a_rejection(class: RejectionClass, scope: Scope) -> Rejection {
+    Rejection {
+        class,
+        scope,
+        wait: Some(Duration::from_millis(7_500)),
+        reason: "TEN_SECONDLY_ROLLING – zehn Sekunden".to_owned(),
+    }
+}
+
+fn some_observations() -> Vec<Observation> {
+    vec![
+        Observation { limit: "requests".to_owned(), hard: Some(100), remaining: Some(0) },
+        Observation { limit: "tokens".to_owned(), hard: None, remaining: Some(39_512) },
+        Observation { limit: "daily".to_owned(), hard: Some(u64::MAX), remaining: None },
+    ]
+}
+
+fn a_shape() -> Shape {
+    Shape { endpoint: Some("chat".to_owned()), model: Some("gpt-4o".to_owned()) }
+}
+
+/// A hello with everything in it.
+pub fn a_hello() -> Hello {
+    let (account, call, granted) = (AccountIndex(1), CallId(9), Time(8_000_000_017));
+    let (epoch, attempt) = (Epoch(4), 2);
+    let (written, at) = (Stamp(77_000_000_001), Stamp(77_050_000_001));
+    let ended = |call, ending| EndedAttempt {
+        account,
+        call: CallId(call),
+        attempt,
+        epoch,
+        granted,
+        shape: a_shape(),
+        ending,
+    };
+    let live = |call, progress| LiveCall { account, call: CallId(call), shape: Shape::default(), progress };
+    let rejection = a_rejection(RejectionClass::Quota, Scope::Limit("requests".to_owned()));
+    Hello {
+        session: SessionId(0xfeed_0000_0000_0001),
+        consumer: "sales/Deployment/enrich".to_owned(),
+        accounts: vec!["hubspot/sales/crm".to_owned(), "openai/org-1".to_owned()],
+        newest: epoch,
+        ended: vec![
+            ended(1, Ending::Unused),
+            ended(2, Ending::Sent { written }),
+            ended(3, Ending::Answered { at }),
+            ended(4, Ending::Rejected { at, observations: some_observations(), rejection }),
+        ],
+        calls: vec![
+            live(
+                5,
+                Progress::Waiting {
+                    attempts: 3,
+                    waited: Duration::from_millis(1_250),
+                    patience: Some(Duration::from_secs(600)),
+                },
+            ),
+            live(6, Progress::Granted { attempt, epoch, granted }),
+            live(7, Progress::Sent { attempt, epoch, granted, written }),
+            live(call.0, Progress::Answered { attempt, epoch, granted, at }),
+        ],
+    }
+}
+
+/// One message to a limiter of each kind, by name.
+pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
+    let (account, call, attempt) = (AccountIndex(1), CallId(300), 2);
+    let at = Stamp(77_000_000_000);
+    let report = |report| ProxySays::Report { account, call, attempt, report };
+    let rejected = |class, scope, again| {
+        report(Report::Rejected {
+            at,
+            observations: some_observations(),
+            rejection: a_rejection(class, scope),
+            again,
+        })
+    };
+    let (endpoint, model) = (Scope::Endpoint("search".to_owned()), Scope::Model("gpt-4o".to_owned()));
+    let bodies = vec![
+        ("hello", ProxySays::Hello(a_hello())),
+        ("heartbeat", ProxySays::Heartbeat),
+        ("ask", ProxySays::Ask { account, call, shape: a_shape(), patience: Some(Duration::from_secs(30)) }),
+        ("ask_bare", ProxySays::Ask { account, call, shape: Shape::default(), patience: None }),
+        ("cancel", ProxySays::Cancel { account, call }),
+        ("unused", report(Report::Unused { again: false })),
+        ("unused_again", report(Report::Unused { again: true })),
+        ("sent", report(Report::Sent { written: at })),
+        ("first_byte", report(Report::FirstByte { at, observations: some_observations() })),
+        ("rejected_quota", rejected(RejectionClass::Quota, Scope::Account, true)),
+        ("rejected_concurrency", rejected(RejectionClass::Concurrency, endpoint, true)),
+        ("rejected_capacity", rejected(RejectionClass::Capacity, model, false)),
+        ("rejected_terminal", rejected(RejectionClass::Terminal, Scope::Limit("spend".to_owned()), false)),
+        ("done", report(Report::Done)),
+    ];
+    let stamp = Stamp(77_100_000_000);
+    bodies.into_iter().map(|(name, body)| (name, ToLimiter { stamp, body })).collect()
+}
+
+/// One message to a proxy of each kind, by name.
+pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
+    let (account, call) = (AccountIndex(1), CallId(300));
+    let mut bodies = vec![
+        (
+            "welcome".to_owned(),
+            LimiterSays::Welcome { validity: Duration::from_secs(2), heartbeat: Duration::from_millis(500) },
+        ),
+        (
+            "grant".to_owned(),
+            LimiterSays::Grant {
+                account,
+                call,
+                attempt: 2,
+                echo: Stamp(77_000_000_000),
+                granted: Time(8_000_000_017),
+            },
+        ),
+        (
+            "paused".to_owned(),
+            LimiterSays::Paused {
+                account,
+                scope: Scope::Limit("requests".to_owned()),
+                remaining: Duration::from_secs(8),
+                reason: "429 Retry-After: 8".to_owned(),
+            },
+        ),
+        (
+            "resumed".to_owned(),
+            LimiterSays::Resumed { account, scope: Scope::Account, paused_for: Duration::from_millis(8_031) },
+        ),
+    ];
+    for &reason in REASONS {
+        let retry_after = (reason != RefusalReason::NeverFits).then_some(Duration::from_secs(12));
+        let refuse = LimiterSays::Refuse { account, call, reason, retry_after };
+        bodies.push((format!("refuse_{reason:?}"), refuse));
+    }
+    bodies.into_iter().map(|(name, body)| (name, ToProxy { epoch: Epoch(4), body })).collect()
+}

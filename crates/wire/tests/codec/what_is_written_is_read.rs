@@ -1,0 +1,68 @@
+//! What one end writes, the other reads as the same.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use quotakeeper_engine::event::{CallId, Observation, Scope, Shape};
+use quotakeeper_engine::time::Stamp;
+use quotakeeper_wire::codec::{Coded, MOST_NAME, MOST_OBSERVATIONS, MOST_REASON};
+use quotakeeper_wire::message::{AccountIndex, Epoch, LimiterSays, ProxySays, Report, ToLimiter, ToProxy};
+
+use crate::messages::{to_limiter, to_proxy};
+
+proptest! {
+    #[test]
+    fn what_a_proxy_says_arrives(message in to_limiter()) {
+        let bytes = message.clone().to_bytes();
+        prop_assert_eq!(ToLimiter::decode(&bytes), Ok(Some(message)));
+    }
+
+    #[test]
+    fn what_a_limiter_says_arrives(message in to_proxy()) {
+        let bytes = message.clone().to_bytes();
+        prop_assert_eq!(ToProxy::decode(&bytes), Ok(Some(message)));
+    }
+}
+
+/// A model's name is whatever a client's body says; one silly body must not end the pod's session.
+#[test]
+fn a_text_that_is_too_long_is_cut_where_a_letter_ends() {
+    let model = "ä".repeat(MOST_NAME);
+    let ask = ProxySays::Ask {
+        account: AccountIndex(0),
+        call: CallId(1),
+        shape: Shape { endpoint: None, model: Some(format!("x{model}")) },
+        patience: None,
+    };
+    let bytes = ToLimiter { stamp: Stamp(1), body: ask }.to_bytes();
+    let Ok(Some(ToLimiter { body: ProxySays::Ask { shape, .. }, .. })) = ToLimiter::decode(&bytes) else {
+        panic!("the question did not arrive")
+    };
+    // One letter of one byte and as many of two as fit.
+    assert_eq!(shape.model.map(|model| model.len()), Some(MOST_NAME - 1));
+
+    let paused = LimiterSays::Paused {
+        account: AccountIndex(0),
+        scope: Scope::Account,
+        remaining: Duration::from_secs(1),
+        reason: "because ".repeat(MOST_REASON),
+    };
+    let bytes = ToProxy { epoch: Epoch(1), body: paused }.to_bytes();
+    let Ok(Some(ToProxy { body: LimiterSays::Paused { reason, .. }, .. })) = ToProxy::decode(&bytes) else {
+        panic!("the notice did not arrive")
+    };
+    assert_eq!(reason.len(), MOST_REASON);
+}
+
+#[test]
+fn headers_that_speak_of_too_many_limits_are_told_in_part() {
+    let seen = Observation { limit: "requests".to_owned(), hard: Some(1), remaining: Some(1) };
+    let report = Report::FirstByte { at: Stamp(1), observations: vec![seen; MOST_OBSERVATIONS + 9] };
+    let body = ProxySays::Report { account: AccountIndex(0), call: CallId(1), attempt: 1, report };
+    let bytes = ToLimiter { stamp: Stamp(1), body }.to_bytes();
+    let Ok(Some(ToLimiter { body: ProxySays::Report { report, .. }, .. })) = ToLimiter::decode(&bytes) else {
+        panic!("the report did not arrive")
+    };
+    let Report::FirstByte { observations, .. } = report else { panic!("not the same report: {report:?}") };
+    assert_eq!(observations.len(), MOST_OBSERVATIONS);
+}
