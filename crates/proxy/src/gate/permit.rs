@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use quotakeeper_engine::event::{CallId, Observation, Rejection};
+use quotakeeper_engine::event::{CallId, Observation, RefusalReason, Rejection};
 use quotakeeper_engine::time::Stamp;
 use tokio::time::Instant;
 
@@ -59,11 +59,13 @@ impl Permit {
     pub async fn granted(&mut self) -> Result<(), Refused> {
         let _waiting = Waiting::new(&self.turn.shared);
         let mut unreachable = pin!(sleep_until(self.unreachable_at));
-        let mut given_up = pin!(sleep_until(self.give_up_at));
+        // A call that was sent meanwhile may be past its time: the limiter still gets to say so.
+        let soonest = Instant::now() + GRACE;
+        let mut given_up = pin!(sleep_until(self.give_up_at.map(|at| at.max(soonest))));
         let mut look = pin!(poll_fn(|cx| {
             let mut inner = self.turn.shared.inner();
             let Some(slot) = inner.slots.get_mut(&self.turn.call) else {
-                return Poll::Ready(unreachable_limiter());
+                return Poll::Ready(Err(self.turn.shared.late()));
             };
             match slot.outcome.take() {
                 Some(Outcome::Granted) => Poll::Ready(Ok(())),
@@ -80,16 +82,16 @@ impl Permit {
                 outcome = &mut look => return outcome,
                 () = &mut unreachable => {
                     if !self.turn.shared.connected.load(Ordering::Relaxed) {
-                        break unreachable_limiter();
+                        break self.turn.shared.late();
                     }
                     // It may be lost later: look again until the limiter must have answered.
                     unreachable.set(sleep_until(Instant::now().checked_add(GRACE / 4)));
                 }
-                () = &mut given_up => break unreachable_limiter(),
+                () = &mut given_up => break self.turn.shared.late(),
             }
         };
         self.turn.shared.step(|inner, now| inner.session.cancel(now, self.turn.call));
-        late
+        Err(late)
     }
 
     /// What an upstream connection asks and tells.
@@ -207,8 +209,15 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn unreachable_limiter() -> Result<(), Refused> {
-    Err(Refused { reason: Reason::LimiterUnreachable, retry_after: None })
+impl Shared {
+    /// Why a call that the limiter has not answered in time is refused.
+    fn late(&self) -> Refused {
+        let reason = match self.connected.load(Ordering::Relaxed) {
+            true => Reason::Limiter(RefusalReason::WaitExceeded),
+            false => Reason::LimiterUnreachable,
+        };
+        Refused { reason, retry_after: None }
+    }
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -77,3 +77,22 @@ async fn a_client_of_little_patience_is_told_that_the_limiter_is_away() {
     assert!(provider.log("key").is_empty());
     assert_eq!((proxy.stats().waiting, proxy.stats().refused), (0, 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limiter_that_never_answers_is_not_waited_for_longer_than_the_client_bears() {
+    let (provider, url) = world::provider().await;
+    let settings = world::settings(vec![world::account("demo", Some(url), world::plenty())]);
+    let (proxy, peer) = world::start(settings).await;
+    let mut hand = Hand::connect(&peer, 1).await;
+    let mut request = client::request("GET", "/demo/anything", "");
+    request.headers_mut().insert("x-quotakeeper-patience", "1".parse().unwrap());
+    let address = proxy.base_url_addr();
+    let call = tokio::spawn(async move { client::send(address, request).await });
+    let asked = hand.asked().await;
+    let cancelled = ProxySays::Cancel { account: asked.account, call: asked.call };
+    assert_eq!(hand.hear().await, cancelled);
+    let got = call.await.unwrap();
+    assert_eq!(got.status, 429);
+    assert_eq!(got.header("x-quotakeeper-reason"), Some("WaitExceeded"));
+    assert!(provider.log("key").is_empty());
+}
