@@ -1,0 +1,133 @@
+//! Runs simulated worlds: many of them, or one again.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use quotakeeper_simulator::campaign::{campaign, run};
+use quotakeeper_simulator::mutants::{MUTANTS, caught};
+use quotakeeper_simulator::stories::{self, Story};
+
+/// Runs the engine and both sessions in simulated worlds.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run many seeds over all stories, and print those that fail
+    Soak {
+        /// How many
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u64,
+        /// The first of them
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Stop after so many minutes
+        #[arg(long)]
+        minutes: Option<u64>,
+        /// Only this story
+        #[arg(long)]
+        story: Option<String>,
+    },
+    /// Run one world again, and say what it came to
+    Replay {
+        /// The story's name
+        story: String,
+        /// Its seed
+        seed: u64,
+    },
+    /// Measure how much of a quota is used, beside what could be
+    Use,
+    /// Break the rule on purpose, clause by clause, and show which stories notice
+    Mutants {
+        /// Seeds that are tried in each story
+        #[arg(long, default_value_t = 20)]
+        seeds: u64,
+    },
+    /// List the stories
+    List,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Soak { seeds, from, minutes, story } => soak(from..from + seeds, minutes, story),
+        Command::Replay { story, seed } => replay(&story, seed),
+        Command::Use => {
+            print!("{}", quotakeeper_simulator::utilisation::table());
+            ExitCode::SUCCESS
+        }
+        Command::Mutants { seeds } => {
+            for (mutant, _) in MUTANTS {
+                for story in stories::all() {
+                    if let Some((seed, over)) = caught(mutant, story.name, 0..seeds) {
+                        println!("{mutant:?}: {over} over in {} with seed {seed}", story.name);
+                    }
+                }
+            }
+            ExitCode::SUCCESS
+        }
+        Command::List => {
+            for Story { name, about, .. } in stories::all() {
+                println!("{name:24} {about}");
+            }
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn find(name: &str) -> Option<Story> {
+    let story = stories::named(name);
+    if story.is_none() {
+        eprintln!("no story is named {name}; `simulate list` names them all");
+    }
+    story
+}
+
+fn soak(seeds: std::ops::Range<u64>, minutes: Option<u64>, story: Option<String>) -> ExitCode {
+    let stories = match story {
+        None => stories::all(),
+        Some(name) => match find(&name) {
+            Some(story) => vec![story],
+            None => return ExitCode::from(2),
+        },
+    };
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
+    let begun = Instant::now();
+    let (mut failed, mut ran, mut calls, mut said) = (0u64, 0u64, 0u64, Instant::now());
+    let total = campaign(&stories, seeds, cores, limit, |outcome| {
+        ran += 1;
+        calls += outcome.report.counted;
+        if let Some(complaint) = outcome.complaint() {
+            failed += 1;
+            println!("{complaint}");
+        }
+        if said.elapsed() > Duration::from_secs(10) {
+            said = Instant::now();
+            eprintln!("{ran} worlds, {calls} calls, {failed} failed, {:.0} s", begun.elapsed().as_secs_f64());
+        }
+    });
+    println!(
+        "{total} worlds, {calls} calls counted by the provider, {failed} failed, {:.0} s",
+        begun.elapsed().as_secs_f64()
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn replay(name: &str, seed: u64) -> ExitCode {
+    let Some(story) = find(name) else {
+        return ExitCode::from(2);
+    };
+    let outcome = run(story, seed);
+    println!("{name} with seed {seed}:\n{}", outcome.report);
+    for (consumer, completed) in &outcome.report.by_consumer {
+        println!("  {consumer}: {completed}");
+    }
+    for fault in outcome.report.faults() {
+        println!("  WRONG: {fault}");
+    }
+    if outcome.report.faults().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

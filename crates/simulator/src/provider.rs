@@ -1,0 +1,234 @@
+//! The provider: what it counts, what it rejects.
+
+mod judge;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quotakeeper_engine::config::{AccountConfig, CountedAs, LimitConfig, Unit};
+use quotakeeper_engine::event::{Rejection, RejectionClass, Scope, Shape};
+
+use crate::clock::{Clock, Moment};
+use crate::scenario::{Closed, Scenario};
+use judge::{Allowed, FixedPhases, Sliding, Tokens};
+
+/// Calls over the quota, by how the provider may count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Over {
+    /// N in every stretch of W.
+    pub sliding: u64,
+    /// N in a fixed window, in the worst of thirteen phases.
+    pub fixed: u64,
+    /// A bucket of b.
+    pub bucket: u64,
+    /// Calls at the same time.
+    pub concurrent: u64,
+}
+
+impl Over {
+    /// The worst of all counts.
+    pub fn most(&self) -> u64 {
+        self.sliding.max(self.fixed).max(self.bucket).max(self.concurrent)
+    }
+}
+
+/// The provider of the account.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    clock: Clock,
+    limits: Vec<LimitConfig>,
+    counts: BTreeMap<(String, Option<String>), Count>,
+    closed: Vec<Closed>,
+    /// What it really allows of the first limit.
+    really: Option<Sliding>,
+    pub(crate) rejections: u64,
+    /// When calls were counted, all of them.
+    pub(crate) arrivals: Vec<Moment>,
+}
+
+/// A limit of a window, counted in all ways.
+#[derive(Debug)]
+struct Window {
+    sliding: Sliding,
+    fixed: FixedPhases,
+    tokens: Tokens,
+}
+
+#[derive(Debug)]
+enum Count {
+    Window(Box<Window>),
+    Concurrent { now: u64, over: u64 },
+}
+
+impl Provider {
+    pub(crate) fn new(scenario: &Scenario, clock: Clock) -> Provider {
+        let limits = scenario.account.limits.clone();
+        let really = scenario.upstream.allows_percent.and_then(|percent| {
+            let mut less = allowed(limits.first()?);
+            less.amount = less.amount * percent / 100;
+            Some(Sliding::new(less))
+        });
+        Provider {
+            clock,
+            limits,
+            counts: BTreeMap::new(),
+            closed: scenario.upstream.closed.clone(),
+            really,
+            rejections: 0,
+            arrivals: Vec::new(),
+        }
+    }
+
+    /// A call is counted. A rejection says no; the call was counted all the same by limits of
+    /// windows, and takes no slot.
+    pub(crate) fn arrives(&mut self, at: Moment, shape: &Shape) -> Option<Rejection> {
+        self.arrivals.push(at);
+        let now = self.clock.read(at);
+        let rejection = self.rejects(at, now, shape);
+        self.rejections += u64::from(rejection.is_some());
+        for limit in self.limits.iter().filter(|limit| covers(limit, shape)) {
+            match count(&mut self.counts, limit, shape) {
+                Count::Window(window) => {
+                    window.sliding.arrives(now);
+                    window.fixed.arrives(now);
+                    window.tokens.arrives(now);
+                }
+                Count::Concurrent { now, over } => {
+                    if rejection.is_none() {
+                        *now += 1;
+                        *over += u64::from(*now > limit.amount);
+                    }
+                }
+            }
+        }
+        rejection
+    }
+
+    fn rejects(&mut self, at: Moment, now: u64, shape: &Shape) -> Option<Rejection> {
+        let since = at.since(Moment(0));
+        let closed = self.closed.iter().find(|closed| {
+            in_scope(&closed.scope, shape) && closed.from <= since && since < closed.from + closed.length
+        });
+        if let Some(closed) = closed {
+            let left = closed.from + closed.length - since;
+            return Some(Rejection {
+                class: RejectionClass::Quota,
+                scope: closed.scope.clone(),
+                wait: closed.says_when.then(|| whole_seconds(left)),
+                reason: "closed".to_owned(),
+            });
+        }
+        let really = self.really.as_mut()?;
+        (!really.arrives(now)).then(|| Rejection {
+            class: RejectionClass::Quota,
+            scope: Scope::Account,
+            wait: Some(Duration::from_secs(1)),
+            reason: "others use the account".to_owned(),
+        })
+    }
+
+    /// The answer to a call that was not rejected has left.
+    pub(crate) fn answered(&mut self, shape: &Shape) {
+        for limit in self.limits.iter().filter(|limit| covers(limit, shape)) {
+            if let Count::Concurrent { now, .. } = count(&mut self.counts, limit, shape) {
+                *now -= 1;
+            }
+        }
+    }
+
+    /// The provider allows something else from now on.
+    pub(crate) fn change(&mut self, at: Moment, account: &AccountConfig) {
+        let now = self.clock.read(at);
+        self.limits.clone_from(&account.limits);
+        for limit in &self.limits {
+            let of_limit = self.counts.iter_mut().filter(|((name, _), _)| *name == limit.name);
+            for (_, count) in of_limit {
+                if let Count::Window(window) = count {
+                    window.sliding.change(now, allowed(limit));
+                    window.fixed.change(now, allowed(limit));
+                    window.tokens.change(now, allowed(limit));
+                }
+            }
+        }
+    }
+
+    /// What the provider has in its sliding window of a limit.
+    pub(crate) fn counted(&mut self, at: Moment, limit: &str, model: Option<&String>) -> Option<u64> {
+        let now = self.clock.read(at);
+        match self.counts.get_mut(&(limit.to_owned(), model.cloned()))? {
+            Count::Window(window) => Some(window.sliding.count_at(now)),
+            Count::Concurrent { now, .. } => Some(*now),
+        }
+    }
+
+    /// Calls over the quota so far, as far as limits are counted that way.
+    pub(crate) fn over(&self) -> Over {
+        let mut over = Over::default();
+        for ((name, _), count) in &self.counts {
+            let Some(limit) = self.limits.iter().find(|limit| limit.name == *name) else {
+                continue;
+            };
+            let unknown = limit.counted_as == CountedAs::Unknown;
+            match count {
+                Count::Window(window) => {
+                    let Window { sliding, fixed, tokens } = &**window;
+                    if unknown || limit.counted_as == CountedAs::SlidingWindow {
+                        over.sliding += sliding.over;
+                    }
+                    if unknown
+                        || matches!(limit.counted_as, CountedAs::SlidingWindow | CountedAs::FixedWindow)
+                    {
+                        over.fixed += fixed.over();
+                    }
+                    if unknown || matches!(limit.counted_as, CountedAs::TokenBucket | CountedAs::LeakyBucket)
+                    {
+                        over.bucket += tokens.over;
+                    }
+                }
+                Count::Concurrent { over: concurrent, .. } => over.concurrent += concurrent,
+            }
+        }
+        over
+    }
+}
+
+fn count<'a>(
+    counts: &'a mut BTreeMap<(String, Option<String>), Count>,
+    limit: &LimitConfig,
+    shape: &Shape,
+) -> &'a mut Count {
+    let model = if limit.per_model { shape.model.clone() } else { None };
+    counts.entry((limit.name.clone(), model)).or_insert_with(|| match limit.unit {
+        Unit::ConcurrentRequests => Count::Concurrent { now: 0, over: 0 },
+        Unit::Requests => Count::Window(Box::new(Window {
+            sliding: Sliding::new(allowed(limit)),
+            fixed: FixedPhases::new(allowed(limit)),
+            tokens: Tokens::new(allowed(limit)),
+        })),
+    })
+}
+
+fn allowed(limit: &LimitConfig) -> Allowed {
+    Allowed { amount: limit.amount, window: limit.window, burst: limit.effective_burst() }
+}
+
+fn covers(limit: &LimitConfig, shape: &Shape) -> bool {
+    let endpoint = limit.endpoint.is_none() || limit.endpoint == shape.endpoint;
+    let model =
+        limit.models.is_empty() || shape.model.as_ref().is_some_and(|model| limit.models.contains(model));
+    endpoint && model
+}
+
+/// Whether a rejection of this scope concerns such a call.
+pub(crate) fn in_scope(scope: &Scope, shape: &Shape) -> bool {
+    match scope {
+        Scope::Account | Scope::Limit(_) => true,
+        Scope::Endpoint(endpoint) => shape.endpoint.as_ref() == Some(endpoint),
+        Scope::Model(model) => shape.model.as_ref() == Some(model),
+    }
+}
+
+/// Retry-After has whole seconds (RFC 9110, 10.2.3), rounded so that it is not too short.
+fn whole_seconds(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+}

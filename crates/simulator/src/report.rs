@@ -1,0 +1,245 @@
+//! What a world came to, and what is wrong with it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use quotakeeper_engine::config::{AccountConfig, LimitConfig};
+
+use crate::clock::Moment;
+use crate::provider::Over;
+use crate::scenario::{Delivery, Excused, Expects};
+use crate::world::World;
+
+/// What a world came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Calls over the quota, by the provider's count.
+    pub over: Over,
+    /// Requests that the provider counted.
+    pub counted: u64,
+    /// Of those, the ones that came before the workload's time was over.
+    pub counted_in_time: u64,
+    /// Grants that were made.
+    pub grants: u64,
+    /// Grants that proxies returned because they had run out.
+    pub expired: u64,
+    /// Calls that came to the provider later than the promise covers.
+    pub breaches: u64,
+    /// Calls whose clients got their answer.
+    pub completed: u64,
+    /// Calls that were refused.
+    pub refused: u64,
+    /// Calls whose clients hung up.
+    pub hung_up: u64,
+    /// Calls that died with their proxy.
+    pub died: u64,
+    /// Calls of living clients that never came to an end.
+    pub lost: u64,
+    /// Rejections by the provider.
+    pub rejections: u64,
+    /// Proxies that died.
+    pub proxy_crashes: u64,
+    /// Restarts of the limiter.
+    pub restarts: u64,
+    /// Takeovers by a standby.
+    pub takeovers: u64,
+    /// Used of the first limit, in hundredths of a percent, first and last windows left out.
+    pub used: u64,
+    /// What could have been used: min(W/(W+h), b/(r·h)).
+    pub ceiling: u64,
+    /// From a grant to the time by which it is known to be counted, on average.
+    pub hold: Duration,
+    /// Jain's index over workloads, by weight, in millionths.
+    pub fairness: u64,
+    /// Completed in the same time by each workload.
+    pub by_consumer: BTreeMap<String, u64>,
+    /// From ask to answer, at most.
+    pub longest_wait: Duration,
+    /// Times that the provider had counted more than the ledger had charged.
+    pub under_charged: u64,
+    /// What must never happen, and how often it did.
+    pub problems: BTreeMap<String, u64>,
+    expects: Expects,
+    delivery: Delivery,
+}
+
+impl Report {
+    pub(crate) fn of(mut world: World) -> Report {
+        let end = Moment(0) + world.scenario.length;
+        let first = world.scenario.account.limits.first().cloned();
+        let window = first.as_ref().map_or(Duration::ZERO, |limit| limit.window);
+        let warm = if world.scenario.length >= window * 6 { window * 2 } else { window };
+        let measured = (Moment(0) + warm, Moment(end.0.saturating_sub(window.as_nanos() as u64)));
+        let hold = world.history.mean_hold();
+        let late_writes: u64 = world.proxies.iter().map(|proxy| proxy.session.counters().late_writes).sum();
+        world.check_leftovers();
+        let by_consumer = world.completed_by_consumer(measured);
+        let history = &world.history;
+        Report {
+            over: world.provider.over(),
+            counted: world.provider.arrivals.len() as u64,
+            counted_in_time: world.provider.arrivals.iter().filter(|at| **at < end).count() as u64,
+            grants: history.grants,
+            expired: world.proxies.iter().map(|proxy| proxy.session.counters().expired).sum(),
+            breaches: history.late_counts + late_writes,
+            completed: history.completed,
+            refused: history.refused,
+            hung_up: history.hung_up,
+            died: history.died,
+            lost: history.under_way,
+            rejections: world.provider.rejections,
+            proxy_crashes: history.proxy_crashes,
+            restarts: history.restarts,
+            takeovers: history.takeovers,
+            used: first.as_ref().map_or(0, |limit| used(&world.provider.arrivals, measured, limit)),
+            ceiling: first.as_ref().map_or(0, |limit| ceiling(limit, hold)),
+            hold,
+            fairness: fairness(&by_consumer, &world.scenario.account),
+            by_consumer,
+            longest_wait: history.longest_wait,
+            under_charged: history.under_charged,
+            problems: history.problems.clone(),
+            expects: world.scenario.expects,
+            delivery: world.scenario.upstream.delivery,
+        }
+    }
+
+    /// Calls over the quota that the promise does not excuse.
+    pub fn over_beyond_promise(&self) -> u64 {
+        let Over { sliding, fixed, bucket, concurrent } = self.over;
+        let logged = sliding.max(fixed).max(concurrent);
+        match self.expects.excused {
+            Excused::Nothing => logged.max(bucket),
+            Excused::Bucket => logged.max(bucket.saturating_sub(self.breaches)),
+            Excused::All => logged.max(bucket).saturating_sub(self.breaches),
+        }
+    }
+
+    /// What is wrong, one sentence each; empty when all is well.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults: Vec<String> =
+            self.problems.iter().map(|(what, times)| format!("{what} ({times} times)")).collect();
+        let expects = self.expects;
+        if self.over_beyond_promise() > 0 {
+            faults.push(format!("{:?} over the quota, {} breaches", self.over, self.breaches));
+        }
+        if self.lost > 0 {
+            faults.push(format!("{} calls never came to an end", self.lost));
+        }
+        if self.under_charged > 0 && self.delivery == Delivery::FromCheck {
+            faults
+                .push(format!("the provider had counted more than the ledger {} times", self.under_charged));
+        }
+        if self.refused > expects.refused_at_most {
+            faults.push(format!(
+                "{} calls were refused, at most {} may be",
+                self.refused, expects.refused_at_most
+            ));
+        }
+        if self.rejections < expects.rejections_at_least {
+            faults.push(format!("only {} rejections: the scenario tries nothing", self.rejections));
+        }
+        if let Some(below) = expects.below_ceiling_at_most
+            && self.used + below < self.ceiling
+        {
+            let (used, ceiling) = (self.used as f64 / 100.0, self.ceiling as f64 / 100.0);
+            faults.push(format!(
+                "used {used} %, more than {below} hundredths below the ceiling of {ceiling} %"
+            ));
+        }
+        if let Some(least) = expects.fair_at_least
+            && self.fairness < least
+        {
+            faults.push(format!(
+                "fairness {} of a million, at least {least}: {:?}",
+                self.fairness, self.by_consumer
+            ));
+        }
+        faults
+    }
+}
+
+impl World {
+    /// When everything has ended the limiter must have heard of it.
+    fn check_leftovers(&mut self) {
+        let active = self.active;
+        if self.history.under_way > 0 || !self.limiters[active].up {
+            return;
+        }
+        let now = self.time_of_active();
+        let status = self.limiters[active].engine.status(now);
+        if status.waiting + status.under_way > 0 {
+            let (waiting, held) = (status.waiting, status.under_way);
+            self.history.problem(&format!(
+                "the limiter believes that {waiting} calls wait and {held} are under way, none is"
+            ));
+        }
+    }
+
+    fn time_of_active(&self) -> quotakeeper_engine::time::Time {
+        quotakeeper_engine::time::Time(self.limiters[self.active].clock.read(self.now))
+    }
+
+    fn completed_by_consumer(&self, (from, to): (Moment, Moment)) -> BTreeMap<String, u64> {
+        let mut by_consumer = BTreeMap::new();
+        for (pod, completed) in self.history.by_pod.iter().enumerate() {
+            let count = completed.iter().filter(|at| (from..to).contains(at)).count() as u64;
+            *by_consumer.entry(self.scenario.pods[pod].clone()).or_default() += count;
+        }
+        by_consumer
+    }
+}
+
+fn used(arrivals: &[Moment], (from, to): (Moment, Moment), limit: &LimitConfig) -> u64 {
+    let counted = arrivals.iter().filter(|at| (from..to).contains(at)).count() as u128;
+    let allowed = u128::from(limit.amount) * to.since(from).as_nanos();
+    u64::try_from(counted * 10_000 * limit.window.as_nanos() / allowed.max(1)).unwrap_or(u64::MAX)
+}
+
+fn ceiling(limit: &LimitConfig, hold: Duration) -> u64 {
+    let (window, hold) = (limit.window.as_nanos(), hold.as_nanos().max(1));
+    let log = 10_000 * window / (window + hold);
+    let bucket = 10_000 * u128::from(limit.effective_burst()) * window / (u128::from(limit.amount) * hold);
+    u64::try_from(log.min(bucket)).unwrap_or(u64::MAX)
+}
+
+/// (Σx)² / (n·Σx²) of what each workload got for its weight (Jain, Chiu, Hawe 1984).
+fn fairness(by_consumer: &BTreeMap<String, u64>, account: &AccountConfig) -> u64 {
+    let shares: Vec<f64> = by_consumer
+        .iter()
+        .map(|(name, got)| *got as f64 / f64::from(account.weights.get(name).copied().unwrap_or(1)))
+        .collect();
+    let sum: f64 = shares.iter().sum();
+    let squares: f64 = shares.iter().map(|share| share * share).sum();
+    if squares == 0.0 {
+        return 0;
+    }
+    (sum * sum / (shares.len() as f64 * squares) * 1e6) as u64
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "  counted {}, granted {}, returned {}, over {:?}, breaches {}",
+            self.counted, self.grants, self.expired, self.over, self.breaches
+        )?;
+        writeln!(
+            f,
+            "  completed {}, refused {}, hung up {}, died {}, lost {}, rejected by the provider {}",
+            self.completed, self.refused, self.hung_up, self.died, self.lost, self.rejections
+        )?;
+        write!(
+            f,
+            "  used {:.2} % (ceiling {:.2} %, hold {:.1} ms), fairness {:.4}, longest {:.1} s, restarts {}, takeovers {}",
+            self.used as f64 / 100.0,
+            self.ceiling as f64 / 100.0,
+            self.hold.as_secs_f64() * 1000.0,
+            self.fairness as f64 / 1e6,
+            self.longest_wait.as_secs_f64(),
+            self.restarts,
+            self.takeovers
+        )
+    }
+}

@@ -1,0 +1,223 @@
+//! What a world is made of: plain values, written by [`crate::stories`].
+
+use std::time::Duration;
+
+use quotakeeper_engine::config::AccountConfig;
+use quotakeeper_engine::event::{Scope, Shape};
+
+use crate::network::Network;
+
+/// One world, complete but for its seed.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// The account as the limiter knows it at the beginning.
+    pub account: AccountConfig,
+    /// The workload of each pod, by name.
+    pub pods: Vec<String>,
+    /// What calls look like; each is as likely.
+    pub shapes: Vec<Shape>,
+    /// What the pods want.
+    pub workload: Workload,
+    /// How long they want it. Afterwards nothing new begins and nothing more breaks, and everything has
+    /// to come to its end.
+    pub length: Duration,
+    /// How wrong clocks are.
+    pub clocks: Clocks,
+    /// Between proxies and limiters.
+    pub network: Network,
+    /// Between proxies and the provider, and the provider.
+    pub upstream: Upstream,
+    /// Processes that stand still.
+    pub stalls: Stalls,
+    /// What dies, and how often.
+    pub faults: Faults,
+    /// How the limiter's charges are made durable; `None`: not at all.
+    pub ledger: Option<Ledger>,
+    /// How the right to grant is passed on; `None`: there is one limiter.
+    pub lease: Option<Lease>,
+    /// Changes of the account in mid-flight.
+    pub changes: Vec<Change>,
+    /// What has to hold.
+    pub expects: Expects,
+}
+
+/// What the pods want.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload {
+    /// How calls come.
+    pub arrivals: Arrivals,
+    /// How long clients wait for their answer, if they say so.
+    pub patience: Option<Duration>,
+    /// Clients that hang up before they have their answer, in a million calls …
+    pub hang_ups: u64,
+    /// … and after how long, on average.
+    pub hang_up_after: Duration,
+}
+
+/// How calls come.
+#[derive(Clone, Copy, Debug)]
+pub enum Arrivals {
+    /// So many calls of each pod wait at any time.
+    Backlog(u64),
+    /// Now and then about a window's worth of calls at once.
+    Bursts,
+    /// Evenly at random, at this part of the first limit's rate.
+    Percent(u64),
+    /// So many calls of each pod, as many of them at a time as the second number says.
+    Jobs(u64, u64),
+}
+
+/// How wrong clocks are.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// The most that a clock gains or loses, in billionths.
+    pub drift: i64,
+    /// The limiter's gains all of it and the provider's loses `provider`.
+    pub adverse: bool,
+    /// What the provider's clock loses, in billionths.
+    pub provider: i64,
+}
+
+/// Until when a request is counted at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// J after it was decided to write it.
+    FromCheck,
+    /// J after the wire: what the rule promises to bear. Writes may come long after the check.
+    FromWire,
+    /// Whenever it arrives.
+    Loose,
+}
+
+/// Between proxies and the provider, and the provider.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// From the wire to the provider's count, on average.
+    pub transit: Duration,
+    /// Transits that meet retransmissions, in a million.
+    pub retransmissions: u64,
+    /// Transits are either nothing or all of J.
+    pub adverse: bool,
+    /// Until when a request is counted at the latest.
+    pub delivery: Delivery,
+    /// How long the provider thinks before its answer begins, on average.
+    pub thinks: Duration,
+    /// How long its answer takes, on average.
+    pub streams: Duration,
+    /// When it rejects calls whatever they have used.
+    pub closed: Vec<Closed>,
+    /// It allows only this part of the first limit, and rejects what goes beyond.
+    pub allows_percent: Option<u64>,
+}
+
+/// A time in which the provider rejects calls.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// From when.
+    pub from: Duration,
+    /// For how long.
+    pub length: Duration,
+    /// Which calls.
+    pub scope: Scope,
+    /// Whether rejections say how long it still lasts.
+    pub says_when: bool,
+}
+
+/// Processes that stand still.
+#[derive(Clone, Copy, Debug)]
+pub struct Stalls {
+    /// A proxy, this often on average; zero: never.
+    pub proxy_every: Duration,
+    /// The limiter, this often on average; zero: never.
+    pub limiter_every: Duration,
+    /// The limiter after it has decided a batch of grants and before it sends them, in a million.
+    pub after_decision: u64,
+    /// A proxy between a grant's arrival and the check, in a million grants.
+    pub before_check: u64,
+    /// A proxy between the check and the write, in a million grants.
+    pub before_write: u64,
+    /// For this long at least …
+    pub shortest: Duration,
+    /// … and at most.
+    pub longest: Duration,
+}
+
+/// What dies, and how often on average; zero: never.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// A proxy, which is followed by another.
+    pub proxy_crash: Duration,
+    /// The limiter's process, which restarts on its node.
+    pub limiter_crash: Duration,
+    /// The limiter's process, once, at this time.
+    pub limiter_crash_at: Option<Duration>,
+    /// The limiter's node stands still for longer than its lease, or dies.
+    pub failover: Duration,
+    /// The same, once, at this time.
+    pub failover_at: Option<Duration>,
+    /// A connection between a proxy and the limiter.
+    pub connection_loss: Duration,
+    /// A proxy's way to the limiter, for a while.
+    pub partition: Duration,
+}
+
+/// How the limiter's charges are made durable.
+#[derive(Clone, Copy, Debug)]
+pub struct Ledger {
+    /// A commit begins this often.
+    pub every: Duration,
+    /// How long it takes, on average.
+    pub takes: Duration,
+    /// How far ahead it charges.
+    pub horizon: Duration,
+}
+
+/// How the right to grant is passed on.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    /// A standby takes over when it was not renewed for so long.
+    pub length: Duration,
+    /// It is renewed this often.
+    pub every: Duration,
+    /// Proxies find the new limiter within this time.
+    pub moves_within: Duration,
+}
+
+/// A change of the account in mid-flight.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// When the limiter is told.
+    pub at: Duration,
+    /// When the provider changes its mind.
+    pub provider_at: Duration,
+    /// The account from then on.
+    pub account: AccountConfig,
+}
+
+/// What calls that came later than the promise covers may bring with them: each of them one call over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Excused {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// More than the bucket holds; a log remembers them in time.
+    Bucket,
+    /// Any kind.
+    All,
+}
+
+/// What has to hold at the end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expects {
+    /// Which calls over the quota there may be.
+    pub excused: Excused,
+    /// Used of the first limit, in hundredths of a point below the ceiling at most.
+    pub below_ceiling_at_most: Option<u64>,
+    /// Jain's index over workloads (by weight), in millionths at least.
+    pub fair_at_least: Option<u64>,
+    /// Rejections by the provider that have to happen at least: a pause that was never tried
+    /// proves nothing.
+    pub rejections_at_least: u64,
+    /// The most calls that may be refused.
+    pub refused_at_most: u64,
+}

@@ -1,0 +1,200 @@
+//! The scenarios, by name. Each draws its windows and its luck from the seed.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `weather` | what happens on any day: calm, storms, slow answers, odd clocks |
+//! | `disasters` | what dies: proxies, connections, limiters, leases |
+//! | `demands` | what is asked for: several limits, shares, changes, rejections |
+
+mod demands;
+mod disasters;
+mod weather;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quotakeeper_engine::config::{
+    AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
+};
+use quotakeeper_engine::event::Shape;
+
+use crate::network::Network;
+use crate::random::Random;
+use crate::scenario::{Arrivals, Clocks, Delivery, Expects, Faults, Scenario, Stalls, Upstream, Workload};
+
+/// A scenario by name.
+#[derive(Clone, Copy, Debug)]
+pub struct Story {
+    /// Its name, for `simulate replay`.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    build: fn(&mut Random) -> Scenario,
+}
+
+impl Story {
+    /// The scenario with what the seed decides.
+    pub fn scenario(&self, seed: u64) -> Scenario {
+        (self.build)(&mut Random::new(seed ^ 0x5EED))
+    }
+}
+
+/// All of them.
+pub fn all() -> Vec<Story> {
+    [weather::STORIES, disasters::STORIES, demands::STORIES].concat()
+}
+
+/// The one of this name.
+pub fn named(name: &str) -> Option<Story> {
+    all().into_iter().find(|story| story.name == name)
+}
+
+const fn story(name: &'static str, about: &'static str, build: fn(&mut Random) -> Scenario) -> Story {
+    Story { name, about, build }
+}
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// N, W, J.
+pub(crate) type Window = (u64, Duration, Duration);
+
+/// Windows as providers have them, with the bounds that go with them.
+const WINDOWS: [Window; 6] = [
+    (100, seconds(10), ms(300)),
+    (19, seconds(1), ms(100)),
+    (19, seconds(1), ms(300)),
+    (60, seconds(60), ms(1000)),
+    (600, seconds(60), ms(300)),
+    (1000, seconds(10), ms(100)),
+];
+
+/// A limit whose counting is not known.
+fn limit(name: &str, (amount, window, delivery): Window) -> LimitConfig {
+    LimitConfig {
+        name: name.to_owned(),
+        unit: Unit::Requests,
+        amount,
+        declared: None,
+        window,
+        counted_as: CountedAs::Unknown,
+        delivery,
+        burst: None,
+        pacing: Pacing::TokenBucket,
+        endpoint: None,
+        models: Vec::new(),
+        per_model: false,
+    }
+}
+
+/// An account on which calls wait as long as they must.
+fn account(limits: Vec<LimitConfig>) -> AccountConfig {
+    AccountConfig {
+        mode: Mode::Enforce,
+        on_exceeded: OnExceeded::Queue,
+        validity: seconds(2),
+        limits,
+        queue: QueueConfig { max_wait: seconds(360_000), max_calls: 1_000_000 },
+        pause: PauseConfig {
+            fallback: seconds(1),
+            cap: seconds(300),
+            probe_patience: seconds(10),
+            max_call: seconds(600),
+        },
+        weights: BTreeMap::new(),
+    }
+}
+
+/// A calm day with a backlog: every scenario begins with it.
+fn calm(random: &mut Random, window: Window) -> Scenario {
+    let pods = random.between(3, 25) as usize;
+    let first = limit("requests", window);
+    let rate = window.0 as f64 / window.1.as_secs_f64();
+    let backlog = (4.0f64).max((rate / pods as f64).ceil());
+    let backlog = backlog.max((2 * first.effective_burst()).div_ceil(pods as u64) as f64) as u64;
+    let windows = match window.1.as_secs() {
+        0..=1 => 40,
+        2..=10 => 12,
+        _ => 7,
+    };
+    Scenario {
+        account: account(vec![first]),
+        pods: (0..pods).map(|pod| format!("team/job-{}", pod % 3)).collect(),
+        shapes: vec![Shape::default()],
+        workload: Workload {
+            arrivals: Arrivals::Backlog(backlog),
+            patience: None,
+            hang_ups: 0,
+            hang_up_after: Duration::ZERO,
+        },
+        length: window.1 * windows,
+        clocks: Clocks { drift: 200_000, adverse: false, provider: 0 },
+        network: Network {
+            least: Duration::from_micros(300),
+            more: Duration::from_micros(300),
+            tails: 0,
+            shortest: ms(100),
+            longest: seconds(5),
+        },
+        upstream: Upstream {
+            transit: ms(5),
+            retransmissions: 0,
+            adverse: false,
+            delivery: Delivery::FromCheck,
+            thinks: ms(200),
+            streams: ms(20),
+            closed: Vec::new(),
+            allows_percent: None,
+        },
+        stalls: Stalls {
+            proxy_every: Duration::ZERO,
+            limiter_every: Duration::ZERO,
+            after_decision: 0,
+            before_check: 0,
+            before_write: 0,
+            shortest: ms(100),
+            longest: seconds(5),
+        },
+        faults: Faults::default(),
+        ledger: None,
+        lease: None,
+        changes: Vec::new(),
+        expects: Expects::default(),
+    }
+}
+
+/// A quiet day with these windows and answers, for measurements.
+pub(crate) fn quiet_day(window: Window, thinks: Duration, seed: u64) -> Scenario {
+    let mut scenario = calm(&mut Random::new(seed), window);
+    scenario.upstream.thinks = thinks;
+    scenario.upstream.transit = (thinks / 3).clamp(ms(1), ms(30));
+    // Enough windows for a count of a thousand.
+    let windows = (1_000 / window.0).clamp(10, 60);
+    scenario.length = window.1 * u32::try_from(windows).unwrap_or(u32::MAX);
+    scenario
+}
+
+/// The same with stalls of all kinds and messages that are held up.
+fn storm(random: &mut Random, window: Window) -> Scenario {
+    let mut scenario = calm(random, window);
+    scenario.network.tails = 10_000;
+    scenario.upstream.retransmissions = 20_000;
+    scenario.stalls = Stalls {
+        proxy_every: seconds(15),
+        limiter_every: seconds(15),
+        after_decision: 2_000,
+        before_check: 5_000,
+        before_write: 5_000,
+        ..scenario.stalls
+    };
+    scenario
+}
+
+fn some_window(random: &mut Random) -> Window {
+    *random.pick(&WINDOWS)
+}

@@ -1,0 +1,235 @@
+//! What is asked for: several limits, shares, changes, rejections.
+
+use std::time::Duration;
+
+use quotakeeper_engine::config::{CountedAs, LimitConfig, Pacing, Unit};
+use quotakeeper_engine::event::{Scope, Shape};
+
+use super::{Story, WINDOWS, account, calm, limit, ms, seconds, some_window, storm, story};
+use crate::random::Random;
+use crate::scenario::{Arrivals, Change, Closed, Scenario};
+
+pub(super) const STORIES: &[Story] = &[
+    story("cut", "the quota is halved in mid-flight", cut),
+    story("raise", "the quota is doubled in mid-flight", raise),
+    story("two-limits", "100 in 10 s, and 5 a second of one endpoint", two_limits),
+    story("models", "models that are counted apart", models),
+    story("concurrency", "calls at the same time, beside a rate", concurrency),
+    story("concurrency-crashes", "the same, and proxies die and reconnect", concurrency_crashes),
+    story("known-windows", "sliding, fixed and bucket windows whose counting is known", known_windows),
+    story("even", "grants that are spread evenly", even),
+    story("closed", "the provider rejects all calls for a while and says for how long", closed),
+    story("closed-silent", "the same without a word of when", closed_silent),
+    story("closed-endpoint", "the provider rejects the calls of one endpoint", closed_endpoint),
+    story("less-than-declared", "the provider allows three quarters of what was declared", less),
+    story("jobs", "finite jobs through a rejection and lost connections", jobs),
+    story("hang-ups", "clients that give up while they wait and while they are served", hang_ups),
+    story("impatient", "clients that wait 10 s at most", impatient),
+    story("fair", "a workload of 20 pods beside one of 1", fair),
+    story("weights", "workloads of weights 1 to 4", weights),
+    story("many-pods", "500 pods of 500 workloads, skewed weights", many_pods),
+];
+
+/// The quota changes after about five windows. The provider is never behind a raise, never ahead
+/// of a cut.
+fn change(scenario: &mut Scenario, amount: u64, provider_first: bool, lead: Duration) {
+    let mut account = scenario.account.clone();
+    account.limits[0].amount = amount;
+    let middle = scenario.length * 2 / 5 + ms(137);
+    let (at, provider_at) = if provider_first { (middle + lead, middle) } else { (middle, middle + lead) };
+    scenario.changes.push(Change { at, provider_at, account });
+}
+
+fn cut(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.upstream.adverse = true;
+    scenario.stalls.limiter_every = Duration::ZERO;
+    scenario.stalls.after_decision = 0;
+    // What is in flight still comes under the old quota.
+    let lead = seconds(2) + window.2 + ms(100);
+    change(&mut scenario, window.0 / 2, false, lead);
+    scenario
+}
+
+fn raise(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.upstream.adverse = true;
+    let lead = random.within(ms(1), seconds(1));
+    change(&mut scenario, window.0 * 2, true, lead);
+    scenario
+}
+
+fn endpoint(name: &str) -> Shape {
+    Shape { endpoint: Some(name.to_owned()), model: None }
+}
+
+fn two_limits(random: &mut Random) -> Scenario {
+    let mut scenario = storm(random, WINDOWS[0]);
+    let search =
+        LimitConfig { endpoint: Some("search".to_owned()), ..limit("search", (5, seconds(1), ms(300))) };
+    scenario.account = account(vec![limit("requests", WINDOWS[0]), search]);
+    scenario.shapes = vec![endpoint("search"), endpoint("contacts")];
+    scenario.upstream.adverse = random.chance(500_000);
+    scenario
+}
+
+fn models(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.account.limits[0].per_model = true;
+    let model = |name: &str| Shape { endpoint: None, model: Some(name.to_owned()) };
+    scenario.shapes = vec![model("large"), model("small"), model("tiny")];
+    scenario
+}
+
+fn concurrency(random: &mut Random) -> Scenario {
+    let mut scenario = storm(random, WINDOWS[4]);
+    let slots = LimitConfig {
+        unit: Unit::ConcurrentRequests,
+        ..limit("concurrent", (random.between(3, 12), Duration::ZERO, ms(300)))
+    };
+    scenario.account.limits.push(slots);
+    scenario.upstream.thinks = seconds(2);
+    scenario.upstream.streams = seconds(2);
+    scenario
+}
+
+fn concurrency_crashes(random: &mut Random) -> Scenario {
+    let mut scenario = concurrency(random);
+    scenario.faults.connection_loss = seconds(1);
+    scenario.ledger = Some(super::disasters::LEDGER);
+    scenario.faults.limiter_crash = seconds(40);
+    scenario
+}
+
+fn known_windows(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.upstream.adverse = random.chance(500_000);
+    scenario.account.limits[0].counted_as = *random.pick(&[
+        CountedAs::SlidingWindow,
+        CountedAs::FixedWindow,
+        CountedAs::TokenBucket,
+        CountedAs::LeakyBucket,
+    ]);
+    scenario
+}
+
+fn even(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = calm(random, window);
+    scenario.account.limits[0].pacing = Pacing::LeakyBucket;
+    scenario
+}
+
+fn close(scenario: &mut Scenario, scope: Scope, length: Duration, says_when: bool) {
+    let from = scenario.length / 3;
+    scenario.upstream.closed.push(Closed { from, length, scope, says_when });
+    scenario.expects.rejections_at_least = 1;
+}
+
+fn closed(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    // Longer than a few grants are apart.
+    let spacing = window.1 / u32::try_from(window.0).unwrap_or(u32::MAX);
+    let length = random.within((spacing * 6).max(seconds(1)), seconds(20));
+    close(&mut scenario, Scope::Account, length, true);
+    scenario
+}
+
+fn closed_silent(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = calm(random, window);
+    let length = random.within(seconds(3), seconds(20));
+    close(&mut scenario, Scope::Account, length, false);
+    scenario
+}
+
+fn closed_endpoint(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = calm(random, window);
+    scenario.shapes = vec![endpoint("search"), endpoint("contacts")];
+    let length = random.within(seconds(3), seconds(20));
+    close(&mut scenario, Scope::Endpoint("search".to_owned()), length, true);
+    scenario
+}
+
+fn less(random: &mut Random) -> Scenario {
+    let window = *random.pick(&[WINDOWS[0], WINDOWS[1], WINDOWS[4]]);
+    let mut scenario = calm(random, window);
+    scenario.upstream.allows_percent = Some(75);
+    scenario.expects.rejections_at_least = 1;
+    scenario
+}
+
+fn jobs(random: &mut Random) -> Scenario {
+    let window = WINDOWS[0];
+    let mut scenario = storm(random, window);
+    scenario.workload.arrivals = Arrivals::Jobs(random.between(10, 40), random.between(1, 8));
+    scenario.faults.connection_loss = seconds(2);
+    scenario.length = seconds(60);
+    scenario.upstream.closed.push(Closed {
+        from: seconds(6),
+        length: seconds(7),
+        scope: Scope::Account,
+        says_when: true,
+    });
+    scenario
+}
+
+fn hang_ups(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.workload.arrivals = Arrivals::Bursts;
+    scenario.workload.hang_ups = 400_000;
+    scenario.workload.hang_up_after = window.1 / 2;
+    scenario
+}
+
+fn impatient(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = calm(random, window);
+    scenario.workload.arrivals = Arrivals::Bursts;
+    scenario.workload.patience = Some(seconds(10));
+    scenario.expects.refused_at_most = u64::MAX;
+    scenario
+}
+
+fn fair(random: &mut Random) -> Scenario {
+    let window = *random.pick(&[WINDOWS[0], WINDOWS[4], WINDOWS[5]]);
+    let mut scenario = calm(random, window);
+    scenario.pods =
+        (0..21).map(|pod| if pod < 20 { "team/large" } else { "team/small" }.to_owned()).collect();
+    let rate = window.0 / window.1.as_secs();
+    scenario.workload.arrivals = Arrivals::Backlog(4.max(rate));
+    scenario.expects.fair_at_least = Some(999_000);
+    scenario
+}
+
+fn weights(random: &mut Random) -> Scenario {
+    let window = *random.pick(&[WINDOWS[0], WINDOWS[4], WINDOWS[5]]);
+    let mut scenario = calm(random, window);
+    scenario.pods = (0..8).map(|pod| format!("team/weight-{}", pod % 4 + 1)).collect();
+    for weight in 1..=4 {
+        scenario.account.weights.insert(format!("team/weight-{weight}"), weight);
+    }
+    let rate = window.0 / window.1.as_secs();
+    scenario.workload.arrivals = Arrivals::Backlog(4.max(rate));
+    scenario.expects.fair_at_least = Some(999_000);
+    scenario
+}
+
+fn many_pods(random: &mut Random) -> Scenario {
+    let mut scenario = calm(random, (6000, seconds(60), ms(300)));
+    scenario.pods = (0..500).map(|pod| format!("team/pod-{pod}")).collect();
+    for pod in 0..500u32 {
+        scenario.account.weights.insert(format!("team/pod-{pod}"), 1 + pod % 3);
+    }
+    scenario.workload.arrivals = Arrivals::Backlog(3);
+    scenario.length = seconds(330);
+    scenario.expects.fair_at_least = Some(999_000);
+    scenario
+}

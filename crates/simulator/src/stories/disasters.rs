@@ -1,0 +1,126 @@
+//! What dies: proxies, connections, limiters, leases.
+
+use super::{Story, calm, ms, seconds, some_window, storm, story};
+use crate::random::Random;
+use crate::scenario::{Arrivals, Lease, Ledger, Scenario};
+
+pub(super) const STORIES: &[Story] = &[
+    story("proxy-crashes", "proxies die with calls under way, others follow", proxy_crashes),
+    story("reconnecting", "connections are lost all the time", reconnecting),
+    story("partitions", "proxies that are cut off for a while", partitions),
+    story("restarts", "the limiter's process dies and restarts from its ledger", restarts),
+    story(
+        "restarts-alternating",
+        "the same, and the way to the provider takes nothing or J",
+        restarts_alternating,
+    ),
+    story(
+        "restarts-and-deaths",
+        "the limiter restarts while proxies die that nobody hears of again",
+        restarts_and_deaths,
+    ),
+    story("restarts-without-ledger", "the limiter restarts and knows nothing", restarts_without_ledger),
+    story("failover", "the limiter stalls beyond its lease, a standby takes over", failover),
+    story("failover-bursts", "the same, with bursts and proxies that find the new one late", failover_bursts),
+    story("everything", "storms, crashes, failovers, partitions and hang-ups at once", everything),
+];
+
+/// Charges are durable ahead of need.
+pub(super) const LEDGER: Ledger = Ledger { every: ms(20), takes: ms(3), horizon: ms(100) };
+
+fn proxy_crashes(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.faults.proxy_crash = seconds(3);
+    scenario.upstream.adverse = random.chance(500_000);
+    scenario
+}
+
+fn reconnecting(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.faults.connection_loss = ms(700);
+    scenario.upstream.adverse = random.chance(500_000);
+    scenario
+}
+
+fn partitions(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = calm(random, window);
+    scenario.faults.partition = seconds(2);
+    scenario.upstream.adverse = random.chance(500_000);
+    scenario
+}
+
+fn restarts(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.ledger = Some(LEDGER);
+    scenario.faults.limiter_crash = window.1 * 7 / 10;
+    scenario.faults.proxy_crash = seconds(5);
+    scenario
+}
+
+fn restarts_alternating(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = calm(random, window);
+    scenario.ledger = Some(Ledger { every: ms(100), horizon: ms(200), ..LEDGER });
+    scenario.faults.limiter_crash = window.1 * 7 / 10;
+    scenario.upstream.adverse = true;
+    scenario.clocks.adverse = true;
+    scenario
+}
+
+fn restarts_and_deaths(random: &mut Random) -> Scenario {
+    let mut scenario = calm(random, (1000, seconds(10), ms(100)));
+    scenario.account.limits[0].burst = Some(300);
+    scenario.workload.arrivals = Arrivals::Bursts;
+    scenario.ledger = Some(Ledger { every: ms(500), takes: ms(3), horizon: ms(1200) });
+    scenario.faults.limiter_crash = seconds(3);
+    scenario.faults.proxy_crash = ms(100);
+    scenario
+}
+
+fn restarts_without_ledger(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = calm(random, window);
+    scenario.faults.limiter_crash = window.1 * 2;
+    scenario
+}
+
+fn failover(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.lease = Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500) });
+    scenario.faults.failover = (window.1 * 3).max(seconds(25));
+    scenario.length = scenario.length.max(seconds(120));
+    scenario.faults.proxy_crash = seconds(5);
+    scenario
+}
+
+fn failover_bursts(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.workload.arrivals =
+        if random.chance(500_000) { Arrivals::Bursts } else { scenario.workload.arrivals };
+    scenario.lease = Some(Lease { length: seconds(1), every: ms(250), moves_within: seconds(4) });
+    scenario.faults.failover = seconds(15);
+    scenario.length = scenario.length.max(seconds(120));
+    scenario
+}
+
+fn everything(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.lease = Some(Lease { length: seconds(3), every: ms(500), moves_within: seconds(2) });
+    scenario.ledger = Some(LEDGER);
+    scenario.faults.failover = (window.1 * 4).max(seconds(40));
+    scenario.faults.proxy_crash = seconds(6);
+    scenario.faults.connection_loss = seconds(3);
+    scenario.faults.partition = seconds(20);
+    scenario.workload.hang_ups = 100_000;
+    scenario.workload.hang_up_after = seconds(3);
+    scenario.length = scenario.length.max(seconds(120));
+    scenario.upstream.adverse = random.chance(500_000);
+    scenario
+}

@@ -1,0 +1,276 @@
+//! The world: true time, one event after the other, from a seed.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `proxies` | pods: their clients, their session, their stalls and deaths |
+//! | `limiters` | limiter processes: engine, sessions, wake-ups, what they send |
+//! | `durability` | commits, crashes and restarts; lease, standby and failover |
+//! | `upstream` | from a proxy's wire to the provider and back |
+//! | `faults` | what breaks when |
+
+mod durability;
+mod faults;
+mod limiters;
+mod proxies;
+mod upstream;
+
+use std::time::Duration;
+
+use quotakeeper_engine::Snapshot;
+use quotakeeper_engine::config::Unit;
+use quotakeeper_engine::event::Reserve;
+use quotakeeper_engine::event::{CallId, Rejection};
+use quotakeeper_engine::time::Time;
+use quotakeeper_wire::message::{ToLimiter, ToProxy};
+
+use crate::agenda::Agenda;
+use crate::clock::{Clock, Moment};
+use crate::history::History;
+use crate::network::Connection;
+use crate::provider::Provider;
+use crate::random::Random;
+use crate::report::Report;
+use crate::scenario::Scenario;
+use durability::Standby;
+use limiters::Limiter;
+use proxies::Proxy;
+
+/// How long the last reports take to reach the limiter through any stall.
+const SETTLES: Duration = Duration::from_secs(30);
+
+/// Something that happens.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// A message reaches a limiter.
+    Up(usize, Box<ToLimiter>),
+    /// A message reaches a proxy.
+    Down(usize, Box<ToProxy>),
+    LimiterWakes(usize),
+    ProxyWakes(usize),
+    /// A proxy has a connection to the provider for a granted call.
+    Ready(Flight),
+    /// The request leaves the proxy.
+    Leaves(Flight),
+    /// The write has returned.
+    Wrote(Flight),
+    /// The provider counts the request.
+    Counted(Flight),
+    /// The provider has said the last of its answer.
+    Answered(Flight),
+    /// The answer's first byte reaches the proxy.
+    FirstByte(Flight, Option<Box<Rejection>>),
+    /// The answer's last byte does.
+    LastByte(Flight),
+    HangsUp(usize, CallId),
+    /// Calls come, by the workload's plan.
+    Works,
+    ProxyStalls,
+    LimiterStalls,
+    ProxyCrashes,
+    ProxyStarts(usize),
+    /// A pod is known to be dead.
+    PodGone(usize),
+    Connects(usize),
+    ConnectionBreaks,
+    ProxyNotices(usize),
+    LimiterNotices(usize),
+    Partitions,
+    LimiterCrashes {
+        again: bool,
+    },
+    LimiterRestarts(usize),
+    Snapshots(usize),
+    Durable(usize, Box<(Snapshot, Reserve)>),
+    RequestsRenewal(usize),
+    RenewalArrives(usize, Time),
+    Renewed(usize, Time),
+    Deposed(usize),
+    StandbyLooks,
+    FailsOver {
+        again: bool,
+    },
+    Freezes(usize),
+    AccountChanges(usize),
+    ProviderChanges(usize),
+    Samples,
+    Stops,
+}
+
+/// One try of a call: a grant that is on its way to the provider and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flight {
+    pub(crate) proxy: usize,
+    pub(crate) call: CallId,
+    /// Counts the grants that the proxy's client saw.
+    pub(crate) try_number: u32,
+    /// What the call looks like: its place among the scenario's shapes.
+    pub(crate) shape: usize,
+}
+
+/// A stream of chance for each part, so that one does not move the others.
+#[derive(Debug)]
+pub(crate) struct Chances {
+    pub(crate) network: Random,
+    pub(crate) pods: Random,
+    pub(crate) upstream: Random,
+    pub(crate) faults: Random,
+    pub(crate) work: Random,
+}
+
+/// A world in motion.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) scenario: Scenario,
+    pub(crate) now: Moment,
+    agenda: Agenda<Happening>,
+    chances: Chances,
+    pub(crate) proxies: Vec<Proxy>,
+    /// The living proxy of each pod.
+    pub(crate) pods: Vec<usize>,
+    pub(crate) limiters: Vec<Limiter>,
+    /// The limiter that new connections reach.
+    pub(crate) active: usize,
+    standby: Option<Standby>,
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) provider: Provider,
+    pub(crate) history: History,
+    /// The workload's time is over.
+    pub(crate) stopped: bool,
+    /// Until when what is under way then may take to end.
+    gives_up: Option<Moment>,
+}
+
+impl World {
+    /// A scenario with a seed.
+    pub fn new(scenario: Scenario, seed: u64) -> World {
+        let mut random = Random::new(seed);
+        let chances = Chances {
+            network: random.fork(),
+            pods: random.fork(),
+            upstream: random.fork(),
+            faults: random.fork(),
+            work: random.fork(),
+        };
+        let clock = Clock::new(Duration::from_secs(1_000_000), -scenario.clocks.provider);
+        let mut world = World {
+            provider: Provider::new(&scenario, clock),
+            history: History::new(&scenario),
+            scenario,
+            now: Moment(0),
+            agenda: Agenda::new(),
+            chances,
+            proxies: Vec::new(),
+            pods: Vec::new(),
+            limiters: Vec::new(),
+            active: 0,
+            standby: None,
+            connections: Vec::new(),
+            stopped: false,
+            gives_up: None,
+        };
+        world.begin_limiter();
+        world.begin_pods();
+        world.plan_faults();
+        world
+    }
+
+    /// Lets it run until everything has come to its end, or should have.
+    pub fn run(mut self) -> Report {
+        let end = Moment(0) + self.scenario.length;
+        self.at(end, Happening::Stops);
+        while let Some((at, happening)) = self.agenda.next() {
+            if self.gives_up.is_some_and(|gives_up| at > gives_up) || self.is_over() {
+                break;
+            }
+            self.now = at;
+            self.happens(happening);
+        }
+        Report::of(self)
+    }
+
+    fn stops(&mut self) {
+        self.stopped = true;
+        self.gives_up = Some(self.now + self.patience());
+    }
+
+    /// How long everything that is under way at the end may take to end.
+    fn patience(&self) -> Duration {
+        let limits = &self.scenario.account.limits;
+        let windows: Duration = limits.iter().map(|limit| limit.window).sum();
+        let answers = (self.scenario.upstream.thinks + self.scenario.upstream.streams) * 2;
+        let calls = u32::try_from(self.history.under_way).unwrap_or(u32::MAX);
+        let slowest = limits.iter().map(|limit| match limit.unit {
+            Unit::Requests => limit.window.div_f64(limit.amount as f64),
+            Unit::ConcurrentRequests => answers.div_f64(limit.amount as f64),
+        });
+        // Three times what it takes on a quiet day.
+        slowest.max().unwrap_or_default() * calls * 3 + windows * 4 + answers * 10 + Duration::from_secs(120)
+    }
+
+    fn is_over(&self) -> bool {
+        self.stopped
+            && self.history.under_way == 0
+            && self.now > self.history.last_end + SETTLES
+            && self.now > Moment(0) + self.scenario.length + SETTLES
+    }
+
+    fn at(&mut self, at: Moment, happening: Happening) {
+        self.agenda.add(at, happening);
+    }
+
+    fn after(&mut self, delay: Duration, happening: Happening) {
+        self.agenda.add(self.now + delay, happening);
+    }
+
+    fn happens(&mut self, happening: Happening) {
+        match happening {
+            Happening::Up(connection, message) => self.limiter_hears(connection, message),
+            Happening::Down(connection, message) => self.proxy_hears(connection, message),
+            Happening::LimiterWakes(limiter) => self.limiter_wakes(limiter),
+            Happening::ProxyWakes(proxy) => self.proxy_wakes(proxy),
+            Happening::Ready(flight) => self.ready(flight),
+            Happening::Leaves(flight) => self.leaves(flight),
+            Happening::Wrote(flight) => self.wrote(flight),
+            Happening::Counted(flight) => self.counted(flight),
+            Happening::Answered(flight) => self.answered(flight),
+            Happening::FirstByte(flight, rejection) => self.first_byte(flight, rejection),
+            Happening::LastByte(flight) => self.last_byte(flight),
+            Happening::HangsUp(proxy, call) => self.hangs_up(proxy, call),
+            Happening::Works => self.works(),
+            Happening::ProxyStalls => self.proxy_stalls(),
+            Happening::LimiterStalls => self.limiter_stalls(),
+            Happening::ProxyCrashes => self.proxy_crashes(),
+            Happening::ProxyStarts(pod) => self.proxy_starts(pod),
+            Happening::PodGone(proxy) => self.pod_gone(proxy),
+            Happening::Connects(proxy) => self.connects(proxy),
+            Happening::ConnectionBreaks => self.connection_breaks(),
+            Happening::ProxyNotices(connection) => self.proxy_notices(connection),
+            Happening::LimiterNotices(connection) => self.limiter_notices(connection),
+            Happening::Partitions => self.partitions(),
+            Happening::LimiterCrashes { again } => self.limiter_crashes(again),
+            Happening::LimiterRestarts(limiter) => self.limiter_restarts(limiter),
+            Happening::Snapshots(limiter) => self.snapshots(limiter),
+            Happening::Durable(limiter, commit) => self.durable(limiter, commit),
+            Happening::RequestsRenewal(limiter) => self.requests_renewal(limiter),
+            Happening::RenewalArrives(limiter, until) => self.renewal_arrives(limiter, until),
+            Happening::Renewed(limiter, until) => self.renewed(limiter, until),
+            Happening::Deposed(limiter) => self.deposed(limiter),
+            Happening::StandbyLooks => self.standby_looks(),
+            Happening::FailsOver { again } => self.fails_over(again),
+            Happening::Freezes(limiter) => self.freezes(limiter),
+            Happening::AccountChanges(change) => self.account_changes(change),
+            Happening::ProviderChanges(change) => self.provider_changes(change),
+            Happening::Samples => self.samples(),
+            Happening::Stops => self.stops(),
+        }
+    }
+
+    /// A machine's clock: begun at some time, a little wrong.
+    fn some_clock(&mut self) -> Clock {
+        let random = &mut self.chances.faults;
+        let origin = random.within(Duration::from_secs(10), Duration::from_secs(100_000));
+        let most = self.scenario.clocks.drift.unsigned_abs();
+        let gains = random.between(0, 2 * most) as i64 - most as i64;
+        Clock::new(origin, gains)
+    }
+}

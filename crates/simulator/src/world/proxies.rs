@@ -1,0 +1,334 @@
+//! Pods: their clients, the proxy's side of the session, stalls and deaths.
+
+use std::collections::BTreeMap;
+
+use quotakeeper_engine::event::{CallId, SessionId};
+use quotakeeper_engine::time::Stamp;
+use quotakeeper_wire::message::{AccountIndex, ToProxy};
+use quotakeeper_wire::proxy::{Identity, Notice, Session};
+use std::time::Duration;
+
+use super::{Flight, Happening, World};
+use crate::clock::{Clock, Moment};
+use crate::scenario::Arrivals;
+
+const ACCOUNT: AccountIndex = AccountIndex(0);
+
+/// One proxy, from its start to its death.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) pod: usize,
+    pub(crate) id: SessionId,
+    pub(crate) clock: Clock,
+    pub(crate) session: Session,
+    pub(crate) alive: bool,
+    pub(crate) stalled_until: Moment,
+    pub(crate) connection: Option<usize>,
+    wakes_at: Moment,
+    pub(crate) calls: BTreeMap<CallId, Call>,
+    /// Calls that its clients still want to make, where they have a plan.
+    left: u64,
+}
+
+/// What a proxy's client knows of its call.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// Its place among the scenario's.
+    shape: usize,
+    pub(crate) asked: Moment,
+    /// Grants that it saw.
+    pub(crate) tries: u32,
+    pub(crate) granted: Moment,
+    /// When it was decided to write it.
+    pub(crate) checked: Moment,
+    pub(crate) left: Moment,
+    /// The answer may still come.
+    pub(crate) writing: bool,
+}
+
+impl World {
+    pub(super) fn begin_pods(&mut self) {
+        for pod in 0..self.scenario.pods.len() {
+            self.pods.push(usize::MAX);
+            let wait = self.chances.pods.within(Duration::ZERO, Duration::from_millis(10));
+            self.after(wait, Happening::ProxyStarts(pod));
+        }
+        if matches!(self.scenario.workload.arrivals, Arrivals::Bursts | Arrivals::Percent(_)) {
+            self.after(Duration::from_millis(20), Happening::Works);
+        }
+    }
+
+    pub(super) fn proxy_starts(&mut self, pod: usize) {
+        let index = self.proxies.len();
+        let id = SessionId(self.chances.pods.draw());
+        let clock = self.some_clock();
+        let identity = Identity {
+            session: id,
+            consumer: self.scenario.pods[pod].clone(),
+            accounts: vec!["demo/main".to_owned()],
+            max_calls: 100_000,
+        };
+        self.proxies.push(Proxy {
+            pod,
+            id,
+            clock,
+            session: Session::new(identity),
+            alive: true,
+            stalled_until: self.now,
+            connection: None,
+            wakes_at: Moment(u64::MAX),
+            calls: BTreeMap::new(),
+            left: match self.scenario.workload.arrivals {
+                Arrivals::Jobs(calls, _) => calls,
+                _ => 0,
+            },
+        });
+        self.pods[pod] = index;
+        self.connects(index);
+        let at_once = match self.scenario.workload.arrivals {
+            Arrivals::Backlog(waiting) => waiting,
+            Arrivals::Jobs(_, at_once) => at_once,
+            _ => 0,
+        };
+        for _ in 0..at_once {
+            self.ask(index);
+        }
+    }
+
+    pub(super) fn stamp(&self, proxy: usize) -> Stamp {
+        Stamp(self.proxies[proxy].clock.read(self.now))
+    }
+
+    /// Whether a proxy does nothing now; what it would have done happens when it goes on.
+    pub(super) fn stands_still(&self, proxy: usize) -> Option<Moment> {
+        let until = self.proxies[proxy].stalled_until;
+        (until > self.now).then_some(until)
+    }
+
+    /// A client wants to make a call.
+    pub(super) fn ask(&mut self, proxy: usize) {
+        if self.stopped && !matches!(self.scenario.workload.arrivals, Arrivals::Jobs(..)) {
+            return;
+        }
+        let now = self.stamp(proxy);
+        let workload = self.scenario.workload;
+        if matches!(workload.arrivals, Arrivals::Jobs(..)) {
+            let left = &mut self.proxies[proxy].left;
+            if *left == 0 {
+                return;
+            }
+            *left -= 1;
+        }
+        let shape = self.chances.work.below(self.scenario.shapes.len() as u64) as usize;
+        let session = &mut self.proxies[proxy].session;
+        let asked = session.ask(now, ACCOUNT, self.scenario.shapes[shape].clone(), workload.patience);
+        let Ok(call) = asked else {
+            self.history.not_taken += 1;
+            return;
+        };
+        let record = Call {
+            shape,
+            asked: self.now,
+            tries: 0,
+            granted: self.now,
+            checked: self.now,
+            left: self.now,
+            writing: false,
+        };
+        self.proxies[proxy].calls.insert(call, record);
+        self.history.asked();
+        if self.chances.work.chance(workload.hang_ups) {
+            let patience = self.chances.work.exponential(workload.hang_up_after);
+            self.after(patience, Happening::HangsUp(proxy, call));
+        }
+        self.pump(proxy);
+    }
+
+    pub(super) fn works(&mut self) {
+        if self.stopped {
+            return;
+        }
+        let Some(limit) = self.scenario.account.limits.first() else {
+            return;
+        };
+        let (amount, window) = (limit.amount, limit.window);
+        match self.scenario.workload.arrivals {
+            Arrivals::Bursts => {
+                let calls = amount * self.chances.work.between(30, 180) / 100;
+                for _ in 0..calls {
+                    self.ask_somewhere();
+                }
+                let pause = window / 5 + self.chances.work.exponential(window);
+                self.after(pause, Happening::Works);
+            }
+            Arrivals::Percent(percent) => {
+                self.ask_somewhere();
+                let mean = window.mul_f64(100.0 / (amount as f64 * percent as f64));
+                let pause = self.chances.work.exponential(mean);
+                self.after(pause, Happening::Works);
+            }
+            Arrivals::Backlog(_) | Arrivals::Jobs(..) => {}
+        }
+    }
+
+    fn ask_somewhere(&mut self) {
+        let pod = self.chances.work.below(self.pods.len() as u64) as usize;
+        let proxy = self.pods[pod];
+        if proxy != usize::MAX && self.proxies[proxy].alive && self.stands_still(proxy).is_none() {
+            self.ask(proxy);
+        }
+    }
+
+    /// Sends what the session has to say, each message with its own stamp, and sets the alarm.
+    pub(super) fn pump(&mut self, proxy: usize) {
+        let Some(connection) = self.proxies[proxy].connection else {
+            return;
+        };
+        loop {
+            let stamp = self.stamp(proxy);
+            let Some(message) = self.proxies[proxy].session.next_message(stamp) else {
+                break;
+            };
+            let delay = self.scenario.network.delay(&mut self.chances.network);
+            let arrives = self.connections[connection].up(self.now, delay);
+            self.at(arrives, Happening::Up(connection, Box::new(message)));
+        }
+        let entry = &mut self.proxies[proxy];
+        if let Some(wake) = entry.session.next_wake() {
+            let at = entry.clock.when(wake.0).max(self.now);
+            if at < entry.wakes_at || entry.wakes_at <= self.now {
+                entry.wakes_at = at;
+                self.at(at, Happening::ProxyWakes(proxy));
+            }
+        }
+    }
+
+    pub(super) fn proxy_wakes(&mut self, proxy: usize) {
+        if !self.proxies[proxy].alive || self.proxies[proxy].wakes_at > self.now {
+            return;
+        }
+        if let Some(later) = self.stands_still(proxy) {
+            self.proxies[proxy].wakes_at = later;
+            return self.at(later, Happening::ProxyWakes(proxy));
+        }
+        self.proxies[proxy].wakes_at = Moment(u64::MAX);
+        let stamp = self.stamp(proxy);
+        self.proxies[proxy].session.wake(stamp);
+        self.pump(proxy);
+    }
+
+    pub(super) fn proxy_hears(&mut self, connection: usize, message: Box<ToProxy>) {
+        let Some(proxy) = self.reaches_proxy(connection) else {
+            return;
+        };
+        if let Some(later) = self.stands_still(proxy) {
+            return self.at(later, Happening::Down(connection, message));
+        }
+        let stamp = self.stamp(proxy);
+        match self.proxies[proxy].session.receive(stamp, *message) {
+            Some(Notice::Granted { call }) => self.granted(proxy, call),
+            Some(Notice::Refused { call, .. }) => {
+                self.proxies[proxy].calls.remove(&call);
+                self.history.refused(self.now);
+                self.next_call(proxy);
+            }
+            Some(Notice::Paused { .. } | Notice::Resumed { .. }) | None => {}
+        }
+        self.pump(proxy);
+    }
+
+    fn reaches_proxy(&self, connection: usize) -> Option<usize> {
+        let entry = &self.connections[connection];
+        let proxy = entry.proxy;
+        let current = self.proxies[proxy].connection == Some(connection);
+        (entry.open_at_proxy && !entry.cut && current && self.proxies[proxy].alive).then_some(proxy)
+    }
+
+    fn granted(&mut self, proxy: usize, call: CallId) {
+        let stalls = self.scenario.stalls;
+        let mut wait = Duration::from_micros(10) + self.chances.pods.exponential(Duration::from_micros(20));
+        if self.chances.pods.chance(stalls.before_check) {
+            wait += self.chances.pods.magnitude(stalls.shortest, stalls.longest);
+        }
+        let now = self.now;
+        let Some(record) = self.proxies[proxy].calls.get_mut(&call) else {
+            self.history.problem("a grant for a call that is over was announced");
+            return;
+        };
+        record.tries += 1;
+        record.granted = now;
+        let first = record.tries == 1;
+        let flight = Flight { proxy, call, try_number: record.tries, shape: record.shape };
+        self.after(wait, Happening::Ready(flight));
+        if first && matches!(self.scenario.workload.arrivals, Arrivals::Backlog(_)) {
+            self.ask(proxy);
+        }
+    }
+
+    /// A client whose call is over makes its next one, where it has a plan.
+    pub(super) fn next_call(&mut self, proxy: usize) {
+        if matches!(self.scenario.workload.arrivals, Arrivals::Jobs(..)) && self.proxies[proxy].alive {
+            self.ask(proxy);
+        }
+    }
+
+    pub(super) fn hangs_up(&mut self, proxy: usize, call: CallId) {
+        if !self.proxies[proxy].alive {
+            return;
+        }
+        if let Some(later) = self.stands_still(proxy) {
+            return self.at(later, Happening::HangsUp(proxy, call));
+        }
+        let Some(record) = self.proxies[proxy].calls.get(&call) else {
+            return;
+        };
+        if record.writing {
+            // It is noticed when the write has returned.
+            return self.after(Duration::from_millis(1), Happening::HangsUp(proxy, call));
+        }
+        let stamp = self.stamp(proxy);
+        self.proxies[proxy].session.cancel(stamp, call);
+        self.proxies[proxy].calls.remove(&call);
+        self.history.hung_up(self.now);
+        self.pump(proxy);
+        self.next_call(proxy);
+    }
+
+    pub(super) fn proxy_stalls(&mut self) {
+        let stalls = self.scenario.stalls;
+        if self.stopped {
+            return;
+        }
+        let pod = self.chances.faults.below(self.pods.len() as u64) as usize;
+        let length = self.chances.faults.magnitude(stalls.shortest, stalls.longest);
+        let proxy = self.pods[pod];
+        if proxy != usize::MAX && self.stands_still(proxy).is_none() {
+            self.proxies[proxy].stalled_until = self.now + length;
+        }
+        // The mean is of one proxy.
+        let every = stalls.proxy_every / u32::try_from(self.pods.len()).unwrap_or(1);
+        let next = self.chances.faults.exponential(every);
+        self.after(next, Happening::ProxyStalls);
+    }
+
+    pub(super) fn proxy_crashes(&mut self) {
+        if self.stopped {
+            return;
+        }
+        let pod = self.chances.faults.below(self.pods.len() as u64) as usize;
+        let proxy = self.pods[pod];
+        if proxy != usize::MAX && self.proxies[proxy].alive {
+            self.proxies[proxy].alive = false;
+            let lost = std::mem::take(&mut self.proxies[proxy].calls).len() as u64;
+            self.history.died(self.now, lost);
+            if let Some(connection) = self.proxies[proxy].connection {
+                let notices = self.chances.faults.within(Duration::from_millis(5), Duration::from_secs(1));
+                self.after(notices, Happening::LimiterNotices(connection));
+            }
+            self.after(Duration::from_secs(2), Happening::PodGone(proxy));
+            self.after(Duration::from_secs(1), Happening::ProxyStarts(pod));
+        }
+        let next = self.chances.faults.exponential(self.scenario.faults.proxy_crash);
+        self.after(next, Happening::ProxyCrashes);
+    }
+}

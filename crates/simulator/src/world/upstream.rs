@@ -1,0 +1,181 @@
+//! From a proxy's wire to the provider's count, and back.
+
+use std::time::Duration;
+
+use quotakeeper_engine::event::Rejection;
+
+use super::{Flight, Happening, World};
+use crate::clock::Moment;
+use crate::scenario::Delivery;
+
+impl World {
+    /// The call that a flight belongs to, if it is still that try.
+    fn in_flight(&mut self, flight: Flight) -> Option<&mut super::proxies::Call> {
+        let proxy = &mut self.proxies[flight.proxy];
+        if !proxy.alive {
+            return None;
+        }
+        proxy.calls.get_mut(&flight.call).filter(|call| call.tries == flight.try_number)
+    }
+
+    /// Just before the write: is the grant still good?
+    pub(super) fn ready(&mut self, flight: Flight) {
+        if let Some(later) = self.stands_still(flight.proxy) {
+            return self.at(later, Happening::Ready(flight));
+        }
+        if self.in_flight(flight).is_none() {
+            return;
+        }
+        let stamp = self.stamp(flight.proxy);
+        let may_write = self.proxies[flight.proxy].session.may_write(stamp, flight.call);
+        self.pump(flight.proxy);
+        if !may_write {
+            return;
+        }
+        let now = self.now;
+        if let Some(call) = self.in_flight(flight) {
+            call.checked = now;
+            call.writing = true;
+        }
+        let stalls = self.scenario.stalls;
+        let random = &mut self.chances.pods;
+        let mut gap = Duration::from_micros(10) + random.exponential(Duration::from_micros(20));
+        if random.chance(stalls.before_write) {
+            gap += random.magnitude(stalls.shortest, stalls.longest);
+        }
+        if self.scenario.upstream.delivery == Delivery::FromCheck {
+            gap = gap.min(self.bound() / 2);
+        }
+        self.after(gap, Happening::Leaves(flight));
+    }
+
+    /// J: the least of the account's limits.
+    fn bound(&self) -> Duration {
+        self.scenario.account.limits.iter().map(|limit| limit.delivery).min().unwrap_or_default()
+    }
+
+    /// The request leaves the proxy.
+    pub(super) fn leaves(&mut self, flight: Flight) {
+        let guarded = self.scenario.upstream.delivery == Delivery::FromCheck;
+        if let Some(later) = self.stands_still(flight.proxy).filter(|_| !guarded) {
+            return self.at(later, Happening::Leaves(flight));
+        }
+        let now = self.now;
+        let Some(call) = self.in_flight(flight) else {
+            return;
+        };
+        call.left = now;
+        let checked = call.checked;
+        let bound = self.bound();
+        let transit = self.transit(bound);
+        let latest = match self.scenario.upstream.delivery {
+            Delivery::FromCheck => checked + bound,
+            Delivery::FromWire => now + bound,
+            Delivery::Loose => Moment(u64::MAX),
+        };
+        let counted = (now + transit).min(latest).max(now);
+        self.history.late_counts += u64::from(counted.since(now) > bound);
+        self.at(counted, Happening::Counted(flight));
+        self.after(Duration::from_micros(5), Happening::Wrote(flight));
+    }
+
+    fn transit(&mut self, bound: Duration) -> Duration {
+        let upstream = &self.scenario.upstream;
+        let random = &mut self.chances.upstream;
+        if upstream.adverse {
+            return if random.chance(500_000) { Duration::from_micros(1) } else { bound };
+        }
+        let mut transit = upstream.transit.mul_f64(0.7) + random.exponential(upstream.transit.mul_f64(0.3));
+        if random.chance(upstream.retransmissions) {
+            transit += Duration::from_millis(match random.below(100) {
+                0..80 => 200,
+                80..95 => 600,
+                _ => 1400,
+            });
+        }
+        transit
+    }
+
+    /// The write has returned: this is what the proxy knows of it.
+    pub(super) fn wrote(&mut self, flight: Flight) {
+        if let Some(later) = self.stands_still(flight.proxy) {
+            return self.at(later, Happening::Wrote(flight));
+        }
+        let Some(call) = self.in_flight(flight) else {
+            return;
+        };
+        call.writing = false;
+        let stamp = self.stamp(flight.proxy);
+        self.proxies[flight.proxy].session.wrote(stamp, flight.call);
+        self.pump(flight.proxy);
+    }
+
+    /// The provider counts the request, whatever has become of the proxy that sent it.
+    pub(super) fn counted(&mut self, flight: Flight) {
+        let id = self.proxies[flight.proxy].id;
+        self.history.counted(id, flight.call);
+        let shape = &self.scenario.shapes[flight.shape];
+        let rejection = self.provider.arrives(self.now, shape).map(Box::new);
+        let upstream = &self.scenario.upstream;
+        let random = &mut self.chances.upstream;
+        let way_back = if upstream.adverse {
+            Duration::from_micros(1)
+        } else {
+            upstream.transit.mul_f64(0.7) + random.exponential(upstream.transit.mul_f64(0.3))
+        };
+        let thinks = if rejection.is_some() {
+            Duration::from_millis(1)
+        } else {
+            upstream.thinks.mul_f64(random.between(600, 1400) as f64 / 1000.0)
+        };
+        let streams = upstream.streams.mul_f64(random.between(500, 1500) as f64 / 1000.0);
+        self.after(thinks + way_back, Happening::FirstByte(flight, rejection.clone()));
+        if rejection.is_none() {
+            self.after(thinks + streams, Happening::Answered(flight));
+            self.after(thinks + streams + way_back, Happening::LastByte(flight));
+        }
+    }
+
+    pub(super) fn answered(&mut self, flight: Flight) {
+        self.provider.answered(&self.scenario.shapes[flight.shape]);
+    }
+
+    pub(super) fn first_byte(&mut self, flight: Flight, rejection: Option<Box<Rejection>>) {
+        if let Some(later) = self.stands_still(flight.proxy) {
+            return self.at(later, Happening::FirstByte(flight, rejection));
+        }
+        let now = self.now;
+        let bound = self.bound();
+        let Some(call) = self.in_flight(flight) else {
+            return;
+        };
+        call.writing = false;
+        let hold = call.left.since(call.granted) + now.since(call.left).min(bound);
+        self.history.held(hold);
+        let stamp = self.stamp(flight.proxy);
+        let session = &mut self.proxies[flight.proxy].session;
+        match rejection {
+            Some(rejection) => session.rejected(stamp, flight.call, Vec::new(), *rejection, true),
+            None => session.first_byte(stamp, flight.call, Vec::new()),
+        }
+        self.pump(flight.proxy);
+    }
+
+    pub(super) fn last_byte(&mut self, flight: Flight) {
+        if let Some(later) = self.stands_still(flight.proxy) {
+            return self.at(later, Happening::LastByte(flight));
+        }
+        if self.in_flight(flight).is_none() {
+            return;
+        }
+        let stamp = self.stamp(flight.proxy);
+        let proxy = &mut self.proxies[flight.proxy];
+        proxy.session.done(stamp, flight.call);
+        let pod = proxy.pod;
+        if let Some(call) = proxy.calls.remove(&flight.call) {
+            self.history.completed(self.now, pod, call.asked);
+        }
+        self.pump(flight.proxy);
+        self.next_call(flight.proxy);
+    }
+}
