@@ -90,7 +90,7 @@ impl Engine {
         let lane = self.lanes.lane_of(&self.config, &call.shape, now);
         let attempt = Attempt { session: call.session, call: call.call, number: call.attempt };
         for meter in self.lanes.meters_of(lane) {
-            self.lanes.claim_slot(meter, attempt, call.granted);
+            self.lanes.hold_slot(meter, attempt, call.granted);
         }
         let units = call.units.iter().filter_map(|(meter, unit)| {
             let (meter, units) = keys.get(*meter as usize)?.as_ref()?;
@@ -167,12 +167,15 @@ impl Engine {
         if known || self.calls.contains_key(&(attempt.session, attempt.call)) {
             return;
         }
-        self.insert_held(now, attempt, consumer, shape, |_, _, _| None);
+        // After a takeover it has one of the slots that are assumed given away. After a restart those
+        // stand for grants after the commit, which this is not.
+        let assumed = self.restored.is_none();
+        self.insert_held(now, attempt, consumer, (shape, assumed), |_, _, _| None);
     }
 
     /// A grant that was made after the last commit: it is one of the reserve's.
     fn charge_reserved(&mut self, now: Time, attempt: Attempt, consumer: &str, shape: &Shape) {
-        self.insert_held(now, attempt, consumer, shape, |lanes, config, id| {
+        self.insert_held(now, attempt, consumer, (shape, true), |lanes, config, id| {
             let settles = now + guarded(config.validity + lanes.delivery(config, id));
             let meter = lanes.window(id)?;
             meter.advance(now);
@@ -186,13 +189,17 @@ impl Engine {
         now: Time,
         attempt: Attempt,
         consumer: &str,
-        shape: &Shape,
+        (shape, assumed): (&Shape, bool),
         charge: impl Fn(&mut Lanes, &AccountConfig, MeterId) -> Option<Charge>,
     ) {
         let lane = self.lanes.lane_of(&self.config, shape, now);
         let mut units = Vec::new();
         for meter in self.lanes.meters_of(lane) {
-            self.lanes.claim_slot(meter, attempt, now);
+            if assumed {
+                self.lanes.claim_slot(meter, attempt, now);
+            } else {
+                self.lanes.hold_slot(meter, attempt, now);
+            }
             units.extend(charge(&mut self.lanes, &self.config, meter));
         }
         let wanted = Wanted {

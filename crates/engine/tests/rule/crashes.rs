@@ -135,6 +135,33 @@ fn calls_that_the_ledger_knows_do_not_use_up_the_reserve() {
 }
 
 #[test]
+fn calls_that_the_ledger_knows_do_not_use_up_the_slots_that_are_held_for_others() {
+    let limits = || vec![concurrent("parallel", 4)];
+    let mut w = World::new(limits());
+    w.alive(1);
+    w.alive(2);
+    commit(&mut w, 1);
+    w.ask(1);
+    let known = w.grants()[0];
+    let decided = w.now;
+    w.tell(Event::Done(known));
+    w.pass(MS);
+    // Three slots may have been given to the other session since.
+    let (snapshot, reserve) = commit(&mut w, 3);
+    let engine = Engine::restart(account(limits()), snapshot, reserve, w.now);
+    let mut w = World::with(engine, w.now);
+    let (consumer, shape) = ("job".to_owned(), Shape::default());
+    let (granted, progress) = (Some(decided), Held::Answered { latest: decided });
+    w.tell(Event::Held { attempt: known, consumer, shape, granted, progress });
+    w.tell(Event::Done(known));
+    w.tell(Event::Returned(SessionId(1)));
+    w.alive(1);
+    commit(&mut w, 10);
+    w.ask(10);
+    assert_eq!(w.grants().len(), 1, "one of four is free for sure");
+}
+
+#[test]
 fn a_call_of_before_ends_and_goes_on_as_if_nothing_had_happened() {
     let (mut w, lost) = killed();
     w.alive(1);
