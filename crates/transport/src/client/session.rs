@@ -1,0 +1,218 @@
+//! One session on the proxy's side, from the token to the last message.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_util::Stream;
+use http::header::AUTHORIZATION;
+use http::uri::{PathAndQuery, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use quotakeeper_wire::codec::{METHOD, MOST_WITHOUT_HELLO};
+use quotakeeper_wire::message::{ToLimiter, ToProxy};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::body::Body;
+use tonic::client::Grpc;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Code, Request, Status, Streaming};
+
+use super::{Dial, Way};
+use crate::codec::SessionCodec;
+use crate::link::{Link, ProxyGone};
+
+/// How long it may take until somebody answers at the address.
+const DIAL: Duration = Duration::from_secs(3);
+/// How long it may take until the limiter has taken the session.
+const BEGIN: Duration = Duration::from_secs(10);
+/// The limiter is asked for a sign of life when it was silent for this long, …
+const PING: Duration = Duration::from_secs(1);
+/// … and is given up after this: a dead node says no goodbye.
+const PONG: Duration = Duration::from_secs(4);
+/// What the limiter may send ahead of the proxy, in bytes.
+const WINDOW: u32 = 256 * 1024;
+/// How long a proxy that stops waits until the limiter has read its last words.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A session that is no more.
+pub(super) struct Lost {
+    pub(super) why: Why,
+    /// The limiter has said something on it.
+    pub(super) greeted: bool,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Why {
+    #[error("the token can't be read ({0}); mount a ServiceAccount token for the limiter")]
+    Token(io::Error),
+    #[error("the token is not one line of ASCII; mount a ServiceAccount token for the limiter")]
+    NotAToken,
+    #[error("no connection: {0}")]
+    Connect(io::Error),
+    #[error("no HTTP/2: {0}")]
+    Http2(#[from] hyper::Error),
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+    #[error("{}", Told(.0))]
+    Ended(Status),
+    #[error("the limiter closed the session")]
+    Closed,
+}
+
+impl Why {
+    /// Whether it will be the same the next time, unless something changes on this side.
+    pub(super) fn blames_us(&self) -> bool {
+        let Why::Ended(status) = self else { return false };
+        matches!(
+            status.code(),
+            Code::InvalidArgument | Code::OutOfRange | Code::PermissionDenied | Code::Unauthenticated
+        )
+    }
+}
+
+/// A status as a sentence.
+struct Told<'a>(&'a Status);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.0.code(), self.0.message())
+    }
+}
+
+/// One session, from the token to the last message.
+///
+/// # Errors
+/// [`ProxyGone`]; its last words have been said.
+pub(super) async fn session<D: Dial>(way: &Way<D>, link: &impl Link) -> Result<Lost, ProxyGone> {
+    let mut greeted = false;
+    let opened = timeout(BEGIN, open(way)).await.unwrap_or(Err(Why::Late(BEGIN)));
+    let why = match opened {
+        Ok(opened) => carry(opened, link, &mut greeted).await?,
+        Err(why) => why,
+    };
+    Ok(Lost { why, greeted })
+}
+
+/// A session that the limiter has taken; nothing has been said yet.
+struct Opened {
+    heard: Streaming<Option<ToProxy>>,
+    /// Where what the proxy says on it is to be had.
+    hand_over: oneshot::Sender<mpsc::Receiver<ToLimiter>>,
+    _connection: AbortOnDropHandle<()>,
+}
+
+async fn open<D: Dial>(way: &Way<D>) -> Result<Opened, Why> {
+    let token = token(way).await?;
+    let dialled = timeout(DIAL, way.dial.dial(&way.target.endpoint)).await.map_err(|_| Why::Late(DIAL))?;
+    let stream = dialled.map_err(Why::Connect)?;
+    stream.set_nodelay(true).map_err(Why::Connect)?;
+    let tls = TlsConnector::from(way.tls.clone());
+    let stream = tls.connect(way.name.clone(), stream).await.map_err(Why::Connect)?;
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "the connection to the limiter ended");
+        }
+    }));
+
+    let (hand_over, handed) = oneshot::channel();
+    let mut request = Request::new(Says::Promised(handed));
+    request.metadata_mut().insert(AUTHORIZATION.as_str(), token);
+    let origin = Uri::builder().scheme("https").authority(way.target.endpoint.as_str()).path_and_query("/");
+    let origin = origin.build().unwrap_or_default();
+    let heard = Grpc::with_origin(Channel(sender), origin)
+        .max_decoding_message_size(MOST_WITHOUT_HELLO)
+        .streaming(request, PathAndQuery::from_static(METHOD), SessionCodec::<ToLimiter, ToProxy>::default())
+        .await
+        .map_err(Why::Ended)?
+        .into_inner();
+    Ok(Opened { heard, hand_over, _connection: connection })
+}
+
+async fn token<D>(way: &Way<D>) -> Result<MetadataValue<Ascii>, Why> {
+    let token = tokio::fs::read_to_string(&way.target.token_file).await.map_err(Why::Token)?;
+    let mut value: MetadataValue<Ascii> =
+        format!("Bearer {}", token.trim()).parse().map_err(|_| Why::NotAToken)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Carries messages until the limiter, the network or the proxy ends it.
+async fn carry(opened: Opened, link: &impl Link, greeted: &mut bool) -> Result<Why, ProxyGone> {
+    let Opened { mut heard, hand_over, _connection } = opened;
+    if hand_over.send(link.connect().await?).is_err() {
+        return Ok(Why::Closed);
+    }
+    loop {
+        match heard.message().await {
+            Ok(Some(Some(message))) => {
+                *greeted = true;
+                if link.say(message).await.is_err() {
+                    // Its last words end the session; the limiter has read them when it ends it too.
+                    let read = async { while let Ok(Some(_)) = heard.message().await {} };
+                    // Too late is too late: what was not read is told by nobody.
+                    let _ = timeout(FAREWELL, read).await;
+                    return Err(ProxyGone);
+                }
+            }
+            Ok(Some(None)) => {}
+            Ok(None) => return Ok(Why::Closed),
+            Err(status) => return Ok(Why::Ended(status)),
+        }
+    }
+}
+
+/// What the proxy says: to be had as soon as the limiter has taken the session.
+enum Says {
+    Promised(oneshot::Receiver<mpsc::Receiver<ToLimiter>>),
+    Handed(mpsc::Receiver<ToLimiter>),
+}
+
+impl Stream for Says {
+    type Item = ToLimiter;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ToLimiter>> {
+        loop {
+            match &mut *self {
+                Says::Handed(says) => return says.poll_recv(cx),
+                Says::Promised(promised) => match ready!(Pin::new(promised).poll(cx)) {
+                    Ok(says) => *self = Says::Handed(says),
+                    Err(_) => return Poll::Ready(None),
+                },
+            }
+        }
+    }
+}
+
+/// The connection, as tonic calls it.
+struct Channel(SendRequest<Body>);
+
+impl tower_service::Service<http::Request<Body>> for Channel {
+    type Response = http::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, hyper::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
+    }
+}

@@ -1,0 +1,35 @@
+//! Carries sessions between proxies and the limiter: one gRPC stream in both directions over TLS.
+//!
+//! ```text
+//! proxy ── Link ──► client ══ TLS, HTTP/2, gRPC ══► server ── Accept ──► limiter
+//!                   token ─────────────────────────► Authenticate
+//! ```
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`client`] | keeps a proxy's session up, for as long as the proxy lives |
+//! | [`link`] | the proxy, as the client sees it |
+//! | [`server`] | takes connections, one session each |
+//! | [`limiter`] | the limiter, as the server sees it |
+//! | [`authenticate`] | whose token it is |
+//! | [`tls`] | both ends' TLS |
+//! | `codec` | the wire's messages as gRPC's |
+//!
+//! What is said is decided by the state machines of `quotakeeper-wire`; a lost connection loses
+//! any suffix of either direction, and the next hello makes up for it. Nothing here repeats a
+//! message.
+
+pub mod authenticate;
+pub mod client;
+mod codec;
+pub mod limiter;
+pub mod link;
+pub mod server;
+pub mod tls;
+
+pub use authenticate::{Authenticate, PodIdentity, Unauthenticated};
+pub use client::{Dial, SystemDial, Target, keep_connected};
+pub use limiter::{Accept, Accepted, End, Speak, Stopped};
+pub use link::{Link, ProxyGone};
+pub use server::serve;
+pub use tls::TlsError;

@@ -1,0 +1,198 @@
+//! Takes connections, one session each.
+//!
+//! Every step of a peer has a bound: its handshake, its silence before a session, the size of
+//! what it says, what it leaves unread. A peer that keeps none of them costs one connection.
+
+mod session;
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use quotakeeper_wire::codec::{METHOD, MOST_BYTES};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::Grpc;
+use tracing::{debug, warn};
+
+use self::session::Sessions;
+use crate::authenticate::Authenticate;
+use crate::codec::SessionCodec;
+use crate::limiter::Accept;
+
+/// The most connections at a time; more wait to be accepted.
+const CONNECTIONS: usize = 20_000;
+/// How long a peer may take for its part of the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection may stand without a session.
+const IDLE: Duration = Duration::from_secs(30);
+/// A peer is asked for a sign of life when it was silent for this long, …
+const PING: Duration = Duration::from_secs(10);
+/// … and is given up after this.
+const PONG: Duration = Duration::from_secs(10);
+/// After an accept that failed for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a peer may take to read why its session ended.
+const GRACE: Duration = Duration::from_secs(2);
+/// What a proxy may send ahead of the limiter, in bytes, …
+const WINDOW: u32 = 256 * 1024;
+/// … and what is kept for a proxy that does not read, beyond the limiter's own channel.
+const SEND_BUFFER: usize = 64 * 1024;
+/// The most bytes of a request's headers; a token has about one thousand.
+const HEADERS: u32 = 16 * 1024;
+
+/// Serves sessions until `stop` is cancelled, then tells every proxy, and waits for them a moment.
+/// Dropped, it cuts all connections.
+///
+/// New connections use the newest of `tls`. A session ends with a gRPC status:
+///
+/// | status | why | what the proxy's client does |
+/// |---|---|---|
+/// | `UNAUTHENTICATED` | no token, or one that is refused | tries again with the token of then |
+/// | `PERMISSION_DENIED` | the pod may not draw any more | tries again |
+/// | `INVALID_ARGUMENT` | it broke a rule of the session | tries again, later and later |
+/// | `OUT_OF_RANGE` | a message is too long | tries again |
+/// | `RESOURCE_EXHAUSTED` | it does not read | tries again |
+/// | `ABORTED` | it has another connection | tries again |
+/// | `UNAVAILABLE` | the limiter stops, or can't check tokens now | tries again |
+pub async fn serve<A: Authenticate, L: Accept>(
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    authenticate: A,
+    limiter: L,
+    stop: CancellationToken,
+) {
+    let cut = CancellationToken::new();
+    // Whoever drops this future cuts every connection.
+    let _cut = cut.clone().drop_guard();
+    let server = Arc::new(Server { authenticate, limiter, stop: stop.clone(), cut });
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let tasks = TaskTracker::new();
+    let accept = async {
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let stream = accept(&listener).await;
+            let (server, tls) = (Arc::clone(&server), Arc::clone(&tls.borrow()));
+            tasks.spawn(async move {
+                if let Err(error) = connection(&server, stream, tls).await {
+                    debug!(%error, "a connection ended");
+                }
+                drop(place);
+            });
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = accept => {}
+    }
+    drop(listener);
+    tasks.close();
+    if timeout(2 * GRACE, tasks.wait()).await.is_err() {
+        warn!(connections = tasks.len(), "connections outlast the server");
+    }
+}
+
+struct Server<A, L> {
+    authenticate: A,
+    limiter: L,
+    /// Sessions are to end in good order …
+    stop: CancellationToken,
+    /// … or at once.
+    cut: CancellationToken,
+}
+
+/// The next connection, however many fail.
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                debug!(%error, "a connection can't be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One connection, until either end is done with it.
+async fn connection<A: Authenticate, L: Accept>(
+    server: &Arc<Server<A, L>>,
+    stream: TcpStream,
+    tls: Arc<ServerConfig>,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::select! {
+        stream = timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)) => stream??,
+        () = server.stop.cancelled() => return Ok(()),
+        () = server.cut.cancelled() => return Ok(()),
+    };
+    let state = Arc::new(State { busy: AtomicBool::new(false), cut: server.cut.child_token() });
+    let service = service_fn(|request| {
+        let (server, state) = (Arc::clone(server), Arc::clone(&state));
+        async move { Ok::<_, Infallible>(answer(server, state, request).await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PONG)
+        .max_concurrent_streams(1)
+        .max_header_list_size(HEADERS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let mut asked_to_end = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => return ended.map_err(io::Error::other),
+            () = state.cut.cancelled() => return Ok(()),
+            () = server.stop.cancelled(), if !asked_to_end => {
+                asked_to_end = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = sleep(IDLE), if !state.busy.load(Ordering::Relaxed) => {
+                if !state.busy.load(Ordering::Relaxed) {
+                    return Err(io::Error::other("no session began"));
+                }
+            }
+        }
+    }
+}
+
+/// What a connection and its session know of each other.
+struct State {
+    /// A session is under way.
+    busy: AtomicBool,
+    /// The connection is to be cut.
+    cut: CancellationToken,
+}
+
+async fn answer<A: Authenticate, L: Accept>(
+    server: Arc<Server<A, L>>,
+    state: Arc<State>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    if request.uri().path() != METHOD {
+        let wrong = format!("there is nothing at this path; sessions are at {METHOD}");
+        return Status::unimplemented(wrong).into_http();
+    }
+    Grpc::new(SessionCodec::default())
+        .max_decoding_message_size(MOST_BYTES)
+        .streaming(Sessions { server, state }, request)
+        .await
+}

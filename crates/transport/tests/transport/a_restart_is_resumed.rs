@@ -1,0 +1,58 @@
+//! Calls that wait when the limiter goes are granted by the next one, with the token of then.
+
+use std::time::Duration;
+
+use quotakeeper_engine::config::Unit;
+use quotakeeper_engine::event::Shape;
+use quotakeeper_transport::{SystemDial, keep_connected};
+use quotakeeper_wire::message::AccountIndex;
+
+use crate::a_session_runs::{call, gate};
+use crate::host::{self, Host};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, free, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_calls_go_on_at_the_next_limiter() {
+    for kill in [false, true] {
+        let ca = Ca::new();
+        // One call at a time: of the rest, each waits.
+        let one = || host::account(vec![host::limit(Unit::ConcurrentRequests, 1, Duration::from_secs(1))]);
+        let first = Host::start(one(), 1);
+        let server = Server::start(free(), ca.server(NAME), Tokens::of("old"), first.clone()).await;
+        let (address, pod) = (server.address, Pod::with_token("old"));
+        let (gate, peer) = gate(1);
+        tokio::spawn(keep_connected(pod.target(address, &ca), SystemDial, peer));
+        let held = gate.admit(AccountIndex(0), Shape::default(), None, Duration::from_secs(120));
+        let held = held.await.unwrap();
+        assert!(held.turn().may_write());
+        held.turn().wrote();
+        let calls: Vec<_> = (0..5)
+            .map(|_| {
+                let gate = gate.clone();
+                tokio::spawn(async move { call(&gate).await })
+            })
+            .collect();
+        until("five calls wait", || gate.waiting() == 5).await;
+
+        if kill {
+            server.kill();
+        } else {
+            server.stop().await;
+        }
+        until("the proxy knows", || !gate.is_connected()).await;
+        pod.renew("new");
+        let second = Host::start(one(), 2);
+        let server = Server::start(address, ca.server(NAME), Tokens::of("new"), second.clone()).await;
+        until("the proxy is back", || gate.is_connected()).await;
+        // The slot is still held: the hello said so.
+        while second.status().await.waiting != 5 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(second.status().await.under_way, 1);
+        drop(held);
+        for call in calls {
+            call.await.unwrap();
+        }
+        server.stop().await;
+    }
+}

@@ -1,0 +1,92 @@
+//! A proxy's calls are granted over the network, and its last word arrives.
+
+use std::time::Duration;
+
+use quotakeeper_engine::config::Unit;
+use quotakeeper_engine::event::{SessionId, Shape};
+use quotakeeper_proxy::Link;
+use quotakeeper_proxy::clock;
+use quotakeeper_proxy::gate::Gate;
+use quotakeeper_transport::{SystemDial, keep_connected};
+use quotakeeper_wire::message::AccountIndex;
+use quotakeeper_wire::proxy::Identity;
+
+use crate::host::{self, Host};
+use crate::world::{Ca, NAME, Peer, Pod, Server, Tokens, free, until};
+
+pub const WAIT: Duration = Duration::from_secs(120);
+
+pub fn gate(session: u64) -> (Gate, Peer) {
+    let (link, peer) = Link::pair();
+    let identity = Identity {
+        session: SessionId(session),
+        consumer: "sales/Job/enrich".to_owned(),
+        accounts: vec![host::ACCOUNT.to_owned()],
+        max_calls: 1000,
+    };
+    (Gate::open(identity, link, |_| {}), Peer(peer))
+}
+
+/// One call from its question to its end, as a connection to a provider would have it. When it was written.
+pub async fn call(gate: &Gate) -> u64 {
+    let mut permit = gate.admit(AccountIndex(0), Shape::default(), None, WAIT).await.unwrap();
+    while !permit.turn().may_write() {
+        permit.granted().await.unwrap();
+    }
+    permit.turn().wrote();
+    let written = clock::now();
+    permit.first_byte(clock::now(), Vec::new());
+    written.0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_granted_and_slots_come_back() {
+    let ca = Ca::new();
+    let slots = host::limit(Unit::ConcurrentRequests, 4, Duration::from_secs(1));
+    let host = Host::start(host::account(vec![slots]), 1);
+    let server = Server::start(free(), ca.server(NAME), Tokens::of("pod-1"), host.clone()).await;
+    let pod = Pod::with_token("pod-1");
+    let (gate, peer) = gate(1);
+    let client = tokio::spawn(keep_connected(pod.target(server.address, &ca), SystemDial, peer));
+
+    let calls: Vec<_> = (0..40)
+        .map(|_| {
+            let gate = gate.clone();
+            tokio::spawn(async move { call(&gate).await })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap();
+    }
+    assert_eq!(host.connections(), 1);
+
+    // A proxy that stops says so before it is gone.
+    let permit = gate.admit(AccountIndex(0), Shape::default(), None, WAIT).await.unwrap();
+    assert_eq!(host.status().await.under_way, 1);
+    drop(permit);
+    gate.close();
+    client.await.unwrap().unwrap();
+    let status = host.status().await;
+    assert_eq!((status.under_way, status.waiting), (0, 0));
+    server.stop().await;
+}
+
+/// The operator renews the certificate; sessions that stand stay, new ones see the new.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_shown_to_new_connections() {
+    let (old, new) = (Ca::new(), Ca::new());
+    let host = Host::start(host::account(vec![]), 1);
+    let server = Server::start(free(), old.server(NAME), Tokens::of("pod-1"), host.clone()).await;
+    let pod = Pod::with_token("pod-1");
+    let (first, peer) = gate(1);
+    tokio::spawn(keep_connected(pod.target(server.address, &old), SystemDial, peer));
+    until("the first proxy is connected", || first.is_connected()).await;
+
+    server.tls.send(new.server(NAME)).unwrap();
+    let (second, peer) = gate(2);
+    tokio::spawn(keep_connected(pod.target(server.address, &new), SystemDial, peer));
+    until("the second proxy is connected", || second.is_connected()).await;
+    call(&second).await;
+    call(&first).await;
+    assert_eq!(host.connections(), 2);
+}

@@ -1,0 +1,67 @@
+//! A proxy speaks to the limiter whose CA it was given, by its name, and to no other.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use quotakeeper_transport::{Dial, SystemDial, Target, keep_connected};
+use tokio::net::TcpStream;
+
+use crate::a_session_runs::{call, gate};
+use crate::host::{self, Host};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, free, until};
+
+/// Counts the attempts.
+#[derive(Clone, Default)]
+pub struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    pub fn attempts(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Dial for Counted {
+    async fn dial(&self, endpoint: &str) -> io::Result<TcpStream> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        SystemDial.dial(endpoint).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_ca_and_another_name_hear_nothing() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let (host, tokens) = (Host::start(host::account(vec![]), 1), Tokens::of("pod-1"));
+    let server = Server::start(free(), ca.server(NAME), tokens.clone(), host.clone()).await;
+    let pod = Pod::with_token("pod-1");
+
+    let wrong_ca = pod.target(server.address, &other);
+    let wrong_name = Target { server_name: "limiter.example".to_owned(), ..pod.target(server.address, &ca) };
+    for target in [wrong_ca, wrong_name] {
+        let (gate, peer) = gate(1);
+        let dial = Counted::default();
+        let client = tokio::spawn(keep_connected(target, dial.clone(), peer));
+        until("it has tried four times", || dial.attempts() >= 4).await;
+        assert!(!gate.is_connected());
+        client.abort();
+    }
+    assert_eq!((host.connections(), tokens.shown()), (0, 0), "not even the token is shown");
+
+    let (gate, peer) = gate(1);
+    tokio::spawn(keep_connected(pod.target(server.address, &ca), SystemDial, peer));
+    call(&gate).await;
+}
+
+#[tokio::test]
+async fn a_target_that_can_never_be_reached_is_told_at_once() {
+    let (pod, ca) = (Pod::new(), Ca::new());
+    let (_gate, peer) = gate(1);
+    let target = Target { ca_pem: "nothing".to_owned(), ..pod.target(free(), &ca) };
+    let error = keep_connected(target, SystemDial, peer).await.unwrap_err();
+    assert_eq!(error.to_string(), "the limiter's CA holds no certificate; give at least one in PEM");
+
+    let (_gate, peer) = gate(1);
+    let target = Target { server_name: "a b".to_owned(), ..pod.target(free(), &ca) };
+    let error = keep_connected(target, SystemDial, peer).await.unwrap_err();
+    assert!(error.to_string().starts_with("\"a b\" is no server name"), "{error}");
+}

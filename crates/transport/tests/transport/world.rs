@@ -1,0 +1,197 @@
+//! What every story has: a CA, a server, tokens, a proxy's link.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quotakeeper_proxy::LinkPeer;
+use quotakeeper_transport::{
+    Accept, Authenticate, Link, PodIdentity, ProxyGone, Target, Unauthenticated, serve, tls,
+};
+use quotakeeper_wire::message::{ToLimiter, ToProxy};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The name in the limiter's certificate.
+pub const NAME: &str = "quotakeeper-limiter.quotakeeper.svc";
+
+/// A certificate authority, and what it has signed.
+pub struct Ca {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Ca {
+    pub fn new() -> Ca {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Ca { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+    }
+
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// TLS of a server of this name.
+    pub fn server(&self, name: &str) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let leaf =
+            CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        tls::server_config(&leaf.pem(), &key.serialize_pem()).unwrap()
+    }
+}
+
+/// Tokens that are valid, and how often one was shown.
+#[derive(Clone, Default)]
+pub struct Tokens {
+    valid: Arc<Mutex<BTreeSet<String>>>,
+    shown: Arc<AtomicUsize>,
+}
+
+impl Tokens {
+    pub fn of(token: &str) -> Tokens {
+        let tokens = Tokens::default();
+        tokens.admit(token);
+        tokens
+    }
+
+    pub fn admit(&self, token: &str) {
+        self.valid.lock().unwrap().insert(token.to_owned());
+    }
+
+    pub fn shown(&self) -> usize {
+        self.shown.load(Ordering::Relaxed)
+    }
+}
+
+impl Authenticate for Tokens {
+    async fn authenticate(&self, token: &str) -> Result<PodIdentity, Unauthenticated> {
+        self.shown.fetch_add(1, Ordering::Relaxed);
+        if !self.valid.lock().unwrap().contains(token) {
+            return Err(Unauthenticated::Refused("the token is not for this limiter".to_owned()));
+        }
+        Ok(PodIdentity {
+            namespace: "sales".to_owned(),
+            pod: token.to_owned(),
+            uid: "7f1c".to_owned(),
+            service_account: "default".to_owned(),
+        })
+    }
+}
+
+/// A server that runs until it is stopped.
+pub struct Server {
+    pub address: SocketAddr,
+    pub tls: watch::Sender<Arc<ServerConfig>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// At `address`; port 0 takes a free one.
+    pub async fn start(
+        address: SocketAddr,
+        tls: Arc<ServerConfig>,
+        tokens: Tokens,
+        limiter: impl Accept,
+    ) -> Server {
+        // A port that has just been left may be busy for a moment.
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        let address = listener.local_addr().unwrap();
+        let (tls, newest) = watch::channel(tls);
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(serve(listener, newest, tokens, limiter, stop.clone()));
+        Server { address, tls, stop, task }
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+
+    /// As a killed process stops: without a word.
+    pub fn kill(self) {
+        self.task.abort();
+    }
+}
+
+/// A token file, and where a proxy is to connect.
+pub struct Pod {
+    folder: TempDir,
+}
+
+impl Pod {
+    pub fn new() -> Pod {
+        Pod { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn with_token(token: &str) -> Pod {
+        let pod = Pod::new();
+        pod.renew(token);
+        pod
+    }
+
+    /// As the kubelet renews it: by renaming, with a line's end.
+    pub fn renew(&self, token: &str) {
+        let new = self.folder.path().join("new");
+        std::fs::write(&new, format!("{token}\n")).unwrap();
+        std::fs::rename(new, self.token_file()).unwrap();
+    }
+
+    fn token_file(&self) -> PathBuf {
+        self.folder.path().join("token")
+    }
+
+    pub fn target(&self, address: SocketAddr, ca: &Ca) -> Target {
+        Target {
+            endpoint: address.to_string(),
+            server_name: NAME.to_owned(),
+            ca_pem: ca.pem(),
+            token_file: self.token_file(),
+        }
+    }
+}
+
+/// The proxy's own link, as the client wants it.
+pub struct Peer(pub LinkPeer);
+
+impl Link for Peer {
+    async fn connect(&self) -> Result<mpsc::Receiver<ToLimiter>, ProxyGone> {
+        self.0.connect().await.map_err(|_| ProxyGone)
+    }
+
+    async fn disconnect(&self) -> Result<(), ProxyGone> {
+        self.0.disconnect().await.map_err(|_| ProxyGone)
+    }
+
+    async fn say(&self, message: ToProxy) -> Result<(), ProxyGone> {
+        self.0.say(message).await.map_err(|_| ProxyGone)
+    }
+}
+
+pub fn free() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// Looks until it is so; a story that waits for ever fails.
+pub async fn until(what: &str, so: impl Fn() -> bool) {
+    for _ in 0..6000 {
+        if so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never so: {what}");
+}
