@@ -84,6 +84,7 @@ pub fn schema(mut crd: Value) -> Value {
 ///   absent; of a nullable field it keeps the null, and a rule's `has()` then holds.
 /// * formats that Kubernetes does not know (`uint32`).
 /// * bounds as floating-point numbers (`1.0`).
+/// * descriptions wrapped as in the source, which `kubectl explain` would wrap a second time.
 fn normal(mut value: Value) -> Value {
     match &mut value {
         Value::Object(fields) => {
@@ -98,6 +99,9 @@ fn normal(mut value: Value) -> Value {
                     fields.insert("format".to_owned(), "int64".into());
                 }
                 _ => {}
+            }
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                *text = unwrapped(text);
             }
             for field in fields.values_mut() {
                 *field = normal(field.take());
@@ -120,4 +124,21 @@ fn normal(mut value: Value) -> Value {
         _ => {}
     }
     value
+}
+
+/// The text with a line for each line that says something of its own: what a field is, its
+/// default, its example.
+fn unwrapped(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let own = line.is_empty() || ["Default:", "Example:"].iter().any(|word| line.starts_with(word));
+        match lines.last_mut() {
+            Some(last) if !own && !last.is_empty() => {
+                last.push(' ');
+                last.push_str(line);
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines.join("\n")
 }

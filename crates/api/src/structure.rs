@@ -151,14 +151,14 @@ fn wrong_number(value: &Value, schema: &Value) -> Option<String> {
     })
 }
 
-/// Items of a list-map have different keys.
+/// Items of a list-map have different keys. Like the API server, names the second item.
 fn check_keys(items: &[Value], schema: &Value, at: &str, problems: &mut Vec<Problem>) {
     let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
     for key in keys.filter_map(Value::as_str) {
         for (index, item) in items.iter().enumerate() {
             let twice = items[..index].iter().any(|other| other.get(key) == item.get(key));
             if let Some(name) = item.get(key).filter(|_| twice) {
-                let field = format!("{at}[{index}].{key}");
+                let field = format!("{at}[{index}]");
                 problems.push(Problem::new(field, format!("{name} is used twice; rename one")));
             }
         }

@@ -87,7 +87,7 @@ fn list_maps(schema: &Value, value: &Value, at: &str, problems: &mut Vec<Problem
         for (index, item) in items {
             let before = &value.as_array().unwrap()[..index];
             if before.iter().any(|other| other.get(key) == item.get(key)) {
-                let field = format!("{at}[{index}].{key}");
+                let field = format!("{at}[{index}]");
                 problems.push(Problem::new(field, "schema: Duplicate value"));
             }
         }

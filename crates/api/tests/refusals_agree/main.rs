@@ -1,64 +1,19 @@
 //! One table of documents: what a person may write, and what not. Three judges read it: the Rust
 //! validation, a JSON schema validator and a CEL evaluator on the generated CRD. The latter two
-//! stand for the API server.
-//!
-//! A refused document begins with comments: `field:` (the field that every judge must name),
-//! `message:` (what Rust says), and where the API server words it otherwise, `server:`.
+//! stand for the API server; `the_api_server_agrees` asks a real one.
 
 #![allow(clippy::unwrap_used)]
 
 mod api_server;
-
-use std::path::{Path, PathBuf};
+mod table;
 
 use api_server::ApiServer;
 use quotakeeper_api::problem::Problem;
 use quotakeeper_api::quota::{ApiQuota, rules};
-use quotakeeper_api::{crds, validate, yaml};
-use serde_json::Value;
-
-struct Case {
-    path: PathBuf,
-    document: Value,
-    old: Option<Value>,
-    field: Option<String>,
-    message: Option<String>,
-    server: Option<String>,
-}
-
-fn cases(folder: &str) -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/documents").join(folder);
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    paths.into_iter().map(read).collect()
-}
-
-/// A file's last document; one before it is what the cluster had.
-fn read(path: PathBuf) -> Case {
-    let text = std::fs::read_to_string(&path).unwrap();
-    let comment = |key: &str| {
-        let mut lines = text.lines().filter_map(|line| line.strip_prefix("# "));
-        let found = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
-        found.map(str::to_owned)
-    };
-    let mut documents = yaml::read(&text).unwrap();
-    let document = documents.pop().unwrap().value;
-    Case {
-        document,
-        old: documents.pop().map(|document| document.value),
-        field: comment("field"),
-        message: comment("message"),
-        server: comment("server"),
-        path,
-    }
-}
+use quotakeeper_api::{crds, validate};
+use table::{Case, cases};
 
 impl Case {
-    fn name(&self) -> String {
-        self.path.file_stem().unwrap().to_string_lossy().into_owned()
-    }
-
     fn is_quota(&self) -> bool {
         self.document["kind"] == "ApiQuota"
     }
