@@ -60,6 +60,11 @@ demo: ## a naive program against a quota, and the same one under Quotakeeper (ab
 	@cargo build --quiet -p quotakeeper -p counting-provider --bins
 	@python3 demo/one_machine.py --bin "$(CARGO_TARGET_DIR)/debug" --sdk "$$(tests/sdk/install.sh)"
 
+.PHONY: bench
+bench: ## decision, memory and proxy beside their peers: a table of figures and targets (2 minutes after a release build)
+	@cargo build --quiet --release -p quotakeeper -p counting-provider -p quotakeeper-benches --bins
+	@"$(CARGO_TARGET_DIR)/release/bench" --nginx "$$(benches/nginx.sh)"
+
 $(CARGO_DENY):
 	@echo "▶ installing cargo-deny $(CARGO_DENY_VERSION), once"
 	cargo install --locked --quiet --version $(CARGO_DENY_VERSION) --root "$(dir $(@D))" --target-dir "$(CACHE)/building-cargo-deny" cargo-deny
