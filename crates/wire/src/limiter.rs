@@ -6,6 +6,7 @@
 //! of the accounts, and sends the reply first. A [`Violation`] ends the connection; what the proxy
 //! holds is told by its next hello.
 
+mod newest;
 mod proxy;
 mod violation;
 
@@ -15,6 +16,7 @@ use quotakeeper_engine::clock::SessionClock;
 use quotakeeper_engine::event::{Action, Event, Pulse, SessionId};
 use quotakeeper_engine::time::Time;
 
+pub use self::newest::NewestHellos;
 use self::proxy::Proxy;
 pub use self::violation::{MOST_ACCOUNTS, MOST_CALLS, Violation};
 use crate::message::{AccountIndex, Epoch, Hello, LimiterSays, Progress, ProxySays, ToLimiter, ToProxy};

@@ -9,7 +9,7 @@ use quotakeeper_engine::event::{
     Action, CallId, Event, RefusalReason, Rejection, RejectionClass, Scope, SessionId, Shape,
 };
 use quotakeeper_engine::time::{Stamp, Time};
-use quotakeeper_wire::limiter::{Greeting, Session, Violation};
+use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session, Violation};
 use quotakeeper_wire::message::{
     AccountIndex, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress, ProxySays, Report,
     ToLimiter,
@@ -224,6 +224,26 @@ fn a_limiter_that_was_succeeded_is_told() {
     let message = ToLimiter { stamp: Stamp(1), body };
     let told = session.receive(Time(5), message, &mut Vec::new());
     assert_eq!(told, Err(Violation::NewerLimiter { heard: 4, ours: 3 }));
+}
+
+#[test]
+fn a_hello_that_was_overtaken_by_a_newer_one_is_not_believed() {
+    let hello = |stamp| ToLimiter {
+        stamp: Stamp(stamp),
+        body: ProxySays::Hello(Hello {
+            session: SessionId(9),
+            consumer: "team/job".to_owned(),
+            accounts: Vec::new(),
+            newest: Epoch(0),
+            ended: Vec::new(),
+            calls: Vec::new(),
+        }),
+    };
+    let mut newest = NewestHellos::default();
+    assert!(newest.admit(&hello(10)));
+    assert!(newest.admit(&hello(30)));
+    assert!(!newest.admit(&hello(20)));
+    assert!(newest.admit(&ToLimiter { stamp: Stamp(25), body: ProxySays::Heartbeat }));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use quotakeeper_engine::config::CountedAs;
 use quotakeeper_engine::event::{Action, Event, Reserve, SessionId};
 use quotakeeper_engine::time::Time;
 use quotakeeper_engine::{Engine, Snapshot};
-use quotakeeper_wire::limiter::{Greeting, Session, Violation};
+use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session, Violation};
 use quotakeeper_wire::message::{AccountIndex, Epoch, ToLimiter, ToProxy};
 
 use super::{Happening, World};
@@ -32,6 +32,7 @@ pub(crate) struct Limiter {
     pub(crate) stalled_until: Moment,
     /// The connection of each session.
     pub(crate) sessions: BTreeMap<SessionId, usize>,
+    hellos: NewestHellos,
     wakes_at: Moment,
     /// What the disk of its node holds.
     pub(crate) durable: Option<(Snapshot, Reserve)>,
@@ -53,6 +54,7 @@ impl Limiter {
             up: true,
             stalled_until: now,
             sessions: BTreeMap::new(),
+            hellos: NewestHellos::default(),
             wakes_at: Moment(u64::MAX),
             durable: None,
             committing: false,
@@ -182,6 +184,10 @@ impl World {
         }
         if let Some(later) = self.limiter_stands_still(limiter) {
             return self.at(later, Happening::Up(connection, message));
+        }
+        if !self.limiters[limiter].hellos.admit(&message) {
+            self.connections[connection].open_at_limiter = false;
+            return self.after(Duration::from_millis(1), Happening::ProxyNotices(connection));
         }
         let now = self.time(limiter);
         let mut told = Vec::new();
