@@ -1,0 +1,144 @@
+//! A mistake in what was given: one sentence with file, field and remedy, exit code 2, and the command was not started.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::real_sdks_stay_inside_the_quota::rules;
+use crate::scene::Scene;
+
+const QUOTA: &str = "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {name: leads}\nspec:\n  provider: {name: openai, tier: tier-1}\n  limits:\n  - {name: requests, unit: Requests, amount: 10k, windowSeconds: 60}\n";
+
+/// One about which there is nothing else to say.
+const PLAIN: &str = "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {name: plain}\nspec: {provider: {name: demo}}\n";
+
+/// Runs `command`, whose own command is added here: it would leave a file behind.
+fn refused(scene: &Scene, mut command: Command, words: &[&str]) {
+    command.args(["--", "touch", "started"]);
+    let ended = scene.run(command);
+    assert_eq!(ended.code, 2, "{}", ended.stderr);
+    assert!(!scene.path("started").exists(), "the command was started\n{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
+    assert_eq!(ended.stderr.trim_end().lines().count(), 1, "not one sentence:\n{}", ended.stderr);
+    for word in words {
+        assert!(ended.stderr.contains(word), "`{word}` is missing in: {}", ended.stderr);
+    }
+}
+
+/// The quota with one part replaced, refused with these words.
+fn mistake(from: &str, to: &str, words: &[&str]) {
+    assert!(QUOTA.contains(from), "{from}");
+    let scene = Scene::new(&rules());
+    let file = scene.file("leads.yaml", &QUOTA.replace(from, to));
+    let command = scene.quotakeeper(&file);
+    refused(&scene, command, &[words, &["leads.yaml"]].concat());
+}
+
+#[test]
+fn the_same_without_a_mistake_starts() {
+    let scene = Scene::new(&rules());
+    let mut command = scene.quotakeeper(&scene.file("leads.yaml", QUOTA));
+    command.args(["--", "touch", "started"]);
+    assert_eq!(scene.run(command).code, 0);
+    assert!(scene.path("started").exists());
+}
+
+#[test]
+fn an_unknown_provider() {
+    mistake("name: openai", "name: opena1", &["spec.provider.name", "opena1", "openai"]);
+}
+
+#[test]
+fn an_unknown_tier() {
+    mistake("tier: tier-1", "tier: tier-11", &["spec.provider.tier", "tier-11", "tier-1"]);
+}
+
+#[test]
+fn thousandths_of_a_call() {
+    mistake("amount: 10k", "amount: 2m", &["amount", "m means a thousandth; write 2M"]);
+}
+
+#[test]
+fn an_amount_that_is_no_number() {
+    mistake("amount: 10k", "amount: lots", &["amount", "10k"]);
+}
+
+#[test]
+fn a_window_is_missing() {
+    mistake(", windowSeconds: 60", "", &["windowSeconds", "60"]);
+}
+
+#[test]
+fn a_field_that_does_not_exist() {
+    mistake("amount: 10k", "amount: 10k, ammount: 3", &["ammount"]);
+}
+
+#[test]
+fn a_newer_version() {
+    mistake("quotakeeper.dev/v1alpha1", "quotakeeper.dev/v2", &["apiVersion", "v2", "v1alpha1"]);
+}
+
+#[test]
+fn another_kind() {
+    mistake("kind: ApiQuota", "kind: Deployment", &["kind", "Deployment", "ApiQuota"]);
+}
+
+#[test]
+fn text_that_is_no_yaml() {
+    mistake("spec:", "spec: [", &["line"]);
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let scene = Scene::new(&rules());
+    let command = scene.quotakeeper(Path::new("nowhere.yaml"));
+    refused(&scene, command, &["nowhere.yaml"]);
+}
+
+#[test]
+fn a_file_that_is_a_folder() {
+    let scene = Scene::new(&rules());
+    fs::create_dir(scene.path("quotas")).unwrap();
+    let command = scene.quotakeeper(&scene.path("quotas"));
+    refused(&scene, command, &["quotas"]);
+}
+
+#[test]
+fn a_file_without_a_quota() {
+    let scene = Scene::new(&rules());
+    let command = scene.quotakeeper(&scene.file("empty.yaml", "# nothing yet\n"));
+    refused(&scene, command, &["empty.yaml", "ApiQuota"]);
+}
+
+#[test]
+fn two_quotas_of_one_provider() {
+    let scene = Scene::new(&rules());
+    let two = format!("{QUOTA}---\n{}", QUOTA.replace("name: leads", "name: campaigns"));
+    let command = scene.quotakeeper(&scene.file("two.yaml", &two));
+    refused(&scene, command, &["two.yaml", "leads", "campaigns"]);
+}
+
+#[test]
+fn a_certificate_that_is_none() {
+    let scene = Scene::new(&rules());
+    let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
+    command.arg("--upstream-ca").arg(scene.file("ca.pem", "not a certificate\n"));
+    refused(&scene, command, &["holds no certificate", "PEM"]);
+}
+
+#[test]
+fn a_certificate_that_is_not_there() {
+    let scene = Scene::new(&rules());
+    let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
+    command.args(["--upstream-ca", "nowhere.pem"]);
+    refused(&scene, command, &["--upstream-ca", "nowhere.pem"]);
+}
+
+#[test]
+fn an_address_that_is_taken() {
+    let scene = Scene::new(&rules());
+    let taken = scene.provider.http().unwrap().to_string();
+    let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
+    command.args(["--listen", &taken]);
+    refused(&scene, command, &[&taken]);
+}

@@ -1,0 +1,136 @@
+//! Unmodified SDKs, many clients at once, over eleven windows: counted by the provider, nothing is over the quota and
+//! nearly all of it is used.
+
+use std::path::PathBuf;
+
+use crate::judge::Judged;
+use crate::programs::{
+    ANTHROPIC_PYTHON, ANTHROPIC_PYTHON_STREAMING, Finds, HUBSPOT_PYTHON, OPENAI_NODE, OPENAI_PYTHON,
+    OPENAI_PYTHON_STREAMING, Program, Told,
+};
+use crate::scene::{Scene, is_root};
+
+/// The quota of every story: so many calls in so many seconds.
+pub const AMOUNT: u64 = 30;
+pub const WINDOW_SECONDS: u64 = 3;
+/// Eleven windows and a half.
+const CALLS: u64 = AMOUNT * 23 / 2;
+/// More than three times what a window holds. Fewer where the client waits 30 s at most.
+const CLIENTS: u64 = 100;
+const CLIENTS_BY_HOST: u64 = 60;
+
+/// The provider's side of the quota, each provider counting in its own way.
+pub fn rules() -> String {
+    let window = WINDOW_SECONDS * 1_000;
+    let tried = |counted_as| {
+        format!("{{name: tried, count: {AMOUNT}, windowMillis: {window}, countedAs: {counted_as}}}")
+    };
+    let daily = "{name: daily, count: 250000, windowMillis: 86400000, countedAs: Fixed, endpoint: '*'}";
+    format!(
+        "providers:\n  openai: {{limits: [{}], answerMillis: 20, streamMillis: 5}}\n  anthropic: {{limits: [{}], answerMillis: 20, streamMillis: 5}}\n  hubspot: {{limits: [{}, {daily}], answerMillis: 20}}\n  demo: {{limits: [{}]}}\n",
+        tried("Sliding"),
+        tried("Bucket"),
+        tried("Sliding"),
+        tried("Sliding"),
+    )
+}
+
+/// The user's side of it: the shipped profile, but that this machine may stand still. With the shipped bound between
+/// the wire and the provider's count, 0.3 s for such windows, a stall of a second would excuse calls over the quota;
+/// with three seconds there is nothing to excuse.
+pub fn quota(scene: &Scene, program: &Program) -> PathBuf {
+    let Program { provider, limit, counted_as, other_limits, pacing, .. } = program;
+    let text = format!(
+        "apiVersion: quotakeeper.dev/v1alpha1
+kind: ApiProvider
+metadata: {{name: {provider}-of-this-machine}}
+spec:
+  extends: {provider}
+  tiers:
+  - name: only
+    limits:
+    - {{name: {limit}, unit: Requests, amount: 1000, windowSeconds: 60, countedAs: {counted_as}, deliveryMillis: 3000}}
+{other_limits}---
+apiVersion: quotakeeper.dev/v1alpha1
+kind: ApiQuota
+metadata: {{name: leads}}
+spec:
+  provider: {{name: {provider}-of-this-machine, tier: only}}
+  limits:
+  - {{name: {limit}, unit: Requests, amount: {AMOUNT}, windowSeconds: {WINDOW_SECONDS}}}
+{pacing}"
+    );
+    scene.file("quota.yaml", &text)
+}
+
+pub fn scene(program: &Program) -> Scene {
+    match program.finds {
+        Finds::BaseUrl { .. } => Scene::new(&rules()),
+        Finds::Host(_) => Scene::on_port_443(&rules()),
+    }
+}
+
+pub fn clients(program: &Program) -> u64 {
+    match program.finds {
+        Finds::BaseUrl { .. } => CLIENTS,
+        Finds::Host(_) => CLIENTS_BY_HOST,
+    }
+}
+
+fn story(program: &Program) {
+    let scene = scene(program);
+    let quota = quota(&scene, program);
+    let ended = scene.run(program.kept(&scene, &quota, CALLS, clients(program)));
+    let told = Told::of(&ended);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert_eq!((told.calls, told.ok, told.failed), (CALLS, CALLS, 0), "a call was lost\n{}", ended.stderr);
+    let judged = Judged::of(&scene.provider, &program.account());
+    let (windows, breaches) = (judged.inner_windows(), breaches(&scene));
+    let (used, each) = (judged.used(), &judged.limit.windows);
+    println!(
+        "{}: {} ok, {} over, {breaches} breaches, {used:.1} % of {windows} windows used {each:?}",
+        program.name, judged.ok, judged.over
+    );
+    assert_eq!(judged.ok, CALLS, "the provider answered another number of calls than the program made");
+    assert_eq!((judged.over, breaches), (0, 0), "over the quota, and breaches that were reported");
+    assert!(windows >= 8, "too few windows: {each:?}");
+    assert!(used >= 95.0, "too little was used: {each:?}");
+}
+
+/// Calls that the report says were written later than the promise's bound.
+pub fn breaches(scene: &Scene) -> u64 {
+    let report = scene.report();
+    report["accounts"].as_array().unwrap().iter().map(|account| account["breaches"].as_u64().unwrap()).sum()
+}
+
+#[test]
+fn openai_python() {
+    story(&OPENAI_PYTHON);
+}
+
+#[test]
+fn openai_python_streaming() {
+    story(&OPENAI_PYTHON_STREAMING);
+}
+
+#[test]
+fn openai_node() {
+    story(&OPENAI_NODE);
+}
+
+#[test]
+fn anthropic_python() {
+    story(&ANTHROPIC_PYTHON);
+}
+
+#[test]
+fn anthropic_python_streaming() {
+    story(&ANTHROPIC_PYTHON_STREAMING);
+}
+
+#[test]
+fn hubspot_python_by_its_host() {
+    if is_root("hosts mode") {
+        story(&HUBSPOT_PYTHON);
+    }
+}
