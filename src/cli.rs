@@ -78,6 +78,12 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
+    /// Remember here what was used, so that the next run with this file goes on where this one ended,
+    /// even if it was killed. One run at a time can use it. Without it each run begins carefully:
+    /// one call asks the provider how things stand.
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+
     /// Serve /metrics, /healthz and /readyz here.
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<SocketAddr>,

@@ -3,7 +3,9 @@
 //! | room | holds |
 //! |---|---|
 //! | [`book`] | engines and sessions together, pure: messages in, messages out |
-//! | [`host`] | the task that gives the book a clock and connections |
+//! | [`host`] | the task that gives the book a clock, connections and a ledger |
+//! | [`ledger`] | what was charged, on disk before it is needed |
 
 pub mod book;
 pub mod host;
+pub mod ledger;

@@ -26,11 +26,11 @@ use anyhow::Context;
 use quotakeeper_api::load::{self, Source};
 use quotakeeper_proxy::{Link, LinkPeer, Proxy, Settings};
 use quotakeeper_wire::account::CompiledAccount;
-use quotakeeper_wire::message::Epoch;
 use tempfile::NamedTempFile;
 
 use crate::cli::RunArguments;
 use crate::limiter::host::{Connection, Limiter};
+use crate::limiter::ledger::Ledger;
 use crate::output::{BAD_INPUT, say, start_logging};
 use interception::Interception;
 use progress::Line;
@@ -125,8 +125,13 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
         extra_cas,
         ..Settings::new(accounts.clone(), consumer(&arguments.command))
     };
-    // The first incarnation: nothing outlives this process.
-    let limiter = Limiter::start(accounts, Epoch(1));
+    let limiter = match &arguments.ledger {
+        Some(file) => Ledger::open(file)
+            .and_then(|ledger| Limiter::start_with_ledger(accounts, ledger))
+            .with_context(|| format!("--ledger {}", file.display()))
+            .map_err(bad_input)?,
+        None => Limiter::start(accounts),
+    };
     let (link, peer) = Link::pair();
     tokio::spawn(carry(limiter.clone(), peer));
     let proxy = Proxy::start(settings, link).await.map_err(|error| bad_input(error.into()))?;
@@ -146,6 +151,7 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let accounts = limiter.status().await.context("the limiter stopped before the command did")?;
     let report = Report::new(exit_code, began.elapsed(), proxy.stats(), &accounts);
     proxy.shutdown(GRACE).await;
+    limiter.close().await.context("the next run begins carefully")?;
     say(&report.sentence());
     if let Some(file) = &arguments.report {
         report.write(file)?;

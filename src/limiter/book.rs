@@ -4,18 +4,29 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quotakeeper_engine::event::{Action, Event, SessionId};
+use quotakeeper_engine::event::{Action, Event, Reserve, SessionId};
 use quotakeeper_engine::time::Time;
 use quotakeeper_engine::{Engine, Status, Totals};
 use quotakeeper_wire::account::CompiledAccount;
-use quotakeeper_wire::limiter::{Greeting, Session, Violation};
+use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session, Violation};
 use quotakeeper_wire::message::{AccountIndex, Epoch, ToLimiter, ToProxy};
+
+use super::ledger::Record;
 
 /// How often a proxy says something when it has nothing to say.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// The validity of grants where no account says another: enough for a slow network and a stalled
 /// process, short enough that an unreported grant is not held for long.
 const VALIDITY: Duration = Duration::from_secs(2);
+
+/// What is known of an account's time before this limiter.
+#[derive(Clone, Debug)]
+pub enum Past {
+    /// Nothing.
+    Unknown,
+    /// What the ledger has.
+    Ledger(Box<Record>),
+}
 
 /// Names a connection; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +38,18 @@ pub struct Book {
     accounts: BTreeMap<String, Account>,
     connections: BTreeMap<ConnectionId, Connection>,
     current: BTreeMap<SessionId, ConnectionId>,
+    hellos: NewestHellos,
+}
+
+/// Why a connection is to be closed.
+#[derive(Debug, thiserror::Error)]
+pub enum Unwelcome {
+    /// The proxy broke the session's rules.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// The proxy has connected anew in the meantime.
+    #[error("a newer connection of the same proxy has taken this one's place")]
+    Overtaken,
 }
 
 struct Account {
@@ -56,11 +79,15 @@ pub struct AccountStatus {
 }
 
 impl Book {
-    /// A book of accounts whose past is unknown, kept by the limiter of this epoch.
-    pub fn new(accounts: Vec<CompiledAccount>, epoch: Epoch, now: Time) -> Book {
-        let validity = accounts.iter().map(|account| account.engine.validity).min().unwrap_or(VALIDITY);
-        let open = |compiled: CompiledAccount| {
-            let engine = Engine::after_unknown_past(compiled.engine.clone(), now);
+    /// A book of accounts, kept by the limiter of this epoch.
+    pub fn new(accounts: Vec<(CompiledAccount, Past)>, epoch: Epoch, now: Time) -> Book {
+        let validity = accounts.iter().map(|(account, _)| account.engine.validity).min().unwrap_or(VALIDITY);
+        let open = |(compiled, past): (CompiledAccount, Past)| {
+            let config = compiled.engine.clone();
+            let engine = match past {
+                Past::Unknown => Engine::after_unknown_past(config, now),
+                Past::Ledger(record) => Engine::restart(config, record.snapshot, record.reserve, now),
+            };
             (compiled.key.clone(), Account { engine, compiled })
         };
         Book {
@@ -68,6 +95,7 @@ impl Book {
             accounts: accounts.into_iter().map(open).collect(),
             connections: BTreeMap::new(),
             current: BTreeMap::new(),
+            hellos: NewestHellos::default(),
         }
     }
 
@@ -100,14 +128,17 @@ impl Book {
     /// Takes a message that was received before `now` was read.
     ///
     /// # Errors
-    /// [`Violation`]: the connection is to be closed and [`Book::disconnect`]ed.
+    /// [`Unwelcome`]: the connection is to be closed and [`Book::disconnect`]ed.
     pub fn receive(
         &mut self,
         now: Time,
         connection: ConnectionId,
         message: ToLimiter,
         out: &mut Vec<(ConnectionId, ToProxy)>,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), Unwelcome> {
+        if !self.hellos.admit(&message) {
+            return Err(Unwelcome::Overtaken);
+        }
         let Some(entry) = self.connections.get_mut(&connection) else { return Ok(()) };
         let mut events = Vec::new();
         if let Some(reply) = entry.session.receive(now, message, &mut events)? {
@@ -202,6 +233,50 @@ impl Book {
             .collect();
         for key in due {
             self.tell(now, Some(key), Event::Wake, out);
+        }
+    }
+
+    /// When [`Book::due_records`] are to be written next.
+    pub fn commit_due(&self, now: Time) -> Option<Time> {
+        self.accounts.values().filter_map(|account| account.engine.commit_due(now)).min()
+    }
+
+    /// What the ledger has to keep of the accounts of which something is due, with a reserve for
+    /// `horizon`.
+    pub fn due_records(&mut self, now: Time, horizon: Duration) -> Vec<(String, Record)> {
+        self.records(now, horizon, |engine| engine.commit_due(now).is_some_and(|at| at <= now))
+    }
+
+    /// What the ledger has to keep while nothing may be granted: before the first commit, and at
+    /// the end.
+    pub fn records_without_reserve(&mut self, now: Time) -> Vec<(String, Record)> {
+        self.records(now, Duration::ZERO, |_| true)
+    }
+
+    fn records(
+        &mut self,
+        now: Time,
+        horizon: Duration,
+        of: impl Fn(&Engine) -> bool,
+    ) -> Vec<(String, Record)> {
+        let of_account = |(key, account): (&String, &mut Account)| {
+            let engine = &mut account.engine;
+            let calls = if horizon.is_zero() { 0 } else { engine.reserve_for(horizon) };
+            let reserve = Reserve { as_of: now, calls, horizon: now + horizon };
+            of(engine).then(|| (key.clone(), Record { snapshot: engine.snapshot(now), reserve }))
+        };
+        self.accounts.iter_mut().filter_map(of_account).collect()
+    }
+
+    /// The ledger has these records.
+    pub fn committed(
+        &mut self,
+        now: Time,
+        reserves: Vec<(String, Reserve)>,
+        out: &mut Vec<(ConnectionId, ToProxy)>,
+    ) {
+        for (account, reserve) in reserves {
+            self.tell(now, Some(account), Event::Committed(reserve), out);
         }
     }
 

@@ -1,0 +1,194 @@
+//! The ledger: what was charged, on disk before it is needed.
+//!
+//! One record for each account, replaced by group commits of a thread of its own, because a commit
+//! waits for the disk. A record says what was charged as of a time and how many calls might be
+//! granted beyond it; after a crash the engine holds those as granted. It is of use only while the
+//! clock that its times were read from goes on: after a reboot the machine's boot id is another,
+//! and the account begins as after a takeover.
+
+use std::io;
+use std::path::Path;
+
+use quotakeeper_engine::Snapshot;
+use quotakeeper_engine::event::Reserve;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("accounts");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+/// The layout of records. A record of another layout is not read: the account begins as if its
+/// ledger were lost, which costs capacity and nothing else.
+const LAYOUT: u32 = 1;
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// What the ledger has of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// What was charged.
+    pub snapshot: Snapshot,
+    /// What might be granted beyond it.
+    pub reserve: Reserve,
+}
+
+/// A record as it is stored: written by reference, read as a value.
+#[derive(Serialize, Deserialize)]
+struct Stored<R> {
+    boot: String,
+    record: R,
+}
+
+/// The ledger of this limiter.
+pub struct Ledger {
+    database: Database,
+    boot: String,
+}
+
+/// The ledger can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The file.
+    #[error(
+        "the ledger can't be opened, read or written: {0}; is its disk full, or another limiter using it?"
+    )]
+    Storage(Box<redb::Error>),
+    /// A record.
+    #[error("a ledger record can't be written: {0}")]
+    Record(#[from] postcard::Error),
+    /// Which boot of the machine this is.
+    #[error("{BOOT_ID} can't be read: {0}; without it the ledger's times have no meaning")]
+    BootId(io::Error),
+}
+
+/// redb has an error type for each step; what matters here is that the ledger failed.
+fn storage<T, E: Into<redb::Error>>(result: Result<T, E>) -> Result<T, LedgerError> {
+    result.map_err(|error| LedgerError::Storage(Box::new(error.into())))
+}
+
+impl Ledger {
+    /// Opens or creates the ledger in a file.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn open(file: &Path) -> Result<Ledger, LedgerError> {
+        let boot = std::fs::read_to_string(BOOT_ID).map_err(LedgerError::BootId)?.trim().to_owned();
+        Ledger::of_boot(file, boot)
+    }
+
+    fn of_boot(file: &Path, boot: String) -> Result<Ledger, LedgerError> {
+        let database = storage(Database::create(file))?;
+        let tables = storage(database.begin_write())?;
+        storage(tables.open_table(ACCOUNTS))?;
+        storage(tables.open_table(META))?;
+        storage(tables.commit())?;
+        Ok(Ledger { database, boot })
+    }
+
+    /// Counts this start, durably, and returns its number: the limiter's epoch.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn next_epoch(&self) -> Result<u64, LedgerError> {
+        let write = storage(self.database.begin_write())?;
+        let next = {
+            let mut meta = storage(write.open_table(META))?;
+            let last = storage(meta.get("epoch"))?
+                .and_then(|stored| postcard::from_bytes::<u64>(stored.value()).ok());
+            let next = last.unwrap_or(0) + 1;
+            storage(meta.insert("epoch", postcard::to_stdvec(&next)?.as_slice()))?;
+            next
+        };
+        storage(write.commit())?;
+        Ok(next)
+    }
+
+    /// The record of an account, if there is one that this process can rely on.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn read(&self, account: &str) -> Result<Option<Record>, LedgerError> {
+        let accounts = storage(storage(self.database.begin_read())?.open_table(ACCOUNTS))?;
+        let Some(stored) = storage(accounts.get(account))? else { return Ok(None) };
+        let Some((layout, bytes)) = stored.value().split_at_checked(size_of::<u32>()) else {
+            return Ok(None);
+        };
+        if layout != LAYOUT.to_be_bytes() {
+            return Ok(None);
+        }
+        let stored: Option<Stored<Record>> = postcard::from_bytes(bytes).ok();
+        Ok(stored.filter(|stored| stored.boot == self.boot).map(|stored| stored.record))
+    }
+
+    /// Writes the records of some accounts; when this returns they outlive a crash.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; then none of them is written.
+    pub fn write<'a>(
+        &self,
+        records: impl IntoIterator<Item = (&'a str, &'a Record)>,
+    ) -> Result<(), LedgerError> {
+        let write = storage(self.database.begin_write())?;
+        {
+            let mut accounts = storage(write.open_table(ACCOUNTS))?;
+            for (account, record) in records {
+                let mut bytes = LAYOUT.to_be_bytes().to_vec();
+                bytes.extend(postcard::to_stdvec(&Stored { boot: self.boot.clone(), record })?);
+                storage(accounts.insert(account, bytes.as_slice()))?;
+            }
+        }
+        storage(write.commit())?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+    use quotakeeper_engine::time::Time;
+
+    use super::*;
+
+    fn record(calls: u64) -> Record {
+        let reserve = Reserve { as_of: Time(1), calls, horizon: Time(9) };
+        Record { snapshot: Snapshot { as_of: Time(1), ..Snapshot::default() }, reserve }
+    }
+
+    #[test]
+    fn what_was_written_is_read_by_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.redb");
+        let ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
+        ledger.write([("openai/a", &record(1)), ("openai/b", &record(2))]).unwrap();
+        ledger.write([("openai/a", &record(3))]).unwrap();
+        drop(ledger);
+        let ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
+        assert_eq!(ledger.read("openai/a").unwrap(), Some(record(3)));
+        assert_eq!(ledger.read("openai/b").unwrap(), Some(record(2)));
+        assert_eq!(ledger.read("openai/c").unwrap(), None);
+    }
+
+    #[test]
+    fn a_record_of_another_boot_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.redb");
+        Ledger::of_boot(&file, "monday".to_owned()).unwrap().write([("a", &record(1))]).unwrap();
+        assert_eq!(Ledger::of_boot(&file, "tuesday".to_owned()).unwrap().read("a").unwrap(), None);
+    }
+
+    #[test]
+    fn every_start_has_a_number_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.redb");
+        let starts: Vec<u64> = (0..3).map(|_| Ledger::open(&file).unwrap().next_epoch().unwrap()).collect();
+        assert_eq!(starts, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_second_limiter_is_told_that_the_ledger_is_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.redb");
+        let _first = Ledger::open(&file).unwrap();
+        let second = Ledger::open(&file).err().unwrap();
+        assert!(second.to_string().contains("another limiter"), "{second}");
+    }
+}
