@@ -179,5 +179,5 @@ fn the_cold_start_asks_once_and_then_paces_through_one_window() {
     w.ask(300);
     assert_eq!(w.grants().len(), 1, "one call asks how things stand");
     let served = drain(&mut w, 10);
-    assert!((95..=100).contains(&served.len()), "{}", served.len());
+    assert!((92..=100).contains(&served.len()), "{}", served.len());
 }

@@ -49,7 +49,8 @@ impl Lanes {
         };
         match start {
             Start::Fresh => {}
-            Start::UnknownPast { since } => meter.fill_with_past(since, amount),
+            // What was sent until then may be counted J later.
+            Start::UnknownPast { since } => meter.fill_with_past(since + guarded(limit.delivery), amount),
             Start::Predecessor { since } if !mutant::active(Mutant::EmptyTakeover) => {
                 meter.fill_with_predecessor(since, since + guarded(config.validity + limit.delivery));
             }
