@@ -27,7 +27,7 @@ endef
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: check
 check: steps-of-check ## format, clippy, licences, docs, generated files, unit tests (about 5 minutes warm)
@@ -81,3 +81,25 @@ $(CARGO_DENY):
 	@echo "▶ installing cargo-deny $(CARGO_DENY_VERSION), once"
 	cargo install --locked --quiet --version $(CARGO_DENY_VERSION) --root "$(dir $(@D))" --target-dir "$(CACHE)/building-cargo-deny" cargo-deny
 	rm -rf "$(CACHE)/building-cargo-deny"
+
+.PHONY: cluster
+cluster: ## a real Kubernetes of one node, as root on Debian (seconds; the first time it is built)
+	@tests/cluster/cluster.sh up
+
+.PHONY: cluster-down
+cluster-down: ## take it down, with all that killed runs left
+	@tests/cluster/cluster.sh down
+
+.PHONY: control-plane
+control-plane: ## an API server and etcd alone, as any user, until Ctrl-C
+	@tests/cluster/control-plane.sh up
+
+.PHONY: cluster-test
+cluster-test: steps-of-cluster-test ## the CRDs on a real API server; a cluster comes, works and leaves nothing (2 minutes once built)
+	$(times)
+
+.PHONY: steps-of-cluster-test
+steps-of-cluster-test:
+	$(call step,tools of the cluster,tests/cluster/tools.sh kube etcd coredns helm >/dev/null)
+	$(call step,CRDs on a real API server,tests/cluster/control-plane.sh run cargo test -p quotakeeper-api --test the_api_server_agrees -- --ignored)
+	$(call step,a real cluster comes and goes,tests/cluster/stories/a_real_cluster_comes_and_goes.sh)

@@ -29,7 +29,7 @@ once() {
     exec 9>"$cache/cluster-building.lock"
     flock --nonblock 9 || { say "another run is building; waiting for it"; flock 9; }
     if [[ ! -d $home ]]; then
-      rm -rf "$home.part"
+      rm -rf "$cache"/cluster-*.part
       mkdir "$home.part"
       "$@" "$home.part" >&2 9>&-
       mv "$home.part" "$home"

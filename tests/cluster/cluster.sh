@@ -1,0 +1,308 @@
+#!/usr/bin/env bash
+# A real Kubernetes of one node, in namespaces of its own: needs root and Debian, no internet but package registries.
+#   cluster.sh up               starts it and leaves it running
+#   cluster.sh down             takes it down, and what killed runs left behind
+#   cluster.sh run COMMAND…     starts another one, runs COMMAND with it, takes it down however this script ends
+#   cluster.sh env              the variables to use it by, for `eval`
+#   cluster.sh load ARCHIVE…    makes images of OCI archives (image.py) known to the node
+#   cluster.sh enter COMMAND…   runs COMMAND inside the node: its processes, files and network
+#   cluster.sh net COMMAND…     runs a COMMAND of this machine in the node's network: addresses of pods and Services
+# With QUOTAKEEPER_CLUSTER=existing, `run` takes the cluster that KUBECONFIG names and starts nothing.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/cache.sh"
+
+cluster_names() {
+  number=$1
+  export QUOTAKEEPER_CLUSTER_NUMBER=$number
+  directory=$cache/cluster-node-$number
+  cgroup=quotakeeper-node-$number
+  interface=qk-node-$number
+  # 198.18.0.0/15 is for tests of networks (RFC 2544): no network that a person uses has it.
+  host_address=198.18.$number.1
+  node_address=198.18.$number.2
+}
+cluster_names "${QUOTAKEEPER_CLUSTER_NUMBER:-0}"
+existing() { [[ ${QUOTAKEEPER_CLUSTER:-} = existing ]]; }
+
+requirements() {
+  local instead="or name a cluster that you have by KUBECONFIG and set QUOTAKEEPER_CLUSTER=existing; \
+the control plane alone (control-plane.sh) needs neither root nor Debian"
+  [[ $(uname -s) = Linux ]] || fail "the test cluster needs Linux; run it on a Debian machine, $instead"
+  [[ $(id -u) = 0 ]] || fail "the test cluster needs root, for namespaces and cgroups; run it as root, $instead"
+  command -v apt-get >/dev/null || fail "the test cluster takes containerd from Debian; run it on Debian, $instead"
+  need ip=iproute2 unshare=util-linux openssl=openssl python3=python3 go=golang
+}
+
+# Sets kube, etcd, helm, debian and images: built now if they are not there.
+tools() {
+  local coredns
+  { read -r kube && read -r etcd && read -r coredns && read -r helm; } < <(
+    "$here/tools.sh" kube etcd coredns helm || echo
+  ) && [[ -d $helm ]] || fail "the tools could not be built"
+  debian=$("$here/debian.sh")
+  images=$("$here/images.sh" "$debian" "$coredns")
+}
+
+print_environment() {
+  echo "export KUBECONFIG=$directory/kubeconfig KUBECACHEDIR=$directory/kubectl-cache"
+  echo "export QUOTAKEEPER_CLUSTER_NUMBER=$number QUOTAKEEPER_NODE_ADDRESS=$node_address"
+  echo "export PATH=$kube:$helm:\$PATH"
+}
+
+# The node's directory in each cgroup hierarchy.
+cgroups() { find /sys/fs/cgroup -type d -name "$cgroup" 2>/dev/null || true; }
+processes() {
+  local at
+  for at in $(cgroups); do
+    find "$at" -name cgroup.procs -exec cat {} + 2>/dev/null || true
+  done | sort --numeric-sort --unique | grep -vx 0 || true
+}
+running() { [[ -n $(processes) ]]; }
+# The node's PID 1 as it is called here: the only process of its namespace's first number, one level down.
+first_process() {
+  local pid
+  for pid in $(processes); do
+    if [[ $(awk '/^NSpid:/ && NF == 3 { print $3 }' "/proc/$pid/status" 2>/dev/null) == 1 ]]; then
+      echo "$pid"
+      return
+    fi
+  done
+  fail "the cluster is not up; start it with: make cluster"
+}
+
+# Kills the node and removes what outlives it.
+remove() {
+  local at _
+  for _ in {1..100}; do
+    running || break
+    # shellcheck disable=SC2046
+    kill -KILL $(processes) 2>/dev/null || true
+    sleep 0.05
+  done
+  # A network namespace, and with it the pair of interfaces, outlives its processes by minutes while a connection
+  # in it waits for an answer.
+  ip link delete "$interface" 2>/dev/null || true
+  for _ in {1..100}; do
+    at=$(cgroups)
+    [[ -n $at ]] || break
+    # shellcheck disable=SC2086
+    find $at -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.05
+  done
+  rm -rf "$directory"
+}
+
+# One run at a time makes or removes a node; never held while one waits for a cluster.
+alone() {
+  exec 6>"$cache/cluster-node.lock"
+  flock 6
+  "$@" 6>&-
+  exec 6>&-
+}
+
+# The run that a node belongs to, if it is still there: a number may have been given to another process since.
+has_owner() {
+  local pid begun
+  read -r pid begun <"$directory/owner" || return 1
+  [[ $(started "$pid") = "$begun" ]]
+} 2>/dev/null
+started() { sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f20; }
+
+# Removes the nodes whose run was killed.
+sweep() {
+  local left mine=$number
+  for left in "$cache"/cluster-node-[0-9]*; do
+    [[ -d $left ]] || continue
+    cluster_names "${left##*-}"
+    if [[ -e $directory/owner ]]; then
+      has_owner || remove
+    elif ! running; then
+      remove
+    fi
+  done
+  cluster_names "$mine"
+}
+
+# create [owned]: starts the node's first process; with "owned", it ends with this script.
+create() {
+  local at cpus ending=()
+  mkdir -p "$directory/log"
+  if [[ ${1:-} = owned ]]; then
+    echo "$$ $(started $$)" >"$directory/owner"
+    ending=(setpriv --pdeathsig KILL)
+  fi
+  "$here/certificates.sh" "$directory" "https://$node_address:6443" "$node_address"
+  export HERE=$here DIRECTORY=$directory KUBE=$kube ETCD=$etcd DEBIAN=$debian IMAGES=$images
+  export HOST_INTERFACE=$interface HOST_ADDRESS=$host_address NODE_ADDRESS=$node_address
+  make_cgroups
+  (
+    join_cgroups
+    exec 7</proc/self/ns/net
+    exec "${ending[@]}" setsid unshare --cgroup "$here/cluster.sh" first-process
+  ) >"$directory/log/node.log" 2>&1 </dev/null &
+  disown
+  for _ in {1..100}; do
+    ! (first_process) &>/dev/null || return 0
+    sleep 0.05
+  done
+  fail "the node did not start: $(tail -1 "$directory/log/node.log")"
+}
+
+# Below our own place in each hierarchy of version 1, where our own limits hold; at the top of version 2, where
+# only a group without processes can hand on controllers.
+make_cgroups() {
+  local at own controllers file
+  while IFS=: read -r _ controllers own; do
+    controllers=${controllers#name=}
+    if [[ -n $controllers ]]; then
+      at=/sys/fs/cgroup/$controllers${own%/}/$cgroup
+    elif [[ -d /sys/fs/cgroup/unified ]]; then
+      at=/sys/fs/cgroup/unified${own%/}/$cgroup
+    else
+      at=/sys/fs/cgroup/$cgroup
+    fi
+    mkdir -p "$at"
+    for file in cpuset.cpus cpuset.mems; do
+      [[ ! -e $at/$file || -e $at/cgroup.controllers ]] || cat "${at%/*}/$file" >"$at/$file"
+    done
+  done </proc/self/cgroup
+}
+join_cgroups() {
+  local at
+  for at in $(cgroups); do
+    echo "$BASHPID" >"$at/cgroup.procs"
+  done
+}
+
+wait_until_ready() {
+  local deadline=$((SECONDS + 120)) begun=${EPOCHREALTIME/./}
+  export KUBECONFIG=$directory/kubeconfig KUBECACHEDIR=$directory/kubectl-cache
+  ready() { # WHAT COMMAND…
+    local what=$1 tenths
+    shift
+    until "$@" &>/dev/null; do
+      running || fail "the node ended; the end of its log: $(tail -1 "$directory/log/node.log")"
+      ((SECONDS < deadline)) || fail "not in time: $what; the logs are in $directory/log"
+      sleep 0.1
+    done
+    tenths=$(((${EPOCHREALTIME/./} - begun) / 100000))
+    say "$(printf '%3d.%d s  %s' $((tenths / 10)) $((tenths % 10)) "$what")"
+  }
+  ready "API server is ready" "$kube/kubectl" get --raw /readyz
+  ready "add-ons are applied" "$kube/kubectl" apply -f "$here/node/addons"
+  ready "node is ready" "$kube/kubectl" wait --for=condition=Ready node/node1 --timeout=5s
+  ready "DNS answers" "$here/cluster.sh" net timeout 1 bash -c '</dev/tcp/10.96.0.10/53'
+}
+
+up() {
+  if existing; then fail "QUOTAKEEPER_CLUSTER=existing names a cluster that is up already; unset it to start one"; fi
+  requirements
+  tools
+  alone sweep
+  if ! running; then
+    trap remove EXIT
+    trap 'exit 130' INT TERM HUP
+    alone create
+  fi
+  wait_until_ready
+  trap - EXIT INT TERM HUP
+  cat <<U
+Kubernetes $("$kube/kubectl" version -o json | sed -n 's/.*"gitVersion": "\(.*\)".*/\1/p' | tail -1) is up. In your shell:
+  eval "\$($here/cluster.sh env)"
+which is
+$(print_environment | sed 's/^/  /')
+NodePorts answer at $node_address. Images: $here/cluster.sh load ARCHIVE
+To take it down: make cluster-down
+U
+}
+
+run() {
+  (($#)) || fail "run what? cluster.sh run COMMAND…"
+  if existing; then
+    need kubectl=kubernetes-client
+    kubectl get --raw /readyz >/dev/null || fail "the cluster of KUBECONFIG does not answer; see the line above"
+    exec "$@"
+  fi
+  requirements
+  tools
+  trap 'end 130' INT
+  trap 'end 143' TERM HUP
+  alone take
+  wait_until_ready
+  eval "$(print_environment)"
+  # Waited for, so that a signal is acted on at once; a shell's background commands ignore Ctrl-C unless told.
+  env --default-signal=INT,QUIT setpriv --pdeathsig KILL "$@" <&0 &
+  command=$!
+  wait "$command"
+}
+
+# The first number that no cluster has.
+take() {
+  sweep
+  for number in {1..99}; do
+    cluster_names "$number"
+    if [[ ! -d $directory ]]; then
+      trap remove EXIT
+      create owned
+      return
+    fi
+  done
+  fail "99 clusters are up"
+}
+
+# end STATUS: lets the command end by itself for a while, and ends.
+end() {
+  local _
+  trap '' INT TERM HUP
+  if [[ -n ${command:-} ]]; then
+    kill -TERM "$command" 2>/dev/null || true
+    for _ in {1..50}; do
+      kill -0 "$command" 2>/dev/null || break
+      sleep 0.1
+    done
+  fi
+  exit "$1"
+}
+
+verb=${1:-}
+shift || true
+case $verb in
+  up) up ;;
+  run) run "$@" ;;
+  down)
+    requirements
+    alone sweep
+    alone remove
+    ;;
+  env)
+    running || fail "the cluster is not up; start it with: make cluster"
+    tools
+    print_environment
+    ;;
+  load)
+    if existing; then fail "images reach an existing cluster by a registry that it knows, not by load"; fi
+    pid=$(first_process)
+    for archive in "$@"; do
+      nsenter --target "$pid" --all /run/debian/usr/bin/ctr --namespace k8s.io images import - <"$archive"
+    done
+    ;;
+  enter)
+    pid=$(first_process)
+    exec nsenter --target "$pid" --all env PATH="/run/kube:/run/debian/usr/sbin:/run/debian/usr/bin:$PATH" "$@"
+    ;;
+  net)
+    pid=$(first_process)
+    exec nsenter --target "$pid" --net "$@"
+    ;;
+  first-process)
+    # In version 2, a group that hands on controllers has no processes itself.
+    if [[ ! -d /sys/fs/cgroup/unified && -e /sys/fs/cgroup/$cgroup/cgroup.controllers ]]; then
+      mkdir "/sys/fs/cgroup/$cgroup/init"
+      echo $$ >"/sys/fs/cgroup/$cgroup/init/cgroup.procs"
+    fi
+    exec unshare --net --pid --mount --ipc --uts --fork --kill-child --mount-proc "$here/node.sh"
+    ;;
+  *)
+    sed -n '2,/^set/{/^#/s/^# \?//p}' "${BASH_SOURCE[0]}"
+    exit 2
+    ;;
+esac
