@@ -14,6 +14,7 @@ mod programs;
 mod scene;
 
 mod a_429_pauses_every_client;
+mod a_killed_run_is_remembered;
 mod a_refusal_tells_the_truth;
 mod alone_the_same_programs_fail;
 mod bad_input_starts_nothing;

@@ -158,7 +158,8 @@ impl Program {
         command
     }
 
-    fn with_account(&self, command: &mut Command) {
+    /// The credential, where the SDK looks for it.
+    pub fn with_account(&self, command: &mut Command) {
         command.env(self.key, self.account()).env("PYTHONDONTWRITEBYTECODE", "1");
     }
 }

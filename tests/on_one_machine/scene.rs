@@ -132,6 +132,11 @@ impl Running {
         nix::sys::signal::kill(self.pid(), signal).unwrap();
     }
 
+    /// Sends a signal to the command and all that it has started.
+    pub fn signal_all(&self, signal: Signal) {
+        killpg(self.pid(), signal).unwrap();
+    }
+
     /// Waits until `there` is; gives up when the command has ended or nothing happens for very long.
     pub fn until(&mut self, what: &str, there: impl Fn() -> bool) {
         let begun = Instant::now();
