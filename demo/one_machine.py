@@ -20,6 +20,8 @@ PROGRAMS = HERE.parent / "tests" / "sdk"
 LEADS = 350
 FORCED_AFTER = 150
 RETRY_AFTER_SECONDS = 5
+# What may have been granted before the 429 was heard. Without a pause fifty more would come.
+IN_FLIGHT = 20
 
 RULES = """
 providers:
@@ -93,9 +95,10 @@ class Provider:
         log = sorted(map(json.loads, self.ask(f"/log?account={account}").splitlines()), key=lambda e: e["arrivalNanos"])
         arrivals = [entry["arrivalNanos"] / 1e9 for entry in log]
         forced = next((i for i, entry in enumerate(log) if entry["verdict"] == "forced"), None)
-        silence = 0 if forced is None else max((b - a for a, b in zip(arrivals[forced:], arrivals[forced + 1 :])), default=0)
+        until = None if forced is None else arrivals[forced] + RETRY_AFTER_SECONDS
+        asked_to_wait = 0 if until is None else sum(at < until for at in arrivals[forced + 1 :])
         tried = next(limit for limit in summary["limits"] if limit["limit"] == "tried")
-        return {**summary["totals"], "most": tried["largestSliding"], "silence": silence, "took": arrivals[-1] - arrivals[0]}
+        return {**summary["totals"], "most": tried["largestSliding"], "during": asked_to_wait, "took": arrivals[-1] - arrivals[0]}
 
 
 class Demo:
@@ -183,7 +186,7 @@ class Demo:
             ("calls answered", before["ok"], after["ok"]),
             ("rejected, over the quota (429)", before["over"], after["over"]),
             ("rejected because this demo asked for it", before["forced"], after["forced"]),
-            ("silence after that", "-", f"{after['silence']:.1f} s"),
+            (f"calls that came in the {RETRY_AFTER_SECONDS} s after that", "-", after["during"]),
             ("most calls within any 10 s", before["most"], after["most"]),
             ("from the first call to the last", f"{before['took']:.1f} s", f"{after['took']:.1f} s"),
             ("the program's exit code", naive, kept),
@@ -197,7 +200,7 @@ class Demo:
             "without Quotakeeper the program fails": naive != 0 and before["over"] > 0 and before["ok"] < LEADS,
             "with it every lead is enriched": kept == 0 and after["ok"] == LEADS,
             "with it nothing is over the quota": after["over"] == 0,
-            "the forced 429 pauses everybody": after["forced"] == 1 and after["silence"] >= RETRY_AFTER_SECONDS - 1,
+            "the forced 429 pauses everybody": after["forced"] == 1 and after["during"] < IN_FLIGHT,
         }
         print()
         for claim, held in claims.items():
