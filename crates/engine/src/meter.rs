@@ -8,7 +8,7 @@
 mod snapshot;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 pub use snapshot::{MeterSnapshot, UnitSnapshot};
@@ -18,9 +18,6 @@ use crate::config::{CountedAs, LimitConfig, Pacing};
 use crate::mutant::{self, Mutant};
 use crate::time::{Time, nanos, stretched};
 use crate::units::{Origin, Unit, UnitKey, Units};
-
-/// How old a forecast may be: far less than the second that it is told in.
-const FORESIGHT_LASTS: Duration = Duration::from_millis(20);
 
 type Timers = BinaryHeap<Reverse<(Time, UnitKey)>>;
 
@@ -41,16 +38,32 @@ pub(crate) struct Meter {
     /// Calls charged since the beginning.
     charged: u64,
     settling: Timers,
-    leaving: Timers,
-    foresight: Foresight,
+    leaving: Leaving,
 }
 
-/// When units were going to leave, as of a moment.
+/// When units leave the log, the earliest first. They come nearly in order, so a sorted queue takes
+/// each at or near its end, and tells at once when the k-th leaves.
 #[derive(Clone, Debug, Default)]
-struct Foresight {
-    at: Time,
-    charged: u64,
-    leaving: Vec<Time>,
+struct Leaving(VecDeque<(Time, UnitKey)>);
+
+impl Leaving {
+    fn push(&mut self, at: Time, key: UnitKey) {
+        let place = self.0.partition_point(|entry| *entry <= (at, key));
+        self.0.insert(place, (at, key));
+    }
+
+    fn first(&self) -> Option<(Time, UnitKey)> {
+        self.0.front().copied()
+    }
+
+    fn pop(&mut self) {
+        self.0.pop_front();
+    }
+
+    /// When the unit leaves that so many leave before; units that moved are still in their old place.
+    fn place(&self, place: usize) -> Option<Time> {
+        self.0.get(place).map(|(at, _)| *at)
+    }
 }
 
 /// What a late or early report did.
@@ -76,8 +89,7 @@ impl Meter {
             in_flight: 0,
             charged: 0,
             settling: Timers::new(),
-            leaving: Timers::new(),
-            foresight: Foresight::default(),
+            leaving: Leaving::default(),
         };
         meter.take_shape(limit);
         meter
@@ -112,7 +124,7 @@ impl Meter {
         for key in moved {
             if let Some(unit) = self.units.get_mut(key) {
                 unit.leaves = unit.settles + self.window;
-                self.leaving.push(Reverse((unit.leaves, key)));
+                self.leaving.push(unit.leaves, key);
             }
         }
         if self.window > old_window {
@@ -133,7 +145,7 @@ impl Meter {
                 self.settle(key, at);
             }
         }
-        while let Some(&Reverse((at, key))) = self.leaving.peek() {
+        while let Some((at, key)) = self.leaving.first() {
             let current = self.units.get(key).is_some_and(|unit| unit.counted && unit.leaves == at);
             if current && at > now {
                 break;
@@ -159,7 +171,7 @@ impl Meter {
         if !mutant::active(Mutant::GrantsPaced) {
             self.bucket.pour(at);
         }
-        self.leaving.push(Reverse((leaves, key)));
+        self.leaving.push(leaves, key);
     }
 
     /// When a further call may fit at the earliest; `None`: now. To be asked after
@@ -189,7 +201,7 @@ impl Meter {
     }
 
     fn next_change(&self) -> Time {
-        self.leaving.peek().map_or(Time::NEVER, |Reverse((at, _))| *at).min(self.next_settling())
+        self.leaving.first().map_or(Time::NEVER, |(at, _)| at).min(self.next_settling())
     }
 
     /// Charges one call that is counted by `settles` at the latest.
@@ -220,7 +232,7 @@ impl Meter {
         unit.settles = latest;
         if unit.counted {
             unit.leaves = latest + window;
-            self.leaving.push(Reverse((unit.leaves, key)));
+            self.leaving.push(unit.leaves, key);
         } else if latest > now {
             self.settling.push(Reverse((latest, key)));
         } else {
@@ -246,7 +258,7 @@ impl Meter {
             Some(unit) => {
                 unit.settles = bound;
                 unit.leaves = bound + window;
-                self.leaving.push(Reverse((unit.leaves, key)));
+                self.leaving.push(unit.leaves, key);
                 self.bucket.pour(now);
                 Reported::Late(key)
             }
@@ -254,7 +266,7 @@ impl Meter {
                 let leaves = bound + window;
                 let unit = Unit { settles: bound, leaves, counted: true, origin: Origin::Call };
                 let key = self.units.insert(unit);
-                self.leaving.push(Reverse((leaves, key)));
+                self.leaving.push(leaves, key);
                 self.bucket.pour(now);
                 Reported::Late(key)
             }
@@ -315,7 +327,7 @@ impl Meter {
     fn insert_counted(&mut self, leaves: Time, origin: Origin) {
         let unit = Unit { settles: leaves - self.window, leaves, counted: true, origin };
         let key = self.units.insert(unit);
-        self.leaving.push(Reverse((leaves, key)));
+        self.leaving.push(leaves, key);
     }
 
     /// A limiter that takes over knows nothing of what its predecessor granted: a full bucket in
@@ -421,33 +433,15 @@ impl Meter {
         wait
     }
 
-    fn log_wait(&mut self, now: Time, calls: u64) -> Duration {
+    fn log_wait(&self, now: Time, calls: u64) -> Duration {
         let free = self.amount.saturating_sub(self.logged());
         let Some(beyond) = calls.checked_sub(free + 1) else { return Duration::ZERO };
         // The call waits for the (beyond + 1)th unit to leave; a whole window for each N of them.
         let windows = u32::try_from(beyond / self.amount.max(1)).unwrap_or(u32::MAX);
         let place = usize::try_from(beyond % self.amount.max(1)).unwrap_or(usize::MAX);
         let whole = self.window;
-        let within = self.foreseen(now).get(place).map_or(whole, |at| at.since(now));
+        let within = self.leaving.place(place).map_or(whole, |at| at.since(now));
         whole.saturating_mul(windows) + within
-    }
-
-    /// When the units leave, in order: looked up again only when it has changed enough to matter,
-    /// because every ask asks.
-    fn foreseen(&mut self, now: Time) -> &[Time] {
-        let Foresight { at, charged, leaving } = &self.foresight;
-        let grown = self.charged - charged > self.amount / 64;
-        let shrunk = leaving.len().abs_diff(self.units.len()) > self.units.len() / 64;
-        if grown || shrunk || now.since(*at) > FORESIGHT_LASTS {
-            let mut leaving: Vec<Time> = self
-                .units
-                .iter()
-                .map(|(_, unit)| if unit.counted { unit.leaves } else { unit.settles + self.window })
-                .collect();
-            leaving.sort_unstable();
-            self.foresight = Foresight { at: now, charged: self.charged, leaving };
-        }
-        &self.foresight.leaving
     }
 }
 

@@ -81,6 +81,13 @@ impl Engine {
         if self.lanes.never_fits(lane) {
             return Some((RefusalReason::NeverFits, None));
         }
+        // As if all that wait came before it: mostly that is soon enough, and known without looking.
+        if !self.queue_is_full()
+            && self.config.on_exceeded == OnExceeded::Queue
+            && self.wait_behind(now, lane, self.lanes.waiting() as u64) <= allowed
+        {
+            return None;
+        }
         let wait = self.forecast(now, lane, &ask.consumer);
         let reason = if self.queue_is_full() {
             RefusalReason::QueueFull

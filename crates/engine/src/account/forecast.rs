@@ -11,6 +11,11 @@ impl Engine {
     /// calls whose turn comes before, at each limit that they draw on.
     pub(super) fn forecast(&mut self, now: Time, lane: LaneId, consumer: &str) -> Duration {
         let ahead = self.queue.ahead_of(consumer, self.weight_of(consumer));
+        self.wait_behind(now, lane, ahead)
+    }
+
+    /// About how long a new call would wait if `ahead` others came before it.
+    pub(super) fn wait_behind(&mut self, now: Time, lane: LaneId, ahead: u64) -> Duration {
         let config = self.config.pause;
         let paused = self
             .pauses

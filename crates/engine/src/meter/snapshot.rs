@@ -68,7 +68,7 @@ impl Meter {
         let key = self.units.insert(Unit { settles, leaves, counted, origin: Origin::Call });
         self.charged += 1;
         if counted {
-            self.leaving.push(Reverse((leaves, key)));
+            self.leaving.push(leaves, key);
         } else {
             self.in_flight += 1;
             self.settling.push(Reverse((settles, key)));
