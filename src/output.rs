@@ -1,6 +1,6 @@
 //! Where words go: results to standard output, messages and logs to standard error.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
@@ -25,11 +25,15 @@ pub fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "quotakeeper: {text}");
 }
 
-/// Logs as `QUOTAKEEPER_LOG` says (the syntax of tracing's `EnvFilter`); by default warnings.
-/// `quotakeeper::access=info` adds a line for each call.
-pub fn start_logging() {
-    let filter = EnvFilter::try_from_env("QUOTAKEEPER_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).finish();
+/// Logs as `QUOTAKEEPER_LOG` says (the syntax of tracing's `EnvFilter`); otherwise as `default`.
+/// `quotakeeper::access=info` is a line for each call.
+pub fn start_logging(default: &str) {
+    let filter = EnvFilter::try_from_env("QUOTAKEEPER_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .finish();
     // Fails only if logging was started before.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow, ensure};
 use quotakeeper_api::load::{self, Source};
 use quotakeeper_proxy::{Link, LinkPeer, Proxy, Settings};
 use quotakeeper_wire::account::CompiledAccount;
@@ -38,13 +38,17 @@ use report::Report;
 
 /// How often progress is looked at.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// What is logged unless the person says otherwise: pauses are in the progress line already.
+const LOG: &str = "warn,quotakeeper_proxy::proxy=error";
+/// How a certificate begins in PEM (RFC 7468).
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 /// How long calls of processes that the command left behind may still take.
 const GRACE: Duration = Duration::from_millis(200);
 
 /// Runs the command. The exit code is its own; 2 when something that was given is wrong, and
 /// nothing was started; 1 when Quotakeeper itself failed.
 pub fn main(arguments: RunArguments) -> ExitCode {
-    start_logging();
+    start_logging(LOG);
     let prepared = match prepare(&arguments) {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -87,8 +91,13 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<Prepared> {
     let accounts = load::documents(&sources(&arguments.files)?)?.accounts()?;
     let mut extra_cas = Vec::new();
     for file in &arguments.upstream_ca {
-        let text = fs::read_to_string(file);
-        extra_cas.push(text.with_context(|| format!("--upstream-ca {} can't be read", file.display()))?);
+        let name = file.display();
+        let text = fs::read_to_string(file).with_context(|| format!("--upstream-ca {name} can't be read"))?;
+        ensure!(
+            text.contains(CERTIFICATE),
+            "--upstream-ca {name} holds no certificate; give certificates in PEM"
+        );
+        extra_cas.push(text);
     }
     let interception = Interception::choose(arguments.hosts, &accounts)?;
     for account in &accounts {
@@ -134,18 +143,19 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     };
     let (link, peer) = Link::pair();
     tokio::spawn(carry(limiter.clone(), peer));
-    let proxy = Proxy::start(settings, link).await.map_err(|error| bad_input(error.into()))?;
+    let proxy = Proxy::start(settings, link).await.map_err(|error| bad_input(anyhow!("{error}")))?;
 
     let bundle = interception.as_ref().map(|_| bundle(&proxy)).transpose()?;
     let private = interception.as_ref().map(Interception::private_hosts).transpose()?;
     let environment =
         child_environment(&proxy, interception.as_ref(), bundle.as_ref().map(NamedTempFile::path));
     let began = Instant::now();
+    let signals = child::Signals::catch().context("signals can't be watched")?;
     let child = child::start(&arguments.command, &environment, private.as_ref())
         .map_err(|error| Failure { code: error.exit_code(), error: error.into() })?;
 
     let mut line = Line::new(arguments.progress);
-    let status = watch(child, &limiter, &mut line).await?;
+    let status = watch(child, signals, &limiter, &mut line).await?;
     line.clear();
     let exit_code = child::exit_code(status);
     let accounts = limiter.status().await.context("the limiter stopped before the command did")?;
@@ -164,8 +174,13 @@ fn bad_input(error: anyhow::Error) -> Failure {
 }
 
 /// Shows progress until the command ends.
-async fn watch(child: std::process::Child, limiter: &Limiter, line: &mut Line) -> anyhow::Result<ExitStatus> {
-    let mut ended = std::pin::pin!(child::wait(child));
+async fn watch(
+    child: std::process::Child,
+    signals: child::Signals,
+    limiter: &Limiter,
+    line: &mut Line,
+) -> anyhow::Result<ExitStatus> {
+    let mut ended = std::pin::pin!(child::wait(child, signals));
     let mut tick = tokio::time::interval(PROGRESS_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -46,28 +46,57 @@ impl NotStarted {
     }
 }
 
+/// The signals that ask this process to end. They are caught from the moment that this is made.
+pub struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+    user1: tokio::signal::unix::Signal,
+    user2: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Catches them. To be called before the command is started: a signal that came in between would end this process
+    /// and leave the command to itself.
+    ///
+    /// # Errors
+    /// When signals can't be watched.
+    pub fn catch() -> io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    /// The next one to pass on; none where the terminal has sent it to the command as well.
+    async fn next(&mut self) -> Option<Signal> {
+        tokio::select! {
+            _ = self.interrupt.recv() => from_terminal(Signal::SIGINT),
+            _ = self.quit.recv() => from_terminal(Signal::SIGQUIT),
+            _ = self.terminate.recv() => Some(Signal::SIGTERM),
+            _ = self.hangup.recv() => Some(Signal::SIGHUP),
+            _ = self.user1.recv() => Some(Signal::SIGUSR1),
+            _ = self.user2.recv() => Some(Signal::SIGUSR2),
+        }
+    }
+}
+
 /// Waits for the command to end; every signal that asks this process to end is passed on to it.
 ///
 /// # Errors
-/// When signals can't be watched or the command can't be waited for.
-pub async fn wait(mut child: Child) -> anyhow::Result<ExitStatus> {
+/// When the command can't be waited for.
+pub async fn wait(mut child: Child, mut signals: Signals) -> anyhow::Result<ExitStatus> {
     let pid = Pid::from_raw(i32::try_from(child.id()).context("the command's process id is out of range")?);
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut user1 = signal(SignalKind::user_defined1())?;
-    let mut user2 = signal(SignalKind::user_defined2())?;
     let mut ended = tokio::task::spawn_blocking(move || child.wait());
     loop {
         let passed_on = tokio::select! {
             status = &mut ended => return Ok(status??),
-            _ = interrupt.recv() => from_terminal(Signal::SIGINT),
-            _ = quit.recv() => from_terminal(Signal::SIGQUIT),
-            _ = terminate.recv() => Some(Signal::SIGTERM),
-            _ = hangup.recv() => Some(Signal::SIGHUP),
-            _ = user1.recv() => Some(Signal::SIGUSR1),
-            _ = user2.recv() => Some(Signal::SIGUSR2),
+            signal = signals.next() => signal,
         };
         if let Some(signal) = passed_on {
             // It may have ended in this moment; then the wait tells.
@@ -95,8 +124,9 @@ mod tests {
     async fn the_exit_code_is_the_commands_own() {
         for (script, code) in [("exit 7", 7), ("kill -TERM $$", 143)] {
             let command = ["sh".to_owned(), "-c".to_owned(), script.to_owned()];
+            let signals = Signals::catch().expect("signals can be caught");
             let child = start(&command, &[], None).expect("sh is there");
-            assert_eq!(exit_code(wait(child).await.expect("it ends")), code);
+            assert_eq!(exit_code(wait(child, signals).await.expect("it ends")), code);
         }
     }
 

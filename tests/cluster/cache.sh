@@ -31,7 +31,7 @@ once() {
     if [[ ! -d $home ]]; then
       rm -rf "$cache"/cluster-*.part
       mkdir "$home.part"
-      "$@" "$home.part" >&2 9>&-
+      "$@" "$home.part" >&2
       mv "$home.part" "$home"
       say "made ${home##*/} in $((SECONDS - begun)) s ($(du -sh "$home" | cut -f1))"
     fi

@@ -124,7 +124,7 @@ sweep() {
 
 # create [owned]: starts the node's first process; with "owned", it ends with this script.
 create() {
-  local at cpus ending=()
+  local ending=()
   mkdir -p "$directory/log"
   if [[ ${1:-} = owned ]]; then
     echo "$$ $(started $$)" >"$directory/owner"
@@ -287,7 +287,8 @@ case $verb in
     ;;
   enter)
     pid=$(first_process)
-    exec nsenter --target "$pid" --all env PATH="/run/kube:/run/debian/usr/sbin:/run/debian/usr/bin:$PATH" "$@"
+    exec nsenter --target "$pid" --all env PATH="/run/kube:/run/debian/usr/sbin:/run/debian/usr/bin:$PATH" \
+      LD_LIBRARY_PATH="/run/debian/usr/lib/$(uname -m)-linux-gnu:/run/debian/lib/$(uname -m)-linux-gnu" "$@"
     ;;
   net)
     pid=$(first_process)

@@ -86,7 +86,7 @@ echo 1 >/proc/sys/net/ipv4/ip_forward
 
 # Components: each is started again a second after it ends, and writes to the node's log directory.
 export PATH=/run/kube:/run/etcd:/run/debian/usr/sbin:/run/debian/usr/bin:/run/debian/sbin:/run/debian/bin:$PATH
-libraries=$(printf '%s:' /run/debian/usr/lib/*-linux-gnu* /run/debian/lib/*-linux-gnu*)
+libraries=/run/debian/usr/lib/$(uname -m)-linux-gnu:/run/debian/lib/$(uname -m)-linux-gnu
 pki=/run/node/pki
 supervise() { # NAME COMMAND…
   local log=/var/log/$1.log

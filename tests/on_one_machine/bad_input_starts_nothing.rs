@@ -123,7 +123,7 @@ fn a_certificate_that_is_none() {
     let scene = Scene::new(&rules());
     let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
     command.arg("--upstream-ca").arg(scene.file("ca.pem", "not a certificate\n"));
-    refused(&scene, command, &["holds no certificate", "PEM"]);
+    refused(&scene, command, &["--upstream-ca", "ca.pem", "holds no certificate", "PEM"]);
 }
 
 #[test]
