@@ -37,7 +37,7 @@ pub enum AskError {
 /// What a message means for the proxy's callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The call may be written, if [`Session::may_write`] still says so just before.
+    /// The call may be written, if [`super::Session::may_write`] still says so just before.
     Granted {
         /// Which call.
         call: CallId,
