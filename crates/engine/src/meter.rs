@@ -19,6 +19,9 @@ use crate::mutant::{self, Mutant};
 use crate::time::{Time, nanos, stretched};
 use crate::units::{Origin, Unit, UnitKey, Units};
 
+/// From here on a window is a budget, not a rate.
+const LONG: Duration = Duration::from_secs(3600);
+
 type Timers = BinaryHeap<Reverse<(Time, UnitKey)>>;
 
 /// The count of a limit of requests.
@@ -100,11 +103,16 @@ impl Meter {
         self.window = guarded(limit.window);
         self.asks_log =
             matches!(counted, CountedAs::Unknown | CountedAs::FixedWindow | CountedAs::SlidingWindow);
-        self.asks_bucket =
-            matches!(counted, CountedAs::Unknown | CountedAs::TokenBucket | CountedAs::LeakyBucket)
-                || limit.burst.is_some();
+        // Nobody hands out a day's budget drop by drop; pacing it would.
+        let rate = limit.window < LONG;
+        self.asks_bucket = match counted {
+            CountedAs::TokenBucket | CountedAs::LeakyBucket => true,
+            CountedAs::Unknown => rate,
+            CountedAs::FixedWindow | CountedAs::SlidingWindow => rate && limit.burst.is_some(),
+        };
         let even = nanos(limit.window).div_ceil(self.amount.max(1));
-        self.spacing = (limit.pacing == Pacing::LeakyBucket).then(|| guarded(Duration::from_nanos(even)));
+        let spaced = rate && limit.pacing == Pacing::LeakyBucket;
+        self.spacing = spaced.then(|| guarded(Duration::from_nanos(even)));
     }
 
     /// Takes on a changed limit: what is charged stays charged, what remains in the bucket remains.

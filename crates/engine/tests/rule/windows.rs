@@ -60,6 +60,18 @@ fn with_unknown_counting_calls_come_at_the_bucket_and_then_at_the_rate() {
 }
 
 #[test]
+fn a_budget_of_a_day_is_no_rate_however_calls_are_paced() {
+    let day = limit("daily", 1000, 86_400);
+    let paced = LimitConfig { burst: Some(5), ..day.clone() };
+    let even = LimitConfig { pacing: Pacing::LeakyBucket, ..day.clone() };
+    for limit in [day, paced, even] {
+        let mut w = World::new(vec![limit]);
+        w.ask(1200);
+        assert_eq!(w.grants().len(), 1000);
+    }
+}
+
+#[test]
 fn what_may_still_arrive_fills_the_bucket() {
     let mut w = World::new(vec![LimitConfig { burst: Some(5), ..limit("requests", 100, 10) }]);
     w.ask(40);
