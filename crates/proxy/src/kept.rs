@@ -104,9 +104,9 @@ impl Form {
         let hint = body.size_hint();
         let known = hint.exact();
         let mut data = Chunks::default();
-        if known.unwrap_or_default() > bound as u64 {
-            return Ok(Self::Streaming { start: Bytes::new(), rest: Some(body.boxed_unsync()) });
-        }
+        // Too large to be kept, but its beginning names the model: unnamed it would be counted apart.
+        let too_large = known.unwrap_or_default() > bound as u64;
+        let bound = if too_large { BEGINNING.min(bound) } else { bound };
         loop {
             let next = match known {
                 Some(_) => body.frame().await,
@@ -283,6 +283,14 @@ mod tests {
         let sent = Arc::new(AtomicU64::new(0));
         let collected = kept.attempt(&sent).unwrap().collect().await.unwrap();
         assert_eq!(collected.trailers(), Some(&trailers));
+    }
+
+    #[tokio::test]
+    async fn the_beginning_of_a_body_that_is_too_large_is_read_all_the_same() {
+        let body = Full::new(Bytes::from(vec![b'x'; 64 * 1024]));
+        let kept = Keep::new(32 * 1024, 1024 * 1024).take(body).await.unwrap();
+        assert!(!kept.is_whole());
+        assert!(kept.start().len() >= BEGINNING, "the model stands there");
     }
 
     #[tokio::test]

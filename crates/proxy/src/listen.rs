@@ -154,7 +154,7 @@ where
     });
     // A Date that the provider did not send would be taken for its clock.
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().preserve_header_case(true).max_buf_size(WRITE_AHEAD);
+    builder.http1().auto_date_header(false).preserve_header_case(true).max_buf_size(WRITE_AHEAD);
     builder
         .http2()
         .auto_date_header(false)

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode, Version, header, response};
@@ -17,6 +18,9 @@ use crate::head::remove_hop_by_hop;
 use crate::kept::{Chunks, Prefixed};
 use crate::record::{Outcome, Record};
 use crate::upstream::{BoxError, UpstreamBody};
+
+/// How long the beginning of a rejection's body is waited for.
+const STALL: Duration = Duration::from_secs(1);
 
 /// A provider's answer, of which the beginning may have been read.
 pub(super) struct Answer {
@@ -44,8 +48,14 @@ impl Answer {
     /// Reads as much of the body as a rejection is looked for in. What breaks off is passed on as it is.
     pub(super) async fn read_beginning(&mut self) {
         let mut parts = Chunks::default();
+        let mut in_time = std::pin::pin!(tokio::time::sleep(STALL));
         while parts.length < coding::READ && !self.body.is_end_stream() {
-            match self.body.frame().await {
+            let next = tokio::select! {
+                next = self.body.frame() => next,
+                // The head alone has to do: others must not be sent meanwhile.
+                () = &mut in_time => break,
+            };
+            match next {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => parts.push(data),
                     // Trailers of an answer that was looked into; such answers are JSON documents.
