@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// The largest window of requests: each of its calls is kept, about 60 bytes.
+pub const MOST_REQUESTS: u64 = 2_000_000;
+
 /// Everything that an engine knows of its account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -167,6 +170,12 @@ impl AccountConfig {
             problems.push("validity must be longer than 0".to_owned());
         }
         for (index, limit) in self.limits.iter().enumerate() {
+            if limit.unit == Unit::Requests && limit.amount > MOST_REQUESTS {
+                let LimitConfig { name, amount, .. } = limit;
+                problems.push(format!(
+                    "limit {name}: {amount} requests a window are more than can be kept apart; the most is {MOST_REQUESTS}"
+                ));
+            }
             if limit.unit == Unit::Requests && limit.window.is_zero() {
                 problems.push(format!("limit {}: window must be longer than 0", limit.name));
             }

@@ -119,11 +119,16 @@ impl Meter {
     /// With a longer window the time before the log begins is not known, and counts as used.
     pub(crate) fn reshape(&mut self, limit: &LimitConfig, amount: u64, now: Time) {
         self.advance(now);
-        let old_window = self.window;
+        let (old_window, lowered) = (self.window, amount < self.amount);
         let mint = mutant::active(Mutant::MintTokensOnRaise);
         self.amount = amount;
         self.bucket.reshape(limit.effective_burst().min(amount.max(1)), amount, limit.window, mint);
         self.take_shape(limit);
+        if lowered && self.count(Origin::Past) > 0 {
+            // An unknown past of the old size would close the smaller limit for the rest of its window.
+            self.past_is_at_most(0);
+            self.fill_with_past(now, amount);
+        }
         if self.window == old_window {
             return;
         }
