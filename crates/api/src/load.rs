@@ -22,6 +22,8 @@ pub use refusal::{Place, Refusal, Refused};
 
 const GROUP: &str = "quotakeeper.dev";
 const VERSION: &str = "v1alpha1";
+/// The largest file that is parsed: a quota has a few hundred bytes, and YAML can cost much more than its size.
+const LARGEST: usize = 256 * 1024;
 const KINDS: [&str; 2] = ["ApiQuota", "ApiProvider"];
 
 /// A text and the name that people know it by.
@@ -60,6 +62,10 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Source>, Refused> {
     for path in paths {
         let name = path.display().to_string();
         match std::fs::read_to_string(path) {
+            Ok(text) if text.len() > LARGEST => {
+                let message = format!("is larger than {LARGEST} bytes; split it, or is it another file?");
+                refused.push(&Place::file(&name), Problem::new("", message));
+            }
             Ok(text) => sources.push(Source { name, text }),
             Err(error) => {
                 let message = format!("can't be read: {error}; check the path and its permissions");

@@ -40,6 +40,8 @@ pub struct Document {
 /// The first document that is not YAML, or has a key twice or one that is not a text.
 pub fn read(text: &str) -> Result<Vec<Document>, Error> {
     let mut documents = Vec::new();
+    // Windows' editors begin a file with it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, part) in split(text) {
         let value = parse(&part).map_err(|mut error| {
             error.line = Some(error.line.map_or(line, |inner| line + inner - 1));
