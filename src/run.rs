@@ -23,6 +23,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quotakeeper_api::load::{self, Source};
 use quotakeeper_proxy::{Link, LinkPeer, Proxy, Settings};
 use quotakeeper_wire::account::CompiledAccount;
@@ -48,6 +49,7 @@ const GRACE: Duration = Duration::from_millis(200);
 /// Runs the command. The exit code is its own; 2 when something that was given is wrong, and
 /// nothing was started; 1 when Quotakeeper itself failed.
 pub fn main(arguments: RunArguments) -> ExitCode {
+    raise_open_files();
     start_logging(LOG);
     let prepared = match prepare(&arguments) {
         Ok(prepared) => prepared,
@@ -66,6 +68,15 @@ pub fn main(arguments: RunArguments) -> ExitCode {
         say(&format!("{:#}", failure.error));
         ExitCode::from(failure.code)
     })
+}
+
+/// Two descriptors for each call of all processes of the command: as many as this process may have.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        say(&format!("the limit of open files stays as it is: {error}"));
+    }
 }
 
 /// Everything that was given, read and checked.
@@ -98,6 +109,15 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<Prepared> {
             "--upstream-ca {name} holds no certificate; give certificates in PEM"
         );
         extra_cas.push(text);
+    }
+    for account in &accounts {
+        let problems = account.engine.problems();
+        ensure!(problems.is_empty(), "quota {}: {}", account.quota, problems.join("; "));
+    }
+    if let Some(file) = &arguments.report {
+        // Found out now and not after hours.
+        let writable = fs::OpenOptions::new().append(true).create(true).open(file);
+        writable.with_context(|| format!("--report {} can't be written", file.display()))?;
     }
     let interception = Interception::choose(arguments.hosts, &accounts)?;
     for account in &accounts {
@@ -152,7 +172,7 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let began = Instant::now();
     let signals = child::Signals::catch().context("signals can't be watched")?;
     let child = child::start(&arguments.command, &environment, private.as_ref())
-        .map_err(|error| Failure { code: error.exit_code(), error: error.into() })?;
+        .map_err(|error| Failure { code: error.exit_code(), error: anyhow!("{error}") })?;
 
     let mut line = Line::new(arguments.progress);
     let status = watch(child, signals, &limiter, &mut line).await?;
@@ -161,10 +181,13 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let accounts = limiter.status().await.context("the limiter stopped before the command did")?;
     let report = Report::new(exit_code, began.elapsed(), proxy.stats(), &accounts);
     proxy.shutdown(GRACE).await;
-    limiter.close().await.context("the next run begins carefully")?;
     say(&report.sentence());
-    if let Some(file) = &arguments.report {
-        report.write(file)?;
+    // The command's own exit code stands, whatever becomes of our books.
+    if let Err(error) = limiter.close().await {
+        say(&format!("{error:#}; the next run with this ledger begins carefully"));
+    }
+    if let Some(Err(error)) = arguments.report.as_ref().map(|file| report.write(file)) {
+        say(&format!("{error:#}"));
     }
     Ok(ExitCode::from(exit_code))
 }

@@ -73,7 +73,10 @@ impl Limiter {
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn start_with_ledger(accounts: Vec<CompiledAccount>, ledger: Ledger) -> Result<Limiter, LedgerError> {
+    pub fn start_with_ledger(
+        accounts: Vec<CompiledAccount>,
+        mut ledger: Ledger,
+    ) -> Result<Limiter, LedgerError> {
         let epoch = Epoch(ledger.next_epoch()?);
         let mut opened = Vec::new();
         for account in accounts {
@@ -294,7 +297,7 @@ struct Commit {
 }
 
 impl Writer {
-    fn start(ledger: Ledger, inbox: mpsc::Sender<Inbound>, first: Duration) -> Writer {
+    fn start(mut ledger: Ledger, inbox: mpsc::Sender<Inbound>, first: Duration) -> Writer {
         let (sender, commits) = std::sync::mpsc::channel::<Commit>();
         // Ends when the task that sends is gone, or when there is none to answer.
         tokio::task::spawn_blocking(move || {

@@ -7,7 +7,7 @@
 //! and the account begins as after a takeover.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use quotakeeper_engine::Snapshot;
 use quotakeeper_engine::event::Reserve;
@@ -39,7 +39,9 @@ struct Stored<R> {
 
 /// The ledger of this limiter.
 pub struct Ledger {
-    database: Database,
+    file: PathBuf,
+    /// None after a failed write: the database refuses everything from then on and has to be opened anew.
+    database: Option<Database>,
     boot: String,
 }
 
@@ -75,20 +77,28 @@ impl Ledger {
     }
 
     fn of_boot(file: &Path, boot: String) -> Result<Ledger, LedgerError> {
-        let database = storage(Database::create(file))?;
-        let tables = storage(database.begin_write())?;
+        let mut ledger = Ledger { file: file.to_owned(), database: None, boot };
+        let tables = storage(ledger.database()?.begin_write())?;
         storage(tables.open_table(ACCOUNTS))?;
         storage(tables.open_table(META))?;
         storage(tables.commit())?;
-        Ok(Ledger { database, boot })
+        Ok(ledger)
+    }
+
+    fn database(&mut self) -> Result<&Database, LedgerError> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => storage(Database::create(&self.file))?,
+        };
+        Ok(self.database.insert(database))
     }
 
     /// Counts this start, durably, and returns its number: the limiter's epoch.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn next_epoch(&self) -> Result<u64, LedgerError> {
-        let write = storage(self.database.begin_write())?;
+    pub fn next_epoch(&mut self) -> Result<u64, LedgerError> {
+        let write = storage(self.database()?.begin_write())?;
         let next = {
             let mut meta = storage(write.open_table(META))?;
             let last = storage(meta.get("epoch"))?
@@ -105,8 +115,8 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn read(&self, account: &str) -> Result<Option<Record>, LedgerError> {
-        let accounts = storage(storage(self.database.begin_read())?.open_table(ACCOUNTS))?;
+    pub fn read(&mut self, account: &str) -> Result<Option<Record>, LedgerError> {
+        let accounts = storage(storage(self.database()?.begin_read())?.open_table(ACCOUNTS))?;
         let Some(stored) = storage(accounts.get(account))? else { return Ok(None) };
         let Some((layout, bytes)) = stored.value().split_at_checked(size_of::<u32>()) else {
             return Ok(None);
@@ -123,15 +133,27 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`]; then none of them is written.
     pub fn write<'a>(
-        &self,
+        &mut self,
         records: impl IntoIterator<Item = (&'a str, &'a Record)>,
     ) -> Result<(), LedgerError> {
-        let write = storage(self.database.begin_write())?;
+        let written = self.write_all(records);
+        if written.is_err() {
+            self.database = None;
+        }
+        written
+    }
+
+    fn write_all<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = (&'a str, &'a Record)>,
+    ) -> Result<(), LedgerError> {
+        let boot = self.boot.clone();
+        let write = storage(self.database()?.begin_write())?;
         {
             let mut accounts = storage(write.open_table(ACCOUNTS))?;
             for (account, record) in records {
                 let mut bytes = LAYOUT.to_be_bytes().to_vec();
-                bytes.extend(postcard::to_stdvec(&Stored { boot: self.boot.clone(), record })?);
+                bytes.extend(postcard::to_stdvec(&Stored { boot: boot.clone(), record })?);
                 storage(accounts.insert(account, bytes.as_slice()))?;
             }
         }
@@ -157,11 +179,11 @@ mod tests {
     fn what_was_written_is_read_by_the_next_process() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ledger.redb");
-        let ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
+        let mut ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
         ledger.write([("openai/a", &record(1)), ("openai/b", &record(2))]).unwrap();
         ledger.write([("openai/a", &record(3))]).unwrap();
         drop(ledger);
-        let ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
+        let mut ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
         assert_eq!(ledger.read("openai/a").unwrap(), Some(record(3)));
         assert_eq!(ledger.read("openai/b").unwrap(), Some(record(2)));
         assert_eq!(ledger.read("openai/c").unwrap(), None);

@@ -40,8 +40,7 @@ pub fn past_other_proxies(hosts: &[String]) -> Vec<(String, String)> {
     if !proxied.iter().any(|name| set(name).is_some()) {
         return Vec::new();
     }
-    let mut exempt: Vec<String> =
-        ["NO_PROXY", "no_proxy"].iter().find_map(|name| set(name)).into_iter().collect();
+    let mut exempt: Vec<String> = ["NO_PROXY", "no_proxy"].iter().filter_map(|name| set(name)).collect();
     exempt.push("127.0.0.1".to_owned());
     exempt.extend_from_slice(hosts);
     let exempt = exempt.join(",");

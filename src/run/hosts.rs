@@ -27,7 +27,7 @@ impl PrivateHosts {
     /// When the file can't be read or written.
     pub fn new(names: &[String], address: Ipv4Addr) -> io::Result<PrivateHosts> {
         let mut file = NamedTempFile::with_prefix("quotakeeper-hosts-")?;
-        let today = fs::read_to_string(HOSTS).unwrap_or_default();
+        let today = String::from_utf8_lossy(&fs::read(HOSTS)?).into_owned();
         file.write_all(redirected(&today, names, address).as_bytes())?;
         file.flush()?;
         // Whatever user the command becomes has to read it.
