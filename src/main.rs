@@ -4,11 +4,9 @@
 //! |---|---|
 //! | [`cli`] | the command line |
 //! | [`run`] | `quotakeeper run`: proxy and limiter in one process around a command |
-//! | [`limiter`] | engines, sessions, and the task that drives them |
 //! | [`output`] | where words go: logs and messages to people |
 
 mod cli;
-mod limiter;
 mod output;
 mod run;
 

@@ -30,11 +30,11 @@ use quotakeeper_wire::account::CompiledAccount;
 use tempfile::NamedTempFile;
 
 use crate::cli::RunArguments;
-use crate::limiter::host::{Connection, Limiter};
-use crate::limiter::ledger::Ledger;
 use crate::output::{BAD_INPUT, say, start_logging};
 use interception::Interception;
 use progress::Line;
+use quotakeeper_limiter::host::{Connection, Limiter};
+use quotakeeper_limiter::ledger::Ledger;
 use report::Report;
 
 /// How often progress is looked at.

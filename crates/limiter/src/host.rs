@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 use super::book::{AccountStatus, Book, ConnectionId, Past};
+use super::clock::now;
 use super::ledger::{Ledger, LedgerError, Record};
 
 /// Messages to a proxy that may be under way; one that does not take them is disconnected, so
@@ -325,9 +326,4 @@ fn horizon(commit: Duration) -> Duration {
 
 fn reserves(records: &[(String, Record)]) -> Vec<(String, Reserve)> {
     records.iter().map(|(key, record)| (key.clone(), record.reserve)).collect()
-}
-
-/// `CLOCK_BOOTTIME`: monotonic, and it goes on while the machine is suspended.
-fn now() -> Time {
-    Time(quotakeeper_proxy::clock::now().0)
 }

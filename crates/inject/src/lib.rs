@@ -1,0 +1,1 @@
+//! Decides what an annotated pod gets, and serves that as an admission webhook.

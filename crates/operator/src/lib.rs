@@ -1,0 +1,1 @@
+//! Reconciles quotas into the limiter configuration, and reports what it enforces.
