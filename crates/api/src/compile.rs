@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::profile::Tier;
 use quotakeeper_engine::config::{AccountConfig, Mode, OnExceeded, PauseConfig, QueueConfig};
-use quotakeeper_wire::account::{CompiledAccount, FORMAT};
+use quotakeeper_wire::account::{Admitted, CompiledAccount, FORMAT};
 
 use crate::problem::Problem;
 use crate::quota::{self, ApiQuota, ApiQuotaSpec};
@@ -56,6 +56,7 @@ pub fn account(quota: &ApiQuota, profile: Profile) -> Result<CompiledAccount, Ve
             weights: BTreeMap::new(),
         },
         not_enforced: limits.not_enforced,
+        admitted: Admitted::Everyone,
         profile,
     };
     let unworkable = account.engine.problems();

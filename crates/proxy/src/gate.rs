@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::{CallId, RefusalReason, Scope, Shape};
 use quotakeeper_engine::time::Stamp;
-use quotakeeper_wire::message::{AccountIndex, Epoch, ToLimiter};
+use quotakeeper_wire::message::{AccountIndex, AccountState, Epoch, ToLimiter};
 use quotakeeper_wire::proxy::{AskError, Counters, Identity, Notice, Session};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,13 @@ enum Outcome {
 pub enum Heard {
     /// The link to the limiter stands or is lost.
     Connected(bool),
+    /// How an account stands, from now on.
+    Account {
+        /// Which account.
+        account: AccountIndex,
+        /// How it stands.
+        state: AccountState,
+    },
     /// A part of an account is paused.
     Paused {
         /// Which account.
@@ -248,6 +255,7 @@ impl Shared {
                 let reason = Reason::Limiter(reason);
                 (call, Outcome::Refused(Refused { reason, retry_after }))
             }
+            Notice::Account { account, state } => return (self.hear)(Heard::Account { account, state }),
             Notice::Paused { account, scope, remaining, reason } => {
                 self.inner().pauses.insert((account, scope.clone()), reason.clone());
                 return (self.hear)(Heard::Paused { account, scope, remaining, reason });

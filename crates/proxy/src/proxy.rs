@@ -370,6 +370,7 @@ fn hearing(quotas: Vec<Arc<str>>, books: Arc<Books>) -> impl Fn(Heard) + Send + 
                 }
                 Event::Connected(connected)
             }
+            Heard::Account { .. } => return,
             Heard::Paused { account, scope, remaining, reason } => {
                 let quota = quota(account.0);
                 books.metrics.paused(&quota);

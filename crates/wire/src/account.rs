@@ -1,5 +1,7 @@
 //! The compiled account: a quota and its provider, as the limiter and the proxies read it.
 
+use std::collections::BTreeSet;
+
 use quotakeeper_dialects::profile::Profile;
 use quotakeeper_engine::config::AccountConfig;
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,35 @@ use thiserror::Error;
 
 /// The format that this version writes. A reader refuses newer ones.
 pub const FORMAT: u32 = 1;
+
+/// The label of the ConfigMaps that hold an account each, in the limiter's namespace.
+pub const LABEL: (&str, &str) = ("quotakeeper.dev/config", "account");
+/// The key of such a ConfigMap whose value is the [`CompiledAccount`] as JSON.
+pub const DOCUMENT: &str = "account.json";
+/// The ConfigMap, in the limiter's namespace, that opens the gate of all accounts while its key
+/// `open` is `true`: every call passes, whatever the accounts say.
+pub const GATE: &str = "quotakeeper-gate";
+
+/// Whose pods may draw on an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Admitted {
+    /// Those of every namespace.
+    #[default]
+    Everyone,
+    /// Those of these namespaces.
+    Namespaces(BTreeSet<String>),
+}
+
+impl Admitted {
+    /// Whether pods of `namespace` may draw.
+    pub fn admits(&self, namespace: &str) -> bool {
+        match self {
+            Admitted::Everyone => true,
+            Admitted::Namespaces(names) => names.contains(namespace),
+        }
+    }
+}
 
 /// One account, ready to be enforced: one JSON document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +58,9 @@ pub struct CompiledAccount {
     /// Limits of the tier that this version does not enforce, by name, with their unit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_enforced: Vec<String>,
+    /// Whose pods may draw on it.
+    #[serde(default)]
+    pub admitted: Admitted,
     /// The provider's dialect, for the proxy.
     pub profile: Profile,
 }

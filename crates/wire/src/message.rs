@@ -107,7 +107,8 @@ pub struct Hello {
     pub session: SessionId,
     /// The workload that the pod belongs to.
     pub consumer: String,
-    /// The accounts that it draws on; messages name them by their place here.
+    /// The quotas that it draws on, as people name them; messages name their accounts by the place
+    /// here.
     pub accounts: Vec<String>,
     /// The newest limiter that it has heard.
     pub newest: Epoch,
@@ -240,6 +241,13 @@ pub enum LimiterSays {
         /// How often to say something.
         heartbeat: Duration,
     },
+    /// How an account of the session stands: after the welcome for each, then whenever it changes.
+    Account {
+        /// Which account.
+        account: AccountIndex,
+        /// How it stands.
+        state: AccountState,
+    },
     /// The call may be written while the proxy's clock shows at most echo + D.
     Grant {
         /// Which account.
@@ -284,5 +292,20 @@ pub enum LimiterSays {
         scope: Scope,
         /// How long it was paused.
         paused_for: Duration,
+    },
+}
+
+/// How an account stands, as far as its proxies are concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountState {
+    /// It is in force.
+    InForce {
+        /// The [`CompiledAccount`](crate::account::CompiledAccount) as JSON.
+        document: String,
+    },
+    /// There is no such account for this pod, now: calls wait until there is.
+    Absent {
+        /// Why, as a sentence for people.
+        reason: String,
     },
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quotakeeper_dialects::profile::Profile;
 use quotakeeper_engine::config::{AccountConfig, Mode, OnExceeded, PauseConfig, QueueConfig};
-use quotakeeper_wire::account::{CompiledAccount, FORMAT, LoadError};
+use quotakeeper_wire::account::{Admitted, CompiledAccount, FORMAT, LoadError};
 use serde_json::{Value, json};
 
 fn account() -> CompiledAccount {
@@ -31,6 +31,7 @@ fn account() -> CompiledAccount {
             weights: BTreeMap::new(),
         },
         not_enforced: vec!["tokensPerMinute (Tokens)".to_owned()],
+        admitted: Admitted::Namespaces(["gtm".to_owned()].into()),
         profile: Profile::default(),
     }
 }

@@ -11,7 +11,7 @@ use quotakeeper_engine::config::{
     AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
 };
 use quotakeeper_proxy::{Link, LinkPeer, Proxy, Settings};
-use quotakeeper_wire::account::{CompiledAccount, FORMAT};
+use quotakeeper_wire::account::{Admitted, CompiledAccount, FORMAT};
 use tokio::net::TcpListener;
 
 use crate::limiter::VALIDITY;
@@ -71,6 +71,7 @@ pub fn account(provider: &str, upstream: Option<String>, engine: AccountConfig) 
         tier: "test".to_owned(),
         engine,
         not_enforced: vec![],
+        admitted: Admitted::Everyone,
         profile,
     }
 }

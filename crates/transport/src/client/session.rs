@@ -13,7 +13,7 @@ use http::uri::{PathAndQuery, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use quotakeeper_wire::codec::{METHOD, MOST_WITHOUT_HELLO};
+use quotakeeper_wire::codec::{METHOD, MOST_TO_PROXY};
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -137,7 +137,7 @@ async fn open<D: Dial>(way: &Way<D>) -> Result<Opened, Why> {
     let origin = Uri::builder().scheme("https").authority(way.target.endpoint.as_str()).path_and_query("/");
     let origin = origin.build().unwrap_or_default();
     let heard = Grpc::with_origin(Channel(sender), origin)
-        .max_decoding_message_size(MOST_WITHOUT_HELLO)
+        .max_decoding_message_size(MOST_TO_PROXY)
         .streaming(request, PathAndQuery::from_static(METHOD), SessionCodec::<ToLimiter, ToProxy>::default())
         .await
         .map_err(Why::Ended)?

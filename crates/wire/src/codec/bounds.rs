@@ -11,8 +11,12 @@ use crate::limiter::{MOST_ACCOUNTS, MOST_CALLS};
 
 /// The most bytes of a hello.
 pub const MOST_BYTES: usize = 16 << 20;
-/// The most bytes of any other message.
+/// The most bytes of any other message to a limiter.
 pub const MOST_WITHOUT_HELLO: usize = 64 << 10;
+/// The most bytes of an account's document.
+pub const MOST_DOCUMENT: usize = 512 << 10;
+/// The most bytes of a message to a proxy: one that holds a document.
+pub const MOST_TO_PROXY: usize = MOST_DOCUMENT + MOST_WITHOUT_HELLO;
 /// The most bytes of a name: of a workload, an account, a limit, an endpoint, a model.
 pub const MOST_NAME: usize = 512;
 /// The most bytes of a reason that a provider or a person gives.
@@ -54,7 +58,7 @@ pub(super) fn check_to_limiter(bytes: &[u8]) -> Result<(), DecodeError> {
 
 /// Checks a message to a proxy before it is decoded.
 pub(super) fn check_to_proxy(bytes: &[u8]) -> Result<(), DecodeError> {
-    check_length(bytes, MOST_WITHOUT_HELLO)
+    check_length(bytes, MOST_TO_PROXY)
 }
 
 fn check_length(bytes: &[u8], most: usize) -> Result<(), DecodeError> {
@@ -87,6 +91,11 @@ fn count(mut bytes: &[u8], path: &[u32]) -> Result<usize, DecodeError> {
 /// A name, within its bound.
 pub(super) fn name(what: &'static str, text: String) -> Result<String, DecodeError> {
     within(what, text, MOST_NAME)
+}
+
+/// An account's document, within its bound.
+pub(super) fn document(text: String) -> Result<String, DecodeError> {
+    within("an account's document", text, MOST_DOCUMENT)
 }
 
 /// A reason, within its bound.

@@ -8,13 +8,13 @@ use quotakeeper_engine::event::{
 };
 use quotakeeper_engine::time::{Stamp, Time};
 
-use super::bounds::{MOST_CAPABILITIES, MOST_OBSERVATIONS, check_count, name, reason};
+use super::bounds::{MOST_CAPABILITIES, MOST_OBSERVATIONS, check_count, document, name, reason};
 use super::generated as pb;
 use super::{DecodeError, NEWEST, OLDEST};
 use crate::limiter::{MOST_ACCOUNTS, MOST_CALLS};
 use crate::message::{
-    AccountIndex, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress, ProxySays, Report,
-    ToLimiter, ToProxy,
+    AccountIndex, AccountState, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress,
+    ProxySays, Report, ToLimiter, ToProxy,
 };
 
 pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeError> {
@@ -54,6 +54,15 @@ pub(super) fn to_proxy(message: pb::ToProxy) -> Result<Option<ToProxy>, DecodeEr
                 validity: Duration::from_nanos(welcome.validity),
                 heartbeat: Duration::from_nanos(welcome.heartbeat),
             }
+        }
+        Body::Account(account) => {
+            use pb::account::State;
+            let state = match account.state {
+                Some(State::Document(text)) => AccountState::InForce { document: document(text)? },
+                Some(State::Absent(text)) => AccountState::Absent { reason: reason(text)? },
+                None => return Ok(None),
+            };
+            LimiterSays::Account { account: AccountIndex(account.account), state }
         }
         Body::Grant(grant) => LimiterSays::Grant {
             account: AccountIndex(grant.account),
@@ -99,7 +108,7 @@ fn hello(said: pb::Hello) -> Result<Hello, DecodeError> {
     check_count("accounts", said.accounts.len(), MOST_ACCOUNTS)?;
     check_count("ended attempts", said.ended.len(), MOST_CALLS)?;
     check_count("calls", said.calls.len(), MOST_CALLS)?;
-    let account = |key: String| name("an account's key", key);
+    let account = |key: String| name("a quota", key);
     Ok(Hello {
         session: SessionId(said.session),
         consumer: name("a consumer", said.consumer)?,

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::{Observation, RefusalReason, Rejection, RejectionClass, Scope, Shape};
 
-use super::bounds::{MOST_OBSERVATIONS, cut_name, cut_reason};
+use super::bounds::{MOST_DOCUMENT, MOST_OBSERVATIONS, cut_name, cut_reason};
 use super::generated as pb;
 use super::{NEWEST, OLDEST};
 use crate::message::{
-    EndedAttempt, Ending, Hello, LimiterSays, LiveCall, Progress, ProxySays, Report, ToLimiter, ToProxy,
+    AccountState, EndedAttempt, Ending, Hello, LimiterSays, LiveCall, Progress, ProxySays, Report, ToLimiter,
+    ToProxy,
 };
 
 pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
@@ -42,6 +43,9 @@ pub(super) fn to_proxy(message: ToProxy) -> pb::ToProxy {
             version: NEWEST,
             capabilities: Vec::new(),
         }),
+        LimiterSays::Account { account, state: of } => {
+            Body::Account(pb::Account { account: account.0, state: Some(state(of)) })
+        }
         LimiterSays::Grant { account, call, attempt, echo, granted } => Body::Grant(pb::Grant {
             account: account.0,
             call: call.0,
@@ -68,6 +72,18 @@ pub(super) fn to_proxy(message: ToProxy) -> pb::ToProxy {
         }),
     };
     pb::ToProxy { epoch: message.epoch.0, body: Some(body) }
+}
+
+fn state(state: AccountState) -> pb::account::State {
+    use pb::account::State;
+    match state {
+        AccountState::InForce { document } if document.len() <= MOST_DOCUMENT => State::Document(document),
+        AccountState::InForce { document } => State::Absent(format!(
+            "its configuration has {} bytes, more than {MOST_DOCUMENT}; shorten the provider's profile",
+            document.len()
+        )),
+        AccountState::Absent { reason } => State::Absent(cut_reason(reason)),
+    }
 }
 
 fn hello(said: Hello) -> pb::Hello {

@@ -26,6 +26,10 @@ impl Session {
                 self.terms = Some(Terms { validity, heartbeat });
                 None
             }
+            LimiterSays::Account { account, state } => {
+                let ours = (account.0 as usize) < self.identity.accounts.len();
+                ours.then_some(Notice::Account { account, state })
+            }
             LimiterSays::Grant { account, call, attempt, echo, granted } => {
                 if echo < greeted {
                     // Decided for an earlier connection: the hello has said that it was not had.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quotakeeper_engine::event::{CallId, RefusalReason, Scope, SessionId};
 use thiserror::Error;
 
-use crate::message::AccountIndex;
+use crate::message::{AccountIndex, AccountState};
 
 /// Who this proxy is, and how much it may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Identity {
     pub session: SessionId,
     /// The workload that the pod belongs to.
     pub consumer: String,
-    /// The keys of the accounts that it draws on. A call names its account by the place here.
+    /// The quotas that it draws on. A call names its account by the place here.
     pub accounts: Vec<String>,
     /// The most calls that are not over at the same time.
     pub max_calls: usize,
@@ -50,6 +50,13 @@ pub enum Notice {
         reason: RefusalReason,
         /// When another try makes sense.
         retry_after: Option<Duration>,
+    },
+    /// How an account stands, from now on.
+    Account {
+        /// Which account.
+        account: AccountIndex,
+        /// How it stands.
+        state: AccountState,
     },
     /// A part of an account is paused.
     Paused {

@@ -4,9 +4,13 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use quotakeeper_engine::event::SessionId;
 use quotakeeper_engine::time::Stamp;
-use quotakeeper_wire::codec::{Coded, DecodeError, MOST_BYTES, MOST_NAME, MOST_WITHOUT_HELLO};
+use quotakeeper_wire::codec::{
+    Coded, DecodeError, MOST_BYTES, MOST_DOCUMENT, MOST_NAME, MOST_TO_PROXY, MOST_WITHOUT_HELLO,
+};
 use quotakeeper_wire::limiter::{MOST_ACCOUNTS, MOST_CALLS};
-use quotakeeper_wire::message::{Epoch, Hello, ProxySays, ToLimiter, ToProxy};
+use quotakeeper_wire::message::{
+    AccountIndex, AccountState, Epoch, Hello, LimiterSays, ProxySays, ToLimiter, ToProxy,
+};
 
 use crate::messages::{to_limiter, to_proxy};
 
@@ -84,8 +88,22 @@ fn only_a_hello_may_be_large() {
     assert!(matches!(refusal(&two_hellos), DecodeError::TooLong { most: bound, .. } if bound == most));
     let huge = hello_with(&field(15, &vec![0; MOST_BYTES]));
     assert!(matches!(refusal(&huge), DecodeError::TooLong { most: MOST_BYTES, .. }));
-    let to_a_proxy = ToProxy::decode(&field(15, text.as_bytes()));
-    assert!(matches!(to_a_proxy, Err(DecodeError::TooLong { most: bound, .. }) if bound == most));
+    let to_a_proxy = ToProxy::decode(&field(15, &vec![0; MOST_TO_PROXY]));
+    assert!(matches!(to_a_proxy, Err(DecodeError::TooLong { most: MOST_TO_PROXY, .. })));
+}
+
+/// A document that a proxy would refuse must not end its session: it would come again and again.
+#[test]
+fn a_document_that_is_too_long_becomes_a_reason() {
+    let says = |length| {
+        let state = AccountState::InForce { document: "x".repeat(length) };
+        let body = LimiterSays::Account { account: AccountIndex(0), state };
+        let message = ToProxy::decode(&ToProxy { epoch: Epoch(1), body }.to_bytes()).unwrap().unwrap();
+        let LimiterSays::Account { state, .. } = message.body else { panic!("{message:?}") };
+        state
+    };
+    assert!(matches!(says(MOST_DOCUMENT), AccountState::InForce { .. }));
+    assert!(matches!(says(MOST_DOCUMENT + 1), AccountState::Absent { reason } if reason.contains("524289")));
 }
 
 #[test]

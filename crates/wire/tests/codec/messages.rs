@@ -10,8 +10,8 @@ use quotakeeper_engine::event::{
 };
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
-    AccountIndex, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress, ProxySays, Report,
-    ToLimiter, ToProxy,
+    AccountIndex, AccountState, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress,
+    ProxySays, Report, ToLimiter, ToProxy,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -181,6 +181,13 @@ pub fn to_proxy() -> impl Strategy<Value = ToProxy> {
         (account(), scope(), duration(), text()).prop_map(|(account, scope, remaining, reason)| {
             LimiterSays::Paused { account, scope, remaining, reason }
         }),
+        (account(), text(), any::<bool>()).prop_map(|(account, text, in_force)| LimiterSays::Account {
+            account,
+            state: match in_force {
+                true => AccountState::InForce { document: text },
+                false => AccountState::Absent { reason: text },
+            }
+        }),
         (account(), scope(), duration()).prop_map(|(account, scope, paused_for)| LimiterSays::Resumed {
             account,
             scope,
@@ -305,6 +312,20 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
         (
             "welcome".to_owned(),
             LimiterSays::Welcome { validity: Duration::from_secs(2), heartbeat: Duration::from_millis(500) },
+        ),
+        (
+            "account_in_force".to_owned(),
+            LimiterSays::Account {
+                account,
+                state: AccountState::InForce { document: r#"{"format":1}"#.to_owned() },
+            },
+        ),
+        (
+            "account_absent".to_owned(),
+            LimiterSays::Account {
+                account,
+                state: AccountState::Absent { reason: "quota gtm/openai does not exist".to_owned() },
+            },
         ),
         (
             "grant".to_owned(),

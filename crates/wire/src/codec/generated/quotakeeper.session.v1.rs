@@ -42,7 +42,7 @@ pub struct Hello {
     /// The workload that the pod belongs to.
     #[prost(string, tag = "5")]
     pub consumer: ::prost::alloc::string::String,
-    /// The keys of the accounts that it draws on.
+    /// The quotas that it draws on, as people name them.
     #[prost(string, repeated, tag = "6")]
     pub accounts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The newest limiter that it has heard.
@@ -344,7 +344,7 @@ pub struct ToProxy {
     /// Which incarnation speaks: it grows with each takeover and each restart.
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
-    #[prost(oneof = "to_proxy::Body", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "to_proxy::Body", tags = "2, 3, 4, 5, 6, 7")]
     pub body: ::core::option::Option<to_proxy::Body>,
 }
 /// Nested message and enum types in `ToProxy`.
@@ -361,6 +361,8 @@ pub mod to_proxy {
         Paused(super::Paused),
         #[prost(message, tag = "6")]
         Resumed(super::Resumed),
+        #[prost(message, tag = "7")]
+        Account(super::Account),
     }
 }
 /// Answers a hello.
@@ -378,6 +380,26 @@ pub struct Welcome {
     /// What the limiter can do beyond its version; what is unknown is passed over.
     #[prost(string, repeated, tag = "4")]
     pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// How an account of the session stands: after the welcome for each, then whenever it changes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Account {
+    #[prost(uint32, tag = "1")]
+    pub account: u32,
+    #[prost(oneof = "account::State", tags = "2, 3")]
+    pub state: ::core::option::Option<account::State>,
+}
+/// Nested message and enum types in `Account`.
+pub mod account {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum State {
+        /// In force: the compiled account as JSON.
+        #[prost(string, tag = "2")]
+        Document(::prost::alloc::string::String),
+        /// There is no such account for this pod, now; why, as a sentence. Calls wait until there is.
+        #[prost(string, tag = "3")]
+        Absent(::prost::alloc::string::String),
+    }
 }
 /// The call may be written while the proxy's clock shows at most echo + D.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,0 +1,73 @@
+//! What an injected proxy is told before any limiter answers, frozen for the pod's life, and the
+//! places in the pod that injector and proxy agree on.
+
+use serde::{Deserialize, Serialize};
+
+/// The environment variable that holds the [`Bootstrap`] as JSON.
+pub const VARIABLE: &str = "QUOTAKEEPER_BOOTSTRAP";
+/// Where base URLs lead, on the pod's loopback address.
+pub const BASE_URL_PORT: u16 = 15001;
+/// Probes and metrics, on the pod's own address.
+pub const ADMIN_PORT: u16 = 15020;
+/// The audience of the token that opens a session.
+pub const AUDIENCE: &str = "quotakeeper.dev/limiter";
+/// The file that holds the pod's token for the limiter; its folder is a projected volume.
+pub const TOKEN_FILE: &str = "/var/run/secrets/quotakeeper.dev/token";
+/// The folder that the application's containers see too: it holds [`BUNDLE_FILE`].
+pub const CA_FOLDER: &str = "/var/run/quotakeeper/ca";
+/// All CAs that an application needs: the system's, the admin's and the proxy's own.
+pub const BUNDLE_FILE: &str = "/var/run/quotakeeper/ca/bundle.pem";
+/// The folder of the interception key: in memory, for the proxy's container alone.
+pub const KEY_FOLDER: &str = "/var/run/quotakeeper/key";
+
+/// What a proxy is told by whoever injects it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bootstrap {
+    /// Where the limiter is.
+    pub limiter: LimiterAddress,
+    /// The workload that the pod belongs to: `namespace/kind/name`.
+    pub consumer: String,
+    /// The quotas that the pod draws on, at most one of a provider.
+    pub quotas: Vec<QuotaPlace>,
+    /// PEM certificates that are trusted beside the system's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub extra_cas_pem: String,
+}
+
+/// Where the limiter is, and how one knows that it is the one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimiterAddress {
+    /// `host:port`.
+    pub endpoint: String,
+    /// The DNS name that its certificate must have.
+    pub server_name: String,
+    /// The CA that must have signed it.
+    pub ca_pem: String,
+}
+
+/// How calls on one quota reach the proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaPlace {
+    /// The quota: `namespace/name`.
+    pub quota: String,
+    /// Its provider: the first segment of the base URL.
+    pub provider: String,
+    /// How calls are caught.
+    pub mode: CatchMode,
+    /// The provider's hosts: names, or `*.` and a name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+}
+
+/// How a pod's calls are caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CatchMode {
+    /// Environment variables of the application name the proxy as the provider's base URL.
+    #[serde(rename = "BaseURL")]
+    BaseUrl,
+    /// The pod's hosts file leads the provider's names to the proxy.
+    Hosts,
+}
