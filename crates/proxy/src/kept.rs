@@ -26,8 +26,13 @@ const BEGINNING: usize = 16 * 1024;
 /// How much of bodies is kept.
 pub(crate) struct Keep {
     each: usize,
+    room: Arc<Room>,
+}
+
+/// What all bodies share.
+struct Room {
     all: usize,
-    held: Arc<AtomicUsize>,
+    taken: AtomicUsize,
 }
 
 /// A body that came from the client.
@@ -43,19 +48,47 @@ enum Form {
     Streaming { start: Bytes, rest: Option<RequestBody> },
 }
 
-/// Bytes that count among those of all bodies.
-struct Held(usize, Arc<AtomicUsize>);
+/// Bytes that count among those of all bodies, from before they are read until they are dropped.
+struct Held {
+    bytes: usize,
+    room: Arc<Room>,
+}
+
+impl Held {
+    fn nothing(room: &Arc<Room>) -> Self {
+        Self { bytes: 0, room: Arc::clone(room) }
+    }
+
+    /// Holds `bytes` in all, if there is room for them.
+    fn reserve(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let grown = |taken: usize| taken.checked_add(more).filter(|sum| *sum <= self.room.all);
+        let there = self.room.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
+        if there {
+            self.bytes += more;
+        }
+        there
+    }
+
+    /// Holds just `bytes`, whether or not there is room: they are here already.
+    fn settle(&mut self, bytes: usize) {
+        self.room.taken.fetch_add(bytes, Ordering::Relaxed);
+        self.room.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.1.fetch_sub(self.0, Ordering::Relaxed);
+        self.room.taken.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 impl Keep {
-    /// Keeps bodies of up to `each` bytes, and about `all` bytes of all together.
+    /// Keeps bodies of up to `each` bytes, and `all` bytes of all together. Beginnings are read even where there is
+    /// no room left, since a call that is not understood would be counted wrongly: 16 KiB and a frame each.
     pub(crate) fn new(each: usize, all: usize) -> Self {
-        Self { each, all, held: Arc::default() }
+        Self { each, room: Arc::new(Room { all, taken: AtomicUsize::new(0) }) }
     }
 
     /// Takes a body as far as it is kept.
@@ -67,12 +100,9 @@ impl Keep {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let room = self.all.saturating_sub(self.held.load(Ordering::Relaxed));
-        let bound = if room < self.each { BEGINNING.min(self.each) } else { self.each };
-        let form = Form::take(body, bound).await?;
-        let length = form.start().len();
-        self.held.fetch_add(length, Ordering::Relaxed);
-        let held = Held(length, Arc::clone(&self.held));
+        let mut held = Held::nothing(&self.room);
+        let form = Form::take(body, self.each, &mut held).await?;
+        held.settle(form.start().len());
         Ok(Kept { form, _held: held })
     }
 }
@@ -95,7 +125,7 @@ impl Kept {
 }
 
 impl Form {
-    async fn take<B>(body: B, bound: usize) -> Result<Self, BoxError>
+    async fn take<B>(body: B, each: usize, held: &mut Held) -> Result<Self, BoxError>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
@@ -104,9 +134,12 @@ impl Form {
         let hint = body.size_hint();
         let known = hint.exact();
         let mut data = Chunks::default();
-        // Too large to be kept, but its beginning names the model: unnamed it would be counted apart.
-        let too_large = known.unwrap_or_default() > bound as u64;
-        let bound = if too_large { BEGINNING.min(bound) } else { bound };
+        // Where not all of it can be kept its beginning still names the model: unnamed it would be counted apart.
+        let beginning = BEGINNING.min(each);
+        let whole = known.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        // All of it is set aside before any of it is read, so that bodies that arrive together share the room.
+        let fits = whole.is_none_or(|length| length <= each && held.reserve(length));
+        let mut bound = if fits { each } else { beginning };
         loop {
             let next = match known {
                 Some(_) => body.frame().await,
@@ -125,6 +158,10 @@ impl Form {
                     let trailers = frame.into_trailers().ok();
                     return Ok(Self::Whole { data: data.join(), trailers });
                 }
+            }
+            if data.length > held.bytes && !held.reserve(data.length) {
+                held.settle(data.length);
+                bound = beginning;
             }
             if data.length > bound {
                 break;
@@ -232,77 +269,4 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Prefixed<B> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use http_body_util::channel::Channel;
-
-    use super::*;
-
-    async fn read(kept: &mut Kept, sent: &Arc<AtomicU64>) -> Option<Bytes> {
-        Some(kept.attempt(sent)?.collect().await.unwrap().to_bytes())
-    }
-
-    #[tokio::test]
-    async fn a_small_body_can_be_sent_again_and_a_large_one_once() {
-        let (keep, sent) = (Keep::new(5, 100), Arc::new(AtomicU64::new(0)));
-        let mut small = keep.take(Full::new(Bytes::from_static(b"12345"))).await.unwrap();
-        assert!(small.is_whole());
-        for _ in 0..2 {
-            assert_eq!(read(&mut small, &sent).await.unwrap(), "12345");
-        }
-        assert_eq!(sent.load(Ordering::Relaxed), 10);
-        let mut large = keep.take(Full::new(Bytes::from_static(b"123456"))).await.unwrap();
-        assert!(!large.is_whole());
-        assert_eq!(read(&mut large, &sent).await.unwrap(), "123456");
-        assert_eq!(sent.load(Ordering::Relaxed), 16);
-        assert_eq!(read(&mut large, &sent).await, None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_pauses_is_a_stream_with_its_beginning_at_hand() {
-        let (mut sender, body) = Channel::<Bytes, BoxError>::new(4);
-        sender.send_data(Bytes::from_static(b"{\"model\":\"m\"")).await.unwrap();
-        let mut kept = Keep::new(1000, 1000).take(body).await.unwrap();
-        assert!(!kept.is_whole());
-        assert_eq!(kept.start(), b"{\"model\":\"m\"");
-        sender.send_data(Bytes::from_static(b"}")).await.unwrap();
-        drop(sender);
-        let sent = Arc::new(AtomicU64::new(0));
-        assert_eq!(read(&mut kept, &sent).await.unwrap(), "{\"model\":\"m\"}");
-    }
-
-    #[tokio::test]
-    async fn trailers_are_kept_with_the_body() {
-        let (mut sender, body) = Channel::<Bytes, BoxError>::new(4);
-        sender.send_data(Bytes::from_static(b"x")).await.unwrap();
-        let mut trailers = HeaderMap::new();
-        trailers.insert("x-sum", "1".parse().unwrap());
-        sender.send_trailers(trailers.clone()).await.unwrap();
-        let mut kept = Keep::new(1000, 1000).take(body).await.unwrap();
-        assert!(kept.is_whole());
-        let sent = Arc::new(AtomicU64::new(0));
-        let collected = kept.attempt(&sent).unwrap().collect().await.unwrap();
-        assert_eq!(collected.trailers(), Some(&trailers));
-    }
-
-    #[tokio::test]
-    async fn the_beginning_of_a_body_that_is_too_large_is_read_all_the_same() {
-        let body = Full::new(Bytes::from(vec![b'x'; 64 * 1024]));
-        let kept = Keep::new(32 * 1024, 1024 * 1024).take(body).await.unwrap();
-        assert!(!kept.is_whole());
-        assert!(kept.start().len() >= BEGINNING, "the model stands there");
-    }
-
-    #[tokio::test]
-    async fn past_the_bound_of_all_bodies_only_beginnings_are_kept() {
-        let keep = Keep::new(100_000, 150_000);
-        let body = || Full::new(Bytes::from(vec![b'x'; 90_000]));
-        let first = keep.take(body()).await.unwrap();
-        let second = keep.take(body()).await.unwrap();
-        assert!(first.is_whole() && !second.is_whole());
-        drop(first);
-        drop(second);
-        assert!(keep.take(body()).await.unwrap().is_whole());
-        assert_eq!(keep.held.load(Ordering::Relaxed), 0);
-    }
-}
+mod tests;
