@@ -6,6 +6,8 @@
 
 mod refusal;
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use kube::ResourceExt;
@@ -23,7 +25,7 @@ pub use refusal::{Place, Refusal, Refused};
 const GROUP: &str = "quotakeeper.dev";
 const VERSION: &str = "v1alpha1";
 /// The largest file that is parsed: a quota has a few hundred bytes, and YAML can cost much more than its size.
-const LARGEST: usize = 256 * 1024;
+const LARGEST: u64 = 256 * 1024;
 const KINDS: [&str; 2] = ["ApiQuota", "ApiProvider"];
 
 /// A text and the name that people know it by.
@@ -55,25 +57,46 @@ pub fn accounts(paths: &[PathBuf]) -> Result<Vec<CompiledAccount>, Refused> {
 /// The files' texts.
 ///
 /// # Errors
-/// The files that can't be read.
+/// The files that can't be read or are larger than any quota.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Source>, Refused> {
     let mut refused = Refused::default();
     let mut sources = Vec::new();
     for path in paths {
         let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) if text.len() > LARGEST => {
-                let message = format!("is larger than {LARGEST} bytes; split it, or is it another file?");
-                refused.push(&Place::file(&name), Problem::new("", message));
-            }
-            Ok(text) => sources.push(Source { name, text }),
-            Err(error) => {
-                let message = format!("can't be read: {error}; check the path and its permissions");
-                refused.push(&Place::file(&name), Problem::new("", message));
-            }
+        match File::open(path).map_err(|error| unreadable(&name, &error)).and_then(|file| source(&name, file))
+        {
+            Ok(source) => sources.push(source),
+            Err(more) => refused.refusals.extend(more.refusals),
         }
     }
     refused.or(sources)
+}
+
+/// A text from anywhere, standard input for one, under the name that people know it by.
+///
+/// # Errors
+/// When it can't be read, or is larger than any quota: no more of it is read than that.
+pub fn source(name: &str, from: impl Read) -> Result<Source, Refused> {
+    let mut bytes = Vec::new();
+    from.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
+    if bytes.len() as u64 > LARGEST {
+        let message = format!("is larger than {LARGEST} bytes; split it, or is it another file?");
+        return Err(refusal(name, message));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| {
+        refusal(name, "is not text in UTF-8; save it as that, or is it another file?".to_owned())
+    })?;
+    Ok(Source { name: name.to_owned(), text })
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Refused {
+    refusal(name, format!("can't be read: {error}; check the path and its permissions"))
+}
+
+fn refusal(name: &str, message: String) -> Refused {
+    let mut refused = Refused::default();
+    refused.push(&Place::file(name), Problem::new("", message));
+    refused
 }
 
 /// The documents of texts, each checked by itself.
@@ -99,9 +122,8 @@ pub fn documents(sources: &[Source]) -> Result<Documents, Refused> {
                 }
             }
             Err(error) => {
-                let place = Place { line: error.line, ..Place::file(&source.name) };
-                let message = format!("is not YAML: {error}; check indentation, quotes and brackets there");
-                refused.push(&place, Problem::new("", message));
+                let place = Place { line: error.line(), ..Place::file(&source.name) };
+                refused.push(&place, Problem::new("", error.to_string()));
             }
         }
     }

@@ -49,6 +49,42 @@ fn the_file() {
 }
 
 #[test]
+fn a_file_larger_than_any_quota() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("leads.yaml");
+    let quota = quota("{provider: {name: openai}}");
+    let filled = |size: usize| format!("{quota}#{}", "x".repeat(size - quota.len() - 1));
+    std::fs::write(&file, filled(256 * 1024)).unwrap();
+    assert_eq!(load::accounts(std::slice::from_ref(&file)).unwrap().len(), 1);
+    std::fs::write(&file, filled(256 * 1024 + 1)).unwrap();
+    assert_eq!(
+        load::accounts(std::slice::from_ref(&file)).unwrap_err().to_string(),
+        format!("{}: is larger than 262144 bytes; split it, or is it another file?", file.display())
+    );
+    // It has no end: what is read of it has.
+    let endless = load::source("standard input", std::io::repeat(b'#')).unwrap_err().to_string();
+    assert!(endless.starts_with("standard input: is larger than 262144 bytes"), "{endless}");
+}
+
+#[test]
+fn a_file_as_windows_writes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("windows.yaml");
+    let text = quota("{provider: {name: openai}}").replace('\n', "\r\n");
+    std::fs::write(&file, format!("\u{feff}{text}")).unwrap();
+    assert_eq!(load::accounts(&[file]).unwrap()[0].quota, "main");
+}
+
+#[test]
+fn text_that_would_cost_too_much() {
+    let deep = format!("{HEAD}spec: {}", "{a: ".repeat(100));
+    assert_eq!(
+        said(&deep),
+        "quota.yaml (line 4): is nested deeper than 64; a quota nests six deep, is it another file?"
+    );
+}
+
+#[test]
 fn text_that_is_not_yaml() {
     let said = said(&format!("{HEAD}spec:\n  provider: {{name: openai\n"));
     assert!(said.starts_with("quota.yaml (line "), "{said}");
