@@ -143,7 +143,10 @@ impl Book {
         let mut events = Vec::new();
         if let Some(reply) = entry.session.receive(now, message, &mut events)? {
             out.push((connection, reply));
-            let known = |key: &String| self.accounts.contains_key(key).then(|| key.clone());
+            let known = |quota: &String| {
+                let mut accounts = self.accounts.iter();
+                accounts.find(|(_, account)| account.compiled.quota == *quota).map(|(key, _)| key.clone())
+            };
             entry.accounts = entry.session.accounts().iter().map(known).collect();
             if let Some(session) = entry.session.id() {
                 self.replace(now, session, connection, out);

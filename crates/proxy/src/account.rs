@@ -1,18 +1,16 @@
-//! The accounts that the proxy serves, and which one a request belongs to.
+//! An account in force, and its words in the limiter's language.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use http::uri::Authority;
-use http::{StatusCode, Uri, header};
 use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::request::CallShape;
+use quotakeeper_engine::config::Mode;
 use quotakeeper_engine::event::{Observation, Rejection, RejectionClass, Scope, Shape};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::message::AccountIndex;
 
-use crate::answer::Own;
 use crate::authority::HostPattern;
 use crate::upstream::{Origin, OriginError};
 
@@ -24,36 +22,35 @@ const BUDGET: u32 = 10 * REPETITION;
 /// One account.
 pub(crate) struct Account {
     pub(crate) index: AccountIndex,
-    /// The provider's name: the first segment of the base URL.
-    pub(crate) provider: String,
     /// The quota as people name it.
     pub(crate) quota: Arc<str>,
     pub(crate) profile: Profile,
-    pub(crate) hosts: Vec<HostPattern>,
     /// Where the base URL leads.
     pub(crate) upstream: Option<Origin>,
     /// How long the queue lets a call wait.
     pub(crate) max_wait: Duration,
+    /// Whether calls pass even where the limiter does not answer.
+    pub(crate) open: bool,
     budget: AtomicU32,
 }
 
 impl Account {
-    pub(crate) fn new(index: u32, compiled: &CompiledAccount) -> Result<Self, OriginError> {
+    pub(crate) fn new(index: AccountIndex, compiled: &CompiledAccount) -> Result<Self, OriginError> {
         let profile = compiled.profile.clone();
-        let hosts: Vec<_> = profile.hosts.iter().map(|host| HostPattern::new(host)).collect();
         let upstream = match &profile.base_url {
             Some(base_url) => Some(Origin::parse(&base_url.upstream)?),
-            None => hosts.iter().find_map(HostPattern::exact).map(|host| Origin::new(true, host)),
+            None => {
+                let hosts: Vec<_> = profile.hosts.iter().map(|host| HostPattern::new(host)).collect();
+                hosts.iter().find_map(HostPattern::exact).map(|host| Origin::new(true, host))
+            }
         };
-        let provider = compiled.key.split('/').next().unwrap_or_default();
         Ok(Self {
-            index: AccountIndex(index),
-            provider: provider.to_owned(),
+            index,
             quota: compiled.quota.as_str().into(),
             profile,
-            hosts,
             upstream,
             max_wait: compiled.engine.queue.max_wait,
+            open: compiled.engine.mode == Mode::Disabled,
             budget: AtomicU32::new(BUDGET),
         })
     }
@@ -119,96 +116,22 @@ pub(crate) fn engine_observations(observations: Vec<quotakeeper_dialects::Observ
     observations.into_iter().map(translate).collect()
 }
 
-/// Where a request came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
-    /// The base-URL listener.
-    BaseUrl,
-    /// A listener that plays the provider's host, with TLS or without.
-    Host {
-        /// Whether TLS was terminated.
-        tls: bool,
-    },
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::route::tests::compiled;
 
-/// Where a request goes.
-pub(crate) struct Route {
-    pub(crate) account: Arc<Account>,
-    pub(crate) origin: Origin,
-    /// Path and query for the provider.
-    pub(crate) path: String,
-}
-
-/// Finds the account of a request.
-pub(crate) fn route(
-    accounts: &[Arc<Account>],
-    door: Door,
-    uri: &Uri,
-    headers: &http::HeaderMap,
-) -> Result<Route, Own> {
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    match door {
-        Door::Host { tls } => {
-            let host = uri.host().map(str::to_owned).or_else(|| host_header(headers));
-            let host = host.unwrap_or_default();
-            by_host(accounts, tls, &host, path).ok_or_else(|| stranger(accounts, &host))
+    #[test]
+    fn one_call_in_five_may_be_repeated() {
+        let account = Account::new(AccountIndex(0), &compiled("demo", Profile::default())).unwrap();
+        account.budget.store(REPETITION, Ordering::Relaxed);
+        assert!(account.spend() && !account.spend());
+        for _ in 0..REPETITION - 1 {
+            account.earn();
         }
-        Door::BaseUrl => {
-            // Clients that take the base URL for a proxy send the whole URL (RFC 9112 §3.2.2).
-            let tls = uri.scheme_str() == Some("https");
-            let by_host = uri.host().and_then(|host| by_host(accounts, tls, host, path));
-            by_host.or_else(|| by_segment(accounts, path)).ok_or_else(|| unserved(accounts, path))
-        }
+        assert!(!account.spend());
+        account.earn();
+        assert!(account.spend());
     }
 }
-
-fn by_host(accounts: &[Arc<Account>], tls: bool, host: &str, path: &str) -> Option<Route> {
-    let exact = |account: &&Arc<Account>| {
-        let mut names = account.hosts.iter().filter_map(HostPattern::exact);
-        names.any(|name| name.eq_ignore_ascii_case(host))
-    };
-    let covers = |account: &&Arc<Account>| account.hosts.iter().any(|known| known.covers(host));
-    let account = accounts.iter().find(exact).or_else(|| accounts.iter().find(covers))?;
-    let origin = Origin::new(tls, host.trim_end_matches('.'));
-    Some(Route { account: Arc::clone(account), origin, path: path.to_owned() })
-}
-
-fn by_segment(accounts: &[Arc<Account>], path: &str) -> Option<Route> {
-    let rest = path.strip_prefix('/')?;
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (provider, rest) = rest.split_at(end);
-    let account = accounts.iter().find(|account| account.provider == provider)?;
-    let origin = account.upstream.clone()?;
-    let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-    Some(Route { account: Arc::clone(account), origin, path })
-}
-
-fn host_header(headers: &http::HeaderMap) -> Option<String> {
-    let authority: Authority = headers.get(header::HOST)?.to_str().ok()?.parse().ok()?;
-    Some(authority.host().to_owned())
-}
-
-fn stranger(accounts: &[Arc<Account>], host: &str) -> Own {
-    let known: Vec<_> = accounts.iter().flat_map(|account| &account.profile.hosts).collect();
-    let known = known.iter().map(|host| host.as_str()).collect::<Vec<_>>().join(", ");
-    let message = format!(
-        "Quotakeeper's proxy serves {known} here, not {host:?}; remove the host's entry that leads here, \
-         or declare a quota for it"
-    );
-    Own::new(StatusCode::MISDIRECTED_REQUEST, "UnknownHost", message)
-}
-
-fn unserved(accounts: &[Arc<Account>], path: &str) -> Own {
-    let served = accounts.iter().filter(|account| account.upstream.is_some());
-    let served = served.map(|account| format!("/{}", account.provider));
-    let served = served.collect::<Vec<_>>().join(", ");
-    let path = path.split('?').next().unwrap_or_default();
-    let segment = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    let message = format!(
-        "Quotakeeper's proxy serves {served} here, not \"/{segment}\"; begin the path with the provider's name"
-    );
-    Own::new(StatusCode::NOT_FOUND, "UnknownProvider", message)
-}
-
-#[cfg(test)]
-mod tests;

@@ -68,6 +68,7 @@ impl Own {
             Reason::Limiter(RefusalReason::ProviderStopped) => {
                 (StatusCode::FORBIDDEN, "the provider refuses all calls until a person acts")
             }
+            Reason::NotInForce => (StatusCode::SERVICE_UNAVAILABLE, "the quota is not in force"),
             Reason::LimiterUnreachable => (StatusCode::SERVICE_UNAVAILABLE, "the limiter can't be reached"),
         };
         let said = provider_said.map_or_else(String::new, |word| format!("; the provider said: {word}"));
@@ -82,6 +83,12 @@ impl Own {
             retry_after,
             should_retry: (forbidden || too_long).then_some(false),
         }
+    }
+
+    /// The same with a reason, for people.
+    pub(crate) fn because(mut self, reason: &str) -> Self {
+        self.message = format!("{} ({reason})", self.message);
+        self
     }
 
     pub(crate) fn into_response(self) -> Response<AnswerBody> {

@@ -1,22 +1,26 @@
 //! The proxy's own CA for hosts mode: it can speak for the quotas' hosts and for nothing else.
 //!
-//! Made anew at every start, in memory. The root signs one intermediate and its key is dropped at once; both
+//! Made at the start, and kept in memory or in a folder of the proxy's own, so that one that starts anew beside the
+//! same applications is still trusted. The root signs one intermediate and its key is dropped at once; both
 //! certificates carry critical name constraints (RFC 5280 §4.2.1.10), so even a stolen intermediate key
 //! could not forge another host or any IP address.
+
+mod kept;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose,
-    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
+    BasicConstraints, CertificateParams, CidrSubnet, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
 };
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::trust::pem;
 
@@ -30,8 +34,8 @@ const MOST_LEAVES: usize = 1024;
 
 /// A CA that was made at start.
 pub struct Authority {
-    root: Certificate,
-    intermediate: Certificate,
+    root: CertificateDer<'static>,
+    intermediate: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
     leaf_key: KeyPair,
     /// What the certificates may name: `example.com`, or `.example.com` for the names below it.
@@ -46,8 +50,19 @@ struct Leaf {
 
 /// A CA that can't be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the interception CA can't be made: {0}; check that the quotas' hosts are plain DNS names")]
-pub struct AuthorityError(#[from] rcgen::Error);
+pub enum AuthorityError {
+    /// A certificate.
+    #[error("the interception CA can't be made: {0}; check that the quotas' hosts are plain DNS names")]
+    Certificate(#[from] rcgen::Error),
+    /// Its folder.
+    #[error("the interception CA can't be kept in {} ({source}); mount a volume there", folder.display())]
+    Folder {
+        /// Where.
+        folder: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
 
 /// A host of an account: a name, or with a leading `*.` the names below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +101,12 @@ impl HostPattern {
     }
 }
 
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.below { "*." } else { "" }, self.name)
+    }
+}
+
 impl Authority {
     /// Makes a CA for `hosts`.
     ///
@@ -97,15 +118,36 @@ impl Authority {
         let mut root_params = ca_params("Quotakeeper root", hosts, now);
         root_params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         let root = root_params.self_signed(&root_key)?;
-        let mut params = ca_params("Quotakeeper interception", hosts, now);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
+        let params = intermediate_params(hosts, now);
         let intermediate = params.signed_by(&key, &Issuer::new(root_params, root_key))?;
+        Self::of(root.der().clone(), intermediate.der().clone(), key, hosts)
+    }
+
+    /// The CA that `folder` keeps; made and kept there if there is none for these hosts.
+    ///
+    /// # Errors
+    /// When a host can't stand in a certificate, or the folder can't be written.
+    pub fn kept(folder: &Path, hosts: &[HostPattern]) -> Result<Self, AuthorityError> {
+        if let Some(authority) = kept::read(folder, hosts)? {
+            return Ok(authority);
+        }
+        let authority = Self::new(hosts)?;
+        kept::write(folder, &authority)?;
+        Ok(authority)
+    }
+
+    fn of(
+        root: CertificateDer<'static>,
+        intermediate: CertificateDer<'static>,
+        key: KeyPair,
+        hosts: &[HostPattern],
+    ) -> Result<Self, AuthorityError> {
         Ok(Self {
             root,
             intermediate,
-            issuer: Issuer::new(params, key),
+            // An issuer gives its name and its key's identifier, which follow from these.
+            issuer: Issuer::new(intermediate_params(hosts, SystemTime::now()), key),
             leaf_key: KeyPair::generate()?,
             hosts: hosts.to_vec(),
             leaves: Mutex::default(),
@@ -114,7 +156,7 @@ impl Authority {
 
     /// The root that clients must trust, as PEM.
     pub fn root_pem(&self) -> String {
-        pem(self.root.der())
+        pem(&self.root)
     }
 
     /// The certificate and key to show for `host`; none for a host that is not ours, and none when
@@ -157,7 +199,7 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let leaf = params.signed_by(&self.leaf_key, &self.issuer)?;
-        let chain = vec![leaf.der().clone(), self.intermediate.der().clone()];
+        let chain = vec![leaf.der().clone(), self.intermediate.clone()];
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der()));
         let key = rustls::crypto::ring::sign::any_ecdsa_type(&key)
             .map_err(|_| rcgen::Error::UnsupportedSignatureAlgorithm)?;
@@ -180,6 +222,13 @@ impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").field("hosts", &self.hosts).finish_non_exhaustive()
     }
+}
+
+fn intermediate_params(hosts: &[HostPattern], now: SystemTime) -> CertificateParams {
+    let mut params = ca_params("Quotakeeper interception", hosts, now);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.use_authority_key_identifier_extension = true;
+    params
 }
 
 fn ca_params(name: &str, hosts: &[HostPattern], now: SystemTime) -> CertificateParams {

@@ -22,18 +22,20 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use quotakeeper_dialects::patience::PATIENCE_HEADER;
-use quotakeeper_dialects::profile::Class;
+use quotakeeper_dialects::profile::{Class, Profile};
 use quotakeeper_dialects::request::CallShape;
 use quotakeeper_dialects::{Reading, Verdict};
 use quotakeeper_engine::event::Shape;
 use tokio::time::timeout;
 
-use crate::account::{Account, Route, engine_observations, engine_rejection};
+use crate::account::{Account, engine_observations, engine_rejection};
 use crate::answer::{AnswerBody, Own};
-use crate::gate::{Gate, Permit, Refused};
+use crate::gate::{Gate, Permit, Reason, Refused};
 use crate::head;
 use crate::kept::{Keep, Kept};
+use crate::place::Place;
 use crate::record::{Books, Outcome, Record, Why};
+use crate::route::Route;
 use crate::upstream::turn::Turn;
 use crate::upstream::{Origin, Protocols, SendError, Upstreams};
 use crate::{clock, coding};
@@ -47,12 +49,16 @@ const RECONNECT: Duration = Duration::from_millis(250);
 const ATTEMPTS: u32 = 2;
 /// Connections that turn out closed before a byte was written are replaced this often.
 const REPLACEMENTS: u32 = 8;
+/// How long a call whose client's patience is unknown waits for its quota to come into force …
+const LONGEST_ABSENCE: Duration = Duration::from_secs(600);
+/// … and when another try makes sense after that.
+const ABSENT: Duration = Duration::from_secs(5);
 /// The longest wait for a busy record.
 const LONGEST_LOCK: Duration = Duration::from_secs(2);
 
 /// What all calls share.
 pub(crate) struct Core {
-    pub(crate) accounts: Vec<Arc<Account>>,
+    pub(crate) places: Vec<Arc<Place>>,
     pub(crate) gate: Gate,
     pub(crate) upstreams: Upstreams,
     pub(crate) books: Arc<Books>,
@@ -99,9 +105,17 @@ enum Next {
 
 /// Serves one call.
 pub(crate) async fn forward(core: &Core, route: Route, request: Request<Incoming>) -> Response<AnswerBody> {
-    let Route { account, origin, path } = route;
+    let Route { place, origin, path } = route;
     let arrived = Instant::now();
-    let record = Record::new(Arc::clone(&core.books), &account, request.method(), &path);
+    let mut record = Record::new(Arc::clone(&core.books), &place, request.method(), &path);
+    let account = match in_force(&place, request.headers(), &mut record).await {
+        Ok(account) => account,
+        Err(own) => return refuse(record, own),
+    };
+    let Some(origin) = origin.or_else(|| account.upstream.clone()) else {
+        let what = format!("{} has no base URL; call its hosts", place.provider);
+        return refuse(record, bad_request(&what));
+    };
     let protocols = match request.version() {
         Version::HTTP_2 => Protocols::Http2First,
         _ => Protocols::Http1,
@@ -137,6 +151,30 @@ pub(crate) async fn forward(core: &Core, route: Route, request: Request<Incoming
         record,
     };
     call.serve().await
+}
+
+/// The account in force, for as long as the client waits for it.
+async fn in_force(
+    place: &Place,
+    headers: &http::HeaderMap,
+    record: &mut Record,
+) -> Result<Arc<Account>, Own> {
+    if let Some(account) = place.account() {
+        return Ok(account);
+    }
+    record.call.why = Why::NotInForce;
+    let since = Instant::now();
+    // The provider's profile, which knows more of its clients, isn't known either.
+    let patience = Profile::default().patience(headers);
+    let longest = patience.map_or(LONGEST_ABSENCE, |patience| patience * 4 / 5);
+    let found = timeout(longest, place.in_force()).await;
+    record.call.waited += since.elapsed();
+    found.map_err(|_| {
+        let reason = Reason::NotInForce;
+        record.call.outcome = Outcome::Refused(reason);
+        let refused = Refused { reason, retry_after: Some(ABSENT) };
+        Own::refused(refused, &place.quota, None).because(&place.why_not())
+    })
 }
 
 fn bad_request(what: &str) -> Own {
@@ -271,7 +309,10 @@ impl Call<'_> {
         let safe = !advised_against && self.account.profile.may_resend(method, headers, Some(status));
         let rejection = engine_rejection(class, &scope, pause, &reason, &self.engine_shape);
         let again = match class {
-            Class::Quota | Class::Concurrency => !advised_against && self.body.is_whole(),
+            // Through an open gate it would come back at once, again and again.
+            Class::Quota | Class::Concurrency => {
+                !advised_against && self.body.is_whole() && !self.account.open && !permit.passed()
+            }
             Class::Capacity | Class::Lock => self.may_repeat(safe),
             Class::Terminal | Class::Oversize => false,
         };

@@ -6,7 +6,7 @@
 
 mod permit;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -16,7 +16,7 @@ use quotakeeper_engine::event::{CallId, RefusalReason, Scope, Shape};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_wire::message::{AccountIndex, AccountState, Epoch, ToLimiter};
 use quotakeeper_wire::proxy::{AskError, Counters, Identity, Notice, Session};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -40,6 +40,8 @@ struct Shared {
     connected: AtomicBool,
     waiting: AtomicUsize,
     stop: CancellationToken,
+    /// The accounts whose calls pass even where the limiter does not answer.
+    open: watch::Receiver<BTreeSet<AccountIndex>>,
     hear: Box<dyn Fn(Heard) + Send + Sync>,
 }
 
@@ -116,6 +118,8 @@ pub enum Reason {
     LimiterUnreachable,
     /// The proxy holds as many calls as it may.
     TooManyCalls,
+    /// The quota has not come into force within the client's patience.
+    NotInForce,
 }
 
 impl Reason {
@@ -130,6 +134,7 @@ impl Reason {
             Self::Limiter(RefusalReason::ProviderStopped) => "ProviderStopped",
             Self::LimiterUnreachable => "LimiterUnreachable",
             Self::TooManyCalls => "TooManyCalls",
+            Self::NotInForce => "QuotaNotInForce",
         }
     }
 }
@@ -141,8 +146,14 @@ impl std::fmt::Display for Reason {
 }
 
 impl Gate {
-    /// Opens a gate on `link` and starts its task. `hear` is told what the limiter tells; it must not block.
-    pub fn open(identity: Identity, link: Link, hear: impl Fn(Heard) + Send + Sync + 'static) -> Self {
+    /// Starts a gate on `link`, and its task. Calls of the accounts in `open` are still asked for, but pass where
+    /// the limiter does not answer. `hear` is told what the limiter tells; it must not block.
+    pub fn start(
+        identity: Identity,
+        link: Link,
+        open: watch::Receiver<BTreeSet<AccountIndex>>,
+        hear: impl Fn(Heard) + Send + Sync + 'static,
+    ) -> Self {
         let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
                 session: Session::new(identity),
@@ -153,6 +164,7 @@ impl Gate {
             connected: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             stop: CancellationToken::new(),
+            open,
             hear: Box::new(hear),
         });
         tokio::spawn(carry(Arc::clone(&shared), link));
@@ -200,7 +212,7 @@ impl Gate {
             call
         };
         self.shared.news.notify_one();
-        Ok(Permit::new(Arc::clone(&self.shared), call, patience, max_wait))
+        Ok(Permit::new(Arc::clone(&self.shared), (account, call), patience, max_wait))
     }
 
     /// Whether the limiter is connected.

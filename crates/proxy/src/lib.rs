@@ -2,7 +2,7 @@
 //! as if it were not there.
 //!
 //! ```text
-//!            listen ──► account (which quota?) ──► forward ──► gate ──► limiter
+//!            listen ──► route, place (whose quota?) ──► forward ──► gate ──► limiter
 //! application             kept (body), head           │  ▲       link
 //!            ◄── relay ◄── answer (our own) ◄─────────┘  └── upstream ──► provider
 //! ```
@@ -13,7 +13,9 @@
 //! | [`proxy`] | a running proxy: its doors, what it tells, how it stops |
 //! | [`link`] | the pair of channels to the limiter |
 //! | [`gate`] | where calls wait: the session with a clock and a link |
-//! | `account` | which account a request belongs to, and its words in the limiter's language |
+//! | `route` | which quota a request belongs to |
+//! | `place` | the quotas that are served, whether or not anything is in force yet |
+//! | `account` | an account in force, and its words in the limiter's language |
 //! | `forward` | the life of one call |
 //! | `kept`, `head`, `coding` | bodies, heads and content codings on their way through |
 //! | [`upstream`] | connections to providers |
@@ -37,9 +39,11 @@ mod kept;
 pub mod link;
 mod listen;
 pub mod metrics;
+mod place;
 pub mod proxy;
 pub mod record;
 pub mod resolve;
+mod route;
 pub mod settings;
 pub mod stats;
 pub mod trust;

@@ -1,21 +1,25 @@
 //! A running proxy: puts the rooms together, opens the doors, and closes them again.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::fs::{self, Permissions};
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use quotakeeper_engine::event::{Scope, SessionId};
+use quotakeeper_wire::message::{AccountIndex, AccountState};
 use quotakeeper_wire::proxy::Identity;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
-use crate::account::{Account, Door, route};
 use crate::answer::{AnswerBody, Own};
 use crate::authority::{Authority, AuthorityError, HostPattern};
 use crate::forward::{Core, forward};
@@ -25,8 +29,10 @@ use crate::kept::Keep;
 use crate::link::Link;
 use crate::listen::{Closing, ListenError, bind, open};
 use crate::metrics::Metrics;
+use crate::place::Place;
 use crate::record::{Books, CallRecord};
 use crate::resolve::Resolver;
+use crate::route::{Door, route};
 use crate::settings::Settings;
 use crate::stats::{Counts, Stats};
 use crate::trust::{Trust, TrustError};
@@ -86,6 +92,14 @@ pub enum StartError {
         /// What is wrong.
         source: OriginError,
     },
+    /// The CA bundle.
+    #[error("the CA bundle can't be written to {} ({source}); mount a volume there", file.display())]
+    Bundle {
+        /// Where.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// Nothing to intercept.
     #[error("hosts mode needs hosts, and no quota's provider names one; set account.hosts, or use base URLs")]
     NoHosts,
@@ -121,15 +135,21 @@ impl Proxy {
     /// # Errors
     /// [`StartError`] says what to change.
     pub async fn start(settings: Settings, link: Link) -> Result<Self, StartError> {
-        let accounts = accounts(&settings)?;
+        let places = places(&settings)?;
         let trust = Trust::load(&settings.extra_cas)?;
         let patterns: Vec<HostPattern> =
-            accounts.iter().flat_map(|account| account.hosts.iter().cloned()).collect();
-        let authority = match &settings.hosts {
-            None => None,
-            Some(_) if patterns.is_empty() => return Err(StartError::NoHosts),
-            Some(_) => Some(Arc::new(Authority::new(&patterns)?)),
+            places.iter().flat_map(|place| place.hosts.iter().cloned()).collect();
+        let authority = match (&settings.hosts, &settings.authority) {
+            (None, _) => None,
+            (Some(_), _) if patterns.is_empty() => return Err(StartError::NoHosts),
+            (Some(_), None) => Some(Arc::new(Authority::new(&patterns)?)),
+            (Some(_), Some(folder)) => Some(Arc::new(Authority::kept(folder, &patterns)?)),
         };
+        let root = authority.as_ref().map(|authority| authority.root_pem());
+        let bundle = format!("{}{}", trust.bundle_pem(), root.as_deref().unwrap_or_default());
+        if let Some(file) = &settings.bundle {
+            write_bundle(file, &bundle)?;
+        }
         // All addresses are taken before anything is served.
         let (base_url_door, base_url) = bind(settings.base_url, "base URLs")?;
         let listeners = settings.hosts.clone().unwrap_or_default();
@@ -143,10 +163,12 @@ impl Proxy {
         let upstreams = Upstreams::new(resolver, &trust, settings.pool)?;
         let (events, _) = broadcast::channel(EVENTS);
         let books = Arc::new(Books { metrics: Metrics::default(), counts: Counts::default(), events });
-        let quotas = accounts.iter().map(|account| Arc::clone(&account.quota)).collect();
-        let gate = Gate::open(identity(&settings), link, hearing(quotas, Arc::clone(&books)));
+        let opened = watch::Sender::new(open_ones(&places));
+        let open_now = opened.subscribe();
+        let hear = hearing(places.clone(), opened, Arc::clone(&books));
+        let gate = Gate::start(identity(&settings), link, open_now, hear);
         let keep = Keep::new(settings.keep_body, settings.keep_bodies);
-        let core = Arc::new(Core { accounts, gate, upstreams, books, keep });
+        let core = Arc::new(Core { places, gate, upstreams, books, keep });
 
         let closing = Closing::default();
         let door = |listener: TcpListener, tls: Option<Arc<ServerConfig>>, door: Door| {
@@ -171,8 +193,6 @@ impl Proxy {
             open(listener, None, &closing, move |request| std::future::ready(admin::serve(&core, &request)));
             address
         });
-        let root = authority.map(|authority| authority.root_pem());
-        let bundle = format!("{}{}", trust.bundle_pem(), root.as_deref().unwrap_or_default());
         Ok(Self { core, closing, base_url, https, http, admin, bundle, root })
     }
 
@@ -199,11 +219,12 @@ impl Proxy {
     /// The base-URL variables for the application, such as `OPENAI_BASE_URL`.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut variables = Vec::new();
-        for account in &self.core.accounts {
-            let base_url = account.profile.base_url.iter();
+        for place in &self.core.places {
+            let account = place.account();
+            let base_url = account.iter().flat_map(|account| &account.profile.base_url);
             for variable in base_url.flat_map(|base_url| &base_url.variables) {
                 let path = variable.path.as_deref().unwrap_or_default();
-                let value = format!("http://{}/{}{path}", self.base_url, account.provider);
+                let value = format!("http://{}/{}{path}", self.base_url, place.provider);
                 variables.push((variable.name.clone(), value));
             }
         }
@@ -218,12 +239,12 @@ impl Proxy {
 
     /// Of those, the ones whose SDKs have no base-URL variable and can be reached only so.
     pub fn host_names_without_base_url(&self) -> Vec<String> {
-        self.names(|account| account.profile.base_url.is_none())
+        self.names(|place| place.account().is_some_and(|account| account.profile.base_url.is_none()))
     }
 
-    fn names(&self, wanted: impl Fn(&Account) -> bool) -> Vec<String> {
-        let accounts = self.core.accounts.iter().filter(|account| wanted(account));
-        let names = accounts.flat_map(|account| account.hosts.iter().filter_map(HostPattern::exact));
+    fn names(&self, wanted: impl Fn(&Place) -> bool) -> Vec<String> {
+        let places = self.core.places.iter().filter(|place| wanted(place));
+        let names = places.flat_map(|place| place.hosts.iter().filter_map(HostPattern::exact));
         names.map(str::to_owned).collect()
     }
 
@@ -282,7 +303,7 @@ impl fmt::Debug for Proxy {
 
 /// One request, from any door.
 async fn serve(core: &Core, door: Door, request: Request<Incoming>) -> Response<AnswerBody> {
-    let own = match route(&core.accounts, door, request.uri(), request.headers()) {
+    let own = match route(&core.places, door, request.uri(), request.headers()) {
         Ok(route) => match upgrade(request.method(), request.headers()) {
             None => return forward(core, route, request).await,
             // One grant is one call; on a socket that left HTTP nobody could count.
@@ -305,21 +326,37 @@ async fn serve(core: &Core, door: Door, request: Request<Incoming>) -> Response<
     own.into_response()
 }
 
-fn accounts(settings: &Settings) -> Result<Vec<Arc<Account>>, StartError> {
-    let mut accounts: Vec<Arc<Account>> = Vec::new();
-    for (index, compiled) in (0..).zip(&settings.accounts) {
-        let account = Account::new(index, compiled)
-            .map_err(|source| StartError::Upstream { quota: compiled.quota.clone(), source })?;
-        if let Some(other) = accounts.iter().find(|other| other.provider == account.provider) {
+fn places(settings: &Settings) -> Result<Vec<Arc<Place>>, StartError> {
+    let mut places: Vec<Arc<Place>> = Vec::new();
+    for (index, quota) in (0..).zip(&settings.quotas) {
+        let place = Place::new(index, quota)
+            .map_err(|source| StartError::Upstream { quota: quota.name.clone(), source })?;
+        if let Some(other) = places.iter().find(|other| other.provider == place.provider) {
             return Err(StartError::TwoAccounts {
-                provider: account.provider,
+                provider: place.provider,
                 one: other.quota.to_string(),
-                two: compiled.quota.clone(),
+                two: quota.name.clone(),
             });
         }
-        accounts.push(Arc::new(account));
+        places.push(Arc::new(place));
     }
-    Ok(accounts)
+    Ok(places)
+}
+
+fn open_ones(places: &[Arc<Place>]) -> BTreeSet<AccountIndex> {
+    let open = places.iter().filter(|place| place.account().is_some_and(|account| account.open));
+    open.map(|place| place.index).collect()
+}
+
+/// Whole or not at all: an application may read it at any time.
+fn write_bundle(file: &Path, bundle: &str) -> Result<(), StartError> {
+    let write = || {
+        let unfinished = file.with_extension("unfinished");
+        fs::write(&unfinished, bundle)?;
+        fs::set_permissions(&unfinished, Permissions::from_mode(0o644))?;
+        fs::rename(&unfinished, file)
+    };
+    write().map_err(|source| StartError::Bundle { file: file.to_owned(), source })
 }
 
 fn bind_all(
@@ -341,7 +378,7 @@ fn identity(settings: &Settings) -> Identity {
     Identity {
         session: SessionId(session),
         consumer: settings.consumer.clone(),
-        accounts: settings.accounts.iter().map(|account| account.key.clone()).collect(),
+        accounts: settings.quotas.iter().map(|quota| quota.name.clone()).collect(),
         max_calls: settings.max_calls,
     }
 }
@@ -356,10 +393,33 @@ fn server_tls(authority: Arc<Authority>) -> Result<Arc<ServerConfig>, rustls::Er
     Ok(Arc::new(config))
 }
 
+/// Puts in force what the limiter says of a quota, and says so where a person would ask.
+fn take(place: &Place, state: AccountState) {
+    let was_open = place.account().is_some_and(|account| account.open);
+    if let Err(error) = place.take(state) {
+        return tracing::error!(quota = %place.quota, %error, "what the limiter says can't be put in force");
+    }
+    match place.account() {
+        None => tracing::warn!(quota = %place.quota, reason = %place.why_not(), "not in force: calls wait"),
+        Some(account) if account.open && !was_open => {
+            tracing::warn!(quota = %place.quota, "the gate is open: calls pass, whatever the quota says");
+        }
+        Some(account) if was_open && !account.open => {
+            tracing::warn!(quota = %place.quota, "the gate is closed: calls wait their turn again");
+        }
+        Some(_) => tracing::info!(quota = %place.quota, "in force"),
+    }
+}
+
 /// Turns what the gate hears into logs, metrics and events.
-fn hearing(quotas: Vec<Arc<str>>, books: Arc<Books>) -> impl Fn(Heard) + Send + Sync {
+fn hearing(
+    places: Vec<Arc<Place>>,
+    open: watch::Sender<BTreeSet<AccountIndex>>,
+    books: Arc<Books>,
+) -> impl Fn(Heard) + Send + Sync {
     move |heard| {
-        let quota = |index: u32| quotas.get(index as usize).map(Arc::clone).unwrap_or_default();
+        let quota =
+            |index: u32| places.get(index as usize).map(|place| Arc::clone(&place.quota)).unwrap_or_default();
         let event = match heard {
             Heard::Connected(connected) => {
                 books.metrics.set_connected(connected);
@@ -370,7 +430,19 @@ fn hearing(quotas: Vec<Arc<str>>, books: Arc<Books>) -> impl Fn(Heard) + Send + 
                 }
                 Event::Connected(connected)
             }
-            Heard::Account { .. } => return,
+            Heard::Account { account, state } => {
+                if let Some(place) = places.get(account.0 as usize) {
+                    take(place, state);
+                    let now_open = open_ones(&places);
+                    open.send_if_modified(|open| {
+                        *open != now_open && {
+                            *open = now_open;
+                            true
+                        }
+                    });
+                }
+                return;
+            }
             Heard::Paused { account, scope, remaining, reason } => {
                 let quota = quota(account.0);
                 books.metrics.paused(&quota);

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use http::Method;
 use tokio::sync::broadcast;
 
-use crate::account::Account;
 use crate::gate::Reason;
 use crate::metrics::Metrics;
+use crate::place::Place;
 use crate::stats::Counts;
 
 /// A call that is over.
@@ -80,6 +80,8 @@ pub enum Why {
     Queue,
     /// The limiter could not be reached.
     LimiterUnreachable,
+    /// Its quota was not in force.
+    NotInForce,
     /// A pause was in force: the provider's word, or who paused.
     Paused(String),
     /// The provider rejected it, and it waited for another turn: the provider's word.
@@ -92,6 +94,7 @@ impl Why {
             Self::NoWait => ("", ""),
             Self::Queue => ("queue", ""),
             Self::LimiterUnreachable => ("limiter unreachable", ""),
+            Self::NotInForce => ("quota not in force", ""),
             Self::Paused(reason) => ("paused: ", reason),
             Self::Rejected(reason) => ("rejected: ", reason),
         }
@@ -115,7 +118,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(books: Arc<Books>, account: &Account, method: &Method, path: &str) -> Self {
+    pub(crate) fn new(books: Arc<Books>, place: &Place, method: &Method, path: &str) -> Self {
         books.counts.begun();
         Self {
             books,
@@ -123,8 +126,8 @@ impl Record {
             sent: Arc::default(),
             attempts: Arc::default(),
             call: CallRecord {
-                quota: Arc::clone(&account.quota),
-                provider: account.provider.clone(),
+                quota: Arc::clone(&place.quota),
+                provider: place.provider.clone(),
                 method: method.clone(),
                 path: path.split('?').next().unwrap_or_default().to_owned(),
                 status: None,

@@ -1,6 +1,7 @@
 //! What a proxy is told when it starts.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use quotakeeper_wire::account::CompiledAccount;
 
@@ -15,8 +16,8 @@ pub const ADMIN_PORT: u16 = 15020;
 /// What a proxy is told when it starts.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The accounts that it serves, at most one of a provider.
-    pub accounts: Vec<CompiledAccount>,
+    /// The quotas that it serves, at most one of a provider.
+    pub quotas: Vec<Quota>,
     /// The workload that draws.
     pub consumer: String,
     /// Where base URLs lead; port 0 takes a free one.
@@ -25,6 +26,11 @@ pub struct Settings {
     pub hosts: Option<HostsListeners>,
     /// Metrics and probes; none: no such listener.
     pub admin: Option<SocketAddr>,
+    /// Where the CA bundle for applications is written before anything is served; none: nowhere.
+    pub bundle: Option<PathBuf>,
+    /// The folder that keeps the interception CA for a proxy that starts anew beside the same applications;
+    /// none: it is made anew at every start.
+    pub authority: Option<PathBuf>,
     /// Other places for hosts, instead of DNS.
     pub resolve: Vec<Override>,
     /// PEM texts of CAs that are trusted beside the system's.
@@ -39,6 +45,30 @@ pub struct Settings {
     pub pool: PoolSettings,
 }
 
+/// A quota that a proxy serves.
+#[derive(Clone, Debug)]
+pub struct Quota {
+    /// As people name it.
+    pub name: String,
+    /// Its provider's name: the first segment of the base URL.
+    pub provider: String,
+    /// The provider's hosts: names, or `*.` and a name.
+    pub hosts: Vec<String>,
+    /// The compiled account; none: the limiter tells it, and calls wait until then.
+    pub account: Option<Box<CompiledAccount>>,
+}
+
+impl From<CompiledAccount> for Quota {
+    fn from(account: CompiledAccount) -> Self {
+        Self {
+            name: account.quota.clone(),
+            provider: account.provider().to_owned(),
+            hosts: account.profile.hosts.clone(),
+            account: Some(Box::new(account)),
+        }
+    }
+}
+
 /// Addresses at which the proxy plays the providers' hosts.
 #[derive(Clone, Debug, Default)]
 pub struct HostsListeners {
@@ -51,12 +81,19 @@ pub struct HostsListeners {
 impl Settings {
     /// A proxy for `accounts` with base URLs on 127.0.0.1:15001 and nothing else.
     pub fn new(accounts: Vec<CompiledAccount>, consumer: impl Into<String>) -> Self {
+        Self::of_quotas(accounts.into_iter().map(Quota::from).collect(), consumer)
+    }
+
+    /// The same for quotas whose accounts may not be known yet.
+    pub fn of_quotas(quotas: Vec<Quota>, consumer: impl Into<String>) -> Self {
         Self {
-            accounts,
+            quotas,
             consumer: consumer.into(),
             base_url: SocketAddr::from((Ipv4Addr::LOCALHOST, BASE_URL_PORT)),
             hosts: None,
             admin: None,
+            bundle: None,
+            authority: None,
             resolve: Vec::new(),
             extra_cas: Vec::new(),
             keep_body: 1024 * 1024,

@@ -96,6 +96,11 @@ struct Versioned {
 }
 
 impl CompiledAccount {
+    /// The provider's name: the first part of the key.
+    pub fn provider(&self) -> &str {
+        self.key.split('/').next().unwrap_or_default()
+    }
+
     /// Reads an account, and refuses one that this version does not understand entirely.
     ///
     /// # Errors

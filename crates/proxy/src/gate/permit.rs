@@ -6,12 +6,13 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use quotakeeper_engine::event::{CallId, Observation, RefusalReason, Rejection};
 use quotakeeper_engine::time::Stamp;
+use quotakeeper_wire::message::AccountIndex;
 use tokio::time::Instant;
 
 use super::{Outcome, Reason, Refused, Shared};
@@ -20,6 +21,10 @@ use crate::upstream::turn::Turn;
 
 /// How long the limiter is waited for beyond the wait that it allows itself.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a call of an open account waits for a connected limiter, so that it can be counted.
+const OPEN: Duration = Duration::from_millis(250);
+/// How long a call that passed without a grant may take for its connection.
+const PASSED: Duration = Duration::from_secs(10);
 
 /// A call that may be sent, or waits for it.
 pub struct Permit {
@@ -32,13 +37,16 @@ pub struct Permit {
 
 struct CallTurn {
     shared: Arc<Shared>,
+    account: AccountIndex,
     call: CallId,
+    /// The gate is open and the limiter has not answered: the call goes without a grant.
+    passed: AtomicBool,
 }
 
 impl Permit {
     pub(super) fn new(
         shared: Arc<Shared>,
-        call: CallId,
+        (account, call): (AccountIndex, CallId),
         patience: Option<Duration>,
         max_wait: Duration,
     ) -> Self {
@@ -46,7 +54,7 @@ impl Permit {
         // Like the limiter: an answer takes its time too, so a fifth of the client's patience is left for it.
         let wait = patience.map_or(max_wait, |patience| max_wait.min(patience * 4 / 5));
         Self {
-            turn: Arc::new(CallTurn { shared, call }),
+            turn: Arc::new(CallTurn { shared, account, call, passed: AtomicBool::new(false) }),
             unreachable_at: now.checked_add(wait),
             give_up_at: now.checked_add(wait.saturating_add(GRACE)),
         }
@@ -57,6 +65,9 @@ impl Permit {
     /// # Errors
     /// [`Refused`]; the call is over then.
     pub async fn granted(&mut self) -> Result<(), Refused> {
+        if self.passed() {
+            return Ok(());
+        }
         let _waiting = Waiting::new(&self.turn.shared);
         let mut unreachable = pin!(sleep_until(self.unreachable_at));
         // A call that was sent meanwhile may be past its time: the limiter still gets to say so.
@@ -76,10 +87,16 @@ impl Permit {
                 }
             }
         }));
+        let mut pass = pin!(self.turn.may_pass());
         let late = loop {
             tokio::select! {
                 biased;
                 outcome = &mut look => return outcome,
+                () = &mut pass => {
+                    self.turn.passed.store(true, Ordering::Relaxed);
+                    self.turn.shared.step(|inner, now| inner.session.cancel(now, self.turn.call));
+                    return Ok(());
+                }
                 () = &mut unreachable => {
                     if !self.turn.shared.connected.load(Ordering::Relaxed) {
                         break self.turn.shared.late();
@@ -99,8 +116,16 @@ impl Permit {
         Arc::clone(&self.turn) as Arc<dyn Turn>
     }
 
+    /// Whether the call goes without a grant, because the gate is open and the limiter does not answer.
+    pub fn passed(&self) -> bool {
+        self.turn.passed.load(Ordering::Relaxed)
+    }
+
     /// How long the grant may still be written.
     pub fn remaining(&self) -> Duration {
+        if self.passed() {
+            return PASSED;
+        }
         let inner = self.turn.shared.inner();
         let until = inner.session.granted_until(self.turn.call).unwrap_or_default();
         until.since(clock::now())
@@ -163,8 +188,25 @@ impl Drop for Permit {
     }
 }
 
+impl CallTurn {
+    /// Waits until the gate is open and the limiter has had its chance to grant.
+    async fn may_pass(&self) {
+        let mut open = self.shared.open.clone();
+        if open.wait_for(|open| open.contains(&self.account)).await.is_err() {
+            // The proxy ends.
+            return std::future::pending().await;
+        }
+        if self.shared.connected.load(Ordering::Relaxed) {
+            tokio::time::sleep(OPEN).await;
+        }
+    }
+}
+
 impl Turn for CallTurn {
     fn may_write(&self) -> bool {
+        if self.passed.load(Ordering::Relaxed) {
+            return true;
+        }
         self.shared.step(|inner, now| {
             let newest = inner.session.newest();
             let Some(slot) = inner.slots.get_mut(&self.call) else {

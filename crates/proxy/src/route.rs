@@ -1,0 +1,109 @@
+//! Which quota a request belongs to, and where it goes.
+
+use std::sync::Arc;
+
+use http::uri::Authority;
+use http::{StatusCode, Uri, header};
+
+use crate::answer::Own;
+use crate::authority::HostPattern;
+use crate::place::Place;
+use crate::upstream::Origin;
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The base-URL listener.
+    BaseUrl,
+    /// A listener that plays the provider's host, with TLS or without.
+    Host {
+        /// Whether TLS was terminated.
+        tls: bool,
+    },
+}
+
+/// Where a request goes.
+pub(crate) struct Route {
+    pub(crate) place: Arc<Place>,
+    /// The host that the request names; none: where the account's base URL leads.
+    pub(crate) origin: Option<Origin>,
+    /// Path and query for the provider.
+    pub(crate) path: String,
+}
+
+/// Finds the quota of a request.
+pub(crate) fn route(
+    places: &[Arc<Place>],
+    door: Door,
+    uri: &Uri,
+    headers: &http::HeaderMap,
+) -> Result<Route, Own> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    match door {
+        Door::Host { tls } => {
+            let host = uri.host().map(str::to_owned).or_else(|| host_header(headers));
+            let host = host.unwrap_or_default();
+            by_host(places, tls, &host, path).ok_or_else(|| stranger(places, &host))
+        }
+        Door::BaseUrl => {
+            // Clients that take the base URL for a proxy send the whole URL (RFC 9112 §3.2.2).
+            let tls = uri.scheme_str() == Some("https");
+            let by_host = uri.host().and_then(|host| by_host(places, tls, host, path));
+            by_host.or_else(|| by_segment(places, path)).ok_or_else(|| unserved(places, path))
+        }
+    }
+}
+
+fn by_host(places: &[Arc<Place>], tls: bool, host: &str, path: &str) -> Option<Route> {
+    let exact = |place: &&Arc<Place>| {
+        let mut names = place.hosts.iter().filter_map(HostPattern::exact);
+        names.any(|name| name.eq_ignore_ascii_case(host))
+    };
+    let covers = |place: &&Arc<Place>| place.hosts.iter().any(|known| known.covers(host));
+    let place = places.iter().find(exact).or_else(|| places.iter().find(covers))?;
+    let origin = Origin::new(tls, host.trim_end_matches('.'));
+    Some(Route { place: Arc::clone(place), origin: Some(origin), path: path.to_owned() })
+}
+
+fn by_segment(places: &[Arc<Place>], path: &str) -> Option<Route> {
+    let rest = path.strip_prefix('/')?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (provider, rest) = rest.split_at(end);
+    let place = places.iter().find(|place| place.provider == provider && has_base_url(place))?;
+    let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    Some(Route { place: Arc::clone(place), origin: None, path })
+}
+
+/// Whether a base URL leads anywhere, as far as that is known.
+fn has_base_url(place: &Place) -> bool {
+    place.account().is_none_or(|account| account.upstream.is_some())
+}
+
+fn host_header(headers: &http::HeaderMap) -> Option<String> {
+    let authority: Authority = headers.get(header::HOST)?.to_str().ok()?.parse().ok()?;
+    Some(authority.host().to_owned())
+}
+
+fn stranger(places: &[Arc<Place>], host: &str) -> Own {
+    let known: Vec<_> = places.iter().flat_map(|place| &place.hosts).map(HostPattern::to_string).collect();
+    let known = known.join(", ");
+    let message = format!(
+        "Quotakeeper's proxy serves {known} here, not {host:?}; remove the host's entry that leads here, \
+         or declare a quota for it"
+    );
+    Own::new(StatusCode::MISDIRECTED_REQUEST, "UnknownHost", message)
+}
+
+fn unserved(places: &[Arc<Place>], path: &str) -> Own {
+    let served = places.iter().filter(|place| has_base_url(place));
+    let served = served.map(|place| format!("/{}", place.provider)).collect::<Vec<_>>().join(", ");
+    let path = path.split('?').next().unwrap_or_default();
+    let segment = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    let message = format!(
+        "Quotakeeper's proxy serves {served} here, not \"/{segment}\"; begin the path with the provider's name"
+    );
+    Own::new(StatusCode::NOT_FOUND, "UnknownProvider", message)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
