@@ -217,13 +217,17 @@ impl Documents {
         own.map(|(_, provider)| provider.spec.profile.clone()).or_else(|| catalogue::find(name).ok())
     }
 
-    /// No two quotas of one provider, and none whose providers have a host in common.
+    /// No two quotas of one name or one provider, and none whose providers have a host in common.
     fn check_apart(&self, accounts: &[CompiledAccount], refused: &mut Refused) {
         let all: Vec<_> = self.quotas.iter().zip(accounts).collect();
         for (index, ((place, quota), account)) in all.iter().enumerate() {
             let provider = &quota.spec.provider.name;
             for ((other_place, other), other_account) in &all[..index] {
-                if other.spec.provider.name == *provider {
+                if other_account.quota == account.quota {
+                    let message =
+                        format!("`{}` is already the quota in {other_place}; rename one of them", account.quota);
+                    refused.push(place, Problem::new("metadata.name", message));
+                } else if other.spec.provider.name == *provider {
                     let message = format!(
                         "quota `{}` is of provider `{provider}`, and so is `{}` in {other_place}; a run has one \
                          quota of a provider, remove one of them",

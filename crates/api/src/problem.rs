@@ -29,7 +29,7 @@ impl fmt::Display for Problem {
 }
 
 /// The name of `known` that was probably meant by `asked`, as ` (did you mean …?)`; else nothing.
-pub(crate) fn did_you_mean<'a>(asked: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub fn did_you_mean<'a>(asked: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let asked = asked.to_lowercase();
     known
         .into_iter()

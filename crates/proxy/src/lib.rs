@@ -10,6 +10,7 @@
 //! | room | holds |
 //! |---|---|
 //! | [`settings`] | what a proxy is told when it starts |
+//! | [`sidecar`] | a proxy in a pod: its environment, its session across the network, its end |
 //! | [`proxy`] | a running proxy: its doors, what it tells, how it stops |
 //! | [`link`] | the pair of channels to the limiter |
 //! | [`gate`] | where calls wait: the session with a clock and a link |
@@ -45,6 +46,7 @@ pub mod record;
 pub mod resolve;
 mod route;
 pub mod settings;
+pub mod sidecar;
 pub mod stats;
 pub mod trust;
 pub mod upstream;

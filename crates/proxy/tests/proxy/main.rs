@@ -8,6 +8,7 @@ mod client;
 mod limiter;
 mod world;
 
+mod accounts_come_and_go;
 mod details_of_http;
 mod failures_are_repeated_where_safe;
 mod forced_rejection_reenters;

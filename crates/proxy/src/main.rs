@@ -1,0 +1,43 @@
+//! `quotakeeper-proxy`: the proxy beside an application, in a pod.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use quotakeeper_proxy::sidecar;
+use tracing_subscriber::EnvFilter;
+
+const ABOUT: &str = "\
+Holds a pod's calls to API providers until their quota grants them. It is injected beside the
+application by quotakeeper's webhook and told everything by one variable of its environment:
+
+  QUOTAKEEPER_BOOTSTRAP   JSON: where the limiter is, which quotas the pod draws on, how it is called
+  QUOTAKEEPER_LOG         what to log, `info` where it isn't set;
+                          `quotakeeper::access=off,info` leaves out the line for each call
+
+It listens on 127.0.0.1:15001 for base URLs, on 127.0.0.1:443 and :80 in the providers' place where
+quotas are caught by hosts, and on port 15020 for /healthz, /readyz and /metrics.
+
+Examples:
+  # What it serves in a running pod
+  kubectl get --raw /api/v1/namespaces/NAMESPACE/pods/POD:15020/proxy/metrics
+
+  # Without a cluster
+  quotakeeper run --help";
+
+#[derive(Parser)]
+#[command(name = "quotakeeper-proxy", version, about = "The proxy beside an application", after_help = ABOUT)]
+struct Arguments {}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    Arguments::parse();
+    let filter = EnvFilter::try_from_env("QUOTAKEEPER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+    match sidecar::run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The proxy as a sidecar: told by its environment, bound to a limiter across the network, ended by a signal.
+
+mod limiter;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use quotakeeper_wire::bootstrap::{
+    ADMIN_PORT, BASE_URL_PORT, BUNDLE_FILE, Bootstrap, CatchMode, KEY_FOLDER, TOKEN_FILE, VARIABLE,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::resolve::Override;
+use crate::settings::Quota;
+use crate::{HostsListeners, Link, Proxy, Settings};
+
+/// How long calls may still take when the pod ends. The applications have stopped by then, so there are hardly
+/// any; less than the 30 seconds that a pod usually has.
+const GRACE: Duration = Duration::from_secs(20);
+/// How long the limiter is given to hear the last words.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The addresses and files of one proxy in a pod.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Where base URLs lead.
+    pub base_url: SocketAddr,
+    /// Where the providers are played.
+    pub hosts: HostsListeners,
+    /// Metrics and probes.
+    pub admin: SocketAddr,
+    /// The CA bundle for applications.
+    pub bundle: PathBuf,
+    /// The interception CA's folder.
+    pub key: PathBuf,
+    /// The token for the limiter.
+    pub token: PathBuf,
+    /// Other places for hosts, instead of DNS.
+    pub resolve: Vec<Override>,
+}
+
+impl Default for Places {
+    /// Those that the injector prepares.
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            base_url: loopback(BASE_URL_PORT),
+            hosts: HostsListeners { https: vec![loopback(443)], http: vec![loopback(80)] },
+            admin: SocketAddr::from((Ipv4Addr::UNSPECIFIED, ADMIN_PORT)),
+            bundle: BUNDLE_FILE.into(),
+            key: KEY_FOLDER.into(),
+            token: TOKEN_FILE.into(),
+            resolve: Vec::new(),
+        }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A sentence, when it can't start. Whatever the limiter does or does not, it goes on: calls wait.
+pub async fn run() -> anyhow::Result<()> {
+    let text = std::env::var(VARIABLE).with_context(|| {
+        format!("{VARIABLE} isn't set; this program is injected by quotakeeper's webhook")
+    })?;
+    let bootstrap: Bootstrap =
+        serde_json::from_str(&text).with_context(|| format!("{VARIABLE} can't be read"))?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let sidecar = Sidecar::start(&bootstrap, Places::default()).await?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    sidecar.stop().await;
+    Ok(())
+}
+
+/// A running sidecar.
+pub struct Sidecar {
+    proxy: Proxy,
+    session: tokio::task::JoinHandle<()>,
+}
+
+impl Sidecar {
+    /// Starts a proxy and keeps its session with the limiter up. When this returns, all addresses listen and the
+    /// bundle is written.
+    ///
+    /// # Errors
+    /// A sentence that says what to change.
+    pub async fn start(bootstrap: &Bootstrap, places: Places) -> anyhow::Result<Self> {
+        let settings = settings(bootstrap, &places);
+        let (link, peer) = Link::pair();
+        let proxy = Proxy::start(settings, link).await?;
+        let session = limiter::keep_connected(&bootstrap.limiter, &places, peer)?;
+        tracing::info!(
+            base_url = %proxy.base_url_addr(),
+            hosts = ?proxy.host_names(),
+            quotas = ?bootstrap.quotas.iter().map(|quota| quota.quota.as_str()).collect::<Vec<_>>(),
+            limiter = bootstrap.limiter.endpoint,
+            "serving"
+        );
+        Ok(Self { proxy, session })
+    }
+
+    /// The proxy.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// Lets calls end, tells the limiter, and ends.
+    pub async fn stop(self) {
+        let ended = self.proxy.shutdown(GRACE).await;
+        if tokio::time::timeout(FAREWELL, self.session).await.is_err() {
+            tracing::warn!(
+                "the limiter has not heard the last words; what calls held is freed a little later"
+            );
+        }
+        tracing::info!(ended, "stopped");
+    }
+}
+
+fn settings(bootstrap: &Bootstrap, places: &Places) -> Settings {
+    let by_hosts = |mode| mode == CatchMode::Hosts;
+    let quotas: Vec<Quota> = bootstrap
+        .quotas
+        .iter()
+        .map(|place| Quota {
+            name: place.quota.clone(),
+            provider: place.provider.clone(),
+            // What is caught by base URL alone needs no CA.
+            hosts: if by_hosts(place.mode) { place.hosts.clone() } else { Vec::new() },
+            account: None,
+        })
+        .collect();
+    let any = quotas.iter().any(|quota| !quota.hosts.is_empty());
+    Settings {
+        base_url: places.base_url,
+        hosts: any.then(|| places.hosts.clone()),
+        admin: Some(places.admin),
+        bundle: any.then(|| places.bundle.clone()),
+        authority: any.then(|| places.key.clone()).filter(|folder| Path::is_dir(folder)),
+        resolve: places.resolve.clone(),
+        extra_cas: Some(bootstrap.extra_cas_pem.clone()).filter(|pem| !pem.is_empty()).into_iter().collect(),
+        ..Settings::of_quotas(quotas, bootstrap.consumer.clone())
+    }
+}

@@ -1,0 +1,69 @@
+//! The session with a limiter across the network.
+
+use std::io;
+
+use quotakeeper_transport::{Dial, ProxyGone, Target};
+use quotakeeper_wire::bootstrap::LimiterAddress;
+use quotakeeper_wire::message::{ToLimiter, ToProxy};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::Places;
+use crate::LinkPeer;
+use crate::resolve::Resolver;
+
+/// Connects the proxy behind `peer` with the limiter, again and again, until the proxy is gone.
+///
+/// # Errors
+/// When the address, its name or its CA can't be used at all.
+pub(super) fn keep_connected(
+    limiter: &LimiterAddress,
+    places: &Places,
+    peer: LinkPeer,
+) -> anyhow::Result<JoinHandle<()>> {
+    // What can't ever work is told at the start.
+    quotakeeper_transport::tls::client_config(&limiter.ca_pem)?;
+    let target = Target {
+        endpoint: limiter.endpoint.clone(),
+        server_name: limiter.server_name.clone(),
+        ca_pem: limiter.ca_pem.clone(),
+        token_file: places.token.clone(),
+    };
+    let dial = ByDns(Resolver::new(places.resolve.clone()));
+    Ok(tokio::spawn(async move {
+        if let Err(error) = quotakeeper_transport::keep_connected(target, dial, Session(peer)).await {
+            tracing::error!(%error, "no session with the limiter is possible: calls wait for ever");
+        }
+    }))
+}
+
+/// By the proxy's own resolver: a static program has no other.
+struct ByDns(Resolver);
+
+impl Dial for ByDns {
+    async fn dial(&self, endpoint: &str) -> io::Result<TcpStream> {
+        let invalid = || io::Error::new(io::ErrorKind::InvalidInput, format!("{endpoint:?} is no host:port"));
+        let (host, port) = endpoint.rsplit_once(':').ok_or_else(invalid)?;
+        let port = port.parse().map_err(|_| invalid())?;
+        let addresses = self.0.addresses(host, port).await.map_err(io::Error::other)?;
+        TcpStream::connect(addresses.as_slice()).await
+    }
+}
+
+/// The proxy, as the client of the session sees it.
+struct Session(LinkPeer);
+
+impl quotakeeper_transport::Link for Session {
+    async fn connect(&self) -> Result<mpsc::Receiver<ToLimiter>, ProxyGone> {
+        self.0.connect().await.map_err(|_| ProxyGone)
+    }
+
+    async fn disconnect(&self) -> Result<(), ProxyGone> {
+        self.0.disconnect().await.map_err(|_| ProxyGone)
+    }
+
+    async fn say(&self, message: ToProxy) -> Result<(), ProxyGone> {
+        self.0.say(message).await.map_err(|_| ProxyGone)
+    }
+}
