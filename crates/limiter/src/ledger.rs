@@ -49,10 +49,11 @@ pub struct Ledger {
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The file.
-    #[error(
-        "the ledger can't be opened, read or written: {0}; is its disk full, or another limiter using it?"
-    )]
+    #[error("can't be opened, read or written: {0}; is its disk full, or another limiter using it?")]
     Storage(Box<redb::Error>),
+    /// The file is something else, or damaged.
+    #[error("is no ledger of quotakeeper ({0}); choose another file or delete it")]
+    NotALedger(Box<redb::Error>),
     /// A record.
     #[error("a ledger record can't be written: {0}")]
     Record(#[from] postcard::Error),
@@ -63,7 +64,19 @@ pub enum LedgerError {
 
 /// redb has an error type for each step; what matters here is that the ledger failed.
 fn storage<T, E: Into<redb::Error>>(result: Result<T, E>) -> Result<T, LedgerError> {
-    result.map_err(|error| LedgerError::Storage(Box::new(error.into())))
+    result.map_err(|error| {
+        let error = Box::new(error.into());
+        if is_foreign(&error) { LedgerError::NotALedger(error) } else { LedgerError::Storage(error) }
+    })
+}
+
+fn is_foreign(error: &redb::Error) -> bool {
+    use redb::Error::{Corrupted, Io, RepairAborted, TableTypeMismatch, UpgradeRequired};
+    match error {
+        Io(error) => matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof),
+        Corrupted(_) | RepairAborted | TableTypeMismatch { .. } | UpgradeRequired(_) => true,
+        _ => false,
+    }
 }
 
 impl Ledger {
@@ -203,6 +216,27 @@ mod tests {
         let file = folder.path().join("ledger.redb");
         let starts: Vec<u64> = (0..3).map(|_| Ledger::open(&file).unwrap().next_epoch().unwrap()).collect();
         assert_eq!(starts, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_ledger_or_a_damaged_one_is_refused_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.redb");
+        let mut ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
+        ledger.write([("openai/a", &record(1))]).unwrap();
+        drop(ledger);
+        let whole = std::fs::read(&file).unwrap();
+        let text = b"spec: {provider: {name: openai}}\n".repeat(1000);
+        for content in [b"not a ledger\n".as_slice(), &text, &whole[..100], &whole[..whole.len() / 2]] {
+            std::fs::write(&file, content).unwrap();
+            let refused = Ledger::open(&file).err().unwrap().to_string();
+            assert!(
+                refused.starts_with("is no ledger of quotakeeper ("),
+                "{} bytes: {refused}",
+                content.len()
+            );
+            assert!(refused.ends_with("choose another file or delete it"), "{refused}");
+        }
     }
 
     #[test]
