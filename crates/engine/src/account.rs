@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot};
-pub use status::{LimitStatus, PauseStatus, Status};
+pub use status::{ConsumerWait, LimitStatus, PauseStatus, Status};
 
 use crate::clock::is_fresh;
 use crate::config::AccountConfig;

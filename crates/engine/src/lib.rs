@@ -31,5 +31,5 @@ mod slots;
 pub mod time;
 mod units;
 
-pub use account::{Engine, LimitStatus, PauseStatus, Snapshot, Status, Totals};
+pub use account::{ConsumerWait, Engine, LimitStatus, PauseStatus, Snapshot, Status, Totals};
 pub use meter::{MeterSnapshot, UnitSnapshot};

@@ -31,5 +31,7 @@ pub use authenticate::{Authenticate, PodIdentity, Unauthenticated};
 pub use client::{Dial, SystemDial, Target, keep_connected};
 pub use limiter::{Accept, Accepted, End, Speak, Stopped};
 pub use link::{Link, ProxyGone};
-pub use server::serve;
+pub use server::{Answer, SessionsAlone, serve, serve_beside};
 pub use tls::TlsError;
+/// The body of an [`Answer`].
+pub use tonic::body::Body;

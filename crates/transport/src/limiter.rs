@@ -62,7 +62,10 @@ pub enum End {
     /// The same proxy has said hello on another connection.
     #[error("the proxy has opened another connection")]
     Replaced,
-    /// The pod may not draw any more, or is gone.
+    /// Something about the accounts that the session names is other than its beginning said.
+    #[error("{0}; say hello again")]
+    Changed(String),
+    /// The pod may not draw, or is gone.
     #[error("{0}")]
     NotAdmitted(String),
     /// This limiter grants no more: it stops, or another has taken over.

@@ -6,6 +6,7 @@
 mod session;
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +56,23 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// The most bytes of a request's headers; a token has about one thousand.
 const HEADERS: u32 = 16 * 1024;
 
+/// What else is served on the port of the sessions.
+pub trait Answer: Send + Sync + 'static {
+    /// Answers a request at another path than the sessions'; `None`: there is nothing. An answer
+    /// without an end has to end by itself when the server stops; it is cut a moment later.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Option<Response<Body>>> + Send;
+}
+
+/// Nothing else.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SessionsAlone;
+
+impl Answer for SessionsAlone {
+    async fn answer(&self, _request: Request<Incoming>) -> Option<Response<Body>> {
+        None
+    }
+}
+
 /// Serves sessions until `stop` is cancelled, then tells every proxy, and waits for them a moment.
 /// Dropped, it cuts all connections.
 ///
@@ -67,7 +85,7 @@ const HEADERS: u32 = 16 * 1024;
 /// | `INVALID_ARGUMENT` | it broke a rule of the session | tries again, later and later |
 /// | `OUT_OF_RANGE` | a message is too long | tries again |
 /// | `RESOURCE_EXHAUSTED` | it does not read | tries again |
-/// | `ABORTED` | it has another connection | tries again |
+/// | `ABORTED` | it has another connection, or its accounts have changed | tries again |
 /// | `UNAVAILABLE` | the limiter stops, or can't check tokens now | tries again |
 pub async fn serve<A: Authenticate, L: Accept>(
     listener: TcpListener,
@@ -76,10 +94,22 @@ pub async fn serve<A: Authenticate, L: Accept>(
     limiter: L,
     stop: CancellationToken,
 ) {
+    serve_beside(listener, tls, authenticate, limiter, SessionsAlone, stop).await;
+}
+
+/// Serves sessions as [`serve`] does, and what `others` answers at other paths.
+pub async fn serve_beside<A: Authenticate, L: Accept, O: Answer>(
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    authenticate: A,
+    limiter: L,
+    others: O,
+    stop: CancellationToken,
+) {
     let cut = CancellationToken::new();
     // Whoever drops this future cuts every connection.
     let _cut = cut.clone().drop_guard();
-    let server = Arc::new(Server { authenticate, limiter, stop: stop.clone(), cut });
+    let server = Arc::new(Server { authenticate, limiter, others, stop: stop.clone(), cut });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let tasks = TaskTracker::new();
     let accept = async {
@@ -106,9 +136,10 @@ pub async fn serve<A: Authenticate, L: Accept>(
     }
 }
 
-struct Server<A, L> {
+struct Server<A, L, O> {
     authenticate: A,
     limiter: L,
+    others: O,
     /// Sessions are to end in good order …
     stop: CancellationToken,
     /// … or at once.
@@ -129,8 +160,8 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// One connection, until either end is done with it.
-async fn connection<A: Authenticate, L: Accept>(
-    server: &Arc<Server<A, L>>,
+async fn connection<A: Authenticate, L: Accept, O: Answer>(
+    server: &Arc<Server<A, L, O>>,
     stream: TcpStream,
     tls: Arc<ServerConfig>,
 ) -> io::Result<()> {
@@ -182,12 +213,19 @@ struct State {
     cut: CancellationToken,
 }
 
-async fn answer<A: Authenticate, L: Accept>(
-    server: Arc<Server<A, L>>,
+async fn answer<A: Authenticate, L: Accept, O: Answer>(
+    server: Arc<Server<A, L, O>>,
     state: Arc<State>,
     request: Request<Incoming>,
 ) -> Response<Body> {
     if request.uri().path() != METHOD {
+        if let Some(response) = server.others.answer(request).await {
+            // A refusal leaves the connection to its idle end.
+            if response.status().is_success() {
+                state.busy.store(true, Ordering::Relaxed);
+            }
+            return response;
+        }
         let wrong = format!("there is nothing at this path; sessions are at {METHOD}");
         return Status::unimplemented(wrong).into_http();
     }

@@ -1,6 +1,7 @@
 //! What people are shown of an account.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{CallState, Engine};
@@ -17,12 +18,23 @@ pub struct Status {
     pub pauses: Vec<PauseStatus>,
     /// Calls that wait.
     pub waiting: usize,
-    /// Workloads whose calls wait.
-    pub waiting_consumers: usize,
+    /// Workloads whose calls wait, by name.
+    pub waiting_by_consumer: Vec<ConsumerWait>,
     /// How long the one that has waited longest has waited.
     pub longest_wait: Option<Duration>,
     /// Calls that hold a grant and are not over.
     pub under_way: usize,
+}
+
+/// The calls of one workload that wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerWait {
+    /// The workload.
+    pub consumer: Arc<str>,
+    /// How many of its calls wait.
+    pub calls: usize,
+    /// How long the one that has waited longest has waited.
+    pub longest: Duration,
 }
 
 /// One limit, in one partition.
@@ -66,9 +78,19 @@ pub struct PauseStatus {
 impl Engine {
     /// The account as of `now`.
     pub fn status(&mut self, now: Time) -> Status {
-        let waiting: Vec<_> =
-            self.calls.values().filter(|call| matches!(call.state, CallState::Waiting { .. })).collect();
-        let consumers: BTreeSet<_> = waiting.iter().map(|call| &call.wanted.consumer).collect();
+        let mut waiting: BTreeMap<&Arc<str>, ConsumerWait> = BTreeMap::new();
+        for call in self.calls.values() {
+            if !matches!(call.state, CallState::Waiting { .. }) {
+                continue;
+            }
+            let consumer = &call.wanted.consumer;
+            let nothing = || ConsumerWait { consumer: consumer.clone(), calls: 0, longest: Duration::ZERO };
+            let entry = waiting.entry(consumer).or_insert_with(nothing);
+            entry.calls += 1;
+            entry.longest = entry.longest.max(now.since(call.wanted.asked));
+        }
+        let waiting: Vec<ConsumerWait> = waiting.into_values().collect();
+        let calls = waiting.iter().map(|entry| entry.calls).sum();
         Status {
             pauses: self
                 .pauses
@@ -81,10 +103,10 @@ impl Engine {
                     stopped: pause.stopped,
                 })
                 .collect(),
-            waiting: waiting.len(),
-            waiting_consumers: consumers.len(),
-            longest_wait: waiting.iter().map(|call| now.since(call.wanted.asked)).max(),
-            under_way: self.calls.len() - waiting.len(),
+            waiting: calls,
+            longest_wait: waiting.iter().map(|entry| entry.longest).max(),
+            under_way: self.calls.len() - calls,
+            waiting_by_consumer: waiting,
             limits: self.lanes.status(&self.config, now),
         }
     }

@@ -18,7 +18,7 @@ use tonic::server::StreamingService;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{GRACE, Server, State};
+use super::{Answer, GRACE, Server, State};
 use crate::authenticate::{Authenticate, PodIdentity, Unauthenticated};
 use crate::limiter::{Accept, Accepted, End, Speak, Stopped};
 
@@ -26,12 +26,12 @@ use crate::limiter::{Accept, Accepted, End, Speak, Stopped};
 const CHECK: Duration = Duration::from_secs(10);
 
 /// A connection's one session, about to begin.
-pub(super) struct Sessions<A, L> {
-    pub(super) server: Arc<Server<A, L>>,
+pub(super) struct Sessions<A, L, O> {
+    pub(super) server: Arc<Server<A, L, O>>,
     pub(super) state: Arc<State>,
 }
 
-impl<A: Authenticate, L: Accept> StreamingService<Option<ToLimiter>> for Sessions<A, L> {
+impl<A: Authenticate, L: Accept, O: Answer> StreamingService<Option<ToLimiter>> for Sessions<A, L, O> {
     type Response = ToProxy;
     type ResponseStream = Says;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Says>, Status>> + Send>>;
@@ -41,8 +41,8 @@ impl<A: Authenticate, L: Accept> StreamingService<Option<ToLimiter>> for Session
     }
 }
 
-async fn begin<A: Authenticate, L: Accept>(
-    server: Arc<Server<A, L>>,
+async fn begin<A: Authenticate, L: Accept, O: Answer>(
+    server: Arc<Server<A, L, O>>,
     state: Arc<State>,
     request: Request<Streaming<Option<ToLimiter>>>,
 ) -> Result<Response<Says>, Status> {
@@ -129,7 +129,7 @@ fn status(end: End) -> Status {
     match end {
         End::Violation(_) => Status::invalid_argument(sentence),
         End::TooSlow => Status::resource_exhausted(sentence),
-        End::Replaced => Status::aborted(sentence),
+        End::Replaced | End::Changed(_) => Status::aborted(sentence),
         End::NotAdmitted(_) => Status::permission_denied(sentence),
         End::Stopped(gone) => stopped(gone),
     }
