@@ -74,6 +74,9 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
         head.uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("account=")));
     let account = account.filter(|name| !name.is_empty());
     let outcome = match (&head.method, head.uri.path()) {
+        (&Method::GET, "/ca") => {
+            return respond(StatusCode::OK, "application/x-pem-file", shared.ca_pem.clone());
+        }
         (&Method::GET, "/log") => return log(shared, account),
         (&Method::GET, "/summary") => match account {
             Some(account) => Ok(json!(shared.book().summary(account))),

@@ -66,7 +66,6 @@ pub struct Provider {
     https: Option<SocketAddr>,
     http: Option<SocketAddr>,
     control: Option<SocketAddr>,
-    ca_pem: String,
     stop: CancellationToken,
     doors: TaskTracker,
 }
@@ -78,7 +77,7 @@ pub struct Provider {
 pub async fn start(options: Options) -> Result<Provider, StartError> {
     let (ca_pem, tls) = certificates::make()?;
     let acceptor = TlsAcceptor::from(tls);
-    let shared = Arc::new(Shared::new(Book::new(options.rules)));
+    let shared = Arc::new(Shared::new(Book::new(options.rules), ca_pem));
     let (stop, doors) = (CancellationToken::new(), TaskTracker::new());
     let (https_door, https) = open(options.https)?;
     let (http_door, http) = open(options.http)?;
@@ -101,7 +100,7 @@ pub async fn start(options: Options) -> Result<Provider, StartError> {
         }));
     }
     doors.close();
-    Ok(Provider { shared, https, http, control, ca_pem, stop, doors })
+    Ok(Provider { shared, https, http, control, stop, doors })
 }
 
 fn open(address: Option<SocketAddr>) -> Result<(Option<TcpListener>, Option<SocketAddr>), StartError> {
@@ -137,7 +136,7 @@ impl Provider {
 
     /// The certificate of the authority that signed the server's, as PEM.
     pub fn ca_pem(&self) -> &str {
-        &self.ca_pem
+        &self.shared.ca_pem
     }
 
     /// Nanoseconds since the start: the clock of the log.

@@ -16,15 +16,18 @@ pub(crate) struct Shared {
     started: Instant,
     connections: AtomicU64,
     falls: watch::Sender<u64>,
+    /// The authority of this run, as PEM.
+    pub(crate) ca_pem: String,
 }
 
 impl Shared {
-    pub(crate) fn new(book: Book) -> Self {
+    pub(crate) fn new(book: Book, ca_pem: String) -> Self {
         Self {
             book: Mutex::new(book),
             started: Instant::now(),
             connections: AtomicU64::new(0),
             falls: watch::Sender::new(0),
+            ca_pem,
         }
     }
 

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# product.sh: builds this checkout's programs and makes images of them for the test cluster; prints their folder.
+# They are debug builds with the libraries that they need: `make images` makes those that are for users.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/cache.sh"
+need cargo=cargo strip=binutils ldd=libc-bin python3=python3
+
+target=${CARGO_TARGET_DIR:-$here/../../target}
+out=$target/images
+roots=/etc/ssl/certs/ca-certificates.crt
+[[ -e $roots ]] || fail "$roots is missing (Debian: ca-certificates)"
+(cd "$here/../.." && cargo build --quiet -p quotakeeper -p quotakeeper-proxy -p counting-provider --bins) >&2
+mkdir -p "$out"
+
+# image NAME PROGRAM: localhost/NAME:1 in NAME.tar, unless it is of the same program already.
+image() {
+  local name=$1 program=$target/debug/$2 root sum library
+  sum=$(pins "$program" "$here"/{image.py,product.sh})
+  [[ -e $out/$name.tar && $(cat "$out/$name.sum" 2>/dev/null) = "$sum" ]] && return
+  root=$(mktemp -d)
+  mkdir -p "$root/etc/ssl/certs"
+  mkdir -m 1777 "$root/tmp"
+  strip -o "$root/$2" "$program"
+  cp "$roots" "$root/etc/ssl/certs/"
+  ldd "$program" | grep -o '/[^ ]*' | while read -r library; do
+    install -D "$library" "$root$library"
+  done
+  "$here/image.py" "localhost/$name:1" "$out/$name.tar" --entrypoint "/$2" "$root"
+  rm -rf "$root"
+  echo "$sum" >"$out/$name.sum"
+}
+
+image quotakeeper quotakeeper
+image quotakeeper-proxy quotakeeper-proxy
+image counting-provider counting-provider
+echo "$out"
