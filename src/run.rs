@@ -3,10 +3,11 @@
 //!
 //! | room | holds |
 //! |---|---|
-//! | `child` | the command: started, signalled, waited for |
+//! | `child`, `signals` | the command: started, signalled, waited for |
 //! | `environment` | what its environment gets |
 //! | `hosts` | its own view of /etc/hosts |
 //! | `interception` | whether and where the providers' hosts are played |
+//! | `scratch` | files that live as long as the run |
 //! | `progress`, `report` | what people see meanwhile and at the end |
 
 mod child;
@@ -15,9 +16,10 @@ mod hosts;
 mod interception;
 mod progress;
 mod report;
+mod scratch;
+mod signals;
 
 use std::fs;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
@@ -36,6 +38,7 @@ use progress::Line;
 use quotakeeper_limiter::host::{Connection, Limiter};
 use quotakeeper_limiter::ledger::Ledger;
 use report::Report;
+use signals::Signals;
 
 /// How often progress is looked at.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -134,9 +137,7 @@ fn sources(files: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
     let mut sources = Vec::new();
     for file in files {
         if file.as_os_str() == "-" {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("standard input can't be read")?;
-            sources.push(Source { name: "standard input".to_owned(), text });
+            sources.push(load::source("standard input", std::io::stdin().lock())?);
         } else {
             sources.extend(load::read(std::slice::from_ref(file))?);
         }
@@ -157,8 +158,7 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let limiter = match &arguments.ledger {
         Some(file) => Ledger::open(file)
             .and_then(|ledger| Limiter::start_with_ledger(accounts, ledger))
-            .with_context(|| format!("--ledger {}", file.display()))
-            .map_err(bad_input)?,
+            .map_err(|error| bad_input(anyhow!("--ledger {} {error}", file.display())))?,
         None => Limiter::start(accounts),
     };
     let (link, peer) = Link::pair();
@@ -170,7 +170,7 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let environment =
         child_environment(&proxy, interception.as_ref(), bundle.as_ref().map(NamedTempFile::path));
     let began = Instant::now();
-    let signals = child::Signals::catch().context("signals can't be watched")?;
+    let signals = Signals::catch().context("signals can't be watched")?;
     let child = child::start(&arguments.command, &environment, private.as_ref())
         .map_err(|error| Failure { code: error.exit_code(), error: anyhow!("{error}") })?;
 
@@ -199,7 +199,7 @@ fn bad_input(error: anyhow::Error) -> Failure {
 /// Shows progress until the command ends.
 async fn watch(
     child: std::process::Child,
-    signals: child::Signals,
+    signals: Signals,
     limiter: &Limiter,
     line: &mut Line,
 ) -> anyhow::Result<ExitStatus> {
@@ -232,15 +232,8 @@ fn child_environment(
 
 /// The CA bundle in a file that lives as long as the run.
 fn bundle(proxy: &Proxy) -> anyhow::Result<NamedTempFile> {
-    let write = || {
-        let mut file = NamedTempFile::with_prefix("quotakeeper-ca-")?;
-        file.write_all(proxy.ca_bundle_pem().as_bytes())?;
-        file.flush()?;
-        // Whatever user the command becomes has to read it.
-        fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        std::io::Result::Ok(file)
-    };
-    write().context("the CA bundle can't be written to the temporary folder")
+    let written = scratch::file("ca", proxy.ca_bundle_pem().as_bytes());
+    written.context("the CA bundle can't be written to the temporary folder")
 }
 
 /// Who draws: the program's name.

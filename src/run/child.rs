@@ -1,15 +1,15 @@
 //! The command itself: signals go to it, its exit code comes back.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 
 use anyhow::Context;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::signal::unix::{SignalKind, signal};
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, getpgid, getpgrp};
 
 use super::hosts::PrivateHosts;
+use super::signals::{Caught, Signals};
 
 /// Starts the command with `environment` on top of this process's own.
 ///
@@ -46,47 +46,7 @@ impl NotStarted {
     }
 }
 
-/// The signals that ask this process to end. They are caught from the moment that this is made.
-pub struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    quit: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-    user1: tokio::signal::unix::Signal,
-    user2: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    /// Catches them. To be called before the command is started: a signal that came in between would end this process
-    /// and leave the command to itself.
-    ///
-    /// # Errors
-    /// When signals can't be watched.
-    pub fn catch() -> io::Result<Signals> {
-        Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
-        })
-    }
-
-    /// The next one to pass on; none where the terminal has sent it to the command as well.
-    async fn next(&mut self) -> Option<Signal> {
-        tokio::select! {
-            _ = self.interrupt.recv() => from_terminal(Signal::SIGINT),
-            _ = self.quit.recv() => from_terminal(Signal::SIGQUIT),
-            _ = self.terminate.recv() => Some(Signal::SIGTERM),
-            _ = self.hangup.recv() => Some(Signal::SIGHUP),
-            _ = self.user1.recv() => Some(Signal::SIGUSR1),
-            _ = self.user2.recv() => Some(Signal::SIGUSR2),
-        }
-    }
-}
-
-/// Waits for the command to end; every signal that asks this process to end is passed on to it.
+/// Waits for the command to end; signals are passed on to it that it does not have already.
 ///
 /// # Errors
 /// When the command can't be waited for.
@@ -94,20 +54,20 @@ pub async fn wait(mut child: Child, mut signals: Signals) -> anyhow::Result<Exit
     let pid = Pid::from_raw(i32::try_from(child.id()).context("the command's process id is out of range")?);
     let mut ended = tokio::task::spawn_blocking(move || child.wait());
     loop {
-        let passed_on = tokio::select! {
+        let caught = tokio::select! {
             status = &mut ended => return Ok(status??),
-            signal = signals.next() => signal,
+            Some(caught) = signals.next() => caught,
         };
-        if let Some(signal) = passed_on {
+        if !has_it_already(pid, caught) {
             // It may have ended in this moment; then the wait tells.
-            let _ = kill(pid, signal);
+            let _ = kill(pid, caught.signal);
         }
     }
 }
 
-/// Keys on a terminal signal the whole foreground group, the command included.
-fn from_terminal(signal: Signal) -> Option<Signal> {
-    (!io::stdin().is_terminal()).then_some(signal)
+/// The kernel signals groups: the command was there, unless it has made a group of its own.
+fn has_it_already(command: Pid, caught: Caught) -> bool {
+    caught.by_kernel && getpgid(Some(command)).is_ok_and(|group| group == getpgrp())
 }
 
 /// The exit code that a shell would give: the command's own, or 128 + the signal that ended it.

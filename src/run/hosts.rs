@@ -4,7 +4,7 @@
 //! over /etc/hosts there, so nothing outside the command sees it, and it is gone with the command.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -12,6 +12,8 @@ use std::process::{Child, Command};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::NamedTempFile;
+
+use super::scratch;
 
 const HOSTS: &str = "/etc/hosts";
 
@@ -26,12 +28,8 @@ impl PrivateHosts {
     /// # Errors
     /// When the file can't be read or written.
     pub fn new(names: &[String], address: Ipv4Addr) -> io::Result<PrivateHosts> {
-        let mut file = NamedTempFile::with_prefix("quotakeeper-hosts-")?;
         let today = String::from_utf8_lossy(&fs::read(HOSTS)?).into_owned();
-        file.write_all(redirected(&today, names, address).as_bytes())?;
-        file.flush()?;
-        // Whatever user the command becomes has to read it.
-        fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        let file = scratch::file("hosts", redirected(&today, names, address).as_bytes())?;
         Ok(PrivateHosts { file })
     }
 
@@ -48,6 +46,14 @@ impl PrivateHosts {
         })?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that starts the command panicked")))
     }
+}
+
+/// Whether there is a hosts file that the command's own could be made from and take the place of.
+///
+/// # Errors
+/// Why not.
+pub fn readable() -> io::Result<()> {
+    fs::read(HOSTS).map(drop)
 }
 
 /// Whether this process may have a mount namespace of its own.

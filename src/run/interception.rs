@@ -54,6 +54,13 @@ impl Interception {
                 "{quotas}: the provider names no host that could be intercepted; give its ApiProvider `hosts`"
             );
         }
+        hosts::readable().with_context(|| {
+            format!(
+                "{quotas}: the provider's hosts have to be intercepted, by an /etc/hosts of the command's own that is \
+                 made from the machine's, and that can't be read; mend it (an empty file will do), or let calls pass \
+                 unlimited with --hosts off"
+            )
+        })?;
         hosts::available().with_context(|| cannot(&quotas, "it needs a mount namespace of its own"))?;
         let address = free_address().with_context(|| cannot(&quotas, "it listens on ports 443 and 80"))?;
         Ok(Some(Interception { names, address }))

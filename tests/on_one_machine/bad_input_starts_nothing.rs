@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::real_sdks_stay_inside_the_quota::rules;
-use crate::scene::Scene;
+use crate::scene::{Scene, behind, is_root};
 
 const QUOTA: &str = "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {name: leads}\nspec:\n  provider: {name: openai, tier: tier-1}\n  limits:\n  - {name: requests, unit: Requests, amount: 10k, windowSeconds: 60}\n";
 
@@ -141,4 +141,44 @@ fn an_address_that_is_taken() {
     let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
     command.args(["--listen", &taken]);
     refused(&scene, command, &[&taken]);
+}
+
+#[test]
+fn a_report_that_could_not_be_written_is_told_before_hours_of_work() {
+    let scene = Scene::new(&rules());
+    // The scene's own `--report` is not to be there.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quotakeeper"));
+    command.arg("run").arg("-f").arg(scene.file("leads.yaml", PLAIN));
+    command.args(["--report", "nowhere/report.json"]);
+    refused(&scene, command, &["--report", "nowhere/report.json", "can't be written"]);
+}
+
+#[test]
+fn a_ledger_that_is_none() {
+    let scene = Scene::new(&rules());
+    let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
+    command.arg("--ledger").arg(scene.file("notes.txt", "not a ledger\n"));
+    let words = ["--ledger", "notes.txt is no ledger of quotakeeper (", "choose another file or delete it"];
+    refused(&scene, command, &words);
+}
+
+#[test]
+fn standard_input_that_has_no_end() {
+    let scene = Scene::new(&rules());
+    let kept = scene.quotakeeper(Path::new("-"));
+    let command = behind(&["sh", "-c", r#"yes | "$0" "$@""#], &kept);
+    refused(&scene, command, &["standard input", "is larger than 262144 bytes"]);
+}
+
+#[test]
+fn a_machine_without_a_hosts_file() {
+    if !is_root("a machine without a hosts file") {
+        return;
+    }
+    let scene = Scene::new(&rules());
+    let hubspot = PLAIN.replace("name: demo", "name: hubspot, tier: free");
+    let kept = scene.quotakeeper(&scene.file("leads.yaml", &hubspot));
+    let script = r#"mount -t tmpfs none /etc && exec "$0" "$@""#;
+    let command = behind(&["unshare", "--mount", "sh", "-c", script], &kept);
+    refused(&scene, command, &["/etc/hosts", "No such file", "--hosts off"]);
 }

@@ -14,9 +14,12 @@ mod programs;
 mod scene;
 
 mod a_429_pauses_every_client;
+mod a_full_disk_costs_time_and_nothing_else;
 mod a_killed_run_is_remembered;
+mod a_killed_run_leaves_nothing_behind;
 mod a_refusal_tells_the_truth;
 mod alone_the_same_programs_fail;
 mod bad_input_starts_nothing;
 mod real_sdks_stay_inside_the_quota;
 mod signals_and_exit_codes_pass_through;
+mod signals_reach_the_command_once;

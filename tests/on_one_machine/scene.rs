@@ -185,6 +185,19 @@ impl Drop for Running {
     }
 }
 
+/// The command with other words before it, such as `sh -c SCRIPT`: to these it is their arguments.
+pub fn behind(words: &[&str], command: &Command) -> Command {
+    let mut whole = Command::new(words[0]);
+    whole.args(&words[1..]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => whole.env(name, value),
+            None => whole.env_remove(name),
+        };
+    }
+    whole
+}
+
 fn read(path: &Path) -> String {
     let text = fs::read(path).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => Ok(Vec::new()),
