@@ -32,7 +32,7 @@ pub use status::{ConsumerWait, LimitStatus, PauseStatus, Status};
 
 use crate::clock::is_fresh;
 use crate::config::AccountConfig;
-use crate::event::{Action, Attempt, Event, Pulse, Scope, SessionId};
+use crate::event::{Action, Attempt, Event, Pulse, Scope, SessionId, Shape};
 use crate::pause::Pause;
 use crate::queue::{CallKey, LaneId, Place, Queue};
 use crate::time::Time;
@@ -252,6 +252,31 @@ impl Engine {
 
     fn weight_of(&self, consumer: &str) -> u32 {
         self.config.weights.get(consumer).copied().unwrap_or(1)
+    }
+
+    /// The lane of calls of this shape.
+    fn lane_of(&mut self, shape: &Shape, now: Time) -> LaneId {
+        let lane = self.lanes.lane_of(&self.config, shape, now);
+        self.share_inherited();
+        lane
+    }
+
+    /// A meter that began as a copy of another holds units of calls under way: what becomes of them
+    /// has to be known there too.
+    fn share_inherited(&mut self) {
+        let heirs = self.lanes.take_heirs();
+        if heirs.is_empty() {
+            return;
+        }
+        for call in self.calls.values_mut() {
+            let CallState::Granted(grant) = &mut call.state else {
+                continue;
+            };
+            for (copied, heir) in &heirs {
+                let charge = grant.units.iter().find(|charge| charge.meter == *copied).copied();
+                grant.units.extend(charge.map(|charge| Charge { meter: *heir, ..charge }));
+            }
+        }
     }
 
     fn grant_of(&mut self, attempt: Attempt) -> Option<&mut Grant> {

@@ -187,24 +187,25 @@ impl Meter {
         self.leaving.push(leaves, key);
     }
 
-    /// When a further call may fit at the earliest; `None`: now. To be asked after
-    /// [`Meter::advance`], and again when the time has come.
-    pub(crate) fn blocked_until(&self, now: Time) -> Option<Time> {
+    /// When a further call may fit at the earliest, `kept` units being for others; `None`: now. To
+    /// be asked after [`Meter::advance`], and again when the time has come.
+    pub(crate) fn blocked_until(&self, now: Time, kept: u64) -> Option<Time> {
         let mut until = now;
-        if self.asks_log && self.units.len() as u64 >= self.amount {
+        if self.asks_log && self.units.len() as u64 + kept >= self.amount {
             until = until.max(self.next_change());
         }
         if self.asks_bucket {
             let in_flight = if mutant::active(Mutant::GrantsPaced) { 0 } else { self.in_flight };
-            match self.bucket.room_for(in_flight + 1) {
+            match self.bucket.room_for(in_flight + kept + 1) {
                 // What is in flight fills it: only settling makes room for draining.
                 Some(Time::NEVER) => until = until.max(self.next_settling()),
                 Some(at) => until = until.max(at),
                 None => {}
             }
         }
-        if self.spacing.is_some() {
-            until = until.max(self.spaced_until);
+        if let Some(spacing) = self.spacing {
+            let before = u32::try_from(kept).unwrap_or(u32::MAX);
+            until = until.max(self.spaced_until + spacing.saturating_mul(before));
         }
         (until > now).then_some(until)
     }

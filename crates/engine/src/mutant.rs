@@ -24,6 +24,8 @@ pub enum Mutant {
     IgnoreLateSent,
     /// An unused grant takes back what its bucket had counted.
     SubtractOnUnused,
+    /// Calls whose model is not known are counted apart from all models.
+    UnknownModelApart,
 }
 
 #[cfg(feature = "mutants")]

@@ -26,7 +26,7 @@ pub(crate) type CallKey = (SessionId, CallId);
 /// A call's place in its flow: calls that the provider sent back come first, then the earliest
 /// deadline, then the earliest arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Order {
+pub(crate) struct Order {
     first_time: bool,
     deadline: Time,
     arrival: u64,
@@ -37,7 +37,7 @@ struct Order {
 pub(crate) struct Place {
     pub(crate) lane: LaneId,
     consumer: ConsumerId,
-    order: Order,
+    pub(crate) order: Order,
 }
 
 #[derive(Clone, Debug)]

@@ -59,10 +59,10 @@ impl Slots {
         }
     }
 
-    /// When a slot may be free at the earliest; `None`: one is free now; [`Time::NEVER`]: when a
-    /// call ends.
-    pub(crate) fn blocked_until(&self) -> Option<Time> {
-        if self.used() < self.amount {
+    /// When a slot may be free at the earliest, `kept` of them being for others; `None`: one is free
+    /// now; [`Time::NEVER`]: when a call ends.
+    pub(crate) fn blocked_until(&self, kept: u64) -> Option<Time> {
+        if self.used() + kept < self.amount {
             return None;
         }
         let unknown = if self.unknown > 0 { self.unknown_until } else { Time::NEVER };

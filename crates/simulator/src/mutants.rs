@@ -6,7 +6,7 @@ use crate::campaign::{Outcome, run};
 use crate::stories;
 
 /// A broken clause, and a story that shows what it is there for.
-pub const MUTANTS: [(Mutant, &str); 9] = [
+pub const MUTANTS: [(Mutant, &str); 10] = [
     (Mutant::NoDriftGuard, "alternating"),
     (Mutant::GrantsPaced, "alternating"),
     (Mutant::EmptyTakeover, "failover"),
@@ -16,6 +16,7 @@ pub const MUTANTS: [(Mutant, &str); 9] = [
     (Mutant::MintTokensOnRaise, "raise"),
     (Mutant::IgnoreLateSent, "slow-writes"),
     (Mutant::SubtractOnUnused, "storm"),
+    (Mutant::UnknownModelApart, "hidden-models"),
 ];
 
 /// One world under a broken rule; `None`: there is no such story.

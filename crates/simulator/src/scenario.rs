@@ -16,6 +16,8 @@ pub struct Scenario {
     pub pods: Vec<String>,
     /// What calls look like; each is as likely.
     pub shapes: Vec<Shape>,
+    /// Calls whose model the proxy cannot tell.
+    pub hidden: Hidden,
     /// What the pods want.
     pub workload: Workload,
     /// How long they want it. Afterwards nothing new begins and nothing more breaks, and everything has
@@ -39,6 +41,15 @@ pub struct Scenario {
     pub changes: Vec<Change>,
     /// What has to hold.
     pub expects: Expects,
+}
+
+/// Calls whose model the proxy cannot tell; the provider counts by it all the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hidden {
+    /// So many of a million calls.
+    pub per_million: u64,
+    /// The others name one model at the beginning, and one after the other the rest of them.
+    pub seen_later: bool,
 }
 
 /// What the pods want.

@@ -20,7 +20,9 @@ use quotakeeper_engine::event::Shape;
 
 use crate::network::Network;
 use crate::random::Random;
-use crate::scenario::{Arrivals, Clocks, Delivery, Expects, Faults, Scenario, Stalls, Upstream, Workload};
+use crate::scenario::{
+    Arrivals, Clocks, Delivery, Expects, Faults, Hidden, Scenario, Stalls, Upstream, Workload,
+};
 
 /// A scenario by name.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +128,7 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
         account: account(vec![first]),
         pods: (0..pods).map(|pod| format!("team/job-{}", pod % 3)).collect(),
         shapes: vec![Shape::default()],
+        hidden: Hidden::default(),
         workload: Workload {
             arrivals: Arrivals::Backlog(backlog),
             patience: None,

@@ -9,6 +9,7 @@ impl Engine {
     pub(super) fn configure(&mut self, now: Time, config: AccountConfig, actions: &mut Vec<Action>) {
         let old = std::mem::replace(&mut self.config, config);
         self.lanes.configure(&old, &self.config, now);
+        self.share_inherited();
         let config = &self.config;
         self.pauses.retain(|scope, _| match scope {
             Scope::Limit(name) => config.limits.iter().any(|limit| limit.name == *name),

@@ -23,12 +23,16 @@ impl Engine {
                 break;
             };
             if let Some(until) = self.blocked_until(now, lane) {
+                if self.paused_until(now, lane).is_none() {
+                    self.lanes.keep_room(&self.config, lane);
+                }
                 wake = wake.min(until);
                 open.retain(|other| *other != lane);
                 continue;
             }
             self.grant_head(now, (tag, lane), actions);
         }
+        self.lanes.release_kept();
         self.wake = (wake < Time::NEVER).then_some(wake);
     }
 
@@ -39,8 +43,9 @@ impl Engine {
         lease && durable
     }
 
-    /// The open lane whose head's turn started first. Heads whose session was not heard lately
-    /// stand aside until it is; lanes without a head are no longer open.
+    /// The open lane whose head's turn started first; of one consumer's lanes, the one whose head
+    /// comes first in its flow. Heads whose session was not heard lately stand aside until it is;
+    /// lanes without a head are no longer open.
     fn next_turn(&mut self, now: Time, open: &mut Vec<LaneId>) -> Option<(u64, LaneId)> {
         let mut first = None;
         open.retain(|lane| {
@@ -49,14 +54,14 @@ impl Engine {
                     self.park(place, key);
                     continue;
                 }
-                if first.is_none_or(|(lowest, _)| tag < lowest) {
-                    first = Some((tag, *lane));
+                if first.is_none_or(|(lowest, order, _)| (tag, place.order) < (lowest, order)) {
+                    first = Some((tag, place.order, *lane));
                 }
                 return true;
             }
             false
         });
-        first
+        first.map(|(tag, _, lane)| (tag, lane))
     }
 
     fn park(&mut self, place: Place, key: CallKey) {
@@ -72,14 +77,17 @@ impl Engine {
         if self.config.mode == Mode::Disabled {
             return None;
         }
+        self.paused_until(now, lane).max(self.lanes.blocked_until(lane, now))
+    }
+
+    /// When pauses let a call of the lane through at the earliest; `None`: now.
+    pub(super) fn paused_until(&self, now: Time, lane: LaneId) -> Option<Time> {
         let config = self.config.pause;
-        let paused = self
-            .pauses
+        self.pauses
             .iter()
             .filter(|(scope, _)| self.lanes.covers(&self.config, lane, scope))
             .filter_map(|(_, pause)| pause.blocked_until(now, &config))
-            .max();
-        paused.max(self.lanes.blocked_until(lane, now))
+            .max()
     }
 
     fn grant_head(&mut self, now: Time, (_, lane): (u64, LaneId), actions: &mut Vec<Action>) {

@@ -16,14 +16,7 @@ impl Engine {
 
     /// About how long a new call would wait if `ahead` others came before it.
     pub(super) fn wait_behind(&mut self, now: Time, lane: LaneId, ahead: u64) -> Duration {
-        let config = self.config.pause;
-        let paused = self
-            .pauses
-            .iter()
-            .filter(|(scope, _)| self.lanes.covers(&self.config, lane, scope))
-            .filter_map(|(_, pause)| pause.blocked_until(now, &config))
-            .max()
-            .map_or(Duration::ZERO, |until| until.since(now));
+        let paused = self.paused_until(now, lane).map_or(Duration::ZERO, |until| until.since(now));
         self.lanes.wait_for(lane, now, ahead).max(paused)
     }
 }

@@ -1,12 +1,17 @@
 //! Which limits and pauses cover a call, and the meters of those limits.
 //!
 //! Calls of one shape share a lane. A limit that counts models apart has a meter for each model
-//! that was seen; meters are made when they are first drawn on, and forgotten when they are idle
-//! and many.
+//! that was seen, made when it is first drawn on.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `begin` | what a meter begins with |
+//! | `partitions` | models that are counted apart, and calls whose model is not known |
 
 mod begin;
+mod partitions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub(super) use begin::{Start, hold_reserve};
@@ -20,9 +25,6 @@ use crate::slots::Slots;
 use crate::time::Time;
 use crate::units::Origin;
 
-/// Shapes that are told apart: clients choose the models' names, and may choose ever new ones.
-const LANES_AT_MOST: usize = 1024;
-
 /// Names a meter; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct MeterId(u64);
@@ -31,6 +33,7 @@ pub(super) struct MeterId(u64);
 struct Lane {
     shape: Shape,
     meters: Vec<MeterId>,
+    waiting: u64,
 }
 
 #[derive(Debug)]
@@ -42,9 +45,11 @@ pub(super) struct Entry {
     /// The provider's own figure, where headers have named one: of this model, not of the others.
     pub(super) observed: Option<u64>,
     waiting: u64,
+    /// Units that are kept for calls whose turn comes before, within one round of grants.
+    kept: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Counter {
     Window(Meter),
     Slots(Slots),
@@ -62,6 +67,12 @@ pub(super) struct Lanes {
     start: Start,
     /// Limits that came later than the engine, and begin otherwise.
     starts: BTreeMap<String, Start>,
+    /// Models that are told apart.
+    models: BTreeSet<String>,
+    /// Meters that began as copies of others.
+    heirs: Vec<(MeterId, MeterId)>,
+    /// Meters at which units are kept.
+    kept: Vec<MeterId>,
 }
 
 impl Lanes {
@@ -75,6 +86,9 @@ impl Lanes {
             waiting: 0,
             start,
             starts: BTreeMap::new(),
+            models: BTreeSet::new(),
+            heirs: Vec::new(),
+            kept: Vec::new(),
         };
         for (index, limit) in config.limits.iter().enumerate() {
             if !limit.per_model {
@@ -89,35 +103,15 @@ impl Lanes {
         if let Some(lane) = self.by_shape.get(shape) {
             return *lane;
         }
-        let named = |model| config.limits.iter().any(|limit| limit.models.contains(model));
-        if self.lanes.len() >= LANES_AT_MOST && shape.model.as_ref().is_some_and(|model| !named(model)) {
-            // Models beyond the bound are counted as one: stricter, never laxer.
-            return self.lane_of(config, &Shape { model: None, ..shape.clone() }, now);
+        let counted = self.counted_shape(config, shape);
+        if counted != *shape {
+            return self.lane_of(config, &counted, now);
         }
         let meters = self.cover(config, shape, now);
         let lane = LaneId(self.lanes.len());
-        self.lanes.push(Lane { shape: shape.clone(), meters });
+        self.lanes.push(Lane { shape: shape.clone(), meters, waiting: 0 });
         self.by_shape.insert(shape.clone(), lane);
         lane
-    }
-
-    fn cover(&mut self, config: &AccountConfig, shape: &Shape, now: Time) -> Vec<MeterId> {
-        let covering = config.limits.iter().enumerate().filter(|(_, limit)| covers(limit, shape));
-        covering
-            .map(|(index, limit)| {
-                let model = if limit.per_model { shape.model.clone() } else { None };
-                self.meter(config, index, model, now)
-            })
-            .collect()
-    }
-
-    fn meter(&mut self, config: &AccountConfig, limit: usize, model: Option<String>, now: Time) -> MeterId {
-        let key = (limit, model);
-        if let Some(id) = self.by_limit.get(&key) {
-            return *id;
-        }
-        let counter = self.begin(config, &config.limits[limit], now);
-        self.add(key, counter, None)
     }
 
     pub(super) fn add(
@@ -129,7 +123,8 @@ impl Lanes {
         self.next += 1;
         let id = MeterId(self.next);
         self.by_limit.insert((limit, model.clone()), id);
-        self.meters.insert(id, Entry { limit, model, counter, observed, waiting: 0 });
+        self.models.extend(model.clone());
+        self.meters.insert(id, Entry { limit, model, counter, observed, waiting: 0, kept: 0 });
         id
     }
 
@@ -174,6 +169,7 @@ impl Lanes {
             let shape = self.lanes[index].shape.clone();
             let meters = self.cover(new, &shape, now);
             self.lanes[index].meters = meters;
+            self.lanes[index].waiting = 0;
         }
         for entry in self.meters.values_mut() {
             entry.waiting = 0;
@@ -238,7 +234,7 @@ impl Lanes {
 
     /// Whether a pause of this scope holds the lane's calls.
     pub(super) fn covers(&self, config: &AccountConfig, lane: LaneId, scope: &Scope) -> bool {
-        let Lane { shape, meters } = &self.lanes[lane.0];
+        let Lane { shape, meters, .. } = &self.lanes[lane.0];
         match scope {
             Scope::Account => true,
             Scope::Endpoint(name) => shape.endpoint.as_ref() == Some(name),
@@ -267,11 +263,11 @@ impl Lanes {
             until = until.max(match &mut entry.counter {
                 Counter::Window(meter) => {
                     meter.advance(now);
-                    meter.blocked_until(now)
+                    meter.blocked_until(now, entry.kept)
                 }
                 Counter::Slots(slots) => {
                     slots.advance(now);
-                    slots.blocked_until()
+                    slots.blocked_until(entry.kept)
                 }
             });
         }
@@ -320,6 +316,7 @@ impl Lanes {
 
     pub(super) fn call_waits(&mut self, lane: LaneId) {
         self.waiting += 1;
+        self.lanes[lane.0].waiting += 1;
         for id in &self.lanes[lane.0].meters {
             if let Some(entry) = self.meters.get_mut(id) {
                 entry.waiting += 1;
@@ -329,7 +326,9 @@ impl Lanes {
 
     pub(super) fn call_leaves(&mut self, lane: LaneId) {
         self.waiting = self.waiting.saturating_sub(1);
-        for id in &self.lanes[lane.0].meters {
+        let Lane { meters, waiting, .. } = &mut self.lanes[lane.0];
+        *waiting = waiting.saturating_sub(1);
+        for id in meters {
             if let Some(entry) = self.meters.get_mut(id) {
                 entry.waiting = entry.waiting.saturating_sub(1);
             }

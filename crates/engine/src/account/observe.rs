@@ -15,7 +15,14 @@ impl Engine {
             return;
         };
         let charges = grant.units.clone();
+        let Some(call) = self.calls.get(&(attempt.session, attempt.call)) else {
+            return;
+        };
+        let lane = call.wanted.lane;
         for charge in charges {
+            if !self.lanes.speaks_of(&self.config, lane, charge.meter) {
+                continue;
+            }
             let Some(name) = self.lanes.limit_name(&self.config, charge.meter).map(str::to_owned) else {
                 continue;
             };

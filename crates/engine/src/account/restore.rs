@@ -87,7 +87,7 @@ impl Engine {
         keys: &[Option<(MeterId, Vec<crate::units::UnitKey>)>],
         now: Time,
     ) {
-        let lane = self.lanes.lane_of(&self.config, &call.shape, now);
+        let lane = self.lane_of(&call.shape, now);
         let attempt = Attempt { session: call.session, call: call.call, number: call.attempt };
         for meter in self.lanes.meters_of(lane) {
             self.lanes.hold_slot(meter, attempt, call.granted);
@@ -192,7 +192,7 @@ impl Engine {
         (shape, assumed): (&Shape, bool),
         charge: impl Fn(&mut Lanes, &AccountConfig, MeterId) -> Option<Charge>,
     ) {
-        let lane = self.lanes.lane_of(&self.config, shape, now);
+        let lane = self.lane_of(shape, now);
         let mut units = Vec::new();
         for meter in self.lanes.meters_of(lane) {
             if assumed {

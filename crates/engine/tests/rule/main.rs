@@ -4,6 +4,7 @@
 mod concurrency;
 mod crashes;
 mod headers;
+mod models;
 mod pauses;
 mod queueing;
 mod windows;

@@ -181,3 +181,21 @@ fn the_cold_start_asks_once_and_then_paces_through_one_window() {
     let served = drain(&mut w, 10);
     assert!((92..=100).contains(&served.len()), "{}", served.len());
 }
+
+#[test]
+fn calls_of_one_consumer_at_two_endpoints_take_turns_at_the_limit_that_they_share() {
+    let mut w = World::new(vec![sliding("requests", 1, 1)]);
+    for _ in 0..4 {
+        w.ask_as(1, "job", endpoint("contacts"), None);
+        w.ask_as(2, "job", endpoint("search"), None);
+    }
+    let mut order = Vec::new();
+    for _ in 0..8 {
+        for attempt in w.grants() {
+            order.push(attempt.session.0);
+            w.answered(attempt);
+        }
+        w.pass(SECOND + MS * 5);
+    }
+    assert_eq!(order, [1, 2, 1, 2, 1, 2, 1, 2], "as they came");
+}

@@ -7,13 +7,15 @@ use quotakeeper_engine::event::{Scope, Shape};
 
 use super::{Story, WINDOWS, account, calm, limit, ms, seconds, some_window, storm, story};
 use crate::random::Random;
-use crate::scenario::{Arrivals, Change, Closed, Scenario};
+use crate::scenario::{Arrivals, Change, Closed, Hidden, Scenario};
 
 pub(super) const STORIES: &[Story] = &[
     story("cut", "the quota is halved in mid-flight", cut),
     story("raise", "the quota is doubled in mid-flight", raise),
     story("two-limits", "100 in 10 s, and 5 a second of one endpoint", two_limits),
     story("models", "models that are counted apart", models),
+    story("hidden-models", "the same, and of some calls only the provider knows the model", hidden_models),
+    story("hidden-models-restarts", "the same, and limiter and proxies die", hidden_models_restarts),
     story("concurrency", "calls at the same time, beside a rate", concurrency),
     story("concurrency-crashes", "the same, and proxies die and reconnect", concurrency_crashes),
     story("known-windows", "sliding, fixed and bucket windows whose counting is known", known_windows),
@@ -81,6 +83,28 @@ fn models(random: &mut Random) -> Scenario {
     scenario.account.limits[0].per_model = true;
     let model = |name: &str| Shape { endpoint: None, model: Some(name.to_owned()) };
     scenario.shapes = vec![model("large"), model("small"), model("tiny")];
+    scenario
+}
+
+fn hidden_models(random: &mut Random) -> Scenario {
+    let mut scenario = models(random);
+    scenario.shapes =
+        (0..6).map(|number| Shape { endpoint: None, model: Some(format!("model-{number}")) }).collect();
+    scenario.hidden =
+        Hidden { per_million: random.between(50_000, 600_000), seen_later: random.chance(700_000) };
+    if random.chance(500_000) {
+        scenario.workload.arrivals = Arrivals::Bursts;
+    }
+    scenario.upstream.adverse = random.chance(500_000);
+    scenario
+}
+
+fn hidden_models_restarts(random: &mut Random) -> Scenario {
+    let mut scenario = hidden_models(random);
+    let window = scenario.account.limits[0].window;
+    scenario.ledger = Some(super::disasters::LEDGER);
+    scenario.faults.limiter_crash = window * 7 / 10;
+    scenario.faults.proxy_crash = seconds(5);
     scenario
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quotakeeper_engine::event::{CallId, SessionId};
+use quotakeeper_engine::event::{CallId, SessionId, Shape};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_wire::message::{AccountIndex, ToProxy};
 use quotakeeper_wire::proxy::{Identity, Notice, Session};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Flight, Happening, World};
 use crate::clock::{Clock, Moment};
-use crate::scenario::Arrivals;
+use crate::scenario::{Arrivals, Hidden};
 
 const ACCOUNT: AccountIndex = AccountIndex(0);
 
@@ -119,9 +119,9 @@ impl World {
             }
             *left -= 1;
         }
-        let shape = self.chances.work.below(self.scenario.shapes.len() as u64) as usize;
+        let (shape, told) = self.some_shape();
         let session = &mut self.proxies[proxy].session;
-        let asked = session.ask(now, ACCOUNT, self.scenario.shapes[shape].clone(), workload.patience);
+        let asked = session.ask(now, ACCOUNT, told, workload.patience);
         let Ok(call) = asked else {
             self.history.not_taken += 1;
             return;
@@ -142,6 +142,25 @@ impl World {
             self.after(patience, Happening::HangsUp(proxy, call));
         }
         self.pump(proxy);
+    }
+
+    /// What a call looks like, by its place among the scenario's shapes, and what the proxy can tell.
+    fn some_shape(&mut self) -> (usize, Shape) {
+        let Hidden { per_million, seen_later } = self.scenario.hidden;
+        let shapes = self.scenario.shapes.len() as u64;
+        let work = &mut self.chances.work;
+        if per_million > 0 && work.chance(per_million) {
+            let shape = work.below(shapes) as usize;
+            return (shape, Shape { model: None, ..self.scenario.shapes[shape].clone() });
+        }
+        let seen = if seen_later {
+            let (passed, all) = (self.now.since(Moment(0)), self.scenario.length.mul_f64(0.8));
+            ((passed.as_secs_f64() / all.as_secs_f64() * shapes as f64) as u64 + 1).min(shapes)
+        } else {
+            shapes
+        };
+        let shape = work.below(seen) as usize;
+        (shape, self.scenario.shapes[shape].clone())
     }
 
     pub(super) fn works(&mut self) {
@@ -232,7 +251,7 @@ impl World {
                 self.history.refused(self.now);
                 self.next_call(proxy);
             }
-            Some(Notice::Paused { .. } | Notice::Resumed { .. }) | None => {}
+            Some(Notice::Paused { .. } | Notice::Resumed { .. } | Notice::Account { .. }) | None => {}
         }
         self.pump(proxy);
     }

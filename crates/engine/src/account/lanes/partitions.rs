@@ -1,0 +1,154 @@
+//! Partitions of limits that count models apart, and the calls that fit none of them.
+//!
+//! A call whose model is not known may have been any of them, so each model's meter counts it,
+//! and it waits until all of them have room. A meter of its own (the *unknown* one, without a
+//! model) remembers such calls: the meter of a model that is seen later begins as its copy, since
+//! they may have been of that model too.
+
+use super::{Lane, Lanes, MeterId, covers};
+use crate::config::{AccountConfig, LimitConfig};
+use crate::event::Shape;
+use crate::mutant::{self, Mutant};
+use crate::queue::LaneId;
+use crate::time::Time;
+
+/// Models that are told apart: clients choose their names, and may choose ever new ones.
+const MODELS_AT_MOST: usize = 1024;
+
+/// The partition of all models beyond that bound: counted as one, which is stricter, never laxer.
+pub(super) const OTHER_MODELS: &str = "(other models)";
+
+impl Lanes {
+    /// The shape by which a call is counted: its own, unless there are too many models already.
+    pub(super) fn counted_shape(&mut self, config: &AccountConfig, shape: &Shape) -> Shape {
+        let Some(model) = &shape.model else {
+            return shape.clone();
+        };
+        if !self.models.contains(model) {
+            let named = config.limits.iter().any(|limit| limit.models.contains(model));
+            // A model that was counted among the others once is never told apart again.
+            let full = self.models.len() >= MODELS_AT_MOST || self.models.contains(OTHER_MODELS);
+            let name = if full && !named { OTHER_MODELS } else { model };
+            self.models.insert(name.to_owned());
+            return Shape { model: Some(name.to_owned()), ..shape.clone() };
+        }
+        shape.clone()
+    }
+
+    /// The meters of the limits that count calls of this shape.
+    pub(super) fn cover(&mut self, config: &AccountConfig, shape: &Shape, now: Time) -> Vec<MeterId> {
+        let mut meters = Vec::new();
+        for (index, limit) in config.limits.iter().enumerate().filter(|(_, limit)| covers(limit, shape)) {
+            let model = if limit.per_model { shape.model.clone() } else { None };
+            meters.push(self.meter(config, index, model, now));
+            if any_model(limit, shape) {
+                meters.extend(self.models_of(index));
+            }
+        }
+        meters
+    }
+
+    /// The meters of all models that a limit has seen.
+    fn models_of(&self, limit: usize) -> impl Iterator<Item = MeterId> {
+        let meters = self.by_limit.range((limit, None)..(limit + 1, None));
+        meters.filter(|((_, model), _)| model.is_some()).map(|(_, id)| *id)
+    }
+
+    pub(super) fn meter(
+        &mut self,
+        config: &AccountConfig,
+        limit: usize,
+        model: Option<String>,
+        now: Time,
+    ) -> MeterId {
+        let key = (limit, model);
+        if let Some(id) = self.by_limit.get(&key) {
+            return *id;
+        }
+        if key.1.is_none() || mutant::active(Mutant::UnknownModelApart) {
+            let counter = self.begin(config, &config.limits[limit], now);
+            return self.add(key, counter, None);
+        }
+        let unknown = self.by_limit.get(&(limit, None)).copied();
+        let copy = unknown
+            .and_then(|id| self.meters.get(&id).map(|entry| (id, entry.counter.clone(), entry.observed)));
+        let id = match copy {
+            None => {
+                let counter = self.begin(config, &config.limits[limit], now);
+                self.add(key, counter, None)
+            }
+            Some((unknown, counter, observed)) => {
+                let id = self.add(key, counter, observed);
+                self.heirs.push((unknown, id));
+                id
+            }
+        };
+        self.join_unknown(&config.limits[limit], id);
+        id
+    }
+
+    /// Calls of unknown models that come from now on, or wait already, draw on this model's meter too.
+    fn join_unknown(&mut self, limit: &LimitConfig, id: MeterId) {
+        let mut waiting = 0;
+        for lane in self.lanes.iter_mut().filter(|lane| any_model(limit, &lane.shape)) {
+            lane.meters.push(id);
+            waiting += lane.waiting;
+        }
+        if let Some(entry) = self.meters.get_mut(&id) {
+            entry.waiting += waiting;
+        }
+    }
+
+    /// The models' meters that were made since the last look, each with the meter that it is a copy
+    /// of: calls under way that have a charge there have the same one here.
+    pub(in crate::account) fn take_heirs(&mut self) -> Vec<(MeterId, MeterId)> {
+        std::mem::take(&mut self.heirs)
+    }
+
+    /// What a response says of a limit is said of one model: whether this is the meter of just
+    /// that one.
+    pub(in crate::account) fn speaks_of(&self, config: &AccountConfig, lane: LaneId, meter: MeterId) -> bool {
+        let Some(entry) = self.meters.get(&meter) else {
+            return false;
+        };
+        let per_model = config.limits.get(entry.limit).is_some_and(|limit| limit.per_model);
+        let model = self.lanes[lane.0].shape.model.as_deref();
+        !per_model
+            || model.is_some_and(|model| model != OTHER_MODELS && entry.model.as_deref() == Some(model))
+    }
+
+    /// Keeps a unit of each model's meter for the lane's next call, until [`Lanes::release_kept`].
+    /// It needs room at all of them at the same time; where each is taken as soon as it has any,
+    /// that would never be. Lanes of known models don't need it.
+    pub(in crate::account) fn keep_room(&mut self, config: &AccountConfig, lane: LaneId) {
+        let Lane { shape, meters, .. } = &self.lanes[lane.0];
+        if shape.model.is_some() {
+            return;
+        }
+        for id in meters {
+            if let Some(entry) = self.meters.get_mut(id)
+                && config.limits.get(entry.limit).is_some_and(|limit| limit.per_model)
+            {
+                entry.kept += 1;
+                self.kept.push(*id);
+            }
+        }
+    }
+
+    /// Ends what [`Lanes::keep_room`] has begun.
+    pub(in crate::account) fn release_kept(&mut self) {
+        for id in self.kept.drain(..) {
+            if let Some(entry) = self.meters.get_mut(&id) {
+                entry.kept = 0;
+            }
+        }
+    }
+}
+
+/// Whether a call of this shape may be of any of the models that the limit counts apart.
+fn any_model(limit: &LimitConfig, shape: &Shape) -> bool {
+    limit.per_model
+        && shape.model.is_none()
+        && covers(limit, shape)
+        && !mutant::active(Mutant::UnknownModelApart)
+}

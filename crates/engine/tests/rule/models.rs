@@ -1,0 +1,222 @@
+//! Models that are counted apart, and calls whose model nobody knows: such a call may have been of
+//! any model, also of one that is seen later.
+
+use quotakeeper_engine::Engine;
+use quotakeeper_engine::config::{LimitConfig, Pacing};
+use quotakeeper_engine::event::{Attempt, Event, Observation, Reserve, SessionId, Shape};
+
+use crate::world::*;
+
+fn per_model(limit: LimitConfig) -> LimitConfig {
+    LimitConfig { per_model: true, ..limit }
+}
+
+fn ten_each() -> World {
+    World::new(vec![per_model(sliding("requests", 10, 10))])
+}
+
+fn ask(w: &mut World, shape: &Shape, calls: usize) {
+    for _ in 0..calls {
+        w.ask_as(1, "job", shape.clone(), None);
+    }
+}
+
+/// Asks for so many calls, and says how many were granted at once.
+fn granted(w: &mut World, shape: &Shape, calls: usize) -> Vec<Attempt> {
+    ask(w, shape, calls);
+    w.grants()
+}
+
+fn used(w: &mut World, model: Option<&str>) -> u64 {
+    let status = w.engine.status(w.now);
+    status.limits.iter().filter(|limit| limit.model.as_deref() == model).map(|limit| limit.used).sum()
+}
+
+fn waiting(w: &mut World, model: &str) -> u64 {
+    let status = w.engine.status(w.now);
+    status
+        .limits
+        .iter()
+        .filter(|limit| limit.model.as_deref() == Some(model))
+        .map(|limit| limit.waiting)
+        .sum()
+}
+
+#[test]
+fn a_call_of_an_unknown_model_is_charged_to_every_model() {
+    let mut w = ten_each();
+    granted(&mut w, &model("large"), 3);
+    granted(&mut w, &model("small"), 5);
+    assert_eq!(granted(&mut w, &Shape::default(), 5).len(), 5);
+    assert_eq!(granted(&mut w, &Shape::default(), 1).len(), 0, "small has no more room");
+    assert_eq!(granted(&mut w, &model("large"), 9).len(), 1, "one of two is kept for the call that waits");
+    assert_eq!((used(&mut w, Some("large")), used(&mut w, Some("small"))), (9, 10));
+}
+
+#[test]
+fn a_model_that_is_seen_later_may_have_been_called_already() {
+    let mut w = ten_each();
+    assert_eq!(granted(&mut w, &Shape::default(), 7).len(), 7);
+    assert_eq!(granted(&mut w, &model("late"), 10).len(), 3);
+    assert_eq!(granted(&mut w, &model("later"), 10).len(), 3, "and so may this one");
+}
+
+#[test]
+fn what_becomes_of_an_unknown_call_is_known_at_every_model() {
+    let mut w = ten_each();
+    granted(&mut w, &model("early"), 1);
+    let unknown = granted(&mut w, &Shape::default(), 9);
+    ask(&mut w, &model("early"), 9);
+    ask(&mut w, &model("late"), 10);
+    assert_eq!(w.grants().len(), 1);
+    unknown.into_iter().for_each(|attempt| w.answered(attempt));
+    w.pass(SECOND * 10 + MS * 5);
+    // Without the answers each would be held for D + J longer.
+    assert_eq!(w.grants().len(), 9 + 9);
+}
+
+#[test]
+fn an_unknown_call_that_was_not_sent_is_given_back_by_every_model() {
+    let mut w = ten_each();
+    granted(&mut w, &model("early"), 1);
+    let unknown = granted(&mut w, &Shape::default(), 4);
+    granted(&mut w, &model("late"), 1);
+    assert_eq!((used(&mut w, Some("early")), used(&mut w, Some("late"))), (5, 5));
+    for attempt in unknown {
+        w.tell(Event::Unused { attempt, again: false });
+    }
+    assert_eq!((used(&mut w, Some("early")), used(&mut w, Some("late")), used(&mut w, None)), (1, 1, 0));
+}
+
+#[test]
+fn a_late_write_of_an_unknown_call_is_charged_once_more_to_every_model() {
+    let mut w = ten_each();
+    let unknown = granted(&mut w, &Shape::default(), 1);
+    granted(&mut w, &model("late"), 1);
+    w.pass(SECOND * 13);
+    assert_eq!(used(&mut w, Some("late")), 0);
+    w.tell(Event::Sent { attempt: unknown[0], latest: w.now });
+    assert_eq!(used(&mut w, Some("late")), 1);
+    assert_eq!(granted(&mut w, &model("latest"), 20).len(), 9);
+}
+
+#[test]
+fn unknown_calls_wait_at_every_model() {
+    let mut w = ten_each();
+    granted(&mut w, &model("early"), 10);
+    ask(&mut w, &Shape::default(), 3);
+    let call = w.ask_as(1, "job", Shape::default(), None);
+    granted(&mut w, &model("late"), 1);
+    assert_eq!((waiting(&mut w, "early"), waiting(&mut w, "late")), (4, 4));
+    w.tell(Event::Cancel { session: SessionId(1), call });
+    assert_eq!((waiting(&mut w, "early"), waiting(&mut w, "late")), (3, 3));
+    w.tell(Event::Configure(account(vec![per_model(sliding("requests", 12, 10))])));
+    assert_eq!((waiting(&mut w, "early"), waiting(&mut w, "late")), (1, 1), "two more fit");
+}
+
+#[test]
+fn an_unknown_call_holds_a_slot_of_every_model() {
+    let mut w = World::new(vec![per_model(concurrent("parallel", 3))]);
+    granted(&mut w, &model("early"), 1);
+    let unknown = granted(&mut w, &Shape::default(), 2);
+    assert_eq!(unknown.len(), 2);
+    assert_eq!(granted(&mut w, &model("late"), 3).len(), 1);
+    assert_eq!(granted(&mut w, &Shape::default(), 1).len(), 0);
+    let late = waiting(&mut w, "late");
+    w.tell(Event::Done(unknown[0]));
+    assert_eq!(w.grants().len(), 1, "a call of late, which has come before");
+    w.tell(Event::Done(unknown[1]));
+    w.grants();
+    assert_eq!((late, waiting(&mut w, "late"), waiting(&mut w, "early")), (3, 1, 1));
+    assert_eq!(used(&mut w, Some("late")), 3);
+}
+
+#[test]
+fn the_ledger_remembers_unknown_calls_for_models_that_come_later() {
+    let limits = || vec![per_model(sliding("requests", 10, 10))];
+    let mut w = World::new(limits());
+    w.alive(1);
+    let commit = |w: &mut World, calls| {
+        let snapshot = w.engine.snapshot(w.now);
+        let reserve = Reserve { as_of: w.now, calls, horizon: w.now + MS * 100 };
+        w.tell(Event::Committed(reserve));
+        (snapshot, reserve)
+    };
+    commit(&mut w, 20);
+    granted(&mut w, &model("early"), 2);
+    let unknown = granted(&mut w, &Shape::default(), 4);
+    let (snapshot, reserve) = commit(&mut w, 0);
+    let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
+    w.alive(1);
+    commit(&mut w, 100);
+    for _ in 0..10 {
+        w.ask_as(2, "job", model("early"), None);
+        w.ask_as(2, "job", model("late"), None);
+    }
+    commit(&mut w, 100);
+    assert_eq!(w.grants().len(), 4 + 6);
+    unknown.into_iter().for_each(|attempt| w.answered(attempt));
+    w.pass(SECOND * 10 + MS * 5);
+    commit(&mut w, 100);
+    assert_eq!(w.grants().len(), 4 + 4, "answers to calls of before are known everywhere");
+}
+
+#[test]
+fn headers_of_an_unknown_model_are_said_of_none() {
+    let mut w = ten_each();
+    granted(&mut w, &model("large"), 1);
+    let unknown = granted(&mut w, &Shape::default(), 1);
+    let seen = Observation { limit: "requests".to_owned(), hard: Some(4), remaining: Some(0) };
+    w.answered_with(unknown[0], seen);
+    assert_eq!(granted(&mut w, &model("large"), 10).len(), 8);
+}
+
+#[test]
+fn an_unknown_call_gets_its_turn_between_two_busy_models() {
+    for limit in [sliding("requests", 10, 10), LimitConfig { burst: Some(2), ..limit("requests", 10, 10) }] {
+        for pacing in [Pacing::TokenBucket, Pacing::LeakyBucket] {
+            let mut w = World::new(vec![per_model(LimitConfig { pacing, ..limit.clone() })]);
+            for _ in 0..30 {
+                w.ask_as(1, "one", model("large"), None);
+                w.pass(MS * 70);
+                w.ask_as(2, "two", model("small"), None);
+                w.ask_as(3, "three", Shape::default(), None);
+                w.grants().into_iter().for_each(|attempt| w.answered(attempt));
+            }
+            let mut unknown = 0;
+            for _ in 0..100 {
+                w.pass(MS * 200);
+                for attempt in w.grants() {
+                    unknown += u32::from(attempt.session == SessionId(3));
+                    w.answered(attempt);
+                }
+                w.ask_as(1, "one", model("large"), None);
+                w.ask_as(2, "two", model("small"), None);
+            }
+            assert!((7..=13).contains(&unknown), "{unknown} of about 20 are theirs: {pacing:?}");
+        }
+    }
+}
+
+#[test]
+fn models_beyond_a_bound_are_counted_as_one_and_no_others() {
+    let mut w = ten_each();
+    for number in 0..1024 {
+        granted(&mut w, &model(&format!("model-{number}")), 1);
+    }
+    assert_eq!(granted(&mut w, &model("one-too-many"), 6).len(), 6);
+    assert_eq!(granted(&mut w, &model("two-too-many"), 6).len(), 4);
+    let known = Shape { endpoint: Some("batches".to_owned()), ..model("model-7") };
+    assert_eq!(granted(&mut w, &known, 20).len(), 9, "a model keeps its count at another endpoint");
+}
+
+#[test]
+fn a_limit_that_comes_to_tell_models_apart_forgets_nothing() {
+    let mut w = World::new(vec![sliding("requests", 10, 10)]);
+    let before = granted(&mut w, &model("large"), 6);
+    w.tell(Event::Configure(account(vec![per_model(sliding("requests", 10, 10))])));
+    assert_eq!(granted(&mut w, &model("small"), 10).len(), 4, "all six may have been its own");
+    before.into_iter().for_each(|attempt| w.answered(attempt));
+    w.pass(SECOND * 10 + MS * 5);
+    assert_eq!(w.grants().len(), 6);
+}
