@@ -1,0 +1,246 @@
+//! The decision for one pod: values in, a patch or a sentence out.
+
+use std::collections::BTreeSet;
+
+use json_patch::Patch;
+use quotakeeper_wire::bootstrap::{Bootstrap, CatchMode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::asked::{Asked, asked};
+use crate::consumer::{Owner, consumer};
+use crate::lookup::{self, NotFound};
+use crate::names::{MIRROR, PROXY, STATUS};
+use crate::patch::{Edit, EditError, environment, hosts, marks, resources, sidecar};
+use crate::plan::{self, Plan};
+use crate::settings::Settings;
+use crate::view::{Namespace, View};
+use crate::{conflicts, pod};
+
+/// The namespace of the cluster's own pods: they are never injected.
+const SYSTEM: &str = "kube-system";
+
+/// All that a decision rests on.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// The pod, as the API server sent it.
+    pub pod: &'a Value,
+    /// Its namespace.
+    pub namespace: &'a Namespace,
+    /// The quotas and providers.
+    pub view: &'a dyn View,
+    /// What the installation decides.
+    pub settings: &'a Settings,
+    /// The controller of the pod's [`crate::consumer::job`], where there is one.
+    pub owner_of_job: Option<&'a Owner>,
+}
+
+/// What becomes of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// It gets a proxy, or what a proxy that it has needs.
+    Patch {
+        /// The edits.
+        patch: Patch,
+        /// What its author should know, as sentences.
+        warnings: Vec<String>,
+        /// What the pod will say of itself.
+        status: Status,
+    },
+    /// It does not ask, or has all that it needs.
+    Unchanged,
+    /// It asks and can't have a proxy: it goes without.
+    Skipped {
+        /// Why, as a sentence.
+        reason: String,
+    },
+    /// It is refused.
+    Denied {
+        /// Why, as a sentence with the remedy.
+        sentence: String,
+        /// A name is unknown: the quota may only just have been created.
+        unsettled: bool,
+    },
+}
+
+/// What an injected pod says of itself, in the annotation [`STATUS`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The version that injected it.
+    pub version: String,
+    /// The workload that it belongs to: `namespace/kind/name`.
+    pub consumer: String,
+    /// Its quotas.
+    pub quotas: Vec<StatusQuota>,
+    /// Containers whose calls are not caught.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skip>,
+    /// What else its author should know, as sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// A quota of an injected pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusQuota {
+    /// `namespace/name`.
+    pub quota: String,
+    /// How its calls are caught.
+    pub mode: CatchMode,
+}
+
+/// Calls of a container that are not caught.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Skip {
+    /// The container.
+    pub container: String,
+    /// The quota that they would draw on: `namespace/name`.
+    pub quota: String,
+    /// Why, to be read behind the container's name.
+    pub reason: String,
+}
+
+impl Skip {
+    fn sentence(&self) -> String {
+        let Skip { container, quota, reason } = self;
+        format!("calls of container {container} bypass the quota {quota}: {reason}")
+    }
+}
+
+/// Why a decision ends early.
+enum End {
+    Unchanged,
+    Skipped(String),
+    Denied(String),
+    Unsettled(String),
+}
+
+impl From<EditError> for End {
+    fn from(error: EditError) -> Self {
+        End::Denied(error.to_string())
+    }
+}
+
+/// Decides about a pod that is to be created.
+pub fn decide(input: &Input<'_>) -> Decision {
+    match patch(input) {
+        Ok((Some(patch), status)) => {
+            let skipped = status.skipped.iter().map(Skip::sentence);
+            let warnings = skipped.chain(status.warnings.iter().cloned()).collect();
+            Decision::Patch { patch, warnings, status }
+        }
+        Ok((None, _)) | Err(End::Unchanged) => Decision::Unchanged,
+        Err(End::Skipped(reason)) => Decision::Skipped { reason },
+        Err(End::Denied(sentence)) => Decision::Denied { sentence, unsettled: false },
+        Err(End::Unsettled(sentence)) => Decision::Denied { sentence, unsettled: true },
+    }
+}
+
+fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), End> {
+    let &Input { pod, namespace, view, settings, .. } = input;
+    if namespace.name == settings.namespace || namespace.name == SYSTEM {
+        return Err(End::Unchanged);
+    }
+    let asked = asked(pod, namespace).map_err(End::Denied)?;
+    if asked == Asked::Nothing {
+        return Err(End::Unchanged);
+    }
+    if let Some(reason) = beyond_reach(pod) {
+        return Err(End::Skipped(reason.to_owned()));
+    }
+    let (plan, resources) = match injected(pod, settings) {
+        Some(Injected::ByThis(bootstrap)) => (Plan::again(*bootstrap, view), Value::Null),
+        Some(Injected::ByAnother) => return Err(End::Unchanged),
+        None => (plan(input, &asked)?, resources::of(pod, &settings.resources).map_err(End::Denied)?),
+    };
+    let chosen = conflicts::chosen(pod).map_err(End::Denied)?;
+    let mut edit = Edit::new(pod);
+    let mut warnings = plan.warnings();
+    sidecar::ensure(&mut edit, &plan, settings, resources)?;
+    let remarks = environment::ensure(&mut edit, &plan, chosen.as_deref())?;
+    warnings.extend(remarks.warnings);
+    warnings.extend(hosts::ensure(&mut edit, &plan)?);
+    let status = Status {
+        version: settings.version.clone(),
+        consumer: plan.bootstrap.consumer.clone(),
+        quotas: plan
+            .bootstrap
+            .quotas
+            .iter()
+            .map(|place| StatusQuota { quota: place.quota.clone(), mode: place.mode })
+            .collect(),
+        skipped: remarks.skipped,
+        warnings: once(warnings),
+    };
+    marks::ensure(&mut edit, &plan, &status)?;
+    Ok((edit.finish(), status))
+}
+
+/// The plan for a pod without a proxy.
+fn plan(input: &Input<'_>, asked: &Asked) -> Result<Plan, End> {
+    let &Input { pod, namespace, view, settings, owner_of_job } = input;
+    if let Some(problem) = settings.problem() {
+        return Err(End::Denied(problem));
+    }
+    let quotas = lookup::find(asked, namespace, &view.quotas()).map_err(|not_found| match not_found {
+        NotFound::Refused(sentence) => End::Denied(sentence),
+        NotFound::Unknown(sentence) => End::Unsettled(sentence),
+        NotFound::NoneAdmits(sentence) => End::Skipped(sentence),
+    })?;
+    let consumer = consumer(pod, &namespace.name, owner_of_job).map_err(End::Denied)?;
+    let plan = Plan::of(&quotas, view, settings, consumer).map_err(End::Denied)?;
+    match conflicts::find(pod, &plan) {
+        None => Ok(plan),
+        // A label speaks for pods whose authors may never have heard of it.
+        Some(sentence) if *asked == (Asked::Auto { explicitly: false }) => Err(End::Skipped(sentence)),
+        Some(sentence) => Err(End::Denied(sentence)),
+    }
+}
+
+/// Why no proxy can work in a pod of this kind.
+fn beyond_reach(pod: &Value) -> Option<&'static str> {
+    let spec = &pod["spec"];
+    if spec["hostNetwork"] == true {
+        return Some(
+            "a pod with hostNetwork gets no proxy, which would listen on its node's ports: its calls are not limited",
+        );
+    }
+    if spec["os"]["name"] == "windows" {
+        return Some("a pod for Windows gets no proxy, which runs on Linux: its calls are not limited");
+    }
+    pod::annotation(pod, MIRROR)
+        .map(|_| "a static pod gets no proxy, its node's files define it: its calls are not limited")
+}
+
+/// Which version gave a pod its proxy.
+enum Injected {
+    /// This one: the proxy is told this.
+    ByThis(Box<Bootstrap>),
+    /// Another one.
+    ByAnother,
+}
+
+/// Whether a pod has a proxy. Labels alone don't say so: a template may carry them.
+fn injected(pod: &Value, settings: &Settings) -> Option<Injected> {
+    let proxy = pod::named(&pod["spec"]["initContainers"], PROXY)?;
+    let bootstrap = pod::named(&proxy["env"], quotakeeper_wire::bootstrap::VARIABLE)?;
+    // Of another version both may have a form that does not read.
+    let status: Value = serde_json::from_str(pod::annotation(pod, STATUS)?).ok()?;
+    if status["version"] != settings.version {
+        return Some(Injected::ByAnother);
+    }
+    match plan::read(bootstrap) {
+        Some(bootstrap) => Some(Injected::ByThis(Box::new(bootstrap))),
+        None => Some(Injected::ByAnother),
+    }
+}
+
+/// The sentences, each once.
+fn once(mut sentences: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    sentences.retain(|sentence| seen.insert(sentence.clone()));
+    sentences
+}

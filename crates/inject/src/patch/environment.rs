@@ -1,0 +1,198 @@
+//! Variables of the application's containers: base URLs that lead to the proxy, and the CAs of hosts mode.
+//!
+//! What a container sets itself stays, and what follows from that is said. All that is said follows from the pod as
+//! it becomes, so that a second look at it says the same.
+
+use quotakeeper_wire::bootstrap::{BUNDLE_FILE, CatchMode};
+use serde_json::{Value, json};
+
+use super::sidecar::bundle_mount;
+use super::{Edit, EditError, Place};
+use crate::decide::Skip;
+use crate::names::PROXY;
+use crate::plan::{Catch, Plan};
+use crate::pod;
+
+/// Variables that name a file of CAs, by their readers: OpenSSL and with it httpx, aiohttp, Go, Ruby, .NET, reqwest;
+/// requests; curl; Node; gRPC's core; git; cargo; pip; the AWS SDKs. Node's adds to its own, the others replace.
+const CA_VARIABLES: [&str; 9] = [
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "PIP_CERT",
+    "AWS_CA_BUNDLE",
+];
+/// Variables by which clients send plain calls to a forward proxy.
+const HTTP_PROXIES: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+/// The same of calls with TLS.
+const HTTPS_PROXIES: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+
+/// What a person should know of a pod's containers.
+#[derive(Debug, Default)]
+pub(crate) struct Remarks {
+    /// Calls that are not caught.
+    pub(crate) skipped: Vec<Skip>,
+    /// All else.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Gives the containers (those that are `chosen`; none: all but the proxy) what the plan needs.
+pub(crate) fn ensure(edit: &mut Edit, plan: &Plan, chosen: Option<&[String]>) -> Result<Remarks, EditError> {
+    let mut remarks = Remarks::default();
+    for list in pod::LISTS {
+        for index in 0..pod::items(&edit.pod()["spec"][list]).len() {
+            let name = pod::name(&edit.pod()["spec"][list][index]).to_owned();
+            if name == PROXY || chosen.is_some_and(|chosen| !chosen.contains(&name)) {
+                continue;
+            }
+            let mut container = Container { edit, list, index: index.to_string(), name };
+            for catch in &plan.catches {
+                match catch.place.mode {
+                    CatchMode::BaseUrl => container.base_url(catch, &mut remarks)?,
+                    CatchMode::Hosts => container.hosts(catch, &mut remarks),
+                }
+            }
+            if plan.by_hosts() {
+                container.trust(plan, &mut remarks)?;
+            }
+        }
+    }
+    Ok(remarks)
+}
+
+/// One container of a pod that is edited.
+struct Container<'e> {
+    edit: &'e mut Edit,
+    list: &'static str,
+    index: String,
+    name: String,
+}
+
+impl Container<'_> {
+    fn value(&self) -> &Value {
+        let index = self.index.parse::<usize>().unwrap_or_default();
+        &self.edit.pod()["spec"][self.list][index]
+    }
+
+    /// The entries of a variable; the last one counts.
+    fn entry(&self, variable: &str) -> Option<&Value> {
+        pod::items(&self.value()["env"]).iter().rev().find(|entry| entry["name"] == variable)
+    }
+
+    /// The first of the variables that has a text here, with the text.
+    fn text<'v>(&self, variables: &[&'v str]) -> Option<(&'v str, &str)> {
+        let texts = variables.iter().filter_map(|name| Some((*name, self.entry(name)?["value"].as_str()?)));
+        texts.into_iter().find(|(_, text)| !text.is_empty())
+    }
+
+    fn append(&mut self, variable: &str, value: &str) -> Result<(), EditError> {
+        let list = ["spec", self.list, &self.index, "env"];
+        self.edit.insert(&list, Place::Last, json!({"name": variable, "value": value}))
+    }
+
+    /// The first of `variables` that has another value than ours here.
+    fn own<'v>(&self, variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> Option<&'v str> {
+        let own = |(name, ours): &(&str, &str)| self.entry(name).is_some_and(|entry| entry["value"] != *ours);
+        variables.into_iter().find(own).map(|(name, _)| name)
+    }
+
+    fn base_url(&mut self, catch: &Catch, remarks: &mut Remarks) -> Result<(), EditError> {
+        let quota = &catch.place.quota;
+        let variables = || catch.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        // An SDK may read any of them first, so that one of its own decides for all.
+        if let Some(variable) = self.own(variables()) {
+            let reason = format!("it sets {variable} itself");
+            remarks.skipped.push(Skip { container: self.name.clone(), quota: quota.clone(), reason });
+            return Ok(());
+        }
+        for (variable, value) in variables() {
+            if self.entry(variable).is_none() {
+                self.append(variable, value)?;
+            }
+        }
+        let name = &self.name;
+        if let Some((source, variable)) = self.source(variables().map(|(name, _)| name)) {
+            remarks.warnings.push(format!(
+                "container {name}: if {source} (envFrom) sets {variable}, that is overruled: its calls draw on \
+                 {quota}; to keep that address, set the variable in env"
+            ));
+        }
+        if let Some((variable, _)) = self.text(&HTTP_PROXIES).filter(|_| !self.spared("127.0.0.1")) {
+            remarks.warnings.push(format!(
+                "container {name} sets {variable}: calls on the quota {quota} may go to that proxy and fail; add \
+                 127.0.0.1 to NO_PROXY and no_proxy"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The source of envFrom that may set one of the variables, whose keys are not known here.
+    fn source<'v>(&self, variables: impl Iterator<Item = &'v str>) -> Option<(String, &'v str)> {
+        let variables: Vec<&str> = variables.collect();
+        pod::items(&self.value()["envFrom"]).iter().find_map(|source| {
+            let prefix = source["prefix"].as_str().unwrap_or_default();
+            let variable = variables.iter().find(|variable| variable.starts_with(prefix))?;
+            let kinds = [("configMapRef", "ConfigMap"), ("secretRef", "Secret")];
+            let named = |(field, kind)| Some(format!("the {kind} {}", source[field]["name"].as_str()?));
+            let named = kinds.into_iter().find_map(named).unwrap_or_else(|| "a source".to_owned());
+            Some((named, *variable))
+        })
+    }
+
+    fn hosts(&self, catch: &Catch, remarks: &mut Remarks) {
+        let Some((variable, _)) = self.text(&HTTPS_PROXIES) else {
+            return;
+        };
+        let hosts = catch.place.hosts.iter().filter(|host| !host.starts_with('*'));
+        if let Some(host) = hosts.into_iter().find(|host| !self.spared(host)) {
+            let reason = format!("it sets {variable}, by which calls to {host} may pass; add it to NO_PROXY");
+            let quota = catch.place.quota.clone();
+            remarks.skipped.push(Skip { container: self.name.clone(), quota, reason });
+        }
+    }
+
+    /// Whether the container's clients keep `host` from its forward proxy.
+    fn spared(&self, host: &str) -> bool {
+        let lists =
+            ["no_proxy", "NO_PROXY"].into_iter().filter_map(|name| self.entry(name)?["value"].as_str());
+        lists.flat_map(|list| list.split(',')).map(str::trim).any(|entry| {
+            let domain = entry.trim_start_matches('*').trim_start_matches('.');
+            entry == "*" || entry == host || (!domain.is_empty() && host.ends_with(&format!(".{domain}")))
+        })
+    }
+
+    fn trust(&mut self, plan: &Plan, remarks: &mut Remarks) -> Result<(), EditError> {
+        let ours = bundle_mount();
+        let mounts = pod::items(&self.value()["volumeMounts"]).iter();
+        if !mounts.into_iter().any(|mount| mount["mountPath"] == ours["mountPath"]) {
+            self.edit.insert(&["spec", self.list, &self.index, "volumeMounts"], Place::Last, ours)?;
+        }
+        let mut kept = Vec::new();
+        for variable in CA_VARIABLES {
+            match self.entry(variable) {
+                None => self.append(variable, BUNDLE_FILE)?,
+                Some(entry) if entry["value"] == BUNDLE_FILE => {}
+                Some(_) => kept.push(variable),
+            }
+        }
+        let host = plan.exact_hosts().first().copied().unwrap_or_default();
+        let name = &self.name;
+        if let Some(variable) = kept.first() {
+            remarks.warnings.push(format!(
+                "container {name} sets {variable} itself: clients that read it do not trust the proxy, and calls to \
+                 {host} fail; leave it out, and give its CAs to the installation (trust.extraCAs)"
+            ));
+        }
+        if let Some((source, variable)) = self.source(CA_VARIABLES.into_iter()) {
+            remarks.warnings.push(format!(
+                "container {name}: if {source} (envFrom) sets {variable} or another of CAs, that is overruled; give \
+                 its CAs to the installation (trust.extraCAs)"
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,39 @@
+//! What an injected pod says of itself.
+
+use serde_json::{Value, json};
+
+use super::{Edit, EditError};
+use crate::decide::Status;
+use crate::names::{CA_VOLUME, DEFAULT_CONTAINER, INJECTED, KEY_VOLUME, SAFE_TO_EVICT, STATUS};
+use crate::plan::Plan;
+use crate::pod;
+
+/// Label, status and the annotations that other programs read.
+pub(crate) fn ensure(edit: &mut Edit, plan: &Plan, status: &Status) -> Result<(), EditError> {
+    edit.set(&["metadata", "labels", INJECTED], json!("true"))?;
+    // Strings, lists and maps with text keys always become JSON.
+    let status = serde_json::to_string(status).unwrap_or_default();
+    edit.set(&["metadata", "annotations", STATUS], json!(status))?;
+    let first =
+        pod::items(&edit.pod()["spec"]["containers"]).first().map(|first| pod::name(first).to_owned());
+    if let Some(first) = first.filter(|_| pod::annotation(edit.pod(), DEFAULT_CONTAINER).is_none()) {
+        edit.set(&["metadata", "annotations", DEFAULT_CONTAINER], json!(first))?;
+    }
+    if plan.by_hosts() {
+        let safe = safe_to_evict(edit.pod());
+        edit.set(&["metadata", "annotations", SAFE_TO_EVICT], json!(safe))?;
+    }
+    Ok(())
+}
+
+/// The volumes that were named before, and ours: nothing in them is worth keeping a node for.
+fn safe_to_evict(pod: &Value) -> String {
+    let before = pod::annotation(pod, SAFE_TO_EVICT).unwrap_or_default();
+    let mut names: Vec<&str> = before.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    for own in [CA_VOLUME, KEY_VOLUME] {
+        if !names.contains(&own) {
+            names.push(own);
+        }
+    }
+    names.join(",")
+}

@@ -1,0 +1,166 @@
+//! What the proxy may use: the installation's word, the pod's annotation, and the pod's class of service.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::names::{PROXY, RESOURCES};
+use crate::pod;
+use crate::settings::ProxyResources;
+
+/// The resources that a pod's class of service rests on.
+const COUNTED: [&str; 2] = ["cpu", "memory"];
+/// Suffixes of Kubernetes' quantities.
+const SUFFIXES: [&str; 15] = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi"];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default)]
+    requests: BTreeMap<String, Value>,
+    #[serde(default)]
+    limits: BTreeMap<String, Value>,
+}
+
+/// The `resources` of the proxy's container in this pod.
+///
+/// # Errors
+/// A sentence where the pod's annotation can't be understood.
+pub(crate) fn of(pod: &Value, installation: &ProxyResources) -> Result<Value, String> {
+    let ProxyResources { cpu, memory, memory_limit, guaranteed_cpu } = installation;
+    let mut resources = match guaranteed(pod) {
+        true => {
+            let all = json!({"cpu": guaranteed_cpu, "memory": memory_limit});
+            json!({"requests": all, "limits": all})
+        }
+        false => json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory_limit}}),
+    };
+    for kind in ["requests", "limits"] {
+        // Where the pod as a whole has an amount, it stands for the proxy too, and the sum must not exceed it.
+        for name in COUNTED {
+            let whole = &pod["spec"]["resources"];
+            if whole["requests"][name].is_string() || whole["limits"][name].is_string() {
+                remove(&mut resources, kind, name);
+            }
+        }
+    }
+    if let Some(annotation) = pod::annotation(pod, RESOURCES) {
+        let Written { requests, limits } = serde_json::from_str(annotation).map_err(|error| {
+            format!(
+                "the annotation {RESOURCES} can't be read: {error}; write JSON such as \
+                 {{\"requests\": {{\"cpu\": \"50m\"}}, \"limits\": {{\"memory\": \"512Mi\"}}}}"
+            )
+        })?;
+        for (kind, written) in [("requests", requests), ("limits", limits)] {
+            for (name, value) in written {
+                let quantity = quantity(&value).ok_or_else(|| {
+                    format!("the annotation {RESOURCES} says {value} for {name}; write a quantity such as \"256Mi\"")
+                })?;
+                resources[kind][name] = json!(quantity);
+            }
+        }
+    }
+    if let Some(kinds) = resources.as_object_mut() {
+        kinds.retain(|_, amounts| amounts.as_object().is_some_and(|amounts| !amounts.is_empty()));
+    }
+    Ok(resources)
+}
+
+fn remove(resources: &mut Value, kind: &str, name: &str) {
+    if let Some(amounts) = resources.get_mut(kind).and_then(Value::as_object_mut) {
+        amounts.remove(name);
+    }
+}
+
+fn quantity(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    (number.parse::<f64>().is_ok() && SUFFIXES.contains(&suffix)).then_some(text)
+}
+
+/// Whether each container of the pod has limits of CPU and memory, and requests as much. The API server has filled in
+/// requests that were left out, and writes equal quantities alike.
+fn guaranteed(pod: &Value) -> bool {
+    let equal = |container: &Value| {
+        let resources = &container["resources"];
+        let amounts = |kind: &str| resources[kind].as_object().cloned().unwrap_or_default();
+        let (requests, limits): (Map<_, _>, Map<_, _>) = (amounts("requests"), amounts("limits"));
+        COUNTED.iter().all(|name| {
+            let limit = limits.get(*name);
+            limit.is_some() && requests.get(*name).is_none_or(|request| Some(request) == limit)
+        })
+    };
+    let mut own = pod::containers(pod).filter(|(_, _, container)| pod::name(container) != PROXY).peekable();
+    own.peek().is_some() && own.all(|(_, _, container)| equal(container))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn pod(resources: Value) -> Value {
+        json!({"metadata": {}, "spec": {"containers": [{"name": "app", "resources": resources}]}})
+    }
+
+    fn proxy(pod: &Value) -> Value {
+        of(pod, &ProxyResources::default()).unwrap()
+    }
+
+    #[test]
+    fn a_guaranteed_pod_stays_one_and_others_have_no_cpu_limit() {
+        let limits = json!({"cpu": "1", "memory": "1Gi"});
+        for resources in [json!({"limits": limits}), json!({"limits": limits, "requests": limits})] {
+            let given = proxy(&pod(resources));
+            assert_eq!(given["requests"], given["limits"]);
+            assert_eq!(given["limits"], json!({"cpu": "200m", "memory": "384Mi"}));
+        }
+        let less = json!({"limits": limits, "requests": {"cpu": "500m", "memory": "1Gi"}});
+        for resources in [json!({}), less] {
+            let given = proxy(&pod(resources));
+            assert_eq!(given["requests"], json!({"cpu": "20m", "memory": "64Mi"}));
+            assert_eq!(given["limits"], json!({"memory": "384Mi"}));
+        }
+    }
+
+    #[test]
+    fn an_amount_of_the_whole_pod_stands_for_the_proxy_too() {
+        let mut pod = pod(json!({}));
+        pod["spec"]["resources"] = json!({"limits": {"memory": "1Gi"}});
+        assert_eq!(proxy(&pod), json!({"requests": {"cpu": "20m"}}));
+        pod["spec"]["resources"] = json!({"limits": {"memory": "1Gi", "cpu": "1"}});
+        assert_eq!(proxy(&pod), json!({}));
+    }
+
+    #[test]
+    fn the_annotation_comes_before_the_installation() {
+        let mut pod = pod(json!({}));
+        let annotate =
+            |pod: &mut Value, text: &str| pod["metadata"]["annotations"] = json!({(RESOURCES): text});
+        annotate(
+            &mut pod,
+            r#"{"requests": {"cpu": "0.1"}, "limits": {"cpu": 1, "ephemeral-storage": "1Gi"}}"#,
+        );
+        let expected = json!({
+            "requests": {"cpu": "0.1", "memory": "64Mi"},
+            "limits": {"cpu": "1", "memory": "384Mi", "ephemeral-storage": "1Gi"},
+        });
+        assert_eq!(proxy(&pod), expected);
+        for (wrong, said) in [
+            ("cpu: 1", "can't be read"),
+            (r#"{"request": {}}"#, "unknown field `request`"),
+            (r#"{"limits": {"cpu": "lots"}}"#, "says \"lots\" for cpu; write a quantity"),
+            (r#"{"limits": {"memory": "1GB"}}"#, "says \"1GB\" for memory"),
+        ] {
+            annotate(&mut pod, wrong);
+            let refused = of(&pod, &ProxyResources::default()).unwrap_err();
+            assert!(refused.contains(said), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! How each quota of a pod is caught, and what the proxy is told.
+
+use std::sync::Arc;
+
+use quotakeeper_api::compile;
+use quotakeeper_api::quota::ApiQuota;
+use quotakeeper_wire::bootstrap::{BASE_URL_PORT, Bootstrap, CatchMode, QuotaPlace};
+use serde_json::Value;
+
+use crate::settings::Settings;
+use crate::view::View;
+
+/// What a pod gets.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) catches: Vec<Catch>,
+}
+
+/// How one quota is caught.
+#[derive(Debug)]
+pub(crate) struct Catch {
+    pub(crate) place: QuotaPlace,
+    /// The variables that lead base URLs to the proxy.
+    pub(crate) variables: Vec<(String, String)>,
+}
+
+impl Plan {
+    /// The plan for a pod that is new.
+    ///
+    /// # Errors
+    /// A sentence where a provider can't be caught at all.
+    pub(crate) fn of(
+        quotas: &[Arc<ApiQuota>],
+        view: &dyn View,
+        settings: &Settings,
+        consumer: String,
+    ) -> Result<Plan, String> {
+        let mut catches = Vec::new();
+        for quota in quotas {
+            catches.push(catch(quota, view)?);
+        }
+        if let Some(sentence) = shared_host(&catches) {
+            return Err(sentence);
+        }
+        let bootstrap = Bootstrap {
+            limiter: settings.limiter.clone(),
+            consumer,
+            quotas: catches.iter().map(|catch| catch.place.clone()).collect(),
+            extra_cas_pem: settings.extra_cas_pem.clone(),
+        };
+        Ok(Plan { bootstrap, catches })
+    }
+
+    /// The plan by which a pod was injected before.
+    pub(crate) fn again(bootstrap: Bootstrap, view: &dyn View) -> Plan {
+        let catches = bootstrap.quotas.iter().map(|place| {
+            let variables = match place.mode {
+                CatchMode::BaseUrl => variables(&place.provider, view).unwrap_or_default(),
+                CatchMode::Hosts => Vec::new(),
+            };
+            Catch { place: place.clone(), variables }
+        });
+        Plan { catches: catches.collect(), bootstrap }
+    }
+
+    /// Whether the proxy plays any host.
+    pub(crate) fn by_hosts(&self) -> bool {
+        self.in_hosts_mode().next().is_some()
+    }
+
+    pub(crate) fn in_hosts_mode(&self) -> impl Iterator<Item = &QuotaPlace> {
+        self.catches.iter().map(|catch| &catch.place).filter(|place| place.mode == CatchMode::Hosts)
+    }
+
+    /// The hosts that a hosts file can hold.
+    pub(crate) fn exact_hosts(&self) -> Vec<&str> {
+        let hosts = self.in_hosts_mode().flat_map(|place| &place.hosts);
+        hosts.map(String::as_str).filter(|host| !is_pattern(host)).collect()
+    }
+
+    /// What the whole pod should know about hosts that can't be caught.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let places = self.in_hosts_mode();
+        let patterns = places.flat_map(|place| place.hosts.iter().map(move |host| (place, host)));
+        patterns
+            .filter(|(_, host)| is_pattern(host))
+            .map(|(place, host)| {
+                format!(
+                    "calls to {host} bypass the quota {}: a hosts file can't hold it; name the hosts in the \
+                     ApiProvider {}",
+                    place.quota, place.provider
+                )
+            })
+            .collect()
+    }
+}
+
+fn catch(quota: &ApiQuota, view: &dyn View) -> Result<Catch, String> {
+    let name = compile::name(quota);
+    let provider = quota.spec.provider.name.clone();
+    let profile = view.profile(&provider).map_err(|why| format!("the quota {name} can't be used: {why}"))?;
+    let variables = profile.environment(&proxy(), &provider);
+    if !variables.is_empty() {
+        let place = QuotaPlace { quota: name, provider, mode: CatchMode::BaseUrl, hosts: Vec::new() };
+        return Ok(Catch { place, variables });
+    }
+    let mut hosts: Vec<String> = Vec::new();
+    for host in &profile.hosts {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    if !hosts.iter().any(|host| !is_pattern(host)) {
+        return Err(format!(
+            "calls on the quota {name} can't be caught: the ApiProvider {provider} has no base-URL variable and names \
+             no host; give it `baseUrl` or `hosts`"
+        ));
+    }
+    let place = QuotaPlace { quota: name, provider, mode: CatchMode::Hosts, hosts };
+    Ok(Catch { place, variables: Vec::new() })
+}
+
+fn variables(provider: &str, view: &dyn View) -> Option<Vec<(String, String)>> {
+    Some(view.profile(provider).ok()?.environment(&proxy(), provider))
+}
+
+fn proxy() -> String {
+    format!("http://127.0.0.1:{BASE_URL_PORT}")
+}
+
+fn is_pattern(host: &str) -> bool {
+    host.starts_with('*')
+}
+
+/// A refusal where a host would belong to two quotas.
+fn shared_host(catches: &[Catch]) -> Option<String> {
+    catches.iter().enumerate().find_map(|(index, catch)| {
+        catches[..index].iter().find_map(|other| {
+            let host = catch.place.hosts.iter().find(|host| other.place.hosts.contains(host))?;
+            Some(format!(
+                "calls to {host} would belong to the quota {} and to {}; name one of them",
+                other.place.quota, catch.place.quota
+            ))
+        })
+    })
+}
+
+/// What was told to the proxy that a pod has already, from its variable.
+pub(crate) fn read(variable: &Value) -> Option<Bootstrap> {
+    serde_json::from_str(variable["value"].as_str()?).ok()
+}

@@ -1,0 +1,110 @@
+//! The cluster of `goldens/cluster.yaml`, and decisions in it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use quotakeeper_api::provider::ApiProvider;
+use quotakeeper_api::quota::ApiQuota;
+use quotakeeper_api::yaml;
+use quotakeeper_dialects::{Profile, catalogue};
+use quotakeeper_inject::consumer;
+use quotakeeper_inject::decide::{Decision, Input, decide};
+use quotakeeper_inject::settings::Settings;
+use quotakeeper_inject::view::{Namespace, View};
+use quotakeeper_wire::bootstrap::LimiterAddress;
+use serde_json::Value;
+
+pub fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens")
+}
+
+/// The only document of a file.
+pub fn document(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    yaml::read(&text).unwrap().remove(0).value
+}
+
+pub struct Fixture {
+    pub settings: Settings,
+    namespaces: BTreeMap<String, Namespace>,
+    quotas: Vec<Arc<ApiQuota>>,
+    providers: Vec<ApiProvider>,
+    jobs: Vec<Value>,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        let limiter = LimiterAddress {
+            endpoint: "quotakeeper-limiter.quotakeeper.svc:8443".to_owned(),
+            server_name: "quotakeeper-limiter.quotakeeper.svc".to_owned(),
+            ca_pem: "-----BEGIN CERTIFICATE-----\nlimiter\n-----END CERTIFICATE-----\n".to_owned(),
+        };
+        let mut settings = Settings::new("quotakeeper", "registry.example/quotakeeper-proxy:1", limiter);
+        settings.version = "1.2.3".to_owned();
+        let mut fixture = Self {
+            settings,
+            namespaces: BTreeMap::new(),
+            quotas: Vec::new(),
+            providers: Vec::new(),
+            jobs: Vec::new(),
+        };
+        let text = std::fs::read_to_string(goldens().join("cluster.yaml")).unwrap();
+        for document in yaml::read(&text).unwrap() {
+            fixture.add(document.value);
+        }
+        fixture
+    }
+
+    fn add(&mut self, object: Value) {
+        match object["kind"].as_str().unwrap() {
+            "Namespace" => {
+                let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+                let labels = serde_json::from_value(object["metadata"]["labels"].clone()).unwrap();
+                self.namespaces.insert(name.clone(), Namespace { name, labels });
+            }
+            "ApiQuota" => self.quotas.push(Arc::new(serde_json::from_value(object).unwrap())),
+            "ApiProvider" => self.providers.push(serde_json::from_value(object).unwrap()),
+            "Job" => self.jobs.push(object),
+            other => panic!("{other} is no part of the fixture"),
+        }
+    }
+
+    pub fn decide(&self, pod: &Value) -> Decision {
+        let name = pod["metadata"]["namespace"].as_str().unwrap();
+        let unknown = Namespace { name: name.to_owned(), labels: BTreeMap::new() };
+        let namespace = self.namespaces.get(name).unwrap_or(&unknown);
+        let job = consumer::job(pod).and_then(|job| {
+            self.jobs.iter().find(|it| it["metadata"]["name"] == job && it["metadata"]["namespace"] == name)
+        });
+        let owner = job.and_then(consumer::controller);
+        let owner_of_job = owner.as_ref();
+        decide(&Input { pod, namespace, view: self, settings: &self.settings, owner_of_job })
+    }
+}
+
+impl View for Fixture {
+    fn quotas(&self) -> Vec<Arc<ApiQuota>> {
+        self.quotas.clone()
+    }
+
+    fn profile(&self, provider: &str) -> Result<Profile, String> {
+        let own =
+            self.providers.iter().find(|it| it.name_any() == provider).map(|it| it.spec.profile.clone());
+        let missing = || format!("the ApiProvider {provider} does not exist; create it, or name another");
+        own.or_else(|| catalogue::find(provider).ok()).ok_or_else(missing)
+    }
+}
+
+/// The pod as the API server makes it of a decision.
+pub fn applied(pod: &Value, decision: &Decision) -> Value {
+    let mut patched = pod.clone();
+    if let Decision::Patch { patch, .. } = decision {
+        // As it goes over the wire.
+        let wire = serde_json::to_string(patch).unwrap();
+        let patch: json_patch::Patch = serde_json::from_str(&wire).unwrap();
+        json_patch::patch(&mut patched, &patch).unwrap();
+    }
+    patched
+}

@@ -1,0 +1,87 @@
+//! A pod that comes again: the API server calls once more when another webhook has changed what ours had seen.
+
+use serde_json::{Value, json};
+
+use quotakeeper_inject::decide::{Decision, Status};
+use quotakeeper_inject::names;
+use quotakeeper_wire::bootstrap::{BUNDLE_FILE, CA_FOLDER};
+
+use crate::fixture::{Fixture, applied};
+
+fn pod() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "enrich", "namespace": "gtm",
+            "annotations": {(names::QUOTAS): "openai,platform/hubspot"},
+        },
+        "spec": {"containers": [{"name": "app", "image": "x"}]},
+    })
+}
+
+fn status(pod: &Value) -> Status {
+    serde_json::from_str(pod["metadata"]["annotations"][names::STATUS].as_str().unwrap()).unwrap()
+}
+
+fn variable<'p>(container: &'p Value, name: &str) -> Option<&'p str> {
+    let entry = container["env"].as_array()?.iter().find(|entry| entry["name"] == name)?;
+    entry["value"].as_str()
+}
+
+#[test]
+fn a_pod_that_has_all_stays_as_it_is() {
+    let fixture = Fixture::new();
+    let once = applied(&pod(), &fixture.decide(&pod()));
+    assert_eq!(fixture.decide(&once), Decision::Unchanged);
+}
+
+#[test]
+fn a_container_that_another_webhook_added_is_caught_too() {
+    let fixture = Fixture::new();
+    let mut pod = applied(&pod(), &fixture.decide(&pod()));
+    let added = json!({"name": "added", "image": "y"});
+    pod["spec"]["containers"].as_array_mut().unwrap().push(added.clone());
+    pod["spec"]["initContainers"].as_array_mut().unwrap().insert(0, added.clone());
+    let again = applied(&pod, &fixture.decide(&pod));
+    for container in [&again["spec"]["containers"][1], &again["spec"]["initContainers"][0]] {
+        assert_eq!(variable(container, "OPENAI_BASE_URL"), Some("http://127.0.0.1:15001/openai/v1"));
+        assert_eq!(variable(container, "SSL_CERT_FILE"), Some(BUNDLE_FILE));
+        assert_eq!(container["volumeMounts"][0]["mountPath"], CA_FOLDER);
+    }
+    assert_eq!(
+        again["spec"]["initContainers"][1], pod["spec"]["initContainers"][1],
+        "the proxy is as it was"
+    );
+    assert_eq!(again["spec"]["containers"][0], pod["spec"]["containers"][0]);
+    assert_eq!(fixture.decide(&again), Decision::Unchanged);
+}
+
+#[test]
+fn a_container_that_comes_later_with_a_base_url_of_its_own_is_told() {
+    let fixture = Fixture::new();
+    let mut pod = applied(&pod(), &fixture.decide(&pod()));
+    let env = json!([{"name": "OPENAI_BASE_URL", "value": "https://llm.example"}]);
+    pod["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "added", "env": env}));
+    let again = applied(&pod, &fixture.decide(&pod));
+    assert_eq!(status(&again).skipped.len(), 1);
+    assert_eq!(variable(&again["spec"]["containers"][1], "OPENAI_BASE_URL"), Some("https://llm.example"));
+    assert_eq!(fixture.decide(&again), Decision::Unchanged);
+}
+
+#[test]
+fn what_makes_the_proxy_a_sidecar_is_given_back() {
+    let fixture = Fixture::new();
+    let once = applied(&pod(), &fixture.decide(&pod()));
+    let mut stripped = once.clone();
+    stripped["spec"]["initContainers"][0].as_object_mut().unwrap().remove("restartPolicy").unwrap();
+    assert_eq!(applied(&stripped, &fixture.decide(&stripped)), once);
+}
+
+#[test]
+fn quotas_that_change_meanwhile_change_nothing() {
+    let mut fixture = Fixture::new();
+    let mut pod = applied(&pod(), &fixture.decide(&pod()));
+    pod["metadata"]["annotations"][names::QUOTAS] = json!("openai,gone");
+    fixture.settings.image = "another".to_owned();
+    assert_eq!(fixture.decide(&pod), Decision::Unchanged);
+}
