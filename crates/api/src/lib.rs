@@ -16,6 +16,7 @@
 //! | [`structure`] | does a document fit its schema, said in sentences |
 //! | [`compile`] | a quota and its profile into what an engine enforces |
 //! | [`crds`] | the generated CustomResourceDefinitions |
+//! | [`reference`] | every field as a page for people |
 //! | [`yaml`] | the only room that knows a YAML library |
 //! | `bounded` | Kubernetes' own types, with bounds |
 //!
@@ -28,6 +29,7 @@ pub mod load;
 pub mod problem;
 pub mod provider;
 pub mod quota;
+pub mod reference;
 pub mod structure;
 pub mod validate;
 pub mod yaml;

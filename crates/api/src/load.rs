@@ -224,8 +224,10 @@ impl Documents {
             let provider = &quota.spec.provider.name;
             for ((other_place, other), other_account) in &all[..index] {
                 if other_account.quota == account.quota {
-                    let message =
-                        format!("`{}` is already the quota in {other_place}; rename one of them", account.quota);
+                    let message = format!(
+                        "`{}` is already the quota in {other_place}; rename one of them",
+                        account.quota
+                    );
                     refused.push(place, Problem::new("metadata.name", message));
                 } else if other.spec.provider.name == *provider {
                     let message = format!(

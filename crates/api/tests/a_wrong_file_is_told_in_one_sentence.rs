@@ -226,7 +226,11 @@ fn an_own_provider() {
     );
     let namesakes =
         format!("{}---\n{}", quota("{provider: {name: openai}}"), quota("{provider: {name: anthropic}}"));
-    assert!(said(&namesakes).contains("is already the quota in quota.yaml (document 1"), "{}", said(&namesakes));
+    assert!(
+        said(&namesakes).contains("is already the quota in quota.yaml (document 1"),
+        "{}",
+        said(&namesakes)
+    );
     let unknown = format!("{}---\n{use_it}", provider("acme", "{extends: openai, host: [a.example]}"));
     assert!(said(&unknown).contains("spec.host: is unknown (did you mean `hosts`?)"), "{}", said(&unknown));
 }
