@@ -45,10 +45,10 @@ impl Bucket {
         }
     }
 
-    /// Adds one unit at `at`, or now when that has passed.
-    pub(crate) fn pour(&mut self, at: Time) {
+    /// Adds units at `at`, or now when that has passed.
+    pub(crate) fn pour(&mut self, at: Time, units: u64) {
         self.drain(at);
-        self.level += self.unit();
+        self.level += u128::from(units) * self.unit();
     }
 
     /// Takes one unit back.
@@ -122,8 +122,8 @@ mod tests {
     #[test]
     fn drains_a_unit_in_its_interval_and_no_sooner() {
         let mut b = bucket();
-        b.pour(Time(0));
-        b.pour(Time(0));
+        b.pour(Time(0), 1);
+        b.pour(Time(0), 1);
         let at = b.room_for(1).expect("it is full");
         assert!(at > Time(SECOND / 10), "a guarded unit takes longer than W/N");
         assert!(at < Time(SECOND / 10 + SECOND / 1000));
@@ -137,8 +137,8 @@ mod tests {
     fn does_not_save_up_below_empty() {
         let mut b = bucket();
         b.drain(Time(100 * SECOND));
-        b.pour(Time(100 * SECOND));
-        b.pour(Time(100 * SECOND));
+        b.pour(Time(100 * SECOND), 1);
+        b.pour(Time(100 * SECOND), 1);
         assert!(b.room_for(1).is_some());
     }
 
@@ -150,10 +150,10 @@ mod tests {
     #[test]
     fn a_raise_keeps_what_remained() {
         let mut b = bucket();
-        b.pour(Time(0));
+        b.pour(Time(0), 1);
         b.reshape(20, 100, Duration::from_secs(1), false);
         assert_eq!(b.room_for(1), None, "one of two remained");
-        b.pour(Time(0));
+        b.pour(Time(0), 1);
         assert!(b.room_for(1).is_some(), "and no more than that one");
     }
 
@@ -161,11 +161,11 @@ mod tests {
     fn a_cut_below_the_level_stays_full() {
         let mut b = Bucket::new(10, 10, Duration::from_secs(1), Time(0));
         for _ in 0..9 {
-            b.pour(Time(0));
+            b.pour(Time(0), 1);
         }
         b.reshape(2, 5, Duration::from_secs(1), false);
         assert_eq!(b.room_for(1), None, "one remained");
-        b.pour(Time(0));
+        b.pour(Time(0), 1);
         assert!(b.room_for(1).is_some());
     }
 

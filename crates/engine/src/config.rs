@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The largest window of requests: each of its calls is kept, about 60 bytes.
-pub const MOST_REQUESTS: u64 = 2_000_000;
+/// The largest window of requests. Each call that is made is kept until it leaves the window, in about
+/// 60 bytes: a window of this size that is used to the full takes 600 MB. One that is not costs
+/// what is used of it; what is only assumed to be used costs nothing.
+pub const MOST_REQUESTS: u64 = 10_000_000;
 
 /// Everything that an engine knows of its account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

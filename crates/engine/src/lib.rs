@@ -32,4 +32,4 @@ pub mod time;
 mod units;
 
 pub use account::{ConsumerWait, Engine, LimitStatus, PauseStatus, Snapshot, Status, Totals};
-pub use meter::{MeterSnapshot, UnitSnapshot};
+pub use meter::{ArrivingSnapshot, MeterSnapshot, Ramp, UnitSnapshot};

@@ -5,13 +5,17 @@
 //! the bucket's *level*, which drains at N/W. A further call fits iff log < N and
 //! level + in flight + 1 ≤ b; how the provider counts says which of the two is asked.
 
+mod bulk;
 mod snapshot;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-pub use snapshot::{MeterSnapshot, UnitSnapshot};
+pub use bulk::Ramp;
+pub use snapshot::{ArrivingSnapshot, MeterSnapshot, UnitSnapshot};
+
+use bulk::Bulk;
 
 use crate::bucket::Bucket;
 use crate::config::{CountedAs, LimitConfig, Pacing};
@@ -21,6 +25,8 @@ use crate::units::{Origin, Unit, UnitKey, Units};
 
 /// From here on a window is a budget, not a rate.
 const LONG: Duration = Duration::from_secs(3600);
+/// So many units of others are kept in bulk, fewer one by one.
+const MANY: u64 = 1024;
 
 type Timers = BinaryHeap<Reverse<(Time, UnitKey)>>;
 
@@ -37,6 +43,7 @@ pub(crate) struct Meter {
     spaced_until: Time,
     bucket: Bucket,
     units: Units,
+    bulk: Bulk,
     in_flight: u64,
     /// Calls charged since the beginning.
     charged: u64,
@@ -61,6 +68,15 @@ impl Leaving {
 
     fn pop(&mut self) {
         self.0.pop_front();
+    }
+
+    fn last(&self) -> Option<Time> {
+        self.0.back().map(|(at, _)| *at)
+    }
+
+    /// How many leave by `at`; units that moved are still in their old place.
+    fn by(&self, at: Time) -> u64 {
+        self.0.partition_point(|entry| entry.0 <= at) as u64
     }
 
     /// When the unit leaves that so many leave before; units that moved are still in their old place.
@@ -89,6 +105,7 @@ impl Meter {
             spaced_until: Time(0),
             bucket: Bucket::new(limit.effective_burst().min(amount.max(1)), amount, limit.window, now),
             units: Units::default(),
+            bulk: Bulk::default(),
             in_flight: 0,
             charged: 0,
             settling: Timers::new(),
@@ -124,6 +141,7 @@ impl Meter {
         self.amount = amount;
         self.bucket.reshape(limit.effective_burst().min(amount.max(1)), amount, limit.window, mint);
         self.take_shape(limit);
+        self.bulk.reshape(old_window, self.window);
         if lowered && self.count(Origin::Past) > 0 {
             // An unknown past of the old size would close the smaller limit for the rest of its window.
             self.past_is_at_most(0);
@@ -148,16 +166,15 @@ impl Meter {
 
     /// Lets everything happen whose time has come.
     pub(crate) fn advance(&mut self, now: Time) {
-        while let Some(&Reverse((at, key))) = self.settling.peek() {
-            let current = self.units.get(key).is_some_and(|unit| !unit.counted && unit.settles == at);
-            if current && at > now {
-                break;
+        while let Some((at, units)) = self.bulk.arrive(now) {
+            self.settle_until(at);
+            self.in_flight -= units;
+            if !mutant::active(Mutant::GrantsPaced) {
+                self.bucket.pour(at, units);
             }
-            self.settling.pop();
-            if current {
-                self.settle(key, at);
-            }
+            self.bulk.add(Ramp { units, last: at + self.window, interval: 0, others: false });
         }
+        self.settle_until(now);
         while let Some((at, key)) = self.leaving.first() {
             let current = self.units.get(key).is_some_and(|unit| unit.counted && unit.leaves == at);
             if current && at > now {
@@ -168,7 +185,23 @@ impl Meter {
                 self.units.remove(key);
             }
         }
+        if !self.bulk.is_empty() {
+            self.bulk.leave(now);
+        }
         self.bucket.drain(now);
+    }
+
+    fn settle_until(&mut self, now: Time) {
+        while let Some(&Reverse((at, key))) = self.settling.peek() {
+            let current = self.units.get(key).is_some_and(|unit| !unit.counted && unit.settles == at);
+            if current && at > now {
+                break;
+            }
+            self.settling.pop();
+            if current {
+                self.settle(key, at);
+            }
+        }
     }
 
     fn settle(&mut self, key: UnitKey, at: Time) {
@@ -182,7 +215,7 @@ impl Meter {
         let leaves = unit.leaves;
         self.in_flight -= 1;
         if !mutant::active(Mutant::GrantsPaced) {
-            self.bucket.pour(at);
+            self.bucket.pour(at, 1);
         }
         self.leaving.push(leaves, key);
     }
@@ -191,7 +224,7 @@ impl Meter {
     /// be asked after [`Meter::advance`], and again when the time has come.
     pub(crate) fn blocked_until(&self, now: Time, kept: u64) -> Option<Time> {
         let mut until = now;
-        if self.asks_log && self.units.len() as u64 + kept >= self.amount {
+        if self.asks_log && self.logged() + kept >= self.amount {
             until = until.max(self.next_change());
         }
         if self.asks_bucket {
@@ -211,11 +244,13 @@ impl Meter {
     }
 
     fn next_settling(&self) -> Time {
-        self.settling.peek().map_or(Time::NEVER, |Reverse((at, _))| *at)
+        let unit = self.settling.peek().map_or(Time::NEVER, |Reverse((at, _))| *at);
+        unit.min(self.bulk.next_arrival())
     }
 
     fn next_change(&self) -> Time {
-        self.leaving.first().map_or(Time::NEVER, |(at, _)| at).min(self.next_settling())
+        let leaving = self.leaving.first().map_or(Time::NEVER, |(at, _)| at);
+        leaving.min(self.bulk.next_leaving()).min(self.next_settling())
     }
 
     /// Charges one call that is counted by `settles` at the latest.
@@ -226,7 +261,7 @@ impl Meter {
         self.charged += 1;
         self.settling.push(Reverse((settles, key)));
         if mutant::active(Mutant::GrantsPaced) {
-            self.bucket.pour(now);
+            self.bucket.pour(now, 1);
         }
         if let Some(spacing) = self.spacing {
             self.spaced_until = self.spaced_until.max(now) + spacing;
@@ -273,7 +308,7 @@ impl Meter {
                 unit.settles = bound;
                 unit.leaves = bound + window;
                 self.leaving.push(unit.leaves, key);
-                self.bucket.pour(now);
+                self.bucket.pour(now, 1);
                 Reported::Late(key)
             }
             None if bound + window > now => {
@@ -281,7 +316,7 @@ impl Meter {
                 let unit = Unit { settles: bound, leaves, counted: true, origin: Origin::Call };
                 let key = self.units.insert(unit);
                 self.leaving.push(leaves, key);
-                self.bucket.pour(now);
+                self.bucket.pour(now, 1);
                 Reported::Late(key)
             }
             None => Reported::Late(key),
@@ -329,12 +364,9 @@ impl Meter {
     /// Use of the time before this engine: N units that leave evenly through one window, and a
     /// full bucket but for one call, which asks the provider how things stand.
     pub(crate) fn fill_with_past(&mut self, begin: Time, room_for: u64) {
-        let past = self.amount.min(room_for).saturating_sub(1);
+        let units = self.amount.min(room_for).saturating_sub(1);
         let interval = nanos(self.window).div_ceil(self.amount.max(1));
-        for place in (1..=past).rev() {
-            let leaves = begin + self.window - Duration::from_nanos(interval.saturating_mul(place - 1));
-            self.insert_counted(leaves, Origin::Past);
-        }
+        self.bulk.add(Ramp { units, last: begin + self.window, interval, others: false });
         self.bucket.set(self.bucket.size() - 1, begin);
     }
 
@@ -349,39 +381,39 @@ impl Meter {
     /// come in.
     pub(crate) fn fill_with_predecessor(&mut self, now: Time, arrived: Time) {
         let at_once = if self.asks_bucket { self.bucket.size().min(self.amount) } else { self.amount };
-        for _ in 0..at_once {
-            self.charge(now, arrived, Origin::Past);
+        self.bulk.add_arriving(arrived, at_once);
+        self.in_flight += at_once;
+        self.charged += at_once;
+        if mutant::active(Mutant::GrantsPaced) {
+            self.bucket.pour(now, at_once);
+        }
+        if let Some(spacing) = self.spacing {
+            let steps = u32::try_from(at_once).unwrap_or(u32::MAX);
+            self.spaced_until = self.spaced_until.max(now) + spacing.saturating_mul(steps);
         }
         // k · W/N · (1 − ρ), rounded down so that none leaves early.
         let interval = nanos(self.window) / self.amount.max(1);
         let interval = interval - crate::time::drift(interval).saturating_mul(2);
-        for k in 0..self.amount - at_once {
-            let leaves = arrived + self.window - Duration::from_nanos(interval.saturating_mul(k));
-            self.insert_counted(leaves, Origin::Past);
-        }
+        let (units, last) = (self.amount - at_once, arrived + self.window);
+        self.bulk.add(Ramp { units, last, interval, others: false });
         self.bucket.drain(now);
     }
 
     /// The provider says that `used` units are charged to the account in all: no more than that
     /// can be left of an unknown past. Those that would have left first go.
     pub(crate) fn past_is_at_most(&mut self, used: u64) {
-        let mut past: Vec<(Time, UnitKey)> = self
-            .units
-            .iter()
-            .filter(|(_, unit)| unit.origin == Origin::Past && unit.counted)
-            .map(|(key, unit)| (unit.leaves, key))
-            .collect();
-        let surplus = past.len().saturating_sub(usize::try_from(used).unwrap_or(usize::MAX));
-        past.sort_unstable();
-        for (_, key) in past.into_iter().take(surplus) {
-            self.units.remove(key);
-        }
+        self.bulk.past_is_at_most(used);
     }
 
     /// Others have drawn `units` that we did not see: charged from now on for one window.
     pub(crate) fn charge_others(&mut self, now: Time, units: u64) {
         let leaves = now + self.window;
-        for _ in 0..units.min(self.amount) {
+        let units = units.min(self.amount);
+        if units >= MANY {
+            self.bulk.add(Ramp { units, last: leaves, interval: 0, others: true });
+            return;
+        }
+        for _ in 0..units {
             self.insert_counted(leaves, Origin::Others);
         }
     }
@@ -398,12 +430,13 @@ impl Meter {
 
     /// Units in the log.
     pub(crate) fn logged(&self) -> u64 {
-        self.units.len() as u64
+        self.units.len() as u64 + self.bulk.len()
     }
 
     /// Units of this origin in the log.
     pub(crate) fn count(&self, origin: Origin) -> u64 {
-        self.units.iter().filter(|(_, unit)| unit.origin == origin).count() as u64
+        let units = self.units.iter().filter(|(_, unit)| unit.origin == origin).count() as u64;
+        units + self.bulk.count(origin)
     }
 
     /// What counts against the limit now, in its own terms.
@@ -422,6 +455,8 @@ impl Meter {
                 if unit.counted { unit.leaves } else { unit.settles + self.window }
             },
         );
+        let arrived = self.bulk.last_arrival().map(|at| at + self.window);
+        let log = log.chain(arrived).chain(self.bulk.last_leaving());
         let log = if self.asks_log { log.max().unwrap_or(now) } else { now };
         let bucket =
             if self.asks_bucket { self.bucket.room_for(self.bucket.size()).unwrap_or(now) } else { now };
@@ -452,10 +487,22 @@ impl Meter {
         let Some(beyond) = calls.checked_sub(free + 1) else { return Duration::ZERO };
         // The call waits for the (beyond + 1)th unit to leave; a whole window for each N of them.
         let windows = u32::try_from(beyond / self.amount.max(1)).unwrap_or(u32::MAX);
-        let place = usize::try_from(beyond % self.amount.max(1)).unwrap_or(usize::MAX);
         let whole = self.window;
-        let within = self.leaving.place(place).map_or(whole, |at| at.since(now));
+        let within = self.leaves_after(beyond % self.amount.max(1)).map_or(whole, |at| at.since(now));
         whole.saturating_mul(windows) + within
+    }
+
+    /// When the unit leaves that so many leave before.
+    fn leaves_after(&self, before: u64) -> Option<Time> {
+        if self.bulk.is_empty() {
+            return self.leaving.place(usize::try_from(before).unwrap_or(usize::MAX));
+        }
+        let by = |at: Time| self.leaving.by(at) + self.bulk.left_by(at);
+        let last = self.leaving.last().max(self.bulk.last_leaving())?;
+        if by(last) <= before {
+            return None;
+        }
+        Some(bulk::earliest(last, |at| by(at) > before))
     }
 }
 

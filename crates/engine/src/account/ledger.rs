@@ -86,11 +86,14 @@ impl Engine {
             for (place, key) in keys.into_iter().enumerate() {
                 places.insert((id, key), (meters.len() as u32, place as u32));
             }
+            let (ramps, arriving) = meter.bulk_snapshot();
             meters.push(MeterSnapshot {
                 limit: limit.to_owned(),
                 model: entry.model.clone(),
                 observed: entry.observed,
                 units,
+                ramps,
+                arriving,
             });
         }
         let calls = self.calls.iter().filter_map(|((session, call), entry)| {

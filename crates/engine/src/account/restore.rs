@@ -69,7 +69,7 @@ impl Engine {
             return None;
         }
         let amount = effective(limit, snapshot.observed);
-        let (mut meter, keys) = Meter::restored(limit, amount, &snapshot.units, reserve.as_of);
+        let (mut meter, keys) = Meter::restored(limit, amount, Some(snapshot), reserve.as_of);
         hold_reserve(&mut meter, &self.config, limit, reserve);
         if self.lanes.begins_unknown(&limit.name) {
             meter.fill_with_past(now, amount);

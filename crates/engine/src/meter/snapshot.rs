@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
-use super::Meter;
+use super::{Meter, Ramp};
 use crate::config::LimitConfig;
 use crate::time::Time;
 use crate::units::{Origin, Unit, UnitKey};
@@ -22,6 +22,22 @@ pub struct MeterSnapshot {
     pub observed: Option<u64>,
     /// What is charged.
     pub units: Vec<UnitSnapshot>,
+    /// What is taken to be charged, or was by others, many at a time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ramps: Vec<Ramp>,
+    /// Of that, what is still in flight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arriving: Vec<ArrivingSnapshot>,
+}
+
+/// Units of a predecessor that are in flight as of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArrivingSnapshot {
+    /// When the provider has counted them at the latest.
+    pub settles: Time,
+    /// How many.
+    pub units: u64,
 }
 
 /// One charged call as of a commit.
@@ -48,16 +64,31 @@ impl Meter {
             .unzip()
     }
 
+    /// What the ledger keeps of units that are known many at a time.
+    pub(crate) fn bulk_snapshot(&self) -> (Vec<Ramp>, Vec<ArrivingSnapshot>) {
+        let arriving = self.bulk.arriving().iter();
+        let arriving = arriving.map(|(settles, units)| ArrivingSnapshot { settles: *settles, units: *units });
+        (self.bulk.ramps().to_vec(), arriving.collect())
+    }
+
     /// The meter as of the commit: its units, and a bucket that was full but for what was in
     /// flight, because how full it was is not durable. Returns the units' keys in their order.
     pub(crate) fn restored(
         limit: &LimitConfig,
         amount: u64,
-        units: &[UnitSnapshot],
+        snapshot: Option<&MeterSnapshot>,
         as_of: Time,
     ) -> (Meter, Vec<UnitKey>) {
         let mut meter = Meter::new(limit, amount, as_of);
-        let keys = units.iter().map(|unit| meter.restore(*unit)).collect();
+        let mut keys = Vec::new();
+        if let Some(MeterSnapshot { units, ramps, arriving, .. }) = snapshot {
+            keys.extend(units.iter().map(|unit| meter.restore(*unit)));
+            ramps.iter().for_each(|ramp| meter.bulk.add(*ramp));
+            for ArrivingSnapshot { settles, units } in arriving {
+                meter.bulk.add_arriving(*settles, *units);
+                meter.in_flight += units;
+            }
+        }
         let full_but_for = meter.bucket.size().saturating_sub(meter.in_flight);
         meter.bucket.set(full_but_for, as_of);
         (meter, keys)

@@ -254,3 +254,23 @@ fn a_pause_outlives_the_limiter() {
     w.ask(1);
     assert_eq!(w.grants().len(), 0);
 }
+
+#[test]
+fn what_is_assumed_of_a_predecessor_is_in_the_ledger() {
+    let config = || account(vec![sliding("requests", 100, 10)]);
+    let start = quotakeeper_engine::time::Time(1_000_000_000_000);
+    let mut w = World::with(Engine::takeover(config(), start), start);
+    w.pass(SECOND);
+    w.alive(1);
+    let (snapshot, reserve) = commit(&mut w, 0);
+    let mut w = World::with(Engine::restart(config(), snapshot, reserve, w.now), w.now);
+    assert_eq!(w.used("requests"), 100, "in flight");
+    w.pass(SECOND * 10);
+    assert_eq!(w.used("requests"), 100, "in the log");
+    w.alive(1);
+    let (snapshot, reserve) = commit(&mut w, 0);
+    let mut w = World::with(Engine::restart(config(), snapshot, reserve, w.now), w.now);
+    assert_eq!(w.used("requests"), 100);
+    w.pass(SECOND + MS * 320);
+    assert_eq!(w.used("requests"), 0);
+}

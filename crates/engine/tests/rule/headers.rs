@@ -105,3 +105,35 @@ fn headers_of_an_account_in_use_open_what_is_left() {
     let opened = w.grants().len();
     assert!((38..=40).contains(&opened), "{opened}");
 }
+
+#[test]
+fn an_unknown_past_leaves_evenly_and_costs_no_memory_by_its_size() {
+    let start = Time(1_000_000_000_000);
+    let amount = 9_000_000;
+    let engine = Engine::after_unknown_past(account(vec![sliding("requests", amount, 900)]), start);
+    let mut w = World::with(engine, start);
+    assert_eq!(w.engine.status(w.now).limits[0].assumed, amount - 1);
+    assert!(w.engine.snapshot(w.now).meters[0].units.is_empty());
+    w.ask(3);
+    assert_eq!(w.grants().len(), 1);
+    w.pass(MS * 1);
+    assert_eq!(w.grants().len(), 0, "what was sent before may be counted J later");
+    w.pass(MS * 300);
+    assert_eq!(w.grants().len(), 2);
+    w.pass(SECOND * 450);
+    let assumed = w.engine.status(w.now).limits[0].assumed;
+    assert!((amount * 49 / 100..amount * 51 / 100).contains(&assumed), "{assumed}");
+}
+
+#[test]
+fn what_others_drew_by_the_thousand_is_charged_for_one_window() {
+    let mut w = World::new(vec![sliding("requests", 5000, 10)]);
+    w.ask(1);
+    let attempt = w.grants()[0];
+    w.answered_with(attempt, seen(Some(5000), Some(10)));
+    assert_eq!(w.engine.status(w.now).limits[0].used_by_others, 4989);
+    w.ask(20);
+    assert_eq!(w.grants().len(), 10);
+    w.pass(SECOND * 10 + MS * 5);
+    assert_eq!(w.grants().len(), 10);
+}

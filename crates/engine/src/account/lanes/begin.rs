@@ -44,7 +44,7 @@ impl Lanes {
             return Counter::Slots(slots);
         }
         let mut meter = match start {
-            Start::Ledger { reserve } => Meter::restored(limit, amount, &[], reserve.as_of).0,
+            Start::Ledger { reserve } => Meter::restored(limit, amount, None, reserve.as_of).0,
             _ => Meter::new(limit, amount, now),
         };
         match start {
