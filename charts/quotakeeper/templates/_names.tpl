@@ -65,6 +65,8 @@ affinity: {{- toYaml . | nindent 2 }}
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: QUOTAKEEPER_LOG_FORMAT
+  value: {{ .logFormat }}
 {{- with .log }}
 - name: QUOTAKEEPER_LOG
   value: {{ . | quote }}

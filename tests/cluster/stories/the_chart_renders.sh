@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# The chart's templates and values, by helm alone: lint, goldens, refusals. Seconds, without a cluster, once helm is
+# built. UPDATE_GOLDEN=1 writes charts/goldens anew.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../cache.sh"
+root=$(cd "$here/../.." && pwd)
+chart=$root/charts/quotakeeper
+goldens=$root/charts/goldens
+built=$("$here/tools.sh" helm)
+export PATH=$built:$PATH
+unset KUBECONFIG
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+# Nobody's own plugins, repositories or settings.
+export HELM_CONFIG_HOME=$scratch HELM_CACHE_HOME=$scratch HELM_DATA_HOME=$scratch
+
+passed=0
+story() { say "— $*"; }
+holds() { # WHAT COMMAND…
+  local what=$1
+  shift
+  "$@" || fail "not so: $what"
+  passed=$((passed + 1))
+  say "  ✓ $what"
+}
+rendered() { helm template quotakeeper "$chart" --namespace quotakeeper --kube-version 1.36 "$@"; }
+has() { rendered "${@:2}" >"$scratch/rendered" && grep -qE -- "$1" "$scratch/rendered"; }
+lacks() { rendered "${@:2}" >"$scratch/rendered" && ! grep -qE -- "$1" "$scratch/rendered"; }
+same() { diff "$1" "$2" >&2; }
+
+cat >"$scratch/ca.pem" <<'C'
+-----BEGIN CERTIFICATE-----
+MIIB
+-----END CERTIFICATE-----
+C
+cat >"$scratch/everything.yaml" <<'V'
+image: {repository: "registry.example.com:5000/team/quotakeeper", digest: "sha256:0000000000000000000000000000000000000000000000000000000000000000", pullPolicy: Always}
+imagePullSecrets: [registry]
+operator:
+  replicas: 3
+  log: info,quotakeeper_operator=debug
+  logFormat: json
+  podLabels: {team: platform}
+  podAnnotations: {example.com/scrape: "true"}
+  priorityClassName: system-cluster-critical
+  nodeSelector: {kubernetes.io/os: linux}
+  tolerations: [{key: infra, operator: Exists}]
+  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: pool, operator: In, values: [infra]}]}]}}}
+  topologySpreadConstraints: [{topologyKey: kubernetes.io/hostname, maxSkew: 1, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app.kubernetes.io/component: operator}}}]
+limiter:
+  log: debug
+  logFormat: json
+  ledger: {sizeLimit: 2Gi}
+  podLabels: {team: platform}
+  podAnnotations: {example.com/scrape: "true"}
+  priorityClassName: system-cluster-critical
+  nodeSelector: {kubernetes.io/os: linux}
+  tolerations: [{key: infra, operator: Exists}]
+  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: pool, operator: In, values: [infra]}]}]}}}
+proxy:
+  image: {repository: registry.example.com/team/quotakeeper-proxy, tag: "1.2", pullPolicy: Always}
+  imagePullSecrets: [registry, other]
+webhook: {failurePolicy: Ignore}
+networkPolicy: {enabled: true}
+metrics: {podMonitor: {enabled: true, interval: 10s, labels: {release: prometheus}}}
+V
+
+story "what it is made of"
+holds "helm lint finds nothing" helm lint --strict --quiet "$chart"
+holds "nor with every value set" helm lint --strict --quiet "$chart" --values "$scratch/everything.yaml" --set-file trust.extraCAs="$scratch/ca.pem"
+for file in apiquotas.quotakeeper.dev.yaml apiproviders.quotakeeper.dev.yaml; do
+  holds "files/crds/$file is the generated one" same "$root/crds/$file" "$chart/files/crds/$file"
+done
+for file in webhook.yaml policy.yaml; do
+  holds "files/$file is that of crates/inject (cp crates/inject/$file charts/quotakeeper/files/)" \
+    same "$root/crates/inject/$file" "$chart/files/$file"
+done
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -1)
+holds "the chart's appVersion is the programs'" grep -qx "appVersion: $version" "$chart/Chart.yaml"
+
+story "what is rendered"
+mkdir -p "$goldens"
+golden() { # NAME OPTION…
+  rendered --set crds.enabled=false "${@:2}" | sed 's/[[:space:]]*$//' >"$scratch/golden"
+  [[ -z ${UPDATE_GOLDEN:-} ]] || cp "$scratch/golden" "$goldens/$1.yaml"
+  same "$goldens/$1.yaml" "$scratch/golden"
+}
+holds "with the defaults it is as in charts/goldens/default.yaml" golden default
+holds "with everything set, as in charts/goldens/everything.yaml" golden everything \
+  --values "$scratch/everything.yaml" --set-file trust.extraCAs="$scratch/ca.pem"
+rendered >"$scratch/one"
+rendered >"$scratch/two"
+holds "twice the same: GitOps sees no change" same "$scratch/one" "$scratch/two"
+rendered --set crds.keep=false -s templates/crds.yaml | grep -v '^# Source\|^$\|^---' |
+  sed '/^  labels:$/,/^  name:/{/^  labels:$/d;/^    [a-z.]*\/[a-z-]*: /d}' >"$scratch/crds"
+grep -hv "^$" "$chart"/files/crds/*.yaml >"$scratch/expected"
+holds "the CRDs are the generated ones, but for their labels" same "$scratch/expected" "$scratch/crds"
+kept() { [[ $(rendered "$@" | grep -c 'helm.sh/resource-policy: keep') = 2 ]]; }
+holds "both are kept by default" kept
+holds "and not with crds.keep=false" lacks 'resource-policy' --set crds.keep=false
+holds "without crds.enabled there are none" lacks '^kind: CustomResourceDefinition' --set crds.enabled=false
+holds "no certificate is rendered" lacks 'caBundle:|PRIVATE KEY'
+holds "another namespace is used everywhere" bash -c '
+  ! helm template q "$0" --namespace elsewhere --set crds.enabled=false |
+    grep -E "namespace: *(quotakeeper|default|RELEASE)|RELEASE_NAMESPACE|quotakeeper, kube-system"' "$chart"
+holds "a tag that is a number is written out" has 'image: localhost/quotakeeper:20260101$' --set image.tag=20260101
+holds "one operator has no disruption budget" lacks '^kind: PodDisruptionBudget' --set operator.replicas=1
+holds "the pre-delete hook can be left out" lacks 'helm.sh/hook: pre-delete' --set uninstall.openGate=false
+holds "Kubernetes before 1.33 is refused" bash -c '! helm template q "$0" --kube-version 1.32 2>"$1" && grep -q "kubeVersion: >=1.33" "$1"' "$chart" "$scratch/refusal"
+
+story "what is refused, with the value's place"
+refused() { # SENTENCE OPTION…
+  ! rendered "${@:2}" >/dev/null 2>"$scratch/refusal" || return 1
+  grep -qF -- "$1" "$scratch/refusal" || { cat "$scratch/refusal" >&2; return 1; }
+}
+refuses() { holds "${*:2}" refused "$1" "${@:2}"; }
+refuses "additional properties 'webhok' not allowed" --set webhok.failurePolicy=Fail
+refuses "at '/crds': additional properties 'kep' not allowed" --set crds.kep=true
+refuses "at '/limiter': additional properties 'replicas' not allowed" --set limiter.replicas=2
+refuses "at '/operator/resources': additional properties 'limit' not allowed" --set operator.resources.limit.memory=1Gi
+refuses "at '/operator/replicas': minimum: got 0, want 1" --set operator.replicas=0
+refuses "at '/webhook/failurePolicy': value must be one of 'Fail', 'Ignore'" --set webhook.failurePolicy=fail
+refuses "at '/image/digest'" --set image.digest=sha256:1
+refuses "at '/image/repository'" --set image.repository=quotakeeper:1
+refuses "at '/image/pullPolicy': value must be one of" --set image.pullPolicy=Sometimes
+refuses "at '/image/tag'" --set-json image.tag=1.5
+refuses "at '/limiter/ledger/sizeLimit'" --set limiter.ledger.sizeLimit=big
+refuses "at '/trust/extraCAs'" --set trust.extraCAs=ca.pem
+{ cat "$scratch/ca.pem"; echo "-----BEGIN PRIVATE KEY-----"; } >"$scratch/key.pem"
+refuses "at '/trust/extraCAs': 'not' failed" --set-file trust.extraCAs="$scratch/key.pem"
+refuses "at '/crds/enabled': got string, want boolean" --set-string crds.enabled=true
+refuses "at '/proxy/imagePullSecrets/0': got object, want string" --set "proxy.imagePullSecrets[0].name=registry"
+refuses "at '/uninstall/timeoutSeconds': maximum" --set uninstall.timeoutSeconds=3600
+paths() { # the schema's names or the values', a path on each line
+  python3 - "$chart/$1" <<'P'
+import json, re, sys
+
+def schema_paths(schema, path=()):
+    if "$ref" in schema:
+        schema = whole["definitions"][schema["$ref"].split("/")[-1]]
+    for name, value in schema.get("properties", {}).items():
+        if name not in ("global", "requests", "limits", "claims"):
+            yield path + (name,)
+            yield from schema_paths(value, path + (name,))
+
+def value_paths(lines):
+    above = []
+    for line in lines:
+        if found := re.match(r"( *)([A-Za-z]+):", line):
+            indent, name = len(found[1]), found[2]
+            above = [each for each in above if each[0] < indent] + [(indent, name)]
+            if name not in ("requests", "limits"):
+                yield tuple(each[1] for each in above)
+
+text = open(sys.argv[1])
+if sys.argv[1].endswith(".json"):
+    whole = json.load(text)
+    found = schema_paths(whole)
+else:
+    found = value_paths(text)
+print("\n".join(sorted(".".join(path) for path in found)))
+P
+}
+paths values.schema.json >"$scratch/allowed"
+paths values.yaml >"$scratch/given"
+holds "every value that is allowed stands in values.yaml, and no other" same "$scratch/allowed" "$scratch/given"
+
+story "what is said after an installation"
+# The notes are not a template's output: they come with a dry run.
+notes() { helm install quotakeeper "$chart" --namespace quotakeeper --dry-run=client "$@" | sed -n '/^NOTES:/,$p' >"$scratch/notes"; }
+notes
+commands() { [[ $(grep -c '^  kubectl ' "$scratch/notes") = "$1" ]]; }
+holds "two commands, no more" commands 2
+holds "images of this machine alone are told" grep -q 'only on nodes where they were loaded' "$scratch/notes"
+notes --values "$scratch/everything.yaml"
+holds "a broken glass is told" grep -q 'start without limits' "$scratch/notes"
+holds "images of a registry need no word" bash -c '! grep -q localhost "$0"' "$scratch/notes"
+
+echo "$passed passed, 0 failed"
