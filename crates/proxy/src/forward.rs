@@ -13,7 +13,7 @@
 mod relay;
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -37,7 +37,7 @@ use crate::place::Place;
 use crate::record::{Books, Outcome, Record, Why};
 use crate::route::Route;
 use crate::upstream::turn::Turn;
-use crate::upstream::{Origin, Protocols, SendError, Upstreams};
+use crate::upstream::{ConnectError, Origin, Protocols, SendError, Upstreams};
 use crate::{clock, coding};
 use relay::{Answer, relay};
 
@@ -45,6 +45,8 @@ use relay::{Answer, relay};
 const NO_WAIT: Duration = Duration::from_millis(5);
 /// Between a failed connection and the next try.
 const RECONNECT: Duration = Duration::from_millis(250);
+/// How often a shortage of file descriptors is told.
+const TOLD_AGAIN: Duration = Duration::from_secs(30);
 /// How often one call is sent, or its connection tried, after failures; rejections of a quota do not count.
 const ATTEMPTS: u32 = 2;
 /// Connections that turn out closed before a byte was written are replaced this often.
@@ -63,6 +65,7 @@ pub(crate) struct Core {
     pub(crate) upstreams: Upstreams,
     pub(crate) books: Arc<Books>,
     pub(crate) keep: Keep,
+    pub(crate) shortage: Shortage,
 }
 
 /// A call under way.
@@ -79,6 +82,8 @@ struct Call<'a> {
     deadline: Option<Instant>,
     failures: u32,
     replacements: u32,
+    /// Since when it can't be sent for want of a file descriptor.
+    short_since: Option<Instant>,
     /// The provider's word in its last rejection.
     said: Option<String>,
     record: Record,
@@ -147,6 +152,7 @@ pub(crate) async fn forward(core: &Core, route: Route, request: Request<Incoming
         deadline: patience.and_then(|patience| arrived.checked_add(patience)),
         failures: 0,
         replacements: 0,
+        short_since: None,
         said: None,
         record,
     };
@@ -228,6 +234,10 @@ impl Call<'_> {
             Ok(Ok(ready)) => ready,
             // The connection goes on being made; the next grant finds it.
             Err(_) => return self.unused(permit).await,
+            Ok(Err(error)) if error.is_shortage() => {
+                drop(permit);
+                return self.later(&error).await;
+            }
             Ok(Err(error)) => {
                 self.failures += 1;
                 tracing::warn!(quota = %self.account.quota, %error, "a provider can't be reached");
@@ -265,6 +275,10 @@ impl Call<'_> {
                 }
                 self.unused(permit).await
             }
+            Err(error @ SendError::TooLarge) => {
+                turn.count();
+                Err(Stop::Failed(unreachable(&error.to_string())))
+            }
             Err(SendError::Written { source, unprocessed }) => {
                 turn.count();
                 drop(permit);
@@ -276,6 +290,28 @@ impl Call<'_> {
                 Err(Stop::Failed(unreachable(&source.to_string())))
             }
         }
+    }
+
+    /// Asks again a little later, as long as the queue lets a call wait: what this machine is short of says nothing
+    /// about the provider, and calls that end leave some of it.
+    async fn later(&mut self, error: &ConnectError) -> Result<Next, Stop> {
+        let core = self.core;
+        if core.shortage.is_news() {
+            tracing::warn!(quota = %self.account.quota, %error, "calls wait for a file descriptor");
+        }
+        if self.short_since.get_or_insert_with(Instant::now).elapsed() >= self.account.max_wait {
+            let message = format!("Quotakeeper's proxy could not send this call: {error}");
+            let own = Own::new(StatusCode::SERVICE_UNAVAILABLE, "NoFileDescriptor", message);
+            return Err(Stop::Failed(own));
+        }
+        self.record.call.why = Why::NoFileDescriptor;
+        let account = Arc::clone(&self.account);
+        let pause = async {
+            tokio::time::sleep(RECONNECT).await;
+            Ok(())
+        };
+        wait(core, &account, &mut self.record, pause).await?;
+        Ok(Next::Again(self.admit().await?))
     }
 
     async fn unused(&mut self, mut permit: Permit) -> Result<Next, Stop> {
@@ -422,6 +458,21 @@ impl Drop for Noted<'_> {
     fn drop(&mut self) {
         self.gauge.dec();
         self.record.call.waited += self.since.elapsed();
+    }
+}
+
+/// When a shortage was last told: every call meets it, again and again.
+#[derive(Default)]
+pub(crate) struct Shortage(Mutex<Option<Instant>>);
+
+impl Shortage {
+    fn is_news(&self) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = told.is_none_or(|at| at.elapsed() >= TOLD_AGAIN);
+        if news {
+            *told = Some(Instant::now());
+        }
+        news
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use nix::sys::resource::{Resource, getrlimit};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +65,23 @@ pub(crate) fn bind(
     bound().map_err(|source| ListenError { address, purpose, source })
 }
 
+/// Where a listener can be reached: one that takes connections from everywhere, at least on loopback.
+pub(crate) fn connectable(bound: SocketAddr) -> SocketAddr {
+    let loopback: IpAddr = match bound {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    if bound.ip().is_unspecified() { SocketAddr::new(loopback, bound.port()) } else { bound }
+}
+
+/// How many clients may be connected at once. A quarter of the file descriptors is left for connections to providers:
+/// otherwise so many clients could come that none of them would ever be served.
+pub(crate) fn seats() -> Arc<Semaphore> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((u64::MAX, u64::MAX));
+    let seats = usize::try_from(soft / 4 * 3).unwrap_or(usize::MAX);
+    Arc::new(Semaphore::new(seats.clamp(1, Semaphore::MAX_PERMITS)))
+}
+
 /// Ends doors and connections.
 #[derive(Clone, Default)]
 pub(crate) struct Closing {
@@ -90,9 +109,14 @@ impl Closing {
     }
 }
 
-/// Serves connections of `listener` until closing; with `tls` after a handshake.
-pub(crate) fn open<S, F>(listener: TcpListener, tls: Option<Arc<ServerConfig>>, closing: &Closing, serve: S)
-where
+/// Serves connections of `listener` until closing; with `tls` after a handshake, with `seats` as many as there are.
+pub(crate) fn open<S, F>(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    closing: &Closing,
+    seats: Option<Arc<Semaphore>>,
+    serve: S,
+) where
     S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<AnswerBody>> + Send + 'static,
 {
@@ -100,14 +124,21 @@ where
     let ours = closing.clone();
     closing.tasks.spawn(async move {
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let seated = async {
+                let seat = seat(seats.clone()).await;
+                (listener.accept().await, seat)
+            };
+            let (accepted, seat) = tokio::select! {
+                accepted = seated => accepted,
                 () = ours.gentle.cancelled() => return,
             };
             match accepted {
                 Ok((socket, _)) => {
                     let connection = connection(socket, tls.clone(), ours.clone(), serve.clone());
-                    ours.tasks.spawn(connection);
+                    ours.tasks.spawn(async move {
+                        let _seat = seat;
+                        connection.await;
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection can't be accepted");
@@ -116,6 +147,19 @@ where
             }
         }
     });
+}
+
+/// A place for one more client; none where they aren't counted.
+async fn seat(seats: Option<Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
+    let seats = seats?;
+    if let Ok(seat) = Arc::clone(&seats).try_acquire_owned() {
+        return Some(seat);
+    }
+    tracing::warn!(
+        "as many clients are connected as the limit of open files allows; more wait for one to leave"
+    );
+    // Never closed.
+    seats.acquire_owned().await.ok()
 }
 
 async fn connection<S, F>(socket: TcpStream, tls: Option<TlsAcceptor>, closing: Closing, serve: S)

@@ -22,12 +22,12 @@ use tokio::sync::{broadcast, watch};
 
 use crate::answer::{AnswerBody, Own};
 use crate::authority::{Authority, AuthorityError, HostPattern};
-use crate::forward::{Core, forward};
+use crate::forward::{Core, Shortage, forward};
 use crate::gate::{Gate, Heard};
 use crate::head::upgrade;
 use crate::kept::Keep;
 use crate::link::Link;
-use crate::listen::{Closing, ListenError, bind, open};
+use crate::listen::{Closing, ListenError, bind, connectable, open, seats};
 use crate::metrics::Metrics;
 use crate::place::Place;
 use crate::record::{Books, CallRecord};
@@ -168,12 +168,13 @@ impl Proxy {
         let hear = hearing(places.clone(), opened, Arc::clone(&books));
         let gate = Gate::start(identity(&settings), link, open_now, hear);
         let keep = Keep::new(settings.keep_body, settings.keep_bodies);
-        let core = Arc::new(Core { places, gate, upstreams, books, keep });
+        let core = Arc::new(Core { places, gate, upstreams, books, keep, shortage: Shortage::default() });
 
         let closing = Closing::default();
+        let seats = seats();
         let door = |listener: TcpListener, tls: Option<Arc<ServerConfig>>, door: Door| {
             let core = Arc::clone(&core);
-            open(listener, tls, &closing, move |request| {
+            open(listener, tls, &closing, Some(Arc::clone(&seats)), move |request| {
                 let core = Arc::clone(&core);
                 async move { serve(&core, door, request).await }
             });
@@ -181,24 +182,26 @@ impl Proxy {
         door(base_url_door, None, Door::BaseUrl);
         if let Some(authority) = &authority {
             let tls = server_tls(Arc::clone(authority))?;
-            for listener in https_doors {
-                door(listener, Some(Arc::clone(&tls)), Door::Host { tls: true });
+            for (listener, address) in https_doors.into_iter().zip(&https) {
+                door(listener, Some(Arc::clone(&tls)), Door::Host { tls: true, port: address.port() });
             }
-            for listener in http_doors {
-                door(listener, None, Door::Host { tls: false });
+            for (listener, address) in http_doors.into_iter().zip(&http) {
+                door(listener, None, Door::Host { tls: false, port: address.port() });
             }
         }
         let admin = admin.map(|(listener, address)| {
             let core = Arc::clone(&core);
-            open(listener, None, &closing, move |request| std::future::ready(admin::serve(&core, &request)));
+            open(listener, None, &closing, None, move |request| {
+                std::future::ready(admin::serve(&core, &request))
+            });
             address
         });
         Ok(Self { core, closing, base_url, https, http, admin, bundle, root })
     }
 
-    /// Where base URLs lead.
+    /// Where base URLs lead: an address that can be connected to, also where the proxy listens on all of them.
     pub fn base_url_addr(&self) -> SocketAddr {
-        self.base_url
+        connectable(self.base_url)
     }
 
     /// Where the proxy plays the providers' hosts with TLS, in the order of the settings.
@@ -224,7 +227,7 @@ impl Proxy {
             let base_url = account.iter().flat_map(|account| &account.profile.base_url);
             for variable in base_url.flat_map(|base_url| &base_url.variables) {
                 let path = variable.path.as_deref().unwrap_or_default();
-                let value = format!("http://{}/{}{path}", self.base_url, place.provider);
+                let value = format!("http://{}/{}{path}", self.base_url_addr(), place.provider);
                 variables.push((variable.name.clone(), value));
             }
         }

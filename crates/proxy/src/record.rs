@@ -82,6 +82,8 @@ pub enum Why {
     LimiterUnreachable,
     /// Its quota was not in force.
     NotInForce,
+    /// The proxy had no file descriptor left for a connection.
+    NoFileDescriptor,
     /// A pause was in force: the provider's word, or who paused.
     Paused(String),
     /// The provider rejected it, and it waited for another turn: the provider's word.
@@ -95,6 +97,7 @@ impl Why {
             Self::Queue => ("queue", ""),
             Self::LimiterUnreachable => ("limiter unreachable", ""),
             Self::NotInForce => ("quota not in force", ""),
+            Self::NoFileDescriptor => ("no file descriptor", ""),
             Self::Paused(reason) => ("paused: ", reason),
             Self::Rejected(reason) => ("rejected: ", reason),
         }

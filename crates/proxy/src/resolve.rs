@@ -1,10 +1,13 @@
 //! Where a host really is: by DNS, never by the hosts file, which in hosts mode points at the proxy itself.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::ResolveHosts;
+use nix::libc;
+use socket2::{Domain, Socket, Type};
 
 /// Another place for one host and port, like curl's `--resolve`: `HOST:PORT:ADDR[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +65,14 @@ pub enum ResolveError {
         /// What the resolver says.
         reason: String,
     },
+    /// This machine has no file descriptor left to ask with; nothing is known of the host.
+    #[error("{host} can't be looked up now ({reason}); raise the limit of open files")]
+    Shortage {
+        /// The host.
+        host: String,
+        /// What the resolver says.
+        reason: String,
+    },
     /// There is no resolver.
     #[error("{host} can't be looked up: /etc/resolv.conf can't be used ({reason})")]
     NoResolver {
@@ -104,13 +115,26 @@ impl Resolver {
             .as_ref()
             .map_err(|reason| ResolveError::NoResolver { host: host.to_owned(), reason: reason.clone() })?;
         let not_found = |reason| ResolveError::NotFound { host: host.to_owned(), reason };
-        let found = dns.lookup_ip(host).await.map_err(|error| not_found(error.to_string()))?;
+        let found = dns.lookup_ip(host).await.map_err(|error| match shortage() {
+            Some(short) => ResolveError::Shortage { host: host.to_owned(), reason: short.to_string() },
+            None => not_found(error.to_string()),
+        })?;
         let addresses: Vec<_> = found.iter().map(|ip| SocketAddr::new(ip, port)).collect();
         if addresses.is_empty() {
             return Err(not_found("an empty answer".to_owned()));
         }
         Ok(addresses)
     }
+}
+
+/// Whether the process or the machine has no file descriptor left.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// The shortage of this moment: the resolver says only that it has no connections.
+fn shortage() -> Option<io::Error> {
+    Socket::new(Domain::IPV4, Type::DGRAM, None).err().filter(is_shortage)
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub(crate) enum Door {
     Host {
         /// Whether TLS was terminated.
         tls: bool,
+        /// The listener's port, which clients that were led here may name instead of the provider's.
+        port: u16,
     },
 }
 
@@ -40,29 +42,55 @@ pub(crate) fn route(
 ) -> Result<Route, Own> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     match door {
-        Door::Host { tls } => {
-            let host = uri.host().map(str::to_owned).or_else(|| host_header(headers));
-            let host = host.unwrap_or_default();
-            by_host(places, tls, &host, path).ok_or_else(|| stranger(places, &host))
+        Door::Host { tls, port } => {
+            let named = uri.authority().cloned().or_else(|| host_header(headers));
+            let route = named.as_ref().and_then(|named| by_host(places, tls, named, Some(port), path));
+            let host = named.as_ref().map_or("", Authority::host);
+            route.unwrap_or_else(|| Err(stranger(places, host)))
         }
         Door::BaseUrl => {
             // Clients that take the base URL for a proxy send the whole URL (RFC 9112 §3.2.2).
             let tls = uri.scheme_str() == Some("https");
-            let by_host = uri.host().and_then(|host| by_host(places, tls, host, path));
-            by_host.or_else(|| by_segment(places, path)).ok_or_else(|| unserved(places, path))
+            let by_host = uri.authority().and_then(|named| by_host(places, tls, named, None, path));
+            by_host
+                .or_else(|| by_segment(places, path).map(Ok))
+                .unwrap_or_else(|| Err(unserved(places, path)))
         }
     }
 }
 
-fn by_host(places: &[Arc<Place>], tls: bool, host: &str, path: &str) -> Option<Route> {
+/// The route of a host that is served; refused where its port is not: there it is another server, which nobody
+/// declared a quota for.
+fn by_host(
+    places: &[Arc<Place>],
+    tls: bool,
+    named: &Authority,
+    door: Option<u16>,
+    path: &str,
+) -> Option<Result<Route, Own>> {
+    let host = named.host().trim_end_matches('.');
+    let usual = Origin::new(tls, host);
+    let asked = named.port_u16().map_or_else(|| usual.clone(), |port| usual.clone().at_port(port));
+    let leads_there = |place: &&Arc<Place>| {
+        place.account().is_some_and(|account| account.upstream.as_ref().is_some_and(|there| *there == asked))
+    };
     let exact = |place: &&Arc<Place>| {
         let mut names = place.hosts.iter().filter_map(HostPattern::exact);
         names.any(|name| name.eq_ignore_ascii_case(host))
     };
     let covers = |place: &&Arc<Place>| place.hosts.iter().any(|known| known.covers(host));
-    let place = places.iter().find(exact).or_else(|| places.iter().find(covers))?;
-    let origin = Origin::new(tls, host.trim_end_matches('.'));
-    Some(Route { place: Arc::clone(place), origin: Some(origin), path: path.to_owned() })
+    let find = || places.iter().find(exact).or_else(|| places.iter().find(covers));
+    let (place, origin) = match places.iter().find(leads_there) {
+        Some(place) => (place, asked),
+        None => {
+            let place = find()?;
+            if asked != usual && named.port_u16() != door {
+                return Some(Err(other_port(&usual, &asked)));
+            }
+            (place, usual)
+        }
+    };
+    Some(Ok(Route { place: Arc::clone(place), origin: Some(origin), path: path.to_owned() }))
 }
 
 fn by_segment(places: &[Arc<Place>], path: &str) -> Option<Route> {
@@ -79,9 +107,16 @@ fn has_base_url(place: &Place) -> bool {
     place.account().is_none_or(|account| account.upstream.is_some())
 }
 
-fn host_header(headers: &http::HeaderMap) -> Option<String> {
-    let authority: Authority = headers.get(header::HOST)?.to_str().ok()?.parse().ok()?;
-    Some(authority.host().to_owned())
+fn host_header(headers: &http::HeaderMap) -> Option<Authority> {
+    headers.get(header::HOST)?.to_str().ok()?.parse().ok()
+}
+
+fn other_port(usual: &Origin, asked: &Origin) -> Own {
+    let message = format!(
+        "Quotakeeper's proxy serves {usual} here, not {asked}; leave the port out, or declare a quota whose \
+         provider has baseUrl.upstream {asked}"
+    );
+    Own::new(StatusCode::MISDIRECTED_REQUEST, "UnknownPort", message)
 }
 
 fn stranger(places: &[Arc<Place>], host: &str) -> Own {

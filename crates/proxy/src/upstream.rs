@@ -58,6 +58,11 @@ impl Origin {
         Self { tls, host: host.to_ascii_lowercase().into(), port: if tls { 443 } else { 80 } }
     }
 
+    /// The same host at another port.
+    pub fn at_port(self, port: u16) -> Self {
+        Self { port, ..self }
+    }
+
     /// Reads `https://api.example.com` or `http://localhost:8080`.
     ///
     /// # Errors
@@ -75,7 +80,10 @@ impl Origin {
             return Err(error());
         }
         let origin = Self::new(tls, host);
-        Ok(Self { port: uri.port_u16().unwrap_or(origin.port), ..origin })
+        Ok(match uri.port_u16() {
+            Some(port) => origin.at_port(port),
+            None => origin,
+        })
     }
 
     /// What `Host` and `:authority` say: the port is left out where it is the scheme's own.
@@ -124,6 +132,9 @@ pub enum SendError {
     /// The connection was lost; not one byte was written.
     #[error("the connection was lost before the request was written ({0})")]
     Unwritten(#[source] BoxError),
+    /// The answer began and is more than is read; another try would get the same.
+    #[error("its answer's head has more than {} headers or {} KiB", http1::HEADERS, http1::READ_AHEAD / 1024)]
+    TooLarge,
     /// The connection was lost after at least a part was written.
     #[error("the connection was lost before the answer began ({source})")]
     Written {

@@ -105,19 +105,42 @@ fn a_whole_url_goes_by_its_host() {
 
 #[test]
 fn a_host_goes_to_its_account_the_exact_name_before_the_wildcard() {
-    let tls = Door::Host { tls: true };
+    let tls = Door::Host { tls: true, port: 8443 };
     for (host, index) in
         [("acme.my.salesforce.com", 0), ("CRM.my.salesforce.com:8443", 2), ("api.openai.com.", 1)]
     {
         assert_eq!(go(tls, "/a", Some(host)).unwrap().0, index, "{host}");
     }
-    assert_eq!(
-        go(Door::Host { tls: false }, "/a", Some("api.openai.com:81")).unwrap().1,
-        "http://api.openai.com/a"
-    );
+    let plain = Door::Host { tls: false, port: 81 };
+    assert_eq!(go(plain, "/a", Some("api.openai.com:81")).unwrap().1, "http://api.openai.com/a");
     for host in [None, Some("evil.com"), Some("my.salesforce.com")] {
         assert_eq!(go(tls, "/a", host).unwrap_err().0, StatusCode::MISDIRECTED_REQUEST);
     }
+}
+
+#[test]
+fn another_port_is_another_server() {
+    let door = Door::Host { tls: true, port: 443 };
+    for (door, uri, host) in [
+        (Door::BaseUrl, "https://api.openai.com:8443/v1", None),
+        (Door::BaseUrl, "http://api.openai.com:443/v1", None),
+        (door, "/v1", Some("api.openai.com:8443")),
+        (door, "https://acme.my.salesforce.com:80/v1", None),
+    ] {
+        let (status, message) = go(door, uri, host).unwrap_err();
+        assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{uri}");
+        assert!(message.contains(" here, not http") && message.contains("leave the port out"), "{message}");
+    }
+    for (uri, url) in [
+        ("https://api.openai.com:443/v1", "https://api.openai.com/v1"),
+        ("http://api.openai.com:80/v1", "http://api.openai.com/v1"),
+        // Where a quota's base URL leads.
+        ("http://localhost:8080/v1", "http://localhost:8080/v1"),
+    ] {
+        assert_eq!(go(Door::BaseUrl, uri, None).unwrap().1, url);
+    }
+    let (status, _) = go(Door::BaseUrl, "http://localhost:8081/v1", None).unwrap_err();
+    assert_eq!(status, StatusCode::NOT_FOUND, "nobody has declared a quota for it");
 }
 
 /// What a place's account allows isn't known before the limiter has spoken: such a call is held, not refused.

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::frames::{Framed, Frames};
 use super::socket::{Line, Watched};
 use super::{BoxError, Origin, Protocols, http1, http2};
-use crate::resolve::{ResolveError, Resolver};
+use crate::resolve::{ResolveError, Resolver, is_shortage};
 use crate::trust::Trust;
 
 /// A model may think for many minutes; idle connections must survive the address translators on the way.
@@ -29,6 +29,14 @@ pub enum ConnectError {
     /// The host has no address.
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    /// This machine has no file descriptor left: nothing is known of the provider.
+    #[error("{origin} can't be connected to now ({source}); raise the limit of open files")]
+    Shortage {
+        /// Whom.
+        origin: Origin,
+        /// What the system says.
+        source: io::Error,
+    },
     /// No address answers.
     #[error("{origin} can't be reached at {address} ({source})")]
     Tcp {
@@ -63,6 +71,13 @@ pub enum ConnectError {
         /// How long it was tried.
         after: Duration,
     },
+}
+
+impl ConnectError {
+    /// Whether this machine is short of something, so that the provider was not even asked.
+    pub(crate) fn is_shortage(&self) -> bool {
+        matches!(self, Self::Shortage { .. } | Self::Resolve(ResolveError::Shortage { .. }))
+    }
 }
 
 /// A fresh connection.
@@ -146,6 +161,10 @@ impl Connector {
                         tracing::debug!(%error, "a socket can't be tuned");
                     }
                     return Ok(socket);
+                }
+                // No other address would change that.
+                Err(source) if is_shortage(&source) => {
+                    return Err(ConnectError::Shortage { origin: origin.clone(), source });
                 }
                 Err(error) => last = Some((*address, error)),
             }

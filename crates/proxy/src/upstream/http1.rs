@@ -15,7 +15,10 @@ use super::turn::Turn;
 use super::{BoxError, RequestBody, SendError};
 
 /// The most of an answer that is buffered ahead of its reader, in bytes.
-const READ_AHEAD: usize = 64 * 1024;
+pub(super) const READ_AHEAD: usize = 64 * 1024;
+
+/// The most headers of an answer; hyper alone would take a hundred.
+pub(super) const HEADERS: usize = 512;
 
 /// A connection that takes a request now.
 pub struct Connection {
@@ -34,8 +37,9 @@ impl Connection {
     where
         S: Read + Write + Send + Unpin + 'static,
     {
-        let (sender, connection) =
-            Builder::new().preserve_header_case(true).max_buf_size(READ_AHEAD).handshake(stream).await?;
+        let mut builder = Builder::new();
+        builder.preserve_header_case(true).max_buf_size(READ_AHEAD).max_headers(HEADERS);
+        let (sender, connection) = builder.handshake(stream).await?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an upstream connection ended");
@@ -69,7 +73,11 @@ impl Connection {
                 Ok(response.map(|body| UpstreamBody::http1(body, self)))
             }
             Err(error) => {
-                let source = error.into_error().into();
+                let error = error.into_error();
+                if error.is_parse_too_large() {
+                    return Err(SendError::TooLarge);
+                }
+                let source = error.into();
                 Err(match self.line.progress() {
                     Progress::Expired => SendError::Expired,
                     Progress::Unwritten => SendError::Unwritten(source),

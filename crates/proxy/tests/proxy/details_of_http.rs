@@ -175,6 +175,45 @@ async fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
     world::until("it is told", || proxy.stats().failed == 1).await;
 }
 
+/// The head and body of an answer with `count` headers, as the client's socket gets them.
+async fn with_headers(count: usize) -> String {
+    let (listener, url) = world::socket().await;
+    let headers: String = (0..count).map(|number| format!("x-{number}: {number}\r\n")).collect();
+    let answer = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 2\r\n\r\nok");
+    let _seen = answering(listener, answer.leak().as_bytes());
+    let proxy = proxied(url).await;
+    let mut socket = TcpStream::connect(proxy.base_url_addr()).await.unwrap();
+    socket.write_all(b"GET /demo/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut got = String::new();
+    socket.read_to_string(&mut got).await.unwrap();
+    got
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_headers_pass_and_too_many_are_told() {
+    let got = with_headers(400).await;
+    assert!(got.starts_with("HTTP/1.1 200 OK\r\n") && got.ends_with("\r\n\r\nok"), "{got}");
+    assert!((0..400).all(|number| got.contains(&format!("\r\nx-{number}: {number}\r\n"))), "{got}");
+    let got = with_headers(600).await;
+    assert!(got.starts_with("HTTP/1.1 502 "), "{got}");
+    assert!(got.contains("its answer's head has more than 512 headers or 64 KiB"), "{got}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_listens_everywhere_is_reached_on_loopback() {
+    for (listen, reached) in [("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "[::1]"), ("[::1]:0", "[::1]")] {
+        let (_provider, url) = world::provider().await;
+        let quota = world::plenty();
+        let mut settings = world::settings(vec![world::account("demo", Some(url), quota.clone())]);
+        settings.base_url = listen.parse().unwrap();
+        let (proxy, peer) = world::start(settings).await;
+        limiter::engine(peer, vec![quota]);
+        let base_url = format!("http://{reached}:{}/demo", proxy.base_url_addr().port());
+        assert_eq!(proxy.environment(), [("DEMO_BASE_URL".to_owned(), base_url)], "{listen}");
+        assert_eq!(client::get(proxy.base_url_addr(), "/demo/anything").await.status, 200, "{listen}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_door_tells_metrics_and_readiness() {
     let (_provider, url) = world::provider().await;

@@ -7,6 +7,7 @@ use counting_provider::{Force, Verdict};
 use quotakeeper_proxy::Event;
 use quotakeeper_proxy::record::Why;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{client, limiter, world};
 
@@ -108,4 +109,45 @@ async fn a_call_whose_patience_ends_gets_our_429_that_quotes_the_provider() {
     let wait: u64 = got.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
     assert!(proxy.stats().waiting == 0 && Duration::from_secs(wait) > Duration::ZERO);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_whose_body_never_comes_pauses_all_the_same() {
+    let (listener, url) = world::socket().await;
+    // Rejects the first call by a head and a part of a body, and holds the connection; answers the others.
+    let asked = tokio::spawn(async move {
+        let mut held = Vec::new();
+        for attempt in 1.. {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"[]}") {
+                assert_ne!(socket.read_buf(&mut seen).await.unwrap(), 0);
+            }
+            let rejection = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"error\":";
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            let said: &[u8] = if attempt == 1 { rejection } else { answer };
+            socket.write_all(said).await.unwrap();
+            held.push(socket);
+            if attempt == 2 {
+                return held.len();
+            }
+        }
+        0
+    });
+    let quota = world::plenty();
+    let settings = world::settings(vec![world::account("openai", Some(url), quota.clone())]);
+    let (proxy, peer) = world::start(settings).await;
+    limiter::engine(peer, vec![quota]);
+    let mut events = proxy.subscribe();
+    let request =
+        client::request("POST", "/openai/v1/chat/completions", r#"{"model":"gpt-4o","messages":[]}"#);
+    let got = client::send(proxy.base_url_addr(), request).await;
+    assert_eq!((got.status.as_u16(), got.text()), (200, "ok"));
+    assert_eq!(asked.await.unwrap(), 2);
+    assert_eq!(proxy.stats().forced, 1);
+    let mut paused = 0;
+    while let Ok(event) = events.try_recv() {
+        paused += usize::from(matches!(event, Event::Paused { .. }));
+    }
+    assert!(paused >= 1, "the others were not told");
 }
