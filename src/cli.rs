@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quotakeeper_proxy::resolve::Override;
 
+use crate::operator::OperatorArguments;
+
 /// Keeps workflows inside the quotas of the external APIs that they call.
 #[derive(Debug, Parser)]
 #[command(name = "quotakeeper", version, propagate_version = true, arg_required_else_help = true)]
@@ -20,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a command whose calls stay inside a quota: no cluster, no change of code.
     Run(Box<RunArguments>),
+    /// Reconcile quotas and serve the admission webhook, in a cluster.
+    Operator(Box<OperatorArguments>),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`.
     Crds,
 }

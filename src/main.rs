@@ -4,9 +4,11 @@
 //! |---|---|
 //! | [`cli`] | the command line |
 //! | [`run`] | `quotakeeper run`: proxy and limiter in one process around a command |
+//! | [`operator`] | `quotakeeper operator`: reconciles quotas, serves the admission webhook |
 //! | [`output`] | where words go: logs and messages to people |
 
 mod cli;
+mod operator;
 mod output;
 mod run;
 
@@ -17,6 +19,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Run(arguments) => run::main(*arguments),
+        cli::Command::Operator(arguments) => operator::main(*arguments),
         cli::Command::Crds => crds(),
     }
 }

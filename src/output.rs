@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 /// The exit code for input that is wrong: nothing was started.
@@ -36,4 +37,26 @@ pub fn start_logging(default: &str) {
         .finish();
     // Fails only if logging was started before.
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// How a service's log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Logs of a process in a cluster, as `QUOTAKEEPER_LOG` says, otherwise as `default`.
+pub fn start_service_logging(default: &str, format: LogFormat) {
+    let filter = EnvFilter::try_from_env("QUOTAKEEPER_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // Fails only if logging was started before.
+    let _ = match format {
+        LogFormat::Text => {
+            tracing::subscriber::set_global_default(subscriber.with_ansi(io::stderr().is_terminal()).finish())
+        }
+        LogFormat::Json => tracing::subscriber::set_global_default(subscriber.json().finish()),
+    };
 }

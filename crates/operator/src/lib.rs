@@ -1,1 +1,52 @@
-//! Reconciles quotas into the limiter configuration, and reports what it enforces.
+//! The operator: reconciles quotas into the limiter's configuration, and reports what it enforces.
+//!
+//! ```text
+//!            watches                        pure                       writes (leader alone)
+//!  ApiQuota ───┐
+//!  ApiProvider ┼─► shelves (world, view) ─► settle ─► configuration ─► ConfigMaps
+//!  Namespace ──┘            │                  └────► status ────────► ApiQuota status, Events
+//!  Secret ────────────────► certificates ───────────► secrets ───────► Secrets, caBundle
+//!  limiter's /status/v1 ──► reports ──────────────────┘
+//! ```
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`lease`] | who of the replicas writes |
+//! | [`shelf`], [`view`], [`world`] | what is watched, and what is kept of it |
+//! | [`settle`] | what is in force, pure |
+//! | [`configuration`], [`catalogue`] | the documents and the built-in providers in the cluster |
+//! | [`certificates`], [`secrets`] | certificates, pure; and in the cluster |
+//! | `injection` | what the admission webhook decides by |
+//! | [`cluster`] | the way by which all is written |
+//! | [`probes`], [`metrics`] | what is told of the process itself |
+
+pub mod catalogue;
+pub mod certificates;
+pub mod clock;
+pub mod cluster;
+pub mod configuration;
+mod injection;
+pub mod lease;
+pub mod metrics;
+mod operator;
+pub mod probes;
+pub mod secrets;
+pub mod settle;
+pub mod shelf;
+pub mod view;
+pub mod world;
+
+pub use operator::{OperatorError, Settings, client, run};
+
+/// The operator's Deployment.
+pub const DEPLOYMENT: &str = "quotakeeper-operator";
+/// The limiter's Service.
+pub const LIMITER_SERVICE: &str = "quotakeeper-limiter";
+/// The Secret with the limiter's certificate.
+pub const LIMITER_SECRET: &str = "quotakeeper-limiter-tls";
+/// The webhook's Service.
+pub const WEBHOOK_SERVICE: &str = "quotakeeper-webhook";
+/// The Secret with the webhook's certificate.
+pub const WEBHOOK_SECRET: &str = "quotakeeper-webhook-tls";
+/// The MutatingWebhookConfiguration.
+pub const WEBHOOK_CONFIGURATION: &str = "quotakeeper";

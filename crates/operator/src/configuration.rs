@@ -1,0 +1,131 @@
+//! The documents in the cluster, as they were settled: written when they differ, removed when no
+//! quota has them any more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, DeleteParams};
+use quotakeeper_wire::account::{DOCUMENT, LABEL};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::catalogue;
+use crate::cluster::{Cluster, WriteError};
+use crate::metrics::Metrics;
+use crate::settle::{Document, Settled, Stored, Verdict, settle};
+use crate::view::{QUOTA, QUOTA_UID};
+use crate::world::World;
+
+/// Changes that come together are settled together.
+const TOGETHER: Duration = Duration::from_millis(100);
+/// After failed writes; it doubles up to the longest.
+const AGAIN: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What is in force, and what of it could not be written.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// What is in force.
+    pub settled: Arc<Settled>,
+    /// Why the document of a quota could not be written, by `namespace/name`.
+    pub unwritten: BTreeMap<String, String>,
+}
+
+/// Keeps catalogue and documents, while this replica leads.
+pub async fn keep(
+    cluster: &Cluster,
+    world: &World,
+    metrics: &Metrics,
+    published: &watch::Sender<Option<Published>>,
+) {
+    let mut changed = world.configured.listen();
+    let mut pause = AGAIN;
+    loop {
+        let mut done = true;
+        if let Some(providers) = world.providers.all() {
+            done = catalogue::keep(cluster, &providers).await;
+        }
+        if let Some(inputs) = world.inputs() {
+            let settled = Arc::new(settle(&inputs));
+            let accepted = settled.quotas.values().filter(|it| matches!(it, Verdict::Accepted(_))).count();
+            metrics.quotas(accepted, settled.quotas.len() - accepted);
+            let unwritten = write(cluster, &inputs.stored, &settled).await;
+            done &= unwritten.is_empty();
+            published.send_replace(Some(Published { settled, unwritten }));
+        }
+        let again = if done { Duration::MAX } else { pause };
+        pause = if done { AGAIN } else { (pause * 2).min(LONGEST) };
+        tokio::select! {
+            () = sleep(again) => {}
+            // The world rings as long as this replica lives.
+            _ = changed.changed() => {}
+        }
+        sleep(TOGETHER).await;
+        changed.mark_unchanged();
+    }
+}
+
+/// Writes what differs; what could not be written.
+async fn write(
+    cluster: &Cluster,
+    stored: &BTreeMap<String, Stored>,
+    settled: &Settled,
+) -> BTreeMap<String, String> {
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let mut unwritten = BTreeMap::new();
+    for (name, document) in &settled.documents {
+        if stored.get(name).is_some_and(|stored| is_written(document, stored)) {
+            continue;
+        }
+        match apply(cluster, &maps, name, document).await {
+            Ok(()) => {
+                info!(quota = document.quota, document = name, "the limiter's configuration is written")
+            }
+            Err(error) => {
+                warn!(quota = document.quota, document = name, %error, "the limiter's configuration can't be written; trying on");
+                unwritten.insert(document.quota.clone(), error.to_string());
+            }
+        }
+    }
+    for (name, left) in stored.iter().filter(|(name, _)| !settled.documents.contains_key(*name)) {
+        match cluster.write("ConfigMap", maps.delete(name, &DeleteParams::default())).await {
+            Ok(_) => info!(quota = left.quota, document = name, "the limiter's configuration is removed"),
+            Err(error) if error.is_missing() => {}
+            Err(error) => {
+                warn!(quota = left.quota, document = name, %error, "the limiter's configuration can't be removed; trying on");
+                unwritten.insert(left.quota.clone(), error.to_string());
+            }
+        }
+    }
+    unwritten
+}
+
+fn is_written(document: &Document, stored: &Stored) -> bool {
+    let Stored { quota, uid, json, proper } = stored;
+    *proper && *quota == document.quota && *uid == document.uid && *json == document.json
+}
+
+async fn apply(
+    cluster: &Cluster,
+    maps: &Api<ConfigMap>,
+    name: &str,
+    document: &Document,
+) -> Result<(), WriteError> {
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name,
+            "namespace": &*cluster.namespace,
+            "labels": {LABEL.0: LABEL.1, "app.kubernetes.io/managed-by": "quotakeeper"},
+            "annotations": {QUOTA: document.quota, QUOTA_UID: document.uid},
+            "ownerReferences": cluster.owner.iter().collect::<Vec<_>>(),
+        },
+        "data": {DOCUMENT: &*document.json},
+    });
+    cluster.apply("ConfigMap", maps, name, &object).await
+}

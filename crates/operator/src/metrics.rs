@@ -1,0 +1,80 @@
+//! What the operator counts of itself.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// The operator's metrics.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    writes: Family<Write, Counter>,
+    /// Whether this replica leads: 1 or 0.
+    pub leader: Gauge,
+    quotas: Family<Accepted, Gauge>,
+    certificates: Family<Certificate, Gauge<f64, AtomicU64>>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Write {
+    object: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Accepted {
+    accepted: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Certificate {
+    secret: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let (writes, leader) = (Family::default(), Gauge::default());
+        let (quotas, certificates) = (Family::default(), Family::default());
+        let mut registry = Registry::with_prefix("quotakeeper_operator");
+        registry.register("writes", "Writes to the API server by kind of object", writes.clone());
+        registry.register("leader", "Whether this replica leads", leader.clone());
+        registry.register("quotas", "ApiQuotas, as the leader sees them", quotas.clone());
+        let help = "When the certificate of a Secret ends, in seconds since 1970";
+        registry.register("certificate_end_timestamp_seconds", help, certificates.clone());
+        Self { registry: Arc::new(registry), writes, leader, quotas, certificates }
+    }
+}
+
+impl Metrics {
+    /// A write was answered, or not.
+    pub(crate) fn wrote(&self, object: &'static str, well: bool) {
+        let outcome = if well { "done" } else { "failed" };
+        self.writes.get_or_create(&Write { object, outcome }).inc();
+    }
+
+    /// So many quotas are accepted, and so many refused.
+    pub(crate) fn quotas(&self, accepted: usize, refused: usize) {
+        for (label, count) in [("true", accepted), ("false", refused)] {
+            let gauge = self.quotas.get_or_create(&Accepted { accepted: label });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// The certificate of a Secret ends so many seconds after 1970.
+    pub(crate) fn certificate(&self, secret: &'static str, seconds: f64) {
+        self.certificates.get_or_create(&Certificate { secret }).set(seconds);
+    }
+
+    /// All of them, in the format of OpenMetrics 1.0.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,192 @@
+//! The certificates in the cluster: made and renewed by the leader, served by every replica.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, Patch, PatchParams};
+use quotakeeper_inject::tls::server_config;
+use rustls::ServerConfig;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::certificates::{self, CertificateError, Entries, bundle, due, is_known};
+use crate::cluster::{Cluster, FIELD_MANAGER, WriteError};
+use crate::metrics::Metrics;
+use crate::world::World;
+use crate::{LIMITER_SECRET, LIMITER_SERVICE, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET, WEBHOOK_SERVICE};
+
+/// How often the ends of the certificates are looked at, and failed writes repeated.
+const EVERY: Duration = Duration::from_secs(60);
+/// … after a failure.
+const AGAIN: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Keeps both Secrets and the API server's trust in the webhook, while this replica leads.
+pub async fn keep(cluster: &Cluster, world: &World, metrics: &Metrics) {
+    let mut changed = world.trusted.listen();
+    loop {
+        let mut pause = EVERY;
+        let (limiter, webhook) = tokio::join!(limiter(cluster, world), webhook(cluster, world));
+        for outcome in [limiter, webhook] {
+            if let Err(error) = outcome {
+                warn!(%error, "the certificates can't be kept; trying on");
+                pause = AGAIN;
+            }
+        }
+        for (name, shelf) in
+            [(LIMITER_SECRET, &world.limiter_secret), (WEBHOOK_SECRET, &world.webhook_secret)]
+        {
+            let entries = shelf.get(&format!("{}/{name}", cluster.namespace));
+            let ends = entries.and_then(|entries| certificates::ends(&entries));
+            if let Some(ends) = ends.and_then(|ends| ends.duration_since(SystemTime::UNIX_EPOCH).ok()) {
+                metrics.certificate(name, ends.as_secs_f64());
+            }
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            // The world rings as long as this replica lives.
+            _ = changed.changed() => {}
+        }
+    }
+}
+
+/// The names by which a Service is called.
+pub fn names(service: &str, namespace: &str) -> Vec<String> {
+    vec![
+        format!("{service}.{namespace}.svc"),
+        format!("{service}.{namespace}.svc.cluster.local"),
+        service.to_owned(),
+    ]
+}
+
+async fn limiter(cluster: &Cluster, world: &World) -> Result<(), Failure> {
+    let Some(present) = world.limiter_secret.all() else { return Ok(()) };
+    let present = present.into_values().next().unwrap_or_default();
+    if let Some(entries) = due(&present, &names(LIMITER_SERVICE, &cluster.namespace), SystemTime::now())? {
+        write(cluster, LIMITER_SECRET, &entries).await?;
+    }
+    Ok(())
+}
+
+async fn webhook(cluster: &Cluster, world: &World) -> Result<(), Failure> {
+    let (Some(present), Some(webhooks)) = (world.webhook_secret.all(), world.webhooks.all()) else {
+        return Ok(());
+    };
+    let now = SystemTime::now();
+    let present = present.into_values().next().unwrap_or_default();
+    let webhooks = webhooks.into_values().next().unwrap_or_default();
+    let renewed = due(&present, &names(WEBHOOK_SERVICE, &cluster.namespace), now)?;
+    // Trusted before it is served.
+    trust(cluster, &webhooks, renewed.as_ref().unwrap_or(&present), now).await?;
+    if let Some(entries) = renewed {
+        write(cluster, WEBHOOK_SECRET, &entries).await?;
+    }
+    Ok(())
+}
+
+async fn write(cluster: &Cluster, name: &'static str, entries: &Entries) -> Result<(), WriteError> {
+    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let encoded: BTreeMap<&String, k8s_openapi::ByteString> = entries
+        .iter()
+        .map(|(name, text)| (name, k8s_openapi::ByteString(text.clone().into_bytes())))
+        .collect();
+    let object = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "namespace": &*cluster.namespace,
+            "labels": {"app.kubernetes.io/managed-by": "quotakeeper"},
+            "ownerReferences": cluster.owner.iter().collect::<Vec<_>>(),
+        },
+        "type": "kubernetes.io/tls",
+        "data": encoded,
+    });
+    cluster.apply("Secret", &secrets, name, &object).await?;
+    info!(secret = name, "the certificate is made or renewed");
+    Ok(())
+}
+
+/// Has the API server trust what the webhook serves. Helm and GitOps leave `caBundle` to us.
+async fn trust(
+    cluster: &Cluster,
+    webhooks: &BTreeMap<String, String>,
+    entries: &Entries,
+    now: SystemTime,
+) -> Result<(), WriteError> {
+    let wanted = |present: &String| bundle(present, entries, now);
+    if webhooks.values().all(|present| *present == wanted(present)) {
+        return Ok(());
+    }
+    let entry = |(name, present): (&String, &String)| -> Value {
+        let bundle = k8s_openapi::ByteString(wanted(present).into_bytes());
+        json!({"name": name, "clientConfig": {"caBundle": bundle}})
+    };
+    let patch = json!({"webhooks": webhooks.iter().map(entry).collect::<Vec<_>>()});
+    let configurations: Api<MutatingWebhookConfiguration> = Api::all(cluster.client.clone());
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Strategic(patch);
+    let request = configurations.patch(WEBHOOK_CONFIGURATION, &parameters, &patch);
+    cluster.write("MutatingWebhookConfiguration", request).await?;
+    info!("the API server is told which CA the webhook's certificate has");
+    Ok(())
+}
+
+/// What every replica serves and tells injected pods, as the Secrets are.
+pub struct Served {
+    /// The webhook's TLS, for connections to come.
+    pub tls: watch::Sender<Option<Arc<ServerConfig>>>,
+    /// The limiter's CA, in PEM.
+    pub limiter_ca: watch::Sender<Option<String>>,
+}
+
+/// Follows the Secrets. An unusable certificate leaves the one before in service.
+pub async fn follow(namespace: String, world: Arc<World>, served: Arc<Served>) {
+    let mut changed = world.trusted.listen();
+    let mut last = Entries::new();
+    loop {
+        let entries = world.webhook_secret.get(&format!("{namespace}/{WEBHOOK_SECRET}")).unwrap_or_default();
+        if entries != last
+            && let (Some(chain), Some(key)) = (entries.get("tls.crt"), entries.get("tls.key"))
+        {
+            match server_config(chain.as_bytes(), key.as_bytes()) {
+                Ok(config) => {
+                    served.tls.send_replace(Some(config));
+                    info!("the webhook's certificate is loaded");
+                }
+                Err(error) => warn!(%error, "the webhook's certificate can't be used; the last one stays"),
+            }
+        }
+        last = entries;
+        let limiter = world.limiter_secret.get(&format!("{namespace}/{LIMITER_SECRET}"));
+        if let Some(ca) = limiter.and_then(|mut entries| entries.remove("ca.crt")) {
+            served.limiter_ca.send_if_modified(|known| {
+                let changed = known.as_ref() != Some(&ca);
+                *known = Some(ca);
+                changed
+            });
+        }
+        if changed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether the API server knows the certificate that is served.
+pub fn trusted(namespace: &str, world: &World) -> bool {
+    let entries = world.webhook_secret.get(&format!("{namespace}/{WEBHOOK_SECRET}"));
+    let webhooks = world.webhooks.get(WEBHOOK_CONFIGURATION).unwrap_or_default();
+    entries.is_some_and(|entries| webhooks.values().all(|bundle| is_known(&entries, bundle)))
+}

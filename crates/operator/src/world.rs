@@ -1,0 +1,168 @@
+//! Everything that the operator watches, on every replica.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::api::{Api, ApiResource, DynamicObject, PartialObjectMeta};
+use kube::runtime::watcher::Config;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource};
+use quotakeeper_api::provider::ApiProvider;
+use quotakeeper_api::quota::ApiQuota;
+use quotakeeper_wire::account::LABEL;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use crate::certificates::Entries;
+use crate::cluster::Cluster;
+use crate::settle::{Inputs, QuotaView, Stored};
+use crate::shelf::{Bell, Shelf, fill};
+use crate::view::{self, ProviderView};
+use crate::{LIMITER_SECRET, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET};
+
+/// What is known of the cluster.
+#[derive(Debug)]
+pub struct World {
+    /// Rings when what is in force may have changed.
+    pub configured: Bell,
+    /// Rings when a certificate, or who trusts it, has changed.
+    pub trusted: Bell,
+    /// All quotas.
+    pub quotas: Arc<Shelf<QuotaView>>,
+    /// All providers.
+    pub providers: Arc<Shelf<ProviderView>>,
+    /// The labels of all namespaces.
+    pub namespaces: Arc<Shelf<BTreeMap<String, String>>>,
+    /// The documents for the limiter.
+    pub documents: Arc<Shelf<Stored>>,
+    /// The limiter's certificate.
+    pub limiter_secret: Arc<Shelf<Entries>>,
+    /// The webhook's.
+    pub webhook_secret: Arc<Shelf<Entries>>,
+    /// Who trusts it.
+    pub webhooks: Arc<Shelf<BTreeMap<String, String>>>,
+}
+
+impl World {
+    /// Begins to watch; the tasks end with `tasks`.
+    pub fn watch(cluster: &Cluster, tasks: &mut JoinSet<()>) -> World {
+        let (configured, trusted) = (Bell::default(), Bell::default());
+        let client = &cluster.client;
+        let named = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
+        let ours = Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        let owner = cluster.owner.as_ref().map(|owner| owner.uid.clone());
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), &cluster.namespace);
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &cluster.namespace);
+        let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
+        let webhooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+        World {
+            quotas: custom::<ApiQuota, _>(client, "quotas", &configured, tasks, view::quota),
+            providers: custom::<ApiProvider, _>(client, "providers", &configured, tasks, view::provider),
+            namespaces: whole(
+                namespaces,
+                Config::default(),
+                "namespaces",
+                &configured,
+                tasks,
+                view::namespace,
+            ),
+            documents: whole(maps, ours, "documents", &configured, tasks, move |map| {
+                view::document(map, owner.as_deref())
+            }),
+            limiter_secret: whole(
+                secrets.clone(),
+                named(LIMITER_SECRET),
+                "the limiter's certificate",
+                &trusted,
+                tasks,
+                view::secret,
+            ),
+            webhook_secret: whole(
+                secrets,
+                named(WEBHOOK_SECRET),
+                "the webhook's certificate",
+                &trusted,
+                tasks,
+                view::secret,
+            ),
+            webhooks: whole(
+                webhooks,
+                named(WEBHOOK_CONFIGURATION),
+                "the webhook's configuration",
+                &trusted,
+                tasks,
+                view::webhooks,
+            ),
+            configured,
+            trusted,
+        }
+    }
+
+    /// All that decides what is in force; none before it is known.
+    pub fn inputs(&self) -> Option<Inputs> {
+        let providers = self.providers.all()?.into_iter();
+        Some(Inputs {
+            quotas: self.quotas.all()?,
+            providers: providers.map(|(name, provider)| (name, provider.profile)).collect(),
+            namespaces: self.namespaces.all()?,
+            stored: self.unprefixed(self.documents.all()?),
+        })
+    }
+
+    /// What is not known yet, for people.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let shelves = [
+            (self.quotas.synced(), self.quotas.what()),
+            (self.providers.synced(), self.providers.what()),
+            (self.namespaces.synced(), self.namespaces.what()),
+            (self.documents.synced(), self.documents.what()),
+            (self.webhook_secret.synced(), self.webhook_secret.what()),
+            (self.webhooks.synced(), self.webhooks.what()),
+        ];
+        shelves.into_iter().filter(|(synced, _)| !synced).map(|(_, what)| what).collect()
+    }
+
+    /// Documents by the names of their ConfigMaps alone: all are in one namespace.
+    fn unprefixed(&self, documents: BTreeMap<String, Stored>) -> BTreeMap<String, Stored> {
+        let named =
+            |(key, stored): (String, Stored)| (key.rsplit('/').next().unwrap_or(&key).to_owned(), stored);
+        documents.into_iter().map(named).collect()
+    }
+}
+
+/// A custom resource, undecoded: one that can't be read must not stop the watch.
+fn custom<K, T>(
+    client: &Client,
+    what: &'static str,
+    bell: &Bell,
+    tasks: &mut JoinSet<()>,
+    view: impl Fn(DynamicObject) -> Option<T> + Send + 'static,
+) -> Arc<Shelf<T>>
+where
+    K: Resource<DynamicType = ()>,
+    T: Clone + PartialEq + Send + 'static,
+{
+    let resource = ApiResource::erase::<K>(&());
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    whole(api, Config::default(), what, bell, tasks, view)
+}
+
+fn whole<K, T>(
+    api: Api<K>,
+    config: Config,
+    what: &'static str,
+    bell: &Bell,
+    tasks: &mut JoinSet<()>,
+    view: impl Fn(K) -> Option<T> + Send + 'static,
+) -> Arc<Shelf<T>>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    T: Clone + PartialEq + Send + 'static,
+{
+    let shelf = Arc::new(Shelf::new(what, bell.clone()));
+    tasks.spawn(fill(Arc::clone(&shelf), watcher(api, config).default_backoff(), view));
+    shelf
+}

@@ -1,0 +1,140 @@
+//! `quotakeeper operator`: the process around `quotakeeper-operator`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use quotakeeper_operator::Settings;
+use quotakeeper_wire::bootstrap::TOKEN_FILE;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::output::{BAD_INPUT, LogFormat, say, start_service_logging};
+
+/// What is logged unless the person says otherwise.
+const LOG: &str = "info,kube=warn,hyper=warn,tower=warn";
+/// How a certificate begins in PEM (RFC 7468).
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+
+/// What `quotakeeper operator` is told.
+#[derive(Debug, Args)]
+pub struct OperatorArguments {
+    /// Its namespace, which is the limiter's too.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "quotakeeper", value_name = "NAME")]
+    namespace: String,
+
+    /// The name of this replica.
+    #[arg(long, env = "POD_NAME", default_value = "quotakeeper-operator", value_name = "NAME")]
+    identity: String,
+
+    /// Where the admission webhook listens, over TLS.
+    #[arg(
+        long,
+        env = "QUOTAKEEPER_WEBHOOK_LISTEN",
+        default_value = "0.0.0.0:9443",
+        value_name = "ADDR:PORT"
+    )]
+    webhook_listen: SocketAddr,
+
+    /// Where /metrics, /healthz and /readyz are served.
+    #[arg(long, env = "QUOTAKEEPER_METRICS", default_value = "0.0.0.0:9090", value_name = "ADDR:PORT")]
+    metrics: SocketAddr,
+
+    /// Where the limiter is. Default: https://quotakeeper-limiter.NAMESPACE.svc:8443.
+    #[arg(long, env = "QUOTAKEEPER_LIMITER", value_name = "https://HOST:PORT")]
+    limiter: Option<String>,
+
+    /// The file with the token by which the limiter knows the operator.
+    #[arg(long, env = "QUOTAKEEPER_TOKEN_FILE", default_value = TOKEN_FILE, value_name = "FILE")]
+    token_file: PathBuf,
+
+    /// The image of the proxy that is injected.
+    #[arg(long, env = "QUOTAKEEPER_PROXY_IMAGE", value_name = "IMAGE")]
+    proxy_image: String,
+
+    /// The imagePullPolicy of that image. Default: Kubernetes' own.
+    #[arg(long, env = "QUOTAKEEPER_PROXY_IMAGE_PULL_POLICY", value_name = "POLICY")]
+    proxy_image_pull_policy: Option<String>,
+
+    /// A Secret, in the pods' namespaces, by which that image may be pulled; repeatable.
+    #[arg(long, env = "QUOTAKEEPER_PROXY_IMAGE_PULL_SECRETS", value_delimiter = ',', value_name = "NAME")]
+    proxy_image_pull_secret: Vec<String>,
+
+    /// CA certificates in PEM that injected proxies trust beside the system's.
+    #[arg(long, env = "QUOTAKEEPER_EXTRA_CAS", value_name = "FILE")]
+    extra_cas: Option<PathBuf>,
+
+    /// How log lines look.
+    #[arg(long, env = "QUOTAKEEPER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+/// Runs the operator until SIGTERM or SIGINT. The exit code is 2 when an option is wrong.
+pub fn main(arguments: OperatorArguments) -> ExitCode {
+    start_service_logging(LOG, arguments.log_format);
+    let settings = match settings(arguments) {
+        Ok(settings) => settings,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            return ExitCode::from(BAD_INPUT);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome =
+        runtime.context("cannot start the runtime").and_then(|runtime| runtime.block_on(run(settings)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        let [terminate, interrupt] = &mut signals;
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        stopped.cancel();
+    });
+    let client = quotakeeper_operator::client().await.context("there is no way to the cluster")?;
+    Ok(quotakeeper_operator::run(client, settings, stop).await?)
+}
+
+fn settings(arguments: OperatorArguments) -> anyhow::Result<Settings> {
+    let namespace = arguments.namespace;
+    let limiter =
+        arguments.limiter.unwrap_or_else(|| format!("https://quotakeeper-limiter.{namespace}.svc:8443"));
+    let host = limiter.strip_prefix("https://").unwrap_or_default();
+    ensure!(
+        host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()),
+        "--limiter {limiter} names no address; write https://HOST:PORT"
+    );
+    let mut extra_cas_pem = String::new();
+    if let Some(file) = arguments.extra_cas {
+        let name = file.display();
+        extra_cas_pem =
+            std::fs::read_to_string(&file).with_context(|| format!("--extra-cas {name} can't be read"))?;
+        ensure!(
+            extra_cas_pem.trim().is_empty() || extra_cas_pem.contains(CERTIFICATE),
+            "--extra-cas {name} holds no certificate; give certificates in PEM"
+        );
+    }
+    Ok(Settings {
+        namespace,
+        identity: arguments.identity,
+        webhook_listen: arguments.webhook_listen,
+        metrics_listen: arguments.metrics,
+        limiter,
+        token_file: arguments.token_file,
+        proxy_image: arguments.proxy_image,
+        proxy_image_pull_policy: arguments.proxy_image_pull_policy,
+        proxy_image_pull_secrets: arguments.proxy_image_pull_secret,
+        extra_cas_pem,
+    })
+}
