@@ -183,8 +183,9 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     proxy.shutdown(GRACE).await;
     say(&report.sentence());
     // The command's own exit code stands, whatever becomes of our books.
-    if let Err(error) = limiter.close().await {
-        say(&format!("{error:#}; the next run with this ledger begins carefully"));
+    if let (Err(error), Some(file)) = (limiter.close().await, &arguments.ledger) {
+        let file = file.display();
+        say(&format!("--ledger {file} {error:#}; the next run with this ledger begins carefully"));
     }
     if let Some(Err(error)) = arguments.report.as_ref().map(|file| report.write(file)) {
         say(&format!("{error:#}"));
@@ -226,7 +227,7 @@ fn child_environment(
     }
     variables.extend(bundle.into_iter().flat_map(environment::ca_variables));
     let names = interception.map(Interception::names).unwrap_or_default();
-    variables.extend(environment::past_other_proxies(names));
+    variables.extend(environment::past_other_proxies(proxy.base_url_addr().ip(), names));
     variables
 }
 

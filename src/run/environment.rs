@@ -1,5 +1,6 @@
 //! What the command's environment gets: base URLs and, where hosts are intercepted, the CA bundle.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Variables by which runtimes are told their trust store. All but Node's replace the store, so the
@@ -34,14 +35,18 @@ pub fn without_own(variables: Vec<(String, String)>) -> (Vec<(String, String)>, 
 
 /// Where other forward proxies are configured, what they must not be asked for: the proxy's own
 /// address, and hosts that it plays.
-pub fn past_other_proxies(hosts: &[String]) -> Vec<(String, String)> {
+pub fn past_other_proxies(proxy: IpAddr, hosts: &[String]) -> Vec<(String, String)> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let proxied = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
     if !proxied.iter().any(|name| set(name).is_some()) {
         return Vec::new();
     }
     let mut exempt: Vec<String> = ["NO_PROXY", "no_proxy"].iter().filter_map(|name| set(name)).collect();
-    exempt.push("127.0.0.1".to_owned());
+    exempt.push(proxy.to_string());
+    if proxy.is_ipv6() {
+        // Programs differ in what they compare: the address, or the host as it stands in the URL.
+        exempt.push(format!("[{proxy}]"));
+    }
     exempt.extend_from_slice(hosts);
     let exempt = exempt.join(",");
     ["NO_PROXY", "no_proxy"].iter().map(|name| ((*name).to_owned(), exempt.clone())).collect()

@@ -20,6 +20,8 @@ mod a_killed_run_leaves_nothing_behind;
 mod a_refusal_tells_the_truth;
 mod alone_the_same_programs_fail;
 mod bad_input_starts_nothing;
+mod few_open_files_cost_time_and_nothing_else;
 mod real_sdks_stay_inside_the_quota;
 mod signals_and_exit_codes_pass_through;
 mod signals_reach_the_command_once;
+mod the_base_url_leads_to_the_proxy;
