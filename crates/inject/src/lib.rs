@@ -1,7 +1,10 @@
 //! Decides what an annotated pod gets, and serves that as an admission webhook.
 //!
 //! ```text
-//!  asked ─► lookup ─► plan ─► conflicts ─► patch {sidecar, environment, hosts, marks} ─► Decision
+//!  AdmissionReview ─► server ─► review ─► decide ─► Decision
+//!                        │         │         │
+//!                       tls     cluster      asked ─► lookup ─► plan ─► conflicts ─►
+//!                                            patch {sidecar, environment, hosts, marks}
 //! ```
 //!
 //! | room | holds |
@@ -12,11 +15,16 @@
 //! | [`asked`] | whether a pod asks for quotas, and which |
 //! | [`decide`] | the decision for one pod: pure |
 //! | [`consumer`] | the workload that a pod belongs to |
+//! | [`cluster`] | quotas, providers and namespaces, as watches keep them |
+//! | [`server`] | HTTPS: reviews in, answers out |
+//! | [`tls`] | the serving certificate |
 //!
 //! `lookup` finds the quotas, `plan` says how each is caught, `conflicts` what a pod may not have, `patch` edits
-//! the pod.
+//! the pod, `review` answers one request. `webhook.yaml` and `policy.yaml` beside this crate's manifest are what
+//! registers it.
 
 pub mod asked;
+pub mod cluster;
 mod conflicts;
 pub mod consumer;
 pub mod decide;
@@ -25,5 +33,8 @@ pub mod names;
 mod patch;
 mod plan;
 mod pod;
+mod review;
+pub mod server;
 pub mod settings;
+pub mod tls;
 pub mod view;

@@ -108,3 +108,25 @@ pub fn applied(pod: &Value, decision: &Decision) -> Value {
     }
     patched
 }
+
+/// Where `small` is not contained in `big`: each field with its value, each item in its order.
+pub fn lost(small: &Value, big: &Value, path: &str) -> Option<String> {
+    match (small, big) {
+        (Value::Object(small), Value::Object(big)) => small.iter().find_map(|(key, value)| {
+            let path = format!("{path}/{key}");
+            match big.get(key) {
+                Some(found) => lost(value, found, &path),
+                None => Some(path),
+            }
+        }),
+        (Value::Array(small), Value::Array(big)) => {
+            let mut rest = big.iter();
+            small.iter().enumerate().find_map(|(index, item)| {
+                let path = format!("{path}/{index}");
+                let found = rest.any(|candidate| lost(item, candidate, &path).is_none());
+                (!found).then_some(path)
+            })
+        }
+        _ => (small != big).then(|| path.to_owned()),
+    }
+}

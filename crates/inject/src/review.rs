@@ -1,0 +1,161 @@
+//! One AdmissionReview, answered.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use kube::core::DynamicObject;
+use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
+use serde_json::Value;
+
+use crate::asked::{Asked, asked};
+use crate::cluster::Cluster;
+use crate::consumer::{self, Owner};
+use crate::decide::{Decision, Input, decide};
+use crate::names::{DISABLED, INJECT};
+use crate::pod;
+use crate::settings::Settings;
+use crate::view::Namespace;
+
+/// How often a decision is tried again that may rest on watches that lag behind the API server.
+const RETRIES: u32 = 10;
+/// How long between two tries.
+const BETWEEN: Duration = Duration::from_millis(100);
+/// The longest warning in bytes that the API server passes on uncut.
+const LONGEST_WARNING: usize = 256;
+
+/// Not a review of a pod that is created.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error("the request is not an AdmissionReview: {0}; only an API server calls this")]
+    Review(#[from] serde_json::Error),
+    #[error("the AdmissionReview has no request; only an API server calls this")]
+    Empty,
+}
+
+/// A request to admit a pod.
+pub(crate) struct Request {
+    request: AdmissionRequest<DynamicObject>,
+    pod: Value,
+}
+
+impl Request {
+    pub(crate) fn read(body: &[u8]) -> Result<Request, Unreadable> {
+        let mut review: Value = serde_json::from_slice(body)?;
+        // The pod stays raw: typed metadata would lose fields of later versions.
+        let pod = review.pointer_mut("/request/object").map(Value::take).unwrap_or_default();
+        let review: AdmissionReview<DynamicObject> = serde_json::from_value(review)?;
+        let request: AdmissionRequest<DynamicObject> = review.try_into().map_err(|_| Unreadable::Empty)?;
+        Ok(Request { request, pod })
+    }
+
+    /// A refusal that the next try may not meet.
+    pub(crate) fn unavailable(&self, sentence: &str) -> AdmissionReview<DynamicObject> {
+        self.deny(sentence, StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable").into_review()
+    }
+
+    /// The decision about the pod, by watches that know of it what the API server knew.
+    pub(crate) async fn decide(&self, cluster: &Cluster, settings: &Settings) -> Decision {
+        if self.request.operation != Operation::Create || self.request.resource.resource != "pods" {
+            return Decision::Unchanged;
+        }
+        let name = self.request.namespace.clone().unwrap_or_default();
+        let owner = match consumer::job(&self.pod) {
+            Some(job) => cluster.owner_of_job(&name, &job).await,
+            None => None,
+        };
+        let mut retries = RETRIES;
+        loop {
+            let known = cluster.namespace(&name);
+            let namespace =
+                known.clone().unwrap_or_else(|| Namespace { name: name.clone(), ..Default::default() });
+            let decision = self.once(&namespace, cluster, settings, owner.as_ref());
+            // A file often holds namespace, quota and Job, and the Job's pods come before the watches tell.
+            let lags = match &decision {
+                Decision::Denied { unsettled, .. } => *unsettled || known.is_none(),
+                Decision::Unchanged => self.lacks_the_label(&namespace) && name != settings.namespace,
+                Decision::Skipped { .. } | Decision::Patch { .. } => known.is_none(),
+            };
+            if !lags || retries == 0 {
+                self.log(&decision);
+                return decision;
+            }
+            retries -= 1;
+            tokio::time::sleep(BETWEEN).await;
+        }
+    }
+
+    fn once(
+        &self,
+        namespace: &Namespace,
+        cluster: &Cluster,
+        settings: &Settings,
+        owner_of_job: Option<&Owner>,
+    ) -> Decision {
+        decide(&Input { pod: &self.pod, namespace, view: cluster, settings, owner_of_job })
+    }
+
+    /// Whether nothing asks for the proxy, though the API server has found something: the namespace's label.
+    fn lacks_the_label(&self, namespace: &Namespace) -> bool {
+        let disabled = pod::label(&self.pod, INJECT) == Some(DISABLED);
+        !disabled && asked(&self.pod, namespace) == Ok(Asked::Nothing)
+    }
+
+    /// A decision as an answer.
+    pub(crate) fn respond(&self, decision: Decision) -> AdmissionReview<DynamicObject> {
+        let mut allowed = AdmissionResponse::from(&self.request);
+        let response = match decision {
+            Decision::Unchanged => allowed,
+            Decision::Skipped { reason } => {
+                allowed.warnings = warnings(vec![reason]);
+                allowed
+            }
+            Decision::Denied { sentence, .. } => self.deny(&sentence, StatusCode::FORBIDDEN, "Forbidden"),
+            Decision::Patch { patch, warnings: told, .. } => match allowed.with_patch(patch) {
+                Ok(mut response) => {
+                    response.warnings = warnings(told);
+                    response
+                }
+                Err(error) => {
+                    self.deny(&error.to_string(), StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
+                }
+            },
+        };
+        response.into_review()
+    }
+
+    fn deny(&self, sentence: &str, code: StatusCode, reason: &str) -> AdmissionResponse {
+        let mut response = AdmissionResponse::from(&self.request).deny(sentence);
+        response.result.code = code.as_u16();
+        response.result.reason = reason.to_owned();
+        response
+    }
+
+    fn log(&self, decision: &Decision) {
+        let namespace = self.request.namespace.as_deref().unwrap_or_default();
+        let metadata = &self.pod["metadata"];
+        let name = metadata["name"].as_str().or(metadata["generateName"].as_str()).unwrap_or_default();
+        let dry_run = self.request.dry_run;
+        match decision {
+            Decision::Patch { status, .. } => {
+                tracing::info!(namespace, name, dry_run, consumer = status.consumer, "injected");
+            }
+            Decision::Unchanged => tracing::debug!(namespace, name, dry_run, "unchanged"),
+            Decision::Skipped { reason } => tracing::info!(namespace, name, dry_run, reason, "skipped"),
+            Decision::Denied { sentence, .. } => tracing::info!(namespace, name, dry_run, sentence, "denied"),
+        }
+    }
+}
+
+fn warnings(sentences: Vec<String>) -> Option<Vec<String>> {
+    let told = sentences.into_iter().map(|sentence| {
+        let mut warning = format!("quotakeeper: {sentence}");
+        if warning.len() > LONGEST_WARNING {
+            let end = warning.floor_char_boundary(LONGEST_WARNING - '…'.len_utf8());
+            warning.truncate(end);
+            warning.push('…');
+        }
+        warning
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then_some(told)
+}

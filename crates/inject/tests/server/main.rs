@@ -1,0 +1,300 @@
+//! The webhook as the API server meets it: over TLS, on loopback, with watches that a test fills.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../served/certificate.rs"]
+mod certificate;
+mod client;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use k8s_openapi::api::core::v1;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::{self, store::Writer};
+use kube::runtime::watcher::Event;
+use kube::{Client, Config};
+use quotakeeper_api::provider::ApiProvider;
+use quotakeeper_api::quota::ApiQuota;
+use quotakeeper_inject::cluster::Cluster;
+use quotakeeper_inject::names;
+use quotakeeper_inject::server::{Counts, Webhook, serve};
+use quotakeeper_inject::settings::Settings;
+use quotakeeper_wire::bootstrap::LimiterAddress;
+use rustls::ServerConfig;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use certificate::Authority;
+use client::Answer;
+
+/// A webhook that serves, and all that it rests on.
+struct Served {
+    address: SocketAddr,
+    authority: Authority,
+    webhook: Webhook,
+    settings: watch::Sender<Option<Arc<Settings>>>,
+    tls: watch::Sender<Option<Arc<ServerConfig>>>,
+    quotas: Writer<ApiQuota>,
+    providers: Writer<ApiProvider>,
+    namespaces: Writer<PartialObjectMeta<v1::Namespace>>,
+    shutdown: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+fn settings() -> Arc<Settings> {
+    let limiter = LimiterAddress {
+        endpoint: "limiter:8443".to_owned(),
+        server_name: "limiter".to_owned(),
+        ca_pem: String::new(),
+    };
+    Arc::new(Settings::new("quotakeeper", "proxy:1", limiter))
+}
+
+fn quota(namespace: &str, name: &str) -> ApiQuota {
+    serde_json::from_value(json!({
+        "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiQuota",
+        "metadata": {"name": name, "namespace": namespace}, "spec": {"provider": {"name": name}},
+    }))
+    .unwrap()
+}
+
+fn namespace(name: &str) -> PartialObjectMeta<v1::Namespace> {
+    serde_json::from_value(json!({"metadata": {"name": name}})).unwrap()
+}
+
+impl Served {
+    /// Nothing is known yet.
+    async fn empty() -> Self {
+        let _installed_before = rustls::crypto::ring::default_provider().install_default();
+        // Nobody listens there: nothing but owners of Jobs is asked for.
+        let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let (quotas, quotas_writer) = reflector::store();
+        let (providers, providers_writer) = reflector::store();
+        let (namespaces, namespaces_writer) = reflector::store();
+        let cluster = Cluster::from_stores(client, quotas, providers, namespaces);
+        let (settings, settings_read) = watch::channel(None);
+        let webhook = Webhook::new(cluster, settings_read);
+        let authority = Authority::new();
+        let (tls, tls_read) = watch::channel(Some(authority.serving()));
+        let (shutdown, told) = oneshot::channel::<()>();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let until = async { drop(told.await) };
+        let serving = tokio::spawn(serve(listener, tls_read, webhook.clone(), until));
+        Self {
+            address,
+            authority,
+            webhook,
+            settings,
+            tls,
+            quotas: quotas_writer,
+            providers: providers_writer,
+            namespaces: namespaces_writer,
+            shutdown,
+            serving,
+        }
+    }
+
+    /// One namespace and one quota are known.
+    async fn ready() -> Self {
+        let mut served = Self::empty().await;
+        served.settings.send_replace(Some(settings()));
+        served.sync(vec![quota("gtm", "openai")]);
+        served
+    }
+
+    fn sync(&mut self, quotas: Vec<ApiQuota>) {
+        self.quotas.apply_watcher_event(&Event::Init);
+        for quota in quotas {
+            self.quotas.apply_watcher_event(&Event::InitApply(quota));
+        }
+        self.quotas.apply_watcher_event(&Event::InitDone);
+        self.providers.apply_watcher_event(&Event::Init);
+        self.providers.apply_watcher_event(&Event::InitDone);
+        self.namespaces.apply_watcher_event(&Event::Init);
+        self.namespaces.apply_watcher_event(&Event::InitApply(namespace("gtm")));
+        self.namespaces.apply_watcher_event(&Event::InitDone);
+    }
+
+    async fn post(&self, body: impl Into<Vec<u8>>) -> Answer {
+        client::send(self.address, &self.authority.pem, "POST", "/inject", body.into()).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        client::send(self.address, &self.authority.pem, "GET", path, Vec::new()).await.unwrap()
+    }
+
+    /// The response to a pod's creation.
+    async fn create(&self, pod: Value) -> Value {
+        let answer = self.post(review(pod, "CREATE").to_string()).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        let review: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(review["kind"], "AdmissionReview");
+        assert_eq!(review["apiVersion"], "admission.k8s.io/v1");
+        assert_eq!(review["response"]["uid"], "the-uid");
+        review["response"].clone()
+    }
+}
+
+fn pod(namespace: &str, annotations: Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"generateName": "enrich-", "namespace": namespace, "annotations": annotations},
+        "spec": {"containers": [{"name": "app", "image": "x"}]},
+    })
+}
+
+fn review(pod: Value, operation: &str) -> Value {
+    let kind = json!({"group": "", "version": "v1", "kind": "Pod"});
+    let resource = json!({"group": "", "version": "v1", "resource": "pods"});
+    json!({
+        "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "the-uid", "kind": kind, "resource": resource, "requestKind": kind, "requestResource": resource,
+            "namespace": pod["metadata"]["namespace"], "operation": operation,
+            "userInfo": {"username": "system:serviceaccount:kube-system:job-controller"},
+            "object": pod, "oldObject": null, "dryRun": false, "options": {},
+        },
+    })
+}
+
+fn message(response: &Value) -> &str {
+    response["status"]["message"].as_str().unwrap()
+}
+
+/// The patch, which kube writes as a list of bytes.
+fn patch(response: &Value) -> Vec<u8> {
+    serde_json::from_value(response["patch"].clone()).unwrap()
+}
+
+fn asking(quotas: &str) -> Value {
+    pod("gtm", json!({(names::QUOTAS): quotas}))
+}
+
+#[tokio::test]
+async fn a_pod_that_asks_is_patched() {
+    let served = Served::ready().await;
+    let response = served.create(asking("openai")).await;
+    assert_eq!((&response["allowed"], &response["patchType"]), (&json!(true), &json!("JSONPatch")));
+    let patch: json_patch::Patch = serde_json::from_slice(&patch(&response)).unwrap();
+    let mut patched = asking("openai");
+    json_patch::patch(&mut patched, &patch).unwrap();
+    assert_eq!(patched["spec"]["initContainers"][0]["name"], names::PROXY);
+    assert_eq!(patched["metadata"]["labels"][names::INJECTED], "true");
+    assert_eq!(served.webhook.counts(), Counts { injected: 1, ..Counts::default() });
+}
+
+#[tokio::test]
+async fn a_refusal_and_a_skip_are_told_in_a_sentence() {
+    let served = Served::ready().await;
+    let response = served.create(asking("opnai")).await;
+    assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(403)));
+    assert!(message(&response).contains("did you mean `openai`?"), "{response}");
+    let mut pod = asking("openai");
+    pod["spec"]["hostNetwork"] = json!(true);
+    let response = served.create(pod).await;
+    assert_eq!(response["allowed"], true);
+    assert!(response.get("patch").is_none());
+    let warning = response["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("quotakeeper: a pod with hostNetwork gets no proxy"), "{warning}");
+    assert_eq!(served.webhook.counts(), Counts { denied: 1, skipped: 1, ..Counts::default() });
+}
+
+#[tokio::test]
+async fn until_all_is_known_a_pod_is_told_to_come_again() {
+    let mut served = Served::empty().await;
+    assert_eq!(served.get("/healthz").await.status, StatusCode::OK);
+    for known in ["nothing", "settings"] {
+        let response = served.create(asking("openai")).await;
+        assert_eq!(
+            (&response["allowed"], &response["status"]["code"]),
+            (&json!(false), &json!(503)),
+            "{known}"
+        );
+        assert_eq!(message(&response), "quotakeeper is not ready yet; try again in a few seconds");
+        assert_eq!(served.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
+        served.settings.send_replace(Some(settings()));
+    }
+    served.sync(vec![quota("gtm", "openai")]);
+    assert_eq!(served.get("/readyz").await.status, StatusCode::OK);
+    assert_eq!(served.create(asking("openai")).await["allowed"], true);
+}
+
+#[tokio::test]
+async fn what_was_created_a_moment_before_its_pod_is_waited_for() {
+    let mut served = Served::ready().await;
+    let early = pod("later", json!({(names::QUOTAS): "openai"}));
+    let address = (served.address, served.authority.pem.clone());
+    let sent = tokio::spawn(async move {
+        let body = review(early, "CREATE").to_string().into_bytes();
+        client::send(address.0, &address.1, "POST", "/inject", body).await.unwrap()
+    });
+    // Time for a first look, which finds nothing; a tenth of what the webhook would wait.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(served.webhook.counts(), Counts::default());
+    served.quotas.apply_watcher_event(&Event::Apply(quota("later", "openai")));
+    served.namespaces.apply_watcher_event(&Event::Apply(namespace("later")));
+    let answer: Value = serde_json::from_slice(&sent.await.unwrap().body).unwrap();
+    assert_eq!(answer["response"]["allowed"], true, "{answer}");
+    // What never comes is refused in the end.
+    assert_eq!(served.create(pod("never", json!({(names::QUOTAS): "openai"}))).await["allowed"], false);
+}
+
+#[tokio::test]
+async fn a_job_whose_owner_can_not_be_read_stands_for_itself() {
+    let served = Served::ready().await;
+    let mut pod = asking("openai");
+    pod["metadata"]["ownerReferences"] = json!([{"kind": "Job", "name": "once", "controller": true}]);
+    let response = served.create(pod).await;
+    let patch = String::from_utf8(patch(&response)).unwrap();
+    assert!(patch.contains("gtm/Job/once"), "{patch}");
+}
+
+#[tokio::test]
+async fn other_operations_pass() {
+    let served = Served::ready().await;
+    let answer = served.post(review(asking("nobody"), "UPDATE").to_string()).await;
+    let review: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(review["response"]["allowed"], true);
+}
+
+#[tokio::test]
+async fn what_is_no_review_is_refused() {
+    let served = Served::ready().await;
+    let status = |answer: Answer| answer.status;
+    for body in ["", "{}", "[]", "{\"kind\": \"AdmissionReview\", \"apiVersion\": \"admission.k8s.io/v1\"}"] {
+        assert_eq!(status(served.post(body).await), StatusCode::BAD_REQUEST, "{body}");
+    }
+    assert_eq!(status(served.post(vec![b' '; 9 << 20]).await), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(status(served.get("/inject").await), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_taken_at_once_and_none_ends_the_connection() {
+    let mut served = Served::ready().await;
+    let before = served.authority.pem.clone();
+    served.authority = Authority::new();
+    let with_new = client::send(served.address, &served.authority.pem, "GET", "/healthz", Vec::new());
+    assert!(with_new.await.is_err(), "the new CA is not yet in use");
+    served.tls.send_replace(Some(served.authority.serving()));
+    assert_eq!(served.get("/healthz").await.status, StatusCode::OK);
+    assert!(client::send(served.address, &before, "GET", "/healthz", Vec::new()).await.is_err());
+    served.tls.send_replace(None);
+    let without = client::send(served.address, &served.authority.pem, "GET", "/healthz", Vec::new());
+    assert!(without.await.is_err());
+}
+
+#[tokio::test]
+async fn at_the_end_no_connection_is_left() {
+    let served = Served::ready().await;
+    assert_eq!(served.get("/healthz").await.status, StatusCode::OK);
+    served.shutdown.send(()).unwrap();
+    served.serving.await.unwrap();
+    let after = client::send(served.address, &served.authority.pem, "GET", "/healthz", Vec::new());
+    assert!(after.await.is_err());
+}
