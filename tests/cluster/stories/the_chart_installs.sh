@@ -60,9 +60,12 @@ eventually 60 kubectl -n gtm get serviceaccount/default configmap/kube-root-ca.c
 objects >"$scratch/before"
 
 story "it installs"
-helm template quotakeeper "$chart" --namespace $system --set networkPolicy.enabled=true >"$scratch/all.yaml"
-holds "the API server takes every object, hooks too, and warns of nothing" \
-  quietly kubectl apply --server-side --dry-run=server --warnings-as-errors --validate=strict -f "$scratch/all.yaml"
+accepted() { kubectl apply --server-side --dry-run=server --warnings-as-errors --validate=strict -f "$scratch/rendered" >"$scratch/out"; }
+rendered() { helm template quotakeeper "$chart" --namespace $system "$@" >"$scratch/rendered"; }
+rendered --no-hooks --set networkPolicy.enabled=true
+holds "the API server takes every object, and warns of nothing" accepted
+rendered --show-only templates/open-gate.yaml
+holds "and the hook of an uninstallation" accepted
 holds "helm install" release install "$chart"
 holds "the CRDs are established" kubectl wait crd/apiquotas.quotakeeper.dev crd/apiproviders.quotakeeper.dev \
   --for=condition=Established --timeout=60s >/dev/null
@@ -220,6 +223,12 @@ holds "an editor does not" may_not ann create apiproviders.quotakeeper.dev
 kubectl -n gtm delete rolebinding ann bob >/dev/null
 kubectl delete clusterrolebinding eve >/dev/null
 
+story "helm test"
+untested() { ! helm test quotakeeper --namespace $system --timeout 3s >"$scratch/out" 2>&1; }
+holds "says no where nothing runs" untested
+untouched() { [[ -z $(kubectl -n $system get apiquota,pod,role,rolebinding,serviceaccount -o name | grep /quotakeeper-test) ]]; }
+holds "and leaves nothing" eventually 60 untouched
+
 story "what the programs write outlives upgrades, and not an uninstallation"
 as() { kubectl --as="$1" -n $system "${@:2}"; }
 apply() { as "$1" apply --server-side --field-manager=quotakeeper -f - 2>"$scratch/err" >/dev/null; }
@@ -275,7 +284,7 @@ helm upgrade quotakeeper "$chart" --namespace $system --set uninstall.timeoutSec
 blocked() { ! helm uninstall quotakeeper --namespace $system >"$scratch/out" 2>&1; }
 holds "an uninstall whose hook cannot run says so in time, and leaves all as it is" blocked
 holds "naming the Job" grep -q 'quotakeeper-open-gate' "$scratch/out"
-holds "the operators are still there" pods operator 2
+holds "the programs are still there" kubectl -n $system get deployment/quotakeeper-operator deployment/quotakeeper-limiter >/dev/null
 holds "without hooks it goes" release uninstall --no-hooks
 crds=$'CustomResourceDefinition <no value>/apiproviders.quotakeeper.dev\nCustomResourceDefinition <no value>/apiquotas.quotakeeper.dev'
 definitions() { left <<<"ApiQuota gtm/kept"$'\n'"$crds"; }
