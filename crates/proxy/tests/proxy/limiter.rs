@@ -17,9 +17,22 @@ pub const VALIDITY: Duration = Duration::from_secs(2);
 
 /// Runs one engine for each account until the proxy is gone.
 pub fn engine(peer: LinkPeer, accounts: Vec<AccountConfig>) -> JoinHandle<u64> {
+    run(peer, accounts, Engine::new)
+}
+
+/// The same of a limiter that does not know what was used before it: a first run's.
+pub fn first_engine(peer: LinkPeer, accounts: Vec<AccountConfig>) -> JoinHandle<u64> {
+    run(peer, accounts, Engine::after_unknown_past)
+}
+
+fn run(
+    peer: LinkPeer,
+    accounts: Vec<AccountConfig>,
+    begin: fn(AccountConfig, Time) -> Engine,
+) -> JoinHandle<u64> {
     tokio::spawn(async move {
         let now = || Time(clock::now().0);
-        let mut engines: Vec<_> = accounts.into_iter().map(|account| Engine::new(account, now())).collect();
+        let mut engines: Vec<_> = accounts.into_iter().map(|account| begin(account, now())).collect();
         let Ok(mut says) = peer.connect().await else { return 0 };
         let heartbeat = VALIDITY / 4;
         let mut session = Session::new(Greeting { epoch: Epoch(1), validity: VALIDITY, heartbeat });

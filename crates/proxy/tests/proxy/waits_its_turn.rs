@@ -5,6 +5,8 @@ use std::time::Duration;
 use counting_provider::Verdict;
 use quotakeeper_proxy::Event;
 use quotakeeper_proxy::record::{Outcome, Why};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::{client, limiter, world};
 
@@ -51,4 +53,43 @@ async fn twenty_five_calls_at_ten_per_window_all_succeed() {
     let over = log.iter().filter(|entry| entry.verdict == Verdict::Over).count() as u64;
     assert!(over <= breaches, "{over} over the quota, {breaches} writes came too late");
     assert_eq!(log.iter().filter(|entry| entry.verdict == Verdict::Ok).count(), 25);
+}
+
+/// A provider that tells a limit of 20 and nothing of what is left of it.
+async fn telling_a_smaller_limit(listener: TcpListener) {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nx-ratelimit-limit-requests: 20\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    while let Ok((mut socket, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut seen = Vec::new();
+            while !seen.windows(4).any(|end| end == b"\r\n\r\n") {
+                assert_ne!(socket.read_buf(&mut seen).await.unwrap(), 0);
+            }
+            socket.write_all(ANSWER).await.unwrap();
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_run_whose_limit_turns_out_smaller_goes_on_at_the_smaller_one() {
+    const SECONDS: u64 = 10;
+    let (listener, url) = world::socket().await;
+    tokio::spawn(telling_a_smaller_limit(listener));
+    let quota = world::engine(vec![world::limit(1000, Duration::from_secs(SECONDS))]);
+    let settings = world::settings(vec![world::account("openai", Some(url), quota.clone())]);
+    let (proxy, peer) = world::start(settings).await;
+    limiter::first_engine(peer, vec![quota]);
+    let address = proxy.base_url_addr();
+    // What may have been used before leaves the window of twenty at two a second. Were it still the thousand that the
+    // quota names, nobody would be served before the window's end.
+    let calls: Vec<_> = (0..6)
+        .map(|_| {
+            let mut request = client::request("GET", "/openai/v1/models", "");
+            request.headers_mut().insert("x-quotakeeper-patience", (SECONDS - 1).into());
+            tokio::spawn(async move { client::send(address, request).await.status.as_u16() })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 200);
+    }
+    assert_eq!((proxy.stats().sent, proxy.stats().refused), (6, 0));
 }
