@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quotakeeper_proxy::resolve::Override;
 
+use crate::open_gate::OpenGateArguments;
 use crate::operator::OperatorArguments;
 
 /// Keeps workflows inside the quotas of the external APIs that they call.
@@ -24,6 +25,8 @@ pub enum Command {
     Run(Box<RunArguments>),
     /// Reconcile quotas and serve the admission webhook, in a cluster.
     Operator(Box<OperatorArguments>),
+    /// Let all calls pass, before an uninstall.
+    OpenGate(OpenGateArguments),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`.
     Crds,
 }

@@ -5,9 +5,11 @@
 //! | [`cli`] | the command line |
 //! | [`run`] | `quotakeeper run`: proxy and limiter in one process around a command |
 //! | [`operator`] | `quotakeeper operator`: reconciles quotas, serves the admission webhook |
+//! | [`open_gate`] | `quotakeeper open-gate`: lets all calls pass, before an uninstall |
 //! | [`output`] | where words go: logs and messages to people |
 
 mod cli;
+mod open_gate;
 mod operator;
 mod output;
 mod run;
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     match cli::Cli::parse().command {
         cli::Command::Run(arguments) => run::main(*arguments),
         cli::Command::Operator(arguments) => operator::main(*arguments),
+        cli::Command::OpenGate(arguments) => open_gate::main(arguments),
         cli::Command::Crds => crds(),
     }
 }

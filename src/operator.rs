@@ -1,12 +1,13 @@
 //! `quotakeeper operator`: the process around `quotakeeper-operator`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::Args;
 use quotakeeper_operator::Settings;
+use quotakeeper_operator::reports::Source;
 use quotakeeper_wire::bootstrap::TOKEN_FILE;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -106,15 +107,26 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     Ok(quotakeeper_operator::run(client, settings, stop).await?)
 }
 
-fn settings(arguments: OperatorArguments) -> anyhow::Result<Settings> {
-    let namespace = arguments.namespace;
+/// The limiter as it was given, or where it is in the namespace.
+fn limiter_address(namespace: &str, given: Option<&str>) -> anyhow::Result<String> {
     let limiter =
-        arguments.limiter.unwrap_or_else(|| format!("https://quotakeeper-limiter.{namespace}.svc:8443"));
+        given.map_or_else(|| format!("https://quotakeeper-limiter.{namespace}.svc:8443"), str::to_owned);
     let host = limiter.strip_prefix("https://").unwrap_or_default();
     ensure!(
         host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()),
         "--limiter {limiter} names no address; write https://HOST:PORT"
     );
+    Ok(limiter)
+}
+
+/// Where the limiter's reports come from.
+pub fn limiter_source(namespace: &str, given: Option<&str>, token_file: &Path) -> anyhow::Result<Source> {
+    Ok(Source::new(&limiter_address(namespace, given)?, namespace, token_file))
+}
+
+fn settings(arguments: OperatorArguments) -> anyhow::Result<Settings> {
+    let namespace = arguments.namespace;
+    let limiter = limiter_address(&namespace, arguments.limiter.as_deref())?;
     let mut extra_cas_pem = String::new();
     if let Some(file) = arguments.extra_cas {
         let name = file.display();

@@ -15,9 +15,14 @@
 //! | [`shelf`], [`view`], [`world`] | what is watched, and what is kept of it |
 //! | [`settle`] | what is in force, pure |
 //! | [`configuration`], [`catalogue`] | the documents and the built-in providers in the cluster |
+//! | [`reports`] | what the limiter tells |
+//! | [`status`], [`reporting`] | what is told of a quota, pure; and in the cluster |
+//! | [`notices`], [`telling`] | what is told by Events, pure; and in the cluster |
+//! | [`pods`] | which pods have a proxy, and which should |
 //! | [`certificates`], [`secrets`] | certificates, pure; and in the cluster |
 //! | `injection` | what the admission webhook decides by |
 //! | [`cluster`] | the way by which all is written |
+//! | [`open_gate`] | lets all calls pass, before an uninstall |
 //! | [`probes`], [`metrics`] | what is told of the process itself |
 
 pub mod catalogue;
@@ -28,11 +33,18 @@ pub mod configuration;
 mod injection;
 pub mod lease;
 pub mod metrics;
+pub mod notices;
+pub mod open_gate;
 mod operator;
+pub mod pods;
 pub mod probes;
+pub mod reporting;
+pub mod reports;
 pub mod secrets;
 pub mod settle;
 pub mod shelf;
+pub mod status;
+pub mod telling;
 pub mod view;
 pub mod world;
 

@@ -23,9 +23,11 @@ use crate::configuration::{self, Published};
 use crate::injection::Injection;
 use crate::lease::{Leadership, contend};
 use crate::metrics::Metrics;
+use crate::pods::Counts;
+use crate::reports::{self, Heard, Source};
 use crate::secrets::Served;
 use crate::world::World;
-use crate::{DEPLOYMENT, probes, secrets};
+use crate::{DEPLOYMENT, probes, reporting, secrets, telling};
 
 /// Between two attempts to reach the API server at start.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -105,14 +107,23 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     tasks.spawn(probes::serve(probes, metrics.clone(), readiness));
     let answering = CancellationToken::new();
     let answered = answering.clone().cancelled_owned();
-    let reviews = tokio::spawn(server::serve(webhook, served.tls.subscribe(), injection.webhook, answered));
+    let reviews =
+        tokio::spawn(server::serve(webhook, served.tls.subscribe(), injection.webhook.clone(), answered));
+    let leader = Leader {
+        source: Source::new(&settings.limiter, &settings.namespace, &settings.token_file),
+        limiter_ca: served.limiter_ca.subscribe(),
+        injection,
+        cluster,
+        world,
+        metrics,
+    };
 
     let leases: Api<Lease> = Api::namespaced(client, &settings.namespace);
     let release = CancellationToken::new();
     let contending =
         tokio::spawn(contend(leases, identity(&settings.identity), leadership.clone(), release.clone()));
     let outcome = tokio::select! {
-        () = lead_again_and_again(&cluster, &world, &metrics, &leadership) => Ok(()),
+        () = leader.lead_whenever_it_may(&leadership) => Ok(()),
         () = stop.cancelled() => Ok(()),
         ended = tasks.join_next() => {
             let why = ended.and_then(Result::err).map_or("a task ended".to_owned(), |error| error.to_string());
@@ -131,31 +142,45 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     outcome
 }
 
-/// Does the leader's work whenever this replica leads.
-async fn lead_again_and_again(
-    cluster: &Cluster,
-    world: &Arc<World>,
-    metrics: &Metrics,
-    leadership: &Leadership,
-) {
-    loop {
-        leadership.gained().await;
-        metrics.leader.set(1);
-        // What is under way when the leadership ends is dropped.
-        tokio::select! {
-            () = lead(cluster, world, metrics) => {}
-            () = leadership.lost() => {}
-        }
-        metrics.leader.set(0);
-    }
+/// The leader's work.
+struct Leader {
+    cluster: Cluster,
+    world: Arc<World>,
+    metrics: Metrics,
+    source: Source,
+    limiter_ca: watch::Receiver<Option<String>>,
+    injection: Injection,
 }
 
-async fn lead(cluster: &Cluster, world: &Arc<World>, metrics: &Metrics) {
-    let published: watch::Sender<Option<Published>> = watch::Sender::new(None);
-    tokio::join!(
-        configuration::keep(cluster, world, metrics, &published),
-        secrets::keep(cluster, world, metrics),
-    );
+impl Leader {
+    /// Does the work whenever this replica leads.
+    async fn lead_whenever_it_may(&self, leadership: &Leadership) {
+        loop {
+            leadership.gained().await;
+            self.metrics.leader.set(1);
+            // What is under way when the leadership ends is dropped.
+            tokio::select! {
+                () = self.lead() => {}
+                () = leadership.lost() => {}
+            }
+            self.metrics.leader.set(0);
+        }
+    }
+
+    async fn lead(&self) {
+        let Leader { cluster, world, metrics, source, limiter_ca, injection } = self;
+        let published: watch::Sender<Option<Published>> = watch::Sender::new(None);
+        let heard = watch::Sender::new(Heard::nothing());
+        let counts = watch::Sender::new(Counts::default());
+        let told = (published.subscribe(), heard.subscribe());
+        tokio::join!(
+            configuration::keep(cluster, world, metrics, &published),
+            secrets::keep(cluster, world, metrics),
+            reports::listen(source, limiter_ca.clone(), &heard),
+            reporting::keep(cluster, world, published.subscribe(), heard.subscribe(), counts.subscribe()),
+            telling::keep(cluster, world, (&injection.cluster, &injection.settings), told.0, told.1, &counts),
+        );
+    }
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, OperatorError> {

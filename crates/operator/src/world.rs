@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use kube::api::{Api, ApiResource, DynamicObject, PartialObjectMeta};
 use kube::runtime::watcher::Config;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::certificates::Entries;
 use crate::cluster::Cluster;
+use crate::pods::{self, PodView};
 use crate::settle::{Inputs, QuotaView, Stored};
 use crate::shelf::{Bell, Shelf, fill};
 use crate::view::{self, ProviderView};
@@ -30,6 +31,10 @@ pub struct World {
     pub configured: Bell,
     /// Rings when a certificate, or who trusts it, has changed.
     pub trusted: Bell,
+    /// Rings when pods come, change or go.
+    pub peopled: Bell,
+    /// All pods that have not ended.
+    pub pods: Arc<Shelf<PodView>>,
     /// All quotas.
     pub quotas: Arc<Shelf<QuotaView>>,
     /// All providers.
@@ -49,7 +54,7 @@ pub struct World {
 impl World {
     /// Begins to watch; the tasks end with `tasks`.
     pub fn watch(cluster: &Cluster, tasks: &mut JoinSet<()>) -> World {
-        let (configured, trusted) = (Bell::default(), Bell::default());
+        let (configured, trusted, peopled) = (Bell::default(), Bell::default(), Bell::default());
         let client = &cluster.client;
         let named = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
         let ours = Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
@@ -58,7 +63,11 @@ impl World {
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &cluster.namespace);
         let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
         let webhooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+        let pods: Api<PartialObjectMeta<Pod>> = Api::all(client.clone());
+        // Of ended pods there can be many; one that ends is told as deleted.
+        let living = Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
         World {
+            pods: whole(pods, living, "pods", &peopled, tasks, pods::view),
             quotas: custom::<ApiQuota, _>(client, "quotas", &configured, tasks, view::quota),
             providers: custom::<ApiProvider, _>(client, "providers", &configured, tasks, view::provider),
             namespaces: whole(
@@ -98,6 +107,7 @@ impl World {
             ),
             configured,
             trusted,
+            peopled,
         }
     }
 

@@ -1,0 +1,266 @@
+//! Which pods draw on which quotas, and which should and have no proxy: pure, from their metadata.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::ResourceExt;
+use kube::api::PartialObjectMeta;
+use quotakeeper_inject::asked::{Asked, asked};
+use quotakeeper_inject::decide::Status;
+use quotakeeper_inject::names::{INJECT, QUOTAS, STATUS};
+use quotakeeper_inject::view::Namespace;
+use quotakeeper_wire::bootstrap::CatchMode;
+use serde_json::json;
+
+use crate::settle::Settled;
+
+/// The label that the ReplicaSets of a Deployment put on their pods: their own suffix.
+const HASH: &str = "pod-template-hash";
+
+/// A pod that has not ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodView {
+    /// Its UID.
+    pub uid: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// What its author wrote.
+    asks: Asks,
+    /// What injection wrote; none: it has no proxy.
+    pub injected: Option<Status>,
+    /// The workload at which its author looks.
+    pub owner: Owner,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Asks {
+    quotas: Option<String>,
+    label: Option<String>,
+}
+
+/// A workload, or a pod that has none.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its apiVersion.
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID, where the pod tells it; a Deployment's is not told.
+    pub uid: Option<String>,
+}
+
+impl Owner {
+    /// As events refer to it.
+    pub fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(self.api_version.clone()),
+            kind: Some(self.kind.clone()),
+            namespace: Some(self.namespace.clone()),
+            name: Some(self.name.clone()),
+            uid: self.uid.clone(),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+/// How many pods ask for a quota, by `namespace/name`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// And have no proxy.
+    pub not_injected: BTreeMap<String, u32>,
+}
+
+/// A pod; none where it ends already.
+pub fn view(object: PartialObjectMeta<Pod>) -> Option<PodView> {
+    let metadata = &object.metadata;
+    if metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let annotation = |name: &str| object.annotations().get(name).cloned();
+    Some(PodView {
+        uid: metadata.uid.clone()?,
+        namespace: metadata.namespace.clone()?,
+        name: metadata.name.clone()?,
+        created: metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        asks: Asks { quotas: annotation(QUOTAS), label: object.labels().get(INJECT).cloned() },
+        injected: annotation(STATUS).and_then(|status| serde_json::from_str(&status).ok()),
+        owner: owner(&object)?,
+    })
+}
+
+fn owner(object: &PartialObjectMeta<Pod>) -> Option<Owner> {
+    let metadata = &object.metadata;
+    let namespace = metadata.namespace.clone()?;
+    let controller = object.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let Some(controller) = controller else {
+        let (api_version, kind) = ("v1".to_owned(), "Pod".to_owned());
+        return Some(Owner {
+            namespace,
+            api_version,
+            kind,
+            name: metadata.name.clone()?,
+            uid: metadata.uid.clone(),
+        });
+    };
+    let hash = object.labels().get(HASH).map(|hash| format!("-{hash}"));
+    let deployment = hash.filter(|_| controller.kind == "ReplicaSet").and_then(|hash| {
+        let name = controller.name.strip_suffix(&hash)?.to_owned();
+        let (api_version, kind) = ("apps/v1".to_owned(), "Deployment".to_owned());
+        Some(Owner { namespace: namespace.clone(), api_version, kind, name, uid: None })
+    });
+    deployment.or_else(|| {
+        Some(Owner {
+            namespace,
+            api_version: controller.api_version.clone(),
+            kind: controller.kind.clone(),
+            name: controller.name.clone(),
+            uid: Some(controller.uid.clone()),
+        })
+    })
+}
+
+impl PodView {
+    /// The quotas for which it asks, as far as they are accepted and admit it.
+    pub fn asks_for(&self, labels: &BTreeMap<String, String>, settled: &Settled) -> Vec<String> {
+        let pod = json!({"metadata": {
+            "labels": {INJECT: self.asks.label},
+            "annotations": {QUOTAS: self.asks.quotas},
+        }});
+        let namespace = Namespace { name: self.namespace.clone(), labels: labels.clone() };
+        let admits = |name: &str| {
+            let account = settled.quotas.get(name).and_then(|verdict| verdict.account());
+            account.is_some_and(|account| account.admitted.admits(&self.namespace))
+        };
+        match asked(&pod, &namespace) {
+            Ok(Asked::Names(names)) => {
+                names.iter().filter_map(|name| named(name, &self.namespace, settled, admits)).collect()
+            }
+            Ok(Asked::Auto { .. }) => settled.quotas.keys().filter(|name| admits(name)).cloned().collect(),
+            Ok(Asked::Nothing) | Err(_) => Vec::new(),
+        }
+    }
+
+    /// How its calls are caught, for people: `openai by base URL, platform/hubspot by hosts`.
+    pub fn caught(&self) -> Option<String> {
+        let status = self.injected.as_ref()?;
+        let quotas = status.quotas.iter().map(|quota| {
+            let way = match quota.mode {
+                CatchMode::BaseUrl => "base URL",
+                CatchMode::Hosts => "hosts",
+            };
+            format!("{} by {way}", self.short(&quota.quota))
+        });
+        Some(quotas.collect::<Vec<_>>().join(", "))
+    }
+
+    /// A quota's name as the pod's author would write it.
+    pub fn short<'q>(&self, quota: &'q str) -> &'q str {
+        let own = quota.strip_prefix(&self.namespace).and_then(|rest| rest.strip_prefix('/'));
+        own.unwrap_or(quota)
+    }
+}
+
+/// The quota that a name on a pod means; that of its own namespace comes first.
+fn named(name: &str, namespace: &str, settled: &Settled, admits: impl Fn(&str) -> bool) -> Option<String> {
+    let known = |name: &String| settled.quotas.contains_key(name);
+    if name.contains('/') {
+        return Some(name.to_owned()).filter(known);
+    }
+    let own = format!("{namespace}/{name}");
+    if known(&own) {
+        return Some(own);
+    }
+    let suffix = format!("/{name}");
+    let mut others = settled.quotas.keys().filter(|other| other.ends_with(&suffix) && admits(other));
+    others.next().cloned().filter(|_| others.next().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::settle::{Inputs, settle};
+    use crate::view as views;
+    use serde_json::Value;
+
+    fn pod(metadata: Value) -> PodView {
+        let mut metadata = metadata;
+        for (name, value) in [("name", "p"), ("namespace", "gtm"), ("uid", "u")] {
+            if metadata[name].is_null() {
+                metadata[name] = value.into();
+            }
+        }
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata});
+        view(serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    fn settled() -> Settled {
+        let mut inputs = Inputs::default();
+        let all = json!({"namespaces": {"from": "All"}});
+        for (namespace, name, provider, consumers) in [
+            ("gtm", "openai", "openai", Value::Null),
+            ("platform", "hubspot", "hubspot", all),
+            ("sales", "crm", "hubspot", Value::Null),
+        ] {
+            let mut spec = json!({"provider": {"name": provider, "tier": if provider == "openai" { "tier-1" } else { "pro" }}});
+            if !consumers.is_null() {
+                spec["consumers"] = consumers;
+            }
+            let object = json!({
+                "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiQuota",
+                "metadata": {"name": name, "namespace": namespace, "uid": "u"}, "spec": spec,
+            });
+            let view = views::quota(serde_json::from_value(object).unwrap()).unwrap();
+            inputs.quotas.insert(format!("{namespace}/{name}"), view);
+        }
+        settle(&inputs)
+    }
+
+    #[test]
+    fn a_pod_asks_by_annotation_by_label_or_by_its_namespace() {
+        let settled = settled();
+        let asks = |metadata: Value, labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            pod(metadata).asks_for(&labels, &settled).join(" ")
+        };
+        let annotated = |value: &str| json!({"annotations": {(QUOTAS): value}});
+        assert_eq!(asks(json!({}), &[]), "");
+        assert_eq!(asks(annotated("openai, hubspot"), &[]), "gtm/openai platform/hubspot");
+        assert_eq!(asks(annotated("platform/hubspot,sales/none"), &[]), "platform/hubspot");
+        assert_eq!(asks(annotated("crm"), &[]), "", "another's quota that does not admit it");
+        assert_eq!(asks(annotated("auto"), &[]), "gtm/openai platform/hubspot");
+        assert_eq!(asks(json!({}), &[(INJECT, "enabled")]), "gtm/openai platform/hubspot");
+        assert_eq!(asks(json!({"labels": {(INJECT): "disabled"}}), &[(INJECT, "enabled")]), "");
+    }
+
+    #[test]
+    fn its_author_looks_at_the_job_or_the_deployment() {
+        let owned = |kind: &str, name: &str, labels: Value| {
+            let owner =
+                json!([{"apiVersion": "x/v1", "kind": kind, "name": name, "uid": "o", "controller": true}]);
+            let owner = pod(json!({"labels": labels, "ownerReferences": owner})).owner;
+            format!("{} {} {:?}", owner.kind, owner.name, owner.uid)
+        };
+        assert_eq!(owned("Job", "enrich", json!({})), "Job enrich Some(\"o\")");
+        assert_eq!(owned("ReplicaSet", "web-5d4", json!({(HASH): "5d4"})), "Deployment web None");
+        assert_eq!(owned("ReplicaSet", "alone", json!({})), "ReplicaSet alone Some(\"o\")");
+        assert_eq!(pod(json!({})).owner.kind, "Pod");
+    }
+
+    #[test]
+    fn an_injected_pod_says_how_its_calls_are_caught() {
+        let status = json!({"version": "0.1.0", "consumer": "gtm/Job/enrich", "quotas": [
+            {"quota": "gtm/openai", "mode": "BaseURL"}, {"quota": "platform/hubspot", "mode": "Hosts"}]});
+        let pod = pod(json!({"annotations": {(STATUS): status.to_string()}}));
+        assert_eq!(pod.caught().unwrap(), "openai by base URL, platform/hubspot by hosts");
+    }
+}

@@ -1,0 +1,306 @@
+//! What is reported of a quota, from what is in force and what the limiter tells: pure.
+//!
+//! Figures are coarse on purpose. Whether a new status is worth writing is decided in [`worth`]:
+//! an idle or steady quota is not written at all.
+
+mod conditions;
+mod figures;
+pub(crate) mod words;
+pub mod worth;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use quotakeeper_api::quota::{ApiQuota, ApiQuotaStatus, ProxyStatus, StatusSummary, WaitingStatus};
+use quotakeeper_engine::config::{LimitConfig, Mode};
+use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::status::{AccountReport, PauseReport};
+
+use self::conditions::Conditions;
+use self::figures::Figures;
+use self::words::{counted, longest, plural, until};
+use crate::settle::{QuotaView, Verdict};
+
+/// What is known of the limiter.
+#[derive(Clone, Copy, Debug)]
+pub enum Limiter<'a> {
+    /// Not heard by this leader yet: what was reported before stays.
+    Unknown,
+    /// It reports.
+    Heard {
+        /// Of this quota's account; none: it has no such account.
+        account: Option<&'a AccountReport>,
+        /// Every call passes, whatever the accounts say.
+        gate_open: bool,
+    },
+    /// Not heard for a minute.
+    Lost,
+}
+
+/// All that a status is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The quota, with what is reported of it at present.
+    pub view: &'a QuotaView,
+    /// What became of it.
+    pub verdict: &'a Verdict,
+    /// Why its document could not be written.
+    pub unwritten: Option<&'a str>,
+    /// The limiter.
+    pub limiter: Limiter<'a>,
+    /// Calls have been waiting for more than a moment.
+    pub queueing: bool,
+    /// Pods that ask for it and have no proxy.
+    pub not_injected: u32,
+    /// The namespace of operator and limiter.
+    pub namespace: &'a str,
+    /// The time of day.
+    pub now: Timestamp,
+}
+
+impl<'a> Subject<'a> {
+    fn quota(&self) -> Option<&'a ApiQuota> {
+        (*self.view.quota).as_ref().ok()
+    }
+
+    fn account(&self) -> Option<&'a CompiledAccount> {
+        self.verdict.account().map(|account| &**account)
+    }
+
+    fn report(&self) -> Option<&'a AccountReport> {
+        match self.limiter {
+            Limiter::Heard { account, .. } => account,
+            Limiter::Unknown | Limiter::Lost => None,
+        }
+    }
+
+    fn gate_open(&self) -> bool {
+        matches!(self.limiter, Limiter::Heard { gate_open: true, .. })
+    }
+
+    fn disabled(&self) -> bool {
+        self.report().map(|report| report.mode).or(self.account().map(|account| account.engine.mode))
+            == Some(Mode::Disabled)
+    }
+
+    /// The pause that holds every call back the longest.
+    fn pause(&self) -> Option<&'a PauseReport> {
+        let held =
+            self.report()?.pauses.iter().filter(|pause| !pause.stopped && self.holds_all(&pause.scope));
+        held.max_by_key(|pause| pause.remaining_millis)
+    }
+
+    /// The pause that only a person ends.
+    fn stopped(&self) -> Option<&'a PauseReport> {
+        self.report()?.pauses.iter().find(|pause| pause.stopped)
+    }
+
+    fn holds_all(&self, scope: &str) -> bool {
+        let covers_all =
+            |limit: &LimitConfig| limit.endpoint.is_none() && limit.models.is_empty() && !limit.per_model;
+        let limits = self.account().map(|account| account.engine.limits.as_slice()).unwrap_or_default();
+        scope == "all calls"
+            || scope
+                .strip_prefix("limit ")
+                .is_some_and(|name| limits.iter().any(|limit| limit.name == name && covers_all(limit)))
+    }
+}
+
+/// The status of a quota.
+pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
+    let before = &*subject.view.status;
+    let generation = subject.view.generation;
+    let figures = Figures::of(subject);
+    let waiting = waiting(subject);
+    let proxies = proxies(subject);
+    let conditions =
+        Conditions::of(subject, &figures, waiting.as_ref()).list(before, generation, subject.now);
+    let keep = matches!(subject.limiter, Limiter::Unknown) && !before.limits.is_empty();
+    let limits = if keep { before.limits.clone() } else { figures.limits.clone() };
+    let waiting = if keep { before.waiting.clone() } else { waiting };
+    let paused_until = match subject.limiter {
+        Limiter::Unknown => before.paused_until.clone(),
+        Limiter::Heard { .. } | Limiter::Lost => {
+            subject.pause().filter(|pause| pause.remaining_millis > 0).map(|pause| ends(pause, subject.now))
+        }
+    };
+    let mut status = ApiQuotaStatus {
+        observed_generation: Some(generation),
+        summary: None,
+        limits,
+        waiting,
+        proxies,
+        paused_until,
+        conditions,
+    };
+    status.summary = Some(summary(subject, &figures, &status));
+    status
+}
+
+fn ends(pause: &PauseReport, now: Timestamp) -> Time {
+    let millis = i64::try_from(pause.remaining_millis).unwrap_or(i64::MAX / 2);
+    let at = now.as_millisecond().saturating_add(millis);
+    // Whole seconds: the API server keeps no more of a time.
+    let seconds = at.saturating_add(999).div_euclid(1000);
+    Time(Timestamp::from_second(seconds).unwrap_or(now))
+}
+
+fn waiting(subject: &Subject<'_>) -> Option<WaitingStatus> {
+    let report = subject.report()?;
+    if !subject.queueing {
+        return Some(WaitingStatus::default());
+    }
+    let calls: u64 = report.waiting.iter().map(|waiting| waiting.calls).sum();
+    let millis = report.waiting.iter().map(|waiting| waiting.longest_millis).max().unwrap_or(0);
+    Some(WaitingStatus {
+        calls: bounded(calls, 1_000_000_000),
+        longest_seconds: if calls == 0 { 0 } else { words::coarse(millis / 1000) },
+        workloads: bounded(report.waiting.len() as u64, 1_000_000),
+    })
+}
+
+fn proxies(subject: &Subject<'_>) -> Option<ProxyStatus> {
+    let not_injected = bounded(u64::from(subject.not_injected), 1_000_000);
+    let told = match subject.limiter {
+        Limiter::Heard { account, .. } => account.map(|report| report.proxies).unwrap_or_default(),
+        Limiter::Unknown => {
+            return Some(ProxyStatus {
+                not_injected,
+                ..subject.view.status.proxies.clone().unwrap_or_default()
+            });
+        }
+        Limiter::Lost => return None,
+    };
+    Some(ProxyStatus {
+        connected: bounded(told.connected.into(), 1_000_000),
+        current: bounded(told.current.into(), 1_000_000),
+        not_injected,
+    })
+}
+
+fn bounded(count: u64, most: i32) -> i32 {
+    i32::try_from(count).unwrap_or(most).min(most)
+}
+
+fn summary(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) -> StatusSummary {
+    let before = subject.view.status.summary.clone().unwrap_or_default();
+    let keep = matches!(subject.limiter, Limiter::Unknown) && before.used.is_some();
+    let dash = || Some("-".to_owned());
+    let mut summary = StatusSummary {
+        tier: tier(subject),
+        mode: Some(if subject.disabled() { "Disabled" } else { "Enforce" }.to_owned()),
+        share: subject.quota().map(share),
+        status: Some(state(subject, figures, status)),
+        message: Some(message(subject, figures, status)),
+        ..StatusSummary::default()
+    };
+    if keep {
+        let kept = StatusSummary { tier: summary.tier, mode: summary.mode, share: summary.share, ..before };
+        summary = StatusSummary { status: summary.status, message: summary.message, ..kept };
+        return summary;
+    }
+    let tightest = figures.tightest();
+    summary.tightest = tightest.map(|figure| figure.config.name.clone()).or_else(dash);
+    summary.used = tightest.and_then(|figure| figure.used_text()).or_else(dash);
+    summary.resets = tightest.and_then(|figure| figure.resets_text()).or_else(dash);
+    let waiting = status.waiting.as_ref();
+    summary.waiting = waiting.map(|waiting| waiting.calls.to_string()).or_else(dash);
+    let waits = waiting.filter(|waiting| waiting.calls > 0);
+    summary.wait = waits.map(|waiting| words::under(waiting.longest_seconds)).or_else(dash);
+    summary.pods = status.proxies.as_ref().map(pods).or_else(dash);
+    summary
+}
+
+/// The tier in force; without one in the spec it is learned.
+fn tier(subject: &Subject<'_>) -> Option<String> {
+    let account = subject.account()?;
+    let declared = subject.quota().is_some_and(|quota| quota.spec.provider.tier.is_some());
+    Some(match (account.tier.as_str(), declared || account.profile.tiers.len() < 2) {
+        ("", _) => "-".to_owned(),
+        (tier, true) => tier.to_owned(),
+        (tier, false) => format!("{tier} (learned)"),
+    })
+}
+
+fn share(quota: &ApiQuota) -> String {
+    match quota.spec.reserve_percent() {
+        0 => format!("{}%", quota.spec.share_percent()),
+        reserve => format!("{}%-{reserve}%", quota.spec.share_percent()),
+    }
+}
+
+fn pods(proxies: &ProxyStatus) -> String {
+    match proxies.not_injected {
+        0 => proxies.connected.to_string(),
+        missing => format!("{}/{}", proxies.connected, proxies.connected + missing),
+    }
+}
+
+/// The state in two or three words: the worst that is to be said.
+fn state(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) -> String {
+    let is = |type_: &str, wanted: &str| {
+        status
+            .conditions
+            .iter()
+            .find(|it| it.type_ == type_ && it.status == wanted)
+            .map(|it| it.reason.clone())
+    };
+    if let Some(reason) = is("Accepted", "False") {
+        return reason;
+    }
+    if is("LimiterAvailable", "False").is_some() {
+        return "LimiterUnavailable".to_owned();
+    }
+    if let Some(reason) = is("Programmed", "False").or_else(|| is("Programmed", "Unknown")) {
+        return if reason == "Pending" { "Programming".to_owned() } else { reason };
+    }
+    if subject.gate_open() {
+        return "GateOpen".to_owned();
+    }
+    if subject.disabled() {
+        return "Disabled".to_owned();
+    }
+    if let Some(reason) = is("Throttled", "True") {
+        let ends = match reason.as_str() {
+            "ProviderPaused" => status.paused_until.as_ref().map(|time| time.0),
+            "BudgetExhausted" => figures.exhausted().and_then(|figure| figure.reset_at(subject.now)),
+            _ => None,
+        };
+        return ends.map_or(reason.clone(), |ends| format!("{reason} until {}", until(ends, subject.now)));
+    }
+    match subject.not_injected {
+        0 => "Ready".to_owned(),
+        1 => "1 pod not injected".to_owned(),
+        count => format!("{count} pods not injected"),
+    }
+}
+
+/// The state in one sentence.
+fn message(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) -> String {
+    let failed = status.conditions.iter().find(|it| it.type_ == "Ready" && it.status != "True");
+    if let Some(failed) = failed {
+        return words::clipped(&failed.message, 1024);
+    }
+    if subject.gate_open() || subject.disabled() {
+        return "Calls pass at once and are counted; nothing is held back.".to_owned();
+    }
+    let Some(figure) = figures.tightest() else { return "No calls have been made.".to_owned() };
+    let used = figure.used_words().unwrap_or_else(|| "0 %".to_owned());
+    let waiting = match status.waiting.as_ref().filter(|waiting| waiting.calls > 0) {
+        None => "no calls wait".to_owned(),
+        Some(waiting) => {
+            let (calls, workloads) = (i64::from(waiting.calls), i64::from(waiting.workloads));
+            format!(
+                "{} of {} {}, longest {}",
+                counted(calls, "call"),
+                counted(workloads, "workload"),
+                plural(calls, "waits", "wait"),
+                longest(waiting.longest_seconds)
+            )
+        }
+    };
+    let shape = figure.shape(subject.quota());
+    words::clipped(&format!("{used} of {} ({shape}) is used; {waiting}.", figure.config.name), 1024)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+//! The conditions of a quota, each with a reason and a whole sentence.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use quotakeeper_api::quota::{ApiQuotaStatus, WaitingStatus};
+
+use super::figures::Figures;
+use super::words::{clipped, counted, longest, plural};
+use super::{Limiter, Subject};
+use crate::settle::Verdict;
+
+/// Kubernetes' bound of a condition's message.
+const LONGEST_MESSAGE: usize = 32_000;
+
+const TRUE: &str = "True";
+const FALSE: &str = "False";
+const UNKNOWN: &str = "Unknown";
+
+/// One condition, before it is known since when it holds.
+#[derive(Clone, Debug)]
+struct Said {
+    type_: &'static str,
+    status: &'static str,
+    reason: String,
+    message: String,
+    /// Told by the limiter: what was said before stays while it is not heard.
+    told: bool,
+}
+
+/// All conditions of a quota.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    said: Vec<Said>,
+    unheard: bool,
+}
+
+impl Conditions {
+    pub(super) fn of(
+        subject: &Subject<'_>,
+        figures: &Figures<'_>,
+        waiting: Option<&WaitingStatus>,
+    ) -> Conditions {
+        let mut said = vec![
+            accepted(subject),
+            programmed(subject),
+            limiter_available(subject),
+            provider_available(subject),
+            limits_in_sync(subject, figures),
+            throttled(subject, figures, waiting),
+        ];
+        said.push(ready(&said));
+        Conditions { said, unheard: matches!(subject.limiter, Limiter::Unknown) }
+    }
+
+    /// With the times of their last transitions.
+    pub(super) fn list(self, before: &ApiQuotaStatus, generation: i64, now: Timestamp) -> Vec<Condition> {
+        let unheard = self.unheard && before.observed_generation == Some(generation);
+        let mut list: Vec<Condition> = Vec::new();
+        for mut said in self.said {
+            let known = before.conditions.iter().find(|known| known.type_ == said.type_);
+            if let Some(known) = known.filter(|_| unheard && said.told) {
+                list.push(known.clone());
+                continue;
+            }
+            if said.type_ == "Ready" && unheard {
+                said = ready(&list);
+            }
+            let since = known
+                .filter(|known| known.status == said.status)
+                .map(|known| known.last_transition_time.clone());
+            list.push(Condition {
+                type_: said.type_.to_owned(),
+                status: said.status.to_owned(),
+                reason: said.reason,
+                message: clipped(&said.message, LONGEST_MESSAGE),
+                observed_generation: Some(generation),
+                // Whole seconds: the API server keeps no more of a time.
+                last_transition_time: since
+                    .unwrap_or_else(|| Time(Timestamp::from_second(now.as_second()).unwrap_or(now))),
+            });
+        }
+        list
+    }
+}
+
+fn said(type_: &'static str, status: &'static str, reason: &str, message: impl Into<String>) -> Said {
+    Said { type_, status, reason: reason.to_owned(), message: message.into(), told: false }
+}
+
+fn told(type_: &'static str, status: &'static str, reason: &str, message: impl Into<String>) -> Said {
+    Said { told: true, ..said(type_, status, reason, message) }
+}
+
+fn accepted(subject: &Subject<'_>) -> Said {
+    match subject.verdict {
+        Verdict::Refused { reason, message, .. } => said("Accepted", FALSE, reason.word(), message),
+        Verdict::Accepted(account) => {
+            let tier =
+                if account.tier.is_empty() { String::new() } else { format!(", tier {}", account.tier) };
+            let sentence = format!("The quota is compiled with provider {}{tier}", account.provider());
+            if account.not_enforced.is_empty() {
+                return said("Accepted", TRUE, "Accepted", format!("{sentence}."));
+            }
+            let left = account.not_enforced.join(", ");
+            let message = format!("{sentence}; this version does not enforce its limits {left}.");
+            said("Accepted", TRUE, "PartlyEnforced", message)
+        }
+    }
+}
+
+fn programmed(subject: &Subject<'_>) -> Said {
+    const TYPE: &str = "Programmed";
+    let generation = subject.view.generation;
+    if let Verdict::Refused { in_force, .. } = subject.verdict {
+        let stays = in_force.as_ref().map_or("nothing is in force".to_owned(), |account| {
+            format!("generation {} stays in force", account.generation)
+        });
+        let message = format!("Generation {generation} is not accepted; {stays}.");
+        return said(TYPE, FALSE, "NotAccepted", message);
+    }
+    if let Some(why) = subject.unwritten {
+        return said(
+            TYPE,
+            FALSE,
+            "NotWritten",
+            format!("The limiter's configuration can't be written: {why}."),
+        );
+    }
+    let pending =
+        || told(TYPE, FALSE, "Pending", format!("The limiter has not taken generation {generation} yet."));
+    match subject.limiter {
+        Limiter::Unknown => told(TYPE, UNKNOWN, "Pending", "The limiter has not been heard yet."),
+        Limiter::Lost => told(TYPE, UNKNOWN, "LimiterUnavailable", "The limiter is not heard."),
+        Limiter::Heard { account: None, .. } => pending(),
+        Limiter::Heard { account: Some(report), .. } => match &report.problem {
+            Some(problem) => told(TYPE, FALSE, "Refused", format!("The limiter can't take it: {problem}.")),
+            None if report.generation == u64::try_from(generation).ok() => {
+                told(TYPE, TRUE, "Programmed", format!("The limiter enforces generation {generation}."))
+            }
+            None => pending(),
+        },
+    }
+}
+
+fn limiter_available(subject: &Subject<'_>) -> Said {
+    const TYPE: &str = "LimiterAvailable";
+    match subject.limiter {
+        Limiter::Heard { .. } => told(TYPE, TRUE, "Connected", "The limiter reports to the operator."),
+        Limiter::Unknown => told(TYPE, UNKNOWN, "Connecting", "The limiter has not been heard yet."),
+        Limiter::Lost => {
+            let message = format!(
+                "The limiter has not been heard for a minute, and new calls wait; look at it with `kubectl get pods -n {}`.",
+                subject.namespace
+            );
+            told(TYPE, FALSE, "NotHeard", message)
+        }
+    }
+}
+
+fn provider_available(subject: &Subject<'_>) -> Said {
+    const TYPE: &str = "ProviderAvailable";
+    match (subject.report(), subject.stopped()) {
+        (None, _) => told(TYPE, UNKNOWN, "Unknown", "The limiter tells nothing of the provider."),
+        (Some(_), Some(stopped)) => {
+            let message = format!(
+                "The provider refuses {} until a person acts: {}; see to the account, then call again.",
+                stopped.scope, stopped.reason
+            );
+            told(TYPE, FALSE, "Stopped", message)
+        }
+        (Some(_), None) => {
+            told(TYPE, TRUE, "Available", "No answer of the provider says that it is unavailable.")
+        }
+    }
+}
+
+fn limits_in_sync(subject: &Subject<'_>, figures: &Figures<'_>) -> Said {
+    const TYPE: &str = "LimitsInSync";
+    if subject.report().is_none() {
+        return told(TYPE, UNKNOWN, "Unknown", "The limiter tells nothing of the provider's limits.");
+    }
+    let lowered = figures.lowered();
+    if lowered.is_empty() {
+        return told(TYPE, TRUE, "InSync", "No answer of the provider contradicts the declared limits.");
+    }
+    let list: Vec<String> = lowered
+        .into_iter()
+        .map(|(name, told, declared)| format!("{name} ({told}, not {declared})"))
+        .collect();
+    let message = format!(
+        "The provider tells lower limits than are declared, and they are kept: {}; correct the tier or `limits`.",
+        list.join(", ")
+    );
+    told(TYPE, FALSE, "LowerTold", message)
+}
+
+fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&WaitingStatus>) -> Said {
+    const TYPE: &str = "Throttled";
+    if subject.report().is_none() {
+        return told(TYPE, UNKNOWN, "Unknown", "The limiter tells nothing of waiting calls.");
+    }
+    if subject.gate_open() {
+        return told(TYPE, FALSE, "GateOpen", "The gate of all accounts is open: calls pass at once.");
+    }
+    if subject.disabled() {
+        return told(TYPE, FALSE, "Disabled", "The quota is disabled: calls pass at once.");
+    }
+    if let Some(stopped) = subject.stopped() {
+        let message = format!("The provider refuses {}: {}.", stopped.scope, stopped.reason);
+        return told(TYPE, TRUE, "SpendCapReached", message);
+    }
+    if let Some(pause) = subject.pause() {
+        let message = format!("The provider has rejected calls ({}); paused: {}.", pause.reason, pause.scope);
+        return told(TYPE, TRUE, "ProviderPaused", message);
+    }
+    if let Some(spent) = figures.exhausted() {
+        let message = format!("All of {} is used.", spent.config.name);
+        return told(TYPE, TRUE, "BudgetExhausted", message);
+    }
+    match waiting.filter(|waiting| subject.queueing && waiting.calls > 0) {
+        Some(waiting) => {
+            let (calls, workloads) = (i64::from(waiting.calls), i64::from(waiting.workloads));
+            let message = format!(
+                "{} of {} {}, longest {}.",
+                counted(calls, "call"),
+                counted(workloads, "workload"),
+                plural(calls, "waits", "wait"),
+                longest(waiting.longest_seconds)
+            );
+            told(TYPE, TRUE, "Queueing", message)
+        }
+        None => told(TYPE, FALSE, "NotThrottled", "Calls pass without a wait to speak of."),
+    }
+}
+
+/// A condition that another is made of.
+trait Holds {
+    fn holds(&self) -> (&str, bool, &str, &str);
+}
+
+impl Holds for Said {
+    fn holds(&self) -> (&str, bool, &str, &str) {
+        (self.type_, self.status == TRUE, &self.reason, &self.message)
+    }
+}
+
+impl Holds for Condition {
+    fn holds(&self) -> (&str, bool, &str, &str) {
+        (&self.type_, self.status == TRUE, &self.reason, &self.message)
+    }
+}
+
+fn ready(others: &[impl Holds]) -> Said {
+    // The limiter before what it has taken: what it has taken can't be told without it.
+    let needed = ["Accepted", "LimiterAvailable", "Programmed"];
+    let of = |type_: &&str| others.iter().map(Holds::holds).find(|(other, ..)| other == type_);
+    let failed = needed.iter().filter_map(of).find(|(_, holds, ..)| !holds);
+    match failed {
+        None => said("Ready", TRUE, "Ready", "The quota is accepted, and the limiter enforces it."),
+        Some((_, _, reason, message)) => said("Ready", FALSE, reason, message),
+    }
+}

@@ -1,0 +1,185 @@
+//! The limits of an account and their use: of each limit the partition that is the fullest.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use quotakeeper_api::quota::{ApiQuota, LimitSource, LimitStatus};
+use quotakeeper_engine::config::{LimitConfig, Unit};
+use quotakeeper_wire::status::LimitReport;
+
+use super::words::{amount, per, remaining};
+use super::{Subject, bounded};
+
+/// A window of this many seconds or more is a budget: it is told when it is free again.
+const BUDGET_SECONDS: u64 = 3600;
+/// What a limit may count to in a status.
+const MOST: i64 = 1_000_000_000_000_000;
+
+/// All limits of an account, in the order of its configuration.
+#[derive(Debug)]
+pub(super) struct Figures<'a> {
+    all: Vec<Figure<'a>>,
+    /// As they are reported.
+    pub(super) limits: Vec<LimitStatus>,
+}
+
+/// One limit.
+#[derive(Debug)]
+pub(super) struct Figure<'a> {
+    pub(super) config: &'a LimitConfig,
+    /// The fullest partition, where calls have drawn on it.
+    report: Option<&'a LimitReport>,
+    /// The limiter reports: where it tells nothing of the limit, nothing is used.
+    heard: bool,
+    waiting: u64,
+}
+
+impl<'a> Figures<'a> {
+    pub(super) fn of(subject: &Subject<'a>) -> Figures<'a> {
+        let configs = subject.account().map(|account| account.engine.limits.as_slice()).unwrap_or_default();
+        let reports = subject.report().map(|report| report.limits.as_slice()).unwrap_or_default();
+        let all: Vec<Figure<'a>> = configs
+            .iter()
+            .map(|config| {
+                let of_it = || reports.iter().filter(|report| report.name == config.name);
+                // The first of equals, so that idle partitions don't take turns.
+                let report = of_it().fold(None, |fullest: Option<&LimitReport>, report| match fullest {
+                    Some(fullest) if permille(fullest) >= permille(report) => Some(fullest),
+                    _ => Some(report),
+                });
+                let waiting = of_it().map(|report| report.waiting).sum();
+                Figure { config, report, heard: subject.report().is_some(), waiting }
+            })
+            .collect();
+        let limits = all.iter().map(|figure| figure.status(subject)).collect();
+        Figures { all, limits }
+    }
+
+    /// The limit of which the largest part is used.
+    pub(super) fn tightest(&self) -> Option<&Figure<'a>> {
+        let fuller = |one: &Figure<'_>, other: &Figure<'_>| one.permille() >= other.permille();
+        self.all.iter().reduce(|one, other| if fuller(one, other) { one } else { other })
+    }
+
+    /// The budget that is used up, if one is: of several the one that is free again last.
+    pub(super) fn exhausted(&self) -> Option<&Figure<'a>> {
+        let spent = self.all.iter().filter(|figure| figure.is_budget() && figure.permille() >= 1000);
+        spent.max_by_key(|figure| figure.report.map(|report| report.resets_in_millis))
+    }
+
+    /// The limits of which the provider tells less than is declared: name, told, declared.
+    pub(super) fn lowered(&self) -> Vec<(&'a str, u64, u64)> {
+        let lowered = |figure: &Figure<'a>| {
+            let told = figure.report?.amount;
+            (told < figure.config.amount).then_some((figure.config.name.as_str(), told, figure.config.amount))
+        };
+        self.all.iter().filter_map(lowered).collect()
+    }
+}
+
+impl Figure<'_> {
+    fn is_budget(&self) -> bool {
+        self.config.window.as_secs() >= BUDGET_SECONDS
+    }
+
+    fn permille(&self) -> u64 {
+        self.report.map_or(0, permille)
+    }
+
+    /// In percent, rounded down; none where nothing is known.
+    fn percent(&self) -> Option<u64> {
+        self.heard.then(|| self.permille() / 10)
+    }
+
+    fn seconds_to_reset(&self) -> Option<u64> {
+        let report = self.report.filter(|report| report.used > 0)?;
+        Some(report.resets_in_millis.div_ceil(1000))
+    }
+
+    /// `97%`, `<5%`, `0%`.
+    pub(super) fn used_text(&self) -> Option<String> {
+        Some(match self.percent()? {
+            0 if self.permille() == 0 => "0%".to_owned(),
+            0..5 => "<5%".to_owned(),
+            percent => format!("{percent}%"),
+        })
+    }
+
+    /// `97 %`, `Under 5 %`.
+    pub(super) fn used_words(&self) -> Option<String> {
+        Some(match self.percent()? {
+            0 if self.permille() == 0 => "0 %".to_owned(),
+            0..5 => "Under 5 %".to_owned(),
+            percent => format!("{percent} %"),
+        })
+    }
+
+    /// When all of it is free again, as in a column.
+    pub(super) fn resets_text(&self) -> Option<String> {
+        self.seconds_to_reset().map(remaining)
+    }
+
+    /// When a budget is free again.
+    pub(super) fn reset_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let seconds = i64::try_from(self.seconds_to_reset()?).ok().filter(|_| self.is_budget())?;
+        // Whole minutes: the limiter's answer is a few milliseconds older each time.
+        let minutes = now.as_second().saturating_add(seconds).saturating_add(30).div_euclid(60);
+        Timestamp::from_second(minutes.saturating_mul(60)).ok()
+    }
+
+    /// What the limit is: `2M/min × 20 % share − 10 % reserve = 360k`.
+    pub(super) fn shape(&self, quota: Option<&ApiQuota>) -> String {
+        let hard = self.config.declared.unwrap_or(self.config.amount);
+        let mut shape = match self.config.unit {
+            Unit::Requests => format!("{}{}", amount(hard), per(self.config.window.as_secs())),
+            Unit::ConcurrentRequests => format!("{} at a time", amount(hard)),
+        };
+        let (share, reserve) =
+            quota.map_or((100, 0), |it| (it.spec.share_percent(), it.spec.reserve_percent()));
+        if share != 100 {
+            shape.push_str(&format!(" × {share} % share"));
+        }
+        if reserve != 0 {
+            shape.push_str(&format!(" − {reserve} % reserve"));
+        }
+        if share != 100 || reserve != 0 {
+            shape.push_str(&format!(" = {}", amount(self.config.amount)));
+        }
+        shape
+    }
+
+    fn status(&self, subject: &Subject<'_>) -> LimitStatus {
+        let declared =
+            subject.quota().is_some_and(|it| it.spec.limits.iter().any(|own| own.name == self.config.name));
+        let effective =
+            self.report.map_or(self.config.amount, |report| report.amount.min(self.config.amount));
+        let source = match (effective < self.config.amount, declared) {
+            (true, _) => LimitSource::Headers,
+            (false, true) => LimitSource::Spec,
+            (false, false) => LimitSource::Tier,
+        };
+        let used = self.heard.then(|| self.report.map_or(0, |report| report.used));
+        let others = self.report.map(|report| report.used_by_others).filter(|used| *used > 0);
+        LimitStatus {
+            name: self.config.name.clone(),
+            source,
+            hard: figure(self.config.declared.unwrap_or(self.config.amount)),
+            effective: figure(effective),
+            used: used.map(figure),
+            used_by_others: others.map(figure),
+            remaining: used.map(|used| figure(effective.saturating_sub(used))),
+            waiting: self
+                .heard
+                .then(|| if subject.queueing { bounded(self.waiting, 1_000_000_000) } else { 0 }),
+            reset_time: self.reset_at(subject.now).map(Time),
+        }
+    }
+}
+
+fn permille(report: &LimitReport) -> u64 {
+    let full = u128::from(report.amount.max(1));
+    u64::try_from((u128::from(report.used) * 1000 / full).min(1000)).unwrap_or(1000)
+}
+
+fn figure(units: u64) -> i64 {
+    i64::try_from(units).unwrap_or(MOST).min(MOST)
+}

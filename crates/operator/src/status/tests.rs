@@ -1,0 +1,384 @@
+//! Reports become columns, sentences and conditions.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use quotakeeper_api::problem::Problem;
+use quotakeeper_wire::status::{LimitReport, Told, WaitingReport};
+use serde_json::{Value, json};
+
+use super::worth::{Worth, worth};
+use super::*;
+use crate::settle::{Inputs, Reason, settle};
+use crate::view;
+
+const NOW: &str = "2026-11-03T14:03:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+/// A quota and what is known of it.
+struct Story {
+    name: String,
+    view: QuotaView,
+    verdict: Verdict,
+    report: Option<AccountReport>,
+    heard: bool,
+    lost: bool,
+    gate_open: bool,
+    queueing: bool,
+    not_injected: u32,
+    now: Timestamp,
+}
+
+impl Story {
+    fn new(name: &str, spec: Value) -> Story {
+        let (namespace, short) = name.split_once('/').unwrap();
+        let object = json!({
+            "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiQuota",
+            "metadata": {"name": short, "namespace": namespace, "generation": 3, "uid": "u", "creationTimestamp": NOW},
+            "spec": spec,
+        });
+        let view = view::quota(serde_json::from_value(object).unwrap()).unwrap();
+        let inputs = Inputs { quotas: [(name.to_owned(), view.clone())].into(), ..Inputs::default() };
+        let verdict = settle(&inputs).quotas.remove(name).unwrap();
+        let report = verdict.account().map(|account| AccountReport {
+            key: account.key.clone(),
+            quota: name.to_owned(),
+            generation: Some(3),
+            problem: None,
+            mode: account.engine.mode,
+            limits: Vec::new(),
+            pauses: Vec::new(),
+            waiting: Vec::new(),
+            under_way: 0,
+            proxies: Told::default(),
+            granted: 0,
+            refused: 0,
+            rejected: 0,
+            breaches: 0,
+        });
+        let name = name.to_owned();
+        let (heard, lost, gate_open, queueing, not_injected) = (true, false, false, false, 0);
+        Story { name, view, verdict, report, heard, lost, gate_open, queueing, not_injected, now: now() }
+    }
+
+    fn report(&mut self) -> &mut AccountReport {
+        self.report.as_mut().unwrap()
+    }
+
+    /// So much of a limit is used, and it is free again after so many seconds.
+    fn uses(mut self, name: &str, used: u64, resets: u64) -> Story {
+        let account = self.verdict.account().unwrap();
+        let amount = account.engine.limits.iter().find(|limit| limit.name == name).unwrap().amount;
+        let limit = LimitReport {
+            name: name.to_owned(),
+            model: None,
+            amount,
+            used,
+            used_by_others: 0,
+            assumed: 0,
+            waiting: 0,
+            resets_in_millis: resets * 1000,
+        };
+        self.report().limits.push(limit);
+        self
+    }
+
+    fn waits(mut self, consumer: &str, calls: u64, longest_millis: u64) -> Story {
+        self.queueing = true;
+        self.report().waiting.push(WaitingReport { consumer: consumer.to_owned(), calls, longest_millis });
+        self
+    }
+
+    fn pods(mut self, connected: u32, not_injected: u32) -> Story {
+        self.report().proxies = Told { current: connected, connected };
+        self.not_injected = not_injected;
+        self
+    }
+
+    fn paused(mut self, scope: &str, remaining_millis: u64, reason: &str, stopped: bool) -> Story {
+        let (scope, reason) = (scope.to_owned(), reason.to_owned());
+        self.report().pauses.push(PauseReport { scope, remaining_millis, reason, stopped });
+        self
+    }
+
+    fn status(&self) -> ApiQuotaStatus {
+        let limiter = match (self.lost, self.heard) {
+            (true, _) => Limiter::Lost,
+            (false, true) => Limiter::Heard { account: self.report.as_ref(), gate_open: self.gate_open },
+            (false, false) => Limiter::Unknown,
+        };
+        status(&Subject {
+            view: &self.view,
+            verdict: &self.verdict,
+            unwritten: None,
+            limiter,
+            queueing: self.queueing,
+            not_injected: self.not_injected,
+            namespace: "quotakeeper",
+            now: self.now,
+        })
+    }
+
+    /// The row of `kubectl get aq`.
+    fn row(&self) -> String {
+        let summary = self.status().summary.unwrap();
+        let columns = [
+            summary.tier,
+            summary.tightest,
+            summary.used,
+            summary.waiting,
+            summary.wait,
+            summary.pods,
+            summary.status,
+        ];
+        columns.map(|column| column.unwrap_or_default()).join(" | ")
+    }
+
+    fn message(&self) -> String {
+        self.status().summary.unwrap().message.unwrap()
+    }
+
+    /// The conditions, one a line.
+    fn conditions(&self) -> String {
+        let line = |it: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+            format!("{}={} {}: {}\n", it.type_, it.status, it.reason, it.message)
+        };
+        self.status().conditions.iter().map(line).collect()
+    }
+
+    /// The status is in the cluster now.
+    fn written(&mut self) {
+        let status = self.status();
+        // Through JSON, as the API server keeps it.
+        let kept: ApiQuotaStatus = serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap();
+        assert_eq!(worth(&kept, &status), Worth::Nothing, "{}: what was written is no news", self.name);
+        self.view.status = Arc::new(kept);
+    }
+
+    fn worth(&self) -> Worth {
+        worth(&self.view.status, &self.status())
+    }
+}
+
+fn mini_tokens() -> Story {
+    let limit = json!({"name": "mini-requests", "unit": "Requests", "amount": "2M", "windowSeconds": 60});
+    let account = json!({"sharePercent": 20, "reservePercent": 10});
+    let spec =
+        json!({"provider": {"name": "openai", "tier": "tier-4"}, "account": account, "limits": [limit]});
+    Story::new("platform/openai", spec)
+}
+
+fn hubspot() -> Story {
+    Story::new("platform/hubspot", json!({"provider": {"name": "hubspot"}}))
+}
+
+#[test]
+fn the_columns_of_a_busy_morning() {
+    let openai = mini_tokens().uses("mini-requests", 349_300, 59).pods(14, 0);
+    let openai = openai.waits("gtm/Job/enrich", 200, 41_000).waits("gtm/Job/score", 12, 3000);
+    assert_eq!(openai.row(), "tier-4 | mini-requests | 97% | 212 | <1m | 14 | Queueing");
+    assert_eq!(
+        openai.message(),
+        "97 % of mini-requests (2M/min × 20 % share − 10 % reserve = 360k) is used; 212 calls of 2 workloads wait, \
+         longest under 1 minute."
+    );
+    let crm = hubspot().uses("daily", 220_000, 9 * 3600).pods(6, 3);
+    assert_eq!(crm.row(), "free (learned) | daily | 88% | 0 | - | 6/9 | 3 pods not injected");
+    let budget = json!({"name": "budget", "unit": "Requests", "amount": 1000, "windowSeconds": 2_592_000});
+    let spec = json!({"provider": {"name": "anthropic", "tier": "tier-2"}, "limits": [budget]});
+    let spent = Story::new("platform/anthropic", spec).uses("budget", 1000, 27 * 86_400 + 36_000).pods(2, 0);
+    assert_eq!(spent.row(), "tier-2 | budget | 100% | 0 | - | 2 | BudgetExhausted until 1 Dec");
+    let wide = openai.status().summary.unwrap();
+    assert_eq!([wide.mode, wide.share, wide.resets].map(Option::unwrap), ["Enforce", "20%-10%", "<1m"]);
+}
+
+#[test]
+fn all_is_well() {
+    let story = Story::new("gtm/hubspot", json!({"provider": {"name": "hubspot", "tier": "pro"}})).pods(5, 0);
+    assert_eq!(story.row(), "pro | ten-seconds | 0% | 0 | - | 5 | Ready");
+    assert_eq!(story.message(), "0 % of ten-seconds (190/10 s) is used; no calls wait.");
+    assert_eq!(
+        story.conditions(),
+        "Accepted=True Accepted: The quota is compiled with provider hubspot, tier pro.\n\
+         Programmed=True Programmed: The limiter enforces generation 3.\n\
+         LimiterAvailable=True Connected: The limiter reports to the operator.\n\
+         ProviderAvailable=True Available: No answer of the provider says that it is unavailable.\n\
+         LimitsInSync=True InSync: No answer of the provider contradicts the declared limits.\n\
+         Throttled=False NotThrottled: Calls pass without a wait to speak of.\n\
+         Ready=True Ready: The quota is accepted, and the limiter enforces it.\n"
+    );
+}
+
+#[test]
+fn limits_that_are_not_enforced_are_told() {
+    let openai = mini_tokens();
+    assert!(openai.conditions().contains(
+        "Accepted=True PartlyEnforced: The quota is compiled with provider openai, tier tier-4; this version does not \
+         enforce its limits tokens (TotalTokens).\n"
+    ));
+}
+
+#[test]
+fn a_refused_quota_says_why_and_is_not_ready() {
+    let story = Story::new("gtm/crm", json!({"provider": {"name": "hubspot", "tier": "gold"}}));
+    assert_eq!(story.status().summary.unwrap().status.unwrap(), "TierNotFound");
+    let conditions = story.conditions();
+    assert!(conditions.contains("Accepted=False TierNotFound: spec.provider.tier: "), "{conditions}");
+    assert!(
+        conditions
+            .contains("Programmed=False NotAccepted: Generation 3 is not accepted; nothing is in force.\n")
+    );
+    assert!(conditions.contains("Ready=False TierNotFound: spec.provider.tier: "), "{conditions}");
+    let reason = Reason::Invalid;
+    assert_eq!(reason.word(), "Invalid");
+    assert_eq!(Problem::new("a", "b").to_string(), "a: b");
+}
+
+#[test]
+fn a_change_is_programmed_when_the_limiter_has_taken_it() {
+    let mut story = hubspot();
+    story.report().generation = Some(2);
+    assert!(story.row().ends_with("Programming"));
+    assert!(
+        story
+            .conditions()
+            .contains("Programmed=False Pending: The limiter has not taken generation 3 yet.\n")
+    );
+    assert!(story.conditions().contains("Ready=False Pending"));
+    story.report().problem = Some("it has 3 limits too many".to_owned());
+    assert!(
+        story
+            .conditions()
+            .contains("Programmed=False Refused: The limiter can't take it: it has 3 limits too many.\n")
+    );
+}
+
+#[test]
+fn a_pause_is_told_with_its_end() {
+    let story = hubspot().paused("limit ten-seconds", 9_200, "429 TEN_SECONDLY_ROLLING", false);
+    assert!(story.row().ends_with("ProviderPaused until 14:03:10"), "{}", story.row());
+    assert_eq!(story.status().paused_until.unwrap().0.to_string(), "2026-11-03T14:03:10Z");
+    assert!(story.conditions().contains(
+        "Throttled=True ProviderPaused: The provider has rejected calls (429 TEN_SECONDLY_ROLLING); paused: limit \
+         ten-seconds."
+    ));
+    let search = hubspot().paused("limit search", 9_200, "429", false);
+    assert!(search.row().ends_with("Ready"), "a pause of some calls does not hold all back");
+}
+
+#[test]
+fn an_account_that_the_provider_stopped_is_told() {
+    let story = hubspot().paused("all calls", 0, "insufficient_quota", true);
+    assert!(story.conditions().contains("ProviderAvailable=False Stopped"));
+    assert!(story.row().ends_with("SpendCapReached"));
+}
+
+#[test]
+fn lower_limits_of_the_provider_are_told() {
+    let mut story = hubspot().uses("ten-seconds", 10, 9);
+    story.report().limits[0].amount = 80;
+    let conditions = story.conditions();
+    assert!(conditions.contains("LimitsInSync=False LowerTold"), "{conditions}");
+    assert!(conditions.contains("ten-seconds (80, not 100)"), "{conditions}");
+    let status = story.status();
+    let limit = &status.limits[0];
+    assert_eq!((limit.hard, limit.effective, limit.used, limit.remaining), (100, 80, Some(10), Some(70)));
+    assert_eq!(limit.source, quotakeeper_api::quota::LimitSource::Headers);
+}
+
+#[test]
+fn an_open_gate_and_a_disabled_quota_hold_nothing() {
+    let mut story = hubspot();
+    story.gate_open = true;
+    assert!(story.row().ends_with("GateOpen"));
+    let spec = json!({"provider": {"name": "hubspot", "tier": "pro"}, "enforcement": {"mode": "Disabled"}});
+    let disabled = Story::new("gtm/hubspot", spec).uses("ten-seconds", 190, 9);
+    assert!(disabled.row().ends_with("Disabled"));
+    assert_eq!(disabled.status().summary.unwrap().mode.unwrap(), "Disabled");
+}
+
+#[test]
+fn a_limiter_that_is_lost_is_told_and_figures_are_not_made_up() {
+    let mut story = hubspot().uses("daily", 220_000, 9 * 3600).pods(6, 0);
+    story.written();
+    story.lost = true;
+    assert_eq!(story.worth(), Worth::Now);
+    assert_eq!(story.row(), "free (learned) | ten-seconds | - | - | - | - | LimiterUnavailable");
+    assert!(story.conditions().contains("Ready=False NotHeard: The limiter has not been heard for a minute"));
+    story.written();
+    story.lost = false;
+    assert_eq!(story.worth(), Worth::Now);
+}
+
+#[test]
+fn a_new_leader_changes_nothing_before_it_has_heard_the_limiter() {
+    let mut story = hubspot().uses("daily", 220_000, 9 * 3600).pods(6, 3).waits("gtm/Job/a", 5, 9000);
+    story.written();
+    story.heard = false;
+    assert_eq!(story.worth(), Worth::Nothing);
+    let (before, after) = (story.row(), {
+        story.heard = true;
+        story.row()
+    });
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_condition_keeps_its_time_until_it_turns() {
+    let mut story = hubspot();
+    story.written();
+    let since = |story: &Story, type_: &str| {
+        let status = story.status();
+        let condition = status.conditions.iter().find(|it| it.type_ == type_).unwrap();
+        condition.last_transition_time.0.to_string()
+    };
+    story.now = "2026-11-03T15:00:00.123Z".parse().unwrap();
+    assert_eq!(since(&story, "Throttled"), NOW);
+    let story = Story { queueing: true, ..story }.waits("gtm/Job/a", 5, 9000);
+    assert_eq!(since(&story, "Throttled"), "2026-11-03T15:00:00Z");
+    assert_eq!(since(&story, "Ready"), NOW);
+}
+
+#[test]
+fn what_is_steady_is_not_written() {
+    let mut story = hubspot().uses("ten-seconds", 60, 9).uses("daily", 100_000, 9 * 3600).pods(5, 0);
+    story.written();
+    let with = |used: u64| {
+        let mut report = story.report.clone().unwrap();
+        report.limits[0].used = used;
+        let again = Story { report: Some(report), view: story.view.clone(), ..hubspot() };
+        again.worth()
+    };
+    for used in 51..=69 {
+        assert_eq!(with(used), Worth::Nothing, "{used} of 100, when 60 was written");
+    }
+    assert_eq!([with(50), with(70), with(0)], [Worth::Later; 3]);
+    // An hour later the daily limit is told to be free at another time, with a little more of it used.
+    let mut report = story.report.clone().unwrap();
+    report.limits[1].used = 101_000;
+    let later = Story { report: Some(report), view: story.view.clone(), ..hubspot() };
+    assert_eq!(later.worth(), Worth::Nothing);
+}
+
+#[test]
+fn a_queue_that_hovers_is_written_seldom() {
+    let mut story = hubspot().waits("gtm/Job/a", 100, 20_000);
+    story.written();
+    let with = |calls: u64, millis: u64| {
+        let mut again = hubspot().waits("gtm/Job/a", calls, millis);
+        again.view = story.view.clone();
+        again.worth()
+    };
+    for calls in 51..200 {
+        assert_eq!(with(calls, 1500 + calls * 100), Worth::Nothing, "{calls} calls");
+    }
+    assert_eq!(with(200, 20_000), Worth::Later);
+    assert_eq!(with(100, 60_000), Worth::Later);
+    let mut ended = hubspot();
+    ended.view = story.view.clone();
+    assert_eq!(ended.worth(), Worth::Now, "the queue is gone");
+}

@@ -1,0 +1,108 @@
+//! Whether a new status is worth a write: coarse, with hysteresis, so that what is idle or steady
+//! stays as it was written.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use quotakeeper_api::quota::{ApiQuotaStatus, LimitStatus, WaitingStatus};
+
+/// From this many percent points on the use of a limit has changed.
+const POINTS: i64 = 10;
+/// Below this many percent a use is as good as none.
+const LITTLE: i64 = 5;
+/// Pauses whose ends are this close are one, in seconds.
+const SAME_PAUSE: i64 = 2;
+/// Budgets whose ends are this close are told alike, in seconds.
+const SAME_RESET: i64 = 3600;
+
+/// What a new status is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Worth {
+    /// It says the same.
+    Nothing,
+    /// It says something new, which can wait for its turn.
+    Later,
+    /// Something has begun or ended.
+    Now,
+}
+
+/// What `new` is worth, when `old` was written.
+pub fn worth(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> Worth {
+    if turned(old, new) {
+        Worth::Now
+    } else if moved(old, new) {
+        Worth::Later
+    } else {
+        Worth::Nothing
+    }
+}
+
+fn turned(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
+    let essence = |status: &ApiQuotaStatus| -> Vec<(String, String, String, Option<i64>, Option<String>)> {
+        status.conditions.iter().map(condition).collect()
+    };
+    let settings = |status: &ApiQuotaStatus| {
+        let summary = status.summary.clone().unwrap_or_default();
+        (summary.tier, summary.mode, summary.share)
+    };
+    let limits = |status: &ApiQuotaStatus| -> Vec<_> {
+        status.limits.iter().map(|it| (it.name.clone(), it.source, it.hard, it.effective)).collect()
+    };
+    old.observed_generation != new.observed_generation
+        || essence(old) != essence(new)
+        || settings(old) != settings(new)
+        || limits(old) != limits(new)
+        || apart(old.paused_until.as_ref(), new.paused_until.as_ref(), SAME_PAUSE)
+}
+
+/// What of a condition turns; the sentences of some hold figures, which only move.
+fn condition(condition: &Condition) -> (String, String, String, Option<i64>, Option<String>) {
+    let Condition { type_, status, reason, observed_generation, message, .. } = condition;
+    let fixed = ["Accepted", "Programmed", "Ready"].contains(&type_.as_str());
+    let message = fixed.then(|| message.clone());
+    (type_.clone(), status.clone(), reason.clone(), *observed_generation, message)
+}
+
+fn moved(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
+    old.proxies != new.proxies
+        || waiting(old.waiting.as_ref(), new.waiting.as_ref())
+        || old.limits.iter().zip(&new.limits).any(|(old, new)| {
+            used(old, new)
+                || apart(old.reset_time.as_ref(), new.reset_time.as_ref(), SAME_RESET) && much(old, new)
+        })
+}
+
+fn waiting(old: Option<&WaitingStatus>, new: Option<&WaitingStatus>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return old.is_some() != new.is_some() };
+    old.longest_seconds != new.longest_seconds
+        || doubled(old.calls, new.calls)
+        || doubled(old.workloads, new.workloads)
+}
+
+/// One is none and the other is not, or one is twice the other.
+fn doubled(old: i32, new: i32) -> bool {
+    let (less, more) = (old.min(new), old.max(new));
+    (less == 0) != (more == 0) || more >= less.saturating_mul(2) && more > less && more - less >= 2
+}
+
+fn used(old: &LimitStatus, new: &LimitStatus) -> bool {
+    match (percent(old), percent(new)) {
+        (Some(old), Some(new)) => (old - new).abs() >= POINTS || new == 0 && old >= LITTLE,
+        (old, new) => old != new,
+    }
+}
+
+/// Whether a limit's use is worth speaking of when it is free again.
+fn much(old: &LimitStatus, new: &LimitStatus) -> bool {
+    percent(old).max(percent(new)).is_some_and(|percent| percent >= LITTLE)
+}
+
+fn percent(limit: &LimitStatus) -> Option<i64> {
+    limit.used.map(|used| used.saturating_mul(100) / limit.effective.max(1))
+}
+
+/// One is there and the other is not, or they are more than `seconds` apart.
+fn apart(old: Option<&Time>, new: Option<&Time>, seconds: i64) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => (old.0.as_second() - new.0.as_second()).abs() > seconds,
+        (old, new) => old.is_some() != new.is_some(),
+    }
+}
