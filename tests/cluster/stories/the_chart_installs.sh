@@ -138,6 +138,7 @@ operator not delete apiproviders.quotakeeper.dev/openai
 operator may watch namespaces
 operator not patch namespaces
 operator may watch pods --all-namespaces
+operator may get pods --namespace=gtm
 operator not create pods --namespace=gtm
 operator not delete pods --namespace=gtm
 operator not patch pods --namespace=gtm
@@ -167,8 +168,9 @@ operator not list secrets --all-namespaces
 operator may update leases.coordination.k8s.io/quotakeeper-operator --namespace=quotakeeper
 operator not update leases.coordination.k8s.io/quotakeeper-limiter --namespace=quotakeeper
 operator not update leases.coordination.k8s.io --namespace=kube-system
-operator may get deployments.apps/quotakeeper-operator --namespace=quotakeeper
-operator not get deployments.apps/another --namespace=quotakeeper
+operator may get deployments.apps --namespace=gtm
+operator not list deployments.apps --namespace=gtm
+operator not patch deployments.apps --namespace=gtm
 operator not patch deployments.apps/quotakeeper-operator --namespace=quotakeeper
 operator may patch mutatingwebhookconfigurations.admissionregistration.k8s.io/quotakeeper
 operator not patch mutatingwebhookconfigurations.admissionregistration.k8s.io/another
