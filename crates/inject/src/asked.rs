@@ -30,22 +30,23 @@ pub enum Asked {
 /// A sentence where the pod's own words can't be understood.
 pub fn asked(pod: &Value, namespace: &Namespace) -> Result<Asked, String> {
     let label = pod::label(pod, INJECT);
-    if label == Some(DISABLED) {
-        return Ok(Asked::Nothing);
+    match label {
+        None | Some(ENABLED) => {}
+        Some(DISABLED) => return Ok(Asked::Nothing),
+        Some(other) => {
+            return Err(format!(
+                "the label {INJECT} is `{other}`, which means nothing{}; write {ENABLED} or {DISABLED}",
+                nearest(other, [ENABLED, DISABLED])
+            ));
+        }
     }
     if let Some(annotation) = pod::annotation(pod, QUOTAS) {
         return names(annotation);
     }
-    match label {
+    let of_namespace = || namespace.labels.get(INJECT).map(String::as_str);
+    match label.or_else(of_namespace) {
         Some(ENABLED) => Ok(Asked::Auto { explicitly: false }),
-        Some(other) => Err(format!(
-            "the label {INJECT} is `{other}`, which means nothing{}; write {ENABLED} or {DISABLED}",
-            nearest(other, [ENABLED, DISABLED])
-        )),
-        None if namespace.labels.get(INJECT).is_some_and(|label| label == ENABLED) => {
-            Ok(Asked::Auto { explicitly: false })
-        }
-        None => Ok(Asked::Nothing),
+        _ => Ok(Asked::Nothing),
     }
 }
 
@@ -127,6 +128,7 @@ mod tests {
         assert!(refused(Some(" , "), None).contains("is empty; write names of quotas"));
         assert!(refused(Some("auto, openai"), None).contains("write one or the other"));
         assert!(refused(None, Some("true")).ends_with("write enabled or disabled"));
+        assert!(refused(Some("openai"), Some("false")).contains("is `false`, which means nothing"));
         assert!(refused(None, Some("enable")).contains("(did you mean `enabled`?)"));
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::sidecar::bundle_mount;
 use super::{Edit, EditError, Place};
 use crate::decide::Skip;
-use crate::names::PROXY;
+use crate::names::{CONTAINERS, PROXY};
 use crate::plan::{Catch, Plan};
 use crate::pod;
 
@@ -46,7 +46,17 @@ pub(crate) fn ensure(edit: &mut Edit, plan: &Plan, chosen: Option<&[String]>) ->
     for list in pod::LISTS {
         for index in 0..pod::items(&edit.pod()["spec"][list]).len() {
             let name = pod::name(&edit.pod()["spec"][list][index]).to_owned();
-            if name == PROXY || chosen.is_some_and(|chosen| !chosen.contains(&name)) {
+            if name == PROXY {
+                continue;
+            }
+            if chosen.is_some_and(|chosen| !chosen.contains(&name)) {
+                // Names lead to the proxy in the whole pod.
+                if let Some(host) = plan.exact_hosts().first() {
+                    remarks.warnings.push(format!(
+                        "container {name} is not in the annotation {CONTAINERS}: its calls to {host} reach the proxy, \
+                         which it does not trust, and fail; name it too"
+                    ));
+                }
                 continue;
             }
             let mut container = Container { edit, list, index: index.to_string(), name };

@@ -16,6 +16,8 @@ use crate::settings::Settings;
 
 /// The user of the proxy's image.
 const USER: i64 = 65532;
+/// Where admission mounts the pod's credentials for the API server, in each container that has no mount there.
+const API_CREDENTIALS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// How long a token is good for, in seconds; the kubelet renews it before.
 const TOKEN_SECONDS: u32 = 3600;
 /// Seconds in which the proxy must have begun to listen.
@@ -62,7 +64,9 @@ fn container(pod: &Value, plan: &Plan, settings: &Settings, resources: Value) ->
     if let Some(log) = &settings.log {
         env.push(json!({"name": "QUOTAKEEPER_LOG", "value": log}));
     }
-    let mut mounts = vec![json!({"name": TOKEN_VOLUME, "mountPath": folder(TOKEN_FILE), "readOnly": true})];
+    // At the second place too, which is so kept from the credentials: the proxy has no business with the API server.
+    let token = |path: &str| json!({"name": TOKEN_VOLUME, "mountPath": path, "readOnly": true});
+    let mut mounts = vec![token(folder(TOKEN_FILE)), token(API_CREDENTIALS)];
     if plan.by_hosts() {
         mounts.push(json!({"name": CA_VOLUME, "mountPath": CA_FOLDER}));
         mounts.push(json!({"name": KEY_VOLUME, "mountPath": KEY_FOLDER}));

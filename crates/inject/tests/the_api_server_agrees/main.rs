@@ -187,6 +187,9 @@ fn thirty_pods_of_different_makers_are_created() {
         let status = created["metadata"]["annotations"][names::STATUS].as_str().unwrap();
         let status: Status = serde_json::from_str(status).unwrap();
         assert_eq!(status.quotas.len(), quotas.split(',').count());
+        // The API server looks at the pod again, and gives its credentials to containers that came late.
+        let mounts = &created["spec"]["initContainers"][0]["volumeMounts"];
+        assert!(names_of(mounts).iter().all(|volume| volume.starts_with("quotakeeper-")), "{mounts}");
         let expected = if number % 3 == 2 { "gtm/CronJob/enrich" } else { "gtm/ServiceAccount/default" };
         assert_eq!(status.consumer, expected);
     }

@@ -110,7 +110,7 @@ fn fill() {
     }
     let (namespaces, others): (Vec<Value>, Vec<Value>) =
         objects.into_iter().partition(|object| object["kind"] == "Namespace");
-    // No controller runs that would make them.
+    // Without controllers nobody makes them, or collects the Job of a CronJob that is not there.
     let places = namespaces.iter().map(|object| object["metadata"]["name"].clone());
     let accounts = places.chain([json!("kube-system")]).flat_map(|place| {
         ["default", "enrich"].map(|name| {
