@@ -291,9 +291,13 @@ holds "without hooks it goes" release uninstall --no-hooks
 crds=$'CustomResourceDefinition <no value>/apiproviders.quotakeeper.dev\nCustomResourceDefinition <no value>/apiquotas.quotakeeper.dev'
 definitions() { left <<<"ApiQuota gtm/kept"$'\n'"$crds"; }
 holds "the definitions stay, and the quotas, and nothing else" eventually 60 definitions
-holds "the next installation takes them over" release install "$chart" --set crds.keep=false,uninstall.openGate=false
+holds "the next installation takes them over" release install "$chart"
 holds "with the quotas" kubectl -n gtm get apiquota kept >/dev/null
-holds "helm uninstall" release uninstall
+release uninstall --no-hooks
+other() { quietly helm "$1" other "${@:2}" --namespace $system; }
+holds "one of another name does so with --take-ownership" \
+  other install "$chart" --take-ownership --set crds.keep=false,uninstall.openGate=false
+holds "with crds.keep=false helm uninstall" other uninstall
 nothing() { left </dev/null; }
 holds "leaves nothing at all" eventually 60 nothing
 
