@@ -166,6 +166,7 @@ operator not patch secrets/another --namespace=quotakeeper
 operator not list secrets --namespace=gtm
 operator not list secrets --all-namespaces
 operator may update leases.coordination.k8s.io/quotakeeper-operator --namespace=quotakeeper
+operator not create leases.coordination.k8s.io --namespace=quotakeeper
 operator not update leases.coordination.k8s.io/quotakeeper-limiter --namespace=quotakeeper
 operator not update leases.coordination.k8s.io --namespace=kube-system
 operator may get deployments.apps --namespace=gtm
@@ -242,7 +243,9 @@ holds "the operator makes its Secret by server-side apply, though no right to cr
 denied() { ! apply $operator <<<"$(secret another)" && grep -q 'forbidden' "$scratch/err"; }
 holds "and no other" denied
 holds "it makes an account's ConfigMap" apply $operator <<<"{apiVersion: v1, kind: ConfigMap, metadata: {name: quotakeeper-account-0123456789, $owner}}"
-as $operator create -f - >/dev/null <<<"{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: quotakeeper-operator, $owner}}"
+as $operator get lease quotakeeper-operator -o json | sed 's/"spec": {/&"holderIdentity": "one",/' >"$scratch/lease"
+holds "it takes the Lease" as $operator replace -f "$scratch/lease" >/dev/null
+held() { [[ $(kubectl -n $system get lease quotakeeper-operator -o jsonpath='{.spec.holderIdentity}') = one ]]; }
 bundle=$(kubectl config view --raw -o jsonpath='{.clusters[0].cluster.certificate-authority-data}')
 [[ -n $bundle ]] || bundle=$(base64 -w0 <"$(kubectl config view --raw -o jsonpath='{.clusters[0].cluster.certificate-authority}')")
 names=$(kubectl get mutatingwebhookconfiguration quotakeeper -o jsonpath='{.webhooks[*].name}')
@@ -273,9 +276,11 @@ holds "that is so" bundled
 holds "helm upgrade to another image" release upgrade "$chart" --set image.tag=2,operator.replicas=3
 holds "takes place" image 2
 holds "and keeps the CA" bundled
+holds "and who holds the Lease" held
 holds "helm rollback" release rollback
 holds "takes place too" image "$(sed -n 's/^appVersion: //p' "$chart/Chart.yaml")"
 holds "and keeps the CA" bundled
+holds "and who holds the Lease" held
 holds "and every quota" kubectl -n gtm get apiquota kept >/dev/null
 again() { ! helm install second "$chart" --namespace gtm --wait=hookOnly >/dev/null 2>"$scratch/err" && grep -q 'quotakeeper' "$scratch/err"; }
 holds "a second installation in the cluster is refused" again
