@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use quotakeeper_proxy::resolve::Override;
 
 use crate::open_gate::OpenGateArguments;
+use crate::limiter::LimiterArguments;
 use crate::operator::OperatorArguments;
 
 /// Keeps workflows inside the quotas of the external APIs that they call.
@@ -27,6 +28,8 @@ pub enum Command {
     Operator(Box<OperatorArguments>),
     /// Let all calls pass, before an uninstall.
     OpenGate(OpenGateArguments),
+    /// Grant calls their turns, in a cluster.
+    Limiter(Box<LimiterArguments>),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`.
     Crds,
 }

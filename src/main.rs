@@ -6,9 +6,11 @@
 //! | [`run`] | `quotakeeper run`: proxy and limiter in one process around a command |
 //! | [`operator`] | `quotakeeper operator`: reconciles quotas, serves the admission webhook |
 //! | [`open_gate`] | `quotakeeper open-gate`: lets all calls pass, before an uninstall |
+//! | [`limiter`] | `quotakeeper limiter`: grants calls their turns, for all pods |
 //! | [`output`] | where words go: logs and messages to people |
 
 mod cli;
+mod limiter;
 mod open_gate;
 mod operator;
 mod output;
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
         cli::Command::Run(arguments) => run::main(*arguments),
         cli::Command::Operator(arguments) => operator::main(*arguments),
         cli::Command::OpenGate(arguments) => open_gate::main(arguments),
+        cli::Command::Limiter(arguments) => limiter::main(*arguments),
         cli::Command::Crds => crds(),
     }
 }

@@ -1,17 +1,32 @@
 //! Engines and sessions together: what a proxy says becomes events of an engine, what an engine
 //! wants becomes messages to proxies. No clock, no sockets.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `accounts` | which accounts there are: they come, change and go |
+//! | `pods` | whose session it is, and what becomes of it when its pod is gone |
+//! | `durable` | what the ledger has to keep |
+//! | `report` | where all of it stands, for people |
+
+mod accounts;
+mod durable;
+mod pods;
+mod report;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quotakeeper_engine::event::{Action, Event, Reserve, SessionId};
+use quotakeeper_engine::Engine;
+use quotakeeper_engine::event::{Action, Event, SessionId};
 use quotakeeper_engine::time::Time;
-use quotakeeper_engine::{Engine, Status, Totals};
+use quotakeeper_transport::{End, PodIdentity};
 use quotakeeper_wire::account::CompiledAccount;
-use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session, Violation};
-use quotakeeper_wire::message::{AccountIndex, Epoch, ToLimiter, ToProxy};
+use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session};
+use quotakeeper_wire::message::{AccountIndex, Epoch, ProxySays, ToLimiter, ToProxy};
 
-use super::ledger::Record;
+pub use self::accounts::Configuration;
+pub use self::report::AccountStatus;
+use super::ledger::History;
 
 /// How often a proxy says something when it has nothing to say.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -19,99 +34,101 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// process, short enough that an unreported grant is not held for long.
 const VALIDITY: Duration = Duration::from_secs(2);
 
-/// What is known of an account's time before this limiter.
-#[derive(Clone, Debug)]
-pub enum Past {
-    /// Nothing.
-    Unknown,
-    /// What the ledger has.
-    Ledger(Box<Record>),
-}
-
 /// Names a connection; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
+/// What is to be said, and which connections are over.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Messages, in the order in which they are to be sent.
+    pub messages: Vec<(ConnectionId, ToProxy)>,
+    /// Connections that have been ended, and why. They say and hear nothing more.
+    pub ended: Vec<(ConnectionId, End)>,
+}
+
 /// The engines of all accounts and the sessions that draw on them.
 pub struct Book {
     greeting: Greeting,
+    history: History,
+    /// Whether a ledger is kept: then nothing is granted before it has been charged.
+    durable: bool,
+    began: Time,
+    /// By key; with those that are out of force but not yet forgotten.
     accounts: BTreeMap<String, Account>,
+    /// The keys of the accounts in force, by their quotas' names.
+    quotas: BTreeMap<String, String>,
+    /// Quotas of which something could not be taken.
+    problems: BTreeMap<String, String>,
+    gate_open: bool,
     connections: BTreeMap<ConnectionId, Connection>,
     current: BTreeMap<SessionId, ConnectionId>,
     hellos: NewestHellos,
-}
-
-/// Why a connection is to be closed.
-#[derive(Debug, thiserror::Error)]
-pub enum Unwelcome {
-    /// The proxy broke the session's rules.
-    #[error(transparent)]
-    Violation(#[from] Violation),
-    /// The proxy has connected anew in the meantime.
-    #[error("a newer connection of the same proxy has taken this one's place")]
-    Overtaken,
+    /// The UID of the pod that each session belongs to; none: this process's own.
+    owners: BTreeMap<SessionId, Option<String>>,
 }
 
 struct Account {
     engine: Engine,
     compiled: CompiledAccount,
+    /// What proxies are told.
+    document: String,
+    /// Since when it is out of force. What was drawn on it still counts if it comes back.
+    retired: Option<Time>,
 }
 
 struct Connection {
     session: Session,
-    /// The accounts of the session by their index, as far as they exist here.
+    /// None: this process's own proxy, which may draw on everything.
+    pod: Option<PodIdentity>,
+    /// The keys of the session's accounts by their index, as far as they are in force for it.
     accounts: Vec<Option<String>>,
-}
-
-/// What an account's people are shown.
-#[derive(Clone, Debug)]
-pub struct AccountStatus {
-    /// The quota as people name it.
-    pub quota: String,
-    /// The provider's name.
-    pub provider: String,
-    /// The tier in force.
-    pub tier: String,
-    /// Where it stands.
-    pub status: Status,
-    /// What has been counted.
-    pub totals: Totals,
+    /// When it was last told something about an account, …
+    told: Time,
+    /// … and when it was last heard.
+    heard: Time,
 }
 
 impl Book {
-    /// A book of accounts, kept by the limiter of this epoch.
-    pub fn new(accounts: Vec<(CompiledAccount, Past)>, epoch: Epoch, now: Time) -> Book {
-        let validity = accounts.iter().map(|(account, _)| account.engine.validity).min().unwrap_or(VALIDITY);
-        let open = |(compiled, past): (CompiledAccount, Past)| {
-            let config = compiled.engine.clone();
-            let engine = match past {
-                Past::Unknown => Engine::after_unknown_past(config, now),
-                Past::Ledger(record) => Engine::restart(config, record.snapshot, record.reserve, now),
-            };
-            (compiled.key.clone(), Account { engine, compiled })
-        };
-        Book {
+    /// A book kept by the limiter of this epoch. `durable`: it keeps a ledger, and grants nothing
+    /// before that has charged it.
+    pub fn new(
+        configuration: Configuration,
+        (history, durable): (History, bool),
+        epoch: Epoch,
+        now: Time,
+    ) -> Book {
+        let validity = configuration.accounts.iter().map(|account| account.engine.validity).min();
+        let validity = validity.unwrap_or(VALIDITY);
+        let mut book = Book {
             greeting: Greeting { epoch, validity, heartbeat: HEARTBEAT.min(validity / 4) },
-            accounts: accounts.into_iter().map(open).collect(),
+            history,
+            durable,
+            began: now,
+            accounts: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            gate_open: false,
             connections: BTreeMap::new(),
             current: BTreeMap::new(),
             hellos: NewestHellos::default(),
-        }
+            owners: BTreeMap::new(),
+        };
+        // Nobody is connected yet.
+        book.configure(now, configuration, &mut Outbox::default());
+        book
     }
 
-    /// A connection has been accepted.
-    pub fn connect(&mut self, connection: ConnectionId) {
-        let session = Session::new(self.greeting);
-        self.connections.insert(connection, Connection { session, accounts: Vec::new() });
+    /// A connection has been accepted, of this pod or of this process's own proxy.
+    pub fn connect(&mut self, now: Time, connection: ConnectionId, pod: Option<PodIdentity>) {
+        let since = self.history.since.unwrap_or(self.greeting.epoch);
+        let session = Session::new(self.greeting).with_ledger_since(since);
+        let entry = Connection { session, pod, accounts: Vec::new(), told: now, heard: now };
+        self.connections.insert(connection, entry);
     }
 
     /// A connection is lost: its waiting calls leave the queues.
-    pub fn disconnect(
-        &mut self,
-        now: Time,
-        connection: ConnectionId,
-        out: &mut Vec<(ConnectionId, ToProxy)>,
-    ) {
+    pub fn disconnect(&mut self, now: Time, connection: ConnectionId, out: &mut Outbox) {
         let Some(lost) = self.connections.remove(&connection) else { return };
         // A proxy that has connected anew has told its calls already; this one speaks for it no more.
         let Some(id) = lost.session.id() else { return };
@@ -125,32 +142,43 @@ impl Book {
         }
     }
 
-    /// Takes a message that was received before `now` was read.
-    ///
-    /// # Errors
-    /// [`Unwelcome`]: the connection is to be closed and [`Book::disconnect`]ed.
-    pub fn receive(
-        &mut self,
-        now: Time,
-        connection: ConnectionId,
-        message: ToLimiter,
-        out: &mut Vec<(ConnectionId, ToProxy)>,
-    ) -> Result<(), Unwelcome> {
-        if !self.hellos.admit(&message) {
-            return Err(Unwelcome::Overtaken);
+    /// Ends a connection. Its proxy hears why, connects again and tells all of its calls.
+    fn end(&mut self, now: Time, connection: ConnectionId, why: End, out: &mut Outbox) {
+        if self.connections.contains_key(&connection) {
+            out.ended.push((connection, why));
+            self.disconnect(now, connection, out);
         }
-        let Some(entry) = self.connections.get_mut(&connection) else { return Ok(()) };
-        let mut events = Vec::new();
-        if let Some(reply) = entry.session.receive(now, message, &mut events)? {
-            out.push((connection, reply));
-            let known = |quota: &String| {
-                let mut accounts = self.accounts.iter();
-                accounts.find(|(_, account)| account.compiled.quota == *quota).map(|(key, _)| key.clone())
-            };
-            entry.accounts = entry.session.accounts().iter().map(known).collect();
-            if let Some(session) = entry.session.id() {
-                self.replace(now, session, connection, out);
+    }
+
+    /// A proxy does not take what it is told.
+    pub fn too_slow(&mut self, now: Time, connection: ConnectionId, out: &mut Outbox) {
+        self.end(now, connection, End::TooSlow, out);
+    }
+
+    /// Takes a message that was received before `now` was read. What may not be said ends the
+    /// connection.
+    pub fn receive(&mut self, now: Time, connection: ConnectionId, message: ToLimiter, out: &mut Outbox) {
+        if let ProxySays::Hello(hello) = &message.body {
+            // Before it is believed that the pod's own hello is an older one.
+            if let Err(why) = self.check_pod(connection, hello) {
+                return self.end(now, connection, why, out);
             }
+            if !self.hellos.admit(&message) {
+                return self.end(now, connection, End::Replaced, out);
+            }
+        }
+        let Some(entry) = self.connections.get_mut(&connection) else { return };
+        entry.heard = now;
+        let mut events = Vec::new();
+        match entry.session.receive(now, message, &mut events) {
+            Err(violation) => {
+                return self.end(now, connection, End::Violation(violation.to_string()), out);
+            }
+            Ok(Some(welcome)) => {
+                out.messages.push((connection, welcome));
+                self.greeted(now, connection, out);
+            }
+            Ok(None) => {}
         }
         for (index, event) in events {
             let account = self
@@ -159,30 +187,22 @@ impl Book {
                 .and_then(|entry| entry.accounts.get(index.0 as usize).cloned().flatten());
             self.tell(now, account, event, out);
         }
-        Ok(())
     }
 
-    /// A proxy has said hello on a new connection while the limiter still held the old one.
-    fn replace(
-        &mut self,
-        now: Time,
-        session: SessionId,
-        connection: ConnectionId,
-        out: &mut Vec<(ConnectionId, ToProxy)>,
-    ) {
+    /// A proxy has been welcomed: it hears how its accounts stand. The limiter may still hold an
+    /// older connection of it.
+    fn greeted(&mut self, now: Time, connection: ConnectionId, out: &mut Outbox) {
+        self.introduce(now, connection, out);
+        let Some(entry) = self.connections.get(&connection) else { return };
+        let Some(session) = entry.session.id() else { return };
+        self.owners.insert(session, entry.pod.as_ref().map(|pod| pod.uid.clone()));
         if let Some(old) = self.current.get(&session).copied().filter(|old| *old != connection) {
-            self.disconnect(now, old, out);
+            self.end(now, old, End::Replaced, out);
         }
         self.current.insert(session, connection);
     }
 
-    fn tell(
-        &mut self,
-        now: Time,
-        account: Option<String>,
-        event: Event,
-        out: &mut Vec<(ConnectionId, ToProxy)>,
-    ) {
+    fn tell(&mut self, now: Time, account: Option<String>, event: Event, out: &mut Outbox) {
         let Some(key) = account else { return };
         let Some(account) = self.accounts.get_mut(&key) else { return };
         let mut actions = Vec::new();
@@ -190,7 +210,7 @@ impl Book {
         self.send(now, &key, &actions, out);
     }
 
-    fn send(&self, now: Time, key: &str, actions: &[Action], out: &mut Vec<(ConnectionId, ToProxy)>) {
+    fn send(&self, now: Time, key: &str, actions: &[Action], out: &mut Outbox) {
         for action in actions {
             match action {
                 Action::Grant { attempt, .. } => self.send_to(now, attempt.session, key, action, out),
@@ -204,21 +224,11 @@ impl Book {
         }
     }
 
-    fn send_to(
-        &self,
-        now: Time,
-        session: SessionId,
-        key: &str,
-        action: &Action,
-        out: &mut Vec<(ConnectionId, ToProxy)>,
-    ) {
+    fn send_to(&self, now: Time, session: SessionId, key: &str, action: &Action, out: &mut Outbox) {
         let Some(connection) = self.current.get(&session) else { return };
         let Some(entry) = self.connections.get(connection) else { return };
-        let Some(index) = entry.accounts.iter().position(|account| account.as_deref() == Some(key)) else {
-            return;
-        };
-        let index = AccountIndex(u32::try_from(index).unwrap_or(u32::MAX));
-        out.extend(entry.session.send(now, index, action).map(|message| (*connection, message)));
+        let Some(index) = entry.index_of(key) else { return };
+        out.messages.extend(entry.session.send(now, index, action).map(|message| (*connection, message)));
     }
 
     /// When [`Book::wake`] is due.
@@ -227,7 +237,7 @@ impl Book {
     }
 
     /// Wakes the engines whose time has come.
-    pub fn wake(&mut self, now: Time, out: &mut Vec<(ConnectionId, ToProxy)>) {
+    pub fn wake(&mut self, now: Time, out: &mut Outbox) {
         let due: Vec<String> = self
             .accounts
             .iter()
@@ -238,67 +248,16 @@ impl Book {
             self.tell(now, Some(key), Event::Wake, out);
         }
     }
-
-    /// When [`Book::due_records`] are to be written next.
-    pub fn commit_due(&self, now: Time) -> Option<Time> {
-        self.accounts.values().filter_map(|account| account.engine.commit_due(now)).min()
-    }
-
-    /// What the ledger has to keep of the accounts of which something is due, with a reserve for
-    /// `horizon`.
-    pub fn due_records(&mut self, now: Time, horizon: Duration) -> Vec<(String, Record)> {
-        self.records(now, horizon, |engine| engine.commit_due(now).is_some_and(|at| at <= now))
-    }
-
-    /// What the ledger has to keep while nothing may be granted: before the first commit, and at
-    /// the end.
-    pub fn records_without_reserve(&mut self, now: Time) -> Vec<(String, Record)> {
-        self.records(now, Duration::ZERO, |_| true)
-    }
-
-    fn records(
-        &mut self,
-        now: Time,
-        horizon: Duration,
-        of: impl Fn(&Engine) -> bool,
-    ) -> Vec<(String, Record)> {
-        let of_account = |(key, account): (&String, &mut Account)| {
-            let engine = &mut account.engine;
-            let calls = if horizon.is_zero() { 0 } else { engine.reserve_for(horizon) };
-            let reserve = Reserve { as_of: now, calls, horizon: now + horizon };
-            of(engine).then(|| (key.clone(), Record { snapshot: engine.snapshot(now), reserve }))
-        };
-        self.accounts.iter_mut().filter_map(of_account).collect()
-    }
-
-    /// The ledger has these records.
-    pub fn committed(
-        &mut self,
-        now: Time,
-        reserves: Vec<(String, Reserve)>,
-        out: &mut Vec<(ConnectionId, ToProxy)>,
-    ) {
-        for (account, reserve) in reserves {
-            self.tell(now, Some(account), Event::Committed(reserve), out);
-        }
-    }
-
-    /// Where all accounts stand.
-    pub fn status(&mut self, now: Time) -> Vec<AccountStatus> {
-        self.accounts
-            .values_mut()
-            .map(|account| AccountStatus {
-                quota: account.compiled.quota.clone(),
-                provider: provider_of(&account.compiled.key).to_owned(),
-                tier: account.compiled.tier.clone(),
-                status: account.engine.status(now),
-                totals: account.engine.totals(),
-            })
-            .collect()
-    }
 }
 
-/// The provider in an account's key, `provider/id`.
-pub fn provider_of(key: &str) -> &str {
-    key.split_once('/').map_or(key, |(provider, _)| provider)
+impl Connection {
+    fn index_of(&self, key: &str) -> Option<AccountIndex> {
+        let place = self.accounts.iter().position(|account| account.as_deref() == Some(key))?;
+        Some(AccountIndex(u32::try_from(place).unwrap_or(u32::MAX)))
+    }
+
+    /// The namespace that its pod runs in; none: it is this process's own proxy.
+    fn namespace(&self) -> Option<&str> {
+        self.pod.as_ref().map(|pod| pod.namespace.as_str())
+    }
 }

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::Reserve;
 use quotakeeper_engine::time::Time;
+use quotakeeper_transport::{Accept, Accepted, End, PodIdentity, Speak, Stopped};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::message::{Epoch, ToLimiter, ToProxy};
+use quotakeeper_wire::status::Report;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 
-use super::book::{AccountStatus, Book, ConnectionId, Past};
+use super::book::{AccountStatus, Book, Configuration, ConnectionId, Outbox};
 use super::clock::now;
-use super::ledger::{Ledger, LedgerError, Record};
+use super::ledger::{History, Ledger, LedgerError, Record};
 
 /// Messages to a proxy that may be under way; one that does not take them is disconnected, so
 /// that it holds nobody else up.
@@ -29,6 +31,10 @@ const COMMIT_AGAIN: Duration = Duration::from_secs(1);
 const SHORTEST_HORIZON: Duration = Duration::from_millis(100);
 /// … and on one that can hardly be used.
 const LONGEST_HORIZON: Duration = Duration::from_secs(10);
+/// The same where proxies outlive the limiter. A proxy tells the next limiter of attempts that ended
+/// up to a second before the newest grant that it has heard; nothing may be granted for longer than
+/// that on the strength of a commit that does not know of them.
+const PROXIES_REMEMBER: Duration = Duration::from_millis(900);
 
 /// A running limiter, for those who speak to it.
 #[derive(Clone)]
@@ -38,34 +44,60 @@ pub struct Limiter {
 
 /// A connection to the limiter: what it says, and where to say something.
 pub struct Connection {
-    id: ConnectionId,
-    inbox: mpsc::Sender<Inbound>,
+    speaker: Speaker,
     /// What the limiter says; ends when the limiter has ended the connection.
     pub says: mpsc::Receiver<ToProxy>,
 }
 
-/// The limiter has stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the limiter has stopped")]
-pub struct Stopped;
+/// Where what one proxy says goes.
+pub struct Speaker {
+    id: ConnectionId,
+    inbox: mpsc::Sender<Inbound>,
+}
+
+/// How a limiter stands.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Its accounts.
+    pub report: Report,
+    /// Its ledger, if it keeps one.
+    pub ledger: Option<LedgerStanding>,
+}
+
+/// How a ledger stands.
+#[derive(Clone, Copy, Debug)]
+pub struct LedgerStanding {
+    /// The last commit failed: calls wait for the next.
+    pub failing: bool,
+    /// How long the last commit took.
+    pub took: Duration,
+}
 
 enum Inbound {
-    Connected(oneshot::Sender<(ConnectionId, mpsc::Receiver<ToProxy>)>),
+    Connected(Option<PodIdentity>, oneshot::Sender<Opened>),
     Says(ConnectionId, ToLimiter),
     Lost(ConnectionId),
+    Configure(Configuration),
+    PodGone(String),
     Status(oneshot::Sender<Vec<AccountStatus>>),
+    Standing(oneshot::Sender<Standing>),
     Written(Result<Vec<(String, Reserve)>, LedgerError>),
     Close(oneshot::Sender<Result<(), LedgerError>>),
+}
+
+struct Opened {
+    id: ConnectionId,
+    says: mpsc::Receiver<ToProxy>,
+    ended: oneshot::Receiver<End>,
 }
 
 impl Limiter {
     /// Starts a limiter that keeps no ledger: what it knows is gone with its process, and so is all
     /// that could draw on it.
     pub fn start(accounts: Vec<CompiledAccount>) -> Limiter {
-        let accounts = accounts.into_iter().map(|account| (account, Past::Unknown)).collect();
         let (sender, inbox) = mpsc::channel(INBOX);
-        let book = Book::new(accounts, Epoch(1), now());
-        tokio::spawn(Host { book, connections: BTreeMap::new(), next: 0, inbox, writer: None }.keep());
+        let book = Book::new(accounts.into(), (History::default(), false), Epoch(1), now());
+        tokio::spawn(Host::new(book, inbox, None).keep());
         Limiter { inbox: sender }
     }
 
@@ -78,33 +110,71 @@ impl Limiter {
         accounts: Vec<CompiledAccount>,
         mut ledger: Ledger,
     ) -> Result<Limiter, LedgerError> {
-        let epoch = Epoch(ledger.next_epoch()?);
-        let mut opened = Vec::new();
-        for account in accounts {
-            let record = ledger.read(&account.key)?;
-            opened.push((account, record.map_or(Past::Unknown, |record| Past::Ledger(Box::new(record)))));
-        }
+        let epoch = Epoch(ledger.last_epoch()?.map_or(1, |last| last.saturating_add(1)));
+        let history = ledger.resume(epoch, true)?;
+        // Its proxy ends with it.
+        Limiter::start_after(accounts.into(), (ledger, history), epoch, LONGEST_HORIZON)
+    }
+
+    /// Starts the limiter of this epoch with what is known of the time before it: the history is
+    /// what [`Ledger::resume`] has returned. Nothing is granted before the ledger says so.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn start_with_history(
+        configuration: Configuration,
+        (ledger, history): (Ledger, History),
+        epoch: Epoch,
+    ) -> Result<Limiter, LedgerError> {
+        Limiter::start_after(configuration, (ledger, history), epoch, PROXIES_REMEMBER)
+    }
+
+    fn start_after(
+        configuration: Configuration,
+        (mut ledger, history): (Ledger, History),
+        epoch: Epoch,
+        longest: Duration,
+    ) -> Result<Limiter, LedgerError> {
         let (sender, inbox) = mpsc::channel(INBOX);
         let begun = now();
-        let mut book = Book::new(opened, epoch, begun);
+        let mut book = Book::new(configuration, (history, true), epoch, begun);
         let records = book.records_without_reserve(begun);
         let reserves = reserves(&records);
         ledger.write(records.iter().map(|(key, record)| (key.as_str(), record)))?;
-        book.committed(now(), reserves, &mut Vec::new());
-        let writer = Some(Writer::start(ledger, sender.clone(), now().since(begun)));
-        tokio::spawn(Host { book, connections: BTreeMap::new(), next: 0, inbox, writer }.keep());
+        book.committed(now(), reserves, &mut Outbox::default());
+        let took = now().since(begun);
+        let writer = Writer::start(ledger, sender.downgrade(), (took, longest));
+        tokio::spawn(Host::new(book, inbox, Some(writer)).keep());
         Ok(Limiter { inbox: sender })
     }
 
-    /// Connects a proxy.
+    /// Connects this process's own proxy, which may draw on every account.
     ///
     /// # Errors
     /// [`Stopped`].
     pub async fn connect(&self) -> Result<Connection, Stopped> {
-        let (reply, connected) = oneshot::channel();
-        self.inbox.send(Inbound::Connected(reply)).await.map_err(|_| Stopped)?;
-        let (id, says) = connected.await.map_err(|_| Stopped)?;
-        Ok(Connection { id, inbox: self.inbox.clone(), says })
+        let Opened { id, says, .. } = self.open(None).await?;
+        Ok(Connection { speaker: Speaker { id, inbox: self.inbox.clone() }, says })
+    }
+
+    async fn open(&self, pod: Option<PodIdentity>) -> Result<Opened, Stopped> {
+        self.ask(|reply| Inbound::Connected(pod, reply)).await
+    }
+
+    /// Puts a configuration in force in place of the one before.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn configure(&self, configuration: Configuration) -> Result<(), Stopped> {
+        self.inbox.send(Inbound::Configure(configuration)).await.map_err(|_| Stopped)
+    }
+
+    /// The pod of this UID is dead: it holds nothing any more.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn pod_gone(&self, uid: String) -> Result<(), Stopped> {
+        self.inbox.send(Inbound::PodGone(uid)).await.map_err(|_| Stopped)
     }
 
     /// Stops granting and leaves the ledger as it is then.
@@ -112,9 +182,7 @@ impl Limiter {
     /// # Errors
     /// When the ledger can't be written: the next limiter then begins where the last commit was.
     pub async fn close(&self) -> anyhow::Result<()> {
-        let (reply, closed) = oneshot::channel();
-        self.inbox.send(Inbound::Close(reply)).await.map_err(|_| Stopped)?;
-        Ok(closed.await.map_err(|_| Stopped)??)
+        Ok(self.ask(Inbound::Close).await??)
     }
 
     /// Where all accounts stand.
@@ -122,9 +190,41 @@ impl Limiter {
     /// # Errors
     /// [`Stopped`].
     pub async fn status(&self) -> Result<Vec<AccountStatus>, Stopped> {
-        let (reply, status) = oneshot::channel();
-        self.inbox.send(Inbound::Status(reply)).await.map_err(|_| Stopped)?;
-        status.await.map_err(|_| Stopped)
+        self.ask(Inbound::Status).await
+    }
+
+    /// Where all accounts stand, as the operator is told, and the ledger.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn standing(&self) -> Result<Standing, Stopped> {
+        self.ask(Inbound::Standing).await
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Inbound) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(question(reply)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+}
+
+impl Accept for Limiter {
+    type Speak = Speaker;
+
+    async fn accept(&self, pod: PodIdentity) -> Result<Accepted<Speaker>, Stopped> {
+        let Opened { id, says, ended } = self.open(Some(pod)).await?;
+        Ok(Accepted { speak: Speaker { id, inbox: self.inbox.clone() }, says, ended })
+    }
+}
+
+impl Speak for Speaker {
+    async fn say(&mut self, message: ToLimiter) -> Result<(), Stopped> {
+        self.inbox.send(Inbound::Says(self.id, message)).await.map_err(|_| Stopped)
+    }
+
+    async fn close(self) {
+        // A limiter that is gone needs no word.
+        let _ = self.inbox.send(Inbound::Lost(self.id)).await;
     }
 }
 
@@ -134,7 +234,8 @@ impl Connection {
     /// # Errors
     /// [`Stopped`].
     pub async fn say(&self, message: ToLimiter) -> Result<(), Stopped> {
-        self.inbox.send(Inbound::Says(self.id, message)).await.map_err(|_| Stopped)
+        let Speaker { id, inbox } = &self.speaker;
+        inbox.send(Inbound::Says(*id, message)).await.map_err(|_| Stopped)
     }
 
     /// Ends the connection.
@@ -142,21 +243,32 @@ impl Connection {
     /// # Errors
     /// [`Stopped`].
     pub async fn close(self) -> Result<(), Stopped> {
-        self.inbox.send(Inbound::Lost(self.id)).await.map_err(|_| Stopped)
+        let Speaker { id, inbox } = self.speaker;
+        inbox.send(Inbound::Lost(id)).await.map_err(|_| Stopped)
     }
 }
 
 struct Host {
     book: Book,
-    connections: BTreeMap<ConnectionId, mpsc::Sender<ToProxy>>,
+    proxies: BTreeMap<ConnectionId, ToOne>,
     next: u64,
     inbox: mpsc::Receiver<Inbound>,
     writer: Option<Writer>,
 }
 
+/// The way to one proxy.
+struct ToOne {
+    says: mpsc::Sender<ToProxy>,
+    end: oneshot::Sender<End>,
+}
+
 impl Host {
+    fn new(book: Book, inbox: mpsc::Receiver<Inbound>, writer: Option<Writer>) -> Host {
+        Host { book, proxies: BTreeMap::new(), next: 0, inbox, writer }
+    }
+
     async fn keep(mut self) {
-        let mut out = Vec::new();
+        let mut out = Outbox::default();
         loop {
             let wake = self.book.next_wake().into_iter().chain(self.next_commit(now())).min();
             let until_wake = wake.map_or(Duration::MAX, |at| at.since(now()));
@@ -178,10 +290,14 @@ impl Host {
 
     /// Leaves the ledger as it is now: nothing is granted any more, so nothing is reserved.
     fn close(mut self, reply: oneshot::Sender<Result<(), LedgerError>>) {
+        for proxy in std::mem::take(&mut self.proxies).into_values() {
+            // One that is gone needs no word.
+            let _ = proxy.end.send(End::Stopped(Stopped));
+        }
         match self.writer.take() {
             Some(writer) => {
                 let records = self.book.records_without_reserve(now());
-                // Its thread lives as long as this task.
+                // Its thread lives until it has worked off what was sent.
                 let _ = writer.commits.send(Commit { records, last: Some(reply) });
             }
             // Nobody waits for it any more if this fails.
@@ -208,29 +324,26 @@ impl Host {
         }
     }
 
-    fn take(&mut self, inbound: Inbound, out: &mut Vec<(ConnectionId, ToProxy)>) {
+    fn take(&mut self, inbound: Inbound, out: &mut Outbox) {
         // Read after the message was received: a stamp in it lies before.
         let now = now();
         match inbound {
-            Inbound::Connected(reply) => {
-                self.next += 1;
-                let id = ConnectionId(self.next);
-                let (sender, says) = mpsc::channel(TO_PROXY);
-                if reply.send((id, says)).is_ok() {
-                    self.connections.insert(id, sender);
-                    self.book.connect(id);
-                }
+            Inbound::Connected(pod, reply) => self.open(now, pod, reply),
+            Inbound::Says(connection, message) => self.book.receive(now, connection, message, out),
+            Inbound::Lost(connection) => {
+                self.proxies.remove(&connection);
+                self.book.disconnect(now, connection, out);
             }
-            Inbound::Says(connection, message) => {
-                if let Err(reason) = self.book.receive(now, connection, message, out) {
-                    warn!(%reason, "a proxy's connection is closed");
-                    self.end(now, connection, out);
-                }
-            }
-            Inbound::Lost(connection) => self.end(now, connection, out),
+            Inbound::Configure(configuration) => self.book.configure(now, configuration, out),
+            Inbound::PodGone(uid) => self.book.pod_gone(now, &uid, out),
             Inbound::Status(reply) => {
                 // Nobody waits for it any more if this fails.
                 let _ = reply.send(self.book.status(now));
+            }
+            Inbound::Standing(reply) => {
+                let ledger = self.writer.as_ref().map(Writer::standing);
+                // Nobody waits for it any more if this fails.
+                let _ = reply.send(Standing { report: self.book.report(now), ledger });
             }
             Inbound::Written(written) => self.written(now, written, out),
             // The loop ends with it.
@@ -238,16 +351,24 @@ impl Host {
         }
     }
 
-    fn written(
-        &mut self,
-        now: Time,
-        written: Result<Vec<(String, Reserve)>, LedgerError>,
-        out: &mut Vec<(ConnectionId, ToProxy)>,
-    ) {
+    fn open(&mut self, now: Time, pod: Option<PodIdentity>, reply: oneshot::Sender<Opened>) {
+        self.next += 1;
+        let id = ConnectionId(self.next);
+        let (to_proxy, says) = mpsc::channel(TO_PROXY);
+        let (end, ended) = oneshot::channel();
+        if reply.send(Opened { id, says, ended }).is_ok() {
+            self.proxies.insert(id, ToOne { says: to_proxy, end });
+            self.book.connect(now, id, pod);
+        }
+    }
+
+    fn written(&mut self, now: Time, written: Result<Vec<(String, Reserve)>, LedgerError>, out: &mut Outbox) {
         let Some(writer) = &mut self.writer else { return };
         if let Some(begun) = writer.begun.take() {
-            writer.horizon = horizon(now.since(begun));
+            writer.took = now.since(begun);
+            writer.horizon = horizon(writer.took, writer.longest);
         }
+        writer.failing = written.is_err();
         match written {
             Ok(reserves) => self.book.committed(now, reserves, out),
             Err(error) => {
@@ -257,27 +378,42 @@ impl Host {
         }
     }
 
-    fn end(&mut self, now: Time, connection: ConnectionId, out: &mut Vec<(ConnectionId, ToProxy)>) {
-        self.connections.remove(&connection);
-        self.book.disconnect(now, connection, out);
-    }
-
     /// Hands messages over. A proxy that is gone, or takes nothing, loses its connection, which may
     /// free turns for others: until nothing is left to be said.
-    fn send(&mut self, out: &mut Vec<(ConnectionId, ToProxy)>) {
-        while !out.is_empty() {
+    fn send(&mut self, out: &mut Outbox) {
+        while !out.messages.is_empty() || !out.ended.is_empty() {
             let mut lost = Vec::new();
-            for (connection, message) in out.drain(..) {
-                let sent = self.connections.get(&connection).map(|proxy| proxy.try_send(message));
+            for (connection, message) in out.messages.drain(..) {
+                let sent = self.proxies.get(&connection).map(|proxy| proxy.says.try_send(message));
                 if let Some(Err(error)) = sent {
-                    warn!(%error, "a proxy takes no messages; its connection is closed");
-                    lost.push(connection);
+                    lost.push((connection, error));
                 }
             }
-            for connection in lost {
-                self.end(now(), connection, out);
+            for (connection, why) in out.ended.drain(..) {
+                log_end(&why);
+                if let Some(proxy) = self.proxies.remove(&connection) {
+                    // One that is gone needs no word.
+                    let _ = proxy.end.send(why);
+                }
+            }
+            for (connection, error) in lost {
+                match error {
+                    mpsc::error::TrySendError::Full(_) => self.book.too_slow(now(), connection, out),
+                    mpsc::error::TrySendError::Closed(_) => {
+                        self.proxies.remove(&connection);
+                        self.book.disconnect(now(), connection, out);
+                    }
+                }
             }
         }
+    }
+}
+
+fn log_end(why: &End) {
+    match why {
+        End::Violation(_) | End::TooSlow => warn!(%why, "a proxy's session is ended"),
+        End::NotAdmitted(_) => info!(%why, "a proxy's session is ended"),
+        End::Replaced | End::Changed(_) | End::Stopped(_) => debug!(%why, "a proxy's session is ended"),
     }
 }
 
@@ -287,8 +423,13 @@ struct Writer {
     /// When the commit that is under way was begun.
     begun: Option<Time>,
     not_before: Time,
-    /// How far ahead of need calls are charged.
+    /// How far ahead of need calls are charged, …
     horizon: Duration,
+    /// … at most.
+    longest: Duration,
+    /// How long the last commit took.
+    took: Duration,
+    failing: bool,
 }
 
 /// Records to be written, and who waits for it if they are the last.
@@ -298,30 +439,54 @@ struct Commit {
 }
 
 impl Writer {
-    fn start(mut ledger: Ledger, inbox: mpsc::Sender<Inbound>, first: Duration) -> Writer {
+    fn start(
+        mut ledger: Ledger,
+        inbox: mpsc::WeakSender<Inbound>,
+        (first, longest): (Duration, Duration),
+    ) -> Writer {
         let (sender, commits) = std::sync::mpsc::channel::<Commit>();
-        // Ends when the task that sends is gone, or when there is none to answer.
+        // Ends when the task that sends is gone and all that it has sent is written.
         tokio::task::spawn_blocking(move || {
             for Commit { records, last } in commits {
                 let reserves = reserves(&records);
                 let written = ledger.write(records.iter().map(|(key, record)| (key.as_str(), record)));
-                let told = match last {
-                    Some(reply) => reply.send(written).is_ok(),
-                    None => inbox.blocking_send(Inbound::Written(written.map(|()| reserves))).is_ok(),
-                };
-                if !told {
-                    return;
+                match last {
+                    Some(reply) => {
+                        // Closed before it is told, so that another may open it then.
+                        drop(ledger);
+                        // Nobody waits for it any more if this fails.
+                        let _ = reply.send(written);
+                        return;
+                    }
+                    // The task may be gone: its last commit is still to come. It ends when nobody
+                    // speaks to it any more, so this thread must not seem to.
+                    None => {
+                        let told = Inbound::Written(written.map(|()| reserves));
+                        inbox.upgrade().map(|inbox| inbox.blocking_send(told).is_ok());
+                    }
                 }
             }
         });
-        Writer { commits: sender, begun: None, not_before: Time(0), horizon: horizon(first) }
+        Writer {
+            commits: sender,
+            begun: None,
+            not_before: Time(0),
+            horizon: horizon(first, longest),
+            longest,
+            took: first,
+            failing: false,
+        }
+    }
+
+    fn standing(&self) -> LedgerStanding {
+        LedgerStanding { failing: self.failing, took: self.took }
     }
 }
 
 /// The reserve is of use only for what is left of it when its commit has ended: a slow disk needs
 /// a longer one.
-fn horizon(commit: Duration) -> Duration {
-    (commit * 4).clamp(SHORTEST_HORIZON, LONGEST_HORIZON)
+fn horizon(commit: Duration, longest: Duration) -> Duration {
+    (commit * 4).clamp(SHORTEST_HORIZON, longest)
 }
 
 fn reserves(records: &[(String, Record)]) -> Vec<(String, Reserve)> {

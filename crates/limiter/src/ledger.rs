@@ -6,13 +6,17 @@
 //! clock that its times were read from goes on: after a reboot the machine's boot id is another,
 //! and the account begins as after a takeover.
 
+mod resume;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
 use quotakeeper_engine::Snapshot;
 use quotakeeper_engine::event::Reserve;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
+
+pub use self::resume::History;
 
 const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("accounts");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -106,24 +110,6 @@ impl Ledger {
         Ok(self.database.insert(database))
     }
 
-    /// Counts this start, durably, and returns its number: the limiter's epoch.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub fn next_epoch(&mut self) -> Result<u64, LedgerError> {
-        let write = storage(self.database()?.begin_write())?;
-        let next = {
-            let mut meta = storage(write.open_table(META))?;
-            let last = storage(meta.get("epoch"))?
-                .and_then(|stored| postcard::from_bytes::<u64>(stored.value()).ok());
-            let next = last.unwrap_or(0) + 1;
-            storage(meta.insert("epoch", postcard::to_stdvec(&next)?.as_slice()))?;
-            next
-        };
-        storage(write.commit())?;
-        Ok(next)
-    }
-
     /// The record of an account, if there is one that this process can rely on.
     ///
     /// # Errors
@@ -208,14 +194,6 @@ mod tests {
         let file = folder.path().join("ledger.redb");
         Ledger::of_boot(&file, "monday".to_owned()).unwrap().write([("a", &record(1))]).unwrap();
         assert_eq!(Ledger::of_boot(&file, "tuesday".to_owned()).unwrap().read("a").unwrap(), None);
-    }
-
-    #[test]
-    fn every_start_has_a_number_of_its_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("ledger.redb");
-        let starts: Vec<u64> = (0..3).map(|_| Ledger::open(&file).unwrap().next_epoch().unwrap()).collect();
-        assert_eq!(starts, [1, 2, 3]);
     }
 
     #[test]

@@ -6,8 +6,29 @@
 //! | [`host`] | the task that gives the book a clock, connections and a ledger |
 //! | [`ledger`] | what was charged, on disk before it is needed |
 //! | [`clock`] | the clock that the rule needs |
+//!
+//! These are all that `quotakeeper run` needs. In a cluster, `quotakeeper limiter` is this too:
+//!
+//! | room | holds |
+//! |---|---|
+//! | [`process`] | the whole, from its start to its end |
+//! | [`watches`] | what the cluster says: accounts, gate, certificate, pods |
+//! | [`documents`] | the accounts' documents, made into one configuration |
+//! | [`auth`] | whose token it is |
+//! | [`epoch`], [`lease`] | which number the limiter speaks under, and where it is remembered |
+//! | [`stream`] | the operator's view of it |
+//! | [`probes`], [`metrics`] | the cluster's view of it |
 
+pub mod auth;
 pub mod book;
 pub mod clock;
+pub mod documents;
+pub mod epoch;
 pub mod host;
+pub mod lease;
 pub mod ledger;
+pub mod metrics;
+pub mod probes;
+pub mod process;
+pub mod stream;
+pub mod watches;

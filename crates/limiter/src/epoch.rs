@@ -1,0 +1,78 @@
+//! Which number a limiter speaks under: greater than that of every limiter that a proxy can have
+//! heard, also where the ledger is lost.
+//!
+//! A proxy ignores limiters older than the newest that it has heard, and so would ignore one that
+//! began to count anew. The number therefore comes from three places, any of which may be lost:
+//! the ledger (lost with the pod), the limiter's Lease (lost when Quotakeeper is uninstalled, while
+//! injected pods live on), and the wall clock in seconds since 1970, which needs no memory and
+//! could only fail on a node whose clock is behind. Limiters start less often than once a second,
+//! so counting on from the greatest never runs ahead of the clock for long.
+
+use quotakeeper_wire::message::Epoch;
+
+/// What is known when a limiter starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The number of the limiter that last used the ledger here.
+    pub ledger: Option<u64>,
+    /// The number of the limiter that last started anywhere, as the Lease says.
+    pub lease: Option<u64>,
+    /// The wall clock: seconds since 1970.
+    pub unix_seconds: u64,
+}
+
+impl Known {
+    /// The number of the limiter that starts now.
+    pub fn next(&self) -> Epoch {
+        let after = |known: Option<u64>| known.map_or(0, |number| number.saturating_add(1));
+        Epoch(after(self.ledger).max(after(self.lease)).max(self.unix_seconds))
+    }
+
+    /// Whether the ledger is that of the limiter before this one. If another has granted since, it
+    /// does not know what.
+    pub fn ledger_is_newest(&self) -> bool {
+        self.ledger.is_some() && (self.lease.is_none() || self.lease == self.ledger)
+    }
+
+    /// Whether a limiter may have granted before this one.
+    pub fn has_predecessor(&self) -> bool {
+        self.ledger.is_some() || self.lease.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(ledger: Option<u64>, lease: Option<u64>, unix_seconds: u64) -> Known {
+        Known { ledger, lease, unix_seconds }
+    }
+
+    #[test]
+    fn a_limiter_speaks_under_a_greater_number_than_all_before_whatever_is_lost() {
+        // (ledger, Lease, clock): nothing lost, each lost, the clock behind, all but one lost.
+        for (ledger, lease, clock) in [
+            (Some(500), Some(500), 700),
+            (None, Some(500), 700),
+            (Some(500), None, 700),
+            (Some(500), Some(500), 100),
+            (None, Some(500), 100),
+            (Some(500), None, 100),
+            (None, None, 700),
+            (Some(300), Some(500), 100),
+        ] {
+            let next = known(ledger, lease, clock).next();
+            assert!(next > Epoch(500), "{ledger:?} {lease:?} {clock}: {next:?}");
+        }
+    }
+
+    #[test]
+    fn a_ledger_is_believed_only_if_nobody_has_granted_since() {
+        assert!(known(Some(5), Some(5), 0).ledger_is_newest());
+        assert!(known(Some(5), None, 0).ledger_is_newest());
+        assert!(!known(Some(4), Some(5), 0).ledger_is_newest());
+        assert!(!known(None, Some(5), 0).ledger_is_newest());
+        assert!(!known(None, None, 0).ledger_is_newest());
+        assert!(known(None, Some(5), 0).has_predecessor() && !known(None, None, 9).has_predecessor());
+    }
+}

@@ -1,0 +1,97 @@
+//! The limiter's Lease: the epoch of the limiter that started last, where a limiter that has lost
+//! its ledger finds it.
+//!
+//! It is not held against others: the Deployment's strategy `Recreate` runs one limiter at a time.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::{Client, Resource, ResourceExt};
+use quotakeeper_wire::message::Epoch;
+use tracing::warn;
+
+use crate::epoch::Known;
+
+/// The Lease's name, and that of the Deployment that owns it.
+pub const NAME: &str = "quotakeeper-limiter";
+/// Holds the epoch: the Lease's own count of transitions has 32 bits.
+const EPOCH: &str = "quotakeeper.dev/epoch";
+
+/// Takes an epoch greater than that of every limiter before, and writes it to the Lease. `ledger`:
+/// the epoch of the limiter that last used the ledger here.
+///
+/// # Errors
+/// When the API server does not take it.
+pub async fn take(
+    client: &Client,
+    namespace: &str,
+    holder: &str,
+    ledger: Option<u64>,
+) -> Result<(Known, Epoch), kube::Error> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    loop {
+        let found = leases.get_opt(NAME).await?;
+        let lease = found.as_ref().and_then(|lease| lease.annotations().get(EPOCH)?.parse().ok());
+        let known = Known { ledger, lease, unix_seconds: unix_seconds() };
+        let epoch = known.next();
+        let written = match found {
+            Some(lease) => leases.replace(NAME, &PostParams::default(), &held(lease, holder, epoch)).await,
+            None => {
+                let metadata = ObjectMeta {
+                    name: Some(NAME.to_owned()),
+                    owner_references: owner(client, namespace).await.map(|owner| vec![owner]),
+                    ..ObjectMeta::default()
+                };
+                let lease = Lease { metadata, ..Lease::default() };
+                leases.create(&PostParams::default(), &held(lease, holder, epoch)).await
+            }
+        };
+        match written {
+            Ok(_) => return Ok((known, epoch)),
+            // Another has written in between: look again.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn held(mut lease: Lease, holder: &str, epoch: Epoch) -> Lease {
+    lease.annotations_mut().insert(EPOCH.to_owned(), epoch.0.to_string());
+    let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
+    if spec.holder_identity.as_deref() != Some(holder) {
+        spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
+    }
+    spec.holder_identity = Some(holder.to_owned());
+    spec.acquire_time = Some(MicroTime(Timestamp::now()));
+    lease
+}
+
+/// Uninstalling removes the Lease with the Deployment that it belongs to.
+async fn owner(client: &Client, namespace: &str) -> Option<OwnerReference> {
+    let deployments: Api<PartialObjectMeta<Deployment>> = Api::namespaced(client.clone(), namespace);
+    match deployments.get_opt(NAME).await {
+        Ok(deployment) => deployment.and_then(|deployment| {
+            Some(OwnerReference {
+                api_version: Deployment::api_version(&()).into_owned(),
+                kind: Deployment::kind(&()).into_owned(),
+                name: NAME.to_owned(),
+                uid: deployment.uid()?,
+                ..OwnerReference::default()
+            })
+        }),
+        Err(error) => {
+            warn!(%error, deployment = NAME, "the Lease gets no owner, and will outlive an uninstallation");
+            None
+        }
+    }
+}
+
+fn unix_seconds() -> u64 {
+    // Before 1970 the clock says nothing.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,210 @@
+//! What the limiter counts, for Prometheus, made from a report when it is asked for. Labels are
+//! bounded: quotas, their limits, the models that providers count apart.
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+use quotakeeper_wire::status::{AccountReport, LimitReport};
+
+use crate::host::Standing;
+
+/// All metrics as text, in the format of OpenMetrics 1.0.
+pub fn text(standing: Standing) -> String {
+    let mut registry = Registry::with_prefix("quotakeeper");
+    registry.register_collector(Box::new(Shown(standing)));
+    let mut text = String::new();
+    // Writing into a string does not fail.
+    let _written = encode(&mut text, &registry);
+    text
+}
+
+#[derive(Debug)]
+struct Shown(Standing);
+
+/// Of one account, or of one of its limits.
+type Labels = Vec<(&'static str, String)>;
+
+impl Collector for Shown {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Standing { report, ledger } = &self.0;
+        let accounts = report.accounts.as_slice();
+        gauge(
+            &mut encoder,
+            "limit",
+            "How much of a limit may be used",
+            limits(accounts, |limit| limit.amount),
+        )?;
+        gauge(&mut encoder, "used", "How much of a limit is used", limits(accounts, |limit| limit.used))?;
+        gauge(
+            &mut encoder,
+            "waiting_calls",
+            "Calls that wait now",
+            each(accounts, |account| account.waiting.iter().map(|waiting| waiting.calls).sum()),
+        )?;
+        gauge(
+            &mut encoder,
+            "calls_under_way",
+            "Calls that hold a grant and are not over",
+            each(accounts, |account| account.under_way),
+        )?;
+        gauge(
+            &mut encoder,
+            "pauses_in_force",
+            "Parts of an account that are paused now",
+            each(accounts, |account| account.pauses.len() as u64),
+        )?;
+        gauge(
+            &mut encoder,
+            "proxies",
+            "Proxies that draw on an account",
+            each(accounts, |account| u64::from(account.proxies.connected)),
+        )?;
+        counter(&mut encoder, "calls", "Calls by what was decided", decisions(accounts))?;
+        counter(
+            &mut encoder,
+            "rejections",
+            "Rejections by the provider for the quota",
+            each(accounts, |account| account.rejected),
+        )?;
+        counter(
+            &mut encoder,
+            "transit_breaches",
+            "Calls that were written later than the promise covers",
+            each(accounts, |account| account.breaches),
+        )?;
+        let mut degraded = vec![(
+            reason("ConfigurationProblem"),
+            u64::from(accounts.iter().any(|one| one.problem.is_some())),
+        )];
+        if let Some(ledger) = ledger {
+            degraded.push((reason("LedgerUnavailable"), u64::from(ledger.failing)));
+            lag(&mut encoder, ledger.took)?;
+        }
+        degraded.push((reason("GateOpen"), u64::from(report.gate_open)));
+        gauge(&mut encoder, "degraded", "1 while something is not as it should be", degraded)
+    }
+}
+
+fn reason(reason: &str) -> Labels {
+    vec![("reason", reason.to_owned())]
+}
+
+fn of(account: &AccountReport) -> Labels {
+    vec![("quota", account.quota.clone())]
+}
+
+fn each(accounts: &[AccountReport], value: impl Fn(&AccountReport) -> u64) -> Vec<(Labels, u64)> {
+    accounts.iter().map(|account| (of(account), value(account))).collect()
+}
+
+fn limits(accounts: &[AccountReport], value: impl Fn(&LimitReport) -> u64) -> Vec<(Labels, u64)> {
+    let mut values = Vec::new();
+    for account in accounts {
+        for limit in &account.limits {
+            let mut labels = of(account);
+            labels.push(("limit", limit.name.clone()));
+            labels.push(("model", limit.model.clone().unwrap_or_default()));
+            values.push((labels, value(limit)));
+        }
+    }
+    values
+}
+
+fn decisions(accounts: &[AccountReport]) -> Vec<(Labels, u64)> {
+    let mut values = Vec::new();
+    for account in accounts {
+        for (decision, count) in [("granted", account.granted), ("refused", account.refused)] {
+            let mut labels = of(account);
+            labels.push(("decision", decision.to_owned()));
+            values.push((labels, count));
+        }
+    }
+    values
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: Vec<(Labels, u64)>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in values {
+        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: Vec<(Labels, u64)>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in values {
+        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn lag(encoder: &mut DescriptorEncoder<'_>, took: Duration) -> Result<(), fmt::Error> {
+    let help = "How long the ledger's last commit took";
+    let metric = encoder.encode_descriptor("ledger_lag", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+    ConstGauge::new(took.as_secs_f64()).encode(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use quotakeeper_wire::status::Report;
+    use serde_json::json;
+
+    use super::*;
+    use crate::host::LedgerStanding;
+
+    #[test]
+    fn the_names_are_those_that_are_documented() {
+        let report: Report = serde_json::from_value(json!({
+            "epoch": 7, "gateOpen": false, "told": {"current": 2, "connected": 3},
+            "accounts": [{
+                "key": "openai/a", "quota": "gtm/openai", "generation": 3, "mode": "Enforce",
+                "limits": [{
+                    "name": "requests", "amount": 100, "used": 40, "usedByOthers": 0, "assumed": 0,
+                    "waiting": 5, "resetsInMillis": 10,
+                }],
+                "pauses": [], "underWay": 2, "proxies": {"current": 2, "connected": 3},
+                "waiting": [
+                    {"consumer": "gtm/Job/a", "calls": 2, "longestMillis": 9},
+                    {"consumer": "gtm/Job/b", "calls": 3, "longestMillis": 1},
+                ],
+                "granted": 60, "refused": 1, "rejected": 0, "breaches": 4,
+            }],
+        }))
+        .unwrap();
+        let ledger = LedgerStanding { failing: true, took: Duration::from_millis(250) };
+        let text = text(Standing { report, ledger: Some(ledger) });
+        for line in [
+            r#"quotakeeper_limit{quota="gtm/openai",limit="requests",model=""} 100"#,
+            r#"quotakeeper_used{quota="gtm/openai",limit="requests",model=""} 40"#,
+            r#"quotakeeper_waiting_calls{quota="gtm/openai"} 5"#,
+            r#"quotakeeper_calls_total{quota="gtm/openai",decision="granted"} 60"#,
+            r#"quotakeeper_calls_total{quota="gtm/openai",decision="refused"} 1"#,
+            r#"quotakeeper_transit_breaches_total{quota="gtm/openai"} 4"#,
+            r#"quotakeeper_proxies{quota="gtm/openai"} 3"#,
+            r#"quotakeeper_degraded{reason="LedgerUnavailable"} 1"#,
+            r#"quotakeeper_degraded{reason="ConfigurationProblem"} 0"#,
+            "quotakeeper_ledger_lag_seconds 0.25",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
+        }
+    }
+}

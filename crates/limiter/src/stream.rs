@@ -1,0 +1,135 @@
+//! The stream of reports for the operator, beside the sessions: one JSON document a line.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use quotakeeper_transport::{Answer, Body, Stopped, Unauthenticated};
+use quotakeeper_wire::status::{EVERY_SECONDS, PATH, Report};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::auth::Authenticator;
+use crate::auth::judge::Judge;
+use crate::host::Limiter;
+
+/// The shortest time between two lines: what changes a hundred times in it is told once.
+const AT_MOST_EVERY: Duration = Duration::from_secs(1);
+
+/// Who may read how accounts stand.
+pub trait Readers: Send + Sync + 'static {
+    /// Whether the bearer of a token may.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`].
+    fn may_read(&self, token: &str) -> impl Future<Output = Result<(), Unauthenticated>> + Send;
+}
+
+/// The operator alone.
+pub struct Operator<J> {
+    /// Who checks its token.
+    pub authenticator: Authenticator<J>,
+    /// Its user: `system:serviceaccount:NAMESPACE:quotakeeper-operator`.
+    pub user: String,
+}
+
+impl<J: Judge> Readers for Operator<J> {
+    async fn may_read(&self, token: &str) -> Result<(), Unauthenticated> {
+        self.authenticator.is_user(token, &self.user).await
+    }
+}
+
+/// Answers `GET /status/v1`.
+pub struct StatusStream<R> {
+    /// Who may read it.
+    pub readers: R,
+    /// Whose accounts.
+    pub limiter: Limiter,
+    /// Ends the streams.
+    pub stop: CancellationToken,
+}
+
+impl<R: Readers> Answer for StatusStream<R> {
+    async fn answer(&self, request: Request<Incoming>) -> Option<Response<Body>> {
+        if request.uri().path() != PATH {
+            return None;
+        }
+        if request.method() != Method::GET {
+            return Some(refusal(StatusCode::METHOD_NOT_ALLOWED, "read it with GET"));
+        }
+        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = header.and_then(|header| match header.split_once(' ') {
+            // The scheme is without case (RFC 9110, section 11.1).
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Some(token.trim()),
+            _ => None,
+        });
+        let allowed = match token {
+            Some(token) => self.readers.may_read(token).await,
+            None => Err(Unauthenticated::Missing),
+        };
+        if let Err(error) = allowed {
+            info!(%error, "a reader of the status is refused");
+            let status = match error {
+                Unauthenticated::Missing => StatusCode::UNAUTHORIZED,
+                Unauthenticated::Refused(_) => StatusCode::FORBIDDEN,
+                Unauthenticated::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            return Some(refusal(status, &error.to_string()));
+        }
+        let lines = Lines { limiter: self.limiter.clone(), last: None };
+        let stop = self.stop.clone();
+        let frames = stream::unfold(lines, move |mut lines| {
+            let stop = stop.clone();
+            async move {
+                let line = tokio::select! {
+                    () = stop.cancelled() => return None,
+                    line = lines.next() => line.ok()?,
+                };
+                Some((Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(line))), lines))
+            }
+        });
+        let mut response = Response::new(Body::new(StreamBody::new(frames)));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/jsonl"));
+        Some(response)
+    }
+}
+
+fn refusal(status: StatusCode, sentence: &str) -> Response<Body> {
+    let mut response = Response::new(Body::new(Full::new(Bytes::from(format!("{sentence}\n")))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// One reader's lines.
+struct Lines {
+    limiter: Limiter,
+    last: Option<(Report, Instant)>,
+}
+
+impl Lines {
+    /// The next line, when there is something to tell.
+    async fn next(&mut self) -> Result<String, Stopped> {
+        let mut look = self.last.as_ref().map_or_else(Instant::now, |(_, at)| *at + AT_MOST_EVERY);
+        loop {
+            sleep_until(look).await;
+            let report = self.limiter.standing().await?.report;
+            let due = self.last.as_ref().is_none_or(|(last, at)| {
+                *last != report || at.elapsed() >= Duration::from_secs(EVERY_SECONDS)
+            });
+            if due {
+                // Plain values always have a JSON form.
+                let line = serde_json::to_string(&report).unwrap_or_default() + "\n";
+                self.last = Some((report, Instant::now()));
+                return Ok(line);
+            }
+            look += AT_MOST_EVERY;
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! `quotakeeper limiter` as a process against a real API server, as its own ServiceAccount, with
+//! tokens that the API server has signed for real pods. `make cluster-test` runs this with a
+//! control plane of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+#[allow(dead_code, reason = "the other stories use the rest")]
+#[path = "limiter/cluster.rs"]
+mod cluster;
+#[allow(dead_code, reason = "the other stories use the rest")]
+#[path = "limiter/proxy.rs"]
+mod proxy;
+#[allow(dead_code, reason = "the other stories use the rest")]
+#[path = "limiter/world.rs"]
+mod world;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use quotakeeper_wire::account::CompiledAccount;
+use serde_json::{Value, json};
+
+use proxy::{Door, Provider, Proxy};
+use world::{Ca, quota, until};
+
+const NEEDS: &str = "cargo build -p quotakeeper && tests/cluster/control-plane.sh run cargo test -p quotakeeper-limiter --test in_a_cluster -- --ignored";
+const NAMESPACE: &str = "quotakeeper";
+const AMOUNT: u64 = 60;
+
+fn kubectl(arguments: &[&str], input: Option<&Value>) -> String {
+    let mut command = Command::new("kubectl");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("kubectl: {error}; run {NEEDS}"));
+    let mut stdin = child.stdin.take().unwrap();
+    if let Some(input) = input {
+        stdin.write_all(input.to_string().as_bytes()).unwrap();
+    }
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    assert!(output.status.success(), "kubectl {arguments:?}: {}", text(output.stderr));
+    text(output.stdout)
+}
+
+fn apply(object: Value) {
+    kubectl(&["apply", "-f", "-"], Some(&object));
+}
+
+/// What the limiter's ServiceAccount may do, and no more.
+fn install() {
+    let context = kubectl(&["config", "current-context"], None);
+    assert_eq!(context.trim(), "quotakeeper-test", "not an API server for tests; run {NEEDS}");
+    for namespace in [NAMESPACE, "gtm"] {
+        kubectl(&["create", "namespace", namespace], None);
+    }
+    let account = |namespace: &str, name: &str| {
+        apply(json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace},
+        }));
+    };
+    account(NAMESPACE, "quotakeeper-limiter");
+    account("gtm", "runner");
+    let group = "rbac.authorization.k8s.io";
+    let subject = json!([{"kind": "ServiceAccount", "name": "quotakeeper-limiter", "namespace": NAMESPACE}]);
+    let rule = |groups: &str, resources: &str, names: &[&str], verbs: &[&str]| json!({"apiGroups": [groups], "resources": [resources], "resourceNames": names, "verbs": verbs});
+    let rules = json!([
+        rule("apps", "deployments", &["quotakeeper-limiter"], &["get"]),
+        rule("coordination.k8s.io", "leases", &[], &["create"]),
+        rule("coordination.k8s.io", "leases", &["quotakeeper-limiter"], &["get", "update"]),
+        rule("", "configmaps", &[], &["list", "watch"]),
+        rule("", "secrets", &["quotakeeper-limiter-tls"], &["list", "watch"]),
+    ]);
+    let whole = json!([
+        {"nonResourceURLs": ["/openid/v1/jwks", "/.well-known/openid-configuration"], "verbs": ["get"]},
+        rule("authentication.k8s.io", "tokenreviews", &[], &["create"]),
+        rule("", "pods", &[], &["list", "watch"]),
+    ]);
+    for (kind, namespace, rules) in [("Role", Some(NAMESPACE), rules), ("ClusterRole", None, whole)] {
+        let metadata = json!({"name": "quotakeeper-limiter", "namespace": namespace});
+        apply(
+            json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": metadata, "rules": rules}),
+        );
+        apply(json!({
+            "apiVersion": format!("{group}/v1"), "kind": format!("{kind}Binding"), "metadata": metadata,
+            "subjects": subject, "roleRef": {"apiGroup": group, "kind": kind, "name": "quotakeeper-limiter"},
+        }));
+    }
+}
+
+/// A kubeconfig with which one is the limiter's ServiceAccount.
+fn kubeconfig(folder: &Path) -> PathBuf {
+    let mut config: Value =
+        serde_json::from_str(&kubectl(&["config", "view", "--raw", "-o", "json"], None)).unwrap();
+    let token = kubectl(&["create", "token", "quotakeeper-limiter", "-n", NAMESPACE], None);
+    config["users"][0]["user"] = json!({"token": token.trim()});
+    let file = folder.join("kubeconfig");
+    std::fs::write(&file, config.to_string()).unwrap();
+    file
+}
+
+fn write_certificate(ca: &Ca) {
+    let (leaf, key) = ca.leaf();
+    apply(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": "quotakeeper-limiter-tls", "namespace": NAMESPACE},
+        "stringData": {"tls.crt": leaf, "tls.key": key, "ca.crt": ca.pem()},
+    }));
+}
+
+fn write_account(account: &CompiledAccount) {
+    write_document(&account.quota, &serde_json::to_string(account).unwrap());
+}
+
+fn write_document(quota: &str, document: &str) {
+    apply(json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {
+            "name": format!("quotakeeper-account-{}", quota.replace('/', "-")), "namespace": NAMESPACE,
+            "labels": {"quotakeeper.dev/config": "account"},
+            "annotations": {"quotakeeper.dev/quota": quota},
+        },
+        "data": {"account.json": document},
+    }));
+}
+
+/// A pod that exists, and a token that is bound to it.
+fn pod(name: &str, injected: bool) -> String {
+    let labels = if injected { json!({"quotakeeper.dev/injected": "true"}) } else { json!({}) };
+    apply(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "gtm", "labels": labels},
+        "spec": {
+            "serviceAccountName": "runner", "automountServiceAccountToken": false,
+            "containers": [{"name": "app", "image": "localhost/none:1"}],
+        },
+    }));
+    let token = kubectl(
+        &[
+            "create",
+            "token",
+            "runner",
+            "-n",
+            "gtm",
+            "--audience",
+            "quotakeeper.dev/limiter",
+            "--bound-object-kind",
+            "Pod",
+            "--bound-object-name",
+            name,
+        ],
+        None,
+    );
+    token.trim().to_owned()
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The process, and what starts it again at the same place.
+struct Limiter {
+    folder: tempfile::TempDir,
+    kubeconfig: PathBuf,
+    address: SocketAddr,
+    metrics: SocketAddr,
+    ca: Ca,
+    process: Option<Child>,
+}
+
+impl Door for Limiter {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn ca_pem(&self) -> String {
+        self.ca.pem()
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Limiter {
+    fn spawn(&mut self) {
+        let program = std::env::current_exe().unwrap();
+        let program = program.parent().unwrap().parent().unwrap().join("quotakeeper");
+        let mut command = Command::new(program);
+        command.args(["limiter", "--namespace", NAMESPACE, "--identity", "limiter-0"]);
+        command.args(["--listen", &self.address.to_string(), "--metrics", &self.metrics.to_string()]);
+        command.arg("--ledger").arg(self.folder.path().join("ledger.redb"));
+        command.env("KUBECONFIG", &self.kubeconfig);
+        let child = command.spawn().unwrap_or_else(|error| panic!("quotakeeper: {error}; run {NEEDS}"));
+        self.process = Some(child);
+    }
+
+    /// As `kill -9` does.
+    fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    fn get(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(self.metrics).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: limiter\r\nconnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    async fn ready(&self) {
+        until("the limiter is ready", || self.get("/readyz").is_some_and(|(status, _)| status == 200)).await;
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        self.get("/metrics").is_some_and(|(_, text)| text.lines().any(|found| found == line))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an API server: make cluster-test"]
+async fn a_limiter_lives_and_dies_in_a_cluster() {
+    install();
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = kubeconfig(folder.path());
+    let mut limiter = Limiter {
+        folder,
+        kubeconfig,
+        address: free_port(),
+        metrics: free_port(),
+        ca: Ca::new(),
+        process: None,
+    };
+    write_account(&quota("gtm/openai", AMOUNT));
+
+    // Without a certificate it is alive, says what it waits for, and serves nobody.
+    limiter.spawn();
+    until("it says what it waits for", || {
+        limiter.get("/readyz").is_some_and(|(status, why)| status == 503 && why.contains("Secret"))
+    })
+    .await;
+    assert_eq!(limiter.get("/healthz").unwrap().0, 200);
+    write_certificate(&limiter.ca);
+    limiter.ready().await;
+
+    // Three pods draw; it is killed again and again.
+    let provider = Provider::of(AMOUNT);
+    let proxies: Vec<Proxy> = (1..=3)
+        .map(|number| {
+            let token = pod(&format!("pod-{number}"), true);
+            let consumer = format!("gtm/Job/job-{number}");
+            let quotas = ["gtm/openai", "gtm/later"];
+            let proxy = Proxy::drawing(&limiter, (number, &token), &consumer, &quotas, provider.clone());
+            proxy.ask(0, 100);
+            proxy
+        })
+        .collect();
+    let mut epoch = 0;
+    for kill in [5, 15, 30, 45] {
+        until("some more calls are granted", || provider.counted() >= kill).await;
+        limiter.kill();
+        limiter.spawn();
+        until("all are back", || proxies.iter().all(|proxy| proxy.newest_epoch() > epoch)).await;
+        limiter.ready().await;
+        epoch = proxies.iter().map(Proxy::newest_epoch).max().unwrap();
+    }
+    until("the quota is used but for what the kills may have cost", || provider.counted() >= AMOUNT - 15)
+        .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(provider.counted() <= AMOUNT, "{} of {AMOUNT}", provider.counted());
+    println!("{} of {AMOUNT} were used across 4 kills", provider.counted());
+    let lease = kubectl(
+        &[
+            "get",
+            "lease",
+            "quotakeeper-limiter",
+            "-n",
+            NAMESPACE,
+            "-o",
+            r"jsonpath={.metadata.annotations.quotakeeper\.dev/epoch}",
+        ],
+        None,
+    );
+    assert_eq!(lease.parse::<u64>().unwrap(), epoch);
+
+    // A quota that comes later is waited for.
+    proxies[0].ask(1, 3);
+    until("it is told to be absent", || proxies[0].absence(1).is_some()).await;
+    write_account(&quota("gtm/later", 50));
+    until("its calls are granted", || proxies[0].granted(1) == 3).await;
+
+    // What can't be read leaves in force what was, and is told.
+    write_document("gtm/later", r#"{"format": 99}"#);
+    let degraded = r#"quotakeeper_degraded{reason="ConfigurationProblem"}"#;
+    until("the problem is told", || limiter.metric(&format!("{degraded} 1"))).await;
+    proxies[0].ask(1, 1);
+    until("calls are granted as before", || proxies[0].granted(1) == 4).await;
+    write_account(&quota("gtm/later", 50));
+    until("it is solved", || limiter.metric(&format!("{degraded} 0"))).await;
+
+    // A pod that no watch shows is looked up; one that is gone is refused.
+    let unseen = pod("unseen", false);
+    let unseen = Proxy::start(&limiter, (11, &unseen), "gtm/Job/unseen", &["gtm/later"]);
+    until("a pod without the label is welcome", || unseen.in_force(0).is_some()).await;
+    let gone = pod("gone", true);
+    kubectl(&["delete", "pod", "gone", "-n", "gtm", "--grace-period=0", "--force"], None);
+    let gone = Proxy::start(&limiter, (12, &gone), "gtm/Job/gone", &["gtm/later"]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((gone.heard(), gone.account(0)), (0, None));
+    kubectl(&["delete", "pod", "pod-3", "-n", "gtm", "--grace-period=0", "--force"], None);
+    let two = r#"quotakeeper_proxies{quota="gtm/openai"} 2"#;
+    until("a deleted pod's session ends", || limiter.metric(two)).await;
+
+    // A renewed certificate, of another CA even, is shown to new connections.
+    limiter.ca = Ca::new();
+    write_certificate(&limiter.ca);
+    let token = pod("pod-4", true);
+    let renewed = Proxy::start(&limiter, (13, &token), "gtm/Job/renewed", &["gtm/later"]);
+    until("the new certificate is shown", || renewed.in_force(0).is_some()).await;
+
+    // The gate.
+    let waiting = 300 - provider.counted();
+    apply(json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "quotakeeper-gate", "namespace": NAMESPACE},
+        "data": {"open": "true"},
+    }));
+    until("the others' waiting calls pass", || proxies[0].granted(0) == 100 && proxies[1].granted(0) == 100)
+        .await;
+    assert!(waiting >= 100);
+
+    let process = limiter.process.as_mut().unwrap();
+    let id = process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert!(process.wait().unwrap().success());
+    limiter.process = None;
+}

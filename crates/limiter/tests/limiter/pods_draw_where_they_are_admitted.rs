@@ -1,0 +1,88 @@
+//! A pod draws only where its namespace is admitted, in its own name, and on its own session.
+
+use crate::cluster::uid;
+use crate::proxy::Proxy;
+use crate::world::{World, admitting, quota, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_of_another_namespace_waits_until_it_is_admitted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mine = admitting(quota("platform/openai", 50), &["platform"]);
+    let world = World::start(folder.path(), vec![mine]).await;
+    let (own, other) = (world.pod("platform", "own"), world.pod("gtm", "other"));
+    let own = Proxy::start(&world, (1, &own), "platform/Job/a", &["platform/openai"]);
+    let other = Proxy::start(&world, (2, &other), "gtm/Job/b", &["platform/openai"]);
+    own.ask(0, 1);
+    other.ask(0, 1);
+    until("its own pod draws", || own.granted(0) == 1).await;
+    until("the other is told why not", || other.absence(0).is_some()).await;
+    let reason = other.absence(0).unwrap();
+    assert!(reason.contains("does not admit pods of namespace gtm"), "{reason}");
+    assert!(reason.contains("spec.consumers.namespaces"), "{reason}");
+    assert_eq!(other.granted(0), 0);
+
+    world.configure(vec![admitting(quota("platform/openai", 50), &["platform", "gtm"])]).await;
+    until("the other draws", || other.granted(0) == 1).await;
+    assert_eq!((own.sessions(), other.sessions()), (1, 2));
+
+    world.configure(vec![admitting(quota("platform/openai", 50), &["platform"])]).await;
+    until("the other is out again", || other.absence(0).is_some()).await;
+    own.ask(0, 1);
+    until("its own pod draws on", || own.granted(0) == 2).await;
+    assert_eq!(own.sessions(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_speaks_in_the_name_of_its_own_namespace_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(folder.path(), vec![quota("platform/openai", 50)]).await;
+    let token = world.pod("gtm", "pod-1");
+    for (session, consumer) in [(1, "platform/Job/a"), (2, "gtmx/Job/a"), (3, "gtm"), (4, "")] {
+        let proxy = Proxy::start(&world, (session, &token), consumer, &["platform/openai"]);
+        until("it has tried twice", || proxy.sessions() >= 2).await;
+        assert_eq!((proxy.heard(), proxy.account(0)), (0, None), "{consumer}");
+    }
+    let proxy = Proxy::start(&world, (5, &token), "gtm/Job/a", &["platform/openai"]);
+    until("in its own name it is welcome", || proxy.in_force(0).is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_one_pod_is_not_taken_by_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(folder.path(), vec![quota("gtm/openai", 50)]).await;
+    let (victim, thief) = (world.pod("gtm", "victim"), world.pod("gtm", "thief"));
+    let victim = Proxy::start(&world, (7, &victim), "gtm/Job/a", &["gtm/openai"]);
+    victim.ask(0, 1);
+    until("the first is welcome", || victim.granted(0) == 1).await;
+    // Its clock and its hello are newer than all of the victim's.
+    let thief = Proxy::start(&world, (7, &thief), "gtm/Job/a", &["gtm/openai"]);
+    until("the thief has tried twice", || thief.sessions() >= 2).await;
+    assert_eq!(thief.heard(), 0);
+    victim.ask(0, 1);
+    until("the first draws on", || victim.granted(0) == 2).await;
+    assert_eq!(victim.sessions(), 1);
+    assert_eq!(world.account("gtm/openai").await.proxies.connected, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_pods_session_ends_and_its_number_is_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(folder.path(), vec![quota("gtm/openai", 50)]).await;
+    let token = world.pod("gtm", "pod-1");
+    let proxy = Proxy::start(&world, (7, &token), "gtm/Job/a", &["gtm/openai"]);
+    proxy.ask(0, 1);
+    until("it draws", || proxy.granted(0) == 1).await;
+    world.settled("gtm/openai").await;
+
+    world.pods.remove(&uid("pod-1"));
+    world.limiter().pod_gone(uid("pod-1")).await.unwrap();
+    until("its token opens no session any more", || world.cluster.reviews() >= 1).await;
+    assert_eq!(world.account("gtm/openai").await.proxies.connected, 0);
+
+    // Should another pod draw the same number, it is a session of its own.
+    let next = world.pod("gtm", "pod-2");
+    let next = Proxy::start(&world, (7, &next), "gtm/Job/a", &["gtm/openai"]);
+    next.ask(0, 1);
+    until("the next pod draws", || next.granted(0) == 1).await;
+    drop(proxy);
+}

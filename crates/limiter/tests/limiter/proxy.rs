@@ -1,0 +1,226 @@
+//! A proxy by hand: the session's own state machine on the transport's client, a provider that
+//! answers at once and says what is left.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quotakeeper_engine::event::{CallId, Observation, SessionId, Shape};
+use quotakeeper_engine::time::Stamp;
+use quotakeeper_limiter::clock;
+use quotakeeper_transport::{Link, ProxyGone, SystemDial, Target, keep_connected};
+use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::message::{AccountIndex, AccountState, ToLimiter, ToProxy};
+use quotakeeper_wire::proxy::{Identity, Notice, Session};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+/// The name in the limiter's certificate.
+pub const NAME: &str = "quotakeeper-limiter.quotakeeper.svc";
+
+/// Where a limiter is, and who signed its certificate.
+pub trait Door {
+    fn address(&self) -> SocketAddr;
+    fn ca_pem(&self) -> String;
+}
+
+/// How many calls a provider has counted. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Provider {
+    counted: Arc<Mutex<u64>>,
+    amount: u64,
+}
+
+impl Provider {
+    pub fn of(amount: u64) -> Provider {
+        Provider { amount, ..Provider::default() }
+    }
+
+    pub fn counted(&self) -> u64 {
+        *self.counted.lock().unwrap()
+    }
+
+    fn answer(&self) -> Vec<Observation> {
+        let mut counted = self.counted.lock().unwrap();
+        *counted += 1;
+        vec![Observation {
+            limit: "requests".to_owned(),
+            hard: Some(self.amount),
+            remaining: Some(self.amount.saturating_sub(*counted)),
+        }]
+    }
+}
+
+/// A proxy. Dropped, it is gone without a word.
+pub struct Proxy {
+    state: Arc<Mutex<State>>,
+    _token: TempDir,
+    _client: AbortOnDropHandle<()>,
+}
+
+struct State {
+    session: Session,
+    provider: Provider,
+    accounts: BTreeMap<u32, AccountState>,
+    asked: BTreeMap<CallId, u32>,
+    granted: BTreeMap<u32, u64>,
+    connected: u32,
+    heard: u32,
+}
+
+fn now() -> Stamp {
+    Stamp(clock::now().0)
+}
+
+impl Proxy {
+    /// A proxy of this session, that shows `token` and names these quotas.
+    pub fn start(door: &impl Door, (session, token): (u64, &str), consumer: &str, quotas: &[&str]) -> Proxy {
+        Proxy::drawing(door, (session, token), consumer, quotas, Provider::of(1_000_000))
+    }
+
+    pub fn drawing(
+        door: &impl Door,
+        (session, token): (u64, &str),
+        consumer: &str,
+        quotas: &[&str],
+        provider: Provider,
+    ) -> Proxy {
+        let folder = tempfile::tempdir().unwrap();
+        let token_file = folder.path().join("token");
+        std::fs::write(&token_file, token).unwrap();
+        let identity = Identity {
+            session: SessionId(session),
+            consumer: consumer.to_owned(),
+            accounts: quotas.iter().map(|quota| (*quota).to_owned()).collect(),
+            max_calls: 10_000,
+        };
+        let state = Arc::new(Mutex::new(State {
+            session: Session::new(identity),
+            provider,
+            accounts: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            granted: BTreeMap::new(),
+            connected: 0,
+            heard: 0,
+        }));
+        let target = Target {
+            endpoint: door.address().to_string(),
+            server_name: NAME.to_owned(),
+            ca_pem: door.ca_pem(),
+            token_file,
+        };
+        let link = Hand(Arc::clone(&state));
+        let client = tokio::spawn(async move { keep_connected(target, SystemDial, link).await.unwrap() });
+        Proxy { state, _token: folder, _client: AbortOnDropHandle::new(client) }
+    }
+
+    /// Calls that want to be sent.
+    pub fn ask(&self, account: u32, calls: usize) {
+        let mut state = self.state.lock().unwrap();
+        for _ in 0..calls {
+            let call = state.session.ask(now(), AccountIndex(account), Shape::default(), None).unwrap();
+            state.asked.insert(call, account);
+        }
+    }
+
+    /// Calls that were granted, written and answered.
+    pub fn granted(&self, account: u32) -> u64 {
+        self.state.lock().unwrap().granted.get(&account).copied().unwrap_or(0)
+    }
+
+    /// How the limiter says that an account stands.
+    pub fn account(&self, account: u32) -> Option<AccountState> {
+        self.state.lock().unwrap().accounts.get(&account).cloned()
+    }
+
+    pub fn in_force(&self, account: u32) -> Option<CompiledAccount> {
+        match self.account(account)? {
+            AccountState::InForce { document } => Some(CompiledAccount::load(&document).unwrap()),
+            AccountState::Absent { .. } => None,
+        }
+    }
+
+    pub fn absence(&self, account: u32) -> Option<String> {
+        match self.account(account)? {
+            AccountState::Absent { reason } => Some(reason),
+            AccountState::InForce { .. } => None,
+        }
+    }
+
+    /// How often it has said hello.
+    pub fn sessions(&self) -> u32 {
+        self.state.lock().unwrap().connected
+    }
+
+    /// Messages that it has heard.
+    pub fn heard(&self) -> u32 {
+        self.state.lock().unwrap().heard
+    }
+
+    pub fn newest_epoch(&self) -> u64 {
+        self.state.lock().unwrap().session.newest().0
+    }
+}
+
+struct Hand(Arc<Mutex<State>>);
+
+impl Link for Hand {
+    async fn connect(&self) -> Result<mpsc::Receiver<ToLimiter>, ProxyGone> {
+        let (sender, says) = mpsc::channel(1024);
+        let state = Arc::clone(&self.0);
+        let number = {
+            let mut state = state.lock().unwrap();
+            state.connected += 1;
+            state.session.connected();
+            state.connected
+        };
+        tokio::spawn(async move {
+            loop {
+                loop {
+                    let message = {
+                        let mut state = state.lock().unwrap();
+                        if state.connected != number || !state.session.is_connected() {
+                            return;
+                        }
+                        let at = now();
+                        state.session.wake(at);
+                        state.session.next_message(at)
+                    };
+                    let Some(message) = message else { break };
+                    if sender.send(message).await.is_err() {
+                        return;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        Ok(says)
+    }
+
+    async fn disconnect(&self) -> Result<(), ProxyGone> {
+        self.0.lock().unwrap().session.disconnected();
+        Ok(())
+    }
+
+    async fn say(&self, message: ToProxy) -> Result<(), ProxyGone> {
+        let mut state = self.0.lock().unwrap();
+        state.heard += 1;
+        match state.session.receive(now(), message) {
+            Some(Notice::Account { account, state: stands }) => {
+                state.accounts.insert(account.0, stands);
+            }
+            Some(Notice::Granted { call }) if state.session.may_write(now(), call) => {
+                state.session.wrote(now(), call);
+                let observations = state.provider.answer();
+                state.session.first_byte(now(), call, observations);
+                state.session.done(now(), call);
+                let account = state.asked.remove(&call).unwrap();
+                *state.granted.entry(account).or_default() += 1;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

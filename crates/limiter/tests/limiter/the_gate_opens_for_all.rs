@@ -1,0 +1,81 @@
+//! The gate: one switch that lets every call pass, whatever the quotas say, and stays usable while
+//! everything else is taken away.
+
+use quotakeeper_engine::config::Mode;
+use quotakeeper_limiter::book::Configuration;
+use quotakeeper_wire::account::CompiledAccount;
+
+use crate::proxy::Proxy;
+use crate::world::{World, admitting, at_once, quota, until};
+
+fn gate(accounts: Vec<CompiledAccount>, gate_open: bool) -> Configuration {
+    Configuration { accounts, gate_open, ..Configuration::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_passes_while_it_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let accounts = vec![quota("gtm/openai", 5), admitting(quota("platform/hubspot", 5), &["platform"])];
+    let world = World::start(folder.path(), accounts.clone()).await;
+    let token = world.pod("gtm", "pod-1");
+    let proxy = Proxy::start(&world, (1, &token), "gtm/Job/a", &["gtm/openai", "platform/hubspot"]);
+    proxy.ask(0, 40);
+    proxy.ask(1, 2);
+    until("the quota is used up", || proxy.granted(0) == at_once(5)).await;
+    until("the other does not admit it", || proxy.absence(1).is_some()).await;
+
+    world.configure(gate(accounts.clone(), true)).await;
+    until("all waiting calls have passed", || proxy.granted(0) == 40).await;
+    until("also where it is not admitted", || proxy.granted(1) == 2).await;
+    for account in [0, 1] {
+        assert_eq!(proxy.in_force(account).unwrap().engine.mode, Mode::Disabled);
+    }
+    let report = world.limiter().standing().await.unwrap().report;
+    assert!(report.gate_open && report.accounts.iter().all(|account| account.mode == Mode::Disabled));
+
+    // An uninstallation takes the quotas away after that.
+    world.configure(gate(Vec::new(), true)).await;
+    proxy.ask(0, 10);
+    until("calls pass on", || proxy.granted(0) == 50).await;
+
+    world.configure(gate(accounts, false)).await;
+    until("it is closed again", || {
+        proxy.in_force(0).is_some_and(|account| account.engine.mode == Mode::Enforce)
+    })
+    .await;
+    until("also where it is not admitted", || proxy.absence(1).is_some()).await;
+    proxy.ask(0, 3);
+    until("calls wait again", || proxy.sessions() >= 3).await;
+    for _ in 0..500 {
+        if world.account("gtm/openai").await.waiting.iter().map(|waiting| waiting.calls).sum::<u64>() == 3 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(proxy.granted(0), 50);
+    assert!(!world.limiter().standing().await.unwrap().report.gate_open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_report_says_when_all_proxies_have_been_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let accounts = vec![quota("gtm/openai", 5)];
+    let world = World::start(folder.path(), accounts.clone()).await;
+    let mut proxies = Vec::new();
+    for number in 1..=5 {
+        let token = world.pod("gtm", &format!("pod-{number}"));
+        proxies.push(Proxy::start(&world, (number, &token), "gtm/Job/a", &["gtm/openai"]));
+    }
+    world.configure(gate(accounts, true)).await;
+    for _ in 0..3000 {
+        let report = world.limiter().standing().await.unwrap().report;
+        assert!(report.told.current <= report.told.connected);
+        if report.gate_open && (report.told.current, report.told.connected) == (5, 5) {
+            let opened = |proxy: &Proxy| proxy.in_force(0).unwrap().engine.mode == Mode::Disabled;
+            assert!(proxies.iter().all(opened));
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("never told to all");
+}

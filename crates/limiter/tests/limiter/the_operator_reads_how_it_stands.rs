@@ -1,0 +1,103 @@
+//! The operator, and nobody else, reads a line when something has changed, and one in five seconds.
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use quotakeeper_transport::tls::client_config;
+use quotakeeper_wire::status::{PATH, Report};
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+use crate::proxy::{NAME, Proxy};
+use crate::world::{OPERATOR, World, at_once, quota, until};
+
+async fn get(world: &World, token: Option<&str>) -> http::Response<Incoming> {
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    let tls = TlsConnector::from(client_config(&world.ca.pem()).unwrap());
+    let stream = tls.connect(ServerName::try_from(NAME).unwrap(), stream).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.unwrap();
+    tokio::spawn(connection);
+    let mut request = Request::get(format!("https://{NAME}{PATH}"));
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap()
+}
+
+/// The lines of a stream.
+struct Lines {
+    body: Incoming,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Option<Report> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let data = self.body.frame().await?.unwrap().into_data().unwrap();
+            self.rest.extend_from_slice(&data);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_operator_may_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(folder.path(), Vec::new()).await;
+    assert_eq!(get(&world, None).await.status(), StatusCode::UNAUTHORIZED);
+    // A pod's token opens sessions; that is all.
+    let pods = world.pod("gtm", "pod-1");
+    assert_eq!(get(&world, Some(&pods)).await.status(), StatusCode::FORBIDDEN);
+    world.cluster.vouch(&pods, "system:serviceaccount:gtm:quotakeeper-operator", None);
+    assert_eq!(get(&world, Some(&pods)).await.status(), StatusCode::FORBIDDEN);
+    world.cluster.vouch("operators", OPERATOR, None);
+    assert_eq!(get(&world, Some("operators")).await.status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_tells_what_is_used_and_who_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::start(folder.path(), vec![quota("gtm/openai", 5)]).await;
+    world.cluster.vouch("operators", OPERATOR, None);
+    let response = get(&world, Some("operators")).await;
+    let mut lines = Lines { body: response.into_body(), rest: Vec::new() };
+    let first = lines.next().await.unwrap();
+    assert_eq!((first.accounts.len(), first.told.connected, first.gate_open), (1, 0, false));
+
+    // Nothing changes: the next line comes after five seconds at the earliest.
+    let quiet = Instant::now();
+    let second = lines.next().await.unwrap();
+    assert!(quiet.elapsed().as_millis() > 3500 || second != first, "{:?}", quiet.elapsed());
+
+    let token = world.pod("gtm", "pod-1");
+    let proxy = Proxy::start(&world, (1, &token), "gtm/Job/enrich", &["gtm/openai"]);
+    proxy.ask(0, 12);
+    until("the quota is used up", || proxy.granted(0) == at_once(5)).await;
+    let account = loop {
+        let report = lines.next().await.unwrap();
+        let account = report.accounts.into_iter().next().unwrap();
+        if account.granted == at_once(5) && !account.waiting.is_empty() {
+            break account;
+        }
+    };
+    assert_eq!((account.quota.as_str(), account.key.as_str()), ("gtm/openai", "demo/gtm/openai"));
+    assert_eq!(
+        (account.waiting[0].consumer.as_str(), account.waiting[0].calls),
+        ("gtm/Job/enrich", 12 - at_once(5))
+    );
+    assert_eq!(account.limits[0].amount, 5);
+    assert_eq!((account.proxies.connected, account.generation), (1, Some(1)));
+
+    // A limiter that ends, ends the stream.
+    world.stop().await;
+    while lines.next().await.is_some() {}
+}

@@ -1,0 +1,248 @@
+//! What every story has: a CA, a limiter behind a server, a cluster, accounts.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quotakeeper_engine::config::{
+    AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
+};
+use quotakeeper_limiter::auth::Authenticator;
+use quotakeeper_limiter::auth::pods::Pods;
+use quotakeeper_limiter::book::Configuration;
+use quotakeeper_limiter::epoch::Known;
+use quotakeeper_limiter::host::Limiter;
+use quotakeeper_limiter::ledger::Ledger;
+use quotakeeper_limiter::stream::{Operator, StatusStream};
+use quotakeeper_transport::{serve_beside, tls};
+use quotakeeper_wire::account::{Admitted, CompiledAccount, FORMAT};
+use quotakeeper_wire::status::AccountReport;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{Cluster, Key, uid};
+use crate::proxy::{Door, NAME};
+
+pub const OPERATOR: &str = "system:serviceaccount:quotakeeper:quotakeeper-operator";
+
+/// A certificate authority, and what it has signed.
+pub struct Ca {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Ca {
+    pub fn new() -> Ca {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Ca { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+    }
+
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A leaf for the limiter and its key, in PEM.
+    pub fn leaf(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        (leaf.pem(), key.serialize_pem())
+    }
+
+    fn server(&self) -> Arc<ServerConfig> {
+        let (leaf, key) = self.leaf();
+        tls::server_config(&leaf, &key).unwrap()
+    }
+}
+
+/// A limiter of a cluster, served on the loopback.
+pub struct World {
+    pub ca: Ca,
+    pub cluster: Cluster,
+    pub pods: Pods,
+    pub address: SocketAddr,
+    running: Option<Running>,
+}
+
+impl Door for World {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn ca_pem(&self) -> String {
+        self.ca.pem()
+    }
+}
+
+struct Running {
+    limiter: Limiter,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+impl World {
+    /// A limiter of a ledger in `folder`, with this in force.
+    pub async fn start(folder: &Path, configuration: impl Into<Configuration>) -> World {
+        let mut world = World {
+            ca: Ca::new(),
+            cluster: Cluster::new(Key::ecdsa("one")),
+            pods: Pods::default(),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            running: None,
+        };
+        world.run(folder, configuration, None).await;
+        world
+    }
+
+    /// The next limiter at the same address. `lease`: the epoch of the newest, if it is known.
+    pub async fn run(&mut self, folder: &Path, configuration: impl Into<Configuration>, lease: Option<u64>) {
+        let mut ledger = open(&folder.join("ledger.redb")).await;
+        let known = Known { ledger: ledger.last_epoch().unwrap(), lease, unix_seconds: 0 };
+        let epoch = known.next();
+        let mut history = ledger.resume(epoch, known.ledger_is_newest()).unwrap();
+        history.lost = known.has_predecessor() && history.since == Some(epoch);
+        let limiter = Limiter::start_with_history(configuration.into(), (ledger, history), epoch).unwrap();
+        let listener = loop {
+            // A port that has just been left may be busy for a moment.
+            match TcpListener::bind(self.address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        self.address = listener.local_addr().unwrap();
+        let (_, tls) = watch::channel(self.ca.server());
+        let authenticator = Authenticator::new(self.cluster.clone(), self.pods.clone());
+        let stop = CancellationToken::new();
+        let readers = Operator { authenticator: authenticator.clone(), user: OPERATOR.to_owned() };
+        let status = StatusStream { readers, limiter: limiter.clone(), stop: stop.clone() };
+        let served = serve_beside(listener, tls, authenticator, limiter.clone(), status, stop.clone());
+        self.running = Some(Running { limiter, stop, server: tokio::spawn(served) });
+    }
+
+    pub fn limiter(&self) -> &Limiter {
+        &self.running.as_ref().unwrap().limiter
+    }
+
+    pub async fn configure(&self, configuration: impl Into<Configuration>) {
+        self.limiter().configure(configuration.into()).await.unwrap();
+    }
+
+    /// Ends as on SIGTERM.
+    pub async fn stop(&mut self) {
+        let Running { limiter, stop, server } = self.running.take().unwrap();
+        limiter.close().await.unwrap();
+        stop.cancel();
+        server.await.unwrap();
+    }
+
+    /// Ends without a word: the ledger stays as of its last commit.
+    pub async fn kill(&mut self) {
+        let Running { server, .. } = self.running.take().unwrap();
+        server.abort();
+        let _ = server.await;
+    }
+
+    /// A token of a pod that exists.
+    pub fn pod(&self, namespace: &str, pod: &str) -> String {
+        self.pods.insert(uid(pod));
+        self.cluster.token(namespace, pod)
+    }
+
+    /// Waits until the limiter has heard what became of all that it has granted.
+    pub async fn settled(&self, quota: &str) {
+        for _ in 0..6000 {
+            let account = self.account(quota).await;
+            if account.granted > 0 && account.under_way == 0 && account.limits[0].assumed <= 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never settled: {quota}");
+    }
+
+    pub async fn account(&self, quota: &str) -> AccountReport {
+        let report = self.limiter().standing().await.unwrap().report;
+        report.accounts.into_iter().find(|account| account.quota == quota).unwrap()
+    }
+}
+
+/// How many calls of a new quota of `amount` are granted at once: the first asks the provider how
+/// things stand, and what it then says to be used may be another's.
+pub fn at_once(amount: u64) -> u64 {
+    amount - 1
+}
+
+/// Opens the ledger once the limiter before has let go of it.
+async fn open(file: &Path) -> Ledger {
+    for _ in 0..3000 {
+        if let Ok(ledger) = Ledger::open(file) {
+            return ledger;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the ledger is still in use");
+}
+
+/// A quota of so many requests in an hour, all of which may arrive at once.
+pub fn quota(name: &str, amount: u64) -> CompiledAccount {
+    CompiledAccount {
+        format: FORMAT,
+        generation: 1,
+        key: format!("demo/{name}"),
+        quota: name.to_owned(),
+        tier: "tier-1".to_owned(),
+        engine: AccountConfig {
+            mode: Mode::Enforce,
+            on_exceeded: OnExceeded::Queue,
+            validity: Duration::from_secs(2),
+            limits: vec![LimitConfig {
+                name: "requests".to_owned(),
+                unit: Unit::Requests,
+                amount,
+                declared: None,
+                window: Duration::from_secs(3600),
+                counted_as: CountedAs::Unknown,
+                delivery: Duration::from_millis(300),
+                burst: Some(amount),
+                pacing: Pacing::TokenBucket,
+                endpoint: None,
+                models: Vec::new(),
+                per_model: false,
+            }],
+            queue: QueueConfig { max_wait: Duration::from_secs(36_000), max_calls: 10_000 },
+            pause: PauseConfig {
+                fallback: Duration::from_millis(500),
+                cap: Duration::from_secs(60),
+                probe_patience: Duration::from_secs(5),
+                max_call: Duration::from_secs(600),
+            },
+            weights: BTreeMap::new(),
+        },
+        not_enforced: Vec::new(),
+        admitted: Admitted::Everyone,
+        profile: Default::default(),
+    }
+}
+
+/// The same, for pods of these namespaces.
+pub fn admitting(mut account: CompiledAccount, namespaces: &[&str]) -> CompiledAccount {
+    account.admitted = Admitted::Namespaces(namespaces.iter().map(|name| (*name).to_owned()).collect());
+    account
+}
+
+/// Looks until it is so; a story that waits for ever fails.
+pub async fn until(what: &str, so: impl Fn() -> bool) {
+    for _ in 0..6000 {
+        if so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never so: {what}");
+}
