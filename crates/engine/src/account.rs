@@ -30,9 +30,10 @@ use std::sync::Arc;
 pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot};
 pub use status::{ConsumerWait, LimitStatus, PauseStatus, Status};
 
+use crate::alarms::Alarms;
 use crate::clock::is_fresh;
 use crate::config::AccountConfig;
-use crate::event::{Action, Attempt, Event, Pulse, Scope, SessionId, Shape};
+use crate::event::{Action, Attempt, CallId, Event, Pulse, Scope, SessionId, Shape};
 use crate::pause::Pause;
 use crate::queue::{CallKey, LaneId, Place, Queue};
 use crate::time::Time;
@@ -47,7 +48,7 @@ pub struct Engine {
     queue: Queue,
     calls: BTreeMap<CallKey, Call>,
     /// When to look at a call again: a waiting one's deadline, or the end of the longest call.
-    deadlines: BTreeSet<(Time, CallKey)>,
+    deadlines: Alarms<CallKey>,
     sessions: BTreeMap<SessionId, Session>,
     pauses: BTreeMap<Scope, Pause>,
     lease: Time,
@@ -59,6 +60,8 @@ pub struct Engine {
     /// The commit that this engine was restarted from: what was granted before is in it.
     restored: Option<Time>,
     wake: Option<Time>,
+    /// In the last round of grants room was kept for a call of an unknown model.
+    kept_room: bool,
     totals: Totals,
 }
 
@@ -90,8 +93,8 @@ struct Session {
     pulse: Option<Pulse>,
     /// Waiting calls that stand aside until the session is heard again.
     parked: Vec<CallKey>,
-    /// Calls that are not over.
-    calls: BTreeSet<CallKey>,
+    /// How many calls are not over.
+    calls: usize,
     /// It has said hello to this engine, and named its calls.
     returned: bool,
     /// Calls named since the connection began.
@@ -163,7 +166,7 @@ impl Engine {
             lanes,
             queue: Queue::default(),
             calls: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Alarms::default(),
             sessions: BTreeMap::new(),
             pauses: BTreeMap::new(),
             lease: Time::NEVER,
@@ -172,6 +175,7 @@ impl Engine {
             awaited: BTreeSet::new(),
             restored: None,
             wake: None,
+            kept_room: false,
             totals: Totals::default(),
         }
     }
@@ -180,7 +184,14 @@ impl Engine {
     /// after what happened was received.
     pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         match event {
-            Event::Alive { session, pulse } => self.alive(session, pulse),
+            Event::Alive { session, pulse } => {
+                let unparked = self.alive(session, pulse);
+                // Nobody's turn has come by it: what is waited for is known.
+                let early = self.wake.is_none_or(|wake| now < wake);
+                if early && !unparked && !self.kept_room && self.pauses.is_empty() {
+                    return;
+                }
+            }
             Event::Ask(ask) => self.ask(now, ask, actions),
             Event::Cancel { session, call } => self.cancel(now, (session, call)),
             Event::Unused { attempt, again } => self.unused(now, attempt, again, actions),
@@ -224,9 +235,15 @@ impl Engine {
         self.totals
     }
 
-    fn alive(&mut self, session: SessionId, pulse: Pulse) {
-        self.sessions.entry(session).or_default().pulse = Some(pulse);
-        self.unpark(session);
+    /// A sign of life; returns whether calls stood aside for want of one.
+    fn alive(&mut self, session: SessionId, pulse: Pulse) -> bool {
+        let entry = self.sessions.entry(session).or_default();
+        entry.pulse = Some(pulse);
+        let parked = !entry.parked.is_empty();
+        if parked {
+            self.unpark(session);
+        }
+        parked
     }
 
     /// Lets the calls of a session that stood aside stand where they stood.
@@ -248,6 +265,12 @@ impl Engine {
             return None;
         }
         session.pulse.filter(|pulse| is_fresh(now, *pulse, self.config.validity))
+    }
+
+    /// The calls of a session that are not over.
+    fn calls_of(&self, session: SessionId) -> impl Iterator<Item = (CallKey, &Call)> {
+        let all = (session, CallId(0))..=(session, CallId(u64::MAX));
+        self.calls.range(all).map(|(key, call)| (*key, call))
     }
 
     fn weight_of(&self, consumer: &str) -> u32 {

@@ -15,10 +15,12 @@
 //! | `meter`, `bucket`, `units` | one limit's log, units in flight, and level |
 //! | `slots` | a limit of calls under way at the same time |
 //! | `queue` | whose turn is next |
+//! | `alarms` | when to look at something again |
 //! | `pause` | closed, one probe, a ramp |
 //! | [`mutant`] | the rule's clauses, broken on purpose, for the simulator |
 
 pub mod account;
+mod alarms;
 mod bucket;
 pub mod clock;
 pub mod config;

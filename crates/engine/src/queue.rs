@@ -5,7 +5,8 @@
 //! and gets no more than a workload of one. A consumer that was idle, or whose lane was closed,
 //! takes its turn next but saves nothing up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::event::{CallId, SessionId};
 use crate::time::Time;
@@ -42,20 +43,72 @@ pub(crate) struct Place {
 
 #[derive(Clone, Debug)]
 struct Consumer {
-    name: String,
+    name: Arc<str>,
     weight: u64,
     /// The virtual time at which its next turn starts.
     tag: u64,
     /// Calls that stand in a lane.
     waiting: usize,
-    flows: BTreeMap<LaneId, BTreeMap<Order, CallKey>>,
+    /// Its flow in each lane where it has one: few.
+    flows: Vec<(LaneId, Flow)>,
+}
+
+/// The calls of a consumer in a lane: most wait alone.
+#[derive(Clone, Debug)]
+enum Flow {
+    One(Order, CallKey),
+    Many(BTreeMap<Order, CallKey>),
+}
+
+impl Flow {
+    fn insert(&mut self, order: Order, call: CallKey) {
+        match self {
+            Flow::One(first, other) => *self = Flow::Many(BTreeMap::from([(*first, *other), (order, call)])),
+            Flow::Many(calls) => {
+                calls.insert(order, call);
+            }
+        }
+    }
+
+    fn first(&self) -> Option<(Order, CallKey)> {
+        match self {
+            Flow::One(order, call) => Some((*order, *call)),
+            Flow::Many(calls) => calls.first_key_value().map(|(order, call)| (*order, *call)),
+        }
+    }
+
+    /// Takes a call out, unless it is the only one: then the flow ends with it.
+    fn remove(&mut self, order: Order) -> Removed {
+        match self {
+            Flow::One(only, call) if *only == order => Removed::Last(*call),
+            Flow::One(..) => Removed::Nothing,
+            Flow::Many(calls) => match calls.remove(&order) {
+                None => Removed::Nothing,
+                Some(call) if calls.is_empty() => Removed::Last(call),
+                Some(call) => Removed::One(call),
+            },
+        }
+    }
+}
+
+/// What was taken out of a flow.
+enum Removed {
+    Nothing,
+    One(CallKey),
+    Last(CallKey),
+}
+
+impl Consumer {
+    fn flow(&self, lane: LaneId) -> Option<&Flow> {
+        self.flows.iter().find(|(other, _)| *other == lane).map(|(_, flow)| flow)
+    }
 }
 
 /// The waiting calls of an account.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
     consumers: Vec<Consumer>,
-    by_name: BTreeMap<String, ConsumerId>,
+    by_name: HashMap<Arc<str>, ConsumerId>,
     free: Vec<ConsumerId>,
     lanes: BTreeMap<LaneId, BTreeSet<(u64, ConsumerId)>>,
     virtual_time: u64,
@@ -63,6 +116,12 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
+    /// The name of a consumer, kept once for all of its calls.
+    pub(crate) fn name(&mut self, consumer: &str, weight: u32) -> Arc<str> {
+        let id = self.consumer(consumer, weight);
+        self.consumers[id.0].name.clone()
+    }
+
     /// Puts a call in its consumer's flow.
     pub(crate) fn push(
         &mut self,
@@ -88,18 +147,30 @@ impl Queue {
             consumer.tag = consumer.tag.max(now);
         }
         consumer.waiting += 1;
-        consumer.flows.entry(place.lane).or_default().insert(place.order, call);
+        match consumer.flows.iter_mut().find(|(lane, _)| *lane == place.lane) {
+            Some((_, flow)) => return flow.insert(place.order, call),
+            None => {
+                if consumer.flows.capacity() == 0 {
+                    consumer.flows.reserve_exact(1);
+                }
+                consumer.flows.push((place.lane, Flow::One(place.order, call)));
+            }
+        }
         self.lanes.entry(place.lane).or_default().insert((consumer.tag, place.consumer));
     }
 
     /// Takes a call out without a turn.
     pub(crate) fn remove(&mut self, place: Place) -> Option<CallKey> {
         let consumer = &mut self.consumers[place.consumer.0];
-        let flow = consumer.flows.get_mut(&place.lane)?;
-        let call = flow.remove(&place.order)?;
+        let at = consumer.flows.iter().position(|(lane, _)| *lane == place.lane)?;
+        let (call, last) = match consumer.flows[at].1.remove(place.order) {
+            Removed::Nothing => return None,
+            Removed::One(call) => (call, false),
+            Removed::Last(call) => (call, true),
+        };
         consumer.waiting -= 1;
-        if flow.is_empty() {
-            consumer.flows.remove(&place.lane);
+        if last {
+            consumer.flows.swap_remove(at);
             let tag = consumer.tag;
             if let Some(lane) = self.lanes.get_mut(&place.lane) {
                 lane.remove(&(tag, place.consumer));
@@ -117,7 +188,7 @@ impl Queue {
         let consumer = &mut self.consumers[place.consumer.0];
         let start = consumer.tag.max(self.virtual_time);
         let next = start + TURN / consumer.weight;
-        for lane in consumer.flows.keys() {
+        for (lane, _) in &consumer.flows {
             if let Some(order) = self.lanes.get_mut(lane) {
                 order.remove(&(consumer.tag, place.consumer));
                 order.insert((next, place.consumer));
@@ -136,7 +207,7 @@ impl Queue {
     /// Whose turn is next in a lane, and when it started: the lane with the lowest goes first.
     pub(crate) fn head(&self, lane: LaneId) -> Option<(u64, Place, CallKey)> {
         let &(tag, id) = self.lanes.get(&lane)?.first()?;
-        let (&order, &call) = self.consumers[id.0].flows.get(&lane)?.first_key_value()?;
+        let (order, call) = self.consumers[id.0].flow(lane)?.first()?;
         Some((tag, Place { lane, consumer: id, order }, call))
     }
 
@@ -153,7 +224,7 @@ impl Queue {
             let turns = start.saturating_sub(other.tag).div_ceil(TURN / other.weight);
             turns.min(other.waiting as u64)
         };
-        let others = self.consumers.iter().filter(|other| other.waiting > 0 && other.name != consumer);
+        let others = self.consumers.iter().filter(|other| other.waiting > 0 && *other.name != *consumer);
         waiting + others.map(before).sum::<u64>()
     }
 
@@ -163,7 +234,8 @@ impl Queue {
             self.consumers[id.0].weight = weight;
             return id;
         }
-        let consumer = Consumer { name: name.to_owned(), weight, tag: 0, waiting: 0, flows: BTreeMap::new() };
+        let name: Arc<str> = name.into();
+        let consumer = Consumer { name: name.clone(), weight, tag: 0, waiting: 0, flows: Vec::new() };
         self.forget_idle();
         let id = match self.free.pop() {
             Some(id) => {
@@ -175,7 +247,7 @@ impl Queue {
                 ConsumerId(self.consumers.len() - 1)
             }
         };
-        self.by_name.insert(name.to_owned(), id);
+        self.by_name.insert(name, id);
         id
     }
 
@@ -186,15 +258,18 @@ impl Queue {
             return;
         }
         let (consumers, now) = (&self.consumers, self.virtual_time);
-        let free = &mut self.free;
+        let mut idle = Vec::new();
         self.by_name.retain(|_, id| {
             let consumer = &consumers[id.0];
             let keep = consumer.waiting > 0 || consumer.tag > now;
             if !keep {
-                free.push(*id);
+                idle.push(*id);
             }
             keep
         });
+        // In an order that does not depend on the map's.
+        idle.sort_unstable();
+        self.free.append(&mut idle);
     }
 }
 

@@ -1,8 +1,9 @@
 //! A limit of calls that are under way at the same time: a slot each, from grant to end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::alarms::Alarms;
 use crate::event::Attempt;
 use crate::time::{Time, nanos};
 
@@ -12,7 +13,7 @@ pub(crate) struct Slots {
     amount: u64,
     held: BTreeMap<Attempt, Time>,
     /// The same by the time at which a slot is free whatever became of its holder.
-    expiry: BTreeSet<(Time, Attempt)>,
+    expiry: Alarms<Attempt>,
     longest: Duration,
     /// Slots that an earlier incarnation may have given away, until all proxies have spoken or
     /// this time has come.
@@ -27,7 +28,7 @@ impl Slots {
         Slots {
             amount,
             held: BTreeMap::new(),
-            expiry: BTreeSet::new(),
+            expiry: Alarms::default(),
             longest,
             unknown: 0,
             unknown_until: Time(0),
@@ -53,9 +54,10 @@ impl Slots {
         if self.unknown > 0 && now >= self.unknown_until {
             self.unknown = 0;
         }
-        while let Some(&(at, attempt)) = self.expiry.first().filter(|(at, _)| *at <= now) {
-            self.expiry.remove(&(at, attempt));
-            self.held.remove(&attempt);
+        let held = &mut self.held;
+        while let Some((_, attempt)) = self.expiry.first().filter(|(at, _)| *at <= now) {
+            held.remove(&attempt);
+            self.expiry.pop(|attempt| held.get(&attempt).copied());
         }
     }
 
@@ -66,14 +68,15 @@ impl Slots {
             return None;
         }
         let unknown = if self.unknown > 0 { self.unknown_until } else { Time::NEVER };
-        let expiry = self.expiry.first().map_or(Time::NEVER, |(at, _)| *at);
+        let expiry = self.expiry.first().map_or(Time::NEVER, |(at, _)| at);
         Some(unknown.min(expiry))
     }
 
     pub(crate) fn hold(&mut self, attempt: Attempt, now: Time) {
         let until = now + self.longest;
         self.held.insert(attempt, until);
-        self.expiry.insert((until, attempt));
+        let held = &self.held;
+        self.expiry.set(until, attempt, held.len(), |attempt| held.get(&attempt).copied());
     }
 
     /// A slot that a proxy says it holds from before: one of the unknown ones, where there are.
@@ -89,7 +92,8 @@ impl Slots {
         let Some(until) = self.held.remove(&attempt) else {
             return;
         };
-        self.expiry.remove(&(until, attempt));
+        let held = &self.held;
+        self.expiry.changed(attempt, |attempt| held.get(&attempt).copied());
         let held_for = self.longest.saturating_sub(until.since(now));
         self.mean_hold = (self.mean_hold * 7 + held_for) / 8;
     }

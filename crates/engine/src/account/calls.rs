@@ -29,8 +29,9 @@ impl Engine {
             actions.push(Action::Refuse { session: ask.session, call: ask.call, reason, retry_after });
             return;
         }
+        let weight = self.weight_of(&ask.consumer);
         let wanted = Wanted {
-            consumer: ask.consumer.into(),
+            consumer: self.queue.name(&ask.consumer, weight),
             lane,
             asked: now - ask.waited,
             deadline: now + allowed,
@@ -122,9 +123,27 @@ impl Engine {
     }
 
     pub(super) fn insert(&mut self, key: CallKey, call: Call) {
-        self.deadlines.insert((call.alarm, key));
-        self.sessions.entry(key.0).or_default().calls.insert(key);
-        self.calls.insert(key, call);
+        let alarm = call.alarm;
+        if self.calls.insert(key, call).is_none() {
+            self.sessions.entry(key.0).or_default().calls += 1;
+        }
+        self.set_alarm(key, alarm);
+    }
+
+    fn remove(&mut self, key: CallKey) -> Option<Call> {
+        let call = self.calls.remove(&key);
+        let calls = &self.calls;
+        self.deadlines.changed(key, |key| calls.get(&key).map(|call| call.alarm));
+        call
+    }
+
+    /// Looks at a call again at this time, and not at another.
+    pub(super) fn set_alarm(&mut self, key: CallKey, at: Time) {
+        let calls = &mut self.calls;
+        if let Some(call) = calls.get_mut(&key) {
+            call.alarm = at;
+        }
+        self.deadlines.set(at, key, calls.len(), |key| calls.get(&key).map(|call| call.alarm));
     }
 
     /// Takes a waiting call out of the queue, but not off the books.
@@ -144,10 +163,9 @@ impl Engine {
     /// Forgets a call. What it has charged stays charged.
     pub(super) fn end(&mut self, key: CallKey) -> Option<Call> {
         self.leave_queue(key);
-        let call = self.calls.remove(&key)?;
-        self.deadlines.remove(&(call.alarm, key));
+        let call = self.remove(key)?;
         if let Some(session) = self.sessions.get_mut(&key.0) {
-            session.calls.remove(&key);
+            session.calls -= 1;
         }
         Some(call)
     }
@@ -179,8 +197,9 @@ impl Engine {
 
     /// Refuses calls whose deadline has come, and forgets calls that no proxy ended.
     pub(super) fn ring_alarms(&mut self, now: Time, actions: &mut Vec<Action>) {
-        while let Some(&(at, key)) = self.deadlines.first().filter(|(at, _)| *at <= now) {
-            self.deadlines.remove(&(at, key));
+        while let Some((_, key)) = self.deadlines.first().filter(|(at, _)| *at <= now) {
+            let calls = &self.calls;
+            self.deadlines.pop(|key| calls.get(&key).map(|call| call.alarm));
             let Some(call) = self.calls.get(&key) else {
                 continue;
             };
@@ -204,14 +223,9 @@ impl Engine {
         entry.parked.clear();
         entry.named.clear();
         entry.returned = false;
-        let waiting: Vec<CallKey> = entry
-            .calls
-            .iter()
-            .filter(|key| {
-                self.calls.get(key).is_some_and(|call| matches!(call.state, CallState::Waiting { .. }))
-            })
-            .copied()
-            .collect();
+        let waiting = |call: &Call| matches!(call.state, CallState::Waiting { .. });
+        let waiting: Vec<CallKey> =
+            self.calls_of(session).filter(|(_, call)| waiting(call)).map(|(key, _)| key).collect();
         for key in waiting {
             self.end(key);
         }
@@ -220,17 +234,16 @@ impl Engine {
     /// The pod is dead: its slots are free. What it may have sent stays charged.
     pub(super) fn gone(&mut self, now: Time, session: SessionId) {
         self.disconnected(session);
-        let Some(entry) = self.sessions.remove(&session) else {
+        if self.sessions.remove(&session).is_none() {
             return;
-        };
-        for key in entry.calls {
+        }
+        let calls: Vec<CallKey> = self.calls_of(session).map(|(key, _)| key).collect();
+        for key in calls {
             if let Some(call) = self.calls.get(&key) {
                 let attempt = Attempt { session: key.0, call: key.1, number: call.wanted.attempts };
                 self.free_slots(now, attempt);
             }
-            if let Some(call) = self.calls.remove(&key) {
-                self.deadlines.remove(&(call.alarm, key));
-            }
+            self.remove(key);
         }
     }
 }

@@ -16,15 +16,17 @@ impl Engine {
     /// Grants everything that may be granted now, and sets the next wake.
     pub(super) fn dispatch(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.end_patience(now, actions);
-        let mut wake = self.deadlines.first().map_or(Time::NEVER, |(at, _)| *at);
+        let mut wake = self.deadlines.first().map_or(Time::NEVER, |(at, _)| at);
+        self.kept_room = false;
         let mut open: Vec<LaneId> = self.queue.lanes().collect();
         while self.may_grant(now) {
             let Some((tag, lane)) = self.next_turn(now, &mut open) else {
                 break;
             };
             if let Some(until) = self.blocked_until(now, lane) {
-                if self.paused_until(now, lane).is_none() {
+                if self.lanes.may_be_of_any_model(lane) && self.paused_until(now, lane).is_none() {
                     self.lanes.keep_room(&self.config, lane);
+                    self.kept_room = true;
                 }
                 wake = wake.min(until);
                 open.retain(|other| *other != lane);
@@ -106,9 +108,7 @@ impl Engine {
         let attempt = Attempt { session: key.0, call: key.1, number: call.wanted.attempts };
         let units = charge(&mut self.lanes, &self.config, lane, attempt, now, pulse);
         call.state = CallState::Granted(Grant { at: now, units, answered: false });
-        self.deadlines.remove(&(call.alarm, key));
-        call.alarm = now + self.config.pause.max_call;
-        self.deadlines.insert((call.alarm, key));
+        self.set_alarm(key, now + self.config.pause.max_call);
         for (scope, pause) in &mut self.pauses {
             if self.lanes.covers(&self.config, lane, scope) {
                 pause.granted(now, attempt);
@@ -150,8 +150,9 @@ fn charge(
     now: Time,
     pulse: Pulse,
 ) -> Vec<Charge> {
-    let mut charges = Vec::new();
-    for id in lanes.meters_of(lane) {
+    let mut charges = Vec::with_capacity(lanes.meters_of(lane).len());
+    for place in 0..lanes.meters_of(lane).len() {
+        let id = lanes.meters_of(lane)[place];
         let settles = pulse.latest + guarded(config.validity + lanes.delivery(config, id));
         if let Some(meter) = lanes.window(id) {
             meter.advance(now);

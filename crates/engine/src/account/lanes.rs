@@ -6,15 +6,19 @@
 //! | room | holds |
 //! |---|---|
 //! | `begin` | what a meter begins with |
+//! | `meters` | meters by their numbers |
 //! | `partitions` | models that are counted apart, and calls whose model is not known |
 
 mod begin;
+mod meters;
 mod partitions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub(super) use begin::{Start, hold_reserve};
+
+use meters::Meters;
 
 use super::status::LimitStatus;
 use crate::config::{AccountConfig, LimitConfig};
@@ -27,13 +31,15 @@ use crate::units::Origin;
 
 /// Names a meter; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct MeterId(u64);
+pub(super) struct MeterId(usize);
 
 #[derive(Debug)]
 struct Lane {
     shape: Shape,
     meters: Vec<MeterId>,
     waiting: u64,
+    /// A limit that tells models apart covers it, and it tells no model.
+    any_model: bool,
 }
 
 #[derive(Debug)]
@@ -60,9 +66,8 @@ pub(super) enum Counter {
 pub(super) struct Lanes {
     lanes: Vec<Lane>,
     by_shape: BTreeMap<Shape, LaneId>,
-    meters: BTreeMap<MeterId, Entry>,
+    meters: Meters,
     by_limit: BTreeMap<(usize, Option<String>), MeterId>,
-    next: u64,
     waiting: usize,
     start: Start,
     /// Limits that came later than the engine, and begin otherwise.
@@ -80,9 +85,8 @@ impl Lanes {
         let mut lanes = Lanes {
             lanes: Vec::new(),
             by_shape: BTreeMap::new(),
-            meters: BTreeMap::new(),
+            meters: Meters::default(),
             by_limit: BTreeMap::new(),
-            next: 0,
             waiting: 0,
             start,
             starts: BTreeMap::new(),
@@ -109,7 +113,8 @@ impl Lanes {
         }
         let meters = self.cover(config, shape, now);
         let lane = LaneId(self.lanes.len());
-        self.lanes.push(Lane { shape: shape.clone(), meters, waiting: 0 });
+        let any_model = partitions::any_model_at(config, shape);
+        self.lanes.push(Lane { shape: shape.clone(), meters, waiting: 0, any_model });
         self.by_shape.insert(shape.clone(), lane);
         lane
     }
@@ -120,17 +125,16 @@ impl Lanes {
         counter: Counter,
         observed: Option<u64>,
     ) -> MeterId {
-        self.next += 1;
-        let id = MeterId(self.next);
-        self.by_limit.insert((limit, model.clone()), id);
         self.models.extend(model.clone());
-        self.meters.insert(id, Entry { limit, model, counter, observed, waiting: 0, kept: 0 });
+        let key = (limit, model.clone());
+        let id = self.meters.add(Entry { limit, model, counter, observed, waiting: 0, kept: 0 });
+        self.by_limit.insert(key, id);
         id
     }
 
     /// Takes in the provider's own figure of the limit.
     pub(super) fn observe_hard(&mut self, config: &AccountConfig, meter: MeterId, hard: u64, now: Time) {
-        let Some(entry) = self.meters.get_mut(&meter) else { return };
+        let Some(entry) = self.meters.get_mut(meter) else { return };
         if entry.observed.replace(hard) != Some(hard) {
             entry.reshape(config, now);
         }
@@ -149,19 +153,17 @@ impl Lanes {
             new.limits.iter().position(|limit| limit.name == known.name && limit.unit == known.unit)
         };
         self.by_limit.clear();
-        let mut kept = BTreeMap::new();
-        for (id, mut entry) in std::mem::take(&mut self.meters) {
+        let by_limit = &mut self.by_limit;
+        self.meters.retain(|id, entry| {
             // A model's meter of a limit that no longer tells models apart has no place.
-            let Some(limit) =
-                place(entry.limit).filter(|at| new.limits[*at].per_model || entry.model.is_none())
-            else {
-                continue;
+            let at = place(entry.limit).filter(|at| new.limits[*at].per_model || entry.model.is_none());
+            let Some(limit) = at else {
+                return false;
             };
             entry.limit = limit;
-            self.by_limit.insert((limit, entry.model.clone()), id);
-            kept.insert(id, entry);
-        }
-        self.meters = kept;
+            by_limit.insert((limit, entry.model.clone()), id);
+            true
+        });
         for entry in self.meters.values_mut() {
             entry.reshape(new, now);
         }
@@ -170,6 +172,7 @@ impl Lanes {
             let meters = self.cover(new, &shape, now);
             self.lanes[index].meters = meters;
             self.lanes[index].waiting = 0;
+            self.lanes[index].any_model = partitions::any_model_at(new, &shape);
         }
         for entry in self.meters.values_mut() {
             entry.waiting = 0;
@@ -177,19 +180,19 @@ impl Lanes {
         self.waiting = 0;
     }
 
-    pub(super) fn meters_of(&self, lane: LaneId) -> Vec<MeterId> {
-        self.lanes[lane.0].meters.clone()
+    pub(super) fn meters_of(&self, lane: LaneId) -> &[MeterId] {
+        &self.lanes[lane.0].meters
     }
 
     pub(super) fn window(&mut self, meter: MeterId) -> Option<&mut Meter> {
-        match &mut self.meters.get_mut(&meter)?.counter {
+        match &mut self.meters.get_mut(meter)?.counter {
             Counter::Window(meter) => Some(meter),
             Counter::Slots(_) => None,
         }
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = (MeterId, &Entry)> {
-        self.meters.iter().map(|(id, entry)| (*id, entry))
+        self.meters.iter()
     }
 
     pub(super) fn counters(&mut self) -> impl Iterator<Item = &mut Counter> {
@@ -218,17 +221,17 @@ impl Lanes {
     }
 
     pub(super) fn delivery(&self, config: &AccountConfig, meter: MeterId) -> Duration {
-        let limit = self.meters.get(&meter).and_then(|entry| config.limits.get(entry.limit));
+        let limit = self.meters.get(meter).and_then(|entry| config.limits.get(entry.limit));
         limit.map_or(Duration::ZERO, |limit| limit.delivery)
     }
 
     pub(super) fn limit_name<'a>(&self, config: &'a AccountConfig, meter: MeterId) -> Option<&'a str> {
-        let entry = self.meters.get(&meter)?;
+        let entry = self.meters.get(meter)?;
         config.limits.get(entry.limit).map(|limit| limit.name.as_str())
     }
 
     pub(super) fn declared(&self, config: &AccountConfig, meter: MeterId) -> Option<u64> {
-        let limit = config.limits.get(self.meters.get(&meter)?.limit)?;
+        let limit = config.limits.get(self.meters.get(meter)?.limit)?;
         Some(limit.declared.unwrap_or(limit.amount))
     }
 
@@ -251,13 +254,13 @@ impl Lanes {
     }
 
     fn counters_of(&self, lane: LaneId) -> impl Iterator<Item = &Entry> {
-        self.lanes[lane.0].meters.iter().filter_map(|meter| self.meters.get(meter))
+        self.lanes[lane.0].meters.iter().filter_map(|meter| self.meters.get(*meter))
     }
 
     pub(super) fn blocked_until(&mut self, lane: LaneId, now: Time) -> Option<Time> {
         let mut until = None;
         for id in &self.lanes[lane.0].meters {
-            let Some(entry) = self.meters.get_mut(id) else {
+            let Some(entry) = self.meters.get_mut(*id) else {
                 continue;
             };
             until = until.max(match &mut entry.counter {
@@ -279,7 +282,7 @@ impl Lanes {
     pub(super) fn wait_for(&mut self, lane: LaneId, now: Time, ahead: u64) -> Duration {
         let mut wait = Duration::ZERO;
         for id in &self.lanes[lane.0].meters {
-            let Some(entry) = self.meters.get_mut(id) else {
+            let Some(entry) = self.meters.get_mut(*id) else {
                 continue;
             };
             let calls = ahead.min(entry.waiting) + 1;
@@ -295,20 +298,20 @@ impl Lanes {
     }
 
     pub(super) fn hold_slot(&mut self, meter: MeterId, attempt: Attempt, now: Time) {
-        if let Some(Entry { counter: Counter::Slots(slots), .. }) = self.meters.get_mut(&meter) {
+        if let Some(Entry { counter: Counter::Slots(slots), .. }) = self.meters.get_mut(meter) {
             slots.hold(attempt, now);
         }
     }
 
     pub(super) fn claim_slot(&mut self, meter: MeterId, attempt: Attempt, now: Time) {
-        if let Some(Entry { counter: Counter::Slots(slots), .. }) = self.meters.get_mut(&meter) {
+        if let Some(Entry { counter: Counter::Slots(slots), .. }) = self.meters.get_mut(meter) {
             slots.claim(attempt, now);
         }
     }
 
     pub(super) fn free_slots(&mut self, lane: LaneId, attempt: Attempt, now: Time) {
         for id in &self.lanes[lane.0].meters {
-            if let Some(Entry { counter: Counter::Slots(slots), .. }) = self.meters.get_mut(id) {
+            if let Some(Entry { counter: Counter::Slots(slots), .. }) = self.meters.get_mut(*id) {
                 slots.free(attempt, now);
             }
         }
@@ -318,7 +321,7 @@ impl Lanes {
         self.waiting += 1;
         self.lanes[lane.0].waiting += 1;
         for id in &self.lanes[lane.0].meters {
-            if let Some(entry) = self.meters.get_mut(id) {
+            if let Some(entry) = self.meters.get_mut(*id) {
                 entry.waiting += 1;
             }
         }
@@ -329,7 +332,7 @@ impl Lanes {
         let Lane { meters, waiting, .. } = &mut self.lanes[lane.0];
         *waiting = waiting.saturating_sub(1);
         for id in meters {
-            if let Some(entry) = self.meters.get_mut(id) {
+            if let Some(entry) = self.meters.get_mut(*id) {
                 entry.waiting = entry.waiting.saturating_sub(1);
             }
         }

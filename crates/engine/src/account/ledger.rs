@@ -152,7 +152,7 @@ impl Engine {
         if self.lanes.waiting() == 0 {
             return (self.granted_since_snapshot > 0).then_some(ahead.horizon);
         }
-        let unknown = |session: &Session| !session.durable && !session.calls.is_empty();
+        let unknown = |session: &Session| !session.durable && session.calls > 0;
         if ahead.left == 0 || self.sessions.values().any(unknown) {
             return Some(now);
         }

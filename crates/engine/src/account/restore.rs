@@ -89,7 +89,7 @@ impl Engine {
     ) {
         let lane = self.lane_of(&call.shape, now);
         let attempt = Attempt { session: call.session, call: call.call, number: call.attempt };
-        for meter in self.lanes.meters_of(lane) {
+        for meter in self.lanes.meters_of(lane).to_vec() {
             self.lanes.hold_slot(meter, attempt, call.granted);
         }
         let units = call.units.iter().filter_map(|(meter, unit)| {
@@ -194,7 +194,7 @@ impl Engine {
     ) {
         let lane = self.lane_of(shape, now);
         let mut units = Vec::new();
-        for meter in self.lanes.meters_of(lane) {
+        for meter in self.lanes.meters_of(lane).to_vec() {
             if assumed {
                 self.lanes.claim_slot(meter, attempt, now);
             } else {
@@ -220,7 +220,8 @@ impl Engine {
         let entry = self.sessions.entry(session).or_default();
         entry.returned = true;
         let named = std::mem::take(&mut entry.named);
-        let over: Vec<_> = entry.calls.iter().filter(|key| !named.contains(key)).copied().collect();
+        let over = self.calls_of(session).map(|(key, _)| key).filter(|key| !named.contains(key));
+        let over: Vec<_> = over.collect();
         for key in over {
             if let Some(call) = self.calls.get(&key) {
                 self.free_slots(now, Attempt { session, call: key.1, number: call.wanted.attempts });

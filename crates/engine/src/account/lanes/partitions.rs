@@ -5,7 +5,7 @@
 //! model) remembers such calls: the meter of a model that is seen later begins as its copy, since
 //! they may have been of that model too.
 
-use super::{Lane, Lanes, MeterId, covers};
+use super::{Lanes, MeterId, covers};
 use crate::config::{AccountConfig, LimitConfig};
 use crate::event::Shape;
 use crate::mutant::{self, Mutant};
@@ -71,7 +71,7 @@ impl Lanes {
         }
         let unknown = self.by_limit.get(&(limit, None)).copied();
         let copy = unknown
-            .and_then(|id| self.meters.get(&id).map(|entry| (id, entry.counter.clone(), entry.observed)));
+            .and_then(|id| self.meters.get(id).map(|entry| (id, entry.counter.clone(), entry.observed)));
         let id = match copy {
             None => {
                 let counter = self.begin(config, &config.limits[limit], now);
@@ -94,7 +94,7 @@ impl Lanes {
             lane.meters.push(id);
             waiting += lane.waiting;
         }
-        if let Some(entry) = self.meters.get_mut(&id) {
+        if let Some(entry) = self.meters.get_mut(id) {
             entry.waiting += waiting;
         }
     }
@@ -108,7 +108,7 @@ impl Lanes {
     /// What a response says of a limit is said of one model: whether this is the meter of just
     /// that one.
     pub(in crate::account) fn speaks_of(&self, config: &AccountConfig, lane: LaneId, meter: MeterId) -> bool {
-        let Some(entry) = self.meters.get(&meter) else {
+        let Some(entry) = self.meters.get(meter) else {
             return false;
         };
         let per_model = config.limits.get(entry.limit).is_some_and(|limit| limit.per_model);
@@ -117,16 +117,17 @@ impl Lanes {
             || model.is_some_and(|model| model != OTHER_MODELS && entry.model.as_deref() == Some(model))
     }
 
+    /// Whether the lane's calls may be of any of the models that a limit counts apart.
+    pub(in crate::account) fn may_be_of_any_model(&self, lane: LaneId) -> bool {
+        self.lanes[lane.0].any_model
+    }
+
     /// Keeps a unit of each model's meter for the lane's next call, until [`Lanes::release_kept`].
     /// It needs room at all of them at the same time; where each is taken as soon as it has any,
-    /// that would never be. Lanes of known models don't need it.
+    /// that would never be.
     pub(in crate::account) fn keep_room(&mut self, config: &AccountConfig, lane: LaneId) {
-        let Lane { shape, meters, .. } = &self.lanes[lane.0];
-        if shape.model.is_some() {
-            return;
-        }
-        for id in meters {
-            if let Some(entry) = self.meters.get_mut(id)
+        for id in &self.lanes[lane.0].meters {
+            if let Some(entry) = self.meters.get_mut(*id)
                 && config.limits.get(entry.limit).is_some_and(|limit| limit.per_model)
             {
                 entry.kept += 1;
@@ -138,14 +139,19 @@ impl Lanes {
     /// Ends what [`Lanes::keep_room`] has begun.
     pub(in crate::account) fn release_kept(&mut self) {
         for id in self.kept.drain(..) {
-            if let Some(entry) = self.meters.get_mut(&id) {
+            if let Some(entry) = self.meters.get_mut(id) {
                 entry.kept = 0;
             }
         }
     }
 }
 
-/// Whether a call of this shape may be of any of the models that the limit counts apart.
+/// Whether a call of this shape may be of any of the models that some limit counts apart.
+pub(super) fn any_model_at(config: &AccountConfig, shape: &Shape) -> bool {
+    config.limits.iter().any(|limit| any_model(limit, shape))
+}
+
+/// The same of one limit.
 fn any_model(limit: &LimitConfig, shape: &Shape) -> bool {
     limit.per_model
         && shape.model.is_none()
