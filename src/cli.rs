@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quotakeeper_proxy::resolve::Override;
 
-use crate::open_gate::OpenGateArguments;
+use crate::check::CheckArguments;
 use crate::limiter::LimiterArguments;
+use crate::open_gate::OpenGateArguments;
 use crate::operator::OperatorArguments;
 
 /// Keeps workflows inside the quotas of the external APIs that they call.
@@ -30,6 +31,8 @@ pub enum Command {
     OpenGate(OpenGateArguments),
     /// Grant calls their turns, in a cluster.
     Limiter(Box<LimiterArguments>),
+    /// Say whether an installation works: its programs answer, and a quota is in force.
+    Check(CheckArguments),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`.
     Crds,
 }

@@ -3,12 +3,14 @@
 //! | room | holds |
 //! |---|---|
 //! | [`cli`] | the command line |
+//! | [`check`] | `quotakeeper check`: whether an installation works |
 //! | [`run`] | `quotakeeper run`: proxy and limiter in one process around a command |
 //! | [`operator`] | `quotakeeper operator`: reconciles quotas, serves the admission webhook |
 //! | [`open_gate`] | `quotakeeper open-gate`: lets all calls pass, before an uninstall |
 //! | [`limiter`] | `quotakeeper limiter`: grants calls their turns, for all pods |
 //! | [`output`] | where words go: logs and messages to people |
 
+mod check;
 mod cli;
 mod limiter;
 mod open_gate;
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         cli::Command::Operator(arguments) => operator::main(*arguments),
         cli::Command::OpenGate(arguments) => open_gate::main(arguments),
         cli::Command::Limiter(arguments) => limiter::main(*arguments),
+        cli::Command::Check(arguments) => check::main(&arguments),
         cli::Command::Crds => crds(),
     }
 }

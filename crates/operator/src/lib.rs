@@ -23,10 +23,12 @@
 //! | `injection` | what the admission webhook decides by |
 //! | [`cluster`] | the way by which all is written |
 //! | [`open_gate`] | lets all calls pass, before an uninstall |
+//! | [`check`] | whether an installation works, for whoever asks |
 //! | [`probes`], [`metrics`] | what is told of the process itself |
 
 pub mod catalogue;
 pub mod certificates;
+pub mod check;
 pub mod clock;
 pub mod cluster;
 pub mod configuration;

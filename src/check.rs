@@ -1,0 +1,53 @@
+//! `quotakeeper check`: whether an installation works.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::output::{print, say};
+
+/// What `quotakeeper check` is told.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// The namespace that Quotakeeper is installed in.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "quotakeeper", value_name = "NAME")]
+    namespace: String,
+
+    /// A quota in that namespace that is to be in force.
+    #[arg(long, value_name = "NAME")]
+    quota: Option<String>,
+
+    /// How long to wait for what is missing, in seconds.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+/// Looks. The exit code is 1 when something is missing.
+pub fn main(arguments: &CheckArguments) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let missing =
+        runtime.context("cannot start the runtime").and_then(|runtime| runtime.block_on(look(arguments)));
+    match missing {
+        Ok(missing) if missing.is_empty() => {
+            let quota = arguments.quota.as_ref().map(|name| format!(", the quota {name} is in force"));
+            print(&format!("operator and limiter answer{}\n", quota.unwrap_or_default()))
+        }
+        Ok(missing) => {
+            missing.iter().for_each(|sentence| say(sentence));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn look(arguments: &CheckArguments) -> anyhow::Result<Vec<String>> {
+    let client = quotakeeper_operator::client().await.context("there is no way to the cluster")?;
+    let CheckArguments { namespace, quota, timeout } = arguments;
+    let patience = Duration::from_secs(*timeout);
+    Ok(quotakeeper_operator::check::missing(&client, namespace, quota.as_deref(), patience).await)
+}
