@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# make.sh: builds the images that a user's cluster runs and writes them as OCI archives; prints their folder.
+# quotakeeper.tar (operator, limiter) and quotakeeper-proxy.tar hold one static program and the public CAs each.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$here/../tests/cluster/cache.sh"
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+need cargo=cargo python3=python3
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$here/../Cargo.toml" | head -1)
+architecture=$(uname -m)
+triple=$architecture-unknown-linux-gnu
+target=${CARGO_TARGET_DIR:-$here/../target}
+out=$target/images-$version
+roots=/etc/ssl/certs/ca-certificates.crt
+[[ -e $roots ]] || fail "$roots is missing (Debian: ca-certificates)"
+
+say "building $version for $architecture; the first time takes some minutes"
+# For the target alone: procedural macros can't be static.
+(cd "$here/.." && RUSTFLAGS="-C target-feature=+crt-static" \
+  cargo build --release --target "$triple" -p quotakeeper -p quotakeeper-proxy --bins) >&2
+mkdir -p "$out"
+for name in quotakeeper quotakeeper-proxy; do
+  program=$target/$triple/release/$name
+  "$here/../tests/cluster/image.py" "$name:$version" "$out/$name.tar" --entrypoint "/$name" \
+    "$program=/$name" "$roots=$roots"
+  say "$name:$version is $(du -h "$out/$name.tar" | cut -f1)"
+done
+echo "$out"

@@ -1,0 +1,96 @@
+"""Quotakeeper in the cluster: installed by its chart, watched as a person would, killed as a node would."""
+
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+
+from cluster import apply, get, items, kubectl, run, until
+
+HERE = pathlib.Path(__file__).resolve().parent
+CHART = HERE.parent.parent / "charts" / "quotakeeper"
+CLUSTER = HERE.parent / "cluster" / "cluster.sh"
+NAMESPACE = "quotakeeper"
+# One of all conditions, and of the pods that serve.
+READY_SECONDS = 180
+
+
+def install(provider, *more):
+    """Installs or upgrades; what the providers' end shows is trusted."""
+    with tempfile.TemporaryDirectory(prefix="quotakeeper-values-") as folder:
+        values = pathlib.Path(folder) / "values.json"
+        # Images are there already: a tag that no registry has.
+        image = {"tag": "1", "pullPolicy": "Never"}
+        values.write_text(json.dumps({"image": image, "proxy": {"image": image}, "trust": {"extraCAs": provider.ca_pem}}))
+        words = ("upgrade", "--install", "quotakeeper", CHART, "--namespace", NAMESPACE, "--create-namespace")
+        run("helm", *words, "--values", values, "--wait", "--timeout", f"{READY_SECONDS}s", *more)
+
+
+def quota(namespace, name, provider, tier, limit=None, more=""):
+    """Declares a quota and waits until it is in force. `limit`: name, amount and seconds instead of the tier's."""
+    limits = ""
+    if limit:
+        limit_name, amount, seconds = limit
+        limits = f"  limits:\n  - {{name: {limit_name}, unit: Requests, amount: {amount}, windowSeconds: {seconds}}}\n"
+    apply(f"""
+apiVersion: quotakeeper.dev/v1alpha1
+kind: ApiQuota
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  provider: {{name: {provider}, tier: {tier}}}
+{limits}{more}""")
+    kubectl("wait", "--namespace", namespace, f"apiquota/{name}", "--for=condition=Ready", f"--timeout={READY_SECONDS}s")
+
+
+def patient(name, extends, limits):
+    """A provider like `extends` whose limits bear a machine that stands still for three seconds: with the shipped
+    bound between the wire and the provider's count, such a stall would excuse calls over the quota."""
+    tier = "".join(
+        f"    - {{name: {limit}, unit: Requests, amount: {amount}, windowSeconds: {seconds}, countedAs: SlidingWindow, deliveryMillis: 3000}}\n"
+        for limit, amount, seconds in limits
+    )
+    apply(f"""
+apiVersion: quotakeeper.dev/v1alpha1
+kind: ApiProvider
+metadata: {{name: {name}}}
+spec:
+  extends: {extends}
+  tiers:
+  - name: only
+    limits:
+{tier}""")
+
+
+def status(namespace, name):
+    found = get("apiquota", name, "--namespace", namespace)
+    return (found or {}).get("status", {})
+
+
+def condition(namespace, name, kind):
+    conditions = status(namespace, name).get("conditions", [])
+    return next((each for each in conditions if each["type"] == kind), {})
+
+
+def pods(component):
+    selector = f"app.kubernetes.io/name=quotakeeper,app.kubernetes.io/component={component}"
+    return items("pods", "--namespace", NAMESPACE, "--selector", selector)
+
+
+def restarts(component):
+    statuses = (each for pod in pods(component) for each in pod["status"].get("containerStatuses", []))
+    return sum(each["restartCount"] for each in statuses)
+
+
+def kill(component):
+    """SIGKILL for the component's processes, as when a node runs out of memory."""
+    before = restarts(component)
+    command = ["pkill", "-KILL", "-f", f"^/quotakeeper {component}"]
+    subprocess.run([CLUSTER, "enter", *command], check=True, env=os.environ, capture_output=True)
+    until(f"the {component} is started again", lambda: restarts(component) > before)
+
+
+def logs(component):
+    return "".join(
+        kubectl("logs", "--namespace", NAMESPACE, pod["metadata"]["name"], "--tail=-1") for pod in pods(component)
+    )

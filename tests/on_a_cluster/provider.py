@@ -1,0 +1,95 @@
+"""The counting provider as a pod that plays the real names, and questions to its control port."""
+
+import json
+import urllib.request
+
+from cluster import apply, kubectl, node_address, until
+
+NAMES = ("api.hubapi.com", "api.hubspot.com", "api.openai.com", "api.anthropic.com", "api.demo.example")
+ADDRESS = "10.96.0.200"
+CONTROL_PORT = 30090
+NAMESPACE = "world"
+
+MANIFEST = f"""
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {NAMESPACE}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: provider, namespace: {NAMESPACE}}}
+spec:
+  selector: {{matchLabels: {{app: provider}}}}
+  template:
+    metadata: {{labels: {{app: provider}}}}
+    spec:
+      containers:
+      - name: provider
+        image: localhost/counting-provider:1
+        args: [--https, "0.0.0.0:8443", --http, "0.0.0.0:8080", --control, "0.0.0.0:9000"]
+        readinessProbe: {{tcpSocket: {{port: 9000}}, periodSeconds: 1}}
+        resources: {{requests: {{cpu: 50m, memory: 64Mi}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: provider, namespace: {NAMESPACE}}}
+spec:
+  type: NodePort
+  clusterIP: {ADDRESS}
+  selector: {{app: provider}}
+  ports:
+  - {{name: https, port: 443, targetPort: 8443}}
+  - {{name: http, port: 80, targetPort: 8080}}
+  - {{name: control, port: 9000, nodePort: {CONTROL_PORT}}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: coredns-hosts, namespace: kube-system}}
+data:
+  hosts: "{ADDRESS} {' '.join(NAMES)}\\n"
+"""
+
+
+class Provider:
+    """The provider of this cluster; made if it is not there."""
+
+    def __init__(self):
+        apply(MANIFEST)
+        kubectl("--namespace", "kube-system", "rollout", "restart", "deployment/coredns")
+        kubectl("--namespace", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
+        kubectl("--namespace", NAMESPACE, "rollout", "status", "deployment/provider", "--timeout=120s")
+        self.ca_pem = until("the provider's control port answers", lambda: self.ask("/ca"))
+
+    def ask(self, path, order=None):
+        data = None if order is None else json.dumps(order).encode()
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(f"http://{node_address()}:{CONTROL_PORT}{path}", data, timeout=30) as answer:
+            return answer.read().decode()
+
+    def limit(self, account, name, count, seconds, counted_as="Sliding"):
+        """From now on the account may make so many calls in so many seconds."""
+        limits = [{"name": name, "count": count, "windowMillis": int(seconds * 1000), "countedAs": counted_as}]
+        self.ask("/rules", {"account": account, "limits": limits, "answerMillis": 20, "streamMillis": 5})
+
+    def force(self, account, seconds):
+        """The account's next call is rejected, with so many seconds of Retry-After."""
+        self.ask("/force", {"account": account, "status": 429, "retryAfter": str(seconds), "requests": 1})
+
+    def summary(self, account):
+        return json.loads(self.ask(f"/summary?account={account}"))
+
+    def totals(self, account):
+        return self.summary(account)["totals"]
+
+    def tried(self, account):
+        """How many calls of the account have arrived."""
+        return sum(self.totals(account).values())
+
+    def log(self, account):
+        entries = map(json.loads, self.ask(f"/log?account={account}").splitlines())
+        return sorted(entries, key=lambda entry: entry["arrivalNanos"])
+
+    def used_percent(self, account, limit):
+        """Use of the limit's windows but the first and the last, and how many those are."""
+        found = next(each for each in self.summary(account)["limits"] if each["limit"] == limit)
+        return found["usedPercent"], max(0, len(found["windows"]) - 2)

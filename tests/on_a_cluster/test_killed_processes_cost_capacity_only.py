@@ -1,0 +1,60 @@
+"""Limiter and operator are killed in the middle of a campaign: nothing is over the quota, no call is lost."""
+
+import unittest
+
+import product
+from cluster import kubectl, until
+from provider import Provider
+from workloads import Job, namespace
+
+AMOUNT, SECONDS, PODS, CALLS = 30, 3, 5, 300
+
+
+class Killed(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.provider = Provider()
+        product.install(cls.provider)
+        namespace("gtm", cls.provider)
+
+    def campaign(self, name):
+        product.patient(name, "hubspot", [("ten-seconds", AMOUNT, SECONDS), ("daily", 250000, 86400)])
+        product.quota("gtm", name, name, "only")
+        self.provider.limit(name, "tried", AMOUNT, SECONDS)
+        return Job("gtm", name, "hubspot", name, PODS, CALLS // PODS, clients=6, quotas=name).start()
+
+    def judge(self, job):
+        self.assertEqual(job.wait(), "Complete")
+        totals = self.provider.totals(job.name)
+        self.assertEqual((totals["ok"], totals["over"]), (CALLS, 0), totals)
+        print(f"{job.name}: {totals}")
+
+    def test_limiter_and_operator_killed_in_mid_run(self):
+        job = self.campaign("killed")
+        for tried, component in ((60, "limiter"), (120, "operator"), (180, "limiter")):
+            until(f"{tried} calls", lambda: self.provider.tried(job.name) >= tried)
+            product.kill(component)
+        self.judge(job)
+
+    def test_an_absent_limiter_is_waited_for(self):
+        scale = ("scale", "--namespace", product.NAMESPACE, "deployment/quotakeeper-limiter")
+        product.patient("absent", "hubspot", [("ten-seconds", AMOUNT, SECONDS), ("daily", 250000, 86400)])
+        product.quota("gtm", "absent", "absent", "only")
+        self.provider.limit("absent", "tried", AMOUNT, SECONDS)
+        kubectl(*scale, "--replicas=0")
+        try:
+            until("the limiter is gone", lambda: not product.pods("limiter"))
+            job = Job("gtm", "absent", "hubspot", "absent", 2, 30, clients=2, quotas="absent").start()
+            running = lambda: [pod["status"]["phase"] for pod in job.list()] == ["Running"] * 2
+            until("the pods run, without a limiter", running)
+            until("the status says so", lambda: product.condition("gtm", "absent", "LimiterAvailable")["status"] == "False")
+            self.assertEqual(self.provider.tried("absent"), 0)
+        finally:
+            kubectl(*scale, "--replicas=1")
+        self.assertEqual(job.wait(), "Complete")
+        totals = self.provider.totals("absent")
+        self.assertEqual((totals["ok"], totals["over"]), (60, 0), totals)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

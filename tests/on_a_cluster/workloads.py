@@ -1,0 +1,107 @@
+"""Jobs that call providers with unmodified SDKs, as a workflow's author writes them."""
+
+import json
+
+from cluster import apply, items, kubectl, until
+
+# The system's store, where a cluster's own CA would be, has the playing provider's CA too.
+STORE = "/etc/ssl/certs/ca-certificates.crt"
+
+JOB = """
+apiVersion: batch/v1
+kind: Job
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  parallelism: {pods}
+  completions: {pods}
+  completionMode: Indexed
+  backoffLimitPerIndex: 0
+  template:
+    metadata:
+      labels: {{app: {name}}}
+      annotations: {{{annotations}}}
+    spec:
+      restartPolicy: Never
+      securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}
+      containers:
+      - name: enrich
+        image: localhost/python:1
+        args: {args}
+        env:
+        - {{name: {key}, value: {account}}}
+        - {{name: SSL_CERT_FILE, value: {store}}}
+        resources: {{requests: {{cpu: 20m, memory: 64Mi}}}}
+        securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
+        volumeMounts: [{{name: roots, mountPath: {store}, subPath: roots.pem}}]
+      volumes: [{{name: roots, configMap: {{name: roots}}}}]
+"""
+
+PROGRAMS = {
+    "hubspot": ("hubspot_contacts.py", "HUBSPOT_ACCESS_TOKEN", []),
+    "openai": ("openai_chat.py", "OPENAI_API_KEY", []),
+    "openai-streaming": ("openai_chat.py", "OPENAI_API_KEY", ["--stream"]),
+    "anthropic": ("anthropic_messages.py", "ANTHROPIC_API_KEY", []),
+}
+
+
+def namespace(name, provider, labels=""):
+    """A namespace as strict as can be, whose pods trust the provider's CA."""
+    apply(f"""
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: {name}
+  labels: {{pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted{labels}}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: roots, namespace: {name}}}
+data: {{roots.pem: {json.dumps(provider.ca_pem)}}}
+""")
+
+
+class Job:
+    """A Job of pods that share nothing but their account."""
+
+    def __init__(self, namespace, name, program, account, pods, calls, clients=4, quotas=None):
+        script, key, more = PROGRAMS[program]
+        args = [f"/programs/{script}", "--calls", str(calls), "--processes", "1", "--clients", str(clients), *more]
+        annotations = f"quotakeeper.dev/quotas: {json.dumps(quotas)}" if quotas else ""
+        self.namespace, self.name, self.pods = namespace, name, pods
+        self.manifest = JOB.format(
+            name=name, namespace=namespace, pods=pods, annotations=annotations, args=json.dumps(args), key=key,
+            account=json.dumps(account), store=STORE,
+        )
+
+    def start(self):
+        apply(self.manifest)
+        return self
+
+    def status(self):
+        return items("jobs", "--namespace", self.namespace, "--field-selector", f"metadata.name={self.name}")[0]["status"]
+
+    def ended(self):
+        conditions = {each["type"]: each["status"] for each in self.status().get("conditions", [])}
+        return next((kind for kind in ("Complete", "Failed") if conditions.get(kind) == "True"), None)
+
+    def wait(self, seconds=300):
+        """Complete or Failed."""
+        return until(f"job {self.namespace}/{self.name} ends", self.ended, seconds)
+
+    def list(self):
+        return items("pods", "--namespace", self.namespace, "--selector", f"app={self.name}")
+
+    def told(self):
+        """What the programs of all pods say of their calls."""
+        total = {"calls": 0, "ok": 0, "failed": 0, "errors": {}}
+        for pod in self.list():
+            words = ("logs", "--namespace", self.namespace, pod["metadata"]["name"], "--container", "enrich")
+            said = json.loads(kubectl(*words).strip().splitlines()[-1])
+            for key in ("calls", "ok", "failed"):
+                total[key] += said[key]
+            for error, count in said["errors"].items():
+                total["errors"][error] = total["errors"].get(error, 0) + count
+        return total
+
+    def delete(self):
+        kubectl("delete", "job", "--namespace", self.namespace, self.name, "--ignore-not-found", "--wait=true")
