@@ -161,6 +161,7 @@ fn waiting(subject: &Subject<'_>) -> Option<WaitingStatus> {
 fn proxies(subject: &Subject<'_>) -> Option<ProxyStatus> {
     let not_injected = bounded(u64::from(subject.not_injected), 1_000_000);
     let told = match subject.limiter {
+        Limiter::Heard { account: None, .. } if subject.not_injected == 0 => return None,
         Limiter::Heard { account, .. } => account.map(|report| report.proxies).unwrap_or_default(),
         Limiter::Unknown => {
             return Some(ProxyStatus {

@@ -60,7 +60,8 @@ enum Finding {
 struct Teller {
     recorder: Recorder,
     namespace: Arc<str>,
-    quotas: HashMap<String, (String, Told)>,
+    /// None before the first round: what is there then was told of by an earlier leader.
+    quotas: Option<HashMap<String, (String, Told)>>,
     findings: HashMap<String, Finding>,
     /// What was told of a workload: its reasons and their causes.
     owners: HashSet<(Owner, &'static str, String)>,
@@ -81,7 +82,7 @@ pub async fn keep(
     let mut teller = Teller {
         recorder: Recorder::new(cluster.client.clone(), reporter),
         namespace: Arc::clone(&cluster.namespace),
-        quotas: HashMap::new(),
+        quotas: None,
         findings: HashMap::new(),
         owners: HashSet::new(),
         uids: HashMap::new(),
@@ -241,19 +242,24 @@ impl Teller {
         settled: &Settled,
         heard: &Heard,
     ) {
-        self.quotas.retain(|name, (uid, _)| quotas.get(name).is_some_and(|view| view.uid == *uid));
+        let first = self.quotas.is_none();
+        let mut all = self.quotas.take().unwrap_or_default();
+        all.retain(|name, (uid, _)| quotas.get(name).is_some_and(|view| view.uid == *uid));
         let now = Timestamp::now();
+        let accounts = heard.report.iter().flat_map(|report| &report.accounts);
+        let accounts: HashMap<&str, _> = accounts.map(|account| (account.quota.as_str(), account)).collect();
         for (name, view) in quotas {
             let Some(verdict) = settled.quotas.get(name) else { continue };
-            let accounts = heard.report.iter().flat_map(|report| &report.accounts);
-            let report = accounts.into_iter().find(|account| account.quota == *name);
-            let told = self.quotas.entry(name.clone());
-            let (_, told) =
-                told.or_insert_with(|| (view.uid.clone(), Told::before(&view.status, report, now)));
+            let report = accounts.get(name.as_str()).copied();
+            let (_, told) = all.entry(name.clone()).or_insert_with(|| {
+                let told = if first { Told::before(&view.status, report, now) } else { Told::default() };
+                (view.uid.clone(), told)
+            });
             for notice in told.next(name, verdict, &view.status, report, now) {
                 self.place(name, view, notice, pods);
             }
         }
+        self.quotas = Some(all);
     }
 
     fn place(&mut self, name: &str, view: &QuotaView, notice: Notice, pods: &BTreeMap<String, PodView>) {

@@ -36,9 +36,7 @@ pub fn worth(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> Worth {
 }
 
 fn turned(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
-    let essence = |status: &ApiQuotaStatus| -> Vec<(String, String, String, Option<i64>, Option<String>)> {
-        status.conditions.iter().map(condition).collect()
-    };
+    let essence = |status: &ApiQuotaStatus| -> Vec<_> { status.conditions.iter().map(essence).collect() };
     let settings = |status: &ApiQuotaStatus| {
         let summary = status.summary.clone().unwrap_or_default();
         (summary.tier, summary.mode, summary.share)
@@ -53,12 +51,21 @@ fn turned(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
         || apart(old.paused_until.as_ref(), new.paused_until.as_ref(), SAME_PAUSE)
 }
 
-/// What of a condition turns; the sentences of some hold figures, which only move.
-fn condition(condition: &Condition) -> (String, String, String, Option<i64>, Option<String>) {
-    let Condition { type_, status, reason, observed_generation, message, .. } = condition;
+/// What of a condition turns.
+#[derive(PartialEq)]
+struct Essence {
+    type_: String,
+    status: String,
+    reason: String,
+    generation: Option<i64>,
+    /// The sentences of the other conditions hold figures, which only move.
+    message: Option<String>,
+}
+
+fn essence(condition: &Condition) -> Essence {
+    let Condition { type_, status, reason, observed_generation, message, .. } = condition.clone();
     let fixed = ["Accepted", "Programmed", "Ready"].contains(&type_.as_str());
-    let message = fixed.then(|| message.clone());
-    (type_.clone(), status.clone(), reason.clone(), *observed_generation, message)
+    Essence { type_, status, reason, generation: observed_generation, message: fixed.then_some(message) }
 }
 
 fn moved(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
