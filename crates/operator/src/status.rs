@@ -164,10 +164,9 @@ fn proxies(subject: &Subject<'_>) -> Option<ProxyStatus> {
         Limiter::Heard { account: None, .. } if subject.not_injected == 0 => return None,
         Limiter::Heard { account, .. } => account.map(|report| report.proxies).unwrap_or_default(),
         Limiter::Unknown => {
-            return Some(ProxyStatus {
-                not_injected,
-                ..subject.view.status.proxies.clone().unwrap_or_default()
-            });
+            let before = subject.view.status.proxies.clone();
+            let known = before.or_else(|| (not_injected > 0).then(ProxyStatus::default));
+            return known.map(|known| ProxyStatus { not_injected, ..known });
         }
         Limiter::Lost => return None,
     };
