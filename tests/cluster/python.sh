@@ -27,6 +27,9 @@ make_image() {
   mkdir -p "$root"/etc/ssl/certs "$root"/home
   mkdir -p -m 1777 "$root/tmp"
   cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+  # Where OpenSSL looks; the package that makes the link is not needed otherwise.
+  mkdir -p "$root/usr/lib/ssl"
+  ln -sf /etc/ssl/certs/ca-certificates.crt "$root/usr/lib/ssl/cert.pem"
   printf '%s\n' root:x:0:0::/:/bin/sh nonroot:x:65532:65532::/tmp:/bin/sh >"$root/etc/passwd"
   printf '%s\n' root:x:0: nonroot:x:65532: >"$root/etc/group"
   version=$(basename "$root"/usr/lib/python3.*)

@@ -28,7 +28,7 @@ spec:
       - name: enrich
         image: localhost/python:1
         args: {args}
-        env: [{{name: HUBSPOT_ACCESS_TOKEN, value: {name}}}, {{name: SSL_CERT_FILE, value: {store}}}]
+        env: [{{name: HUBSPOT_ACCESS_TOKEN, value: {name}}}]
         resources: {{requests: {{cpu: 10m, memory: 48Mi}}}}
         securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
         volumeMounts: [{{name: roots, mountPath: {store}, subPath: roots.pem}}]

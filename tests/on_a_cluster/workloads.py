@@ -29,7 +29,6 @@ spec:
         args: {args}
         env:
         - {{name: {key}, value: {account}}}
-        - {{name: SSL_CERT_FILE, value: {store}}}
         resources: {{requests: {{cpu: 20m, memory: 64Mi}}}}
         securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
         volumeMounts: [{{name: roots, mountPath: {store}, subPath: roots.pem}}]

@@ -55,6 +55,8 @@ pub struct Engine {
     /// What the ledger has charged ahead; without one, grants need none.
     ahead: Option<Ahead>,
     granted_since_snapshot: u64,
+    /// An answer has told something of the past that no snapshot has yet.
+    learned_since_snapshot: bool,
     /// Sessions of the time before a restart that have not yet said what they hold.
     awaited: BTreeSet<SessionId>,
     /// The commit that this engine was restarted from: what was granted before is in it.
@@ -172,6 +174,7 @@ impl Engine {
             lease: Time::NEVER,
             ahead: None,
             granted_since_snapshot: 0,
+            learned_since_snapshot: false,
             awaited: BTreeSet::new(),
             restored: None,
             wake: None,

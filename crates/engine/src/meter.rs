@@ -400,9 +400,9 @@ impl Meter {
     }
 
     /// The provider says that `used` units are charged to the account in all: no more than that
-    /// can be left of an unknown past. Those that would have left first go.
-    pub(crate) fn past_is_at_most(&mut self, used: u64) {
-        self.bulk.past_is_at_most(used);
+    /// can be left of an unknown past. Those that would have left first go. Whether any went.
+    pub(crate) fn past_is_at_most(&mut self, used: u64) -> bool {
+        self.bulk.past_is_at_most(used)
     }
 
     /// Others have drawn `units` that we did not see: charged from now on for one window.

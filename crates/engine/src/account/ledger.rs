@@ -70,6 +70,7 @@ impl Engine {
     /// What the ledger has to make durable. Tell [`crate::event::Event::Committed`] when it has.
     pub fn snapshot(&mut self, now: Time) -> Snapshot {
         self.granted_since_snapshot = 0;
+        self.learned_since_snapshot = false;
         for session in self.sessions.values_mut() {
             session.in_snapshot = true;
         }
@@ -146,9 +147,13 @@ impl Engine {
 
     /// When the ledger is to be written next: while calls wait, before the reserve is over, and
     /// at once where only the ledger holds them up; afterwards once more, so that what was granted
-    /// is known rather than reserved. `None`: nothing has changed that is worth a write.
+    /// is known rather than reserved, and at once when an answer has told of the past. `None`: nothing has changed that is worth a write.
     pub fn commit_due(&self, now: Time) -> Option<Time> {
         let ahead = self.ahead?;
+        if self.learned_since_snapshot {
+            // A restart from what was taken for used before would wait for the whole window.
+            return Some(now);
+        }
         if self.lanes.waiting() == 0 {
             return (self.granted_since_snapshot > 0).then_some(ahead.horizon);
         }

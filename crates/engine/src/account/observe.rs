@@ -42,12 +42,13 @@ impl Engine {
                 continue;
             };
             meter.advance(now);
-            meter.past_is_at_most(hard.saturating_sub(remaining));
+            let learned = meter.past_is_at_most(hard.saturating_sub(remaining));
             // Of ours the provider can have counted what was in the log when this call was
             // granted and what was granted since; a stale answer therefore accuses nobody.
             let ours = charge.logged + (meter.charged() - charge.charged);
             let used = meter.amount().saturating_sub(remaining);
             meter.charge_others(now, used.saturating_sub(ours));
+            self.learned_since_snapshot |= learned;
         }
     }
 }

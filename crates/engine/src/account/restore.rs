@@ -239,6 +239,8 @@ impl Engine {
                 }
             }
             self.lanes.set_start(Start::Fresh);
+            // The next one would hold what is released here as if it had been granted.
+            self.learned_since_snapshot = true;
         }
     }
 }

@@ -129,13 +129,13 @@ impl Bulk {
     }
 
     /// Keeps at most so many units of an unknown past; those that would have left first go. What is
-    /// in flight stays.
-    pub(super) fn past_is_at_most(&mut self, most: u64) {
+    /// in flight stays. Whether any went.
+    pub(super) fn past_is_at_most(&mut self, most: u64) -> bool {
         let past = |ramp: &&Ramp| !ramp.others;
         let units: u64 = self.ramps.iter().filter(past).map(|ramp| ramp.units).sum();
         let last = self.ramps.iter().filter(past).map(|ramp| ramp.last).max();
         let Some(last) = last.filter(|_| units > most) else {
-            return;
+            return false;
         };
         let mut surplus = units - most;
         let gone_by =
@@ -155,6 +155,7 @@ impl Bulk {
             ramp.units -= go;
         }
         self.ramps.retain(|ramp| ramp.units > 0);
+        true
     }
 
     /// Takes on another window: what was counted at a time leaves a window later.

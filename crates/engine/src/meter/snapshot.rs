@@ -23,10 +23,10 @@ pub struct MeterSnapshot {
     /// What is charged.
     pub units: Vec<UnitSnapshot>,
     /// What is taken to be charged, or was by others, many at a time.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub ramps: Vec<Ramp>,
     /// Of that, what is still in flight.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub arriving: Vec<ArrivingSnapshot>,
 }
 

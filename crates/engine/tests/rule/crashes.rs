@@ -2,7 +2,8 @@
 
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::LimitConfig;
-use quotakeeper_engine::event::{Attempt, CallId, Event, Held, Reserve, SessionId, Shape};
+use quotakeeper_engine::event::{Attempt, CallId, Event, Held, Observation, Reserve, SessionId, Shape};
+use quotakeeper_engine::time::Time;
 
 use crate::world::*;
 
@@ -273,4 +274,32 @@ fn what_is_assumed_of_a_predecessor_is_in_the_ledger() {
     assert_eq!(w.used("requests"), 100);
     w.pass(SECOND + MS * 320);
     assert_eq!(w.used("requests"), 0);
+}
+
+/// A restart from what was taken for used before would wait for the whole window.
+#[test]
+fn what_an_answer_tells_of_the_past_is_written_at_once() {
+    let config = account(vec![sliding("requests", 100, 3600)]);
+    let start = Time(3_600_000_000_000);
+    let mut w = World::with(Engine::after_unknown_past(config, start), start);
+    w.alive(1);
+    commit(&mut w, 100);
+    w.ask(1);
+    let probe = w.grants()[0];
+    let seen = Observation { limit: "requests".to_owned(), hard: Some(100), remaining: Some(99) };
+    w.answered_with(probe, seen);
+    assert_eq!(w.engine.commit_due(w.now), Some(w.now));
+    commit(&mut w, 100);
+    assert_ne!(w.engine.commit_due(w.now), Some(w.now));
+}
+
+/// Otherwise each restart would hold the reserves of all before it as calls.
+#[test]
+fn a_released_reserve_is_written_at_once() {
+    let (mut w, _) = killed();
+    w.alive(1);
+    commit(&mut w, 0);
+    assert_eq!((w.used("requests"), w.engine.commit_due(w.now)), (50, None));
+    w.tell(Event::Returned(SessionId(1)));
+    assert_eq!((w.used("requests"), w.engine.commit_due(w.now)), (20, Some(w.now)));
 }
