@@ -43,13 +43,26 @@ spec:
     kubectl("wait", "--namespace", namespace, f"apiquota/{name}", "--for=condition=Ready", f"--timeout={READY_SECONDS}s")
 
 
+# What else a tier needs, because the provider's headers and rejections tell of it.
+OTHER_LIMITS = {
+    "hubspot": ["{name: daily, unit: Requests, amount: 250000, windowSeconds: 86400, countedAs: FixedWindow}"],
+    "openai": ["{name: tokens, unit: TotalTokens, amount: 10000000, windowSeconds: 60, partition: Model}"],
+    "anthropic": [
+        "{name: input-tokens, unit: InputTokens, amount: 10000000, windowSeconds: 60, partition: Model}",
+        "{name: output-tokens, unit: OutputTokens, amount: 10000000, windowSeconds: 60, partition: Model}",
+    ],
+}
+# How they count, and what their requests' limit is called.
+COUNTED = {"hubspot": "SlidingWindow", "openai": "Unknown", "anthropic": "TokenBucket"}
+
+
 def patient(name, extends, limits):
     """A provider like `extends` whose limits bear a machine that stands still for three seconds: with the shipped
     bound between the wire and the provider's count, such a stall would excuse calls over the quota."""
     tier = "".join(
-        f"    - {{name: {limit}, unit: Requests, amount: {amount}, windowSeconds: {seconds}, countedAs: SlidingWindow, deliveryMillis: 3000}}\n"
+        f"    - {{name: {limit}, unit: Requests, amount: {amount}, windowSeconds: {seconds}, countedAs: {COUNTED[extends]}, deliveryMillis: 3000}}\n"
         for limit, amount, seconds in limits
-    )
+    ) + "".join(f"    - {other}\n" for other in OTHER_LIMITS[extends])
     apply(f"""
 apiVersion: quotakeeper.dev/v1alpha1
 kind: ApiProvider

@@ -41,7 +41,7 @@ class Fair(unittest.TestCase):
         provider = Provider()
         product.install(provider)
         namespace("fair", provider)
-        product.patient("shared", "hubspot", [("ten-seconds", AMOUNT, SECONDS), ("daily", 250000, 86400)])
+        product.patient("shared", "hubspot", [("ten-seconds", AMOUNT, SECONDS)])
         product.quota("fair", "shared", "shared", "only")
         # Two tokens at the provider, so that it counts each workload for itself; one quota here.
         for name in ("many", "one"):

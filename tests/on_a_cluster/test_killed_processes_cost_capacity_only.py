@@ -18,7 +18,7 @@ class Killed(unittest.TestCase):
         namespace("gtm", cls.provider)
 
     def campaign(self, name):
-        product.patient(name, "hubspot", [("ten-seconds", AMOUNT, SECONDS), ("daily", 250000, 86400)])
+        product.patient(name, "hubspot", [("ten-seconds", AMOUNT, SECONDS)])
         product.quota("gtm", name, name, "only")
         self.provider.limit(name, "tried", AMOUNT, SECONDS)
         return Job("gtm", name, "hubspot", name, PODS, CALLS // PODS, clients=6, quotas=name).start()
@@ -38,7 +38,7 @@ class Killed(unittest.TestCase):
 
     def test_an_absent_limiter_is_waited_for(self):
         scale = ("scale", "--namespace", product.NAMESPACE, "deployment/quotakeeper-limiter")
-        product.patient("absent", "hubspot", [("ten-seconds", AMOUNT, SECONDS), ("daily", 250000, 86400)])
+        product.patient("absent", "hubspot", [("ten-seconds", AMOUNT, SECONDS)])
         product.quota("gtm", "absent", "absent", "only")
         self.provider.limit("absent", "tried", AMOUNT, SECONDS)
         kubectl(*scale, "--replicas=0")

@@ -11,14 +11,15 @@ from workloads import Job, namespace
 AMOUNT, SECONDS, PODS = 30, 3, 5
 # Eleven windows and a half.
 CALLS = AMOUNT * 23 // 2 // PODS * PODS
-DAILY = ("daily", 250000, 86400)
+# Rather than in bursts of a whole window.
+PACED = "  pacing: {burst: 10}\n"
 
-# By program: whose dialect, its limit, and what else a tier of it needs, because headers tell of it.
+# By program: whose dialect, its limit, and how the provider counts.
 STORIES = {
-    "hubspot": ("hubspot", "ten-seconds", [DAILY]),
-    "openai": ("openai", "requests", []),
-    "openai-streaming": ("openai", "requests", []),
-    "anthropic": ("anthropic", "requests", []),
+    "hubspot": ("hubspot", "ten-seconds", "Sliding"),
+    "openai": ("openai", "requests", "Sliding"),
+    "openai-streaming": ("openai", "requests", "Sliding"),
+    "anthropic": ("anthropic", "requests", "Bucket"),
 }
 
 
@@ -30,11 +31,11 @@ class RealPods(unittest.TestCase):
         namespace("gtm", cls.provider)
 
     def enrich(self, program, account):
-        dialect, limit, others = STORIES[program]
+        dialect, limit, counted_as = STORIES[program]
         name = f"{account}-{program}"
-        product.patient(name, dialect, [(limit, AMOUNT, SECONDS), *others])
-        product.quota("gtm", name, name, "only")
-        self.provider.limit(name, "tried", AMOUNT, SECONDS)
+        product.patient(name, dialect, [(limit, AMOUNT, SECONDS)])
+        product.quota("gtm", name, name, "only", more=PACED if dialect != "hubspot" else "")
+        self.provider.limit(name, "tried", AMOUNT, SECONDS, counted_as)
         return Job("gtm", name, program, name, PODS, CALLS // PODS, clients=8, quotas=name).start()
 
     def judge(self, job, forced):

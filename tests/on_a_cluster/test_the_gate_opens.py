@@ -18,7 +18,7 @@ class Gate(unittest.TestCase):
         """A Job of 20 calls on a quota of 2 in an hour."""
         product.install(self.provider)
         namespace("gate", self.provider)
-        product.patient(name, "hubspot", [("ten-seconds", 2, 3600), ("daily", 250000, 86400)])
+        product.patient(name, "hubspot", [("ten-seconds", 2, 3600)])
         product.quota("gate", name, name, "only", more="  enforcement: {maxQueueSeconds: 3600}\n")
         self.provider.limit(name, "tried", 100000, 3)
         job = Job("gate", name, "hubspot", name, 2, 10, clients=2, quotas=name).start()

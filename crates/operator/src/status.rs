@@ -299,7 +299,11 @@ fn message(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus
         }
     };
     let shape = figure.shape(subject.quota());
-    words::clipped(&format!("{used} of {} ({shape}) is used; {waiting}.", figure.config.name), 1024)
+    let unknown = match figures.uncertain().as_slice() {
+        [] => String::new(),
+        names => format!("; earlier use of {} is not known yet, so calls begin one by one", names.join(", ")),
+    };
+    words::clipped(&format!("{used} of {} ({shape}) is used; {waiting}{unknown}.", figure.config.name), 1024)
 }
 
 #[cfg(test)]

@@ -66,6 +66,12 @@ impl<'a> Figures<'a> {
         spent.max_by_key(|figure| figure.report.map(|report| report.resets_in_millis))
     }
 
+    /// The limits of whose earlier use too little is known.
+    pub(super) fn uncertain(&self) -> Vec<&'a str> {
+        let uncertain = self.all.iter().filter(|figure| figure.is_uncertain());
+        uncertain.map(|figure| figure.config.name.as_str()).collect()
+    }
+
     /// The limits of which the provider tells less than is declared: name, told, declared.
     pub(super) fn lowered(&self) -> Vec<(&'a str, u64, u64)> {
         let lowered = |figure: &Figure<'a>| {
@@ -77,6 +83,11 @@ impl<'a> Figures<'a> {
 }
 
 impl Figure<'_> {
+    /// Whether a good part of it is taken for used because nothing is known of the time before.
+    fn is_uncertain(&self) -> bool {
+        self.report.is_some_and(|report| report.assumed > report.amount / 20)
+    }
+
     fn is_budget(&self) -> bool {
         self.config.window.as_secs() >= BUDGET_SECONDS
     }
@@ -91,7 +102,7 @@ impl Figure<'_> {
     }
 
     fn seconds_to_reset(&self) -> Option<u64> {
-        let report = self.report.filter(|report| report.used > 0)?;
+        let report = self.report.filter(|report| known(report) > 0)?;
         Some(report.resets_in_millis.div_ceil(1000))
     }
 
@@ -157,7 +168,8 @@ impl Figure<'_> {
             (false, true) => LimitSource::Spec,
             (false, false) => LimitSource::Tier,
         };
-        let used = self.heard.then(|| self.report.map_or(0, |report| report.used));
+        let used = self.heard.then(|| self.report.map_or(0, known));
+        let certain = used.filter(|_| self.report.is_none_or(|report| report.assumed == 0));
         let others = self.report.map(|report| report.used_by_others).filter(|used| *used > 0);
         LimitStatus {
             name: self.config.name.clone(),
@@ -166,7 +178,7 @@ impl Figure<'_> {
             effective: figure(effective),
             used: used.map(figure),
             used_by_others: others.map(figure),
-            remaining: used.map(|used| figure(effective.saturating_sub(used))),
+            remaining: certain.map(|used| figure(effective.saturating_sub(used))),
             waiting: self
                 .heard
                 .then(|| if subject.queueing { bounded(self.waiting, 1_000_000_000) } else { 0 }),
@@ -177,7 +189,13 @@ impl Figure<'_> {
 
 fn permille(report: &LimitReport) -> u64 {
     let full = u128::from(report.amount.max(1));
-    u64::try_from((u128::from(report.used) * 1000 / full).min(1000)).unwrap_or(1000)
+    u64::try_from((u128::from(known(report)) * 1000 / full).min(1000)).unwrap_or(1000)
+}
+
+/// What has been seen to be used. What is only taken for used, because nothing is known of the
+/// time before, is nobody's use.
+fn known(report: &LimitReport) -> u64 {
+    report.used.saturating_sub(report.assumed)
 }
 
 fn figure(units: u64) -> i64 {

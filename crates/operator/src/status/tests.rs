@@ -382,3 +382,19 @@ fn a_queue_that_hovers_is_written_seldom() {
     ended.view = story.view.clone();
     assert_eq!(ended.worth(), Worth::Now, "the queue is gone");
 }
+
+/// Right after an installation nothing is used, whatever the limiter has to take for used.
+#[test]
+fn what_is_only_assumed_is_not_shown_as_used() {
+    let mut story = hubspot().uses("daily", 624_999, 86_400);
+    story.report().limits[0].assumed = 624_999;
+    let status = story.status();
+    let limit = status.limits.iter().find(|limit| limit.name == "daily").unwrap();
+    assert_eq!((limit.used, limit.remaining, &limit.reset_time), (Some(0), None, &None));
+    assert!(story.row().contains(" 0% "), "{}", story.row());
+    assert!(
+        story.message().ends_with("earlier use of daily is not known yet, so calls begin one by one."),
+        "{}",
+        story.message()
+    );
+}
