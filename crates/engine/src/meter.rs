@@ -41,6 +41,9 @@ pub(crate) struct Meter {
     /// W/N where grants are spread evenly.
     spacing: Option<Duration>,
     spaced_until: Time,
+    /// From then on one call may ask the provider how things stand; until that is known nobody
+    /// can say how long a wait is.
+    asks_provider: Option<Time>,
     bucket: Bucket,
     units: Units,
     bulk: Bulk,
@@ -103,6 +106,7 @@ impl Meter {
             asks_bucket: false,
             spacing: None,
             spaced_until: Time(0),
+            asks_provider: None,
             bucket: Bucket::new(limit.effective_burst().min(amount.max(1)), amount, limit.window, now),
             units: Units::default(),
             bulk: Bulk::default(),
@@ -378,8 +382,16 @@ impl Meter {
 
     /// A limiter that takes over knows nothing of what its predecessor granted: a full bucket in
     /// flight until `arrived`, the rest of N leaving the log at the rate at which it can have
-    /// come in.
+    /// come in. A long window without a bucket would be closed for all of it: once the
+    /// predecessor's calls have arrived, one call may ask the provider how things stand.
     pub(crate) fn fill_with_predecessor(&mut self, now: Time, arrived: Time) {
+        if !self.asks_bucket && self.window >= LONG {
+            let units = self.amount.saturating_sub(1);
+            self.bulk.add(Ramp { units, last: arrived + self.window, interval: 0, others: false });
+            self.insert_counted(arrived, Origin::Past);
+            self.asks_provider = Some(arrived);
+            return;
+        }
         let at_once = if self.asks_bucket { self.bucket.size().min(self.amount) } else { self.amount };
         self.bulk.add_arriving(arrived, at_once);
         self.in_flight += at_once;
@@ -402,6 +414,7 @@ impl Meter {
     /// The provider says that `used` units are charged to the account in all: no more than that
     /// can be left of an unknown past. Those that would have left first go. Whether any went.
     pub(crate) fn past_is_at_most(&mut self, used: u64) -> bool {
+        self.asks_provider = None;
         self.bulk.past_is_at_most(used)
     }
 
@@ -483,6 +496,9 @@ impl Meter {
     }
 
     fn log_wait(&self, now: Time, calls: u64) -> Duration {
+        if let Some(from) = self.asks_provider {
+            return from.since(now);
+        }
         let free = self.amount.saturating_sub(self.logged());
         let Some(beyond) = calls.checked_sub(free + 1) else { return Duration::ZERO };
         // The call waits for the (beyond + 1)th unit to leave; a whole window for each N of them.

@@ -208,6 +208,24 @@ fn a_takeover_without_the_ledger_lets_the_predecessors_calls_arrive_first() {
     assert!((85..=100).contains(&total), "the rate goes on, not a window later: {total}");
 }
 
+/// A day without calls would be the price of a lost ledger otherwise.
+#[test]
+fn after_a_takeover_one_call_asks_how_a_long_window_stands() {
+    let day = account(vec![sliding("requests", 250_000, 86_400)]);
+    let start = Time(90_000_000_000_000);
+    let mut w = World::with(Engine::takeover(day, start), start);
+    w.ask(50);
+    w.pass(SECOND * 2 + MS * 290);
+    assert_eq!(w.grants().len(), 0, "the predecessor's calls arrive first");
+    w.pass(SECOND * 20);
+    let probes = w.grants();
+    assert_eq!(probes.len(), 1);
+    let seen = Observation { limit: "requests".to_owned(), hard: Some(250_000), remaining: Some(20) };
+    w.answered_with(probes[0], seen);
+    // The probe itself may be of the past that the provider tells of, or not.
+    assert_eq!(w.grants().len(), 19, "as many as the provider says are left");
+}
+
 #[test]
 fn a_reconnection_changes_nothing_for_calls_under_way() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
