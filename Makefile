@@ -68,7 +68,11 @@ soak: ## thousands of simulated worlds and of fuzzed messages (SOAK_SEEDS, SOAK_
 	$(times)
 
 .PHONY: demo
-demo: ## a naive program against a quota, and the same one under Quotakeeper (about a minute after set-up)
+demo: ## a Job against a quota, without and with Quotakeeper, on a real Kubernetes (as root on Debian)
+	@demo/run.sh
+
+.PHONY: demo-local
+demo-local: ## the same for one program on this machine, without a cluster (about a minute)
 	@cargo build --quiet -p quotakeeper -p counting-provider --bins
 	@python3 demo/one_machine.py --bin "$(CARGO_TARGET_DIR)/debug" --sdk "$$(tests/sdk/install.sh)"
 
@@ -95,11 +99,27 @@ control-plane: ## an API server and etcd alone, as any user, until Ctrl-C
 	@tests/cluster/control-plane.sh up
 
 .PHONY: cluster-test
-cluster-test: steps-of-cluster-test ## the CRDs on a real API server; a cluster comes, works and leaves nothing (2 minutes once built)
+cluster-test: steps-of-cluster-test ## everything on a real API server and with real pods, as root on Debian (15 minutes once built)
 	$(times)
 
 .PHONY: steps-of-cluster-test
 steps-of-cluster-test:
 	$(call step,tools of the cluster,tests/cluster/tools.sh kube etcd coredns helm >/dev/null)
 	$(call step,CRDs on a real API server,tests/cluster/control-plane.sh run cargo test -p quotakeeper-api --test the_api_server_agrees -- --ignored)
+	$(call step,the programs,cargo build -p quotakeeper --bins)
+	$(call step,webhook on a real API server,tests/cluster/control-plane.sh run cargo test -p quotakeeper-inject --test the_api_server_agrees -- --ignored)
+	$(call step,limiter on a real API server,tests/cluster/control-plane.sh run cargo test -p quotakeeper-limiter --test in_a_cluster -- --ignored)
+	$(call step,operator on a real API server,tests/cluster/control-plane.sh run --controllers cargo test -p quotakeeper-operator --test a_cluster_is_kept -- --ignored)
+	$(call step,the chart renders,tests/cluster/stories/the_chart_renders.sh)
+	$(call step,the chart installs,tests/cluster/stories/the_chart_installs.sh)
+	$(call step,the chart grants what its programs need,tests/cluster/stories/the_chart_grants_what_its_programs_need.sh)
 	$(call step,a real cluster comes and goes,tests/cluster/stories/a_real_cluster_comes_and_goes.sh)
+	$(call step,real pods,tests/on_a_cluster/run.sh)
+
+.PHONY: images
+images: ## operator, limiter and proxy for a user's cluster, as OCI archives (some minutes the first time)
+	@images/make.sh
+
+.PHONY: push
+push: ## push them: make push REGISTRY=registry.example.com/team
+	@images/push.sh "$(REGISTRY)"

@@ -67,12 +67,13 @@ class Provider:
             return answer.read().decode()
 
     def limit(self, account, name, count, seconds, counted_as="Sliding"):
-        """From now on the account may make so many calls in so many seconds."""
+        """From now on the account, with nothing used, may make so many calls in so many seconds."""
         limits = [
             {"name": name, "count": count, "windowMillis": int(seconds * 1000), "countedAs": counted_as},
             # HubSpot's headers tell of it.
             {"name": "daily", "count": 250000, "windowMillis": 86400000, "countedAs": "Fixed", "endpoint": "*"},
         ]
+        self.ask("/reset", {"account": account})
         self.ask("/rules", {"account": account, "limits": limits, "answerMillis": 20, "streamMillis": 5})
 
     def force(self, account, seconds):

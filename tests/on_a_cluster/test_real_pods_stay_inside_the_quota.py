@@ -57,8 +57,9 @@ class RealPods(unittest.TestCase):
                     self.assertGreaterEqual(used, 90)
 
     def test_a_rejection_pauses_every_pod_and_loses_no_call(self):
-        for job in [self.enrich(program, "forced") for program in ("hubspot", "openai-streaming")]:
-            with self.subTest(job.name):
+        for program in ("hubspot", "openai-streaming"):
+            with self.subTest(program):
+                job = self.enrich(program, "forced")
                 until("a third is done", lambda: self.provider.tried(job.name) > CALLS // 3)
                 self.provider.force(job.name, 6)
                 self.judge(job, forced=1)

@@ -83,7 +83,7 @@ class Job:
         conditions = {each["type"]: each["status"] for each in self.status().get("conditions", [])}
         return next((kind for kind in ("Complete", "Failed") if conditions.get(kind) == "True"), None)
 
-    def wait(self, seconds=300):
+    def wait(self, seconds=180):
         """Complete or Failed."""
         return until(f"job {self.namespace}/{self.name} ends", self.ended, seconds)
 

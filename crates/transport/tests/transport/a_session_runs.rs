@@ -24,7 +24,7 @@ pub fn gate(session: u64) -> (Gate, Peer) {
         accounts: vec![host::ACCOUNT.to_owned()],
         max_calls: 1000,
     };
-    (Gate::open(identity, link, |_| {}), Peer(peer))
+    (Gate::start(identity, link, tokio::sync::watch::channel(Default::default()).1, |_| {}), Peer(peer))
 }
 
 /// One call from its question to its end, as a connection to a provider would have it. When it was written.
