@@ -4,7 +4,7 @@ import json
 import unittest
 
 import product
-from cluster import apply, get, kubectl, until
+from cluster import apply, items, kubectl, until
 from provider import Provider
 from workloads import PROGRAMS, STORE, namespace
 
@@ -64,7 +64,7 @@ class Fair(unittest.TestCase):
             self.assertGreaterEqual(shares["many"], sum(shares.values()) * 0.4, shares)
         finally:
             kubectl("delete", "deployment", "--namespace", "fair", "many", "one", "--wait=true")
-            until("its pods are gone", lambda: not get("pods", "--namespace", "fair")["items"])
+            until("its pods are gone", lambda: not items("pods", "--namespace", "fair"))
 
 
 if __name__ == "__main__":
