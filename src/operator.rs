@@ -43,7 +43,7 @@ pub struct OperatorArguments {
     #[arg(long, env = "QUOTAKEEPER_METRICS", default_value = "0.0.0.0:9090", value_name = "ADDR:PORT")]
     metrics: SocketAddr,
 
-    /// Where the limiter is. Default: https://quotakeeper-limiter.NAMESPACE.svc:8443.
+    /// Where the limiter is. Default: `https://quotakeeper-limiter.NAMESPACE.svc:8443`.
     #[arg(long, env = "QUOTAKEEPER_LIMITER", value_name = "https://HOST:PORT")]
     limiter: Option<String>,
 
