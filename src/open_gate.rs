@@ -37,7 +37,7 @@ pub struct OpenGateArguments {
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     timeout: u64,
 
-    /// Where the limiter is. Default: https://quotakeeper-limiter.NAMESPACE.svc:8443.
+    /// Where the limiter is. Default: `https://quotakeeper-limiter.NAMESPACE.svc:8443`.
     #[arg(long, env = "QUOTAKEEPER_LIMITER", value_name = "https://HOST:PORT")]
     limiter: Option<String>,
 
