@@ -16,7 +16,7 @@
 //! | [`structure`] | does a document fit its schema, said in sentences |
 //! | [`compile`] | a quota and its profile into what an engine enforces |
 //! | [`crds`] | the generated CustomResourceDefinitions |
-//! | [`reference`] | every field as a page for people |
+//! | [`mod@reference`] | every field as a page for people |
 //! | [`yaml`] | the only room that knows a YAML library |
 //! | `bounded` | Kubernetes' own types, with bounds |
 //!
