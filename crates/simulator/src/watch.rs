@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use quotakeeper_engine::config::{AccountConfig, PauseConfig};
-use quotakeeper_engine::event::{Action, Attempt, CallId, Event, RejectionClass, Scope, SessionId, Shape};
+use quotakeeper_engine::event::{
+    Action, Attempt, CallId, Event, Held, RejectionClass, Scope, SessionId, Shape,
+};
 use quotakeeper_engine::time::Time;
 
 use crate::history::History;
@@ -41,23 +43,28 @@ impl PauseWatch {
                 self.withdraw(*session, *call);
                 self.shapes.remove(&(session.0, call.0));
             }
-            Event::Held { attempt, shape, .. } => {
+            Event::Held { attempt, shape, progress, .. } => {
                 self.shapes.insert((attempt.session.0, attempt.call.0), shape.clone());
+                if matches!(progress, Held::Answered { .. }) {
+                    self.answered(*attempt);
+                }
             }
             Event::Rejected { latest, rejection, .. } if rejection.class == RejectionClass::Quota => {
                 // Without a time nothing can be held against the engine's own.
                 let Some(wait) = rejection.wait else {
                     return;
                 };
-                let wait = wait.min(self.config.cap);
+                let until = *latest + wait.min(self.config.cap);
+                // Told again by a hello, after its time: old news closes nothing.
+                if until <= now {
+                    return;
+                }
                 let entry = self.closed.entry(rejection.scope.clone());
                 let closed = entry.or_insert(Closed { until: now, probe: None });
-                closed.until = closed.until.max(*latest + wait);
+                closed.until = closed.until.max(until);
                 closed.probe = None;
             }
-            Event::FirstByte { attempt, .. } => {
-                self.closed.retain(|_, closed| closed.probe.is_none_or(|(probe, _)| probe != *attempt));
-            }
+            Event::FirstByte { attempt, .. } => self.answered(*attempt),
             Event::Unused { attempt, .. } | Event::Done(attempt) => {
                 self.withdraw(attempt.session, attempt.call);
                 if matches!(event, Event::Done(_)) {
@@ -67,6 +74,11 @@ impl PauseWatch {
             Event::Gone(session) => self.shapes.retain(|(of, _), _| *of != session.0),
             _ => {}
         }
+    }
+
+    /// What this call has asked is answered: by a yes, or by a rejection that is told next.
+    fn answered(&mut self, attempt: Attempt) {
+        self.closed.retain(|_, closed| closed.probe.is_none_or(|(probe, _)| probe != attempt));
     }
 
     /// The call asks nothing of the provider any more.
