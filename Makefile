@@ -69,7 +69,7 @@ soak: ## thousands of simulated worlds and of fuzzed messages (SOAK_SEEDS, SOAK_
 
 .PHONY: demo
 demo: ## a Job against a quota, without and with Quotakeeper, on a real Kubernetes (as root on Debian)
-	@demo/run.sh
+	@tests/cluster/filled.sh python3 "$(CURDIR)/demo/on_a_cluster.py"
 
 .PHONY: demo-local
 demo-local: ## the same for one program on this machine, without a cluster (about a minute)

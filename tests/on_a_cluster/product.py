@@ -12,7 +12,6 @@ HERE = pathlib.Path(__file__).resolve().parent
 CHART = HERE.parent.parent / "charts" / "quotakeeper"
 CLUSTER = HERE.parent / "cluster" / "cluster.sh"
 NAMESPACE = "quotakeeper"
-# One of all conditions, and of the pods that serve.
 READY_SECONDS = 180
 
 
@@ -101,9 +100,3 @@ def kill(component):
     command = ["pkill", "-KILL", "-f", f"^/quotakeeper {component}"]
     subprocess.run([CLUSTER, "enter", *command], check=True, env=os.environ, capture_output=True)
     until(f"the {component} is started again", lambda: restarts(component) > before)
-
-
-def logs(component):
-    return "".join(
-        kubectl("logs", "--namespace", NAMESPACE, pod["metadata"]["name"], "--tail=-1") for pod in pods(component)
-    )

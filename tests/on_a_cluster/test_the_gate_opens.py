@@ -4,7 +4,7 @@ come back."""
 import unittest
 
 import product
-from cluster import apply, items, kubectl, run, until
+from cluster import items, kubectl, run, until
 from provider import Provider
 from workloads import Job, namespace
 
@@ -43,7 +43,6 @@ class Gate(unittest.TestCase):
 
     def test_an_uninstall_opens_the_gate_and_leaves_nothing(self):
         job = self.waiting("leaving")
-        apply("{apiVersion: v1, kind: Namespace, metadata: {name: quotakeeper}}")
         run("helm", "uninstall", "quotakeeper", "--namespace", product.NAMESPACE, "--wait", "--timeout", "180s")
         self.passed(job)
         kinds = "deployments,pods,services,configmaps,secrets,serviceaccounts,leases,jobs,poddisruptionbudgets,roles,rolebindings"

@@ -426,10 +426,13 @@ fn hearing(
         let event = match heard {
             Heard::Connected(connected) => {
                 books.metrics.set_connected(connected);
-                if connected {
-                    tracing::info!("the limiter is connected");
-                } else {
-                    tracing::warn!("the limiter is not connected: calls wait");
+                let all_open = open_ones(&places).len() == places.len();
+                match connected {
+                    true => tracing::info!("the limiter is connected"),
+                    false if all_open => {
+                        tracing::warn!("the limiter is not connected: calls pass, the gate is open")
+                    }
+                    false => tracing::warn!("the limiter is not connected: calls wait"),
                 }
                 Event::Connected(connected)
             }

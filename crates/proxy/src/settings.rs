@@ -4,14 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::bootstrap::BASE_URL_PORT;
 
 use crate::resolve::Override;
 use crate::upstream::PoolSettings;
-
-/// The base-URL listener's port, where none is chosen.
-pub const BASE_URL_PORT: u16 = 15001;
-/// The admin listener's port, where none is chosen.
-pub const ADMIN_PORT: u16 = 15020;
 
 /// What a proxy is told when it starts.
 #[derive(Clone, Debug)]
