@@ -53,7 +53,9 @@ class Fair(unittest.TestCase):
             for name in ("many", "one"):
                 kubectl("rollout", "status", "--namespace", "fair", f"deployment/{name}", "--timeout=300s")
             until("all pods are connected", lambda: product.status("fair", "shared")["proxies"]["connected"] == 21)
-            # Every pod has calls in the queue.
+            # A program needs seconds to begin; who does not ask yet gets nothing.
+            both = lambda: product.status("fair", "shared")["waiting"]["workloads"] == 2
+            until("calls of both wait", lambda: both() and provider.tried("many") and provider.tried("one"))
             before = {name: provider.tried(name) for name in ("many", "one")}
             counted = lambda: {name: provider.tried(name) - before[name] for name in before}
             until(f"{COUNTED} calls", lambda: sum(counted().values()) >= COUNTED)
