@@ -3,6 +3,7 @@
 #   cluster.sh up               starts it and leaves it running
 #   cluster.sh down             takes it down, and what killed runs left behind
 #   cluster.sh run COMMAND…     starts another one, runs COMMAND with it, takes it down however this script ends
+#   cluster.sh possible         says what it lacks on this machine, if anything
 #   cluster.sh env              the variables to use it by, for `eval`
 #   cluster.sh load ARCHIVE…    makes images of OCI archives (image.py) known to the node
 #   cluster.sh enter COMMAND…   runs COMMAND inside the node: its processes, files and network
@@ -268,6 +269,7 @@ shift || true
 case $verb in
   up) up ;;
   run) run "$@" ;;
+  possible) requirements ;;
   down)
     requirements
     alone sweep

@@ -2,6 +2,7 @@
 # The control plane alone, for tests that need no pods: etcd and an API server on 127.0.0.1, as any user, in seconds.
 #   control-plane.sh run [--controllers] COMMAND…   starts them, runs COMMAND with KUBECONFIG and kubectl, ends them
 #   control-plane.sh up [--controllers]             starts them and waits for Ctrl-C
+#   control-plane.sh possible                       says what they lack on this machine, if anything
 # With --controllers the controller manager runs too (namespaces end, owned objects are collected). Any number may run
 # side by side; each has a directory of its own in the cache, removed at the end, or by the next run where a
 # run was killed.
@@ -16,7 +17,7 @@ if [[ ${1:-} = --controllers ]]; then
   shift
 fi
 case $verb in
-  up) ;;
+  up | possible) ;;
   run) (($#)) || fail "run what? control-plane.sh run COMMAND…" ;;
   *)
     sed -n '2,/^set/{/^#/s/^# \?//p}' "${BASH_SOURCE[0]}"
@@ -25,6 +26,7 @@ case $verb in
 esac
 [[ $(uname -s) = Linux ]] || fail "the control plane needs Linux; run it in a container or on another machine"
 need openssl=openssl setpriv=util-linux flock=util-linux
+[[ $verb != possible ]] || { need go=golang && exit; }
 { read -r kube && read -r etcd; } < <("$here/tools.sh" kube etcd || echo) && [[ -d $etcd ]] ||
   fail "the tools could not be built"
 
