@@ -214,7 +214,7 @@ impl Engine {
             Event::Lease(until) => self.lease = until,
             Event::Committed(reserve) => self.committed(reserve),
             Event::Held { attempt, consumer, shape, granted, progress } => {
-                self.held(now, (attempt, granted), &consumer, shape, progress);
+                self.held(now, (attempt, granted), &consumer, shape, progress, actions);
             }
             Event::Returned(session) => self.returned(now, session),
             Event::Wake => {}

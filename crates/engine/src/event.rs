@@ -214,14 +214,14 @@ pub enum Event {
 /// How far a granted call is that a hello names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// Not written yet, as far as the proxy knew.
+    /// Not written yet, as far as the proxy knew, or what came of it is told next.
     Granted,
     /// Written at this time or before.
     Sent {
         /// K(w).
         latest: Time,
     },
-    /// Its answer began at this time or before.
+    /// Its answer, no rejection, began at this time or before.
     Answered {
         /// K(f).
         latest: Time,

@@ -56,7 +56,8 @@ pub(crate) enum Progress {
 }
 
 impl Pause {
-    /// Closes a scope on account of a rejection that came at `now`.
+    /// Closes a scope on account of a rejection that came at `now`. `wait` is what is left of the
+    /// provider's time: none where it named none, zero where it passed while the answer was on its way.
     pub(crate) fn closed(
         now: Time,
         class: RejectionClass,
@@ -91,18 +92,17 @@ impl Pause {
     }
 
     fn prolong(&mut self, now: Time, class: RejectionClass, wait: Option<Duration>, config: &PauseConfig) {
-        let named = wait.filter(|wait| !wait.is_zero());
         let unnamed = match class {
             RejectionClass::Terminal => config.cap,
             _ => config.fallback.saturating_mul(1 << self.strikes.min(STRIKES_AT_MOST)),
         };
-        let length = stretched(named.unwrap_or(unnamed).min(config.cap));
+        let length = stretched(wait.unwrap_or(unnamed).min(config.cap));
         self.until = self.until.max(now + length);
         self.stopped = class == RejectionClass::Terminal;
     }
 
     /// A rejection of a call that was granted at `granted`. Returns whether the pause is longer
-    /// or closed anew; stragglers that were sent before the pause and name no time are old news.
+    /// or closed anew; a straggler that was sent before the pause is old news unless its time is later.
     pub(crate) fn rejected(
         &mut self,
         now: Time,
@@ -112,7 +112,7 @@ impl Pause {
         config: &PauseConfig,
     ) -> bool {
         let news = granted >= self.closed_at && !matches!(self.phase, Phase::Closed);
-        if !news && wait.is_none() && class != RejectionClass::Terminal {
+        if !news && wait.is_none_or(|wait| wait.is_zero()) && class != RejectionClass::Terminal {
             return false;
         }
         let before = self.until;
@@ -121,10 +121,11 @@ impl Pause {
             self.closed_at = now;
         }
         self.prolong(now, class, wait, config);
-        if self.until > now {
+        let later = self.until > before && self.until > now;
+        if news || later {
             self.phase = Phase::Closed;
         }
-        news || self.until > before
+        news || later
     }
 
     /// When a call of the scope may be granted at the earliest; `None`: now.
@@ -275,6 +276,25 @@ mod tests {
         assert!(!pause.rejected(at(11), at(9), RejectionClass::Quota, None, &config()));
         assert!(pause.rejected(at(11), at(9), RejectionClass::Quota, Some(SECOND * 60), &config()));
         assert!(pause.blocked_until(at(70), &config()).is_some());
+    }
+
+    #[test]
+    fn a_straggler_whose_time_has_passed_makes_no_second_probe() {
+        let mut pause = closed(Some(SECOND));
+        pause.granted(at(12), attempt(1));
+        assert!(!pause.rejected(at(13), at(9), RejectionClass::Quota, Some(Duration::ZERO), &config()));
+        assert!(pause.blocked_until(at(13), &config()).is_some(), "the probe is still out");
+        assert_eq!(pause.accepted(attempt(1)), Progress::Opened);
+    }
+
+    #[test]
+    fn a_rejected_probe_whose_time_has_passed_is_followed_by_another() {
+        let mut pause = closed(Some(SECOND));
+        pause.granted(at(12), attempt(1));
+        assert!(pause.rejected(at(13), at(12), RejectionClass::Quota, Some(Duration::ZERO), &config()));
+        assert_eq!(pause.blocked_until(at(14), &config()), None);
+        pause.granted(at(14), attempt(2));
+        assert!(pause.blocked_until(at(14), &config()).is_some(), "one at a time");
     }
 
     #[test]

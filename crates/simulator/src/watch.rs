@@ -49,7 +49,10 @@ impl PauseWatch {
                     self.answered(*attempt);
                 }
             }
-            Event::Rejected { latest, rejection, .. } if rejection.class == RejectionClass::Quota => {
+            Event::Rejected { attempt, latest, rejection, .. }
+                if rejection.class == RejectionClass::Quota =>
+            {
+                self.answered(*attempt);
                 // Without a time nothing can be held against the engine's own.
                 let Some(wait) = rejection.wait else {
                     return;
@@ -76,7 +79,7 @@ impl PauseWatch {
         }
     }
 
-    /// What this call has asked is answered: by a yes, or by a rejection that is told next.
+    /// What this call has asked is answered.
     fn answered(&mut self, attempt: Attempt) {
         self.closed.retain(|_, closed| closed.probe.is_none_or(|(probe, _)| probe != attempt));
     }

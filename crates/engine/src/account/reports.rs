@@ -121,7 +121,8 @@ impl Engine {
         let Some(grant) = self.grant_of(attempt) else {
             return;
         };
-        let granted = grant.at;
+        // Where a hello could not tell when it was granted: before its answer.
+        let granted = grant.at.min(latest);
         self.counted(now, attempt, latest);
         self.observe(now, attempt, observations);
         if matches!(rejection.class, RejectionClass::Quota | RejectionClass::Concurrency) {
@@ -137,7 +138,7 @@ impl Engine {
         // The provider's time runs from its answer, which may have been long on its way to here.
         let on_its_way = now.since(latest);
         let wait = rejection.wait.filter(|wait| !wait.is_zero());
-        let wait = wait.map(|wait| wait.saturating_sub(on_its_way).max(Duration::from_nanos(1)));
+        let wait = wait.map(|wait| wait.saturating_sub(on_its_way));
         self.close(now, granted, &scope, rejection.class, wait, rejection.reason, actions);
         self.finish(now, attempt, again && rejection.class != RejectionClass::Terminal, actions);
     }

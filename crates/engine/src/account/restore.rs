@@ -8,7 +8,7 @@ use super::lanes::{Counter, Lanes, MeterId, Start, effective, hold_reserve};
 use super::ledger::{CallSnapshot, PauseSnapshot, Snapshot};
 use super::{Ahead, Call, CallState, Charge, Engine, Grant, Wanted};
 use crate::config::{AccountConfig, Unit};
-use crate::event::{Attempt, Held, Reserve, SessionId, Shape};
+use crate::event::{Action, Attempt, Held, Reserve, SessionId, Shape};
 use crate::meter::{Meter, MeterSnapshot, guarded};
 use crate::pause::Pause;
 use crate::time::Time;
@@ -129,6 +129,7 @@ impl Engine {
         consumer: &str,
         shape: Shape,
         progress: Held,
+        actions: &mut Vec<Action>,
     ) {
         let key = (attempt.session, attempt.call);
         let session = self.sessions.entry(attempt.session).or_default();
@@ -142,15 +143,17 @@ impl Engine {
             let reserved = granted.is_some_and(|at| self.restored.is_some_and(|commit| at >= commit));
             let awaited = self.awaited.contains(&attempt.session);
             if came_before || self.calls.contains_key(&key) || !awaited || !reserved {
-                return self.hold_without_charge(now, attempt, consumer, &shape, came_before);
+                return self.hold_without_charge(now, (attempt, granted), consumer, &shape, came_before);
             }
-            self.charge_reserved(now, attempt, consumer, &shape);
+            self.charge_reserved(now, (attempt, granted), consumer, &shape);
         }
         match progress {
             Held::Granted => {}
             Held::Sent { latest } => self.sent(now, attempt, latest),
             Held::Answered { latest } => {
-                self.counted(now, attempt, latest);
+                if self.counted(now, attempt, latest) {
+                    self.accepted(now, attempt, actions);
+                }
             }
         }
     }
@@ -159,7 +162,7 @@ impl Engine {
     fn hold_without_charge(
         &mut self,
         now: Time,
-        attempt: Attempt,
+        (attempt, granted): (Attempt, Option<Time>),
         consumer: &str,
         shape: &Shape,
         known: bool,
@@ -170,12 +173,12 @@ impl Engine {
         // After a takeover it has one of the slots that are assumed given away. After a restart those
         // stand for grants after the commit, which this is not.
         let assumed = self.restored.is_none();
-        self.insert_held(now, attempt, consumer, (shape, assumed), |_, _, _| None);
+        self.insert_held(now, (attempt, granted), consumer, (shape, assumed), |_, _, _| None);
     }
 
     /// A grant that was made after the last commit: it is one of the reserve's.
-    fn charge_reserved(&mut self, now: Time, attempt: Attempt, consumer: &str, shape: &Shape) {
-        self.insert_held(now, attempt, consumer, (shape, true), |lanes, config, id| {
+    fn charge_reserved(&mut self, now: Time, held: (Attempt, Option<Time>), consumer: &str, shape: &Shape) {
+        self.insert_held(now, held, consumer, (shape, true), |lanes, config, id| {
             let settles = now + guarded(config.validity + lanes.delivery(config, id));
             let meter = lanes.window(id)?;
             meter.advance(now);
@@ -187,7 +190,7 @@ impl Engine {
     fn insert_held(
         &mut self,
         now: Time,
-        attempt: Attempt,
+        (attempt, granted): (Attempt, Option<Time>),
         consumer: &str,
         (shape, assumed): (&Shape, bool),
         charge: impl Fn(&mut Lanes, &AccountConfig, MeterId) -> Option<Charge>,
@@ -210,7 +213,8 @@ impl Engine {
             attempts: attempt.number,
         };
         let alarm = now + self.config.pause.max_call;
-        let state = CallState::Granted(Grant { at: now, units, answered: false });
+        let at = granted.map_or(now, |granted| granted.min(now));
+        let state = CallState::Granted(Grant { at, units, answered: false });
         self.insert((attempt.session, attempt.call), Call { wanted, alarm, state });
     }
 

@@ -1,7 +1,9 @@
 //! A rejection pauses every call of its scope at once, and the pause resumes by itself.
 
 use quotakeeper_engine::config::LimitConfig;
-use quotakeeper_engine::event::{Action, Event, RefusalReason, Rejection, RejectionClass, Scope, Shape};
+use quotakeeper_engine::event::{
+    Action, Event, Held, RefusalReason, Rejection, RejectionClass, Scope, Shape,
+};
 
 use crate::world::*;
 
@@ -146,4 +148,53 @@ fn the_ramp_grows_until_it_no_longer_matters() {
     }
     assert_eq!(widths[0], 1);
     assert!(widths.iter().sum::<usize>() > 300, "{widths:?}");
+}
+
+#[test]
+fn an_answer_that_a_hello_tells_is_the_probes_answer() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask(30);
+    let attempt = w.grants()[0];
+    w.sent_back(attempt, Scope::Account, Some(SECOND));
+    w.grants();
+    w.pass(SECOND + MS * 10);
+    let probe = w.grants()[0];
+    let (consumer, shape, granted) = ("job".to_owned(), Shape::default(), Some(w.now));
+    w.tell(Event::Held {
+        attempt: probe,
+        consumer,
+        shape,
+        granted,
+        progress: Held::Answered { latest: w.now },
+    });
+    assert!(w.actions.iter().any(|action| matches!(action, Action::Resumed { .. })));
+    w.ask(10);
+    let ramp = w.grants().len();
+    assert!((1..=3).contains(&ramp), "the ramp has begun: {ramp}");
+}
+
+#[test]
+fn a_rejection_that_a_hello_tells_again_makes_no_second_probe() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask(30);
+    let (attempt, decided) = (w.grants()[0], w.now);
+    w.pass(MS * 20);
+    let rejection = Rejection {
+        class: RejectionClass::Quota,
+        scope: Scope::Account,
+        wait: Some(SECOND),
+        reason: String::new(),
+    };
+    let (latest, observations, again) = (w.now, vec![], false);
+    let rejected = Event::Rejected { attempt, latest, observations, rejection, again };
+    w.tell(rejected.clone());
+    w.ask(10);
+    w.grants();
+    w.pass(SECOND + MS * 10);
+    assert_eq!(w.grants().len(), 1, "the probe");
+    let (consumer, shape, granted) = ("job".to_owned(), Shape::default(), Some(decided));
+    w.tell(Event::Held { attempt, consumer, shape, granted, progress: Held::Granted });
+    w.tell(rejected);
+    w.pass(MS);
+    assert_eq!(w.grants().len(), 0, "it is old news");
 }

@@ -157,9 +157,9 @@ fn close(scenario: &mut Scenario, scope: Scope, length: Duration, says_when: boo
 fn closed(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = storm(random, window);
-    // Longer than a few grants are apart.
+    // Longer than a few grants are apart, and than the processes of a storm stand still: or nothing is rejected.
     let spacing = window.1 / u32::try_from(window.0).unwrap_or(u32::MAX);
-    let length = random.within((spacing * 6).max(seconds(1)), seconds(20));
+    let length = random.within((spacing * 6).max(seconds(6)), seconds(20));
     close(&mut scenario, Scope::Account, length, true);
     scenario
 }

@@ -128,8 +128,8 @@ impl Proxy {
             }
             Ending::Rejected { at, observations, rejection } => {
                 let latest = clock.latest(now, at);
-                let end = Event::Rejected { attempt, latest, observations, rejection, again: false };
-                (Held::Answered { latest }, end)
+                // A rejection says by itself when it was counted; `Answered` would accept a probe.
+                (Held::Granted, Event::Rejected { attempt, latest, observations, rejection, again: false })
             }
         };
         let held =
