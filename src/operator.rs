@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
-use quotakeeper_operator::Settings;
 use quotakeeper_operator::reports::Source;
+use quotakeeper_operator::{ProxyResources, Settings};
 use quotakeeper_wire::bootstrap::TOKEN_FILE;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,26 @@ pub struct OperatorArguments {
     /// A Secret, in the pods' namespaces, by which that image may be pulled; repeatable.
     #[arg(long, env = "QUOTAKEEPER_PROXY_IMAGE_PULL_SECRETS", value_delimiter = ',', value_name = "NAME")]
     proxy_image_pull_secret: Vec<String>,
+
+    /// The CPU that it requests. Default: 20m.
+    #[arg(long, env = "QUOTAKEEPER_PROXY_CPU", value_name = "QUANTITY")]
+    proxy_cpu: Option<String>,
+
+    /// The memory that it requests. Default: 64Mi.
+    #[arg(long, env = "QUOTAKEEPER_PROXY_MEMORY", value_name = "QUANTITY")]
+    proxy_memory: Option<String>,
+
+    /// The most memory that it may use. Default: 384Mi.
+    #[arg(long, env = "QUOTAKEEPER_PROXY_MEMORY_LIMIT", value_name = "QUANTITY")]
+    proxy_memory_limit: Option<String>,
+
+    /// Its CPU, requested and most, in pods of the class Guaranteed; others have no limit. Default: 200m.
+    #[arg(long, env = "QUOTAKEEPER_PROXY_GUARANTEED_CPU", value_name = "QUANTITY")]
+    proxy_guaranteed_cpu: Option<String>,
+
+    /// Its log filter, such as `info`. Default: its own.
+    #[arg(long, env = "QUOTAKEEPER_PROXY_LOG", value_name = "FILTER")]
+    proxy_log: Option<String>,
 
     /// CA certificates in PEM that injected proxies trust beside the system's.
     #[arg(long, env = "QUOTAKEEPER_EXTRA_CAS", value_name = "FILE")]
@@ -137,6 +157,16 @@ fn settings(arguments: OperatorArguments) -> anyhow::Result<Settings> {
             "--extra-cas {name} holds no certificate; give certificates in PEM"
         );
     }
+    let default = ProxyResources::default();
+    let proxy_resources = ProxyResources {
+        cpu: arguments.proxy_cpu.unwrap_or(default.cpu),
+        memory: arguments.proxy_memory.unwrap_or(default.memory),
+        memory_limit: arguments.proxy_memory_limit.unwrap_or(default.memory_limit),
+        guaranteed_cpu: arguments.proxy_guaranteed_cpu.unwrap_or(default.guaranteed_cpu),
+    };
+    if let Some(problem) = proxy_resources.problem() {
+        bail!("--proxy-cpu, --proxy-memory and the like: {problem}");
+    }
     Ok(Settings {
         namespace,
         identity: arguments.identity,
@@ -147,6 +177,8 @@ fn settings(arguments: OperatorArguments) -> anyhow::Result<Settings> {
         proxy_image: arguments.proxy_image,
         proxy_image_pull_policy: arguments.proxy_image_pull_policy,
         proxy_image_pull_secrets: arguments.proxy_image_pull_secret,
+        proxy_resources,
+        proxy_log: arguments.proxy_log,
         extra_cas_pem,
     })
 }

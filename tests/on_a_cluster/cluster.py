@@ -2,11 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 
 # Long enough for a noisy machine; nothing waits this long when all is well.
 PATIENCE_SECONDS = 180
+# What Kubernetes itself tells of a Job.
+CONTROLLERS_REASONS = ("SuccessfulCreate", "Completed")
 
 
 class Failed(AssertionError):
@@ -41,6 +44,15 @@ def items(*words):
 def apply(text, *words):
     """Applies documents; what the server warns of is a failure unless it is asked for."""
     return kubectl("apply", "--filename", "-", *words, input=text)
+
+
+def events(namespace, thing):
+    """What Quotakeeper tells of a thing, as `kubectl events` shows it, without what differs from run to run."""
+    table = kubectl("events", "--namespace", namespace, "--for", thing).splitlines()[1:]
+    rows = (re.sub(r"^\S+( \(x\d+ over \S+\))?\s+", "", row) for row in table)
+    told = (" ".join(row.split(maxsplit=3)) for row in rows)
+    masked = (re.sub(r"\b\d+", "N", re.sub(r"\d\d:\d\d:\d\d", "HH:MM:SS", row)) for row in told)
+    return sorted({row for row in masked if row.split()[1] not in CONTROLLERS_REASONS})
 
 
 def until(what, so, seconds=PATIENCE_SECONDS):

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
     doc = "An API that quotas are kept for: its hosts, tiers and limits, its limit headers and how it says no.",
     printcolumn = r#"{"name":"Extends","type":"string","jsonPath":".spec.extends"}"#,
     printcolumn = r#"{"name":"Hosts","type":"string","jsonPath":".spec.hosts"}"#,
-    printcolumn = r#"{"name":"Tiers","type":"string","jsonPath":".spec.tiers[*].name"}"#,
+    printcolumn = r#"{"name":"Lowest-Tier","type":"string","jsonPath":".spec.tiers[0].name"}"#,
     printcolumn = r#"{"name":"Verified","type":"string","priority":1,"jsonPath":".spec.verified.date"}"#,
     printcolumn = r#"{"name":"Age","type":"date","priority":1,"jsonPath":".metadata.creationTimestamp"}"#
 )]

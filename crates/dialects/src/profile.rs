@@ -337,7 +337,7 @@ impl Profile {
     }
 
     /// The environment for an application whose proxy listens at `proxy` (such as
-    /// `http://127.0.0.1:15001`), as names and values; empty where the provider has no such variables.
+    /// `http://127.0.0.1:15801`), as names and values; empty where the provider has no such variables.
     pub fn environment(&self, proxy: &str, provider: &str) -> Vec<(String, String)> {
         let proxy = proxy.trim_end_matches('/');
         self.base_url

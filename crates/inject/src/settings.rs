@@ -3,6 +3,8 @@
 use quotakeeper_wire::bootstrap::LimiterAddress;
 use serde::{Deserialize, Serialize};
 
+use crate::patch::resources::is_quantity;
+
 /// The longest PEM text of extra CAs, in bytes: the bootstrap is one environment variable, and Linux takes no
 /// variable of more than 128 KiB (`MAX_ARG_STRLEN`).
 pub const MAX_EXTRA_CAS: usize = 96 * 1024;
@@ -63,6 +65,20 @@ impl Default for ProxyResources {
     }
 }
 
+impl ProxyResources {
+    /// The first amount that is no quantity, in a sentence.
+    pub fn problem(&self) -> Option<String> {
+        let Self { cpu, memory, memory_limit, guaranteed_cpu } = self;
+        [cpu, memory, memory_limit, guaranteed_cpu].into_iter().find(|amount| !is_quantity(amount)).map(
+            |amount| {
+                format!(
+                    "the proxy's resources: {amount:?} is no quantity; write one such as \"64Mi\" or \"20m\""
+                )
+            },
+        )
+    }
+}
+
 impl Settings {
     /// The version of this crate.
     pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -85,11 +101,12 @@ impl Settings {
     /// What keeps pods from being injected with these settings; none: nothing.
     pub fn problem(&self) -> Option<String> {
         let length = self.extra_cas_pem.len() + self.limiter.ca_pem.len();
-        (length > MAX_EXTRA_CAS).then(|| {
+        let too_long = (length > MAX_EXTRA_CAS).then(|| {
             format!(
                 "the extra CAs have {length} bytes, and a proxy can take {MAX_EXTRA_CAS}; keep only those that its \
                  providers need"
             )
-        })
+        });
+        too_long.or_else(|| self.resources.problem())
     }
 }

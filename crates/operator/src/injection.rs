@@ -67,6 +67,8 @@ fn injected(settings: &Settings, ca_pem: String) -> Injected {
     let mut injected = Injected::new(&settings.namespace, &settings.proxy_image, limiter);
     injected.image_pull_policy = settings.proxy_image_pull_policy.clone();
     injected.image_pull_secrets = settings.proxy_image_pull_secrets.clone();
+    injected.resources = settings.proxy_resources.clone();
+    injected.log = settings.proxy_log.clone();
     injected.extra_cas_pem = settings.extra_cas_pem.clone();
     injected
 }

@@ -51,6 +51,7 @@ pub mod view;
 pub mod world;
 
 pub use operator::{OperatorError, Settings, client, run};
+pub use quotakeeper_inject::settings::ProxyResources;
 
 /// The operator's Deployment.
 pub const DEPLOYMENT: &str = "quotakeeper-operator";

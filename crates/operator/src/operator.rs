@@ -9,6 +9,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Api, Client};
 use quotakeeper_inject::server::{self, Webhook};
+use quotakeeper_inject::settings::ProxyResources;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
@@ -53,6 +54,10 @@ pub struct Settings {
     pub proxy_image_pull_policy: Option<String>,
     /// Names of Secrets, in the pods' namespaces, by which it may be pulled.
     pub proxy_image_pull_secrets: Vec<String>,
+    /// What it may use.
+    pub proxy_resources: ProxyResources,
+    /// Its log filter; absent: its default.
+    pub proxy_log: Option<String>,
     /// PEM certificates that injected proxies trust beside the system's.
     pub extra_cas_pem: String,
 }

@@ -249,6 +249,12 @@ fn quotas_are_kept_by_two_replicas() {
     });
     let table = kubectl(&["get", "aq", "-A"], None).unwrap();
     kubectl::golden("get_apiquotas", &table, NEEDS);
+    let shown = kubectl(&["describe", "aq", "hubspot", "-n", "gtm"], None).unwrap();
+    // The Events below it are in the next one.
+    let shown = shown.split("Events:").next().unwrap();
+    kubectl::golden("describe_apiquota", &kubectl::masked(shown), NEEDS);
+    let table = kubectl::events_table("gtm", &["apiquota/hubspot", "apiquota/openai", "pod/enrich"]);
+    kubectl::golden("events", &table, NEEDS);
 
     // The switch for incidents.
     let mut disabled = of_hubspot("pro");

@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn only_end_to_end_fields_go_upstream() {
         let mut given = headers(&[
-            ("host", "127.0.0.1:15001"),
+            ("host", "127.0.0.1:15801"),
             ("connection", "keep-alive, X-Private"),
             ("x-private", "1"),
             ("keep-alive", "timeout=5"),

@@ -14,12 +14,12 @@ application by quotakeeper's webhook and told everything by one variable of its 
   QUOTAKEEPER_LOG         what to log, `info` where it isn't set;
                           `quotakeeper::access=off,info` leaves out the line for each call
 
-It listens on 127.0.0.1:15001 for base URLs, on 127.0.0.1:443 and :80 in the providers' place where
-quotas are caught by hosts, and on port 15020 for /healthz, /readyz and /metrics.
+It listens on 127.0.0.1:15801 for base URLs, on 127.0.0.1:443 and :80 in the providers' place where
+quotas are caught by hosts, and on port 15820 for /healthz, /readyz and /metrics.
 
 Examples:
   # What it serves in a running pod
-  kubectl get --raw /api/v1/namespaces/NAMESPACE/pods/POD:15020/proxy/metrics
+  kubectl get --raw /api/v1/namespaces/NAMESPACE/pods/POD:15820/proxy/metrics
 
   # Without a cluster
   quotakeeper run --help";

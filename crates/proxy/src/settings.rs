@@ -75,7 +75,7 @@ pub struct HostsListeners {
 }
 
 impl Settings {
-    /// A proxy for `accounts` with base URLs on 127.0.0.1:15001 and nothing else.
+    /// A proxy for `accounts` with base URLs on 127.0.0.1:15801 and nothing else.
     pub fn new(accounts: Vec<CompiledAccount>, consumer: impl Into<String>) -> Self {
         Self::of_quotas(accounts.into_iter().map(Quota::from).collect(), consumer)
     }

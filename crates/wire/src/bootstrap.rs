@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 /// The environment variable that holds the [`Bootstrap`] as JSON.
 pub const VARIABLE: &str = "QUOTAKEEPER_BOOTSTRAP";
-/// Where base URLs lead, on the pod's loopback address.
-pub const BASE_URL_PORT: u16 = 15001;
+/// Where base URLs lead, on the pod's loopback address. Istio has 15000 to 15090, Linkerd 4140 to 4191.
+pub const BASE_URL_PORT: u16 = 15801;
 /// Probes and metrics, on the pod's own address.
-pub const ADMIN_PORT: u16 = 15020;
+pub const ADMIN_PORT: u16 = 15820;
 /// The audience of the token that opens a session.
 pub const AUDIENCE: &str = "quotakeeper.dev/limiter";
 /// The file that holds the pod's token for the limiter; its folder is a projected volume.

@@ -60,6 +60,9 @@ limiter:
 proxy:
   image: {repository: registry.example.com/team/quotakeeper-proxy, tag: "1.2", pullPolicy: Always}
   imagePullSecrets: [registry, other]
+  log: info,quotakeeper::access=info
+  resources: {requests: {cpu: 50m, memory: 128Mi}, limits: {memory: 512Mi}}
+  guaranteedCPU: "1"
 webhook: {failurePolicy: Ignore}
 networkPolicy: {enabled: true}
 metrics: {podMonitor: {enabled: true, interval: 10s, labels: {release: prometheus}}}
@@ -130,6 +133,8 @@ refuses "at '/trust/extraCAs'" --set trust.extraCAs=ca.pem
 refuses "at '/trust/extraCAs': 'not' failed" --set-file trust.extraCAs="$scratch/key.pem"
 refuses "at '/crds/enabled': got string, want boolean" --set-string crds.enabled=true
 refuses "at '/proxy/imagePullSecrets/0': got object, want string" --set "proxy.imagePullSecrets[0].name=registry"
+refuses "at '/proxy/resources/limits': additional properties 'cpu' not allowed" --set proxy.resources.limits.cpu=1
+refuses "at '/proxy/resources/requests/memory'" --set proxy.resources.requests.memory=64mb
 refuses "at '/uninstall/timeoutSeconds': maximum" --set uninstall.timeoutSeconds=3600
 paths() { # the schema's names or the values', a path on each line
   python3 - "$chart/$1" <<'P'

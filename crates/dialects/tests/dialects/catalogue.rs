@@ -92,18 +92,18 @@ fn every_tier_of_a_provider_has_a_limit_of_requests() {
 fn sdks_are_pointed_at_the_proxy_by_their_own_variables() {
     let environment = |name: &str| {
         let profile = catalogue::find(name).unwrap();
-        profile.environment("http://127.0.0.1:15001", name)
+        profile.environment("http://127.0.0.1:15801", name)
     };
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(
         environment("openai"),
         [
-            pair("OPENAI_BASE_URL", "http://127.0.0.1:15001/openai/v1"),
-            pair("OPENAI_API_BASE", "http://127.0.0.1:15001/openai/v1")
+            pair("OPENAI_BASE_URL", "http://127.0.0.1:15801/openai/v1"),
+            pair("OPENAI_API_BASE", "http://127.0.0.1:15801/openai/v1")
         ]
     );
-    assert_eq!(environment("anthropic"), [pair("ANTHROPIC_BASE_URL", "http://127.0.0.1:15001/anthropic")]);
-    assert_eq!(environment("demo"), [pair("DEMO_BASE_URL", "http://127.0.0.1:15001/demo")]);
+    assert_eq!(environment("anthropic"), [pair("ANTHROPIC_BASE_URL", "http://127.0.0.1:15801/anthropic")]);
+    assert_eq!(environment("demo"), [pair("DEMO_BASE_URL", "http://127.0.0.1:15801/demo")]);
     assert!(environment("hubspot").is_empty(), "reached by its host");
 }
 

@@ -79,9 +79,14 @@ fn quantity(value: &Value) -> Option<String> {
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
+    is_quantity(&text).then_some(text)
+}
+
+/// Whether a text is an amount as Kubernetes writes it, and not below zero.
+pub(crate) fn is_quantity(text: &str) -> bool {
     let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
-    (number.parse::<f64>().is_ok() && SUFFIXES.contains(&suffix)).then_some(text)
+    number.parse::<f64>().is_ok() && SUFFIXES.contains(&suffix)
 }
 
 /// Whether each container of the pod has limits of CPU and memory, and requests as much. The API server has filled in

@@ -33,7 +33,7 @@ fn variable() -> BoxedStrategy<Value> {
     let names =
         ["OPENAI_BASE_URL", "OPENAI_API_BASE", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "X"];
     let names: Vec<Value> = names.into_iter().map(Value::from).collect();
-    let values = ["", "http://127.0.0.1:15001/openai/v1", "/etc/own.pem", "127.0.0.1,.hubapi.com"];
+    let values = ["", "http://127.0.0.1:15801/openai/v1", "/etc/own.pem", "127.0.0.1,.hubapi.com"];
     let from = json!({"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}});
     (one(names), proptest::option::of(proptest::sample::select(values.to_vec())))
         .prop_map(move |(name, value)| {

@@ -44,7 +44,7 @@ fn a_container_that_another_webhook_added_is_caught_too() {
     pod["spec"]["initContainers"].as_array_mut().unwrap().insert(0, added.clone());
     let again = applied(&pod, &fixture.decide(&pod));
     for container in [&again["spec"]["containers"][1], &again["spec"]["initContainers"][0]] {
-        assert_eq!(variable(container, "OPENAI_BASE_URL"), Some("http://127.0.0.1:15001/openai/v1"));
+        assert_eq!(variable(container, "OPENAI_BASE_URL"), Some("http://127.0.0.1:15801/openai/v1"));
         assert_eq!(variable(container, "SSL_CERT_FILE"), Some(BUNDLE_FILE));
         assert_eq!(container["volumeMounts"][0]["mountPath"], CA_FOLDER);
     }

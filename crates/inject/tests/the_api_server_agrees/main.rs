@@ -155,7 +155,7 @@ fn a_container_that_a_later_webhook_adds_is_caught_too() {
     assert_eq!(names_of(&answer["spec"]["containers"]), ["app", meddler::ADDED]);
     assert_eq!(names_of(&answer["spec"]["initContainers"]), [names::PROXY]);
     for container in answer["spec"]["containers"].as_array().unwrap() {
-        assert_eq!(variable(container, "OPENAI_BASE_URL"), Some("http://127.0.0.1:15001/openai/v1"));
+        assert_eq!(variable(container, "OPENAI_BASE_URL"), Some("http://127.0.0.1:15801/openai/v1"));
         assert!(variable(container, "SSL_CERT_FILE").is_some());
     }
     assert_eq!(asked[0], ("annotation", Counts { injected: 2, ..Counts::default() }));

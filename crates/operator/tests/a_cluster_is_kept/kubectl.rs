@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use regex::Regex;
 use serde_json::{Value, json};
 
 /// What kubectl said: its output, or its complaint.
@@ -56,6 +57,41 @@ pub fn pod(namespace: &str, name: &str, annotations: &Value) {
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     kubectl(&["create", "-f", "-"], Some(&pod)).unwrap();
+}
+
+/// What differs from run to run, hidden: times, ages, identities, and the widths of columns that follow from them.
+pub fn masked(text: &str) -> String {
+    const MASKS: [(&str, &str); 8] = [
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"),
+        (r"\d\d:\d\d:\d\d", "HH:MM:SS"),
+        (r"(UID:\s+)\S+", "${1}UID"),
+        (r"(Resource Version:\s+)\d+", "${1}N"),
+        (r"(?m)^\S+( \(x\d+ over \S+\))?(\s+(Normal|Warning)\s)", "AGE$2"),
+        (r"after \d+s,", "after Ns,"),
+        (r"(\S)[ \t]{2,}", "$1  "),
+        (r"(?m)[ \t]+$", ""),
+    ];
+    let mut text = text.to_owned();
+    for (pattern, name) in MASKS {
+        text = Regex::new(pattern).unwrap().replace_all(&text, name).into_owned();
+    }
+    text
+}
+
+/// What `kubectl events` shows of objects, one after the other. Events of one second come in any order.
+pub fn events_table(namespace: &str, objects: &[&str]) -> String {
+    let mut table = String::new();
+    for object in objects {
+        let shown = masked(&kubectl(&["events", "-n", namespace, "--for", object], None).unwrap());
+        let (head, rows) = shown.split_once('\n').unwrap();
+        let mut rows: Vec<&str> = rows.lines().collect();
+        rows.sort_unstable();
+        table.push_str(&format!(
+            "$ kubectl events -n {namespace} --for {object}\n{head}\n{}\n",
+            rows.join("\n")
+        ));
+    }
+    table
 }
 
 /// Compares a text with a golden file.

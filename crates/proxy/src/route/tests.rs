@@ -81,7 +81,7 @@ fn the_base_urls_first_segment_names_the_provider() {
         ("/openai?x=1", 1, "https://api.openai.com/?x=1"),
         ("/internal//a/../b", 2, "http://localhost:8080//a/../b"),
     ] {
-        assert_eq!(go(Door::BaseUrl, path, Some("127.0.0.1:15001")), Ok((index, url.to_owned())));
+        assert_eq!(go(Door::BaseUrl, path, Some("127.0.0.1:15801")), Ok((index, url.to_owned())));
     }
     let (status, message) = go(Door::BaseUrl, "/v1/models?key=secret", None).unwrap_err();
     assert_eq!(status, StatusCode::NOT_FOUND);
@@ -98,7 +98,7 @@ fn a_whole_url_goes_by_its_host() {
         Ok((1, "https://api.openai.com/v1/models".to_owned()))
     );
     assert_eq!(
-        go(Door::BaseUrl, "http://127.0.0.1:15001/openai/v1", None),
+        go(Door::BaseUrl, "http://127.0.0.1:15801/openai/v1", None),
         Ok((1, "https://api.openai.com/v1".to_owned()))
     );
 }

@@ -127,7 +127,7 @@ pub fn request(method: &str, path: &str, text: &'static str) -> Request<Body> {
     Request::builder()
         .method(method)
         .uri(path)
-        .header("host", "127.0.0.1:15001")
+        .header("host", "127.0.0.1:15801")
         .header("authorization", "Bearer key")
         .body(body(text))
         .unwrap()

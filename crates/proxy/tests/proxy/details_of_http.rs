@@ -66,7 +66,7 @@ async fn what_goes_upstream_is_the_clients_own_head() {
     let seen = answering(listener, b"HTTP/1.1 200 OK\r\nX-Request-Id: 7\r\nconnection: close, x-hop\r\nx-hop: 1\r\ncontent-length: 0\r\n\r\n");
     let proxy = proxied(url).await;
     let mut socket = TcpStream::connect(proxy.base_url_addr()).await.unwrap();
-    let ask = b"POST /demo/a%2Fb?c=%20d HTTP/1.1\r\nHost: 127.0.0.1:15001\r\nUser-Agent: me/1\r\nX-STRANGE-Case: yes\r\nConnection: close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\nContent-Length: 2\r\nExpect: 100-continue\r\nX-Quotakeeper-Patience: 30\r\n\r\n";
+    let ask = b"POST /demo/a%2Fb?c=%20d HTTP/1.1\r\nHost: 127.0.0.1:15801\r\nUser-Agent: me/1\r\nX-STRANGE-Case: yes\r\nConnection: close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\nContent-Length: 2\r\nExpect: 100-continue\r\nX-Quotakeeper-Patience: 30\r\n\r\n";
     socket.write_all(ask).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
@@ -128,7 +128,7 @@ async fn trailers_pass_in_both_directions() {
     sender.send_data("hello".into()).await.unwrap();
     let sum = [("x-sum".parse().unwrap(), "5".parse().unwrap())];
     sender.send_trailers(sum.into_iter().collect::<HeaderMap>()).await.unwrap();
-    let mut request = client::request("POST", "http://127.0.0.1:15001/demo/grpc", "");
+    let mut request = client::request("POST", "http://127.0.0.1:15801/demo/grpc", "");
     request.headers_mut().insert("te", "trailers".parse().unwrap());
     *request.body_mut() = body.map_err(|never| match never {}).boxed_unsync();
     let mut client = Client::http2(proxy.base_url_addr()).await;

@@ -109,7 +109,7 @@ async fn a_post_that_the_provider_says_it_did_not_process_is_sent_again() {
     let mut hand = Hand::connect(&peer, 1).await;
     let address = proxy.base_url_addr();
     let call = tokio::spawn(async move {
-        let post = client::request("POST", "http://127.0.0.1:15001/demo/anything", "{}");
+        let post = client::request("POST", "http://127.0.0.1:15801/demo/anything", "{}");
         client::Client::http2(address).await.send(post).await.status
     });
     let first = hand.asked().await;

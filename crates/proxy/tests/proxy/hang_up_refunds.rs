@@ -23,7 +23,7 @@ async fn a_client_that_hangs_up_while_it_waits_is_taken_out_of_the_queue() {
                 true => client::Client::http2(address).await,
                 false => client::Client::http1(address).await,
             };
-            let path = if http2 { "http://127.0.0.1:15001/demo/anything" } else { "/demo/anything" };
+            let path = if http2 { "http://127.0.0.1:15801/demo/anything" } else { "/demo/anything" };
             connection.begin(client::request("POST", path, "{}")).await
         });
         let asked = hand.asked().await;
@@ -83,7 +83,7 @@ async fn a_hang_up_in_the_middle_of_a_stream_ends_it_upstream() {
                 true => client::Client::http2(address).await,
                 false => client::Client::http1(address).await,
             };
-            let path = "http://127.0.0.1:15001/openai/v1/chat/completions";
+            let path = "http://127.0.0.1:15801/openai/v1/chat/completions";
             let path = if http2 { path } else { "/openai/v1/chat/completions" };
             let mut answer = connection.begin(client::request("POST", path, ask)).await.unwrap();
             assert_eq!(answer.status(), 200);

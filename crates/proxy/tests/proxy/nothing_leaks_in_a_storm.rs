@@ -36,7 +36,7 @@ async fn after_four_hundred_calls_of_impatient_clients_all_slots_are_free() {
                     true => Client::http2(address).await,
                     false => Client::http1(address).await,
                 };
-                let path = if http2 { "http://127.0.0.1:15001/openai" } else { "/openai" };
+                let path = if http2 { "http://127.0.0.1:15801/openai" } else { "/openai" };
                 let stream =
                     r#"{"model":"gpt-4o","stream":true,"messages":[{"role":"user","content":"hello"}]}"#;
                 let path = format!("{path}/v1/chat/completions");

@@ -86,7 +86,7 @@ async fn a_client_that_stops_reading_stops_the_provider() {
             true => Client::http2(address).await,
             false => Client::http1(address).await,
         };
-        let path = if http2 { "http://127.0.0.1:15001/demo/anything" } else { "/demo/anything" };
+        let path = if http2 { "http://127.0.0.1:15801/demo/anything" } else { "/demo/anything" };
         let answer = client.begin(client::request("GET", path, "")).await.unwrap();
         let mut body = answer.into_body();
         let mut read = body.frame().await.unwrap().unwrap().into_data().unwrap().len() as u64;
