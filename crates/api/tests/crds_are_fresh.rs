@@ -1,4 +1,4 @@
-//! `crds/*.yaml`, and the chart's copy of it, are what the types say.
+//! `crds/*.yaml`, the chart's copy of them, and `docs/reference.md` are what the types say.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,4 +27,15 @@ fn the_checked_in_crds_are_those_of_the_types() {
         let present = std::fs::read_dir(folder).unwrap().count();
         assert_eq!(present, generated.len(), "{name}/ holds a file that no type generates");
     }
+}
+
+#[test]
+fn the_checked_in_reference_is_that_of_the_types() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference.md");
+    let generated = quotakeeper_api::reference::markdown();
+    if std::env::var_os("UPDATE_CRDS").is_some() {
+        std::fs::write(&path, &generated).unwrap();
+    }
+    let present = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(present == generated, "docs/reference.md is stale; refresh it: {REFRESH}");
 }
