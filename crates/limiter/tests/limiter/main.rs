@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod a_pause_reaches_every_session;
 mod a_restart_goes_on_where_the_ledger_ends;
 mod accounts_come_change_and_go;
 mod cluster;

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use quotakeeper_engine::event::{CallId, Observation, SessionId, Shape};
+use quotakeeper_engine::event::{CallId, Observation, Rejection, SessionId, Shape};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_limiter::clock;
 use quotakeeper_transport::{Link, ProxyGone, SystemDial, Target, keep_connected};
@@ -30,6 +31,7 @@ pub trait Door {
 #[derive(Clone, Default)]
 pub struct Provider {
     counted: Arc<Mutex<u64>>,
+    keeps: Arc<AtomicBool>,
     amount: u64,
 }
 
@@ -40,6 +42,11 @@ impl Provider {
 
     pub fn counted(&self) -> u64 {
         *self.counted.lock().unwrap()
+    }
+
+    /// Whether it keeps calls without an answer, until their proxy is told what it is.
+    pub fn keeps_calls(&self, keeps: bool) {
+        self.keeps.store(keeps, Ordering::Relaxed);
     }
 
     fn answer(&self) -> Vec<Observation> {
@@ -66,8 +73,21 @@ struct State {
     accounts: BTreeMap<u32, AccountState>,
     asked: BTreeMap<CallId, u32>,
     granted: BTreeMap<u32, u64>,
+    kept: Vec<CallId>,
+    paused: u32,
+    resumed: u32,
     connected: u32,
     heard: u32,
+}
+
+impl State {
+    fn answer(&mut self, call: CallId) {
+        let observations = self.provider.answer();
+        self.session.first_byte(now(), call, observations);
+        self.session.done(now(), call);
+        let account = self.asked.remove(&call).unwrap();
+        *self.granted.entry(account).or_default() += 1;
+    }
 }
 
 fn now() -> Stamp {
@@ -102,6 +122,9 @@ impl Proxy {
             accounts: BTreeMap::new(),
             asked: BTreeMap::new(),
             granted: BTreeMap::new(),
+            kept: Vec::new(),
+            paused: 0,
+            resumed: 0,
             connected: 0,
             heard: 0,
         }));
@@ -128,6 +151,38 @@ impl Proxy {
     /// Calls that were granted, written and answered.
     pub fn granted(&self, account: u32) -> u64 {
         self.state.lock().unwrap().granted.get(&account).copied().unwrap_or(0)
+    }
+
+    /// Calls that the provider keeps.
+    pub fn kept(&self) -> usize {
+        self.state.lock().unwrap().kept.len()
+    }
+
+    /// The provider answers what it keeps.
+    pub fn answer_kept(&self) {
+        let mut state = self.state.lock().unwrap();
+        for call in std::mem::take(&mut state.kept) {
+            state.answer(call);
+        }
+    }
+
+    /// The provider rejects what it keeps; the calls wait for another grant.
+    pub fn reject_kept(&self, rejection: &Rejection) {
+        let mut state = self.state.lock().unwrap();
+        for call in std::mem::take(&mut state.kept) {
+            let observations = state.provider.answer();
+            state.session.rejected(now(), call, observations, rejection.clone(), true);
+        }
+    }
+
+    /// How often it was told of a pause, …
+    pub fn paused(&self) -> u32 {
+        self.state.lock().unwrap().paused
+    }
+
+    /// … and of the end of one.
+    pub fn resumed(&self) -> u32 {
+        self.state.lock().unwrap().resumed
     }
 
     /// How the limiter says that an account stands.
@@ -213,12 +268,14 @@ impl Link for Hand {
             }
             Some(Notice::Granted { call }) if state.session.may_write(now(), call) => {
                 state.session.wrote(now(), call);
-                let observations = state.provider.answer();
-                state.session.first_byte(now(), call, observations);
-                state.session.done(now(), call);
-                let account = state.asked.remove(&call).unwrap();
-                *state.granted.entry(account).or_default() += 1;
+                if state.provider.keeps.load(Ordering::Relaxed) {
+                    state.kept.push(call);
+                } else {
+                    state.answer(call);
+                }
             }
+            Some(Notice::Paused { .. }) => state.paused += 1,
+            Some(Notice::Resumed { .. }) => state.resumed += 1,
             _ => {}
         }
         Ok(())

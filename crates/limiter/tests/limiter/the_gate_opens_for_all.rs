@@ -46,12 +46,7 @@ async fn every_call_passes_while_it_is_open() {
     until("also where it is not admitted", || proxy.absence(1).is_some()).await;
     proxy.ask(0, 3);
     until("calls wait again", || proxy.sessions() >= 3).await;
-    for _ in 0..500 {
-        if world.account("gtm/openai").await.waiting.iter().map(|waiting| waiting.calls).sum::<u64>() == 3 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    world.waiting("gtm/openai", 3).await;
     assert_eq!(proxy.granted(0), 50);
     assert!(!world.limiter().standing().await.unwrap().report.gate_open);
 }

@@ -166,6 +166,19 @@ impl World {
         panic!("never settled: {quota}");
     }
 
+    /// Waits until the limiter knows of so many waiting calls.
+    pub async fn waiting(&self, quota: &str, calls: u64) {
+        let mut waiting = 0;
+        for _ in 0..6000 {
+            waiting = self.account(quota).await.waiting.iter().map(|waiting| waiting.calls).sum();
+            if waiting == calls {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{waiting} calls wait for {quota}, not {calls}");
+    }
+
     pub async fn account(&self, quota: &str) -> AccountReport {
         let report = self.limiter().standing().await.unwrap().report;
         report.accounts.into_iter().find(|account| account.quota == quota).unwrap()

@@ -1,0 +1,79 @@
+//! One rejection holds all proxies of an account, also those that never met it, and its end lets all
+//! of their calls go.
+
+use std::time::Duration;
+
+use quotakeeper_engine::event::{Rejection, RejectionClass, Scope};
+use quotakeeper_wire::account::CompiledAccount;
+
+use crate::proxy::{Provider, Proxy};
+use crate::world::{World, quota, until};
+
+const QUOTA: &str = "gtm/openai";
+
+/// With room for all calls of the story: it is the pause that holds them. The call that asks whether
+/// it is over may be kept by the provider for as long as the story lasts, and no grant ends unwritten.
+fn roomy() -> CompiledAccount {
+    let mut account = quota(QUOTA, 1000);
+    account.engine.validity = Duration::from_secs(60);
+    account.engine.pause.probe_patience = Duration::from_secs(600);
+    account
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_granted_anything_until_one_call_was_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(folder.path(), vec![roomy()]).await;
+    let provider = Provider::of(1000);
+    provider.keeps_calls(true);
+    let [one, other] = [1, 2].map(|number| {
+        let token = world.pod("gtm", &format!("pod-{number}"));
+        let consumer = format!("gtm/Job/job-{number}");
+        Proxy::drawing(&world, (number, &token), &consumer, &[QUOTA], provider.clone())
+    });
+    until("both are welcome", || one.in_force(0).is_some() && other.in_force(0).is_some()).await;
+
+    // The first call asks how things stand; the others wait for its answer, which rejects it.
+    one.ask(0, 1);
+    until("it is at the provider", || one.kept() == 1).await;
+    one.ask(0, 10);
+    other.ask(0, 10);
+    world.waiting(QUOTA, 20).await;
+    one.reject_kept(&Rejection {
+        class: RejectionClass::Quota,
+        scope: Scope::Account,
+        wait: Some(Duration::from_secs(2)),
+        reason: "rate_limit_exceeded".to_owned(),
+    });
+    until("both are told of the pause", || one.paused() >= 1 && other.paused() >= 1).await;
+
+    // While the provider's time runs, nothing; after it one call, which asks whether it is over.
+    let mut looks = 0..6000;
+    while one.kept() + other.kept() == 0 {
+        assert!(looks.next().is_some(), "never asked whether the pause is over");
+        let account = world.account(QUOTA).await;
+        let runs = account.pauses.iter().any(|pause| pause.remaining_millis > 0);
+        assert!(account.granted == 1 || !runs, "granted in a pause: {account:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(world.account(QUOTA).await.granted, 2);
+    // Both are heard once more, and still get nothing.
+    one.ask(0, 1);
+    other.ask(0, 1);
+    world.waiting(QUOTA, 22).await;
+    let account = world.account(QUOTA).await;
+    assert_eq!((account.granted, account.rejected, account.pauses.len()), (2, 1, 1));
+    assert_eq!(account.pauses[0].reason, "rate_limit_exceeded");
+    assert_eq!((one.granted(0) + other.granted(0), one.kept() + other.kept()), (0, 1));
+    assert_eq!((one.resumed(), other.resumed()), (0, 0));
+
+    provider.keeps_calls(false);
+    one.answer_kept();
+    other.answer_kept();
+    until("both are told of its end", || one.resumed() >= 1 && other.resumed() >= 1).await;
+    until("all of their calls are granted", || (one.granted(0), other.granted(0)) == (12, 11)).await;
+    world.waiting(QUOTA, 0).await;
+    let account = world.account(QUOTA).await;
+    // The rejected call had two grants.
+    assert_eq!((account.granted, account.refused, account.pauses.len()), (24, 0, 0));
+}
