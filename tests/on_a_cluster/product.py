@@ -89,6 +89,10 @@ def pods(component):
     return items("pods", "--namespace", NAMESPACE, "--selector", selector)
 
 
+def is_ready(pod):
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
+
+
 def restarts(component):
     statuses = (each for pod in pods(component) for each in pod["status"].get("containerStatuses", []))
     return sum(each["restartCount"] for each in statuses)
@@ -100,3 +104,24 @@ def kill(component):
     command = ["pkill", "-KILL", "-f", f"^/quotakeeper {component}"]
     subprocess.run([CLUSTER, "enter", *command], check=True, env=os.environ, capture_output=True)
     until(f"the {component} is started again", lambda: restarts(component) > before)
+
+
+def log(pod):
+    """What the programs of a pod of ours have said, a line each."""
+    return kubectl("logs", "--namespace", NAMESPACE, pod["metadata"]["name"], "--all-containers").splitlines()
+
+
+def nothing_is_forbidden():
+    """Nothing that the programs tried was refused for want of a right."""
+    lines = [line for component in ("operator", "limiter") for pod in pods(component) for line in log(pod)]
+    refused = [line for line in lines if "forbidden" in line.lower()]
+    assert lines and not refused, refused
+
+
+def measured(component, name, **labels):
+    """A figure of the component's metrics; None: it has no such."""
+    port = pods(component)[0]["metadata"]["name"] + ":9090"
+    for line in kubectl("get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{port}/proxy/metrics").splitlines():
+        if line.startswith(name + "{") and all(f'{label}="{value}"' in line for label, value in labels.items()):
+            return float(line.rsplit(" ", 1)[1])
+    return None

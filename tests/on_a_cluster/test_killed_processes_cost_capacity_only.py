@@ -17,6 +17,10 @@ class Killed(unittest.TestCase):
         product.install(cls.provider)
         namespace("gtm", cls.provider)
 
+    @classmethod
+    def tearDownClass(cls):
+        product.nothing_is_forbidden()
+
     def campaign(self, name):
         product.patient(name, "hubspot", [("ten-seconds", AMOUNT, SECONDS)])
         product.quota("gtm", name, name, "only")

@@ -1,11 +1,10 @@
 """Five pods of each SDK draw on one quota each: nothing is over it, nearly all of it is used, and a 429 of the provider
 is a pause and not a crash. Counted by the provider."""
 
-import pathlib
 import unittest
 
 import product
-from cluster import events, until
+from cluster import until
 from provider import Provider
 from workloads import Job, namespace
 
@@ -14,8 +13,6 @@ AMOUNT, SECONDS, PODS = 30, 3, 5
 CALLS = AMOUNT * 23 // 2 // PODS * PODS
 # Rather than in bursts of a whole window.
 PACED = "  pacing: {burst: 10}\n"
-
-EVENTS = pathlib.Path(__file__).with_name("events_of_a_job.txt")
 
 # By program: whose dialect, its limit, and how the provider counts.
 STORIES = {
@@ -32,6 +29,10 @@ class RealPods(unittest.TestCase):
         cls.provider = Provider()
         product.install(cls.provider)
         namespace("gtm", cls.provider)
+
+    @classmethod
+    def tearDownClass(cls):
+        product.nothing_is_forbidden()
 
     def enrich(self, program, account):
         dialect, limit, counted_as = STORIES[program]
@@ -70,19 +71,9 @@ class RealPods(unittest.TestCase):
                 log = self.provider.log(job.name)
                 at = next(index for index, entry in enumerate(log) if entry["verdict"] == "forced")
                 gaps = ((b["arrivalNanos"] - a["arrivalNanos"]) / 1e9 for a, b in zip(log[at:], log[at + 1 :]))
-                went_on = next((index for index, gap in enumerate(gaps) if gap > 3), None)
+                went_on = next((index for index, gap in enumerate(gaps) if gap > 1.5 * SECONDS), None)
                 self.assertIsNotNone(went_on, "no pause")
-                self.assertLessEqual(went_on, PODS * 8, "calls went on after the rejection")
-
-    def test_the_author_reads_it_where_the_job_is(self):
-        job = self.enrich("hubspot", "told")
-        until("a third is done", lambda: self.provider.tried(job.name) > CALLS // 3)
-        self.provider.force(job.name, 6)
-        self.assertEqual(job.wait(), "Complete")
-        golden = EVENTS.read_text().splitlines()
-        told = lambda: events("gtm", f"job/{job.name}")
-        until("everything is told", lambda: len(told()) >= len(golden))
-        self.assertEqual(told(), golden)
+                self.assertLess(went_on, AMOUNT, "calls went on after the rejection")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ class Gate(unittest.TestCase):
     def setUpClass(cls):
         cls.provider = Provider()
 
-    def waiting(self, name):
+    def waiting(self, name, *values):
         """A Job whose 60 calls at once would take six minutes, which its clients bear."""
-        product.install(self.provider)
+        product.install(self.provider, *values)
         namespace("gate", self.provider)
         product.patient(name, "openai", [("requests", AMOUNT, 60)])
         product.quota("gate", name, name, "only", more="  enforcement: {maxQueueSeconds: 480}\n")
@@ -42,7 +42,15 @@ class Gate(unittest.TestCase):
         self.passed(job)
 
     def test_an_uninstall_opens_the_gate_and_leaves_nothing(self):
-        job = self.waiting("leaving")
+        self.leave("leaving", "--set", "crds.keep=true")
+        # The definitions stay, and with them every quota.
+        self.assertTrue(items("apiquotas", "--namespace", "gate"))
+        self.leave("gone", "--set", "crds.keep=false")
+        self.assertEqual([each for each in names("customresourcedefinitions") if "quotakeeper" in each], [])
+
+    def leave(self, name, *values):
+        """Uninstalls while calls wait, and sees what is left."""
+        job = self.waiting(name, *values)
         run("helm", "uninstall", "quotakeeper", "--namespace", product.NAMESPACE, "--wait", "--timeout", "180s")
         self.passed(job)
         kinds = "deployments,pods,services,configmaps,secrets,serviceaccounts,leases,jobs,poddisruptionbudgets,roles,rolebindings"
@@ -53,10 +61,11 @@ class Gate(unittest.TestCase):
         ]
         until("nothing is left in the namespace", lambda: left() == [])
         wide = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingadmissionpolicies"
-        named = [each["metadata"]["name"] for each in items(wide) if "quotakeeper" in each["metadata"]["name"]]
-        self.assertEqual(named, [])
-        # The definitions stay, and with them every quota.
-        self.assertTrue(items("apiquotas", "--namespace", "gate"))
+        self.assertEqual([each for each in names(wide) if "quotakeeper" in each], [])
+
+
+def names(kinds):
+    return [each["metadata"]["name"] for each in items(kinds)]
 
 
 if __name__ == "__main__":

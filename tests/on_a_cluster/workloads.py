@@ -73,6 +73,8 @@ class Job:
         )
 
     def start(self):
+        # Of an earlier run on this cluster.
+        self.delete()
         apply(self.manifest)
         return self
 

@@ -1,0 +1,68 @@
+"""What a platform engineer does to a running installation: tests it, upgrades it, rolls back, drains nodes."""
+
+import json
+import unittest
+
+import product
+from cluster import Failed, get, kubectl, run, until
+from provider import Provider
+from workloads import Job, namespace
+
+AMOUNT, SECONDS, PODS, CALLS = 30, 3, 5, 400
+
+
+class Upgrade(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.provider = Provider()
+        product.install(cls.provider)
+        namespace("gtm", cls.provider)
+
+    @classmethod
+    def tearDownClass(cls):
+        product.nothing_is_forbidden()
+
+    def test_helm_test_says_that_it_works(self):
+        said = run("helm", "test", "quotakeeper", "--namespace", product.NAMESPACE, "--timeout", "180s")
+        self.assertIn("Succeeded", said)
+
+    def test_a_job_outlives_an_upgrade_and_a_rollback(self):
+        product.patient("upgraded", "hubspot", [("ten-seconds", AMOUNT, SECONDS)])
+        product.quota("gtm", "upgraded", "upgraded", "only")
+        self.provider.limit("upgraded", "tried", AMOUNT, SECONDS)
+        job = Job("gtm", "upgraded", "hubspot", "upgraded", PODS, CALLS // PODS, clients=6, quotas="upgraded").start()
+        uids = lambda: {pod["metadata"]["uid"] for name in ("operator", "limiter") for pod in product.pods(name)}
+        tried = lambda: self.provider.tried("upgraded")
+        until("calls are answered", lambda: tried() >= 60)
+        before = uids()
+        product.install(self.provider, "--set", "operator.podAnnotations.round=two,limiter.podAnnotations.round=two")
+        until("every pod is another one", lambda: not before & uids())
+        upgraded = uids()
+        until("calls are answered after the upgrade", lambda at=tried(): tried() >= at + 30)
+        run("helm", "rollback", "quotakeeper", "--namespace", product.NAMESPACE, "--wait", "--timeout", "180s")
+        until("every pod is another one", lambda: not upgraded & uids())
+        self.assertEqual(job.wait(300), "Complete")
+        totals = self.provider.totals("upgraded")
+        self.assertEqual((totals["ok"], totals["over"]), (CALLS, 0), totals)
+
+    def test_a_drain_leaves_one_operator(self):
+        ready = lambda: len([pod for pod in product.pods("operator") if product.is_ready(pod)]) == 2
+        until("both operators are ready", ready)
+        until("the budget knows", lambda: self.budget()["disruptionsAllowed"] == 1)
+        first, second = [pod["metadata"]["name"] for pod in product.pods("operator")]
+        self.evict(first)
+        with self.assertRaisesRegex(Failed, "disruption budget"):
+            self.evict(second)
+        until("both operators are ready again", ready)
+
+    def budget(self):
+        return get("poddisruptionbudget", "quotakeeper-operator", "--namespace", product.NAMESPACE)["status"]
+
+    def evict(self, pod):
+        place = f"/api/v1/namespaces/{product.NAMESPACE}/pods/{pod}/eviction"
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": product.NAMESPACE}}
+        kubectl("create", "--raw", place, "--filename", "-", input=json.dumps(body))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,69 @@
+"""Who wrote a Job reads in its events what Quotakeeper does with it, and why a pod of it is refused."""
+
+import pathlib
+import unittest
+
+import product
+from cluster import apply, events, get, until
+from provider import Provider
+from workloads import Job, namespace
+
+AMOUNT, SECONDS, PODS, CALLS = 30, 3, 5, 300
+TOLD = pathlib.Path(__file__).with_name("events_of_a_job.txt")
+
+# By what the annotation says: a part of the sentence.
+REFUSED = {
+    "nosuch": "the quota `nosuch`",
+    "platform/closed": "the quota platform/closed does not admit pods of namespace author; its owner can, by spec.consumers",
+    "one,two": "the quotas author/one and author/two are both of provider `patient`",
+}
+
+
+class Author(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.provider = Provider()
+        product.install(cls.provider)
+        for name in ("author", "platform"):
+            namespace(name, cls.provider)
+        product.patient("patient", "hubspot", [("ten-seconds", AMOUNT, SECONDS)])
+
+    @classmethod
+    def tearDownClass(cls):
+        product.nothing_is_forbidden()
+
+    def test_what_becomes_of_the_calls(self):
+        product.quota("author", "told", "patient", "only")
+        self.provider.limit("told", "tried", AMOUNT, SECONDS)
+        job = Job("author", "told", "hubspot", "told", PODS, CALLS // PODS, clients=6, quotas="told").start()
+        until("a third is done", lambda: self.provider.tried("told") > CALLS // 3)
+        self.provider.force("told", 30)
+        granted = lambda: product.measured("limiter", "quotakeeper_calls_total", quota="author/told", decision="granted")
+        paused = lambda: product.measured("limiter", "quotakeeper_pauses_in_force", quota="author/told")
+        until("the limiter has heard of the rejection", lambda: paused() == 1)
+        # Half a minute is long enough for ten looks, even on a machine that stands still now and then.
+        self.assertEqual(len({granted() for _ in range(10)}), 1, "calls were granted in a pause")
+        self.assertEqual(job.wait(), "Complete")
+        totals = self.provider.totals("told")
+        self.assertEqual((totals["ok"], totals["over"], totals["forced"]), (CALLS, 0, 1), totals)
+        expected = TOLD.read_text().splitlines()
+        told = lambda: events("author", "job/told")
+        until("all is told", lambda: len(told()) >= len(expected))
+        self.assertEqual(told(), expected)
+
+    def test_why_a_pod_is_refused(self):
+        product.quota("author", "one", "patient", "only")
+        product.quota("author", "two", "patient", "only", more="  account: {id: another}\n")
+        product.quota("platform", "closed", "patient", "only")
+        for number, (annotation, sentence) in enumerate(REFUSED.items()):
+            with self.subTest(annotation):
+                job = Job("author", f"refused-{number}", "hubspot", "refused", 1, 1, quotas=annotation).start()
+                said = lambda: [row for row in events("author", f"job/{job.name}") if sentence in row]
+                until(f"the Job's events say: {sentence}", said)
+                self.assertEqual(job.list(), [])
+                job.delete()
+        self.assertEqual(self.provider.tried("refused"), 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
