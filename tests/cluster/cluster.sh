@@ -31,7 +31,9 @@ the control plane alone (control-plane.sh) needs neither root nor Debian"
   [[ $(uname -s) = Linux ]] || fail "the test cluster needs Linux; run it on a Debian machine, $instead"
   [[ $(id -u) = 0 ]] || fail "the test cluster needs root, for namespaces and cgroups; run it as root, $instead"
   command -v apt-get >/dev/null || fail "the test cluster takes containerd from Debian; run it on Debian, $instead"
-  need ip=iproute2 unshare=util-linux openssl=openssl python3=python3 go=golang
+  need ip=iproute2 unshare=util-linux nsenter=util-linux openssl=openssl python3=python3 go=golang strip=binutils
+  unshare --mount --pid --net --ipc --uts --cgroup --fork true 2>/dev/null ||
+    fail "the test cluster needs namespaces of its own, which this container may not make; run it in a privileged one, $instead"
 }
 
 # Sets kube, etcd, helm, debian and images: built now if they are not there.

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import tempfile
 
+import guest
 from cluster import apply, get, items, kubectl, run, until
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -17,11 +18,12 @@ READY_SECONDS = 180
 
 def install(provider, *more):
     """Installs or upgrades; what the providers' end shows is trusted."""
+    guest.installs(NAMESPACE)
     with tempfile.TemporaryDirectory(prefix="quotakeeper-values-") as folder:
         values = pathlib.Path(folder) / "values.json"
-        # Images are there already: a tag that no registry has.
-        image = {"tag": "1", "pullPolicy": "Never"}
-        values.write_text(json.dumps({"image": image, "proxy": {"image": image}, "trust": {"extraCAs": provider.ca_pem}}))
+        image = lambda name: {"repository": f"{guest.IMAGES}/{name}", "tag": "1", "pullPolicy": guest.PULL}
+        proxy = {"image": image("quotakeeper-proxy")}
+        values.write_text(json.dumps({"image": image("quotakeeper"), "proxy": proxy, "trust": {"extraCAs": provider.ca_pem}}))
         words = ("upgrade", "--install", "quotakeeper", CHART, "--namespace", NAMESPACE, "--create-namespace")
         run("helm", *words, "--values", values, "--wait", "--timeout", f"{READY_SECONDS}s", *more)
 
@@ -100,10 +102,20 @@ def restarts(component):
 
 def kill(component):
     """SIGKILL for the component's processes, as when a node runs out of memory."""
+    if guest.EXISTING:
+        return replace(component)
     before = restarts(component)
     command = ["pkill", "-KILL", "-f", f"^/quotakeeper {component}"]
     subprocess.run([CLUSTER, "enter", *command], check=True, env=os.environ, capture_output=True)
     until(f"the {component} is started again", lambda: restarts(component) > before)
+
+
+def replace(component):
+    """The nearest to it where a node's processes can't be reached: the pods go at once, with their ledger."""
+    names = lambda: {pod["metadata"]["name"] for pod in pods(component)}
+    before = names()
+    kubectl("delete", "pod", "--namespace", NAMESPACE, *before, "--grace-period=0", "--force")
+    until(f"the {component} is another one", lambda: names() and not names() & before)
 
 
 def log(pod):

@@ -1,19 +1,20 @@
 """The counting provider as a pod that plays the real names, and questions to its control port."""
 
 import json
+import re
 import urllib.request
 
-from cluster import apply, kubectl, node_address, until
+import guest
+from cluster import Failed, apply, get, kubectl, node_address, until
 
 NAMES = ("api.hubapi.com", "api.hubspot.com", "api.openai.com", "api.anthropic.com", "api.demo.example")
-ADDRESS = "10.96.0.200"
 CONTROL_PORT = 30090
 NAMESPACE = "world"
 
 MANIFEST = f"""
 apiVersion: v1
 kind: Namespace
-metadata: {{name: {NAMESPACE}}}
+metadata: {{name: {NAMESPACE}, labels: {{app: provider%s}}}}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -25,7 +26,8 @@ spec:
     spec:
       containers:
       - name: provider
-        image: localhost/counting-provider:1
+        image: {guest.IMAGES}/counting-provider:1
+        imagePullPolicy: {guest.PULL}
         args: [--https, "0.0.0.0:8443", --http, "0.0.0.0:8080", --control, "0.0.0.0:9000"]
         readinessProbe: {{tcpSocket: {{port: 9000}}, periodSeconds: 1}}
         resources: {{requests: {{cpu: 50m, memory: 64Mi}}}}
@@ -35,28 +37,42 @@ kind: Service
 metadata: {{name: provider, namespace: {NAMESPACE}}}
 spec:
   type: NodePort
-  clusterIP: {ADDRESS}
   selector: {{app: provider}}
   ports:
   - {{name: https, port: 443, targetPort: 8443}}
   - {{name: http, port: 80, targetPort: 8080}}
   - {{name: control, port: 9000, nodePort: {CONTROL_PORT}}}
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {{name: coredns-hosts, namespace: kube-system}}
-data:
-  hosts: "{ADDRESS} {' '.join(NAMES)}\\n"
 """
+
+# A server of its own in CoreDNS, whatever else that serves.
+SERVER = "# the provider that tests play begins\n%s {\n    hosts {\n        %s\n        ttl 5\n    }\n}\n# and ends\n"
+SERVERS = re.compile(r"# the provider that tests play begins\n.*# and ends\n", re.DOTALL)
+
+
+def give_names(lines):
+    """Lets the cluster's DNS answer with the lines of a hosts file; none: as it was."""
+    found = get("configmap", "coredns", "--namespace", "kube-system")
+    if not found:
+        raise Failed("the cluster has no CoreDNS (ConfigMap coredns in kube-system), which gives the provider its names")
+    before = found["data"]["Corefile"]
+    after = SERVERS.sub("", before).rstrip("\n") + "\n"
+    if lines:
+        after += SERVER % (" ".join(NAMES), lines)
+    if after != before:
+        patch = json.dumps({"data": {"Corefile": after}})
+        kubectl("--namespace", "kube-system", "patch", "configmap", "coredns", "--type=merge", "--patch", patch)
+        kubectl("--namespace", "kube-system", "rollout", "restart", "deployment/coredns")
+        kubectl("--namespace", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
 
 
 class Provider:
     """The provider of this cluster; made if it is not there."""
 
     def __init__(self):
-        apply(MANIFEST)
-        kubectl("--namespace", "kube-system", "rollout", "restart", "deployment/coredns")
-        kubectl("--namespace", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
+        apply(MANIFEST % guest.makes_namespace(NAMESPACE))
+        address = get("service", "provider", "--namespace", NAMESPACE)["spec"]["clusterIP"]
+        guest.at_the_end(lambda: give_names(None))
+        give_names(f"{address} {' '.join(NAMES)}")
         kubectl("--namespace", NAMESPACE, "rollout", "status", "deployment/provider", "--timeout=120s")
         self.ca_pem = until("the provider's control port answers", lambda: self.ask("/ca"))
 

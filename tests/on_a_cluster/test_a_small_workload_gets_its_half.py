@@ -3,6 +3,7 @@
 import json
 import unittest
 
+import guest
 import product
 from cluster import apply, items, kubectl, until
 from provider import Provider
@@ -26,7 +27,8 @@ spec:
       securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}
       containers:
       - name: enrich
-        image: localhost/python:1
+        image: {images}/python:1
+        imagePullPolicy: {pull}
         args: {args}
         env: [{{name: HUBSPOT_ACCESS_TOKEN, value: {name}}}]
         resources: {{requests: {{cpu: 10m, memory: 48Mi}}}}
@@ -48,7 +50,8 @@ class Fair(unittest.TestCase):
             provider.limit(name, "tried", 100000, SECONDS)
         args = [f"/programs/{PROGRAMS['hubspot'][0]}", "--calls", "100000", "--processes", "1", "--clients"]
         for name, replicas, clients in (("many", 20, 2), ("one", 1, 40)):
-            apply(DEPLOYMENT.format(name=name, replicas=replicas, args=json.dumps([*args, str(clients)]), store=STORE))
+            figures = {"name": name, "replicas": replicas, "args": json.dumps([*args, str(clients)])}
+            apply(DEPLOYMENT.format(**figures, store=STORE, images=guest.IMAGES, pull=guest.PULL))
         try:
             for name in ("many", "one"):
                 kubectl("rollout", "status", "--namespace", "fair", f"deployment/{name}", "--timeout=300s")

@@ -2,6 +2,7 @@
 
 import json
 
+import guest
 from cluster import apply, items, kubectl, until
 
 # The system's store, where a cluster's own CA would be, has the playing provider's CA too.
@@ -25,7 +26,8 @@ spec:
       securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}
       containers:
       - name: enrich
-        image: localhost/python:1
+        image: {images}/python:1
+        imagePullPolicy: {pull}
         args: {args}
         env:
         - {{name: {key}, value: {account}}}
@@ -45,6 +47,7 @@ PROGRAMS = {
 
 def namespace(name, provider, labels=""):
     """A namespace as strict as can be, whose pods trust the provider's CA."""
+    labels += guest.makes_namespace(name)
     apply(f"""
 apiVersion: v1
 kind: Namespace
@@ -69,7 +72,7 @@ class Job:
         self.namespace, self.name, self.pods = namespace, name, pods
         self.manifest = JOB.format(
             name=name, namespace=namespace, pods=pods, annotations=annotations, args=json.dumps(args), key=key,
-            account=json.dumps(account), store=STORE,
+            account=json.dumps(account), store=STORE, images=guest.IMAGES, pull=guest.PULL,
         )
 
     def start(self):
