@@ -18,13 +18,17 @@ ifndef QUOTAKEEPER_TIMES
 export QUOTAKEEPER_TIMES := $(or $(TMPDIR),/tmp)/quotakeeper-make.$(shell echo $$PPID)
 endif
 
+comma := ,
+
 # $(call step,NAME,COMMAND): says what begins, runs it, notes its time.
 define step
 @echo "▶ $(1)"; begun=$$SECONDS; $(2); took=$$((SECONDS - begun)); \
 printf '  %3d min %02d s  %s\n' $$((took / 60)) $$((took % 60)) "$(1)" | tee -a "$(QUOTAKEEPER_TIMES)"
 endef
 define times
-@echo "✔ $@ took"; cat "$(QUOTAKEEPER_TIMES)"; rm -f "$(QUOTAKEEPER_TIMES)"
+@echo "✔ $@ took"; cat "$(QUOTAKEEPER_TIMES)"; \
+awk '{ seconds += $$1 * 60 + $$3 } END { printf "  %3d min %02d s  in all\n", seconds / 60, seconds % 60 }' \
+"$(QUOTAKEEPER_TIMES)"; rm -f "$(QUOTAKEEPER_TIMES)"
 endef
 
 .PHONY: help
@@ -71,7 +75,8 @@ soak: ## thousands of simulated worlds and of fuzzed messages (SOAK_SEEDS, SOAK_
 
 .PHONY: demo
 demo: ## a Job against a quota, without and with Quotakeeper, on a real Kubernetes (as root on Debian)
-	@tests/cluster/filled.sh python3 "$(CURDIR)/demo/on_a_cluster.py"
+	$(call step,images$(comma) cluster and demo,tests/cluster/filled.sh python3 "$(CURDIR)/demo/on_a_cluster.py")
+	$(times)
 
 .PHONY: demo-local
 demo-local: ## the same for one program on this machine, without a cluster (about a minute)

@@ -9,11 +9,11 @@ use crate::stories::quiet_day;
 use crate::world::World;
 
 /// N, W in seconds.
-const LIMITS: [(u64, u64); 6] = [(100, 10), (600, 60), (6000, 60), (100, 60), (19, 1), (60, 60)];
+pub const LIMITS: [(u64, u64); 6] = [(100, 10), (600, 60), (6000, 60), (100, 60), (19, 1), (60, 60)];
 /// J in milliseconds.
 const DELIVERIES: [u64; 3] = [100, 300, 1000];
 /// Until the answer begins, in milliseconds.
-const ANSWERS: [u64; 4] = [20, 300, 5_000, 30_000];
+pub const ANSWERS: [u64; 4] = [20, 300, 5_000, 30_000];
 
 /// A quiet day with a backlog: N in W, J, and how long the provider thinks.
 pub fn scenario(amount: u64, window: Duration, delivery: Duration, thinks: Duration, seed: u64) -> Scenario {
