@@ -191,7 +191,7 @@ fn check(session: &mut Session, now: Time, message: ToLimiter) -> Result<(), Tes
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1000,
+        cases: ProptestConfig::default().cases.max(1000),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -409,7 +409,11 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(400),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn every_call_ends_once_and_no_grant_is_written_twice(
         steps in proptest::collection::vec(step(), 1..120)

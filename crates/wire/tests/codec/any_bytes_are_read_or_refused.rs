@@ -15,7 +15,7 @@ use quotakeeper_wire::message::{
 use crate::messages::{to_limiter, to_proxy};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(2000)))]
 
     #[test]
     fn random_bytes(bytes in vec(any::<u8>(), 0..400)) {
