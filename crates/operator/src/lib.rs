@@ -18,7 +18,7 @@
 //! | [`reports`] | what the limiter tells |
 //! | [`status`], [`reporting`] | what is told of a quota, pure; and in the cluster |
 //! | [`notices`], [`telling`] | what is told by Events, pure; and in the cluster |
-//! | [`pods`] | which pods have a proxy, and which should |
+//! | [`pods`], [`remarks`] | which pods have a proxy, and which should; what injected ones say of themselves |
 //! | [`certificates`], [`secrets`] | certificates, pure; and in the cluster |
 //! | `injection` | what the admission webhook decides by |
 //! | [`cluster`] | the way by which all is written |
@@ -40,6 +40,7 @@ pub mod open_gate;
 mod operator;
 pub mod pods;
 pub mod probes;
+pub mod remarks;
 pub mod reporting;
 pub mod reports;
 pub mod secrets;

@@ -107,7 +107,11 @@ impl Told {
         }
         let exhausted = condition("Throttled", "BudgetExhausted");
         if begins(&mut self.exhausted, exhausted.is_some()) {
-            notices.push(on_quota(true, "BudgetExhausted", exhausted.unwrap_or_default()));
+            let used_up = status.limits.iter().filter(|limit| limit.remaining == Some(0));
+            let free = used_up.filter_map(|limit| limit.reset_time.as_ref()).map(|time| time.0).max();
+            let free = free.map(|at| format!(" It is free again by {}.", words::until(at, now)));
+            let note = exhausted.unwrap_or_default() + &free.unwrap_or_default();
+            notices.push(on_quota(true, "BudgetExhausted", note));
         }
         self.pauses(quota, report, now, &mut notices);
         self.waits(quota, report, now, &mut notices);
@@ -228,7 +232,11 @@ mod tests {
         let mut paused = report();
         assert!(said(&mut told, &paused, 0).is_empty());
         let (scope, reason) = ("all calls".to_owned(), "429 TEN_SECONDLY_ROLLING".to_owned());
-        paused.pauses.push(PauseReport { scope, remaining_millis: 8000, reason, stopped: false });
+        paused.pauses.push(PauseReport {
+            scope,
+            remaining_millis: 8000,
+            reason,
+            stopped: false });
         let note = "gtm/crm: 429 TEN_SECONDLY_ROLLING; all calls of 9 pods paused until 14:03:10";
         assert_eq!(
             said(&mut told, &paused, 2),

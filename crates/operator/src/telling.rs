@@ -22,6 +22,7 @@ use crate::configuration::Published;
 use crate::lease::REQUEST;
 use crate::notices::{Notice, Place, Told};
 use crate::pods::{Counts, Owner, PodView};
+use crate::remarks::{Remark, remarks};
 use crate::reports::Heard;
 use crate::settle::{QuotaView, Settled};
 use crate::status::words::counted;
@@ -31,8 +32,6 @@ use crate::world::World;
 const TOGETHER: Duration = Duration::from_secs(2);
 /// How often something may have ended though nothing was heard.
 const TICK: Duration = Duration::from_secs(15);
-/// Pods that are older than this, in seconds, when they are first seen were told of by another leader.
-const FRESH: i64 = 600;
 /// The most pods that are looked at closely in a round.
 const CLOSELY: usize = 50;
 /// The most Events that wait to be written; more are dropped, as Events may be.
@@ -65,6 +64,12 @@ struct Teller {
     findings: HashMap<String, Finding>,
     /// What was told of a workload: its reasons and their causes.
     owners: HashSet<(Owner, &'static str, String)>,
+    /// Workloads with injected pods at the last look, and with pods that have no proxy. A controller creates
+    /// pods one after the other: of a workload that is new to a look the next one tells how many they are.
+    injected: HashSet<Owner>,
+    missing: HashSet<Owner>,
+    /// Some were new to the last look.
+    arriving: bool,
     uids: HashMap<Owner, Option<String>>,
     waiting: VecDeque<(Event, ObjectReference)>,
 }
@@ -85,6 +90,9 @@ pub async fn keep(
         quotas: None,
         findings: HashMap::new(),
         owners: HashSet::new(),
+        injected: HashSet::new(),
+        missing: HashSet::new(),
+        arriving: false,
         uids: HashMap::new(),
         waiting: VecDeque::new(),
     };
@@ -101,15 +109,16 @@ pub async fn keep(
                 *known = missing;
                 changed
             });
-            teller.tell_of_quotas(&quotas, &pods, settled, &said);
+            teller.tell_of_quotas(cluster, &quotas, &pods, settled, &said).await;
             teller.write(cluster).await;
         }
+        let again = if teller.arriving { Duration::ZERO } else { TICK };
         tokio::select! {
             // The leader's other tasks live as long as this one.
             _ = published.changed() => {}
             _ = heard.changed() => {}
             _ = changed.changed() => {}
-            () = sleep(TICK) => {}
+            () = sleep(again) => {}
         }
         sleep(TOGETHER).await;
     }
@@ -168,10 +177,18 @@ impl Teller {
                 Some(Finding::Fine) | None => {}
             }
         }
-        for (owner, pods) in injected {
-            self.tell_injected(cluster, owner, &pods).await;
+        let injected_before = std::mem::replace(&mut self.injected, owners_of(&injected));
+        let missing_before = std::mem::replace(&mut self.missing, owners_of(&missing));
+        self.arriving =
+            !self.injected.is_subset(&injected_before) || !self.missing.is_subset(&missing_before);
+        for (owner, pods) in injected.into_iter().filter(|(owner, _)| injected_before.contains(*owner)) {
+            for Remark { warning, reason, note, cause } in remarks(&pods, Timestamp::now()) {
+                self.tell_owner(cluster, owner, warning, reason, note, Some(cause)).await;
+            }
         }
-        for (owner, (pods, quotas)) in missing {
+        for (owner, (pods, quotas)) in
+            missing.into_iter().filter(|(owner, _)| missing_before.contains(*owner))
+        {
             let names: Vec<&str> =
                 quotas.iter().filter_map(|quota| Some(pods.first()?.short(quota))).collect();
             let (names, count) = (names.join(", "), i64::try_from(pods.len()).unwrap_or(i64::MAX));
@@ -184,24 +201,6 @@ impl Teller {
             self.tell_owner(cluster, owner, true, "NotInjected", note, Some(names)).await;
         }
         counts
-    }
-
-    async fn tell_injected(&mut self, cluster: &Cluster, owner: &Owner, pods: &[&PodView]) {
-        let Some(first) = pods.first() else { return };
-        let now = Timestamp::now().as_second();
-        if pods.iter().all(|pod| now.saturating_sub(pod.created.as_second()) > FRESH) {
-            return;
-        }
-        if let Some(caught) = first.caught() {
-            let count = i64::try_from(pods.len()).unwrap_or(i64::MAX);
-            let note = format!("{caught}; {}", counted(count, "pod"));
-            self.tell_owner(cluster, owner, false, "Injected", note, Some(caught)).await;
-        }
-        for skip in first.injected.iter().flat_map(|status| &status.skipped) {
-            let quota = first.short(&skip.quota);
-            let note = format!("calls of container {} bypass {quota}: {}", skip.container, skip.reason);
-            self.tell_owner(cluster, owner, true, "InjectionSkipped", note, None).await;
-        }
     }
 
     /// Tells a workload of something once; `cause` tells it from another of the same reason.
@@ -226,17 +225,18 @@ impl Teller {
         if owner.uid.is_none() {
             if !self.uids.contains_key(owner) {
                 let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), &owner.namespace);
-                let found = timeout(REQUEST, deployments.get_metadata_opt(&owner.name)).await;
-                let uid = found.ok().and_then(Result::ok).flatten().and_then(|found| found.metadata.uid);
-                self.uids.insert(owner.clone(), uid);
+                if let Ok(Ok(found)) = timeout(REQUEST, deployments.get_metadata_opt(&owner.name)).await {
+                    self.uids.insert(owner.clone(), found.and_then(|found| found.metadata.uid));
+                }
             }
             reference.uid = self.uids.get(owner).cloned().flatten();
         }
         reference
     }
 
-    fn tell_of_quotas(
+    async fn tell_of_quotas(
         &mut self,
+        cluster: &Cluster,
         quotas: &BTreeMap<String, QuotaView>,
         pods: &BTreeMap<String, PodView>,
         settled: &Settled,
@@ -256,40 +256,45 @@ impl Teller {
                 (view.uid.clone(), told)
             });
             for notice in told.next(name, verdict, &view.status, report, now) {
-                self.place(name, view, notice, pods);
+                self.place(cluster, name, view, notice, pods).await;
             }
         }
         self.quotas = Some(all);
     }
 
-    fn place(&mut self, name: &str, view: &QuotaView, notice: Notice, pods: &BTreeMap<String, PodView>) {
+    async fn place(
+        &mut self,
+        cluster: &Cluster,
+        name: &str,
+        view: &QuotaView,
+        notice: Notice,
+        pods: &BTreeMap<String, PodView>,
+    ) {
         let drawing = |pod: &&PodView, consumer: Option<&str>| {
             pod.injected.as_ref().is_some_and(|status| match consumer {
                 Some(consumer) => status.consumer == consumer,
                 None => status.quotas.iter().any(|quota| quota.quota == name),
             })
         };
-        let references: Vec<ObjectReference> = match &notice.place {
-            Place::Quota => vec![quota_reference(name, view)],
-            Place::Consumer(consumer) => {
-                let pod = pods.values().find(|pod| drawing(pod, Some(consumer)));
-                pod.map(|pod| self.known(&pod.owner)).into_iter().collect()
+        let owners: BTreeSet<&Owner> = match &notice.place {
+            Place::Quota => {
+                let reference = quota_reference(name, view);
+                return self.enqueue(notice.warning, notice.reason, notice.note, reference);
             }
+            Place::Consumer(consumer) => pods
+                .values()
+                .find(|pod| drawing(pod, Some(consumer)))
+                .map(|pod| &pod.owner)
+                .into_iter()
+                .collect(),
             Place::Consumers => {
-                let owners: BTreeSet<&Owner> =
-                    pods.values().filter(|pod| drawing(pod, None)).map(|pod| &pod.owner).collect();
-                owners.into_iter().take(MOST_OWNERS).map(|owner| self.known(owner)).collect()
+                pods.values().filter(|pod| drawing(pod, None)).map(|pod| &pod.owner).collect()
             }
         };
-        for reference in references {
+        for owner in owners.into_iter().take(MOST_OWNERS) {
+            let reference = self.reference(cluster, owner).await;
             self.enqueue(notice.warning, notice.reason, notice.note.clone(), reference);
         }
-    }
-
-    /// A reference with the UID, if it is known already: its pods were told of before.
-    fn known(&self, owner: &Owner) -> ObjectReference {
-        let uid = owner.uid.clone().or_else(|| self.uids.get(owner).cloned().flatten());
-        ObjectReference { uid, ..owner.reference() }
     }
 
     fn enqueue(&mut self, warning: bool, reason: &'static str, note: String, reference: ObjectReference) {
@@ -313,6 +318,10 @@ impl Teller {
             sleep(BUDGET).await;
         }
     }
+}
+
+fn owners_of<T>(workloads: &BTreeMap<&Owner, T>) -> HashSet<Owner> {
+    workloads.keys().map(|owner| (*owner).clone()).collect()
 }
 
 fn quota_reference(name: &str, view: &QuotaView) -> ObjectReference {
