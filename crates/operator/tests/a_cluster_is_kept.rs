@@ -7,69 +7,23 @@
 mod kubectl;
 #[path = "a_cluster_is_kept/limiter.rs"]
 mod limiter;
+#[path = "a_cluster_is_kept/replica.rs"]
+mod replica;
+#[path = "a_cluster_is_kept/webhook.rs"]
+mod webhook;
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kubectl::{apply, get, kubectl};
+use kubectl::{apply, get, golden, kubectl, masked};
 use limiter::FakeLimiter;
+use replica::{Replica, free_port};
 use serde_json::{Value, json};
 
 const NEEDS: &str = "cargo build -p quotakeeper && tests/cluster/control-plane.sh run --controllers \
     cargo test -p quotakeeper-operator --test a_cluster_is_kept -- --ignored";
 /// Long enough for a machine that stalls.
 const PATIENCE: Duration = Duration::from_secs(90);
-const LIMITER: &str = "127.0.0.1:28443";
-
-/// A replica of the operator.
-struct Replica {
-    name: &'static str,
-    process: Child,
-    metrics: String,
-}
-
-impl Replica {
-    fn start(name: &'static str, port: u16) -> Replica {
-        let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("quotakeeper");
-        assert!(program.exists(), "{} is not built; run {NEEDS}", program.display());
-        let token = std::env::temp_dir().join("quotakeeper-operator-test-token");
-        std::fs::write(&token, "the operator's token").unwrap();
-        let metrics = format!("127.0.0.1:{}", port + 1);
-        let process = Command::new(program)
-            .args(["operator", "--namespace", "quotakeeper", "--identity", name])
-            .args(["--webhook-listen", &format!("127.0.0.1:{port}"), "--metrics", &metrics])
-            .args(["--limiter", &format!("https://{LIMITER}"), "--token-file", token.to_str().unwrap()])
-            .args(["--proxy-image", "localhost/quotakeeper-proxy:1"])
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        Replica { name, process, metrics }
-    }
-
-    /// What an address of its probes answers.
-    fn probe(&self, path: &str) -> String {
-        use std::io::{Read, Write};
-        let Ok(mut stream) = std::net::TcpStream::connect(&self.metrics) else { return String::new() };
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    }
-
-    fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// Waits until something can be seen.
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -165,6 +119,85 @@ fn holder() -> String {
     lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
 }
 
+/// What happens to workloads is told where their authors look.
+fn authors_are_told(limiter: &FakeLimiter) {
+    let asks = |quota: &str| json!({"quotakeeper.dev/quotas": quota});
+    let variables = |own: &str| json!([{"name": "OPENAI_BASE_URL", "value": own}]);
+    let main = |more: Value| {
+        let mut container = json!({"name": "main", "image": "localhost/busybox:1"});
+        container.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+        container
+    };
+    kubectl::job("gtm", "enrich", 5, &asks("hubspot"), &json!({"containers": [main(json!({}))]}));
+    let host = json!({"hostNetwork": true, "containers": [main(json!({}))]});
+    kubectl::deployment("gtm", "edge", &asks("hubspot"), &host);
+    let own = main(json!({"env": variables("http://gateway.example/v1")}));
+    kubectl::deployment("sales", "own-address", &asks("openai"), &json!({"containers": [own]}));
+    let from = main(json!({"envFrom": [{"configMapRef": {"name": "settings"}}]}));
+    kubectl::deployment("sales", "from-elsewhere", &asks("openai"), &json!({"containers": [from]}));
+
+    told("gtm", "job/enrich", "Injected hubspot by hosts; 5 pods");
+    told("gtm", "deployment/edge", "InjectionSkipped a pod with hostNetwork gets no proxy");
+    told("sales", "deployment/own-address", "Injected openai by base URL; 1 pod");
+    told("sales", "deployment/own-address", "InjectionSkipped calls of container main bypass openai");
+    told("sales", "deployment/from-elsewhere", "InjectionWarning container main: if the ConfigMap settings");
+
+    let daily = |amount: u64, used: u64| {
+        json!([{
+            "name": "daily", "amount": amount, "used": used, "usedByOthers": 0, "assumed": 0, "waiting": 0,
+            "resetsInMillis": 20 * 60_000,
+        }])
+    };
+    limiter.change("gtm/hubspot", |report| {
+        report["limits"] = daily(500_000, 500_000);
+        report["waiting"] = json!([{"consumer": "gtm/Job/enrich", "calls": 12, "longestMillis": 9000}]);
+    });
+    becomes("gtm/hubspot", "LimitsInSync", "False", "LowerTold");
+    becomes("gtm/hubspot", "Throttled", "True", "BudgetExhausted");
+    told("gtm", "apiquota/hubspot", "LimitDrift The provider tells lower limits");
+    told("gtm", "apiquota/hubspot", "BudgetExhausted All of daily is used");
+    told("gtm", "job/enrich", "WaitingForQuota 12 calls wait");
+    limiter.change("gtm/hubspot", |report| {
+        report["limits"] = daily(625_000, 1000);
+        report["waiting"] = json!([]);
+    });
+    becomes("gtm/hubspot", "LimitsInSync", "True", "InSync");
+    becomes("gtm/hubspot", "Throttled", "False", "NotThrottled");
+    let mut table = kubectl::events_table("gtm", &["apiquota/hubspot", "job/enrich", "deployment/edge"]);
+    table += &kubectl::events_table("sales", &["deployment/own-address", "deployment/from-elsewhere"]);
+    golden("events_of_workloads", &table, NEEDS);
+    // Found by the object's UID, as an author finds them.
+    let shown = kubectl(&["describe", "deployment", "edge", "-n", "gtm"], None).unwrap();
+    assert!(shown.contains("InjectionSkipped"), "{shown}");
+}
+
+/// A CA whose key is gone is followed by another, and the API server goes on to reach every replica.
+fn certificates_are_renewed(replicas: &[Replica]) {
+    let presented = |cas: &str| -> Vec<Option<Vec<u8>>> {
+        replicas.iter().map(|replica| replica.presents(cas)).collect()
+    };
+    let old = webhook::entry("ca.crt");
+    until("the API server trusts the CA", || (webhook::bundle() == old).then_some(()));
+    let before = presented(&old);
+    assert!(before.iter().all(|leaf| leaf.is_some() && *leaf == before[0]), "one certificate for all");
+
+    webhook::spoil_the_key();
+    let bundle = until("the old CA and a new one in caBundle", || {
+        Some(webhook::bundle()).filter(|bundle| bundle.len() > old.len() && bundle.ends_with(&old))
+    });
+    assert_eq!(bundle.matches("BEGIN CERTIFICATE").count(), 2);
+    let new = bundle.strip_suffix(&old).unwrap();
+    until("the new certificate at both replicas", || {
+        let now = presented(new);
+        (now.iter().all(|leaf| leaf.is_some() && *leaf == now[0]) && now[0] != before[0]).then_some(())
+    });
+    assert_eq!(webhook::entry("ca.crt"), bundle, "pods and API server trust the same");
+    for replica in replicas {
+        until(&format!("{} is ready", replica.name), || replica.is_ready().then_some(()));
+    }
+    until("the API server asks the webhook", webhook::injects);
+}
+
 #[test]
 #[ignore = "needs an API server: see NEEDS in this file"]
 fn quotas_are_kept_by_two_replicas() {
@@ -172,12 +205,11 @@ fn quotas_are_kept_by_two_replicas() {
     for namespace in ["quotakeeper", "gtm", "sales"] {
         kubectl(&["create", "namespace", namespace], None).unwrap();
     }
-    let mut replicas = vec![Replica::start("one", 28450), Replica::start("two", 28460)];
-    let limiter = FakeLimiter::start(LIMITER);
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut replicas = ["one", "two"].map(|name| Replica::start(name, &address));
+    let limiter = FakeLimiter::start(&address);
     for replica in &replicas {
-        until(&format!("{} is ready", replica.name), || {
-            replica.probe("/readyz").starts_with("HTTP/1.1 200").then_some(())
-        });
+        until(&format!("{} is ready", replica.name), || replica.is_ready().then_some(()));
     }
     assert_eq!(get(&["apiproviders"])["items"].as_array().unwrap().len(), 4, "the catalogue is there");
 
@@ -248,13 +280,21 @@ fn quotas_are_kept_by_two_replicas() {
         kubectl(&["get", "aq", "hubspot", "-n", "gtm"], None).unwrap().contains("5/6").then_some(())
     });
     let table = kubectl(&["get", "aq", "-A"], None).unwrap();
-    kubectl::golden("get_apiquotas", &table, NEEDS);
+    golden("get_apiquotas", &table, NEEDS);
+    let table = kubectl(&["get", "aq", "-A", "-o", "wide"], None).unwrap();
+    golden("get_apiquotas_wide", &kubectl::without_times(&table), NEEDS);
+    let table = kubectl(&["get", "apiproviders"], None).unwrap();
+    golden("get_apiproviders", &kubectl::without_times(&table), NEEDS);
     let shown = kubectl(&["describe", "aq", "hubspot", "-n", "gtm"], None).unwrap();
     // The Events below it are in the next one.
     let shown = shown.split("Events:").next().unwrap();
-    kubectl::golden("describe_apiquota", &kubectl::masked(shown), NEEDS);
+    golden("describe_apiquota", &masked(shown), NEEDS);
     let table = kubectl::events_table("gtm", &["apiquota/hubspot", "apiquota/openai", "pod/enrich"]);
-    kubectl::golden("events", &table, NEEDS);
+    golden("events", &table, NEEDS);
+
+    webhook::register(&replicas[0]);
+    authors_are_told(&limiter);
+    certificates_are_renewed(&replicas);
 
     // The switch for incidents.
     let mut disabled = of_hubspot("pro");
@@ -269,6 +309,10 @@ fn quotas_are_kept_by_two_replicas() {
 
     // Nothing happens: nothing is written. Settled is what was not written to for a while.
     let mut settled = writes();
+    assert!(
+        settled.get("apiquotas/status").is_some_and(|count| *count > 0),
+        "writes are not seen: {settled:?}"
+    );
     let mut quiet_since = Instant::now();
     until("the writes have ended", || {
         let now = writes();

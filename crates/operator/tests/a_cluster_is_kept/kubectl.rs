@@ -59,6 +59,44 @@ pub fn pod(namespace: &str, name: &str, annotations: &Value) {
     kubectl(&["create", "-f", "-"], Some(&pod)).unwrap();
 }
 
+/// A Deployment of one pod.
+pub fn deployment(namespace: &str, name: &str, annotations: &Value, pod: &Value) {
+    let labels = json!({"app": name});
+    apply(&json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels, "annotations": annotations}, "spec": pod},
+        },
+    }));
+}
+
+/// A Job whose pods run all at once.
+pub fn job(namespace: &str, name: &str, pods: u32, annotations: &Value, pod: &Value) {
+    let mut pod = pod.clone();
+    pod["restartPolicy"] = json!("Never");
+    apply(&json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "parallelism": pods, "completions": pods,
+            "template": {"metadata": {"annotations": annotations}, "spec": pod},
+        },
+    }));
+}
+
+/// A table with its columns as they are, but for times and ages.
+pub fn without_times(table: &str) -> String {
+    let mut table = table.to_owned();
+    for (pattern, name) in
+        [(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"), (r"(?m)\d+[smh](\d+[smh])?$", "AGE")]
+    {
+        table = Regex::new(pattern).unwrap().replace_all(&table, name).into_owned();
+    }
+    table
+}
+
 /// What differs from run to run, hidden: times, ages, identities, and the widths of columns that follow from them.
 pub fn masked(text: &str) -> String {
     const MASKS: [(&str, &str); 8] = [
@@ -78,13 +116,16 @@ pub fn masked(text: &str) -> String {
     text
 }
 
-/// What `kubectl events` shows of objects, one after the other. Events of one second come in any order.
+/// What `kubectl events` shows of objects, one after the other, without what Kubernetes' own controllers tell.
+/// Events of one second come in any order.
 pub fn events_table(namespace: &str, objects: &[&str]) -> String {
     let mut table = String::new();
     for object in objects {
         let shown = masked(&kubectl(&["events", "-n", namespace, "--for", object], None).unwrap());
         let (head, rows) = shown.split_once('\n').unwrap();
-        let mut rows: Vec<&str> = rows.lines().collect();
+        let others = ["  SuccessfulCreate  ", "  ScalingReplicaSet  "];
+        let ours = |row: &&str| !others.iter().any(|reason| row.contains(reason));
+        let mut rows: Vec<&str> = rows.lines().filter(ours).collect();
         rows.sort_unstable();
         table.push_str(&format!(
             "$ kubectl events -n {namespace} --for {object}\n{head}\n{}\n",

@@ -13,7 +13,6 @@ use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -31,17 +30,14 @@ pub struct FakeLimiter {
 
 impl FakeLimiter {
     /// Serves with the certificate that the operator makes, once it is there.
-    pub fn start(address: &'static str) -> FakeLimiter {
+    pub fn start(address: &str) -> FakeLimiter {
         let secret = crate::until("the limiter's certificate", || {
             let secret = get(&["secret", "quotakeeper-limiter-tls", "-n", "quotakeeper"]);
             secret["data"].as_object().cloned()
         });
-        let entry = |name: &str| {
-            let bytes: ByteString = serde_json::from_value(secret[name].clone()).unwrap();
-            String::from_utf8(bytes.0).unwrap()
-        };
+        let entry = |name: &str| crate::replica::text(&secret[name]).unwrap();
         let tls = quotakeeper_transport::tls::server_config(&entry("tls.crt"), &entry("tls.key")).unwrap();
-        let runtime = Runtime::new().unwrap();
+        let (runtime, address) = (Runtime::new().unwrap(), address.to_owned());
         let changes = Changes::default();
         let told = Arc::clone(&changes);
         runtime.spawn(async move {
