@@ -236,7 +236,9 @@ mod tests {
             scope,
             remaining_millis: 8000,
             reason,
-            stopped: false });
+            stopped: false,
+            overloaded: false,
+        });
         let note = "gtm/crm: 429 TEN_SECONDLY_ROLLING; all calls of 9 pods paused until 14:03:10";
         assert_eq!(
             said(&mut told, &paused, 2),

@@ -94,6 +94,11 @@ impl<'a> Subject<'a> {
         self.report()?.pauses.iter().find(|pause| pause.stopped)
     }
 
+    /// The pause, of any calls, by which the provider spares itself.
+    fn overloaded(&self) -> Option<&'a PauseReport> {
+        self.report()?.pauses.iter().find(|pause| pause.overloaded)
+    }
+
     fn holds_all(&self, scope: &str) -> bool {
         let covers_all =
             |limit: &LimitConfig| limit.endpoint.is_none() && limit.models.is_empty() && !limit.per_model;

@@ -104,6 +104,9 @@ pub struct PauseReport {
     pub reason: String,
     /// The provider refuses until a person acts.
     pub stopped: bool,
+    /// The provider has said that it is overloaded, rather than that the quota is used up.
+    #[serde(default)]
+    pub overloaded: bool,
 }
 
 /// The calls of one workload that wait.
@@ -116,4 +119,20 @@ pub struct WaitingReport {
     pub calls: u64,
     /// How long the one that has waited longest has waited, in milliseconds.
     pub longest_millis: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// While an installation is upgraded, operator and limiter are of two versions.
+    #[test]
+    fn a_pause_of_another_version_is_read() {
+        let read = |json: &str| serde_json::from_str::<PauseReport>(json).unwrap();
+        let earlier = r#"{"scope":"all calls","remainingMillis":9,"reason":"429","stopped":false}"#;
+        assert!(!read(earlier).overloaded);
+        let later = r#"{"scope":"all calls","remainingMillis":9,"reason":"529","stopped":false,"overloaded":true,"x":1}"#;
+        assert!(read(later).overloaded);
+    }
 }

@@ -168,9 +168,16 @@ fn provider_available(subject: &Subject<'_>) -> Said {
             );
             told(TYPE, FALSE, "Stopped", message)
         }
-        (Some(_), None) => {
-            told(TYPE, TRUE, "Available", "No answer of the provider says that it is unavailable.")
-        }
+        (Some(_), None) => match subject.overloaded() {
+            Some(pause) => {
+                let message = format!(
+                    "The provider says that it is overloaded ({}); paused: {}, until a call is taken again.",
+                    pause.reason, pause.scope
+                );
+                told(TYPE, FALSE, "Overloaded", message)
+            }
+            None => told(TYPE, TRUE, "Available", "No answer of the provider says that it is unavailable."),
+        },
     }
 }
 

@@ -101,7 +101,13 @@ impl Story {
 
     fn paused(mut self, scope: &str, remaining_millis: u64, reason: &str, stopped: bool) -> Story {
         let (scope, reason) = (scope.to_owned(), reason.to_owned());
-        self.report().pauses.push(PauseReport { scope, remaining_millis, reason, stopped });
+        self.report().pauses.push(PauseReport {
+            scope,
+            remaining_millis,
+            reason,
+            stopped,
+            overloaded: false,
+        });
         self
     }
 
@@ -268,6 +274,19 @@ fn a_pause_is_told_with_its_end() {
     ));
     let search = hubspot().paused("limit search", 9_200, "429", false);
     assert!(search.row().ends_with("Ready"), "a pause of some calls does not hold all back");
+}
+
+#[test]
+fn a_provider_that_is_overloaded_is_not_called_available() {
+    let mut story = hubspot().paused("all calls", 4_000, "status 503", false);
+    assert!(story.conditions().contains("ProviderAvailable=True Available"), "its quota is another matter");
+    story.report().pauses[0].overloaded = true;
+    assert!(story.conditions().contains(
+        "ProviderAvailable=False Overloaded: The provider says that it is overloaded (status 503); paused: all \
+         calls, until a call is taken again."
+    ));
+    assert!(story.conditions().contains("Throttled=True ProviderPaused"));
+    assert!(story.conditions().contains("Ready=True"), "that is about our own parts");
 }
 
 #[test]
