@@ -168,15 +168,30 @@ impl World {
 
     /// Waits until the limiter knows of so many waiting calls.
     pub async fn waiting(&self, quota: &str, calls: u64) {
-        let mut waiting = 0;
+        self.knows_all(quota, || calls).await;
+    }
+
+    /// Waits until the limiter knows of all calls that are `left`: none of them is on its way.
+    pub async fn knows_all(&self, quota: &str, left: impl Fn() -> u64) {
         for _ in 0..6000 {
-            waiting = self.account(quota).await.waiting.iter().map(|waiting| waiting.calls).sum();
-            if waiting == calls {
+            let account = self.account(quota).await;
+            if account.waiting.iter().map(|waiting| waiting.calls).sum::<u64>() == left() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{waiting} calls wait for {quota}, not {calls}");
+        panic!("not {} calls wait: {:?}", left(), self.account(quota).await);
+    }
+
+    /// Waits until no more than so much of the quota is taken to be used.
+    pub async fn uses(&self, quota: &str, at_most: u64) {
+        for _ in 0..6000 {
+            if self.account(quota).await.limits[0].used <= at_most {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("more than {at_most} is used: {:?}", self.account(quota).await);
     }
 
     pub async fn account(&self, quota: &str) -> AccountReport {
