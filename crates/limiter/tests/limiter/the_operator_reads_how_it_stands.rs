@@ -10,7 +10,6 @@ use quotakeeper_transport::tls::client_config;
 use quotakeeper_wire::status::{PATH, Report};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::proxy::{NAME, Proxy};
