@@ -182,18 +182,23 @@ fn published(arguments: &[&str]) -> String {
 
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn explain_reads_as_in_the_golden_file() {
+fn explain_reads_as_in_the_golden_files() {
     with_crds();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/explain_apiquota_spec.txt");
+    let golden = |name: &str, explained: String| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&file, &explained).unwrap();
+        }
+        let expected = std::fs::read_to_string(&file).unwrap_or_default();
+        assert_eq!(explained, expected, "{name}: refresh it: UPDATE_GOLDEN=1 {NEEDS}");
+    };
     let mut explained = published(&["explain", "apiquota.spec", "--recursive"]);
     for field in
         ["limits", "limits.amount", "pacing.algorithm", "consumers.namespaces", "enforcement.maxQueueSeconds"]
     {
         explained.push_str(&kubectl(&["explain", &format!("apiquota.spec.{field}")], None).unwrap());
     }
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&golden, &explained).unwrap();
-    }
-    let expected = std::fs::read_to_string(&golden).unwrap_or_default();
-    assert_eq!(explained, expected, "refresh it: UPDATE_GOLDEN=1 {NEEDS}");
+    golden("explain_apiquota_spec", explained);
+    golden("explain_apiquota_status", published(&["explain", "apiquota.status", "--recursive"]));
+    golden("explain_apiprovider_spec", published(&["explain", "apiprovider.spec", "--recursive"]));
 }
