@@ -1,6 +1,8 @@
 //! More clients than the limit of open files has room for: they wait for each other, and nobody is told that the
 //! provider can't be reached.
 
+use std::time::Instant;
+
 use crate::programs::Told;
 use crate::scene::{Scene, behind};
 
@@ -41,6 +43,7 @@ fn more_clients_than_there_are_file_descriptors() {
     let mut kept = scene.quotakeeper(&scene.file("quota.yaml", QUOTA));
     let swarm = format!("CLIENTS, PROCESSES = {CLIENTS}, {PROCESSES}\n{SWARM}");
     kept.args(["--progress", "off", "--", "python3", "-c", &swarm]);
+    let begun = Instant::now();
     let ended = scene.run(behind(&["sh", "-c", r#"ulimit -n 160; exec "$0" "$@""#], &kept));
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     let told = Told::of(&ended);
@@ -48,5 +51,7 @@ fn more_clients_than_there_are_file_descriptors() {
     assert_eq!(scene.report()["failed"], 0);
     assert_eq!(scene.provider.summary("key-of-demo").totals.ok, CALLS, "each was sent once");
     let told = ended.stderr.lines().filter(|line| line.contains("calls wait for a file descriptor")).count();
-    assert!((1..=3).contains(&told), "told {told} times:\n{}", ended.stderr);
+    // Once in 30 seconds.
+    let most = 1 + begun.elapsed().as_secs() / 30;
+    assert!((1..=most).contains(&(told as u64)), "told {told} times, not 1 to {most}:\n{}", ended.stderr);
 }

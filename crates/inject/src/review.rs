@@ -6,6 +6,7 @@ use http::StatusCode;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::asked::{Asked, asked};
 use crate::cluster::Cluster;
@@ -16,9 +17,7 @@ use crate::pod;
 use crate::settings::Settings;
 use crate::view::Namespace;
 
-/// How often a decision is tried again that may rest on watches that lag behind the API server.
-const RETRIES: u32 = 10;
-/// How long between two tries.
+/// A decision that may rest on watches that lag behind the API server is made again after this.
 const BETWEEN: Duration = Duration::from_millis(100);
 /// The longest warning in bytes that the API server passes on uncut.
 const LONGEST_WARNING: usize = 256;
@@ -53,8 +52,14 @@ impl Request {
         self.deny(sentence, StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable").into_review()
     }
 
-    /// The decision about the pod, by watches that know of it what the API server knew.
-    pub(crate) async fn decide(&self, cluster: &Cluster, settings: &Settings) -> Decision {
+    /// The decision about the pod, by watches that know of it what the API server knew; they are waited for with this
+    /// patience.
+    pub(crate) async fn decide(
+        &self,
+        cluster: &Cluster,
+        settings: &Settings,
+        patience: Duration,
+    ) -> Decision {
         if self.request.operation != Operation::Create || self.request.resource.resource != "pods" {
             return Decision::Unchanged;
         }
@@ -63,7 +68,7 @@ impl Request {
             Some(job) => cluster.owner_of_job(&name, &job).await,
             None => None,
         };
-        let mut retries = RETRIES;
+        let begun = Instant::now();
         loop {
             let known = cluster.namespace(&name);
             let namespace =
@@ -75,11 +80,10 @@ impl Request {
                 Decision::Unchanged => self.lacks_the_label(&namespace) && name != settings.namespace,
                 Decision::Skipped { .. } | Decision::Patch { .. } => known.is_none(),
             };
-            if !lags || retries == 0 {
+            if !lags || begun.elapsed() >= patience {
                 self.log(&decision);
                 return decision;
             }
-            retries -= 1;
             tokio::time::sleep(BETWEEN).await;
         }
     }

@@ -32,8 +32,11 @@ use crate::settings::Settings;
 
 /// Where reviews are sent.
 pub const PATH: &str = "/inject";
-/// How long an answer takes at most: a second less than the API server waits, so that it gets a sentence.
-const DEADLINE: Duration = Duration::from_secs(4);
+/// How long watches may lag behind the API server.
+const LAG: Duration = Duration::from_secs(1);
+/// How long all else may take. With that, an answer takes a second less than the API server waits, which so gets a
+/// sentence.
+const WORK: Duration = Duration::from_secs(3);
 /// How long a client may take to agree on TLS.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may be idle: longer than an API server keeps one, so that none closes as it is used.
@@ -54,6 +57,7 @@ pub struct Webhook {
     settings: watch::Receiver<Option<Arc<Settings>>>,
     reviews: Arc<Semaphore>,
     counts: Arc<Counters>,
+    lag: Duration,
 }
 
 /// How many reviews have been answered, by what was answered.
@@ -91,7 +95,19 @@ impl Webhook {
     /// A webhook that decides by the newest settings; without any it isn't ready.
     pub fn new(cluster: Cluster, settings: watch::Receiver<Option<Arc<Settings>>>) -> Self {
         let reviews = Arc::new(Semaphore::new(REVIEWS));
-        Self { cluster, settings, reviews, counts: Arc::default() }
+        Self { cluster, settings, reviews, counts: Arc::default(), lag: LAG }
+    }
+
+    /// Waits so long for watches that lag behind the API server.
+    #[must_use]
+    pub fn with_lag(mut self, lag: Duration) -> Self {
+        self.lag = lag;
+        self
+    }
+
+    /// How long an answer takes at most.
+    fn deadline(&self) -> Duration {
+        self.lag + WORK
     }
 
     /// What has been answered since the start.
@@ -136,7 +152,7 @@ impl Webhook {
     }
 
     async fn review(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + self.deadline();
         let slow = || text(StatusCode::SERVICE_UNAVAILABLE, "too many reviews at a time; try again\n");
         let Ok(Ok(_turn)) = timeout_at(deadline, self.reviews.acquire()).await else {
             return slow();
@@ -161,16 +177,18 @@ impl Webhook {
                 self.count(None);
                 request.unavailable("quotakeeper is not ready yet; try again in a few seconds")
             }
-            Some(settings) => match timeout_at(deadline, request.decide(&self.cluster, &settings)).await {
-                Ok(decision) => {
-                    self.count(Some(&decision));
-                    request.respond(decision)
+            Some(settings) => {
+                match timeout_at(deadline, request.decide(&self.cluster, &settings, self.lag)).await {
+                    Ok(decision) => {
+                        self.count(Some(&decision));
+                        request.respond(decision)
+                    }
+                    Err(_) => {
+                        self.count(None);
+                        request.unavailable("quotakeeper did not decide in time; try again")
+                    }
                 }
-                Err(_) => {
-                    self.count(None);
-                    request.unavailable("quotakeeper did not decide in time; try again")
-                }
-            },
+            }
         };
         match serde_json::to_vec(&answer) {
             Ok(json) => {
@@ -192,6 +210,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
+    let deadline = webhook.deadline();
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
@@ -231,7 +250,7 @@ pub async fn serve(
         });
     }
     drop(listener);
-    if timeout(DEADLINE, graceful.shutdown()).await.is_err() {
+    if timeout(deadline, graceful.shutdown()).await.is_err() {
         tracing::warn!("connections are cut that did not end in time");
     }
 }

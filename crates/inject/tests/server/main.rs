@@ -70,6 +70,10 @@ fn namespace(name: &str) -> PartialObjectMeta<v1::Namespace> {
 impl Served {
     /// Nothing is known yet.
     async fn empty() -> Self {
+        Self::started(|webhook| webhook).await
+    }
+
+    async fn started(with: impl FnOnce(Webhook) -> Webhook) -> Self {
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         // Nobody listens there: nothing but owners of Jobs is asked for.
         let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
@@ -78,7 +82,7 @@ impl Served {
         let (namespaces, namespaces_writer) = reflector::store();
         let cluster = Cluster::from_stores(client, quotas, providers, namespaces);
         let (settings, settings_read) = watch::channel(None);
-        let webhook = Webhook::new(cluster, settings_read);
+        let webhook = with(Webhook::new(cluster, settings_read));
         let authority = Authority::new();
         let (tls, tls_read) = watch::channel(Some(authority.serving()));
         let (shutdown, told) = oneshot::channel::<()>();
@@ -102,10 +106,14 @@ impl Served {
 
     /// One namespace and one quota are known.
     async fn ready() -> Self {
-        let mut served = Self::empty().await;
+        Self::empty().await.filled()
+    }
+
+    fn filled(mut self) -> Self {
+        let served = &mut self;
         served.settings.send_replace(Some(settings()));
         served.sync(vec![quota("gtm", "openai")]);
-        served
+        self
     }
 
     fn sync(&mut self, quotas: Vec<ApiQuota>) {
@@ -227,21 +235,26 @@ async fn until_all_is_known_a_pod_is_told_to_come_again() {
 
 #[tokio::test]
 async fn what_was_created_a_moment_before_its_pod_is_waited_for() {
-    let mut served = Served::ready().await;
+    let patient = |webhook: Webhook| webhook.with_lag(Duration::from_secs(60));
+    let mut served = Served::started(patient).await.filled();
     let early = pod("later", json!({(names::QUOTAS): "openai"}));
     let address = (served.address, served.authority.pem.clone());
     let sent = tokio::spawn(async move {
         let body = review(early, "CREATE").to_string().into_bytes();
         client::send(address.0, &address.1, "POST", "/inject", body).await.unwrap()
     });
-    // Time for a first look, which finds nothing; a tenth of what the webhook would wait.
+    // Time for a first look, which finds nothing.
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(served.webhook.counts(), Counts::default());
     served.quotas.apply_watcher_event(&Event::Apply(quota("later", "openai")));
     served.namespaces.apply_watcher_event(&Event::Apply(namespace("later")));
     let answer: Value = serde_json::from_slice(&sent.await.unwrap().body).unwrap();
     assert_eq!(answer["response"]["allowed"], true, "{answer}");
-    // What never comes is refused in the end.
+}
+
+#[tokio::test]
+async fn what_never_comes_is_refused_in_the_end() {
+    let served = Served::ready().await;
     assert_eq!(served.create(pod("never", json!({(names::QUOTAS): "openai"}))).await["allowed"], false);
 }
 

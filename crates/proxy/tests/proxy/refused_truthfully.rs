@@ -14,7 +14,7 @@ use crate::{client, limiter, world};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_after_the_time_that_we_named_succeeds() {
     let (provider, url) = world::provider().await;
-    let mut quota = world::engine(vec![world::limit(1, Duration::from_secs(3))]);
+    let mut quota = world::engine(vec![world::limit(1, Duration::from_secs(20))]);
     quota.on_exceeded = OnExceeded::Reject;
     let settings = world::settings(vec![world::account("demo", Some(url), quota.clone())]);
     let (proxy, peer) = world::start(settings).await;
@@ -28,7 +28,7 @@ async fn a_retry_after_the_time_that_we_named_succeeds() {
     assert_eq!(refused.header("cache-control"), Some("no-store"));
     assert_eq!(provider.log("key").len(), 1);
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
-    assert!((1..=8).contains(&wait), "{wait}");
+    assert!((1..=30).contains(&wait), "{wait}");
     tokio::time::sleep(Duration::from_secs(wait)).await;
     assert_eq!(client::get(address, "/demo/anything").await.status, 200);
     assert_eq!(proxy.stats().refused, 1);
@@ -37,7 +37,7 @@ async fn a_retry_after_the_time_that_we_named_succeeds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_would_give_up_too_early_is_not_kept_waiting() {
     let (provider, url) = world::provider().await;
-    let quota = world::engine(vec![world::limit(1, Duration::from_secs(20))]);
+    let quota = world::engine(vec![world::limit(1, Duration::from_secs(60))]);
     let settings = world::settings(vec![world::account("openai", Some(url), quota.clone())]);
     let (proxy, peer) = world::start(settings).await;
     limiter::engine(peer, vec![quota]);
@@ -53,7 +53,7 @@ async fn a_client_that_would_give_up_too_early_is_not_kept_waiting() {
     assert_eq!(refused.status, 429);
     assert_eq!(refused.header("x-quotakeeper-reason"), Some("WaitTooLong"));
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
-    assert!((5..=30).contains(&wait), "{wait}");
+    assert!((5..=80).contains(&wait), "{wait}");
     assert_eq!(provider.log("key").len(), 1);
     assert_eq!(proxy.stats().waiting, 0);
 }
