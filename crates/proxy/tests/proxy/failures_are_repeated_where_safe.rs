@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use counting_provider::{Force, Provider, Verdict};
@@ -131,14 +131,17 @@ async fn a_connection_that_is_slow_to_be_made_returns_its_grant_and_serves_the_n
     let (listener, _) = world::socket().await;
     let (door, behind) = (listener.local_addr().unwrap(), provider.https().unwrap());
     let connections = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&connections);
+    let made = Arc::new(AtomicBool::new(false));
+    let (counter, passing) = (Arc::clone(&connections), Arc::clone(&made));
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             counter.fetch_add(1, Ordering::SeqCst);
+            let passes = Arc::clone(&passing);
             tokio::spawn(async move {
                 // Longer than a grant is valid: TLS can't begin.
                 tokio::time::sleep(limiter::VALIDITY + Duration::from_secs(1)).await;
                 let mut provider = TcpStream::connect(behind).await.unwrap();
+                passes.store(true, Ordering::SeqCst);
                 let _ended = copy_bidirectional(&mut socket, &mut provider).await;
             });
         }
@@ -148,7 +151,7 @@ async fn a_connection_that_is_slow_to_be_made_returns_its_grant_and_serves_the_n
     settings.extra_cas = vec![provider.ca_pem().to_owned()];
     settings.resolve = vec![format!("api.demo.example:443:{door}").parse().unwrap()];
     let (proxy, peer) = world::start(settings).await;
-    let mut hand = Hand::connect(&peer, 1).await;
+    let mut hand = Hand::connect_in_a_hurry(&peer, 1).await;
     let address = proxy.base_url_addr();
     let call = tokio::spawn(async move {
         let post = client::request("POST", "/demo/anything", "{}");
@@ -158,10 +161,9 @@ async fn a_connection_that_is_slow_to_be_made_returns_its_grant_and_serves_the_n
     hand.grant(asked, 1).await;
     assert_eq!(hand.report().await, (asked.call, 1, Report::Unused { again: true }));
     assert!(provider.log("key").is_empty());
-    // By the time of the next grant the connection has been made.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    hand.take_pulse();
-    hand.grant(asked, 2).await;
+    world::until("the connection is made", || made.load(Ordering::SeqCst)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    hand.grant_until_used(asked, 2).await;
     assert_eq!(call.await.unwrap(), 200);
     assert_eq!(provider.log("key").len(), 1);
     assert_eq!(connections.load(Ordering::SeqCst), 1);

@@ -100,7 +100,7 @@ async fn a_call_whose_patience_ends_gets_our_429_that_quotes_the_provider() {
         .force(Force { retry_after: Some("30".to_owned()), for_millis: Some(60_000), ..Force::default() })
         .unwrap();
     let mut request = client::request("GET", "/demo/anything", "");
-    request.headers_mut().insert("x-quotakeeper-patience", "3".parse().unwrap());
+    request.headers_mut().insert("x-quotakeeper-patience", "15".parse().unwrap());
     let got = client::send(proxy.base_url_addr(), request).await;
     assert_eq!(got.status, 429, "{}", got.text());
     let reason = got.header("x-quotakeeper-reason").unwrap();

@@ -43,7 +43,7 @@ async fn a_client_that_hangs_up_while_it_waits_is_taken_out_of_the_queue() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_in_the_queue_gets_what_a_hang_up_left() {
     let (provider, url) = world::provider().await;
-    let quota = world::engine(vec![world::limit(1, Duration::from_secs(4))]);
+    let quota = world::engine(vec![world::limit(1, Duration::from_secs(15))]);
     let settings = world::settings(vec![world::account("demo", Some(url), quota.clone())]);
     let (proxy, peer) = world::start(settings).await;
     limiter::engine(peer, vec![quota]);

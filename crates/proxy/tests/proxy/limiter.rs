@@ -12,8 +12,10 @@ use quotakeeper_wire::message::{AccountIndex, Epoch, LimiterSays, ProxySays, Rep
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// D of all stories.
+/// D of all stories that the engine is in.
 pub const VALIDITY: Duration = Duration::from_secs(2);
+/// D where a hand grants: no stall of the machine makes a grant run out.
+const LONG: Duration = Duration::from_secs(120);
 
 /// Runs one engine for each account until the proxy is gone.
 pub fn engine(peer: LinkPeer, accounts: Vec<AccountConfig>) -> JoinHandle<u64> {
@@ -81,13 +83,22 @@ pub struct Asked {
 }
 
 impl Hand {
-    /// Connects and says welcome.
+    /// Connects and says welcome. Its grants are valid for as long as a story lasts.
     pub async fn connect(peer: &LinkPeer, epoch: u64) -> Self {
+        Self::connect_with(peer, epoch, LONG).await
+    }
+
+    /// Connects and says welcome. Its grants run out as soon as those of a cluster.
+    pub async fn connect_in_a_hurry(peer: &LinkPeer, epoch: u64) -> Self {
+        Self::connect_with(peer, epoch, VALIDITY).await
+    }
+
+    async fn connect_with(peer: &LinkPeer, epoch: u64, validity: Duration) -> Self {
         let says = peer.connect().await.unwrap();
         let mut this = Self { peer: peer.clone(), says, newest: Stamp(0), epoch: Epoch(epoch) };
         let hello = this.hear().await;
         assert!(matches!(hello, ProxySays::Hello(_)), "{hello:?}");
-        this.say(LimiterSays::Welcome { validity: VALIDITY, heartbeat: VALIDITY / 4 }).await;
+        this.say(LimiterSays::Welcome { validity, heartbeat: VALIDITY / 4 }).await;
         this
     }
 
@@ -104,7 +115,7 @@ impl Hand {
     }
 
     /// Takes the signs of life that have come meanwhile.
-    pub fn take_pulse(&mut self) {
+    fn take_pulse(&mut self) {
         while let Ok(message) = self.says.try_recv() {
             assert_eq!(message.body, ProxySays::Heartbeat);
             self.newest = message.stamp;
@@ -129,6 +140,19 @@ impl Hand {
 
     pub async fn grant(&self, asked: Asked, attempt: u32) {
         self.grant_as_of(asked, attempt, self.newest).await;
+    }
+
+    /// Grants again whatever is returned unused, until a grant is used.
+    pub async fn grant_until_used(&mut self, asked: Asked, first: u32) {
+        for attempt in first.. {
+            self.take_pulse();
+            self.grant(asked, attempt).await;
+            let (call, number, report) = self.report().await;
+            assert_eq!((call, number), (asked.call, attempt));
+            if report != (Report::Unused { again: true }) {
+                return;
+            }
+        }
     }
 
     /// A grant that rests on an older sign of life.

@@ -117,7 +117,7 @@ async fn a_grant_that_has_run_out_is_returned_and_nothing_is_written() {
     let seen = closing_provider(listener, 9);
     let settings = world::settings(vec![world::account("demo", Some(url), world::plenty())]);
     let (proxy, peer) = world::start(settings).await;
-    let mut hand = Hand::connect(&peer, 1).await;
+    let mut hand = Hand::connect_in_a_hurry(&peer, 1).await;
     let hello = hand.newest();
     let address = proxy.base_url_addr();
     let call = tokio::spawn(async move { client::get(address, "/demo/anything").await });
@@ -127,7 +127,7 @@ async fn a_grant_that_has_run_out_is_returned_and_nothing_is_written() {
     hand.grant_as_of(asked, 1, hello).await;
     assert_eq!(hand.report().await, (asked.call, 1, Report::Unused { again: true }));
     assert_eq!(seen.load(Ordering::SeqCst), 0);
-    hand.grant(asked, 2).await;
+    hand.grant_until_used(asked, 2).await;
     assert_eq!(call.await.unwrap().status, 200);
     assert_eq!(seen.load(Ordering::SeqCst), 1);
 }
