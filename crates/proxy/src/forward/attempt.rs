@@ -1,0 +1,156 @@
+//! One sending of a call, by one grant: a connection, the request, and what follows when there is no answer.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Once};
+use std::time::Instant;
+
+use http::{Request, StatusCode};
+use tokio::time::timeout;
+
+use super::relay::Answer;
+use super::wait::wait;
+use super::{Call, Next, RECONNECT, Stop};
+use crate::answer::Own;
+use crate::clock;
+use crate::gate::Permit;
+use crate::record::Why;
+use crate::upstream::turn::Turn;
+use crate::upstream::{ConnectError, SendError};
+
+/// How often one call is sent, or its connection tried, after failures; rejections of a quota do not count.
+const ATTEMPTS: u32 = 2;
+/// Connections that turn out closed before a byte was written are replaced this often.
+const REPLACEMENTS: u32 = 8;
+
+impl Call<'_> {
+    /// Sends the call once, if its grant lasts until it can be written.
+    pub(super) async fn attempt(&mut self, mut permit: Permit) -> Result<Next, Stop> {
+        let core = self.core;
+        let ready = core.upstreams.ready(&self.origin, self.protocols);
+        let ready = match timeout(permit.remaining(), ready).await {
+            Ok(Ok(ready)) => ready,
+            // The connection goes on being made; the next grant finds it.
+            Err(_) => return self.unused(permit).await,
+            Ok(Err(error)) if error.is_shortage() => {
+                drop(permit);
+                return self.later(&error).await;
+            }
+            Ok(Err(error)) => {
+                self.failures += 1;
+                tracing::warn!(quota = %self.account.quota, %error, "a provider can't be reached");
+                if self.failures >= ATTEMPTS {
+                    return Err(Stop::Failed(unreachable(&error.to_string())));
+                }
+                drop(permit);
+                tokio::time::sleep(RECONNECT).await;
+                return Ok(Next::Again(self.admit().await?));
+            }
+        };
+        let Some(body) = self.body.attempt(&self.record.sent) else {
+            return Err(Stop::Failed(unreachable("its body was too large to be kept for another try")));
+        };
+        let request = Request::from_parts(self.head.clone(), body);
+        let began = Instant::now();
+        let turn = Arc::new(Counted { turn: permit.turn(), once: Once::new(), sent: self.record.attempts() });
+        match ready.send(request, Arc::clone(&turn) as Arc<dyn Turn>).await {
+            Ok(response) => {
+                let at = clock::now();
+                turn.count();
+                let quota = &self.account.quota;
+                core.books.metrics.answered(quota, response.status().as_u16(), began.elapsed());
+                self.judge(permit, at, Answer::new(response)).await
+            }
+            Err(SendError::Expired) => {
+                let granted = permit.granted();
+                wait(core, &self.account, &mut self.record, granted).await?;
+                Ok(Next::Again(permit))
+            }
+            Err(SendError::Unwritten(error)) => {
+                self.replacements += 1;
+                if self.replacements > REPLACEMENTS {
+                    return Err(Stop::Failed(unreachable(&error.to_string())));
+                }
+                self.unused(permit).await
+            }
+            Err(error @ SendError::TooLarge) => {
+                turn.count();
+                Err(Stop::Failed(unreachable(&error.to_string())))
+            }
+            Err(SendError::Written { source, unprocessed }) => {
+                turn.count();
+                drop(permit);
+                let (method, headers) = (&self.head.method, &self.head.headers);
+                let safe = unprocessed || self.account.profile.may_resend(method, headers, None);
+                if self.may_repeat(safe) {
+                    return Ok(Next::Again(self.admit().await?));
+                }
+                Err(Stop::Failed(unreachable(&source.to_string())))
+            }
+        }
+    }
+
+    /// Asks again a little later, as long as the queue lets a call wait: what this machine is short of says nothing
+    /// about the provider, and calls that end leave some of it.
+    async fn later(&mut self, error: &ConnectError) -> Result<Next, Stop> {
+        let core = self.core;
+        if core.shortage.is_news() {
+            tracing::warn!(quota = %self.account.quota, %error, "calls wait for a file descriptor");
+        }
+        if self.short_since.get_or_insert_with(Instant::now).elapsed() >= self.account.max_wait {
+            let message = format!("Quotakeeper's proxy could not send this call: {error}");
+            let own = Own::new(StatusCode::SERVICE_UNAVAILABLE, "NoFileDescriptor", message);
+            return Err(Stop::Failed(own));
+        }
+        self.record.call.why = Why::NoFileDescriptor;
+        let account = Arc::clone(&self.account);
+        let pause = async {
+            tokio::time::sleep(RECONNECT).await;
+            Ok(())
+        };
+        wait(core, &account, &mut self.record, pause).await?;
+        Ok(Next::Again(self.admit().await?))
+    }
+
+    async fn unused(&mut self, mut permit: Permit) -> Result<Next, Stop> {
+        let granted = permit.unused();
+        wait(self.core, &self.account, &mut self.record, granted).await?;
+        Ok(Next::Again(permit))
+    }
+
+    /// Whether a failed attempt may be followed by another; takes it out of the budget.
+    pub(super) fn may_repeat(&mut self, safe: bool) -> bool {
+        self.failures += 1;
+        safe && self.failures < ATTEMPTS && self.body.is_whole() && self.account.spend()
+    }
+}
+
+/// Counts an attempt when it is written, even if its client is gone before anything else is known.
+struct Counted {
+    turn: Arc<dyn Turn>,
+    once: Once,
+    sent: Arc<AtomicU32>,
+}
+
+impl Counted {
+    fn count(&self) {
+        self.once.call_once(|| {
+            self.sent.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+}
+
+impl Turn for Counted {
+    fn may_write(&self) -> bool {
+        self.turn.may_write()
+    }
+
+    fn wrote(&self) {
+        self.turn.wrote();
+        self.count();
+    }
+}
+
+fn unreachable(why: &str) -> Own {
+    let message = format!("Quotakeeper's proxy got no answer from the provider: {why}");
+    Own::new(StatusCode::BAD_GATEWAY, "ProviderUnreachable", message)
+}

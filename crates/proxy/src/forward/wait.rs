@@ -1,0 +1,77 @@
+//! How long a call has waited and why, as its record and the gauges tell it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use super::Core;
+use crate::account::Account;
+use crate::gate::Refused;
+use crate::record::{Record, Why};
+
+/// Who is granted sooner has not waited.
+const NO_WAIT: Duration = Duration::from_millis(5);
+/// How often a shortage of file descriptors is told.
+const TOLD_AGAIN: Duration = Duration::from_secs(30);
+
+/// Waits for a grant and notes how long and why.
+pub(super) async fn wait<T>(
+    core: &Core,
+    account: &Account,
+    record: &mut Record,
+    granted: impl Future<Output = Result<T, Refused>>,
+) -> Result<T, Refused> {
+    let gauge = core.books.metrics.waiting(&account.quota);
+    gauge.inc();
+    let since = Instant::now();
+    // Also when the client hangs up meanwhile.
+    let mut noted = Noted { record, gauge, since };
+    let mut granted = std::pin::pin!(granted);
+    if let Ok(at_once) = timeout(NO_WAIT, &mut granted).await {
+        return at_once;
+    }
+    noted.why(core, account);
+    granted.await
+}
+
+struct Noted<'a> {
+    record: &'a mut Record,
+    gauge: prometheus_client::metrics::gauge::Gauge<i64, std::sync::atomic::AtomicI64>,
+    since: Instant,
+}
+
+impl Noted<'_> {
+    fn why(&mut self, core: &Core, account: &Account) {
+        let why = &mut self.record.call.why;
+        if matches!(why, Why::NoWait | Why::Queue) {
+            *why = match core.gate.pause_of(account.index) {
+                _ if !core.gate.is_connected() => Why::LimiterUnreachable,
+                Some(reason) => Why::Paused(reason),
+                None => Why::Queue,
+            };
+        }
+    }
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        self.gauge.dec();
+        self.record.call.waited += self.since.elapsed();
+    }
+}
+
+/// When a shortage was last told: every call meets it, again and again.
+#[derive(Default)]
+pub(crate) struct Shortage(Mutex<Option<Instant>>);
+
+impl Shortage {
+    pub(super) fn is_news(&self) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = told.is_none_or(|at| at.elapsed() >= TOLD_AGAIN);
+        if news {
+            *told = Some(Instant::now());
+        }
+        news
+    }
+}
