@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # make.sh: builds the images that a user's cluster runs and writes them as OCI archives; prints their folder.
-# quotakeeper.tar (operator, limiter) and quotakeeper-proxy.tar hold one static program and the public CAs each.
+# quotakeeper.tar (operator, limiter) and quotakeeper-proxy.tar hold one static program and the public CAs each, by the
+# names that the chart has by default: a node that they are loaded on needs no registry.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../tests/cluster/cache.sh"
@@ -22,8 +23,8 @@ say "building $version for $architecture; the first time takes some minutes"
 mkdir -p "$out"
 for name in quotakeeper quotakeeper-proxy; do
   program=$target/$triple/release/$name
-  "$here/../tests/cluster/image.py" "$name:$version" "$out/$name.tar" --entrypoint "/$name" \
+  "$here/../tests/cluster/image.py" "localhost/$name:$version" "$out/$name.tar" --entrypoint "/$name" \
     "$program=/$name" "$roots=$roots"
-  say "$name:$version is $(du -h "$out/$name.tar" | cut -f1)"
+  say "localhost/$name:$version is $(du -h "$out/$name.tar" | cut -f1)"
 done
 echo "$out"
