@@ -296,6 +296,16 @@ fn quotas_are_kept_by_two_replicas() {
     authors_are_told(&limiter);
     certificates_are_renewed(&replicas);
 
+    // A provider in trouble is told apart from a quota that is used up.
+    limiter.change("gtm/hubspot", |report| {
+        report["pauses"] = json!([{
+            "scope": "all calls", "remainingMillis": 20_000, "reason": "status 503", "stopped": false, "overloaded": true,
+        }]);
+    });
+    becomes("gtm/hubspot", "ProviderAvailable", "False", "Overloaded");
+    limiter.change("gtm/hubspot", |report| report["pauses"] = json!([]));
+    becomes("gtm/hubspot", "ProviderAvailable", "True", "Available");
+
     // The switch for incidents.
     let mut disabled = of_hubspot("pro");
     disabled["enforcement"] = json!({"mode": "Disabled"});
