@@ -199,6 +199,13 @@ impl Limiter {
         self.process = Some(child);
     }
 
+    /// As the kubelet ends it.
+    fn stop(&mut self) {
+        let mut process = self.process.take().unwrap();
+        assert!(Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap().success());
+        assert!(process.wait().unwrap().success());
+    }
+
     /// As `kill -9` does.
     fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -219,6 +226,13 @@ impl Limiter {
 
     async fn ready(&self) {
         until("the limiter is ready", || self.get("/readyz").is_some_and(|(status, _)| status == 200)).await;
+    }
+
+    /// What is taken to be used of the quota gtm/openai.
+    fn used(&self) -> Option<u64> {
+        let (_, text) = self.get("/metrics")?;
+        let line = r#"quotakeeper_used{quota="gtm/openai",limit="requests",model=""} "#;
+        text.lines().find_map(|found| found.strip_prefix(line)?.parse().ok())
     }
 
     fn metric(&self, line: &str) -> bool {
@@ -259,25 +273,42 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
             let token = pod(&format!("pod-{number}"), true);
             let consumer = format!("gtm/Job/job-{number}");
             let quotas = ["gtm/openai"];
-            let proxy = Proxy::drawing(&limiter, (number, &token), &consumer, &quotas, provider.clone());
-            proxy.ask(0, 100);
-            proxy
+            Proxy::drawing(&limiter, (number, &token), &consumer, &quotas, provider.clone())
         })
         .collect();
+    let ask = |calls| proxies.iter().for_each(|proxy| proxy.ask(0, calls));
     let mut epoch = 0;
-    for kill in [5, 15, 30, 45] {
-        until("some more calls are granted", || provider.counted() >= kill).await;
+    ask(1);
+    for asked in [3, 15, 27] {
+        until("all calls are granted", || provider.counted() == asked).await;
+        until("what was charged ahead is given back", || {
+            limiter.used().is_some_and(|used| used <= asked + 1)
+        })
+        .await;
+        // What it knows is in its ledger then: a kill soon after the next start costs nothing of that.
+        limiter.stop();
+        limiter.spawn();
+        ask(4);
+        until("some more calls are granted", || provider.counted() > asked).await;
+        epoch = proxies.iter().map(Proxy::newest_epoch).max().unwrap();
         limiter.kill();
         limiter.spawn();
         until("all are back", || proxies.iter().all(|proxy| proxy.newest_epoch() > epoch)).await;
         limiter.ready().await;
-        epoch = proxies.iter().map(Proxy::newest_epoch).max().unwrap();
     }
-    until("the quota is used but for what the kills may have cost", || provider.counted() >= AMOUNT - 15)
-        .await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    until("all calls are granted", || provider.counted() == 39).await;
+    epoch = epoch.max(proxies[0].newest_epoch());
+    // And killed before it can have given anything back: whatever that costs, it grants no more than the quota.
+    limiter.kill();
+    limiter.spawn();
+    until("all are back", || proxies.iter().all(|proxy| proxy.newest_epoch() > epoch)).await;
+    limiter.ready().await;
+    epoch = proxies.iter().map(Proxy::newest_epoch).max().unwrap();
+    ask(100);
+    let waiting =
+        || format!(r#"quotakeeper_waiting_calls{{quota="gtm/openai"}} {}"#, 339 - provider.counted());
+    until("it knows of all calls that it may not grant", || limiter.metric(&waiting())).await;
     assert!(provider.counted() <= AMOUNT, "{} of {AMOUNT}", provider.counted());
-    println!("{} of {AMOUNT} were used across 4 kills", provider.counted());
     let lease = kubectl(
         &[
             "get",
@@ -316,7 +347,7 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     let gone = pod("gone", true);
     kubectl(&["delete", "pod", "gone", "-n", "gtm", "--grace-period=0", "--force"], None);
     let gone = Proxy::start(&limiter, (12, &gone), "gtm/Job/gone", &["gtm/later"]);
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    until("it has been refused", || gone.attempts() >= 2).await;
     assert_eq!((gone.heard(), gone.account(0)), (0, None));
     kubectl(&["delete", "pod", "pod-3", "-n", "gtm", "--grace-period=0", "--force"], None);
     let two = r#"quotakeeper_proxies{quota="gtm/openai"} 2"#;
@@ -334,12 +365,7 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "quotakeeper-gate", "namespace": NAMESPACE},
         "data": {"open": "true"},
     }));
-    until("the others' waiting calls pass", || proxies[0].granted(0) == 100 && proxies[1].granted(0) == 100)
+    until("the others' waiting calls pass", || proxies[0].granted(0) == 113 && proxies[1].granted(0) == 113)
         .await;
-
-    let process = limiter.process.as_mut().unwrap();
-    let id = process.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-    assert!(process.wait().unwrap().success());
-    limiter.process = None;
+    limiter.stop();
 }

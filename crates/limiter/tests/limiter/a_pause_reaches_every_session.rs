@@ -77,3 +77,26 @@ async fn nobody_is_granted_anything_until_one_call_was_accepted() {
     // The rejected call had two grants.
     assert_eq!((account.granted, account.refused, account.pauses.len()), (24, 0, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_tells_whether_the_provider_is_overloaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::start(folder.path(), vec![roomy()]).await;
+    let provider = Provider::of(1000);
+    provider.keeps_calls(true);
+    let token = world.pod("gtm", "pod-1");
+    let proxy = Proxy::drawing(&world, (1, &token), "gtm/Job/job-1", &[QUOTA], provider.clone());
+    until("it is welcome", || proxy.in_force(0).is_some()).await;
+    for (class, overloaded) in [(RejectionClass::Capacity, true), (RejectionClass::Quota, false)] {
+        proxy.ask(0, 1);
+        until("it is at the provider", || proxy.kept() == 1).await;
+        let wait = Some(Duration::from_secs(1));
+        let reason = "status 503".to_owned();
+        proxy.reject_kept(&Rejection { class, scope: Scope::Account, wait, reason });
+        let mut looks = 0..6000;
+        while world.account(QUOTA).await.pauses.first().is_none_or(|pause| pause.overloaded != overloaded) {
+            assert!(looks.next().is_some(), "{class:?} is not told");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}

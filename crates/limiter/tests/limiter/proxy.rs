@@ -2,19 +2,21 @@
 //! answers at once and says what is left.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quotakeeper_engine::event::{CallId, Observation, Rejection, SessionId, Shape};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_limiter::clock;
-use quotakeeper_transport::{Link, ProxyGone, SystemDial, Target, keep_connected};
+use quotakeeper_transport::{Dial, Link, ProxyGone, SystemDial, Target, keep_connected};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::message::{AccountIndex, AccountState, ToLimiter, ToProxy};
 use quotakeeper_wire::proxy::{Identity, Notice, Session};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -63,6 +65,7 @@ impl Provider {
 /// A proxy. Dropped, it is gone without a word.
 pub struct Proxy {
     state: Arc<Mutex<State>>,
+    dial: Counted,
     _token: TempDir,
     _client: AbortOnDropHandle<()>,
 }
@@ -135,8 +138,10 @@ impl Proxy {
             token_file,
         };
         let link = Hand(Arc::clone(&state));
-        let client = tokio::spawn(async move { keep_connected(target, SystemDial, link).await.unwrap() });
-        Proxy { state, _token: folder, _client: AbortOnDropHandle::new(client) }
+        let dial = Counted::default();
+        let dials = dial.clone();
+        let client = tokio::spawn(async move { keep_connected(target, dials, link).await.unwrap() });
+        Proxy { state, dial, _token: folder, _client: AbortOnDropHandle::new(client) }
     }
 
     /// Calls that want to be sent.
@@ -209,6 +214,12 @@ impl Proxy {
         self.state.lock().unwrap().connected
     }
 
+    /// How often it has tried to connect. With the second, the first has failed.
+    #[allow(dead_code, reason = "the stories without a cluster need it not")]
+    pub fn attempts(&self) -> u32 {
+        self.dial.0.load(Ordering::Relaxed)
+    }
+
     /// Messages that it has heard.
     pub fn heard(&self) -> u32 {
         self.state.lock().unwrap().heard
@@ -216,6 +227,16 @@ impl Proxy {
 
     pub fn newest_epoch(&self) -> u64 {
         self.state.lock().unwrap().session.newest().0
+    }
+}
+
+#[derive(Clone, Default)]
+struct Counted(Arc<AtomicU32>);
+
+impl Dial for Counted {
+    async fn dial(&self, endpoint: &str) -> io::Result<TcpStream> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        SystemDial.dial(endpoint).await
     }
 }
 
