@@ -28,6 +28,8 @@ pub(crate) struct Pause {
     pub(crate) reason: String,
     /// Nothing but a person or the provider's change of mind ends it.
     pub(crate) stopped: bool,
+    /// The provider's last rejection said that it is overloaded.
+    pub(crate) overloaded: bool,
     /// When it was last closed anew.
     closed_at: Time,
     strikes: u32,
@@ -70,6 +72,7 @@ impl Pause {
             until: now,
             reason,
             stopped: false,
+            overloaded: false,
             closed_at: now,
             strikes: 0,
             phase: Phase::Closed,
@@ -85,6 +88,7 @@ impl Pause {
             until: now + length,
             reason: "paused by hand".to_owned(),
             stopped: false,
+            overloaded: false,
             closed_at: now,
             strikes: 0,
             phase: Phase::Closed,
@@ -99,6 +103,7 @@ impl Pause {
         let length = stretched(wait.unwrap_or(unnamed).min(config.cap));
         self.until = self.until.max(now + length);
         self.stopped = class == RejectionClass::Terminal;
+        self.overloaded = class == RejectionClass::Capacity;
     }
 
     /// A rejection of a call that was granted at `granted`. Returns whether the pause is longer

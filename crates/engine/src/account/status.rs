@@ -73,6 +73,8 @@ pub struct PauseStatus {
     pub reason: String,
     /// The provider refuses until a person acts.
     pub stopped: bool,
+    /// The provider has said that it is overloaded; not known of a pause from the ledger.
+    pub overloaded: bool,
 }
 
 impl Engine {
@@ -101,6 +103,7 @@ impl Engine {
                     remaining: pause.until.since(now),
                     reason: pause.reason.clone(),
                     stopped: pause.stopped,
+                    overloaded: pause.overloaded,
                 })
                 .collect(),
             waiting: calls,

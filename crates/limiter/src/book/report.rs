@@ -124,7 +124,7 @@ fn pause(pause: PauseStatus) -> PauseReport {
         remaining_millis: millis(pause.remaining),
         reason: pause.reason,
         stopped: pause.stopped,
-        overloaded: false,
+        overloaded: pause.overloaded,
     }
 }
 
