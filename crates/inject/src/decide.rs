@@ -11,7 +11,7 @@ use crate::asked::{Asked, asked};
 use crate::consumer::{Owner, consumer};
 use crate::lookup::{self, NotFound};
 use crate::names::{MIRROR, PROXY, STATUS};
-use crate::patch::{Edit, EditError, environment, hosts, marks, resources, sidecar};
+use crate::patch::{Edit, EditError, environment, hosts, marks, own_cas, resources, sidecar};
 use crate::plan::{self, Plan};
 use crate::settings::Settings;
 use crate::view::{Namespace, View};
@@ -151,12 +151,17 @@ fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), End> {
     if let Some(reason) = beyond_reach(pod) {
         return Err(End::Skipped(reason.to_owned()));
     }
-    let (plan, resources) = match injected(pod, settings) {
+    let injected = injected(pod, settings);
+    let is_new = injected.is_none();
+    let (mut plan, resources) = match injected {
         Some(Injected::ByThis(bootstrap)) => (Plan::again(*bootstrap, view), Value::Null),
         Some(Injected::ByAnother) => return Err(End::Unchanged),
         None => (plan(input, &asked)?, resources::of(pod, &settings.resources).map_err(End::Denied)?),
     };
     let chosen = conflicts::chosen(pod).map_err(End::Denied)?;
+    if is_new {
+        own_cas::plan(pod, &mut plan, chosen.as_deref());
+    }
     let mut edit = Edit::new(pod);
     let mut warnings = plan.warnings();
     sidecar::ensure(&mut edit, &plan, settings, resources)?;

@@ -4,7 +4,7 @@
 //!  AdmissionReview ─► server ─► review ─► decide ─► Decision
 //!                        │         │         │
 //!                       tls     cluster      asked ─► lookup ─► plan ─► conflicts ─►
-//!                                            patch {sidecar, environment, hosts, marks}
+//!                                            patch {own_cas, sidecar, environment, hosts, marks}
 //! ```
 //!
 //! | room | holds |

@@ -6,6 +6,7 @@
 pub(crate) mod environment;
 pub(crate) mod hosts;
 pub(crate) mod marks;
+pub(crate) mod own_cas;
 pub(crate) mod resources;
 pub(crate) mod sidecar;
 

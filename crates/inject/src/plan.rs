@@ -15,6 +15,8 @@ use crate::view::View;
 pub(crate) struct Plan {
     pub(crate) bootstrap: Bootstrap,
     pub(crate) catches: Vec<Catch>,
+    /// Volumes of the pod in which the proxy reads CAs, as it mounts them.
+    pub(crate) own_mounts: Vec<Value>,
 }
 
 /// How one quota is caught.
@@ -48,8 +50,9 @@ impl Plan {
             consumer,
             quotas: catches.iter().map(|catch| catch.place.clone()).collect(),
             extra_cas_pem: settings.extra_cas_pem.clone(),
+            own_ca_files: Vec::new(),
         };
-        Ok(Plan { bootstrap, catches })
+        Ok(Plan { bootstrap, catches, own_mounts: Vec::new() })
     }
 
     /// The plan by which a pod was injected before.
@@ -61,7 +64,7 @@ impl Plan {
             };
             Catch { place: place.clone(), variables }
         });
-        Plan { catches: catches.collect(), bootstrap }
+        Plan { catches: catches.collect(), bootstrap, own_mounts: Vec::new() }
     }
 
     /// Whether the proxy plays any host.

@@ -35,7 +35,7 @@ use crate::resolve::Resolver;
 use crate::route::{Door, route};
 use crate::settings::Settings;
 use crate::stats::{Counts, Stats};
-use crate::trust::{Trust, TrustError};
+use crate::trust::{self, Trust, TrustError};
 use crate::upstream::{OriginError, Upstreams};
 use crate::{admin, clock};
 
@@ -146,7 +146,8 @@ impl Proxy {
             (Some(_), Some(folder)) => Some(Arc::new(Authority::kept(folder, &patterns)?)),
         };
         let root = authority.as_ref().map(|authority| authority.root_pem());
-        let bundle = format!("{}{}", trust.bundle_pem(), root.as_deref().unwrap_or_default());
+        let own = trust::others(&settings.own_ca_files, trust.bundle_pem());
+        let bundle = format!("{}{own}{}", trust.bundle_pem(), root.as_deref().unwrap_or_default());
         if let Some(file) = &settings.bundle {
             write_bundle(file, &bundle)?;
         }

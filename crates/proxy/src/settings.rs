@@ -31,6 +31,8 @@ pub struct Settings {
     pub resolve: Vec<Override>,
     /// PEM texts of CAs that are trusted beside the system's.
     pub extra_cas: Vec<String>,
+    /// PEM files of CAs that the applications trust by themselves: a part of their bundle, and of nothing else.
+    pub own_ca_files: Vec<PathBuf>,
     /// The most of a request's body that is kept so that the call can be sent again, in bytes.
     pub keep_body: usize,
     /// The most that is kept of all bodies together, in bytes; past it, bodies stream like large ones.
@@ -92,6 +94,7 @@ impl Settings {
             authority: None,
             resolve: Vec::new(),
             extra_cas: Vec::new(),
+            own_ca_files: Vec::new(),
             keep_body: 1024 * 1024,
             keep_bodies: 256 * 1024 * 1024,
             max_calls: 10_000,

@@ -144,6 +144,7 @@ fn settings(bootstrap: &Bootstrap, places: &Places) -> Settings {
         authority: any.then(|| places.key.clone()).filter(|folder| Path::is_dir(folder)),
         resolve: places.resolve.clone(),
         extra_cas: Some(bootstrap.extra_cas_pem.clone()).filter(|pem| !pem.is_empty()).into_iter().collect(),
+        own_ca_files: bootstrap.own_ca_files.iter().map(PathBuf::from).collect(),
         ..Settings::of_quotas(quotas, bootstrap.consumer.clone())
     }
 }

@@ -4,11 +4,18 @@
 //! CA variables such as `SSL_CERT_FILE` replace a client's own trust store, so the bundle must hold every
 //! root; one with the interception CA alone would break all other TLS of the application.
 
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+
+/// The most of a file of CAs that is read, in bytes; all roots of a system are 250 kB.
+const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// The roots that upstream certificates are checked against.
 #[derive(Clone)]
@@ -85,6 +92,41 @@ impl Trust {
     pub fn bundle_pem(&self) -> &str {
         &self.bundle
     }
+}
+
+/// The certificates of `files` that `bundle` has not, as PEM. What can't be read is left out, and told: without it an
+/// application may miss a CA, without the proxy it would have nothing.
+pub(crate) fn others(files: &[PathBuf], bundle: &str) -> String {
+    let mut others = String::new();
+    let mut known: HashSet<_> = CertificateDer::pem_slice_iter(bundle.as_bytes()).flatten().collect();
+    for file in files {
+        match certificates(file) {
+            Ok(certificates) => {
+                for certificate in certificates {
+                    let text = pem(&certificate);
+                    if known.insert(certificate) {
+                        others.push_str(&text);
+                    }
+                }
+            }
+            Err(error) => {
+                let file = file.display();
+                tracing::warn!(%file, %error, "an application's own CAs can't be read, and are not in the bundle");
+            }
+        }
+    }
+    others
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, io::Error> {
+    let mut text = Vec::new();
+    File::open(file)?.take(LARGEST).read_to_end(&mut text)?;
+    let read = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let found = read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+    if found.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it holds no certificate in PEM"));
+    }
+    Ok(found)
 }
 
 /// A certificate as PEM.

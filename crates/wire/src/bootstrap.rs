@@ -20,6 +20,9 @@ pub const BUNDLE_FILE: &str = "/var/run/quotakeeper/ca/bundle.pem";
 /// The folder of the interception key: in memory, for the proxy's container alone.
 pub const KEY_FOLDER: &str = "/var/run/quotakeeper/key";
 
+/// The folder of the volumes in which applications keep CAs of their own: `0`, `1`, ….
+pub const OWN_FOLDER: &str = "/var/run/quotakeeper/own";
+
 /// What a proxy is told by whoever injects it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,6 +36,10 @@ pub struct Bootstrap {
     /// PEM certificates that are trusted beside the system's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub extra_cas_pem: String,
+    /// Files of CAs that the applications trust by themselves, under [`OWN_FOLDER`]: they belong into the bundle that
+    /// takes their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_ca_files: Vec<String>,
 }
 
 /// Where the limiter is, and how one knows that it is the one.

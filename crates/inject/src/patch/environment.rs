@@ -1,13 +1,14 @@
 //! Variables of the application's containers: base URLs that lead to the proxy, and the CAs of hosts mode.
 //!
-//! What a container sets itself stays, and what follows from that is said. All that is said follows from the pod as
+//! What a container sets itself stays, and what follows from that is said; but a file of CAs that the proxy can read
+//! becomes a part of its bundle. All that is said follows from the pod as
 //! it becomes, so that a second look at it says the same.
 
 use quotakeeper_wire::bootstrap::{BUNDLE_FILE, CatchMode};
 use serde_json::{Value, json};
 
 use super::sidecar::bundle_mount;
-use super::{Edit, EditError, Place};
+use super::{Edit, EditError, Place, own_cas};
 use crate::decide::Skip;
 use crate::names::{CONTAINERS, PROXY};
 use crate::plan::{Catch, Plan};
@@ -15,7 +16,7 @@ use crate::pod;
 
 /// Variables that name a file of CAs, by their readers: OpenSSL and with it httpx, aiohttp, Go, Ruby, .NET, reqwest;
 /// requests; curl; Node; gRPC's core; git; cargo; pip; the AWS SDKs. Node's adds to its own, the others replace.
-const CA_VARIABLES: [&str; 9] = [
+pub(crate) const CA_VARIABLES: [&str; 9] = [
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
@@ -104,6 +105,13 @@ impl Container<'_> {
         self.edit.insert(&list, Place::Last, json!({"name": variable, "value": value}))
     }
 
+    /// Gives the entry of a variable that counts another value.
+    fn replace(&mut self, variable: &str, value: &str) -> Result<(), EditError> {
+        let place = pod::items(&self.value()["env"]).iter().rposition(|entry| entry["name"] == variable);
+        let place = place.unwrap_or_default().to_string();
+        self.edit.set(&["spec", self.list, &self.index, "env", &place, "value"], json!(value))
+    }
+
     /// The first of `variables` that has another value than ours here.
     fn own<'v>(&self, variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> Option<&'v str> {
         let own = |(name, ours): &(&str, &str)| self.entry(name).is_some_and(|entry| entry["value"] != *ours);
@@ -186,6 +194,9 @@ impl Container<'_> {
             match self.entry(variable) {
                 None => self.append(variable, BUNDLE_FILE)?,
                 Some(entry) if entry["value"] == BUNDLE_FILE => {}
+                Some(entry) if own_cas::is_read(self.edit.pod(), plan, self.value(), entry) => {
+                    self.replace(variable, BUNDLE_FILE)?;
+                }
                 Some(_) => kept.push(variable),
             }
         }

@@ -70,6 +70,7 @@ fn container(pod: &Value, plan: &Plan, settings: &Settings, resources: Value) ->
     if plan.by_hosts() {
         mounts.push(json!({"name": CA_VOLUME, "mountPath": CA_FOLDER}));
         mounts.push(json!({"name": KEY_VOLUME, "mountPath": KEY_FOLDER}));
+        mounts.extend(plan.own_mounts.iter().cloned());
     }
     let mut security = json!({
         "runAsNonRoot": true,

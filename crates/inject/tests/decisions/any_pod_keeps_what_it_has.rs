@@ -8,6 +8,9 @@ use quotakeeper_inject::names;
 
 use crate::fixture::{Fixture, applied, lost};
 
+/// In a volume, from which the proxy may take it into its bundle.
+const OWN_CAS: &str = "/v/own.pem";
+
 /// Some of the entries of an object.
 fn some(entries: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
     let each: Vec<_> = entries
@@ -33,7 +36,7 @@ fn variable() -> BoxedStrategy<Value> {
     let names =
         ["OPENAI_BASE_URL", "OPENAI_API_BASE", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "X"];
     let names: Vec<Value> = names.into_iter().map(Value::from).collect();
-    let values = ["", "http://127.0.0.1:15801/openai/v1", "/etc/own.pem", "127.0.0.1,.hubapi.com"];
+    let values = ["", "http://127.0.0.1:15801/openai/v1", "/etc/own.pem", OWN_CAS, "127.0.0.1,.hubapi.com"];
     let from = json!({"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}});
     (one(names), proptest::option::of(proptest::sample::select(values.to_vec())))
         .prop_map(move |(name, value)| {
@@ -95,7 +98,10 @@ fn pod() -> BoxedStrategy<Value> {
     ]);
     let spec = some(vec![
         ("initContainers", prop_oneof![Just(Value::Null), containers("i", 0)].boxed()),
-        ("volumes", list(one(vec![json!({"name": "v", "emptyDir": {}})]), 1)),
+        (
+            "volumes",
+            list(one(vec![json!({"name": "v", "emptyDir": {}}), json!({"name": "v", "secret": {}})]), 1),
+        ),
         ("hostAliases", list(alias(), 3)),
         ("securityContext", prop_oneof![Just(Value::Null), security].boxed()),
         ("hostNetwork", one(vec![json!(false), json!(false), json!(true)])),
@@ -111,11 +117,11 @@ fn pod() -> BoxedStrategy<Value> {
         .boxed()
 }
 
-/// A null is what is absent: it may be filled.
+/// A null is what is absent: it may be filled. So may a value in place of CAs that the proxy takes over.
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let present = fields.iter().filter(|(_, value)| !value.is_null());
+            let present = fields.iter().filter(|(_, value)| !value.is_null() && **value != OWN_CAS);
             Value::Object(present.map(|(key, value)| (key.clone(), without_nulls(value))).collect())
         }
         Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),

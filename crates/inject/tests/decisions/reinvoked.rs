@@ -85,3 +85,29 @@ fn quotas_that_change_meanwhile_change_nothing() {
     fixture.settings.image = "another".to_owned();
     assert_eq!(fixture.decide(&pod), Decision::Unchanged);
 }
+
+#[test]
+fn cas_that_come_later_are_taken_from_what_the_proxy_mounts_alone() {
+    let fixture = Fixture::new();
+    let with = |name: &str, file: &str| {
+        json!({
+            "name": name, "image": "y", "env": [{"name": "SSL_CERT_FILE", "value": file}],
+            "volumeMounts": [{"name": "cas", "mountPath": "/cas"}],
+        })
+    };
+    let mut pod = pod();
+    pod["spec"]["volumes"] = json!([{"name": "cas", "configMap": {"name": "cas"}}]);
+    pod["spec"]["containers"] = json!([with("app", "/cas/own.pem")]);
+    let mut pod = applied(&pod, &fixture.decide(&pod));
+    assert_eq!(variable(&pod["spec"]["containers"][0], "SSL_CERT_FILE"), Some(BUNDLE_FILE));
+    for added in [with("same", "/cas/own.pem"), with("other", "/cas/other.pem")] {
+        pod["spec"]["containers"].as_array_mut().unwrap().push(added);
+    }
+    let again = applied(&pod, &fixture.decide(&pod));
+    let files: Vec<_> =
+        (1..3).map(|index| variable(&again["spec"]["containers"][index], "SSL_CERT_FILE").unwrap()).collect();
+    assert_eq!(files, [BUNDLE_FILE, "/cas/other.pem"]);
+    assert_eq!(status(&again).warnings.len(), 1);
+    assert_eq!(again["spec"]["initContainers"][0], pod["spec"]["initContainers"][0]);
+    assert_eq!(fixture.decide(&again), Decision::Unchanged);
+}

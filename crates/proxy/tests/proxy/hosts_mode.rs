@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use counting_provider::{Protocol, Provider};
 use quotakeeper_proxy::{HostsListeners, Proxy, StartError};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
 use crate::client::{self, Client};
 use crate::{limiter, world};
@@ -167,5 +169,42 @@ except ssl.SSLError as error:
     if let Some(output) = openssl.await.unwrap() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+    }
+}
+
+/// Whose own CAs are missing has at least the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_applications_own_cas_are_in_its_bundle_once_as_far_as_they_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = |name: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap().pem()
+    };
+    let (one, other) = (own("one.example"), own("other.example"));
+    let write = |name: &str, text: String| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let files = [
+        folder.path().join("missing.pem"),
+        write("no.pem", "nothing\n".to_owned()),
+        write("one.pem", one.clone()),
+        write("both.pem", format!("# a remark\n{other}{one}")),
+    ];
+    let mut settings = world::settings(vec![world::account("hubspot", None, world::plenty())]);
+    settings.hosts = Some(HostsListeners { https: vec![world::free()], http: vec![world::free()] });
+    settings.bundle = Some(folder.path().join("bundle.pem"));
+    settings.own_ca_files = files.to_vec();
+    let (proxy, _peer) = world::start(settings).await;
+
+    let bundle = std::fs::read_to_string(folder.path().join("bundle.pem")).unwrap();
+    let certificates = |text: &str| -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().unwrap()
+    };
+    let found = certificates(&bundle);
+    for expected in [one.as_str(), &other, proxy.root_pem().unwrap()] {
+        let expected = &certificates(expected)[0];
+        assert_eq!(found.iter().filter(|found| *found == expected).count(), 1);
     }
 }
