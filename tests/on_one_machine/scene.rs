@@ -112,7 +112,9 @@ impl Scene {
     }
 
     /// Starts a command in the story's folder, in a process group of its own.
-    pub fn start(&self, mut command: Command) -> Running {
+    pub fn start(&self, command: Command) -> Running {
+        // Who runs the stories may ignore Ctrl-C, as a shell's background commands do, and `run` would too.
+        let mut command = behind(&["env", "--default-signal=HUP,INT,QUIT,TERM"], &command);
         let (stdout, stderr) = (self.path("stdout"), self.path("stderr"));
         command.current_dir(self.folder.path()).process_group(0).stdin(Stdio::null());
         command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
