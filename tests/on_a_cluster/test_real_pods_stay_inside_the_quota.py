@@ -6,7 +6,7 @@ import unittest
 import product
 from cluster import until
 from provider import Provider
-from workloads import Job, namespace
+from workloads import OWN_CAS, Job, namespace
 
 AMOUNT, SECONDS, PODS = 30, 3, 5
 # Eleven windows and a half.
@@ -74,6 +74,16 @@ class RealPods(unittest.TestCase):
                 went_on = next((index for index, gap in enumerate(gaps) if gap > 1.5 * SECONDS), None)
                 self.assertIsNotNone(went_on, "no pause")
                 self.assertLess(went_on, AMOUNT, "calls went on after the rejection")
+
+    def test_a_pod_that_brings_its_own_cas_trusts_the_proxy_too(self):
+        product.patient("own-cas", "hubspot", [("ten-seconds", AMOUNT, SECONDS)])
+        product.quota("gtm", "own-cas", "own-cas", "only")
+        self.provider.limit("own-cas", "tried", AMOUNT, SECONDS)
+        job = Job("gtm", "own-cas", "hubspot", "own-cas", 2, AMOUNT, quotas="own-cas", more_env=OWN_CAS).start()
+        self.assertEqual(job.wait(), "Complete")
+        self.assertEqual(job.told()["failed"], 0)
+        totals = self.provider.totals("own-cas")
+        self.assertEqual((totals["ok"], totals["over"]), (2 * AMOUNT, 0), totals)
 
 
 if __name__ == "__main__":

@@ -31,11 +31,13 @@ spec:
         args: {args}
         env:
         - {{name: {key}, value: {account}}}
-        resources: {{requests: {{cpu: 20m, memory: 64Mi}}}}
+{more_env}        resources: {{requests: {{cpu: 20m, memory: 64Mi}}}}
         securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-        volumeMounts: [{{name: roots, mountPath: {store}, subPath: roots.pem}}]
+        volumeMounts: [{{name: roots, mountPath: {store}, subPath: roots.pem}}, {{name: roots, mountPath: /own}}]
       volumes: [{{name: roots, configMap: {{name: roots}}}}]
 """
+# A container that trusts what it brings along, as pods behind a company's proxy do.
+OWN_CAS = "        - {name: SSL_CERT_FILE, value: /own/roots.pem}\n"
 
 PROGRAMS = {
     "hubspot": ("hubspot_contacts.py", "HUBSPOT_ACCESS_TOKEN", []),
@@ -65,14 +67,14 @@ data: {{roots.pem: {json.dumps(provider.ca_pem)}}}
 class Job:
     """A Job of pods that share nothing but their account."""
 
-    def __init__(self, namespace, name, program, account, pods, calls, clients=4, quotas=None):
+    def __init__(self, namespace, name, program, account, pods, calls, clients=4, quotas=None, more_env=""):
         script, key, more = PROGRAMS[program]
         args = [f"/programs/{script}", "--calls", str(calls), "--processes", "1", "--clients", str(clients), *more]
         annotations = f"quotakeeper.dev/quotas: {json.dumps(quotas)}" if quotas else ""
         self.namespace, self.name, self.pods = namespace, name, pods
         self.manifest = JOB.format(
             name=name, namespace=namespace, pods=pods, annotations=annotations, args=json.dumps(args), key=key,
-            account=json.dumps(account), store=STORE, images=guest.IMAGES, pull=guest.PULL,
+            account=json.dumps(account), store=STORE, more_env=more_env, images=guest.IMAGES, pull=guest.PULL,
         )
 
     def start(self):
