@@ -99,11 +99,20 @@ struct Session {
     calls: usize,
     /// It has said hello to this engine, and named its calls.
     returned: bool,
-    /// Calls named since the connection began.
-    named: BTreeSet<CallKey>,
+    /// Calls named since the connection began, and the last that was said of each.
+    named: BTreeMap<CallKey, Named>,
     /// It is in the newest snapshot, and that is in the ledger.
     in_snapshot: bool,
     durable: bool,
+}
+
+/// What a hello says of a call.
+#[derive(Clone, Copy, Debug)]
+enum Named {
+    /// It asks for a grant, whatever it was granted before.
+    Waits,
+    /// It holds this grant, or has ended it.
+    Holds(u32),
 }
 
 #[derive(Debug)]

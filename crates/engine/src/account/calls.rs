@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Call, CallState, Engine, Wanted};
+use super::{Call, CallState, Engine, Named, Wanted};
 use crate::config::OnExceeded;
 use crate::event::{Action, Ask, Attempt, RefusalReason, SessionId};
 use crate::queue::{CallKey, LaneId};
@@ -20,7 +20,7 @@ impl Engine {
         };
         let session = self.sessions.entry(ask.session).or_default();
         if !session.returned {
-            session.named.insert(key);
+            session.named.insert(key, Named::Waits);
         }
         let lane = self.lane_of(&ask.shape, now);
         let allowed = self.patience(ask.patience, ask.waited);

@@ -6,11 +6,12 @@
 
 use super::lanes::{Counter, Lanes, MeterId, Start, effective, hold_reserve};
 use super::ledger::{CallSnapshot, PauseSnapshot, Snapshot};
-use super::{Ahead, Call, CallState, Charge, Engine, Grant, Wanted};
+use super::{Ahead, Call, CallState, Charge, Engine, Grant, Named, Wanted};
 use crate::config::{AccountConfig, Unit};
 use crate::event::{Action, Attempt, Held, Reserve, SessionId, Shape};
 use crate::meter::{Meter, MeterSnapshot, guarded};
 use crate::pause::Pause;
+use crate::queue::CallKey;
 use crate::time::Time;
 use crate::units::Origin;
 
@@ -135,7 +136,8 @@ impl Engine {
         let session = self.sessions.entry(attempt.session).or_default();
         let came_before = session.returned;
         if !came_before {
-            session.named.insert(key);
+            session.named.insert(key, Named::Holds(attempt.number));
+            self.end_older(now, attempt);
         }
         if self.grant_of(attempt).is_none() {
             // The reserve stands for what was granted after the commit, and for nothing else: a call that
@@ -155,6 +157,18 @@ impl Engine {
                     self.accepted(now, attempt, actions);
                 }
             }
+        }
+    }
+
+    /// A session that holds a grant of a call is done with those that the call had before, though it may no
+    /// longer tell how they ended.
+    fn end_older(&mut self, now: Time, attempt: Attempt) {
+        let key = (attempt.session, attempt.call);
+        let Some(call) = self.calls.get(&key) else { return };
+        let number = call.wanted.attempts;
+        if matches!(call.state, CallState::Granted(_)) && number < attempt.number {
+            self.free_slots(now, Attempt { number, ..attempt });
+            self.end(key);
         }
     }
 
@@ -218,14 +232,20 @@ impl Engine {
         self.insert((attempt.session, attempt.call), Call { wanted, alarm, state });
     }
 
-    /// The session has named all of its calls: those that it did not name are over. When all
-    /// sessions of the time before have, the rest of the reserve was never granted.
+    /// The session has named all of its calls: those that it did not name are over, and grants that
+    /// are not the one it named. When all sessions of the time before have, the rest of the reserve
+    /// was never granted.
     pub(super) fn returned(&mut self, now: Time, session: SessionId) {
         let entry = self.sessions.entry(session).or_default();
         entry.returned = true;
         let named = std::mem::take(&mut entry.named);
-        let over = self.calls_of(session).map(|(key, _)| key).filter(|key| !named.contains(key));
-        let over: Vec<_> = over.collect();
+        let over = |(key, call): &(CallKey, &Call)| match named.get(key) {
+            None => true,
+            Some(Named::Waits) => false,
+            // A later grant was lost, and its call given up: only the earlier one's end is told.
+            Some(Named::Holds(number)) => call.wanted.attempts != *number,
+        };
+        let over: Vec<_> = self.calls_of(session).filter(over).map(|(key, _)| key).collect();
         for key in over {
             if let Some(call) = self.calls.get(&key) {
                 self.free_slots(now, Attempt { session, call: key.1, number: call.wanted.attempts });

@@ -321,3 +321,51 @@ fn a_released_reserve_is_written_at_once() {
     w.tell(Event::Returned(SessionId(1)));
     assert_eq!((w.used("requests"), w.engine.commit_due(w.now)), (20, Some(w.now)));
 }
+
+fn held(w: &mut World, attempt: Attempt, granted: Time, progress: Held) {
+    let (consumer, shape) = ("job".to_owned(), Shape::default());
+    w.tell(Event::Held { attempt, consumer, shape, granted: Some(granted), progress });
+}
+
+/// Its client has hung up since. What the hello says of the first grant says nothing of the second.
+#[test]
+fn a_grant_that_was_lost_with_its_call_holds_no_slot() {
+    let mut w = World::new(vec![sliding("requests", 100, 10), concurrent("parallel", 1)]);
+    w.ask(1);
+    let first = w.grants()[0];
+    w.tell(Event::Unused { attempt: first, again: true });
+    assert_eq!(w.grants().len(), 1, "the second grant, which is lost");
+    w.tell(Event::Disconnected(SessionId(1)));
+    w.alive(1);
+    let decided = w.now;
+    held(&mut w, first, decided, Held::Granted);
+    w.tell(Event::Unused { attempt: first, again: false });
+    w.tell(Event::Returned(SessionId(1)));
+    assert_eq!(w.engine.status(w.now).under_way, 0);
+    w.ask(1);
+    assert_eq!(w.grants().len(), 1);
+}
+
+/// The ledger knows the first grant of a call, its proxy holds the second: it is one of the reserve's.
+#[test]
+fn a_newer_grant_than_the_ledger_knows_takes_the_place_of_the_older() {
+    let limits = || vec![sliding("requests", 100, 10), concurrent("parallel", 1)];
+    let mut w = World::new(limits());
+    w.alive(1);
+    commit(&mut w, 20);
+    w.ask(1);
+    let first = w.grants()[0];
+    w.pass(MS);
+    let (snapshot, reserve) = commit(&mut w, 5);
+    w.tell(Event::Unused { attempt: first, again: true });
+    let (second, decided) = (w.grants()[0], w.now);
+    w.pass(MS);
+    let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
+    w.alive(1);
+    // The first grant's end has been confirmed: the hello tells of it no more.
+    held(&mut w, second, decided, Held::Sent { latest: decided });
+    w.tell(Event::Returned(SessionId(1)));
+    assert_eq!((w.engine.status(w.now).under_way, w.used("requests")), (1, 2));
+    w.answered(second);
+    assert_eq!((w.engine.status(w.now).under_way, w.used("parallel")), (0, 0));
+}
