@@ -55,10 +55,14 @@ pub struct Engine {
     /// What the ledger has charged ahead; without one, grants need none.
     ahead: Option<Ahead>,
     granted_since_snapshot: u64,
+    /// A call or a session that the newest snapshot has is over.
+    over_since_snapshot: bool,
     /// An answer has told something of the past that no snapshot has yet.
     learned_since_snapshot: bool,
     /// Sessions of the time before a restart that have not yet said what they hold.
     awaited: BTreeSet<SessionId>,
+    /// One of them has died before it did: what it was granted from the reserve nobody will say.
+    died_unheard: bool,
     /// The commit that this engine was restarted from: what was granted before is in it.
     restored: Option<Time>,
     wake: Option<Time>,
@@ -183,8 +187,10 @@ impl Engine {
             lease: Time::NEVER,
             ahead: None,
             granted_since_snapshot: 0,
+            over_since_snapshot: false,
             learned_since_snapshot: false,
             awaited: BTreeSet::new(),
+            died_unheard: false,
             restored: None,
             wake: None,
             kept_room: false,

@@ -349,6 +349,11 @@ impl Meter {
         Some(key)
     }
 
+    /// Whether something of the reserve counts that nobody has taken over.
+    pub(crate) fn holds_reserve(&self) -> bool {
+        self.units.iter().any(|(_, unit)| unit.origin == Origin::Reserve)
+    }
+
     /// Lets go of what is left of the reserve. The level stays: it was not poured.
     pub(crate) fn release_reserve(&mut self) {
         let reserved: Vec<UnitKey> = self

@@ -50,6 +50,10 @@ impl Slots {
         self.unknown = 0;
     }
 
+    pub(crate) fn holds_unknown(&self) -> bool {
+        self.unknown > 0
+    }
+
     pub(crate) fn advance(&mut self, now: Time) {
         if self.unknown > 0 && now >= self.unknown_until {
             self.unknown = 0;

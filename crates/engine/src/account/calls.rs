@@ -132,6 +132,8 @@ impl Engine {
 
     fn remove(&mut self, key: CallKey) -> Option<Call> {
         let call = self.calls.remove(&key);
+        self.over_since_snapshot |=
+            call.as_ref().is_some_and(|call| matches!(call.state, CallState::Granted(_)));
         let calls = &self.calls;
         self.deadlines.changed(key, |key| calls.get(&key).map(|call| call.alarm));
         call
@@ -234,9 +236,14 @@ impl Engine {
     /// The pod is dead: its slots are free. What it may have sent stays charged.
     pub(super) fn gone(&mut self, now: Time, session: SessionId) {
         self.disconnected(session);
-        if self.sessions.remove(&session).is_none() {
-            return;
+        if self.awaited.remove(&session) {
+            self.died_unheard = true;
+            self.over_since_snapshot = true;
         }
+        let Some(known) = self.sessions.remove(&session) else {
+            return;
+        };
+        self.over_since_snapshot |= known.in_snapshot;
         let calls: Vec<CallKey> = self.calls_of(session).map(|(key, _)| key).collect();
         for key in calls {
             if let Some(call) = self.calls.get(&key) {

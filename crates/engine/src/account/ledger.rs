@@ -71,6 +71,11 @@ impl Engine {
     pub fn snapshot(&mut self, now: Time) -> Snapshot {
         self.granted_since_snapshot = 0;
         self.learned_since_snapshot = false;
+        self.over_since_snapshot = false;
+        self.forget_unheard(now);
+        // One that is not connected is granted nothing before it says hello, and then it is new: a restart need
+        // not wait for it, which may never come back.
+        self.sessions.retain(|_, session| session.pulse.is_some() || session.calls > 0);
         for session in self.sessions.values_mut() {
             session.in_snapshot = true;
         }
@@ -132,6 +137,28 @@ impl Engine {
         }
     }
 
+    /// Sessions of the time before a restart that were never heard again: once nothing of the reserve counts
+    /// any more they have nothing to say that matters, and the next restart need not wait for them.
+    fn forget_unheard(&mut self, now: Time) {
+        let longest = self.config.limits.iter().map(|limit| limit.window).max().unwrap_or_default();
+        if self.awaited.is_empty() || self.restored.is_some_and(|commit| now <= commit + longest) {
+            return;
+        }
+        let counts = self.lanes.counters().any(|counter| match counter {
+            Counter::Window(meter) => {
+                meter.advance(now);
+                meter.holds_reserve()
+            }
+            Counter::Slots(slots) => {
+                slots.advance(now);
+                slots.holds_unknown()
+            }
+        });
+        if !counts {
+            self.awaited.clear();
+        }
+    }
+
     /// How many calls the account's limits can let through within `horizon`: the reserve to charge
     /// ahead.
     pub fn reserve_for(&self, horizon: Duration) -> u64 {
@@ -147,7 +174,9 @@ impl Engine {
 
     /// When the ledger is to be written next: while calls wait, before the reserve is over, and
     /// at once where only the ledger holds them up; afterwards once more, so that what was granted
-    /// is known rather than reserved, and at once when an answer has told of the past. `None`: nothing has changed that is worth a write.
+    /// is known rather than reserved, and what is over is not held for a proxy that may be gone by the next
+    /// restart; and at once when an answer has told of the past. `None`: nothing has changed that
+    /// is worth a write.
     pub fn commit_due(&self, now: Time) -> Option<Time> {
         let ahead = self.ahead?;
         if self.learned_since_snapshot {
@@ -155,7 +184,8 @@ impl Engine {
             return Some(now);
         }
         if self.lanes.waiting() == 0 {
-            return (self.granted_since_snapshot > 0).then_some(ahead.horizon);
+            let changed = self.granted_since_snapshot > 0 || self.over_since_snapshot;
+            return changed.then_some(ahead.horizon);
         }
         let unknown = |session: &Session| !session.durable && session.calls > 0;
         if ahead.left == 0 || self.sessions.values().any(unknown) {

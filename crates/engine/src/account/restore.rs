@@ -252,7 +252,7 @@ impl Engine {
             }
             self.end(key);
         }
-        if self.awaited.remove(&session) && self.awaited.is_empty() {
+        if self.awaited.remove(&session) && self.awaited.is_empty() && !self.died_unheard {
             for counter in self.lanes.counters() {
                 match counter {
                     Counter::Window(meter) => {

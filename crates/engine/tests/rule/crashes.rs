@@ -369,3 +369,75 @@ fn a_newer_grant_than_the_ledger_knows_takes_the_place_of_the_older() {
     w.answered(second);
     assert_eq!((w.engine.status(w.now).under_way, w.used("parallel")), (0, 0));
 }
+
+/// Its proxy may be gone by the next restart, and nobody else can say that the call is over.
+#[test]
+fn a_call_that_is_over_is_not_in_the_ledger_for_long() {
+    let mut w = World::new(vec![sliding("requests", 100, 10), concurrent("parallel", 1)]);
+    w.alive(1);
+    commit(&mut w, 5);
+    w.ask(1);
+    let call = w.grants()[0];
+    commit(&mut w, 5);
+    assert_eq!(w.engine.commit_due(w.now), None, "the call is in the ledger");
+    w.answered(call);
+    assert_eq!(w.engine.commit_due(w.now), Some(w.now + MS * 100), "at the horizon, with others");
+    let (snapshot, _) = commit(&mut w, 5);
+    assert_eq!((snapshot.calls.len(), w.engine.commit_due(w.now)), (0, None));
+}
+
+#[test]
+fn a_pod_that_is_gone_is_not_awaited() {
+    let limits = || vec![sliding("requests", 100, 10), concurrent("parallel", 1)];
+    let mut w = World::new(limits());
+    w.alive(1);
+    w.alive(2);
+    commit(&mut w, 5);
+    w.ask(1);
+    w.tell(Event::Gone(SessionId(1)));
+    assert!(w.engine.commit_due(w.now).is_some());
+    let (snapshot, _) = commit(&mut w, 5);
+    assert_eq!((snapshot.calls.len(), snapshot.sessions.as_slice()), (0, &[SessionId(2)][..]));
+
+    // Session 2 dies while the limiter restarts: what it was granted is used, and it is not waited for.
+    w.alive(3);
+    let (snapshot, reserve) = commit(&mut w, 5);
+    let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
+    w.tell(Event::Gone(SessionId(2)));
+    w.alive(3);
+    w.tell(Event::Returned(SessionId(3)));
+    assert_eq!(w.used("requests"), 6);
+    let (snapshot, _) = commit(&mut w, 0);
+    assert_eq!(snapshot.sessions, [SessionId(3)]);
+}
+
+/// It says hello before it is granted anything, and is new then.
+#[test]
+fn a_proxy_that_is_not_connected_is_not_awaited() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.alive(1);
+    commit(&mut w, 5);
+    w.tell(Event::Disconnected(SessionId(1)));
+    assert_eq!(commit(&mut w, 5).0.sessions, []);
+    w.ask(1);
+    assert_eq!(w.grants().len(), 0, "a restart would not wait for it");
+    assert_eq!(w.engine.commit_due(w.now), Some(w.now));
+    assert_eq!(commit(&mut w, 5).0.sessions, [SessionId(1)]);
+    assert_eq!(w.grants().len(), 1);
+}
+
+/// Its pod has died while no limiter was there to hear of it.
+#[test]
+fn a_proxy_that_never_comes_back_costs_one_restart_its_reserve_and_not_the_next() {
+    let limits = || vec![sliding("requests", 100, 10)];
+    let mut w = World::new(limits());
+    w.alive(21);
+    let (snapshot, reserve) = commit(&mut w, 5);
+    let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
+    w.alive(22);
+    assert_eq!(commit(&mut w, 0).0.sessions, [SessionId(22), SessionId(21)]);
+    assert_eq!(w.used("requests"), 5);
+    w.pass(SECOND * 13);
+    assert_eq!(w.used("requests"), 0);
+    assert!(!commit(&mut w, 0).0.sessions.contains(&SessionId(21)));
+}
