@@ -160,6 +160,8 @@ pub struct Faults {
     pub proxy_crash: Duration,
     /// The limiter's process, which restarts on its node.
     pub limiter_crash: Duration,
+    /// A limiter that has restarted dies again before all proxies are back, in a million restarts.
+    pub limiter_crash_again: u64,
     /// The limiter's process, once, at this time.
     pub limiter_crash_at: Option<Duration>,
     /// The limiter's node stands still for longer than its lease, or dies.

@@ -1,6 +1,11 @@
 //! What dies: proxies, connections, limiters, leases.
 
-use super::{Story, calm, ms, seconds, some_window, storm, story};
+use std::time::Duration;
+
+use quotakeeper_engine::config::{LimitConfig, Unit};
+use quotakeeper_engine::event::Shape;
+
+use super::{Story, calm, limit, ms, seconds, some_window, storm, story};
 use crate::random::Random;
 use crate::scenario::{Arrivals, Lease, Ledger, Scenario};
 
@@ -18,6 +23,11 @@ pub(super) const STORIES: &[Story] = &[
         "restarts-and-deaths",
         "the limiter restarts while proxies die that nobody hears of again",
         restarts_and_deaths,
+    ),
+    story(
+        "chained-restarts",
+        "the limiter dies again and again before all proxies are back",
+        chained_restarts,
     ),
     story("restarts-without-ledger", "the limiter restarts and knows nothing", restarts_without_ledger),
     story("failover", "the limiter stalls beyond its lease, a standby takes over", failover),
@@ -78,6 +88,38 @@ fn restarts_and_deaths(random: &mut Random) -> Scenario {
     scenario.ledger = Some(Ledger { every: ms(500), takes: ms(3), horizon: ms(1200) });
     scenario.faults.limiter_crash = seconds(3);
     scenario.faults.proxy_crash = ms(100);
+    scenario
+}
+
+fn chained_restarts(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.upstream.thinks = seconds(1);
+    scenario.ledger = Some(LEDGER);
+    scenario.faults.limiter_crash = seconds(3);
+    scenario.faults.limiter_crash_again = 700_000;
+    scenario.faults.connection_loss = seconds(2);
+    if random.chance(300_000) {
+        // The provider goes on with calls whose clients have hung up or died: here none does.
+        let slots = LimitConfig {
+            unit: Unit::ConcurrentRequests,
+            ..limit("concurrent", (random.between(3, 12), Duration::ZERO, ms(300)))
+        };
+        scenario.account.limits.push(slots);
+        return scenario;
+    }
+    if random.chance(300_000) {
+        let model = |name: &str| Shape { endpoint: None, model: Some(name.to_owned()) };
+        scenario.shapes = vec![model("large"), model("small")];
+        scenario.account.limits[0].per_model = true;
+        scenario.workload.arrivals = Arrivals::Bursts;
+    }
+    scenario.faults.partition = seconds(10);
+    scenario.faults.proxy_crash = seconds(10);
+    scenario.workload.hang_ups = 500_000;
+    scenario.workload.hang_up_after = seconds(2);
+    scenario.stalls.before_check = 50_000;
+    scenario.upstream.allows_percent = random.chance(500_000).then_some(75);
     scenario
 }
 

@@ -28,12 +28,14 @@ pub(super) struct Standby {
 }
 
 impl World {
-    /// Nothing may be granted before the first commit: until an engine is told of one it takes itself
-    /// for one without a ledger.
+    /// Nothing may be granted before the first commit, which charges nothing ahead: until an engine is
+    /// told of one it takes itself for one without a ledger.
     pub(super) fn begin_ledger(&mut self, limiter: usize) {
         if self.scenario.ledger.is_some() {
             let now = self.time(limiter);
             let nothing = Reserve { as_of: now, calls: 0, horizon: now };
+            let snapshot = self.limiters[limiter].engine.snapshot(now);
+            self.limiters[limiter].durable = Some((snapshot, nothing));
             self.limiter_takes(limiter, vec![Event::Committed(nothing)]);
             self.after(Duration::ZERO, Happening::Snapshots(limiter));
         }
@@ -138,6 +140,10 @@ impl World {
             self.after(Duration::ZERO, Happening::RequestsRenewal(self.active));
         }
         self.begin_ledger(self.active);
+        if self.chances.faults.chance(self.scenario.faults.limiter_crash_again) {
+            let lives = self.chances.faults.within(Duration::from_millis(1), Duration::from_millis(300));
+            self.after(lives, Happening::LimiterCrashes { again: false });
+        }
         // It lists the pods anew, and finds out who has died.
         for proxy in 0..self.proxies.len() {
             if !self.proxies[proxy].alive {
