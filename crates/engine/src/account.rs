@@ -61,6 +61,10 @@ pub struct Engine {
     learned_since_snapshot: bool,
     /// Sessions of the time before a restart that have not yet said what they hold.
     awaited: BTreeSet<SessionId>,
+    /// How many calls they may have been granted from the reserve.
+    unheard: u64,
+    /// The same as of the newest snapshot, whose reserve is for these too.
+    unheard_in_snapshot: u64,
     /// One of them has died before it did: what it was granted from the reserve nobody will say.
     died_unheard: bool,
     /// The commit that this engine was restarted from: what was granted before is in it.
@@ -190,6 +194,8 @@ impl Engine {
             over_since_snapshot: false,
             learned_since_snapshot: false,
             awaited: BTreeSet::new(),
+            unheard: 0,
+            unheard_in_snapshot: 0,
             died_unheard: false,
             restored: None,
             wake: None,

@@ -73,6 +73,7 @@ impl Engine {
         self.learned_since_snapshot = false;
         self.over_since_snapshot = false;
         self.forget_unheard(now);
+        self.unheard_in_snapshot = self.unheard;
         // One that is not connected is granted nothing before it says hello, and then it is new: a restart need
         // not wait for it, which may never come back.
         self.sessions.retain(|_, session| session.pulse.is_some() || session.calls > 0);
@@ -141,7 +142,8 @@ impl Engine {
     /// any more they have nothing to say that matters, and the next restart need not wait for them.
     fn forget_unheard(&mut self, now: Time) {
         let longest = self.config.limits.iter().map(|limit| limit.window).max().unwrap_or_default();
-        if self.awaited.is_empty() || self.restored.is_some_and(|commit| now <= commit + longest) {
+        let nobody = self.awaited.is_empty() && self.unheard == 0;
+        if nobody || self.restored.is_some_and(|commit| now <= commit + longest) {
             return;
         }
         let counts = self.lanes.counters().any(|counter| match counter {
@@ -156,11 +158,19 @@ impl Engine {
         });
         if !counts {
             self.awaited.clear();
+            self.unheard = 0;
         }
     }
 
-    /// How many calls the account's limits can let through within `horizon`: the reserve to charge
-    /// ahead.
+    /// How many calls the time before a restart may have been granted of which nobody has told yet. A reserve
+    /// holds these too, or a second restart would know nothing of them; one without grants of its own holds
+    /// just these.
+    pub fn unheard(&self) -> u64 {
+        self.unheard
+    }
+
+    /// How many calls the account's limits can let through within `horizon`, and those that are
+    /// [unheard of](Engine::unheard): the reserve to charge ahead.
     pub fn reserve_for(&self, horizon: Duration) -> u64 {
         let of = |limit: &crate::config::LimitConfig| {
             let drained = u128::from(limit.amount) * horizon.as_nanos();
@@ -169,7 +179,7 @@ impl Engine {
             drained.saturating_add(limit.effective_burst()).min(limit.amount)
         };
         let requests = self.config.limits.iter().filter(|limit| limit.unit == Unit::Requests);
-        requests.map(of).max().unwrap_or(u64::MAX)
+        requests.map(of).max().unwrap_or(u64::MAX).saturating_add(self.unheard)
     }
 
     /// When the ledger is to be written next: while calls wait, before the reserve is over, and
@@ -196,7 +206,9 @@ impl Engine {
 
     pub(super) fn committed(&mut self, reserve: Reserve) {
         // What was granted while the commit was under way is in no snapshot but this reserve.
-        let left = reserve.calls.saturating_sub(self.granted_since_snapshot);
+        // Nor are calls of the time before grants of this engine.
+        let known = self.granted_since_snapshot.saturating_add(self.unheard_in_snapshot);
+        let left = reserve.calls.saturating_sub(known);
         let renew = reserve.as_of + reserve.horizon.since(reserve.as_of) / 2;
         self.ahead = Some(Ahead { left, renew, horizon: reserve.horizon });
         let mut new = Vec::new();

@@ -31,6 +31,7 @@ impl Engine {
         let mut engine = Engine::with_lanes(config, lanes);
         engine.ahead = Some(Ahead { left: 0, renew: now, horizon: now });
         engine.restored = Some(snapshot.as_of);
+        engine.unheard = reserve.calls;
         engine.awaited = snapshot.sessions.iter().copied().collect();
         for limit in &engine.config.limits {
             // A limit that the ledger does not know, or not for so long, has an unknown past.
@@ -263,6 +264,7 @@ impl Engine {
                 }
             }
             self.lanes.set_start(Start::Fresh);
+            self.unheard = 0;
             // The next one would hold what is released here as if it had been granted.
             self.learned_since_snapshot = true;
         }

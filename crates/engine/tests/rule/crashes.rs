@@ -14,6 +14,12 @@ fn commit(w: &mut World, calls: u64) -> (quotakeeper_engine::Snapshot, Reserve) 
     (snapshot, reserve)
 }
 
+/// As a limiter does: with what the time before may have been granted.
+fn commit_ahead(w: &mut World, calls: u64) -> (quotakeeper_engine::Snapshot, Reserve) {
+    let calls = calls + w.engine.unheard();
+    commit(w, calls)
+}
+
 #[test]
 fn grants_stay_within_what_the_ledger_has_charged_ahead() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
@@ -440,4 +446,50 @@ fn a_proxy_that_never_comes_back_costs_one_restart_its_reserve_and_not_the_next(
     w.pass(SECOND * 13);
     assert_eq!(w.used("requests"), 0);
     assert!(!commit(&mut w, 0).0.sessions.contains(&SessionId(21)));
+}
+
+/// The limiter in between has died before it heard anybody.
+#[test]
+fn what_was_granted_before_two_kills_still_has_its_slot() {
+    let limits = || vec![sliding("requests", 100, 10), concurrent("parallel", 4)];
+    let mut w = World::new(limits());
+    w.alive(1);
+    w.alive(2);
+    let (snapshot, reserve) = commit(&mut w, 4);
+    for _ in 0..3 {
+        w.ask_as(2, "job", Shape::default(), None);
+    }
+    let (lost, decided) = (w.grants(), w.now);
+    assert_eq!(lost.len(), 3);
+    w.pass(MS * 10);
+    let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
+    let (snapshot, reserve) = commit_ahead(&mut w, 0);
+    w.pass(MS * 10);
+    let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
+    w.alive(1);
+    w.tell(Event::Returned(SessionId(1)));
+    commit_ahead(&mut w, 10);
+    w.ask(10);
+    assert_eq!(w.grants().len(), 0, "any four may be under way");
+    w.alive(2);
+    for attempt in lost {
+        held(&mut w, attempt, decided, Held::Granted);
+    }
+    w.tell(Event::Returned(SessionId(2)));
+    assert_eq!(w.grants().len(), 1);
+}
+
+/// What is charged ahead of engine 2 is for its own grants: that of the time before comes on top.
+#[test]
+fn a_reserve_of_the_time_before_lets_nothing_more_through() {
+    let limits = || vec![sliding("requests", 100, 10)];
+    let mut w = World::new(limits());
+    w.alive(1);
+    w.alive(2);
+    let (snapshot, reserve) = commit(&mut w, 20);
+    let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
+    w.alive(1);
+    assert_eq!(commit_ahead(&mut w, 3).1.calls, 23);
+    w.ask(10);
+    assert_eq!(w.grants().len(), 3);
 }

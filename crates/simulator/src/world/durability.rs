@@ -28,15 +28,16 @@ pub(super) struct Standby {
 }
 
 impl World {
-    /// Nothing may be granted before the first commit, which charges nothing ahead: until an engine is
+    /// Nothing may be granted before the first commit, which is for no grant of its own: until an engine is
     /// told of one it takes itself for one without a ledger.
     pub(super) fn begin_ledger(&mut self, limiter: usize) {
         if self.scenario.ledger.is_some() {
             let now = self.time(limiter);
-            let nothing = Reserve { as_of: now, calls: 0, horizon: now };
-            let snapshot = self.limiters[limiter].engine.snapshot(now);
-            self.limiters[limiter].durable = Some((snapshot, nothing));
-            self.limiter_takes(limiter, vec![Event::Committed(nothing)]);
+            let engine = &mut self.limiters[limiter].engine;
+            let snapshot = engine.snapshot(now);
+            let reserve = Reserve { as_of: now, calls: engine.unheard(), horizon: now };
+            self.limiters[limiter].durable = Some((snapshot, reserve));
+            self.limiter_takes(limiter, vec![Event::Committed(reserve)]);
             self.after(Duration::ZERO, Happening::Snapshots(limiter));
         }
     }
