@@ -21,8 +21,8 @@ impl Book {
         self.records(now, horizon, |engine| engine.commit_due(now).is_some_and(|at| at <= now))
     }
 
-    /// What the ledger has to keep while nothing may be granted: before the first commit, and at
-    /// the end.
+    /// What the ledger has to keep while nothing may be granted: before the first commit, and at the end. What the
+    /// time before may have granted stays held, or a second kill in a row would forget it.
     pub fn records_without_reserve(&mut self, now: Time) -> Vec<(String, Record)> {
         self.records(now, Duration::ZERO, |_| true)
     }
@@ -35,7 +35,7 @@ impl Book {
     ) -> Vec<(String, Record)> {
         let of_account = |(key, account): (&String, &mut Account)| {
             let engine = &mut account.engine;
-            let calls = if horizon.is_zero() { 0 } else { engine.reserve_for(horizon) };
+            let calls = if horizon.is_zero() { engine.unheard() } else { engine.reserve_for(horizon) };
             let reserve = Reserve { as_of: now, calls, horizon: now + horizon };
             of(engine).then(|| (key.clone(), Record { snapshot: engine.snapshot(now), reserve }))
         };
