@@ -5,7 +5,7 @@ use std::time::Duration;
 use quotakeeper_engine::config::{CountedAs, LimitConfig, Pacing, Unit};
 use quotakeeper_engine::event::{Scope, Shape};
 
-use super::{Story, WINDOWS, account, calm, limit, ms, seconds, some_window, storm, story};
+use super::{Story, WINDOWS, Window, account, calm, limit, ms, seconds, some_window, storm, story};
 use crate::random::Random;
 use crate::scenario::{Arrivals, Change, Closed, Hidden, Scenario};
 
@@ -154,12 +154,17 @@ fn close(scenario: &mut Scenario, scope: Scope, length: Duration, says_when: boo
     scenario.expects.rejections_at_least = 1;
 }
 
+/// How long one call of so many is surely rejected: longer than a few of them are apart, and at least so long.
+fn long_enough(random: &mut Random, window: Window, one_of: u32, least: Duration) -> Duration {
+    let spacing = window.1 / u32::try_from(window.0).unwrap_or(u32::MAX);
+    random.within((spacing * 6 * one_of).max(least), seconds(20))
+}
+
 fn closed(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = storm(random, window);
-    // Longer than a few grants are apart, and than the processes of a storm stand still: or nothing is rejected.
-    let spacing = window.1 / u32::try_from(window.0).unwrap_or(u32::MAX);
-    let length = random.within((spacing * 6).max(seconds(6)), seconds(20));
+    // The processes of a storm stand still for up to five seconds.
+    let length = long_enough(random, window, 1, seconds(6));
     close(&mut scenario, Scope::Account, length, true);
     scenario
 }
@@ -167,7 +172,7 @@ fn closed(random: &mut Random) -> Scenario {
 fn closed_silent(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = calm(random, window);
-    let length = random.within(seconds(3), seconds(20));
+    let length = long_enough(random, window, 1, seconds(3));
     close(&mut scenario, Scope::Account, length, false);
     scenario
 }
@@ -176,7 +181,7 @@ fn closed_endpoint(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = calm(random, window);
     scenario.shapes = vec![endpoint("search"), endpoint("contacts")];
-    let length = random.within(seconds(3), seconds(20));
+    let length = long_enough(random, window, 2, seconds(3));
     close(&mut scenario, Scope::Endpoint("search".to_owned()), length, true);
     scenario
 }

@@ -35,10 +35,9 @@ impl Lanes {
                     slots.hold_unknown(amount, since + guarded(config.validity + limit.delivery));
                 }
                 Start::Ledger { reserve } => {
-                    slots.hold_unknown(
-                        reserve.calls,
-                        reserve.horizon + guarded(config.validity + limit.delivery),
-                    );
+                    // As long as a call may last whose proxy has not come back: others would be beside it.
+                    let last_sent = reserve.horizon + guarded(config.validity + limit.delivery);
+                    slots.hold_unknown(reserve.calls, last_sent + config.pause.max_call);
                 }
             }
             return Counter::Slots(slots);
