@@ -61,7 +61,7 @@ pub struct Engine {
     learned_since_snapshot: bool,
     /// Sessions of the time before a restart that have not yet said what they hold.
     awaited: BTreeSet<SessionId>,
-    /// How many calls they may have been granted from the reserve.
+    /// How many calls they may have been granted from the reserve; zero where no limit has slots.
     unheard: u64,
     /// The same as of the newest snapshot, whose reserve is for these too.
     unheard_in_snapshot: u64,

@@ -31,7 +31,9 @@ impl Engine {
         let mut engine = Engine::with_lanes(config, lanes);
         engine.ahead = Some(Ahead { left: 0, renew: now, horizon: now });
         engine.restored = Some(snapshot.as_of);
-        engine.unheard = reserve.calls;
+        // Windows have it in every snapshot from now on, slots in none.
+        let slots = engine.config.limits.iter().any(|limit| limit.unit == Unit::ConcurrentRequests);
+        engine.unheard = if slots { reserve.calls } else { 0 };
         engine.awaited = snapshot.sessions.iter().copied().collect();
         for limit in &engine.config.limits {
             // A limit that the ledger does not know, or not for so long, has an unknown past.

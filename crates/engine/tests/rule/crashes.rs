@@ -479,10 +479,11 @@ fn what_was_granted_before_two_kills_still_has_its_slot() {
     assert_eq!(w.grants().len(), 1);
 }
 
-/// What is charged ahead of engine 2 is for its own grants: that of the time before comes on top.
+/// What is charged ahead of engine 2 is for its own grants: that of the time before comes on top, for the slots'
+/// sake.
 #[test]
 fn a_reserve_of_the_time_before_lets_nothing_more_through() {
-    let limits = || vec![sliding("requests", 100, 10)];
+    let limits = || vec![sliding("requests", 100, 10), concurrent("parallel", 50)];
     let mut w = World::new(limits());
     w.alive(1);
     w.alive(2);
@@ -492,4 +493,21 @@ fn a_reserve_of_the_time_before_lets_nothing_more_through() {
     assert_eq!(commit_ahead(&mut w, 3).1.calls, 23);
     w.ask(10);
     assert_eq!(w.grants().len(), 3);
+}
+
+/// The second engine has it in its snapshot: a third must not hold it twice, or a limiter that is killed again and
+/// again would use a day's quota up by itself.
+#[test]
+fn windows_hold_a_reserve_once_however_often_the_limiter_is_killed() {
+    let limits = || vec![sliding("requests", 1000, 86_400)];
+    let mut w = World::new(limits());
+    w.alive(1);
+    w.alive(2);
+    let (mut snapshot, mut reserve) = commit(&mut w, 20);
+    for kills in 1..=10 {
+        w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
+        assert_eq!(w.used("requests"), 20 * kills);
+        w.alive(1);
+        (snapshot, reserve) = commit_ahead(&mut w, 20);
+    }
 }
