@@ -4,7 +4,7 @@ import pathlib
 import unittest
 
 import product
-from cluster import apply, events, get, until
+from cluster import events, until
 from provider import Provider
 from workloads import Job, namespace
 
