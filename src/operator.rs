@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use quotakeeper_operator::reports::Source;
+use quotakeeper_operator::limiter_view::Source;
 use quotakeeper_operator::{ProxyResources, Settings};
 use quotakeeper_wire::bootstrap::TOKEN_FILE;
 use tokio::signal::unix::{SignalKind, signal};

@@ -35,8 +35,8 @@ use crate::cli::RunArguments;
 use crate::output::{BAD_INPUT, say, start_logging};
 use interception::Interception;
 use progress::Line;
-use quotakeeper_limiter::host::{Connection, Limiter};
 use quotakeeper_limiter::ledger::Ledger;
+use quotakeeper_limiter::task::{Connection, Limiter};
 use report::Report;
 use signals::Signals;
 

@@ -9,7 +9,7 @@ use quotakeeper_proxy::Stats;
 use serde::Serialize;
 
 use super::progress::seconds;
-use quotakeeper_limiter::book::AccountStatus;
+use quotakeeper_limiter::state::AccountStatus;
 
 /// What came of a run.
 #[derive(Debug, Serialize)]

@@ -11,7 +11,7 @@ use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{
     AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
 };
-use quotakeeper_engine::event::{Action, Ask, Attempt, CallId, Event, Pulse, SessionId, Shape};
+use quotakeeper_engine::event::{Action, Ask, Attempt, CallClass, CallId, Event, Pulse, SessionId};
 use quotakeeper_engine::time::{Stamp, Time};
 
 use crate::rounds::Contestant;
@@ -101,7 +101,7 @@ impl Driven {
 
     fn alive(&mut self, session: SessionId) {
         let pulse = Pulse { stamp: Stamp(self.now.0), latest: self.now };
-        self.engine.handle(self.now, Event::Alive { session, pulse }, &mut self.actions);
+        self.engine.handle(self.now, Event::Heartbeat { session, pulse }, &mut self.actions);
     }
 
     /// A call of this consumer, by its number.
@@ -114,7 +114,7 @@ impl Driven {
             session,
             call,
             consumer: consumer_name(consumer),
-            shape: Shape::default(),
+            class: CallClass::default(),
             patience: None,
             waited: Duration::ZERO,
             attempts: 0,

@@ -5,7 +5,7 @@
 //! | `calls` | asks, refusals, and what ends a call |
 //! | `reports` | what became of grants: written, answered, rejected |
 //! | `dispatch` | who is granted next, and when to look again |
-//! | `lanes` | which limits and pauses cover a call, and their meters |
+//! | `lanes` | which limits and pauses cover a call, and their counters |
 //! | `forecast` | how long a call would wait |
 //! | `observe` | what response headers change |
 //! | `configure` | a changed quota or profile |
@@ -33,12 +33,12 @@ pub use status::{ConsumerWait, LimitStatus, PauseStatus, Status};
 use crate::alarms::Alarms;
 use crate::clock::is_fresh;
 use crate::config::AccountConfig;
-use crate::event::{Action, Attempt, CallId, Event, Pulse, Scope, SessionId, Shape};
+use crate::event::{Action, Attempt, CallClass, CallId, Event, Pulse, Scope, SessionId};
 use crate::pause::Pause;
 use crate::queue::{CallKey, LaneId, Place, Queue};
 use crate::time::Time;
 use crate::units::UnitKey;
-use lanes::{Lanes, MeterId};
+use lanes::{CounterId, Lanes};
 
 /// The engine of one account. See the crate's documentation for how it is driven.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub struct Engine {
     pauses: BTreeMap<Scope, Pause>,
     lease: Time,
     /// What the ledger has charged ahead; without one, grants need none.
-    ahead: Option<Ahead>,
+    ahead: Option<Precharge>,
     granted_since_snapshot: u64,
     /// A call or a session that the newest snapshot has is over.
     over_since_snapshot: bool,
@@ -91,7 +91,7 @@ pub struct Totals {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Ahead {
+struct Precharge {
     left: u64,
     /// Half of the way to the horizon: time for the next commit.
     renew: Time,
@@ -158,7 +158,7 @@ struct Grant {
 /// What a grant charged to one limit.
 #[derive(Clone, Copy, Debug)]
 struct Charge {
-    meter: MeterId,
+    counter: CounterId,
     unit: UnitKey,
     /// Units in the log and charges so far, just after this one: what the provider can have
     /// counted of ours when it answers is at most the one plus what the other has grown by.
@@ -169,13 +169,13 @@ struct Charge {
 impl Engine {
     /// An engine of an account on which nothing was ever drawn.
     pub fn new(config: AccountConfig, now: Time) -> Engine {
-        Engine::with_lanes(config.clone(), Lanes::new(&config, lanes::Start::Fresh, now))
+        Engine::with_lanes(config.clone(), Lanes::new(&config, lanes::InitialState::Fresh, now))
     }
 
     /// An engine of an account whose past is unknown: what was used of each window before `now` is
     /// taken to be all of it, leaving at the limit's own rate. One call at once asks the provider.
     pub fn after_unknown_past(config: AccountConfig, now: Time) -> Engine {
-        let start = lanes::Start::UnknownPast { since: now };
+        let start = lanes::InitialState::UnknownPast { since: now };
         Engine::with_lanes(config.clone(), Lanes::new(&config, start, now))
     }
 
@@ -208,7 +208,7 @@ impl Engine {
     /// after what happened was received.
     pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         match event {
-            Event::Alive { session, pulse } => {
+            Event::Heartbeat { session, pulse } => {
                 let unparked = self.alive(session, pulse);
                 // Nobody's turn has come by it: what is waited for is known.
                 let early = self.wake.is_none_or(|wake| now < wake);
@@ -228,16 +228,16 @@ impl Engine {
             }
             Event::Done(attempt) => self.done(now, attempt, actions),
             Event::Disconnected(session) => self.disconnected(session),
-            Event::Gone(session) => self.gone(now, session),
+            Event::PodDeleted(session) => self.gone(now, session),
             Event::Pause { scope, length } => self.pause_by_hand(now, scope, length, actions),
             Event::Resume(scope) => self.resume_by_hand(now, &scope, actions),
             Event::Configure(config) => self.configure(now, config, actions),
             Event::Lease(until) => self.lease = until,
             Event::Committed(reserve) => self.committed(reserve),
-            Event::Held { attempt, consumer, shape, granted, progress } => {
-                self.held(now, (attempt, granted), &consumer, shape, progress, actions);
+            Event::ResumeGrant { attempt, consumer, class, granted, progress } => {
+                self.held(now, (attempt, granted), &consumer, class, progress, actions);
             }
-            Event::Returned(session) => self.returned(now, session),
+            Event::ResumeDone(session) => self.returned(now, session),
             Event::Wake => {}
         }
         self.ring_alarms(now, actions);
@@ -301,27 +301,27 @@ impl Engine {
         self.config.weights.get(consumer).copied().unwrap_or(1)
     }
 
-    /// The lane of calls of this shape.
-    fn lane_of(&mut self, shape: &Shape, now: Time) -> LaneId {
-        let lane = self.lanes.lane_of(&self.config, shape, now);
+    /// The lane of calls of this class.
+    fn lane_of(&mut self, class: &CallClass, now: Time) -> LaneId {
+        let lane = self.lanes.lane_of(&self.config, class, now);
         self.share_inherited();
         lane
     }
 
-    /// A meter that began as a copy of another holds units of calls under way: what becomes of them
+    /// A counter that began as a copy of another holds units of calls under way: what becomes of them
     /// has to be known there too.
     fn share_inherited(&mut self) {
-        let heirs = self.lanes.take_heirs();
-        if heirs.is_empty() {
+        let copied_counters = self.lanes.take_copied_counters();
+        if copied_counters.is_empty() {
             return;
         }
         for call in self.calls.values_mut() {
             let CallState::Granted(grant) = &mut call.state else {
                 continue;
             };
-            for (copied, heir) in &heirs {
-                let charge = grant.units.iter().find(|charge| charge.meter == *copied).copied();
-                grant.units.extend(charge.map(|charge| Charge { meter: *heir, ..charge }));
+            for (copied, copy) in &copied_counters {
+                let charge = grant.units.iter().find(|charge| charge.counter == *copied).copied();
+                grant.units.extend(charge.map(|charge| Charge { counter: *copy, ..charge }));
             }
         }
     }

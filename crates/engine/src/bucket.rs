@@ -86,8 +86,8 @@ impl Bucket {
         Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 
-    /// Takes on another shape and keeps what remains of it: L' = b' − min(b', b − L).
-    pub(crate) fn reshape(&mut self, size: u64, amount: u64, window: Duration, mint: bool) {
+    /// Takes on another class and keeps what remains of it: L' = b' − min(b', b − L).
+    pub(crate) fn reconfigure(&mut self, size: u64, amount: u64, window: Duration, mint: bool) {
         let unit = self.unit();
         let remains = (u128::from(self.size) * unit).saturating_sub(self.level);
         let (old_size, old_level) = (self.size, self.level);
@@ -151,7 +151,7 @@ mod tests {
     fn a_raise_keeps_what_remained() {
         let mut b = bucket();
         b.pour(Time(0), 1);
-        b.reshape(20, 100, Duration::from_secs(1), false);
+        b.reconfigure(20, 100, Duration::from_secs(1), false);
         assert_eq!(b.room_for(1), None, "one of two remained");
         b.pour(Time(0), 1);
         assert!(b.room_for(1).is_some(), "and no more than that one");
@@ -163,7 +163,7 @@ mod tests {
         for _ in 0..9 {
             b.pour(Time(0), 1);
         }
-        b.reshape(2, 5, Duration::from_secs(1), false);
+        b.reconfigure(2, 5, Duration::from_secs(1), false);
         assert_eq!(b.room_for(1), None, "one remained");
         b.pour(Time(0), 1);
         assert!(b.room_for(1).is_some());

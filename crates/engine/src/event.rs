@@ -38,7 +38,7 @@ pub struct Pulse {
 
 /// What of a call decides which limits cover it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Shape {
+pub struct CallClass {
     /// The profile's endpoint.
     pub endpoint: Option<String>,
     /// The model that the request names.
@@ -55,7 +55,7 @@ pub struct Ask {
     /// The workload that draws; calls of one consumer share one turn.
     pub consumer: String,
     /// What decides which limits cover it.
-    pub shape: Shape,
+    pub class: CallClass,
     /// How long its client waits for the answer, from now on; `None`: as long as the queue allows.
     pub patience: Option<Duration>,
     /// How long it has waited already, at a limiter that is gone.
@@ -120,7 +120,7 @@ pub struct Observation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A session said something, stamped; precedes what it said.
-    Alive {
+    Heartbeat {
         /// The proxy.
         session: SessionId,
         /// Its stamp, on both clocks.
@@ -176,7 +176,7 @@ pub enum Event {
     /// The session's connection is lost. Its waiting calls leave; it may come back.
     Disconnected(SessionId),
     /// The session's pod is dead: it holds nothing any more.
-    Gone(SessionId),
+    PodDeleted(SessionId),
     /// A person pauses a part of the account.
     Pause {
         /// Which calls.
@@ -193,27 +193,27 @@ pub enum Event {
     /// The ledger has what [`crate::Engine::snapshot`] gave, and a reserve ahead of it.
     Committed(Reserve),
     /// A call that its proxy holds a grant for, named in a hello.
-    Held {
+    ResumeGrant {
         /// The attempt.
         attempt: Attempt,
         /// The workload that draws.
         consumer: String,
         /// What decides which limits cover it.
-        shape: Shape,
+        class: CallClass,
         /// When it was decided, on this engine's clock; `None`: on the clock of another node.
         granted: Option<Time>,
         /// How far it is.
-        progress: Held,
+        progress: GrantProgress,
     },
     /// The session has said hello and named all of its calls.
-    Returned(SessionId),
+    ResumeDone(SessionId),
     /// The time that [`crate::Engine::next_wake`] named has come.
     Wake,
 }
 
 /// How far a granted call is that a hello names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum GrantProgress {
     /// Not written yet, as far as the proxy knew, or what came of it is told next.
     Granted,
     /// Written at this time or before.

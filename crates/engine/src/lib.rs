@@ -12,7 +12,7 @@
 //! | [`event`] | what happens, and what the engine wants done |
 //! | [`time`] | points on the limiter's and on a proxy's clock, the guard against drift |
 //! | [`clock`] | when, on the limiter's clock, a proxy's stamp was taken |
-//! | `meter`, `bucket`, `units` | one limit's log, units in flight, and level |
+//! | `counter`, `bucket`, `units` | one limit's log, units in flight, and level |
 //! | `slots` | a limit of calls under way at the same time |
 //! | `queue` | whose turn is next |
 //! | `alarms` | when to look at something again |
@@ -23,15 +23,15 @@ pub mod account;
 mod alarms;
 mod bucket;
 pub mod clock;
+mod concurrency_counter;
 pub mod config;
 pub mod event;
-mod meter;
 pub mod mutant;
 mod pause;
 mod queue;
-mod slots;
 pub mod time;
 mod units;
+mod window_counter;
 
 pub use account::{ConsumerWait, Engine, LimitStatus, PauseStatus, Snapshot, Status, Totals};
-pub use meter::{ArrivingSnapshot, MeterSnapshot, Ramp, UnitSnapshot};
+pub use window_counter::{ArrivingSnapshot, Ramp, UnitSnapshot, WindowSnapshot};

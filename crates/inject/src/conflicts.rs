@@ -94,7 +94,7 @@ pub(crate) fn chosen(pod: &Value) -> Result<Option<Vec<String>>, String> {
     match names.iter().find(|name| !known.contains(&name.as_str())) {
         Some(name) => Err(format!(
             "the annotation {CONTAINERS} names the container `{name}`, which the pod hasn't{}; it has: {}",
-            crate::lookup::nearest(name, known.iter().copied()),
+            crate::resolve::nearest(name, known.iter().copied()),
             known.join(", ")
         )),
         None => Ok(Some(names)),

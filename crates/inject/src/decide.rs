@@ -7,12 +7,12 @@ use quotakeeper_wire::bootstrap::{Bootstrap, CatchMode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::asked::{Asked, asked};
 use crate::consumer::{Owner, consumer};
-use crate::lookup::{self, NotFound};
 use crate::names::{MIRROR, PROXY, STATUS};
-use crate::patch::{Edit, EditError, environment, hosts, marks, own_cas, resources, sidecar};
+use crate::patch::{Edit, EditError, annotations, environment, hosts, own_cas, resources, sidecar};
 use crate::plan::{self, Plan};
+use crate::requested_quotas::{Asked, asked};
+use crate::resolve::{self, NotFound};
 use crate::settings::Settings;
 use crate::view::{Namespace, View};
 use crate::{conflicts, pod};
@@ -111,16 +111,16 @@ impl Skip {
 }
 
 /// Why a decision ends early.
-enum End {
+enum Outcome {
     Unchanged,
     Skipped(String),
     Denied(String),
     Unsettled(String),
 }
 
-impl From<EditError> for End {
+impl From<EditError> for Outcome {
     fn from(error: EditError) -> Self {
-        End::Denied(error.to_string())
+        Outcome::Denied(error.to_string())
     }
 }
 
@@ -132,33 +132,33 @@ pub fn decide(input: &Input<'_>) -> Decision {
             let warnings = skipped.chain(status.warnings.iter().cloned()).collect();
             Decision::Patch { patch, warnings, status }
         }
-        Ok((None, _)) | Err(End::Unchanged) => Decision::Unchanged,
-        Err(End::Skipped(reason)) => Decision::Skipped { reason },
-        Err(End::Denied(sentence)) => Decision::Denied { sentence, unsettled: false },
-        Err(End::Unsettled(sentence)) => Decision::Denied { sentence, unsettled: true },
+        Ok((None, _)) | Err(Outcome::Unchanged) => Decision::Unchanged,
+        Err(Outcome::Skipped(reason)) => Decision::Skipped { reason },
+        Err(Outcome::Denied(sentence)) => Decision::Denied { sentence, unsettled: false },
+        Err(Outcome::Unsettled(sentence)) => Decision::Denied { sentence, unsettled: true },
     }
 }
 
-fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), End> {
+fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), Outcome> {
     let &Input { pod, namespace, view, settings, .. } = input;
     if namespace.name == settings.namespace || namespace.name == SYSTEM {
-        return Err(End::Unchanged);
+        return Err(Outcome::Unchanged);
     }
-    let asked = asked(pod, namespace).map_err(End::Denied)?;
+    let asked = asked(pod, namespace).map_err(Outcome::Denied)?;
     if asked == Asked::Nothing {
-        return Err(End::Unchanged);
+        return Err(Outcome::Unchanged);
     }
     if let Some(reason) = beyond_reach(pod) {
-        return Err(End::Skipped(reason.to_owned()));
+        return Err(Outcome::Skipped(reason.to_owned()));
     }
     let injected = injected(pod, settings);
     let is_new = injected.is_none();
     let (mut plan, resources) = match injected {
         Some(Injected::ByThis(bootstrap)) => (Plan::again(*bootstrap, view), Value::Null),
-        Some(Injected::ByAnother) => return Err(End::Unchanged),
-        None => (plan(input, &asked)?, resources::of(pod, &settings.resources).map_err(End::Denied)?),
+        Some(Injected::ByAnother) => return Err(Outcome::Unchanged),
+        None => (plan(input, &asked)?, resources::of(pod, &settings.resources).map_err(Outcome::Denied)?),
     };
-    let chosen = conflicts::chosen(pod).map_err(End::Denied)?;
+    let chosen = conflicts::chosen(pod).map_err(Outcome::Denied)?;
     if is_new {
         own_cas::plan(pod, &mut plan, chosen.as_deref());
     }
@@ -180,28 +180,28 @@ fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), End> {
         skipped: remarks.skipped,
         warnings: once(warnings),
     };
-    marks::ensure(&mut edit, &plan, &status)?;
+    annotations::ensure(&mut edit, &plan, &status)?;
     Ok((edit.finish(), status))
 }
 
 /// The plan for a pod without a proxy.
-fn plan(input: &Input<'_>, asked: &Asked) -> Result<Plan, End> {
+fn plan(input: &Input<'_>, asked: &Asked) -> Result<Plan, Outcome> {
     let &Input { pod, namespace, view, settings, owner_of_job } = input;
     if let Some(problem) = settings.problem() {
-        return Err(End::Denied(problem));
+        return Err(Outcome::Denied(problem));
     }
-    let quotas = lookup::find(asked, namespace, &view.quotas()).map_err(|not_found| match not_found {
-        NotFound::Refused(sentence) => End::Denied(sentence),
-        NotFound::Unknown(sentence) => End::Unsettled(sentence),
-        NotFound::NoneAdmits(sentence) => End::Skipped(sentence),
+    let quotas = resolve::find(asked, namespace, &view.quotas()).map_err(|not_found| match not_found {
+        NotFound::Refused(sentence) => Outcome::Denied(sentence),
+        NotFound::Unknown(sentence) => Outcome::Unsettled(sentence),
+        NotFound::NoneAdmits(sentence) => Outcome::Skipped(sentence),
     })?;
-    let consumer = consumer(pod, &namespace.name, owner_of_job).map_err(End::Denied)?;
-    let plan = Plan::of(&quotas, view, settings, consumer).map_err(End::Denied)?;
+    let consumer = consumer(pod, &namespace.name, owner_of_job).map_err(Outcome::Denied)?;
+    let plan = Plan::of(&quotas, view, settings, consumer).map_err(Outcome::Denied)?;
     match conflicts::find(pod, &plan) {
         None => Ok(plan),
         // A label speaks for pods whose authors may never have heard of it.
-        Some(sentence) if *asked == (Asked::Auto { explicitly: false }) => Err(End::Skipped(sentence)),
-        Some(sentence) => Err(End::Denied(sentence)),
+        Some(sentence) if *asked == (Asked::Auto { explicitly: false }) => Err(Outcome::Skipped(sentence)),
+        Some(sentence) => Err(Outcome::Denied(sentence)),
     }
 }
 

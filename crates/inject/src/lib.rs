@@ -4,7 +4,7 @@
 //!  AdmissionReview ─► server ─► review ─► decide ─► Decision
 //!                        │         │         │
 //!                       tls     cluster      asked ─► lookup ─► plan ─► conflicts ─►
-//!                                            patch {own_cas, sidecar, environment, hosts, marks}
+//!                                            patch {own_cas, sidecar, environment, hosts, annotations}
 //! ```
 //!
 //! | room | holds |
@@ -12,27 +12,27 @@
 //! | [`names`] | the labels, annotations and names that pods carry |
 //! | [`settings`] | what the installation decides: image, resources, limiter, CAs |
 //! | [`view`] | the quotas as one namespace sees them; whom a quota admits |
-//! | [`asked`] | whether a pod asks for quotas, and which |
+//! | [`requested_quotas`] | whether a pod asks for quotas, and which |
 //! | [`decide`] | the decision for one pod: pure |
 //! | [`consumer`] | the workload that a pod belongs to |
 //! | [`cluster`] | quotas, providers and namespaces, as watches keep them |
 //! | [`server`] | HTTPS: reviews in, answers out |
 //! | [`tls`] | the serving certificate |
 //!
-//! `lookup` finds the quotas, `plan` says how each is caught, `conflicts` what a pod may not have, `patch` edits
+//! `resolve` finds the quotas, `plan` says how each is caught, `conflicts` what a pod may not have, `patch` edits
 //! the pod, `review` answers one request. `webhook.yaml` and `policy.yaml` beside this crate's manifest are what
 //! registers it.
 
-pub mod asked;
 pub mod cluster;
 mod conflicts;
 pub mod consumer;
 pub mod decide;
-mod lookup;
 pub mod names;
 mod patch;
 mod plan;
 mod pod;
+pub mod requested_quotas;
+mod resolve;
 mod review;
 pub mod server;
 pub mod settings;

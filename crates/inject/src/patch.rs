@@ -3,9 +3,9 @@
 //! Each step ensures something, and does nothing where that is so already: the same pod may come again, with a
 //! container more, after another webhook has changed it.
 
+pub(crate) mod annotations;
 pub(crate) mod environment;
 pub(crate) mod hosts;
-pub(crate) mod marks;
 pub(crate) mod own_cas;
 pub(crate) mod resources;
 pub(crate) mod sidecar;

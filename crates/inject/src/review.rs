@@ -8,12 +8,12 @@ use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::asked::{Asked, asked};
 use crate::cluster::Cluster;
 use crate::consumer::{self, Owner};
 use crate::decide::{Decision, Input, decide};
 use crate::names::{DISABLED, INJECT};
 use crate::pod;
+use crate::requested_quotas::{Asked, asked};
 use crate::settings::Settings;
 use crate::view::Namespace;
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quotakeeper_wire::account::CompiledAccount;
 
-use crate::book::Configuration;
+use crate::state::Configuration;
 
 /// All documents that have been seen, by the names of their ConfigMaps.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub struct Documents {
 
 /// One document, as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct AccountDocument {
     /// The ConfigMap's name.
     pub name: String,
     /// The quota that its annotation names.
@@ -44,7 +44,7 @@ struct Document {
 
 impl Documents {
     /// A document is new or has changed. Returns a problem that it did not have before.
-    pub fn put(&mut self, written: Written) -> Option<Refused> {
+    pub fn put(&mut self, written: AccountDocument) -> Option<Refused> {
         let document = self.documents.entry(written.name.clone()).or_default();
         let loaded = match &written.text {
             Some(text) => CompiledAccount::load(text).map_err(|error| error.to_string()),
@@ -73,7 +73,7 @@ impl Documents {
     }
 
     /// These are all that there are. What they replace stays in force where they can't be taken.
-    pub fn replace(&mut self, all: Vec<Written>) -> Vec<Refused> {
+    pub fn replace(&mut self, all: Vec<AccountDocument>) -> Vec<Refused> {
         let names: BTreeSet<&String> = all.iter().map(|written| &written.name).collect();
         self.documents.retain(|name, _| names.contains(name));
         all.into_iter().filter_map(|written| self.put(written)).collect()
@@ -135,8 +135,8 @@ mod tests {
         document.to_string()
     }
 
-    fn written(name: &str, text: String) -> Written {
-        Written { name: name.to_owned(), quota: Some("gtm/openai".to_owned()), text: Some(text) }
+    fn written(name: &str, text: String) -> AccountDocument {
+        AccountDocument { name: name.to_owned(), quota: Some("gtm/openai".to_owned()), text: Some(text) }
     }
 
     #[test]
@@ -166,8 +166,8 @@ mod tests {
     #[test]
     fn a_broken_document_from_the_start_is_a_problem_of_the_quota_that_it_is_for() {
         let mut documents = Documents::default();
-        documents.put(Written { text: None, ..written("a", String::new()) });
-        documents.put(Written { quota: None, ..written("b", "rubbish".to_owned()) });
+        documents.put(AccountDocument { text: None, ..written("a", String::new()) });
+        documents.put(AccountDocument { quota: None, ..written("b", "rubbish".to_owned()) });
         let configuration = documents.configuration(false);
         assert!(configuration.accounts.is_empty());
         assert_eq!(configuration.problems.keys().collect::<Vec<_>>(), ["b", "gtm/openai"]);

@@ -12,7 +12,7 @@ use quotakeeper_wire::message::Epoch;
 
 /// What is known when a limiter starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct EpochSources {
     /// The number of the limiter that last used the ledger here.
     pub ledger: Option<u64>,
     /// The number of the limiter that last started anywhere, as the Lease says.
@@ -21,7 +21,7 @@ pub struct Known {
     pub unix_seconds: u64,
 }
 
-impl Known {
+impl EpochSources {
     /// The number of the limiter that starts now.
     pub fn next(&self) -> Epoch {
         let after = |known: Option<u64>| known.map_or(0, |number| number.saturating_add(1));
@@ -44,8 +44,8 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn known(ledger: Option<u64>, lease: Option<u64>, unix_seconds: u64) -> Known {
-        Known { ledger, lease, unix_seconds }
+    fn known(ledger: Option<u64>, lease: Option<u64>, unix_seconds: u64) -> EpochSources {
+        EpochSources { ledger, lease, unix_seconds }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use kube::{Client, Resource, ResourceExt};
 use quotakeeper_wire::message::Epoch;
 use tracing::warn;
 
-use crate::epoch::Known;
+use crate::epoch::EpochSources;
 
 /// The Lease's name, and that of the Deployment that owns it.
 pub const NAME: &str = "quotakeeper-limiter";
@@ -32,12 +32,12 @@ pub async fn take(
     namespace: &str,
     holder: &str,
     ledger: Option<u64>,
-) -> Result<(Known, Epoch), kube::Error> {
+) -> Result<(EpochSources, Epoch), kube::Error> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     loop {
         let found = leases.get_opt(NAME).await?;
         let lease = found.as_ref().and_then(|lease| lease.annotations().get(EPOCH)?.parse().ok());
-        let known = Known { ledger, lease, unix_seconds: unix_seconds() };
+        let known = EpochSources { ledger, lease, unix_seconds: unix_seconds() };
         let epoch = known.next();
         let written = match found {
             Some(lease) => leases.replace(NAME, &PostParams::default(), &held(lease, holder, epoch)).await,

@@ -16,7 +16,7 @@ use quotakeeper_engine::event::Reserve;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-pub use self::resume::History;
+pub use self::resume::Recovered;
 
 const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("accounts");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");

@@ -2,8 +2,8 @@
 //!
 //! | room | holds |
 //! |---|---|
-//! | [`book`] | engines and sessions together, pure: messages in, messages out |
-//! | [`host`] | the task that gives the book a clock, connections and a ledger |
+//! | [`state`] | engines and sessions together, pure: messages in, messages out |
+//! | [`task`] | the task that gives the state a clock, connections and a ledger |
 //! | [`ledger`] | what was charged, on disk before it is needed |
 //! | [`clock`] | the clock that the rule needs |
 //!
@@ -20,15 +20,15 @@
 //! | [`probes`], [`metrics`] | the cluster's view of it |
 
 pub mod auth;
-pub mod book;
 pub mod clock;
 pub mod documents;
 pub mod epoch;
-pub mod host;
 pub mod lease;
 pub mod ledger;
 pub mod metrics;
 pub mod probes;
 pub mod process;
+pub mod state;
 pub mod stream;
+pub mod task;
 pub mod watches;

@@ -13,10 +13,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use quotakeeper_wire::status::{AccountReport, LimitReport};
 
-use crate::host::Standing;
+use crate::task::Health;
 
 /// All metrics as text, in the format of OpenMetrics 1.0.
-pub fn text(standing: Standing) -> String {
+pub fn text(standing: Health) -> String {
     let mut registry = Registry::with_prefix("quotakeeper");
     registry.register_collector(Box::new(Shown(standing)));
     let mut text = String::new();
@@ -26,14 +26,14 @@ pub fn text(standing: Standing) -> String {
 }
 
 #[derive(Debug)]
-struct Shown(Standing);
+struct Shown(Health);
 
 /// Of one account, or of one of its limits.
 type Labels = Vec<(&'static str, String)>;
 
 impl Collector for Shown {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Standing { report, ledger } = &self.0;
+        let Health { report, ledger } = &self.0;
         let accounts = report.accounts.as_slice();
         gauge(
             &mut encoder,
@@ -169,7 +169,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::host::LedgerStanding;
+    use crate::task::LedgerHealth;
 
     #[test]
     fn the_names_are_those_that_are_documented() {
@@ -190,8 +190,8 @@ mod tests {
             }],
         }))
         .unwrap();
-        let ledger = LedgerStanding { failing: true, took: Duration::from_millis(250) };
-        let text = text(Standing { report, ledger: Some(ledger) });
+        let ledger = LedgerHealth { failing: true, took: Duration::from_millis(250) };
+        let text = text(Health { report, ledger: Some(ledger) });
         for line in [
             r#"quotakeeper_limit{quota="gtm/openai",limit="requests",model=""} 100"#,
             r#"quotakeeper_used{quota="gtm/openai",limit="requests",model=""} 40"#,

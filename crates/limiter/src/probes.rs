@@ -18,8 +18,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use crate::host::Limiter;
 use crate::metrics;
+use crate::task::Limiter;
 
 /// Connections at a time; probes and scrapes need a few.
 const CONNECTIONS: usize = 64;

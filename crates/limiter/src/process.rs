@@ -1,7 +1,7 @@
 //! `quotakeeper limiter`: the limiter of a cluster, from its start to its end.
 //!
 //! ```text
-//! ConfigMaps ── documents ──► Configuration ──► Limiter (book, ledger)
+//! ConfigMaps ── documents ──► Configuration ──► Limiter (state, ledger)
 //! Secret ── TLS ─┐                                 ▲
 //! pods ── auth ──┴──► server ── sessions ──────────┘──► status stream, metrics
 //! ```
@@ -29,12 +29,12 @@ use tracing::{error, info, warn};
 use crate::auth::Authenticator;
 use crate::auth::judge::ApiServer;
 use crate::auth::pods::Pods;
-use crate::book::Configuration;
-use crate::epoch::Known;
-use crate::host::Limiter;
+use crate::epoch::EpochSources;
 use crate::ledger::{Ledger, LedgerError};
 use crate::probes::{self, Probes, Readiness};
+use crate::state::Configuration;
 use crate::stream::{Operator, StatusStream};
+use crate::task::Limiter;
 use crate::{lease, watches};
 
 /// Until the API server answers.
@@ -201,7 +201,7 @@ fn open(file: &Path) -> anyhow::Result<Ledger> {
     opened.with_context(|| format!("the ledger {}", file.display()))
 }
 
-async fn take_epoch(client: &Client, options: &Options, last: Option<u64>) -> (Known, Epoch) {
+async fn take_epoch(client: &Client, options: &Options, last: Option<u64>) -> (EpochSources, Epoch) {
     let mut told = String::new();
     loop {
         match lease::take(client, &options.namespace, &options.holder, last).await {

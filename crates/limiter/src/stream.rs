@@ -17,7 +17,7 @@ use tracing::info;
 
 use crate::auth::Authenticator;
 use crate::auth::judge::Judge;
-use crate::host::Limiter;
+use crate::task::Limiter;
 
 /// The shortest time between two lines: what changes a hundred times in it is told once.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);

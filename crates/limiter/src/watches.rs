@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::auth::pods::Pods;
-use crate::book::Configuration;
-use crate::documents::{Documents, Refused, Written};
+use crate::documents::{AccountDocument, Documents, Refused};
+use crate::state::Configuration;
 
 /// The Secret with the limiter's certificate.
 pub const TLS_SECRET: &str = "quotakeeper-limiter-tls";
@@ -35,7 +35,7 @@ pub async fn accounts(client: Client, namespace: &str, to: watch::Sender<Option<
     let mut accounts = std::pin::pin!(told(watcher(maps.clone(), labelled).default_backoff(), "accounts"));
     let mut gate = std::pin::pin!(told(watch_object(maps, GATE).default_backoff(), "the gate"));
     let mut documents = Documents::default();
-    let mut list: Option<Vec<Written>> = None;
+    let mut list: Option<Vec<AccountDocument>> = None;
     let (mut listed, mut gate_open) = (false, None);
     loop {
         tokio::select! {
@@ -68,8 +68,8 @@ pub async fn accounts(client: Client, namespace: &str, to: watch::Sender<Option<
     }
 }
 
-fn written(map: ConfigMap) -> Written {
-    Written {
+fn written(map: ConfigMap) -> AccountDocument {
+    AccountDocument {
         name: map.name_any(),
         quota: map.annotations().get(QUOTA).cloned(),
         text: map.data.and_then(|mut data| data.remove(DOCUMENT)),

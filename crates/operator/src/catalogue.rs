@@ -35,7 +35,7 @@ pub fn due(present: &BTreeMap<String, ProviderView>) -> Vec<(&'static str, Value
 }
 
 /// Applies them; whether all is done.
-pub async fn keep(cluster: &Cluster, present: &BTreeMap<String, ProviderView>) -> bool {
+pub async fn run(cluster: &Cluster, present: &BTreeMap<String, ProviderView>) -> bool {
     let resource = ApiResource::erase::<ApiProvider>(&());
     let providers: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
     let mut done = true;

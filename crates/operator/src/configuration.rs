@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use crate::caches::Caches;
 use crate::catalogue;
 use crate::cluster::{Cluster, WriteError};
 use crate::metrics::Metrics;
-use crate::settle::{Document, Settled, Stored, Verdict, settle};
+use crate::reconcile::{DesiredState, Document, Stored, Verdict, settle};
 use crate::view::{QUOTA, QUOTA_UID};
-use crate::world::World;
 
 /// Changes that come together are settled together.
 const TOGETHER: Duration = Duration::from_millis(100);
@@ -30,24 +30,24 @@ const LONGEST: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Default)]
 pub struct Published {
     /// What is in force.
-    pub settled: Arc<Settled>,
+    pub settled: Arc<DesiredState>,
     /// Why the document of a quota could not be written, by `namespace/name`.
     pub unwritten: BTreeMap<String, String>,
 }
 
 /// Keeps catalogue and documents, while this replica leads.
-pub async fn keep(
+pub async fn run(
     cluster: &Cluster,
-    world: &World,
+    world: &Caches,
     metrics: &Metrics,
     published: &watch::Sender<Option<Published>>,
 ) {
-    let mut changed = world.configured.listen();
+    let mut changed = world.configured.subscribe();
     let mut pause = AGAIN;
     loop {
         let mut done = true;
         if let Some(providers) = world.providers.all() {
-            done = catalogue::keep(cluster, &providers).await;
+            done = catalogue::run(cluster, &providers).await;
         }
         if let Some(inputs) = world.inputs() {
             let settled = Arc::new(settle(&inputs));
@@ -61,7 +61,7 @@ pub async fn keep(
         pause = if done { AGAIN } else { (pause * 2).min(LONGEST) };
         tokio::select! {
             () = sleep(again) => {}
-            // The world rings as long as this replica lives.
+            // The world notified as long as this replica lives.
             _ = changed.changed() => {}
         }
         sleep(TOGETHER).await;
@@ -73,7 +73,7 @@ pub async fn keep(
 async fn write(
     cluster: &Cluster,
     stored: &BTreeMap<String, Stored>,
-    settled: &Settled,
+    settled: &DesiredState,
 ) -> BTreeMap<String, String> {
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let mut unwritten = BTreeMap::new();

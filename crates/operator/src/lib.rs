@@ -1,24 +1,24 @@
-//! The operator: reconciles quotas into the limiter's configuration, and reports what it enforces.
+//! The operator: reconciles quotas into the limiter's configuration, and limiter_view what it enforces.
 //!
 //! ```text
 //!            watches                        pure                       writes (leader alone)
 //!  ApiQuota ───┐
-//!  ApiProvider ┼─► shelves (world, view) ─► settle ─► configuration ─► ConfigMaps
+//!  ApiProvider ┼─► caches (caches, view) ─► reconcile ─► configuration ─► ConfigMaps
 //!  Namespace ──┘            │                  └────► status ────────► ApiQuota status, Events
 //!  Secret ────────────────► certificates ───────────► secrets ───────► Secrets, caBundle
-//!  limiter's /status/v1 ──► reports ──────────────────┘
+//!  limiter's /status/v1 ──► limiter_view ──────────────────┘
 //! ```
 //!
 //! | room | holds |
 //! |---|---|
 //! | [`lease`] | who of the replicas writes |
-//! | [`shelf`], [`view`], [`world`] | what is watched, and what is kept of it |
-//! | [`settle`] | what is in force, pure |
+//! | [`object_cache`], [`view`], [`caches`] | what is watched, and what is kept of it |
+//! | [`reconcile`] | what is in force, pure |
 //! | [`configuration`], [`catalogue`] | the documents and the built-in providers in the cluster |
-//! | [`reports`] | what the limiter tells |
-//! | [`status`], [`reporting`] | what is told of a quota, pure; and in the cluster |
-//! | [`notices`], [`telling`] | what is told by Events, pure; and in the cluster |
-//! | [`pods`], [`remarks`] | which pods have a proxy, and which should; what injected ones say of themselves |
+//! | [`limiter_view`] | what the limiter tells |
+//! | [`status`], [`status_writer`] | what is told of a quota, pure; and in the cluster |
+//! | [`event_plan`], [`events`] | what is told by Events, pure; and in the cluster |
+//! | [`pods`], [`pod_events`] | which pods have a proxy, and which should; what injected ones say of themselves |
 //! | [`certificates`], [`secrets`] | certificates, pure; and in the cluster |
 //! | `injection` | what the admission webhook decides by |
 //! | [`cluster`] | the way by which all is written |
@@ -26,30 +26,30 @@
 //! | [`check`] | whether an installation works, for whoever asks |
 //! | [`probes`], [`metrics`] | what is told of the process itself |
 
+pub mod caches;
 pub mod catalogue;
 pub mod certificates;
 pub mod check;
 pub mod clock;
 pub mod cluster;
 pub mod configuration;
+pub mod event_plan;
+pub mod events;
 mod injection;
 pub mod lease;
+pub mod limiter_view;
 pub mod metrics;
-pub mod notices;
+pub mod object_cache;
 pub mod open_gate;
 mod operator;
+pub mod pod_events;
 pub mod pods;
 pub mod probes;
-pub mod remarks;
-pub mod reporting;
-pub mod reports;
+pub mod reconcile;
 pub mod secrets;
-pub mod settle;
-pub mod shelf;
 pub mod status;
-pub mod telling;
+pub mod status_writer;
 pub mod view;
-pub mod world;
 
 pub use operator::{OperatorError, Settings, client, run};
 pub use quotakeeper_inject::settings::ProxyResources;

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::cluster::{FIELD_MANAGER, owner};
-use crate::reports::{self, Heard, Source};
+use crate::limiter_view::{self, LimiterView, Source};
 use crate::{DEPLOYMENT, LIMITER_SECRET, view};
 
 /// Which pods are the limiter's.
@@ -88,7 +88,7 @@ pub async fn told(
     let secret = secrets.list(&named).await?.items.into_iter().next();
     let ca = secret.and_then(view::secret).and_then(|mut entries| entries.remove("ca.crt"));
     let (_known, limiter_ca) = watch::channel(ca);
-    let (sender, mut heard) = watch::channel(Heard::nothing());
+    let (sender, mut heard) = watch::channel(LimiterView::nothing());
     let all = async {
         loop {
             let told = heard.borrow_and_update().report.as_ref().filter(|it| it.gate_open).map(|it| it.told);
@@ -103,7 +103,7 @@ pub async fn told(
     let waited = timeout(patience, async {
         tokio::select! {
             proxies = all => proxies,
-            () = reports::listen(source, limiter_ca, &sender) => 0,
+            () = limiter_view::listen(source, limiter_ca, &sender) => 0,
         }
     });
     Ok(match waited.await {

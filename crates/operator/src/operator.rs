@@ -19,16 +19,16 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::caches::Caches;
 use crate::cluster::{Cluster, owner};
 use crate::configuration::{self, Published};
 use crate::injection::Injection;
 use crate::lease::{Leadership, contend};
+use crate::limiter_view::{self, LimiterView, Source};
 use crate::metrics::Metrics;
 use crate::pods::Counts;
-use crate::reports::{self, Heard, Source};
 use crate::secrets::Served;
-use crate::world::World;
-use crate::{DEPLOYMENT, probes, reporting, secrets, telling};
+use crate::{DEPLOYMENT, events, probes, secrets, status_writer};
 
 /// Between two attempts to reach the API server at start.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -104,7 +104,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
         Cluster::new(client.clone(), &settings.namespace, owner, leadership.clone(), metrics.clone());
 
     let mut tasks = JoinSet::new();
-    let world = Arc::new(World::watch(&cluster, &mut tasks));
+    let world = Arc::new(Caches::watch(&cluster, &mut tasks));
     let served = Arc::new(Served { tls: watch::Sender::new(None), limiter_ca: watch::Sender::new(None) });
     tasks.spawn(secrets::follow(settings.namespace.clone(), Arc::clone(&world), Arc::clone(&served)));
     let injection = Injection::begin(&client, &settings, &served, &mut tasks);
@@ -150,7 +150,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
 /// The leader's work.
 struct Leader {
     cluster: Cluster,
-    world: Arc<World>,
+    world: Arc<Caches>,
     metrics: Metrics,
     source: Source,
     limiter_ca: watch::Receiver<Option<String>>,
@@ -175,15 +175,15 @@ impl Leader {
     async fn lead(&self) {
         let Leader { cluster, world, metrics, source, limiter_ca, injection } = self;
         let published: watch::Sender<Option<Published>> = watch::Sender::new(None);
-        let heard = watch::Sender::new(Heard::nothing());
+        let heard = watch::Sender::new(LimiterView::nothing());
         let counts = watch::Sender::new(Counts::default());
         let told = (published.subscribe(), heard.subscribe());
         tokio::join!(
-            configuration::keep(cluster, world, metrics, &published),
-            secrets::keep(cluster, world, metrics),
-            reports::listen(source, limiter_ca.clone(), &heard),
-            reporting::keep(cluster, world, published.subscribe(), heard.subscribe(), counts.subscribe()),
-            telling::keep(cluster, world, (&injection.cluster, &injection.settings), told.0, told.1, &counts),
+            configuration::run(cluster, world, metrics, &published),
+            secrets::run(cluster, world, metrics),
+            limiter_view::listen(source, limiter_ca.clone(), &heard),
+            status_writer::run(cluster, world, published.subscribe(), heard.subscribe(), counts.subscribe()),
+            events::run(cluster, world, (&injection.cluster, &injection.settings), told.0, told.1, &counts),
         );
     }
 }
@@ -221,7 +221,7 @@ async fn known_owner(
 
 fn readiness(
     namespace: &str,
-    world: &Arc<World>,
+    world: &Arc<Caches>,
     webhook: Webhook,
     served: watch::Receiver<Option<Arc<ServerConfig>>>,
 ) -> probes::Readiness {

@@ -6,14 +6,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::ResourceExt;
 use kube::api::PartialObjectMeta;
-use quotakeeper_inject::asked::{Asked, asked};
 use quotakeeper_inject::decide::Status;
 use quotakeeper_inject::names::{INJECT, QUOTAS, STATUS};
+use quotakeeper_inject::requested_quotas::{Asked, asked};
 use quotakeeper_inject::view::Namespace;
 use quotakeeper_wire::bootstrap::CatchMode;
 use serde_json::json;
 
-use crate::settle::Settled;
+use crate::reconcile::DesiredState;
 
 /// The label that the ReplicaSets of a Deployment put on their pods: their own suffix.
 const HASH: &str = "pod-template-hash";
@@ -130,7 +130,7 @@ fn owner(object: &PartialObjectMeta<Pod>) -> Option<Owner> {
 
 impl PodView {
     /// The quotas for which it asks, as far as they are accepted and admit it.
-    pub fn asks_for(&self, labels: &BTreeMap<String, String>, settled: &Settled) -> Vec<String> {
+    pub fn asks_for(&self, labels: &BTreeMap<String, String>, settled: &DesiredState) -> Vec<String> {
         let pod = json!({"metadata": {
             "labels": {INJECT: self.asks.label},
             "annotations": {QUOTAS: self.asks.quotas},
@@ -170,7 +170,12 @@ impl PodView {
 }
 
 /// The quota that a name on a pod means; that of its own namespace comes first.
-fn named(name: &str, namespace: &str, settled: &Settled, admits: impl Fn(&str) -> bool) -> Option<String> {
+fn named(
+    name: &str,
+    namespace: &str,
+    settled: &DesiredState,
+    admits: impl Fn(&str) -> bool,
+) -> Option<String> {
     let known = |name: &String| settled.quotas.contains_key(name);
     if name.contains('/') {
         return Some(name.to_owned()).filter(known);
@@ -188,7 +193,7 @@ fn named(name: &str, namespace: &str, settled: &Settled, admits: impl Fn(&str) -
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::settle::{Inputs, settle};
+    use crate::reconcile::{Inputs, settle};
     use crate::view as views;
     use serde_json::Value;
 
@@ -203,7 +208,7 @@ mod tests {
         view(serde_json::from_value(object).unwrap()).unwrap()
     }
 
-    fn settled() -> Settled {
+    fn settled() -> DesiredState {
         let mut inputs = Inputs::default();
         let all = json!({"namespaces": {"from": "All"}});
         for (namespace, name, provider, consumers) in [

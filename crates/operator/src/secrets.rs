@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use crate::caches::Caches;
 use crate::certificates::{self, CertificateError, Entries, bundle, due, is_known};
 use crate::cluster::{Cluster, FIELD_MANAGER, WriteError};
 use crate::metrics::Metrics;
-use crate::world::World;
 use crate::{LIMITER_SECRET, LIMITER_SERVICE, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET, WEBHOOK_SERVICE};
 
 /// How often the ends of the certificates are looked at, and failed writes repeated.
@@ -34,8 +34,8 @@ enum Failure {
 }
 
 /// Keeps both Secrets and the API server's trust in the webhook, while this replica leads.
-pub async fn keep(cluster: &Cluster, world: &World, metrics: &Metrics) {
-    let mut changed = world.trusted.listen();
+pub async fn run(cluster: &Cluster, world: &Caches, metrics: &Metrics) {
+    let mut changed = world.trusted.subscribe();
     loop {
         let mut pause = EVERY;
         let (limiter, webhook) = tokio::join!(limiter(cluster, world), webhook(cluster, world));
@@ -45,10 +45,10 @@ pub async fn keep(cluster: &Cluster, world: &World, metrics: &Metrics) {
                 pause = AGAIN;
             }
         }
-        for (name, shelf) in
+        for (name, cache) in
             [(LIMITER_SECRET, &world.limiter_secret), (WEBHOOK_SECRET, &world.webhook_secret)]
         {
-            let entries = shelf.get(&format!("{}/{name}", cluster.namespace));
+            let entries = cache.get(&format!("{}/{name}", cluster.namespace));
             let ends = entries.and_then(|entries| certificates::ends(&entries));
             if let Some(ends) = ends.and_then(|ends| ends.duration_since(SystemTime::UNIX_EPOCH).ok()) {
                 metrics.certificate(name, ends.as_secs_f64());
@@ -56,7 +56,7 @@ pub async fn keep(cluster: &Cluster, world: &World, metrics: &Metrics) {
         }
         tokio::select! {
             () = sleep(pause) => {}
-            // The world rings as long as this replica lives.
+            // The world notified as long as this replica lives.
             _ = changed.changed() => {}
         }
     }
@@ -71,7 +71,7 @@ pub fn names(service: &str, namespace: &str) -> Vec<String> {
     ]
 }
 
-async fn limiter(cluster: &Cluster, world: &World) -> Result<(), Failure> {
+async fn limiter(cluster: &Cluster, world: &Caches) -> Result<(), Failure> {
     let Some(present) = world.limiter_secret.all() else { return Ok(()) };
     let present = present.into_values().next().unwrap_or_default();
     if let Some(entries) = due(&present, &names(LIMITER_SERVICE, &cluster.namespace), SystemTime::now())? {
@@ -80,7 +80,7 @@ async fn limiter(cluster: &Cluster, world: &World) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn webhook(cluster: &Cluster, world: &World) -> Result<(), Failure> {
+async fn webhook(cluster: &Cluster, world: &Caches) -> Result<(), Failure> {
     let (Some(present), Some(webhooks)) = (world.webhook_secret.all(), world.webhooks.all()) else {
         return Ok(());
     };
@@ -153,8 +153,8 @@ pub struct Served {
 }
 
 /// Follows the Secrets. An unusable certificate leaves the one before in service.
-pub async fn follow(namespace: String, world: Arc<World>, served: Arc<Served>) {
-    let mut changed = world.trusted.listen();
+pub async fn follow(namespace: String, world: Arc<Caches>, served: Arc<Served>) {
+    let mut changed = world.trusted.subscribe();
     let mut last = Entries::new();
     loop {
         let entries = world.webhook_secret.get(&format!("{namespace}/{WEBHOOK_SECRET}")).unwrap_or_default();
@@ -185,7 +185,7 @@ pub async fn follow(namespace: String, world: Arc<World>, served: Arc<Served>) {
 }
 
 /// Whether the API server knows the certificate that is served.
-pub fn trusted(namespace: &str, world: &World) -> bool {
+pub fn trusted(namespace: &str, world: &Caches) -> bool {
     let entries = world.webhook_secret.get(&format!("{namespace}/{WEBHOOK_SECRET}"));
     let webhooks = world.webhooks.get(WEBHOOK_CONFIGURATION).unwrap_or_default();
     entries.is_some_and(|entries| webhooks.values().all(|bundle| is_known(&entries, bundle)))

@@ -6,7 +6,7 @@
 mod conditions;
 mod figures;
 pub(crate) mod words;
-pub mod worth;
+pub mod write_policy;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -18,7 +18,7 @@ use quotakeeper_wire::status::{AccountReport, PauseReport};
 use self::conditions::Conditions;
 use self::figures::Figures;
 use self::words::{counted, longest, plural, until};
-use crate::settle::{QuotaView, Verdict};
+use crate::reconcile::{QuotaView, Verdict};
 
 /// What is known of the limiter.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub enum Limiter<'a> {
     /// Not heard by this leader yet: what was reported before stays.
     Unknown,
     /// It reports.
-    Heard {
+    Connected {
         /// Of this quota's account; none: it has no such account.
         account: Option<&'a AccountReport>,
         /// Every call passes, whatever the accounts say.
@@ -68,13 +68,13 @@ impl<'a> Subject<'a> {
 
     fn report(&self) -> Option<&'a AccountReport> {
         match self.limiter {
-            Limiter::Heard { account, .. } => account,
+            Limiter::Connected { account, .. } => account,
             Limiter::Unknown | Limiter::Lost => None,
         }
     }
 
     fn gate_open(&self) -> bool {
-        matches!(self.limiter, Limiter::Heard { gate_open: true, .. })
+        matches!(self.limiter, Limiter::Connected { gate_open: true, .. })
     }
 
     fn disabled(&self) -> bool {
@@ -124,7 +124,7 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
     let waiting = if keep { before.waiting.clone() } else { waiting };
     let paused_until = match subject.limiter {
         Limiter::Unknown => before.paused_until.clone(),
-        Limiter::Heard { .. } | Limiter::Lost => {
+        Limiter::Connected { .. } | Limiter::Lost => {
             subject.pause().filter(|pause| pause.remaining_millis > 0).map(|pause| ends(pause, subject.now))
         }
     };
@@ -166,8 +166,8 @@ fn waiting(subject: &Subject<'_>) -> Option<WaitingStatus> {
 fn proxies(subject: &Subject<'_>) -> Option<ProxyStatus> {
     let not_injected = bounded(u64::from(subject.not_injected), 1_000_000);
     let told = match subject.limiter {
-        Limiter::Heard { account: None, .. } if subject.not_injected == 0 => return None,
-        Limiter::Heard { account, .. } => account.map(|report| report.proxies).unwrap_or_default(),
+        Limiter::Connected { account: None, .. } if subject.not_injected == 0 => return None,
+        Limiter::Connected { account, .. } => account.map(|report| report.proxies).unwrap_or_default(),
         Limiter::Unknown => {
             let before = subject.view.status.proxies.clone();
             let known = before.or_else(|| (not_injected > 0).then(ProxyStatus::default));

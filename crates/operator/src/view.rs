@@ -15,8 +15,8 @@ use quotakeeper_dialects::Profile;
 use quotakeeper_wire::account::{DOCUMENT, LABEL};
 use serde_json::{Value, json};
 
-use crate::settle::{QuotaView, Stored};
-use crate::shelf::key;
+use crate::object_cache::key;
+use crate::reconcile::{QuotaView, Stored};
 
 /// On a document: the quota that it was compiled from, `namespace/name`.
 pub const QUOTA: &str = "quotakeeper.dev/quota";

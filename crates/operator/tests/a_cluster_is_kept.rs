@@ -317,7 +317,7 @@ fn quotas_are_kept_by_two_replicas() {
     quota("gtm/hubspot", of_hubspot("pro"));
     becomes("gtm/hubspot", "Throttled", "False", "NotThrottled");
 
-    // Nothing happens: nothing is written. Settled is what was not written to for a while.
+    // Nothing happens: nothing is written. DesiredState is what was not written to for a while.
     let mut settled = writes();
     assert!(
         settled.get("apiquotas/status").is_some_and(|count| *count > 0),

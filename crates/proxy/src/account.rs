@@ -7,7 +7,7 @@ use std::time::Duration;
 use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::request::CallShape;
 use quotakeeper_engine::config::Mode;
-use quotakeeper_engine::event::{Observation, Rejection, RejectionClass, Scope, Shape};
+use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClass, Scope};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::message::AccountIndex;
 
@@ -68,9 +68,9 @@ impl Account {
     }
 
     /// The call as the limiter knows it: models that share a limit are one.
-    pub(crate) fn engine_shape(&self, shape: &CallShape) -> Shape {
+    pub(crate) fn engine_class(&self, shape: &CallShape) -> CallClass {
         let model = shape.model.as_deref();
-        Shape {
+        CallClass {
             endpoint: shape.endpoint.clone(),
             model: model.map(|model| self.profile.model_class(model).to_owned()),
         }
@@ -83,7 +83,7 @@ pub(crate) fn engine_rejection(
     scope: &quotakeeper_dialects::Scope,
     wait: Option<Duration>,
     reason: &str,
-    shape: &Shape,
+    call: &CallClass,
 ) -> Option<Rejection> {
     use quotakeeper_dialects::Scope as Affected;
     use quotakeeper_dialects::profile::Class;
@@ -99,8 +99,8 @@ pub(crate) fn engine_rejection(
         |name: &Option<String>, scope: fn(String) -> Scope| name.clone().map_or(Scope::Account, scope);
     let scope = match scope {
         Affected::Limit(limit) => Scope::Limit(limit.clone()),
-        Affected::Endpoint => named(&shape.endpoint, Scope::Endpoint),
-        Affected::Model => named(&shape.model, Scope::Model),
+        Affected::Endpoint => named(&call.endpoint, Scope::Endpoint),
+        Affected::Model => named(&call.model, Scope::Model),
         Affected::Account | Affected::Provider => Scope::Account,
     };
     Some(Rejection { class, scope, wait, reason: reason.to_owned() })

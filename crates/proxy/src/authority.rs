@@ -5,7 +5,7 @@
 //! certificates carry critical name constraints (RFC 5280 §4.2.1.10), so even a stolen intermediate key
 //! could not forge another host or any IP address.
 
-mod kept;
+mod certificate_cache;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -129,11 +129,11 @@ impl Authority {
     /// # Errors
     /// When a host can't stand in a certificate, or the folder can't be written.
     pub fn kept(folder: &Path, hosts: &[HostPattern]) -> Result<Self, AuthorityError> {
-        if let Some(authority) = kept::read(folder, hosts)? {
+        if let Some(authority) = certificate_cache::read(folder, hosts)? {
             return Ok(authority);
         }
         let authority = Self::new(hosts)?;
-        kept::write(folder, &authority)?;
+        certificate_cache::write(folder, &authority)?;
         Ok(authority)
     }
 

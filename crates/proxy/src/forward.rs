@@ -18,7 +18,7 @@
 //! | `wait` | how long a call has waited, and why |
 
 mod attempt;
-mod judge;
+mod classify;
 mod relay;
 mod wait;
 
@@ -30,16 +30,16 @@ use hyper::body::Incoming;
 use quotakeeper_dialects::patience::PATIENCE_HEADER;
 use quotakeeper_dialects::profile::Profile;
 use quotakeeper_dialects::request::CallShape;
-use quotakeeper_engine::event::Shape;
+use quotakeeper_engine::event::CallClass;
 use tokio::time::timeout;
 
 use crate::account::Account;
-use crate::answer::{AnswerBody, Own};
-use crate::gate::{Gate, Permit, Reason, Refused};
+use crate::admission::{AdmissionClient, Permit, Reason, Refused};
 use crate::head;
-use crate::kept::{Keep, Kept};
-use crate::place::Place;
-use crate::record::{Books, Outcome, Record, Why};
+use crate::local_response::{LocalResponse, ResponseBody};
+use crate::quota_endpoint::QuotaEndpoint;
+use crate::record::{Outcome, Record, Telemetry, Why};
+use crate::replay::{ReplayBody, ReplayBuffer};
 use crate::route::Route;
 use crate::upstream::{Origin, Protocols, Upstreams};
 use relay::{Answer, relay};
@@ -54,25 +54,25 @@ const LONGEST_ABSENCE: Duration = Duration::from_secs(600);
 const ABSENT: Duration = Duration::from_secs(5);
 
 /// What all calls share.
-pub(crate) struct Core {
-    pub(crate) places: Vec<Arc<Place>>,
-    pub(crate) gate: Gate,
+pub(crate) struct ProxyContext {
+    pub(crate) endpoints: Vec<Arc<QuotaEndpoint>>,
+    pub(crate) admission: AdmissionClient,
     pub(crate) upstreams: Upstreams,
-    pub(crate) books: Arc<Books>,
-    pub(crate) keep: Keep,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) keep: ReplayBuffer,
     pub(crate) shortage: Shortage,
 }
 
 /// A call under way.
 struct Call<'a> {
-    core: &'a Core,
+    context: &'a ProxyContext,
     account: Arc<Account>,
     origin: Origin,
     protocols: Protocols,
     head: request::Parts,
-    body: Kept,
-    shape: CallShape,
-    engine_shape: Shape,
+    body: ReplayBody,
+    class: CallShape,
+    engine_class: CallClass,
     /// When the client gives up.
     deadline: Option<Instant>,
     failures: u32,
@@ -87,7 +87,7 @@ struct Call<'a> {
 /// The call gets no answer of the provider.
 enum Stop {
     Refused(Refused),
-    Failed(Own),
+    Failed(LocalResponse),
 }
 
 impl From<Refused> for Stop {
@@ -104,16 +104,20 @@ enum Next {
 }
 
 /// Serves one call.
-pub(crate) async fn forward(core: &Core, route: Route, request: Request<Incoming>) -> Response<AnswerBody> {
-    let Route { place, origin, path } = route;
+pub(crate) async fn forward(
+    context: &ProxyContext,
+    route: Route,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let Route { endpoint, origin, path } = route;
     let arrived = Instant::now();
-    let mut record = Record::new(Arc::clone(&core.books), &place, request.method(), &path);
-    let account = match in_force(&place, request.headers(), &mut record).await {
+    let mut record = Record::new(Arc::clone(&context.telemetry), &endpoint, request.method(), &path);
+    let account = match in_force(&endpoint, request.headers(), &mut record).await {
         Ok(account) => account,
         Err(own) => return refuse(record, own),
     };
     let Some(origin) = origin.or_else(|| account.upstream.clone()) else {
-        let what = format!("{} has no base URL; call its hosts", place.provider);
+        let what = format!("{} has no base URL; call its hosts", endpoint.provider);
         return refuse(record, bad_request(&what));
     };
     let protocols = match request.version() {
@@ -128,22 +132,22 @@ pub(crate) async fn forward(core: &Core, route: Route, request: Request<Incoming
         Ok(uri) => head.uri = uri,
         Err(error) => return refuse(record, bad_request(&format!("the path is no path ({error})"))),
     }
-    let body = match core.keep.take(body).await {
+    let body = match context.keep.take(body).await {
         Ok(body) => body,
         Err(error) => return refuse(record, bad_request(&format!("the body broke off ({error})"))),
     };
-    let shape = account.profile.describe(&head.method, &path, Some(body.start()));
-    let engine_shape = account.engine_shape(&shape);
+    let class = account.profile.describe(&head.method, &path, Some(body.start()));
+    let engine_class = account.engine_class(&class);
     account.earn();
     let call = Call {
-        core,
+        context,
         account,
         origin,
         protocols,
         head,
         body,
-        shape,
-        engine_shape,
+        class,
+        engine_class,
         deadline: patience.and_then(|patience| arrived.checked_add(patience)),
         failures: 0,
         replacements: 0,
@@ -156,11 +160,11 @@ pub(crate) async fn forward(core: &Core, route: Route, request: Request<Incoming
 
 /// The account in force, for as long as the client waits for it.
 async fn in_force(
-    place: &Place,
+    endpoint: &QuotaEndpoint,
     headers: &http::HeaderMap,
     record: &mut Record,
-) -> Result<Arc<Account>, Own> {
-    if let Some(account) = place.account() {
+) -> Result<Arc<Account>, LocalResponse> {
+    if let Some(account) = endpoint.account() {
         return Ok(account);
     }
     record.call.why = Why::NotInForce;
@@ -168,32 +172,32 @@ async fn in_force(
     // The provider's profile, which knows more of its clients, isn't known either.
     let patience = Profile::default().patience(headers);
     let longest = patience.map_or(LONGEST_ABSENCE, |patience| patience * 4 / 5);
-    let found = timeout(longest, place.in_force()).await;
+    let found = timeout(longest, endpoint.in_force()).await;
     record.call.waited += since.elapsed();
     found.map_err(|_| {
         let reason = Reason::NotInForce;
         record.call.outcome = Outcome::Refused(reason);
         let refused = Refused { reason, retry_after: Some(ABSENT) };
-        Own::refused(refused, &place.quota, None).because(&place.why_not())
+        LocalResponse::refused(refused, &endpoint.quota, None).because(&endpoint.why_not())
     })
 }
 
-fn bad_request(what: &str) -> Own {
+fn bad_request(what: &str) -> LocalResponse {
     let message = format!("Quotakeeper's proxy can't pass this request on: {what}");
-    Own::new(StatusCode::BAD_REQUEST, "BadRequest", message)
+    LocalResponse::new(StatusCode::BAD_REQUEST, "BadRequest", message)
 }
 
-fn refuse(mut record: Record, own: Own) -> Response<AnswerBody> {
+fn refuse(mut record: Record, own: LocalResponse) -> Response<ResponseBody> {
     record.call.status = Some(own.status.as_u16());
     own.into_response()
 }
 
 impl Call<'_> {
-    async fn serve(mut self) -> Response<AnswerBody> {
+    async fn serve(mut self) -> Response<ResponseBody> {
         let (own, outcome) = match self.attempts().await {
             Ok(answer) => return relay(answer, self.record),
             Err(Stop::Refused(refused)) => {
-                let own = Own::refused(refused, &self.account.quota, self.said.as_deref());
+                let own = LocalResponse::refused(refused, &self.account.quota, self.said.as_deref());
                 (own, Outcome::Refused(refused.reason))
             }
             Err(Stop::Failed(own)) => (own, Outcome::Unreachable),
@@ -204,7 +208,7 @@ impl Call<'_> {
 
     async fn attempts(&mut self) -> Result<Answer, Stop> {
         let mut permit = self.admit().await?;
-        self.core.books.metrics.decided(&self.account.quota, "granted");
+        self.context.telemetry.metrics.decided(&self.account.quota, "granted");
         loop {
             match self.attempt(permit).await? {
                 Next::Answer(answer) => return Ok(*answer),
@@ -217,8 +221,8 @@ impl Call<'_> {
     async fn admit(&mut self) -> Result<Permit, Refused> {
         let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let account = Arc::clone(&self.account);
-        let shape = self.engine_shape.clone();
-        let asked = self.core.gate.admit(account.index, shape, left, account.max_wait);
-        wait(self.core, &self.account, &mut self.record, asked).await
+        let class = self.engine_class.clone();
+        let asked = self.context.admission.admit(account.index, class, left, account.max_wait);
+        wait(self.context, &self.account, &mut self.record, asked).await
     }
 }

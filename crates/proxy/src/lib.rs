@@ -2,8 +2,8 @@
 //! as if it were not there.
 //!
 //! ```text
-//!            listen ──► route, place (whose quota?) ──► forward ──► gate ──► limiter
-//! application             kept (body), head           │  ▲       link
+//!            listen ──► route, quota_endpoint (whose quota?) ──► forward ──► admission ──► limiter
+//! application             replay (body), head           │  ▲       link
 //!            ◄── relay ◄── answer (our own) ◄─────────┘  └── upstream ──► provider
 //! ```
 //!
@@ -13,14 +13,14 @@
 //! | [`sidecar`] | a proxy in a pod: its environment, its session across the network, its end |
 //! | [`proxy`] | a running proxy: its doors, what it tells, how it stops |
 //! | [`link`] | the pair of channels to the limiter |
-//! | [`gate`] | where calls wait: the session with a clock and a link |
+//! | [`admission`] | where calls wait: the session with a clock and a link |
 //! | `route` | which quota a request belongs to |
-//! | `place` | the quotas that are served, whether or not anything is in force yet |
+//! | `quota_endpoint` | the quotas that are served, whether or not anything is in force yet |
 //! | `account` | an account in force, and its words in the limiter's language |
 //! | `forward` | the life of one call |
-//! | `kept`, `head`, `coding` | bodies, heads and content codings on their way through |
+//! | `replay`, `head`, `coding` | bodies, heads and content codings on their way through |
 //! | [`upstream`] | connections to providers |
-//! | [`answer`] | the answers that the proxy gives itself |
+//! | [`local_response`] | the answers that the proxy gives itself |
 //! | [`authority`], [`trust`], [`resolve`] | the interception CA, whom we trust, where hosts really are |
 //! | [`record`], [`stats`], [`metrics`], `admin` | what is told of calls |
 //! | `listen`, [`clock`] | sockets, and the clock that the rule needs |
@@ -29,20 +29,20 @@
 
 mod account;
 mod admin;
-pub mod answer;
+pub mod admission;
 pub mod authority;
 pub mod clock;
 mod coding;
 mod forward;
-pub mod gate;
 mod head;
-mod kept;
 pub mod link;
 mod listen;
+pub mod local_response;
 pub mod metrics;
-mod place;
 pub mod proxy;
+mod quota_endpoint;
 pub mod record;
+mod replay;
 pub mod resolve;
 mod route;
 pub mod settings;

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::answer::AnswerBody;
+use crate::local_response::ResponseBody;
 
 /// How long a client may take for its part of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -118,7 +118,7 @@ pub(crate) fn open<S, F>(
     serve: S,
 ) where
     S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<AnswerBody>> + Send + 'static,
+    F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let tls = tls.map(TlsAcceptor::from);
     let ours = closing.clone();
@@ -165,7 +165,7 @@ async fn seat(seats: Option<Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
 async fn connection<S, F>(socket: TcpStream, tls: Option<TlsAcceptor>, closing: Closing, serve: S)
 where
     S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<AnswerBody>> + Send + 'static,
+    F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "a socket can't be tuned");
@@ -190,7 +190,7 @@ where
 async fn http<S, F>(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, closing: Closing, serve: S)
 where
     S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<AnswerBody>> + Send + 'static,
+    F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let service = service_fn(move |request| {
         let answer = serve(request);

@@ -20,17 +20,17 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 
-use crate::answer::{AnswerBody, Own};
+use crate::admission::{AdmissionClient, LimiterEvent};
 use crate::authority::{Authority, AuthorityError, HostPattern};
-use crate::forward::{Core, Shortage, forward};
-use crate::gate::{Gate, Heard};
+use crate::forward::{ProxyContext, Shortage, forward};
 use crate::head::upgrade;
-use crate::kept::Keep;
 use crate::link::Link;
 use crate::listen::{Closing, ListenError, bind, connectable, open, seats};
+use crate::local_response::{LocalResponse, ResponseBody};
 use crate::metrics::Metrics;
-use crate::place::Place;
-use crate::record::{Books, CallRecord};
+use crate::quota_endpoint::QuotaEndpoint;
+use crate::record::{CallRecord, Telemetry};
+use crate::replay::ReplayBuffer;
 use crate::resolve::Resolver;
 use crate::route::{Door, route};
 use crate::settings::Settings;
@@ -119,7 +119,7 @@ pub enum StartError {
 
 /// A running proxy. Dropped, it closes at once; [`Proxy::shutdown`] lets calls end.
 pub struct Proxy {
-    core: Arc<Core>,
+    context: Arc<ProxyContext>,
     closing: Closing,
     base_url: SocketAddr,
     https: Vec<SocketAddr>,
@@ -135,10 +135,10 @@ impl Proxy {
     /// # Errors
     /// [`StartError`] says what to change.
     pub async fn start(settings: Settings, link: Link) -> Result<Self, StartError> {
-        let places = places(&settings)?;
+        let endpoints = endpoints(&settings)?;
         let trust = Trust::load(&settings.extra_cas)?;
         let patterns: Vec<HostPattern> =
-            places.iter().flat_map(|place| place.hosts.iter().cloned()).collect();
+            endpoints.iter().flat_map(|endpoint| endpoint.hosts.iter().cloned()).collect();
         let authority = match (&settings.hosts, &settings.authority) {
             (None, _) => None,
             (Some(_), _) if patterns.is_empty() => return Err(StartError::NoHosts),
@@ -163,21 +163,29 @@ impl Proxy {
         let resolver = Resolver::new(settings.resolve.clone());
         let upstreams = Upstreams::new(resolver, &trust, settings.pool)?;
         let (events, _) = broadcast::channel(EVENTS);
-        let books = Arc::new(Books { metrics: Metrics::default(), counts: Counts::default(), events });
-        let opened = watch::Sender::new(open_ones(&places));
+        let telemetry =
+            Arc::new(Telemetry { metrics: Metrics::default(), counts: Counts::default(), events });
+        let opened = watch::Sender::new(open_ones(&endpoints));
         let open_now = opened.subscribe();
-        let hear = hearing(places.clone(), opened, Arc::clone(&books));
-        let gate = Gate::start(identity(&settings), link, open_now, hear);
-        let keep = Keep::new(settings.keep_body, settings.keep_bodies);
-        let core = Arc::new(Core { places, gate, upstreams, books, keep, shortage: Shortage::default() });
+        let hear = hearing(endpoints.clone(), opened, Arc::clone(&telemetry));
+        let admission = AdmissionClient::start(identity(&settings), link, open_now, hear);
+        let keep = ReplayBuffer::new(settings.keep_body, settings.keep_bodies);
+        let context = Arc::new(ProxyContext {
+            endpoints,
+            admission,
+            upstreams,
+            telemetry,
+            keep,
+            shortage: Shortage::default(),
+        });
 
         let closing = Closing::default();
         let seats = seats();
         let door = |listener: TcpListener, tls: Option<Arc<ServerConfig>>, door: Door| {
-            let core = Arc::clone(&core);
+            let context = Arc::clone(&context);
             open(listener, tls, &closing, Some(Arc::clone(&seats)), move |request| {
-                let core = Arc::clone(&core);
-                async move { serve(&core, door, request).await }
+                let context = Arc::clone(&context);
+                async move { serve(&context, door, request).await }
             });
         };
         door(base_url_door, None, Door::BaseUrl);
@@ -191,13 +199,13 @@ impl Proxy {
             }
         }
         let admin = admin.map(|(listener, address)| {
-            let core = Arc::clone(&core);
+            let context = Arc::clone(&context);
             open(listener, None, &closing, None, move |request| {
-                std::future::ready(admin::serve(&core, &request))
+                std::future::ready(admin::serve(&context, &request))
             });
             address
         });
-        Ok(Self { core, closing, base_url, https, http, admin, bundle, root })
+        Ok(Self { context, closing, base_url, https, http, admin, bundle, root })
     }
 
     /// Where base URLs lead: an address that can be connected to, also where the proxy listens on all of them.
@@ -223,12 +231,12 @@ impl Proxy {
     /// The base-URL variables for the application, such as `OPENAI_BASE_URL`.
     pub fn environment(&self) -> Vec<(String, String)> {
         let mut variables = Vec::new();
-        for place in &self.core.places {
-            let account = place.account();
+        for endpoint in &self.context.endpoints {
+            let account = endpoint.account();
             let base_url = account.iter().flat_map(|account| &account.profile.base_url);
             for variable in base_url.flat_map(|base_url| &base_url.variables) {
                 let path = variable.path.as_deref().unwrap_or_default();
-                let value = format!("http://{}/{}{path}", self.base_url_addr(), place.provider);
+                let value = format!("http://{}/{}{path}", self.base_url_addr(), endpoint.provider);
                 variables.push((variable.name.clone(), value));
             }
         }
@@ -243,12 +251,12 @@ impl Proxy {
 
     /// Of those, the ones whose SDKs have no base-URL variable and can be reached only so.
     pub fn host_names_without_base_url(&self) -> Vec<String> {
-        self.names(|place| place.account().is_some_and(|account| account.profile.base_url.is_none()))
+        self.names(|endpoint| endpoint.account().is_some_and(|account| account.profile.base_url.is_none()))
     }
 
-    fn names(&self, wanted: impl Fn(&Place) -> bool) -> Vec<String> {
-        let places = self.core.places.iter().filter(|place| wanted(place));
-        let names = places.flat_map(|place| place.hosts.iter().filter_map(HostPattern::exact));
+    fn names(&self, wanted: impl Fn(&QuotaEndpoint) -> bool) -> Vec<String> {
+        let endpoints = self.context.endpoints.iter().filter(|endpoint| wanted(endpoint));
+        let names = endpoints.flat_map(|endpoint| endpoint.hosts.iter().filter_map(HostPattern::exact));
         names.map(str::to_owned).collect()
     }
 
@@ -264,30 +272,30 @@ impl Proxy {
 
     /// What happens from now on. A listener that falls 4,096 events behind loses the oldest.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.core.books.events.subscribe()
+        self.context.telemetry.events.subscribe()
     }
 
     /// Figures since the start.
     pub fn stats(&self) -> Stats {
-        let gate = &self.core.gate;
-        self.core.books.counts.read(gate.waiting(), gate.counters())
+        let admission = &self.context.admission;
+        self.context.telemetry.counts.read(admission.waiting(), admission.counters())
     }
 
     /// Whether the limiter is connected.
     pub fn is_connected(&self) -> bool {
-        self.core.gate.is_connected()
+        self.context.admission.is_connected()
     }
 
     /// All metrics as text, as `/metrics` shows them.
     pub fn metrics_text(&self) -> String {
-        self.core.books.metrics.text()
+        self.context.telemetry.metrics.text()
     }
 
     /// Takes no more connections, lets calls end for `grace`, then cuts them off. The limiter hears of every
     /// call's end. Whether all calls ended by themselves.
     pub async fn shutdown(self, grace: Duration) -> bool {
         let ended = self.closing.close(grace).await;
-        self.core.gate.close();
+        self.context.admission.close();
         ended
     }
 }
@@ -295,7 +303,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.closing.cut();
-        self.core.gate.close();
+        self.context.admission.close();
     }
 }
 
@@ -306,12 +314,12 @@ impl fmt::Debug for Proxy {
 }
 
 /// One request, from any door.
-async fn serve(core: &Core, door: Door, request: Request<Incoming>) -> Response<AnswerBody> {
-    let own = match route(&core.places, door, request.uri(), request.headers()) {
+async fn serve(context: &ProxyContext, door: Door, request: Request<Incoming>) -> Response<ResponseBody> {
+    let own = match route(&context.endpoints, door, request.uri(), request.headers()) {
         Ok(route) => match upgrade(request.method(), request.headers()) {
-            None => return forward(core, route, request).await,
+            None => return forward(context, route, request).await,
             // One grant is one call; on a socket that left HTTP nobody could count.
-            Some(protocol) => Own::new(
+            Some(protocol) => LocalResponse::new(
                 StatusCode::NOT_IMPLEMENTED,
                 "UpgradeRefused",
                 format!(
@@ -330,26 +338,26 @@ async fn serve(core: &Core, door: Door, request: Request<Incoming>) -> Response<
     own.into_response()
 }
 
-fn places(settings: &Settings) -> Result<Vec<Arc<Place>>, StartError> {
-    let mut places: Vec<Arc<Place>> = Vec::new();
+fn endpoints(settings: &Settings) -> Result<Vec<Arc<QuotaEndpoint>>, StartError> {
+    let mut endpoints: Vec<Arc<QuotaEndpoint>> = Vec::new();
     for (index, quota) in (0..).zip(&settings.quotas) {
-        let place = Place::new(index, quota)
+        let endpoint = QuotaEndpoint::new(index, quota)
             .map_err(|source| StartError::Upstream { quota: quota.name.clone(), source })?;
-        if let Some(other) = places.iter().find(|other| other.provider == place.provider) {
+        if let Some(other) = endpoints.iter().find(|other| other.provider == endpoint.provider) {
             return Err(StartError::TwoAccounts {
-                provider: place.provider,
+                provider: endpoint.provider,
                 one: other.quota.to_string(),
                 two: quota.name.clone(),
             });
         }
-        places.push(Arc::new(place));
+        endpoints.push(Arc::new(endpoint));
     }
-    Ok(places)
+    Ok(endpoints)
 }
 
-fn open_ones(places: &[Arc<Place>]) -> BTreeSet<AccountIndex> {
-    let open = places.iter().filter(|place| place.account().is_some_and(|account| account.open));
-    open.map(|place| place.index).collect()
+fn open_ones(endpoints: &[Arc<QuotaEndpoint>]) -> BTreeSet<AccountIndex> {
+    let open = endpoints.iter().filter(|endpoint| endpoint.account().is_some_and(|account| account.open));
+    open.map(|endpoint| endpoint.index).collect()
 }
 
 /// Whole or not at all: an application may read it at any time.
@@ -398,36 +406,39 @@ fn server_tls(authority: Arc<Authority>) -> Result<Arc<ServerConfig>, rustls::Er
 }
 
 /// Puts in force what the limiter says of a quota, and says so where a person would ask.
-fn take(place: &Place, state: AccountState) {
-    let was_open = place.account().is_some_and(|account| account.open);
-    if let Err(error) = place.take(state) {
-        return tracing::error!(quota = %place.quota, %error, "what the limiter says can't be put in force");
+fn take(endpoint: &QuotaEndpoint, state: AccountState) {
+    let was_open = endpoint.account().is_some_and(|account| account.open);
+    if let Err(error) = endpoint.take(state) {
+        return tracing::error!(quota = %endpoint.quota, %error, "what the limiter says can't be put in force");
     }
-    match place.account() {
-        None => tracing::warn!(quota = %place.quota, reason = %place.why_not(), "not in force: calls wait"),
+    match endpoint.account() {
+        None => {
+            tracing::warn!(quota = %endpoint.quota, reason = %endpoint.why_not(), "not in force: calls wait")
+        }
         Some(account) if account.open && !was_open => {
-            tracing::warn!(quota = %place.quota, "the gate is open: calls pass, whatever the quota says");
+            tracing::warn!(quota = %endpoint.quota, "the gate is open: calls pass, whatever the quota says");
         }
         Some(account) if was_open && !account.open => {
-            tracing::warn!(quota = %place.quota, "the gate is closed: calls wait their turn again");
+            tracing::warn!(quota = %endpoint.quota, "the gate is closed: calls wait their turn again");
         }
-        Some(_) => tracing::info!(quota = %place.quota, "in force"),
+        Some(_) => tracing::info!(quota = %endpoint.quota, "in force"),
     }
 }
 
-/// Turns what the gate hears into logs, metrics and events.
+/// Turns what the limiter says into logs, metrics and events.
 fn hearing(
-    places: Vec<Arc<Place>>,
+    endpoints: Vec<Arc<QuotaEndpoint>>,
     open: watch::Sender<BTreeSet<AccountIndex>>,
-    books: Arc<Books>,
-) -> impl Fn(Heard) + Send + Sync {
+    telemetry: Arc<Telemetry>,
+) -> impl Fn(LimiterEvent) + Send + Sync {
     move |heard| {
-        let quota =
-            |index: u32| places.get(index as usize).map(|place| Arc::clone(&place.quota)).unwrap_or_default();
+        let quota = |index: u32| {
+            endpoints.get(index as usize).map(|endpoint| Arc::clone(&endpoint.quota)).unwrap_or_default()
+        };
         let event = match heard {
-            Heard::Connected(connected) => {
-                books.metrics.set_connected(connected);
-                let all_open = open_ones(&places).len() == places.len();
+            LimiterEvent::Connected(connected) => {
+                telemetry.metrics.set_connected(connected);
+                let all_open = open_ones(&endpoints).len() == endpoints.len();
                 match connected {
                     true => tracing::info!("the limiter is connected"),
                     false if all_open => {
@@ -437,10 +448,10 @@ fn hearing(
                 }
                 Event::Connected(connected)
             }
-            Heard::Account { account, state } => {
-                if let Some(place) = places.get(account.0 as usize) {
-                    take(place, state);
-                    let now_open = open_ones(&places);
+            LimiterEvent::Account { account, state } => {
+                if let Some(endpoint) = endpoints.get(account.0 as usize) {
+                    take(endpoint, state);
+                    let now_open = open_ones(&endpoints);
                     open.send_if_modified(|open| {
                         *open != now_open && {
                             *open = now_open;
@@ -450,19 +461,19 @@ fn hearing(
                 }
                 return;
             }
-            Heard::Paused { account, scope, remaining, reason } => {
+            LimiterEvent::Paused { account, scope, remaining, reason } => {
                 let quota = quota(account.0);
-                books.metrics.paused(&quota);
+                telemetry.metrics.paused(&quota);
                 tracing::warn!(%quota, ?scope, ?remaining, reason, "paused");
                 Event::Paused { quota, scope, remaining, reason }
             }
-            Heard::Resumed { account, scope, paused_for } => {
+            LimiterEvent::Resumed { account, scope, paused_for } => {
                 let quota = quota(account.0);
                 tracing::info!(%quota, ?scope, ?paused_for, "resumed");
                 Event::Resumed { quota, scope, paused_for }
             }
         };
         // Nobody needs to listen.
-        let _heard = books.events.send(event);
+        let _heard = telemetry.events.send(event);
     }
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use http::Method;
 use tokio::sync::broadcast;
 
-use crate::gate::Reason;
+use crate::admission::Reason;
 use crate::metrics::Metrics;
-use crate::place::Place;
+use crate::quota_endpoint::QuotaEndpoint;
 use crate::stats::Counts;
 
 /// A call that is over.
@@ -105,7 +105,7 @@ impl Why {
 }
 
 /// Where records go.
-pub(crate) struct Books {
+pub(crate) struct Telemetry {
     pub(crate) metrics: Metrics,
     pub(crate) counts: Counts,
     pub(crate) events: broadcast::Sender<crate::Event>,
@@ -113,7 +113,7 @@ pub(crate) struct Books {
 
 /// The record of a call that is under way; written when it is dropped.
 pub(crate) struct Record {
-    books: Arc<Books>,
+    telemetry: Arc<Telemetry>,
     started: Instant,
     pub(crate) sent: Arc<AtomicU64>,
     attempts: Arc<AtomicU32>,
@@ -121,16 +121,21 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(books: Arc<Books>, place: &Place, method: &Method, path: &str) -> Self {
-        books.counts.begun();
+    pub(crate) fn new(
+        telemetry: Arc<Telemetry>,
+        endpoint: &QuotaEndpoint,
+        method: &Method,
+        path: &str,
+    ) -> Self {
+        telemetry.counts.begun();
         Self {
-            books,
+            telemetry,
             started: Instant::now(),
             sent: Arc::default(),
             attempts: Arc::default(),
             call: CallRecord {
-                quota: Arc::clone(&place.quota),
-                provider: place.provider.clone(),
+                quota: Arc::clone(&endpoint.quota),
+                provider: endpoint.provider.clone(),
                 method: method.clone(),
                 path: path.split('?').next().unwrap_or_default().to_owned(),
                 status: None,
@@ -154,7 +159,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Self { books, started, sent, attempts, call } = self;
+        let Self { telemetry, started, sent, attempts, call } = self;
         call.duration = started.elapsed();
         call.sent_bytes = sent.load(Ordering::Relaxed);
         call.attempts = attempts.load(Ordering::Relaxed);
@@ -175,12 +180,12 @@ impl Drop for Record {
             duration_ms = millis(call.duration),
         );
         if let Outcome::Refused(reason) = call.outcome {
-            books.metrics.decided(&call.quota, reason.as_str());
+            telemetry.metrics.decided(&call.quota, reason.as_str());
         }
-        books.metrics.waited(&call.quota, call.waited);
-        books.counts.ended(call);
+        telemetry.metrics.waited(&call.quota, call.waited);
+        telemetry.counts.ended(call);
         // Nobody needs to listen.
-        let _heard = books.events.send(crate::Event::Call(Arc::new(call.clone())));
+        let _heard = telemetry.events.send(crate::Event::Call(Arc::new(call.clone())));
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::uri::Authority;
 use http::{StatusCode, Uri, header};
 
-use crate::answer::Own;
 use crate::authority::HostPattern;
-use crate::place::Place;
+use crate::local_response::LocalResponse;
+use crate::quota_endpoint::QuotaEndpoint;
 use crate::upstream::Origin;
 
 /// Where a request came in.
@@ -26,7 +26,7 @@ pub(crate) enum Door {
 
 /// Where a request goes.
 pub(crate) struct Route {
-    pub(crate) place: Arc<Place>,
+    pub(crate) endpoint: Arc<QuotaEndpoint>,
     /// The host that the request names; none: where the account's base URL leads.
     pub(crate) origin: Option<Origin>,
     /// Path and query for the provider.
@@ -35,26 +35,26 @@ pub(crate) struct Route {
 
 /// Finds the quota of a request.
 pub(crate) fn route(
-    places: &[Arc<Place>],
+    endpoints: &[Arc<QuotaEndpoint>],
     door: Door,
     uri: &Uri,
     headers: &http::HeaderMap,
-) -> Result<Route, Own> {
+) -> Result<Route, LocalResponse> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     match door {
         Door::Host { tls, port } => {
             let named = uri.authority().cloned().or_else(|| host_header(headers));
-            let route = named.as_ref().and_then(|named| by_host(places, tls, named, Some(port), path));
+            let route = named.as_ref().and_then(|named| by_host(endpoints, tls, named, Some(port), path));
             let host = named.as_ref().map_or("", Authority::host);
-            route.unwrap_or_else(|| Err(stranger(places, host)))
+            route.unwrap_or_else(|| Err(stranger(endpoints, host)))
         }
         Door::BaseUrl => {
             // Clients that take the base URL for a proxy send the whole URL (RFC 9112 §3.2.2).
             let tls = uri.scheme_str() == Some("https");
-            let by_host = uri.authority().and_then(|named| by_host(places, tls, named, None, path));
+            let by_host = uri.authority().and_then(|named| by_host(endpoints, tls, named, None, path));
             by_host
-                .or_else(|| by_segment(places, path).map(Ok))
-                .unwrap_or_else(|| Err(unserved(places, path)))
+                .or_else(|| by_segment(endpoints, path).map(Ok))
+                .unwrap_or_else(|| Err(unserved(endpoints, path)))
         }
     }
 }
@@ -62,82 +62,86 @@ pub(crate) fn route(
 /// The route of a host that is served; refused where its port is not: there it is another server, which nobody
 /// declared a quota for.
 fn by_host(
-    places: &[Arc<Place>],
+    endpoints: &[Arc<QuotaEndpoint>],
     tls: bool,
     named: &Authority,
     door: Option<u16>,
     path: &str,
-) -> Option<Result<Route, Own>> {
+) -> Option<Result<Route, LocalResponse>> {
     let host = named.host().trim_end_matches('.');
     let usual = Origin::new(tls, host);
     let asked = named.port_u16().map_or_else(|| usual.clone(), |port| usual.clone().at_port(port));
-    let leads_there = |place: &&Arc<Place>| {
-        place.account().is_some_and(|account| account.upstream.as_ref().is_some_and(|there| *there == asked))
+    let leads_there = |endpoint: &&Arc<QuotaEndpoint>| {
+        endpoint
+            .account()
+            .is_some_and(|account| account.upstream.as_ref().is_some_and(|there| *there == asked))
     };
-    let exact = |place: &&Arc<Place>| {
-        let mut names = place.hosts.iter().filter_map(HostPattern::exact);
+    let exact = |endpoint: &&Arc<QuotaEndpoint>| {
+        let mut names = endpoint.hosts.iter().filter_map(HostPattern::exact);
         names.any(|name| name.eq_ignore_ascii_case(host))
     };
-    let covers = |place: &&Arc<Place>| place.hosts.iter().any(|known| known.covers(host));
-    let find = || places.iter().find(exact).or_else(|| places.iter().find(covers));
-    let (place, origin) = match places.iter().find(leads_there) {
-        Some(place) => (place, asked),
+    let covers = |endpoint: &&Arc<QuotaEndpoint>| endpoint.hosts.iter().any(|known| known.covers(host));
+    let find = || endpoints.iter().find(exact).or_else(|| endpoints.iter().find(covers));
+    let (endpoint, origin) = match endpoints.iter().find(leads_there) {
+        Some(endpoint) => (endpoint, asked),
         None => {
-            let place = find()?;
+            let endpoint = find()?;
             if asked != usual && named.port_u16() != door {
                 return Some(Err(other_port(&usual, &asked)));
             }
-            (place, usual)
+            (endpoint, usual)
         }
     };
-    Some(Ok(Route { place: Arc::clone(place), origin: Some(origin), path: path.to_owned() }))
+    Some(Ok(Route { endpoint: Arc::clone(endpoint), origin: Some(origin), path: path.to_owned() }))
 }
 
-fn by_segment(places: &[Arc<Place>], path: &str) -> Option<Route> {
+fn by_segment(endpoints: &[Arc<QuotaEndpoint>], path: &str) -> Option<Route> {
     let rest = path.strip_prefix('/')?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (provider, rest) = rest.split_at(end);
-    let place = places.iter().find(|place| place.provider == provider && has_base_url(place))?;
+    let endpoint =
+        endpoints.iter().find(|endpoint| endpoint.provider == provider && has_base_url(endpoint))?;
     let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-    Some(Route { place: Arc::clone(place), origin: None, path })
+    Some(Route { endpoint: Arc::clone(endpoint), origin: None, path })
 }
 
 /// Whether a base URL leads anywhere, as far as that is known.
-fn has_base_url(place: &Place) -> bool {
-    place.account().is_none_or(|account| account.upstream.is_some())
+fn has_base_url(endpoint: &QuotaEndpoint) -> bool {
+    endpoint.account().is_none_or(|account| account.upstream.is_some())
 }
 
 fn host_header(headers: &http::HeaderMap) -> Option<Authority> {
     headers.get(header::HOST)?.to_str().ok()?.parse().ok()
 }
 
-fn other_port(usual: &Origin, asked: &Origin) -> Own {
+fn other_port(usual: &Origin, asked: &Origin) -> LocalResponse {
     let message = format!(
         "Quotakeeper's proxy serves {usual} here, not {asked}; leave the port out, or declare a quota whose \
          provider has baseUrl.upstream {asked}"
     );
-    Own::new(StatusCode::MISDIRECTED_REQUEST, "UnknownPort", message)
+    LocalResponse::new(StatusCode::MISDIRECTED_REQUEST, "UnknownPort", message)
 }
 
-fn stranger(places: &[Arc<Place>], host: &str) -> Own {
-    let known: Vec<_> = places.iter().flat_map(|place| &place.hosts).map(HostPattern::to_string).collect();
+fn stranger(endpoints: &[Arc<QuotaEndpoint>], host: &str) -> LocalResponse {
+    let known: Vec<_> =
+        endpoints.iter().flat_map(|endpoint| &endpoint.hosts).map(HostPattern::to_string).collect();
     let known = known.join(", ");
     let message = format!(
         "Quotakeeper's proxy serves {known} here, not {host:?}; remove the host's entry that leads here, \
          or declare a quota for it"
     );
-    Own::new(StatusCode::MISDIRECTED_REQUEST, "UnknownHost", message)
+    LocalResponse::new(StatusCode::MISDIRECTED_REQUEST, "UnknownHost", message)
 }
 
-fn unserved(places: &[Arc<Place>], path: &str) -> Own {
-    let served = places.iter().filter(|place| has_base_url(place));
-    let served = served.map(|place| format!("/{}", place.provider)).collect::<Vec<_>>().join(", ");
+fn unserved(endpoints: &[Arc<QuotaEndpoint>], path: &str) -> LocalResponse {
+    let served = endpoints.iter().filter(|endpoint| has_base_url(endpoint));
+    let served = served.map(|endpoint| format!("/{}", endpoint.provider)).collect::<Vec<_>>().join(", ");
     let path = path.split('?').next().unwrap_or_default();
     let segment = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     let message = format!(
         "Quotakeeper's proxy serves {served} here, not \"/{segment}\"; begin the path with the provider's name"
     );
-    Own::new(StatusCode::NOT_FOUND, "UnknownProvider", message)
+    LocalResponse::new(StatusCode::NOT_FOUND, "UnknownProvider", message)
 }
 
 #[cfg(test)]

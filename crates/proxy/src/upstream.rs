@@ -20,7 +20,7 @@ mod http1;
 mod http2;
 mod pool;
 mod socket;
-pub mod turn;
+pub mod write_permit;
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 pub use body::UpstreamBody;
 pub use connect::ConnectError;
 pub use pool::{PoolSettings, Upstreams};
-use turn::Turn;
+use write_permit::WritePermit;
 
 /// Any error, with its sources.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -154,7 +154,7 @@ impl Ready {
     pub async fn send(
         self,
         request: Request<RequestBody>,
-        turn: Arc<dyn Turn>,
+        turn: Arc<dyn WritePermit>,
     ) -> Result<Response<UpstreamBody>, SendError> {
         match self {
             Self::Http1(connection) => connection.send(request, turn).await,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quotakeeper_engine::config::{AccountConfig, CountedAs, LimitConfig, Unit};
-use quotakeeper_engine::event::{Rejection, RejectionClass, Scope, Shape};
+use quotakeeper_engine::event::{CallClass, Rejection, RejectionClass, Scope};
 
 use crate::clock::{Clock, Moment};
 use crate::scenario::{Closed, Scenario};
@@ -81,13 +81,13 @@ impl Provider {
 
     /// A call is counted. A rejection says no; the call was counted all the same by limits of
     /// windows, and takes no slot.
-    pub(crate) fn arrives(&mut self, at: Moment, shape: &Shape) -> Option<Rejection> {
+    pub(crate) fn arrives(&mut self, at: Moment, class: &CallClass) -> Option<Rejection> {
         self.arrivals.push(at);
         let now = self.clock.read(at);
-        let rejection = self.rejects(at, now, shape);
+        let rejection = self.rejects(at, now, class);
         self.rejections += u64::from(rejection.is_some());
-        for limit in self.limits.iter().filter(|limit| covers(limit, shape)) {
-            match count(&mut self.counts, limit, shape) {
+        for limit in self.limits.iter().filter(|limit| covers(limit, class)) {
+            match count(&mut self.counts, limit, class) {
                 Count::Window(window) => {
                     window.sliding.arrives(now);
                     window.fixed.arrives(now);
@@ -104,10 +104,10 @@ impl Provider {
         rejection
     }
 
-    fn rejects(&mut self, at: Moment, now: u64, shape: &Shape) -> Option<Rejection> {
+    fn rejects(&mut self, at: Moment, now: u64, class: &CallClass) -> Option<Rejection> {
         let since = at.since(Moment(0));
         let closed = self.closed.iter().find(|closed| {
-            in_scope(&closed.scope, shape) && closed.from <= since && since < closed.from + closed.length
+            in_scope(&closed.scope, class) && closed.from <= since && since < closed.from + closed.length
         });
         if let Some(closed) = closed {
             let left = closed.from + closed.length - since;
@@ -128,9 +128,9 @@ impl Provider {
     }
 
     /// The answer to a call that was not rejected has left.
-    pub(crate) fn answered(&mut self, shape: &Shape) {
-        for limit in self.limits.iter().filter(|limit| covers(limit, shape)) {
-            if let Count::Concurrent { now, .. } = count(&mut self.counts, limit, shape) {
+    pub(crate) fn answered(&mut self, class: &CallClass) {
+        for limit in self.limits.iter().filter(|limit| covers(limit, class)) {
+            if let Count::Concurrent { now, .. } = count(&mut self.counts, limit, class) {
                 *now -= 1;
             }
         }
@@ -195,9 +195,9 @@ impl Provider {
 fn count<'a>(
     counts: &'a mut BTreeMap<(String, Option<String>), Count>,
     limit: &LimitConfig,
-    shape: &Shape,
+    class: &CallClass,
 ) -> &'a mut Count {
-    let model = if limit.per_model { shape.model.clone() } else { None };
+    let model = if limit.per_model { class.model.clone() } else { None };
     counts.entry((limit.name.clone(), model)).or_insert_with(|| match limit.unit {
         Unit::ConcurrentRequests => Count::Concurrent { now: 0, over: 0 },
         Unit::Requests => Count::Window(Box::new(Window {
@@ -212,19 +212,19 @@ fn allowed(limit: &LimitConfig) -> Allowed {
     Allowed { amount: limit.amount, window: limit.window, burst: limit.effective_burst() }
 }
 
-fn covers(limit: &LimitConfig, shape: &Shape) -> bool {
-    let endpoint = limit.endpoint.is_none() || limit.endpoint == shape.endpoint;
+fn covers(limit: &LimitConfig, class: &CallClass) -> bool {
+    let endpoint = limit.endpoint.is_none() || limit.endpoint == class.endpoint;
     let model =
-        limit.models.is_empty() || shape.model.as_ref().is_some_and(|model| limit.models.contains(model));
+        limit.models.is_empty() || class.model.as_ref().is_some_and(|model| limit.models.contains(model));
     endpoint && model
 }
 
 /// Whether a rejection of this scope concerns such a call.
-pub(crate) fn in_scope(scope: &Scope, shape: &Shape) -> bool {
+pub(crate) fn in_scope(scope: &Scope, class: &CallClass) -> bool {
     match scope {
         Scope::Account | Scope::Limit(_) => true,
-        Scope::Endpoint(endpoint) => shape.endpoint.as_ref() == Some(endpoint),
-        Scope::Model(model) => shape.model.as_ref() == Some(model),
+        Scope::Endpoint(endpoint) => class.endpoint.as_ref() == Some(endpoint),
+        Scope::Model(model) => class.model.as_ref() == Some(model),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quotakeeper_engine::config::AccountConfig;
-use quotakeeper_engine::event::{Scope, Shape};
+use quotakeeper_engine::event::{CallClass, Scope};
 
 use crate::network::Network;
 
@@ -15,7 +15,7 @@ pub struct Scenario {
     /// The workload of each pod, by name.
     pub pods: Vec<String>,
     /// What calls look like; each is as likely.
-    pub shapes: Vec<Shape>,
+    pub shapes: Vec<CallClass>,
     /// Calls whose model the proxy cannot tell.
     pub hidden: Hidden,
     /// What the pods want.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use quotakeeper_engine::config::{
     AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
 };
-use quotakeeper_engine::event::Shape;
+use quotakeeper_engine::event::CallClass;
 
 use crate::network::Network;
 use crate::random::Random;
@@ -127,7 +127,7 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
     Scenario {
         account: account(vec![first]),
         pods: (0..pods).map(|pod| format!("team/job-{}", pod % 3)).collect(),
-        shapes: vec![Shape::default()],
+        shapes: vec![CallClass::default()],
         hidden: Hidden::default(),
         workload: Workload {
             arrivals: Arrivals::Backlog(backlog),

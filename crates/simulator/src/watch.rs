@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use quotakeeper_engine::config::{AccountConfig, PauseConfig};
 use quotakeeper_engine::event::{
-    Action, Attempt, CallId, Event, Held, RejectionClass, Scope, SessionId, Shape,
+    Action, Attempt, CallClass, CallId, Event, GrantProgress, RejectionClass, Scope, SessionId,
 };
 use quotakeeper_engine::time::Time;
 
@@ -16,7 +16,7 @@ use crate::provider::in_scope;
 #[derive(Debug)]
 pub(crate) struct PauseWatch {
     config: PauseConfig,
-    shapes: BTreeMap<(u64, u64), Shape>,
+    shapes: BTreeMap<(u64, u64), CallClass>,
     closed: BTreeMap<Scope, Closed>,
 }
 
@@ -37,15 +37,15 @@ impl PauseWatch {
             Event::Ask(ask) => {
                 // A call that is asked for again has lost its grant.
                 self.withdraw(ask.session, ask.call);
-                self.shapes.insert((ask.session.0, ask.call.0), ask.shape.clone());
+                self.shapes.insert((ask.session.0, ask.call.0), ask.class.clone());
             }
             Event::Cancel { session, call } => {
                 self.withdraw(*session, *call);
                 self.shapes.remove(&(session.0, call.0));
             }
-            Event::Held { attempt, shape, progress, .. } => {
-                self.shapes.insert((attempt.session.0, attempt.call.0), shape.clone());
-                if matches!(progress, Held::Answered { .. }) {
+            Event::ResumeGrant { attempt, class, progress, .. } => {
+                self.shapes.insert((attempt.session.0, attempt.call.0), class.clone());
+                if matches!(progress, GrantProgress::Answered { .. }) {
                     self.answered(*attempt);
                 }
             }
@@ -74,7 +74,7 @@ impl PauseWatch {
                     self.shapes.remove(&(attempt.session.0, attempt.call.0));
                 }
             }
-            Event::Gone(session) => self.shapes.retain(|(of, _), _| *of != session.0),
+            Event::PodDeleted(session) => self.shapes.retain(|(of, _), _| *of != session.0),
             _ => {}
         }
     }
@@ -98,9 +98,9 @@ impl PauseWatch {
         };
         let patience = self.config.probe_patience;
         self.closed.retain(|_, closed| closed.probe.is_none_or(|(_, since)| since + patience > now));
-        let shape = self.shapes.get(&(attempt.session.0, attempt.call.0));
+        let class = self.shapes.get(&(attempt.session.0, attempt.call.0));
         for (scope, closed) in &mut self.closed {
-            if !shape.is_some_and(|shape| in_scope(scope, shape)) {
+            if !class.is_some_and(|class| in_scope(scope, class)) {
                 continue;
             }
             if now < closed.until {

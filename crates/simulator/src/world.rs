@@ -104,7 +104,7 @@ pub(crate) struct Flight {
     /// Counts the grants that the proxy's client saw.
     pub(crate) try_number: u32,
     /// What the call looks like: its place among the scenario's shapes.
-    pub(crate) shape: usize,
+    pub(crate) class: usize,
 }
 
 /// A stream of chance for each part, so that one does not move the others.

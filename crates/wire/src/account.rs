@@ -68,7 +68,7 @@ pub struct CompiledAccount {
 /// Why a document is not an account that can be enforced.
 #[derive(Debug, Error)]
 pub enum LoadError {
-    /// Not JSON, or not of this shape.
+    /// Not JSON, or not of this class.
     #[error("the account does not read: {0}; compile it again from its quota")]
     Unreadable(#[from] serde_json::Error),
     /// Written by a later version.
@@ -106,7 +106,7 @@ impl CompiledAccount {
     /// # Errors
     /// [`LoadError`], a sentence that says what to do.
     pub fn load(json: &str) -> Result<CompiledAccount, LoadError> {
-        // The format first: a newer document may have a shape that does not read at all.
+        // The format first: a newer document may have a class that does not read at all.
         let Versioned { format } = serde_json::from_str(json)?;
         if format > FORMAT {
             return Err(LoadError::Newer { found: format });

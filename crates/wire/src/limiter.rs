@@ -170,7 +170,7 @@ impl Session {
             proxy.live(now, &self.clock, (live, granted), events);
         }
         for account in proxy.indices() {
-            events.push((account, Event::Returned(proxy.session)));
+            events.push((account, Event::ResumeDone(proxy.session)));
         }
         proxy
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::event::{CallId, Observation, RefusalReason, Rejection, Scope, SessionId, Shape};
+use quotakeeper_engine::event::{CallClass, CallId, Observation, RefusalReason, Rejection, Scope, SessionId};
 use quotakeeper_engine::time::{Stamp, Time};
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ pub enum ProxySays {
         /// The proxy's number for it.
         call: CallId,
         /// What decides which limits cover it.
-        shape: Shape,
+        class: CallClass,
         /// How long its client still waits for the answer.
         patience: Option<Duration>,
     },
@@ -133,7 +133,7 @@ pub struct EndedAttempt {
     /// When it was decided, as the grant said.
     pub granted: Time,
     /// What decides which limits cover it.
-    pub shape: Shape,
+    pub class: CallClass,
     /// How it ended.
     pub ending: Ending,
 }
@@ -172,7 +172,7 @@ pub struct LiveCall {
     /// Which call.
     pub call: CallId,
     /// What decides which limits cover it.
-    pub shape: Shape,
+    pub class: CallClass,
     /// How far it is.
     pub progress: Progress,
 }

@@ -10,22 +10,22 @@
 //! and of the attempts that have ended while nobody could say whether the last report arrived.
 
 mod call;
-mod ended;
 mod outgoing;
 mod receiving;
-mod telling;
+mod resend;
 mod terms;
+mod unacknowledged;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use quotakeeper_engine::event::{CallId, Observation, Rejection, Shape};
+use quotakeeper_engine::event::{CallClass, CallId, Observation, Rejection};
 use quotakeeper_engine::time::Stamp;
 
 use self::call::{Call, Grant, State};
-use self::ended::EndedAttempts;
 use self::outgoing::Outgoing;
-pub use self::terms::{AskError, Counters, Identity, Notice};
+pub use self::terms::{AskError, Counters, Identity, SessionEvent};
+use self::unacknowledged::EndedAttempts;
 use crate::message::{AccountIndex, Ending, Epoch, ProxySays, Report};
 
 /// `Sent` is reported when no answer has begun this long after the write: most answers come
@@ -108,7 +108,7 @@ impl Session {
         &mut self,
         now: Stamp,
         account: AccountIndex,
-        shape: Shape,
+        class: CallClass,
         patience: Option<Duration>,
     ) -> Result<CallId, AskError> {
         if account.0 as usize >= self.identity.accounts.len() {
@@ -120,14 +120,14 @@ impl Session {
         }
         self.last_call += 1;
         let call = CallId(self.last_call);
-        self.say(ProxySays::Ask { account, call, shape: shape.clone(), patience });
-        self.calls.insert(call, Call::new(now, account, shape, patience));
+        self.say(ProxySays::Ask { account, call, class: class.clone(), patience });
+        self.calls.insert(call, Call::new(now, account, class, patience));
         Ok(call)
     }
 
     /// Whether the request may be written now. `true` is said once per grant: write at once, or
     /// [give it back](Session::give_back). `false`: the call waits (an outdated grant has been
-    /// returned) and [`Notice::Granted`] will come again.
+    /// returned) and [`SessionEvent::Granted`] will come again.
     pub fn may_write(&mut self, now: Stamp, id: CallId) -> bool {
         let Some(call) = self.calls.get_mut(&id) else {
             return false;

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::event::{CallId, SessionId, Shape};
+use quotakeeper_engine::event::{CallClass, CallId, SessionId};
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
     AccountIndex, Ending, Epoch, LimiterSays, Progress, ProxySays, Report, ToProxy,
 };
-use quotakeeper_wire::proxy::{AskError, Identity, Notice, SENT_AFTER, Session};
+use quotakeeper_wire::proxy::{AskError, Identity, SENT_AFTER, Session, SessionEvent};
 
 const ACCOUNT: AccountIndex = AccountIndex(0);
 const DECIDED: Time = Time(5);
@@ -54,7 +54,7 @@ fn grant(epoch: u64, call: CallId, attempt: u32, echo: Stamp) -> ToProxy {
 }
 
 fn ask(session: &mut Session, now: Stamp) -> CallId {
-    session.ask(now, ACCOUNT, Shape::default(), None).unwrap()
+    session.ask(now, ACCOUNT, CallClass::default(), None).unwrap()
 }
 
 fn drain(session: &mut Session, now: Stamp) -> Vec<ProxySays> {
@@ -76,7 +76,7 @@ fn may_write_says_yes_once() {
     let call = ask(&mut session, ms(1));
     assert!(!session.may_write(ms(1), call));
     let notice = session.receive(ms(2), grant(1, call, 1, ms(1)));
-    assert_eq!(notice, Some(Notice::Granted { call }));
+    assert_eq!(notice, Some(SessionEvent::Granted { call }));
     assert!(session.may_write(ms(3), call));
     assert!(!session.may_write(ms(3), call));
 }
@@ -93,7 +93,7 @@ fn a_grant_is_good_until_its_echo_plus_d_and_not_a_nanosecond_longer() {
     assert_eq!(reports(&said), [&Report::Unused { again: true }]);
     // It waits again and can be granted again.
     let notice = session.receive(ms(2003), grant(1, call, 2, ms(2002)));
-    assert_eq!(notice, Some(Notice::Granted { call }));
+    assert_eq!(notice, Some(SessionEvent::Granted { call }));
     assert!(session.may_write(ms(2004), call));
 }
 
@@ -120,7 +120,7 @@ fn a_grant_that_was_decided_for_a_lost_connection_is_not_used() {
     assert!(matches!(hello.calls[0].progress, Progress::Waiting { attempts: 0, .. }));
     // The limiter has been told that the call holds nothing: it may have granted it again.
     assert_eq!(session.receive(ms(11), grant(1, call, 1, ms(1))), None);
-    assert_eq!(session.receive(ms(12), grant(1, call, 2, ms(10))), Some(Notice::Granted { call }));
+    assert_eq!(session.receive(ms(12), grant(1, call, 2, ms(10))), Some(SessionEvent::Granted { call }));
 }
 
 #[test]
@@ -205,8 +205,8 @@ fn the_last_report_is_told_again_until_an_echo_proves_that_it_arrived() {
 fn a_full_proxy_says_so() {
     let mut session = Session::new(identity(1));
     ask(&mut session, ms(1));
-    let refused = session.ask(ms(1), ACCOUNT, Shape::default(), None);
+    let refused = session.ask(ms(1), ACCOUNT, CallClass::default(), None);
     assert_eq!(refused, Err(AskError::TooManyCalls { max: 1 }));
-    let unknown = session.ask(ms(1), AccountIndex(1), Shape::default(), None);
+    let unknown = session.ask(ms(1), AccountIndex(1), CallClass::default(), None);
     assert_eq!(unknown, Err(AskError::UnknownAccount(1)));
 }

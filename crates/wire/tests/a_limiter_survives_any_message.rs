@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use quotakeeper_engine::event::{
-    Action, CallId, Event, RefusalReason, Rejection, RejectionClass, Scope, SessionId, Shape,
+    Action, CallClass, CallId, Event, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session, Violation};
@@ -86,7 +86,7 @@ fn live() -> impl Strategy<Value = LiveCall> {
     (account(), call(), progress).prop_map(|(account, call, progress)| LiveCall {
         account,
         call,
-        shape: Shape::default(),
+        class: CallClass::default(),
         progress,
     })
 }
@@ -104,7 +104,7 @@ fn ended() -> impl Strategy<Value = EndedAttempt> {
         attempt,
         epoch: Epoch(1),
         granted: Time(3),
-        shape: Shape::default(),
+        class: CallClass::default(),
         ending,
     })
 }
@@ -131,7 +131,7 @@ fn says() -> impl Strategy<Value = ProxySays> {
             |(account, call, patience)| ProxySays::Ask {
                 account,
                 call,
-                shape: Shape::default(),
+                class: CallClass::default(),
                 patience,
             }
         ),
@@ -174,7 +174,7 @@ fn check(session: &mut Session, now: Time, message: ToLimiter) -> Result<(), Tes
             let accounts = session.accounts().len();
             for (place, (account, event)) in events.iter().enumerate() {
                 prop_assert!((account.0 as usize) < accounts);
-                let alive = matches!(event, Event::Alive { .. });
+                let alive = matches!(event, Event::Heartbeat { .. });
                 prop_assert_eq!(alive, place < accounts, "signs of life come first");
                 let (Event::Sent { latest, .. }
                 | Event::FirstByte { latest, .. }

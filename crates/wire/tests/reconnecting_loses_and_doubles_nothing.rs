@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use quotakeeper_engine::event::{
-    Action, Attempt, CallId, Event, Rejection, RejectionClass, Scope, SessionId, Shape,
+    Action, Attempt, CallClass, CallId, Event, Rejection, RejectionClass, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{AccountIndex, Epoch, ToLimiter, ToProxy};
-use quotakeeper_wire::proxy::{Identity, Notice};
+use quotakeeper_wire::proxy::{Identity, SessionEvent};
 use quotakeeper_wire::{limiter, proxy};
 
 const ACCOUNT: AccountIndex = AccountIndex(0);
@@ -81,7 +81,7 @@ impl Limiter {
 
     fn hear(&mut self, event: Event) {
         match event {
-            Event::Alive { pulse, .. } => self.echo = self.echo.max(pulse.stamp),
+            Event::Heartbeat { pulse, .. } => self.echo = self.echo.max(pulse.stamp),
             Event::Ask(ask) => {
                 let before = match self.known.get(&ask.call) {
                     Some(Known::Waiting { attempts: had } | Known::Granted { number: had }) => *had,
@@ -99,7 +99,7 @@ impl Limiter {
             Event::Rejected { attempt, again, .. } => self.end(attempt, again),
             Event::Done(attempt) => self.end(attempt, false),
             Event::Sent { .. } | Event::FirstByte { .. } => {}
-            Event::Held { attempt, .. } => {
+            Event::ResumeGrant { attempt, .. } => {
                 let number = attempt.number;
                 let newer = match self.known.get(&attempt.call) {
                     Some(Known::Waiting { attempts: had } | Known::Granted { number: had }) => number >= *had,
@@ -110,7 +110,7 @@ impl Limiter {
                     self.listed.insert(attempt.call);
                 }
             }
-            Event::Returned(_) => {
+            Event::ResumeDone(_) => {
                 let listed = std::mem::take(&mut self.listed);
                 self.known
                     .retain(|call, known| matches!(known, Known::Waiting { .. }) || listed.contains(call));
@@ -187,8 +187,8 @@ impl World {
         match step {
             Step::Pass(ms) => self.pass(ms),
             Step::Ask => {
-                let (now, shape) = (self.stamp(), Shape::default());
-                if let Ok(call) = self.proxy.ask(now, ACCOUNT, shape, None) {
+                let (now, class) = (self.stamp(), CallClass::default());
+                if let Ok(call) = self.proxy.ask(now, ACCOUNT, class, None) {
                     self.live.push(call);
                     self.asked += 1;
                 }
@@ -334,7 +334,7 @@ impl World {
             }
             _ => None,
         };
-        if let Some(Notice::Granted { call }) = self.proxy.receive(self.stamp(), message) {
+        if let Some(SessionEvent::Granted { call }) = self.proxy.receive(self.stamp(), message) {
             self.granted.insert(call, grant.unwrap());
         }
     }

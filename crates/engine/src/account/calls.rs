@@ -22,7 +22,7 @@ impl Engine {
         if !session.returned {
             session.named.insert(key, Named::Waits);
         }
-        let lane = self.lane_of(&ask.shape, now);
+        let lane = self.lane_of(&ask.class, now);
         let allowed = self.patience(ask.patience, ask.waited);
         if let Some((reason, retry_after)) = self.refusal_on_arrival(now, lane, &ask, allowed) {
             self.totals.refused += 1;

@@ -6,11 +6,11 @@
 use super::{CallState, Charge, Engine, Grant};
 use crate::config::Mode;
 use crate::event::{Action, Attempt, Pulse};
-use crate::meter::guarded;
 use crate::mutant::{self, Mutant};
 use crate::queue::{CallKey, LaneId, Place};
 use crate::time::Time;
 use crate::units::Origin;
+use crate::window_counter::guarded;
 
 impl Engine {
     /// Grants everything that may be granted now, and sets the next wake.
@@ -154,10 +154,10 @@ fn charge(
     for place in 0..lanes.meters_of(lane).len() {
         let id = lanes.meters_of(lane)[place];
         let settles = pulse.latest + guarded(config.validity + lanes.delivery(config, id));
-        if let Some(meter) = lanes.window(id) {
-            meter.advance(now);
-            let unit = meter.charge(now, settles, Origin::Call);
-            charges.push(Charge { meter: id, unit, logged: meter.logged(), charged: meter.charged() });
+        if let Some(counter) = lanes.window(id) {
+            counter.advance(now);
+            let unit = counter.charge(now, settles, Origin::Call);
+            charges.push(Charge { counter: id, unit, logged: counter.logged(), charged: counter.charged() });
         } else {
             lanes.hold_slot(id, attempt, now);
         }

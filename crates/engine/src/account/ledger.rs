@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::lanes::Counter;
-use super::{Ahead, CallState, Charge, Engine, Session};
+use super::{CallState, Charge, Engine, Precharge, Session};
 use crate::config::{AccountConfig, Unit};
-use crate::event::{CallId, Reserve, Scope, SessionId, Shape};
-use crate::meter::MeterSnapshot;
+use crate::event::{CallClass, CallId, Reserve, Scope, SessionId};
 use crate::time::{Time, nanos};
+use crate::window_counter::WindowSnapshot;
 
 /// What the ledger keeps of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Snapshot {
     /// The windows of the limits at that time, by name.
     pub windows: BTreeMap<String, Duration>,
     /// What is charged.
-    pub meters: Vec<MeterSnapshot>,
+    pub counters: Vec<WindowSnapshot>,
     /// Calls that hold a grant.
     pub calls: Vec<CallSnapshot>,
     /// Sessions that may be granted something once this is in the ledger.
@@ -43,14 +43,14 @@ pub struct CallSnapshot {
     /// The workload that draws.
     pub consumer: String,
     /// What decides which limits cover it.
-    pub shape: Shape,
+    pub class: CallClass,
     /// When it was granted.
     pub granted: Time,
     /// Until when it may wait, should it be sent back.
     pub deadline: Time,
     /// Its answer has begun.
     pub answered: bool,
-    /// Its units: the places of a meter in [`Snapshot::meters`] and of a unit in that.
+    /// Its units: the places of a counter in [`Snapshot::counters`] and of a unit in that.
     pub units: Vec<(u32, u32)>,
 }
 
@@ -80,21 +80,21 @@ impl Engine {
         for session in self.sessions.values_mut() {
             session.in_snapshot = true;
         }
-        let mut meters = Vec::new();
+        let mut counters = Vec::new();
         let mut places = BTreeMap::new();
         for (id, entry) in self.lanes.entries() {
-            let Counter::Window(meter) = &entry.counter else {
+            let Counter::Window(counter) = &entry.counter else {
                 continue;
             };
             let Some(limit) = self.lanes.limit_name(&self.config, id) else {
                 continue;
             };
-            let (units, keys) = meter.snapshot();
+            let (units, keys) = counter.snapshot();
             for (place, key) in keys.into_iter().enumerate() {
-                places.insert((id, key), (meters.len() as u32, place as u32));
+                places.insert((id, key), (counters.len() as u32, place as u32));
             }
-            let (ramps, arriving) = meter.bulk_snapshot();
-            meters.push(MeterSnapshot {
+            let (ramps, arriving) = counter.bulk_snapshot();
+            counters.push(WindowSnapshot {
                 limit: limit.to_owned(),
                 model: entry.model.clone(),
                 observed: entry.observed,
@@ -107,13 +107,13 @@ impl Engine {
             let CallState::Granted(grant) = &entry.state else {
                 return None;
             };
-            let place = |charge: &Charge| places.get(&(charge.meter, charge.unit)).copied();
+            let place = |charge: &Charge| places.get(&(charge.counter, charge.unit)).copied();
             Some(CallSnapshot {
                 session: *session,
                 call: *call,
                 attempt: entry.wanted.attempts,
                 consumer: entry.wanted.consumer.to_string(),
-                shape: self.lanes.shape_of(entry.wanted.lane).clone(),
+                class: self.lanes.class_of(entry.wanted.lane).clone(),
                 granted: grant.at,
                 deadline: entry.wanted.deadline,
                 answered: grant.answered,
@@ -124,7 +124,7 @@ impl Engine {
             as_of: now,
             windows: windows(&self.config),
             calls: calls.collect(),
-            meters,
+            counters,
             sessions: self.sessions.keys().chain(&self.awaited).copied().collect(),
             pauses: self
                 .pauses
@@ -147,11 +147,11 @@ impl Engine {
             return;
         }
         let counts = self.lanes.counters().any(|counter| match counter {
-            Counter::Window(meter) => {
-                meter.advance(now);
-                meter.holds_reserve()
+            Counter::Window(counter) => {
+                counter.advance(now);
+                counter.holds_reserve()
             }
-            Counter::Slots(slots) => {
+            Counter::ConcurrencyCounter(slots) => {
                 slots.advance(now);
                 slots.holds_unknown()
             }
@@ -210,7 +210,7 @@ impl Engine {
         let known = self.granted_since_snapshot.saturating_add(self.unheard_in_snapshot);
         let left = reserve.calls.saturating_sub(known);
         let renew = reserve.as_of + reserve.horizon.since(reserve.as_of) / 2;
-        self.ahead = Some(Ahead { left, renew, horizon: reserve.horizon });
+        self.ahead = Some(Precharge { left, renew, horizon: reserve.horizon });
         let mut new = Vec::new();
         for (id, session) in &mut self.sessions {
             if session.in_snapshot && !std::mem::replace(&mut session.durable, true) {

@@ -20,34 +20,34 @@ impl Engine {
         };
         let lane = call.wanted.lane;
         for charge in charges {
-            if !self.lanes.speaks_of(&self.config, lane, charge.meter) {
+            if !self.lanes.speaks_of(&self.config, lane, charge.counter) {
                 continue;
             }
-            let Some(name) = self.lanes.limit_name(&self.config, charge.meter).map(str::to_owned) else {
+            let Some(name) = self.lanes.limit_name(&self.config, charge.counter).map(str::to_owned) else {
                 continue;
             };
             let Some(seen) = observations.iter().find(|seen| seen.limit == name) else {
                 continue;
             };
             if let Some(hard) = seen.hard.filter(|hard| *hard > 0) {
-                self.lanes.observe_hard(&self.config, charge.meter, hard, now);
+                self.lanes.observe_hard(&self.config, charge.counter, hard, now);
             }
             let Some(remaining) = seen.remaining else {
                 continue;
             };
-            let Some(hard) = seen.hard.or_else(|| self.lanes.declared(&self.config, charge.meter)) else {
+            let Some(hard) = seen.hard.or_else(|| self.lanes.declared(&self.config, charge.counter)) else {
                 continue;
             };
-            let Some(meter) = self.lanes.window(charge.meter) else {
+            let Some(counter) = self.lanes.window(charge.counter) else {
                 continue;
             };
-            meter.advance(now);
-            let learned = meter.past_is_at_most(hard.saturating_sub(remaining));
+            counter.advance(now);
+            let learned = counter.past_is_at_most(hard.saturating_sub(remaining));
             // Of ours the provider can have counted what was in the log when this call was
             // granted and what was granted since; a stale answer therefore accuses nobody.
-            let ours = charge.logged + (meter.charged() - charge.charged);
-            let used = meter.amount().saturating_sub(remaining);
-            meter.charge_others(now, used.saturating_sub(ours));
+            let ours = charge.logged + (counter.charged() - charge.charged);
+            let used = counter.amount().saturating_sub(remaining);
+            counter.charge_others(now, used.saturating_sub(ours));
             self.learned_since_snapshot |= learned;
         }
     }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{Call, CallState, Charge, Engine};
 use crate::event::{Action, Attempt, Observation, RefusalReason, Rejection, RejectionClass, Scope};
-use crate::meter::{Reported, guarded};
 use crate::pause::{Pause, Progress};
 use crate::queue::CallKey;
 use crate::time::Time;
+use crate::window_counter::{Reported, guarded};
 
 impl Engine {
     /// A grant that was not written: refunded, and the call over or waiting once more.
@@ -29,10 +29,10 @@ impl Engine {
             return;
         };
         let charges = std::mem::take(&mut grant.units);
-        for Charge { meter, unit, .. } in charges {
-            if let Some(meter) = self.lanes.window(meter) {
-                meter.advance(now);
-                meter.refund(unit);
+        for Charge { counter, unit, .. } in charges {
+            if let Some(counter) = self.lanes.window(counter) {
+                counter.advance(now);
+                counter.refund(unit);
             }
         }
         self.free_slots(now, attempt);
@@ -48,12 +48,12 @@ impl Engine {
         let mut charges = std::mem::take(&mut grant.units);
         let mut late = false;
         for charge in &mut charges {
-            let delivery = guarded(self.lanes.delivery(&self.config, charge.meter));
-            let Some(meter) = self.lanes.window(charge.meter) else {
+            let delivery = guarded(self.lanes.delivery(&self.config, charge.counter));
+            let Some(counter) = self.lanes.window(charge.counter) else {
                 continue;
             };
-            meter.advance(now);
-            if let Reported::Late(unit) = meter.written(now, charge.unit, latest + delivery) {
+            counter.advance(now);
+            if let Reported::Late(unit) = counter.written(now, charge.unit, latest + delivery) {
                 late = true;
                 charge.unit = unit;
             }
@@ -73,10 +73,10 @@ impl Engine {
             return false;
         }
         let charges = grant.units.clone();
-        for Charge { meter, unit, .. } in charges {
-            if let Some(meter) = self.lanes.window(meter) {
-                meter.advance(now);
-                meter.counted_by(now, unit, latest);
+        for Charge { counter, unit, .. } in charges {
+            if let Some(counter) = self.lanes.window(counter) {
+                counter.advance(now);
+                counter.counted_by(now, unit, latest);
             }
         }
         true

@@ -4,16 +4,16 @@
 //! A crash costs capacity, never correctness: whatever may have been granted since the last
 //! commit is held as if it had been, until every proxy has said what it got.
 
-use super::lanes::{Counter, Lanes, MeterId, Start, effective, hold_reserve};
+use super::lanes::{Counter, CounterId, InitialState, Lanes, effective, hold_reserve};
 use super::ledger::{CallSnapshot, PauseSnapshot, Snapshot};
-use super::{Ahead, Call, CallState, Charge, Engine, Grant, Named, Wanted};
+use super::{Call, CallState, Charge, Engine, Grant, Named, Precharge, Wanted};
 use crate::config::{AccountConfig, Unit};
-use crate::event::{Action, Attempt, Held, Reserve, SessionId, Shape};
-use crate::meter::{Meter, MeterSnapshot, guarded};
+use crate::event::{Action, Attempt, CallClass, GrantProgress, Reserve, SessionId};
 use crate::pause::Pause;
 use crate::queue::CallKey;
 use crate::time::Time;
 use crate::units::Origin;
+use crate::window_counter::{WindowCounter, WindowSnapshot, guarded};
 
 impl Engine {
     /// The engine after a restart on the same node, whose clock went on: what was charged as of
@@ -25,11 +25,11 @@ impl Engine {
             Reserve { as_of: snapshot.as_of, calls: if awaited { reserve.calls } else { 0 }, ..reserve };
         let lanes = Lanes::new(
             &AccountConfig { limits: Vec::new(), ..config.clone() },
-            Start::Ledger { reserve },
+            InitialState::Ledger { reserve },
             now,
         );
         let mut engine = Engine::with_lanes(config, lanes);
-        engine.ahead = Some(Ahead { left: 0, renew: now, horizon: now });
+        engine.ahead = Some(Precharge { left: 0, renew: now, horizon: now });
         engine.restored = Some(snapshot.as_of);
         // Windows have it in every snapshot from now on, slots in none.
         let slots = engine.config.limits.iter().any(|limit| limit.unit == Unit::ConcurrentRequests);
@@ -38,11 +38,11 @@ impl Engine {
         for limit in &engine.config.limits {
             // A limit that the ledger does not know, or not for so long, has an unknown past.
             if snapshot.windows.get(&limit.name).is_none_or(|window| *window < limit.window) {
-                engine.lanes.start_limit(&limit.name, Start::UnknownPast { since: now });
+                engine.lanes.start_limit(&limit.name, InitialState::UnknownPast { since: now });
             }
         }
         let keys: Vec<_> =
-            snapshot.meters.iter().map(|meter| engine.restore_meter(meter, reserve, now)).collect();
+            snapshot.counters.iter().map(|counter| engine.restore_counter(counter, reserve, now)).collect();
         for call in snapshot.calls {
             engine.restore_call(call, &keys, now);
         }
@@ -59,12 +59,12 @@ impl Engine {
         engine
     }
 
-    fn restore_meter(
+    fn restore_counter(
         &mut self,
-        snapshot: &MeterSnapshot,
+        snapshot: &WindowSnapshot,
         reserve: Reserve,
         now: Time,
-    ) -> Option<(MeterId, Vec<crate::units::UnitKey>)> {
+    ) -> Option<(CounterId, Vec<crate::units::UnitKey>)> {
         let index = self.config.limits.iter().position(|limit| limit.name == snapshot.limit)?;
         let limit = &self.config.limits[index];
         if limit.unit != Unit::Requests
@@ -73,14 +73,14 @@ impl Engine {
             return None;
         }
         let amount = effective(limit, snapshot.observed);
-        let (mut meter, keys) = Meter::restored(limit, amount, Some(snapshot), reserve.as_of);
-        hold_reserve(&mut meter, &self.config, limit, reserve);
+        let (mut counter, keys) = WindowCounter::restored(limit, amount, Some(snapshot), reserve.as_of);
+        hold_reserve(&mut counter, &self.config, limit, reserve);
         if self.lanes.begins_unknown(&limit.name) {
-            meter.fill_with_past(now, amount);
+            counter.fill_with_past(now, amount);
         }
-        meter.advance(now);
+        counter.advance(now);
         Some((
-            self.lanes.add((index, snapshot.model.clone()), Counter::Window(meter), snapshot.observed),
+            self.lanes.add((index, snapshot.model.clone()), Counter::Window(counter), snapshot.observed),
             keys,
         ))
     }
@@ -88,18 +88,18 @@ impl Engine {
     fn restore_call(
         &mut self,
         call: CallSnapshot,
-        keys: &[Option<(MeterId, Vec<crate::units::UnitKey>)>],
+        keys: &[Option<(CounterId, Vec<crate::units::UnitKey>)>],
         now: Time,
     ) {
-        let lane = self.lane_of(&call.shape, now);
+        let lane = self.lane_of(&call.class, now);
         let attempt = Attempt { session: call.session, call: call.call, number: call.attempt };
-        for meter in self.lanes.meters_of(lane).to_vec() {
-            self.lanes.hold_slot(meter, attempt, call.granted);
+        for counter in self.lanes.meters_of(lane).to_vec() {
+            self.lanes.hold_slot(counter, attempt, call.granted);
         }
-        let units = call.units.iter().filter_map(|(meter, unit)| {
-            let (meter, units) = keys.get(*meter as usize)?.as_ref()?;
+        let units = call.units.iter().filter_map(|(counter, unit)| {
+            let (counter, units) = keys.get(*counter as usize)?.as_ref()?;
             Some(Charge {
-                meter: *meter,
+                counter: *counter,
                 unit: *units.get(*unit as usize)?,
                 logged: u64::MAX / 2,
                 charged: 0,
@@ -120,7 +120,7 @@ impl Engine {
     /// The engine of a limiter that takes over without its predecessor's ledger. Create it no
     /// sooner than the predecessor's lease has ended; `now` is that time or later.
     pub fn takeover(config: AccountConfig, now: Time) -> Engine {
-        let start = Start::Predecessor { since: now };
+        let start = InitialState::Predecessor { since: now };
         let lanes = Lanes::new(&config, start, now);
         Engine::with_lanes(config, lanes)
     }
@@ -131,8 +131,8 @@ impl Engine {
         now: Time,
         (attempt, granted): (Attempt, Option<Time>),
         consumer: &str,
-        shape: Shape,
-        progress: Held,
+        class: CallClass,
+        progress: GrantProgress,
         actions: &mut Vec<Action>,
     ) {
         let key = (attempt.session, attempt.call);
@@ -148,14 +148,14 @@ impl Engine {
             let reserved = granted.is_some_and(|at| self.restored.is_some_and(|commit| at >= commit));
             let awaited = self.awaited.contains(&attempt.session);
             if came_before || self.calls.contains_key(&key) || !awaited || !reserved {
-                return self.hold_without_charge(now, (attempt, granted), consumer, &shape, came_before);
+                return self.hold_without_charge(now, (attempt, granted), consumer, &class, came_before);
             }
-            self.charge_reserved(now, (attempt, granted), consumer, &shape);
+            self.charge_reserved(now, (attempt, granted), consumer, &class);
         }
         match progress {
-            Held::Granted => {}
-            Held::Sent { latest } => self.sent(now, attempt, latest),
-            Held::Answered { latest } => {
+            GrantProgress::Granted => {}
+            GrantProgress::Sent { latest } => self.sent(now, attempt, latest),
+            GrantProgress::Answered { latest } => {
                 if self.counted(now, attempt, latest) {
                     self.accepted(now, attempt, actions);
                 }
@@ -181,7 +181,7 @@ impl Engine {
         now: Time,
         (attempt, granted): (Attempt, Option<Time>),
         consumer: &str,
-        shape: &Shape,
+        class: &CallClass,
         known: bool,
     ) {
         if known || self.calls.contains_key(&(attempt.session, attempt.call)) {
@@ -190,17 +190,23 @@ impl Engine {
         // After a takeover it has one of the slots that are assumed given away. After a restart those
         // stand for grants after the commit, which this is not.
         let assumed = self.restored.is_none();
-        self.insert_held(now, (attempt, granted), consumer, (shape, assumed), |_, _, _| None);
+        self.insert_held(now, (attempt, granted), consumer, (class, assumed), |_, _, _| None);
     }
 
     /// A grant that was made after the last commit: it is one of the reserve's.
-    fn charge_reserved(&mut self, now: Time, held: (Attempt, Option<Time>), consumer: &str, shape: &Shape) {
-        self.insert_held(now, held, consumer, (shape, true), |lanes, config, id| {
+    fn charge_reserved(
+        &mut self,
+        now: Time,
+        held: (Attempt, Option<Time>),
+        consumer: &str,
+        class: &CallClass,
+    ) {
+        self.insert_held(now, held, consumer, (class, true), |lanes, config, id| {
             let settles = now + guarded(config.validity + lanes.delivery(config, id));
-            let meter = lanes.window(id)?;
-            meter.advance(now);
-            let unit = meter.claim_reserved().unwrap_or_else(|| meter.charge(now, settles, Origin::Call));
-            Some(Charge { meter: id, unit, logged: u64::MAX / 2, charged: 0 })
+            let counter = lanes.window(id)?;
+            counter.advance(now);
+            let unit = counter.claim_reserved().unwrap_or_else(|| counter.charge(now, settles, Origin::Call));
+            Some(Charge { counter: id, unit, logged: u64::MAX / 2, charged: 0 })
         });
     }
 
@@ -209,18 +215,18 @@ impl Engine {
         now: Time,
         (attempt, granted): (Attempt, Option<Time>),
         consumer: &str,
-        (shape, assumed): (&Shape, bool),
-        charge: impl Fn(&mut Lanes, &AccountConfig, MeterId) -> Option<Charge>,
+        (class, assumed): (&CallClass, bool),
+        charge: impl Fn(&mut Lanes, &AccountConfig, CounterId) -> Option<Charge>,
     ) {
-        let lane = self.lane_of(shape, now);
+        let lane = self.lane_of(class, now);
         let mut units = Vec::new();
-        for meter in self.lanes.meters_of(lane).to_vec() {
+        for counter in self.lanes.meters_of(lane).to_vec() {
             if assumed {
-                self.lanes.claim_slot(meter, attempt, now);
+                self.lanes.claim_slot(counter, attempt, now);
             } else {
-                self.lanes.hold_slot(meter, attempt, now);
+                self.lanes.hold_slot(counter, attempt, now);
             }
-            units.extend(charge(&mut self.lanes, &self.config, meter));
+            units.extend(charge(&mut self.lanes, &self.config, counter));
         }
         let wanted = Wanted {
             consumer: consumer.into(),
@@ -258,14 +264,14 @@ impl Engine {
         if self.awaited.remove(&session) && self.awaited.is_empty() && !self.died_unheard {
             for counter in self.lanes.counters() {
                 match counter {
-                    Counter::Window(meter) => {
-                        meter.advance(now);
-                        meter.release_reserve();
+                    Counter::Window(counter) => {
+                        counter.advance(now);
+                        counter.release_reserve();
                     }
-                    Counter::Slots(slots) => slots.release_unknown(),
+                    Counter::ConcurrencyCounter(slots) => slots.release_unknown(),
                 }
             }
-            self.lanes.set_start(Start::Fresh);
+            self.lanes.set_start(InitialState::Fresh);
             self.unheard = 0;
             // The next one would hold what is released here as if it had been granted.
             self.learned_since_snapshot = true;

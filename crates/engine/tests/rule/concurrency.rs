@@ -25,7 +25,7 @@ fn a_vanished_proxys_slots_are_held_until_its_pod_is_known_dead() {
     w.ask(1);
     w.pass(SECOND * 60);
     assert_eq!(w.grants().len(), 0);
-    w.tell(Event::Gone(SessionId(5)));
+    w.tell(Event::PodDeleted(SessionId(5)));
     assert_eq!(w.grants().len(), 1);
 }
 

@@ -2,7 +2,9 @@
 
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::LimitConfig;
-use quotakeeper_engine::event::{Attempt, CallId, Event, Held, Observation, Reserve, SessionId, Shape};
+use quotakeeper_engine::event::{
+    Attempt, CallClass, CallId, Event, GrantProgress, Observation, Reserve, SessionId,
+};
 use quotakeeper_engine::time::Time;
 
 use crate::world::*;
@@ -48,7 +50,7 @@ fn the_ledger_is_written_while_calls_wait_and_once_more() {
     assert_eq!(w.engine.commit_due(w.now), Some(w.now), "a call waits for nothing but the ledger");
     commit(&mut w, 50);
     assert_eq!(w.grants().len(), 4);
-    w.ask_as(2, "job", Shape::default(), None);
+    w.ask_as(2, "job", CallClass::default(), None);
     assert_eq!(w.engine.commit_due(w.now), Some(w.now), "the ledger does not know session 2");
     commit(&mut w, 50);
     assert_eq!(w.engine.commit_due(w.now), Some(w.now + MS * 100));
@@ -62,7 +64,7 @@ fn a_session_is_granted_nothing_before_it_is_in_the_ledger() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.alive(1);
     commit(&mut w, 50);
-    w.ask_as(2, "job", Shape::default(), None);
+    w.ask_as(2, "job", CallClass::default(), None);
     assert_eq!(w.grants().len(), 0);
     commit(&mut w, 50);
     assert_eq!(w.grants().len(), 1);
@@ -107,11 +109,11 @@ fn proxies_that_come_back_give_back_what_they_did_not_get() {
     let (mut w, lost) = killed();
     w.alive(1);
     for attempt in &lost[..5] {
-        let (granted, progress) = (Some(w.now), Held::Answered { latest: w.now });
-        let (consumer, shape) = ("job".to_owned(), Shape::default());
-        w.tell(Event::Held { attempt: *attempt, consumer, shape, granted, progress });
+        let (granted, progress) = (Some(w.now), GrantProgress::Answered { latest: w.now });
+        let (consumer, class) = ("job".to_owned(), CallClass::default());
+        w.tell(Event::ResumeGrant { attempt: *attempt, consumer, class, granted, progress });
     }
-    w.tell(Event::Returned(SessionId(1)));
+    w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!(w.used("requests"), 25, "twenty of before, five of the reserve");
 }
 
@@ -131,12 +133,12 @@ fn calls_that_the_ledger_knows_do_not_use_up_the_reserve() {
     let engine = Engine::restart(account(vec![sliding("requests", 100, 10)]), snapshot, reserve, w.now);
     let mut w = World::with(engine, w.now);
     for attempt in known {
-        let (consumer, shape) = ("job".to_owned(), Shape::default());
-        let (granted, progress) = (Some(decided), Held::Answered { latest: decided });
-        w.tell(Event::Held { attempt, consumer, shape, granted, progress });
+        let (consumer, class) = ("job".to_owned(), CallClass::default());
+        let (granted, progress) = (Some(decided), GrantProgress::Answered { latest: decided });
+        w.tell(Event::ResumeGrant { attempt, consumer, class, granted, progress });
         w.tell(Event::Done(attempt));
     }
-    w.tell(Event::Returned(SessionId(1)));
+    w.tell(Event::ResumeDone(SessionId(1)));
     w.pass(SECOND * 9 + MS * 10);
     assert_eq!(w.used("requests"), 30, "the twenty have left, the reserve has not");
 }
@@ -157,11 +159,11 @@ fn calls_that_the_ledger_knows_do_not_use_up_the_slots_that_are_held_for_others(
     let (snapshot, reserve) = commit(&mut w, 3);
     let engine = Engine::restart(account(limits()), snapshot, reserve, w.now);
     let mut w = World::with(engine, w.now);
-    let (consumer, shape) = ("job".to_owned(), Shape::default());
-    let (granted, progress) = (Some(decided), Held::Answered { latest: decided });
-    w.tell(Event::Held { attempt: known, consumer, shape, granted, progress });
+    let (consumer, class) = ("job".to_owned(), CallClass::default());
+    let (granted, progress) = (Some(decided), GrantProgress::Answered { latest: decided });
+    w.tell(Event::ResumeGrant { attempt: known, consumer, class, granted, progress });
     w.tell(Event::Done(known));
-    w.tell(Event::Returned(SessionId(1)));
+    w.tell(Event::ResumeDone(SessionId(1)));
     w.alive(1);
     commit(&mut w, 10);
     w.ask(10);
@@ -172,10 +174,10 @@ fn calls_that_the_ledger_knows_do_not_use_up_the_slots_that_are_held_for_others(
 fn a_call_of_before_ends_and_goes_on_as_if_nothing_had_happened() {
     let (mut w, lost) = killed();
     w.alive(1);
-    let (consumer, shape) = ("job".to_owned(), Shape::default());
-    let (granted, progress) = (Some(w.now), Held::Sent { latest: w.now });
-    w.tell(Event::Held { attempt: lost[0], consumer, shape, granted, progress });
-    w.tell(Event::Returned(SessionId(1)));
+    let (consumer, class) = ("job".to_owned(), CallClass::default());
+    let (granted, progress) = (Some(w.now), GrantProgress::Sent { latest: w.now });
+    w.tell(Event::ResumeGrant { attempt: lost[0], consumer, class, granted, progress });
+    w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!(w.engine.status(w.now).under_way, 1);
     w.answered(lost[0]);
     assert_eq!(w.engine.status(w.now).under_way, 0);
@@ -239,10 +241,10 @@ fn a_reconnection_changes_nothing_for_calls_under_way() {
     let grants = w.grants();
     w.tell(Event::Disconnected(SessionId(1)));
     w.alive(1);
-    let (consumer, shape) = ("job".to_owned(), Shape::default());
-    let (granted, progress) = (Some(w.now), Held::Sent { latest: w.now });
-    w.tell(Event::Held { attempt: grants[0], consumer, shape, granted, progress });
-    w.tell(Event::Returned(SessionId(1)));
+    let (consumer, class) = ("job".to_owned(), CallClass::default());
+    let (granted, progress) = (Some(w.now), GrantProgress::Sent { latest: w.now });
+    w.tell(Event::ResumeGrant { attempt: grants[0], consumer, class, granted, progress });
+    w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!((w.used("requests"), w.engine.status(w.now).under_way), (2, 1), "the other one is over");
 }
 
@@ -255,7 +257,7 @@ fn an_ask_for_a_granted_call_says_that_the_grant_was_lost() {
         session: SessionId(1),
         call: CallId(1),
         consumer: "job".to_owned(),
-        shape: Shape::default(),
+        class: CallClass::default(),
         patience: None,
         waited: SECOND,
         attempts: 0,
@@ -274,7 +276,7 @@ fn a_pause_outlives_the_limiter() {
     let engine = Engine::restart(account(vec![sliding("requests", 10, 10)]), snapshot, reserve, w.now);
     let mut w = World::with(engine, w.now);
     w.alive(1);
-    w.tell(Event::Returned(SessionId(1)));
+    w.tell(Event::ResumeDone(SessionId(1)));
     commit(&mut w, 5);
     w.ask(1);
     assert_eq!(w.grants().len(), 0);
@@ -324,13 +326,13 @@ fn a_released_reserve_is_written_at_once() {
     w.alive(1);
     commit(&mut w, 0);
     assert_eq!((w.used("requests"), w.engine.commit_due(w.now)), (50, None));
-    w.tell(Event::Returned(SessionId(1)));
+    w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!((w.used("requests"), w.engine.commit_due(w.now)), (20, Some(w.now)));
 }
 
-fn held(w: &mut World, attempt: Attempt, granted: Time, progress: Held) {
-    let (consumer, shape) = ("job".to_owned(), Shape::default());
-    w.tell(Event::Held { attempt, consumer, shape, granted: Some(granted), progress });
+fn held(w: &mut World, attempt: Attempt, granted: Time, progress: GrantProgress) {
+    let (consumer, class) = ("job".to_owned(), CallClass::default());
+    w.tell(Event::ResumeGrant { attempt, consumer, class, granted: Some(granted), progress });
 }
 
 /// Its client has hung up since. What the hello says of the first grant says nothing of the second.
@@ -344,9 +346,9 @@ fn a_grant_that_was_lost_with_its_call_holds_no_slot() {
     w.tell(Event::Disconnected(SessionId(1)));
     w.alive(1);
     let decided = w.now;
-    held(&mut w, first, decided, Held::Granted);
+    held(&mut w, first, decided, GrantProgress::Granted);
     w.tell(Event::Unused { attempt: first, again: false });
-    w.tell(Event::Returned(SessionId(1)));
+    w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!(w.engine.status(w.now).under_way, 0);
     w.ask(1);
     assert_eq!(w.grants().len(), 1);
@@ -369,8 +371,8 @@ fn a_newer_grant_than_the_ledger_knows_takes_the_place_of_the_older() {
     let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
     w.alive(1);
     // The first grant's end has been confirmed: the hello tells of it no more.
-    held(&mut w, second, decided, Held::Sent { latest: decided });
-    w.tell(Event::Returned(SessionId(1)));
+    held(&mut w, second, decided, GrantProgress::Sent { latest: decided });
+    w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!((w.engine.status(w.now).under_way, w.used("requests")), (1, 2));
     w.answered(second);
     assert_eq!((w.engine.status(w.now).under_way, w.used("parallel")), (0, 0));
@@ -400,7 +402,7 @@ fn a_pod_that_is_gone_is_not_awaited() {
     w.alive(2);
     commit(&mut w, 5);
     w.ask(1);
-    w.tell(Event::Gone(SessionId(1)));
+    w.tell(Event::PodDeleted(SessionId(1)));
     assert!(w.engine.commit_due(w.now).is_some());
     let (snapshot, _) = commit(&mut w, 5);
     assert_eq!((snapshot.calls.len(), snapshot.sessions.as_slice()), (0, &[SessionId(2)][..]));
@@ -409,9 +411,9 @@ fn a_pod_that_is_gone_is_not_awaited() {
     w.alive(3);
     let (snapshot, reserve) = commit(&mut w, 5);
     let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
-    w.tell(Event::Gone(SessionId(2)));
+    w.tell(Event::PodDeleted(SessionId(2)));
     w.alive(3);
-    w.tell(Event::Returned(SessionId(3)));
+    w.tell(Event::ResumeDone(SessionId(3)));
     assert_eq!(w.used("requests"), 6);
     let (snapshot, _) = commit(&mut w, 0);
     assert_eq!(snapshot.sessions, [SessionId(3)]);
@@ -457,7 +459,7 @@ fn what_was_granted_before_two_kills_still_has_its_slot() {
     w.alive(2);
     let (snapshot, reserve) = commit(&mut w, 4);
     for _ in 0..3 {
-        w.ask_as(2, "job", Shape::default(), None);
+        w.ask_as(2, "job", CallClass::default(), None);
     }
     let (lost, decided) = (w.grants(), w.now);
     assert_eq!(lost.len(), 3);
@@ -467,15 +469,15 @@ fn what_was_granted_before_two_kills_still_has_its_slot() {
     w.pass(MS * 10);
     let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
     w.alive(1);
-    w.tell(Event::Returned(SessionId(1)));
+    w.tell(Event::ResumeDone(SessionId(1)));
     commit_ahead(&mut w, 10);
     w.ask(10);
     assert_eq!(w.grants().len(), 0, "any four may be under way");
     w.alive(2);
     for attempt in lost {
-        held(&mut w, attempt, decided, Held::Granted);
+        held(&mut w, attempt, decided, GrantProgress::Granted);
     }
-    w.tell(Event::Returned(SessionId(2)));
+    w.tell(Event::ResumeDone(SessionId(2)));
     assert_eq!(w.grants().len(), 1);
 }
 

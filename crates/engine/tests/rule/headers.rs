@@ -113,7 +113,7 @@ fn an_unknown_past_leaves_evenly_and_costs_no_memory_by_its_size() {
     let engine = Engine::after_unknown_past(account(vec![sliding("requests", amount, 900)]), start);
     let mut w = World::with(engine, start);
     assert_eq!(w.engine.status(w.now).limits[0].assumed, amount - 1);
-    assert!(w.engine.snapshot(w.now).meters[0].units.is_empty());
+    assert!(w.engine.snapshot(w.now).counters[0].units.is_empty());
     w.ask(3);
     assert_eq!(w.grants().len(), 1);
     w.pass(MS * 1);

@@ -3,7 +3,7 @@
 
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{LimitConfig, Pacing};
-use quotakeeper_engine::event::{Attempt, Event, Observation, Reserve, SessionId, Shape};
+use quotakeeper_engine::event::{Attempt, CallClass, Event, Observation, Reserve, SessionId};
 
 use crate::world::*;
 
@@ -15,15 +15,15 @@ fn ten_each() -> World {
     World::new(vec![per_model(sliding("requests", 10, 10))])
 }
 
-fn ask(w: &mut World, shape: &Shape, calls: usize) {
+fn ask(w: &mut World, class: &CallClass, calls: usize) {
     for _ in 0..calls {
-        w.ask_as(1, "job", shape.clone(), None);
+        w.ask_as(1, "job", class.clone(), None);
     }
 }
 
 /// Asks for so many calls, and says how many were granted at once.
-fn granted(w: &mut World, shape: &Shape, calls: usize) -> Vec<Attempt> {
-    ask(w, shape, calls);
+fn granted(w: &mut World, class: &CallClass, calls: usize) -> Vec<Attempt> {
+    ask(w, class, calls);
     w.grants()
 }
 
@@ -47,8 +47,8 @@ fn a_call_of_an_unknown_model_is_charged_to_every_model() {
     let mut w = ten_each();
     granted(&mut w, &model("large"), 3);
     granted(&mut w, &model("small"), 5);
-    assert_eq!(granted(&mut w, &Shape::default(), 5).len(), 5);
-    assert_eq!(granted(&mut w, &Shape::default(), 1).len(), 0, "small has no more room");
+    assert_eq!(granted(&mut w, &CallClass::default(), 5).len(), 5);
+    assert_eq!(granted(&mut w, &CallClass::default(), 1).len(), 0, "small has no more room");
     assert_eq!(granted(&mut w, &model("large"), 9).len(), 1, "one of two is kept for the call that waits");
     assert_eq!((used(&mut w, Some("large")), used(&mut w, Some("small"))), (9, 10));
 }
@@ -56,7 +56,7 @@ fn a_call_of_an_unknown_model_is_charged_to_every_model() {
 #[test]
 fn a_model_that_is_seen_later_may_have_been_called_already() {
     let mut w = ten_each();
-    assert_eq!(granted(&mut w, &Shape::default(), 7).len(), 7);
+    assert_eq!(granted(&mut w, &CallClass::default(), 7).len(), 7);
     assert_eq!(granted(&mut w, &model("late"), 10).len(), 3);
     assert_eq!(granted(&mut w, &model("later"), 10).len(), 3, "and so may this one");
 }
@@ -65,7 +65,7 @@ fn a_model_that_is_seen_later_may_have_been_called_already() {
 fn what_becomes_of_an_unknown_call_is_known_at_every_model() {
     let mut w = ten_each();
     granted(&mut w, &model("early"), 1);
-    let unknown = granted(&mut w, &Shape::default(), 9);
+    let unknown = granted(&mut w, &CallClass::default(), 9);
     ask(&mut w, &model("early"), 9);
     ask(&mut w, &model("late"), 10);
     assert_eq!(w.grants().len(), 1);
@@ -79,7 +79,7 @@ fn what_becomes_of_an_unknown_call_is_known_at_every_model() {
 fn an_unknown_call_that_was_not_sent_is_given_back_by_every_model() {
     let mut w = ten_each();
     granted(&mut w, &model("early"), 1);
-    let unknown = granted(&mut w, &Shape::default(), 4);
+    let unknown = granted(&mut w, &CallClass::default(), 4);
     granted(&mut w, &model("late"), 1);
     assert_eq!((used(&mut w, Some("early")), used(&mut w, Some("late"))), (5, 5));
     for attempt in unknown {
@@ -91,7 +91,7 @@ fn an_unknown_call_that_was_not_sent_is_given_back_by_every_model() {
 #[test]
 fn a_late_write_of_an_unknown_call_is_charged_once_more_to_every_model() {
     let mut w = ten_each();
-    let unknown = granted(&mut w, &Shape::default(), 1);
+    let unknown = granted(&mut w, &CallClass::default(), 1);
     granted(&mut w, &model("late"), 1);
     w.pass(SECOND * 13);
     assert_eq!(used(&mut w, Some("late")), 0);
@@ -104,8 +104,8 @@ fn a_late_write_of_an_unknown_call_is_charged_once_more_to_every_model() {
 fn unknown_calls_wait_at_every_model() {
     let mut w = ten_each();
     granted(&mut w, &model("early"), 10);
-    ask(&mut w, &Shape::default(), 3);
-    let call = w.ask_as(1, "job", Shape::default(), None);
+    ask(&mut w, &CallClass::default(), 3);
+    let call = w.ask_as(1, "job", CallClass::default(), None);
     granted(&mut w, &model("late"), 1);
     assert_eq!((waiting(&mut w, "early"), waiting(&mut w, "late")), (4, 4));
     w.tell(Event::Cancel { session: SessionId(1), call });
@@ -118,10 +118,10 @@ fn unknown_calls_wait_at_every_model() {
 fn an_unknown_call_holds_a_slot_of_every_model() {
     let mut w = World::new(vec![per_model(concurrent("parallel", 3))]);
     granted(&mut w, &model("early"), 1);
-    let unknown = granted(&mut w, &Shape::default(), 2);
+    let unknown = granted(&mut w, &CallClass::default(), 2);
     assert_eq!(unknown.len(), 2);
     assert_eq!(granted(&mut w, &model("late"), 3).len(), 1);
-    assert_eq!(granted(&mut w, &Shape::default(), 1).len(), 0);
+    assert_eq!(granted(&mut w, &CallClass::default(), 1).len(), 0);
     let late = waiting(&mut w, "late");
     w.tell(Event::Done(unknown[0]));
     assert_eq!(w.grants().len(), 1, "a call of late, which has come before");
@@ -144,7 +144,7 @@ fn the_ledger_remembers_unknown_calls_for_models_that_come_later() {
     };
     commit(&mut w, 20);
     granted(&mut w, &model("early"), 2);
-    let unknown = granted(&mut w, &Shape::default(), 4);
+    let unknown = granted(&mut w, &CallClass::default(), 4);
     let (snapshot, reserve) = commit(&mut w, 0);
     let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
     w.alive(1);
@@ -165,7 +165,7 @@ fn the_ledger_remembers_unknown_calls_for_models_that_come_later() {
 fn headers_of_an_unknown_model_are_said_of_none() {
     let mut w = ten_each();
     granted(&mut w, &model("large"), 1);
-    let unknown = granted(&mut w, &Shape::default(), 1);
+    let unknown = granted(&mut w, &CallClass::default(), 1);
     let seen = Observation { limit: "requests".to_owned(), hard: Some(4), remaining: Some(0) };
     w.answered_with(unknown[0], seen);
     assert_eq!(granted(&mut w, &model("large"), 10).len(), 8);
@@ -180,7 +180,7 @@ fn an_unknown_call_gets_its_turn_between_two_busy_models() {
                 w.ask_as(1, "one", model("large"), None);
                 w.pass(MS * 70);
                 w.ask_as(2, "two", model("small"), None);
-                w.ask_as(3, "three", Shape::default(), None);
+                w.ask_as(3, "three", CallClass::default(), None);
                 w.grants().into_iter().for_each(|attempt| w.answered(attempt));
             }
             let mut unknown = 0;
@@ -206,7 +206,7 @@ fn models_beyond_a_bound_are_counted_as_one_and_no_others() {
     }
     assert_eq!(granted(&mut w, &model("one-too-many"), 6).len(), 6);
     assert_eq!(granted(&mut w, &model("two-too-many"), 6).len(), 4);
-    let known = Shape { endpoint: Some("batches".to_owned()), ..model("model-7") };
+    let known = CallClass { endpoint: Some("batches".to_owned()), ..model("model-7") };
     assert_eq!(granted(&mut w, &known, 20).len(), 9, "a model keeps its count at another endpoint");
 }
 

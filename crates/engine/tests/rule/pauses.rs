@@ -2,7 +2,7 @@
 
 use quotakeeper_engine::config::LimitConfig;
 use quotakeeper_engine::event::{
-    Action, Event, Held, RefusalReason, Rejection, RejectionClass, Scope, Shape,
+    Action, CallClass, Event, GrantProgress, RefusalReason, Rejection, RejectionClass, Scope,
 };
 
 use crate::world::*;
@@ -119,7 +119,7 @@ fn a_pause_by_hand_ends_by_hand() {
 #[test]
 fn a_call_whose_time_is_over_is_not_sent_again() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
-    w.ask_as(1, "job", Shape::default(), Some(SECOND * 5));
+    w.ask_as(1, "job", CallClass::default(), Some(SECOND * 5));
     let attempt = w.grants()[0];
     w.pass(SECOND * 4);
     w.sent_back(attempt, Scope::Account, Some(SECOND * 8));
@@ -159,13 +159,13 @@ fn an_answer_that_a_hello_tells_is_the_probes_answer() {
     w.grants();
     w.pass(SECOND + MS * 10);
     let probe = w.grants()[0];
-    let (consumer, shape, granted) = ("job".to_owned(), Shape::default(), Some(w.now));
-    w.tell(Event::Held {
+    let (consumer, class, granted) = ("job".to_owned(), CallClass::default(), Some(w.now));
+    w.tell(Event::ResumeGrant {
         attempt: probe,
         consumer,
-        shape,
+        class,
         granted,
-        progress: Held::Answered { latest: w.now },
+        progress: GrantProgress::Answered { latest: w.now },
     });
     assert!(w.actions.iter().any(|action| matches!(action, Action::Resumed { .. })));
     w.ask(10);
@@ -192,8 +192,8 @@ fn a_rejection_that_a_hello_tells_again_makes_no_second_probe() {
     w.grants();
     w.pass(SECOND + MS * 10);
     assert_eq!(w.grants().len(), 1, "the probe");
-    let (consumer, shape, granted) = ("job".to_owned(), Shape::default(), Some(decided));
-    w.tell(Event::Held { attempt, consumer, shape, granted, progress: Held::Granted });
+    let (consumer, class, granted) = ("job".to_owned(), CallClass::default(), Some(decided));
+    w.tell(Event::ResumeGrant { attempt, consumer, class, granted, progress: GrantProgress::Granted });
     w.tell(rejected);
     w.pass(MS);
     assert_eq!(w.grants().len(), 0, "it is old news");

@@ -2,7 +2,7 @@
 
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{LimitConfig, OnExceeded};
-use quotakeeper_engine::event::{Event, RefusalReason, SessionId, Shape};
+use quotakeeper_engine::event::{CallClass, Event, RefusalReason, SessionId};
 
 use crate::world::*;
 
@@ -23,11 +23,11 @@ fn a_workload_of_many_replicas_gets_no_more_than_one_of_one() {
     let mut w = World::new(vec![limit("requests", 20, 10)]);
     for session in 2..8 {
         for _ in 0..20 {
-            w.ask_as(session, "large", Shape::default(), None);
+            w.ask_as(session, "large", CallClass::default(), None);
         }
     }
     for _ in 0..20 {
-        w.ask_as(1, "small", Shape::default(), None);
+        w.ask_as(1, "small", CallClass::default(), None);
     }
     let served = drain(&mut w, 10);
     let small = served.iter().filter(|session| **session == 1).count();
@@ -40,8 +40,8 @@ fn weights_share_a_backlog() {
     config.weights.insert("sales".to_owned(), 3);
     let mut w = World::of(config);
     for _ in 0..60 {
-        w.ask_as(1, "sales", Shape::default(), None);
-        w.ask_as(2, "batch", Shape::default(), None);
+        w.ask_as(1, "sales", CallClass::default(), None);
+        w.ask_as(2, "batch", CallClass::default(), None);
     }
     let served = drain(&mut w, 10);
     let sales = served.iter().filter(|session| **session == 1).count();
@@ -53,13 +53,13 @@ fn a_call_that_cannot_make_it_is_told_at_once_and_truthfully() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
     w.ask(10);
     w.grants().into_iter().for_each(|attempt| w.answered(attempt));
-    w.ask_as(1, "job", Shape::default(), Some(SECOND * 5));
+    w.ask_as(1, "job", CallClass::default(), Some(SECOND * 5));
     let (reason, retry_after) = w.refusals()[0];
     assert_eq!(reason, RefusalReason::WaitTooLong);
     let retry_after = retry_after.unwrap();
     assert!(retry_after > SECOND * 10 && retry_after < SECOND * 11, "{retry_after:?}");
     w.pass(retry_after);
-    w.ask_as(1, "job", Shape::default(), Some(SECOND * 5));
+    w.ask_as(1, "job", CallClass::default(), Some(SECOND * 5));
     assert_eq!(w.grants().len(), 1, "and the time that it was told is right");
 }
 
@@ -68,7 +68,7 @@ fn a_patient_call_waits() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
     w.ask(10);
     w.grants().into_iter().for_each(|attempt| w.answered(attempt));
-    w.ask_as(1, "job", Shape::default(), Some(SECOND * 60));
+    w.ask_as(1, "job", CallClass::default(), Some(SECOND * 60));
     assert!(w.refusals().is_empty());
     w.pass(SECOND * 11);
     assert_eq!(w.grants().len(), 1);
@@ -93,7 +93,7 @@ fn a_deadline_that_comes_is_an_answer() {
     w.ask(1);
     let attempt = w.grants()[0];
     w.answered(attempt);
-    w.ask_as(1, "job", Shape::default(), Some(SECOND * 15));
+    w.ask_as(1, "job", CallClass::default(), Some(SECOND * 15));
     assert!(w.refusals().is_empty(), "it should make it");
     w.tell(Event::Pause { scope: quotakeeper_engine::event::Scope::Account, length: SECOND * 100 });
     w.pass(SECOND * 11);
@@ -142,7 +142,7 @@ fn a_client_that_hangs_up_is_gone_at_once() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(1);
     let first = w.grants()[0];
-    let second = w.ask_as(1, "job", Shape::default(), None);
+    let second = w.ask_as(1, "job", CallClass::default(), None);
     w.tell(Event::Cancel { session: SessionId(1), call: second });
     assert_eq!(w.engine.status(w.now).waiting, 0);
     w.tell(Event::Cancel { session: SessionId(1), call: first.call });
@@ -156,7 +156,7 @@ fn the_lost_connection_of_a_proxy_takes_its_waiting_calls_along() {
     w.tell(Event::Disconnected(SessionId(1)));
     let status = w.engine.status(w.now);
     assert_eq!((status.waiting, status.under_way), (0, 1), "the granted one may be on its way");
-    w.tell(Event::Gone(SessionId(1)));
+    w.tell(Event::PodDeleted(SessionId(1)));
     assert_eq!(w.engine.status(w.now).under_way, 0);
     assert_eq!(w.used("requests"), 1, "what it may have sent stays charged");
 }

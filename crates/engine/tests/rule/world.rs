@@ -7,8 +7,8 @@ use quotakeeper_engine::config::{
     AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
 };
 use quotakeeper_engine::event::{
-    Action, Ask, Attempt, CallId, Event, Observation, Pulse, RefusalReason, Rejection, RejectionClass, Scope,
-    SessionId, Shape,
+    Action, Ask, Attempt, CallClass, CallId, Event, Observation, Pulse, RefusalReason, Rejection,
+    RejectionClass, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
 
@@ -87,7 +87,7 @@ impl World {
 
     pub fn alive(&mut self, session: u64) {
         let pulse = Pulse { stamp: Stamp(self.now.0), latest: self.now };
-        self.tell(Event::Alive { session: SessionId(session), pulse });
+        self.tell(Event::Heartbeat { session: SessionId(session), pulse });
     }
 
     /// Lets `duration` pass, waking the engine whenever it asked for it; sessions 1 to 9 go on
@@ -115,7 +115,7 @@ impl World {
         &mut self,
         session: u64,
         consumer: &str,
-        shape: Shape,
+        class: CallClass,
         patience: Option<Duration>,
     ) -> CallId {
         self.alive(session);
@@ -125,7 +125,7 @@ impl World {
             session: SessionId(session),
             call,
             consumer: consumer.to_owned(),
-            shape,
+            class,
             patience,
             waited: Duration::ZERO,
             attempts: 0,
@@ -135,7 +135,7 @@ impl World {
 
     pub fn ask(&mut self, calls: usize) {
         for _ in 0..calls {
-            self.ask_as(1, "job", Shape::default(), None);
+            self.ask_as(1, "job", CallClass::default(), None);
         }
     }
 
@@ -196,10 +196,10 @@ impl World {
     }
 }
 
-pub fn endpoint(name: &str) -> Shape {
-    Shape { endpoint: Some(name.to_owned()), model: None }
+pub fn endpoint(name: &str) -> CallClass {
+    CallClass { endpoint: Some(name.to_owned()), model: None }
 }
 
-pub fn model(name: &str) -> Shape {
-    Shape { endpoint: None, model: Some(name.to_owned()) }
+pub fn model(name: &str) -> CallClass {
+    CallClass { endpoint: None, model: Some(name.to_owned()) }
 }

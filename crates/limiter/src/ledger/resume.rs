@@ -15,7 +15,7 @@ const SINCE: &str = "since";
 
 /// What is known of the time before a limiter.
 #[derive(Clone, Debug, Default)]
-pub struct History {
+pub struct Recovered {
     /// What the ledger has, by the accounts' keys.
     pub records: BTreeMap<String, Record>,
     /// Accounts of which the ledger has something that this version can't read: what was granted on
@@ -50,7 +50,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn resume(&mut self, epoch: Epoch, believed: bool) -> Result<History, LedgerError> {
+    pub fn resume(&mut self, epoch: Epoch, believed: bool) -> Result<Recovered, LedgerError> {
         let boot = self.boot.clone();
         let write = storage(self.database()?.begin_write())?;
         let since = {
@@ -68,8 +68,8 @@ impl Ledger {
             since
         };
         storage(write.commit())?;
-        let Some(since) = since else { return Ok(History { since: Some(epoch), ..History::default() }) };
-        let mut history = History { since: Some(Epoch(since.epoch)), ..History::default() };
+        let Some(since) = since else { return Ok(Recovered { since: Some(epoch), ..Recovered::default() }) };
+        let mut history = Recovered { since: Some(Epoch(since.epoch)), ..Recovered::default() };
         for name in self.names()? {
             match self.read(&name)? {
                 Some(record) => drop(history.records.insert(name, record)),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use quotakeeper_limiter::book::Configuration;
+use quotakeeper_limiter::state::Configuration;
 
 use crate::proxy::Proxy;
 use crate::world::{World, at_once, quota, until};

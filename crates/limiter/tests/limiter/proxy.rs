@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use quotakeeper_engine::event::{CallId, Observation, Rejection, SessionId, Shape};
+use quotakeeper_engine::event::{CallClass, CallId, Observation, Rejection, SessionId};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_limiter::clock;
 use quotakeeper_transport::{Dial, Link, ProxyGone, SystemDial, Target, keep_connected};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::message::{AccountIndex, AccountState, ToLimiter, ToProxy};
-use quotakeeper_wire::proxy::{Identity, Notice, Session};
+use quotakeeper_wire::proxy::{Identity, Session, SessionEvent};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -148,7 +148,7 @@ impl Proxy {
     pub fn ask(&self, account: u32, calls: usize) {
         let mut state = self.state.lock().unwrap();
         for _ in 0..calls {
-            let call = state.session.ask(now(), AccountIndex(account), Shape::default(), None).unwrap();
+            let call = state.session.ask(now(), AccountIndex(account), CallClass::default(), None).unwrap();
             state.asked.insert(call, account);
         }
     }
@@ -284,10 +284,10 @@ impl Link for Hand {
         let mut state = self.0.lock().unwrap();
         state.heard += 1;
         match state.session.receive(now(), message) {
-            Some(Notice::Account { account, state: stands }) => {
+            Some(SessionEvent::Account { account, state: stands }) => {
                 state.accounts.insert(account.0, stands);
             }
-            Some(Notice::Granted { call }) if state.session.may_write(now(), call) => {
+            Some(SessionEvent::Granted { call }) if state.session.may_write(now(), call) => {
                 state.session.wrote(now(), call);
                 if state.provider.keeps.load(Ordering::Relaxed) {
                     state.kept.push(call);
@@ -295,8 +295,8 @@ impl Link for Hand {
                     state.answer(call);
                 }
             }
-            Some(Notice::Paused { .. }) => state.paused += 1,
-            Some(Notice::Resumed { .. }) => state.resumed += 1,
+            Some(SessionEvent::Paused { .. }) => state.paused += 1,
+            Some(SessionEvent::Resumed { .. }) => state.resumed += 1,
             _ => {}
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! everything else is taken away.
 
 use quotakeeper_engine::config::Mode;
-use quotakeeper_limiter::book::Configuration;
+use quotakeeper_limiter::state::Configuration;
 use quotakeeper_wire::account::CompiledAccount;
 
 use crate::proxy::Proxy;

@@ -11,11 +11,11 @@ use quotakeeper_engine::config::{
 };
 use quotakeeper_limiter::auth::Authenticator;
 use quotakeeper_limiter::auth::pods::Pods;
-use quotakeeper_limiter::book::Configuration;
-use quotakeeper_limiter::epoch::Known;
-use quotakeeper_limiter::host::Limiter;
+use quotakeeper_limiter::epoch::EpochSources;
 use quotakeeper_limiter::ledger::Ledger;
+use quotakeeper_limiter::state::Configuration;
 use quotakeeper_limiter::stream::{Operator, StatusStream};
+use quotakeeper_limiter::task::Limiter;
 use quotakeeper_transport::{serve_beside, tls};
 use quotakeeper_wire::account::{Admitted, CompiledAccount, FORMAT};
 use quotakeeper_wire::status::AccountReport;
@@ -103,7 +103,7 @@ impl World {
     /// The next limiter at the same address. `lease`: the epoch of the newest, if it is known.
     pub async fn run(&mut self, folder: &Path, configuration: impl Into<Configuration>, lease: Option<u64>) {
         let mut ledger = open(&folder.join("ledger.redb")).await;
-        let known = Known { ledger: ledger.last_epoch().unwrap(), lease, unix_seconds: 0 };
+        let known = EpochSources { ledger: ledger.last_epoch().unwrap(), lease, unix_seconds: 0 };
         let epoch = known.next();
         let mut history = ledger.resume(epoch, known.ledger_is_newest()).unwrap();
         history.lost = known.has_predecessor() && history.since == Some(epoch);

@@ -7,7 +7,7 @@ use quotakeeper_api::quota::{ApiQuotaStatus, WaitingStatus};
 use super::figures::Figures;
 use super::words::{clipped, counted, longest, plural};
 use super::{Limiter, Subject};
-use crate::settle::Verdict;
+use crate::reconcile::Verdict;
 
 /// Kubernetes' bound of a condition's message.
 const LONGEST_MESSAGE: usize = 32_000;
@@ -131,8 +131,8 @@ fn programmed(subject: &Subject<'_>) -> Said {
     match subject.limiter {
         Limiter::Unknown => told(TYPE, UNKNOWN, "Pending", "The limiter has not been heard yet."),
         Limiter::Lost => told(TYPE, UNKNOWN, "LimiterUnavailable", "The limiter is not heard."),
-        Limiter::Heard { account: None, .. } => pending(),
-        Limiter::Heard { account: Some(report), .. } => match &report.problem {
+        Limiter::Connected { account: None, .. } => pending(),
+        Limiter::Connected { account: Some(report), .. } => match &report.problem {
             Some(problem) => told(TYPE, FALSE, "Refused", format!("The limiter can't take it: {problem}.")),
             None if report.generation == u64::try_from(generation).ok() => {
                 told(TYPE, TRUE, "Programmed", format!("The limiter enforces generation {generation}."))
@@ -145,7 +145,7 @@ fn programmed(subject: &Subject<'_>) -> Said {
 fn limiter_available(subject: &Subject<'_>) -> Said {
     const TYPE: &str = "LimiterAvailable";
     match subject.limiter {
-        Limiter::Heard { .. } => told(TYPE, TRUE, "Connected", "The limiter reports to the operator."),
+        Limiter::Connected { .. } => told(TYPE, TRUE, "Connected", "The limiter reports to the operator."),
         Limiter::Unknown => told(TYPE, UNKNOWN, "Connecting", "The limiter has not been heard yet."),
         Limiter::Lost => {
             let message = format!(

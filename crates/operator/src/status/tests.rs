@@ -8,9 +8,9 @@ use quotakeeper_api::problem::Problem;
 use quotakeeper_wire::status::{LimitReport, Told, WaitingReport};
 use serde_json::{Value, json};
 
-use super::worth::{Worth, worth};
+use super::write_policy::{Worth, worth};
 use super::*;
-use crate::settle::{Inputs, Reason, settle};
+use crate::reconcile::{Inputs, Reason, settle};
 use crate::view;
 
 const NOW: &str = "2026-11-03T14:03:00Z";
@@ -114,7 +114,7 @@ impl Story {
     fn status(&self) -> ApiQuotaStatus {
         let limiter = match (self.lost, self.heard) {
             (true, _) => Limiter::Lost,
-            (false, true) => Limiter::Heard { account: self.report.as_ref(), gate_open: self.gate_open },
+            (false, true) => Limiter::Connected { account: self.report.as_ref(), gate_open: self.gate_open },
             (false, false) => Limiter::Unknown,
         };
         status(&Subject {

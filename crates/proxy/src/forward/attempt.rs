@@ -10,11 +10,11 @@ use tokio::time::timeout;
 use super::relay::Answer;
 use super::wait::wait;
 use super::{Call, Next, RECONNECT, Stop};
-use crate::answer::Own;
+use crate::admission::Permit;
 use crate::clock;
-use crate::gate::Permit;
+use crate::local_response::LocalResponse;
 use crate::record::Why;
-use crate::upstream::turn::Turn;
+use crate::upstream::write_permit::WritePermit;
 use crate::upstream::{ConnectError, SendError};
 
 /// How often one call is sent, or its connection tried, after failures; rejections of a quota do not count.
@@ -25,8 +25,8 @@ const REPLACEMENTS: u32 = 8;
 impl Call<'_> {
     /// Sends the call once, if its grant lasts until it can be written.
     pub(super) async fn attempt(&mut self, mut permit: Permit) -> Result<Next, Stop> {
-        let core = self.core;
-        let ready = core.upstreams.ready(&self.origin, self.protocols);
+        let context = self.context;
+        let ready = context.upstreams.ready(&self.origin, self.protocols);
         let ready = match timeout(permit.remaining(), ready).await {
             Ok(Ok(ready)) => ready,
             // The connection goes on being made; the next grant finds it.
@@ -52,17 +52,17 @@ impl Call<'_> {
         let request = Request::from_parts(self.head.clone(), body);
         let began = Instant::now();
         let turn = Arc::new(Counted { turn: permit.turn(), once: Once::new(), sent: self.record.attempts() });
-        match ready.send(request, Arc::clone(&turn) as Arc<dyn Turn>).await {
+        match ready.send(request, Arc::clone(&turn) as Arc<dyn WritePermit>).await {
             Ok(response) => {
                 let at = clock::now();
                 turn.count();
                 let quota = &self.account.quota;
-                core.books.metrics.answered(quota, response.status().as_u16(), began.elapsed());
+                context.telemetry.metrics.answered(quota, response.status().as_u16(), began.elapsed());
                 self.judge(permit, at, Answer::new(response)).await
             }
             Err(SendError::Expired) => {
                 let granted = permit.granted();
-                wait(core, &self.account, &mut self.record, granted).await?;
+                wait(context, &self.account, &mut self.record, granted).await?;
                 Ok(Next::Again(permit))
             }
             Err(SendError::Unwritten(error)) => {
@@ -92,13 +92,13 @@ impl Call<'_> {
     /// Asks again a little later, as long as the queue lets a call wait: what this machine is short of says nothing
     /// about the provider, and calls that end leave some of it.
     async fn later(&mut self, error: &ConnectError) -> Result<Next, Stop> {
-        let core = self.core;
-        if core.shortage.is_news() {
+        let context = self.context;
+        if context.shortage.is_news() {
             tracing::warn!(quota = %self.account.quota, %error, "calls wait for a file descriptor");
         }
         if self.short_since.get_or_insert_with(Instant::now).elapsed() >= self.account.max_wait {
             let message = format!("Quotakeeper's proxy could not send this call: {error}");
-            let own = Own::new(StatusCode::SERVICE_UNAVAILABLE, "NoFileDescriptor", message);
+            let own = LocalResponse::new(StatusCode::SERVICE_UNAVAILABLE, "NoFileDescriptor", message);
             return Err(Stop::Failed(own));
         }
         self.record.call.why = Why::NoFileDescriptor;
@@ -107,13 +107,13 @@ impl Call<'_> {
             tokio::time::sleep(RECONNECT).await;
             Ok(())
         };
-        wait(core, &account, &mut self.record, pause).await?;
+        wait(context, &account, &mut self.record, pause).await?;
         Ok(Next::Again(self.admit().await?))
     }
 
     async fn unused(&mut self, mut permit: Permit) -> Result<Next, Stop> {
         let granted = permit.unused();
-        wait(self.core, &self.account, &mut self.record, granted).await?;
+        wait(self.context, &self.account, &mut self.record, granted).await?;
         Ok(Next::Again(permit))
     }
 
@@ -126,7 +126,7 @@ impl Call<'_> {
 
 /// Counts an attempt when it is written, even if its client is gone before anything else is known.
 struct Counted {
-    turn: Arc<dyn Turn>,
+    turn: Arc<dyn WritePermit>,
     once: Once,
     sent: Arc<AtomicU32>,
 }
@@ -139,7 +139,7 @@ impl Counted {
     }
 }
 
-impl Turn for Counted {
+impl WritePermit for Counted {
     fn may_write(&self) -> bool {
         self.turn.may_write()
     }
@@ -150,7 +150,7 @@ impl Turn for Counted {
     }
 }
 
-fn unreachable(why: &str) -> Own {
+fn unreachable(why: &str) -> LocalResponse {
     let message = format!("Quotakeeper's proxy got no answer from the provider: {why}");
-    Own::new(StatusCode::BAD_GATEWAY, "ProviderUnreachable", message)
+    LocalResponse::new(StatusCode::BAD_GATEWAY, "ProviderUnreachable", message)
 }

@@ -11,12 +11,12 @@ use http::{Response, StatusCode, Version, header, response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use crate::answer::AnswerBody;
+use crate::admission::Permit;
 use crate::coding;
-use crate::gate::Permit;
 use crate::head::remove_hop_by_hop;
-use crate::kept::{Chunks, Prefixed};
+use crate::local_response::ResponseBody;
 use crate::record::{Outcome, Record};
+use crate::replay::{Chunks, Prefixed};
 use crate::upstream::{BoxError, UpstreamBody};
 
 /// How long the beginning of a rejection's body is waited for.
@@ -76,7 +76,7 @@ impl Answer {
 }
 
 /// The answer for the client.
-pub(super) fn relay(answer: Answer, mut record: Record) -> Response<AnswerBody> {
+pub(super) fn relay(answer: Answer, mut record: Record) -> Response<ResponseBody> {
     let Answer { mut head, beginning, body, permit } = answer;
     remove_hop_by_hop(&mut head.headers);
     head.version = Version::HTTP_11;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::Core;
+use super::ProxyContext;
 use crate::account::Account;
-use crate::gate::Refused;
+use crate::admission::Refused;
 use crate::record::{Record, Why};
 
 /// Who is granted sooner has not waited.
@@ -17,12 +17,12 @@ const TOLD_AGAIN: Duration = Duration::from_secs(30);
 
 /// Waits for a grant and notes how long and why.
 pub(super) async fn wait<T>(
-    core: &Core,
+    context: &ProxyContext,
     account: &Account,
     record: &mut Record,
     granted: impl Future<Output = Result<T, Refused>>,
 ) -> Result<T, Refused> {
-    let gauge = core.books.metrics.waiting(&account.quota);
+    let gauge = context.telemetry.metrics.waiting(&account.quota);
     gauge.inc();
     let since = Instant::now();
     // Also when the client hangs up meanwhile.
@@ -31,7 +31,7 @@ pub(super) async fn wait<T>(
     if let Ok(at_once) = timeout(NO_WAIT, &mut granted).await {
         return at_once;
     }
-    noted.why(core, account);
+    noted.why(context, account);
     granted.await
 }
 
@@ -42,11 +42,11 @@ struct Noted<'a> {
 }
 
 impl Noted<'_> {
-    fn why(&mut self, core: &Core, account: &Account) {
+    fn why(&mut self, context: &ProxyContext, account: &Account) {
         let why = &mut self.record.call.why;
         if matches!(why, Why::NoWait | Why::Queue) {
-            *why = match core.gate.pause_of(account.index) {
-                _ if !core.gate.is_connected() => Why::LimiterUnreachable,
+            *why = match context.admission.pause_of(account.index) {
+                _ if !context.admission.is_connected() => Why::LimiterUnreachable,
                 Some(reason) => Why::Paused(reason),
                 None => Why::Queue,
             };

@@ -14,14 +14,14 @@ use crate::settings::Quota;
 
 use super::*;
 
-fn place(index: u32, provider: &str, hosts: &[&str], upstream: Option<&str>) -> Arc<Place> {
+fn endpoint(index: u32, provider: &str, hosts: &[&str], upstream: Option<&str>) -> Arc<QuotaEndpoint> {
     let profile = Profile {
         hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
         base_url: upstream.map(|upstream| BaseUrl { upstream: upstream.to_owned(), variables: vec![] }),
         ..Profile::default()
     };
     let account = compiled(provider, profile);
-    Arc::new(Place::new(index, &Quota::from(account)).unwrap())
+    Arc::new(QuotaEndpoint::new(index, &Quota::from(account)).unwrap())
 }
 
 /// An account without limits.
@@ -52,11 +52,11 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
     }
 }
 
-fn places() -> Vec<Arc<Place>> {
+fn endpoints() -> Vec<Arc<QuotaEndpoint>> {
     vec![
-        place(0, "salesforce", &["*.my.salesforce.com"], None),
-        place(1, "openai", &["api.openai.com"], Some("https://api.openai.com")),
-        place(2, "internal", &["crm.my.salesforce.com"], Some("http://localhost:8080")),
+        endpoint(0, "salesforce", &["*.my.salesforce.com"], None),
+        endpoint(1, "openai", &["api.openai.com"], Some("https://api.openai.com")),
+        endpoint(2, "internal", &["crm.my.salesforce.com"], Some("http://localhost:8080")),
     ]
 }
 
@@ -65,10 +65,10 @@ fn go(door: Door, uri: &str, host: Option<&str>) -> Result<(u32, String), (Statu
     if let Some(host) = host {
         headers.insert(header::HOST, host.parse().unwrap());
     }
-    route(&places(), door, &uri.parse().unwrap(), &headers)
-        .map(|Route { place, origin, path }| {
-            let origin = origin.or_else(|| place.account().unwrap().upstream.clone()).unwrap();
-            (place.index.0, format!("{origin}{path}"))
+    route(&endpoints(), door, &uri.parse().unwrap(), &headers)
+        .map(|Route { endpoint, origin, path }| {
+            let origin = origin.or_else(|| endpoint.account().unwrap().upstream.clone()).unwrap();
+            (endpoint.index.0, format!("{origin}{path}"))
         })
         .map_err(|own| (own.status, own.message))
 }
@@ -143,7 +143,7 @@ fn another_port_is_another_server() {
     assert_eq!(status, StatusCode::NOT_FOUND, "nobody has declared a quota for it");
 }
 
-/// What a place's account allows isn't known before the limiter has spoken: such a call is held, not refused.
+/// What a endpoint's account allows isn't known before the limiter has spoken: such a call is held, not refused.
 #[test]
 fn a_place_without_an_account_takes_its_calls() {
     let quota = Quota {
@@ -152,7 +152,7 @@ fn a_place_without_an_account_takes_its_calls() {
         hosts: vec!["api.openai.com".to_owned()],
         account: None,
     };
-    let places = [Arc::new(Place::new(0, &quota).unwrap())];
-    let found = route(&places, Door::BaseUrl, &"/openai/v1".parse().unwrap(), &HeaderMap::new());
+    let endpoints = [Arc::new(QuotaEndpoint::new(0, &quota).unwrap())];
+    let found = route(&endpoints, Door::BaseUrl, &"/openai/v1".parse().unwrap(), &HeaderMap::new());
     assert!(found.is_ok_and(|route| route.origin.is_none() && route.path == "/v1"));
 }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::turn::Turn;
+use super::write_permit::WritePermit;
 
 /// The client's connection preface (RFC 9113 §3.4), after which frames follow.
 const PREFACE: usize = 24;
@@ -30,12 +30,12 @@ struct State {
     handed: u32,
     /// … and were flushed.
     flushed: u32,
-    waiting: Vec<(u32, Arc<dyn Turn>)>,
+    waiting: Vec<(u32, Arc<dyn WritePermit>)>,
 }
 
 impl Frames {
     /// Tells `turn` once the HEADERS of `stream` are out, at once where they are already.
-    pub(super) fn watch(&self, stream: u32, turn: Arc<dyn Turn>) {
+    pub(super) fn watch(&self, stream: u32, turn: Arc<dyn WritePermit>) {
         let mut state = self.state();
         if state.flushed >= stream {
             drop(state);
@@ -187,7 +187,7 @@ mod tests {
 
     #[derive(Default)]
     struct Told(AtomicU32);
-    impl Turn for Told {
+    impl WritePermit for Told {
         fn may_write(&self) -> bool {
             true
         }

@@ -11,7 +11,7 @@ use hyper::rt::{Read, Write};
 use super::body::UpstreamBody;
 use super::pool::Pool;
 use super::socket::{Line, Progress};
-use super::turn::Turn;
+use super::write_permit::WritePermit;
 use super::{BoxError, RequestBody, SendError};
 
 /// The most of an answer that is buffered ahead of its reader, in bytes.
@@ -62,7 +62,7 @@ impl Connection {
     pub(super) async fn send(
         mut self,
         mut request: Request<RequestBody>,
-        turn: Arc<dyn Turn>,
+        turn: Arc<dyn WritePermit>,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
@@ -105,7 +105,7 @@ impl Connection {
     }
 }
 
-/// `Keep-Alive: timeout=N` (RFC 2068 §19.7.1.1), less a second for the way.
+/// `ReplayBuffer-Alive: timeout=N` (RFC 2068 §19.7.1.1), less a second for the way.
 fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     let field = headers.get(header::HeaderName::from_static("keep-alive"))?.to_str().ok()?;
     let seconds = field.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::body::UpstreamBody;
 use super::frames::Frames;
-use super::turn::Turn;
+use super::write_permit::WritePermit;
 use super::{BoxError, RequestBody, SendError};
 
 /// What the provider may send ahead of a stream's reader, in bytes …
@@ -37,13 +37,13 @@ pub(super) struct Shared {
 /// A place for one request on a shared connection.
 pub struct Slot {
     shared: Shared,
-    place: Place,
+    place: OpenStream,
 }
 
 /// Counts a request among those of its connection while it lives.
-struct Place(Arc<AtomicUsize>);
+struct OpenStream(Arc<AtomicUsize>);
 
-impl Drop for Place {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -72,7 +72,7 @@ impl Shared {
     /// The place of the request that the connection was made for.
     pub(super) fn first_slot(&self) -> Slot {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Slot { shared: self.clone(), place: Place(Arc::clone(&self.open)) }
+        Slot { shared: self.clone(), place: OpenStream(Arc::clone(&self.open)) }
     }
 
     /// A place for one more request, as far as the provider's limit of streams allows: a request beyond it
@@ -81,7 +81,7 @@ impl Shared {
         let most = self.sender.current_max_send_streams();
         let more = |open: usize| (open < most).then_some(open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Slot { shared: self.clone(), place: Place(Arc::clone(&self.open)) })
+        Some(Slot { shared: self.clone(), place: OpenStream(Arc::clone(&self.open)) })
     }
 
     /// Whether the connection still takes requests.
@@ -96,7 +96,7 @@ impl Slot {
     pub(super) async fn send(
         self,
         request: Request<RequestBody>,
-        turn: Arc<dyn Turn>,
+        turn: Arc<dyn WritePermit>,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let Self { shared, place } = self;
         let (mut parts, body) = request.into_parts();
@@ -211,7 +211,7 @@ pub(super) struct Answer {
     body: RecvStream,
     data_ended: bool,
     _pump: Option<AbortOnDropHandle<()>>,
-    _place: Place,
+    _place: OpenStream,
 }
 
 impl Answer {

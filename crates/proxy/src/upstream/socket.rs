@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::turn::{GrantExpired, Turn};
+use super::write_permit::{GrantExpired, WritePermit};
 
 const IDLE: u8 = 0;
 const ARMED: u8 = 1;
@@ -22,7 +22,7 @@ const EXPIRED: u8 = 3;
 #[derive(Default)]
 pub(super) struct Line {
     state: AtomicU8,
-    turn: Mutex<Option<Arc<dyn Turn>>>,
+    turn: Mutex<Option<Arc<dyn WritePermit>>>,
 }
 
 /// How far an armed request came.
@@ -38,7 +38,7 @@ pub(super) enum Progress {
 
 impl Line {
     /// Until [`Line::progress`] is taken, the next byte belongs to `turn`.
-    pub(super) fn arm(&self, turn: Arc<dyn Turn>) {
+    pub(super) fn arm(&self, turn: Arc<dyn WritePermit>) {
         *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn);
         self.state.store(ARMED, Ordering::Release);
     }

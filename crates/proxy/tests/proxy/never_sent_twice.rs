@@ -97,7 +97,7 @@ async fn a_connection_that_was_closed_while_idle_is_replaced_unseen() {
                 socket.read_buf(&mut head).await.unwrap();
             }
             counter.fetch_add(1, Ordering::SeqCst);
-            // Kept alive by its head, closed by its deed.
+            // ReplayBody alive by its head, closed by its deed.
             socket.write_all(OK).await.unwrap();
         }
     });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quotakeeper_engine::config::OnExceeded;
 use quotakeeper_engine::event::RefusalReason;
 use quotakeeper_proxy::record::Outcome;
-use quotakeeper_proxy::{Event, gate};
+use quotakeeper_proxy::{Event, admission};
 use quotakeeper_wire::message::LimiterSays;
 
 use crate::limiter::Hand;
@@ -79,6 +79,6 @@ async fn what_never_fits_is_forbidden_and_the_event_says_why() {
             break record;
         }
     };
-    assert_eq!(record.outcome, Outcome::Refused(gate::Reason::Limiter(reason)));
+    assert_eq!(record.outcome, Outcome::Refused(admission::Reason::Limiter(reason)));
     assert_eq!((record.status, record.attempts), (Some(403), 0));
 }

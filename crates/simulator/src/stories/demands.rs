@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quotakeeper_engine::config::{CountedAs, LimitConfig, Pacing, Unit};
-use quotakeeper_engine::event::{Scope, Shape};
+use quotakeeper_engine::event::{CallClass, Scope};
 
 use super::{Story, WINDOWS, Window, account, calm, limit, ms, seconds, some_window, storm, story};
 use crate::random::Random;
@@ -63,8 +63,8 @@ fn raise(random: &mut Random) -> Scenario {
     scenario
 }
 
-fn endpoint(name: &str) -> Shape {
-    Shape { endpoint: Some(name.to_owned()), model: None }
+fn endpoint(name: &str) -> CallClass {
+    CallClass { endpoint: Some(name.to_owned()), model: None }
 }
 
 fn two_limits(random: &mut Random) -> Scenario {
@@ -81,7 +81,7 @@ fn models(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = storm(random, window);
     scenario.account.limits[0].per_model = true;
-    let model = |name: &str| Shape { endpoint: None, model: Some(name.to_owned()) };
+    let model = |name: &str| CallClass { endpoint: None, model: Some(name.to_owned()) };
     scenario.shapes = vec![model("large"), model("small"), model("tiny")];
     scenario
 }
@@ -89,7 +89,7 @@ fn models(random: &mut Random) -> Scenario {
 fn hidden_models(random: &mut Random) -> Scenario {
     let mut scenario = models(random);
     scenario.shapes =
-        (0..6).map(|number| Shape { endpoint: None, model: Some(format!("model-{number}")) }).collect();
+        (0..6).map(|number| CallClass { endpoint: None, model: Some(format!("model-{number}")) }).collect();
     scenario.hidden =
         Hidden { per_million: random.between(50_000, 600_000), seen_later: random.chance(700_000) };
     if random.chance(500_000) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quotakeeper_engine::config::{LimitConfig, Unit};
-use quotakeeper_engine::event::Shape;
+use quotakeeper_engine::event::CallClass;
 
 use super::{Story, calm, limit, ms, seconds, some_window, storm, story};
 use crate::random::Random;
@@ -109,7 +109,7 @@ fn chained_restarts(random: &mut Random) -> Scenario {
         return scenario;
     }
     if random.chance(300_000) {
-        let model = |name: &str| Shape { endpoint: None, model: Some(name.to_owned()) };
+        let model = |name: &str| CallClass { endpoint: None, model: Some(name.to_owned()) };
         scenario.shapes = vec![model("large"), model("small")];
         scenario.account.limits[0].per_model = true;
         scenario.workload.arrivals = Arrivals::Bursts;

@@ -230,7 +230,7 @@ impl World {
     }
 
     pub(super) fn pod_gone(&mut self, proxy: usize) {
-        let gone = Event::Gone(self.proxies[proxy].id);
+        let gone = Event::PodDeleted(self.proxies[proxy].id);
         let limiter = self.active;
         if !self.limiters[limiter].up {
             return self.after(Duration::from_millis(500), Happening::PodGone(proxy));

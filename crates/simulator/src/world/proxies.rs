@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use quotakeeper_engine::event::{CallId, SessionId, Shape};
+use quotakeeper_engine::event::{CallClass, CallId, SessionId};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_wire::message::{AccountIndex, ToProxy};
-use quotakeeper_wire::proxy::{Identity, Notice, Session};
+use quotakeeper_wire::proxy::{Identity, Session, SessionEvent};
 use std::time::Duration;
 
 use super::{Flight, Happening, World};
@@ -34,7 +34,7 @@ pub(crate) struct Proxy {
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     /// Its place among the scenario's.
-    shape: usize,
+    class: usize,
     pub(crate) asked: Moment,
     /// Grants that it saw.
     pub(crate) tries: u32,
@@ -119,7 +119,7 @@ impl World {
             }
             *left -= 1;
         }
-        let (shape, told) = self.some_shape();
+        let (class, told) = self.some_shape();
         let session = &mut self.proxies[proxy].session;
         let asked = session.ask(now, ACCOUNT, told, workload.patience);
         let Ok(call) = asked else {
@@ -127,7 +127,7 @@ impl World {
             return;
         };
         let record = Call {
-            shape,
+            class,
             asked: self.now,
             tries: 0,
             granted: self.now,
@@ -145,13 +145,13 @@ impl World {
     }
 
     /// What a call looks like, by its place among the scenario's shapes, and what the proxy can tell.
-    fn some_shape(&mut self) -> (usize, Shape) {
+    fn some_shape(&mut self) -> (usize, CallClass) {
         let Hidden { per_million, seen_later } = self.scenario.hidden;
         let shapes = self.scenario.shapes.len() as u64;
         let work = &mut self.chances.work;
         if per_million > 0 && work.chance(per_million) {
-            let shape = work.below(shapes) as usize;
-            return (shape, Shape { model: None, ..self.scenario.shapes[shape].clone() });
+            let class = work.below(shapes) as usize;
+            return (class, CallClass { model: None, ..self.scenario.shapes[class].clone() });
         }
         let seen = if seen_later {
             let (passed, all) = (self.now.since(Moment(0)), self.scenario.length.mul_f64(0.8));
@@ -159,8 +159,8 @@ impl World {
         } else {
             shapes
         };
-        let shape = work.below(seen) as usize;
-        (shape, self.scenario.shapes[shape].clone())
+        let class = work.below(seen) as usize;
+        (class, self.scenario.shapes[class].clone())
     }
 
     pub(super) fn works(&mut self) {
@@ -245,13 +245,16 @@ impl World {
         }
         let stamp = self.stamp(proxy);
         match self.proxies[proxy].session.receive(stamp, *message) {
-            Some(Notice::Granted { call }) => self.granted(proxy, call),
-            Some(Notice::Refused { call, .. }) => {
+            Some(SessionEvent::Granted { call }) => self.granted(proxy, call),
+            Some(SessionEvent::Refused { call, .. }) => {
                 self.proxies[proxy].calls.remove(&call);
                 self.history.refused(self.now);
                 self.next_call(proxy);
             }
-            Some(Notice::Paused { .. } | Notice::Resumed { .. } | Notice::Account { .. }) | None => {}
+            Some(
+                SessionEvent::Paused { .. } | SessionEvent::Resumed { .. } | SessionEvent::Account { .. },
+            )
+            | None => {}
         }
         self.pump(proxy);
     }
@@ -277,7 +280,7 @@ impl World {
         record.tries += 1;
         record.granted = now;
         let first = record.tries == 1;
-        let flight = Flight { proxy, call, try_number: record.tries, shape: record.shape };
+        let flight = Flight { proxy, call, try_number: record.tries, class: record.class };
         self.after(wait, Happening::Ready(flight));
         if first && matches!(self.scenario.workload.arrivals, Arrivals::Backlog(_)) {
             self.ask(proxy);

@@ -114,8 +114,8 @@ impl World {
     pub(super) fn counted(&mut self, flight: Flight) {
         let id = self.proxies[flight.proxy].id;
         self.history.counted(id, flight.call);
-        let shape = &self.scenario.shapes[flight.shape];
-        let rejection = self.provider.arrives(self.now, shape).map(Box::new);
+        let class = &self.scenario.shapes[flight.class];
+        let rejection = self.provider.arrives(self.now, class).map(Box::new);
         let upstream = &self.scenario.upstream;
         let random = &mut self.chances.upstream;
         let way_back = if upstream.adverse {
@@ -137,7 +137,7 @@ impl World {
     }
 
     pub(super) fn answered(&mut self, flight: Flight) {
-        self.provider.answered(&self.scenario.shapes[flight.shape]);
+        self.provider.answered(&self.scenario.shapes[flight.class]);
     }
 
     pub(super) fn first_byte(&mut self, flight: Flight, rejection: Option<Box<Rejection>>) {

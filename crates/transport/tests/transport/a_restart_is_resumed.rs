@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quotakeeper_engine::config::Unit;
-use quotakeeper_engine::event::Shape;
+use quotakeeper_engine::event::CallClass;
 use quotakeeper_transport::{SystemDial, keep_connected};
 use quotakeeper_wire::message::AccountIndex;
 
@@ -22,7 +22,7 @@ async fn waiting_calls_go_on_at_the_next_limiter() {
         let (address, pod) = (server.address, Pod::with_token("old"));
         let (gate, peer) = gate(1);
         tokio::spawn(keep_connected(pod.target(address, &ca), SystemDial, peer));
-        let held = gate.admit(AccountIndex(0), Shape::default(), None, Duration::from_secs(120));
+        let held = gate.admit(AccountIndex(0), CallClass::default(), None, Duration::from_secs(120));
         let held = held.await.unwrap();
         assert!(held.turn().may_write());
         held.turn().wrote();

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use quotakeeper_engine::config::Unit;
-use quotakeeper_engine::event::{SessionId, Shape};
+use quotakeeper_engine::event::{CallClass, SessionId};
 use quotakeeper_proxy::Link;
+use quotakeeper_proxy::admission::AdmissionClient;
 use quotakeeper_proxy::clock;
-use quotakeeper_proxy::gate::Gate;
 use quotakeeper_transport::{SystemDial, keep_connected};
 use quotakeeper_wire::message::AccountIndex;
 use quotakeeper_wire::proxy::Identity;
@@ -16,7 +16,7 @@ use crate::world::{Ca, NAME, Peer, Pod, Server, Tokens, free, until};
 
 pub const WAIT: Duration = Duration::from_secs(120);
 
-pub fn gate(session: u64) -> (Gate, Peer) {
+pub fn gate(session: u64) -> (AdmissionClient, Peer) {
     let (link, peer) = Link::pair();
     let identity = Identity {
         session: SessionId(session),
@@ -24,12 +24,15 @@ pub fn gate(session: u64) -> (Gate, Peer) {
         accounts: vec![host::ACCOUNT.to_owned()],
         max_calls: 1000,
     };
-    (Gate::start(identity, link, tokio::sync::watch::channel(Default::default()).1, |_| {}), Peer(peer))
+    (
+        AdmissionClient::start(identity, link, tokio::sync::watch::channel(Default::default()).1, |_| {}),
+        Peer(peer),
+    )
 }
 
 /// One call from its question to its end, as a connection to a provider would have it. When it was written.
-pub async fn call(gate: &Gate) -> u64 {
-    let mut permit = gate.admit(AccountIndex(0), Shape::default(), None, WAIT).await.unwrap();
+pub async fn call(gate: &AdmissionClient) -> u64 {
+    let mut permit = gate.admit(AccountIndex(0), CallClass::default(), None, WAIT).await.unwrap();
     while !permit.turn().may_write() {
         permit.granted().await.unwrap();
     }
@@ -61,7 +64,7 @@ async fn calls_are_granted_and_slots_come_back() {
     assert_eq!(host.connections(), 1);
 
     // A proxy that stops says so before it is gone.
-    let permit = gate.admit(AccountIndex(0), Shape::default(), None, WAIT).await.unwrap();
+    let permit = gate.admit(AccountIndex(0), CallClass::default(), None, WAIT).await.unwrap();
     assert_eq!(host.status().await.under_way, 1);
     drop(permit);
     gate.close();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use quotakeeper_engine::event::{
-    CallId, Observation, RefusalReason, Rejection, RejectionClass, Scope, SessionId, Shape,
+    CallClass, CallId, Observation, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
 
@@ -26,7 +26,7 @@ pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeErro
         Some(Body::Ask(ask)) => ProxySays::Ask {
             account: AccountIndex(ask.account),
             call: CallId(ask.call),
-            shape: shape(ask.shape)?,
+            class: class(ask.class)?,
             patience: ask.patience.map(Duration::from_nanos),
         },
         Some(Body::Cancel(cancel)) => {
@@ -137,7 +137,7 @@ fn ended(attempt: pb::EndedAttempt) -> Result<EndedAttempt, DecodeError> {
         attempt: attempt.attempt,
         epoch: Epoch(attempt.epoch),
         granted: Time(attempt.granted),
-        shape: shape(attempt.shape)?,
+        class: class(attempt.class)?,
         ending,
     })
 }
@@ -171,7 +171,7 @@ fn live(call: pb::LiveCall) -> Result<LiveCall, DecodeError> {
     Ok(LiveCall {
         account: AccountIndex(call.account),
         call: CallId(call.call),
-        shape: shape(call.shape)?,
+        class: class(call.class)?,
         progress,
     })
 }
@@ -194,11 +194,11 @@ fn outcome(outcome: Option<pb::report::Outcome>) -> Result<Report, DecodeError> 
     })
 }
 
-fn shape(shape: Option<pb::Shape>) -> Result<Shape, DecodeError> {
-    let pb::Shape { endpoint, model } = shape.unwrap_or_default();
+fn class(class: Option<pb::CallClass>) -> Result<CallClass, DecodeError> {
+    let pb::CallClass { endpoint, model } = class.unwrap_or_default();
     let endpoint = endpoint.map(|text| name("an endpoint", text)).transpose()?;
     let model = model.map(|text| name("a model", text)).transpose()?;
-    Ok(Shape { endpoint, model })
+    Ok(CallClass { endpoint, model })
 }
 
 fn observations(seen: Vec<pb::Observation>) -> Result<Vec<Observation>, DecodeError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::event::{Observation, RefusalReason, Rejection, RejectionClass, Scope, Shape};
+use quotakeeper_engine::event::{CallClass, Observation, RefusalReason, Rejection, RejectionClass, Scope};
 
 use super::bounds::{MOST_DOCUMENT, MOST_OBSERVATIONS, cut_name, cut_reason};
 use super::generated as pb;
@@ -17,10 +17,10 @@ pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
     let body = match message.body {
         ProxySays::Hello(said) => Body::Hello(hello(said)),
         ProxySays::Heartbeat => Body::Heartbeat(pb::Heartbeat {}),
-        ProxySays::Ask { account, call, shape: of, patience } => Body::Ask(pb::Ask {
+        ProxySays::Ask { account, call, class: of, patience } => Body::Ask(pb::Ask {
             account: account.0,
             call: call.0,
-            shape: shape(of),
+            class: class(of),
             patience: patience.map(nanos),
         }),
         ProxySays::Cancel { account, call } => Body::Cancel(pb::Cancel { account: account.0, call: call.0 }),
@@ -118,7 +118,7 @@ fn ended(attempt: EndedAttempt) -> pb::EndedAttempt {
         attempt: attempt.attempt,
         epoch: attempt.epoch.0,
         granted: attempt.granted.0,
-        shape: shape(attempt.shape),
+        class: class(attempt.class),
         ending: Some(ending),
     }
 }
@@ -142,7 +142,7 @@ fn live(call: LiveCall) -> pb::LiveCall {
     pb::LiveCall {
         account: call.account.0,
         call: call.call.0,
-        shape: shape(call.shape),
+        class: class(call.class),
         progress: Some(progress),
     }
 }
@@ -165,13 +165,13 @@ fn outcome(report: Report) -> pb::report::Outcome {
     }
 }
 
-fn shape(shape: Shape) -> Option<pb::Shape> {
-    let Shape { endpoint, model } = shape;
+fn class(class: CallClass) -> Option<pb::CallClass> {
+    let CallClass { endpoint, model } = class;
     // Most calls of an account without partitions name neither.
     if endpoint.is_none() && model.is_none() {
         return None;
     }
-    Some(pb::Shape { endpoint: endpoint.map(cut_name), model: model.map(cut_name) })
+    Some(pb::CallClass { endpoint: endpoint.map(cut_name), model: model.map(cut_name) })
 }
 
 fn observations(observations: Vec<Observation>) -> Vec<pb::Observation> {

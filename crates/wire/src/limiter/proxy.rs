@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quotakeeper_engine::clock::SessionClock;
-use quotakeeper_engine::event::{Ask, Attempt, CallId, Event, Held, Pulse, SessionId};
+use quotakeeper_engine::event::{Ask, Attempt, CallId, Event, GrantProgress, Pulse, SessionId};
 use quotakeeper_engine::time::Time;
 
 use crate::message::{AccountIndex, EndedAttempt, Ending, LiveCall, Progress, ProxySays, Report};
@@ -25,7 +25,7 @@ impl Proxy {
     pub(super) fn alive(&self, pulse: Pulse, events: &mut Vec<(AccountIndex, Event)>) {
         let session = self.session;
         for account in self.indices() {
-            events.push((account, Event::Alive { session, pulse }));
+            events.push((account, Event::Heartbeat { session, pulse }));
         }
     }
 
@@ -42,13 +42,13 @@ impl Proxy {
     ) {
         match body {
             ProxySays::Hello(_) | ProxySays::Heartbeat => {}
-            ProxySays::Ask { account, call, shape, patience } => events.push((
+            ProxySays::Ask { account, call, class, patience } => events.push((
                 account,
                 Event::Ask(Ask {
                     session: self.session,
                     call,
                     consumer: self.consumer.clone(),
-                    shape,
+                    class,
                     patience,
                     waited: Duration::ZERO,
                     attempts: 0,
@@ -78,29 +78,29 @@ impl Proxy {
                     session: self.session,
                     call: live.call,
                     consumer: self.consumer.clone(),
-                    shape: live.shape,
+                    class: live.class,
                     patience,
                     waited,
                     attempts,
                 };
                 return events.push((live.account, Event::Ask(ask)));
             }
-            Progress::Granted { attempt, .. } => (attempt, Held::Granted),
+            Progress::Granted { attempt, .. } => (attempt, GrantProgress::Granted),
             Progress::Sent { attempt, written, .. } => {
                 let latest = clock.latest(now, written);
-                (attempt, Held::Sent { latest })
+                (attempt, GrantProgress::Sent { latest })
             }
             Progress::Answered { attempt, at, .. } => {
                 let latest = clock.latest(now, at);
-                (attempt, Held::Answered { latest })
+                (attempt, GrantProgress::Answered { latest })
             }
         };
         events.push((
             live.account,
-            Event::Held {
+            Event::ResumeGrant {
                 attempt: self.attempt(live.call, attempt),
                 consumer: self.consumer.clone(),
-                shape: live.shape,
+                class: live.class,
                 granted,
                 progress,
             },
@@ -117,23 +117,31 @@ impl Proxy {
     ) {
         let attempt = self.attempt(ended.call, ended.attempt);
         let (progress, end) = match ended.ending {
-            Ending::Unused => (Held::Granted, Event::Unused { attempt, again: false }),
+            Ending::Unused => (GrantProgress::Granted, Event::Unused { attempt, again: false }),
             Ending::Sent { written } => {
                 let latest = clock.latest(now, written);
-                (Held::Sent { latest }, Event::Done(attempt))
+                (GrantProgress::Sent { latest }, Event::Done(attempt))
             }
             Ending::Answered { at } => {
                 let latest = clock.latest(now, at);
-                (Held::Answered { latest }, Event::Done(attempt))
+                (GrantProgress::Answered { latest }, Event::Done(attempt))
             }
             Ending::Rejected { at, observations, rejection } => {
                 let latest = clock.latest(now, at);
                 // A rejection says by itself when it was counted; `Answered` would accept a probe.
-                (Held::Granted, Event::Rejected { attempt, latest, observations, rejection, again: false })
+                (
+                    GrantProgress::Granted,
+                    Event::Rejected { attempt, latest, observations, rejection, again: false },
+                )
             }
         };
-        let held =
-            Event::Held { attempt, consumer: self.consumer.clone(), shape: ended.shape, granted, progress };
+        let held = Event::ResumeGrant {
+            attempt,
+            consumer: self.consumer.clone(),
+            class: ended.class,
+            granted,
+            progress,
+        };
         events.push((ended.account, held));
         events.push((ended.account, end));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::event::Shape;
+use quotakeeper_engine::event::CallClass;
 use quotakeeper_engine::time::{Stamp, Time};
 
 use crate::message::{AccountIndex, Epoch, Progress};
@@ -41,7 +41,7 @@ pub(super) enum State {
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) account: AccountIndex,
-    pub(super) shape: Shape,
+    pub(super) class: CallClass,
     /// When its client gives up.
     deadline: Option<Stamp>,
     /// Grants that it has had.
@@ -53,10 +53,15 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(now: Stamp, account: AccountIndex, shape: Shape, patience: Option<Duration>) -> Call {
+    pub(super) fn new(
+        now: Stamp,
+        account: AccountIndex,
+        class: CallClass,
+        patience: Option<Duration>,
+    ) -> Call {
         Call {
             account,
-            shape,
+            class,
             deadline: patience.map(|patience| now + patience),
             attempts: 0,
             sent_reported: 0,

@@ -6,12 +6,12 @@ use quotakeeper_engine::event::CallId;
 use quotakeeper_engine::time::Stamp;
 
 use super::call::{Grant, State};
-use super::{Link, Notice, Session, Terms};
+use super::{Link, Session, SessionEvent, Terms};
 use crate::message::{AccountIndex, LimiterSays, ProxySays, Report, ToProxy};
 
 impl Session {
     /// Takes a message of the current connection.
-    pub fn receive(&mut self, now: Stamp, message: ToProxy) -> Option<Notice> {
+    pub fn receive(&mut self, now: Stamp, message: ToProxy) -> Option<SessionEvent> {
         let Link::Greeted(greeted) = self.link else {
             self.counters.stale += 1;
             return None;
@@ -28,7 +28,7 @@ impl Session {
             }
             LimiterSays::Account { account, state } => {
                 let ours = (account.0 as usize) < self.identity.accounts.len();
-                ours.then_some(Notice::Account { account, state })
+                ours.then_some(SessionEvent::Account { account, state })
             }
             LimiterSays::Grant { account, call, attempt, echo, granted } => {
                 if echo < greeted {
@@ -48,19 +48,25 @@ impl Session {
                 });
                 waits.then(|| {
                     self.calls.remove(&call);
-                    Notice::Refused { call, reason, retry_after }
+                    SessionEvent::Refused { call, reason, retry_after }
                 })
             }
             LimiterSays::Paused { account, scope, remaining, reason } => {
-                Some(Notice::Paused { account, scope, remaining, reason })
+                Some(SessionEvent::Paused { account, scope, remaining, reason })
             }
             LimiterSays::Resumed { account, scope, paused_for } => {
-                Some(Notice::Resumed { account, scope, paused_for })
+                Some(SessionEvent::Resumed { account, scope, paused_for })
             }
         }
     }
 
-    fn granted(&mut self, now: Stamp, account: AccountIndex, id: CallId, grant: Grant) -> Option<Notice> {
+    fn granted(
+        &mut self,
+        now: Stamp,
+        account: AccountIndex,
+        id: CallId,
+        grant: Grant,
+    ) -> Option<SessionEvent> {
         match self.calls.get_mut(&id) {
             Some(call) if call.account == account => {
                 if grant.attempt <= call.attempts {
@@ -71,7 +77,7 @@ impl Session {
                 if let State::Waiting { .. } = call.state {
                     call.begin_attempt(now, grant);
                     self.counters.granted += 1;
-                    return Some(Notice::Granted { call: id });
+                    return Some(SessionEvent::Granted { call: id });
                 }
             }
             _ => {}

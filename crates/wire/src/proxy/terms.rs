@@ -36,7 +36,7 @@ pub enum AskError {
 
 /// What a message means for the proxy's callers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub enum SessionEvent {
     /// The call may be written, if [`super::Session::may_write`] still says so just before.
     Granted {
         /// Which call.

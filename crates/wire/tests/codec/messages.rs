@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use quotakeeper_engine::event::{
-    CallId, Observation, RefusalReason, Rejection, RejectionClass, Scope, SessionId, Shape,
+    CallClass, CallId, Observation, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
@@ -42,8 +42,8 @@ fn duration() -> impl Strategy<Value = Duration> {
     any::<u64>().prop_map(Duration::from_nanos)
 }
 
-fn shape() -> impl Strategy<Value = Shape> {
-    (option::of(text()), option::of(text())).prop_map(|(endpoint, model)| Shape { endpoint, model })
+fn class() -> impl Strategy<Value = CallClass> {
+    (option::of(text()), option::of(text())).prop_map(|(endpoint, model)| CallClass { endpoint, model })
 }
 
 fn observations() -> impl Strategy<Value = Vec<Observation>> {
@@ -97,14 +97,14 @@ fn ended() -> impl Strategy<Value = EndedAttempt> {
             (stamp(), observations(), rejection())
                 .prop_map(|(at, observations, rejection)| Ending::Rejected { at, observations, rejection }),
         ];
-    (account(), call(), any::<u32>(), epoch(), time(), shape(), ending).prop_map(
-        |(account, call, attempt, epoch, granted, shape, ending)| EndedAttempt {
+    (account(), call(), any::<u32>(), epoch(), time(), class(), ending).prop_map(
+        |(account, call, attempt, epoch, granted, class, ending)| EndedAttempt {
             account,
             call,
             attempt,
             epoch,
             granted,
-            shape,
+            class,
             ending,
         },
     )
@@ -125,10 +125,10 @@ fn live() -> impl Strategy<Value = LiveCall> {
         (any::<u32>(), epoch(), time(), stamp())
             .prop_map(|(attempt, epoch, granted, at)| Progress::Answered { attempt, epoch, granted, at }),
     ];
-    (account(), call(), shape(), progress).prop_map(|(account, call, shape, progress)| LiveCall {
+    (account(), call(), class(), progress).prop_map(|(account, call, class, progress)| LiveCall {
         account,
         call,
-        shape,
+        class,
         progress,
     })
 }
@@ -151,8 +151,8 @@ pub fn to_limiter() -> impl Strategy<Value = ToLimiter> {
     let body = prop_oneof![
         hello().prop_map(ProxySays::Hello),
         Just(ProxySays::Heartbeat),
-        (account(), call(), shape(), option::of(duration()))
-            .prop_map(|(account, call, shape, patience)| ProxySays::Ask { account, call, shape, patience }),
+        (account(), call(), class(), option::of(duration()))
+            .prop_map(|(account, call, class, patience)| ProxySays::Ask { account, call, class, patience }),
         (account(), call()).prop_map(|(account, call)| ProxySays::Cancel { account, call }),
         (account(), call(), any::<u32>(), report()).prop_map(|(account, call, attempt, report)| {
             ProxySays::Report { account, call, attempt, report }
@@ -224,8 +224,8 @@ fn some_observations() -> Vec<Observation> {
     ]
 }
 
-fn a_shape() -> Shape {
-    Shape { endpoint: Some("chat".to_owned()), model: Some("gpt-4o".to_owned()) }
+fn a_shape() -> CallClass {
+    CallClass { endpoint: Some("chat".to_owned()), model: Some("gpt-4o".to_owned()) }
 }
 
 /// A hello with everything in it.
@@ -239,10 +239,11 @@ pub fn a_hello() -> Hello {
         attempt,
         epoch,
         granted,
-        shape: a_shape(),
+        class: a_shape(),
         ending,
     };
-    let live = |call, progress| LiveCall { account, call: CallId(call), shape: Shape::default(), progress };
+    let live =
+        |call, progress| LiveCall { account, call: CallId(call), class: CallClass::default(), progress };
     let rejection = a_rejection(RejectionClass::Quota, Scope::Limit("requests".to_owned()));
     Hello {
         session: SessionId(0xfeed_0000_0000_0001),
@@ -288,8 +289,8 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
     let bodies = vec![
         ("hello", ProxySays::Hello(a_hello())),
         ("heartbeat", ProxySays::Heartbeat),
-        ("ask", ProxySays::Ask { account, call, shape: a_shape(), patience: Some(Duration::from_secs(30)) }),
-        ("ask_bare", ProxySays::Ask { account, call, shape: Shape::default(), patience: None }),
+        ("ask", ProxySays::Ask { account, call, class: a_shape(), patience: Some(Duration::from_secs(30)) }),
+        ("ask_bare", ProxySays::Ask { account, call, class: CallClass::default(), patience: None }),
         ("cancel", ProxySays::Cancel { account, call }),
         ("unused", report(Report::Unused { again: false })),
         ("unused_again", report(Report::Unused { again: true })),

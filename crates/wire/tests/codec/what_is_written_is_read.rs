@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use quotakeeper_engine::event::{CallId, Observation, Scope, Shape};
+use quotakeeper_engine::event::{CallClass, CallId, Observation, Scope};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_wire::codec::{Coded, MOST_NAME, MOST_OBSERVATIONS, MOST_REASON};
 use quotakeeper_wire::message::{AccountIndex, Epoch, LimiterSays, ProxySays, Report, ToLimiter, ToProxy};
@@ -31,15 +31,15 @@ fn a_text_that_is_too_long_is_cut_where_a_letter_ends() {
     let ask = ProxySays::Ask {
         account: AccountIndex(0),
         call: CallId(1),
-        shape: Shape { endpoint: None, model: Some(format!("x{model}")) },
+        class: CallClass { endpoint: None, model: Some(format!("x{model}")) },
         patience: None,
     };
     let bytes = ToLimiter { stamp: Stamp(1), body: ask }.to_bytes();
-    let Ok(Some(ToLimiter { body: ProxySays::Ask { shape, .. }, .. })) = ToLimiter::decode(&bytes) else {
+    let Ok(Some(ToLimiter { body: ProxySays::Ask { class, .. }, .. })) = ToLimiter::decode(&bytes) else {
         panic!("the question did not arrive")
     };
     // One letter of one byte and as many of two as fit.
-    assert_eq!(shape.model.map(|model| model.len()), Some(MOST_NAME - 1));
+    assert_eq!(class.model.map(|model| model.len()), Some(MOST_NAME - 1));
 
     let paused = LimiterSays::Paused {
         account: AccountIndex(0),

@@ -1,13 +1,13 @@
 //! Partitions of limits that count models apart, and the calls that fit none of them.
 //!
-//! A call whose model is not known may have been any of them, so each model's meter counts it,
-//! and it waits until all of them have room. A meter of its own (the *unknown* one, without a
-//! model) remembers such calls: the meter of a model that is seen later begins as its copy, since
+//! A call whose model is not known may have been any of them, so each model's counter counts it,
+//! and it waits until all of them have room. A counter of its own (the *unknown* one, without a
+//! model) remembers such calls: the counter of a model that is seen later begins as its copy, since
 //! they may have been of that model too.
 
-use super::{Lanes, MeterId, covers};
+use super::{CounterId, Lanes, covers};
 use crate::config::{AccountConfig, LimitConfig};
-use crate::event::Shape;
+use crate::event::CallClass;
 use crate::mutant::{self, Mutant};
 use crate::queue::LaneId;
 use crate::time::Time;
@@ -19,10 +19,10 @@ const MODELS_AT_MOST: usize = 1024;
 pub(super) const OTHER_MODELS: &str = "(other models)";
 
 impl Lanes {
-    /// The shape by which a call is counted: its own, unless there are too many models already.
-    pub(super) fn counted_shape(&mut self, config: &AccountConfig, shape: &Shape) -> Shape {
-        let Some(model) = &shape.model else {
-            return shape.clone();
+    /// The class by which a call is counted: its own, unless there are too many models already.
+    pub(super) fn counted_class(&mut self, config: &AccountConfig, class: &CallClass) -> CallClass {
+        let Some(model) = &class.model else {
+            return class.clone();
         };
         if !self.models.contains(model) {
             let named = config.limits.iter().any(|limit| limit.models.contains(model));
@@ -30,37 +30,37 @@ impl Lanes {
             let full = self.models.len() >= MODELS_AT_MOST || self.models.contains(OTHER_MODELS);
             let name = if full && !named { OTHER_MODELS } else { model };
             self.models.insert(name.to_owned());
-            return Shape { model: Some(name.to_owned()), ..shape.clone() };
+            return CallClass { model: Some(name.to_owned()), ..class.clone() };
         }
-        shape.clone()
+        class.clone()
     }
 
-    /// The meters of the limits that count calls of this shape.
-    pub(super) fn cover(&mut self, config: &AccountConfig, shape: &Shape, now: Time) -> Vec<MeterId> {
-        let mut meters = Vec::new();
-        for (index, limit) in config.limits.iter().enumerate().filter(|(_, limit)| covers(limit, shape)) {
-            let model = if limit.per_model { shape.model.clone() } else { None };
-            meters.push(self.meter(config, index, model, now));
-            if any_model(limit, shape) {
-                meters.extend(self.models_of(index));
+    /// The counters of the limits that count calls of this class.
+    pub(super) fn cover(&mut self, config: &AccountConfig, class: &CallClass, now: Time) -> Vec<CounterId> {
+        let mut counters = Vec::new();
+        for (index, limit) in config.limits.iter().enumerate().filter(|(_, limit)| covers(limit, class)) {
+            let model = if limit.per_model { class.model.clone() } else { None };
+            counters.push(self.counter(config, index, model, now));
+            if any_model(limit, class) {
+                counters.extend(self.models_of(index));
             }
         }
-        meters
+        counters
     }
 
-    /// The meters of all models that a limit has seen.
-    fn models_of(&self, limit: usize) -> impl Iterator<Item = MeterId> {
-        let meters = self.by_limit.range((limit, None)..(limit + 1, None));
-        meters.filter(|((_, model), _)| model.is_some()).map(|(_, id)| *id)
+    /// The counters of all models that a limit has seen.
+    fn models_of(&self, limit: usize) -> impl Iterator<Item = CounterId> {
+        let counters = self.by_limit.range((limit, None)..(limit + 1, None));
+        counters.filter(|((_, model), _)| model.is_some()).map(|(_, id)| *id)
     }
 
-    pub(super) fn meter(
+    pub(super) fn counter(
         &mut self,
         config: &AccountConfig,
         limit: usize,
         model: Option<String>,
         now: Time,
-    ) -> MeterId {
+    ) -> CounterId {
         let key = (limit, model);
         if let Some(id) = self.by_limit.get(&key) {
             return *id;
@@ -71,7 +71,7 @@ impl Lanes {
         }
         let unknown = self.by_limit.get(&(limit, None)).copied();
         let copy = unknown
-            .and_then(|id| self.meters.get(id).map(|entry| (id, entry.counter.clone(), entry.observed)));
+            .and_then(|id| self.counters.get(id).map(|entry| (id, entry.counter.clone(), entry.observed)));
         let id = match copy {
             None => {
                 let counter = self.begin(config, &config.limits[limit], now);
@@ -79,7 +79,7 @@ impl Lanes {
             }
             Some((unknown, counter, observed)) => {
                 let id = self.add(key, counter, observed);
-                self.heirs.push((unknown, id));
+                self.copied_counters.push((unknown, id));
                 id
             }
         };
@@ -87,32 +87,37 @@ impl Lanes {
         id
     }
 
-    /// Calls of unknown models that come from now on, or wait already, draw on this model's meter too.
-    fn join_unknown(&mut self, limit: &LimitConfig, id: MeterId) {
+    /// Calls of unknown models that come from now on, or wait already, draw on this model's counter too.
+    fn join_unknown(&mut self, limit: &LimitConfig, id: CounterId) {
         let mut waiting = 0;
-        for lane in self.lanes.iter_mut().filter(|lane| any_model(limit, &lane.shape)) {
-            lane.meters.push(id);
+        for lane in self.lanes.iter_mut().filter(|lane| any_model(limit, &lane.class)) {
+            lane.counters.push(id);
             waiting += lane.waiting;
         }
-        if let Some(entry) = self.meters.get_mut(id) {
+        if let Some(entry) = self.counters.get_mut(id) {
             entry.waiting += waiting;
         }
     }
 
-    /// The models' meters that were made since the last look, each with the meter that it is a copy
+    /// The models' counters that were made since the last look, each with the counter that it is a copy
     /// of: calls under way that have a charge there have the same one here.
-    pub(in crate::account) fn take_heirs(&mut self) -> Vec<(MeterId, MeterId)> {
-        std::mem::take(&mut self.heirs)
+    pub(in crate::account) fn take_copied_counters(&mut self) -> Vec<(CounterId, CounterId)> {
+        std::mem::take(&mut self.copied_counters)
     }
 
-    /// What a response says of a limit is said of one model: whether this is the meter of just
+    /// What a response says of a limit is said of one model: whether this is the counter of just
     /// that one.
-    pub(in crate::account) fn speaks_of(&self, config: &AccountConfig, lane: LaneId, meter: MeterId) -> bool {
-        let Some(entry) = self.meters.get(meter) else {
+    pub(in crate::account) fn speaks_of(
+        &self,
+        config: &AccountConfig,
+        lane: LaneId,
+        counter: CounterId,
+    ) -> bool {
+        let Some(entry) = self.counters.get(counter) else {
             return false;
         };
         let per_model = config.limits.get(entry.limit).is_some_and(|limit| limit.per_model);
-        let model = self.lanes[lane.0].shape.model.as_deref();
+        let model = self.lanes[lane.0].class.model.as_deref();
         !per_model
             || model.is_some_and(|model| model != OTHER_MODELS && entry.model.as_deref() == Some(model))
     }
@@ -122,12 +127,12 @@ impl Lanes {
         self.lanes[lane.0].any_model
     }
 
-    /// Keeps a unit of each model's meter for the lane's next call, until [`Lanes::release_kept`].
+    /// Keeps a unit of each model's counter for the lane's next call, until [`Lanes::release_kept`].
     /// It needs room at all of them at the same time; where each is taken as soon as it has any,
     /// that would never be.
     pub(in crate::account) fn keep_room(&mut self, config: &AccountConfig, lane: LaneId) {
-        for id in &self.lanes[lane.0].meters {
-            if let Some(entry) = self.meters.get_mut(*id)
+        for id in &self.lanes[lane.0].counters {
+            if let Some(entry) = self.counters.get_mut(*id)
                 && config.limits.get(entry.limit).is_some_and(|limit| limit.per_model)
             {
                 entry.kept += 1;
@@ -139,22 +144,22 @@ impl Lanes {
     /// Ends what [`Lanes::keep_room`] has begun.
     pub(in crate::account) fn release_kept(&mut self) {
         for id in self.kept.drain(..) {
-            if let Some(entry) = self.meters.get_mut(id) {
+            if let Some(entry) = self.counters.get_mut(id) {
                 entry.kept = 0;
             }
         }
     }
 }
 
-/// Whether a call of this shape may be of any of the models that some limit counts apart.
-pub(super) fn any_model_at(config: &AccountConfig, shape: &Shape) -> bool {
-    config.limits.iter().any(|limit| any_model(limit, shape))
+/// Whether a call of this class may be of any of the models that some limit counts apart.
+pub(super) fn any_model_at(config: &AccountConfig, class: &CallClass) -> bool {
+    config.limits.iter().any(|limit| any_model(limit, class))
 }
 
 /// The same of one limit.
-fn any_model(limit: &LimitConfig, shape: &Shape) -> bool {
+fn any_model(limit: &LimitConfig, class: &CallClass) -> bool {
     limit.per_model
-        && shape.model.is_none()
-        && covers(limit, shape)
+        && class.model.is_none()
+        && covers(limit, class)
         && !mutant::active(Mutant::UnknownModelApart)
 }

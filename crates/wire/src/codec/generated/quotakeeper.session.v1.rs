@@ -66,7 +66,7 @@ pub struct Ask {
     #[prost(uint64, tag = "2")]
     pub call: u64,
     #[prost(message, optional, tag = "3")]
-    pub shape: ::core::option::Option<Shape>,
+    pub class: ::core::option::Option<CallClass>,
     /// How long its client still waits for the answer.
     #[prost(uint64, optional, tag = "4")]
     pub patience: ::core::option::Option<u64>,
@@ -162,7 +162,7 @@ pub struct EndedAttempt {
     #[prost(fixed64, tag = "5")]
     pub granted: u64,
     #[prost(message, optional, tag = "6")]
-    pub shape: ::core::option::Option<Shape>,
+    pub class: ::core::option::Option<CallClass>,
     #[prost(oneof = "ended_attempt::Ending", tags = "7, 8, 9, 10")]
     pub ending: ::core::option::Option<ended_attempt::Ending>,
 }
@@ -213,7 +213,7 @@ pub struct LiveCall {
     #[prost(uint64, tag = "2")]
     pub call: u64,
     #[prost(message, optional, tag = "3")]
-    pub shape: ::core::option::Option<Shape>,
+    pub class: ::core::option::Option<CallClass>,
     #[prost(oneof = "live_call::Progress", tags = "4, 5, 6, 7")]
     pub progress: ::core::option::Option<live_call::Progress>,
 }
@@ -280,7 +280,7 @@ pub mod live_call {
 }
 /// What of a call decides which limits cover it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Shape {
+pub struct CallClass {
     #[prost(string, optional, tag = "1")]
     pub endpoint: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "2")]

@@ -1,0 +1,241 @@
+//! Units of a log that nobody has to know one by one: many at a time, and when they leave.
+//!
+//! What is assumed of a time of which nothing is known, and what others have drawn, comes in
+//! thousands. An entry stands for units that leave evenly; nothing is ever reported of one of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Time;
+use crate::units::Origin;
+
+/// Units that leave the log `interval` nanoseconds apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ramp {
+    /// How many.
+    pub units: u64,
+    /// When the last of them leaves.
+    pub last: Time,
+    /// How much earlier, in nanoseconds, the one before leaves; 0: all at once.
+    pub interval: u64,
+    /// They were drawn by others, rather than in a time of which nothing is known.
+    pub others: bool,
+}
+
+impl Ramp {
+    fn origin(&self) -> Origin {
+        if self.others { Origin::Others } else { Origin::Past }
+    }
+
+    /// How many of them are still in the log at `at`.
+    fn left_at(&self, at: Time) -> u64 {
+        match self.last.0.checked_sub(at.0) {
+            None | Some(0) => 0,
+            Some(_) if self.interval == 0 => self.units,
+            Some(ahead) => ahead.div_ceil(self.interval).min(self.units),
+        }
+    }
+
+    /// When the first of them leaves.
+    fn first(&self) -> Time {
+        Time(self.last.0.saturating_sub(self.interval.saturating_mul(self.units.saturating_sub(1))))
+    }
+}
+
+/// The units of a counter that are known in bulk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bulk {
+    /// In flight until a time, of a predecessor.
+    arriving: Vec<(Time, u64)>,
+    ramps: Vec<Ramp>,
+    units: u64,
+}
+
+impl Bulk {
+    /// Units in the log, in flight or not.
+    pub(super) fn len(&self) -> u64 {
+        self.units
+    }
+
+    pub(super) fn count(&self, origin: Origin) -> u64 {
+        let ramps = self.ramps.iter().filter(|ramp| ramp.origin() == origin).map(|ramp| ramp.units);
+        let arriving = self.arriving.iter().filter(|_| origin == Origin::Past).map(|(_, units)| *units);
+        ramps.chain(arriving).sum()
+    }
+
+    /// Adds units that leave evenly.
+    pub(super) fn add(&mut self, ramp: Ramp) {
+        if ramp.units > 0 {
+            self.units += ramp.units;
+            self.ramps.push(ramp);
+        }
+    }
+
+    /// Adds units that the provider has counted by `settles`.
+    pub(super) fn add_arriving(&mut self, settles: Time, units: u64) {
+        if units > 0 {
+            self.units += units;
+            self.arriving.push((settles, units));
+        }
+    }
+
+    /// When the next of those in flight has arrived.
+    pub(super) fn next_arrival(&self) -> Time {
+        self.arriving.iter().map(|(at, _)| *at).min().unwrap_or(Time::NEVER)
+    }
+
+    /// Takes out those that have arrived by `now`, the earliest first.
+    pub(super) fn arrive(&mut self, now: Time) -> Option<(Time, u64)> {
+        let next = self.next_arrival();
+        let place = self.arriving.iter().position(|(at, _)| *at == next && next <= now)?;
+        let arrived = self.arriving.swap_remove(place);
+        self.units -= arrived.1;
+        Some(arrived)
+    }
+
+    /// Lets units go whose time has come.
+    pub(super) fn leave(&mut self, now: Time) {
+        for ramp in &mut self.ramps {
+            let left = ramp.left_at(now);
+            self.units -= ramp.units - left;
+            ramp.units = left;
+        }
+        self.ramps.retain(|ramp| ramp.units > 0);
+    }
+
+    /// When the next of them leaves.
+    pub(super) fn next_leaving(&self) -> Time {
+        self.ramps.iter().map(Ramp::first).min().unwrap_or(Time::NEVER)
+    }
+
+    /// When the last of those that have arrived leaves.
+    pub(super) fn last_leaving(&self) -> Option<Time> {
+        self.ramps.iter().map(|ramp| ramp.last).max()
+    }
+
+    /// When the last of those in flight has arrived.
+    pub(super) fn last_arrival(&self) -> Option<Time> {
+        self.arriving.iter().map(|(at, _)| *at).max()
+    }
+
+    /// Whether none leaves at a known time.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ramps.is_empty()
+    }
+
+    /// How many have left by `at`.
+    pub(super) fn left_by(&self, at: Time) -> u64 {
+        self.ramps.iter().map(|ramp| ramp.units - ramp.left_at(at)).sum()
+    }
+
+    /// Keeps at most so many units of an unknown past; those that would have left first go. What is
+    /// in flight stays. Whether any went.
+    pub(super) fn past_is_at_most(&mut self, most: u64) -> bool {
+        let past = |ramp: &&Ramp| !ramp.others;
+        let units: u64 = self.ramps.iter().filter(past).map(|ramp| ramp.units).sum();
+        let last = self.ramps.iter().filter(past).map(|ramp| ramp.last).max();
+        let Some(last) = last.filter(|_| units > most) else {
+            return false;
+        };
+        let mut surplus = units - most;
+        let gone_by =
+            |at| self.ramps.iter().filter(past).map(|ramp| ramp.units - ramp.left_at(at)).sum::<u64>();
+        let until = earliest(last, |at| gone_by(at) >= surplus);
+        // All that leave before, and of those that leave at that time as many as are too many.
+        for ramp in self.ramps.iter_mut().filter(|ramp| !ramp.others) {
+            let left = if until.0 > 0 { ramp.left_at(Time(until.0 - 1)) } else { ramp.units };
+            surplus -= ramp.units - left;
+            self.units -= ramp.units - left;
+            ramp.units = left;
+        }
+        for ramp in self.ramps.iter_mut().filter(|ramp| !ramp.others) {
+            let go = (ramp.units - ramp.left_at(until)).min(surplus);
+            surplus -= go;
+            self.units -= go;
+            ramp.units -= go;
+        }
+        self.ramps.retain(|ramp| ramp.units > 0);
+        true
+    }
+
+    /// Takes on another window: what was counted at a time leaves a window later.
+    pub(super) fn reconfigure(&mut self, old: std::time::Duration, new: std::time::Duration) {
+        for ramp in &mut self.ramps {
+            ramp.last = ramp.last - old + new;
+        }
+    }
+
+    /// What the ledger keeps of those that have arrived.
+    pub(super) fn ramps(&self) -> &[Ramp] {
+        &self.ramps
+    }
+
+    /// What the ledger keeps of those in flight: by when they have arrived, and how many.
+    pub(super) fn arriving(&self) -> &[(Time, u64)] {
+        &self.arriving
+    }
+}
+
+/// The earliest time, `last` at the latest, from which on `enough` holds.
+pub(super) fn earliest(last: Time, enough: impl Fn(Time) -> bool) -> Time {
+    let (mut too_early, mut found) = (0, last.0);
+    while too_early < found {
+        let middle = too_early + (found - too_early) / 2;
+        if enough(Time(middle)) {
+            found = middle;
+        } else {
+            too_early = middle + 1;
+        }
+    }
+    Time(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same, unit by unit.
+    fn leaves(ramp: &Ramp) -> Vec<u64> {
+        (0..ramp.units).map(|place| ramp.last.0.saturating_sub(place * ramp.interval)).collect()
+    }
+
+    fn ramp() -> impl Strategy<Value = Ramp> {
+        (0u64..40, 1_000u64..2_000, 0u64..20).prop_map(|(units, last, interval)| Ramp {
+            units,
+            last: Time(last),
+            interval,
+            others: false,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_ramp_is_its_units(ramps in prop::collection::vec(ramp(), 1..4), now in 500u64..2_100) {
+            let mut bulk = Bulk::default();
+            ramps.iter().for_each(|ramp| bulk.add(*ramp));
+            let mut all: Vec<u64> = ramps.iter().flat_map(leaves).collect();
+            prop_assert_eq!(bulk.left_by(Time(now)), all.iter().filter(|at| **at <= now).count() as u64);
+            prop_assert_eq!(bulk.next_leaving().0, all.iter().min().copied().unwrap_or(u64::MAX));
+            bulk.leave(Time(now));
+            all.retain(|at| *at > now);
+            prop_assert_eq!(bulk.len(), all.len() as u64);
+        }
+
+        #[test]
+        fn of_an_unknown_past_the_earliest_go(ramps in prop::collection::vec(ramp(), 1..4), most in 0u64..80) {
+            let mut bulk = Bulk::default();
+            ramps.iter().for_each(|ramp| bulk.add(*ramp));
+            let mut all: Vec<u64> = ramps.iter().flat_map(leaves).collect();
+            all.sort_unstable();
+            bulk.past_is_at_most(most);
+            let kept = all.split_off(all.len().saturating_sub(usize::try_from(most).unwrap()));
+            let mut left: Vec<u64> = bulk.ramps().iter().flat_map(leaves).collect();
+            left.sort_unstable();
+            prop_assert_eq!(left, kept);
+            prop_assert_eq!(bulk.len(), bulk.count(Origin::Past));
+        }
+    }
+}

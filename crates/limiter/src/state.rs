@@ -1,0 +1,263 @@
+//! Engines and sessions together: what a proxy says becomes events of an engine, what an engine
+//! wants becomes messages to proxies. No clock, no sockets.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `accounts` | which accounts there are: they come, change and go |
+//! | `pods` | whose session it is, and what becomes of it when its pod is gone |
+//! | `durable` | what the ledger has to keep |
+//! | `report` | where all of it stands, for people |
+
+mod accounts;
+mod durable;
+mod pods;
+mod report;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quotakeeper_engine::Engine;
+use quotakeeper_engine::event::{Action, Event, SessionId};
+use quotakeeper_engine::time::Time;
+use quotakeeper_transport::{End, PodIdentity};
+use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session};
+use quotakeeper_wire::message::{AccountIndex, Epoch, ProxySays, ToLimiter, ToProxy};
+
+pub use self::accounts::Configuration;
+pub use self::report::AccountStatus;
+use super::ledger::Recovered;
+
+/// How often a proxy says something when it has nothing to say.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// The validity of grants where no account says another: enough for a slow network and a stalled
+/// process, short enough that an unreported grant is not held for long.
+const VALIDITY: Duration = Duration::from_secs(2);
+
+/// Names a connection; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// What is to be said, and which connections are over.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Messages, in the order in which they are to be sent.
+    pub messages: Vec<(ConnectionId, ToProxy)>,
+    /// Connections that have been ended, and why. They say and hear nothing more.
+    pub ended: Vec<(ConnectionId, End)>,
+}
+
+/// The engines of all accounts and the sessions that draw on them.
+pub struct LimiterState {
+    greeting: Greeting,
+    history: Recovered,
+    /// Whether a ledger is kept: then nothing is granted before it has been charged.
+    durable: bool,
+    began: Time,
+    /// By key; with those that are out of force but not yet forgotten.
+    accounts: BTreeMap<String, Account>,
+    /// The keys of the accounts in force, by their quotas' names.
+    quotas: BTreeMap<String, String>,
+    /// Quotas of which something could not be taken.
+    problems: BTreeMap<String, String>,
+    gate_open: bool,
+    connections: BTreeMap<ConnectionId, Connection>,
+    current: BTreeMap<SessionId, ConnectionId>,
+    hellos: NewestHellos,
+    /// The UID of the pod that each session belongs to; none: this process's own.
+    owners: BTreeMap<SessionId, Option<String>>,
+}
+
+struct Account {
+    engine: Engine,
+    compiled: CompiledAccount,
+    /// What proxies are told.
+    document: String,
+    /// Since when it is out of force. What was drawn on it still counts if it comes back.
+    retired: Option<Time>,
+}
+
+struct Connection {
+    session: Session,
+    /// None: this process's own proxy, which may draw on everything.
+    pod: Option<PodIdentity>,
+    /// The keys of the session's accounts by their index, as far as they are in force for it.
+    accounts: Vec<Option<String>>,
+    /// When it was last told something about an account, …
+    told: Time,
+    /// … and when it was last heard.
+    heard: Time,
+}
+
+impl LimiterState {
+    /// A state kept by the limiter of this epoch. `durable`: it keeps a ledger, and grants nothing
+    /// before that has charged it.
+    pub fn new(
+        configuration: Configuration,
+        (history, durable): (Recovered, bool),
+        epoch: Epoch,
+        now: Time,
+    ) -> LimiterState {
+        let validity = configuration.accounts.iter().map(|account| account.engine.validity).min();
+        let validity = validity.unwrap_or(VALIDITY);
+        let mut state = LimiterState {
+            greeting: Greeting { epoch, validity, heartbeat: HEARTBEAT.min(validity / 4) },
+            history,
+            durable,
+            began: now,
+            accounts: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            gate_open: false,
+            connections: BTreeMap::new(),
+            current: BTreeMap::new(),
+            hellos: NewestHellos::default(),
+            owners: BTreeMap::new(),
+        };
+        // Nobody is connected yet.
+        state.configure(now, configuration, &mut Outbox::default());
+        state
+    }
+
+    /// A connection has been accepted, of this pod or of this process's own proxy.
+    pub fn connect(&mut self, now: Time, connection: ConnectionId, pod: Option<PodIdentity>) {
+        let since = self.history.since.unwrap_or(self.greeting.epoch);
+        let session = Session::new(self.greeting).with_ledger_since(since);
+        let entry = Connection { session, pod, accounts: Vec::new(), told: now, heard: now };
+        self.connections.insert(connection, entry);
+    }
+
+    /// A connection is lost: its waiting calls leave the queues.
+    pub fn disconnect(&mut self, now: Time, connection: ConnectionId, out: &mut Outbox) {
+        let Some(lost) = self.connections.remove(&connection) else { return };
+        // A proxy that has connected anew has told its calls already; this one speaks for it no more.
+        let Some(id) = lost.session.id() else { return };
+        if self.current.get(&id) != Some(&connection) {
+            return;
+        }
+        self.current.remove(&id);
+        for (index, event) in lost.session.lost() {
+            let account = lost.accounts.get(index.0 as usize).cloned().flatten();
+            self.tell(now, account, event, out);
+        }
+    }
+
+    /// Ends a connection. Its proxy hears why, connects again and tells all of its calls.
+    fn end(&mut self, now: Time, connection: ConnectionId, why: End, out: &mut Outbox) {
+        if self.connections.contains_key(&connection) {
+            out.ended.push((connection, why));
+            self.disconnect(now, connection, out);
+        }
+    }
+
+    /// A proxy does not take what it is told.
+    pub fn too_slow(&mut self, now: Time, connection: ConnectionId, out: &mut Outbox) {
+        self.end(now, connection, End::TooSlow, out);
+    }
+
+    /// Takes a message that was received before `now` was read. What may not be said ends the
+    /// connection.
+    pub fn receive(&mut self, now: Time, connection: ConnectionId, message: ToLimiter, out: &mut Outbox) {
+        if let ProxySays::Hello(hello) = &message.body {
+            // Before it is believed that the pod's own hello is an older one.
+            if let Err(why) = self.check_pod(connection, hello) {
+                return self.end(now, connection, why, out);
+            }
+            if !self.hellos.admit(&message) {
+                return self.end(now, connection, End::Replaced, out);
+            }
+        }
+        let Some(entry) = self.connections.get_mut(&connection) else { return };
+        entry.heard = now;
+        let mut events = Vec::new();
+        match entry.session.receive(now, message, &mut events) {
+            Err(violation) => {
+                return self.end(now, connection, End::Violation(violation.to_string()), out);
+            }
+            Ok(Some(welcome)) => {
+                out.messages.push((connection, welcome));
+                self.greeted(now, connection, out);
+            }
+            Ok(None) => {}
+        }
+        for (index, event) in events {
+            let account = self
+                .connections
+                .get(&connection)
+                .and_then(|entry| entry.accounts.get(index.0 as usize).cloned().flatten());
+            self.tell(now, account, event, out);
+        }
+    }
+
+    /// A proxy has been welcomed: it hears how its accounts stand. The limiter may still hold an
+    /// older connection of it.
+    fn greeted(&mut self, now: Time, connection: ConnectionId, out: &mut Outbox) {
+        self.introduce(now, connection, out);
+        let Some(entry) = self.connections.get(&connection) else { return };
+        let Some(session) = entry.session.id() else { return };
+        self.owners.insert(session, entry.pod.as_ref().map(|pod| pod.uid.clone()));
+        if let Some(old) = self.current.get(&session).copied().filter(|old| *old != connection) {
+            self.end(now, old, End::Replaced, out);
+        }
+        self.current.insert(session, connection);
+    }
+
+    fn tell(&mut self, now: Time, account: Option<String>, event: Event, out: &mut Outbox) {
+        let Some(key) = account else { return };
+        let Some(account) = self.accounts.get_mut(&key) else { return };
+        let mut actions = Vec::new();
+        account.engine.handle(now, event, &mut actions);
+        self.send(now, &key, &actions, out);
+    }
+
+    fn send(&self, now: Time, key: &str, actions: &[Action], out: &mut Outbox) {
+        for action in actions {
+            match action {
+                Action::Grant { attempt, .. } => self.send_to(now, attempt.session, key, action, out),
+                Action::Refuse { session, .. } => self.send_to(now, *session, key, action, out),
+                Action::Paused { .. } | Action::Resumed { .. } => {
+                    for session in self.current.keys() {
+                        self.send_to(now, *session, key, action, out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_to(&self, now: Time, session: SessionId, key: &str, action: &Action, out: &mut Outbox) {
+        let Some(connection) = self.current.get(&session) else { return };
+        let Some(entry) = self.connections.get(connection) else { return };
+        let Some(index) = entry.index_of(key) else { return };
+        out.messages.extend(entry.session.send(now, index, action).map(|message| (*connection, message)));
+    }
+
+    /// When [`LimiterState::wake`] is due.
+    pub fn next_wake(&self) -> Option<Time> {
+        self.accounts.values().filter_map(|account| account.engine.next_wake()).min()
+    }
+
+    /// Wakes the engines whose time has come.
+    pub fn wake(&mut self, now: Time, out: &mut Outbox) {
+        let due: Vec<String> = self
+            .accounts
+            .iter()
+            .filter(|(_, account)| account.engine.next_wake().is_some_and(|at| at <= now))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in due {
+            self.tell(now, Some(key), Event::Wake, out);
+        }
+    }
+}
+
+impl Connection {
+    fn index_of(&self, key: &str) -> Option<AccountIndex> {
+        let place = self.accounts.iter().position(|account| account.as_deref() == Some(key))?;
+        Some(AccountIndex(u32::try_from(place).unwrap_or(u32::MAX)))
+    }
+
+    /// The namespace that its pod runs in; none: it is this process's own proxy.
+    fn namespace(&self) -> Option<&str> {
+        self.pod.as_ref().map(|pod| pod.namespace.as_str())
+    }
+}

@@ -1,0 +1,259 @@
+//! Which accounts there are: they come, change and go while sessions draw on them.
+//!
+//! A session hears of a change. One whose quota came, went, or became another account is ended
+//! instead: only a hello tells which calls it holds and which wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use quotakeeper_engine::Engine;
+use quotakeeper_engine::config::{AccountConfig, Mode};
+use quotakeeper_engine::event::{Event, Reserve};
+use quotakeeper_engine::time::Time;
+use quotakeeper_transport::End;
+use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::message::{AccountIndex, AccountState, LimiterSays, ToProxy};
+
+use super::{Account, Connection, ConnectionId, LimiterState, Outbox};
+
+/// All that is to be in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    /// The accounts, each key and each quota once.
+    pub accounts: Vec<CompiledAccount>,
+    /// Quotas of which something could not be taken, as a sentence. What is in `accounts` of them
+    /// is what was in force before.
+    pub problems: BTreeMap<String, String>,
+    /// Every call passes, whatever the accounts say.
+    pub gate_open: bool,
+}
+
+impl From<Vec<CompiledAccount>> for Configuration {
+    fn from(accounts: Vec<CompiledAccount>) -> Configuration {
+        Configuration { accounts, ..Configuration::default() }
+    }
+}
+
+impl LimiterState {
+    /// Puts a configuration in force in place of the one before.
+    ///
+    /// While the gate is open no account goes: whoever opens it before everything is removed wants
+    /// calls to pass, and calls of an account that is gone would wait.
+    pub fn configure(&mut self, now: Time, configuration: Configuration, out: &mut Outbox) {
+        let Configuration { accounts, problems, gate_open } = configuration;
+        let opened = std::mem::replace(&mut self.gate_open, gate_open) != gate_open;
+        let mut told_of = Vec::new();
+
+        if !gate_open {
+            let wanted: BTreeSet<&str> = accounts.iter().map(|account| account.key.as_str()).collect();
+            for (key, account) in &mut self.accounts {
+                if account.retired.is_none() && !wanted.contains(key.as_str()) {
+                    account.retired = Some(now);
+                }
+            }
+            self.forget_drained(now);
+        }
+        for compiled in accounts {
+            told_of.extend(self.put_in_force(now, compiled, out));
+        }
+        if opened {
+            told_of = self.accounts.keys().cloned().collect();
+            for key in &told_of {
+                self.reconfigure(now, key, out);
+            }
+        }
+        let in_force = self.accounts.iter().filter(|(_, account)| account.retired.is_none());
+        self.quotas = in_force.map(|(key, account)| (account.compiled.quota.clone(), key.clone())).collect();
+
+        self.end_moved(now, out);
+        for key in told_of {
+            self.tell_sessions(now, &key, out);
+        }
+        let old = std::mem::replace(&mut self.problems, problems);
+        self.tell_absences(&old, out);
+    }
+
+    /// Returns the key where sessions have to hear of a change.
+    fn put_in_force(&mut self, now: Time, compiled: CompiledAccount, out: &mut Outbox) -> Option<String> {
+        let key = compiled.key.clone();
+        let Some(account) = self.accounts.get_mut(&key) else {
+            self.open(now, compiled);
+            return None;
+        };
+        if account.retired.is_none() && account.compiled == compiled {
+            return None;
+        }
+        account.retired = None;
+        account.compiled = compiled;
+        self.reconfigure(now, &key, out);
+        Some(key)
+    }
+
+    /// An account that this limiter has not kept yet.
+    fn open(&mut self, now: Time, compiled: CompiledAccount) {
+        let config = self.effective(&compiled);
+        let longest = config.limits.iter().map(|limit| limit.window + limit.delivery).max();
+        let lost =
+            self.history.lost && now.since(self.began) <= longest.unwrap_or_default() + config.validity;
+        let mut engine = match self.history.records.remove(&compiled.key) {
+            Some(record) => Engine::restart(config, record.snapshot, record.reserve, now),
+            // What another has granted may still be written, and has been counted.
+            None if lost || self.history.unreadable.remove(&compiled.key) => Engine::takeover(config, now),
+            None => Engine::after_unknown_past(config, now),
+        };
+        if self.durable {
+            let nothing = Reserve { as_of: now, calls: 0, horizon: now };
+            engine.handle(now, Event::Committed(nothing), &mut Vec::new());
+        }
+        let document = document(&compiled, self.gate_open);
+        self.accounts.insert(compiled.key.clone(), Account { engine, compiled, document, retired: None });
+    }
+
+    /// Has the engine of an account work by what is in force now.
+    fn reconfigure(&mut self, now: Time, key: &str, out: &mut Outbox) {
+        let gate_open = self.gate_open;
+        let Some(account) = self.accounts.get(key) else { return };
+        let config = self.effective(&account.compiled);
+        let changed = *account.engine.config() != config;
+        let told = document(&account.compiled, gate_open);
+        if let Some(account) = self.accounts.get_mut(key) {
+            account.document = told;
+        }
+        if changed {
+            self.tell(now, Some(key.to_owned()), Event::Configure(config), out);
+        }
+    }
+
+    fn effective(&self, compiled: &CompiledAccount) -> AccountConfig {
+        let mut config = compiled.engine.clone();
+        // Every session was told one D for all of its accounts: to hold a grant longer is safe.
+        config.validity = config.validity.max(self.greeting.validity);
+        if self.gate_open {
+            config.mode = Mode::Disabled;
+        }
+        config
+    }
+
+    /// Forgets accounts that have been out of force until nothing of them counts any more.
+    fn forget_drained(&mut self, now: Time) {
+        self.accounts.retain(|_, account| {
+            let config = account.engine.config();
+            let window = config.limits.iter().map(|limit| limit.window + limit.delivery).max();
+            let drained = window.unwrap_or(Duration::ZERO) + config.validity + config.pause.max_call;
+            account.retired.is_none_or(|since| now.since(since) <= drained)
+        });
+    }
+
+    /// Ends the sessions whose quotas are other accounts than before, or in force no more.
+    fn end_moved(&mut self, now: Time, out: &mut Outbox) {
+        let mut moved = Vec::new();
+        for (id, connection) in &self.connections {
+            let mut quotas = connection.session.accounts().iter().zip(&connection.accounts);
+            let why = quotas.find_map(|(quota, known)| {
+                let stands = self.account_for(quota, connection);
+                (stands.as_ref().ok() != known.as_ref()).then(|| change(quota, stands))
+            });
+            moved.extend(why.map(|why| (*id, End::Changed(why))));
+        }
+        for (connection, why) in moved {
+            self.end(now, connection, why, out);
+        }
+    }
+
+    /// The account that a quota's name stands for, for a session; else why there is none.
+    fn account_for(&self, quota: &str, connection: &Connection) -> Result<String, String> {
+        let account = self.quotas.get(quota).and_then(|key| Some((key, self.accounts.get(key)?)));
+        let Some((key, account)) = account else {
+            return Err(match self.problems.get(quota) {
+                Some(problem) => format!("quota {quota} is not in force: {problem}"),
+                None => format!(
+                    "there is no quota {quota} in force; create it, or correct the pod's annotation quotakeeper.dev/quotas"
+                ),
+            });
+        };
+        match connection.namespace() {
+            Some(namespace) if !self.gate_open && !account.compiled.admitted.admits(namespace) => {
+                Err(format!(
+                    "quota {quota} does not admit pods of namespace {namespace}; let its spec.consumers.namespaces select that namespace"
+                ))
+            }
+            _ => Ok(key.clone()),
+        }
+    }
+
+    /// Tells a proxy that has just been welcomed how its accounts stand.
+    pub(super) fn introduce(&mut self, now: Time, id: ConnectionId, out: &mut Outbox) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let found: Vec<_> =
+            connection.session.accounts().iter().map(|quota| self.account_for(quota, connection)).collect();
+        for (index, found) in (0u32..).zip(&found) {
+            let state = match found {
+                Ok(key) => self.in_force(key),
+                Err(reason) => Some(AccountState::Absent { reason: reason.clone() }),
+            };
+            out.messages.extend(state.map(|state| (id, self.says(AccountIndex(index), state))));
+        }
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.accounts = found.into_iter().map(Result::ok).collect();
+            connection.told = now;
+        }
+    }
+
+    /// Tells the sessions that draw on an account how it is now.
+    fn tell_sessions(&mut self, now: Time, key: &str, out: &mut Outbox) {
+        let Some(state) = self.in_force(key) else { return };
+        let drawing: Vec<_> = self
+            .connections
+            .iter()
+            .filter_map(|(id, connection)| Some((*id, connection.index_of(key)?)))
+            .collect();
+        for (id, index) in drawing {
+            out.messages.push((id, self.says(index, state.clone())));
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.told = now;
+            }
+        }
+    }
+
+    /// Tells sessions whose quota is absent for another reason than before.
+    fn tell_absences(&self, old: &BTreeMap<String, String>, out: &mut Outbox) {
+        for (id, connection) in &self.connections {
+            let quotas = connection.session.accounts().iter().zip(&connection.accounts);
+            for (index, (quota, known)) in (0u32..).zip(quotas) {
+                if known.is_none()
+                    && old.get(quota) != self.problems.get(quota)
+                    && let Err(reason) = self.account_for(quota, connection)
+                {
+                    let state = AccountState::Absent { reason };
+                    out.messages.push((*id, self.says(AccountIndex(index), state)));
+                }
+            }
+        }
+    }
+
+    fn in_force(&self, key: &str) -> Option<AccountState> {
+        let account = self.accounts.get(key)?;
+        Some(AccountState::InForce { document: account.document.clone() })
+    }
+
+    fn says(&self, account: AccountIndex, state: AccountState) -> ToProxy {
+        ToProxy { epoch: self.greeting.epoch, body: LimiterSays::Account { account, state } }
+    }
+}
+
+fn change(quota: &str, stands: Result<String, String>) -> String {
+    match stands {
+        Ok(_) => format!("quota {quota} has come into force"),
+        Err(reason) => reason,
+    }
+}
+
+/// What proxies are told of an account.
+fn document(compiled: &CompiledAccount, gate_open: bool) -> String {
+    let mut told = compiled.clone();
+    if gate_open {
+        told.engine.mode = Mode::Disabled;
+    }
+    // Plain values with text for keys always have a JSON form.
+    serde_json::to_string(&told).unwrap_or_default()
+}

@@ -1,0 +1,167 @@
+//! Where all of it stands, for people: for `quotakeeper run`, and for the operator.
+
+use std::time::Duration;
+
+use quotakeeper_engine::event::Scope;
+use quotakeeper_engine::time::Time;
+use quotakeeper_engine::{ConsumerWait, LimitStatus, PauseStatus, Status, Totals};
+use quotakeeper_wire::status::{AccountReport, LimitReport, PauseReport, Report, Told, WaitingReport};
+
+use super::{Account, Connection, LimiterState};
+
+/// The workloads of an account whose waiting is told; more would make a report too long to read.
+const MOST_CONSUMERS: usize = 1000;
+
+/// What an account's people are shown.
+#[derive(Clone, Debug)]
+pub struct AccountStatus {
+    /// The quota as people name it.
+    pub quota: String,
+    /// The provider's name.
+    pub provider: String,
+    /// The tier in force.
+    pub tier: String,
+    /// Where it stands.
+    pub status: Status,
+    /// What has been counted.
+    pub totals: Totals,
+}
+
+impl LimiterState {
+    /// Where the accounts in force stand.
+    pub fn status(&mut self, now: Time) -> Vec<AccountStatus> {
+        let in_force = self.accounts.values_mut().filter(|account| account.retired.is_none());
+        in_force
+            .map(|account| AccountStatus {
+                quota: account.compiled.quota.clone(),
+                provider: account.compiled.provider().to_owned(),
+                tier: account.compiled.tier.clone(),
+                status: account.engine.status(now),
+                totals: account.engine.totals(),
+            })
+            .collect()
+    }
+
+    /// How all accounts stand, as the operator is told.
+    pub fn report(&mut self, now: Time) -> Report {
+        let open = || self.connections.values().filter(|connection| connection.session.id().is_some());
+        let told = told(open());
+        let proxies: Vec<Told> = self
+            .accounts
+            .keys()
+            .map(|key| self::told(open().filter(|connection| connection.index_of(key).is_some())))
+            .collect();
+        let problems = &self.problems;
+        let in_force =
+            self.accounts.iter_mut().zip(proxies).filter(|((_, account), _)| account.retired.is_none());
+        let mut accounts: Vec<AccountReport> = in_force
+            .map(|((key, account), proxies)| {
+                let problem = problems.get(&account.compiled.quota).cloned();
+                account.report(key, problem, proxies, now)
+            })
+            .collect();
+        let without = problems.iter().filter(|(quota, _)| !self.quotas.contains_key(*quota));
+        accounts.extend(without.map(|(quota, problem)| nothing_in_force(quota, problem)));
+        Report { epoch: self.greeting.epoch.0, gate_open: self.gate_open, told, accounts }
+    }
+}
+
+/// A session counts as told once it has been heard since: then the connection stood when it was told.
+fn told<'a>(connections: impl Iterator<Item = &'a Connection>) -> Told {
+    let mut told = Told::default();
+    for connection in connections {
+        told.connected += 1;
+        told.current += u32::from(connection.heard > connection.told);
+    }
+    told
+}
+
+impl Account {
+    fn report(&mut self, key: &str, problem: Option<String>, proxies: Told, now: Time) -> AccountReport {
+        let status = self.engine.status(now);
+        let totals = self.engine.totals();
+        AccountReport {
+            key: key.to_owned(),
+            quota: self.compiled.quota.clone(),
+            generation: Some(self.compiled.generation),
+            problem,
+            mode: self.engine.config().mode,
+            limits: status.limits.into_iter().map(limit).collect(),
+            pauses: status.pauses.into_iter().map(pause).collect(),
+            waiting: waiting(status.waiting_by_consumer),
+            under_way: status.under_way as u64,
+            proxies,
+            granted: totals.granted,
+            refused: totals.refused,
+            rejected: totals.rejected,
+            breaches: totals.breaches,
+        }
+    }
+}
+
+fn limit(limit: LimitStatus) -> LimitReport {
+    LimitReport {
+        name: limit.name,
+        model: limit.model,
+        amount: limit.amount,
+        used: limit.used,
+        used_by_others: limit.used_by_others,
+        assumed: limit.assumed,
+        waiting: limit.waiting,
+        resets_in_millis: millis(limit.resets_in),
+    }
+}
+
+fn pause(pause: PauseStatus) -> PauseReport {
+    let scope = match pause.scope {
+        Scope::Account => "all calls".to_owned(),
+        Scope::Limit(name) => format!("limit {name}"),
+        Scope::Endpoint(name) => format!("endpoint {name}"),
+        Scope::Model(name) => format!("model {name}"),
+    };
+    PauseReport {
+        scope,
+        remaining_millis: millis(pause.remaining),
+        reason: pause.reason,
+        stopped: pause.stopped,
+        overloaded: pause.overloaded,
+    }
+}
+
+fn waiting(mut consumers: Vec<ConsumerWait>) -> Vec<WaitingReport> {
+    if consumers.len() > MOST_CONSUMERS {
+        consumers.sort_by_key(|wait| std::cmp::Reverse(wait.longest));
+        consumers.truncate(MOST_CONSUMERS);
+        consumers.sort_by(|one, other| one.consumer.cmp(&other.consumer));
+    }
+    let told = |wait: ConsumerWait| WaitingReport {
+        consumer: wait.consumer.to_string(),
+        calls: wait.calls as u64,
+        longest_millis: millis(wait.longest),
+    };
+    consumers.into_iter().map(told).collect()
+}
+
+/// A quota of which nothing has ever been in force here.
+fn nothing_in_force(quota: &str, problem: &str) -> AccountReport {
+    AccountReport {
+        key: String::new(),
+        quota: quota.to_owned(),
+        generation: None,
+        problem: Some(problem.to_owned()),
+        mode: quotakeeper_engine::config::Mode::Enforce,
+        limits: Vec::new(),
+        pauses: Vec::new(),
+        waiting: Vec::new(),
+        under_way: 0,
+        proxies: Told::default(),
+        granted: 0,
+        refused: 0,
+        rejected: 0,
+        breaches: 0,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

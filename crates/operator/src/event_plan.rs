@@ -1,0 +1,308 @@
+//! What people are told by Events: only when something begins or ends, and each thing once. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use quotakeeper_api::quota::ApiQuotaStatus;
+use quotakeeper_wire::status::AccountReport;
+
+use crate::reconcile::{Reason, Verdict};
+use crate::status::words;
+
+/// A workload whose calls have waited this long, in milliseconds, is told.
+const WAITS_MILLIS: u64 = 5000;
+/// Whose calls no longer wait for this long, in seconds, is told anew the next time.
+const FORGOTTEN: i64 = 60;
+/// The most workloads of a quota that are told of one thing.
+const MOST_CONSUMERS: usize = 50;
+
+/// Where an Event is put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// On the quota.
+    Quota,
+    /// On a workload: `namespace/kind/name`.
+    Consumer(String),
+    /// On all workloads that draw on the quota.
+    Consumers,
+}
+
+/// One thing to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedEvent {
+    /// Where.
+    pub place: Target,
+    /// It needs somebody's attention.
+    pub warning: bool,
+    /// In one word.
+    pub reason: &'static str,
+    /// As a sentence.
+    pub note: String,
+}
+
+/// What was told of a quota.
+#[derive(Clone, Debug, Default)]
+pub struct EventState {
+    conflict: bool,
+    drift: bool,
+    exhausted: bool,
+    paused: Option<Pause>,
+    /// Since when a workload's calls have not been seen to wait.
+    waiting: BTreeMap<String, Timestamp>,
+}
+
+#[derive(Clone, Debug)]
+struct Pause {
+    since: Timestamp,
+    refused: u64,
+}
+
+impl EventState {
+    /// What an earlier leader has told, by the status that it left; what is under way at present
+    /// counts as told.
+    pub fn before(status: &ApiQuotaStatus, report: Option<&AccountReport>, now: Timestamp) -> EventState {
+        let reason = |type_: &str, wanted: &str| {
+            status.conditions.iter().any(|it| it.type_ == type_ && it.reason == wanted)
+        };
+        let waiting = report.into_iter().flat_map(waiters).map(|(consumer, _)| (consumer.to_owned(), now));
+        EventState {
+            conflict: reason("Accepted", Reason::AccountConflict.word()),
+            drift: reason("LimitsInSync", "LowerTold"),
+            exhausted: reason("Throttled", "BudgetExhausted"),
+            paused: report
+                .filter(|report| !report.pauses.is_empty())
+                .map(|report| Pause { since: now, refused: report.refused }),
+            waiting: waiting.collect(),
+        }
+    }
+
+    /// What is to be told now; `status` is the newest.
+    pub fn next(
+        &mut self,
+        quota: &str,
+        verdict: &Verdict,
+        status: &ApiQuotaStatus,
+        report: Option<&AccountReport>,
+        now: Timestamp,
+    ) -> Vec<PlannedEvent> {
+        let mut notices = Vec::new();
+        let conflict = match verdict {
+            Verdict::Refused { reason: Reason::AccountConflict, message, .. } => Some(message.clone()),
+            _ => None,
+        };
+        if begins(&mut self.conflict, conflict.is_some()) {
+            notices.push(on_quota(true, "AccountConflict", conflict.unwrap_or_default()));
+        }
+        let Some(report) = report else { return notices };
+        let condition = |type_: &str, reason: &str| {
+            status
+                .conditions
+                .iter()
+                .find(|it| it.type_ == type_ && it.reason == reason)
+                .map(|it| it.message.clone())
+        };
+        let drift = condition("LimitsInSync", "LowerTold");
+        if begins(&mut self.drift, drift.is_some()) {
+            notices.push(on_quota(true, "LimitDrift", drift.unwrap_or_default()));
+        }
+        let exhausted = condition("Throttled", "BudgetExhausted");
+        if begins(&mut self.exhausted, exhausted.is_some()) {
+            let used_up = status.limits.iter().filter(|limit| limit.remaining == Some(0));
+            let free = used_up.filter_map(|limit| limit.reset_time.as_ref()).map(|time| time.0).max();
+            let free = free.map(|at| format!(" It is free again by {}.", words::until(at, now)));
+            let note = exhausted.unwrap_or_default() + &free.unwrap_or_default();
+            notices.push(on_quota(true, "BudgetExhausted", note));
+        }
+        self.pauses(quota, report, now, &mut notices);
+        self.waits(quota, report, now, &mut notices);
+        notices
+    }
+
+    fn pauses(
+        &mut self,
+        quota: &str,
+        report: &AccountReport,
+        now: Timestamp,
+        notices: &mut Vec<PlannedEvent>,
+    ) {
+        let longest = report.pauses.iter().max_by_key(|pause| (pause.stopped, pause.remaining_millis));
+        let both = |warning: bool, reason: &'static str, note: String| {
+            [Target::Quota, Target::Consumers].map(|place| PlannedEvent {
+                place,
+                warning,
+                reason,
+                note: note.clone(),
+            })
+        };
+        match (longest, &self.paused) {
+            (Some(pause), None) => {
+                self.paused = Some(Pause { since: now, refused: report.refused });
+                let seconds = i64::try_from(pause.remaining_millis.div_ceil(1000)).unwrap_or(i64::MAX);
+                let end = Timestamp::from_second(now.as_second().saturating_add(seconds)).unwrap_or(now);
+                let how_long = match pause.stopped {
+                    true => "until a person acts".to_owned(),
+                    false => format!("until {}", words::until(end, now)),
+                };
+                let pods = words::counted(report.proxies.connected.into(), "pod");
+                let note = format!("{quota}: {}; {} of {pods} paused {how_long}", pause.reason, pause.scope);
+                notices.extend(both(true, "ProviderPaused", note));
+            }
+            (None, Some(pause)) => {
+                let seconds = now.as_second().saturating_sub(pause.since.as_second());
+                let refused = report.refused.saturating_sub(pause.refused);
+                let calls = words::counted(i64::try_from(refused).unwrap_or(i64::MAX), "call");
+                let note = format!("{quota}: after {seconds}s, {calls} refused meanwhile");
+                self.paused = None;
+                notices.extend(both(false, "Resumed", note));
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+
+    fn waits(
+        &mut self,
+        quota: &str,
+        report: &AccountReport,
+        now: Timestamp,
+        notices: &mut Vec<PlannedEvent>,
+    ) {
+        let mut said = BTreeSet::new();
+        for (consumer, note) in waiters(report) {
+            let known = self.waiting.insert(consumer.to_owned(), now).is_some();
+            if !known && said.len() < MOST_CONSUMERS {
+                said.insert(consumer.to_owned());
+                let place = Target::Consumer(consumer.to_owned());
+                let note = format!("{note} for {quota}");
+                notices.push(PlannedEvent { place, warning: false, reason: "WaitingForQuota", note });
+            }
+        }
+        self.waiting.retain(|_, seen| now.as_second().saturating_sub(seen.as_second()) < FORGOTTEN);
+    }
+}
+
+/// Workloads whose calls have been waiting for more than a moment, and what is said of them.
+fn waiters(report: &AccountReport) -> impl Iterator<Item = (&str, String)> {
+    report.waiting.iter().filter(|waiting| waiting.longest_millis >= WAITS_MILLIS).map(|waiting| {
+        let calls = i64::try_from(waiting.calls).unwrap_or(i64::MAX);
+        let verb = words::plural(calls, "waits", "wait");
+        let longest = words::longest(words::coarse(waiting.longest_millis / 1000));
+        (waiting.consumer.as_str(), format!("{} {verb}, {longest},", words::counted(calls, "call")))
+    })
+}
+
+fn on_quota(warning: bool, reason: &'static str, note: String) -> PlannedEvent {
+    PlannedEvent { place: Target::Quota, warning, reason, note }
+}
+
+/// Whether something begins that was not there before.
+fn begins(before: &mut bool, now: bool) -> bool {
+    now && !std::mem::replace(before, now) || {
+        *before = now;
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use quotakeeper_engine::config::Mode;
+    use quotakeeper_wire::status::{PauseReport, Told as Reached, WaitingReport};
+
+    fn report() -> AccountReport {
+        AccountReport {
+            key: "hubspot/gtm/crm".to_owned(),
+            quota: "gtm/crm".to_owned(),
+            generation: Some(1),
+            problem: None,
+            mode: Mode::Enforce,
+            limits: Vec::new(),
+            pauses: Vec::new(),
+            waiting: Vec::new(),
+            under_way: 0,
+            proxies: Reached { current: 9, connected: 9 },
+            granted: 0,
+            refused: 0,
+            rejected: 0,
+            breaches: 0,
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_793_714_580 + second).unwrap()
+    }
+
+    fn said(told: &mut EventState, report: &AccountReport, second: i64) -> Vec<String> {
+        let verdict = Verdict::Refused { reason: Reason::Invalid, message: String::new(), in_force: None };
+        let notices = told.next("gtm/crm", &verdict, &ApiQuotaStatus::default(), Some(report), at(second));
+        notices.into_iter().map(|it| format!("{:?} {}: {}", it.place, it.reason, it.note)).collect()
+    }
+
+    #[test]
+    fn a_pause_is_told_when_it_begins_and_when_it_ends() {
+        let mut told = EventState::default();
+        let mut paused = report();
+        assert!(said(&mut told, &paused, 0).is_empty());
+        let (scope, reason) = ("all calls".to_owned(), "429 TEN_SECONDLY_ROLLING".to_owned());
+        paused.pauses.push(PauseReport {
+            scope,
+            remaining_millis: 8000,
+            reason,
+            stopped: false,
+            overloaded: false,
+        });
+        let note = "gtm/crm: 429 TEN_SECONDLY_ROLLING; all calls of 9 pods paused until 14:03:10";
+        assert_eq!(
+            said(&mut told, &paused, 2),
+            [format!("Quota ProviderPaused: {note}"), format!("Consumers ProviderPaused: {note}")]
+        );
+        assert!(said(&mut told, &paused, 3).is_empty(), "once");
+        let ended = AccountReport { refused: 1, ..report() };
+        let note = "gtm/crm: after 8s, 1 call refused meanwhile";
+        assert_eq!(
+            said(&mut told, &ended, 10),
+            [format!("Quota Resumed: {note}"), format!("Consumers Resumed: {note}")]
+        );
+        assert!(said(&mut told, &ended, 11).is_empty());
+    }
+
+    #[test]
+    fn a_workload_that_waits_is_told_once_and_anew_after_a_minute_of_peace() {
+        let mut told = EventState::default();
+        let mut waits = report();
+        let waiting =
+            |millis| WaitingReport { consumer: "gtm/Job/a".to_owned(), calls: 212, longest_millis: millis };
+        waits.waiting = vec![waiting(900)];
+        assert!(said(&mut told, &waits, 0).is_empty(), "a moment is no wait");
+        waits.waiting = vec![waiting(9000)];
+        assert_eq!(
+            said(&mut told, &waits, 1),
+            ["Consumer(\"gtm/Job/a\") WaitingForQuota: 212 calls wait, under 1 minute, for gtm/crm"]
+        );
+        for second in 2..500 {
+            assert!(said(&mut told, &waits, second).is_empty());
+        }
+        assert!(said(&mut told, &report(), 530).is_empty());
+        assert!(said(&mut told, &waits, 540).is_empty(), "a short peace is none");
+        assert!(said(&mut told, &report(), 601).is_empty());
+        assert_eq!(said(&mut told, &waits, 620).len(), 1);
+    }
+
+    #[test]
+    fn a_new_leader_does_not_tell_again_what_is_under_way() {
+        let mut waits = report();
+        let consumer = "gtm/Job/a".to_owned();
+        waits.waiting = vec![WaitingReport { consumer, calls: 2, longest_millis: 9000 }];
+        let mut told = EventState::before(&ApiQuotaStatus::default(), Some(&waits), at(0));
+        assert!(said(&mut told, &waits, 1).is_empty());
+    }
+
+    #[test]
+    fn a_conflict_is_told_once() {
+        let mut told = EventState::default();
+        let message = "The account org-1 belongs to ApiQuota a/b.".to_owned();
+        let verdict = Verdict::Refused { reason: Reason::AccountConflict, message, in_force: None };
+        let mut next = || told.next("gtm/crm", &verdict, &ApiQuotaStatus::default(), None, at(0)).len();
+        assert_eq!([next(), next()], [1, 0]);
+    }
+}

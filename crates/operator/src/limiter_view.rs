@@ -1,0 +1,211 @@
+//! What the limiter tells: its stream of reports, kept up for as long as this replica leads.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use quotakeeper_transport::tls::{TlsError, client_config};
+use quotakeeper_wire::status::{EVERY_SECONDS, PATH, Report};
+use rustls_pki_types::{InvalidDnsNameError, ServerName};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tracing::{debug, info, warn};
+
+use crate::injection::{authority, server_name};
+
+/// A stream that is silent for this long is given up.
+const SILENCE: Duration = Duration::from_secs(3 * EVERY_SECONDS);
+/// How long a connection may take to stand.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two connections.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The longest report, in bytes: a thousand accounts with a thousand waiting workloads each.
+const LONGEST: usize = 128 * 1024 * 1024;
+
+/// Where reports come from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The limiter's address, `host:port`.
+    pub endpoint: String,
+    /// The name that its certificate has.
+    pub server_name: String,
+    /// The file with the operator's token; read anew for every connection, because it is renewed.
+    pub token_file: PathBuf,
+}
+
+impl Source {
+    /// The limiter of `namespace`, reached at `limiter` (`https://host:port`).
+    pub fn new(limiter: &str, namespace: &str, token_file: &Path) -> Source {
+        Source {
+            endpoint: authority(limiter).to_owned(),
+            server_name: server_name(namespace),
+            token_file: token_file.to_owned(),
+        }
+    }
+}
+
+/// What was heard of the limiter.
+#[derive(Clone, Debug)]
+pub struct LimiterView {
+    /// The newest report; none before the first.
+    pub report: Option<Arc<Report>>,
+    /// When the last report came; before the first, when listening began.
+    pub at: Instant,
+}
+
+impl LimiterView {
+    /// Nothing yet.
+    pub fn nothing() -> LimiterView {
+        LimiterView { report: None, at: Instant::now() }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("its certificate's CA is not known yet")]
+    NoCa,
+    #[error("its token can't be read from {0}: {1}; mount a ServiceAccount token there")]
+    Token(PathBuf, io::Error),
+    #[error("it does not answer")]
+    Silent,
+    #[error("{0}")]
+    Connect(#[from] io::Error),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error("{0}")]
+    Name(#[from] InvalidDnsNameError),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("{0}")]
+    Request(#[from] http::Error),
+    #[error("it answers {0}")]
+    Refused(StatusCode),
+    #[error("a report can't be read: {0}; limiter and operator must be of versions that fit")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("a report is longer than {LONGEST} bytes")]
+    TooLong,
+    #[error("it has ended the stream")]
+    Ended,
+}
+
+/// Listens to the limiter, again and again.
+pub async fn listen(
+    source: &Source,
+    limiter_ca: watch::Receiver<Option<String>>,
+    heard: &watch::Sender<LimiterView>,
+) {
+    let mut told = String::new();
+    loop {
+        let before = heard.borrow().at;
+        let Err(lost) = stream(source, &limiter_ca, heard).await;
+        let sentence = lost.to_string();
+        if heard.borrow().at != before {
+            info!(why = sentence, "the limiter's reports are interrupted; connecting again");
+        } else if sentence != told {
+            warn!(why = sentence, "the limiter is not heard; trying on");
+        } else {
+            debug!(why = sentence, "the limiter is still not heard");
+        }
+        told = sentence;
+        sleep(AGAIN).await;
+    }
+}
+
+async fn stream(
+    source: &Source,
+    limiter_ca: &watch::Receiver<Option<String>>,
+    heard: &watch::Sender<LimiterView>,
+) -> Result<std::convert::Infallible, Lost> {
+    let ca = limiter_ca.borrow().clone().ok_or(Lost::NoCa)?;
+    let token = tokio::fs::read_to_string(&source.token_file).await;
+    let token = token.map_err(|error| Lost::Token(source.token_file.clone(), error))?;
+    let connector = TlsConnector::from(client_config(&ca)?);
+    let name = ServerName::try_from(source.server_name.clone())?;
+    let connected = async {
+        let stream = TcpStream::connect(&source.endpoint).await?;
+        let stream = connector.connect(name, stream).await?;
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .handshake(TokioIo::new(stream))
+            .await?;
+        Ok::<_, Lost>(connection)
+    };
+    let (mut sender, connection) = timeout(PATIENCE, connected).await.map_err(|_| Lost::Silent)??;
+    let mut connection = std::pin::pin!(connection);
+    let request = Request::get(format!("https://{}{PATH}", source.server_name))
+        .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
+        .body(Empty::<Bytes>::new())?;
+    let reading = async {
+        let response = timeout(SILENCE, sender.send_request(request)).await.map_err(|_| Lost::Silent)??;
+        if response.status() != StatusCode::OK {
+            return Err(Lost::Refused(response.status()));
+        }
+        let mut body = response.into_body();
+        let mut lines = Lines::default();
+        loop {
+            let frame = timeout(SILENCE, body.frame()).await.map_err(|_| Lost::Silent)?;
+            let frame = frame.ok_or(Lost::Ended)??;
+            let Ok(data) = frame.into_data() else { continue };
+            for line in lines.take(&data)? {
+                let report: Report = serde_json::from_slice(&line)?;
+                heard.send_replace(LimiterView { report: Some(Arc::new(report)), at: Instant::now() });
+            }
+        }
+    };
+    tokio::select! {
+        lost = reading => lost,
+        ended = &mut connection => {
+            ended?;
+            Err(Lost::Ended)
+        }
+    }
+}
+
+/// Puts lines together from pieces.
+#[derive(Debug, Default)]
+struct Lines {
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// The lines that are whole now.
+    fn take(&mut self, data: &[u8]) -> Result<Vec<Vec<u8>>, Lost> {
+        let mut whole = Vec::new();
+        let mut rest = data;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            self.begun.extend_from_slice(&rest[..end]);
+            let line = std::mem::take(&mut self.begun);
+            if !line.is_empty() {
+                whole.push(line);
+            }
+            rest = &rest[end + 1..];
+        }
+        if self.begun.len() + rest.len() > LONGEST {
+            return Err(Lost::TooLong);
+        }
+        self.begun.extend_from_slice(rest);
+        Ok(whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn lines_come_in_any_pieces() {
+        let mut lines = Lines::default();
+        assert!(lines.take(b"{\"a\"").unwrap().is_empty());
+        assert_eq!(lines.take(b":1}\n\n{}\n{").unwrap(), [b"{\"a\":1}".to_vec(), b"{}".to_vec()]);
+        assert_eq!(lines.take(b"}\n").unwrap(), [b"{}".to_vec()]);
+    }
+}

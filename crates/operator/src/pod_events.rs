@@ -1,0 +1,118 @@
+//! What the injected pods of a workload say of themselves, for its author: pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::pods::PodView;
+use crate::status::words::counted;
+
+/// Pods that are older than this, in seconds, were told of by another leader, or before.
+const FRESH: i64 = 600;
+/// The most sentences of one reason; pods of a workload are seldom different at all.
+const MOST: usize = 20;
+
+/// One thing to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodEvent {
+    /// It needs somebody's attention.
+    pub warning: bool,
+    /// In one word.
+    pub reason: &'static str,
+    /// As a sentence.
+    pub note: String,
+    /// What tells it from another of its reason: it is told once.
+    pub cause: String,
+}
+
+/// What is to be told of a workload with these pods, all of them injected.
+pub fn pod_events(pods: &[&PodView], now: Timestamp) -> Vec<PodEvent> {
+    let age = |pod: &PodView| now.as_second().saturating_sub(pod.created.as_second());
+    let fresh: Vec<&PodView> = pods.iter().copied().filter(|pod| age(pod) <= FRESH).collect();
+    let mut caught: BTreeMap<String, i64> = fresh.iter().filter_map(|pod| Some((pod.caught()?, 0))).collect();
+    for way in pods.iter().filter_map(|pod| pod.caught()) {
+        caught.entry(way).and_modify(|count| *count += 1);
+    }
+    let (mut bypassing, mut warnings) = (BTreeSet::new(), BTreeSet::new());
+    for pod in fresh {
+        if let Some(status) = &pod.injected {
+            bypassing.extend(status.skipped.iter().map(|skip| {
+                let quota = pod.short(&skip.quota);
+                format!("calls of container {} bypass {quota}: {}", skip.container, skip.reason)
+            }));
+            warnings.extend(status.warnings.iter().cloned());
+        }
+    }
+    let injected = caught.into_iter().map(|(caught, count)| {
+        let note = format!("{caught}; {}", counted(count, "pod"));
+        PodEvent { warning: false, reason: "Injected", note, cause: caught }
+    });
+    let told = |reason: &'static str, notes: BTreeSet<String>| {
+        let remark = move |note: String| PodEvent { warning: true, reason, cause: note.clone(), note };
+        notes.into_iter().take(MOST).map(remark)
+    };
+    injected
+        .take(MOST)
+        .chain(told("InjectionSkipped", bypassing))
+        .chain(told("InjectionWarning", warnings))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use quotakeeper_inject::names::STATUS;
+    use serde_json::{Value, json};
+
+    const NOW: &str = "2026-11-03T14:20:00Z";
+
+    fn pod(created: &str, status: Value) -> PodView {
+        let mut whole = json!({"version": "0.1.0", "consumer": "gtm/Deployment/web", "quotas": [
+            {"quota": "gtm/openai", "mode": "BaseURL"}]});
+        for (field, value) in status.as_object().unwrap() {
+            whole[field] = value.clone();
+        }
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
+            "name": "web-1", "namespace": "gtm", "uid": "u", "creationTimestamp": created,
+            "annotations": {(STATUS): whole.to_string()},
+        }});
+        crate::pods::view(serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    fn said(pods: &[PodView]) -> Vec<String> {
+        let pods: Vec<&PodView> = pods.iter().collect();
+        let pod_events = pod_events(&pods, NOW.parse().unwrap());
+        pod_events.into_iter().map(|it| format!("{} {}", it.reason, it.note)).collect()
+    }
+
+    #[test]
+    fn what_any_pod_says_is_told_and_each_thing_once() {
+        let skip = |container: &str| json!([{"container": container, "quota": "gtm/openai", "reason": "it sets OPENAI_BASE_URL itself"}]);
+        let fresh = "2026-11-03T14:19:58Z";
+        let pods = [
+            pod(fresh, json!({})),
+            pod(fresh, json!({"skipped": skip("b"), "warnings": ["calls to *.x bypass the quota"]})),
+            pod(fresh, json!({"skipped": skip("a"), "warnings": ["calls to *.x bypass the quota"]})),
+            pod(fresh, json!({"quotas": [{"quota": "platform/hubspot", "mode": "Hosts"}]})),
+        ];
+        assert_eq!(
+            said(&pods),
+            [
+                "Injected openai by base URL; 3 pods",
+                "Injected platform/hubspot by hosts; 1 pod",
+                "InjectionSkipped calls of container a bypass openai: it sets OPENAI_BASE_URL itself",
+                "InjectionSkipped calls of container b bypass openai: it sets OPENAI_BASE_URL itself",
+                "InjectionWarning calls to *.x bypass the quota",
+            ]
+        );
+    }
+
+    #[test]
+    fn old_pods_are_counted_and_say_nothing_anew() {
+        let old = || pod("2026-11-03T14:00:00Z", json!({"warnings": ["old"]}));
+        assert!(said(&[old(), old()]).is_empty());
+        let new = pod("2026-11-03T14:19:00Z", json!({}));
+        assert_eq!(said(&[old(), new]), ["Injected openai by base URL; 2 pods"]);
+    }
+}

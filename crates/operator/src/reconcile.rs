@@ -1,0 +1,310 @@
+//! What is in force: every quota with its provider, compiled or refused, and the documents that
+//! the limiter is to find.
+//!
+//! Pure: the same objects give the same documents. One bad quota leaves the others alone; a bad
+//! change leaves the quota's last good document in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::{Selector, SelectorExt};
+use quotakeeper_api::problem::{Problem, did_you_mean};
+use quotakeeper_api::quota::{ApiQuota, ApiQuotaStatus, NamespacesFrom};
+use quotakeeper_api::{compile, validate};
+use quotakeeper_dialects::{Profile, catalogue};
+use quotakeeper_wire::account::{Admitted, CompiledAccount};
+
+/// How the names of the documents begin.
+pub const DOCUMENT_PREFIX: &str = "quotakeeper-account-";
+
+/// A quota as the API server has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuotaView {
+    /// Its UID: another object of the same name has another.
+    pub uid: String,
+    /// How often its spec was changed.
+    pub generation: i64,
+    /// When it was created.
+    pub created: Timestamp,
+    /// The quota without its status, or all that is wrong with it.
+    pub quota: Arc<Result<ApiQuota, Vec<Problem>>>,
+    /// The account's key, as far as it can be read.
+    pub key: Option<String>,
+    /// What is reported of it at present.
+    pub status: Arc<ApiQuotaStatus>,
+}
+
+/// A document as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The quota that it was compiled from: `namespace/name`.
+    pub quota: String,
+    /// Its UID.
+    pub uid: String,
+    /// The account as JSON.
+    pub json: Arc<str>,
+    /// Labels and owner are as they should be.
+    pub proper: bool,
+}
+
+/// All that decides what is in force.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// The quotas by `namespace/name`.
+    pub quotas: BTreeMap<String, QuotaView>,
+    /// The providers by name; those that can't be read say why.
+    pub providers: BTreeMap<String, Arc<Result<Profile, String>>>,
+    /// The labels of the namespaces by name.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// The documents that are stored, by the name of their ConfigMap.
+    pub stored: BTreeMap<String, Stored>,
+}
+
+/// Why a quota is not accepted, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There is no such provider.
+    ProviderNotFound,
+    /// The provider is wrong in itself.
+    ProviderInvalid,
+    /// The provider tells no limits, so the tier must be declared.
+    TierRequired,
+    /// The provider has no such tier.
+    TierNotFound,
+    /// Another quota has the account.
+    AccountConflict,
+    /// Anything else in its spec.
+    Invalid,
+}
+
+impl Reason {
+    /// As a condition's reason.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::ProviderNotFound => "ProviderNotFound",
+            Reason::ProviderInvalid => "ProviderInvalid",
+            Reason::TierRequired => "TierRequired",
+            Reason::TierNotFound => "TierNotFound",
+            Reason::AccountConflict => "AccountConflict",
+            Reason::Invalid => "Invalid",
+        }
+    }
+}
+
+/// What became of a quota.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It is compiled.
+    Accepted(Arc<CompiledAccount>),
+    /// It is not.
+    Refused {
+        /// Why, in one word.
+        reason: Reason,
+        /// Why, as a sentence.
+        message: String,
+        /// What an earlier generation of it left in force.
+        in_force: Option<Arc<CompiledAccount>>,
+    },
+}
+
+impl Verdict {
+    /// The account that is in force, if any.
+    pub fn account(&self) -> Option<&Arc<CompiledAccount>> {
+        match self {
+            Verdict::Accepted(account) => Some(account),
+            Verdict::Refused { in_force, .. } => in_force.as_ref(),
+        }
+    }
+}
+
+/// A document that the limiter is to find.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    /// The quota that it was compiled from: `namespace/name`.
+    pub quota: String,
+    /// Its UID.
+    pub uid: String,
+    /// The account as JSON.
+    pub json: Arc<str>,
+}
+
+/// What is in force.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DesiredState {
+    /// Every quota, by `namespace/name`.
+    pub quotas: BTreeMap<String, Verdict>,
+    /// Every document, by the name of its ConfigMap.
+    pub documents: BTreeMap<String, Document>,
+}
+
+/// Why one quota is refused.
+struct Refusal {
+    reason: Reason,
+    message: String,
+}
+
+/// Settles what is in force.
+pub fn settle(inputs: &Inputs) -> DesiredState {
+    let owners = owners(inputs);
+    let mut settled = DesiredState::default();
+    let mut refused = Vec::new();
+    for (name, view) in &inputs.quotas {
+        let verdict = conflict(name, view, &owners, inputs).map_or_else(|| compiled(view, inputs), Err);
+        match verdict {
+            Ok(account) => {
+                let document = document(name, view, &account);
+                settled.documents.insert(document_name(&account.key), document);
+                settled.quotas.insert(name.clone(), Verdict::Accepted(Arc::new(account)));
+            }
+            Err(refusal) => refused.push((name, view, refusal)),
+        }
+    }
+    for (name, view, Refusal { reason, mut message }) in refused {
+        let kept = last_good(name, view, inputs, &settled.documents);
+        let in_force = kept.map(|(at, document, account)| {
+            message.push_str(&format!(" Generation {} stays in force until then.", account.generation));
+            settled.documents.insert(at, document);
+            Arc::new(account)
+        });
+        settled.quotas.insert(name.clone(), Verdict::Refused { reason, message, in_force });
+    }
+    settled
+}
+
+/// The name of the ConfigMap that holds an account's document.
+pub fn document_name(key: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    let hex: String = digest.as_ref().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    format!("{DOCUMENT_PREFIX}{hex}")
+}
+
+fn document(name: &str, view: &QuotaView, account: &CompiledAccount) -> Document {
+    // Values of our own types: writing them can't fail.
+    let json = serde_json::to_string_pretty(account).unwrap_or_default() + "\n";
+    Document { quota: name.to_owned(), uid: view.uid.clone(), json: json.into() }
+}
+
+/// Of the quotas of each account the oldest.
+fn owners(inputs: &Inputs) -> BTreeMap<&str, &str> {
+    let mut owners: BTreeMap<&str, (Timestamp, &str)> = BTreeMap::new();
+    for (name, view) in &inputs.quotas {
+        let Some(key) = view.key.as_deref() else { continue };
+        let claim = (view.created, name.as_str());
+        owners.entry(key).and_modify(|owner| *owner = claim.min(*owner)).or_insert(claim);
+    }
+    owners.into_iter().map(|(key, (_, name))| (key, name)).collect()
+}
+
+fn conflict(name: &str, view: &QuotaView, owners: &BTreeMap<&str, &str>, inputs: &Inputs) -> Option<Refusal> {
+    let key = view.key.as_deref()?;
+    let owner = owners.get(key).filter(|owner| **owner != name)?;
+    let (provider, id) = key.split_once('/')?;
+    let created = inputs.quotas.get(*owner)?.created;
+    let message = format!(
+        "The account {id} of {provider} belongs to ApiQuota {owner}, which is older (created {created}); \
+         draw on that one, or correct spec.account.id."
+    );
+    Some(Refusal { reason: Reason::AccountConflict, message })
+}
+
+fn compiled(view: &QuotaView, inputs: &Inputs) -> Result<CompiledAccount, Refusal> {
+    let quota = view.quota.as_ref().as_ref().map_err(|problems| invalid(problems))?;
+    let profile = profile(quota, inputs)?;
+    let mut account = compile::account(quota, profile).map_err(|problems| {
+        let tier = problems.iter().any(|problem| problem.field == "spec.provider.tier");
+        let reason = match (&quota.spec.provider.tier, tier) {
+            (None, true) => Reason::TierRequired,
+            (Some(_), true) => Reason::TierNotFound,
+            (_, false) => Reason::Invalid,
+        };
+        Refusal { reason, ..invalid(&problems) }
+    })?;
+    account.admitted = admitted(quota, &inputs.namespaces)?;
+    Ok(account)
+}
+
+fn invalid(problems: &[Problem]) -> Refusal {
+    let sentences: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    Refusal { reason: Reason::Invalid, message: format!("{}.", sentences.join("; ")) }
+}
+
+/// The profile of a quota's provider, with all that it inherits.
+fn profile(quota: &ApiQuota, inputs: &Inputs) -> Result<Profile, Refusal> {
+    let asked = quota.spec.provider.name.as_str();
+    let wrong = |message: String| Refusal { reason: Reason::ProviderInvalid, message };
+    let Some(found) = find(asked, inputs) else {
+        let mut known: BTreeSet<&str> = catalogue::names().into_iter().collect();
+        known.extend(inputs.providers.keys().map(String::as_str));
+        let hint = did_you_mean(asked, known.iter().copied());
+        let known: Vec<&str> = known.into_iter().collect();
+        let message = format!(
+            "spec.provider.name: there is no ApiProvider `{asked}`{hint}; use one of: {}, or create it.",
+            known.join(", ")
+        );
+        return Err(Refusal { reason: Reason::ProviderNotFound, message });
+    };
+    let profile = found.map_err(|error| wrong(format!("ApiProvider {asked} can't be read: {error}.")))?;
+    let resolved = profile.resolve(|name| find(name, inputs)?.ok());
+    let resolved = resolved.map_err(|error| wrong(format!("ApiProvider {asked}: spec.{error}.")))?;
+    let problems = validate::profile_problems(&resolved);
+    if problems.is_empty() {
+        return Ok(resolved);
+    }
+    let message = invalid(&problems).message;
+    Err(wrong(format!("ApiProvider {asked}: {message}")))
+}
+
+/// A provider of the cluster, else of the catalogue: its objects may not be there yet.
+fn find(name: &str, inputs: &Inputs) -> Option<Result<Profile, String>> {
+    match inputs.providers.get(name) {
+        Some(provider) => Some(provider.as_ref().clone()),
+        None => catalogue::find(name).ok().map(Ok),
+    }
+}
+
+fn admitted(
+    quota: &ApiQuota,
+    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+) -> Result<Admitted, Refusal> {
+    let consumers = quota.spec.consumers.as_ref().and_then(|consumers| consumers.namespaces.as_ref());
+    let from = consumers.map_or(NamespacesFrom::Same, |consumers| consumers.from);
+    Ok(match from {
+        NamespacesFrom::All => Admitted::Everyone,
+        NamespacesFrom::Same => Admitted::Namespaces(quota.metadata.namespace.clone().into_iter().collect()),
+        NamespacesFrom::Selector => {
+            let selector = consumers.and_then(|consumers| consumers.selector.clone()).unwrap_or_default();
+            let selector = selector_of(selector)?;
+            let matching = namespaces.iter().filter(|(_, labels)| selector.matches(labels));
+            Admitted::Namespaces(matching.map(|(name, _)| name.clone()).collect())
+        }
+    })
+}
+
+fn selector_of(selector: LabelSelector) -> Result<Selector, Refusal> {
+    selector.try_into().map_err(|error| {
+        let message = format!("{error}; correct the operator or its values");
+        invalid(&[Problem::new("spec.consumers.namespaces.selector", message)])
+    })
+}
+
+/// The document that an earlier generation of this very quota left, where no other has taken its place.
+fn last_good(
+    name: &str,
+    view: &QuotaView,
+    inputs: &Inputs,
+    taken: &BTreeMap<String, Document>,
+) -> Option<(String, Document, CompiledAccount)> {
+    let ours = |stored: &Stored| stored.quota == name && stored.uid == view.uid;
+    let left = inputs.stored.iter().filter(|(at, stored)| ours(stored) && !taken.contains_key(*at));
+    let read = left.filter_map(|(at, stored)| {
+        let account = CompiledAccount::load(&stored.json).ok()?;
+        let document = Document { quota: name.to_owned(), uid: view.uid.clone(), json: stored.json.clone() };
+        Some((at.clone(), document, account))
+    });
+    read.max_by_key(|(_, _, account)| account.generation)
+}
+
+#[cfg(test)]
+mod tests;

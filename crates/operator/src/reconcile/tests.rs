@@ -1,0 +1,263 @@
+//! Quotas come, change and go; what is in force is looked at.
+
+#![allow(clippy::unwrap_used)]
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::view;
+
+/// A small cluster.
+#[derive(Default)]
+struct Cluster {
+    inputs: Inputs,
+    created: i64,
+}
+
+impl Cluster {
+    fn new() -> Cluster {
+        let mut cluster = Cluster::default();
+        for (name, team) in [("gtm", "gtm"), ("platform", "platform"), ("sales", "gtm")] {
+            let labels = [("team".to_owned(), team.to_owned())].into();
+            cluster.inputs.namespaces.insert(name.to_owned(), labels);
+        }
+        cluster
+    }
+
+    /// Applies a quota and settles.
+    fn apply(&mut self, name: &str, spec: Value) -> DesiredState {
+        let (namespace, short) = name.split_once('/').unwrap();
+        let old = self.inputs.quotas.get(name);
+        let generation = old.map_or(1, |old| old.generation + 1);
+        let created = old.map_or_else(
+            || {
+                self.created += 1;
+                Timestamp::from_second(1_790_000_000 + self.created).unwrap()
+            },
+            |old| old.created,
+        );
+        let object = json!({
+            "apiVersion": "quotakeeper.dev/v1alpha1",
+            "kind": "ApiQuota",
+            "metadata": {
+                "name": short, "namespace": namespace, "generation": generation,
+                "uid": format!("uid of {name}"), "creationTimestamp": created.to_string(),
+            },
+            "spec": spec,
+        });
+        let view = view::quota(serde_json::from_value(object).unwrap()).unwrap();
+        self.inputs.quotas.insert(name.to_owned(), view);
+        self.settle()
+    }
+
+    fn delete(&mut self, name: &str) -> DesiredState {
+        self.inputs.quotas.remove(name);
+        self.settle()
+    }
+
+    /// Settles, and stores the documents as the operator does.
+    fn settle(&mut self) -> DesiredState {
+        let settled = settle(&self.inputs);
+        let stored = |document: &Document| Stored {
+            quota: document.quota.clone(),
+            uid: document.uid.clone(),
+            json: document.json.clone(),
+            proper: true,
+        };
+        self.inputs.stored =
+            settled.documents.iter().map(|(name, document)| (name.clone(), stored(document))).collect();
+        settled
+    }
+
+    fn provider(&mut self, name: &str, spec: Value) {
+        let profile = serde_json::from_value(spec).map_err(|error| error.to_string());
+        self.inputs.providers.insert(name.to_owned(), Arc::new(profile));
+    }
+}
+
+fn accepted<'s>(settled: &'s DesiredState, name: &str) -> &'s CompiledAccount {
+    match &settled.quotas[name] {
+        Verdict::Accepted(account) => account,
+        refused => panic!("{name}: {refused:?}"),
+    }
+}
+
+fn refused<'s>(settled: &'s DesiredState, name: &str) -> (Reason, &'s str, Option<u64>) {
+    match &settled.quotas[name] {
+        Verdict::Refused { reason, message, in_force } => {
+            (*reason, message, in_force.as_ref().map(|account| account.generation))
+        }
+        Verdict::Accepted(_) => panic!("{name} is accepted"),
+    }
+}
+
+fn hubspot(tier: &str) -> Value {
+    json!({"provider": {"name": "hubspot", "tier": tier}})
+}
+
+#[test]
+fn every_quota_has_a_document_that_loads() {
+    let mut cluster = Cluster::new();
+    cluster.apply("gtm/hubspot", hubspot("pro"));
+    let settled = cluster.apply("platform/openai", json!({"provider": {"name": "openai"}}));
+    assert_eq!(settled.documents.len(), 2);
+    for (name, document) in &settled.documents {
+        let account = CompiledAccount::load(&document.json).unwrap();
+        assert_eq!(*name, document_name(&account.key));
+        assert_eq!(account, *accepted(&settled, &document.quota));
+    }
+    assert_eq!(accepted(&settled, "gtm/hubspot").admitted, Admitted::Namespaces(["gtm".to_owned()].into()));
+    assert_eq!(document_name("hubspot/gtm/hubspot"), "quotakeeper-account-12b2925426");
+}
+
+#[test]
+fn a_quota_of_another_tier_and_back_is_as_if_it_had_never_changed() {
+    let mut fresh = Cluster::new();
+    let mut changed = Cluster::new();
+    let fresh = fresh.apply("gtm/hubspot", hubspot("pro"));
+    changed.apply("gtm/hubspot", hubspot("pro"));
+    changed.apply("gtm/hubspot", hubspot("free"));
+    let back = changed.apply("gtm/hubspot", hubspot("pro"));
+    let without_generation = |settled: &DesiredState| {
+        let account = accepted(settled, "gtm/hubspot");
+        CompiledAccount { generation: 0, ..account.clone() }
+    };
+    assert_eq!(without_generation(&fresh), without_generation(&back));
+    assert_eq!(fresh.documents.keys().collect::<Vec<_>>(), back.documents.keys().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_bad_change_leaves_the_last_good_generation_in_force() {
+    let mut cluster = Cluster::new();
+    let good = cluster.apply("gtm/hubspot", hubspot("pro"));
+    let bad = cluster.apply("gtm/hubspot", hubspot("gold"));
+    let (reason, message, in_force) = refused(&bad, "gtm/hubspot");
+    assert_eq!((reason, in_force), (Reason::TierNotFound, Some(1)));
+    assert!(message.starts_with("spec.provider.tier: "), "{message}");
+    assert!(message.ends_with(". Generation 1 stays in force until then."), "{message}");
+    assert_eq!(bad.documents, good.documents);
+    let again = cluster.apply(
+        "gtm/hubspot",
+        json!({"provider": {"name": "hubspot"}, "limits": [
+        {"name": "x", "unit": "Requests", "amount": "2m", "windowSeconds": 1}]}),
+    );
+    assert_eq!(refused(&again, "gtm/hubspot").2, Some(1), "two bad changes are as one");
+    let mended = cluster.apply("gtm/hubspot", hubspot("free"));
+    assert_eq!(accepted(&mended, "gtm/hubspot").generation, 4);
+}
+
+#[test]
+fn a_new_object_inherits_nothing_from_a_deleted_one_of_its_name() {
+    let mut cluster = Cluster::new();
+    cluster.apply("gtm/hubspot", hubspot("pro"));
+    let view = cluster.inputs.quotas.get_mut("gtm/hubspot").unwrap();
+    view.uid = "another".to_owned();
+    let settled = cluster.apply("gtm/hubspot", hubspot("gold"));
+    assert_eq!(refused(&settled, "gtm/hubspot").2, Some(1), "this story's apply keeps the UID of the name");
+    cluster.inputs.quotas.get_mut("gtm/hubspot").unwrap().uid = "another".to_owned();
+    let settled = cluster.settle();
+    assert_eq!(refused(&settled, "gtm/hubspot").2, None);
+    assert!(settled.documents.is_empty());
+}
+
+#[test]
+fn one_bad_quota_leaves_the_others_alone() {
+    let mut cluster = Cluster::new();
+    cluster.apply("gtm/bad", json!({"provider": {"name": "hubspott"}}));
+    let settled = cluster.apply("gtm/hubspot", hubspot("pro"));
+    let (reason, message, _) = refused(&settled, "gtm/bad");
+    assert_eq!(reason, Reason::ProviderNotFound);
+    assert_eq!(
+        message,
+        "spec.provider.name: there is no ApiProvider `hubspott` (did you mean `hubspot`?); use one of: \
+         anthropic, demo, hubspot, openai, or create it."
+    );
+    assert_eq!(accepted(&settled, "gtm/hubspot").tier, "pro");
+    assert_eq!(settled.documents.len(), 1);
+}
+
+#[test]
+fn a_provider_that_tells_no_limits_needs_a_tier() {
+    let mut cluster = Cluster::new();
+    let tier = |name: &str, amount: u64| {
+        json!({"name": name, "limits": [
+        {"name": "requests", "unit": "Requests", "amount": amount, "windowSeconds": 60}]})
+    };
+    cluster.provider(
+        "silent",
+        json!({"hosts": ["api.example.com"], "tiers": [tier("small", 5), tier("big", 50)]}),
+    );
+    let settled = cluster.apply("gtm/silent", json!({"provider": {"name": "silent"}}));
+    let (reason, message, _) = refused(&settled, "gtm/silent");
+    assert_eq!(reason, Reason::TierRequired);
+    assert!(message.contains("small, big"), "{message}");
+}
+
+#[test]
+fn of_two_quotas_of_one_account_the_older_has_it() {
+    let mut cluster = Cluster::new();
+    let spec = json!({"provider": {"name": "openai"}, "account": {"id": "org-1"}});
+    cluster.apply("sales/z-older", spec.clone());
+    let settled = cluster.apply("gtm/a-newer", spec.clone());
+    accepted(&settled, "sales/z-older");
+    let (reason, message, in_force) = refused(&settled, "gtm/a-newer");
+    assert_eq!((reason, in_force), (Reason::AccountConflict, None));
+    assert!(message.contains("ApiQuota sales/z-older, which is older"), "{message}");
+    assert_eq!(settled.documents.len(), 1);
+    // The older one does not lose its account by a mistake in it.
+    let mut bad = spec.clone();
+    bad["provider"]["tier"] = "gold".into();
+    let settled = cluster.apply("sales/z-older", bad);
+    assert_eq!(refused(&settled, "sales/z-older").2, Some(1));
+    assert_eq!(refused(&settled, "gtm/a-newer").0, Reason::AccountConflict);
+    let settled = cluster.delete("sales/z-older");
+    accepted(&settled, "gtm/a-newer");
+    assert_eq!(settled.documents.len(), 1);
+}
+
+#[test]
+fn a_deleted_quota_leaves_no_document() {
+    let mut cluster = Cluster::new();
+    cluster.apply("gtm/hubspot", hubspot("pro"));
+    assert_eq!(cluster.delete("gtm/hubspot"), DesiredState::default());
+}
+
+#[test]
+fn namespaces_are_admitted_by_their_labels_as_they_are_now() {
+    let mut cluster = Cluster::new();
+    let selector = json!({"matchLabels": {"team": "gtm"}});
+    let mut spec = hubspot("pro");
+    spec["consumers"] = json!({"namespaces": {"from": "Selector", "selector": selector}});
+    let settled = cluster.apply("platform/hubspot", spec);
+    let names = |settled: &DesiredState| match &accepted(settled, "platform/hubspot").admitted {
+        Admitted::Namespaces(names) => names.iter().cloned().collect::<Vec<_>>().join(","),
+        Admitted::Everyone => "*".to_owned(),
+    };
+    assert_eq!(names(&settled), "gtm,sales");
+    cluster.inputs.namespaces.get_mut("sales").unwrap().clear();
+    assert_eq!(names(&cluster.settle()), "gtm");
+    let mut spec = hubspot("pro");
+    spec["consumers"] = json!({"namespaces": {"from": "All"}});
+    assert_eq!(names(&cluster.apply("platform/hubspot", spec)), "*");
+}
+
+#[test]
+fn a_changed_provider_changes_what_extends_it() {
+    let mut cluster = Cluster::new();
+    cluster.provider("crm", json!({"extends": "base"}));
+    let settled = cluster.apply("gtm/crm", json!({"provider": {"name": "crm"}}));
+    let (reason, message, _) = refused(&settled, "gtm/crm");
+    assert_eq!(reason, Reason::ProviderInvalid);
+    assert_eq!(
+        message,
+        "ApiProvider crm: spec.extends: provider `base` does not exist; create it, or name one that exists."
+    );
+    let base = |amount: u64| {
+        json!({"hosts": ["crm.example.com"], "tiers": [{"name": "default", "limits": [
+        {"name": "requests", "unit": "Requests", "amount": amount, "windowSeconds": 60}]}]})
+    };
+    cluster.provider("base", base(10));
+    assert_eq!(accepted(&cluster.settle(), "gtm/crm").engine.limits[0].amount, 10);
+    cluster.provider("base", base(20));
+    assert_eq!(accepted(&cluster.settle(), "gtm/crm").engine.limits[0].amount, 20);
+}

@@ -1,0 +1,270 @@
+//! One call that asks for a grant, from its question to its end.
+//!
+//! Whatever happens to its holder, the limiter hears how the call ended: dropping a permit reports it as
+//! cancelled, unused or done, as far as it had come.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use quotakeeper_engine::event::{CallId, Observation, RefusalReason, Rejection};
+use quotakeeper_engine::time::Stamp;
+use quotakeeper_wire::message::AccountIndex;
+use tokio::time::Instant;
+
+use super::{Outcome, Reason, Refused, Shared};
+use crate::clock;
+use crate::upstream::write_permit::WritePermit;
+
+/// How long the limiter is waited for beyond the wait that it allows itself.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long a call of an open account waits for a connected limiter, so that it can be counted.
+const OPEN: Duration = Duration::from_millis(250);
+/// How long a call that passed without a grant may take for its connection.
+const PASSED: Duration = Duration::from_secs(10);
+
+/// A call that may be sent, or waits for it.
+pub struct Permit {
+    turn: Arc<CallTurn>,
+    /// From here on an unreachable limiter is not waited for …
+    unreachable_at: Option<Instant>,
+    /// … nor one that does not answer.
+    give_up_at: Option<Instant>,
+}
+
+struct CallTurn {
+    shared: Arc<Shared>,
+    account: AccountIndex,
+    call: CallId,
+    /// The gate is open and the limiter has not answered: the call goes without a grant.
+    passed: AtomicBool,
+}
+
+impl Permit {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        (account, call): (AccountIndex, CallId),
+        patience: Option<Duration>,
+        max_wait: Duration,
+    ) -> Self {
+        let now = Instant::now();
+        // Like the limiter: an answer takes its time too, so a fifth of the client's patience is left for it.
+        let wait = patience.map_or(max_wait, |patience| max_wait.min(patience * 4 / 5));
+        Self {
+            turn: Arc::new(CallTurn { shared, account, call, passed: AtomicBool::new(false) }),
+            unreachable_at: now.checked_add(wait),
+            give_up_at: now.checked_add(wait.saturating_add(GRACE)),
+        }
+    }
+
+    /// Waits for the limiter's word.
+    ///
+    /// # Errors
+    /// [`Refused`]; the call is over then.
+    pub async fn granted(&mut self) -> Result<(), Refused> {
+        if self.passed() {
+            return Ok(());
+        }
+        let _waiting = Waiting::new(&self.turn.shared);
+        let mut unreachable = pin!(sleep_until(self.unreachable_at));
+        // A call that was sent meanwhile may be past its time: the limiter still gets to say so.
+        let soonest = Instant::now() + GRACE;
+        let mut given_up = pin!(sleep_until(self.give_up_at.map(|at| at.max(soonest))));
+        let mut look = pin!(poll_fn(|cx| {
+            let mut inner = self.turn.shared.inner();
+            let Some(slot) = inner.slots.get_mut(&self.turn.call) else {
+                return Poll::Ready(Err(self.turn.shared.late()));
+            };
+            match slot.outcome.take() {
+                Some(Outcome::Granted) => Poll::Ready(Ok(())),
+                Some(Outcome::Refused(refused)) => Poll::Ready(Err(refused)),
+                None => {
+                    slot.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        }));
+        let mut pass = pin!(self.turn.may_pass());
+        let late = loop {
+            tokio::select! {
+                biased;
+                outcome = &mut look => return outcome,
+                () = &mut pass => {
+                    self.turn.passed.store(true, Ordering::Relaxed);
+                    self.turn.shared.step(|inner, now| inner.session.cancel(now, self.turn.call));
+                    return Ok(());
+                }
+                () = &mut unreachable => {
+                    if !self.turn.shared.connected.load(Ordering::Relaxed) {
+                        break self.turn.shared.late();
+                    }
+                    // It may be lost later: look again until the limiter must have answered.
+                    unreachable.set(sleep_until(Instant::now().checked_add(GRACE / 4)));
+                }
+                () = &mut given_up => break self.turn.shared.late(),
+            }
+        };
+        self.turn.shared.step(|inner, now| inner.session.cancel(now, self.turn.call));
+        Err(late)
+    }
+
+    /// What an upstream connection asks and tells.
+    pub fn turn(&self) -> Arc<dyn WritePermit> {
+        Arc::clone(&self.turn) as Arc<dyn WritePermit>
+    }
+
+    /// Whether the call goes without a grant, because the gate is open and the limiter does not answer.
+    pub fn passed(&self) -> bool {
+        self.turn.passed.load(Ordering::Relaxed)
+    }
+
+    /// How long the grant may still be written.
+    pub fn remaining(&self) -> Duration {
+        if self.passed() {
+            return PASSED;
+        }
+        let inner = self.turn.shared.inner();
+        let until = inner.session.granted_until(self.turn.call).unwrap_or_default();
+        until.since(clock::now())
+    }
+
+    /// Returns the grant, of which not one byte was written, and waits for the next.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn unused(&mut self) -> Result<(), Refused> {
+        self.again(|inner, now, call| inner.session.give_back(now, call, true));
+        self.granted().await
+    }
+
+    /// The answer has begun at `at`.
+    pub fn first_byte(&self, at: Stamp, observations: Vec<Observation>) {
+        let call = self.turn.call;
+        self.turn.shared.step(|inner, _| inner.session.first_byte(at, call, observations));
+    }
+
+    /// The answer, begun at `at`, is a rejection: waits for the next grant.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn rejected(
+        &mut self,
+        at: Stamp,
+        observations: Vec<Observation>,
+        rejection: Rejection,
+    ) -> Result<(), Refused> {
+        self.again(|inner, _, call| {
+            inner.session.rejected(at, call, observations, rejection, true);
+        });
+        self.granted().await
+    }
+
+    /// The answer, begun at `at`, is a rejection and goes to the client.
+    pub fn rejected_finally(&self, at: Stamp, observations: Vec<Observation>, rejection: Rejection) {
+        let call = self.turn.call;
+        self.turn.shared.step(|inner, _| inner.session.rejected(at, call, observations, rejection, false));
+    }
+
+    fn again(&self, step: impl FnOnce(&mut super::Inner, Stamp, CallId)) {
+        self.turn.shared.step(|inner, now| {
+            if let Some(slot) = inner.slots.get_mut(&self.turn.call) {
+                (slot.outcome, slot.approved) = (None, None);
+            }
+            step(inner, now, self.turn.call);
+        });
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let call = self.turn.call;
+        self.turn.shared.step(|inner, now| {
+            inner.slots.remove(&call);
+            inner.session.done(now, call);
+        });
+    }
+}
+
+impl CallTurn {
+    /// Waits until the gate is open and the limiter has had its chance to grant.
+    async fn may_pass(&self) {
+        let mut open = self.shared.open.clone();
+        if open.wait_for(|open| open.contains(&self.account)).await.is_err() {
+            // The proxy ends.
+            return std::future::pending().await;
+        }
+        if self.shared.connected.load(Ordering::Relaxed) {
+            tokio::time::sleep(OPEN).await;
+        }
+    }
+}
+
+impl WritePermit for CallTurn {
+    fn may_write(&self) -> bool {
+        if self.passed.load(Ordering::Relaxed) {
+            return true;
+        }
+        self.shared.step(|inner, now| {
+            let newest = inner.session.newest();
+            let Some(slot) = inner.slots.get_mut(&self.call) else {
+                return false;
+            };
+            if let Some((until, epoch)) = slot.approved {
+                // The socket took nothing when it was asked first.
+                if epoch == newest && now <= until {
+                    return true;
+                }
+                slot.approved = None;
+                inner.session.give_back(now, self.call, true);
+                return false;
+            }
+            let until = inner.session.granted_until(self.call);
+            // A new grant may come as soon as this one is returned: the old word must not pass for it.
+            slot.outcome = None;
+            let may = inner.session.may_write(now, self.call);
+            slot.approved = until.filter(|_| may).map(|until| (until, newest));
+            may
+        })
+    }
+
+    fn wrote(&self) {
+        self.shared.step(|inner, now| inner.session.wrote(now, self.call));
+    }
+}
+
+/// Counts a call among the waiting while it lives.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// Why a call that the limiter has not answered in time is refused.
+    fn late(&self) -> Refused {
+        let reason = match self.connected.load(Ordering::Relaxed) {
+            true => Reason::Limiter(RefusalReason::WaitExceeded),
+            false => Reason::LimiterUnreachable,
+        };
+        Refused { reason, retry_after: None }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

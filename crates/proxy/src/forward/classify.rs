@@ -1,0 +1,84 @@
+//! What an answer means for the call, and for all that wait: read before the client sees it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use quotakeeper_dialects::profile::Class;
+use quotakeeper_dialects::request::CallShape;
+use quotakeeper_dialects::{Reading, Verdict};
+use quotakeeper_engine::time::Stamp;
+
+use super::relay::Answer;
+use super::wait::wait;
+use super::{Call, Next, RECONNECT, Stop};
+use crate::account::{Account, engine_observations, engine_rejection};
+use crate::admission::Permit;
+use crate::coding;
+use crate::record::Why;
+
+/// The longest wait for a busy record.
+const LONGEST_LOCK: Duration = Duration::from_secs(2);
+
+impl Call<'_> {
+    /// Reads what the answer, begun at `at`, means, and tells the limiter.
+    pub(super) async fn judge(
+        &mut self,
+        mut permit: Permit,
+        at: Stamp,
+        mut answer: Answer,
+    ) -> Result<Next, Stop> {
+        let reading = read(&self.account, &self.class, &mut answer).await;
+        let observations = engine_observations(reading.observations);
+        let Verdict::Rejected { class, scope, wait: pause, reason } = reading.verdict else {
+            permit.first_byte(at, observations);
+            return Ok(Next::Answer(Box::new(answer.under(permit))));
+        };
+        let status = answer.status();
+        let advised_against = reading.retry_advice == Some(false);
+        let (method, headers) = (&self.head.method, &self.head.headers);
+        let safe = !advised_against && self.account.profile.may_resend(method, headers, Some(status));
+        let rejection = engine_rejection(class, &scope, pause, &reason, &self.engine_class);
+        let again = match class {
+            // Through an open gate it would come back at once, again and again.
+            Class::Quota | Class::Concurrency => {
+                !advised_against && self.body.is_whole() && !self.account.open && !permit.passed()
+            }
+            Class::Capacity | Class::Lock => self.may_repeat(safe),
+            Class::Terminal | Class::Oversize => false,
+        };
+        let Some(rejection) = rejection else {
+            permit.first_byte(at, observations);
+            if !again {
+                return Ok(Next::Answer(Box::new(answer.under(permit))));
+            }
+            answer.drain();
+            drop(permit);
+            tokio::time::sleep(pause.unwrap_or(RECONNECT).min(LONGEST_LOCK)).await;
+            return Ok(Next::Again(self.admit().await?));
+        };
+        if !again {
+            permit.rejected_finally(at, observations, rejection);
+            return Ok(Next::Answer(Box::new(answer.under(permit))));
+        }
+        answer.drain();
+        if matches!(class, Class::Quota | Class::Concurrency) {
+            self.context.telemetry.counts.forced();
+        }
+        self.record.call.why = Why::Rejected(reason.clone());
+        self.said = Some(reason);
+        let granted = permit.rejected(at, observations, rejection);
+        wait(self.context, &self.account, &mut self.record, granted).await?;
+        Ok(Next::Again(permit))
+    }
+}
+
+async fn read(account: &Account, class: &CallShape, answer: &mut Answer) -> Reading {
+    let profile = &account.profile;
+    if profile.needs_body(answer.head.status, &answer.head.headers) {
+        answer.read_beginning().await;
+    }
+    let head = &answer.head;
+    let body = coding::decoded(&head.headers, &answer.beginning);
+    let body = body.as_deref().filter(|body| !body.is_empty());
+    profile.read(head.status, &head.headers, body, class, Timestamp::now())
+}

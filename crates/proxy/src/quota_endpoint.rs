@@ -1,0 +1,111 @@
+//! The endpoints of the quotas that a proxy serves: known from its start, while what is in force in them may come,
+//! change and go with the limiter's word.
+
+use std::sync::Arc;
+
+use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::message::{AccountIndex, AccountState};
+use tokio::sync::watch;
+
+use crate::account::Account;
+use crate::authority::HostPattern;
+use crate::settings::Quota;
+use crate::upstream::OriginError;
+
+/// A quota's endpoint.
+pub(crate) struct QuotaEndpoint {
+    pub(crate) index: AccountIndex,
+    /// The provider's name: the first segment of the base URL.
+    pub(crate) provider: String,
+    /// The quota as people name it.
+    pub(crate) quota: Arc<str>,
+    /// The provider's hosts.
+    pub(crate) hosts: Vec<HostPattern>,
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone)]
+enum State {
+    /// Nothing is in force; why, for people.
+    Awaited(Arc<str>),
+    InForce(Arc<Account>),
+}
+
+/// Why what the limiter says can't be put in force; what was before stays.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    #[error("{0}")]
+    Document(#[from] quotakeeper_wire::account::LoadError),
+    #[error("the profile's baseUrl.upstream can't be used: {0}")]
+    Upstream(#[from] OriginError),
+    #[error("its account is {key}, of another provider than {provider}; restart the pod")]
+    OtherProvider { key: String, provider: String },
+}
+
+impl QuotaEndpoint {
+    /// The endpoint of a quota, with its account if that is known already.
+    ///
+    /// # Errors
+    /// When the account's profile has a base URL that leads nowhere.
+    pub(crate) fn new(index: u32, quota: &Quota) -> Result<Self, OriginError> {
+        let state = match &quota.account {
+            Some(account) => State::InForce(Arc::new(Account::new(AccountIndex(index), account)?)),
+            None => State::Awaited("the limiter has not spoken of it yet".into()),
+        };
+        Ok(Self {
+            index: AccountIndex(index),
+            provider: quota.provider.clone(),
+            quota: quota.name.as_str().into(),
+            hosts: quota.hosts.iter().map(|host| HostPattern::new(host)).collect(),
+            state: watch::Sender::new(state),
+        })
+    }
+
+    /// What is in force now.
+    pub(crate) fn account(&self) -> Option<Arc<Account>> {
+        match &*self.state.borrow() {
+            State::InForce(account) => Some(Arc::clone(account)),
+            State::Awaited(_) => None,
+        }
+    }
+
+    /// Why nothing is in force.
+    pub(crate) fn why_not(&self) -> Arc<str> {
+        match &*self.state.borrow() {
+            State::InForce(_) => "".into(),
+            State::Awaited(reason) => Arc::clone(reason),
+        }
+    }
+
+    /// Waits until something is in force.
+    pub(crate) async fn in_force(&self) -> Arc<Account> {
+        let mut changes = self.state.subscribe();
+        loop {
+            if let Some(account) = self.account() {
+                return account;
+            }
+            // The sender lives as long as the endpoint.
+            let _changed = changes.changed().await;
+        }
+    }
+
+    /// Puts in force what the limiter says. Calls that are under way end as they have begun.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub(crate) fn take(&self, state: AccountState) -> Result<(), Unusable> {
+        let state = match state {
+            AccountState::Absent { reason } => State::Awaited(reason.into()),
+            AccountState::InForce { document } => {
+                let compiled = CompiledAccount::load(&document)?;
+                if compiled.provider() != self.provider {
+                    let (key, provider) = (compiled.key, self.provider.clone());
+                    return Err(Unusable::OtherProvider { key, provider });
+                }
+                State::InForce(Arc::new(Account::new(self.index, &compiled)?))
+            }
+        };
+        self.state.send_replace(state);
+        Ok(())
+    }
+}

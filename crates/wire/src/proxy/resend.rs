@@ -1,0 +1,83 @@
+//! What a proxy says of its own accord: the hello, what is queued, what is due.
+
+use quotakeeper_engine::time::Stamp;
+
+use super::call::State;
+use super::{Link, SENT_AFTER, Session};
+use crate::message::{Hello, LiveCall, ProxySays, ToLimiter};
+
+impl Session {
+    /// The next message to send, stamped `now`; read the clock just before. `None`: nothing to say.
+    pub fn next_message(&mut self, now: Stamp) -> Option<ToLimiter> {
+        let body = match self.link {
+            Link::Down => return None,
+            Link::Fresh => {
+                self.link = Link::Greeted(now);
+                ProxySays::Hello(self.hello(now))
+            }
+            Link::Greeted(_) => self.outgoing.pop()?,
+        };
+        if let ProxySays::Report { call, attempt, .. } = &body {
+            self.ended.told(now, *call, *attempt);
+        }
+        self.outgoing.said(now);
+        Some(ToLimiter { stamp: now, body })
+    }
+
+    /// When [`Session::wake`] has something to do, if nothing else happens before.
+    pub fn next_wake(&self) -> Option<Stamp> {
+        let Link::Greeted(_) = self.link else {
+            return None;
+        };
+        let sent = self.unanswered.front().map(|&(written, ..)| written + SENT_AFTER);
+        let heartbeat = self.terms.and_then(|terms| self.outgoing.silent_until(terms.heartbeat));
+        [sent, heartbeat].into_iter().flatten().min()
+    }
+
+    /// Says what is due by now: `Sent` of calls without an answer, a heartbeat.
+    pub fn wake(&mut self, now: Stamp) {
+        while let Some(&(written, id, attempt)) = self.unanswered.front() {
+            let waits = self.calls.get(&id).is_some_and(
+                |call| matches!(call.state, State::Sent { grant, .. } if grant.attempt == attempt),
+            );
+            if waits && now < written + SENT_AFTER {
+                break;
+            }
+            self.unanswered.pop_front();
+            if waits {
+                self.report_sent(id);
+            }
+        }
+        let due = self.terms.and_then(|terms| self.outgoing.silent_until(terms.heartbeat));
+        if self.outgoing.is_empty() && due.is_some_and(|due| due <= now) {
+            self.say(ProxySays::Heartbeat);
+        }
+    }
+
+    fn hello(&mut self, now: Stamp) -> Hello {
+        self.unanswered.clear();
+        let calls = self
+            .calls
+            .iter_mut()
+            .map(|(&id, call)| {
+                if let State::Sent { grant, .. } = call.state {
+                    call.sent_reported = grant.attempt;
+                }
+                LiveCall {
+                    account: call.account,
+                    call: id,
+                    class: call.class.clone(),
+                    progress: call.progress(now),
+                }
+            })
+            .collect();
+        Hello {
+            session: self.identity.session,
+            consumer: self.identity.consumer.clone(),
+            accounts: self.identity.accounts.clone(),
+            newest: self.newest,
+            ended: self.ended.resend_all(now),
+            calls,
+        }
+    }
+}
