@@ -38,8 +38,8 @@ class Author(unittest.TestCase):
         job = Job("author", "told", "hubspot", "told", PODS, CALLS // PODS, clients=6, quotas="told").start()
         until("a third is done", lambda: self.provider.tried("told") > CALLS // 3)
         self.provider.force("told", 30)
-        granted = lambda: product.measured("limiter", "quotakeeper_calls_total", quota="author/told", decision="granted")
-        paused = lambda: product.measured("limiter", "quotakeeper_pauses_in_force", quota="author/told")
+        granted = lambda: product.measured("limiter", "quotakeeper_limiter_calls_total", quota="author/told", decision="granted")
+        paused = lambda: product.measured("limiter", "quotakeeper_limiter_active_pauses", quota="author/told")
         until("the limiter has heard of the rejection", lambda: paused() == 1)
         # Half a minute is long enough for ten looks, even on a machine that stands still now and then.
         self.assertEqual(len({granted() for _ in range(10)}), 1, "calls were granted in a pause")

@@ -17,7 +17,7 @@ use crate::task::Health;
 
 /// All metrics as text, in the format of OpenMetrics 1.0.
 pub fn text(standing: Health) -> String {
-    let mut registry = Registry::with_prefix("quotakeeper");
+    let mut registry = Registry::with_prefix("quotakeeper_limiter");
     registry.register_collector(Box::new(Shown(standing)));
     let mut text = String::new();
     // Writing into a string does not fail.
@@ -37,46 +37,51 @@ impl Collector for Shown {
         let accounts = report.accounts.as_slice();
         gauge(
             &mut encoder,
-            "limit",
-            "How much of a limit may be used",
+            "limit_amount",
+            "Units of a limit that may be used in a window",
             limits(accounts, |limit| limit.amount),
         )?;
-        gauge(&mut encoder, "used", "How much of a limit is used", limits(accounts, |limit| limit.used))?;
+        gauge(
+            &mut encoder,
+            "limit_used",
+            "Units of a limit that are used in the current window",
+            limits(accounts, |limit| limit.used),
+        )?;
         gauge(
             &mut encoder,
             "waiting_calls",
-            "Calls that wait now",
+            "Calls that are waiting for a grant",
             each(accounts, |account| account.waiting.iter().map(|waiting| waiting.calls).sum()),
         )?;
         gauge(
             &mut encoder,
-            "calls_under_way",
-            "Calls that hold a grant and are not over",
+            "inflight_calls",
+            "Calls that were granted and have not ended",
             each(accounts, |account| account.under_way),
         )?;
         gauge(
             &mut encoder,
-            "pauses_in_force",
-            "Parts of an account that are paused now",
+            "active_pauses",
+            "Pauses of an account or of a part of it that are in force",
             each(accounts, |account| account.pauses.len() as u64),
         )?;
         gauge(
             &mut encoder,
-            "proxies",
-            "Proxies that draw on an account",
+            "connected_proxies",
+            "Proxies that are connected and use the quota",
             each(accounts, |account| u64::from(account.proxies.connected)),
         )?;
-        counter(&mut encoder, "calls", "Calls by what was decided", decisions(accounts))?;
+        counter(&mut encoder, "calls", "Calls by decision: granted or refused", decisions(accounts))?;
         counter(
             &mut encoder,
-            "rejections",
-            "Rejections by the provider for the quota",
+            "provider_rejections",
+            "Responses by which the provider rejected a call for its quota",
             each(accounts, |account| account.rejected),
         )?;
         counter(
             &mut encoder,
-            "transit_breaches",
-            "Calls that were written later than the promise covers",
+            "late_calls",
+            "Calls that were written after their grant had expired, so that the quota is not guaranteed",
             each(accounts, |account| account.breaches),
         )?;
         let mut degraded = vec![(
@@ -85,10 +90,10 @@ impl Collector for Shown {
         )];
         if let Some(ledger) = ledger {
             degraded.push((reason("LedgerUnavailable"), u64::from(ledger.failing)));
-            lag(&mut encoder, ledger.took)?;
+            ledger_commit(&mut encoder, ledger.took)?;
         }
         degraded.push((reason("GateOpen"), u64::from(report.gate_open)));
-        gauge(&mut encoder, "degraded", "1 while something is not as it should be", degraded)
+        gauge(&mut encoder, "degraded", "1 while the limiter is degraded for this reason", degraded)
     }
 }
 
@@ -155,9 +160,9 @@ fn counter(
     Ok(())
 }
 
-fn lag(encoder: &mut DescriptorEncoder<'_>, took: Duration) -> Result<(), fmt::Error> {
-    let help = "How long the ledger's last commit took";
-    let metric = encoder.encode_descriptor("ledger_lag", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+fn ledger_commit(encoder: &mut DescriptorEncoder<'_>, took: Duration) -> Result<(), fmt::Error> {
+    let help = "Duration of the last commit to the ledger";
+    let metric = encoder.encode_descriptor("ledger_commit", help, Some(&Unit::Seconds), MetricType::Gauge)?;
     ConstGauge::new(took.as_secs_f64()).encode(metric)
 }
 
@@ -193,16 +198,16 @@ mod tests {
         let ledger = LedgerHealth { failing: true, took: Duration::from_millis(250) };
         let text = text(Health { report, ledger: Some(ledger) });
         for line in [
-            r#"quotakeeper_limit{quota="gtm/openai",limit="requests",model=""} 100"#,
-            r#"quotakeeper_used{quota="gtm/openai",limit="requests",model=""} 40"#,
-            r#"quotakeeper_waiting_calls{quota="gtm/openai"} 5"#,
-            r#"quotakeeper_calls_total{quota="gtm/openai",decision="granted"} 60"#,
-            r#"quotakeeper_calls_total{quota="gtm/openai",decision="refused"} 1"#,
-            r#"quotakeeper_transit_breaches_total{quota="gtm/openai"} 4"#,
-            r#"quotakeeper_proxies{quota="gtm/openai"} 3"#,
-            r#"quotakeeper_degraded{reason="LedgerUnavailable"} 1"#,
-            r#"quotakeeper_degraded{reason="ConfigurationProblem"} 0"#,
-            "quotakeeper_ledger_lag_seconds 0.25",
+            r#"quotakeeper_limiter_limit_amount{quota="gtm/openai",limit="requests",model=""} 100"#,
+            r#"quotakeeper_limiter_limit_used{quota="gtm/openai",limit="requests",model=""} 40"#,
+            r#"quotakeeper_limiter_waiting_calls{quota="gtm/openai"} 5"#,
+            r#"quotakeeper_limiter_calls_total{quota="gtm/openai",decision="granted"} 60"#,
+            r#"quotakeeper_limiter_calls_total{quota="gtm/openai",decision="refused"} 1"#,
+            r#"quotakeeper_limiter_late_calls_total{quota="gtm/openai"} 4"#,
+            r#"quotakeeper_limiter_connected_proxies{quota="gtm/openai"} 3"#,
+            r#"quotakeeper_limiter_degraded{reason="LedgerUnavailable"} 1"#,
+            r#"quotakeeper_limiter_degraded{reason="ConfigurationProblem"} 0"#,
+            "quotakeeper_limiter_ledger_commit_seconds 0.25",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

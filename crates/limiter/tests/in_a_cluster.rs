@@ -231,7 +231,7 @@ impl Limiter {
     /// What is taken to be used of the quota gtm/openai.
     fn used(&self) -> Option<u64> {
         let (_, text) = self.get("/metrics")?;
-        let line = r#"quotakeeper_used{quota="gtm/openai",limit="requests",model=""} "#;
+        let line = r#"quotakeeper_limiter_limit_used{quota="gtm/openai",limit="requests",model=""} "#;
         text.lines().find_map(|found| found.strip_prefix(line)?.parse().ok())
     }
 
@@ -306,7 +306,7 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     epoch = proxies.iter().map(Proxy::newest_epoch).max().unwrap();
     ask(100);
     let waiting =
-        || format!(r#"quotakeeper_waiting_calls{{quota="gtm/openai"}} {}"#, 339 - provider.counted());
+        || format!(r#"quotakeeper_limiter_waiting_calls{{quota="gtm/openai"}} {}"#, 339 - provider.counted());
     until("it knows of all calls that it may not grant", || limiter.metric(&waiting())).await;
     assert!(provider.counted() <= AMOUNT, "{} of {AMOUNT}", provider.counted());
     let lease = kubectl(
@@ -333,7 +333,7 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
 
     // What can't be read leaves in force what was, and is told.
     write_document("gtm/later", r#"{"format": 99}"#);
-    let degraded = r#"quotakeeper_degraded{reason="ConfigurationProblem"}"#;
+    let degraded = r#"quotakeeper_limiter_degraded{reason="ConfigurationProblem"}"#;
     until("the problem is told", || limiter.metric(&format!("{degraded} 1"))).await;
     later.ask(0, 1);
     until("calls are granted as before", || later.granted(0) == 4).await;
@@ -350,7 +350,7 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     until("it has been refused", || gone.attempts() >= 2).await;
     assert_eq!((gone.heard(), gone.account(0)), (0, None));
     kubectl(&["delete", "pod", "pod-3", "-n", "gtm", "--grace-period=0", "--force"], None);
-    let two = r#"quotakeeper_proxies{quota="gtm/openai"} 2"#;
+    let two = r#"quotakeeper_limiter_connected_proxies{quota="gtm/openai"} 2"#;
     until("a deleted pod's session ends", || limiter.metric(two)).await;
 
     // A renewed certificate, of another CA even, is shown to new connections.

@@ -54,7 +54,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(WAITS);
         let mut this = Self {
-            registry: Registry::with_prefix("quotakeeper"),
+            registry: Registry::with_prefix("quotakeeper_proxy"),
             calls: Family::default(),
             wait: Family::new_with_constructor(histogram),
             waiting: Family::default(),
@@ -66,29 +66,29 @@ impl Default for Metrics {
         let registry = &mut this.registry;
         registry.register(
             "calls",
-            "Calls by what was decided: granted, or the reason of the refusal",
+            "Calls by decision: granted, or the reason of the refusal",
             this.calls.clone(),
         );
         registry.register_with_unit(
-            "wait",
-            "How long calls waited for their grants",
+            "queue_wait",
+            "Time that calls waited for a grant",
             Unit::Seconds,
             this.wait.clone(),
         );
-        registry.register("waiting_calls", "Calls that wait now", this.waiting.clone());
+        registry.register("waiting_calls", "Calls that are waiting for a grant", this.waiting.clone());
         registry.register(
             "upstream_responses",
-            "Answers of the provider, rejections that were sent again included",
+            "Responses of the provider, including rejections of calls that were sent again",
             this.responses.clone(),
         );
         registry.register_with_unit(
-            "upstream",
-            "From the grant to the first byte of the answer",
+            "upstream_response",
+            "Time from the grant to the first byte of the response",
             Unit::Seconds,
             this.upstream.clone(),
         );
-        registry.register("pauses", "Pauses that the limiter told", this.pauses.clone());
-        registry.register("degraded", "1 while something is down", this.degraded.clone());
+        registry.register("pauses", "Pauses announced by the limiter", this.pauses.clone());
+        registry.register("degraded", "1 while the proxy is degraded for this reason", this.degraded.clone());
         this.set_connected(false);
         this
     }
@@ -151,13 +151,13 @@ mod tests {
         metrics.set_connected(true);
         let text = metrics.text();
         for line in [
-            r#"quotakeeper_calls_total{quota="gtm/openai",decision="granted"} 1"#,
-            r#"quotakeeper_wait_seconds_bucket{le="0.005",quota="gtm/openai"} 1"#,
-            r#"quotakeeper_waiting_calls{quota="gtm/openai"} 1"#,
-            r#"quotakeeper_upstream_responses_total{quota="gtm/openai",code="200"} 1"#,
-            r#"quotakeeper_upstream_seconds_count{quota="gtm/openai"} 1"#,
-            r#"quotakeeper_pauses_total{quota="gtm/openai"} 1"#,
-            r#"quotakeeper_degraded{reason="LimiterUnreachable"} 0"#,
+            r#"quotakeeper_proxy_calls_total{quota="gtm/openai",decision="granted"} 1"#,
+            r#"quotakeeper_proxy_queue_wait_seconds_bucket{le="0.005",quota="gtm/openai"} 1"#,
+            r#"quotakeeper_proxy_waiting_calls{quota="gtm/openai"} 1"#,
+            r#"quotakeeper_proxy_upstream_responses_total{quota="gtm/openai",code="200"} 1"#,
+            r#"quotakeeper_proxy_upstream_response_seconds_count{quota="gtm/openai"} 1"#,
+            r#"quotakeeper_proxy_pauses_total{quota="gtm/openai"} 1"#,
+            r#"quotakeeper_proxy_degraded{reason="LimiterUnreachable"} 0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

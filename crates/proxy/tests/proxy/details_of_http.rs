@@ -224,7 +224,7 @@ async fn the_admin_door_tells_metrics_and_readiness() {
     assert_eq!(client::get(admin, "/healthz").await.status, 200);
     assert_eq!(client::get(admin, "/readyz").await.status, 200);
     let metrics = client::get(admin, "/metrics").await;
-    let line = r#"quotakeeper_upstream_responses_total{quota="gtm/demo",code="200"} 1"#;
+    let line = r#"quotakeeper_proxy_upstream_responses_total{quota="gtm/demo",code="200"} 1"#;
     assert!(metrics.text().contains(line), "{}", metrics.text());
     assert_eq!(client::get(admin, "/elsewhere").await.status, 404);
     assert_eq!(

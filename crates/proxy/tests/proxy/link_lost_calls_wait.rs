@@ -19,12 +19,12 @@ async fn a_call_that_came_before_the_limiter_is_named_in_the_hello_and_then_gran
     world::until("it waits", || proxy.stats().waiting == 1).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!proxy.is_connected() && provider.log("key").is_empty());
-    assert!(proxy.metrics_text().contains(r#"quotakeeper_degraded{reason="LimiterUnreachable"} 1"#));
+    assert!(proxy.metrics_text().contains(r#"quotakeeper_proxy_degraded{reason="LimiterUnreachable"} 1"#));
 
     limiter::engine(peer, vec![quota]);
     assert_eq!(call.await.unwrap().status, 200);
     assert!(proxy.is_connected());
-    assert!(proxy.metrics_text().contains(r#"quotakeeper_degraded{reason="LimiterUnreachable"} 0"#));
+    assert!(proxy.metrics_text().contains(r#"quotakeeper_proxy_degraded{reason="LimiterUnreachable"} 0"#));
 }
 
 #[tokio::test(flavor = "multi_thread")]

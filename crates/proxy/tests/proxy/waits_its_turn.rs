@@ -45,7 +45,7 @@ async fn twenty_five_calls_at_ten_per_window_all_succeed() {
     }
     assert!(queued >= 15, "{queued} calls say that they waited in the queue");
     let metrics = proxy.metrics_text();
-    assert!(metrics.contains(r#"quotakeeper_calls_total{quota="gtm/demo",decision="granted"} 25"#));
+    assert!(metrics.contains(r#"quotakeeper_proxy_calls_total{quota="gtm/demo",decision="granted"} 25"#));
 
     let log = provider.log("key");
     drop(proxy);
