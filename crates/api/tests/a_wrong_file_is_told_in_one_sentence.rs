@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use quotakeeper_api::load::{self, Refused, Source};
+use quotakeeper_dialects::catalogue;
 use quotakeeper_wire::account::CompiledAccount;
 
 const HEAD: &str = "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {name: main}\n";
@@ -162,10 +163,13 @@ fn a_name_that_no_cluster_would_take() {
 
 #[test]
 fn an_unknown_provider_or_tier() {
+    let known = catalogue::names().join(", ");
     assert_eq!(
         said(&quota("{provider: {name: opnai}}")),
-        "quota.yaml: spec.provider.name: provider `opnai` is unknown (did you mean `openai`?); use one of: \
-         anthropic, demo, hubspot, openai, or add an ApiProvider of that name"
+        format!(
+            "quota.yaml: spec.provider.name: provider `opnai` is unknown (did you mean `openai`?); use one of: \
+             {known}, or add an ApiProvider of that name"
+        )
     );
     assert_eq!(
         said(&quota("{provider: {name: openai, tier: tier4}}")),

@@ -1,15 +1,11 @@
-//! The profiles that are built in: `providers/*.yaml`, embedded as text and read on demand.
+//! The profiles that are built in: `providers/*.yaml`, embedded as text and parsed on demand. The name of the
+//! file is the name of the provider.
 
 use crate::profile::Profile;
 use crate::suggestion::did_you_mean;
 
-/// Name and text of each embedded profile, in alphabetical order.
-const EMBEDDED: [(&str, &str); 4] = [
-    ("anthropic", include_str!("../providers/anthropic.yaml")),
-    ("demo", include_str!("../providers/demo.yaml")),
-    ("hubspot", include_str!("../providers/hubspot.yaml")),
-    ("openai", include_str!("../providers/openai.yaml")),
-];
+/// Name and text of each embedded profile, in alphabetical order; listed by `build.rs`.
+const EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/catalogue.rs"));
 
 /// Why the catalogue has no such profile.
 #[derive(Debug, thiserror::Error)]

@@ -13,8 +13,12 @@ pub fn now() -> Timestamp {
 
 /// Names of the profiles in `tests/profiles`.
 pub fn test_profiles() -> Vec<String> {
-    let folder = format!("{}/tests/profiles", env!("CARGO_MANIFEST_DIR"));
-    let files = fs::read_dir(folder).unwrap();
+    names_in("profiles")
+}
+
+/// Names of the files in `tests/FOLDER`, without extension.
+pub fn names_in(folder: &str) -> Vec<String> {
+    let files = fs::read_dir(format!("{}/tests/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let name = |file: fs::DirEntry| file.path().file_stem().unwrap().to_str().unwrap().to_owned();
     let mut names: Vec<String> = files.map(|file| name(file.unwrap())).collect();
     names.sort();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use quotakeeper_dialects::catalogue;
 use serde_json::{Value, json};
 
 use super::*;
@@ -167,10 +168,13 @@ fn one_bad_quota_leaves_the_others_alone() {
     let settled = cluster.apply("gtm/hubspot", hubspot("pro"));
     let (reason, message, _) = refused(&settled, "gtm/bad");
     assert_eq!(reason, Reason::ProviderNotFound);
+    let known = catalogue::names().join(", ");
     assert_eq!(
         message,
-        "spec.provider.name: there is no ApiProvider `hubspott` (did you mean `hubspot`?); use one of: \
-         anthropic, demo, hubspot, openai, or create it."
+        format!(
+            "spec.provider.name: there is no ApiProvider `hubspott` (did you mean `hubspot`?); use one of: \
+             {known}, or create it."
+        )
     );
     assert_eq!(accepted(&settled, "gtm/hubspot").tier, "pro");
     assert_eq!(settled.documents.len(), 1);

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use quotakeeper_dialects::catalogue;
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -86,12 +87,16 @@ pub fn job(namespace: &str, name: &str, pods: u32, annotations: &Value, pod: &Va
     }));
 }
 
-/// A table with its columns as they are, but for times and ages.
+/// A table with its columns as they are, but for times, ages and the list of all built-in providers, which may
+/// make the last column but one wider.
 pub fn without_times(table: &str) -> String {
-    let mut table = table.to_owned();
-    for (pattern, name) in
-        [(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"), (r"(?m)\d+[smh](\d+[smh])?$", "AGE")]
-    {
+    const MASKS: [(&str, &str); 3] = [
+        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"),
+        (r"(?m)\d+[smh](\d+[smh])?$", "AGE"),
+        (r"(?m)[ ]{2,}AGE$", "  AGE"),
+    ];
+    let mut table = table.replace(&catalogue::names().join(", "), "PROVIDERS");
+    for (pattern, name) in MASKS {
         table = Regex::new(pattern).unwrap().replace_all(&table, name).into_owned();
     }
     table
