@@ -6,14 +6,14 @@
 #[path = "refusals_agree/table.rs"]
 mod table;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::sync::Once;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use table::{Case, cases};
+use test_support::golden::assert_golden;
+use test_support::kubectl::{self, get, kubectl};
+use test_support::wait::until_seen;
 
 const NEEDS: &str = "tests/cluster/control-plane.sh run cargo test -p quotakeeper-api --test the_api_server_agrees -- --ignored";
 
@@ -24,38 +24,13 @@ const SCHEMA: [&str; 6] =
 /// What `kubectl` said: its output, or its complaint.
 type Answer = Result<String, String>;
 
-fn kubectl(arguments: &[&str], input: Option<&Value>) -> Answer {
-    let mut command = Command::new("kubectl");
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("kubectl: {error}; run {NEEDS}"));
-    let mut stdin = child.stdin.take().unwrap();
-    if let Some(input) = input {
-        stdin.write_all(input.to_string().as_bytes()).unwrap();
-    }
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
-
-fn crds_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds")
-}
-
-/// Has the CRDs in the API server, once. Any other than a test's own is left alone.
+/// Has the CRDs in the API server, once.
 fn with_crds() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        let context = kubectl(&["config", "current-context"], None).unwrap_or_default();
-        assert_eq!(context.trim(), "quotakeeper-test", "not an API server for tests; run {NEEDS}");
-        let folder = crds_folder();
-        let folder = folder.to_str().unwrap();
-        // A warning would be a deprecation, a schema that is not structural, or an unknown format.
-        kubectl(&["apply", "--warnings-as-errors", "-f", folder], None).unwrap();
-        kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder], None).unwrap();
-        for namespace in ["gtm", "changes"] {
-            kubectl(&["create", "namespace", namespace], None).unwrap();
-        }
+        kubectl::require_test_control_plane(NEEDS);
+        kubectl::install_crds();
+        kubectl::create_namespaces(&["gtm", "changes"]);
     });
 }
 
@@ -99,11 +74,10 @@ fn complaints(text: &str) -> Vec<(String, String)> {
 #[ignore = "needs an API server: make cluster-test"]
 fn the_crds_are_kept_as_written() {
     with_crds();
-    let again = kubectl(&["apply", "-f", crds_folder().to_str().unwrap()], None).unwrap();
+    let again = kubectl(&["apply", "-f", kubectl::crds().to_str().unwrap()], None).unwrap();
     assert!(again.lines().all(|line| line.ends_with(" unchanged")), "the API server rewrote: {again}");
     for crd in ["apiquotas.quotakeeper.dev", "apiproviders.quotakeeper.dev"] {
-        let crd = kubectl(&["get", "crd", crd, "-o", "json"], None).unwrap();
-        let crd: Value = serde_json::from_str(&crd).unwrap();
+        let crd = get(&["crd", crd]);
         for condition in crd["status"]["conditions"].as_array().unwrap() {
             let expected = ["NamesAccepted", "Established"].contains(&condition["type"].as_str().unwrap());
             assert_eq!(condition["status"] == "True", expected, "{condition}");
@@ -167,17 +141,9 @@ fn lenient(case: &Case, field: &str, strict: Answer) -> Option<String> {
     }
 }
 
-/// The answer once the API server has published the schemas of new CRDs, which it does in its time.
+/// The answer once the API server has published the schemas of new CRDs, which takes it a moment.
 fn published(arguments: &[&str]) -> String {
-    let mut answer = kubectl(arguments, None);
-    for _ in 0..150 {
-        if answer.is_ok() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(200));
-        answer = kubectl(arguments, None);
-    }
-    answer.unwrap()
+    until_seen(&arguments.join(" "), || kubectl(arguments, None).ok())
 }
 
 #[test]
@@ -186,11 +152,7 @@ fn explain_reads_as_in_the_golden_files() {
     with_crds();
     let golden = |name: &str, explained: String| {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&file, &explained).unwrap();
-        }
-        let expected = std::fs::read_to_string(&file).unwrap_or_default();
-        assert_eq!(explained, expected, "{name}: refresh it: UPDATE_GOLDEN=1 {NEEDS}");
+        assert_golden(&file, &explained, NEEDS);
     };
     let mut explained = published(&["explain", "apiquota.spec", "--recursive"]);
     for field in

@@ -15,49 +15,35 @@ mod proxy;
 mod world;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use quotakeeper_wire::account::CompiledAccount;
 use serde_json::{Value, json};
+use test_support::certificates::Ca;
+use test_support::kubectl::{self, apply};
+use test_support::ports::free_port;
+use test_support::wait::until;
 
-use proxy::{Door, Provider, Proxy};
-use world::{Ca, quota, until};
+use proxy::{Door, NAME, Provider, Proxy};
+use world::quota;
 
 const NEEDS: &str = "cargo build -p quotakeeper && tests/cluster/control-plane.sh run cargo test -p quotakeeper-limiter --test in_a_cluster -- --ignored";
 const NAMESPACE: &str = "quotakeeper";
 const AMOUNT: u64 = 60;
 
-fn kubectl(arguments: &[&str], input: Option<&Value>) -> String {
-    let mut command = Command::new("kubectl");
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("kubectl: {error}; run {NEEDS}"));
-    let mut stdin = child.stdin.take().unwrap();
-    if let Some(input) = input {
-        stdin.write_all(input.to_string().as_bytes()).unwrap();
-    }
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    assert!(output.status.success(), "kubectl {arguments:?}: {}", text(output.stderr));
-    text(output.stdout)
-}
-
-fn apply(object: Value) {
-    kubectl(&["apply", "-f", "-"], Some(&object));
+fn kubectl(arguments: &[&str]) -> String {
+    kubectl::kubectl(arguments, None).unwrap()
 }
 
 /// What the limiter's ServiceAccount may do, and no more.
 fn install() {
-    let context = kubectl(&["config", "current-context"], None);
-    assert_eq!(context.trim(), "quotakeeper-test", "not an API server for tests; run {NEEDS}");
-    for namespace in [NAMESPACE, "gtm"] {
-        kubectl(&["create", "namespace", namespace], None);
-    }
+    kubectl::require_test_control_plane(NEEDS);
+    kubectl::create_namespaces(&[NAMESPACE, "gtm"]);
     let account = |namespace: &str, name: &str| {
-        apply(json!({
+        apply(&json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace},
         }));
     };
@@ -81,9 +67,9 @@ fn install() {
     for (kind, namespace, rules) in [("Role", Some(NAMESPACE), rules), ("ClusterRole", None, whole)] {
         let metadata = json!({"name": "quotakeeper-limiter", "namespace": namespace});
         apply(
-            json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": metadata, "rules": rules}),
+            &json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": metadata, "rules": rules}),
         );
-        apply(json!({
+        apply(&json!({
             "apiVersion": format!("{group}/v1"), "kind": format!("{kind}Binding"), "metadata": metadata,
             "subjects": subject, "roleRef": {"apiGroup": group, "kind": kind, "name": "quotakeeper-limiter"},
         }));
@@ -93,8 +79,8 @@ fn install() {
 /// A kubeconfig with which one is the limiter's ServiceAccount.
 fn kubeconfig(folder: &Path) -> PathBuf {
     let mut config: Value =
-        serde_json::from_str(&kubectl(&["config", "view", "--raw", "-o", "json"], None)).unwrap();
-    let token = kubectl(&["create", "token", "quotakeeper-limiter", "-n", NAMESPACE], None);
+        serde_json::from_str(&kubectl(&["config", "view", "--raw", "-o", "json"])).unwrap();
+    let token = kubectl(&["create", "token", "quotakeeper-limiter", "-n", NAMESPACE]);
     config["users"][0]["user"] = json!({"token": token.trim()});
     let file = folder.join("kubeconfig");
     std::fs::write(&file, config.to_string()).unwrap();
@@ -102,11 +88,11 @@ fn kubeconfig(folder: &Path) -> PathBuf {
 }
 
 fn write_certificate(ca: &Ca) {
-    let (leaf, key) = ca.leaf();
-    apply(json!({
+    let leaf = ca.issue(NAME);
+    apply(&json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
         "metadata": {"name": "quotakeeper-limiter-tls", "namespace": NAMESPACE},
-        "stringData": {"tls.crt": leaf, "tls.key": key, "ca.crt": ca.pem()},
+        "stringData": {"tls.crt": leaf.certificate, "tls.key": leaf.key, "ca.crt": ca.pem()},
     }));
 }
 
@@ -115,7 +101,7 @@ fn write_account(account: &CompiledAccount) {
 }
 
 fn write_document(quota: &str, document: &str) {
-    apply(json!({
+    apply(&json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {
             "name": format!("quotakeeper-account-{}", quota.replace('/', "-")), "namespace": NAMESPACE,
@@ -129,7 +115,7 @@ fn write_document(quota: &str, document: &str) {
 /// A pod that exists, and a token that is bound to it.
 fn pod(name: &str, injected: bool) -> String {
     let labels = if injected { json!({"quotakeeper.dev/injected": "true"}) } else { json!({}) };
-    apply(json!({
+    apply(&json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "gtm", "labels": labels},
         "spec": {
@@ -137,27 +123,24 @@ fn pod(name: &str, injected: bool) -> String {
             "containers": [{"name": "app", "image": "localhost/none:1"}],
         },
     }));
-    let token = kubectl(
-        &[
-            "create",
-            "token",
-            "runner",
-            "-n",
-            "gtm",
-            "--audience",
-            "quotakeeper.dev/limiter",
-            "--bound-object-kind",
-            "Pod",
-            "--bound-object-name",
-            name,
-        ],
-        None,
-    );
+    let token = kubectl(&[
+        "create",
+        "token",
+        "runner",
+        "-n",
+        "gtm",
+        "--audience",
+        "quotakeeper.dev/limiter",
+        "--bound-object-kind",
+        "Pod",
+        "--bound-object-name",
+        name,
+    ]);
     token.trim().to_owned()
 }
 
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+fn free_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 /// The process, and what starts it again at the same place.
@@ -249,8 +232,8 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     let mut limiter = Limiter {
         folder,
         kubeconfig,
-        address: free_port(),
-        metrics: free_port(),
+        address: free_address(),
+        metrics: free_address(),
         ca: Ca::new(),
         process: None,
     };
@@ -309,18 +292,15 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
         || format!(r#"quotakeeper_limiter_waiting_calls{{quota="gtm/openai"}} {}"#, 339 - provider.counted());
     until("it knows of all calls that it may not grant", || limiter.metric(&waiting())).await;
     assert!(provider.counted() <= AMOUNT, "{} of {AMOUNT}", provider.counted());
-    let lease = kubectl(
-        &[
-            "get",
-            "lease",
-            "quotakeeper-limiter",
-            "-n",
-            NAMESPACE,
-            "-o",
-            r"jsonpath={.metadata.annotations.quotakeeper\.dev/epoch}",
-        ],
-        None,
-    );
+    let lease = kubectl(&[
+        "get",
+        "lease",
+        "quotakeeper-limiter",
+        "-n",
+        NAMESPACE,
+        "-o",
+        r"jsonpath={.metadata.annotations.quotakeeper\.dev/epoch}",
+    ]);
     assert_eq!(lease.parse::<u64>().unwrap(), epoch);
 
     // A quota that comes later is waited for.
@@ -345,11 +325,11 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     let unseen = Proxy::start(&limiter, (11, &unseen), "gtm/Job/unseen", &["gtm/later"]);
     until("a pod without the label is welcome", || unseen.in_force(0).is_some()).await;
     let gone = pod("gone", true);
-    kubectl(&["delete", "pod", "gone", "-n", "gtm", "--grace-period=0", "--force"], None);
+    kubectl(&["delete", "pod", "gone", "-n", "gtm", "--grace-period=0", "--force"]);
     let gone = Proxy::start(&limiter, (12, &gone), "gtm/Job/gone", &["gtm/later"]);
     until("it has been refused", || gone.attempts() >= 2).await;
     assert_eq!((gone.heard(), gone.account(0)), (0, None));
-    kubectl(&["delete", "pod", "pod-3", "-n", "gtm", "--grace-period=0", "--force"], None);
+    kubectl(&["delete", "pod", "pod-3", "-n", "gtm", "--grace-period=0", "--force"]);
     let two = r#"quotakeeper_limiter_connected_proxies{quota="gtm/openai"} 2"#;
     until("a deleted pod's session ends", || limiter.metric(two)).await;
 
@@ -361,7 +341,7 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     until("the new certificate is shown", || renewed.in_force(0).is_some()).await;
 
     // The gate.
-    apply(json!({
+    apply(&json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "quotakeeper-gate", "namespace": NAMESPACE},
         "data": {"open": "true"},
     }));

@@ -15,29 +15,19 @@ mod webhook;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use kubectl::{apply, get, golden, kubectl, masked};
+use kubectl::{golden, masked};
 use limiter::FakeLimiter;
 use quotakeeper_dialects::catalogue;
-use replica::{Replica, free_port};
+use replica::Replica;
 use serde_json::{Value, json};
+use test_support::kubectl::{
+    apply, create_namespaces, get, install_crds, kubectl, require_test_control_plane,
+};
+use test_support::ports::free_port;
+use test_support::wait::until_seen as until;
 
 const NEEDS: &str = "cargo build -p quotakeeper && tests/cluster/control-plane.sh run --controllers \
     cargo test -p quotakeeper-operator --test a_cluster_is_kept -- --ignored";
-/// Long enough for a machine that stalls.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// Waits until something can be seen.
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(begun.elapsed() < PATIENCE, "not seen: {what}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
 fn quota(name: &str, spec: Value) {
     let (namespace, short) = name.split_once('/').unwrap();
     apply(&json!({
@@ -202,10 +192,9 @@ fn certificates_are_renewed(replicas: &[Replica]) {
 #[test]
 #[ignore = "needs an API server: see NEEDS in this file"]
 fn quotas_are_kept_by_two_replicas() {
-    kubectl::with_crds(NEEDS);
-    for namespace in ["quotakeeper", "gtm", "sales"] {
-        kubectl(&["create", "namespace", namespace], None).unwrap();
-    }
+    require_test_control_plane(NEEDS);
+    install_crds();
+    create_namespaces(&["quotakeeper", "gtm", "sales"]);
     let address = format!("127.0.0.1:{}", free_port());
     let mut replicas = ["one", "two"].map(|name| Replica::start(name, &address));
     let limiter = FakeLimiter::start(&address);

@@ -29,13 +29,14 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use certificate::Authority;
+use certificate::serving;
 use client::Answer;
+use test_support::certificates::Ca;
 
 /// A webhook that serves, and all that it rests on.
 struct Served {
     address: SocketAddr,
-    authority: Authority,
+    ca: Ca,
     webhook: Webhook,
     settings: watch::Sender<Option<Arc<Settings>>>,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
@@ -83,8 +84,8 @@ impl Served {
         let cluster = Cluster::from_stores(client, quotas, providers, namespaces);
         let (settings, settings_read) = watch::channel(None);
         let webhook = with(Webhook::new(cluster, settings_read));
-        let authority = Authority::new();
-        let (tls, tls_read) = watch::channel(Some(authority.serving()));
+        let ca = Ca::new();
+        let (tls, tls_read) = watch::channel(Some(serving(&ca)));
         let (shutdown, told) = oneshot::channel::<()>();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -92,7 +93,7 @@ impl Served {
         let serving = tokio::spawn(serve(listener, tls_read, webhook.clone(), until));
         Self {
             address,
-            authority,
+            ca,
             webhook,
             settings,
             tls,
@@ -102,6 +103,11 @@ impl Served {
             shutdown,
             serving,
         }
+    }
+
+    /// What a client that trusts this CA gets.
+    async fn trusting_get(&self, ca: &str) -> Result<client::Answer, client::Failed> {
+        client::send(self.address, ca, "GET", "/healthz", Vec::new()).await
     }
 
     /// One namespace and one quota are known.
@@ -130,11 +136,11 @@ impl Served {
     }
 
     async fn post(&self, body: impl Into<Vec<u8>>) -> Answer {
-        client::send(self.address, &self.authority.pem, "POST", "/inject", body.into()).await.unwrap()
+        client::send(self.address, &self.ca.pem(), "POST", "/inject", body.into()).await.unwrap()
     }
 
     async fn get(&self, path: &str) -> Answer {
-        client::send(self.address, &self.authority.pem, "GET", path, Vec::new()).await.unwrap()
+        client::send(self.address, &self.ca.pem(), "GET", path, Vec::new()).await.unwrap()
     }
 
     /// The response to a pod's creation.
@@ -238,7 +244,7 @@ async fn what_was_created_a_moment_before_its_pod_is_waited_for() {
     let patient = |webhook: Webhook| webhook.with_lag(Duration::from_secs(60));
     let mut served = Served::started(patient).await.filled();
     let early = pod("later", json!({(names::QUOTAS): "openai"}));
-    let address = (served.address, served.authority.pem.clone());
+    let address = (served.address, served.ca.pem());
     let sent = tokio::spawn(async move {
         let body = review(early, "CREATE").to_string().into_bytes();
         client::send(address.0, &address.1, "POST", "/inject", body).await.unwrap()
@@ -290,16 +296,14 @@ async fn what_is_no_review_is_refused() {
 #[tokio::test]
 async fn a_new_certificate_is_taken_at_once_and_none_ends_the_connection() {
     let mut served = Served::ready().await;
-    let before = served.authority.pem.clone();
-    served.authority = Authority::new();
-    let with_new = client::send(served.address, &served.authority.pem, "GET", "/healthz", Vec::new());
-    assert!(with_new.await.is_err(), "the new CA is not yet in use");
-    served.tls.send_replace(Some(served.authority.serving()));
+    let before = served.ca.pem();
+    served.ca = Ca::new();
+    assert!(served.trusting_get(&served.ca.pem()).await.is_err(), "the new CA is not yet in use");
+    served.tls.send_replace(Some(serving(&served.ca)));
     assert_eq!(served.get("/healthz").await.status, StatusCode::OK);
-    assert!(client::send(served.address, &before, "GET", "/healthz", Vec::new()).await.is_err());
+    assert!(served.trusting_get(&before).await.is_err());
     served.tls.send_replace(None);
-    let without = client::send(served.address, &served.authority.pem, "GET", "/healthz", Vec::new());
-    assert!(without.await.is_err());
+    assert!(served.trusting_get(&served.ca.pem()).await.is_err());
 }
 
 #[tokio::test]
@@ -308,6 +312,6 @@ async fn at_the_end_no_connection_is_left() {
     assert_eq!(served.get("/healthz").await.status, StatusCode::OK);
     served.shutdown.send(()).unwrap();
     served.serving.await.unwrap();
-    let after = client::send(served.address, &served.authority.pem, "GET", "/healthz", Vec::new());
-    assert!(after.await.is_err());
+    let ca = served.ca.pem();
+    assert!(client::send(served.address, &ca, "GET", "/healthz", Vec::new()).await.is_err());
 }

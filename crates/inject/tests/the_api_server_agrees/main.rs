@@ -9,7 +9,6 @@
 mod certificate;
 #[path = "../decisions/fixture.rs"]
 mod fixture;
-mod kubectl;
 mod meddler;
 mod world;
 
@@ -21,7 +20,7 @@ use quotakeeper_inject::server::Counts;
 use serde_json::{Value, json};
 
 use fixture::{Fixture, applied, document, goldens, lost};
-use kubectl::{create, create_dry, kubectl};
+use test_support::kubectl::{create, create_dry, get, kubectl};
 use world::world;
 
 fn pod(namespace: &str, annotations: Value, labels: Value) -> Value {
@@ -193,11 +192,10 @@ fn thirty_pods_of_different_makers_are_created() {
         let expected = if number % 3 == 2 { "gtm/CronJob/enrich" } else { "gtm/ServiceAccount/default" };
         assert_eq!(status.consumer, expected);
     }
-    let listed = kubectl(&["get", "pods", "-n", "gtm", "-l", "number", "-o", "name"], None).unwrap();
-    assert_eq!(listed.output.lines().count(), 30);
-    let injected =
-        kubectl(&["get", "pods", "-n", "gtm", "-l", "quotakeeper.dev/injected=true", "-o", "name"], None);
-    assert_eq!(injected.unwrap().output.lines().count(), 30);
+    for label in ["number", "quotakeeper.dev/injected=true"] {
+        let listed = kubectl(&["get", "pods", "-n", "gtm", "-l", label, "-o", "name"], None).unwrap();
+        assert_eq!(listed.lines().count(), 30, "{label}");
+    }
 }
 
 #[test]
@@ -214,8 +212,8 @@ fn a_quota_that_comes_with_its_pod_is_found() {
     pod["metadata"]["name"] = json!("fresh");
     let file = json!({"apiVersion": "v1", "kind": "List", "items": [namespace, account, quota, pod]});
     kubectl(&["create", "-f", "-"], Some(&file)).unwrap();
-    let found = kubectl(&["get", "pod", "fresh", "-n", "fresh", "-o", "json"], None).unwrap();
-    assert_eq!(names_of(&found.json()["spec"]["initContainers"]), [names::PROXY]);
+    let found = get(&["pod", "fresh", "-n", "fresh"]);
+    assert_eq!(names_of(&found["spec"]["initContainers"]), [names::PROXY]);
 }
 
 #[test]

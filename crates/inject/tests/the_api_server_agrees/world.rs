@@ -10,14 +10,17 @@ use quotakeeper_api::yaml;
 use quotakeeper_inject::cluster::Cluster;
 use quotakeeper_inject::server::{Counts, Webhook, serve};
 use serde_json::{Value, json};
+use test_support::certificates::Ca;
+use test_support::kubectl::{self, create_dry, kubectl};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::certificate::Authority;
+use crate::certificate::serving;
 use crate::fixture::{Fixture, goldens};
-use crate::kubectl::{NEEDS, create_dry, kubectl};
 use crate::meddler;
+
+const NEEDS: &str = "tests/cluster/control-plane.sh run cargo test -p quotakeeper-inject --test the_api_server_agrees -- --ignored";
 
 /// The entries of the registration, in its order.
 const ENTRIES: [&str; 3] = ["annotation", "pod", "namespace"];
@@ -66,13 +69,12 @@ pub fn world() -> impl std::ops::Deref<Target = World> {
 }
 
 fn build() -> World {
-    let context = kubectl(&["config", "current-context"], None).map(|said| said.output).unwrap_or_default();
-    assert_eq!(context.trim(), "quotakeeper-test", "not an API server for tests; run {NEEDS}");
+    kubectl::require_test_control_plane(NEEDS);
     fill();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let authority = Authority::new();
-    let (webhooks, ports) = runtime.block_on(start(&authority));
-    register(&authority, &ports);
+    let ca = Ca::new();
+    let (webhooks, ports) = runtime.block_on(start(&ca));
+    register(&ca, &ports);
     let world = World { webhooks, turn: Mutex::new(()), _runtime: runtime };
     wait_until_asked(&world);
     world
@@ -80,11 +82,7 @@ fn build() -> World {
 
 /// The goldens' cluster, and a few namespaces more.
 fn fill() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let crds = folder.join("../../crds");
-    let crds = crds.to_str().unwrap();
-    kubectl(&["apply", "-f", crds], None).unwrap();
-    kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds], None).unwrap();
+    kubectl::install_crds();
     let text = std::fs::read_to_string(goldens().join("cluster.yaml")).unwrap();
     let mut objects: Vec<Value> = yaml::read(&text).unwrap().into_iter().map(|it| it.value).collect();
     let namespace = |name: &str, labels: Value| {
@@ -124,7 +122,7 @@ fn fill() {
     }
 }
 
-async fn start(authority: &Authority) -> (Vec<(&'static str, Webhook)>, Vec<u16>) {
+async fn start(ca: &Ca) -> (Vec<(&'static str, Webhook)>, Vec<u16>) {
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
     let client = Client::try_from(Config::infer().await.unwrap()).unwrap();
     let (cluster, kept) = Cluster::watch(client);
@@ -133,7 +131,7 @@ async fn start(authority: &Authority) -> (Vec<(&'static str, Webhook)>, Vec<u16>
     for entry in ENTRIES {
         // Their senders are gone: what they said last stays.
         let (_, settings) = watch::channel(Some(Arc::new(Fixture::new().settings)));
-        let (_, tls) = watch::channel(Some(authority.serving()));
+        let (_, tls) = watch::channel(Some(serving(ca)));
         let webhook = Webhook::new(cluster.clone(), settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         ports.push(listener.local_addr().unwrap().port());
@@ -142,15 +140,14 @@ async fn start(authority: &Authority) -> (Vec<(&'static str, Webhook)>, Vec<u16>
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     ports.push(listener.local_addr().unwrap().port());
-    tokio::spawn(meddler::serve(listener, authority.serving()));
+    tokio::spawn(meddler::serve(listener, serving(ca)));
     (std::mem::take(webhooks), std::mem::take(ports))
 }
 
 /// Registers the entries by their listeners' addresses, the other webhook and the policies.
-fn register(authority: &Authority, ports: &[u16]) {
-    let ca: Value =
-        serde_json::to_value(k8s_openapi::ByteString(authority.pem.clone().into_bytes())).unwrap();
-    let client = |port: u16| json!({"url": format!("https://127.0.0.1:{port}/inject"), "caBundle": ca});
+fn register(ca: &Ca, ports: &[u16]) {
+    let bundle: Value = serde_json::to_value(k8s_openapi::ByteString(ca.pem().into_bytes())).unwrap();
+    let client = |port: u16| json!({"url": format!("https://127.0.0.1:{port}/inject"), "caBundle": bundle});
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(folder.join("webhook.yaml")).unwrap();
     let mut ours = yaml::read(&text.replace("RELEASE_NAMESPACE", "quotakeeper")).unwrap().remove(0).value;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::{Rejection, RejectionClass, Scope};
 use quotakeeper_wire::account::CompiledAccount;
+use test_support::wait::until;
 
 use crate::proxy::{Provider, Proxy};
-use crate::world::{World, quota, until};
+use crate::world::{World, quota};
 
 const QUOTA: &str = "gtm/openai";
 

@@ -1,8 +1,9 @@
 //! A limiter that is killed or stopped is followed by one that knows what was charged; one that has
 //! lost its ledger takes all to be used.
+use test_support::wait::until;
 
 use crate::proxy::{Provider, Proxy};
-use crate::world::{World, quota, until};
+use crate::world::{World, quota};
 
 const AMOUNT: u64 = 60;
 

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use quotakeeper_limiter::state::Configuration;
+use test_support::wait::until;
 
 use crate::proxy::Proxy;
-use crate::world::{World, at_once, quota, until};
+use crate::world::{World, at_once, quota};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_waits_until_its_quota_is_there() {

@@ -1,8 +1,9 @@
 //! A pod draws only where its namespace is admitted, in its own name, and on its own session.
+use test_support::wait::until;
 
 use crate::cluster::uid;
 use crate::proxy::Proxy;
-use crate::world::{World, admitting, quota, until};
+use crate::world::{World, admitting, quota};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_of_another_namespace_waits_until_it_is_admitted() {

@@ -4,9 +4,10 @@
 use quotakeeper_engine::config::Mode;
 use quotakeeper_limiter::state::Configuration;
 use quotakeeper_wire::account::CompiledAccount;
+use test_support::wait::until;
 
 use crate::proxy::Proxy;
-use crate::world::{World, admitting, at_once, quota, until};
+use crate::world::{World, admitting, at_once, quota};
 
 fn gate(accounts: Vec<CompiledAccount>, gate_open: bool) -> Configuration {
     Configuration { accounts, gate_open, ..Configuration::default() }

@@ -9,11 +9,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use quotakeeper_transport::tls::client_config;
 use quotakeeper_wire::status::{PATH, Report};
 use rustls_pki_types::ServerName;
+use test_support::wait::until;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::proxy::{NAME, Proxy};
-use crate::world::{OPERATOR, World, at_once, quota, until};
+use crate::world::{OPERATOR, World, at_once, quota};
 
 async fn get(world: &World, token: Option<&str>) -> http::Response<Incoming> {
     let stream = TcpStream::connect(world.address).await.unwrap();

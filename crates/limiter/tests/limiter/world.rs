@@ -1,14 +1,10 @@
 //! What every story has: a CA, a limiter behind a server, a cluster, accounts.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use quotakeeper_engine::config::{
-    AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
-};
+use quotakeeper_engine::config::QueueConfig;
 use quotakeeper_limiter::auth::Authenticator;
 use quotakeeper_limiter::auth::pods::Pods;
 use quotakeeper_limiter::epoch::EpochSources;
@@ -17,10 +13,10 @@ use quotakeeper_limiter::state::Configuration;
 use quotakeeper_limiter::stream::{Operator, StatusStream};
 use quotakeeper_limiter::task::Limiter;
 use quotakeeper_transport::{serve_beside, tls};
-use quotakeeper_wire::account::{Admitted, CompiledAccount, FORMAT};
+use quotakeeper_wire::account::{Admitted, CompiledAccount};
 use quotakeeper_wire::status::AccountReport;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::ServerConfig;
+use test_support::accounts::{compiled, enforced, requests};
+use test_support::certificates::Ca;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -30,36 +26,6 @@ use crate::cluster::{Cluster, Key, uid};
 use crate::proxy::{Door, NAME};
 
 pub const OPERATOR: &str = "system:serviceaccount:quotakeeper:quotakeeper-operator";
-
-/// A certificate authority, and what it has signed.
-pub struct Ca {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Ca {
-    pub fn new() -> Ca {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Ca { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
-    }
-
-    pub fn pem(&self) -> String {
-        self.issuer.pem()
-    }
-
-    /// A leaf for the limiter and its key, in PEM.
-    pub fn leaf(&self) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
-        let leaf = params.signed_by(&key, &self.issuer).unwrap();
-        (leaf.pem(), key.serialize_pem())
-    }
-
-    fn server(&self) -> Arc<ServerConfig> {
-        let (leaf, key) = self.leaf();
-        tls::server_config(&leaf, &key).unwrap()
-    }
-}
 
 /// A limiter of a cluster, served on the loopback.
 pub struct World {
@@ -116,7 +82,8 @@ impl World {
             }
         };
         self.address = listener.local_addr().unwrap();
-        let (_, tls) = watch::channel(self.ca.server());
+        let leaf = self.ca.issue(NAME);
+        let (_, tls) = watch::channel(tls::server_config(&leaf.certificate, &leaf.key).unwrap());
         let authenticator = Authenticator::new(self.cluster.clone(), self.pods.clone());
         let stop = CancellationToken::new();
         let readers = Operator { authenticator: authenticator.clone(), user: OPERATOR.to_owned() };
@@ -219,58 +186,13 @@ async fn open(file: &Path) -> Ledger {
 
 /// A quota of so many requests in an hour, all of which may arrive at once.
 pub fn quota(name: &str, amount: u64) -> CompiledAccount {
-    CompiledAccount {
-        format: FORMAT,
-        generation: 1,
-        key: format!("demo/{name}"),
-        quota: name.to_owned(),
-        tier: "tier-1".to_owned(),
-        engine: AccountConfig {
-            mode: Mode::Enforce,
-            on_exceeded: OnExceeded::Queue,
-            validity: Duration::from_secs(2),
-            limits: vec![LimitConfig {
-                name: "requests".to_owned(),
-                unit: Unit::Requests,
-                amount,
-                declared: None,
-                window: Duration::from_secs(3600),
-                counted_as: CountedAs::Unknown,
-                delivery: Duration::from_millis(300),
-                burst: Some(amount),
-                pacing: Pacing::TokenBucket,
-                endpoint: None,
-                models: Vec::new(),
-                per_model: false,
-            }],
-            queue: QueueConfig { max_wait: Duration::from_secs(36_000), max_calls: 10_000 },
-            pause: PauseConfig {
-                fallback: Duration::from_millis(500),
-                cap: Duration::from_secs(60),
-                probe_patience: Duration::from_secs(5),
-                max_call: Duration::from_secs(600),
-            },
-            weights: BTreeMap::new(),
-        },
-        not_enforced: Vec::new(),
-        admitted: Admitted::Everyone,
-        profile: Default::default(),
-    }
+    let mut engine = enforced(vec![requests(amount, Duration::from_secs(3600))]);
+    engine.queue = QueueConfig { max_wait: Duration::from_secs(36_000), max_calls: 10_000 };
+    compiled(&format!("demo/{name}"), name, engine)
 }
 
 /// The same, for pods of these namespaces.
 pub fn admitting(mut account: CompiledAccount, namespaces: &[&str]) -> CompiledAccount {
     account.admitted = Admitted::Namespaces(namespaces.iter().map(|name| (*name).to_owned()).collect());
     account
-}
-
-/// Looks until it is so; a story that waits for ever fails.
-pub async fn until(what: &str, so: impl Fn() -> bool) {
-    for _ in 0..6000 {
-        if so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never so: {what}");
 }

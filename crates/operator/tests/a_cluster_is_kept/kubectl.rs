@@ -1,48 +1,13 @@
-//! kubectl, and what the story needs of a cluster.
+//! Workloads, and tables as kubectl shows them.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use quotakeeper_dialects::catalogue;
 use regex::Regex;
 use serde_json::{Value, json};
-
-/// What kubectl said: its output, or its complaint.
-pub fn kubectl(arguments: &[&str], input: Option<&Value>) -> Result<String, String> {
-    let mut command = Command::new("kubectl");
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    if let Some(input) = input {
-        stdin.write_all(input.to_string().as_bytes()).unwrap();
-    }
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
-}
-
-/// An object, or a list of them.
-pub fn get(arguments: &[&str]) -> Value {
-    let arguments: Vec<&str> = ["get", "-o", "json"].into_iter().chain(arguments.iter().copied()).collect();
-    kubectl(&arguments, None).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
-}
-
-/// Applies an object.
-pub fn apply(object: &Value) {
-    kubectl(&["apply", "-f", "-"], Some(object)).unwrap();
-}
-
-/// Has the CRDs in the API server; any other than a test's own is left alone.
-pub fn with_crds(needs: &str) {
-    let context = kubectl(&["config", "current-context"], None).unwrap_or_default();
-    assert_eq!(context.trim(), "quotakeeper-test", "not an API server for tests; run {needs}");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds");
-    let folder = folder.to_str().unwrap();
-    kubectl(&["apply", "-f", folder], None).unwrap();
-    kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder], None).unwrap();
-}
+use test_support::golden::assert_golden;
+use test_support::kubectl::{apply, kubectl};
+use test_support::wait::until_seen;
 
 /// Creates a pod, once the namespace's ServiceAccount is there.
 pub fn pod(namespace: &str, name: &str, annotations: &Value) {
@@ -51,13 +16,7 @@ pub fn pod(namespace: &str, name: &str, annotations: &Value) {
         "metadata": {"name": name, "namespace": namespace, "annotations": annotations},
         "spec": {"containers": [{"name": "main", "image": "localhost/busybox:1"}]},
     });
-    for _ in 0..100 {
-        if kubectl(&["create", "-f", "-"], Some(&pod)).is_ok() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
-    kubectl(&["create", "-f", "-"], Some(&pod)).unwrap();
+    until_seen("the pod is created", || kubectl(&["create", "-f", "-"], Some(&pod)).ok());
 }
 
 /// A Deployment of one pod.
@@ -143,9 +102,5 @@ pub fn events_table(namespace: &str, objects: &[&str]) -> String {
 /// Compares a text with a golden file.
 pub fn golden(name: &str, text: &str, needs: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/a_cluster_is_kept/{name}.txt"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&file, text).unwrap();
-    }
-    let expected = std::fs::read_to_string(&file).unwrap_or_default();
-    assert_eq!(text, expected, "refresh it: UPDATE_GOLDEN=1 {needs}");
+    assert_golden(&file, text, needs);
 }

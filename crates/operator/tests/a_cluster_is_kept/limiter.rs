@@ -14,11 +14,10 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
+use test_support::kubectl::get;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
-
-use crate::kubectl::get;
 
 type Changes = Arc<Mutex<BTreeMap<String, Value>>>;
 

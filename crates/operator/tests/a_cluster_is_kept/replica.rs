@@ -1,13 +1,14 @@
 //! The operator as a process.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
+use test_support::ports::free_port;
 
 use crate::NEEDS;
 
@@ -74,18 +75,6 @@ impl Drop for Replica {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// A port that nobody listens on, below those that the system hands out and apart from the control plane's.
-pub fn free_port() -> u16 {
-    use std::sync::atomic::{AtomicU16, Ordering};
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Tests that run at the same time begin at different ones.
-    let first = std::process::id() as u16 % 600;
-    (0..600)
-        .map(|_| 32_100 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 600)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .unwrap()
 }
 
 /// An entry of a Secret, or another field of bytes, as text.

@@ -5,8 +5,8 @@ use std::path::Path;
 use k8s_openapi::ByteString;
 use quotakeeper_api::yaml;
 use serde_json::{Value, json};
+use test_support::kubectl::{apply, get, kubectl};
 
-use crate::kubectl::{apply, get, kubectl};
 use crate::replica::{Replica, text};
 use crate::until;
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// D of all stories that the engine is in.
-pub const VALIDITY: Duration = Duration::from_secs(2);
+pub use test_support::accounts::VALIDITY;
 /// D where a hand grants: no stall of the machine makes a grant run out.
 const LONG: Duration = Duration::from_secs(120);
 

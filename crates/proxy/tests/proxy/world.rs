@@ -1,54 +1,22 @@
 //! Where the stories happen: a provider, a proxy and what lies between.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use counting_provider::{CountedAs as Counted, Limit, Provider, Rules};
 use quotakeeper_dialects::catalogue;
 use quotakeeper_dialects::profile::{BaseUrl, Profile};
-use quotakeeper_engine::config::{
-    AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
-};
+use quotakeeper_engine::config::{AccountConfig, LimitConfig};
 use quotakeeper_proxy::{Link, LinkPeer, Proxy, Settings};
-use quotakeeper_wire::account::{Admitted, CompiledAccount, FORMAT};
+use quotakeeper_wire::account::CompiledAccount;
+pub use test_support::accounts::enforced as engine;
+use test_support::accounts::{compiled, requests};
+pub use test_support::wait::until;
 use tokio::net::TcpListener;
-
-use crate::limiter::VALIDITY;
 
 /// N calls in a window, counted by nobody knows what.
 pub fn limit(amount: u64, window: Duration) -> LimitConfig {
-    LimitConfig {
-        name: "requests".to_owned(),
-        unit: Unit::Requests,
-        amount,
-        declared: None,
-        window,
-        counted_as: CountedAs::Unknown,
-        delivery: Duration::from_secs(1),
-        burst: Some(amount),
-        pacing: Pacing::TokenBucket,
-        endpoint: None,
-        models: vec![],
-        per_model: false,
-    }
-}
-
-pub fn engine(limits: Vec<LimitConfig>) -> AccountConfig {
-    AccountConfig {
-        mode: Mode::Enforce,
-        on_exceeded: OnExceeded::Queue,
-        validity: VALIDITY,
-        limits,
-        queue: QueueConfig { max_wait: Duration::from_secs(60), max_calls: 1000 },
-        pause: PauseConfig {
-            fallback: Duration::from_millis(500),
-            cap: Duration::from_secs(60),
-            probe_patience: Duration::from_secs(5),
-            max_call: Duration::from_secs(600),
-        },
-        weights: BTreeMap::new(),
-    }
+    LimitConfig { delivery: Duration::from_secs(1), ..requests(amount, window) }
 }
 
 /// As many as anyone asks for.
@@ -63,17 +31,8 @@ pub fn account(provider: &str, upstream: Option<String>, engine: AccountConfig) 
         let variables = profile.base_url.take().unwrap_or_default().variables;
         profile.base_url = Some(BaseUrl { upstream, variables });
     }
-    CompiledAccount {
-        format: FORMAT,
-        generation: 1,
-        key: format!("{provider}/test"),
-        quota: format!("gtm/{provider}"),
-        tier: "test".to_owned(),
-        engine,
-        not_enforced: vec![],
-        admitted: Admitted::Everyone,
-        profile,
-    }
+    let (key, quota) = (format!("{provider}/test"), format!("gtm/{provider}"));
+    CompiledAccount { profile, ..compiled(&key, &quota, engine) }
 }
 
 pub fn settings(accounts: Vec<CompiledAccount>) -> Settings {
@@ -120,15 +79,4 @@ pub async fn socket() -> (TcpListener, String) {
     let listener = TcpListener::bind(free()).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     (listener, url)
-}
-
-/// Looks until it is so; a story that waits for ever fails.
-pub async fn until(what: &str, so: impl Fn() -> bool) {
-    for _ in 0..3000 {
-        if so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never so: {what}");
 }

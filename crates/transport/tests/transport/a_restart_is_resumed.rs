@@ -9,7 +9,7 @@ use quotakeeper_wire::message::AccountIndex;
 
 use crate::a_session_runs::{call, gate};
 use crate::host::{self, Host};
-use crate::world::{Ca, NAME, Pod, Server, Tokens, free, until};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, free, server_tls, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_calls_go_on_at_the_next_limiter() {
@@ -18,7 +18,7 @@ async fn waiting_calls_go_on_at_the_next_limiter() {
         // One call at a time: of the rest, each waits.
         let one = || host::account(vec![host::limit(Unit::ConcurrentRequests, 1, Duration::from_secs(1))]);
         let first = Host::start(one(), 1);
-        let server = Server::start(free(), ca.server(NAME), Tokens::of("old"), first.clone()).await;
+        let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("old"), first.clone()).await;
         let (address, pod) = (server.address, Pod::with_token("old"));
         let (gate, peer) = gate(1);
         tokio::spawn(keep_connected(pod.target(address, &ca), SystemDial, peer));
@@ -42,7 +42,7 @@ async fn waiting_calls_go_on_at_the_next_limiter() {
         until("the proxy knows", || !gate.is_connected()).await;
         pod.renew("new");
         let second = Host::start(one(), 2);
-        let server = Server::start(address, ca.server(NAME), Tokens::of("new"), second.clone()).await;
+        let server = Server::start(address, server_tls(&ca, NAME), Tokens::of("new"), second.clone()).await;
         until("the proxy is back", || gate.is_connected()).await;
         // The slot is still held: the hello said so.
         while second.status().await.waiting != 5 {

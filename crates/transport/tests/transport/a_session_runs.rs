@@ -12,7 +12,7 @@ use quotakeeper_wire::message::AccountIndex;
 use quotakeeper_wire::proxy::Identity;
 
 use crate::host::{self, Host};
-use crate::world::{Ca, NAME, Peer, Pod, Server, Tokens, free, until};
+use crate::world::{Ca, NAME, Peer, Pod, Server, Tokens, free, server_tls, until};
 
 pub const WAIT: Duration = Duration::from_secs(120);
 
@@ -47,7 +47,7 @@ async fn calls_are_granted_and_slots_come_back() {
     let ca = Ca::new();
     let slots = host::limit(Unit::ConcurrentRequests, 4, Duration::from_secs(1));
     let host = Host::start(host::account(vec![slots]), 1);
-    let server = Server::start(free(), ca.server(NAME), Tokens::of("pod-1"), host.clone()).await;
+    let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("pod-1"), host.clone()).await;
     let pod = Pod::with_token("pod-1");
     let (gate, peer) = gate(1);
     let client = tokio::spawn(keep_connected(pod.target(server.address, &ca), SystemDial, peer));
@@ -79,13 +79,13 @@ async fn calls_are_granted_and_slots_come_back() {
 async fn a_renewed_certificate_is_shown_to_new_connections() {
     let (old, new) = (Ca::new(), Ca::new());
     let host = Host::start(host::account(vec![]), 1);
-    let server = Server::start(free(), old.server(NAME), Tokens::of("pod-1"), host.clone()).await;
+    let server = Server::start(free(), server_tls(&old, NAME), Tokens::of("pod-1"), host.clone()).await;
     let pod = Pod::with_token("pod-1");
     let (first, peer) = gate(1);
     tokio::spawn(keep_connected(pod.target(server.address, &old), SystemDial, peer));
     until("the first proxy is connected", || first.is_connected()).await;
 
-    server.tls.send(new.server(NAME)).unwrap();
+    server.tls.send(server_tls(&new, NAME)).unwrap();
     let (second, peer) = gate(2);
     tokio::spawn(keep_connected(pod.target(server.address, &new), SystemDial, peer));
     until("the second proxy is connected", || second.is_connected()).await;

@@ -11,7 +11,7 @@ use quotakeeper_transport::{
 use quotakeeper_wire::message::{AccountIndex, Epoch, LimiterSays, ToLimiter, ToProxy};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::world::{Ca, NAME, Pod, Server, Tokens, free, until};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, free, server_tls, until};
 
 /// What the limiter keeps for one proxy.
 const KEPT: usize = 64;
@@ -82,7 +82,7 @@ impl Link for Deaf {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_read_is_bounded_and_then_cut() {
     let (ca, talker) = (Ca::new(), Talker::default());
-    let server = Server::start(free(), ca.server(NAME), Tokens::of("pod-1"), talker.clone()).await;
+    let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("pod-1"), talker.clone()).await;
     let pod = Pod::with_token("pod-1");
     let (connected, mut senders) = mpsc::channel(1);
     tokio::spawn(keep_connected(pod.target(server.address, &ca), SystemDial, Deaf(connected)));

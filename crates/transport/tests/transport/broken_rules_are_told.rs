@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 use crate::host::{self, Host};
 use crate::raw::{self, Raw};
-use crate::world::{Ca, NAME, Server, Tokens, free};
+use crate::world::{Ca, NAME, Server, Tokens, free, server_tls};
 
 /// The status that a session ends with which says `bytes`.
 async fn sent_away(server: &Server, ca: &Ca, bytes: Vec<u8>) -> Status {
@@ -32,7 +32,7 @@ async fn sent_away(server: &Server, ca: &Ca, bytes: Vec<u8>) -> Status {
 async fn the_status_says_which_rule() {
     let ca = Ca::new();
     let host = Host::start(host::account(vec![]), 1);
-    let server = Server::start(free(), ca.server(NAME), Tokens::of("valid"), host.clone()).await;
+    let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("valid"), host.clone()).await;
 
     let body = ProxySays::Cancel { account: AccountIndex(0), call: CallId(1) };
     let no_hello = ToLimiter { stamp: Stamp(1), body }.to_bytes();
@@ -59,7 +59,7 @@ async fn the_status_says_which_rule() {
 async fn a_limiter_that_stops_says_so() {
     let ca = Ca::new();
     let host = Host::start(host::account(vec![]), 1);
-    let server = Server::start(free(), ca.server(NAME), Tokens::of("valid"), host).await;
+    let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("valid"), host).await;
     let opened = raw::open(server.address, &ca, Some("Bearer valid"), METHOD).await;
     let Raw { say, mut hear } = opened.unwrap();
     server.stop().await;

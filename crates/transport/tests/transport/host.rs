@@ -7,18 +7,16 @@ use std::time::Duration;
 
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::Status;
-use quotakeeper_engine::config::{
-    AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
-};
+use quotakeeper_engine::config::{AccountConfig, LimitConfig, Unit};
 use quotakeeper_engine::event::{Action, Event, SessionId};
 use quotakeeper_engine::time::Time;
 use quotakeeper_proxy::clock;
 use quotakeeper_transport::{Accept, Accepted, End, PodIdentity, Speak, Stopped};
 use quotakeeper_wire::limiter::{Greeting, Session};
 use quotakeeper_wire::message::{AccountIndex, Epoch, ToLimiter, ToProxy};
+use test_support::accounts::{VALIDITY, enforced, requests};
 use tokio::sync::{mpsc, oneshot};
 
-const VALIDITY: Duration = Duration::from_secs(2);
 /// The key of the one account.
 pub const ACCOUNT: &str = "demo/one";
 
@@ -187,36 +185,12 @@ fn now() -> Time {
 
 /// An account with these limits.
 pub fn account(limits: Vec<LimitConfig>) -> AccountConfig {
-    AccountConfig {
-        mode: Mode::Enforce,
-        on_exceeded: OnExceeded::Queue,
-        validity: VALIDITY,
-        limits,
-        queue: QueueConfig { max_wait: Duration::from_secs(120), max_calls: 1000 },
-        pause: PauseConfig {
-            fallback: Duration::from_millis(500),
-            cap: Duration::from_secs(60),
-            probe_patience: Duration::from_secs(5),
-            max_call: Duration::from_secs(600),
-        },
-        weights: BTreeMap::new(),
-    }
+    let mut account = enforced(limits);
+    account.queue.max_wait = Duration::from_secs(120);
+    account
 }
 
 /// So many of a unit, in a window where the unit has one.
 pub fn limit(unit: Unit, amount: u64, window: Duration) -> LimitConfig {
-    LimitConfig {
-        name: format!("{unit:?}"),
-        unit,
-        amount,
-        declared: None,
-        window,
-        counted_as: CountedAs::Unknown,
-        delivery: Duration::from_millis(300),
-        burst: Some(amount),
-        pacing: Pacing::TokenBucket,
-        endpoint: None,
-        models: vec![],
-        per_model: false,
-    }
+    LimitConfig { name: format!("{unit:?}"), unit, ..requests(amount, window) }
 }

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use crate::a_session_runs::{call, gate};
 use crate::host::{self, Host};
 use crate::relay::Relay;
-use crate::world::{Ca, NAME, Pod, Server, Tokens, free};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, free, server_tls};
 
 const CALLS: usize = 500;
 /// Messages of a proxy that a connection lives for.
@@ -75,7 +75,7 @@ async fn five_hundred_calls_over_connections_that_live_for_twenty_messages() {
     ];
     let host = Host::start(host::account(limits), 1);
     let fragile = Fragile { host: host.clone(), relay: Arc::default(), kills: Arc::default() };
-    let server = Server::start(free(), ca.server(NAME), Tokens::of("pod-1"), fragile.clone()).await;
+    let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("pod-1"), fragile.clone()).await;
     let relay = Relay::start(server.address).await;
     *fragile.relay.lock().unwrap() = Some(relay.clone());
     let pod = Pod::with_token("pod-1");

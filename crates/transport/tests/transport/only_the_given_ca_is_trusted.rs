@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::a_session_runs::{call, gate};
 use crate::host::{self, Host};
-use crate::world::{Ca, NAME, Pod, Server, Tokens, free, until};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, free, server_tls, until};
 
 /// Counts the attempts.
 #[derive(Clone, Default)]
@@ -32,7 +32,7 @@ impl Dial for Counted {
 async fn another_ca_and_another_name_hear_nothing() {
     let (ca, other) = (Ca::new(), Ca::new());
     let (host, tokens) = (Host::start(host::account(vec![]), 1), Tokens::of("pod-1"));
-    let server = Server::start(free(), ca.server(NAME), tokens.clone(), host.clone()).await;
+    let server = Server::start(free(), server_tls(&ca, NAME), tokens.clone(), host.clone()).await;
     let pod = Pod::with_token("pod-1");
 
     let wrong_ca = pod.target(server.address, &other);

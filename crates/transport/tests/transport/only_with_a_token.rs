@@ -10,13 +10,13 @@ use crate::a_session_runs::{call, gate};
 use crate::host::{self, Host};
 use crate::only_the_given_ca_is_trusted::Counted;
 use crate::raw;
-use crate::world::{Ca, NAME, Pod, Server, Tokens, free, until};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, free, server_tls, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_begins_with_the_first_valid_token() {
     let ca = Ca::new();
     let (host, tokens) = (Host::start(host::account(vec![]), 1), Tokens::of("valid"));
-    let server = Server::start(free(), ca.server(NAME), tokens.clone(), host.clone()).await;
+    let server = Server::start(free(), server_tls(&ca, NAME), tokens.clone(), host.clone()).await;
     let pod = Pod::new();
     let (gate, peer) = gate(1);
     let dial = Counted::default();
@@ -45,7 +45,7 @@ async fn a_session_begins_with_the_first_valid_token() {
 async fn what_is_no_valid_token_is_refused_with_a_sentence() {
     let ca = Ca::new();
     let host = Host::start(host::account(vec![]), 1);
-    let server = Server::start(free(), ca.server(NAME), Tokens::of("valid"), host.clone()).await;
+    let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("valid"), host.clone()).await;
     let missing =
         "a session needs `authorization: Bearer TOKEN`; mount a ServiceAccount token for the limiter";
     let refused = "the token is not for this limiter";

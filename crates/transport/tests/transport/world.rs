@@ -12,9 +12,10 @@ use quotakeeper_transport::{
     Accept, Authenticate, Link, PodIdentity, ProxyGone, Target, Unauthenticated, serve, tls,
 };
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use tempfile::TempDir;
+pub use test_support::certificates::Ca;
+pub use test_support::wait::until;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -23,29 +24,10 @@ use tokio_util::sync::CancellationToken;
 /// The name in the limiter's certificate.
 pub const NAME: &str = "quotakeeper-limiter.quotakeeper.svc";
 
-/// A certificate authority, and what it has signed.
-pub struct Ca {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Ca {
-    pub fn new() -> Ca {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Ca { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
-    }
-
-    pub fn pem(&self) -> String {
-        self.issuer.pem()
-    }
-
-    /// TLS of a server of this name.
-    pub fn server(&self, name: &str) -> Arc<ServerConfig> {
-        let key = KeyPair::generate().unwrap();
-        let leaf =
-            CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        tls::server_config(&leaf.pem(), &key.serialize_pem()).unwrap()
-    }
+/// TLS of a server of this name.
+pub fn server_tls(ca: &Ca, name: &str) -> Arc<ServerConfig> {
+    let leaf = ca.issue(name);
+    tls::server_config(&leaf.certificate, &leaf.key).unwrap()
 }
 
 /// Tokens that are valid, and how often one was shown.
@@ -183,15 +165,4 @@ impl Link for Peer {
 
 pub fn free() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
-/// Looks until it is so; a story that waits for ever fails.
-pub async fn until(what: &str, so: impl Fn() -> bool) {
-    for _ in 0..6000 {
-        if so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("never so: {what}");
 }
