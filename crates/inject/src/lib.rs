@@ -3,7 +3,7 @@
 //! ```text
 //!  AdmissionReview ─► server ─► review ─► decide ─► Decision
 //!                        │         │         │
-//!                       tls     cluster      asked ─► lookup ─► plan ─► conflicts ─►
+//!                       tls      view        asked ─► lookup ─► plan ─► conflicts ─►
 //!                                            patch {own_cas, sidecar, environment, hosts, annotations}
 //! ```
 //!
@@ -11,11 +11,10 @@
 //! |---|---|
 //! | [`names`] | the labels, annotations and names that pods carry |
 //! | [`settings`] | what the installation decides: image, resources, limiter, CAs |
-//! | [`view`] | the quotas as one namespace sees them; whom a quota admits |
+//! | [`view`] | what is read of the cluster; which namespaces a quota admits |
 //! | [`requested_quotas`] | whether a pod asks for quotas, and which |
 //! | [`decide`] | the decision for one pod: pure |
 //! | [`consumer`] | the workload that a pod belongs to |
-//! | [`cluster`] | quotas, providers and namespaces, as watches keep them |
 //! | [`server`] | HTTPS: reviews in, answers out |
 //! | [`tls`] | the serving certificate |
 //!
@@ -23,10 +22,10 @@
 //! the pod, `review` answers one request. `webhook.yaml` and `policy.yaml` beside this crate's manifest are what
 //! registers it.
 
-pub mod cluster;
 mod conflicts;
 pub mod consumer;
 pub mod decide;
+mod jobs;
 pub mod names;
 mod patch;
 mod plan;

@@ -8,7 +8,7 @@ use quotakeeper_wire::bootstrap::{BASE_URL_PORT, Bootstrap, CatchMode, QuotaPlac
 use serde_json::Value;
 
 use crate::settings::Settings;
-use crate::view::View;
+use crate::view::{View, profile};
 
 /// What a pod gets.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Plan {
 fn catch(quota: &ApiQuota, view: &dyn View) -> Result<Catch, String> {
     let name = compile::name(quota);
     let provider = quota.spec.provider.name.clone();
-    let profile = view.profile(&provider).map_err(|why| format!("the quota {name} can't be used: {why}"))?;
+    let profile = profile(view, &provider).map_err(|why| format!("the quota {name} can't be used: {why}"))?;
     let variables = profile.environment(&proxy(), &provider);
     if !variables.is_empty() {
         let place = QuotaPlace { quota: name, provider, mode: CatchMode::BaseUrl, hosts: Vec::new() };
@@ -126,7 +126,7 @@ fn catch(quota: &ApiQuota, view: &dyn View) -> Result<Catch, String> {
 }
 
 fn variables(provider: &str, view: &dyn View) -> Option<Vec<(String, String)>> {
-    Some(view.profile(provider).ok()?.environment(&proxy(), provider))
+    Some(profile(view, provider).ok()?.environment(&proxy(), provider))
 }
 
 fn proxy() -> String {

@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use kube::Client;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::cluster::Cluster;
 use crate::consumer::{self, Owner};
 use crate::decide::{Decision, Input, decide};
+use crate::jobs::owner_of_job;
 use crate::names::{DISABLED, INJECT};
 use crate::pod;
 use crate::requested_quotas::{Asked, asked};
 use crate::settings::Settings;
-use crate::view::Namespace;
+use crate::view::{Namespace, View};
 
 /// A decision that may rest on watches that lag behind the API server is made again after this.
 const BETWEEN: Duration = Duration::from_millis(100);
@@ -56,7 +57,8 @@ impl Request {
     /// patience.
     pub(crate) async fn decide(
         &self,
-        cluster: &Cluster,
+        view: &dyn View,
+        client: &Client,
         settings: &Settings,
         patience: Duration,
     ) -> Decision {
@@ -65,15 +67,15 @@ impl Request {
         }
         let name = self.request.namespace.clone().unwrap_or_default();
         let owner = match consumer::job(&self.pod) {
-            Some(job) => cluster.owner_of_job(&name, &job).await,
+            Some(job) => owner_of_job(client, &name, &job).await,
             None => None,
         };
         let begun = Instant::now();
         loop {
-            let known = cluster.namespace(&name);
+            let known = view.namespace(&name);
             let namespace =
                 known.clone().unwrap_or_else(|| Namespace { name: name.clone(), ..Default::default() });
-            let decision = self.once(&namespace, cluster, settings, owner.as_ref());
+            let decision = self.once(&namespace, view, settings, owner.as_ref());
             // A file often holds namespace, quota and Job, and the Job's pods come before the watches tell.
             let lags = match &decision {
                 Decision::Denied { unsettled, .. } => *unsettled || known.is_none(),
@@ -91,11 +93,11 @@ impl Request {
     fn once(
         &self,
         namespace: &Namespace,
-        cluster: &Cluster,
+        view: &dyn View,
         settings: &Settings,
         owner_of_job: Option<&Owner>,
     ) -> Decision {
-        decide(&Input { pod: &self.pod, namespace, view: cluster, settings, owner_of_job })
+        decide(&Input { pod: &self.pod, namespace, view, settings, owner_of_job })
     }
 
     /// Whether nothing asks for the proxy, though the API server has found something: the namespace's label.

@@ -19,16 +19,17 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use kube::Client;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use crate::cluster::Cluster;
 use crate::decide::Decision;
 use crate::review;
 use crate::settings::Settings;
+use crate::view::View;
 
 /// Where reviews are sent.
 pub const PATH: &str = "/inject";
@@ -51,9 +52,10 @@ const REVIEWS: usize = 64;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What reviews are answered by.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Webhook {
-    cluster: Cluster,
+    view: Arc<dyn View>,
+    client: Client,
     settings: watch::Receiver<Option<Arc<Settings>>>,
     reviews: Arc<Semaphore>,
     counts: Arc<Counters>,
@@ -92,10 +94,15 @@ struct Counters {
 }
 
 impl Webhook {
-    /// A webhook that decides by the newest settings; without any it isn't ready.
-    pub fn new(cluster: Cluster, settings: watch::Receiver<Option<Arc<Settings>>>) -> Self {
+    /// A webhook that decides by `view` and the newest settings; without settings it isn't ready. It asks
+    /// `client` for the controllers of Jobs.
+    pub fn new(
+        view: Arc<dyn View>,
+        client: Client,
+        settings: watch::Receiver<Option<Arc<Settings>>>,
+    ) -> Self {
         let reviews = Arc::new(Semaphore::new(REVIEWS));
-        Self { cluster, settings, reviews, counts: Arc::default(), lag: LAG }
+        Self { view, client, settings, reviews, counts: Arc::default(), lag: LAG }
     }
 
     /// Waits so long for watches that lag behind the API server.
@@ -136,7 +143,7 @@ impl Webhook {
 
     /// Whether reviews are decided, and not refused because too little is known yet.
     pub fn is_ready(&self) -> bool {
-        self.settings.borrow().is_some() && self.cluster.is_synced()
+        self.settings.borrow().is_some() && self.view.is_synced()
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -171,14 +178,16 @@ impl Webhook {
             Ok(request) => request,
             Err(error) => return text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
         };
-        let settings = self.settings.borrow().clone().filter(|_| self.cluster.is_synced());
+        let settings = self.settings.borrow().clone().filter(|_| self.view.is_synced());
         let answer = match settings {
             None => {
                 self.count(None);
                 request.unavailable("quotakeeper is not ready yet; try again in a few seconds")
             }
             Some(settings) => {
-                match timeout_at(deadline, request.decide(&self.cluster, &settings, self.lag)).await {
+                match timeout_at(deadline, request.decide(&*self.view, &self.client, &settings, self.lag))
+                    .await
+                {
                     Ok(decision) => {
                         self.count(Some(&decision));
                         request.respond(decision)

@@ -1,4 +1,4 @@
-//! The quotas as one namespace sees them, and whom a quota admits.
+//! What admission reads of the cluster, and which namespaces a quota admits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,16 +17,47 @@ pub struct Namespace {
     pub labels: BTreeMap<String, String>,
 }
 
-/// What a decision may look at beside the pod.
-pub trait View {
+/// What admission reads of the cluster. The operator implements it by the caches that it has anyway, so
+/// that a process watches every kind of object once.
+pub trait View: Send + Sync {
+    /// Whether everything has been read once. Before that, reviews are refused.
+    fn is_synced(&self) -> bool;
+
+    /// The namespace of that name; none: it has not been seen yet.
+    fn namespace(&self, name: &str) -> Option<Namespace>;
+
     /// All quotas of the cluster, in any order.
     fn quotas(&self) -> Vec<Arc<ApiQuota>>;
 
-    /// The profile of the provider of that name, with all that it inherits.
-    ///
-    /// # Errors
-    /// Why there is none, as a sentence with the remedy.
-    fn profile(&self, provider: &str) -> Result<Profile, String>;
+    /// The profile of a provider as it is written: that of the cluster, else the built-in one.
+    fn provider(&self, name: &str) -> Option<Profile>;
+}
+
+/// Why a quota's provider can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderError {
+    /// There is none of that name.
+    #[error("the ApiProvider {0} does not exist; create it, or name another in the quota")]
+    Missing(String),
+    /// It extends one that can't be used.
+    #[error("the ApiProvider {provider} is wrong: {problem}")]
+    Invalid {
+        /// Its name.
+        provider: String,
+        /// What is wrong with it, with the remedy.
+        problem: String,
+    },
+}
+
+/// The profile of a provider, with all that it inherits.
+///
+/// # Errors
+/// [`ProviderError`].
+pub fn profile(view: &dyn View, provider: &str) -> Result<Profile, ProviderError> {
+    let found = view.provider(provider).ok_or_else(|| ProviderError::Missing(provider.to_owned()))?;
+    found
+        .resolve(|name| view.provider(name))
+        .map_err(|error| ProviderError::Invalid { provider: provider.to_owned(), problem: error.to_string() })
 }
 
 /// Whether pods of `namespace` may draw on `quota`.

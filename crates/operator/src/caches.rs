@@ -1,4 +1,5 @@
-//! Everything that the operator watches, on every replica.
+//! Everything that the operator watches, on every replica: each kind of object once. Reconciling,
+//! admission and Events all read these caches.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -6,19 +7,18 @@ use std::sync::Arc;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
-use kube::api::{Api, ApiResource, DynamicObject, PartialObjectMeta};
+use kube::Resource;
+use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::watcher::Config;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, Resource};
 use quotakeeper_api::provider::ApiProvider;
 use quotakeeper_api::quota::ApiQuota;
+use quotakeeper_kube_cache::{ObjectCache, Signal, undecoded, watch};
 use quotakeeper_wire::account::LABEL;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use crate::certificates::Entries;
 use crate::cluster::Cluster;
-use crate::object_cache::{ObjectCache, Signal, fill};
 use crate::pods::{self, PodView};
 use crate::reconcile::{Inputs, QuotaView, Stored};
 use crate::view::{self, ProviderView};
@@ -31,7 +31,7 @@ pub struct Caches {
     pub configured: Signal,
     /// Notifies when a certificate, or who trusts it, has changed.
     pub trusted: Signal,
-    /// Notifies when pods come, change or go.
+    /// Notifies when pods are created, changed or deleted.
     pub peopled: Signal,
     /// All pods that have not ended.
     pub pods: Arc<ObjectCache<PodView>>,
@@ -45,9 +45,9 @@ pub struct Caches {
     pub documents: Arc<ObjectCache<Stored>>,
     /// The limiter's certificate.
     pub limiter_secret: Arc<ObjectCache<Entries>>,
-    /// The webhook's.
+    /// The webhook's certificate.
     pub webhook_secret: Arc<ObjectCache<Entries>>,
-    /// Who trusts it.
+    /// The CAs by which the API server trusts the webhook.
     pub webhooks: Arc<ObjectCache<BTreeMap<String, String>>>,
 }
 
@@ -56,58 +56,56 @@ impl Caches {
     pub fn watch(cluster: &Cluster, tasks: &mut JoinSet<()>) -> Caches {
         let (configured, trusted, peopled) = (Signal::default(), Signal::default(), Signal::default());
         let client = &cluster.client;
-        let named = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
-        let ours = Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
         let owner = cluster.owner.as_ref().map(|owner| owner.uid.clone());
         let secrets: Api<Secret> = Api::namespaced(client.clone(), &cluster.namespace);
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &cluster.namespace);
         let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
         let webhooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
         let pods: Api<PartialObjectMeta<Pod>> = Api::all(client.clone());
-        // Of ended pods there can be many; one that ends is told as deleted.
+        let (quotas, providers) =
+            (undecoded::<ApiQuota>(client.clone()), undecoded::<ApiProvider>(client.clone()));
+        let all = Config::default;
+        let named = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
+        let ours = Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        // Of ended pods there can be many; a pod that ends is reported as deleted.
         let living = Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
+        let mut on_configured = Watches { signal: &configured, tasks: &mut *tasks };
+        let quotas = on_configured.start(quotas, all(), "quotas", view::quota);
+        let providers = on_configured.start(providers, all(), "providers", view::provider);
+        let namespaces = on_configured.start(namespaces, all(), "namespaces", |it, _| view::namespace(it));
+        let documents =
+            on_configured.start(maps, ours, "documents", move |map, _| view::document(map, owner.as_deref()));
+        let mut on_trusted = Watches { signal: &trusted, tasks: &mut *tasks };
+        let limiter_secret = on_trusted.start(
+            secrets.clone(),
+            named(LIMITER_SECRET),
+            "the limiter's certificate",
+            |secret, _| view::secret(secret),
+        );
+        let webhook_secret =
+            on_trusted.start(secrets, named(WEBHOOK_SECRET), "the webhook's certificate", |secret, _| {
+                view::secret(secret)
+            });
+        let webhooks = on_trusted.start(
+            webhooks,
+            named(WEBHOOK_CONFIGURATION),
+            "the webhook's configuration",
+            |configuration, _| view::webhooks(configuration),
+        );
+        let mut on_peopled = Watches { signal: &peopled, tasks };
+        let pods = on_peopled.start(pods, living, "pods", |pod, _| pods::view(pod));
         Caches {
-            pods: whole(pods, living, "pods", &peopled, tasks, pods::view),
-            quotas: custom::<ApiQuota, _>(client, "quotas", &configured, tasks, view::quota),
-            providers: custom::<ApiProvider, _>(client, "providers", &configured, tasks, view::provider),
-            namespaces: whole(
-                namespaces,
-                Config::default(),
-                "namespaces",
-                &configured,
-                tasks,
-                view::namespace,
-            ),
-            documents: whole(maps, ours, "documents", &configured, tasks, move |map| {
-                view::document(map, owner.as_deref())
-            }),
-            limiter_secret: whole(
-                secrets.clone(),
-                named(LIMITER_SECRET),
-                "the limiter's certificate",
-                &trusted,
-                tasks,
-                view::secret,
-            ),
-            webhook_secret: whole(
-                secrets,
-                named(WEBHOOK_SECRET),
-                "the webhook's certificate",
-                &trusted,
-                tasks,
-                view::secret,
-            ),
-            webhooks: whole(
-                webhooks,
-                named(WEBHOOK_CONFIGURATION),
-                "the webhook's configuration",
-                &trusted,
-                tasks,
-                view::webhooks,
-            ),
             configured,
             trusted,
             peopled,
+            pods,
+            quotas,
+            providers,
+            namespaces,
+            documents,
+            limiter_secret,
+            webhook_secret,
+            webhooks,
         }
     }
 
@@ -125,12 +123,12 @@ impl Caches {
     /// What is not known yet, for people.
     pub fn missing(&self) -> Vec<&'static str> {
         let caches = [
-            (self.quotas.synced(), self.quotas.what()),
-            (self.providers.synced(), self.providers.what()),
-            (self.namespaces.synced(), self.namespaces.what()),
-            (self.documents.synced(), self.documents.what()),
-            (self.webhook_secret.synced(), self.webhook_secret.what()),
-            (self.webhooks.synced(), self.webhooks.what()),
+            (self.quotas.is_synced(), self.quotas.what()),
+            (self.providers.is_synced(), self.providers.what()),
+            (self.namespaces.is_synced(), self.namespaces.what()),
+            (self.documents.is_synced(), self.documents.what()),
+            (self.webhook_secret.is_synced(), self.webhook_secret.what()),
+            (self.webhooks.is_synced(), self.webhooks.what()),
         ];
         caches.into_iter().filter(|(synced, _)| !synced).map(|(_, what)| what).collect()
     }
@@ -143,36 +141,26 @@ impl Caches {
     }
 }
 
-/// A custom resource, undecoded: one that can't be read must not stop the watch.
-fn custom<K, T>(
-    client: &Client,
-    what: &'static str,
-    signal: &Signal,
-    tasks: &mut JoinSet<()>,
-    view: impl Fn(DynamicObject) -> Option<T> + Send + 'static,
-) -> Arc<ObjectCache<T>>
-where
-    K: Resource<DynamicType = ()>,
-    T: Clone + PartialEq + Send + 'static,
-{
-    let resource = ApiResource::erase::<K>(&());
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    whole(api, Config::default(), what, signal, tasks, view)
+/// Starts watches that notify one signal.
+struct Watches<'a> {
+    signal: &'a Signal,
+    tasks: &'a mut JoinSet<()>,
 }
 
-fn whole<K, T>(
-    api: Api<K>,
-    config: Config,
-    what: &'static str,
-    signal: &Signal,
-    tasks: &mut JoinSet<()>,
-    view: impl Fn(K) -> Option<T> + Send + 'static,
-) -> Arc<ObjectCache<T>>
-where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-    T: Clone + PartialEq + Send + 'static,
-{
-    let cache = Arc::new(ObjectCache::new(what, signal.clone()));
-    tasks.spawn(fill(Arc::clone(&cache), watcher(api, config).default_backoff(), view));
-    cache
+impl Watches<'_> {
+    fn start<K, T>(
+        &mut self,
+        api: Api<K>,
+        config: Config,
+        what: &'static str,
+        view: impl Fn(K, Option<&T>) -> Option<T> + Send + 'static,
+    ) -> Arc<ObjectCache<T>>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+        T: Clone + PartialEq + Send + 'static,
+    {
+        let (cache, filling) = watch(api, config, what, self.signal, view);
+        self.tasks.spawn(filling);
+        cache
+    }
 }

@@ -89,7 +89,7 @@ mod tests {
     fn applied() -> BTreeMap<String, ProviderView> {
         let objects = catalogue::names().into_iter().map(|name| {
             let object: DynamicObject = serde_json::from_value(object(name).unwrap()).unwrap();
-            (name.to_owned(), view::provider(object).unwrap())
+            (name.to_owned(), view::provider(object, None).unwrap())
         });
         objects.collect()
     }

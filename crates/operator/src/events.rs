@@ -9,7 +9,6 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::{Api, DynamicObject};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use quotakeeper_inject::cluster::Cluster as Seen;
 use quotakeeper_inject::decide::{Decision, Input, decide};
 use quotakeeper_inject::settings::Settings as Injected;
 use quotakeeper_inject::view::Namespace;
@@ -78,7 +77,7 @@ struct EventPublisher {
 pub async fn run(
     cluster: &Cluster,
     world: &Caches,
-    injection: (&Seen, &watch::Receiver<Option<Arc<Injected>>>),
+    settings: &watch::Receiver<Option<Arc<Injected>>>,
     mut published: watch::Receiver<Option<Published>>,
     mut heard: watch::Receiver<LimiterView>,
     counts: &watch::Sender<Counts>,
@@ -103,7 +102,7 @@ pub async fn run(
         let known = (world.quotas.all(), world.pods.all(), world.namespaces.all());
         if let (Some(published), (Some(quotas), Some(pods), Some(namespaces))) = (now, known) {
             let settled = &published.settled;
-            let missing = teller.look(cluster, injection, &pods, &namespaces, settled).await;
+            let missing = teller.look(cluster, (world, settings), &pods, &namespaces, settled).await;
             counts.send_if_modified(|known| {
                 let changed = *known != missing;
                 *known = missing;
@@ -129,7 +128,7 @@ impl EventPublisher {
     async fn look(
         &mut self,
         cluster: &Cluster,
-        injection: (&Seen, &watch::Receiver<Option<Arc<Injected>>>),
+        injection: (&Caches, &watch::Receiver<Option<Arc<Injected>>>),
         pods: &BTreeMap<String, PodView>,
         namespaces: &BTreeMap<String, BTreeMap<String, String>>,
         settled: &DesiredState,
@@ -351,7 +350,7 @@ fn restart(owner: &Owner) -> String {
 /// What the webhook would make of a pod that is there already; none where that can't be told now.
 async fn find(
     cluster: &Cluster,
-    (seen, settings): (&Seen, &watch::Receiver<Option<Arc<Injected>>>),
+    (view, settings): (&Caches, &watch::Receiver<Option<Arc<Injected>>>),
     pod: &PodView,
     labels: BTreeMap<String, String>,
 ) -> Option<Finding> {
@@ -365,8 +364,7 @@ async fn find(
     let Some(object) = object else { return Some(Finding::Fine) };
     let value = serde_json::to_value(object).ok()?;
     let namespace = Namespace { name: pod.namespace.clone(), labels };
-    let input =
-        Input { pod: &value, namespace: &namespace, view: seen, settings: &settings, owner_of_job: None };
+    let input = Input { pod: &value, namespace: &namespace, view, settings: &settings, owner_of_job: None };
     Some(match decide(&input) {
         Decision::Skipped { reason } => Finding::Skipped(reason),
         Decision::Unchanged => Finding::Fine,

@@ -1,24 +1,45 @@
-//! What the admission webhook decides by, on every replica.
+//! What the admission webhook decides by, on every replica: the operator's caches and settings.
 
 use std::sync::Arc;
 
 use kube::Client;
-use quotakeeper_inject::cluster::Cluster;
+use quotakeeper_api::quota::ApiQuota;
+use quotakeeper_dialects::{Profile, catalogue};
 use quotakeeper_inject::server::Webhook;
 use quotakeeper_inject::settings::Settings as Injected;
+use quotakeeper_inject::view::{Namespace, View};
 use quotakeeper_wire::bootstrap::LimiterAddress;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::LIMITER_SERVICE;
+use crate::caches::Caches;
 use crate::operator::Settings;
 use crate::secrets::Served;
 
-/// What pods are told of the limiter, and the view that decisions rest on.
+impl View for Caches {
+    fn is_synced(&self) -> bool {
+        self.quotas.is_synced() && self.providers.is_synced() && self.namespaces.is_synced()
+    }
+
+    fn namespace(&self, name: &str) -> Option<Namespace> {
+        Some(Namespace { name: name.to_owned(), labels: self.namespaces.get(name)? })
+    }
+
+    fn quotas(&self) -> Vec<Arc<ApiQuota>> {
+        self.quotas.filter_map(|_, quota| quota.decoded.clone())
+    }
+
+    fn provider(&self, name: &str) -> Option<Profile> {
+        // The catalogue becomes ApiProviders too, but a moment after the first start.
+        let own = self.providers.get(name).and_then(|provider| provider.decoded);
+        own.map(|profile| (*profile).clone()).or_else(|| catalogue::find(name).ok())
+    }
+}
+
+/// The webhook, and the settings of what it injects.
 #[derive(Clone)]
 pub(crate) struct Injection {
-    /// Quotas, providers and namespaces.
-    pub(crate) cluster: Cluster,
     /// None before the limiter's CA is known.
     pub(crate) settings: watch::Receiver<Option<Arc<Injected>>>,
     /// Answers reviews.
@@ -26,19 +47,18 @@ pub(crate) struct Injection {
 }
 
 impl Injection {
-    /// Begins to watch; the tasks end with `tasks`.
+    /// Begins to follow the limiter's CA; the task ends with `tasks`.
     pub(crate) fn begin(
         client: &Client,
+        caches: &Arc<Caches>,
         settings: &Settings,
         served: &Arc<Served>,
         tasks: &mut JoinSet<()>,
     ) -> Injection {
-        let (cluster, kept) = Cluster::watch(client.clone());
-        tasks.spawn(kept);
         let (sender, receiver) = watch::channel(None);
         tasks.spawn(follow(settings.clone(), served.limiter_ca.subscribe(), sender));
-        let webhook = Webhook::new(cluster.clone(), receiver.clone());
-        Injection { cluster, settings: receiver, webhook }
+        let webhook = Webhook::new(Arc::clone(caches) as Arc<dyn View>, client.clone(), receiver.clone());
+        Injection { settings: receiver, webhook }
     }
 }
 

@@ -12,7 +12,7 @@
 //! | room | holds |
 //! |---|---|
 //! | [`lease`] | who of the replicas writes |
-//! | [`object_cache`], [`view`], [`caches`] | what is watched, and what is kept of it |
+//! | [`view`], [`caches`] | what is watched, and what is kept of it |
 //! | [`reconcile`] | what is in force, pure |
 //! | [`configuration`], [`catalogue`] | the documents and the built-in providers in the cluster |
 //! | [`limiter_view`] | what the limiter tells |
@@ -39,7 +39,6 @@ mod injection;
 pub mod lease;
 pub mod limiter_view;
 pub mod metrics;
-pub mod object_cache;
 pub mod open_gate;
 mod operator;
 pub mod pod_events;

@@ -107,7 +107,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let world = Arc::new(Caches::watch(&cluster, &mut tasks));
     let served = Arc::new(Served { tls: watch::Sender::new(None), limiter_ca: watch::Sender::new(None) });
     tasks.spawn(secrets::follow(settings.namespace.clone(), Arc::clone(&world), Arc::clone(&served)));
-    let injection = Injection::begin(&client, &settings, &served, &mut tasks);
+    let injection = Injection::begin(&client, &world, &settings, &served, &mut tasks);
     let readiness = readiness(&settings.namespace, &world, injection.webhook.clone(), served.tls.subscribe());
     tasks.spawn(probes::serve(probes, metrics.clone(), readiness));
     let answering = CancellationToken::new();
@@ -183,7 +183,7 @@ impl Leader {
             secrets::run(cluster, world, metrics),
             limiter_view::listen(source, limiter_ca.clone(), &heard),
             status_writer::run(cluster, world, published.subscribe(), heard.subscribe(), counts.subscribe()),
-            events::run(cluster, world, (&injection.cluster, &injection.settings), told.0, told.1, &counts),
+            events::run(cluster, world, &injection.settings, told.0, told.1, &counts),
         );
     }
 }

@@ -224,7 +224,7 @@ mod tests {
                 "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiQuota",
                 "metadata": {"name": name, "namespace": namespace, "uid": "u"}, "spec": spec,
             });
-            let view = views::quota(serde_json::from_value(object).unwrap()).unwrap();
+            let view = views::quota(serde_json::from_value(object).unwrap(), None).unwrap();
             inputs.quotas.insert(format!("{namespace}/{name}"), view);
         }
         settle(&inputs)

@@ -29,7 +29,9 @@ pub struct QuotaView {
     /// When it was created.
     pub created: Timestamp,
     /// The quota without its status, or all that is wrong with it.
-    pub quota: Arc<Result<ApiQuota, Vec<Problem>>>,
+    pub quota: Result<Arc<ApiQuota>, Arc<Vec<Problem>>>,
+    /// The quota as far as it can be decoded, else its last state that could: what admission goes by.
+    pub decoded: Option<Arc<ApiQuota>>,
     /// The account's key, as far as it can be read.
     pub key: Option<String>,
     /// What is reported of it at present.
@@ -210,7 +212,7 @@ fn conflict(name: &str, view: &QuotaView, owners: &BTreeMap<&str, &str>, inputs:
 }
 
 fn compiled(view: &QuotaView, inputs: &Inputs) -> Result<CompiledAccount, Refusal> {
-    let quota = view.quota.as_ref().as_ref().map_err(|problems| invalid(problems))?;
+    let quota = view.quota.as_ref().map_err(|problems| invalid(problems))?;
     let profile = profile(quota, inputs)?;
     let mut account = compile::account(quota, profile).map_err(|problems| {
         let tier = problems.iter().any(|problem| problem.field == "spec.provider.tier");

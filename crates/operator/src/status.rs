@@ -59,7 +59,7 @@ pub struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     fn quota(&self) -> Option<&'a ApiQuota> {
-        (*self.view.quota).as_ref().ok()
+        self.view.quota.as_deref().ok()
     }
 
     fn account(&self) -> Option<&'a CompiledAccount> {

@@ -1,5 +1,5 @@
-//! What is kept of the objects that are watched. One that can't be read is kept as its mistakes: it
-//! must not stop the watch of the others.
+//! The views of the objects that are watched. An object that can't be decoded becomes a view with its
+//! mistakes, and admission goes on with its last good state: it must not stop the watch of the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use kube::api::{DynamicObject, PartialObjectMeta};
 use quotakeeper_api::quota::ApiQuotaStatus;
 use quotakeeper_api::{compile, validate};
 use quotakeeper_dialects::Profile;
+use quotakeeper_kube_cache::key;
 use quotakeeper_wire::account::{DOCUMENT, LABEL};
 use serde_json::{Value, json};
 
-use crate::object_cache::key;
 use crate::reconcile::{QuotaView, Stored};
 
 /// On a document: the quota that it was compiled from, `namespace/name`.
@@ -24,7 +24,7 @@ pub const QUOTA: &str = "quotakeeper.dev/quota";
 pub const QUOTA_UID: &str = "quotakeeper.dev/quota-uid";
 
 /// A quota.
-pub fn quota(object: DynamicObject) -> Option<QuotaView> {
+pub fn quota(object: DynamicObject, before: Option<&QuotaView>) -> Option<QuotaView> {
     let name = key(&object);
     let metadata = &object.metadata;
     let document = json!({
@@ -36,8 +36,16 @@ pub fn quota(object: DynamicObject) -> Option<QuotaView> {
     let generation = metadata.generation.unwrap_or(0);
     let quota = validate::quota(&document).map(|mut quota| {
         quota.metadata.generation = Some(generation);
-        quota
+        Arc::new(quota)
     });
+    let quota = quota.map_err(Arc::new);
+    let decoded = match &quota {
+        Ok(quota) => Some(Arc::clone(quota)),
+        Err(_) => {
+            let decoded = serde_json::from_value(document).ok().map(Arc::new);
+            decoded.or_else(|| before?.decoded.clone())
+        }
+    };
     let key = match &quota {
         Ok(quota) => Some(compile::key(quota)),
         Err(_) => raw_key(&object.data["spec"], &name),
@@ -47,7 +55,8 @@ pub fn quota(object: DynamicObject) -> Option<QuotaView> {
         uid: metadata.uid.clone().unwrap_or_default(),
         generation,
         created: metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-        quota: Arc::new(quota),
+        quota,
+        decoded,
         key,
         status: Arc::new(status),
     })
@@ -62,21 +71,27 @@ fn raw_key(spec: &Value, name: &str) -> Option<String> {
 /// A provider.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProviderView {
-    /// Its profile, or why it can't be read.
+    /// Its profile, or why it can't be decoded.
     pub profile: Arc<Result<Profile, String>>,
+    /// Its profile, else the last one that could be decoded: what admission goes by.
+    pub decoded: Option<Arc<Profile>>,
     /// Labels, annotations and spec, as they are.
     pub raw: Arc<Value>,
 }
 
 /// A provider.
-pub fn provider(object: DynamicObject) -> Option<ProviderView> {
+pub fn provider(object: DynamicObject, before: Option<&ProviderView>) -> Option<ProviderView> {
     let spec = object.data["spec"].clone();
     let raw = json!({
         "metadata": {"labels": object.labels(), "annotations": object.annotations()},
         "spec": spec,
     });
-    let profile = serde_json::from_value(spec).map_err(|error| error.to_string());
-    Some(ProviderView { profile: Arc::new(profile), raw: Arc::new(raw) })
+    let profile: Result<Profile, String> = serde_json::from_value(spec).map_err(|error| error.to_string());
+    let decoded = match &profile {
+        Ok(profile) => Some(Arc::new(profile.clone())),
+        Err(_) => before.and_then(|before| before.decoded.clone()),
+    };
+    Some(ProviderView { profile: Arc::new(profile), decoded, raw: Arc::new(raw) })
 }
 
 /// The labels of a namespace.
@@ -112,4 +127,55 @@ pub fn webhooks(configuration: MutatingWebhookConfiguration) -> Option<BTreeMap<
             .map(|hook| (hook.name, hook.client_config.ca_bundle.map(bundle).unwrap_or_default()))
             .collect(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn quota_with(spec: Value) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiQuota",
+            "metadata": {"name": "openai", "namespace": "gtm", "uid": "u"}, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn tier(view: &QuotaView) -> Option<String> {
+        view.decoded.as_ref()?.spec.provider.tier.clone()
+    }
+
+    #[test]
+    fn admission_goes_on_with_the_last_quota_that_could_be_decoded() {
+        let good =
+            quota(quota_with(json!({"provider": {"name": "openai", "tier": "tier-1"}})), None).unwrap();
+        assert!(good.quota.is_ok());
+        // Wrong for this version, but decodable.
+        let wrong = json!({"provider": {"name": "openai", "tier": "tier-2"}, "sharePercent": 0});
+        let wrong = quota(quota_with(wrong), Some(&good)).unwrap();
+        assert!(wrong.quota.is_err());
+        assert_eq!(tier(&wrong).as_deref(), Some("tier-2"));
+        // Of another version, which names the provider differently.
+        let later = quota(quota_with(json!({"provider": "openai"})), Some(&wrong)).unwrap();
+        assert!(later.quota.is_err());
+        assert_eq!(tier(&later).as_deref(), Some("tier-2"));
+        assert!(quota(quota_with(json!({"provider": "openai"})), None).unwrap().decoded.is_none());
+    }
+
+    #[test]
+    fn admission_goes_on_with_the_last_provider_that_could_be_decoded() {
+        let object = |spec: Value| -> DynamicObject {
+            let metadata = json!({"name": "crm"});
+            serde_json::from_value(json!({
+                "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiProvider", "metadata": metadata, "spec": spec,
+            }))
+            .unwrap()
+        };
+        let good = provider(object(json!({"hosts": ["crm.example"]})), None).unwrap();
+        let later = provider(object(json!({"hosts": "crm.example"})), Some(&good)).unwrap();
+        assert!(later.profile.is_err());
+        assert_eq!(later.decoded, good.decoded);
+        assert!(good.decoded.is_some());
+    }
 }

@@ -85,15 +85,21 @@ impl Fixture {
 }
 
 impl View for Fixture {
+    fn is_synced(&self) -> bool {
+        true
+    }
+
+    fn namespace(&self, name: &str) -> Option<Namespace> {
+        self.namespaces.get(name).cloned()
+    }
+
     fn quotas(&self) -> Vec<Arc<ApiQuota>> {
         self.quotas.clone()
     }
 
-    fn profile(&self, provider: &str) -> Result<Profile, String> {
-        let own =
-            self.providers.iter().find(|it| it.name_any() == provider).map(|it| it.spec.profile.clone());
-        let missing = || format!("the ApiProvider {provider} does not exist; create it, or name another");
-        own.or_else(|| catalogue::find(provider).ok()).ok_or_else(missing)
+    fn provider(&self, name: &str) -> Option<Profile> {
+        let own = self.providers.iter().find(|it| it.name_any() == name);
+        own.map(|it| it.spec.profile.clone()).or_else(|| catalogue::find(name).ok())
     }
 }
 

@@ -7,21 +7,17 @@ mod certificate;
 mod client;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::StatusCode;
-use k8s_openapi::api::core::v1;
-use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::{self, store::Writer};
-use kube::runtime::watcher::Event;
 use kube::{Client, Config};
-use quotakeeper_api::provider::ApiProvider;
 use quotakeeper_api::quota::ApiQuota;
-use quotakeeper_inject::cluster::Cluster;
+use quotakeeper_dialects::{Profile, catalogue};
 use quotakeeper_inject::names;
 use quotakeeper_inject::server::{Counts, Webhook, serve};
 use quotakeeper_inject::settings::Settings;
+use quotakeeper_inject::view::{Namespace, View};
 use quotakeeper_wire::bootstrap::LimiterAddress;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
@@ -33,6 +29,45 @@ use certificate::serving;
 use client::Answer;
 use test_support::certificates::Ca;
 
+/// What the test has made known of the cluster; none: nothing has been read yet.
+#[derive(Default)]
+struct Known(Mutex<Option<Objects>>);
+
+#[derive(Default)]
+struct Objects {
+    quotas: Vec<Arc<ApiQuota>>,
+    namespaces: Vec<&'static str>,
+}
+
+impl Known {
+    fn add(&self, namespace: &'static str, quotas: Vec<ApiQuota>) {
+        let mut known = self.0.lock().unwrap();
+        let objects = known.get_or_insert_default();
+        objects.namespaces.push(namespace);
+        objects.quotas.extend(quotas.into_iter().map(Arc::new));
+    }
+}
+
+impl View for Known {
+    fn is_synced(&self) -> bool {
+        self.0.lock().unwrap().is_some()
+    }
+
+    fn namespace(&self, name: &str) -> Option<Namespace> {
+        let known = self.0.lock().unwrap();
+        let found = known.iter().any(|objects| objects.namespaces.contains(&name));
+        found.then(|| Namespace { name: name.to_owned(), ..Namespace::default() })
+    }
+
+    fn quotas(&self) -> Vec<Arc<ApiQuota>> {
+        self.0.lock().unwrap().iter().flat_map(|objects| objects.quotas.clone()).collect()
+    }
+
+    fn provider(&self, name: &str) -> Option<Profile> {
+        catalogue::find(name).ok()
+    }
+}
+
 /// A webhook that serves, and all that it rests on.
 struct Served {
     address: SocketAddr,
@@ -40,9 +75,7 @@ struct Served {
     webhook: Webhook,
     settings: watch::Sender<Option<Arc<Settings>>>,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
-    quotas: Writer<ApiQuota>,
-    providers: Writer<ApiProvider>,
-    namespaces: Writer<PartialObjectMeta<v1::Namespace>>,
+    known: Arc<Known>,
     shutdown: oneshot::Sender<()>,
     serving: JoinHandle<()>,
 }
@@ -64,10 +97,6 @@ fn quota(namespace: &str, name: &str) -> ApiQuota {
     .unwrap()
 }
 
-fn namespace(name: &str) -> PartialObjectMeta<v1::Namespace> {
-    serde_json::from_value(json!({"metadata": {"name": name}})).unwrap()
-}
-
 impl Served {
     /// Nothing is known yet.
     async fn empty() -> Self {
@@ -78,12 +107,9 @@ impl Served {
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         // Nobody listens there: nothing but owners of Jobs is asked for.
         let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
-        let (quotas, quotas_writer) = reflector::store();
-        let (providers, providers_writer) = reflector::store();
-        let (namespaces, namespaces_writer) = reflector::store();
-        let cluster = Cluster::from_stores(client, quotas, providers, namespaces);
+        let known = Arc::new(Known::default());
         let (settings, settings_read) = watch::channel(None);
-        let webhook = with(Webhook::new(cluster, settings_read));
+        let webhook = with(Webhook::new(known.clone(), client, settings_read));
         let ca = Ca::new();
         let (tls, tls_read) = watch::channel(Some(serving(&ca)));
         let (shutdown, told) = oneshot::channel::<()>();
@@ -91,18 +117,7 @@ impl Served {
         let address = listener.local_addr().unwrap();
         let until = async { drop(told.await) };
         let serving = tokio::spawn(serve(listener, tls_read, webhook.clone(), until));
-        Self {
-            address,
-            ca,
-            webhook,
-            settings,
-            tls,
-            quotas: quotas_writer,
-            providers: providers_writer,
-            namespaces: namespaces_writer,
-            shutdown,
-            serving,
-        }
+        Self { address, ca, webhook, settings, tls, known, shutdown, serving }
     }
 
     /// What a client that trusts this CA gets.
@@ -115,24 +130,10 @@ impl Served {
         Self::empty().await.filled()
     }
 
-    fn filled(mut self) -> Self {
-        let served = &mut self;
-        served.settings.send_replace(Some(settings()));
-        served.sync(vec![quota("gtm", "openai")]);
+    fn filled(self) -> Self {
+        self.settings.send_replace(Some(settings()));
+        self.known.add("gtm", vec![quota("gtm", "openai")]);
         self
-    }
-
-    fn sync(&mut self, quotas: Vec<ApiQuota>) {
-        self.quotas.apply_watcher_event(&Event::Init);
-        for quota in quotas {
-            self.quotas.apply_watcher_event(&Event::InitApply(quota));
-        }
-        self.quotas.apply_watcher_event(&Event::InitDone);
-        self.providers.apply_watcher_event(&Event::Init);
-        self.providers.apply_watcher_event(&Event::InitDone);
-        self.namespaces.apply_watcher_event(&Event::Init);
-        self.namespaces.apply_watcher_event(&Event::InitApply(namespace("gtm")));
-        self.namespaces.apply_watcher_event(&Event::InitDone);
     }
 
     async fn post(&self, body: impl Into<Vec<u8>>) -> Answer {
@@ -221,7 +222,7 @@ async fn a_refusal_and_a_skip_are_told_in_a_sentence() {
 
 #[tokio::test]
 async fn until_all_is_known_a_pod_is_told_to_come_again() {
-    let mut served = Served::empty().await;
+    let served = Served::empty().await;
     assert_eq!(served.get("/healthz").await.status, StatusCode::OK);
     for known in ["nothing", "settings"] {
         let response = served.create(asking("openai")).await;
@@ -234,7 +235,7 @@ async fn until_all_is_known_a_pod_is_told_to_come_again() {
         assert_eq!(served.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
         served.settings.send_replace(Some(settings()));
     }
-    served.sync(vec![quota("gtm", "openai")]);
+    served.known.add("gtm", vec![quota("gtm", "openai")]);
     assert_eq!(served.get("/readyz").await.status, StatusCode::OK);
     assert_eq!(served.create(asking("openai")).await["allowed"], true);
 }
@@ -242,7 +243,7 @@ async fn until_all_is_known_a_pod_is_told_to_come_again() {
 #[tokio::test]
 async fn what_was_created_a_moment_before_its_pod_is_waited_for() {
     let patient = |webhook: Webhook| webhook.with_lag(Duration::from_secs(60));
-    let mut served = Served::started(patient).await.filled();
+    let served = Served::started(patient).await.filled();
     let early = pod("later", json!({(names::QUOTAS): "openai"}));
     let address = (served.address, served.ca.pem());
     let sent = tokio::spawn(async move {
@@ -252,8 +253,7 @@ async fn what_was_created_a_moment_before_its_pod_is_waited_for() {
     // Time for a first look, which finds nothing.
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(served.webhook.counts(), Counts::default());
-    served.quotas.apply_watcher_event(&Event::Apply(quota("later", "openai")));
-    served.namespaces.apply_watcher_event(&Event::Apply(namespace("later")));
+    served.known.add("later", vec![quota("later", "openai")]);
     let answer: Value = serde_json::from_slice(&sent.await.unwrap().body).unwrap();
     assert_eq!(answer["response"]["allowed"], true, "{answer}");
 }

@@ -10,6 +10,7 @@ mod certificate;
 #[path = "../decisions/fixture.rs"]
 mod fixture;
 mod meddler;
+mod watched;
 mod world;
 
 use std::path::Path;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use kube::{Client, Config};
 use quotakeeper_api::yaml;
-use quotakeeper_inject::cluster::Cluster;
 use quotakeeper_inject::server::{Counts, Webhook, serve};
 use serde_json::{Value, json};
 use test_support::certificates::Ca;
@@ -19,6 +18,7 @@ use tokio::sync::watch;
 use crate::certificate::serving;
 use crate::fixture::{Fixture, goldens};
 use crate::meddler;
+use crate::watched::Watched;
 
 const NEEDS: &str = "tests/cluster/control-plane.sh run cargo test -p quotakeeper-inject --test the_api_server_agrees -- --ignored";
 
@@ -125,14 +125,13 @@ fn fill() {
 async fn start(ca: &Ca) -> (Vec<(&'static str, Webhook)>, Vec<u16>) {
     let _installed_before = rustls::crypto::ring::default_provider().install_default();
     let client = Client::try_from(Config::infer().await.unwrap()).unwrap();
-    let (cluster, kept) = Cluster::watch(client);
-    tokio::spawn(kept);
+    let view = Watched::start(client.clone());
     let (webhooks, ports) = (&mut Vec::new(), &mut Vec::new());
     for entry in ENTRIES {
         // Their senders are gone: what they said last stays.
         let (_, settings) = watch::channel(Some(Arc::new(Fixture::new().settings)));
         let (_, tls) = watch::channel(Some(serving(ca)));
-        let webhook = Webhook::new(cluster.clone(), settings);
+        let webhook = Webhook::new(view.clone(), client.clone(), settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         ports.push(listener.local_addr().unwrap().port());
         webhooks.push((entry, webhook.clone()));

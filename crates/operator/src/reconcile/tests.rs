@@ -46,7 +46,7 @@ impl Cluster {
             },
             "spec": spec,
         });
-        let view = view::quota(serde_json::from_value(object).unwrap()).unwrap();
+        let view = view::quota(serde_json::from_value(object).unwrap(), None).unwrap();
         self.inputs.quotas.insert(name.to_owned(), view);
         self.settle()
     }

@@ -41,7 +41,7 @@ impl Story {
             "metadata": {"name": short, "namespace": namespace, "generation": 3, "uid": "u", "creationTimestamp": NOW},
             "spec": spec,
         });
-        let view = view::quota(serde_json::from_value(object).unwrap()).unwrap();
+        let view = view::quota(serde_json::from_value(object).unwrap(), None).unwrap();
         let inputs = Inputs { quotas: [(name.to_owned(), view.clone())].into(), ..Inputs::default() };
         let verdict = settle(&inputs).quotas.remove(name).unwrap();
         let report = verdict.account().map(|account| AccountReport {
