@@ -3,31 +3,43 @@
 //! | room | holds |
 //! |---|---|
 //! | `calls` | asks, refusals, and what ends a call |
-//! | `reports` | what became of grants: written, answered, rejected |
+//! | `reports` | what became of grants: written, answered, over |
+//! | `rejections` | what rejections do to the calls that follow |
 //! | `dispatch` | who is granted next, and when to look again |
 //! | `lanes` | which limits and pauses cover a call, and their counters |
+//! | `counter` | the count of one limit, whatever it counts |
+//! | `charge` | what a grant charges to each limit |
 //! | `forecast` | how long a call would wait |
 //! | `observe` | what response headers change |
 //! | `configure` | a changed quota or profile |
-//! | `ledger` | snapshots, and how far ahead of them grants may run |
-//! | `restore` | restart, takeover, reconnected proxies |
+//! | `ledger` | snapshots, and the reserve that is charged ahead of them |
+//! | `durability` | how far ahead of the ledger grants may run, and when to write it |
+//! | `recovery` | what is not known yet of the time before a restart |
+//! | `restore` | restart and takeover |
+//! | `resume` | reconnected proxies, and the calls that they hold |
 //! | `status` | what people are shown |
 
 mod calls;
+mod charge;
 mod configure;
+mod counter;
 mod dispatch;
+mod durability;
 mod forecast;
 mod lanes;
 mod ledger;
 mod observe;
+mod recovery;
+mod rejections;
 mod reports;
 mod restore;
+mod resume;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot};
+pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
 pub use status::{ConsumerWait, LimitStatus, PauseStatus, Status};
 
 use crate::alarms::Alarms;
@@ -35,10 +47,13 @@ use crate::clock::is_fresh;
 use crate::config::AccountConfig;
 use crate::event::{Action, Attempt, CallClass, CallId, Event, Pulse, Scope, SessionId};
 use crate::pause::Pause;
-use crate::queue::{CallKey, LaneId, Place, Queue};
+use crate::queue::{CallKey, LaneId, Queue, QueuePosition};
 use crate::time::Time;
-use crate::units::UnitKey;
-use lanes::{CounterId, Lanes};
+use charge::Charge;
+use durability::Durability;
+use lanes::{CopiedCounter, InitialState, Lanes};
+use recovery::Recovery;
+use reports::Answer;
 
 /// The engine of one account. See the crate's documentation for how it is driven.
 #[derive(Debug)]
@@ -52,23 +67,8 @@ pub struct Engine {
     sessions: BTreeMap<SessionId, Session>,
     pauses: BTreeMap<Scope, Pause>,
     lease: Time,
-    /// What the ledger has charged ahead; without one, grants need none.
-    ahead: Option<Precharge>,
-    granted_since_snapshot: u64,
-    /// A call or a session that the newest snapshot has is over.
-    over_since_snapshot: bool,
-    /// An answer has told something of the past that no snapshot has yet.
-    learned_since_snapshot: bool,
-    /// Sessions of the time before a restart that have not yet said what they hold.
-    awaited: BTreeSet<SessionId>,
-    /// How many calls they may have been granted from the reserve; zero where no limit has slots.
-    unheard: u64,
-    /// The same as of the newest snapshot, whose reserve is for these too.
-    unheard_in_snapshot: u64,
-    /// One of them has died before it did: what it was granted from the reserve nobody will say.
-    died_unheard: bool,
-    /// The commit that this engine was restarted from: what was granted before is in it.
-    restored: Option<Time>,
+    durability: Durability,
+    recovery: Recovery,
     wake: Option<Time>,
     /// In the last round of grants room was kept for a call of an unknown model.
     kept_room: bool,
@@ -88,14 +88,6 @@ pub struct Totals {
     pub rejected: u64,
     /// Calls refused.
     pub refused: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Precharge {
-    left: u64,
-    /// Half of the way to the horizon: time for the next commit.
-    renew: Time,
-    horizon: Time,
 }
 
 #[derive(Debug, Default)]
@@ -144,39 +136,34 @@ struct Wanted {
 
 #[derive(Debug)]
 enum CallState {
-    Waiting { place: Place, parked: bool },
+    Waiting { position: QueuePosition, parked: bool },
     Granted(Grant),
 }
 
 #[derive(Debug)]
 struct Grant {
     at: Time,
-    units: Vec<Charge>,
+    charges: Vec<Charge>,
     answered: bool,
-}
-
-/// What a grant charged to one limit.
-#[derive(Clone, Copy, Debug)]
-struct Charge {
-    counter: CounterId,
-    unit: UnitKey,
-    /// Units in the log and charges so far, just after this one: what the provider can have
-    /// counted of ours when it answers is at most the one plus what the other has grown by.
-    logged: u64,
-    charged: u64,
 }
 
 impl Engine {
     /// An engine of an account on which nothing was ever drawn.
     pub fn new(config: AccountConfig, now: Time) -> Engine {
-        Engine::with_lanes(config.clone(), Lanes::new(&config, lanes::InitialState::Fresh, now))
+        Engine::beginning(config, InitialState::Fresh, now)
     }
 
     /// An engine of an account whose past is unknown: what was used of each window before `now` is
     /// taken to be all of it, leaving at the limit's own rate. One call at once asks the provider.
     pub fn after_unknown_past(config: AccountConfig, now: Time) -> Engine {
-        let start = lanes::InitialState::UnknownPast { since: now };
-        Engine::with_lanes(config.clone(), Lanes::new(&config, start, now))
+        Engine::beginning(config, InitialState::UnknownPast { since: now }, now)
+    }
+
+    fn beginning(config: AccountConfig, start: InitialState, now: Time) -> Engine {
+        let lanes = Lanes::new(&config, start);
+        let mut engine = Engine::with_lanes(config, lanes);
+        engine.lanes.make_counters(now);
+        engine
     }
 
     fn with_lanes(config: AccountConfig, lanes: Lanes) -> Engine {
@@ -189,15 +176,8 @@ impl Engine {
             sessions: BTreeMap::new(),
             pauses: BTreeMap::new(),
             lease: Time::NEVER,
-            ahead: None,
-            granted_since_snapshot: 0,
-            over_since_snapshot: false,
-            learned_since_snapshot: false,
-            awaited: BTreeSet::new(),
-            unheard: 0,
-            unheard_in_snapshot: 0,
-            died_unheard: false,
-            restored: None,
+            durability: Durability::default(),
+            recovery: Recovery::default(),
             wake: None,
             kept_room: false,
             totals: Totals::default(),
@@ -209,7 +189,7 @@ impl Engine {
     pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Heartbeat { session, pulse } => {
-                let unparked = self.alive(session, pulse);
+                let unparked = self.heartbeat(session, pulse);
                 // Nobody's turn has come by it: what is waited for is known.
                 let early = self.wake.is_none_or(|wake| now < wake);
                 if early && !unparked && !self.kept_room && self.pauses.is_empty() {
@@ -217,27 +197,26 @@ impl Engine {
                 }
             }
             Event::Ask(ask) => self.ask(now, ask, actions),
-            Event::Cancel { session, call } => self.cancel(now, (session, call)),
+            Event::Cancel { session, call } => self.cancel(now, CallKey { session, call }),
             Event::Unused { attempt, again } => self.unused(now, attempt, again, actions),
             Event::Sent { attempt, latest } => self.sent(now, attempt, latest),
             Event::FirstByte { attempt, latest, observations } => {
-                self.first_byte(now, attempt, latest, &observations, actions);
+                self.first_byte(now, Answer { attempt, latest, observations: &observations }, actions);
             }
             Event::Rejected { attempt, latest, observations, rejection, again } => {
-                self.rejected(now, attempt, latest, &observations, (rejection, again), actions);
+                let answer = Answer { attempt, latest, observations: &observations };
+                self.rejected(now, answer, rejection, again, actions);
             }
             Event::Done(attempt) => self.done(now, attempt, actions),
             Event::Disconnected(session) => self.disconnected(session),
-            Event::PodDeleted(session) => self.gone(now, session),
+            Event::PodDeleted(session) => self.pod_deleted(now, session),
             Event::Pause { scope, length } => self.pause_by_hand(now, scope, length, actions),
             Event::Resume(scope) => self.resume_by_hand(now, &scope, actions),
             Event::Configure(config) => self.configure(now, config, actions),
             Event::Lease(until) => self.lease = until,
             Event::Committed(reserve) => self.committed(reserve),
-            Event::ResumeGrant { attempt, consumer, class, granted, progress } => {
-                self.held(now, (attempt, granted), &consumer, class, progress, actions);
-            }
-            Event::ResumeDone(session) => self.returned(now, session),
+            Event::ResumeGrant(grant) => self.resume_grant(now, &grant, actions),
+            Event::ResumeDone(session) => self.resume_done(now, session),
             Event::Wake => {}
         }
         self.ring_alarms(now, actions);
@@ -260,7 +239,7 @@ impl Engine {
     }
 
     /// A sign of life; returns whether calls stood aside for want of one.
-    fn alive(&mut self, session: SessionId, pulse: Pulse) -> bool {
+    fn heartbeat(&mut self, session: SessionId, pulse: Pulse) -> bool {
         let entry = self.sessions.entry(session).or_default();
         entry.pulse = Some(pulse);
         let parked = !entry.parked.is_empty();
@@ -274,10 +253,11 @@ impl Engine {
     fn unpark(&mut self, session: SessionId) {
         let Some(entry) = self.sessions.get_mut(&session) else { return };
         for key in std::mem::take(&mut entry.parked) {
-            if let Some(Call { state: CallState::Waiting { place, parked }, .. }) = self.calls.get_mut(&key)
+            if let Some(Call { state: CallState::Waiting { position, parked }, .. }) =
+                self.calls.get_mut(&key)
                 && std::mem::replace(parked, false)
             {
-                self.queue.put(*place, key);
+                self.queue.put(*position, key);
             }
         }
     }
@@ -285,7 +265,7 @@ impl Engine {
     /// The pulse on which a grant may rest now.
     fn fresh_pulse(&self, now: Time, session: SessionId) -> Option<Pulse> {
         let session = self.sessions.get(&session)?;
-        if self.ahead.is_some() && !session.durable {
+        if self.durability.has_ledger() && !session.durable {
             return None;
         }
         session.pulse.filter(|pulse| is_fresh(now, *pulse, self.config.validity))
@@ -293,7 +273,8 @@ impl Engine {
 
     /// The calls of a session that are not over.
     fn calls_of(&self, session: SessionId) -> impl Iterator<Item = (CallKey, &Call)> {
-        let all = (session, CallId(0))..=(session, CallId(u64::MAX));
+        let key = |call| CallKey { session, call };
+        let all = key(CallId(0))..=key(CallId(u64::MAX));
         self.calls.range(all).map(|(key, call)| (*key, call))
     }
 
@@ -303,14 +284,14 @@ impl Engine {
 
     /// The lane of calls of this class.
     fn lane_of(&mut self, class: &CallClass, now: Time) -> LaneId {
-        let lane = self.lanes.lane_of(&self.config, class, now);
-        self.share_inherited();
+        let lane = self.lanes.lane_of(class, now);
+        self.share_copied();
         lane
     }
 
     /// A counter that began as a copy of another holds units of calls under way: what becomes of them
     /// has to be known there too.
-    fn share_inherited(&mut self) {
+    fn share_copied(&mut self) {
         let copied_counters = self.lanes.take_copied_counters();
         if copied_counters.is_empty() {
             return;
@@ -319,15 +300,15 @@ impl Engine {
             let CallState::Granted(grant) = &mut call.state else {
                 continue;
             };
-            for (copied, copy) in &copied_counters {
-                let charge = grant.units.iter().find(|charge| charge.counter == *copied).copied();
-                grant.units.extend(charge.map(|charge| Charge { counter: *copy, ..charge }));
+            for CopiedCounter { original, copy } in &copied_counters {
+                let charge = grant.charges.iter().find(|charge| charge.counter == *original).copied();
+                grant.charges.extend(charge.map(|charge| Charge { counter: *copy, ..charge }));
             }
         }
     }
 
     fn grant_of(&mut self, attempt: Attempt) -> Option<&mut Grant> {
-        let call = self.calls.get_mut(&(attempt.session, attempt.call))?;
+        let call = self.calls.get_mut(&attempt.key())?;
         match &mut call.state {
             CallState::Granted(grant) if call.wanted.attempts == attempt.number => Some(grant),
             _ => None,

@@ -193,22 +193,26 @@ pub enum Event {
     /// The ledger has what [`crate::Engine::snapshot`] gave, and a reserve ahead of it.
     Committed(Reserve),
     /// A call that its proxy holds a grant for, named in a hello.
-    ResumeGrant {
-        /// The attempt.
-        attempt: Attempt,
-        /// The workload that draws.
-        consumer: String,
-        /// What decides which limits cover it.
-        class: CallClass,
-        /// When it was decided, on this engine's clock; `None`: on the clock of another node.
-        granted: Option<Time>,
-        /// How far it is.
-        progress: GrantProgress,
-    },
+    ResumeGrant(ResumedGrant),
     /// The session has said hello and named all of its calls.
     ResumeDone(SessionId),
     /// The time that [`crate::Engine::next_wake`] named has come.
     Wake,
+}
+
+/// A grant that a proxy holds when its connection begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResumedGrant {
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The workload that draws.
+    pub consumer: String,
+    /// What decides which limits cover it.
+    pub class: CallClass,
+    /// When it was decided, on this engine's clock; `None`: on the clock of another node.
+    pub granted: Option<Time>,
+    /// How far it is.
+    pub progress: GrantProgress,
 }
 
 /// How far a granted call is that a hello names.

@@ -12,8 +12,8 @@
 //! | [`event`] | what happens, and what the engine wants done |
 //! | [`time`] | points on the limiter's and on a proxy's clock, the guard against drift |
 //! | [`clock`] | when, on the limiter's clock, a proxy's stamp was taken |
-//! | `counter`, `bucket`, `units` | one limit's log, units in flight, and level |
-//! | `slots` | a limit of calls under way at the same time |
+//! | `window_counter`, `bucket`, `units` | one limit's log, units in flight, and level |
+//! | `concurrency_counter` | a limit of calls under way at the same time |
 //! | `queue` | whose turn is next |
 //! | `alarms` | when to look at something again |
 //! | `pause` | closed, one probe, a ramp |

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::event::{CallId, SessionId};
+use crate::event::{Attempt, CallId, SessionId};
 use crate::time::Time;
 
 /// One turn of a consumer of weight 1.
@@ -22,7 +22,25 @@ pub(crate) struct LaneId(pub(crate) usize);
 struct ConsumerId(usize);
 
 /// Which call.
-pub(crate) type CallKey = (SessionId, CallId);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CallKey {
+    pub(crate) session: SessionId,
+    pub(crate) call: CallId,
+}
+
+impl CallKey {
+    /// One of the call's attempts.
+    pub(crate) fn attempt(self, number: u32) -> Attempt {
+        Attempt { session: self.session, call: self.call, number }
+    }
+}
+
+impl Attempt {
+    /// Whose attempt it is.
+    pub(crate) fn key(self) -> CallKey {
+        CallKey { session: self.session, call: self.call }
+    }
+}
 
 /// A call's place in its flow: calls that the provider sent back come first, then the earliest
 /// deadline, then the earliest arrival.
@@ -35,10 +53,30 @@ pub(crate) struct Order {
 
 /// Where a waiting call stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct QueuePosition {
     pub(crate) lane: LaneId,
     consumer: ConsumerId,
     pub(crate) order: Order,
+}
+
+/// A call that comes to the queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival<'a> {
+    pub(crate) lane: LaneId,
+    pub(crate) consumer: &'a str,
+    pub(crate) weight: u32,
+    pub(crate) deadline: Time,
+    /// The provider has sent it back: it goes before those that come for the first time.
+    pub(crate) again: bool,
+}
+
+/// The call of a lane whose turn is next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    /// The virtual time at which its turn starts: the lane with the lowest goes first.
+    pub(crate) tag: u64,
+    pub(crate) position: QueuePosition,
+    pub(crate) call: CallKey,
 }
 
 #[derive(Clone, Debug)]
@@ -123,47 +161,41 @@ impl Queue {
     }
 
     /// Puts a call in its consumer's flow.
-    pub(crate) fn push(
-        &mut self,
-        lane: LaneId,
-        (consumer, weight): (&str, u32),
-        deadline: Time,
-        again: bool,
-        call: CallKey,
-    ) -> Place {
-        let id = self.consumer(consumer, weight);
+    pub(crate) fn push(&mut self, arrival: Arrival<'_>, call: CallKey) -> QueuePosition {
+        let Arrival { lane, consumer, weight, deadline, again } = arrival;
+        let consumer = self.consumer(consumer, weight);
         self.arrivals += 1;
         let order = Order { first_time: !again, deadline, arrival: self.arrivals };
-        let place = Place { lane, consumer: id, order };
-        self.put(place, call);
-        place
+        let position = QueuePosition { lane, consumer, order };
+        self.put(position, call);
+        position
     }
 
     /// Puts a call back where it stood.
-    pub(crate) fn put(&mut self, place: Place, call: CallKey) {
+    pub(crate) fn put(&mut self, position: QueuePosition, call: CallKey) {
         let now = self.virtual_time;
-        let consumer = &mut self.consumers[place.consumer.0];
+        let consumer = &mut self.consumers[position.consumer.0];
         if consumer.waiting == 0 {
             consumer.tag = consumer.tag.max(now);
         }
         consumer.waiting += 1;
-        match consumer.flows.iter_mut().find(|(lane, _)| *lane == place.lane) {
-            Some((_, flow)) => return flow.insert(place.order, call),
+        match consumer.flows.iter_mut().find(|(lane, _)| *lane == position.lane) {
+            Some((_, flow)) => return flow.insert(position.order, call),
             None => {
                 if consumer.flows.capacity() == 0 {
                     consumer.flows.reserve_exact(1);
                 }
-                consumer.flows.push((place.lane, Flow::One(place.order, call)));
+                consumer.flows.push((position.lane, Flow::One(position.order, call)));
             }
         }
-        self.lanes.entry(place.lane).or_default().insert((consumer.tag, place.consumer));
+        self.lanes.entry(position.lane).or_default().insert((consumer.tag, position.consumer));
     }
 
     /// Takes a call out without a turn.
-    pub(crate) fn remove(&mut self, place: Place) -> Option<CallKey> {
-        let consumer = &mut self.consumers[place.consumer.0];
-        let at = consumer.flows.iter().position(|(lane, _)| *lane == place.lane)?;
-        let (call, last) = match consumer.flows[at].1.remove(place.order) {
+    pub(crate) fn remove(&mut self, position: QueuePosition) -> Option<CallKey> {
+        let consumer = &mut self.consumers[position.consumer.0];
+        let at = consumer.flows.iter().position(|(lane, _)| *lane == position.lane)?;
+        let (call, last) = match consumer.flows[at].1.remove(position.order) {
             Removed::Nothing => return None,
             Removed::One(call) => (call, false),
             Removed::Last(call) => (call, true),
@@ -172,10 +204,10 @@ impl Queue {
         if last {
             consumer.flows.swap_remove(at);
             let tag = consumer.tag;
-            if let Some(lane) = self.lanes.get_mut(&place.lane) {
-                lane.remove(&(tag, place.consumer));
+            if let Some(lane) = self.lanes.get_mut(&position.lane) {
+                lane.remove(&(tag, position.consumer));
                 if lane.is_empty() {
-                    self.lanes.remove(&place.lane);
+                    self.lanes.remove(&position.lane);
                 }
             }
         }
@@ -183,15 +215,15 @@ impl Queue {
     }
 
     /// Takes a call out for its turn.
-    pub(crate) fn take(&mut self, place: Place) -> Option<CallKey> {
-        let call = self.remove(place)?;
-        let consumer = &mut self.consumers[place.consumer.0];
+    pub(crate) fn take(&mut self, position: QueuePosition) -> Option<CallKey> {
+        let call = self.remove(position)?;
+        let consumer = &mut self.consumers[position.consumer.0];
         let start = consumer.tag.max(self.virtual_time);
         let next = start + TURN / consumer.weight;
         for (lane, _) in &consumer.flows {
             if let Some(order) = self.lanes.get_mut(lane) {
-                order.remove(&(consumer.tag, place.consumer));
-                order.insert((next, place.consumer));
+                order.remove(&(consumer.tag, position.consumer));
+                order.insert((next, position.consumer));
             }
         }
         consumer.tag = next;
@@ -204,11 +236,11 @@ impl Queue {
         self.lanes.keys().copied()
     }
 
-    /// Whose turn is next in a lane, and when it started: the lane with the lowest goes first.
-    pub(crate) fn head(&self, lane: LaneId) -> Option<(u64, Place, CallKey)> {
-        let &(tag, id) = self.lanes.get(&lane)?.first()?;
-        let (order, call) = self.consumers[id.0].flow(lane)?.first()?;
-        Some((tag, Place { lane, consumer: id, order }, call))
+    /// Whose turn is next in a lane.
+    pub(crate) fn head(&self, lane: LaneId) -> Option<Head> {
+        let &(tag, consumer) = self.lanes.get(&lane)?.first()?;
+        let (order, call) = self.consumers[consumer.0].flow(lane)?.first()?;
+        Some(Head { tag, position: QueuePosition { lane, consumer, order }, call })
     }
 
     /// How many calls get a turn before a new one of this consumer does, if all lanes are open.
@@ -280,14 +312,24 @@ mod tests {
     const LANE: LaneId = LaneId(0);
 
     fn key(call: u64) -> CallKey {
-        (SessionId(1), CallId(call))
+        CallKey { session: SessionId(1), call: CallId(call) }
+    }
+
+    fn push(queue: &mut Queue, lane: LaneId, consumer: &str, calls: impl IntoIterator<Item = u64>) {
+        for call in calls {
+            queue.push(Arrival { lane, ..arrival(consumer) }, key(call));
+        }
+    }
+
+    fn arrival(consumer: &str) -> Arrival<'_> {
+        Arrival { lane: LANE, consumer, weight: 1, deadline: Time::NEVER, again: false }
     }
 
     fn serve(queue: &mut Queue, turns: usize) -> Vec<u64> {
         (0..turns)
             .filter_map(|_| {
-                let (_, place, _) = queue.head(LANE)?;
-                queue.take(place).map(|(_, call)| call.0)
+                let head = queue.head(LANE)?;
+                queue.take(head.position).map(|key| key.call.0)
             })
             .collect()
     }
@@ -295,12 +337,8 @@ mod tests {
     #[test]
     fn a_large_consumer_and_a_small_one_alternate() {
         let mut queue = Queue::default();
-        for call in 0..20 {
-            queue.push(LANE, ("large", 1), Time::NEVER, false, key(call));
-        }
-        for call in 100..103 {
-            queue.push(LANE, ("small", 1), Time::NEVER, false, key(call));
-        }
+        push(&mut queue, LANE, "large", 0..20);
+        push(&mut queue, LANE, "small", 100..103);
         let served = serve(&mut queue, 6);
         assert_eq!(served.iter().filter(|call| **call >= 100).count(), 3, "{served:?}");
     }
@@ -309,8 +347,8 @@ mod tests {
     fn weights_are_shares() {
         let mut queue = Queue::default();
         for call in 0..100 {
-            queue.push(LANE, ("three", 3), Time::NEVER, false, key(call));
-            queue.push(LANE, ("one", 1), Time::NEVER, false, key(1000 + call));
+            queue.push(Arrival { weight: 3, ..arrival("three") }, key(call));
+            queue.push(arrival("one"), key(1000 + call));
         }
         let served = serve(&mut queue, 80);
         assert_eq!(served.iter().filter(|call| **call < 1000).count(), 60);
@@ -319,24 +357,20 @@ mod tests {
     #[test]
     fn a_call_that_was_sent_back_comes_first_then_the_earliest_deadline() {
         let mut queue = Queue::default();
-        queue.push(LANE, ("a", 1), Time(30), false, key(1));
-        queue.push(LANE, ("a", 1), Time(20), false, key(2));
-        queue.push(LANE, ("a", 1), Time(90), true, key(3));
+        queue.push(Arrival { deadline: Time(30), ..arrival("a") }, key(1));
+        queue.push(Arrival { deadline: Time(20), ..arrival("a") }, key(2));
+        queue.push(Arrival { deadline: Time(90), again: true, ..arrival("a") }, key(3));
         assert_eq!(serve(&mut queue, 3), [3, 2, 1]);
     }
 
     #[test]
     fn a_consumer_that_was_idle_saves_nothing_up() {
         let mut queue = Queue::default();
-        queue.push(LANE, ("late", 1), Time::NEVER, false, key(500));
+        push(&mut queue, LANE, "late", [500]);
         assert_eq!(serve(&mut queue, 1), [500]);
-        for call in 0..10 {
-            queue.push(LANE, ("steady", 1), Time::NEVER, false, key(call));
-        }
+        push(&mut queue, LANE, "steady", 0..10);
         serve(&mut queue, 8);
-        for call in 501..511 {
-            queue.push(LANE, ("late", 1), Time::NEVER, false, key(call));
-        }
+        push(&mut queue, LANE, "late", 501..511);
         let served = serve(&mut queue, 4);
         assert!(served.iter().filter(|call| **call >= 500).count() <= 3, "{served:?}");
     }
@@ -345,16 +379,10 @@ mod tests {
     fn a_consumer_behind_a_closed_lane_saves_nothing_up() {
         let closed = LaneId(1);
         let mut queue = Queue::default();
-        for call in 0..10 {
-            queue.push(closed, ("search", 1), Time::NEVER, false, key(500 + call));
-        }
-        for call in 0..40 {
-            queue.push(LANE, ("steady", 1), Time::NEVER, false, key(call));
-        }
+        push(&mut queue, closed, "search", 500..510);
+        push(&mut queue, LANE, "steady", 0..40);
         serve(&mut queue, 20);
-        for call in 0..10 {
-            queue.push(LANE, ("search", 1), Time::NEVER, false, key(600 + call));
-        }
+        push(&mut queue, LANE, "search", 600..610);
         let served = serve(&mut queue, 10);
         assert!(served.iter().filter(|call| **call >= 600).count() <= 6, "{served:?}");
     }
@@ -362,9 +390,7 @@ mod tests {
     #[test]
     fn calls_ahead_are_counted_as_turns_not_as_calls() {
         let mut queue = Queue::default();
-        for call in 0..50 {
-            queue.push(LANE, ("large", 1), Time::NEVER, false, key(call));
-        }
+        push(&mut queue, LANE, "large", 0..50);
         assert!(queue.ahead_of("small", 1) <= 1);
         assert_eq!(queue.ahead_of("large", 1), 50);
     }

@@ -482,7 +482,7 @@ impl WindowCounter {
     }
 
     /// About how long until `calls` more have been granted if all draw on this limit.
-    pub(crate) fn wait_for(&mut self, now: Time, calls: u64) -> Duration {
+    pub(crate) fn wait_for(&self, now: Time, calls: u64) -> Duration {
         let mut wait = Duration::ZERO;
         if self.asks_log {
             wait = wait.max(self.log_wait(now, calls));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use quotakeeper_engine::config::{AccountConfig, PauseConfig};
 use quotakeeper_engine::event::{
-    Action, Attempt, CallClass, CallId, Event, GrantProgress, RejectionClass, Scope, SessionId,
+    Action, Attempt, CallClass, CallId, Event, GrantProgress, RejectionClass, ResumedGrant, Scope, SessionId,
 };
 use quotakeeper_engine::time::Time;
 
@@ -43,7 +43,7 @@ impl PauseWatch {
                 self.withdraw(*session, *call);
                 self.shapes.remove(&(session.0, call.0));
             }
-            Event::ResumeGrant { attempt, class, progress, .. } => {
+            Event::ResumeGrant(ResumedGrant { attempt, class, progress, .. }) => {
                 self.shapes.insert((attempt.session.0, attempt.call.0), class.clone());
                 if matches!(progress, GrantProgress::Answered { .. }) {
                     self.answered(*attempt);

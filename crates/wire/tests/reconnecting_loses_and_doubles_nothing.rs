@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use quotakeeper_engine::event::{
-    Action, Attempt, CallClass, CallId, Event, Rejection, RejectionClass, Scope, SessionId,
+    Action, Attempt, CallClass, CallId, Event, Rejection, RejectionClass, ResumedGrant, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{AccountIndex, Epoch, ToLimiter, ToProxy};
@@ -99,7 +99,7 @@ impl Limiter {
             Event::Rejected { attempt, again, .. } => self.end(attempt, again),
             Event::Done(attempt) => self.end(attempt, false),
             Event::Sent { .. } | Event::FirstByte { .. } => {}
-            Event::ResumeGrant { attempt, .. } => {
+            Event::ResumeGrant(ResumedGrant { attempt, .. }) => {
                 let number = attempt.number;
                 let newer = match self.known.get(&attempt.call) {
                     Some(Known::Waiting { attempts: had } | Known::Granted { number: had }) => number >= *had,

@@ -4,17 +4,37 @@ use std::time::Duration;
 
 use super::{Call, CallState, Engine, Named, Wanted};
 use crate::config::OnExceeded;
-use crate::event::{Action, Ask, Attempt, RefusalReason, SessionId};
-use crate::queue::{CallKey, LaneId};
+use crate::event::{Action, Ask, RefusalReason, SessionId};
+use crate::queue::{Arrival, CallKey, LaneId};
 use crate::time::Time;
 
 /// A client is answered after this part of its patience at the latest: the rest is for the
 /// provider's answer.
 const PATIENCE_PERCENT: u32 = 80;
 
+/// The answer to a call that is not granted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    pub(super) reason: RefusalReason,
+    /// When another try makes sense; `None`: not by waiting.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl From<RefusalReason> for Refusal {
+    fn from(reason: RefusalReason) -> Refusal {
+        Refusal { reason, retry_after: None }
+    }
+}
+
+impl Refusal {
+    pub(super) fn until(reason: RefusalReason, retry_after: Duration) -> Refusal {
+        Refusal { reason, retry_after: Some(retry_after) }
+    }
+}
+
 impl Engine {
     pub(super) fn ask(&mut self, now: Time, ask: Ask, actions: &mut Vec<Action>) {
-        let key = (ask.session, ask.call);
+        let key = CallKey { session: ask.session, call: ask.call };
         let Some(attempts) = self.forget_lost_grant(now, key, ask.attempts) else {
             return;
         };
@@ -24,10 +44,8 @@ impl Engine {
         }
         let lane = self.lane_of(&ask.class, now);
         let allowed = self.patience(ask.patience, ask.waited);
-        if let Some((reason, retry_after)) = self.refusal_on_arrival(now, lane, &ask, allowed) {
-            self.totals.refused += 1;
-            actions.push(Action::Refuse { session: ask.session, call: ask.call, reason, retry_after });
-            return;
+        if let Some(refusal) = self.refusal_on_arrival(now, lane, &ask, allowed) {
+            return self.count_refusal(key, refusal, actions);
         }
         let weight = self.weight_of(&ask.consumer);
         let wanted = Wanted {
@@ -56,7 +74,7 @@ impl Engine {
             return None;
         }
         let known = call.wanted.attempts;
-        let lost = Attempt { session: key.0, call: key.1, number: known };
+        let lost = key.attempt(known);
         if attempts < known {
             self.take_back(now, lost);
         } else {
@@ -72,15 +90,15 @@ impl Engine {
         lane: LaneId,
         ask: &Ask,
         allowed: Duration,
-    ) -> Option<(RefusalReason, Option<Duration>)> {
+    ) -> Option<Refusal> {
         if !self.enforces() {
             return None;
         }
         if self.stopped(now, lane) {
-            return Some((RefusalReason::ProviderStopped, None));
+            return Some(RefusalReason::ProviderStopped.into());
         }
         if self.lanes.never_fits(lane) {
-            return Some((RefusalReason::NeverFits, None));
+            return Some(RefusalReason::NeverFits.into());
         }
         // As if all that wait came before it: mostly that is soon enough, and known without looking.
         if !self.queue_is_full()
@@ -99,7 +117,7 @@ impl Engine {
         } else {
             return None;
         };
-        Some((reason, Some(wait)))
+        Some(Refusal::until(reason, wait))
     }
 
     pub(super) fn enforces(&self) -> bool {
@@ -113,27 +131,27 @@ impl Engine {
     /// Puts a call, new or sent back, in the queue.
     pub(super) fn insert_waiting(&mut self, key: CallKey, wanted: Wanted, again: bool) {
         let weight = self.weight_of(&wanted.consumer);
-        let (lane, deadline) = (wanted.lane, wanted.deadline);
-        let place = self.queue.push(lane, (&wanted.consumer, weight), deadline, again, key);
+        let Wanted { lane, deadline, .. } = wanted;
+        let arrival = Arrival { lane, consumer: &wanted.consumer, weight, deadline, again };
+        let position = self.queue.push(arrival, key);
         self.lanes.call_waits(lane);
-        self.insert(
-            key,
-            Call { wanted, alarm: deadline, state: CallState::Waiting { place, parked: false } },
-        );
+        let state = CallState::Waiting { position, parked: false };
+        self.insert(key, Call { wanted, alarm: deadline, state });
     }
 
     pub(super) fn insert(&mut self, key: CallKey, call: Call) {
         let alarm = call.alarm;
         if self.calls.insert(key, call).is_none() {
-            self.sessions.entry(key.0).or_default().calls += 1;
+            self.sessions.entry(key.session).or_default().calls += 1;
         }
         self.set_alarm(key, alarm);
     }
 
     fn remove(&mut self, key: CallKey) -> Option<Call> {
         let call = self.calls.remove(&key);
-        self.over_since_snapshot |=
-            call.as_ref().is_some_and(|call| matches!(call.state, CallState::Granted(_)));
+        if call.as_ref().is_some_and(|call| matches!(call.state, CallState::Granted(_))) {
+            self.durability.ended();
+        }
         let calls = &self.calls;
         self.deadlines.changed(key, |key| calls.get(&key).map(|call| call.alarm));
         call
@@ -153,11 +171,11 @@ impl Engine {
         let Some(call) = self.calls.get(&key) else {
             return;
         };
-        let CallState::Waiting { place, parked } = call.state else {
+        let CallState::Waiting { position, parked } = call.state else {
             return;
         };
         if !parked {
-            self.queue.remove(place);
+            self.queue.remove(position);
         }
         self.lanes.call_leaves(call.wanted.lane);
     }
@@ -166,7 +184,7 @@ impl Engine {
     pub(super) fn end(&mut self, key: CallKey) -> Option<Call> {
         self.leave_queue(key);
         let call = self.remove(key)?;
-        if let Some(session) = self.sessions.get_mut(&key.0) {
+        if let Some(session) = self.sessions.get_mut(&key.session) {
             session.calls -= 1;
         }
         Some(call)
@@ -178,23 +196,22 @@ impl Engine {
         };
         if matches!(call.state, CallState::Granted(_)) {
             // The two crossed: a proxy does not write a grant for a call that it has given up.
-            let attempt = Attempt { session: key.0, call: key.1, number: call.wanted.attempts };
-            self.take_back(now, attempt);
+            self.take_back(now, key.attempt(call.wanted.attempts));
         }
         self.end(key);
     }
 
-    pub(super) fn refuse(
-        &mut self,
-        key: CallKey,
-        reason: RefusalReason,
-        retry_after: Option<Duration>,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn refuse(&mut self, key: CallKey, refusal: Refusal, actions: &mut Vec<Action>) {
         if self.end(key).is_some() {
-            self.totals.refused += 1;
-            actions.push(Action::Refuse { session: key.0, call: key.1, reason, retry_after });
+            self.count_refusal(key, refusal, actions);
         }
+    }
+
+    /// Refuses a call that is not, or no longer, among the account's calls.
+    pub(super) fn count_refusal(&mut self, key: CallKey, refusal: Refusal, actions: &mut Vec<Action>) {
+        self.totals.refused += 1;
+        let (CallKey { session, call }, Refusal { reason, retry_after }) = (key, refusal);
+        actions.push(Action::Refuse { session, call, reason, retry_after });
     }
 
     /// Refuses calls whose deadline has come, and forgets calls that no proxy ended.
@@ -211,7 +228,7 @@ impl Engine {
             }
             let (lane, consumer) = (call.wanted.lane, call.wanted.consumer.clone());
             let wait = self.forecast(now, lane, &consumer);
-            self.refuse(key, RefusalReason::WaitExceeded, Some(wait), actions);
+            self.refuse(key, Refusal::until(RefusalReason::WaitExceeded, wait), actions);
         }
     }
 
@@ -234,21 +251,21 @@ impl Engine {
     }
 
     /// The pod is dead: its slots are free. What it may have sent stays charged.
-    pub(super) fn gone(&mut self, now: Time, session: SessionId) {
+    pub(super) fn pod_deleted(&mut self, now: Time, session: SessionId) {
         self.disconnected(session);
-        if self.awaited.remove(&session) {
-            self.died_unheard = true;
-            self.over_since_snapshot = true;
+        if self.recovery.session_died(session) {
+            self.durability.ended();
         }
         let Some(known) = self.sessions.remove(&session) else {
             return;
         };
-        self.over_since_snapshot |= known.in_snapshot;
+        if known.in_snapshot {
+            self.durability.ended();
+        }
         let calls: Vec<CallKey> = self.calls_of(session).map(|(key, _)| key).collect();
         for key in calls {
             if let Some(call) = self.calls.get(&key) {
-                let attempt = Attempt { session: key.0, call: key.1, number: call.wanted.attempts };
-                self.free_slots(now, attempt);
+                self.free_slots(now, key.attempt(call.wanted.attempts));
             }
             self.remove(key);
         }

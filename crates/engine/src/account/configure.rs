@@ -7,9 +7,9 @@ use crate::time::Time;
 
 impl Engine {
     pub(super) fn configure(&mut self, now: Time, config: AccountConfig, actions: &mut Vec<Action>) {
-        let old = std::mem::replace(&mut self.config, config);
-        self.lanes.configure(&old, &self.config, now);
-        self.share_inherited();
+        self.config = config;
+        self.lanes.configure(&self.config, now);
+        self.share_copied();
         let config = &self.config;
         self.pauses.retain(|scope, _| match scope {
             Scope::Limit(name) => config.limits.iter().any(|limit| limit.name == *name),
@@ -25,7 +25,7 @@ impl Engine {
             }
         }
         for key in too_late {
-            self.refuse(key, RefusalReason::NeverFits, None, actions);
+            self.refuse(key, RefusalReason::NeverFits.into(), actions);
         }
     }
 }

@@ -1,15 +1,18 @@
-//! What the ledger keeps, and how far ahead of it grants may run.
+//! What the ledger keeps of an account, and the reserve that it charges ahead.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::lanes::Counter;
-use super::{CallState, Charge, Engine, Precharge, Session};
-use crate::config::{AccountConfig, Unit};
+use super::durability::Waiting;
+use super::lanes::{CounterId, Entry};
+use super::{Call, CallState, Charge, Engine, Session};
+use crate::config::LimitConfig;
 use crate::event::{CallClass, CallId, Reserve, Scope, SessionId};
+use crate::queue::CallKey;
 use crate::time::{Time, nanos};
+use crate::units::UnitKey;
 use crate::window_counter::WindowSnapshot;
 
 /// What the ledger keeps of an account.
@@ -50,9 +53,22 @@ pub struct CallSnapshot {
     pub deadline: Time,
     /// Its answer has begun.
     pub answered: bool,
-    /// Its units: the places of a counter in [`Snapshot::counters`] and of a unit in that.
-    pub units: Vec<(u32, u32)>,
+    /// Its units.
+    pub units: Vec<UnitPlace>,
 }
+
+/// Where a snapshot has a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnitPlace {
+    /// The place of its counter in [`Snapshot::counters`].
+    pub counter: u32,
+    /// Its place in [`WindowSnapshot::units`].
+    pub unit: u32,
+}
+
+/// Where the units of a snapshot are found.
+type UnitPlaces = BTreeMap<(CounterId, UnitKey), UnitPlace>;
 
 /// A pause as of a commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,11 +85,9 @@ pub struct PauseSnapshot {
 impl Engine {
     /// What the ledger has to make durable. Tell [`crate::event::Event::Committed`] when it has.
     pub fn snapshot(&mut self, now: Time) -> Snapshot {
-        self.granted_since_snapshot = 0;
-        self.learned_since_snapshot = false;
-        self.over_since_snapshot = false;
-        self.forget_unheard(now);
-        self.unheard_in_snapshot = self.unheard;
+        self.durability.snapshot_taken();
+        self.end_recovery(now);
+        self.recovery.snapshot_taken();
         // One that is not connected is granted nothing before it says hello, and then it is new: a restart need
         // not wait for it, which may never come back.
         self.sessions.retain(|_, session| session.pulse.is_some() || session.calls > 0);
@@ -81,105 +95,83 @@ impl Engine {
             session.in_snapshot = true;
         }
         let mut counters = Vec::new();
-        let mut places = BTreeMap::new();
+        let mut places = UnitPlaces::new();
         for (id, entry) in self.lanes.entries() {
-            let Counter::Window(counter) = &entry.counter else {
-                continue;
-            };
-            let Some(limit) = self.lanes.limit_name(&self.config, id) else {
-                continue;
-            };
-            let (units, keys) = counter.snapshot();
-            for (place, key) in keys.into_iter().enumerate() {
-                places.insert((id, key), (counters.len() as u32, place as u32));
+            if let Some((counter, keys)) = counter_snapshot(entry) {
+                let place = |unit: usize| UnitPlace { counter: counters.len() as u32, unit: unit as u32 };
+                places.extend(keys.into_iter().enumerate().map(|(unit, key)| ((id, key), place(unit))));
+                counters.push(counter);
             }
-            let (ramps, arriving) = counter.bulk_snapshot();
-            counters.push(WindowSnapshot {
-                limit: limit.to_owned(),
-                model: entry.model.clone(),
-                observed: entry.observed,
-                units,
-                ramps,
-                arriving,
-            });
         }
-        let calls = self.calls.iter().filter_map(|((session, call), entry)| {
-            let CallState::Granted(grant) = &entry.state else {
-                return None;
-            };
-            let place = |charge: &Charge| places.get(&(charge.counter, charge.unit)).copied();
-            Some(CallSnapshot {
-                session: *session,
-                call: *call,
-                attempt: entry.wanted.attempts,
-                consumer: entry.wanted.consumer.to_string(),
-                class: self.lanes.class_of(entry.wanted.lane).clone(),
-                granted: grant.at,
-                deadline: entry.wanted.deadline,
-                answered: grant.answered,
-                units: grant.units.iter().filter_map(place).collect(),
-            })
+        let calls = self.calls.iter().filter_map(|(key, call)| self.call_snapshot(*key, call, &places));
+        let windows = self.config.limits.iter().map(|limit| (limit.name.clone(), limit.window));
+        let pauses = self.pauses.iter().map(|(scope, pause)| PauseSnapshot {
+            scope: scope.clone(),
+            until: pause.until,
+            reason: pause.reason.clone(),
         });
         Snapshot {
             as_of: now,
-            windows: windows(&self.config),
+            windows: windows.collect(),
             calls: calls.collect(),
             counters,
-            sessions: self.sessions.keys().chain(&self.awaited).copied().collect(),
-            pauses: self
-                .pauses
-                .iter()
-                .map(|(scope, pause)| PauseSnapshot {
-                    scope: scope.clone(),
-                    until: pause.until,
-                    reason: pause.reason.clone(),
-                })
-                .collect(),
+            sessions: self.sessions.keys().copied().chain(self.recovery.sessions()).collect(),
+            pauses: pauses.collect(),
         }
+    }
+
+    fn call_snapshot(&self, key: CallKey, call: &Call, places: &UnitPlaces) -> Option<CallSnapshot> {
+        let CallState::Granted(grant) = &call.state else {
+            return None;
+        };
+        let place = |charge: &Charge| places.get(&(charge.counter, charge.unit)).copied();
+        Some(CallSnapshot {
+            session: key.session,
+            call: key.call,
+            attempt: call.wanted.attempts,
+            consumer: call.wanted.consumer.to_string(),
+            class: self.lanes.class_of(call.wanted.lane).clone(),
+            granted: grant.at,
+            deadline: call.wanted.deadline,
+            answered: grant.answered,
+            units: grant.charges.iter().filter_map(place).collect(),
+        })
     }
 
     /// Sessions of the time before a restart that were never heard again: once nothing of the reserve counts
     /// any more they have nothing to say that matters, and the next restart need not wait for them.
-    fn forget_unheard(&mut self, now: Time) {
+    fn end_recovery(&mut self, now: Time) {
         let longest = self.config.limits.iter().map(|limit| limit.window).max().unwrap_or_default();
-        let nobody = self.awaited.is_empty() && self.unheard == 0;
-        if nobody || self.restored.is_some_and(|commit| now <= commit + longest) {
-            return;
-        }
-        let counts = self.lanes.counters().any(|counter| match counter {
-            Counter::Window(counter) => {
-                counter.advance(now);
-                counter.holds_reserve()
-            }
-            Counter::ConcurrencyCounter(slots) => {
-                slots.advance(now);
-                slots.holds_unknown()
-            }
-        });
-        if !counts {
-            self.awaited.clear();
-            self.unheard = 0;
+        if self.recovery.may_be_over(now, longest)
+            && !self.lanes.counters().any(|counter| counter.holds_reserve(now))
+        {
+            self.recovery.end();
         }
     }
 
-    /// How many calls the time before a restart may have been granted of which nobody has told yet. A reserve
-    /// holds these too, or a second restart would know nothing of them; one without grants of its own holds
-    /// just these.
-    pub fn unheard(&self) -> u64 {
-        self.unheard
+    /// A reserve to charge ahead of a snapshot that is taken now: as many calls as the account's limits can let
+    /// through within `horizon`, and those that the time before may have been granted and nobody has named, or a
+    /// second restart would know nothing of them. A reserve for no time has just these.
+    pub fn reserve(&self, now: Time, horizon: Duration) -> Reserve {
+        let unreconciled = self.recovery.unreconciled_grants();
+        let ahead = if horizon.is_zero() { 0 } else { self.grants_within(horizon) };
+        Reserve { as_of: now, calls: ahead.saturating_add(unreconciled), horizon: now + horizon }
     }
 
-    /// How many calls the account's limits can let through within `horizon`, and those that are
-    /// [unheard of](Engine::unheard): the reserve to charge ahead.
-    pub fn reserve_for(&self, horizon: Duration) -> u64 {
-        let of = |limit: &crate::config::LimitConfig| {
+    /// The same, which every reserve has.
+    pub fn unreconciled_grants(&self) -> u64 {
+        self.recovery.unreconciled_grants()
+    }
+
+    fn grants_within(&self, horizon: Duration) -> u64 {
+        let of = |limit: &LimitConfig| {
             let drained = u128::from(limit.amount) * horizon.as_nanos();
             let drained =
                 u64::try_from(drained.div_ceil(u128::from(nanos(limit.window).max(1)))).unwrap_or(u64::MAX);
             drained.saturating_add(limit.effective_burst()).min(limit.amount)
         };
-        let requests = self.config.limits.iter().filter(|limit| limit.unit == Unit::Requests);
-        requests.map(of).max().unwrap_or(u64::MAX).saturating_add(self.unheard)
+        let requests = self.lanes.limits().iter().filter(|limit| limit.counts_requests());
+        requests.map(|limit| of(&limit.config)).max().unwrap_or(u64::MAX)
     }
 
     /// When the ledger is to be written next: while calls wait, before the reserve is over, and
@@ -188,29 +180,19 @@ impl Engine {
     /// restart; and at once when an answer has told of the past. `None`: nothing has changed that
     /// is worth a write.
     pub fn commit_due(&self, now: Time) -> Option<Time> {
-        let ahead = self.ahead?;
-        if self.learned_since_snapshot {
-            // A restart from what was taken for used before would wait for the whole window.
-            return Some(now);
-        }
-        if self.lanes.waiting() == 0 {
-            let changed = self.granted_since_snapshot > 0 || self.over_since_snapshot;
-            return changed.then_some(ahead.horizon);
-        }
         let unknown = |session: &Session| !session.durable && session.calls > 0;
-        if ahead.left == 0 || self.sessions.values().any(unknown) {
-            return Some(now);
-        }
-        Some(ahead.renew)
+        let waiting = if self.lanes.waiting() == 0 {
+            Waiting::Nothing
+        } else if self.sessions.values().any(unknown) {
+            Waiting::ForTheLedger
+        } else {
+            Waiting::ForTheirTurn
+        };
+        self.durability.commit_due(now, waiting)
     }
 
     pub(super) fn committed(&mut self, reserve: Reserve) {
-        // What was granted while the commit was under way is in no snapshot but this reserve.
-        // Nor are calls of the time before grants of this engine.
-        let known = self.granted_since_snapshot.saturating_add(self.unheard_in_snapshot);
-        let left = reserve.calls.saturating_sub(known);
-        let renew = reserve.as_of + reserve.horizon.since(reserve.as_of) / 2;
-        self.ahead = Some(Precharge { left, renew, horizon: reserve.horizon });
+        self.durability.committed(reserve, self.recovery.unreconciled_in_snapshot());
         let mut new = Vec::new();
         for (id, session) in &mut self.sessions {
             if session.in_snapshot && !std::mem::replace(&mut session.durable, true) {
@@ -223,6 +205,12 @@ impl Engine {
     }
 }
 
-fn windows(config: &AccountConfig) -> BTreeMap<String, Duration> {
-    config.limits.iter().map(|limit| (limit.name.clone(), limit.window)).collect()
+/// What the ledger keeps of a counter, and the keys of its units in their order; nothing of slots.
+fn counter_snapshot(entry: &Entry) -> Option<(WindowSnapshot, Vec<UnitKey>)> {
+    let counter = entry.counter.window()?;
+    let (units, keys) = counter.snapshot();
+    let (ramps, arriving) = counter.bulk_snapshot();
+    let (model, observed) = (entry.model.clone(), entry.observed);
+    let limit = entry.limit.config.name.clone();
+    Some((WindowSnapshot { limit, model, observed, units, ramps, arriving }, keys))
 }

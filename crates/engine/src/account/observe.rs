@@ -1,7 +1,7 @@
 //! What response headers change: the provider's word lowers at once, and raises nothing that the
 //! quota did not declare.
 
-use super::Engine;
+use super::{Charge, Engine};
 use crate::event::{Attempt, Observation};
 use crate::time::Time;
 
@@ -14,41 +14,44 @@ impl Engine {
         let Some(grant) = self.grant_of(attempt) else {
             return;
         };
-        let charges = grant.units.clone();
-        let Some(call) = self.calls.get(&(attempt.session, attempt.call)) else {
+        let charges = grant.charges.clone();
+        let Some(call) = self.calls.get(&attempt.key()) else {
             return;
         };
         let lane = call.wanted.lane;
         for charge in charges {
-            if !self.lanes.speaks_of(&self.config, lane, charge.counter) {
+            let Some(entry) = self.lanes.entry(charge.counter) else { continue };
+            if !self.lanes.speaks_of(lane, entry) {
                 continue;
             }
-            let Some(name) = self.lanes.limit_name(&self.config, charge.counter).map(str::to_owned) else {
-                continue;
-            };
-            let Some(seen) = observations.iter().find(|seen| seen.limit == name) else {
+            let limit = entry.limit.clone();
+            let Some(seen) = observations.iter().find(|seen| seen.limit == limit.config.name) else {
                 continue;
             };
             if let Some(hard) = seen.hard.filter(|hard| *hard > 0) {
-                self.lanes.observe_hard(&self.config, charge.counter, hard, now);
+                self.lanes.observe_hard(charge.counter, hard, now);
             }
-            let Some(remaining) = seen.remaining else {
-                continue;
-            };
-            let Some(hard) = seen.hard.or_else(|| self.lanes.declared(&self.config, charge.counter)) else {
-                continue;
-            };
-            let Some(counter) = self.lanes.window(charge.counter) else {
-                continue;
-            };
-            counter.advance(now);
-            let learned = counter.past_is_at_most(hard.saturating_sub(remaining));
-            // Of ours the provider can have counted what was in the log when this call was
-            // granted and what was granted since; a stale answer therefore accuses nobody.
-            let ours = charge.logged + (counter.charged() - charge.charged);
+            if let Some(remaining) = seen.remaining {
+                let hard = seen.hard.unwrap_or_else(|| limit.declared());
+                self.observe_remaining(now, charge, hard, remaining);
+            }
+        }
+    }
+
+    /// Takes in how much of `hard` the provider had left when it answered the call that was charged.
+    fn observe_remaining(&mut self, now: Time, charge: Charge, hard: u64, remaining: u64) {
+        let Some(counter) = self.lanes.window(charge.counter) else {
+            return;
+        };
+        counter.advance(now);
+        if counter.past_is_at_most(hard.saturating_sub(remaining)) {
+            self.durability.past_learned();
+        }
+        // Of ours the provider can have counted what was in the log when this call was
+        // granted and what was granted since; a stale answer therefore accuses nobody.
+        if let Some(at_grant) = charge.at_grant {
             let used = counter.amount().saturating_sub(remaining);
-            counter.charge_others(now, used.saturating_sub(ours));
-            self.learned_since_snapshot |= learned;
+            counter.charge_others(now, used.saturating_sub(at_grant.ours(counter.charged())));
         }
     }
 }

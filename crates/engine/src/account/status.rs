@@ -110,7 +110,7 @@ impl Engine {
             longest_wait: waiting.iter().map(|entry| entry.longest).max(),
             under_way: self.calls.len() - calls,
             waiting_by_consumer: waiting,
-            limits: self.lanes.status(&self.config, now),
+            limits: self.lanes.status(now),
         }
     }
 }

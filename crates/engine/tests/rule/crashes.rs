@@ -3,7 +3,7 @@
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::LimitConfig;
 use quotakeeper_engine::event::{
-    Attempt, CallClass, CallId, Event, GrantProgress, Observation, Reserve, SessionId,
+    Attempt, CallClass, CallId, Event, GrantProgress, Observation, Reserve, ResumedGrant, SessionId,
 };
 use quotakeeper_engine::time::Time;
 
@@ -18,7 +18,7 @@ fn commit(w: &mut World, calls: u64) -> (quotakeeper_engine::Snapshot, Reserve) 
 
 /// As a limiter does: with what the time before may have been granted.
 fn commit_ahead(w: &mut World, calls: u64) -> (quotakeeper_engine::Snapshot, Reserve) {
-    let calls = calls + w.engine.unheard();
+    let calls = calls + w.engine.unreconciled_grants();
     commit(w, calls)
 }
 
@@ -111,7 +111,7 @@ fn proxies_that_come_back_give_back_what_they_did_not_get() {
     for attempt in &lost[..5] {
         let (granted, progress) = (Some(w.now), GrantProgress::Answered { latest: w.now });
         let (consumer, class) = ("job".to_owned(), CallClass::default());
-        w.tell(Event::ResumeGrant { attempt: *attempt, consumer, class, granted, progress });
+        w.tell(Event::ResumeGrant(ResumedGrant { attempt: *attempt, consumer, class, granted, progress }));
     }
     w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!(w.used("requests"), 25, "twenty of before, five of the reserve");
@@ -135,7 +135,7 @@ fn calls_that_the_ledger_knows_do_not_use_up_the_reserve() {
     for attempt in known {
         let (consumer, class) = ("job".to_owned(), CallClass::default());
         let (granted, progress) = (Some(decided), GrantProgress::Answered { latest: decided });
-        w.tell(Event::ResumeGrant { attempt, consumer, class, granted, progress });
+        w.tell(Event::ResumeGrant(ResumedGrant { attempt, consumer, class, granted, progress }));
         w.tell(Event::Done(attempt));
     }
     w.tell(Event::ResumeDone(SessionId(1)));
@@ -161,7 +161,7 @@ fn calls_that_the_ledger_knows_do_not_use_up_the_slots_that_are_held_for_others(
     let mut w = World::with(engine, w.now);
     let (consumer, class) = ("job".to_owned(), CallClass::default());
     let (granted, progress) = (Some(decided), GrantProgress::Answered { latest: decided });
-    w.tell(Event::ResumeGrant { attempt: known, consumer, class, granted, progress });
+    w.tell(Event::ResumeGrant(ResumedGrant { attempt: known, consumer, class, granted, progress }));
     w.tell(Event::Done(known));
     w.tell(Event::ResumeDone(SessionId(1)));
     w.alive(1);
@@ -176,7 +176,7 @@ fn a_call_of_before_ends_and_goes_on_as_if_nothing_had_happened() {
     w.alive(1);
     let (consumer, class) = ("job".to_owned(), CallClass::default());
     let (granted, progress) = (Some(w.now), GrantProgress::Sent { latest: w.now });
-    w.tell(Event::ResumeGrant { attempt: lost[0], consumer, class, granted, progress });
+    w.tell(Event::ResumeGrant(ResumedGrant { attempt: lost[0], consumer, class, granted, progress }));
     w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!(w.engine.status(w.now).under_way, 1);
     w.answered(lost[0]);
@@ -243,7 +243,7 @@ fn a_reconnection_changes_nothing_for_calls_under_way() {
     w.alive(1);
     let (consumer, class) = ("job".to_owned(), CallClass::default());
     let (granted, progress) = (Some(w.now), GrantProgress::Sent { latest: w.now });
-    w.tell(Event::ResumeGrant { attempt: grants[0], consumer, class, granted, progress });
+    w.tell(Event::ResumeGrant(ResumedGrant { attempt: grants[0], consumer, class, granted, progress }));
     w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!((w.used("requests"), w.engine.status(w.now).under_way), (2, 1), "the other one is over");
 }
@@ -332,7 +332,7 @@ fn a_released_reserve_is_written_at_once() {
 
 fn held(w: &mut World, attempt: Attempt, granted: Time, progress: GrantProgress) {
     let (consumer, class) = ("job".to_owned(), CallClass::default());
-    w.tell(Event::ResumeGrant { attempt, consumer, class, granted: Some(granted), progress });
+    w.tell(Event::ResumeGrant(ResumedGrant { attempt, consumer, class, granted: Some(granted), progress }));
 }
 
 /// Its client has hung up since. What the hello says of the first grant says nothing of the second.

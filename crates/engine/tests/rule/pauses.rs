@@ -2,7 +2,7 @@
 
 use quotakeeper_engine::config::LimitConfig;
 use quotakeeper_engine::event::{
-    Action, CallClass, Event, GrantProgress, RefusalReason, Rejection, RejectionClass, Scope,
+    Action, CallClass, Event, GrantProgress, RefusalReason, Rejection, RejectionClass, ResumedGrant, Scope,
 };
 
 use crate::world::*;
@@ -160,13 +160,13 @@ fn an_answer_that_a_hello_tells_is_the_probes_answer() {
     w.pass(SECOND + MS * 10);
     let probe = w.grants()[0];
     let (consumer, class, granted) = ("job".to_owned(), CallClass::default(), Some(w.now));
-    w.tell(Event::ResumeGrant {
+    w.tell(Event::ResumeGrant(ResumedGrant {
         attempt: probe,
         consumer,
         class,
         granted,
         progress: GrantProgress::Answered { latest: w.now },
-    });
+    }));
     assert!(w.actions.iter().any(|action| matches!(action, Action::Resumed { .. })));
     w.ask(10);
     let ramp = w.grants().len();
@@ -193,7 +193,13 @@ fn a_rejection_that_a_hello_tells_again_makes_no_second_probe() {
     w.pass(SECOND + MS * 10);
     assert_eq!(w.grants().len(), 1, "the probe");
     let (consumer, class, granted) = ("job".to_owned(), CallClass::default(), Some(decided));
-    w.tell(Event::ResumeGrant { attempt, consumer, class, granted, progress: GrantProgress::Granted });
+    w.tell(Event::ResumeGrant(ResumedGrant {
+        attempt,
+        consumer,
+        class,
+        granted,
+        progress: GrantProgress::Granted,
+    }));
     w.tell(rejected);
     w.pass(MS);
     assert_eq!(w.grants().len(), 0, "it is old news");

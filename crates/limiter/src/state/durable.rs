@@ -35,8 +35,7 @@ impl LimiterState {
     ) -> Vec<(String, Record)> {
         let of_account = |(key, account): (&String, &mut Account)| {
             let engine = &mut account.engine;
-            let calls = if horizon.is_zero() { engine.unheard() } else { engine.reserve_for(horizon) };
-            let reserve = Reserve { as_of: now, calls, horizon: now + horizon };
+            let reserve = engine.reserve(now, horizon);
             of(engine).then(|| (key.clone(), Record { snapshot: engine.snapshot(now), reserve }))
         };
         self.accounts.iter_mut().filter_map(of_account).collect()

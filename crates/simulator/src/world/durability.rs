@@ -35,7 +35,7 @@ impl World {
             let now = self.time(limiter);
             let engine = &mut self.limiters[limiter].engine;
             let snapshot = engine.snapshot(now);
-            let reserve = Reserve { as_of: now, calls: engine.unheard(), horizon: now };
+            let reserve = engine.reserve(now, Duration::ZERO);
             self.limiters[limiter].durable = Some((snapshot, reserve));
             self.limiter_takes(limiter, vec![Event::Committed(reserve)]);
             self.after(Duration::ZERO, Happening::Snapshots(limiter));
@@ -60,8 +60,7 @@ impl World {
         let now = self.time(limiter);
         let engine = &mut self.limiters[limiter].engine;
         let snapshot = engine.snapshot(now);
-        let calls = engine.reserve_for(ledger.horizon);
-        let reserve = Reserve { as_of: now, calls, horizon: now + ledger.horizon };
+        let reserve = engine.reserve(now, ledger.horizon);
         let takes = Duration::from_millis(1) + self.chances.faults.exponential(ledger.takes);
         self.after(takes, Happening::Durable(limiter, Box::new((snapshot, reserve))));
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quotakeeper_engine::clock::SessionClock;
-use quotakeeper_engine::event::{Ask, Attempt, CallId, Event, GrantProgress, Pulse, SessionId};
+use quotakeeper_engine::event::{Ask, Attempt, CallId, Event, GrantProgress, Pulse, ResumedGrant, SessionId};
 use quotakeeper_engine::time::Time;
 
 use crate::message::{AccountIndex, EndedAttempt, Ending, LiveCall, Progress, ProxySays, Report};
@@ -97,13 +97,13 @@ impl Proxy {
         };
         events.push((
             live.account,
-            Event::ResumeGrant {
+            Event::ResumeGrant(ResumedGrant {
                 attempt: self.attempt(live.call, attempt),
                 consumer: self.consumer.clone(),
                 class: live.class,
                 granted,
                 progress,
-            },
+            }),
         ));
     }
 
@@ -135,13 +135,13 @@ impl Proxy {
                 )
             }
         };
-        let held = Event::ResumeGrant {
+        let held = Event::ResumeGrant(ResumedGrant {
             attempt,
             consumer: self.consumer.clone(),
             class: ended.class,
             granted,
             progress,
-        };
+        });
         events.push((ended.account, held));
         events.push((ended.account, end));
     }

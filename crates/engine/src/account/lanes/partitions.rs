@@ -5,8 +5,9 @@
 //! model) remembers such calls: the counter of a model that is seen later begins as its copy, since
 //! they may have been of that model too.
 
-use super::{CounterId, Lanes, covers};
-use crate::config::{AccountConfig, LimitConfig};
+use std::sync::Arc;
+
+use super::{CopiedCounter, CounterId, Entry, Lanes, Limit};
 use crate::event::CallClass;
 use crate::mutant::{self, Mutant};
 use crate::queue::LaneId;
@@ -20,12 +21,12 @@ pub(super) const OTHER_MODELS: &str = "(other models)";
 
 impl Lanes {
     /// The class by which a call is counted: its own, unless there are too many models already.
-    pub(super) fn counted_class(&mut self, config: &AccountConfig, class: &CallClass) -> CallClass {
+    pub(super) fn counted_class(&mut self, class: &CallClass) -> CallClass {
         let Some(model) = &class.model else {
             return class.clone();
         };
         if !self.models.contains(model) {
-            let named = config.limits.iter().any(|limit| limit.models.contains(model));
+            let named = self.limits.iter().any(|limit| limit.config.models.contains(model));
             // A model that was counted among the others once is never told apart again.
             let full = self.models.len() >= MODELS_AT_MOST || self.models.contains(OTHER_MODELS);
             let name = if full && !named { OTHER_MODELS } else { model };
@@ -36,13 +37,14 @@ impl Lanes {
     }
 
     /// The counters of the limits that count calls of this class.
-    pub(super) fn cover(&mut self, config: &AccountConfig, class: &CallClass, now: Time) -> Vec<CounterId> {
+    pub(super) fn cover(&mut self, class: &CallClass, now: Time) -> Vec<CounterId> {
         let mut counters = Vec::new();
-        for (index, limit) in config.limits.iter().enumerate().filter(|(_, limit)| covers(limit, class)) {
-            let model = if limit.per_model { class.model.clone() } else { None };
-            counters.push(self.counter(config, index, model, now));
-            if any_model(limit, class) {
-                counters.extend(self.models_of(index));
+        let covering: Vec<_> = self.limits.iter().filter(|limit| limit.covers(class)).cloned().collect();
+        for limit in covering {
+            let model = if limit.config.per_model { class.model.clone() } else { None };
+            counters.push(self.counter(limit.place, model, now));
+            if limit.may_be_any_model(class) {
+                counters.extend(self.models_of(limit.place));
             }
         }
         counters
@@ -54,43 +56,41 @@ impl Lanes {
         counters.filter(|((_, model), _)| model.is_some()).map(|(_, id)| *id)
     }
 
-    pub(super) fn counter(
-        &mut self,
-        config: &AccountConfig,
-        limit: usize,
-        model: Option<String>,
-        now: Time,
-    ) -> CounterId {
+    /// The counter of a limit and a model; it is made if there is none yet.
+    pub(super) fn counter(&mut self, limit: usize, model: Option<String>, now: Time) -> CounterId {
         let key = (limit, model);
         if let Some(id) = self.by_limit.get(&key) {
             return *id;
         }
-        if key.1.is_none() || mutant::active(Mutant::UnknownModelApart) {
-            let counter = self.begin(config, &config.limits[limit], now);
-            return self.add(key, counter, None);
+        let (limit, model) = (self.limits[limit].clone(), key.1);
+        if model.is_none() || mutant::active(Mutant::UnknownModelApart) {
+            return self.add_new(limit, model, now);
         }
-        let unknown = self.by_limit.get(&(limit, None)).copied();
-        let copy = unknown
-            .and_then(|id| self.counters.get(id).map(|entry| (id, entry.counter.clone(), entry.observed)));
-        let id = match copy {
-            None => {
-                let counter = self.begin(config, &config.limits[limit], now);
-                self.add(key, counter, None)
-            }
-            Some((unknown, counter, observed)) => {
-                let id = self.add(key, counter, observed);
-                self.copied_counters.push((unknown, id));
-                id
+        let unknown = self.by_limit.get(&(limit.place, None)).copied();
+        let copied = unknown.and_then(|id| self.counters.get(id).map(|entry| (id, entry)));
+        let id = match copied {
+            None => self.add_new(limit.clone(), model, now),
+            Some((original, Entry { counter, observed, .. })) => {
+                let observed = *observed;
+                let entry = Entry { observed, ..Entry::new(limit.clone(), model, counter.clone()) };
+                let copy = self.add(entry);
+                self.copied_counters.push(CopiedCounter { original, copy });
+                copy
             }
         };
-        self.join_unknown(&config.limits[limit], id);
+        self.join_unknown(&limit, id);
         id
     }
 
+    fn add_new(&mut self, limit: Arc<Limit>, model: Option<String>, now: Time) -> CounterId {
+        let counter = self.begin(&limit, now);
+        self.add(Entry::new(limit, model, counter))
+    }
+
     /// Calls of unknown models that come from now on, or wait already, draw on this model's counter too.
-    fn join_unknown(&mut self, limit: &LimitConfig, id: CounterId) {
+    fn join_unknown(&mut self, limit: &Limit, id: CounterId) {
         let mut waiting = 0;
-        for lane in self.lanes.iter_mut().filter(|lane| any_model(limit, &lane.class)) {
+        for lane in self.lanes.iter_mut().filter(|lane| limit.may_be_any_model(&lane.class)) {
             lane.counters.push(id);
             waiting += lane.waiting;
         }
@@ -101,24 +101,15 @@ impl Lanes {
 
     /// The models' counters that were made since the last look, each with the counter that it is a copy
     /// of: calls under way that have a charge there have the same one here.
-    pub(in crate::account) fn take_copied_counters(&mut self) -> Vec<(CounterId, CounterId)> {
+    pub(in crate::account) fn take_copied_counters(&mut self) -> Vec<CopiedCounter> {
         std::mem::take(&mut self.copied_counters)
     }
 
     /// What a response says of a limit is said of one model: whether this is the counter of just
     /// that one.
-    pub(in crate::account) fn speaks_of(
-        &self,
-        config: &AccountConfig,
-        lane: LaneId,
-        counter: CounterId,
-    ) -> bool {
-        let Some(entry) = self.counters.get(counter) else {
-            return false;
-        };
-        let per_model = config.limits.get(entry.limit).is_some_and(|limit| limit.per_model);
-        let model = self.lanes[lane.0].class.model.as_deref();
-        !per_model
+    pub(in crate::account) fn speaks_of(&self, lane: LaneId, entry: &Entry) -> bool {
+        let model = self.class_of(lane).model.as_deref();
+        !entry.limit.config.per_model
             || model.is_some_and(|model| model != OTHER_MODELS && entry.model.as_deref() == Some(model))
     }
 
@@ -130,10 +121,10 @@ impl Lanes {
     /// Keeps a unit of each model's counter for the lane's next call, until [`Lanes::release_kept`].
     /// It needs room at all of them at the same time; where each is taken as soon as it has any,
     /// that would never be.
-    pub(in crate::account) fn keep_room(&mut self, config: &AccountConfig, lane: LaneId) {
+    pub(in crate::account) fn keep_room(&mut self, lane: LaneId) {
         for id in &self.lanes[lane.0].counters {
             if let Some(entry) = self.counters.get_mut(*id)
-                && config.limits.get(entry.limit).is_some_and(|limit| limit.per_model)
+                && entry.limit.config.per_model
             {
                 entry.kept += 1;
                 self.kept.push(*id);
@@ -149,17 +140,9 @@ impl Lanes {
             }
         }
     }
-}
 
-/// Whether a call of this class may be of any of the models that some limit counts apart.
-pub(super) fn any_model_at(config: &AccountConfig, class: &CallClass) -> bool {
-    config.limits.iter().any(|limit| any_model(limit, class))
-}
-
-/// The same of one limit.
-fn any_model(limit: &LimitConfig, class: &CallClass) -> bool {
-    limit.per_model
-        && class.model.is_none()
-        && covers(limit, class)
-        && !mutant::active(Mutant::UnknownModelApart)
+    /// Whether a call of this class may be of any of the models that some limit counts apart.
+    pub(super) fn may_be_any_model(&self, class: &CallClass) -> bool {
+        self.limits.iter().any(|limit| limit.may_be_any_model(class))
+    }
 }

@@ -1,0 +1,63 @@
+//! What a grant charges to each limit that covers its call.
+
+use super::lanes::{CounterId, Lanes};
+use crate::event::Attempt;
+use crate::queue::LaneId;
+use crate::time::Time;
+use crate::units::{Origin, UnitKey};
+
+/// What a grant charged to one limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Charge {
+    pub(super) counter: CounterId,
+    pub(super) unit: UnitKey,
+    /// `None`: the grant is one of the time before a restart.
+    pub(super) at_grant: Option<AtGrant>,
+}
+
+/// A counter just after a charge. What the provider can have counted of ours when it answers is at most what was
+/// logged then and what was charged since.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AtGrant {
+    /// Units in the log.
+    pub(super) logged: u64,
+    /// Units charged since the counter began.
+    pub(super) charged: u64,
+}
+
+impl AtGrant {
+    /// The most that the provider can have counted of ours by now, when so much is charged since the counter began.
+    pub(super) fn ours(self, charged: u64) -> u64 {
+        self.logged + (charged - self.charged)
+    }
+}
+
+impl Lanes {
+    /// Charges one all-or-nothing vector: a unit at each limit that covers the lane.
+    pub(super) fn charge(&mut self, lane: LaneId, attempt: Attempt, now: Time, echoed: Time) -> Vec<Charge> {
+        let mut charges = Vec::with_capacity(self.counters_of(lane).len());
+        for place in 0..self.counters_of(lane).len() {
+            let counter = self.counters_of(lane)[place];
+            let Some(entry) = self.entry_mut(counter) else { continue };
+            match entry.charge(now, echoed) {
+                Some((unit, at_grant)) => charges.push(Charge { counter, unit, at_grant: Some(at_grant) }),
+                None => entry.counter.hold_slot(attempt, now),
+            }
+        }
+        charges
+    }
+
+    /// Takes over what the reserve holds for a call that was granted from it.
+    pub(super) fn claim_units(&mut self, lane: LaneId, now: Time) -> Vec<Charge> {
+        let counters = self.counters_of(lane).to_vec();
+        let claim = |counter: CounterId| {
+            let entry = self.entry_mut(counter)?;
+            let settles = now + entry.limit.counted_after_echo;
+            let window = entry.counter.window_mut()?;
+            window.advance(now);
+            let unit = window.claim_reserved().unwrap_or_else(|| window.charge(now, settles, Origin::Call));
+            Some(Charge { counter, unit, at_grant: None })
+        };
+        counters.into_iter().filter_map(claim).collect()
+    }
+}

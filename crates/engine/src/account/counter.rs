@@ -1,0 +1,153 @@
+//! The count of one limit, whatever it counts: what the account asks of each of its counters.
+
+use std::time::Duration;
+
+use crate::concurrency_counter::ConcurrencyCounter;
+use crate::config::LimitConfig;
+use crate::event::Attempt;
+use crate::time::Time;
+use crate::units::Origin;
+use crate::window_counter::WindowCounter;
+
+/// The counter of a limit, in one partition.
+#[derive(Clone, Debug)]
+pub(super) enum Counter {
+    /// Calls in a window.
+    Window(WindowCounter),
+    /// Calls that are under way at the same time.
+    Concurrency(ConcurrencyCounter),
+}
+
+/// How much of a limit is used, for people.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usage {
+    pub(super) amount: u64,
+    pub(super) used: u64,
+    pub(super) used_by_others: u64,
+    pub(super) assumed: u64,
+    pub(super) in_flight: u64,
+    pub(super) resets_in: Duration,
+}
+
+impl Counter {
+    /// Lets everything happen whose time has come.
+    pub(super) fn advance(&mut self, now: Time) {
+        match self {
+            Counter::Window(window) => window.advance(now),
+            Counter::Concurrency(slots) => slots.advance(now),
+        }
+    }
+
+    /// When a further call may fit at the earliest, `kept` being for others; `None`: now. To be asked after
+    /// [`Counter::advance`].
+    pub(super) fn blocked_until(&self, now: Time, kept: u64) -> Option<Time> {
+        match self {
+            Counter::Window(window) => window.blocked_until(now, kept),
+            Counter::Concurrency(slots) => slots.blocked_until(kept),
+        }
+    }
+
+    /// About how long until `calls` more have been granted. To be asked after [`Counter::advance`].
+    pub(super) fn wait_for(&self, now: Time, calls: u64) -> Duration {
+        match self {
+            Counter::Window(window) => window.wait_for(now, calls),
+            Counter::Concurrency(slots) => slots.wait_for(calls),
+        }
+    }
+
+    /// How much may be used.
+    pub(super) fn amount(&self) -> u64 {
+        match self {
+            Counter::Window(window) => window.amount(),
+            Counter::Concurrency(slots) => slots.amount(),
+        }
+    }
+
+    /// Takes on a changed limit.
+    pub(super) fn reconfigure(&mut self, limit: &LimitConfig, amount: u64, now: Time) {
+        match self {
+            Counter::Window(window) => window.reconfigure(limit, amount, now),
+            Counter::Concurrency(slots) => slots.resize(amount),
+        }
+    }
+
+    /// The count of a window; a limit of concurrent calls has none.
+    pub(super) fn window(&self) -> Option<&WindowCounter> {
+        match self {
+            Counter::Window(window) => Some(window),
+            Counter::Concurrency(_) => None,
+        }
+    }
+
+    /// The same, to charge and correct.
+    pub(super) fn window_mut(&mut self) -> Option<&mut WindowCounter> {
+        match self {
+            Counter::Window(window) => Some(window),
+            Counter::Concurrency(_) => None,
+        }
+    }
+
+    /// Gives the call a slot. Windows have none, here and below.
+    pub(super) fn hold_slot(&mut self, attempt: Attempt, now: Time) {
+        if let Counter::Concurrency(slots) = self {
+            slots.hold(attempt, now);
+        }
+    }
+
+    /// Gives the call one of the slots that an earlier incarnation may have given away.
+    pub(super) fn claim_slot(&mut self, attempt: Attempt, now: Time) {
+        if let Counter::Concurrency(slots) = self {
+            slots.claim(attempt, now);
+        }
+    }
+
+    /// Takes the call's slot back.
+    pub(super) fn free_slot(&mut self, attempt: Attempt, now: Time) {
+        if let Counter::Concurrency(slots) = self {
+            slots.free(attempt, now);
+        }
+    }
+
+    /// Whether it still counts grants of an earlier incarnation that no proxy has named.
+    pub(super) fn holds_reserve(&mut self, now: Time) -> bool {
+        self.advance(now);
+        match self {
+            Counter::Window(window) => window.holds_reserve(),
+            Counter::Concurrency(slots) => slots.holds_unknown(),
+        }
+    }
+
+    /// Lets go of what no proxy has named: it was never granted.
+    pub(super) fn release_reserve(&mut self, now: Time) {
+        match self {
+            Counter::Window(window) => {
+                window.advance(now);
+                window.release_reserve();
+            }
+            Counter::Concurrency(slots) => slots.release_unknown(),
+        }
+    }
+
+    /// How much is used as of `now`.
+    pub(super) fn usage(&mut self, now: Time) -> Usage {
+        self.advance(now);
+        match self {
+            Counter::Window(window) => Usage {
+                amount: window.amount(),
+                used: window.used(),
+                used_by_others: window.count(Origin::Others),
+                assumed: window.count(Origin::Past),
+                in_flight: window.in_flight(),
+                resets_in: window.free_at(now).since(now),
+            },
+            Counter::Concurrency(slots) => Usage {
+                amount: slots.amount(),
+                used: slots.used(),
+                used_by_others: 0,
+                assumed: 0,
+                in_flight: 0,
+                resets_in: Duration::ZERO,
+            },
+        }
+    }
+}

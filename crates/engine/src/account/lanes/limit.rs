@@ -1,0 +1,120 @@
+//! A limit, as all of its counters know it, and one of those counters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::account::charge::AtGrant;
+use crate::account::counter::Counter;
+use crate::config::{AccountConfig, LimitConfig, Unit};
+use crate::event::CallClass;
+use crate::mutant::{self, Mutant};
+use crate::time::Time;
+use crate::units::{Origin, UnitKey};
+use crate::window_counter::guarded;
+
+/// A limit's configuration, and what follows from it and the account's.
+#[derive(Debug)]
+pub(in crate::account) struct Limit {
+    pub(in crate::account) config: LimitConfig,
+    /// Its place in the account's configuration.
+    pub(super) place: usize,
+    /// (D + J)(1 + ρ): a grant's call is counted so long after the stamp that it echoes, or never.
+    pub(in crate::account) counted_after_echo: Duration,
+    /// J(1 + ρ): a call is counted so long after it was written.
+    pub(in crate::account) counted_after_write: Duration,
+    /// No call lasts longer.
+    pub(super) longest_call: Duration,
+}
+
+impl Limit {
+    /// The limits of an account, by their places.
+    pub(super) fn all_of(config: &AccountConfig) -> Vec<Arc<Limit>> {
+        let limit = |(place, limit): (usize, &LimitConfig)| {
+            Arc::new(Limit {
+                config: limit.clone(),
+                place,
+                counted_after_echo: guarded(config.validity + limit.delivery),
+                counted_after_write: guarded(limit.delivery),
+                longest_call: config.pause.max_call,
+            })
+        };
+        config.limits.iter().enumerate().map(limit).collect()
+    }
+
+    /// The provider's figure by the quota.
+    pub(in crate::account) fn declared(&self) -> u64 {
+        self.config.declared.unwrap_or(self.config.amount)
+    }
+
+    /// The limit's amount, lowered in proportion where the provider has less than was declared.
+    pub(in crate::account) fn effective(&self, observed: Option<u64>) -> u64 {
+        let (amount, declared) = (self.config.amount, self.declared());
+        match observed {
+            Some(hard) if hard < declared => {
+                let part = u128::from(amount) * u128::from(hard) / u128::from(declared);
+                (part as u64).clamp(u64::from(amount > 0), amount)
+            }
+            _ => amount,
+        }
+    }
+
+    /// Whether it counts calls of this class. Where the model is not known it may be any of them.
+    pub(super) fn covers(&self, class: &CallClass) -> bool {
+        let LimitConfig { endpoint, models, .. } = &self.config;
+        let endpoint = endpoint.as_ref().is_none_or(|name| class.endpoint.as_ref() == Some(name));
+        let model = class.model.as_ref().is_none_or(|model| models.contains(model));
+        endpoint && (models.is_empty() || model)
+    }
+
+    /// Whether a call of this class may be of any of the models that it counts apart.
+    pub(super) fn may_be_any_model(&self, class: &CallClass) -> bool {
+        self.config.per_model
+            && class.model.is_none()
+            && self.covers(class)
+            && !mutant::active(Mutant::UnknownModelApart)
+    }
+
+    /// Whether it is still the same count under another configuration.
+    pub(super) fn is_continued_by(&self, other: &LimitConfig) -> bool {
+        self.config.name == other.name && self.config.unit == other.unit
+    }
+
+    pub(in crate::account) fn counts_requests(&self) -> bool {
+        self.config.unit == Unit::Requests
+    }
+}
+
+/// A counter of a limit: its only one, or a model's.
+#[derive(Debug)]
+pub(in crate::account) struct Entry {
+    pub(in crate::account) limit: Arc<Limit>,
+    pub(in crate::account) model: Option<String>,
+    pub(in crate::account) counter: Counter,
+    /// The provider's own figure, where headers have named one: of this model, not of the others.
+    pub(in crate::account) observed: Option<u64>,
+    pub(super) waiting: u64,
+    /// Units that are kept for calls whose turn comes before, within one round of grants.
+    pub(super) kept: u64,
+}
+
+impl Entry {
+    pub(super) fn new(limit: Arc<Limit>, model: Option<String>, counter: Counter) -> Entry {
+        Entry { limit, model, counter, observed: None, waiting: 0, kept: 0 }
+    }
+
+    /// Takes on the limit as it is configured and observed now.
+    pub(super) fn reconfigure(&mut self, now: Time) {
+        let amount = self.limit.effective(self.observed);
+        self.counter.reconfigure(&self.limit.config, amount, now);
+    }
+
+    /// Charges a call that is granted on the strength of an echo that was stamped at `echoed` or before. What a
+    /// slot holds is known by the attempt.
+    pub(in crate::account) fn charge(&mut self, now: Time, echoed: Time) -> Option<(UnitKey, AtGrant)> {
+        let settles = echoed + self.limit.counted_after_echo;
+        let window = self.counter.window_mut()?;
+        window.advance(now);
+        let unit = window.charge(now, settles, Origin::Call);
+        Some((unit, AtGrant { logged: window.logged(), charged: window.charged() }))
+    }
+}

@@ -1,0 +1,122 @@
+//! What rejections, and people, do to the calls that follow.
+
+use std::time::Duration;
+
+use super::reports::Answer;
+use super::{CallState, Engine};
+use crate::event::{Action, RefusalReason, Rejection, RejectionClass, Scope};
+use crate::pause::Pause;
+use crate::queue::CallKey;
+use crate::time::Time;
+
+/// Why a scope is closed.
+struct Closing {
+    /// When the rejected call was granted.
+    granted: Time,
+    class: RejectionClass,
+    /// What is left of the provider's time.
+    wait: Option<Duration>,
+    reason: String,
+}
+
+impl Engine {
+    pub(super) fn rejected(
+        &mut self,
+        now: Time,
+        answer: Answer<'_>,
+        rejection: Rejection,
+        again: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Answer { attempt, latest, observations } = answer;
+        let Some(grant) = self.grant_of(attempt) else {
+            return;
+        };
+        // Where a hello could not tell when it was granted: before its answer.
+        let granted = grant.at.min(latest);
+        self.counted(now, attempt, latest);
+        self.observe(now, attempt, observations);
+        let class = rejection.class;
+        if matches!(class, RejectionClass::Quota | RejectionClass::Concurrency) {
+            self.totals.rejected += 1;
+        }
+        let scope = self.scope_or_account(rejection.scope);
+        // A probe that asked for several scopes has its answer for the others too.
+        for (other, pause) in &mut self.pauses {
+            if *other != scope {
+                pause.withdrawn(attempt);
+            }
+        }
+        // The provider's time runs from its answer, which may have been long on its way to here.
+        let on_its_way = now.since(latest);
+        let wait = rejection.wait.filter(|wait| !wait.is_zero());
+        let wait = wait.map(|wait| wait.saturating_sub(on_its_way));
+        self.close(now, &scope, Closing { granted, class, wait, reason: rejection.reason }, actions);
+        self.finish(now, attempt, again && class != RejectionClass::Terminal, actions);
+    }
+
+    /// A limit that the account does not have cannot be paused alone.
+    fn scope_or_account(&self, scope: Scope) -> Scope {
+        match &scope {
+            Scope::Limit(name) if !self.config.limits.iter().any(|limit| limit.name == *name) => {
+                Scope::Account
+            }
+            _ => scope,
+        }
+    }
+
+    fn close(&mut self, now: Time, scope: &Scope, closing: Closing, actions: &mut Vec<Action>) {
+        let config = self.config.pause;
+        let Closing { granted, class, wait, reason } = closing;
+        let news = match self.pauses.get_mut(scope) {
+            Some(pause) => pause.rejected(now, granted, class, wait, &config),
+            None => {
+                let pause = Pause::closed(now, class, wait, reason.clone(), &config);
+                self.pauses.insert(scope.clone(), pause);
+                true
+            }
+        };
+        let Some(pause) = self.pauses.get_mut(scope).filter(|_| news) else {
+            return;
+        };
+        pause.reason.clone_from(&reason);
+        actions.push(Action::Paused { scope: scope.clone(), until: pause.until, reason });
+        if class == RejectionClass::Terminal {
+            self.refuse_all(now, actions);
+        }
+    }
+
+    /// Refuses what waits for a provider that has stopped.
+    fn refuse_all(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let stopped: Vec<CallKey> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| {
+                matches!(call.state, CallState::Waiting { .. }) && self.stopped(now, call.wanted.lane)
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        for key in stopped {
+            self.refuse(key, RefusalReason::ProviderStopped.into(), actions);
+        }
+    }
+
+    pub(super) fn pause_by_hand(
+        &mut self,
+        now: Time,
+        scope: Scope,
+        length: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let pause = Pause::by_hand(now, length);
+        let (until, reason) = (pause.until, pause.reason.clone());
+        self.pauses.insert(scope.clone(), pause);
+        actions.push(Action::Paused { scope, until, reason });
+    }
+
+    pub(super) fn resume_by_hand(&mut self, now: Time, scope: &Scope, actions: &mut Vec<Action>) {
+        if let Some(pause) = self.pauses.remove(scope) {
+            actions.push(Action::Resumed { scope: scope.clone(), paused_for: now.since(pause.since) });
+        }
+    }
+}
