@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::profile::Tier;
 use quotakeeper_engine::config::{AccountConfig, Mode, OnExceeded, PauseConfig, QueueConfig};
+use quotakeeper_engine::patience::longest_wait;
 use quotakeeper_wire::account::{Admitted, CompiledAccount, FORMAT};
 
 use crate::problem::Problem;
@@ -114,14 +115,13 @@ fn on_exceeded(spec: &ApiQuotaSpec) -> OnExceeded {
     }
 }
 
-/// The quota's word, else the profile's, else what the provider's clients bear: of their timeout a
-/// fifth is left for the call itself.
+/// The quota's maximum, else the profile's, else what the timeout of the provider's clients allows.
 fn max_wait(spec: &ApiQuotaSpec, profile: &Profile) -> Duration {
     let seconds = spec.enforcement.as_ref().and_then(|enforcement| enforcement.max_queue_seconds);
     if let Some(seconds) = seconds.and_then(|seconds| u64::try_from(seconds).ok()) {
         return Duration::from_secs(seconds);
     }
-    profile.max_queue().unwrap_or_else(|| MAX_WAIT.max(patience(profile) * 4 / 5))
+    profile.max_queue().unwrap_or_else(|| MAX_WAIT.max(longest_wait(patience(profile))))
 }
 
 fn pause(profile: &Profile) -> PauseConfig {

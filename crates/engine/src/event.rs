@@ -1,5 +1,6 @@
 //! What an engine is told, and what it says in return.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,7 @@ pub enum RejectionClass {
 
 /// Which calls a pause holds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Scope {
     /// All calls of the account.
     Account,
@@ -102,6 +104,18 @@ pub enum Scope {
     Endpoint(String),
     /// The calls that name a model.
     Model(String),
+}
+
+/// For people: `all calls`, `limit requests`, `endpoint search`, `model gpt-4o`.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::Account => f.write_str("all calls"),
+            Scope::Limit(name) => write!(f, "limit {name}"),
+            Scope::Endpoint(name) => write!(f, "endpoint {name}"),
+            Scope::Model(name) => write!(f, "model {name}"),
+        }
+    }
 }
 
 /// What response headers say of a limit.

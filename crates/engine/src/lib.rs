@@ -17,6 +17,7 @@
 //! | `queue` | whose turn is next |
 //! | `alarms` | when to look at something again |
 //! | `pause` | closed, one probe, a ramp |
+//! | [`patience`] | how long a call may wait for a grant |
 //! | [`mutant`] | the rule's clauses, broken on purpose, for the simulator |
 
 pub mod account;
@@ -27,6 +28,7 @@ mod concurrency_counter;
 pub mod config;
 pub mod event;
 pub mod mutant;
+pub mod patience;
 mod pause;
 mod queue;
 pub mod time;

@@ -207,6 +207,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use quotakeeper_engine::config::Mode;
+    use quotakeeper_engine::event::Scope;
     use quotakeeper_wire::status::{PauseReport, Told as Reached, WaitingReport};
 
     fn report() -> AccountReport {
@@ -243,9 +244,9 @@ mod tests {
         let mut told = EventState::default();
         let mut paused = report();
         assert!(said(&mut told, &paused, 0).is_empty());
-        let (scope, reason) = ("all calls".to_owned(), "429 TEN_SECONDLY_ROLLING".to_owned());
+        let reason = "429 TEN_SECONDLY_ROLLING".to_owned();
         paused.pauses.push(PauseReport {
-            scope,
+            scope: Scope::Account,
             remaining_millis: 8000,
             reason,
             stopped: false,

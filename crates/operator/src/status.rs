@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quotakeeper_api::quota::{ApiQuota, ApiQuotaStatus, ProxyStatus, StatusSummary, WaitingStatus};
 use quotakeeper_engine::config::{LimitConfig, Mode};
+use quotakeeper_engine::event::Scope;
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::status::{AccountReport, PauseReport};
 
@@ -99,14 +100,15 @@ impl<'a> Subject<'a> {
         self.report()?.pauses.iter().find(|pause| pause.overloaded)
     }
 
-    fn holds_all(&self, scope: &str) -> bool {
+    fn holds_all(&self, scope: &Scope) -> bool {
         let covers_all =
             |limit: &LimitConfig| limit.endpoint.is_none() && limit.models.is_empty() && !limit.per_model;
         let limits = self.account().map(|account| account.engine.limits.as_slice()).unwrap_or_default();
-        scope == "all calls"
-            || scope
-                .strip_prefix("limit ")
-                .is_some_and(|name| limits.iter().any(|limit| limit.name == name && covers_all(limit)))
+        match scope {
+            Scope::Account => true,
+            Scope::Limit(name) => limits.iter().any(|limit| limit.name == *name && covers_all(limit)),
+            Scope::Endpoint(_) | Scope::Model(_) => false,
+        }
     }
 }
 

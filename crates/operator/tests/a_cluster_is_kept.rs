@@ -250,7 +250,7 @@ fn quotas_are_kept_by_two_replicas() {
         }]);
         report["proxies"] = json!({"current": 5, "connected": 5});
         report["pauses"] = json!([{
-            "scope": "all calls", "remainingMillis": 20_000, "reason": "429 TEN_SECONDLY_ROLLING", "stopped": false,
+            "scope": "account", "remainingMillis": 20_000, "reason": "429 TEN_SECONDLY_ROLLING", "stopped": false,
         }]);
     });
     becomes("gtm/hubspot", "Throttled", "True", "ProviderPaused");
@@ -290,7 +290,7 @@ fn quotas_are_kept_by_two_replicas() {
     // A provider in trouble is told apart from a quota that is used up.
     limiter.change("gtm/hubspot", |report| {
         report["pauses"] = json!([{
-            "scope": "all calls", "remainingMillis": 20_000, "reason": "status 503", "stopped": false, "overloaded": true,
+            "scope": "account", "remainingMillis": 20_000, "reason": "status 503", "stopped": false, "overloaded": true,
         }]);
     });
     becomes("gtm/hubspot", "ProviderAvailable", "False", "Overloaded");

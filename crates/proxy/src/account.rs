@@ -1,4 +1,4 @@
-//! An account in force, and its words in the limiter's language.
+//! An account in force, and how its calls and answers are described to the limiter.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,8 +29,8 @@ pub(crate) struct Account {
     pub(crate) upstream: Option<Origin>,
     /// How long the queue lets a call wait.
     pub(crate) max_wait: Duration,
-    /// Whether calls pass even where the limiter does not answer.
-    pub(crate) open: bool,
+    /// Whether calls are sent without a grant when the limiter does not answer.
+    pub(crate) bypass: bool,
     budget: AtomicU32,
 }
 
@@ -50,7 +50,7 @@ impl Account {
             profile,
             upstream,
             max_wait: compiled.engine.queue.max_wait,
-            open: compiled.engine.mode == Mode::Disabled,
+            bypass: compiled.engine.mode == Mode::Disabled,
             budget: AtomicU32::new(BUDGET),
         })
     }

@@ -1,4 +1,4 @@
-//! Where calls wait: the one place that speaks to the limiter.
+//! Where calls wait for a grant: the only room that exchanges messages with the limiter.
 //!
 //! The session is a pure state machine; this room gives it a clock, a link and a lock. The lock is held for one
 //! step at a time and never across an await. A task of its own carries messages; it stamps each just before it
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::{CallClass, CallId, RefusalReason, Scope};
 use quotakeeper_engine::time::Stamp;
-use quotakeeper_wire::message::{AccountIndex, AccountState, Epoch, ToLimiter};
+use quotakeeper_wire::message::{AccountIndex, AccountUpdate, Epoch, ToLimiter};
 use quotakeeper_wire::proxy::{AskError, Counters, Identity, Session, SessionEvent};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ pub use permit::Permit;
 /// When a full proxy may have room again: as soon as any of its calls ends.
 const FULL: Duration = Duration::from_secs(1);
 
-/// The queue of calls that wait for a grant, for those who ask.
+/// A handle on the calls that wait for a grant.
 #[derive(Clone)]
 pub struct AdmissionClient {
     shared: Arc<Shared>,
@@ -35,14 +35,14 @@ pub struct AdmissionClient {
 
 struct Shared {
     inner: Mutex<Inner>,
-    /// There may be something to say, or an earlier time to wake.
-    news: Notify,
+    /// There may be a message to send, or an earlier time to wake.
+    changed: Notify,
     connected: AtomicBool,
     waiting: AtomicUsize,
     stop: CancellationToken,
-    /// The accounts whose calls pass even where the limiter does not answer.
-    open: watch::Receiver<BTreeSet<AccountIndex>>,
-    hear: Box<dyn Fn(LimiterEvent) + Send + Sync>,
+    /// The accounts whose calls are sent without a grant when the limiter does not answer.
+    bypass: watch::Receiver<BTreeSet<AccountIndex>>,
+    on_event: Box<dyn Fn(LimiterEvent) + Send + Sync>,
 }
 
 struct Inner {
@@ -56,7 +56,7 @@ struct Inner {
 struct Slot {
     outcome: Option<Outcome>,
     waker: Option<Waker>,
-    /// The session has said that the grant may be written: until when, and whose grant it is.
+    /// The session has allowed the write: until when, and by a grant of which limiter incarnation.
     approved: Option<(Stamp, Epoch)>,
 }
 
@@ -65,37 +65,17 @@ enum Outcome {
     Refused(Refused),
 }
 
-/// What the limiter tells of an account, for people.
+/// What happens between this proxy and the limiter, apart from the answers to single calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LimiterEvent {
-    /// The link to the limiter stands or is lost.
+    /// The link to the limiter is up, or lost.
     Connected(bool),
-    /// How an account stands, from now on.
+    /// An account has changed.
     Account {
-        /// Which account.
+        /// An index into [`Identity::accounts`].
         account: AccountIndex,
-        /// How it stands.
-        state: AccountState,
-    },
-    /// A part of an account is paused.
-    Paused {
-        /// Which account.
-        account: AccountIndex,
-        /// Which calls.
-        scope: Scope,
-        /// For how long at least.
-        remaining: Duration,
-        /// The provider's word, or who paused.
-        reason: String,
-    },
-    /// A pause is over.
-    Resumed {
-        /// Which account.
-        account: AccountIndex,
-        /// Which calls.
-        scope: Scope,
-        /// How long it was paused.
-        paused_for: Duration,
+        /// What has changed.
+        update: AccountUpdate,
     },
 }
 
@@ -112,7 +92,7 @@ pub struct Refused {
 /// Why a call is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// The limiter's word.
+    /// The limiter refuses it.
     Limiter(RefusalReason),
     /// The limiter can't be reached, and the client's patience or the queue's bound ends.
     LimiterUnreachable,
@@ -146,13 +126,13 @@ impl std::fmt::Display for Reason {
 }
 
 impl AdmissionClient {
-    /// Starts a client on `link`, and its task. Calls of the accounts in `open` are still asked for, but pass where
-    /// the limiter does not answer. `hear` is told what the limiter tells; it must not block.
+    /// Starts a client on `link`, and its task. Calls of the accounts in `bypass` still ask for a grant, but are
+    /// sent without one when the limiter does not answer. `on_event` must not block.
     pub fn start(
         identity: Identity,
         link: Link,
-        open: watch::Receiver<BTreeSet<AccountIndex>>,
-        hear: impl Fn(LimiterEvent) + Send + Sync + 'static,
+        bypass: watch::Receiver<BTreeSet<AccountIndex>>,
+        on_event: impl Fn(LimiterEvent) + Send + Sync + 'static,
     ) -> Self {
         let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
@@ -160,12 +140,12 @@ impl AdmissionClient {
                 slots: HashMap::new(),
                 pauses: BTreeMap::new(),
             }),
-            news: Notify::new(),
+            changed: Notify::new(),
             connected: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             stop: CancellationToken::new(),
-            open,
-            hear: Box::new(hear),
+            bypass,
+            on_event: Box::new(on_event),
         });
         tokio::spawn(run_session(Arc::clone(&shared), link));
         Self { shared }
@@ -211,7 +191,7 @@ impl AdmissionClient {
             inner.slots.insert(call, Slot::default());
             call
         };
-        self.shared.news.notify_one();
+        self.shared.changed.notify_one();
         Ok(Permit::new(Arc::clone(&self.shared), (account, call), patience, max_wait))
     }
 
@@ -237,7 +217,7 @@ impl AdmissionClient {
         self.shared.inner().session.counters()
     }
 
-    /// Says what is still to be said and ends the task. Calls that still wait stay unanswered.
+    /// Sends what is queued and ends the task. Calls that still wait stay unanswered.
     pub fn close(&self) {
         self.shared.stop.cancel();
     }
@@ -248,7 +228,7 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One step of the session, after which there may be something to say.
+    /// One step of the session, after which there may be messages to send.
     fn step<T>(&self, step: impl FnOnce(&mut Inner, Stamp) -> T) -> T {
         let done = {
             let mut inner = self.inner();
@@ -256,27 +236,20 @@ impl Shared {
             let now = clock::now();
             step(&mut inner, now)
         };
-        self.news.notify_one();
+        self.changed.notify_one();
         done
     }
 
-    fn hear(&self, notice: SessionEvent) {
-        let (call, outcome) = match notice {
+    fn handle(&self, event: SessionEvent) {
+        let (call, outcome) = match event {
             SessionEvent::Granted { call } => (call, Outcome::Granted),
             SessionEvent::Refused { call, reason, retry_after } => {
                 let reason = Reason::Limiter(reason);
                 (call, Outcome::Refused(Refused { reason, retry_after }))
             }
-            SessionEvent::Account { account, state } => {
-                return (self.hear)(LimiterEvent::Account { account, state });
-            }
-            SessionEvent::Paused { account, scope, remaining, reason } => {
-                self.inner().pauses.insert((account, scope.clone()), reason.clone());
-                return (self.hear)(LimiterEvent::Paused { account, scope, remaining, reason });
-            }
-            SessionEvent::Resumed { account, scope, paused_for } => {
-                self.inner().pauses.remove(&(account, scope.clone()));
-                return (self.hear)(LimiterEvent::Resumed { account, scope, paused_for });
+            SessionEvent::Account { account, update } => {
+                self.remember_pause(account, &update);
+                return (self.on_event)(LimiterEvent::Account { account, update });
             }
         };
         let waker = self.inner().slots.get_mut(&call).and_then(|slot| {
@@ -288,6 +261,18 @@ impl Shared {
         }
     }
 
+    fn remember_pause(&self, account: AccountIndex, update: &AccountUpdate) {
+        match update {
+            AccountUpdate::State(_) => {}
+            AccountUpdate::Paused { scope, reason, .. } => {
+                self.inner().pauses.insert((account, scope.clone()), reason.clone());
+            }
+            AccountUpdate::Resumed { scope, .. } => {
+                self.inner().pauses.remove(&(account, scope.clone()));
+            }
+        }
+    }
+
     fn set_connected(&self, connected: bool) {
         {
             let mut inner = self.inner();
@@ -295,12 +280,12 @@ impl Shared {
                 inner.session.connected();
             } else {
                 inner.session.disconnected();
-                // The next connection tells the pauses that are still in force.
+                // After the next hello the limiter sends the pauses that are still in force.
                 inner.pauses.clear();
             }
         }
         if self.connected.swap(connected, Ordering::Relaxed) != connected {
-            (self.hear)(LimiterEvent::Connected(connected));
+            (self.on_event)(LimiterEvent::Connected(connected));
         }
     }
 }
@@ -310,8 +295,8 @@ async fn run_session(shared: Arc<Shared>, mut link: Link) {
     let mut limiter: Option<mpsc::Sender<ToLimiter>> = None;
     let mut link_open = true;
     loop {
-        let told = tell(&shared, limiter.as_ref());
-        if told == Told::Lost {
+        let flushed = flush(&shared, limiter.as_ref());
+        if flushed == Flushed::Lost {
             limiter = None;
             shared.set_connected(false);
         }
@@ -330,9 +315,9 @@ async fn run_session(shared: Arc<Shared>, mut link: Link) {
                 }
                 Some(LinkEvent::Says(message)) => {
                     // The clock is read after the message was received.
-                    let notice = shared.inner().session.receive(clock::now(), message);
-                    if let Some(notice) = notice {
-                        shared.hear(notice);
+                    let event = shared.inner().session.receive(clock::now(), message);
+                    if let Some(event) = event {
+                        shared.handle(event);
                     }
                 }
                 None => {
@@ -341,14 +326,14 @@ async fn run_session(shared: Arc<Shared>, mut link: Link) {
                     shared.set_connected(false);
                 }
             },
-            () = shared.news.notified(), if told != Told::Full => {}
-            () = room(limiter.as_ref()), if told == Told::Full => {}
-            // A full channel keeps what is due from being said.
-            () = tokio::time::sleep(until_wake), if wake.is_some() && told != Told::Full => {
+            () = shared.changed.notified(), if flushed != Flushed::Full => {}
+            () = channel_has_room(limiter.as_ref()), if flushed == Flushed::Full => {}
+            // While the channel is full, nothing that is due could be sent.
+            () = tokio::time::sleep(until_wake), if wake.is_some() && flushed != Flushed::Full => {
                 shared.inner().session.wake(clock::now());
             }
             () = shared.stop.cancelled() => {
-                tell(&shared, limiter.as_ref());
+                flush(&shared, limiter.as_ref());
                 return;
             }
         }
@@ -356,38 +341,39 @@ async fn run_session(shared: Arc<Shared>, mut link: Link) {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// All that there is to say.
+enum Flushed {
+    /// Every queued message was sent.
     All,
-    /// As much as the channel takes.
+    /// The channel is full; messages are left.
     Full,
     /// The connection is lost.
     Lost,
 }
 
-fn tell(shared: &Shared, limiter: Option<&mpsc::Sender<ToLimiter>>) -> Told {
+/// Sends what the session has queued.
+fn flush(shared: &Shared, limiter: Option<&mpsc::Sender<ToLimiter>>) -> Flushed {
     let Some(limiter) = limiter else {
-        return Told::All;
+        return Flushed::All;
     };
     loop {
         match limiter.try_reserve() {
-            Ok(place) => {
+            Ok(slot) => {
                 let mut inner = shared.inner();
                 match inner.session.next_message(clock::now()) {
-                    Some(message) => place.send(message),
-                    None => return Told::All,
+                    Some(message) => slot.send(message),
+                    None => return Flushed::All,
                 }
             }
-            Err(mpsc::error::TrySendError::Full(())) => return Told::Full,
-            Err(mpsc::error::TrySendError::Closed(())) => return Told::Lost,
+            Err(mpsc::error::TrySendError::Full(())) => return Flushed::Full,
+            Err(mpsc::error::TrySendError::Closed(())) => return Flushed::Lost,
         }
     }
 }
 
-/// Waits until the channel takes a message, or is lost.
-async fn room(limiter: Option<&mpsc::Sender<ToLimiter>>) {
+/// Waits until the channel has room for a message, or is lost.
+async fn channel_has_room(limiter: Option<&mpsc::Sender<ToLimiter>>) {
     if let Some(limiter) = limiter {
-        // Either way the next round finds out.
+        // Either way the next round of the loop finds out.
         let _reserved = limiter.reserve().await;
     }
 }

@@ -13,7 +13,7 @@
 //! | room | holds |
 //! |---|---|
 //! | `attempt` | one sending by one grant, and what follows when there is no answer |
-//! | `judge` | what an answer means |
+//! | `classify` | what an answer means |
 //! | `relay` | the answer on its way to the client |
 //! | `wait` | how long a call has waited, and why |
 
@@ -31,6 +31,7 @@ use quotakeeper_dialects::patience::PATIENCE_HEADER;
 use quotakeeper_dialects::profile::Profile;
 use quotakeeper_dialects::request::CallShape;
 use quotakeeper_engine::event::CallClass;
+use quotakeeper_engine::patience::longest_wait;
 use tokio::time::timeout;
 
 use crate::account::Account;
@@ -59,7 +60,7 @@ pub(crate) struct ProxyContext {
     pub(crate) admission: AdmissionClient,
     pub(crate) upstreams: Upstreams,
     pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) keep: ReplayBuffer,
+    pub(crate) bodies: ReplayBuffer,
     pub(crate) shortage: Shortage,
 }
 
@@ -132,7 +133,7 @@ pub(crate) async fn forward(
         Ok(uri) => head.uri = uri,
         Err(error) => return refuse(record, bad_request(&format!("the path is no path ({error})"))),
     }
-    let body = match context.keep.take(body).await {
+    let body = match context.bodies.buffer(body).await {
         Ok(body) => body,
         Err(error) => return refuse(record, bad_request(&format!("the body broke off ({error})"))),
     };
@@ -171,14 +172,14 @@ async fn in_force(
     let since = Instant::now();
     // The provider's profile, which knows more of its clients, isn't known either.
     let patience = Profile::default().patience(headers);
-    let longest = patience.map_or(LONGEST_ABSENCE, |patience| patience * 4 / 5);
+    let longest = patience.map_or(LONGEST_ABSENCE, longest_wait);
     let found = timeout(longest, endpoint.in_force()).await;
     record.call.waited += since.elapsed();
     found.map_err(|_| {
         let reason = Reason::NotInForce;
         record.call.outcome = Outcome::Refused(reason);
         let refused = Refused { reason, retry_after: Some(ABSENT) };
-        LocalResponse::refused(refused, &endpoint.quota, None).because(&endpoint.why_not())
+        LocalResponse::refused(refused, &endpoint.quota, None).because(&endpoint.absence())
     })
 }
 

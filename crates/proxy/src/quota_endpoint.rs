@@ -1,5 +1,5 @@
-//! The endpoints of the quotas that a proxy serves: known from its start, while what is in force in them may come,
-//! change and go with the limiter's word.
+//! The endpoints of the quotas that a proxy serves. They are fixed at its start; their accounts come, change and go
+//! as the limiter reports.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ enum State {
     InForce(Arc<Account>),
 }
 
-/// Why what the limiter says can't be put in force; what was before stays.
+/// Why a configuration from the limiter can't be put into force; the one before stays.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
     #[error("{0}")]
@@ -50,7 +50,7 @@ impl QuotaEndpoint {
     pub(crate) fn new(index: u32, quota: &Quota) -> Result<Self, OriginError> {
         let state = match &quota.account {
             Some(account) => State::InForce(Arc::new(Account::new(AccountIndex(index), account)?)),
-            None => State::Awaited("the limiter has not spoken of it yet".into()),
+            None => State::Awaited("the limiter has not sent its configuration yet".into()),
         };
         Ok(Self {
             index: AccountIndex(index),
@@ -69,8 +69,8 @@ impl QuotaEndpoint {
         }
     }
 
-    /// Why nothing is in force.
-    pub(crate) fn why_not(&self) -> Arc<str> {
+    /// Why nothing is in force; empty where something is.
+    pub(crate) fn absence(&self) -> Arc<str> {
         match &*self.state.borrow() {
             State::InForce(_) => "".into(),
             State::Awaited(reason) => Arc::clone(reason),
@@ -89,15 +89,15 @@ impl QuotaEndpoint {
         }
     }
 
-    /// Puts in force what the limiter says. Calls that are under way end as they have begun.
+    /// Puts a state from the limiter into force. Calls that are under way end as they have begun.
     ///
     /// # Errors
     /// [`Unusable`].
-    pub(crate) fn take(&self, state: AccountState) -> Result<(), Unusable> {
+    pub(crate) fn apply(&self, state: &AccountState) -> Result<(), Unusable> {
         let state = match state {
-            AccountState::Absent { reason } => State::Awaited(reason.into()),
+            AccountState::Absent { reason } => State::Awaited(reason.as_str().into()),
             AccountState::InForce { document } => {
-                let compiled = CompiledAccount::load(&document)?;
+                let compiled = CompiledAccount::load(document)?;
                 if compiled.provider() != self.provider {
                     let (key, provider) = (compiled.key, self.provider.clone());
                     return Err(Unusable::OtherProvider { key, provider });

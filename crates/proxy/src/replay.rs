@@ -91,17 +91,17 @@ impl ReplayBuffer {
         Self { each, room: Arc::new(Room { all, taken: AtomicUsize::new(0) }) }
     }
 
-    /// Takes a body as far as it is kept.
+    /// Reads a body as far as it may be buffered.
     ///
     /// # Errors
     /// When the client's connection fails.
-    pub(crate) async fn take<B>(&self, body: B) -> Result<ReplayBody, BoxError>
+    pub(crate) async fn buffer<B>(&self, body: B) -> Result<ReplayBody, BoxError>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
         let mut held = ReservedRoom::nothing(&self.room);
-        let form = Form::take(body, self.each, &mut held).await?;
+        let form = Form::read(body, self.each, &mut held).await?;
         held.settle(form.start().len());
         Ok(ReplayBody { form, _held: held })
     }
@@ -125,7 +125,7 @@ impl ReplayBody {
 }
 
 impl Form {
-    async fn take<B>(body: B, each: usize, held: &mut ReservedRoom) -> Result<Self, BoxError>
+    async fn read<B>(body: B, each: usize, held: &mut ReservedRoom) -> Result<Self, BoxError>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,

@@ -19,7 +19,9 @@ use quotakeeper_engine::time::Time;
 pub use self::newest::NewestHellos;
 use self::proxy::Proxy;
 pub use self::violation::{MOST_ACCOUNTS, MOST_CALLS, Violation};
-use crate::message::{AccountIndex, Epoch, Hello, LimiterSays, Progress, ProxySays, ToLimiter, ToProxy};
+use crate::message::{
+    AccountIndex, AccountUpdate, Epoch, GrantRef, Hello, LimiterSays, Progress, ProxySays, ToLimiter, ToProxy,
+};
 
 /// What this limiter tells every proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,14 +120,14 @@ impl Session {
                 LimiterSays::Refuse { account, call: *call, reason: *reason, retry_after: *retry_after }
             }
             Action::Grant { .. } | Action::Refuse { .. } => return None,
-            Action::Paused { scope, until, reason } => LimiterSays::Paused {
-                account,
-                scope: scope.clone(),
-                remaining: until.since(now),
-                reason: reason.clone(),
-            },
+            Action::Paused { scope, until, reason } => {
+                let (remaining, reason) = (until.since(now), reason.clone());
+                let update = AccountUpdate::Paused { scope: scope.clone(), remaining, reason };
+                LimiterSays::Account { account, update }
+            }
             Action::Resumed { scope, paused_for } => {
-                LimiterSays::Resumed { account, scope: scope.clone(), paused_for: *paused_for }
+                let update = AccountUpdate::Resumed { scope: scope.clone(), paused_for: *paused_for };
+                LimiterSays::Account { account, update }
             }
         };
         Some(ToProxy { epoch: self.greeting.epoch, body })
@@ -139,8 +141,8 @@ impl Session {
         })
     }
 
-    fn on_our_clock(&self, epoch: Epoch, granted: Time) -> Option<Time> {
-        (epoch >= self.ledger_since).then_some(granted)
+    fn on_our_clock(&self, grant: GrantRef) -> Option<Time> {
+        (grant.epoch >= self.ledger_since).then_some(grant.granted)
     }
 
     fn welcome(&self) -> ToProxy {
@@ -157,15 +159,15 @@ impl Session {
         let proxy = Proxy { session: hello.session, consumer: hello.consumer, accounts: hello.accounts };
         proxy.alive(pulse, events);
         for ended in hello.ended {
-            let granted = self.on_our_clock(ended.epoch, ended.granted);
+            let granted = self.on_our_clock(ended.grant);
             proxy.ended(now, &self.clock, (ended, granted), events);
         }
         for live in hello.calls {
             let granted = match live.progress {
                 Progress::Waiting { .. } => None,
-                Progress::Granted { epoch, granted, .. }
-                | Progress::Sent { epoch, granted, .. }
-                | Progress::Answered { epoch, granted, .. } => self.on_our_clock(epoch, granted),
+                Progress::Granted(grant)
+                | Progress::Sent { grant, .. }
+                | Progress::Answered { grant, .. } => self.on_our_clock(grant),
             };
             proxy.live(now, &self.clock, (live, granted), events);
         }

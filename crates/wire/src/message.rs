@@ -126,12 +126,8 @@ pub struct EndedAttempt {
     pub account: AccountIndex,
     /// Which call.
     pub call: CallId,
-    /// Which of its grants.
-    pub attempt: u32,
-    /// Whose grant.
-    pub epoch: Epoch,
-    /// When it was decided, as the grant said.
-    pub granted: Time,
+    /// The grant that it used.
+    pub grant: GrantRef,
     /// What decides which limits cover it.
     pub class: CallClass,
     /// How it ended.
@@ -189,34 +185,19 @@ pub enum Progress {
         /// How long its client still waits.
         patience: Option<Duration>,
     },
-    /// It holds a grant of `epoch` that is not yet written.
-    Granted {
-        /// Which of its grants.
-        attempt: u32,
-        /// Whose grant.
-        epoch: Epoch,
-        /// When it was decided, as the grant said.
-        granted: Time,
-    },
+    /// It holds a grant and is not yet written.
+    Granted(GrantRef),
     /// It was written.
     Sent {
-        /// Which of its grants.
-        attempt: u32,
-        /// Whose grant.
-        epoch: Epoch,
-        /// When it was decided, as the grant said.
-        granted: Time,
+        /// The grant that it used.
+        grant: GrantRef,
         /// When at the latest.
         written: Stamp,
     },
     /// Its answer has begun.
     Answered {
-        /// Which of its grants.
-        attempt: u32,
-        /// Whose grant.
-        epoch: Epoch,
-        /// When it was decided, as the grant said.
-        granted: Time,
+        /// The grant that it used.
+        grant: GrantRef,
         /// When at the latest.
         at: Stamp,
     },
@@ -241,12 +222,13 @@ pub enum LimiterSays {
         /// How often to say something.
         heartbeat: Duration,
     },
-    /// How an account of the session stands: after the welcome for each, then whenever it changes.
+    /// A change of an account of the session. After the welcome: the state of each account, then the pauses in
+    /// force.
     Account {
-        /// Which account.
+        /// An index into [`Hello::accounts`].
         account: AccountIndex,
-        /// How it stands.
-        state: AccountState,
+        /// What has changed.
+        update: AccountUpdate,
     },
     /// The call may be written while the proxy's clock shows at most echo + D.
     Grant {
@@ -273,26 +255,40 @@ pub enum LimiterSays {
         /// When another try makes sense.
         retry_after: Option<Duration>,
     },
-    /// A part of the account is paused.
+}
+
+/// A change of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountUpdate {
+    /// Its configuration came into force, changed, or went.
+    State(AccountState),
+    /// A part of its calls is paused.
     Paused {
-        /// Which account.
-        account: AccountIndex,
-        /// Which calls.
+        /// The calls that are held.
         scope: Scope,
         /// For how long at least, from now.
         remaining: Duration,
-        /// The provider's word, or who paused.
+        /// The provider's reason, or who paused.
         reason: String,
     },
     /// A pause is over.
     Resumed {
-        /// Which account.
-        account: AccountIndex,
-        /// Which calls.
+        /// The calls that were held.
         scope: Scope,
-        /// How long it was paused.
+        /// How long they were held.
         paused_for: Duration,
     },
+}
+
+/// A grant as a proxy names it to a limiter that may be a later incarnation than the one that decided it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrantRef {
+    /// Counts the call's grants, from 1.
+    pub attempt: u32,
+    /// The incarnation that decided it.
+    pub epoch: Epoch,
+    /// When it was decided, on the clock of that incarnation.
+    pub granted: Time,
 }
 
 /// How an account stands, as far as its proxies are concerned.

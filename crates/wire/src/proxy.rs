@@ -135,7 +135,7 @@ impl Session {
         let State::Granted(grant) = call.state else {
             return false;
         };
-        if grant.epoch == self.newest && now <= grant.expires {
+        if grant.reference.epoch == self.newest && now <= grant.expires {
             call.state = State::Writing(grant);
             return true;
         }
@@ -170,7 +170,7 @@ impl Session {
             self.counters.late_writes += 1;
             self.report_sent(id);
         } else {
-            self.unanswered.push_back((now, id, grant.attempt));
+            self.unanswered.push_back((now, id, grant.reference.attempt));
         }
     }
 
@@ -297,9 +297,9 @@ impl Session {
             return;
         };
         if let State::Sent { grant, written } = call.state
-            && call.sent_reported < grant.attempt
+            && call.sent_reported < grant.reference.attempt
         {
-            call.sent_reported = grant.attempt;
+            call.sent_reported = grant.reference.attempt;
             self.report(id, grant, Report::Sent { written });
         }
     }
@@ -318,7 +318,8 @@ impl Session {
     fn report(&mut self, id: CallId, grant: Grant, report: Report) {
         if let Some(call) = self.calls.get(&id) {
             let account = call.account;
-            self.say(ProxySays::Report { account, call: id, attempt: grant.attempt, report });
+            let attempt = grant.reference.attempt;
+            self.say(ProxySays::Report { account, call: id, attempt, report });
         }
     }
 

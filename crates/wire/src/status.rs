@@ -1,6 +1,7 @@
 //! How accounts stand, as the limiter tells it to the operator: one JSON document a line.
 
 use quotakeeper_engine::config::Mode;
+use quotakeeper_engine::event::Scope;
 use serde::{Deserialize, Serialize};
 
 /// The path of the limiter's stream of [`Report`]s, one JSON document a line: at once, then when
@@ -96,8 +97,8 @@ pub struct LimitReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PauseReport {
-    /// Which calls, for people: `all calls`, `limit requests`, `model gpt-4o`, `endpoint crm`.
-    pub scope: String,
+    /// The calls that are held.
+    pub scope: Scope,
     /// How much longer at least, in milliseconds; zero while it is probed.
     pub remaining_millis: u64,
     /// The provider's word, or who paused.
@@ -130,9 +131,9 @@ mod tests {
     #[test]
     fn a_pause_of_another_version_is_read() {
         let read = |json: &str| serde_json::from_str::<PauseReport>(json).unwrap();
-        let earlier = r#"{"scope":"all calls","remainingMillis":9,"reason":"429","stopped":false}"#;
+        let earlier = r#"{"scope":"account","remainingMillis":9,"reason":"429","stopped":false}"#;
         assert!(!read(earlier).overloaded);
-        let later = r#"{"scope":"all calls","remainingMillis":9,"reason":"529","stopped":false,"overloaded":true,"x":1}"#;
+        let later = r#"{"scope":{"limit":"daily"},"remainingMillis":9,"reason":"529","stopped":false,"overloaded":true,"x":1}"#;
         assert!(read(later).overloaded);
     }
 }

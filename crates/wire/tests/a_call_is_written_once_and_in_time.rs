@@ -6,7 +6,7 @@ use std::time::Duration;
 use quotakeeper_engine::event::{CallClass, CallId, SessionId};
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
-    AccountIndex, Ending, Epoch, LimiterSays, Progress, ProxySays, Report, ToProxy,
+    AccountIndex, Ending, Epoch, GrantRef, LimiterSays, Progress, ProxySays, Report, ToProxy,
 };
 use quotakeeper_wire::proxy::{AskError, Identity, SENT_AFTER, Session, SessionEvent};
 
@@ -103,7 +103,8 @@ fn a_newer_limiter_voids_the_grants_of_the_older() {
     let (held, late) = (ask(&mut session, ms(1)), ask(&mut session, ms(1)));
     session.receive(ms(2), grant(1, held, 1, ms(1)));
     let hello = greet(&mut session, ms(10), 2);
-    assert_eq!(hello.calls[0].progress, Progress::Granted { attempt: 1, epoch: Epoch(1), granted: DECIDED });
+    let reported = GrantRef { attempt: 1, epoch: Epoch(1), granted: DECIDED };
+    assert_eq!(hello.calls[0].progress, Progress::Granted(reported));
     assert!(!session.may_write(ms(11), held));
     assert_eq!(session.receive(ms(11), grant(1, late, 1, ms(10))), None);
     assert!(!session.may_write(ms(11), late));

@@ -11,8 +11,8 @@ use quotakeeper_engine::event::{
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session, Violation};
 use quotakeeper_wire::message::{
-    AccountIndex, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress, ProxySays, Report,
-    ToLimiter,
+    AccountIndex, AccountUpdate, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterSays, LiveCall,
+    Progress, ProxySays, Report, ToLimiter,
 };
 
 const GREETING: Greeting =
@@ -69,19 +69,9 @@ fn live() -> impl Strategy<Value = LiveCall> {
     let progress = prop_oneof![
         (attempt(), duration(), proptest::option::of(duration()))
             .prop_map(|(attempts, waited, patience)| Progress::Waiting { attempts, waited, patience }),
-        attempt().prop_map(|attempt| Progress::Granted { attempt, epoch: Epoch(1), granted: Time(3) }),
-        (attempt(), stamp()).prop_map(|(attempt, written)| Progress::Sent {
-            attempt,
-            epoch: Epoch(1),
-            granted: Time(3),
-            written
-        }),
-        (attempt(), stamp()).prop_map(|(attempt, at)| Progress::Answered {
-            attempt,
-            epoch: Epoch(1),
-            granted: Time(3),
-            at
-        }),
+        grant().prop_map(Progress::Granted),
+        (grant(), stamp()).prop_map(|(grant, written)| Progress::Sent { grant, written }),
+        (grant(), stamp()).prop_map(|(grant, at)| Progress::Answered { grant, at }),
     ];
     (account(), call(), progress).prop_map(|(account, call, progress)| LiveCall {
         account,
@@ -98,15 +88,17 @@ fn ended() -> impl Strategy<Value = EndedAttempt> {
         stamp().prop_map(|at| Ending::Answered { at }),
         stamp().prop_map(|at| Ending::Rejected { at, observations: Vec::new(), rejection: rejection() }),
     ];
-    (account(), call(), attempt(), ending).prop_map(|(account, call, attempt, ending)| EndedAttempt {
+    (account(), call(), grant(), ending).prop_map(|(account, call, grant, ending)| EndedAttempt {
         account,
         call,
-        attempt,
-        epoch: Epoch(1),
-        granted: Time(3),
+        grant,
         class: CallClass::default(),
         ending,
     })
+}
+
+fn grant() -> impl Strategy<Value = GrantRef> {
+    attempt().prop_map(|attempt| GrantRef { attempt, epoch: Epoch(1), granted: Time(3) })
 }
 
 fn hello() -> impl Strategy<Value = ProxySays> {
@@ -274,6 +266,7 @@ fn a_session_hears_only_what_concerns_it() {
     let told = session.send(Time(6), account, &paused).unwrap();
     assert!(matches!(
         told.body,
-        LimiterSays::Paused { remaining, .. } if remaining == Duration::from_nanos(100)
+        LimiterSays::Account { update: AccountUpdate::Paused { remaining, .. }, .. }
+            if remaining == Duration::from_nanos(100)
     ));
 }

@@ -5,12 +5,9 @@ use std::time::Duration;
 use super::{Call, CallState, Engine, Named, Wanted};
 use crate::config::OnExceeded;
 use crate::event::{Action, Ask, RefusalReason, SessionId};
+use crate::patience::longest_wait;
 use crate::queue::{Arrival, CallKey, LaneId};
 use crate::time::Time;
-
-/// A client is answered after this part of its patience at the latest: the rest is for the
-/// provider's answer.
-const PATIENCE_PERCENT: u32 = 80;
 
 /// The answer to a call that is not granted.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +58,7 @@ impl Engine {
     /// How long a call may wait from now on.
     fn patience(&self, client: Option<Duration>, waited: Duration) -> Duration {
         let longest = self.config.queue.max_wait.saturating_sub(waited);
-        client.map_or(longest, |client| longest.min(client * PATIENCE_PERCENT / 100))
+        client.map_or(longest, |client| longest.min(longest_wait(client)))
     }
 
     /// An ask for a call that holds a grant says that the grant was lost with a connection.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::event::Scope;
 use quotakeeper_engine::time::Time;
 use quotakeeper_engine::{ConsumerWait, LimitStatus, PauseStatus, Status, Totals};
 use quotakeeper_wire::status::{AccountReport, LimitReport, PauseReport, Report, Told, WaitingReport};
@@ -113,14 +112,8 @@ fn limit(limit: LimitStatus) -> LimitReport {
 }
 
 fn pause(pause: PauseStatus) -> PauseReport {
-    let scope = match pause.scope {
-        Scope::Account => "all calls".to_owned(),
-        Scope::Limit(name) => format!("limit {name}"),
-        Scope::Endpoint(name) => format!("endpoint {name}"),
-        Scope::Model(name) => format!("model {name}"),
-    };
     PauseReport {
-        scope,
+        scope: pause.scope,
         remaining_millis: millis(pause.remaining),
         reason: pause.reason,
         stopped: pause.stopped,

@@ -13,7 +13,7 @@ use quotakeeper_engine::time::Stamp;
 use quotakeeper_limiter::clock;
 use quotakeeper_transport::{Dial, Link, ProxyGone, SystemDial, Target, keep_connected};
 use quotakeeper_wire::account::CompiledAccount;
-use quotakeeper_wire::message::{AccountIndex, AccountState, ToLimiter, ToProxy};
+use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, ToLimiter, ToProxy};
 use quotakeeper_wire::proxy::{Identity, Session, SessionEvent};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -284,9 +284,13 @@ impl Link for Hand {
         let mut state = self.0.lock().unwrap();
         state.heard += 1;
         match state.session.receive(now(), message) {
-            Some(SessionEvent::Account { account, state: stands }) => {
-                state.accounts.insert(account.0, stands);
-            }
+            Some(SessionEvent::Account { account, update }) => match update {
+                AccountUpdate::State(stands) => {
+                    state.accounts.insert(account.0, stands);
+                }
+                AccountUpdate::Paused { .. } => state.paused += 1,
+                AccountUpdate::Resumed { .. } => state.resumed += 1,
+            },
             Some(SessionEvent::Granted { call }) if state.session.may_write(now(), call) => {
                 state.session.wrote(now(), call);
                 if state.provider.keeps.load(Ordering::Relaxed) {
@@ -295,8 +299,6 @@ impl Link for Hand {
                     state.answer(call);
                 }
             }
-            Some(SessionEvent::Paused { .. }) => state.paused += 1,
-            Some(SessionEvent::Resumed { .. }) => state.resumed += 1,
             _ => {}
         }
         Ok(())

@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use quotakeeper_engine::event::{CallId, Observation, RefusalReason, Rejection};
+use quotakeeper_engine::patience::longest_wait;
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_wire::message::AccountIndex;
 use tokio::time::Instant;
@@ -51,8 +52,7 @@ impl Permit {
         max_wait: Duration,
     ) -> Self {
         let now = Instant::now();
-        // Like the limiter: an answer takes its time too, so a fifth of the client's patience is left for it.
-        let wait = patience.map_or(max_wait, |patience| max_wait.min(patience * 4 / 5));
+        let wait = patience.map_or(max_wait, |patience| max_wait.min(longest_wait(patience)));
         Self {
             turn: Arc::new(CallTurn { shared, account, call, passed: AtomicBool::new(false) }),
             unreachable_at: now.checked_add(wait),
@@ -191,7 +191,7 @@ impl Drop for Permit {
 impl CallTurn {
     /// Waits until the gate is open and the limiter has had its chance to grant.
     async fn may_pass(&self) {
-        let mut open = self.shared.open.clone();
+        let mut open = self.shared.bypass.clone();
         if open.wait_for(|open| open.contains(&self.account)).await.is_err() {
             // The proxy ends.
             return std::future::pending().await;

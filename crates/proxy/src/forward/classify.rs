@@ -39,9 +39,9 @@ impl Call<'_> {
         let safe = !advised_against && self.account.profile.may_resend(method, headers, Some(status));
         let rejection = engine_rejection(class, &scope, pause, &reason, &self.engine_class);
         let again = match class {
-            // Through an open gate it would come back at once, again and again.
+            // With the bypass on, it would be sent again at once, and again.
             Class::Quota | Class::Concurrency => {
-                !advised_against && self.body.is_whole() && !self.account.open && !permit.passed()
+                !advised_against && self.body.is_whole() && !self.account.bypass && !permit.passed()
             }
             Class::Capacity | Class::Lock => self.may_repeat(safe),
             Class::Terminal | Class::Oversize => false,

@@ -10,14 +10,14 @@ async fn read(kept: &mut ReplayBody, sent: &Arc<AtomicU64>) -> Option<Bytes> {
 
 #[tokio::test]
 async fn a_small_body_can_be_sent_again_and_a_large_one_once() {
-    let (keep, sent) = (ReplayBuffer::new(5, 100), Arc::new(AtomicU64::new(0)));
-    let mut small = keep.take(Full::new(Bytes::from_static(b"12345"))).await.unwrap();
+    let (buffer, sent) = (ReplayBuffer::new(5, 100), Arc::new(AtomicU64::new(0)));
+    let mut small = buffer.buffer(Full::new(Bytes::from_static(b"12345"))).await.unwrap();
     assert!(small.is_whole());
     for _ in 0..2 {
         assert_eq!(read(&mut small, &sent).await.unwrap(), "12345");
     }
     assert_eq!(sent.load(Ordering::Relaxed), 10);
-    let mut large = keep.take(Full::new(Bytes::from_static(b"123456"))).await.unwrap();
+    let mut large = buffer.buffer(Full::new(Bytes::from_static(b"123456"))).await.unwrap();
     assert!(!large.is_whole());
     assert_eq!(read(&mut large, &sent).await.unwrap(), "123456");
     assert_eq!(sent.load(Ordering::Relaxed), 16);
@@ -28,7 +28,7 @@ async fn a_small_body_can_be_sent_again_and_a_large_one_once() {
 async fn a_body_that_pauses_is_a_stream_with_its_beginning_at_hand() {
     let (mut sender, body) = Channel::<Bytes, BoxError>::new(4);
     sender.send_data(Bytes::from_static(b"{\"model\":\"m\"")).await.unwrap();
-    let mut kept = ReplayBuffer::new(1000, 1000).take(body).await.unwrap();
+    let mut kept = ReplayBuffer::new(1000, 1000).buffer(body).await.unwrap();
     assert!(!kept.is_whole());
     assert_eq!(kept.start(), b"{\"model\":\"m\"");
     sender.send_data(Bytes::from_static(b"}")).await.unwrap();
@@ -44,7 +44,7 @@ async fn trailers_are_kept_with_the_body() {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", "1".parse().unwrap());
     sender.send_trailers(trailers.clone()).await.unwrap();
-    let mut kept = ReplayBuffer::new(1000, 1000).take(body).await.unwrap();
+    let mut kept = ReplayBuffer::new(1000, 1000).buffer(body).await.unwrap();
     assert!(kept.is_whole());
     let sent = Arc::new(AtomicU64::new(0));
     let collected = kept.attempt(&sent).unwrap().collect().await.unwrap();
@@ -54,22 +54,22 @@ async fn trailers_are_kept_with_the_body() {
 #[tokio::test]
 async fn the_beginning_of_a_body_that_is_too_large_is_read_all_the_same() {
     let body = Full::new(Bytes::from(vec![b'x'; 64 * 1024]));
-    let kept = ReplayBuffer::new(32 * 1024, 1024 * 1024).take(body).await.unwrap();
+    let kept = ReplayBuffer::new(32 * 1024, 1024 * 1024).buffer(body).await.unwrap();
     assert!(!kept.is_whole());
     assert!(kept.start().len() >= BEGINNING, "the model stands there");
 }
 
 #[tokio::test]
 async fn past_the_bound_of_all_bodies_only_beginnings_are_kept() {
-    let keep = ReplayBuffer::new(100_000, 150_000);
+    let buffer = ReplayBuffer::new(100_000, 150_000);
     let body = || Full::new(Bytes::from(vec![b'x'; 90_000]));
-    let first = keep.take(body()).await.unwrap();
-    let second = keep.take(body()).await.unwrap();
+    let first = buffer.buffer(body()).await.unwrap();
+    let second = buffer.buffer(body()).await.unwrap();
     assert!(first.is_whole() && !second.is_whole());
     drop(first);
     drop(second);
-    assert!(keep.take(body()).await.unwrap().is_whole());
-    assert_eq!(keep.room.taken.load(Ordering::Relaxed), 0);
+    assert!(buffer.buffer(body()).await.unwrap().is_whole());
+    assert_eq!(buffer.room.taken.load(Ordering::Relaxed), 0);
 }
 
 /// A body that says how long it is, whose parts come when its sender sends them.
@@ -94,16 +94,16 @@ impl Body for Announced {
 /// Fifty bodies of 90,000 bytes, all of which are under way before one is whole; there is room for three.
 async fn many_at_once(announced: bool) {
     const ROOM: usize = 300_000;
-    let keep = Arc::new(ReplayBuffer::new(100_000, ROOM));
+    let buffer = Arc::new(ReplayBuffer::new(100_000, ROOM));
     let (mut senders, mut taking) = (Vec::new(), Vec::new());
     for _ in 0..50 {
         let (sender, body) = Channel::<Bytes, BoxError>::new(16);
         senders.push(sender);
-        let keep = Arc::clone(&keep);
+        let buffer = Arc::clone(&buffer);
         taking.push(tokio::spawn(async move {
             match announced {
-                true => keep.take(Announced(body, 90_000)).await,
-                false => keep.take(body).await,
+                true => buffer.buffer(Announced(body, 90_000)).await,
+                false => buffer.buffer(body).await,
             }
         }));
     }
@@ -125,9 +125,9 @@ async fn many_at_once(announced: bool) {
     assert!(kept.iter().all(|kept| kept.start().len() >= BEGINNING), "the model stands there");
     let bytes: usize = kept.iter().map(|kept| kept.start().len()).sum();
     assert!(bytes <= ROOM + kept.len() * (BEGINNING + 10_000), "{bytes} are held");
-    assert_eq!(keep.room.taken.load(Ordering::Relaxed), bytes);
+    assert_eq!(buffer.room.taken.load(Ordering::Relaxed), bytes);
     drop(kept);
-    assert_eq!(keep.room.taken.load(Ordering::Relaxed), 0);
+    assert_eq!(buffer.room.taken.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,15 +142,15 @@ async fn many_bodies_of_unknown_length_share_the_room() {
 
 #[tokio::test(start_paused = true)]
 async fn what_broke_off_or_was_given_up_leaves_its_room_to_others() {
-    let keep = ReplayBuffer::new(1000, 1000);
+    let buffer = ReplayBuffer::new(1000, 1000);
     let (mut sender, body) = Channel::<Bytes, BoxError>::new(4);
     sender.send_data(Bytes::from_static(b"x")).await.unwrap();
     sender.abort("hung up".into());
-    assert!(keep.take(Announced(body, 900)).await.is_err());
-    assert_eq!(keep.room.taken.load(Ordering::Relaxed), 0);
+    assert!(buffer.buffer(Announced(body, 900)).await.is_err());
+    assert_eq!(buffer.room.taken.load(Ordering::Relaxed), 0);
 
     let (_sender, body) = Channel::<Bytes, BoxError>::new(4);
-    let given_up = timeout(Duration::from_secs(1), keep.take(Announced(body, 900))).await;
+    let given_up = timeout(Duration::from_secs(1), buffer.buffer(Announced(body, 900))).await;
     assert!(given_up.is_err());
-    assert_eq!(keep.room.taken.load(Ordering::Relaxed), 0);
+    assert_eq!(buffer.room.taken.load(Ordering::Relaxed), 0);
 }

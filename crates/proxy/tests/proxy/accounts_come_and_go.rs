@@ -7,7 +7,7 @@ use quotakeeper_engine::config::Mode;
 use quotakeeper_proxy::settings::Quota;
 use quotakeeper_proxy::{Proxy, Settings};
 use quotakeeper_wire::account::CompiledAccount;
-use quotakeeper_wire::message::{AccountIndex, AccountState, LimiterSays};
+use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, LimiterSays};
 
 use crate::limiter::Hand;
 use crate::{client, world};
@@ -25,11 +25,15 @@ fn awaiting() -> Settings {
 
 fn in_force(account: &CompiledAccount) -> LimiterSays {
     let document = serde_json::to_string(account).unwrap();
-    LimiterSays::Account { account: ACCOUNT, state: AccountState::InForce { document } }
+    update(AccountState::InForce { document })
 }
 
 fn absent(reason: &str) -> LimiterSays {
-    LimiterSays::Account { account: ACCOUNT, state: AccountState::Absent { reason: reason.to_owned() } }
+    update(AccountState::Absent { reason: reason.to_owned() })
+}
+
+fn update(state: AccountState) -> LimiterSays {
+    LimiterSays::Account { account: ACCOUNT, update: AccountUpdate::State(state) }
 }
 
 fn call(proxy: &Proxy) -> tokio::task::JoinHandle<client::Got> {
@@ -76,7 +80,7 @@ async fn a_document_that_cant_be_used_changes_nothing() {
     let account = world::account("demo", Some(url), world::plenty());
     limiter.say(in_force(&account)).await;
     let broken = AccountState::InForce { document: r#"{"format": 9}"#.to_owned() };
-    limiter.say(LimiterSays::Account { account: ACCOUNT, state: broken }).await;
+    limiter.say(update(broken)).await;
     limiter.say(in_force(&CompiledAccount { key: "openai/other".to_owned(), ..account })).await;
     let held = call(&proxy);
     let asked = limiter.asked().await;

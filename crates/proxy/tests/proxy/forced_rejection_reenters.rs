@@ -6,6 +6,7 @@ use std::time::Duration;
 use counting_provider::{Force, Verdict};
 use quotakeeper_proxy::Event;
 use quotakeeper_proxy::record::Why;
+use quotakeeper_wire::message::AccountUpdate;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -38,7 +39,7 @@ async fn a_call_that_is_rejected_twice_completes_and_the_pause_is_told() {
     world::until("the call is told", || proxy.stats().ended == 1).await;
     while let Ok(event) = events.try_recv() {
         match event {
-            Event::Paused { quota, .. } => {
+            Event::Quota { quota, update: AccountUpdate::Paused { .. } } => {
                 assert_eq!(&*quota, "gtm/demo");
                 paused += 1;
             }
@@ -147,7 +148,7 @@ async fn a_rejection_whose_body_never_comes_pauses_all_the_same() {
     assert_eq!(proxy.stats().forced, 1);
     let mut paused = 0;
     while let Ok(event) = events.try_recv() {
-        paused += usize::from(matches!(event, Event::Paused { .. }));
+        paused += usize::from(matches!(event, Event::Quota { update: AccountUpdate::Paused { .. }, .. }));
     }
     assert!(paused >= 1, "the others were not told");
 }

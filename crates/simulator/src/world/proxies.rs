@@ -251,10 +251,7 @@ impl World {
                 self.history.refused(self.now);
                 self.next_call(proxy);
             }
-            Some(
-                SessionEvent::Paused { .. } | SessionEvent::Resumed { .. } | SessionEvent::Account { .. },
-            )
-            | None => {}
+            Some(SessionEvent::Account { .. }) | None => {}
         }
         self.pump(proxy);
     }

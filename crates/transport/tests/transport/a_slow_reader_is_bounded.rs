@@ -8,7 +8,7 @@ use quotakeeper_engine::event::Scope;
 use quotakeeper_transport::{
     Accept, Accepted, End, Link, PodIdentity, ProxyGone, Speak, Stopped, SystemDial, keep_connected,
 };
-use quotakeeper_wire::message::{AccountIndex, Epoch, LimiterSays, ToLimiter, ToProxy};
+use quotakeeper_wire::message::{AccountIndex, AccountUpdate, Epoch, LimiterSays, ToLimiter, ToProxy};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::world::{Ca, NAME, Pod, Server, Tokens, free, server_tls, until};
@@ -34,12 +34,12 @@ impl Accept for Talker {
         let ((to_proxy, says), (end, ended)) = (mpsc::channel(KEPT), oneshot::channel());
         let said = Arc::clone(&self.said);
         tokio::spawn(async move {
-            let body = LimiterSays::Paused {
-                account: AccountIndex(0),
+            let update = AccountUpdate::Paused {
                 scope: Scope::Account,
                 remaining: Duration::from_secs(1),
                 reason: "x".repeat(1000),
             };
+            let body = LimiterSays::Account { account: AccountIndex(0), update };
             let message = ToProxy { epoch: Epoch(1), body };
             while to_proxy.send_timeout(message.clone(), ENOUGH).await.is_ok() {
                 said.fetch_add(1, Ordering::Relaxed);

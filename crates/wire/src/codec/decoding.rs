@@ -13,8 +13,8 @@ use super::generated as pb;
 use super::{DecodeError, NEWEST, OLDEST};
 use crate::limiter::{MOST_ACCOUNTS, MOST_CALLS};
 use crate::message::{
-    AccountIndex, AccountState, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress,
-    ProxySays, Report, ToLimiter, ToProxy,
+    AccountIndex, AccountState, AccountUpdate, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterSays,
+    LiveCall, Progress, ProxySays, Report, ToLimiter, ToProxy,
 };
 
 pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeError> {
@@ -62,7 +62,7 @@ pub(super) fn to_proxy(message: pb::ToProxy) -> Result<Option<ToProxy>, DecodeEr
                 Some(State::Absent(text)) => AccountState::Absent { reason: reason(text)? },
                 None => return Ok(None),
             };
-            LimiterSays::Account { account: AccountIndex(account.account), state }
+            update(account.account, AccountUpdate::State(state))
         }
         Body::Grant(grant) => LimiterSays::Grant {
             account: AccountIndex(grant.account),
@@ -79,23 +79,25 @@ pub(super) fn to_proxy(message: pb::ToProxy) -> Result<Option<ToProxy>, DecodeEr
         },
         Body::Paused(paused) => {
             let Some(scope) = scope(paused.scope)? else { return Ok(None) };
-            LimiterSays::Paused {
-                account: AccountIndex(paused.account),
-                scope,
-                remaining: Duration::from_nanos(paused.remaining),
-                reason: reason(paused.reason)?,
-            }
+            let remaining = Duration::from_nanos(paused.remaining);
+            let reason = reason(paused.reason)?;
+            update(paused.account, AccountUpdate::Paused { scope, remaining, reason })
         }
         Body::Resumed(resumed) => {
             let Some(scope) = scope(resumed.scope)? else { return Ok(None) };
-            LimiterSays::Resumed {
-                account: AccountIndex(resumed.account),
-                scope,
-                paused_for: Duration::from_nanos(resumed.paused_for),
-            }
+            let paused_for = Duration::from_nanos(resumed.paused_for);
+            update(resumed.account, AccountUpdate::Resumed { scope, paused_for })
         }
     };
     Ok(Some(ToProxy { epoch: Epoch(message.epoch), body }))
+}
+
+fn update(account: u32, update: AccountUpdate) -> LimiterSays {
+    LimiterSays::Account { account: AccountIndex(account), update }
+}
+
+fn grant(attempt: u32, epoch: u64, granted: u64) -> GrantRef {
+    GrantRef { attempt, epoch: Epoch(epoch), granted: Time(granted) }
 }
 
 fn hello(said: pb::Hello) -> Result<Hello, DecodeError> {
@@ -134,9 +136,7 @@ fn ended(attempt: pb::EndedAttempt) -> Result<EndedAttempt, DecodeError> {
     Ok(EndedAttempt {
         account: AccountIndex(attempt.account),
         call: CallId(attempt.call),
-        attempt: attempt.attempt,
-        epoch: Epoch(attempt.epoch),
-        granted: Time(attempt.granted),
+        grant: grant(attempt.attempt, attempt.epoch, attempt.granted),
         class: class(attempt.class)?,
         ending,
     })
@@ -150,21 +150,13 @@ fn live(call: pb::LiveCall) -> Result<LiveCall, DecodeError> {
             waited: Duration::from_nanos(waiting.waited),
             patience: waiting.patience.map(Duration::from_nanos),
         },
-        Pb::Granted(granted) => Progress::Granted {
-            attempt: granted.attempt,
-            epoch: Epoch(granted.epoch),
-            granted: Time(granted.granted),
-        },
+        Pb::Granted(held) => Progress::Granted(grant(held.attempt, held.epoch, held.granted)),
         Pb::Sent(sent) => Progress::Sent {
-            attempt: sent.attempt,
-            epoch: Epoch(sent.epoch),
-            granted: Time(sent.granted),
+            grant: grant(sent.attempt, sent.epoch, sent.granted),
             written: Stamp(sent.written),
         },
         Pb::Answered(answered) => Progress::Answered {
-            attempt: answered.attempt,
-            epoch: Epoch(answered.epoch),
-            granted: Time(answered.granted),
+            grant: grant(answered.attempt, answered.epoch, answered.granted),
             at: Stamp(answered.at),
         },
     };

@@ -8,8 +8,8 @@ use super::bounds::{MOST_DOCUMENT, MOST_OBSERVATIONS, cut_name, cut_reason};
 use super::generated as pb;
 use super::{NEWEST, OLDEST};
 use crate::message::{
-    AccountState, EndedAttempt, Ending, Hello, LimiterSays, LiveCall, Progress, ProxySays, Report, ToLimiter,
-    ToProxy,
+    AccountState, AccountUpdate, EndedAttempt, Ending, GrantRef, Hello, LimiterSays, LiveCall, Progress,
+    ProxySays, Report, ToLimiter, ToProxy,
 };
 
 pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
@@ -43,9 +43,7 @@ pub(super) fn to_proxy(message: ToProxy) -> pb::ToProxy {
             version: NEWEST,
             capabilities: Vec::new(),
         }),
-        LimiterSays::Account { account, state: of } => {
-            Body::Account(pb::Account { account: account.0, state: Some(state(of)) })
-        }
+        LimiterSays::Account { account, update: of } => update(account.0, of),
         LimiterSays::Grant { account, call, attempt, echo, granted } => Body::Grant(pb::Grant {
             account: account.0,
             call: call.0,
@@ -59,19 +57,24 @@ pub(super) fn to_proxy(message: ToProxy) -> pb::ToProxy {
             reason: refusal(reason).into(),
             retry_after: retry_after.map(nanos),
         }),
-        LimiterSays::Paused { account, scope: of, remaining, reason } => Body::Paused(pb::Paused {
-            account: account.0,
+    };
+    pb::ToProxy { epoch: message.epoch.0, body: Some(body) }
+}
+
+fn update(account: u32, update: AccountUpdate) -> pb::to_proxy::Body {
+    use pb::to_proxy::Body;
+    match update {
+        AccountUpdate::State(of) => Body::Account(pb::Account { account, state: Some(state(of)) }),
+        AccountUpdate::Paused { scope: of, remaining, reason } => Body::Paused(pb::Paused {
+            account,
             scope: Some(scope(of)),
             remaining: nanos(remaining),
             reason: cut_reason(reason),
         }),
-        LimiterSays::Resumed { account, scope: of, paused_for } => Body::Resumed(pb::Resumed {
-            account: account.0,
-            scope: Some(scope(of)),
-            paused_for: nanos(paused_for),
-        }),
-    };
-    pb::ToProxy { epoch: message.epoch.0, body: Some(body) }
+        AccountUpdate::Resumed { scope: of, paused_for } => {
+            Body::Resumed(pb::Resumed { account, scope: Some(scope(of)), paused_for: nanos(paused_for) })
+        }
+    }
 }
 
 fn state(state: AccountState) -> pb::account::State {
@@ -115,9 +118,9 @@ fn ended(attempt: EndedAttempt) -> pb::EndedAttempt {
     pb::EndedAttempt {
         account: attempt.account.0,
         call: attempt.call.0,
-        attempt: attempt.attempt,
-        epoch: attempt.epoch.0,
-        granted: attempt.granted.0,
+        attempt: attempt.grant.attempt,
+        epoch: attempt.grant.epoch.0,
+        granted: attempt.grant.granted.0,
         class: class(attempt.class),
         ending: Some(ending),
     }
@@ -129,13 +132,13 @@ fn live(call: LiveCall) -> pb::LiveCall {
         Progress::Waiting { attempts, waited, patience } => {
             Pb::Waiting(Waiting { attempts, waited: nanos(waited), patience: patience.map(nanos) })
         }
-        Progress::Granted { attempt, epoch, granted } => {
+        Progress::Granted(GrantRef { attempt, epoch, granted }) => {
             Pb::Granted(Granted { attempt, epoch: epoch.0, granted: granted.0 })
         }
-        Progress::Sent { attempt, epoch, granted, written } => {
+        Progress::Sent { grant: GrantRef { attempt, epoch, granted }, written } => {
             Pb::Sent(Sent { attempt, epoch: epoch.0, granted: granted.0, written: written.0 })
         }
-        Progress::Answered { attempt, epoch, granted, at } => {
+        Progress::Answered { grant: GrantRef { attempt, epoch, granted }, at } => {
             Pb::Answered(Answered { attempt, epoch: epoch.0, granted: granted.0, at: at.0 })
         }
     };

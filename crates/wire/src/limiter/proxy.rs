@@ -72,7 +72,7 @@ impl Proxy {
         (live, granted): (LiveCall, Option<Time>),
         events: &mut Vec<(AccountIndex, Event)>,
     ) {
-        let (attempt, progress) = match live.progress {
+        let (grant, progress) = match live.progress {
             Progress::Waiting { attempts, waited, patience } => {
                 let ask = Ask {
                     session: self.session,
@@ -85,20 +85,20 @@ impl Proxy {
                 };
                 return events.push((live.account, Event::Ask(ask)));
             }
-            Progress::Granted { attempt, .. } => (attempt, GrantProgress::Granted),
-            Progress::Sent { attempt, written, .. } => {
+            Progress::Granted(grant) => (grant, GrantProgress::Granted),
+            Progress::Sent { grant, written } => {
                 let latest = clock.latest(now, written);
-                (attempt, GrantProgress::Sent { latest })
+                (grant, GrantProgress::Sent { latest })
             }
-            Progress::Answered { attempt, at, .. } => {
+            Progress::Answered { grant, at } => {
                 let latest = clock.latest(now, at);
-                (attempt, GrantProgress::Answered { latest })
+                (grant, GrantProgress::Answered { latest })
             }
         };
         events.push((
             live.account,
             Event::ResumeGrant(ResumedGrant {
-                attempt: self.attempt(live.call, attempt),
+                attempt: self.attempt(live.call, grant.attempt),
                 consumer: self.consumer.clone(),
                 class: live.class,
                 granted,
@@ -115,7 +115,7 @@ impl Proxy {
         (ended, granted): (EndedAttempt, Option<Time>),
         events: &mut Vec<(AccountIndex, Event)>,
     ) {
-        let attempt = self.attempt(ended.call, ended.attempt);
+        let attempt = self.attempt(ended.call, ended.grant.attempt);
         let (progress, end) = match ended.ending {
             Ending::Unused => (GrantProgress::Granted, Event::Unused { attempt, again: false }),
             Ending::Sent { written } => {

@@ -81,16 +81,16 @@ pub(super) fn check_hello(ours: Epoch, stamp: Stamp, hello: &Hello) -> Result<()
         }
         match live.progress {
             Progress::Waiting { .. } => {}
-            Progress::Granted { attempt, .. } => check_attempt(live.call, attempt)?,
-            Progress::Sent { attempt, written: at, .. } | Progress::Answered { attempt, at, .. } => {
-                check_attempt(live.call, attempt)?;
+            Progress::Granted(grant) => check_attempt(live.call, grant.attempt)?,
+            Progress::Sent { grant, written: at } | Progress::Answered { grant, at } => {
+                check_attempt(live.call, grant.attempt)?;
                 check_past(live.call, stamp, at)?;
             }
         }
     }
     for ended in &hello.ended {
         check_account(ended.account, known)?;
-        check_attempt(ended.call, ended.attempt)?;
+        check_attempt(ended.call, ended.grant.attempt)?;
         match &ended.ending {
             Ending::Unused => {}
             Ending::Sent { written: at } | Ending::Answered { at } | Ending::Rejected { at, .. } => {

@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use quotakeeper_engine::event::CallClass;
-use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_engine::time::Stamp;
 
-use crate::message::{AccountIndex, Epoch, Progress};
+use crate::message::{AccountIndex, GrantRef, Progress};
 
-/// The limiter's word that an attempt may be written.
+/// A grant that the call holds or has used.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grant {
-    pub(super) attempt: u32,
-    pub(super) epoch: Epoch,
-    /// When it was decided, on the limiter's clock.
-    pub(super) decided: Time,
+    pub(super) reference: GrantRef,
     /// The echo + D.
     pub(super) expires: Stamp,
 }
@@ -72,7 +69,7 @@ impl Call {
 
     pub(super) fn begin_attempt(&mut self, now: Stamp, grant: Grant) {
         self.waited_before = self.waited(now);
-        self.attempts = grant.attempt;
+        self.attempts = grant.reference.attempt;
         self.state = State::Granted(grant);
     }
 
@@ -94,15 +91,9 @@ impl Call {
                 waited: self.waited(now),
                 patience: self.deadline.map(|deadline| deadline.since(now)),
             },
-            State::Granted(grant) | State::Writing(grant) => {
-                Progress::Granted { attempt: grant.attempt, epoch: grant.epoch, granted: grant.decided }
-            }
-            State::Sent { grant, written } => {
-                Progress::Sent { attempt: grant.attempt, epoch: grant.epoch, granted: grant.decided, written }
-            }
-            State::Answered { grant, at } => {
-                Progress::Answered { attempt: grant.attempt, epoch: grant.epoch, granted: grant.decided, at }
-            }
+            State::Granted(grant) | State::Writing(grant) => Progress::Granted(grant.reference),
+            State::Sent { grant, written } => Progress::Sent { grant: grant.reference, written },
+            State::Answered { grant, at } => Progress::Answered { grant: grant.reference, at },
         }
     }
 }

@@ -7,7 +7,7 @@ use quotakeeper_engine::time::Stamp;
 
 use super::call::{Grant, State};
 use super::{Link, Session, SessionEvent, Terms};
-use crate::message::{AccountIndex, LimiterSays, ProxySays, Report, ToProxy};
+use crate::message::{AccountIndex, GrantRef, LimiterSays, ProxySays, Report, ToProxy};
 
 impl Session {
     /// Takes a message of the current connection.
@@ -26,9 +26,9 @@ impl Session {
                 self.terms = Some(Terms { validity, heartbeat });
                 None
             }
-            LimiterSays::Account { account, state } => {
+            LimiterSays::Account { account, update } => {
                 let ours = (account.0 as usize) < self.identity.accounts.len();
-                ours.then_some(SessionEvent::Account { account, state })
+                ours.then_some(SessionEvent::Account { account, update })
             }
             LimiterSays::Grant { account, call, attempt, echo, granted } => {
                 if echo < greeted {
@@ -38,8 +38,8 @@ impl Session {
                 }
                 self.ended.confirm(echo);
                 let validity = self.terms.map_or(Duration::ZERO, |terms| terms.validity);
-                let grant =
-                    Grant { attempt, epoch: message.epoch, decided: granted, expires: echo + validity };
+                let reference = GrantRef { attempt, epoch: message.epoch, granted };
+                let grant = Grant { reference, expires: echo + validity };
                 self.granted(now, account, call, grant)
             }
             LimiterSays::Refuse { account, call, reason, retry_after } => {
@@ -50,12 +50,6 @@ impl Session {
                     self.calls.remove(&call);
                     SessionEvent::Refused { call, reason, retry_after }
                 })
-            }
-            LimiterSays::Paused { account, scope, remaining, reason } => {
-                Some(SessionEvent::Paused { account, scope, remaining, reason })
-            }
-            LimiterSays::Resumed { account, scope, paused_for } => {
-                Some(SessionEvent::Resumed { account, scope, paused_for })
             }
         }
     }
@@ -69,7 +63,7 @@ impl Session {
     ) -> Option<SessionEvent> {
         match self.calls.get_mut(&id) {
             Some(call) if call.account == account => {
-                if grant.attempt <= call.attempts {
+                if grant.reference.attempt <= call.attempts {
                     // Of an attempt whose fate was told already.
                     self.counters.stale += 1;
                     return None;
@@ -86,7 +80,7 @@ impl Session {
         self.say(ProxySays::Report {
             account,
             call: id,
-            attempt: grant.attempt,
+            attempt: grant.reference.attempt,
             report: Report::Unused { again: false },
         });
         None

@@ -38,7 +38,7 @@ impl Session {
     pub fn wake(&mut self, now: Stamp) {
         while let Some(&(written, id, attempt)) = self.unanswered.front() {
             let waits = self.calls.get(&id).is_some_and(
-                |call| matches!(call.state, State::Sent { grant, .. } if grant.attempt == attempt),
+                |call| matches!(call.state, State::Sent { grant, .. } if grant.reference.attempt == attempt),
             );
             if waits && now < written + SENT_AFTER {
                 break;
@@ -61,7 +61,7 @@ impl Session {
             .iter_mut()
             .map(|(&id, call)| {
                 if let State::Sent { grant, .. } = call.state {
-                    call.sent_reported = grant.attempt;
+                    call.sent_reported = grant.reference.attempt;
                 }
                 LiveCall {
                     account: call.account,

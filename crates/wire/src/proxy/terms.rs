@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::event::{CallId, RefusalReason, Scope, SessionId};
+use quotakeeper_engine::event::{CallId, RefusalReason, SessionId};
 use thiserror::Error;
 
-use crate::message::{AccountIndex, AccountState};
+use crate::message::{AccountIndex, AccountUpdate};
 
 /// Who this proxy is, and how much it may hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,32 +51,12 @@ pub enum SessionEvent {
         /// When another try makes sense.
         retry_after: Option<Duration>,
     },
-    /// How an account stands, from now on.
+    /// An account has changed.
     Account {
-        /// Which account.
+        /// An index into [`Identity::accounts`].
         account: AccountIndex,
-        /// How it stands.
-        state: AccountState,
-    },
-    /// A part of an account is paused.
-    Paused {
-        /// Which account.
-        account: AccountIndex,
-        /// Which calls.
-        scope: Scope,
-        /// For how long at least, from now.
-        remaining: Duration,
-        /// The provider's word, or who paused.
-        reason: String,
-    },
-    /// A pause is over.
-    Resumed {
-        /// Which account.
-        account: AccountIndex,
-        /// Which calls.
-        scope: Scope,
-        /// How long it was paused.
-        paused_for: Duration,
+        /// What has changed.
+        update: AccountUpdate,
     },
 }
 

@@ -39,13 +39,11 @@ impl EndedAttempts {
         let attempt = EndedAttempt {
             account: call.account,
             call: id,
-            attempt: grant.attempt,
-            epoch: grant.epoch,
-            granted: grant.decided,
+            grant: grant.reference,
             class: call.class.clone(),
             ending,
         };
-        self.attempts.insert((id, grant.attempt), Kept { attempt, told: None });
+        self.attempts.insert((id, grant.reference.attempt), Kept { attempt, told: None });
         while self.attempts.len() > MOST {
             self.attempts.pop_first();
         }

@@ -9,7 +9,7 @@ use quotakeeper_wire::codec::{
 };
 use quotakeeper_wire::limiter::{MOST_ACCOUNTS, MOST_CALLS};
 use quotakeeper_wire::message::{
-    AccountIndex, AccountState, Epoch, Hello, LimiterSays, ProxySays, ToLimiter, ToProxy,
+    AccountIndex, AccountState, AccountUpdate, Epoch, Hello, LimiterSays, ProxySays, ToLimiter, ToProxy,
 };
 
 use crate::messages::{to_limiter, to_proxy};
@@ -97,9 +97,11 @@ fn only_a_hello_may_be_large() {
 fn a_document_that_is_too_long_becomes_a_reason() {
     let says = |length| {
         let state = AccountState::InForce { document: "x".repeat(length) };
-        let body = LimiterSays::Account { account: AccountIndex(0), state };
+        let body = LimiterSays::Account { account: AccountIndex(0), update: AccountUpdate::State(state) };
         let message = ToProxy::decode(&ToProxy { epoch: Epoch(1), body }.to_bytes()).unwrap().unwrap();
-        let LimiterSays::Account { state, .. } = message.body else { panic!("{message:?}") };
+        let LimiterSays::Account { update: AccountUpdate::State(state), .. } = message.body else {
+            panic!("{message:?}")
+        };
         state
     };
     assert!(matches!(says(MOST_DOCUMENT), AccountState::InForce { .. }));

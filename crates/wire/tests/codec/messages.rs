@@ -10,8 +10,8 @@ use quotakeeper_engine::event::{
 };
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
-    AccountIndex, AccountState, EndedAttempt, Ending, Epoch, Hello, LimiterSays, LiveCall, Progress,
-    ProxySays, Report, ToLimiter, ToProxy,
+    AccountIndex, AccountState, AccountUpdate, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterSays,
+    LiveCall, Progress, ProxySays, Report, ToLimiter, ToProxy,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -97,33 +97,22 @@ fn ended() -> impl Strategy<Value = EndedAttempt> {
             (stamp(), observations(), rejection())
                 .prop_map(|(at, observations, rejection)| Ending::Rejected { at, observations, rejection }),
         ];
-    (account(), call(), any::<u32>(), epoch(), time(), class(), ending).prop_map(
-        |(account, call, attempt, epoch, granted, class, ending)| EndedAttempt {
-            account,
-            call,
-            attempt,
-            epoch,
-            granted,
-            class,
-            ending,
-        },
-    )
+    (account(), call(), grant(), class(), ending).prop_map(|(account, call, grant, class, ending)| {
+        EndedAttempt { account, call, grant, class, ending }
+    })
+}
+
+fn grant() -> impl Strategy<Value = GrantRef> {
+    (any::<u32>(), epoch(), time()).prop_map(|(attempt, epoch, granted)| GrantRef { attempt, epoch, granted })
 }
 
 fn live() -> impl Strategy<Value = LiveCall> {
     let progress = prop_oneof![
         (any::<u32>(), duration(), option::of(duration()))
             .prop_map(|(attempts, waited, patience)| Progress::Waiting { attempts, waited, patience }),
-        (any::<u32>(), epoch(), time()).prop_map(|(attempt, epoch, granted)| Progress::Granted {
-            attempt,
-            epoch,
-            granted
-        }),
-        (any::<u32>(), epoch(), time(), stamp()).prop_map(|(attempt, epoch, granted, written)| {
-            Progress::Sent { attempt, epoch, granted, written }
-        }),
-        (any::<u32>(), epoch(), time(), stamp())
-            .prop_map(|(attempt, epoch, granted, at)| Progress::Answered { attempt, epoch, granted, at }),
+        grant().prop_map(Progress::Granted),
+        (grant(), stamp()).prop_map(|(grant, written)| Progress::Sent { grant, written }),
+        (grant(), stamp()).prop_map(|(grant, at)| Progress::Answered { grant, at }),
     ];
     (account(), call(), class(), progress).prop_map(|(account, call, class, progress)| LiveCall {
         account,
@@ -178,23 +167,22 @@ pub fn to_proxy() -> impl Strategy<Value = ToProxy> {
         (account(), call(), reason, option::of(duration())).prop_map(
             |(account, call, reason, retry_after)| LimiterSays::Refuse { account, call, reason, retry_after }
         ),
-        (account(), scope(), duration(), text()).prop_map(|(account, scope, remaining, reason)| {
-            LimiterSays::Paused { account, scope, remaining, reason }
-        }),
-        (account(), text(), any::<bool>()).prop_map(|(account, text, in_force)| LimiterSays::Account {
-            account,
-            state: match in_force {
-                true => AccountState::InForce { document: text },
-                false => AccountState::Absent { reason: text },
-            }
-        }),
-        (account(), scope(), duration()).prop_map(|(account, scope, paused_for)| LimiterSays::Resumed {
-            account,
-            scope,
-            paused_for
-        }),
+        (account(), update()).prop_map(|(account, update)| LimiterSays::Account { account, update }),
     ];
     (epoch(), body).prop_map(|(epoch, body)| ToProxy { epoch, body })
+}
+
+fn update() -> impl Strategy<Value = AccountUpdate> {
+    prop_oneof![
+        text().prop_map(|document| AccountUpdate::State(AccountState::InForce { document })),
+        text().prop_map(|reason| AccountUpdate::State(AccountState::Absent { reason })),
+        (scope(), duration(), text()).prop_map(|(scope, remaining, reason)| AccountUpdate::Paused {
+            scope,
+            remaining,
+            reason
+        }),
+        (scope(), duration()).prop_map(|(scope, paused_for)| AccountUpdate::Resumed { scope, paused_for }),
+    ]
 }
 
 const REASONS: &[RefusalReason] = &[
@@ -233,15 +221,8 @@ pub fn a_hello() -> Hello {
     let (account, call, granted) = (AccountIndex(1), CallId(9), Time(8_000_000_017));
     let (epoch, attempt) = (Epoch(4), 2);
     let (written, at) = (Stamp(77_000_000_001), Stamp(77_050_000_001));
-    let ended = |call, ending| EndedAttempt {
-        account,
-        call: CallId(call),
-        attempt,
-        epoch,
-        granted,
-        class: a_shape(),
-        ending,
-    };
+    let grant = GrantRef { attempt, epoch, granted };
+    let ended = |call, ending| EndedAttempt { account, call: CallId(call), grant, class: a_shape(), ending };
     let live =
         |call, progress| LiveCall { account, call: CallId(call), class: CallClass::default(), progress };
     let rejection = a_rejection(RejectionClass::Quota, Scope::Limit("requests".to_owned()));
@@ -265,9 +246,9 @@ pub fn a_hello() -> Hello {
                     patience: Some(Duration::from_secs(600)),
                 },
             ),
-            live(6, Progress::Granted { attempt, epoch, granted }),
-            live(7, Progress::Sent { attempt, epoch, granted, written }),
-            live(call.0, Progress::Answered { attempt, epoch, granted, at }),
+            live(6, Progress::Granted(grant)),
+            live(7, Progress::Sent { grant, written }),
+            live(call.0, Progress::Answered { grant, at }),
         ],
     }
 }
@@ -318,14 +299,18 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
             "account_in_force".to_owned(),
             LimiterSays::Account {
                 account,
-                state: AccountState::InForce { document: r#"{"format":1}"#.to_owned() },
+                update: AccountUpdate::State(AccountState::InForce {
+                    document: r#"{"format":1}"#.to_owned(),
+                }),
             },
         ),
         (
             "account_absent".to_owned(),
             LimiterSays::Account {
                 account,
-                state: AccountState::Absent { reason: "quota gtm/openai does not exist".to_owned() },
+                update: AccountUpdate::State(AccountState::Absent {
+                    reason: "quota gtm/openai does not exist".to_owned(),
+                }),
             },
         ),
         (
@@ -340,16 +325,24 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
         ),
         (
             "paused".to_owned(),
-            LimiterSays::Paused {
+            LimiterSays::Account {
                 account,
-                scope: Scope::Limit("requests".to_owned()),
-                remaining: Duration::from_secs(8),
-                reason: "429 Retry-After: 8".to_owned(),
+                update: AccountUpdate::Paused {
+                    scope: Scope::Limit("requests".to_owned()),
+                    remaining: Duration::from_secs(8),
+                    reason: "429 Retry-After: 8".to_owned(),
+                },
             },
         ),
         (
             "resumed".to_owned(),
-            LimiterSays::Resumed { account, scope: Scope::Account, paused_for: Duration::from_millis(8_031) },
+            LimiterSays::Account {
+                account,
+                update: AccountUpdate::Resumed {
+                    scope: Scope::Account,
+                    paused_for: Duration::from_millis(8_031),
+                },
+            },
         ),
     ];
     for &reason in REASONS {

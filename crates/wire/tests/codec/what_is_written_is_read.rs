@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use quotakeeper_engine::event::{CallClass, CallId, Observation, Scope};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_wire::codec::{Coded, MOST_NAME, MOST_OBSERVATIONS, MOST_REASON};
-use quotakeeper_wire::message::{AccountIndex, Epoch, LimiterSays, ProxySays, Report, ToLimiter, ToProxy};
+use quotakeeper_wire::message::{
+    AccountIndex, AccountUpdate, Epoch, LimiterSays, ProxySays, Report, ToLimiter, ToProxy,
+};
 
 use crate::messages::{to_limiter, to_proxy};
 
@@ -41,15 +43,15 @@ fn a_text_that_is_too_long_is_cut_where_a_letter_ends() {
     // One letter of one byte and as many of two as fit.
     assert_eq!(class.model.map(|model| model.len()), Some(MOST_NAME - 1));
 
-    let paused = LimiterSays::Paused {
-        account: AccountIndex(0),
+    let update = AccountUpdate::Paused {
         scope: Scope::Account,
         remaining: Duration::from_secs(1),
         reason: "because ".repeat(MOST_REASON),
     };
-    let bytes = ToProxy { epoch: Epoch(1), body: paused }.to_bytes();
-    let Ok(Some(ToProxy { body: LimiterSays::Paused { reason, .. }, .. })) = ToProxy::decode(&bytes) else {
-        panic!("the notice did not arrive")
+    let body = LimiterSays::Account { account: AccountIndex(0), update };
+    let message = ToProxy::decode(&ToProxy { epoch: Epoch(1), body }.to_bytes()).unwrap().unwrap();
+    let LimiterSays::Account { update: AccountUpdate::Paused { reason, .. }, .. } = message.body else {
+        panic!("the pause did not arrive: {message:?}")
     };
     assert_eq!(reason.len(), MOST_REASON);
 }
