@@ -90,7 +90,7 @@ fn tier<'p>(spec: &ApiQuotaSpec, profile: &'p Profile) -> Result<Option<&'p Tier
         let tier = profile.tier(name);
         return tier.map(Some).map_err(|unknown| Problem::new(field, unknown.to_string()));
     }
-    if profile.tiers.len() > 1 && !profile.tells_limits() {
+    if profile.tiers.len() > 1 && !profile.has_limit_headers() {
         let message = format!(
             "is required, because {} doesn't tell its limits in headers; use one of: {}",
             spec.provider.name,

@@ -104,8 +104,9 @@ pub struct ProviderRef {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::something_left())]
 pub struct Account {
-    /// The account's name at the provider; responses that name another one are reported.
-    /// Default: the quota's namespace and name stand for it. Example: `org-9f2c`.
+    /// The account's id at the provider. Of several quotas with the same id, only the oldest is in force.
+    /// Not in force yet: a comparison with the id that responses name.
+    /// Default: the quota's namespace and name. Example: `org-9f2c`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(validation = rules::account_id())]

@@ -1,5 +1,5 @@
-//! What each provider means by its limits: which hosts and endpoints it has, what its tiers allow, how its
-//! headers tell a limit's state, how it says no, how long its clients wait.
+//! What each provider means by its limits: its hosts and endpoints, what its tiers allow, the headers with a
+//! limit's state, how it rejects calls, how long its clients wait.
 //!
 //! Pure: values and a wall clock in, values out; no IO, no runtime, no cluster. All that differs between
 //! providers is data (a [`Profile`]); a new provider needs no code.
@@ -10,7 +10,7 @@
 //! | `catalogue` | the profiles that are built in (`providers/*.yaml`), behind the feature `catalogue` |
 //! | [`request`] | which endpoint and model does this request call? |
 //! | [`patience`] | how long will this request's client wait? |
-//! | [`response`] | did the provider accept it, and what do the headers say of its limits? |
+//! | [`response`] | did the provider accept it, and what is the state of its limits? |
 //! | [`retry`] | may a call be sent a second time? |
 //! | [`instant`] | times and durations in every notation that providers use |
 //! | [`json`] | values by pointer from a body of which only the beginning is at hand |

@@ -46,7 +46,7 @@ pub struct Profile {
     pub extends: Option<String>,
 
     /// Host names of the API, without port; a leading `*.` stands for one or more labels.
-    /// Default: none (the quota's `account.hosts` name them). Example: `[api.openai.com]`.
+    /// Default: none, calls reach the proxy by base URL only. Example: `[api.openai.com]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
     pub hosts: Vec<String>,
@@ -56,13 +56,15 @@ pub struct Profile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<BaseUrl>,
 
-    /// Where requests carry their credential: never logged, and hashed with a secret key where two quotas
-    /// are compared. Default: `authorization` alone. Example: `[{header: x-api-key}]`.
+    /// Where requests carry their credential, the most usual place first. Not in force yet: credentials are
+    /// passed on unread.
+    /// Default: `authorization` alone. Example: `[{header: x-api-key}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub credentials: Vec<Credential>,
 
     /// Response headers that name the account which the provider charged; the first one present counts.
+    /// Not in force yet: nothing compares that name with the quota's account.
     /// Default: none. Example: `[openai-organization]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 128)))]
@@ -85,19 +87,20 @@ pub struct Profile {
     #[schemars(length(max = 32))]
     pub tiers: Vec<Tier>,
 
-    /// Response headers that tell a limit's state. They only ever lower what is declared.
+    /// Response headers with a limit's state. They can lower what is declared, never raise it.
     /// Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub headers: Vec<LimitHeader>,
 
-    /// Answers by which the provider says no, first match wins. After them always come: 429 is a `Quota`
-    /// rejection of the account, 503 with Retry-After a `Capacity` rejection of the provider.
+    /// Answers that are rejections, first match wins. Two rules always follow: 429 is a `Quota` rejection of
+    /// the account, and 503 with Retry-After is a `Capacity` rejection of the provider.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub rejections: Vec<Rejection>,
 
     /// Whether the provider charges a call that it rejected: `Counted` or `NotCounted`.
+    /// Not in force yet: every rejected call is charged.
     /// Default: `Counted`, the safe reading. Example: `NotCounted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected_calls: Option<RejectedCalls>,
@@ -107,7 +110,7 @@ pub struct Profile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
 
-    /// How patient the provider's usual clients are. Default: unknown.
+    /// Timeouts of the provider's usual clients. Default: unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<Client>,
 
@@ -195,13 +198,13 @@ pub struct Model {
     #[schemars(length(min = 1, max = 128))]
     pub path_after: Option<String>,
 
-    /// Text at which the name in the path ends before its segment does. Default: at the segment's end.
+    /// Text that ends the name within its path segment. Default: none, the name is the whole segment.
     /// Example: `":"`, for `/v1beta/models/gemini-2.5-pro:generateContent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub path_until: Option<String>,
 
-    /// Models that share a limit, first match wins. Default: each model stands alone.
+    /// Models that share a limit, first match wins. Default: each model has limits of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub classes: Vec<ModelClass>,
@@ -246,30 +249,31 @@ pub struct Retry {
     #[schemars(length(max = 16), inner(range(min = 100, max = 599)), transform = int32_items)]
     pub unprocessed_statuses: Vec<u16>,
 
-    /// Request header by which the provider recognises a repeated call: where it is sent, any method may be
-    /// sent again. Default: none. Example: `idempotency-key`.
+    /// Request header by which the provider recognises a repeated call: a request that has it may be sent
+    /// again whatever its method. Default: none. Example: `idempotency-key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub idempotency_header: Option<String>,
 
-    /// Response header by which the provider itself says `true` or `false`.
+    /// Response header in which the provider advises on a retry, `true` or `false`.
     /// Default: `x-should-retry`. Example: `stripe-should-retry`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub advice_header: Option<String>,
 }
 
-/// How patient the provider's usual clients are.
+/// Timeouts of the provider's usual clients.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Client {
-    /// Seconds after which the usual SDKs give up on a call, where a request does not say.
+    /// Seconds after which the usual SDKs give up on a call, unless a request announces another timeout.
     /// Default: unknown. Example: `600`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400), extend("format" = "int32"))]
     pub patience_seconds: Option<u32>,
 
-    /// Longest wait in our queue, in seconds, where the quota does not say. Default: 30. Example: `480`.
+    /// The longest that a call may wait for its turn, in seconds, unless the quota sets
+    /// `enforcement.maxQueueSeconds`. Default: 30. Example: `480`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400), extend("format" = "int32"))]
     pub max_queue_seconds: Option<u32>,
@@ -312,7 +316,7 @@ impl Profile {
         })
     }
 
-    /// Where a quota without a tier starts; none where the profile has no tiers.
+    /// The tier of a quota that names none; `None` if the profile has no tiers.
     pub fn lowest_tier(&self) -> Option<&Tier> {
         self.tiers.first()
     }
@@ -322,9 +326,9 @@ impl Profile {
         self.tiers.iter().map(|tier| tier.name.as_str()).collect()
     }
 
-    /// Whether the provider tells the hard amount of a limit, so that a quota may go without a tier.
-    pub fn tells_limits(&self) -> bool {
-        self.headers.iter().any(LimitHeader::tells_hard)
+    /// Whether response headers carry the amount of a limit, so that a quota needs no tier.
+    pub fn has_limit_headers(&self) -> bool {
+        self.headers.iter().any(LimitHeader::has_amount)
     }
 
     /// Whether `host` (without port, any case) is one of the provider's.
@@ -350,7 +354,7 @@ impl Profile {
             .collect()
     }
 
-    /// The secret part of a request's credential, for a keyed hash; never log it.
+    /// The secret part of a request's credential; never log it. No caller yet: see [`Profile::credentials`].
     pub fn credential<'h>(&self, headers: &'h HeaderMap) -> Option<&'h [u8]> {
         let bearer = [Credential { header: "authorization".to_owned(), scheme: None }];
         let known = if self.credentials.is_empty() { &bearer[..] } else { &self.credentials };
@@ -370,26 +374,12 @@ impl Profile {
         })
     }
 
-    /// Request headers that carry a secret, in lower case: `authorization`, `proxy-authorization`, `cookie`
-    /// and the profile's own. Their values belong in no log.
-    pub fn secret_headers(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            ["authorization", "proxy-authorization", "cookie"].map(str::to_owned).into();
-        for credential in &self.credentials {
-            let name = credential.header.to_ascii_lowercase();
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        names
-    }
-
-    /// Whether rejected calls are charged; where the profile does not say, they are.
+    /// Whether rejected calls are charged; by default they are. No caller yet: every rejected call is charged.
     pub fn rejected_calls(&self) -> RejectedCalls {
         self.rejected_calls.unwrap_or_default()
     }
 
-    /// Longest wait in our queue that the profile asks for.
+    /// `client.maxQueueSeconds`.
     pub fn max_queue(&self) -> Option<Duration> {
         let seconds = self.client.as_ref()?.max_queue_seconds?;
         Some(Duration::from_secs(seconds.into()))

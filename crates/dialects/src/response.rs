@@ -1,7 +1,7 @@
-//! What a response says: whether the provider accepted the call, and where its limits stand.
+//! How a response is read: whether the provider accepted the call, and the state of its limits.
 //!
-//! `response/observe.rs` reads the limits' state from headers, `response/reject.rs` finds the rejection that
-//! matches and the wait that it tells.
+//! `response/observe.rs` reads the limits' state from headers; `response/reject.rs` finds the rejection that
+//! matches, and its wait.
 
 mod observe;
 mod reject;
@@ -18,17 +18,16 @@ use crate::request::CallShape;
 /// Longest text from a response that goes into a reason or an organisation, in bytes.
 const MAX_TEXT: usize = 128;
 
-/// What one response says.
+/// What was read in one response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// Whether the provider accepted the call.
     pub verdict: Verdict,
-    /// Where limits stand, one for each of the profile's headers that could be read.
+    /// The limits' state: one for each of the profile's headers that could be read.
     pub observations: Vec<Observation>,
-    /// The account that the provider says it charged.
+    /// The account that the provider names as charged. No reader yet: see [`Profile::organization_headers`].
     pub organization: Option<String>,
-    /// What the provider says of sending the call again (`x-should-retry`); `false` is handed to the caller
-    /// as it is.
+    /// The provider's advice on a retry (`x-should-retry`). With `false`, the client gets the answer as it is.
     pub retry_advice: Option<bool>,
 }
 
@@ -37,17 +36,17 @@ pub struct Reading {
 pub enum Verdict {
     /// No limit stood in the way; the call may have failed for another reason.
     Accepted,
-    /// The provider said no.
+    /// The provider rejected it.
     Rejected {
-        /// What kind of no.
+        /// The kind of rejection.
         class: Class,
         /// What is affected.
         scope: Scope,
-        /// How long the scope pauses, within the rejection's minimum and maximum. None for the classes
-        /// `Terminal` and `Oversize`, and where neither the answer nor the profile tells: then the limiter
-        /// backs off by itself.
+        /// How long the scope pauses, within the rejection's minimum and maximum. `None` for the classes
+        /// `Terminal` and `Oversize`, and if neither the answer nor the profile names a wait: then the
+        /// limiter backs off by itself.
         wait: Option<Duration>,
-        /// The provider's word for it, such as `TEN_SECONDLY_ROLLING`; else `status 429`. Printable ASCII, 128
+        /// The provider's reason, such as `TEN_SECONDLY_ROLLING`; else `status 429`. Printable ASCII, 128
         /// bytes at most.
         reason: String,
     },
@@ -68,7 +67,7 @@ pub enum Scope {
     Provider,
 }
 
-/// Where one limit stands, by the provider's word. It may lower what is known, never raise it.
+/// The state of one limit, as the provider reports it. It may lower what is known, never raise it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observation {
     /// The profile's name of the limit.
@@ -84,8 +83,8 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// How long no call fits under this limit, counted from the response: none while something is left, or
-    /// where the provider does not tell.
+    /// How long no call fits under this limit, counted from the response; `None` while units are left or if the
+    /// response names no reset.
     pub fn exhausted_for(&self) -> Option<Duration> {
         let until_reset = self.resets_in.filter(|_| self.remaining == Some(0))?;
         Some(match (self.reset_means, self.hard) {
@@ -100,8 +99,8 @@ impl Observation {
 }
 
 impl Profile {
-    /// What a response says. `body` is the beginning of the decoded body where [`Profile::needs_body`] asked
-    /// for it; `now` is the wall clock, used where the response has no `Date`.
+    /// Reads a response. `body` is the beginning of the decoded body if [`Profile::needs_body`] asked for it;
+    /// `now` is the wall clock, used if the response has no `Date`.
     pub fn read(
         &self,
         status: StatusCode,

@@ -29,7 +29,8 @@ pub struct AccountConfig {
     pub queue: QueueConfig,
     /// How rejections pause the account.
     pub pause: PauseConfig,
-    /// Weights of consumers, by name; a consumer that is not named has weight 1.
+    /// Weights of consumers, by name; a consumer that is not named has weight 1. Not in force yet: no field of
+    /// a quota sets a weight, so compiled accounts have none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<String, u32>,
 }

@@ -63,17 +63,11 @@ impl Proxy {
 
     /// The base-URL variables for the application, such as `OPENAI_BASE_URL`.
     pub fn environment(&self) -> Vec<(String, String)> {
-        let mut variables = Vec::new();
-        for endpoint in &self.context.endpoints {
-            let account = endpoint.account();
-            let base_url = account.iter().flat_map(|account| &account.profile.base_url);
-            for variable in base_url.flat_map(|base_url| &base_url.variables) {
-                let path = variable.path.as_deref().unwrap_or_default();
-                let value = format!("http://{}/{}{path}", self.base_url_addr(), endpoint.provider);
-                variables.push((variable.name.clone(), value));
-            }
-        }
-        variables
+        let proxy = format!("http://{}", self.base_url_addr());
+        let endpoints = self.context.endpoints.iter();
+        let variables = endpoints
+            .filter_map(|endpoint| Some(endpoint.account()?.profile.environment(&proxy, &endpoint.provider)));
+        variables.flatten().collect()
     }
 
     /// The providers' host names, for entries in a hosts file. Wildcards have no entry there: an `ApiProvider` that

@@ -116,7 +116,7 @@ pub struct LimitStatus {
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
 
-    /// Where the amount comes from: `Tier`, `Spec`, `Headers` or `Learned`. Example: `Tier`.
+    /// Where the amount comes from: `Tier`, `Spec` or `Headers`. Example: `Tier`.
     pub source: LimitSource,
 
     /// The account's amount, in the limit's unit. Example: `10000`.
@@ -162,8 +162,6 @@ pub enum LimitSource {
     Spec,
     /// The provider's response headers.
     Headers,
-    /// The provider's rejections.
-    Learned,
 }
 
 /// The calls that wait.

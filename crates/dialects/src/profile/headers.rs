@@ -1,14 +1,14 @@
-//! Which response headers tell a limit's state, and in which format.
+//! The response headers that carry a limit's state, and their formats.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::HeaderCondition;
 
-/// Response headers that tell the state of one limit.
+/// Response headers with the state of one limit.
 ///
-/// A header that is absent, malformed or implausible says nothing; a format that this version does not know
-/// is ignored. So a profile can lose information to a newer one, but never gain a unit by it.
+/// A header that is absent, malformed or implausible is ignored, and so is a format that this version does
+/// not know. An older version may therefore know less of a limit, but never allows more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitHeader {
@@ -23,7 +23,7 @@ pub struct LimitHeader {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<HeaderFormat>,
 
-    /// Condition under which the figures are this limit's, where several limits share header names.
+    /// Condition under which the figures are this limit's, if several limits share header names.
     /// Default: none. Example: `{name: x-ratelimit-resource, equals: [core]}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<HeaderCondition>,
@@ -33,13 +33,13 @@ pub struct LimitHeader {
     #[schemars(length(min = 1, max = 128))]
     pub hard: Option<String>,
 
-    /// `Separate`: header with what is left; a negative figure means unknown.
+    /// `Separate`: header with the units left; a negative figure means unknown.
     /// Example: `x-ratelimit-remaining-requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub remaining: Option<String>,
 
-    /// `Separate`: header with what is used, where none says what is left; needs `hard`.
+    /// `Separate`: header with the units used, if there is none with the units left; needs `hard`.
     /// Example: `x-rate-limit-used`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
@@ -50,25 +50,25 @@ pub struct LimitHeader {
     #[schemars(length(min = 1, max = 128))]
     pub reset: Option<String>,
 
-    /// `Separate`: header with the window's length in milliseconds; where it differs from the limit's window,
-    /// the figures are another limit's and are ignored. Example: `x-hubspot-ratelimit-interval-milliseconds`.
+    /// `Separate`: header with the window's length in milliseconds. If it differs from the limit's window, the
+    /// figures belong to another limit and are ignored. Example: `x-hubspot-ratelimit-interval-milliseconds`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub interval_millis: Option<String>,
 
     /// How the reset is written: `DeltaSeconds`, `DeltaMillis`, `EpochSeconds`, `EpochMillis`, `GoDuration`,
-    /// `Rfc3339`, `HttpDate` or `RetryAfter`. Required with `reset`; `RateLimitFields` has seconds by its
-    /// own definition. Example: `GoDuration`.
+    /// `Rfc3339`, `HttpDate` or `RetryAfter`. Required with `reset`; `RateLimitFields`
+    /// always has seconds. Example: `GoDuration`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_format: Option<TimeFormat>,
 
-    /// What happens at the reset: `WindowEnd` (the whole amount is back at once), `FullRefill` (by then all
-    /// of it has come back bit by bit) or `NextUnit` (one unit is back).
+    /// What happens at the reset: `WindowEnd` (the whole amount is back at once), `FullRefill` (by then
+    /// it has come back bit by bit) or `NextUnit` (one unit is back).
     /// Default: `WindowEnd`, the longest wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_means: Option<ResetMeans>,
 
-    /// `RateLimitFields`: the policy's name. Default: the one named as the limit, else the only one.
+    /// `RateLimitFields`: the policy's name. Default: the limit's name, or any name if there is one policy only.
     /// Example: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
@@ -79,7 +79,7 @@ pub struct LimitHeader {
     #[schemars(length(min = 1, max = 128))]
     pub header: Option<String>,
 
-    /// `UsedOfLimit`: the key before `=`, for `api-usage=18/5000`. Default: the value stands alone.
+    /// `UsedOfLimit`: the key before `=`, for `api-usage=18/5000`. Default: none, the value has no key.
     /// Example: `api-usage`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
@@ -142,13 +142,13 @@ pub enum ResetMeans {
 }
 
 impl LimitHeader {
-    /// How the state is written; `Separate` where the profile does not say.
+    /// The format; `Separate` by default.
     pub fn format(&self) -> HeaderFormat {
         self.format.unwrap_or_default()
     }
 
-    /// Whether these headers tell the limit's amount.
-    pub fn tells_hard(&self) -> bool {
+    /// Whether these headers carry the limit's amount.
+    pub fn has_amount(&self) -> bool {
         match self.format() {
             HeaderFormat::Separate => self.hard.is_some(),
             HeaderFormat::RateLimitFields | HeaderFormat::UsedOfLimit | HeaderFormat::KeyValues => true,

@@ -33,7 +33,7 @@ pub struct Limit {
     /// `Credits`.
     pub unit: Unit,
 
-    /// How many units fit into one window (at once, for `ConcurrentRequests`). Example: `500`.
+    /// Units per window; for `ConcurrentRequests`, units at one time. Example: `500`.
     #[schemars(range(min = 1, max = 1_000_000_000_000_000_i64), extend("format" = "int64"))]
     pub amount: u64,
 
@@ -47,13 +47,13 @@ pub struct Limit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_as: Option<CountedAs>,
 
-    /// Upper bound, in milliseconds, of the time from a call's leaving to the provider's counting it.
+    /// Upper bound, in milliseconds, of the time between sending a call and the provider's counting it.
     /// Default: 1000 for windows of 60 seconds and more, 300 for 10 seconds and less. Example: `300`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 60_000), extend("format" = "int32"))]
     pub delivery_millis: Option<u32>,
 
-    /// Size of the provider's bucket, in units: how much it takes at once.
+    /// Size of the provider's bucket: the units that it accepts at once.
     /// Default: derived from amount and window. Example: `40`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_000_i64), extend("format" = "int64"))]
@@ -70,7 +70,7 @@ pub struct Limit {
     #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
     pub models: Vec<String>,
 
-    /// What has a count of its own under this limit: `Account`, `Model` or `Endpoint`.
+    /// What is counted apart under this limit: `Account`, `Model` or `Endpoint`.
     /// Default: `Account`, all covered calls share one count. Example: `Model`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<Partition>,
@@ -99,7 +99,7 @@ pub enum Unit {
 /// How the provider counts a limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum CountedAs {
-    /// Not known: kept so that it fits each of the others.
+    /// Not known: paced so that it fits each of the others.
     #[default]
     Unknown,
     /// A bucket that refills continuously.
@@ -137,7 +137,7 @@ impl Limit {
         self.window_seconds.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
-    /// How the provider counts; `Unknown` where the profile does not say.
+    /// How the provider counts; `Unknown` by default.
     pub fn counted_as(&self) -> CountedAs {
         self.counted_as.unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! How the provider says no, and what each no means.
+//! How the provider rejects calls, and what each rejection means.
 
 use http::HeaderMap;
 use schemars::JsonSchema;
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::TimeFormat;
 
-/// One way in which the provider says no. All given conditions must hold; the first rejection of the list
-/// that matches an answer decides.
+/// One kind of rejection. All conditions must hold; the first rejection of the list that matches an answer
+/// decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rejection {
-    /// HTTP statuses; 200 where the provider says no in the body. Example: `[429]`.
+    /// HTTP statuses; 200 if the provider rejects in the body. Example: `[429]`.
     #[schemars(
         length(min = 1, max = 16),
         inner(range(min = 100, max = 599)),
@@ -29,14 +29,14 @@ pub struct Rejection {
     #[schemars(length(max = 8))]
     pub body: Vec<BodyCondition>,
 
-    /// What kind of no it is: `Quota` (a limit is used up: pause its scope), `Concurrency` (too many at once:
+    /// The kind of rejection: `Quota` (a limit is used up: pause its scope), `Concurrency` (too many at once:
     /// shrink), `Capacity` (the provider is overloaded: back off, quota untouched), `Terminal` (billing or
     /// spend: stop, never retry), `Oversize` (this call can never fit: never retry) or `Lock` (a record was
     /// busy: retry, quota untouched).
     pub class: Class,
 
     /// What is affected: `Limit` (the one named in `limit`), `Endpoint`, `Model`, `Account` or `Provider`.
-    /// Default: `Account`. Where the call has no such endpoint or model, the account is.
+    /// A call that has no endpoint or model affects the account instead. Default: `Account`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<ScopeKind>,
 
@@ -45,25 +45,25 @@ pub struct Rejection {
     #[schemars(length(min = 1, max = 63))]
     pub limit: Option<String>,
 
-    /// Where the wait is told; the first that is present and readable counts.
-    /// Default: `retry-after-ms`, then `Retry-After`, then the reset of the limit in `limit` where that is
-    /// used up.
+    /// Where the answer names the wait; the first source that is present and readable counts.
+    /// Default: `retry-after-ms`, then `Retry-After`, then the reset of the limit in `limit` if that is used
+    /// up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub wait: Vec<WaitSource>,
 
-    /// Seconds to wait where the answer does not tell. Default: none, the limiter backs off by itself.
+    /// Seconds to wait if the answer names no wait. Default: none, the limiter backs off by itself.
     /// Example: `10`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_678_400), extend("format" = "int32"))]
     pub cooldown_seconds: Option<u32>,
 
-    /// Shortest wait in seconds, whatever the answer tells. Default: 0. Example: `30`.
+    /// Shortest wait in seconds, whatever the answer names. Default: 0. Example: `30`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_678_400), extend("format" = "int32"))]
     pub minimum_seconds: Option<u32>,
 
-    /// Longest wait in seconds, whatever the answer tells; a longer pause is probed.
+    /// Longest wait in seconds, whatever the answer names; after it one call probes.
     /// Default: 3600. Example: `86400`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_678_400), extend("format" = "int32"))]
@@ -132,7 +132,7 @@ pub struct BodyCondition {
     pub contains: Vec<String>,
 }
 
-/// What kind of no an answer is.
+/// The kind of a rejection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Class {
     /// A limit is used up: its scope pauses.
@@ -166,7 +166,7 @@ pub enum ScopeKind {
     Provider,
 }
 
-/// One place where the wait is told: exactly one of `header`, `body` and `resetOf`.
+/// A source of the wait: exactly one of `header`, `body` and `resetOf`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitSource {
@@ -181,7 +181,7 @@ pub struct WaitSource {
     #[schemars(length(min = 1, max = 256))]
     pub body: Option<String>,
 
-    /// A limit whose headers tell its reset, where it is used up. Example: `requests`.
+    /// A limit whose headers carry its reset; counts only while that limit is used up. Example: `requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub reset_of: Option<String>,

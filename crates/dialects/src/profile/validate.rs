@@ -140,7 +140,7 @@ impl Check<'_> {
         self.require(
             model.body.is_some() || model.path_after.is_some(),
             "model",
-            "says nowhere to look; set `body` or `pathAfter`",
+            "names no place; set `body` or `pathAfter`",
         );
         if let Some(pointer) = &model.body {
             self.pointer("model.body", pointer);

@@ -130,11 +130,11 @@ impl Answer<'_> {
         let seconds = |field: Option<u32>| field.map(|seconds| Duration::from_secs(seconds.into()));
         let minimum = seconds(rejection.minimum_seconds);
         let maximum = seconds(rejection.maximum_seconds).unwrap_or(MAXIMUM);
-        let told = self.told(rejection).or(seconds(rejection.cooldown_seconds)).or(minimum)?;
-        Some(told.max(minimum.unwrap_or_default()).min(maximum))
+        let wait = self.named_wait(rejection).or(seconds(rejection.cooldown_seconds)).or(minimum)?;
+        Some(wait.max(minimum.unwrap_or_default()).min(maximum))
     }
 
-    fn told(&self, rejection: &Rejection) -> Option<Duration> {
+    fn named_wait(&self, rejection: &Rejection) -> Option<Duration> {
         if rejection.wait.is_empty() {
             self.header("retry-after-ms", TimeFormat::DeltaMillis)
                 .or_else(|| self.header(RETRY_AFTER.as_str(), TimeFormat::RetryAfter))
@@ -149,8 +149,8 @@ impl Answer<'_> {
         if let Some(name) = &source.header {
             self.header(name, format)
         } else if let Some(pointer) = &source.body {
-            let told = json::all(self.body?, pointer);
-            told.iter().filter_map(|text| self.ahead(format, text)).max()
+            let texts = json::all(self.body?, pointer);
+            texts.iter().filter_map(|text| self.ahead(format, text)).max()
         } else {
             self.reset_of(source.reset_of.as_deref()?)
         }

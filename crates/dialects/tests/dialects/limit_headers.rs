@@ -307,7 +307,7 @@ fn a_format_of_a_newer_version_tells_nothing() {
     let newer: Profile = serde_json::from_str(text).unwrap();
     assert_eq!(newer.headers[0].format, Some(HeaderFormat::Unknown));
     assert!(observed(&newer, &["ratelimit-limit: 1000000", "ratelimit-remaining: 1000000"]).is_empty());
-    assert!(!newer.tells_limits());
+    assert!(!newer.has_limit_headers());
     assert!(newer.validate().is_err());
 }
 
