@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use quotakeeper_operator::client;
+use quotakeeper_operator::limiter_view::Source;
 use quotakeeper_operator::open_gate::{self, Opened};
+use quotakeeper_operator::release::{NoProof, Release};
 use quotakeeper_wire::bootstrap::TOKEN_FILE;
 
 use crate::operator::limiter_source;
@@ -15,16 +18,38 @@ use crate::output::{BAD_INPUT, LogFormat, say, start_service_logging};
 const LOG: &str = "warn";
 
 const ABOUT: &str = "\
-The gate closes when the limiter's pods end. For an incident, set `enforcement.mode: Disabled` on the
-quotas instead.
+The gate closes when the limiter's pods end, and after 15 minutes while they are still there. Deleting the
+ConfigMap quotakeeper-gate closes it at once. For an incident, set `enforcement.mode: Disabled` on the quotas
+instead.
 
-Exit code: 0 when the gate is open, also when --timeout was over before all proxies were told, because an
-uninstall must not hang on it; 1 when it can't be opened; 2 if an option is wrong.";
+Exit code: 0 when the gate is open, also when --timeout was over before all proxies were told, and with
+--release also when the gate stays closed because no uninstall is under way: an uninstall must not hang on it;
+1 when it can't be opened; 2 if an option is wrong, or neither --yes nor --release is given.";
+
+const CONFIRM: &str = "\
+nothing is opened: an open gate lets the calls of all workloads pass without limits. `helm uninstall` opens it \
+by itself; before you remove Quotakeeper by other means, confirm with --yes";
 
 /// What `quotakeeper open-gate` is told.
 #[derive(Debug, Args)]
 #[command(after_help = ABOUT)]
 pub struct OpenGateArguments {
+    /// Open it on the word of whoever calls.
+    #[arg(long, conflicts_with = "release")]
+    yes: bool,
+
+    /// Open it only while Helm is uninstalling this release of the namespace: for the chart's hook.
+    #[arg(long, value_name = "NAME")]
+    release: Option<String>,
+
+    /// The revision of the release that the hook was rendered for.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "release")]
+    revision: u64,
+
+    /// The UID of the hook's Job, which is told by an Event when the gate stays closed.
+    #[arg(long, env = "QUOTAKEEPER_JOB_UID", hide = true)]
+    job_uid: Option<String>,
+
     /// The namespace of operator and limiter.
     #[arg(long, env = "POD_NAMESPACE", default_value = "quotakeeper", value_name = "NAME")]
     namespace: String,
@@ -41,7 +66,7 @@ pub struct OpenGateArguments {
     #[arg(long, env = "QUOTAKEEPER_LIMITER", value_name = "https://HOST:PORT")]
     limiter: Option<String>,
 
-    /// The file with the operator's token.
+    /// The file with the token for the limiter.
     #[arg(long, env = "QUOTAKEEPER_TOKEN_FILE", default_value = TOKEN_FILE, value_name = "FILE")]
     token_file: PathBuf,
 
@@ -53,6 +78,10 @@ pub struct OpenGateArguments {
 /// Opens the gate.
 pub fn main(arguments: OpenGateArguments) -> ExitCode {
     start_service_logging(LOG, arguments.log_format);
+    if !arguments.yes && arguments.release.is_none() {
+        say(CONFIRM);
+        return ExitCode::from(BAD_INPUT);
+    }
     let source =
         match limiter_source(&arguments.namespace, arguments.limiter.as_deref(), &arguments.token_file) {
             Ok(source) => source,
@@ -61,31 +90,61 @@ pub fn main(arguments: OpenGateArguments) -> ExitCode {
                 return ExitCode::from(BAD_INPUT);
             }
         };
-    let opening = async {
-        let client = quotakeeper_operator::client().await.context("there is no way to the cluster")?;
-        open_gate::open(&client, &arguments.namespace).await.context("the gate can't be opened")?;
-        if !arguments.wait {
-            say("the gate is open");
-            return Ok(());
-        }
-        let patience = Duration::from_secs(arguments.timeout);
-        match open_gate::told(&client, &arguments.namespace, &source, patience).await {
-            Ok(Opened::Told { proxies }) => say(&format!("the gate is open, and {proxies} proxies know")),
-            Ok(Opened::OutOfTime { told, connected }) => say(&format!(
-                "the gate is open, and {told} of {connected} proxies know after {} s; pods of the others wait \
-                 until they are restarted without a proxy",
-                arguments.timeout
-            )),
-            Err(error) => say(&format!("the gate is open; whether the proxies know can't be told: {error}")),
-        }
-        anyhow::Ok(())
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.context("cannot start the runtime").and_then(|runtime| runtime.block_on(opening)) {
+    let opened = runtime
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(open(&arguments, &source)));
+    match opened {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+async fn open(arguments: &OpenGateArguments, source: &Source) -> anyhow::Result<()> {
+    let client = client().await.context("there is no way to the cluster")?;
+    let namespace = &arguments.namespace;
+    if let Some(name) = arguments.release.clone() {
+        let release = Release { name, revision: arguments.revision };
+        if let Err(why) = open_gate::proof(&client, namespace, &release).await {
+            let note = stays_closed(&why, namespace);
+            say(&note);
+            if let Some(uid) = &arguments.job_uid
+                && let Err(error) = open_gate::tell_job(&client, namespace, uid, &note).await
+            {
+                say(&format!("the Job can't be told by an Event: {error}"));
+            }
+            return Ok(());
+        }
+    }
+    let until = open_gate::open(&client, namespace).await.context(
+        "the gate can't be opened; `helm uninstall --no-hooks` goes on without, and running pods wait",
+    )?;
+    let open = format!("the gate is open until {until}");
+    if !arguments.wait {
+        say(&open);
+        return Ok(());
+    }
+    let patience = Duration::from_secs(arguments.timeout);
+    match open_gate::told(&client, namespace, source, patience).await {
+        Ok(Opened::Told { proxies }) => say(&format!("{open}, and {proxies} proxies know")),
+        Ok(Opened::OutOfTime { told, connected }) => say(&format!(
+            "{open}, and {told} of {connected} proxies know after {} s; pods of the others wait until they are \
+             restarted without a proxy",
+            arguments.timeout
+        )),
+        Err(error) => say(&format!("{open}; whether the proxies know can't be told: {error}")),
+    }
+    Ok(())
+}
+
+/// What a Job says that opens nothing.
+fn stays_closed(why: &NoProof, namespace: &str) -> String {
+    format!(
+        "the gate stays closed: {why}. This Job only acts during `helm uninstall`; after an installation there is \
+         nothing to do. Before you remove Quotakeeper by other means, open the gate: \
+         kubectl -n {namespace} exec deploy/quotakeeper-operator -- /quotakeeper open-gate --yes --wait"
+    )
 }

@@ -69,15 +69,16 @@ impl<J: Judge> Authenticator<J> {
         }))
     }
 
-    /// Whether the token is that of the ServiceAccount `user`
+    /// Whether the token is that of one of the ServiceAccounts `users`
     /// (`system:serviceaccount:NAMESPACE:NAME`), by the API server's word.
     ///
     /// # Errors
     /// [`Unauthenticated`].
-    pub async fn is_user(&self, token: &str, user: &str) -> Result<(), Unauthenticated> {
+    pub async fn is_one_of(&self, token: &str, users: &[String]) -> Result<(), Unauthenticated> {
         let found = self.0.review(token).await?.user;
-        if found != user {
-            return Err(Unauthenticated::Refused(format!("the token is that of {found}, not of {user}")));
+        if !users.contains(&found) {
+            let users = users.join(" or ");
+            return Err(Unauthenticated::Refused(format!("the token is that of {found}, not of {users}")));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use quotakeeper_wire::account::CompiledAccount;
 
 use crate::state::Configuration;
@@ -80,7 +81,7 @@ impl Documents {
     }
 
     /// What is to be in force.
-    pub fn configuration(&self, gate_open: bool) -> Configuration {
+    pub fn configuration(&self, gate_open_until: Option<Timestamp>) -> Configuration {
         let mut problems = BTreeMap::new();
         let mut by_quota: BTreeMap<&str, &CompiledAccount> = BTreeMap::new();
         for document in self.documents.values() {
@@ -106,7 +107,7 @@ impl Documents {
                 by_key.insert(&account.key, account);
             }
         }
-        Configuration { accounts: by_key.into_values().cloned().collect(), problems, gate_open }
+        Configuration { accounts: by_key.into_values().cloned().collect(), problems, gate_open_until }
     }
 }
 
@@ -148,19 +149,19 @@ mod tests {
         assert_eq!(refused.quota, "gtm/openai");
         assert!(refused.problem.contains("format 99"), "{}", refused.problem);
         assert_eq!(documents.put(broken()), None);
-        let configuration = documents.configuration(false);
+        let configuration = documents.configuration(None);
         assert_eq!(configuration.accounts.len(), 1);
         assert_eq!(configuration.problems.get("gtm/openai"), Some(&refused.problem));
 
         // Listed anew, it is the same; corrected, it is over.
         assert_eq!(documents.replace(vec![broken()]), []);
-        assert_eq!(documents.configuration(false), configuration);
+        assert_eq!(documents.configuration(None), configuration);
         documents.put(written("a", document(json!({"generation": 2}))));
-        let configuration = documents.configuration(true);
+        let configuration = documents.configuration(Some(Timestamp::UNIX_EPOCH));
         assert_eq!((configuration.accounts[0].generation, configuration.problems.len()), (2, 0));
-        assert!(configuration.gate_open);
+        assert_eq!(configuration.gate_open_until, Some(Timestamp::UNIX_EPOCH));
         documents.replace(Vec::new());
-        assert!(documents.configuration(false).accounts.is_empty());
+        assert!(documents.configuration(None).accounts.is_empty());
     }
 
     #[test]
@@ -168,7 +169,7 @@ mod tests {
         let mut documents = Documents::default();
         documents.put(AccountDocument { text: None, ..written("a", String::new()) });
         documents.put(AccountDocument { quota: None, ..written("b", "rubbish".to_owned()) });
-        let configuration = documents.configuration(false);
+        let configuration = documents.configuration(None);
         assert!(configuration.accounts.is_empty());
         assert_eq!(configuration.problems.keys().collect::<Vec<_>>(), ["b", "gtm/openai"]);
     }
@@ -179,7 +180,7 @@ mod tests {
         documents.put(written("old", document(json!({}))));
         documents.put(written("new", document(json!({"generation": 2, "key": "openai/org-1"}))));
         documents.put(written("other", document(json!({"quota": "sales/openai", "key": "openai/org-1"}))));
-        let configuration = documents.configuration(false);
+        let configuration = documents.configuration(None);
         let [account] = configuration.accounts.as_slice() else { panic!("{configuration:?}") };
         assert_eq!((account.quota.as_str(), account.key.as_str()), ("gtm/openai", "openai/org-1"));
         assert!(configuration.problems["sales/openai"].contains("gtm/openai's already"));

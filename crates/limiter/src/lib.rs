@@ -14,6 +14,7 @@
 //! | [`process`] | the whole, from its start to its end |
 //! | [`watches`] | what the cluster says: accounts, gate, certificate, pods |
 //! | [`documents`] | the accounts' documents, made into one configuration |
+//! | [`gate`] | until when every call passes |
 //! | [`auth`] | whose token it is |
 //! | [`epoch`], [`lease`] | which number the limiter speaks under, and where it is remembered |
 //! | [`stream`] | the operator's view of it |
@@ -23,6 +24,7 @@ pub mod auth;
 pub mod clock;
 pub mod documents;
 pub mod epoch;
+pub mod gate;
 pub mod lease;
 pub mod ledger;
 pub mod metrics;

@@ -33,7 +33,7 @@ use crate::epoch::EpochSources;
 use crate::ledger::{Ledger, LedgerError};
 use crate::probes::{self, Probes, Readiness};
 use crate::state::Configuration;
-use crate::stream::{Operator, StatusStream};
+use crate::stream::{Operators, StatusStream};
 use crate::task::Limiter;
 use crate::{lease, watches};
 
@@ -75,8 +75,9 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     let Started { limiter, tls, authenticator, mut configurations, mut gone, _watches } = started;
 
     let stop = CancellationToken::new();
-    let user = format!("system:serviceaccount:{}:quotakeeper-operator", options.namespace);
-    let readers = Operator { authenticator: authenticator.clone(), user };
+    let account = |name| format!("system:serviceaccount:{}:{name}", options.namespace);
+    let users = vec![account("quotakeeper-operator"), account("quotakeeper-open-gate")];
+    let readers = Operators { authenticator: authenticator.clone(), users };
     let status = StatusStream { readers, limiter: limiter.clone(), stop: stop.clone() };
     let listener = TcpListener::bind(options.listen)
         .await
@@ -163,7 +164,7 @@ async fn start(options: &Options, probes: &Probes) -> anyhow::Result<Started> {
     configurations.mark_unchanged();
     info!(
         accounts = configuration.accounts.len(),
-        gate_open = configuration.gate_open,
+        gate_open = configuration.gate_open_until.is_some(),
         "the accounts are known"
     );
     let limiter = Limiter::start_with_history(configuration, (ledger, history), epoch)?;

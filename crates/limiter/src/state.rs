@@ -16,6 +16,7 @@ mod report;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::event::{Action, Event, SessionId};
 use quotakeeper_engine::time::Time;
@@ -60,7 +61,8 @@ pub struct LimiterState {
     quotas: BTreeMap<String, String>,
     /// Quotas of which something could not be taken.
     problems: BTreeMap<String, String>,
-    gate_open: bool,
+    /// Until when every call passes; none: the gate is closed.
+    gate_open_until: Option<Timestamp>,
     connections: BTreeMap<ConnectionId, Connection>,
     current: BTreeMap<SessionId, ConnectionId>,
     hellos: NewestHellos,
@@ -108,7 +110,7 @@ impl LimiterState {
             accounts: BTreeMap::new(),
             quotas: BTreeMap::new(),
             problems: BTreeMap::new(),
-            gate_open: false,
+            gate_open_until: None,
             connections: BTreeMap::new(),
             current: BTreeMap::new(),
             hellos: NewestHellos::default(),

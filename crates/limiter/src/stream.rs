@@ -31,17 +31,17 @@ pub trait Readers: Send + Sync + 'static {
     fn may_read(&self, token: &str) -> impl Future<Output = Result<(), Unauthenticated>> + Send;
 }
 
-/// The operator alone.
-pub struct Operator<J> {
-    /// Who checks its token.
+/// The operator, and the Job that opens the gate before an uninstall and waits until proxies know.
+pub struct Operators<J> {
+    /// Who checks their tokens.
     pub authenticator: Authenticator<J>,
-    /// Its user: `system:serviceaccount:NAMESPACE:quotakeeper-operator`.
-    pub user: String,
+    /// Their users, such as `system:serviceaccount:NAMESPACE:quotakeeper-operator`.
+    pub users: Vec<String>,
 }
 
-impl<J: Judge> Readers for Operator<J> {
+impl<J: Judge> Readers for Operators<J> {
     async fn may_read(&self, token: &str) -> Result<(), Unauthenticated> {
-        self.authenticator.is_user(token, &self.user).await
+        self.authenticator.is_one_of(token, &self.users).await
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
@@ -12,13 +13,15 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, watcher::watch_object};
 use kube::{Client, ResourceExt};
 use quotakeeper_transport::tls;
-use quotakeeper_wire::account::{DOCUMENT, GATE, LABEL};
+use quotakeeper_wire::account::{DOCUMENT, LABEL};
+use quotakeeper_wire::gate;
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
 use crate::auth::pods::Pods;
 use crate::documents::{AccountDocument, Documents, Refused};
+use crate::gate::openings;
 use crate::state::Configuration;
 
 /// The Secret with the limiter's certificate.
@@ -33,10 +36,11 @@ pub async fn accounts(client: Client, namespace: &str, to: watch::Sender<Option<
     let maps: Api<ConfigMap> = Api::namespaced(client, namespace);
     let labelled = watcher::Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
     let mut accounts = std::pin::pin!(told(watcher(maps.clone(), labelled).default_backoff(), "accounts"));
-    let mut gate = std::pin::pin!(told(watch_object(maps, GATE).default_backoff(), "the gate"));
+    let gate = told(watch_object(maps, gate::NAME).default_backoff(), "the gate");
+    let mut gate = std::pin::pin!(openings(gate, Timestamp::now));
     let mut documents = Documents::default();
     let mut list: Option<Vec<AccountDocument>> = None;
-    let (mut listed, mut gate_open) = (false, None);
+    let (mut listed, mut gate_open_until) = (false, None);
     loop {
         tokio::select! {
             Some(event) = accounts.next() => match event {
@@ -49,16 +53,11 @@ pub async fn accounts(client: Client, namespace: &str, to: watch::Sender<Option<
                 Event::Apply(map) => documents.put(written(map)).iter().for_each(tell),
                 Event::Delete(map) => documents.remove(&map.name_any()),
             },
-            Some(map) = gate.next() => {
-                let open = map.is_some_and(|map| is_open(&map));
-                if gate_open.replace(open).unwrap_or_default() != open {
-                    warn!(open, "the gate has been turned: open, every call passes");
-                }
-            }
+            Some(until) = gate.next() => gate_open_until = Some(until),
             else => return,
         }
-        if let Some(open) = gate_open.filter(|_| listed) {
-            let configuration = Some(documents.configuration(open));
+        if let Some(until) = gate_open_until.filter(|_| listed) {
+            let configuration = Some(documents.configuration(until));
             to.send_if_modified(|current| {
                 let changed = *current != configuration;
                 *current = configuration;
@@ -78,10 +77,6 @@ fn written(map: ConfigMap) -> AccountDocument {
 
 fn tell(Refused { quota, problem }: &Refused) {
     error!(quota, problem, "an account's document can't be taken; what was in force before stays");
-}
-
-fn is_open(map: &ConfigMap) -> bool {
-    map.data.as_ref().and_then(|data| data.get("open")).is_some_and(|open| open == "true")
 }
 
 /// Keeps `to` at the newest certificate that can be used.

@@ -22,7 +22,7 @@
 //! | [`certificates`], [`secrets`] | certificates, pure; and in the cluster |
 //! | `injection` | what the admission webhook decides by |
 //! | [`cluster`] | the way by which all is written |
-//! | [`open_gate`] | lets all calls pass, before an uninstall |
+//! | [`open_gate`], [`release`] | lets all calls pass, before an uninstall; whether Helm is at one |
 //! | [`check`] | whether an installation works, for whoever asks |
 //! | [`probes`], [`metrics`] | what is told of the process itself |
 
@@ -45,6 +45,7 @@ pub mod pod_events;
 pub mod pods;
 pub mod probes;
 pub mod reconcile;
+pub mod release;
 pub mod secrets;
 pub mod status;
 pub mod status_writer;

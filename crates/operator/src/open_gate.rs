@@ -1,23 +1,33 @@
 //! Opens the gate of all accounts, before an uninstall: running proxies let calls pass from then on.
 //!
 //! The gate belongs to the limiter's pods: it goes with the last of them and not before, so that
-//! nobody is told of a closed gate in between, and a new installation begins with a closed one.
+//! nobody is told of a closed gate in between, and a new installation begins with a closed one. The
+//! limiter closes it after 15 minutes if it is still there.
 
+use std::future::Future;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ListParams, PartialObjectMeta, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, ResourceExt};
-use quotakeeper_wire::account::GATE;
+use quotakeeper_wire::gate::{NAME, Opening};
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::{FIELD_MANAGER, owner};
 use crate::limiter_view::{self, LimiterView, Source};
+use crate::release::{NoProof, Release};
 use crate::{DEPLOYMENT, LIMITER_SECRET, view};
 
+/// The hook's Job in the chart.
+const JOB: &str = "quotakeeper-open-gate";
+/// How long a request is tried, and the time between two.
+const PATIENCE: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(500);
 /// Which pods are the limiter's.
 const LIMITER: &str = "app.kubernetes.io/component=limiter";
 
@@ -38,24 +48,72 @@ pub enum Opened {
     },
 }
 
-/// Opens the gate.
+/// Looks whether Helm is uninstalling the release.
+///
+/// # Errors
+/// [`NoProof`]: the gate has to stay closed.
+pub async fn proof(client: &Client, namespace: &str, release: &Release) -> Result<(), NoProof> {
+    let newest = patiently(|| release.newest(client, namespace))
+        .await
+        .map_err(|error| NoProof::Unreadable { name: release.name.clone(), why: error.to_string() })?;
+    release.is_going(namespace, newest.as_ref(), Timestamp::now())
+}
+
+/// Opens the gate, and returns when it closes by itself.
 ///
 /// # Errors
 /// When it can't be written.
-pub async fn open(client: &Client, namespace: &str) -> kube::Result<()> {
+pub async fn open(client: &Client, namespace: &str) -> kube::Result<Timestamp> {
+    patiently(|| write(client, namespace)).await
+}
+
+/// Tries again for a while: the rights of a hook that has just been made are not known everywhere yet.
+async fn patiently<T, F: Future<Output = kube::Result<T>>>(request: impl Fn() -> F) -> kube::Result<T> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match request().await {
+            Err(_) if Instant::now() < end => sleep(AGAIN).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn write(client: &Client, namespace: &str) -> kube::Result<Timestamp> {
+    let opening = Opening::beginning(Timestamp::now());
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let object = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": GATE,
+            "name": NAME,
             "namespace": namespace,
             "labels": {"app.kubernetes.io/managed-by": "quotakeeper"},
             "ownerReferences": owners(client, namespace).await?,
         },
-        "data": {"open": "true"},
+        "data": opening.data(),
     });
-    maps.patch(GATE, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await.map(drop)
+    maps.patch(NAME, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await?;
+    Ok(opening.open_until())
+}
+
+/// Tells a Job, by an Event, that it has opened nothing; `uid` is the Job's.
+///
+/// # Errors
+/// When it can't be written.
+pub async fn tell_job(client: &Client, namespace: &str, uid: &str, note: &str) -> kube::Result<()> {
+    let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some("open-gate".to_owned()) };
+    let job = ObjectReference {
+        api_version: Some("batch/v1".to_owned()),
+        kind: Some("Job".to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(JOB.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    };
+    let reason = "GateStaysClosed".to_owned();
+    let (action, note) = (reason.clone(), Some(note.to_owned()));
+    let event = Event { type_: EventType::Warning, reason, note, action, secondary: None };
+    Recorder::new(client.clone(), reporter).publish(&event, &job).await
 }
 
 /// The limiter's pods, else the operator's Deployment, so that an uninstall leaves nothing.

@@ -14,9 +14,6 @@ pub const FORMAT: u32 = 1;
 pub const LABEL: (&str, &str) = ("quotakeeper.dev/config", "account");
 /// The key of such a ConfigMap whose value is the [`CompiledAccount`] as JSON.
 pub const DOCUMENT: &str = "account.json";
-/// The ConfigMap, in the limiter's namespace, that opens the gate of all accounts while its key
-/// `open` is `true`: every call passes, whatever the accounts say.
-pub const GATE: &str = "quotakeeper-gate";
 
 /// Whose pods may draw on an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! How accounts stand, as the limiter tells it to the operator: one JSON document a line.
 
+use jiff::Timestamp;
 use quotakeeper_engine::config::Mode;
 use quotakeeper_engine::event::Scope;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ pub struct Report {
     pub epoch: u64,
     /// The gate is open for all accounts: every call passes.
     pub gate_open: bool,
+    /// When it closes by itself, while it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_open_until: Option<Timestamp>,
     /// Sessions of proxies that have been told the newest state of the gate, of all that are open.
     pub told: Told,
     /// The accounts.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{AccountConfig, Mode};
 use quotakeeper_engine::event::{Event, Reserve};
@@ -24,8 +25,8 @@ pub struct Configuration {
     /// Quotas of which something could not be taken, as a sentence. What is in `accounts` of them
     /// is what was in force before.
     pub problems: BTreeMap<String, String>,
-    /// Every call passes, whatever the accounts say.
-    pub gate_open: bool,
+    /// Until when every call passes, whatever the accounts say; none: the gate is closed.
+    pub gate_open_until: Option<Timestamp>,
 }
 
 impl From<Vec<CompiledAccount>> for Configuration {
@@ -40,8 +41,9 @@ impl LimiterState {
     /// While the gate is open no account goes: whoever opens it before everything is removed wants
     /// calls to pass, and calls of an account that is gone would wait.
     pub fn configure(&mut self, now: Time, configuration: Configuration, out: &mut Outbox) {
-        let Configuration { accounts, problems, gate_open } = configuration;
-        let opened = std::mem::replace(&mut self.gate_open, gate_open) != gate_open;
+        let Configuration { accounts, problems, gate_open_until } = configuration;
+        let gate_open = gate_open_until.is_some();
+        let turned = std::mem::replace(&mut self.gate_open_until, gate_open_until).is_some() != gate_open;
         let mut told_of = Vec::new();
 
         if !gate_open {
@@ -56,7 +58,7 @@ impl LimiterState {
         for compiled in accounts {
             told_of.extend(self.put_in_force(now, compiled, out));
         }
-        if opened {
+        if turned {
             told_of = self.accounts.keys().cloned().collect();
             for key in &told_of {
                 self.reconfigure(now, key, out);
@@ -105,13 +107,13 @@ impl LimiterState {
             let nothing = Reserve { as_of: now, calls: 0, horizon: now };
             engine.handle(now, Event::Committed(nothing), &mut Vec::new());
         }
-        let document = document(&compiled, self.gate_open);
+        let document = document(&compiled, self.gate_open());
         self.accounts.insert(compiled.key.clone(), Account { engine, compiled, document, retired: None });
     }
 
     /// Has the engine of an account work by what is in force now.
     fn reconfigure(&mut self, now: Time, key: &str, out: &mut Outbox) {
-        let gate_open = self.gate_open;
+        let gate_open = self.gate_open();
         let Some(account) = self.accounts.get(key) else { return };
         let config = self.effective(&account.compiled);
         let changed = *account.engine.config() != config;
@@ -124,11 +126,15 @@ impl LimiterState {
         }
     }
 
+    fn gate_open(&self) -> bool {
+        self.gate_open_until.is_some()
+    }
+
     fn effective(&self, compiled: &CompiledAccount) -> AccountConfig {
         let mut config = compiled.engine.clone();
         // Every session was told one D for all of its accounts: to hold a grant longer is safe.
         config.validity = config.validity.max(self.greeting.validity);
-        if self.gate_open {
+        if self.gate_open() {
             config.mode = Mode::Disabled;
         }
         config
@@ -172,7 +178,7 @@ impl LimiterState {
             });
         };
         match connection.namespace() {
-            Some(namespace) if !self.gate_open && !account.compiled.admitted.admits(namespace) => {
+            Some(namespace) if !self.gate_open() && !account.compiled.admitted.admits(namespace) => {
                 Err(format!(
                     "quota {quota} does not admit pods of namespace {namespace}; let its spec.consumers.namespaces select that namespace"
                 ))

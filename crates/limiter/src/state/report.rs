@@ -61,7 +61,8 @@ impl LimiterState {
             .collect();
         let without = problems.iter().filter(|(quota, _)| !self.quotas.contains_key(*quota));
         accounts.extend(without.map(|(quota, problem)| nothing_in_force(quota, problem)));
-        Report { epoch: self.greeting.epoch.0, gate_open: self.gate_open, told, accounts }
+        let (epoch, gate_open_until) = (self.greeting.epoch.0, self.gate_open_until);
+        Report { epoch, gate_open: gate_open_until.is_some(), gate_open_until, told, accounts }
     }
 }
 

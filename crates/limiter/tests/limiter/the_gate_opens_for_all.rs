@@ -1,6 +1,7 @@
 //! The gate: one switch that lets every call pass, whatever the quotas say, and stays usable while
 //! everything else is taken away.
 
+use jiff::Timestamp;
 use quotakeeper_engine::config::Mode;
 use quotakeeper_limiter::state::Configuration;
 use quotakeeper_wire::account::CompiledAccount;
@@ -9,8 +10,12 @@ use test_support::wait::until;
 use crate::proxy::Proxy;
 use crate::world::{World, admitting, at_once, quota};
 
-fn gate(accounts: Vec<CompiledAccount>, gate_open: bool) -> Configuration {
-    Configuration { accounts, gate_open, ..Configuration::default() }
+/// When the watch would close it.
+const UNTIL: Timestamp = Timestamp::MAX;
+
+fn gate(accounts: Vec<CompiledAccount>, open: bool) -> Configuration {
+    let gate_open_until = open.then_some(UNTIL);
+    Configuration { accounts, gate_open_until, ..Configuration::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,6 +37,7 @@ async fn every_call_passes_while_it_is_open() {
         assert_eq!(proxy.in_force(account).unwrap().engine.mode, Mode::Disabled);
     }
     let report = world.limiter().standing().await.unwrap().report;
+    assert_eq!(report.gate_open_until, Some(UNTIL));
     assert!(report.gate_open && report.accounts.iter().all(|account| account.mode == Mode::Disabled));
 
     // An uninstallation takes the quotas away after that.
@@ -49,7 +55,8 @@ async fn every_call_passes_while_it_is_open() {
     until("calls wait again", || proxy.sessions() >= 3).await;
     world.waiting("gtm/openai", 3).await;
     assert_eq!(proxy.granted(0), 50);
-    assert!(!world.limiter().standing().await.unwrap().report.gate_open);
+    let report = world.limiter().standing().await.unwrap().report;
+    assert_eq!((report.gate_open, report.gate_open_until), (false, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

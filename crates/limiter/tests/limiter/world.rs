@@ -10,7 +10,7 @@ use quotakeeper_limiter::auth::pods::Pods;
 use quotakeeper_limiter::epoch::EpochSources;
 use quotakeeper_limiter::ledger::Ledger;
 use quotakeeper_limiter::state::Configuration;
-use quotakeeper_limiter::stream::{Operator, StatusStream};
+use quotakeeper_limiter::stream::{Operators, StatusStream};
 use quotakeeper_limiter::task::Limiter;
 use quotakeeper_transport::{serve_beside, tls};
 use quotakeeper_wire::account::{Admitted, CompiledAccount};
@@ -86,7 +86,7 @@ impl World {
         let (_, tls) = watch::channel(tls::server_config(&leaf.certificate, &leaf.key).unwrap());
         let authenticator = Authenticator::new(self.cluster.clone(), self.pods.clone());
         let stop = CancellationToken::new();
-        let readers = Operator { authenticator: authenticator.clone(), user: OPERATOR.to_owned() };
+        let readers = Operators { authenticator: authenticator.clone(), users: vec![OPERATOR.to_owned()] };
         let status = StatusStream { readers, limiter: limiter.clone(), stop: stop.clone() };
         let served = serve_beside(listener, tls, authenticator, limiter.clone(), status, stop.clone());
         self.running = Some(Running { limiter, stop, server: tokio::spawn(served) });
