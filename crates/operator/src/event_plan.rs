@@ -7,7 +7,7 @@ use quotakeeper_api::quota::ApiQuotaStatus;
 use quotakeeper_wire::status::AccountReport;
 
 use crate::reconcile::{Reason, Verdict};
-use crate::status::words;
+use crate::status::{GATE_OPEN, words};
 
 /// A workload whose calls have waited this long, in milliseconds, is told.
 const WAITS_MILLIS: u64 = 5000;
@@ -46,6 +46,7 @@ pub struct EventState {
     conflict: bool,
     drift: bool,
     exhausted: bool,
+    gate_open: bool,
     paused: Option<Pause>,
     /// Since when a workload's calls have not been seen to wait.
     waiting: BTreeMap<String, Timestamp>,
@@ -69,6 +70,7 @@ impl EventState {
             conflict: reason("Accepted", Reason::AccountConflict.word()),
             drift: reason("LimitsInSync", "LowerTold"),
             exhausted: reason("Throttled", "BudgetExhausted"),
+            gate_open: reason("Throttled", GATE_OPEN),
             paused: report
                 .filter(|report| !report.pauses.is_empty())
                 .map(|report| Pause { since: now, refused: report.refused }),
@@ -113,9 +115,25 @@ impl EventState {
             let note = exhausted.unwrap_or_default() + &free.unwrap_or_default();
             notices.push(on_quota(true, "BudgetExhausted", note));
         }
+        self.gate(status, &mut notices);
         self.pauses(quota, report, now, &mut notices);
         self.waits(quota, report, now, &mut notices);
         notices
+    }
+
+    fn gate(&mut self, status: &ApiQuotaStatus, notices: &mut Vec<PlannedEvent>) {
+        let Some(throttled) = status.conditions.iter().find(|it| it.type_ == "Throttled") else { return };
+        let open = throttled.reason == GATE_OPEN;
+        // Unknown: the limiter is not heard, and the gate may be as it was.
+        let closed = !open && throttled.status != "Unknown";
+        if open && !self.gate_open {
+            self.gate_open = true;
+            notices.push(on_quota(true, GATE_OPEN, throttled.message.clone()));
+        } else if closed && self.gate_open {
+            self.gate_open = false;
+            let note = "The gate is closed: limits are enforced again.".to_owned();
+            notices.push(on_quota(false, "GateClosed", note));
+        }
     }
 
     fn pauses(
@@ -206,6 +224,7 @@ fn begins(before: &mut bool, now: bool) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
     use quotakeeper_engine::config::Mode;
     use quotakeeper_engine::event::Scope;
     use quotakeeper_wire::status::{PauseReport, Told as Reached, WaitingReport};
@@ -296,6 +315,41 @@ mod tests {
         waits.waiting = vec![WaitingReport { consumer, calls: 2, longest_millis: 9000 }];
         let mut told = EventState::before(&ApiQuotaStatus::default(), Some(&waits), at(0));
         assert!(said(&mut told, &waits, 1).is_empty());
+    }
+
+    #[test]
+    fn an_open_gate_is_told_when_it_opens_and_when_it_closes() {
+        let throttled = |status: &str, reason: &str, message: &str| ApiQuotaStatus {
+            conditions: vec![Condition {
+                type_: "Throttled".to_owned(),
+                status: status.to_owned(),
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                observed_generation: Some(1),
+                last_transition_time: Time(at(0)),
+            }],
+            ..ApiQuotaStatus::default()
+        };
+        let verdict = Verdict::Refused { reason: Reason::Invalid, message: String::new(), in_force: None };
+        let next = |told: &mut EventState, status: &ApiQuotaStatus| -> Vec<_> {
+            let notices = told.next("gtm/crm", &verdict, status, Some(&report()), at(0));
+            notices.into_iter().map(|it| (it.place, it.warning, it.reason, it.note)).collect()
+        };
+        let (open, closed) =
+            (throttled("False", "GateOpen", "Until 14:18:00."), throttled("False", "NotThrottled", ""));
+        let unheard = throttled("Unknown", "Unknown", "");
+        let mut told = EventState::default();
+        assert_eq!(next(&mut told, &closed), []);
+        assert_eq!(next(&mut told, &open), [(Target::Quota, true, "GateOpen", "Until 14:18:00.".to_owned())]);
+        assert_eq!(next(&mut told, &open), []);
+        assert_eq!(next(&mut told, &unheard), [], "nobody knows");
+        let mut later = EventState::before(&open, Some(&report()), at(0));
+        assert_eq!(next(&mut later, &open), [], "an earlier leader has told of it");
+        for told in [&mut told, &mut later] {
+            let notices = next(told, &closed);
+            assert_eq!(notices.iter().map(|it| (it.1, it.2)).collect::<Vec<_>>(), [(false, "GateClosed")]);
+            assert_eq!(next(told, &closed), []);
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::status::{AccountReport, PauseReport};
 
 use self::conditions::Conditions;
+pub(crate) use self::conditions::GATE_OPEN;
 use self::figures::Figures;
 use self::words::{counted, longest, plural, until};
 use crate::reconcile::{QuotaView, Verdict};
@@ -30,8 +31,8 @@ pub enum Limiter<'a> {
     Connected {
         /// Of this quota's account; none: it has no such account.
         account: Option<&'a AccountReport>,
-        /// Every call passes, whatever the accounts say.
-        gate_open: bool,
+        /// Until when every call passes, whatever the accounts say; none: the gate is closed.
+        gate_open_until: Option<Timestamp>,
     },
     /// Not heard for a minute.
     Lost,
@@ -74,8 +75,11 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn gate_open(&self) -> bool {
-        matches!(self.limiter, Limiter::Connected { gate_open: true, .. })
+    fn gate_open_until(&self) -> Option<Timestamp> {
+        match self.limiter {
+            Limiter::Connected { gate_open_until, .. } => gate_open_until,
+            Limiter::Unknown | Limiter::Lost => None,
+        }
     }
 
     fn disabled(&self) -> bool {
@@ -260,8 +264,8 @@ fn state(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) 
     if let Some(reason) = is("Programmed", "False").or_else(|| is("Programmed", "Unknown")) {
         return if reason == "Pending" { "Programming".to_owned() } else { reason };
     }
-    if subject.gate_open() {
-        return "GateOpen".to_owned();
+    if let Some(closes) = subject.gate_open_until() {
+        return format!("{GATE_OPEN} until {}", until(closes, subject.now));
     }
     if subject.disabled() {
         return "Disabled".to_owned();
@@ -287,7 +291,7 @@ fn message(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus
     if let Some(failed) = failed {
         return words::clipped(&failed.message, 1024);
     }
-    if subject.gate_open() || subject.disabled() {
+    if subject.disabled() {
         return "Calls pass at once and are counted; nothing is held back.".to_owned();
     }
     let Some(figure) = figures.tightest() else { return "No calls have been made.".to_owned() };

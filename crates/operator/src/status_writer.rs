@@ -166,7 +166,7 @@ fn limiter<'a>(heard: &'a LimiterView, account: Option<&'a AccountReport>, now: 
         return Limiter::Lost;
     }
     match &heard.report {
-        Some(report) => Limiter::Connected { account, gate_open: report.gate_open },
+        Some(report) => Limiter::Connected { account, gate_open_until: report.gate_open_until },
         None => Limiter::Unknown,
     }
 }

@@ -3,14 +3,18 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use quotakeeper_api::quota::{ApiQuotaStatus, WaitingStatus};
+use quotakeeper_wire::gate;
 
 use super::figures::Figures;
-use super::words::{clipped, counted, longest, plural};
+use super::words::{clipped, counted, longest, plural, until};
 use super::{Limiter, Subject};
 use crate::reconcile::Verdict;
 
 /// Kubernetes' bound of a condition's message.
 const LONGEST_MESSAGE: usize = 32_000;
+
+/// The reason while nothing is enforced because the gate is open.
+pub(crate) const GATE_OPEN: &str = "GateOpen";
 
 const TRUE: &str = "True";
 const FALSE: &str = "False";
@@ -206,8 +210,14 @@ fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&Wait
     if subject.report().is_none() {
         return told(TYPE, UNKNOWN, "Unknown", "The limiter tells nothing of waiting calls.");
     }
-    if subject.gate_open() {
-        return told(TYPE, FALSE, "GateOpen", "The gate of all accounts is open: calls pass at once.");
+    if let Some(closes) = subject.gate_open_until() {
+        let message = format!(
+            "The gate is open until {} UTC: the calls of all workloads pass at once, whatever the limits. To close it now: kubectl -n {} delete configmap {}.",
+            until(closes, subject.now),
+            subject.namespace,
+            gate::NAME
+        );
+        return told(TYPE, FALSE, GATE_OPEN, message);
     }
     if subject.disabled() {
         return told(TYPE, FALSE, "Disabled", "The quota is disabled: calls pass at once.");
@@ -262,6 +272,7 @@ fn ready(others: &[impl Holds]) -> Said {
     let needed = ["Accepted", "LimiterAvailable", "Programmed"];
     let of = |type_: &&str| others.iter().map(Holds::holds).find(|(other, ..)| other == type_);
     let failed = needed.iter().filter_map(of).find(|(_, holds, ..)| !holds);
+    let failed = failed.or_else(|| of(&"Throttled").filter(|(_, _, reason, _)| *reason == GATE_OPEN));
     match failed {
         None => said("Ready", TRUE, "Ready", "The quota is accepted, and the limiter enforces it."),
         Some((_, _, reason, message)) => said("Ready", FALSE, reason, message),

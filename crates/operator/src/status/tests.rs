@@ -27,7 +27,7 @@ struct Story {
     report: Option<AccountReport>,
     heard: bool,
     lost: bool,
-    gate_open: bool,
+    gate_open_until: Option<Timestamp>,
     queueing: bool,
     not_injected: u32,
     now: Timestamp,
@@ -61,8 +61,19 @@ impl Story {
             breaches: 0,
         });
         let name = name.to_owned();
-        let (heard, lost, gate_open, queueing, not_injected) = (true, false, false, false, 0);
-        Story { name, view, verdict, report, heard, lost, gate_open, queueing, not_injected, now: now() }
+        let (heard, lost, gate_open_until, queueing, not_injected) = (true, false, None, false, 0);
+        Story {
+            name,
+            view,
+            verdict,
+            report,
+            heard,
+            lost,
+            gate_open_until,
+            queueing,
+            not_injected,
+            now: now(),
+        }
     }
 
     fn report(&mut self) -> &mut AccountReport {
@@ -114,7 +125,9 @@ impl Story {
     fn status(&self) -> ApiQuotaStatus {
         let limiter = match (self.lost, self.heard) {
             (true, _) => Limiter::Lost,
-            (false, true) => Limiter::Connected { account: self.report.as_ref(), gate_open: self.gate_open },
+            (false, true) => {
+                Limiter::Connected { account: self.report.as_ref(), gate_open_until: self.gate_open_until }
+            }
             (false, false) => Limiter::Unknown,
         };
         status(&Subject {
@@ -313,8 +326,23 @@ fn lower_limits_of_the_provider_are_told() {
 #[test]
 fn an_open_gate_and_a_disabled_quota_hold_nothing() {
     let mut story = hubspot();
-    story.gate_open = true;
-    assert!(story.row().ends_with("GateOpen"));
+    story.written();
+    story.gate_open_until = Some("2026-11-03T14:18:00Z".parse().unwrap());
+    assert!(story.row().ends_with("GateOpen until 14:18:00"));
+    assert_eq!(story.worth(), Worth::Now);
+    let conditions = story.conditions();
+    let sentence = "GateOpen: The gate is open until 14:18:00 UTC: the calls of all workloads pass at once";
+    for condition in ["Ready=False", "Throttled=False"] {
+        assert!(conditions.contains(&format!("{condition} {sentence}")), "{conditions}");
+    }
+    assert!(conditions.contains("kubectl -n quotakeeper delete configmap quotakeeper-gate"), "{conditions}");
+    // A new leader that has not heard the limiter yet says what the one before said.
+    story.written();
+    (story.heard, story.gate_open_until) = (false, None);
+    assert!(story.conditions().contains("Ready=False GateOpen"));
+    story.heard = true;
+    assert_eq!(story.worth(), Worth::Now);
+    assert!(story.conditions().contains("Ready=True"));
     let spec = json!({"provider": {"name": "hubspot", "tier": "pro"}, "enforcement": {"mode": "Disabled"}});
     let disabled = Story::new("gtm/hubspot", spec).uses("ten-seconds", 190, 9);
     assert!(disabled.row().ends_with("Disabled"));
