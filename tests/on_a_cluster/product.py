@@ -16,16 +16,26 @@ NAMESPACE = "quotakeeper"
 READY_SECONDS = 180
 
 
-def install(provider, *more):
-    """Installs or upgrades; what the providers' end shows is trusted."""
+def helm(provider, *words):
+    """Runs helm with the chart's values; what the providers' end shows is trusted."""
     guest.installs(NAMESPACE)
     with tempfile.TemporaryDirectory(prefix="quotakeeper-values-") as folder:
         values = pathlib.Path(folder) / "values.json"
         image = lambda name: {"repository": f"{guest.IMAGES}/{name}", "tag": "1", "pullPolicy": guest.PULL}
         proxy = {"image": image("quotakeeper-proxy")}
         values.write_text(json.dumps({"image": image("quotakeeper"), "proxy": proxy, "trust": {"extraCAs": provider.ca_pem}}))
-        words = ("upgrade", "--install", "quotakeeper", CHART, "--namespace", NAMESPACE, "--create-namespace")
-        run("helm", *words, "--values", values, "--wait", "--timeout", f"{READY_SECONDS}s", *more)
+        return run("helm", *words, "--namespace", NAMESPACE, "--values", values)
+
+
+def install(provider, *more):
+    """Installs or upgrades."""
+    wait = ("--create-namespace", "--wait", "--timeout", f"{READY_SECONDS}s")
+    helm(provider, "upgrade", "--install", "quotakeeper", CHART, *wait, *more)
+
+
+def rendered(provider):
+    """All that the chart renders, hooks too, as tools see it that know nothing of Helm."""
+    return helm(provider, "template", "quotakeeper", CHART)
 
 
 def quota(namespace, name, provider, tier, limit=None, more=""):

@@ -1,15 +1,16 @@
 """The switch for incidents reaches running proxies, and an uninstall leaves no pod waiting for a limiter that will not
-come back."""
+come back. Installing opens nothing, however it is done."""
 
 import unittest
 
 import product
-from cluster import items, kubectl, run, until
+from cluster import apply, events, get, items, kubectl, run, until
 from provider import Provider
 from workloads import Job, namespace
 
 
 AMOUNT, CALLS = 10, 60
+OPENER, GATE = "quotakeeper-open-gate", "quotakeeper-gate"
 
 
 class Gate(unittest.TestCase):
@@ -17,13 +18,12 @@ class Gate(unittest.TestCase):
     def setUpClass(cls):
         cls.provider = Provider()
 
-    def waiting(self, name, *values):
+    def waiting(self, name, allowed=100000):
         """A Job whose 60 calls at once would take six minutes, which its clients bear."""
-        product.install(self.provider, *values)
         namespace("gate", self.provider)
         product.patient(name, "openai", [("requests", AMOUNT, 60)])
         product.quota("gate", name, name, "only", more="  enforcement: {maxQueueSeconds: 480}\n")
-        self.provider.limit(name, "tried", 100000, 60)
+        self.provider.limit(name, "tried", allowed, 60)
         job = Job("gate", name, "openai", name, 2, CALLS // 2, clients=CALLS // 2, quotas=name).start()
         until("calls wait", lambda: product.status("gate", name)["waiting"]["calls"] >= CALLS // 2)
         return job
@@ -36,6 +36,7 @@ class Gate(unittest.TestCase):
         self.assertGreater(quick, 2 * AMOUNT, "they did not pass, they waited their turn")
 
     def test_a_disabled_quota_lets_waiting_calls_pass(self):
+        product.install(self.provider)
         job = self.waiting("incident")
         patch = '{"spec": {"enforcement": {"mode": "Disabled"}}}'
         kubectl("patch", "apiquota", "--namespace", "gate", job.name, "--type=merge", "--patch", patch)
@@ -50,7 +51,8 @@ class Gate(unittest.TestCase):
 
     def leave(self, name, *values):
         """Uninstalls while calls wait, and sees what is left."""
-        job = self.waiting(name, *values)
+        product.install(self.provider, *values)
+        job = self.waiting(name)
         run("helm", "uninstall", "quotakeeper", "--namespace", product.NAMESPACE, "--wait", "--timeout", "180s")
         self.passed(job)
         kinds = "deployments,pods,services,configmaps,secrets,serviceaccounts,leases,jobs,poddisruptionbudgets,roles,rolebindings"
@@ -62,6 +64,51 @@ class Gate(unittest.TestCase):
         until("nothing is left in the namespace", lambda: left() == [])
         wide = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingadmissionpolicies"
         self.assertEqual([each for each in names(wide) if "quotakeeper" in each], [])
+
+    # The last one: it needs a cluster without a release.
+    def test_what_is_applied_without_helm_leaves_the_gate_closed(self):
+        rendered = product.rendered(self.provider)
+        self.addCleanup(lambda: kubectl("delete", "--filename", "-", "--ignore-not-found", "--wait=true", input=rendered))
+        if not get("namespace", product.NAMESPACE):
+            kubectl("create", "namespace", product.NAMESPACE)
+        # The chart's own test wants definitions that are only just being made: whoever applies tries again.
+        until("the chart is applied", lambda: apply(rendered))
+        for deployment in ("quotakeeper-operator", "quotakeeper-limiter"):
+            kubectl("--namespace", product.NAMESPACE, "rollout", "status", f"deployment/{deployment}", "--timeout=180s")
+        self.stays_closed()
+
+        job = self.waiting("applied", allowed=AMOUNT)
+        # As a tool does that keeps what is rendered in the cluster.
+        kubectl("--namespace", product.NAMESPACE, "delete", "job", OPENER, "--wait=true")
+        apply(rendered)
+        self.stays_closed()
+        totals = self.provider.totals(job.name)
+        self.assertEqual(totals["over"], 0, totals)
+        waits = product.status("gate", job.name)["waiting"]["calls"]
+        self.assertGreater(waits, 0)
+        print(f"{job.name}: {totals['ok']} ok, {totals['over']} over, {waits} wait")
+
+        self.provider.limit(job.name, "tried", 100000, 60)
+        command = ("/quotakeeper", "open-gate", "--yes", "--wait")
+        kubectl("--namespace", product.NAMESPACE, "exec", "deployment/quotakeeper-operator", "--", *command)
+        self.assertEqual(job.wait(), "Complete")
+        state = lambda: product.status("gate", job.name)["summary"]["status"]
+        until("the quota says until when the gate is open", lambda: state().startswith("GateOpen until "))
+        told = lambda reason: any(f" {reason} " in row for row in events("gate", f"apiquota/{job.name}"))
+        until("it is told by an Event", lambda: told("GateOpen"))
+        kubectl("--namespace", product.NAMESPACE, "delete", "configmap", GATE)
+        until("it is closed again", lambda: not state().startswith("GateOpen"))
+        until("that is told too", lambda: told("GateClosed"))
+
+    def stays_closed(self):
+        """The Job that opens the gate before an uninstall has run, and has done nothing else than say so."""
+        job = lambda: get("job", OPENER, "--namespace", product.NAMESPACE)
+        until("the Job has run", lambda: job()["status"].get("succeeded") == 1)
+        said = kubectl("--namespace", product.NAMESPACE, "logs", f"job/{OPENER}")
+        self.assertIn("the gate stays closed: Helm has no release quotakeeper", said)
+        told = lambda: any(" GateStaysClosed " in row for row in events(product.NAMESPACE, f"job/{OPENER}"))
+        until("it says so by an Event", told)
+        self.assertIsNone(get("configmap", GATE, "--namespace", product.NAMESPACE))
 
 
 def names(kinds):

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The programs themselves, with the arguments, the environment and the rights that the chart gives them, against a
-# real API server: they come up, a quota comes into force, the gate opens, and nothing is ever forbidden to them. They
+# real API server: they come up, a quota comes into force, the gate opens when Helm uninstalls and at no other time, and
+# nothing is ever forbidden to them. They
 # run as processes here, since there are no nodes. Half a minute once they are built.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../cache.sh"
@@ -140,21 +141,69 @@ quotakeeper: 0 of 1 pods of the Deployment quotakeeper-limiter are ready
 S
 kubectl delete -f "$scratch/check.yaml" >/dev/null
 
+# gate STATUS RELEASE: runs the hook's program as its ServiceAccount; what it says is in gate-STATUS.log.
+rights=$scratch/open-gate-rights.yaml
+gate() {
+  helm template "$2" "$chart" --namespace $system --show-only templates/open-gate.yaml >"$scratch/all.yaml"
+  awk -v RS='---\n' -v ORS='---\n' '!/kind: Job/' "$scratch/all.yaml" >"$rights"
+  awk -v RS='---\n' '/kind: Job/' "$scratch/all.yaml" >"$scratch/open-gate.yaml"
+  kubectl apply -f "$rights" >/dev/null
+  kubectl -n $system create token quotakeeper-open-gate --audience quotakeeper.dev/limiter >"$scratch/gate-token"
+  start "gate-$1" quotakeeper-open-gate "$scratch/open-gate.yaml" QUOTAKEEPER_LIMITER=https://127.0.0.1:"$sessions" \
+    QUOTAKEEPER_TOKEN_FILE="$scratch/gate-token" QUOTAKEEPER_JOB_UID="$(cat /proc/sys/kernel/random/uuid)"
+  last
+}
+# last: ends as the last program that was started.
+last() {
+  local process=${processes[-1]}
+  unset 'processes[-1]'
+  wait "$process"
+}
+closed() { [[ -z $(kubectl -n $system get configmap quotakeeper-gate --ignore-not-found -o name) ]]; }
+reads() { [[ $(kubectl -n gtm get apiquota crm -o jsonpath='{.status.summary.status}') == $1 ]]; }
+happened() { kubectl -n "$1" events --for "$2" | grep -q "$3"; }
+
+story "a hook that is applied as an ordinary Job opens nothing"
+holds "where Helm has no release its program ends well" gate unknown another
+holds "and says so" grep -q 'the gate stays closed: Helm has no release another in the namespace quotakeeper' "$scratch/gate-unknown.log"
+holds "where the release stands too" gate standing quotakeeper
+holds "and says so, and what to do" grep -q 'release quotakeeper is deployed, not uninstalling.*open-gate --yes' "$scratch/gate-standing.log"
+refusals() { [[ $(kubectl -n $system get events --field-selector reason=GateStaysClosed,type=Warning -o name | wc -l) = 2 ]]; }
+holds "and its Job is told by an Event" eventually 10 refusals
+unasked() { ! "$program" open-gate 2>"$scratch/gate-unasked.log" && grep -q 'confirm with --yes' "$scratch/gate-unasked.log"; }
+holds "a person has to confirm" unasked
+holds "the gate is closed" closed
+
+story "before an uninstallation the gate is opened"
+kubectl -n $system label secret sh.helm.release.v1.quotakeeper.v1 --overwrite status=uninstalling modifiedAt="$(date +%s)" >/dev/null
+holds "the hook's program ends well" gate going quotakeeper
+holds "and all proxies know" grep -q 'the gate is open until .*, and 0 proxies know' "$scratch/gate-going.log"
+until=$(kubectl -n $system get configmap quotakeeper-gate -o jsonpath='{.data.openUntil}')
+soon() { local left=$(($(date -d "$until" +%s) - $(date +%s))); ((left > 0 && left <= 900)); }
+holds "for at most 15 minutes" soon
+holds "the quota says until when" eventually 60 reads 'GateOpen until *'
+holds "and that it is not enforced" kubectl -n gtm wait apiquota/crm --for=condition=Ready=False --timeout=60s >/dev/null
+holds "and tells by an Event" eventually 60 happened gtm apiquota/crm 'Warning *GateOpen'
+kubectl -n $system label secret sh.helm.release.v1.quotakeeper.v1 --overwrite status=deployed >/dev/null
+kubectl -n $system delete configmap quotakeeper-gate >/dev/null
+holds "who deletes the ConfigMap closes it" eventually 60 reads Ready
+holds "which is told too" eventually 60 happened gtm apiquota/crm 'Normal *GateClosed'
+confirmed() {
+  env -i KUBECONFIG="$scratch/quotakeeper-operator.kubeconfig" POD_NAMESPACE=$system "${reach[@]}" \
+    "$program" open-gate --yes --wait 2>"$scratch/gate-confirmed.log"
+}
+holds "with the operator's rights a person opens it" confirmed
+holds "and it is open" grep -q 'the gate is open until .*, and 0 proxies know' "$scratch/gate-confirmed.log"
+kubectl -n $system delete configmap quotakeeper-gate >/dev/null
+kubectl delete -f "$rights" >/dev/null
+
 story "what is in force goes with its quota"
 kubectl -n gtm delete apiquota crm >/dev/null
 undocumented() { [[ -z $(kubectl -n $system get configmaps -l quotakeeper.dev/config=account -o name) ]]; }
 holds "its document is removed" eventually 60 undocumented
 
-story "before an uninstallation the gate is opened"
-helm template quotakeeper "$chart" --namespace $system --show-only templates/open-gate.yaml >"$scratch/open-gate.yaml"
-start open-gate quotakeeper-operator "$scratch/open-gate.yaml" "${reach[@]}"
-opened=${processes[-1]}
-unset 'processes[-1]'
-holds "the hook's program ends well" wait "$opened"
-holds "and has opened it" test "$(kubectl -n $system get configmap quotakeeper-gate -o jsonpath='{.data.open}')" = true
-
 story "nothing was forbidden"
-holds "to any of them" bash -c '! grep -i forbidden "$@" >&2' - "$scratch"/{limiter,operator,check,open-gate}.log
+holds "to any of them" bash -c '! grep -i forbidden "$@" >&2' - "$scratch"/{limiter,operator,check}.log "$scratch"/gate-*.log
 
 story "what they made goes with them"
 kill -TERM "${processes[@]}"

@@ -38,6 +38,7 @@ same() { diff "$1" "$2" >&2; }
 system=quotakeeper
 operator=system:serviceaccount:$system:quotakeeper-operator
 limiter=system:serviceaccount:$system:quotakeeper-limiter
+gate=system:serviceaccount:$system:quotakeeper-open-gate
 # quietly COMMAND…: succeeds and warns of nothing.
 quietly() { "$@" >"$scratch/out" 2>"$scratch/err" && [[ ! -s $scratch/err ]] || { cat "$scratch"/{out,err} >&2; return 1; }; }
 release() { quietly helm "$1" quotakeeper "${@:2}" --namespace $system; }
@@ -116,6 +117,10 @@ can() { # USER VERB RESOURCE…
 }
 may() { can "$@" && [[ $answer = yes ]]; }
 may_not() { can "$@" && [[ $answer = no ]]; }
+# The hook's rights are there during an uninstallation alone.
+helm template quotakeeper "$chart" --namespace $system --show-only templates/open-gate.yaml |
+  awk -v RS='---\n' -v ORS='---\n' '!/kind: Job/' >"$scratch/rights"
+kubectl apply -f "$scratch/rights" >/dev/null
 while read -r who word rest; do
   [[ -n $who ]] || continue
   account=${!who}
@@ -207,7 +212,26 @@ limiter not list apiquotas.quotakeeper.dev --all-namespaces
 limiter not patch apiquotas.quotakeeper.dev --subresource=status --namespace=gtm
 limiter not create events.events.k8s.io --namespace=gtm
 limiter not list namespaces
+operator not get secrets/sh.helm.release.v1.quotakeeper.v1 --namespace=quotakeeper
+limiter not get secrets/sh.helm.release.v1.quotakeeper.v1 --namespace=quotakeeper
+gate may get secrets/sh.helm.release.v1.quotakeeper.v1 --namespace=quotakeeper
+gate may get configmaps/sh.helm.release.v1.quotakeeper.v32 --namespace=quotakeeper
+gate not get secrets/sh.helm.release.v1.another.v1 --namespace=quotakeeper
+gate not list secrets --namespace=quotakeeper
+gate not watch secrets --namespace=quotakeeper
+gate not get secrets/quotakeeper-webhook-tls --namespace=quotakeeper
+gate may list secrets/quotakeeper-limiter-tls --namespace=quotakeeper
+gate may patch configmaps/quotakeeper-gate --namespace=quotakeeper
+gate not patch configmaps/another --namespace=quotakeeper
+gate not list configmaps --namespace=quotakeeper
+gate may list pods --namespace=quotakeeper
+gate not list pods --namespace=gtm
+gate not create pods --namespace=quotakeeper
+gate may create events.events.k8s.io --namespace=quotakeeper
+gate not create events.events.k8s.io --namespace=gtm
+gate not list apiquotas.quotakeeper.dev --all-namespaces
 R
+kubectl delete -f "$scratch/rights" >/dev/null
 # Their tokens are for whom they run as: nobody else in the namespace has these rights.
 holds "the namespace's default account may nothing" may_not \
   system:serviceaccount:$system:default list configmaps --namespace=$system
@@ -291,6 +315,10 @@ helm upgrade quotakeeper "$chart" --namespace $system --set uninstall.timeoutSec
 blocked() { ! helm uninstall quotakeeper --namespace $system >"$scratch/out" 2>&1; }
 holds "an uninstall whose hook cannot run says so in time, and leaves all as it is" blocked
 holds "naming the Job" grep -q 'quotakeeper-open-gate' "$scratch/out"
+recorded() { [[ -n $(kubectl -n $system get secret -l owner=helm,name=quotakeeper,status=uninstalling,modifiedAt -o name) ]]; }
+holds "Helm has recorded it, which is the proof that the hook looks for" recorded
+rightless() { [[ -z $(kubectl -n $system get job,serviceaccount,role,rolebinding -o name | grep open-gate) ]]; }
+holds "the hook and its rights are gone" eventually 60 rightless
 holds "the programs are still there" kubectl -n $system get deployment/quotakeeper-operator deployment/quotakeeper-limiter >/dev/null
 holds "without hooks it goes" release uninstall --no-hooks
 crds=$'CustomResourceDefinition <no value>/apiproviders.quotakeeper.dev\nCustomResourceDefinition <no value>/apiquotas.quotakeeper.dev'

@@ -109,6 +109,9 @@ holds "another namespace is used everywhere" bash -c '
 holds "a tag that is a number is written out" has 'image: localhost/quotakeeper:20260101$' --set image.tag=20260101
 holds "one operator has no disruption budget" lacks '^kind: PodDisruptionBudget' --set operator.replicas=1
 holds "the pre-delete hook can be left out" lacks 'helm.sh/hook: pre-delete' --set uninstall.openGate=false
+revisions=$(sed -n 's/^pub const REVISIONS: u64 = \(.*\);/\1/p' "$root/crates/operator/src/release.rs")
+records() { [[ $(rendered --show-only templates/open-gate.yaml | grep -c '  - sh.helm.release.v1.quotakeeper.v') = "$revisions" ]]; }
+holds "the hook may read the $revisions records that its program looks at" records
 holds "Kubernetes before 1.33 is refused" bash -c '! helm template q "$0" --kube-version 1.32 2>"$1" && grep -q "kubeVersion: >=1.33" "$1"' "$chart" "$scratch/refusal"
 
 story "what is refused, with the value's place"
