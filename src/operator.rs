@@ -139,9 +139,10 @@ fn limiter_address(namespace: &str, given: Option<&str>) -> anyhow::Result<Strin
     Ok(limiter)
 }
 
-/// Where the limiter's reports come from.
+/// The limiter whose reports are read.
 pub fn limiter_source(namespace: &str, given: Option<&str>, token_file: &Path) -> anyhow::Result<Source> {
-    Ok(Source::new(&limiter_address(namespace, given)?, namespace, token_file))
+    let limiter = limiter_address(namespace, given)?;
+    Ok(Source { limiter, namespace: namespace.to_owned(), token_file: token_file.to_owned() })
 }
 
 fn settings(arguments: OperatorArguments) -> anyhow::Result<Settings> {

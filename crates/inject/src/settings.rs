@@ -1,6 +1,6 @@
 //! What the installation decides about every injected pod.
 
-use quotakeeper_wire::bootstrap::LimiterAddress;
+use quotakeeper_wire::bootstrap::Endpoint;
 use serde::{Deserialize, Serialize};
 
 use crate::patch::resources::is_quantity;
@@ -26,7 +26,7 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_pull_secrets: Vec<String>,
     /// Where the limiter is, and its CA.
-    pub limiter: LimiterAddress,
+    pub limiter: Endpoint,
     /// PEM certificates that the proxies trust beside the system's, at most [`MAX_EXTRA_CAS`] bytes.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub extra_cas_pem: String,
@@ -84,7 +84,7 @@ impl Settings {
     pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
     /// The settings of an installation in `namespace`, with defaults for all that need not be said.
-    pub fn new(namespace: impl Into<String>, image: impl Into<String>, limiter: LimiterAddress) -> Self {
+    pub fn new(namespace: impl Into<String>, image: impl Into<String>, limiter: Endpoint) -> Self {
         Self {
             namespace: namespace.into(),
             version: Self::VERSION.to_owned(),

@@ -8,7 +8,7 @@ use quotakeeper_dialects::{Profile, catalogue};
 use quotakeeper_inject::server::Webhook;
 use quotakeeper_inject::settings::Settings as Injected;
 use quotakeeper_inject::view::{Namespace, View};
-use quotakeeper_wire::bootstrap::LimiterAddress;
+use quotakeeper_wire::bootstrap::Endpoint;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -79,11 +79,7 @@ async fn follow(
 }
 
 fn injected(settings: &Settings, ca_pem: String) -> Injected {
-    let limiter = LimiterAddress {
-        endpoint: authority(&settings.limiter).to_owned(),
-        server_name: server_name(&settings.namespace),
-        ca_pem,
-    };
+    let limiter = endpoint(&settings.limiter, &settings.namespace, ca_pem);
     let mut injected = Injected::new(&settings.namespace, &settings.proxy_image, limiter);
     injected.image_pull_policy = settings.proxy_image_pull_policy.clone();
     injected.image_pull_secrets = settings.proxy_image_pull_secrets.clone();
@@ -93,13 +89,15 @@ fn injected(settings: &Settings, ca_pem: String) -> Injected {
     injected
 }
 
-/// `host:port` of `https://host:port`.
-pub(crate) fn authority(endpoint: &str) -> &str {
-    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest)
+/// The limiter of `namespace`, reached at `url` (`https://host:port`). Its certificate has the name of its Service
+/// whatever the address.
+pub(crate) fn endpoint(url: &str, namespace: &str, ca_pem: String) -> Endpoint {
+    let server_name = format!("{LIMITER_SERVICE}.{namespace}.svc");
+    Endpoint { address: authority(url).to_owned(), server_name, ca_pem }
 }
 
-/// The name that the limiter's certificate has, wherever the limiter is reached.
-pub(crate) fn server_name(namespace: &str) -> String {
-    format!("{LIMITER_SERVICE}.{namespace}.svc")
+/// `host:port` of `https://host:port`.
+fn authority(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest)
 }

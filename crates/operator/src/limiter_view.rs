@@ -1,7 +1,7 @@
 //! What the limiter tells: its stream of reports, kept up for as long as this replica leads.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tracing::{debug, info, warn};
 
-use crate::injection::{authority, server_name};
+use crate::injection::endpoint;
 
 /// A stream that is silent for this long is given up.
 const SILENCE: Duration = Duration::from_secs(3 * EVERY_SECONDS);
@@ -30,26 +30,15 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The longest report, in bytes: a thousand accounts with a thousand waiting workloads each.
 const LONGEST: usize = 128 * 1024 * 1024;
 
-/// Where reports come from.
+/// The limiter whose reports are read.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The limiter's address, `host:port`.
-    pub endpoint: String,
-    /// The name that its certificate has.
-    pub server_name: String,
-    /// The file with the operator's token; read anew for every connection, because it is renewed.
+    /// Its address: `https://host:port`.
+    pub limiter: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The file with the operator's token; read for every connection, because it is renewed.
     pub token_file: PathBuf,
-}
-
-impl Source {
-    /// The limiter of `namespace`, reached at `limiter` (`https://host:port`).
-    pub fn new(limiter: &str, namespace: &str, token_file: &Path) -> Source {
-        Source {
-            endpoint: authority(limiter).to_owned(),
-            server_name: server_name(namespace),
-            token_file: token_file.to_owned(),
-        }
-    }
 }
 
 /// What was heard of the limiter.
@@ -124,13 +113,14 @@ async fn stream(
     limiter_ca: &watch::Receiver<Option<String>>,
     heard: &watch::Sender<LimiterView>,
 ) -> Result<std::convert::Infallible, Lost> {
-    let ca = limiter_ca.borrow().clone().ok_or(Lost::NoCa)?;
+    let ca_pem = limiter_ca.borrow().clone().ok_or(Lost::NoCa)?;
+    let limiter = endpoint(&source.limiter, &source.namespace, ca_pem);
     let token = tokio::fs::read_to_string(&source.token_file).await;
     let token = token.map_err(|error| Lost::Token(source.token_file.clone(), error))?;
-    let connector = TlsConnector::from(client_config(&ca)?);
-    let name = ServerName::try_from(source.server_name.clone())?;
+    let connector = TlsConnector::from(client_config(&limiter.ca_pem)?);
+    let name = ServerName::try_from(limiter.server_name.clone())?;
     let connected = async {
-        let stream = TcpStream::connect(&source.endpoint).await?;
+        let stream = TcpStream::connect(&limiter.address).await?;
         let stream = connector.connect(name, stream).await?;
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -140,7 +130,7 @@ async fn stream(
     };
     let (mut sender, connection) = timeout(PATIENCE, connected).await.map_err(|_| Lost::Silent)??;
     let mut connection = std::pin::pin!(connection);
-    let request = Request::get(format!("https://{}{PATH}", source.server_name))
+    let request = Request::get(format!("https://{}{PATH}", limiter.server_name))
         .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
         .body(Empty::<Bytes>::new())?;
     let reading = async {

@@ -115,7 +115,11 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let reviews =
         tokio::spawn(server::serve(webhook, served.tls.subscribe(), injection.webhook.clone(), answered));
     let leader = Leader {
-        source: Source::new(&settings.limiter, &settings.namespace, &settings.token_file),
+        source: Source {
+            limiter: settings.limiter.clone(),
+            namespace: settings.namespace.clone(),
+            token_file: settings.token_file.clone(),
+        },
         limiter_ca: served.limiter_ca.subscribe(),
         injection,
         cluster,

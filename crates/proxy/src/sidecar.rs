@@ -99,7 +99,7 @@ impl Sidecar {
             base_url = %proxy.base_url_addr(),
             hosts = ?proxy.host_names(),
             quotas = ?bootstrap.quotas.iter().map(|quota| quota.quota.as_str()).collect::<Vec<_>>(),
-            limiter = bootstrap.limiter.endpoint,
+            limiter = bootstrap.limiter.address,
             "serving"
         );
         Ok(Self { proxy, session })

@@ -1,4 +1,4 @@
-//! Keeps a proxy's session with the limiter up, for as long as the proxy lives.
+//! The proxy's end of the session: it reconnects for as long as the proxy lives.
 
 mod backoff;
 mod session;
@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use quotakeeper_wire::bootstrap::Endpoint;
 use rustls::ClientConfig;
 use rustls_pki_types::{InvalidDnsNameError, ServerName};
 use tokio::net::TcpStream;
@@ -19,31 +20,18 @@ use self::session::{Lost, session};
 use crate::link::{Link, ProxyGone};
 use crate::tls::{self, TlsError};
 
-/// Where the limiter is, and how one knows that it is the one.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// Its address, `host:port`.
-    pub endpoint: String,
-    /// The name that its certificate must have.
-    pub server_name: String,
-    /// The CA that must have signed it, in PEM; no other is trusted.
-    pub ca_pem: String,
-    /// The file that holds the pod's token; read anew for every connection, because it is renewed.
-    pub token_file: PathBuf,
-}
-
-/// A target that no connection can be made to, ever.
+/// An endpoint that can never be connected to.
 #[derive(Debug, thiserror::Error)]
-pub enum TargetError {
-    /// The CA.
+pub enum EndpointError {
+    /// Its CA.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The name.
+    /// Its server name.
     #[error("{name:?} is no server name ({source}); give the DNS name in the limiter's certificate")]
     Name {
-        /// What was given.
+        /// The name that was given.
         name: String,
-        /// What is wrong.
+        /// The reason.
         source: InvalidDnsNameError,
     },
 }
@@ -53,8 +41,8 @@ pub trait Dial: Send + Sync + 'static {
     /// Connects to `host:port`.
     ///
     /// # Errors
-    /// When nobody answers there; it is tried again.
-    fn dial(&self, endpoint: &str) -> impl Future<Output = io::Result<TcpStream>> + Send;
+    /// If the address can't be reached; it is tried again.
+    fn dial(&self, address: &str) -> impl Future<Output = io::Result<TcpStream>> + Send;
 }
 
 /// Resolves names as the system does.
@@ -62,53 +50,64 @@ pub trait Dial: Send + Sync + 'static {
 pub struct SystemDial;
 
 impl Dial for SystemDial {
-    async fn dial(&self, endpoint: &str) -> io::Result<TcpStream> {
-        TcpStream::connect(endpoint).await
+    async fn dial(&self, address: &str) -> io::Result<TcpStream> {
+        TcpStream::connect(address).await
     }
 }
 
-/// A target that has been checked.
-struct Way<D> {
-    target: Target,
+/// A connector to an endpoint that has been checked.
+struct Connector<D> {
+    address: String,
+    token_file: PathBuf,
     name: ServerName<'static>,
     tls: Arc<ClientConfig>,
     dial: D,
 }
 
-/// Connects the proxy behind `link` with the limiter, again and again, until the proxy is gone.
-/// Between two attempts it waits 50 ms at first and 2 s at most, at random within each step.
+/// Connects the proxy behind `link` to the limiter, again and again, until the proxy is gone. Between two
+/// attempts it waits 50 ms at first and 2 s at most, with full jitter. `token_file` holds the pod's token; it is
+/// read for every connection, because Kubernetes renews it.
 ///
 /// # Errors
-/// [`TargetError`], at once. Whatever else fails may succeed later.
-pub async fn keep_connected(target: Target, dial: impl Dial, link: impl Link) -> Result<(), TargetError> {
-    let tls = tls::client_config(&target.ca_pem)?;
-    let name = ServerName::try_from(target.server_name.clone())
-        .map_err(|source| TargetError::Name { name: target.server_name.clone(), source })?;
-    let way = Way { target, name, tls, dial };
-    let Err(ProxyGone) = keep(&way, &link).await;
+/// [`EndpointError`], at once. Other failures are retried.
+pub async fn keep_connected(
+    endpoint: Endpoint,
+    token_file: PathBuf,
+    dial: impl Dial,
+    link: impl Link,
+) -> Result<(), EndpointError> {
+    let Endpoint { address, server_name, ca_pem } = endpoint;
+    let tls = tls::client_config(&ca_pem)?;
+    let name = ServerName::try_from(server_name.clone())
+        .map_err(|source| EndpointError::Name { name: server_name, source })?;
+    let connector = Connector { address, token_file, name, tls, dial };
+    let Err(ProxyGone) = reconnect(&connector, &link).await;
     Ok(())
 }
 
-async fn keep<D: Dial>(way: &Way<D>, link: &impl Link) -> Result<std::convert::Infallible, ProxyGone> {
-    let endpoint = &way.target.endpoint;
+async fn reconnect<D: Dial>(
+    connector: &Connector<D>,
+    link: &impl Link,
+) -> Result<std::convert::Infallible, ProxyGone> {
+    let address = &connector.address;
     let mut backoff = Backoff::default();
-    let mut told = String::new();
+    let mut logged = String::new();
     loop {
-        let Lost { why, greeted } = session(way, link).await?;
+        let Lost { why, greeted } = session(connector, link).await?;
         link.disconnect().await?;
-        if greeted && !why.blames_us() {
+        if greeted && !why.is_ours() {
             backoff.reset();
         }
         let wait = backoff.next();
         let sentence = why.to_string();
         if greeted {
-            info!(endpoint, why = sentence, "the session with the limiter ended; connecting again");
-        } else if sentence != told {
-            warn!(endpoint, why = sentence, "no session with the limiter; calls wait, trying on");
+            info!(address, why = sentence, "the session with the limiter ended; connecting again");
+        } else if sentence != logged {
+            warn!(address, why = sentence, "no session with the limiter; calls wait, retrying");
         } else {
-            debug!(endpoint, why = sentence, ?wait, "still no session with the limiter");
+            debug!(address, why = sentence, ?wait, "still no session with the limiter");
         }
-        told = sentence;
+        logged = sentence;
         sleep(wait).await;
     }
 }

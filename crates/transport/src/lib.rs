@@ -28,7 +28,7 @@ pub mod server;
 pub mod tls;
 
 pub use authenticate::{Authenticate, PodIdentity, Unauthenticated};
-pub use client::{Dial, SystemDial, Target, keep_connected};
+pub use client::{Dial, EndpointError, SystemDial, keep_connected};
 pub use limiter::{Accept, Accepted, End, Speak, Stopped};
 pub use link::{Link, ProxyGone};
 pub use server::{Answer, SessionsAlone, serve, serve_beside};

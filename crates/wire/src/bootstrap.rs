@@ -1,5 +1,5 @@
-//! What an injected proxy is told before any limiter answers, frozen for the pod's life, and the
-//! places in the pod that injector and proxy agree on.
+//! The configuration of an injected proxy before it reaches a limiter, fixed for the pod's life, and the paths
+//! and ports in the pod on which injector and proxy agree.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +13,9 @@ pub const ADMIN_PORT: u16 = 15820;
 pub const AUDIENCE: &str = "quotakeeper.dev/limiter";
 /// The file that holds the pod's token for the limiter; its folder is a projected volume.
 pub const TOKEN_FILE: &str = "/var/run/secrets/quotakeeper.dev/token";
-/// The folder that the application's containers see too: it holds [`BUNDLE_FILE`].
+/// The folder that is mounted in the application's containers too; it holds [`BUNDLE_FILE`].
 pub const CA_FOLDER: &str = "/var/run/quotakeeper/ca";
-/// All CAs that an application needs: the system's, the admin's and the proxy's own.
+/// All CAs that an application needs: the system's, the administrator's and the proxy's own.
 pub const BUNDLE_FILE: &str = "/var/run/quotakeeper/ca/bundle.pem";
 /// The folder of the interception key: in memory, for the proxy's container alone.
 pub const KEY_FOLDER: &str = "/var/run/quotakeeper/key";
@@ -23,12 +23,12 @@ pub const KEY_FOLDER: &str = "/var/run/quotakeeper/key";
 /// The folder of the volumes in which applications keep CAs of their own: `0`, `1`, ….
 pub const OWN_FOLDER: &str = "/var/run/quotakeeper/own";
 
-/// What a proxy is told by whoever injects it.
+/// What the injector tells a proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bootstrap {
-    /// Where the limiter is.
-    pub limiter: LimiterAddress,
+    /// The limiter.
+    pub limiter: Endpoint,
     /// The workload that the pod belongs to: `namespace/kind/name`.
     pub consumer: String,
     /// The quotas that the pod draws on, at most one of a provider.
@@ -42,15 +42,15 @@ pub struct Bootstrap {
     pub own_ca_files: Vec<String>,
 }
 
-/// Where the limiter is, and how one knows that it is the one.
+/// The limiter's address, and what its certificate must prove.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LimiterAddress {
+pub struct Endpoint {
     /// `host:port`.
-    pub endpoint: String,
-    /// The DNS name that its certificate must have.
+    pub address: String,
+    /// The DNS name in its certificate.
     pub server_name: String,
-    /// The CA that must have signed it.
+    /// The CA that signed its certificate, in PEM; no other is trusted.
     pub ca_pem: String,
 }
 
@@ -62,19 +62,19 @@ pub struct QuotaPlace {
     pub quota: String,
     /// Its provider: the first segment of the base URL.
     pub provider: String,
-    /// How calls are caught.
+    /// How its calls reach the proxy.
     pub mode: CatchMode,
     /// The provider's hosts: names, or `*.` and a name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
 }
 
-/// How a pod's calls are caught.
+/// How a pod's calls reach the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CatchMode {
     /// Environment variables of the application name the proxy as the provider's base URL.
     #[serde(rename = "BaseURL")]
     BaseUrl,
-    /// The pod's hosts file leads the provider's names to the proxy.
+    /// The pod's hosts file resolves the provider's names to the proxy.
     Hosts,
 }

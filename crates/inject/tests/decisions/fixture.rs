@@ -13,7 +13,7 @@ use quotakeeper_inject::consumer;
 use quotakeeper_inject::decide::{Decision, Input, decide};
 use quotakeeper_inject::settings::Settings;
 use quotakeeper_inject::view::{Namespace, View};
-use quotakeeper_wire::bootstrap::LimiterAddress;
+use quotakeeper_wire::bootstrap::Endpoint;
 use serde_json::Value;
 
 pub fn goldens() -> PathBuf {
@@ -36,8 +36,8 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
-        let limiter = LimiterAddress {
-            endpoint: "quotakeeper-limiter.quotakeeper.svc:8443".to_owned(),
+        let limiter = Endpoint {
+            address: "quotakeeper-limiter.quotakeeper.svc:8443".to_owned(),
             server_name: "quotakeeper-limiter.quotakeeper.svc".to_owned(),
             ca_pem: "-----BEGIN CERTIFICATE-----\nlimiter\n-----END CERTIFICATE-----\n".to_owned(),
         };

@@ -18,7 +18,7 @@ use quotakeeper_inject::names;
 use quotakeeper_inject::server::{Counts, Webhook, serve};
 use quotakeeper_inject::settings::Settings;
 use quotakeeper_inject::view::{Namespace, View};
-use quotakeeper_wire::bootstrap::LimiterAddress;
+use quotakeeper_wire::bootstrap::Endpoint;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -81,8 +81,8 @@ struct Served {
 }
 
 fn settings() -> Arc<Settings> {
-    let limiter = LimiterAddress {
-        endpoint: "limiter:8443".to_owned(),
+    let limiter = Endpoint {
+        address: "limiter:8443".to_owned(),
         server_name: "limiter".to_owned(),
         ca_pem: String::new(),
     };

@@ -11,8 +11,9 @@ use std::time::Duration;
 use quotakeeper_engine::event::{CallClass, CallId, Observation, Rejection, SessionId};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_limiter::clock;
-use quotakeeper_transport::{Dial, Link, ProxyGone, SystemDial, Target, keep_connected};
+use quotakeeper_transport::{Dial, Link, ProxyGone, SystemDial, keep_connected};
 use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::bootstrap::Endpoint;
 use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, ToLimiter, ToProxy};
 use quotakeeper_wire::proxy::{Identity, Session, SessionEvent};
 use tempfile::TempDir;
@@ -131,16 +132,16 @@ impl Proxy {
             connected: 0,
             heard: 0,
         }));
-        let target = Target {
-            endpoint: door.address().to_string(),
+        let endpoint = Endpoint {
+            address: door.address().to_string(),
             server_name: NAME.to_owned(),
             ca_pem: door.ca_pem(),
-            token_file,
         };
         let link = Hand(Arc::clone(&state));
         let dial = Counted::default();
         let dials = dial.clone();
-        let client = tokio::spawn(async move { keep_connected(target, dials, link).await.unwrap() });
+        let client =
+            tokio::spawn(async move { keep_connected(endpoint, token_file, dials, link).await.unwrap() });
         Proxy { state, dial, _token: folder, _client: AbortOnDropHandle::new(client) }
     }
 

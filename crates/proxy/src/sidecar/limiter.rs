@@ -2,8 +2,8 @@
 
 use std::io;
 
-use quotakeeper_transport::{Dial, ProxyGone, Target};
-use quotakeeper_wire::bootstrap::LimiterAddress;
+use quotakeeper_transport::{Dial, ProxyGone};
+use quotakeeper_wire::bootstrap::Endpoint;
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -18,22 +18,18 @@ use crate::resolve::Resolver;
 /// # Errors
 /// When the address, its name or its CA can't be used at all.
 pub(super) fn keep_connected(
-    limiter: &LimiterAddress,
+    limiter: &Endpoint,
     places: &Places,
     peer: LinkPeer,
 ) -> anyhow::Result<JoinHandle<()>> {
-    // What can't ever work is told at the start.
+    // A CA that can never work fails the start.
     quotakeeper_transport::tls::client_config(&limiter.ca_pem)?;
-    let target = Target {
-        endpoint: limiter.endpoint.clone(),
-        server_name: limiter.server_name.clone(),
-        ca_pem: limiter.ca_pem.clone(),
-        token_file: places.token.clone(),
-    };
+    let (endpoint, token_file) = (limiter.clone(), places.token.clone());
     let dial = ByDns(Resolver::new(places.resolve.clone()));
     Ok(tokio::spawn(async move {
-        if let Err(error) = quotakeeper_transport::keep_connected(target, dial, Session(peer)).await {
-            tracing::error!(%error, "no session with the limiter is possible: calls wait for ever");
+        let connected = quotakeeper_transport::keep_connected(endpoint, token_file, dial, Session(peer));
+        if let Err(error) = connected.await {
+            tracing::error!(%error, "no session with the limiter is possible; calls wait until the pod is replaced");
         }
     }))
 }
@@ -42,9 +38,9 @@ pub(super) fn keep_connected(
 struct ByDns(Resolver);
 
 impl Dial for ByDns {
-    async fn dial(&self, endpoint: &str) -> io::Result<TcpStream> {
-        let invalid = || io::Error::new(io::ErrorKind::InvalidInput, format!("{endpoint:?} is no host:port"));
-        let (host, port) = endpoint.rsplit_once(':').ok_or_else(invalid)?;
+    async fn dial(&self, address: &str) -> io::Result<TcpStream> {
+        let invalid = || io::Error::new(io::ErrorKind::InvalidInput, format!("{address:?} is no host:port"));
+        let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
         let port = port.parse().map_err(|_| invalid())?;
         let addresses = self.0.addresses(host, port).await.map_err(io::Error::other)?;
         TcpStream::connect(addresses.as_slice()).await

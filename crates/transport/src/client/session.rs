@@ -24,27 +24,27 @@ use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status, Streaming};
 
-use super::{Dial, Way};
+use super::{Connector, Dial};
 use crate::codec::SessionCodec;
 use crate::link::{Link, ProxyGone};
 
-/// How long it may take until somebody answers at the address.
+/// Timeout of a TCP connection.
 const DIAL: Duration = Duration::from_secs(3);
-/// How long it may take until the limiter has taken the session.
+/// Timeout of everything until the limiter has accepted the session.
 const BEGIN: Duration = Duration::from_secs(10);
-/// The limiter is asked for a sign of life when it was silent for this long, …
+/// HTTP/2 keep-alive: a ping after this long without traffic, …
 const PING: Duration = Duration::from_secs(1);
-/// … and is given up after this: a dead node says no goodbye.
+/// … and the connection is lost without an answer for this long: a dead node closes nothing.
 const PONG: Duration = Duration::from_secs(4);
-/// What the limiter may send ahead of the proxy, in bytes.
+/// The HTTP/2 receive window, in bytes.
 const WINDOW: u32 = 256 * 1024;
-/// How long a proxy that stops waits until the limiter has read its last words.
+/// How long a stopping proxy waits until the limiter has read its last messages.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A session that is no more.
+/// A session that has ended, or never began.
 pub(super) struct Lost {
     pub(super) why: Why,
-    /// The limiter has said something on it.
+    /// The limiter has sent a message on it.
     pub(super) greeted: bool,
 }
 
@@ -61,15 +61,15 @@ pub(super) enum Why {
     Http2(#[from] hyper::Error),
     #[error("no answer within {0:?}")]
     Late(Duration),
-    #[error("{}", Told(.0))]
+    #[error("{}", StatusSentence(.0))]
     Ended(Status),
     #[error("the limiter closed the session")]
     Closed,
 }
 
 impl Why {
-    /// Whether it will be the same the next time, unless something changes on this side.
-    pub(super) fn blames_us(&self) -> bool {
+    /// Whether the cause is on this side, so that a retry at once would fail again.
+    pub(super) fn is_ours(&self) -> bool {
         let Why::Ended(status) = self else { return false };
         matches!(
             status.code(),
@@ -79,9 +79,9 @@ impl Why {
 }
 
 /// A status as a sentence.
-struct Told<'a>(&'a Status);
+struct StatusSentence<'a>(&'a Status);
 
-impl fmt::Display for Told<'_> {
+impl fmt::Display for StatusSentence<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.0.code(), self.0.message())
     }
@@ -90,32 +90,33 @@ impl fmt::Display for Told<'_> {
 /// One session, from the token to the last message.
 ///
 /// # Errors
-/// [`ProxyGone`]; its last words have been said.
-pub(super) async fn session<D: Dial>(way: &Way<D>, link: &impl Link) -> Result<Lost, ProxyGone> {
+/// [`ProxyGone`]; its last messages have been sent.
+pub(super) async fn session<D: Dial>(connector: &Connector<D>, link: &impl Link) -> Result<Lost, ProxyGone> {
     let mut greeted = false;
-    let opened = timeout(BEGIN, open(way)).await.unwrap_or(Err(Why::Late(BEGIN)));
+    let opened = timeout(BEGIN, open(connector)).await.unwrap_or(Err(Why::Late(BEGIN)));
     let why = match opened {
-        Ok(opened) => carry(opened, link, &mut greeted).await?,
+        Ok(opened) => exchange(opened, link, &mut greeted).await?,
         Err(why) => why,
     };
     Ok(Lost { why, greeted })
 }
 
-/// A session that the limiter has taken; nothing has been said yet.
+/// A session that the limiter has accepted; no message has been sent yet.
 struct Opened {
-    heard: Streaming<Option<ToProxy>>,
-    /// Where what the proxy says on it is to be had.
-    hand_over: oneshot::Sender<mpsc::Receiver<ToLimiter>>,
+    incoming: Streaming<Option<ToProxy>>,
+    /// Takes the channel of the messages to send.
+    outgoing: oneshot::Sender<mpsc::Receiver<ToLimiter>>,
     _connection: AbortOnDropHandle<()>,
 }
 
-async fn open<D: Dial>(way: &Way<D>) -> Result<Opened, Why> {
-    let token = token(way).await?;
-    let dialled = timeout(DIAL, way.dial.dial(&way.target.endpoint)).await.map_err(|_| Why::Late(DIAL))?;
+async fn open<D: Dial>(connector: &Connector<D>) -> Result<Opened, Why> {
+    let token = token(connector).await?;
+    let dialled =
+        timeout(DIAL, connector.dial.dial(&connector.address)).await.map_err(|_| Why::Late(DIAL))?;
     let stream = dialled.map_err(Why::Connect)?;
     stream.set_nodelay(true).map_err(Why::Connect)?;
-    let tls = TlsConnector::from(way.tls.clone());
-    let stream = tls.connect(way.name.clone(), stream).await.map_err(Why::Connect)?;
+    let tls = TlsConnector::from(connector.tls.clone());
+    let stream = tls.connect(connector.name.clone(), stream).await.map_err(Why::Connect)?;
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
@@ -131,42 +132,42 @@ async fn open<D: Dial>(way: &Way<D>) -> Result<Opened, Why> {
         }
     }));
 
-    let (hand_over, handed) = oneshot::channel();
-    let mut request = Request::new(Says::Promised(handed));
+    let (outgoing, promised) = oneshot::channel();
+    let mut request = Request::new(Outgoing::Promised(promised));
     request.metadata_mut().insert(AUTHORIZATION.as_str(), token);
-    let origin = Uri::builder().scheme("https").authority(way.target.endpoint.as_str()).path_and_query("/");
+    let origin = Uri::builder().scheme("https").authority(connector.address.as_str()).path_and_query("/");
     let origin = origin.build().unwrap_or_default();
-    let heard = Grpc::with_origin(Channel(sender), origin)
+    let incoming = Grpc::with_origin(Channel(sender), origin)
         .max_decoding_message_size(MOST_TO_PROXY)
         .streaming(request, PathAndQuery::from_static(METHOD), SessionCodec::<ToLimiter, ToProxy>::default())
         .await
         .map_err(Why::Ended)?
         .into_inner();
-    Ok(Opened { heard, hand_over, _connection: connection })
+    Ok(Opened { incoming, outgoing, _connection: connection })
 }
 
-async fn token<D>(way: &Way<D>) -> Result<MetadataValue<Ascii>, Why> {
-    let token = tokio::fs::read_to_string(&way.target.token_file).await.map_err(Why::Token)?;
+async fn token<D>(connector: &Connector<D>) -> Result<MetadataValue<Ascii>, Why> {
+    let token = tokio::fs::read_to_string(&connector.token_file).await.map_err(Why::Token)?;
     let mut value: MetadataValue<Ascii> =
         format!("Bearer {}", token.trim()).parse().map_err(|_| Why::NotAToken)?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// Carries messages until the limiter, the network or the proxy ends it.
-async fn carry(opened: Opened, link: &impl Link, greeted: &mut bool) -> Result<Why, ProxyGone> {
-    let Opened { mut heard, hand_over, _connection } = opened;
-    if hand_over.send(link.connect().await?).is_err() {
+/// Exchanges messages until the limiter, the network or the proxy ends it.
+async fn exchange(opened: Opened, link: &impl Link, greeted: &mut bool) -> Result<Why, ProxyGone> {
+    let Opened { mut incoming, outgoing, _connection } = opened;
+    if outgoing.send(link.connect().await?).is_err() {
         return Ok(Why::Closed);
     }
     loop {
-        match heard.message().await {
+        match incoming.message().await {
             Ok(Some(Some(message))) => {
                 *greeted = true;
                 if link.say(message).await.is_err() {
-                    // Its last words end the session; the limiter has read them when it ends it too.
-                    let read = async { while let Ok(Some(_)) = heard.message().await {} };
-                    // Too late is too late: what was not read is told by nobody.
+                    // The limiter ends the session once it has read the proxy's last messages.
+                    let read = async { while let Ok(Some(_)) = incoming.message().await {} };
+                    // Messages that were not read in time are lost.
                     let _ = timeout(FAREWELL, read).await;
                     return Err(ProxyGone);
                 }
@@ -178,21 +179,21 @@ async fn carry(opened: Opened, link: &impl Link, greeted: &mut bool) -> Result<W
     }
 }
 
-/// What the proxy says: to be had as soon as the limiter has taken the session.
-enum Says {
+/// The proxy's messages; they begin once the limiter has accepted the session.
+enum Outgoing {
     Promised(oneshot::Receiver<mpsc::Receiver<ToLimiter>>),
-    Handed(mpsc::Receiver<ToLimiter>),
+    Ready(mpsc::Receiver<ToLimiter>),
 }
 
-impl Stream for Says {
+impl Stream for Outgoing {
     type Item = ToLimiter;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ToLimiter>> {
         loop {
             match &mut *self {
-                Says::Handed(says) => return says.poll_recv(cx),
-                Says::Promised(promised) => match ready!(Pin::new(promised).poll(cx)) {
-                    Ok(says) => *self = Says::Handed(says),
+                Outgoing::Ready(messages) => return messages.poll_recv(cx),
+                Outgoing::Promised(promised) => match ready!(Pin::new(promised).poll(cx)) {
+                    Ok(messages) => *self = Outgoing::Ready(messages),
                     Err(_) => return Poll::Ready(None),
                 },
             }

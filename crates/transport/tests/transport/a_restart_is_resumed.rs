@@ -9,7 +9,7 @@ use quotakeeper_wire::message::AccountIndex;
 
 use crate::a_session_runs::{call, gate};
 use crate::host::{self, Host};
-use crate::world::{Ca, NAME, Pod, Server, Tokens, free, server_tls, until};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, endpoint, free, server_tls, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_calls_go_on_at_the_next_limiter() {
@@ -21,7 +21,7 @@ async fn waiting_calls_go_on_at_the_next_limiter() {
         let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("old"), first.clone()).await;
         let (address, pod) = (server.address, Pod::with_token("old"));
         let (gate, peer) = gate(1);
-        tokio::spawn(keep_connected(pod.target(address, &ca), SystemDial, peer));
+        tokio::spawn(keep_connected(endpoint(address, &ca), pod.token_file(), SystemDial, peer));
         let held = gate.admit(AccountIndex(0), CallClass::default(), None, Duration::from_secs(120));
         let held = held.await.unwrap();
         assert!(held.turn().may_write());

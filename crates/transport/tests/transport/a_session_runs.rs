@@ -12,7 +12,7 @@ use quotakeeper_wire::message::AccountIndex;
 use quotakeeper_wire::proxy::Identity;
 
 use crate::host::{self, Host};
-use crate::world::{Ca, NAME, Peer, Pod, Server, Tokens, free, server_tls, until};
+use crate::world::{Ca, NAME, Peer, Pod, Server, Tokens, endpoint, free, server_tls, until};
 
 pub const WAIT: Duration = Duration::from_secs(120);
 
@@ -50,7 +50,8 @@ async fn calls_are_granted_and_slots_come_back() {
     let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("pod-1"), host.clone()).await;
     let pod = Pod::with_token("pod-1");
     let (gate, peer) = gate(1);
-    let client = tokio::spawn(keep_connected(pod.target(server.address, &ca), SystemDial, peer));
+    let client =
+        tokio::spawn(keep_connected(endpoint(server.address, &ca), pod.token_file(), SystemDial, peer));
 
     let calls: Vec<_> = (0..40)
         .map(|_| {
@@ -82,12 +83,12 @@ async fn a_renewed_certificate_is_shown_to_new_connections() {
     let server = Server::start(free(), server_tls(&old, NAME), Tokens::of("pod-1"), host.clone()).await;
     let pod = Pod::with_token("pod-1");
     let (first, peer) = gate(1);
-    tokio::spawn(keep_connected(pod.target(server.address, &old), SystemDial, peer));
+    tokio::spawn(keep_connected(endpoint(server.address, &old), pod.token_file(), SystemDial, peer));
     until("the first proxy is connected", || first.is_connected()).await;
 
     server.tls.send(server_tls(&new, NAME)).unwrap();
     let (second, peer) = gate(2);
-    tokio::spawn(keep_connected(pod.target(server.address, &new), SystemDial, peer));
+    tokio::spawn(keep_connected(endpoint(server.address, &new), pod.token_file(), SystemDial, peer));
     until("the second proxy is connected", || second.is_connected()).await;
     call(&second).await;
     call(&first).await;

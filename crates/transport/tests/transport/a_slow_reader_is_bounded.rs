@@ -11,7 +11,7 @@ use quotakeeper_transport::{
 use quotakeeper_wire::message::{AccountIndex, AccountUpdate, Epoch, LimiterSays, ToLimiter, ToProxy};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::world::{Ca, NAME, Pod, Server, Tokens, free, server_tls, until};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, endpoint, free, server_tls, until};
 
 /// What the limiter keeps for one proxy.
 const KEPT: usize = 64;
@@ -85,7 +85,12 @@ async fn what_is_not_read_is_bounded_and_then_cut() {
     let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("pod-1"), talker.clone()).await;
     let pod = Pod::with_token("pod-1");
     let (connected, mut senders) = mpsc::channel(1);
-    tokio::spawn(keep_connected(pod.target(server.address, &ca), SystemDial, Deaf(connected)));
+    tokio::spawn(keep_connected(
+        endpoint(server.address, &ca),
+        pod.token_file(),
+        SystemDial,
+        Deaf(connected),
+    ));
     let proxy_says = senders.recv().await.unwrap();
 
     until("the limiter has closed it", || talker.closed.load(Ordering::Relaxed)).await;

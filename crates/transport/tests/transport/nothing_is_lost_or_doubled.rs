@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use crate::a_session_runs::{call, gate};
 use crate::host::{self, Host};
 use crate::relay::Relay;
-use crate::world::{Ca, NAME, Pod, Server, Tokens, free, server_tls};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, endpoint, free, server_tls};
 
 const CALLS: usize = 500;
 /// Messages of a proxy that a connection lives for.
@@ -80,7 +80,8 @@ async fn five_hundred_calls_over_connections_that_live_for_twenty_messages() {
     *fragile.relay.lock().unwrap() = Some(relay.clone());
     let pod = Pod::with_token("pod-1");
     let (gate, peer) = gate(1);
-    let client = tokio::spawn(keep_connected(pod.target(relay.address, &ca), SystemDial, peer));
+    let client =
+        tokio::spawn(keep_connected(endpoint(relay.address, &ca), pod.token_file(), SystemDial, peer));
 
     // Twice as many clients at a time as calls that may be under way.
     let clients = Arc::new(Semaphore::new(2 * SLOTS as usize));

@@ -4,12 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use quotakeeper_transport::{Dial, SystemDial, Target, keep_connected};
+use quotakeeper_transport::{Dial, SystemDial, keep_connected};
+use quotakeeper_wire::bootstrap::Endpoint;
 use tokio::net::TcpStream;
 
 use crate::a_session_runs::{call, gate};
 use crate::host::{self, Host};
-use crate::world::{Ca, NAME, Pod, Server, Tokens, free, server_tls, until};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, endpoint, free, server_tls, until};
 
 /// Counts the attempts.
 #[derive(Clone, Default)]
@@ -35,12 +36,12 @@ async fn another_ca_and_another_name_hear_nothing() {
     let server = Server::start(free(), server_tls(&ca, NAME), tokens.clone(), host.clone()).await;
     let pod = Pod::with_token("pod-1");
 
-    let wrong_ca = pod.target(server.address, &other);
-    let wrong_name = Target { server_name: "limiter.example".to_owned(), ..pod.target(server.address, &ca) };
-    for target in [wrong_ca, wrong_name] {
+    let wrong_ca = endpoint(server.address, &other);
+    let wrong_name = Endpoint { server_name: "limiter.example".to_owned(), ..endpoint(server.address, &ca) };
+    for endpoint in [wrong_ca, wrong_name] {
         let (gate, peer) = gate(1);
         let dial = Counted::default();
-        let client = tokio::spawn(keep_connected(target, dial.clone(), peer));
+        let client = tokio::spawn(keep_connected(endpoint, pod.token_file(), dial.clone(), peer));
         until("it has tried four times", || dial.attempts() >= 4).await;
         assert!(!gate.is_connected());
         client.abort();
@@ -48,20 +49,20 @@ async fn another_ca_and_another_name_hear_nothing() {
     assert_eq!((host.connections(), tokens.shown()), (0, 0), "not even the token is shown");
 
     let (gate, peer) = gate(1);
-    tokio::spawn(keep_connected(pod.target(server.address, &ca), SystemDial, peer));
+    tokio::spawn(keep_connected(endpoint(server.address, &ca), pod.token_file(), SystemDial, peer));
     call(&gate).await;
 }
 
 #[tokio::test]
-async fn a_target_that_can_never_be_reached_is_told_at_once() {
+async fn an_endpoint_that_can_never_be_reached_is_an_error_at_once() {
     let (pod, ca) = (Pod::new(), Ca::new());
     let (_gate, peer) = gate(1);
-    let target = Target { ca_pem: "nothing".to_owned(), ..pod.target(free(), &ca) };
-    let error = keep_connected(target, SystemDial, peer).await.unwrap_err();
+    let unreadable = Endpoint { ca_pem: "nothing".to_owned(), ..endpoint(free(), &ca) };
+    let error = keep_connected(unreadable, pod.token_file(), SystemDial, peer).await.unwrap_err();
     assert_eq!(error.to_string(), "the limiter's CA holds no certificate; give at least one in PEM");
 
     let (_gate, peer) = gate(1);
-    let target = Target { server_name: "a b".to_owned(), ..pod.target(free(), &ca) };
-    let error = keep_connected(target, SystemDial, peer).await.unwrap_err();
+    let nameless = Endpoint { server_name: "a b".to_owned(), ..endpoint(free(), &ca) };
+    let error = keep_connected(nameless, pod.token_file(), SystemDial, peer).await.unwrap_err();
     assert!(error.to_string().starts_with("\"a b\" is no server name"), "{error}");
 }

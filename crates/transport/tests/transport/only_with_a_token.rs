@@ -10,7 +10,7 @@ use crate::a_session_runs::{call, gate};
 use crate::host::{self, Host};
 use crate::only_the_given_ca_is_trusted::Counted;
 use crate::raw;
-use crate::world::{Ca, NAME, Pod, Server, Tokens, free, server_tls, until};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, endpoint, free, server_tls, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_begins_with_the_first_valid_token() {
@@ -21,7 +21,7 @@ async fn a_session_begins_with_the_first_valid_token() {
     let (gate, peer) = gate(1);
     let dial = Counted::default();
     let began = Instant::now();
-    tokio::spawn(keep_connected(pod.target(server.address, &ca), dial.clone(), peer));
+    tokio::spawn(keep_connected(endpoint(server.address, &ca), pod.token_file(), dial.clone(), peer));
 
     // No file: nobody is bothered.
     tokio::time::sleep(Duration::from_millis(300)).await;

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use quotakeeper_proxy::LinkPeer;
 use quotakeeper_transport::{
-    Accept, Authenticate, Link, PodIdentity, ProxyGone, Target, Unauthenticated, serve, tls,
+    Accept, Authenticate, Link, PodIdentity, ProxyGone, Unauthenticated, serve, tls,
 };
+use quotakeeper_wire::bootstrap::Endpoint;
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
 use rustls::ServerConfig;
 use tempfile::TempDir;
@@ -132,18 +133,13 @@ impl Pod {
         std::fs::rename(new, self.token_file()).unwrap();
     }
 
-    fn token_file(&self) -> PathBuf {
+    pub fn token_file(&self) -> PathBuf {
         self.folder.path().join("token")
     }
+}
 
-    pub fn target(&self, address: SocketAddr, ca: &Ca) -> Target {
-        Target {
-            endpoint: address.to_string(),
-            server_name: NAME.to_owned(),
-            ca_pem: ca.pem(),
-            token_file: self.token_file(),
-        }
-    }
+pub fn endpoint(address: SocketAddr, ca: &Ca) -> Endpoint {
+    Endpoint { address: address.to_string(), server_name: NAME.to_owned(), ca_pem: ca.pem() }
 }
 
 /// The proxy's own link, as the client wants it.
