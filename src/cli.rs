@@ -23,15 +23,15 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a command whose calls stay inside a quota: no cluster, no change of code.
+    /// Run a command and keep its API calls inside a quota, without a cluster or code changes.
     Run(Box<RunArguments>),
-    /// Reconcile quotas and serve the admission webhook, in a cluster.
+    /// Run the operator: reconcile quotas, serve the admission webhook.
     Operator(Box<OperatorArguments>),
-    /// Let all calls pass, before an uninstall.
+    /// Send all calls without limits, before an uninstall.
     OpenGate(OpenGateArguments),
-    /// Grant calls their turns, in a cluster.
+    /// Run the limiter: grant calls in a cluster.
     Limiter(Box<LimiterArguments>),
-    /// Say whether an installation works: its programs answer, and a quota is in force.
+    /// Check that an installation works: its programs answer, and a quota is in force.
     Check(CheckArguments),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`.
     Crds,
@@ -39,13 +39,13 @@ pub enum Command {
 
 const EXAMPLES: &str = "\
 Examples:
-  # Calls to OpenAI wait their turn; `enrich.py` is unchanged.
+  # Calls to OpenAI wait for the quota; `enrich.py` is unchanged.
   quotakeeper run -f openai.yaml -- python enrich.py
 
-  # Two accounts, a report for a script to read.
+  # Two accounts, and a report as JSON.
   quotakeeper run -f openai.yaml -f hubspot.yaml --report report.json -- ./campaign.sh
 
-  # A line for each call: what it waited for and how long.
+  # A log line for each call: why it waited and how long.
   QUOTAKEEPER_LOG=quotakeeper::access=info quotakeeper run -f openai.yaml -- node enrich.mjs
 
 The smallest quota:
@@ -55,10 +55,10 @@ The smallest quota:
   spec:
     provider: {name: openai, tier: tier-1}
 
-Exit code: the command's own (128 + n if signal n ended it); 2 if a file or an option is wrong, and
-nothing was started; 126 or 127 if the command could not be started; 1 if Quotakeeper itself failed.";
+Exit code: that of the command (128 + n if signal n ended it); 2 for a wrong file or option, before
+anything starts; 126 or 127 if the command can't be started; 1 if Quotakeeper itself fails.";
 
-/// What `quotakeeper run` is told.
+/// The arguments of `quotakeeper run`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArguments {
@@ -66,24 +66,24 @@ pub struct RunArguments {
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Where the proxy listens for base-URL clients; port 0 takes a free one.
+    /// Address for clients with a base-URL variable; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR:PORT")]
     pub listen: SocketAddr,
 
-    /// Whether clients that know no base-URL variable are caught by a private /etc/hosts and a CA
-    /// of this run alone.
+    /// Whether to intercept the hosts of clients without a base-URL variable, by a private /etc/hosts and
+    /// a CA of this run.
     #[arg(long, value_enum, default_value_t = HostsMode::Auto)]
     pub hosts: HostsMode,
 
-    /// Connect to ADDR instead of what DNS says for HOST, like curl's option; repeatable.
+    /// Connect to ADDR for HOST instead of asking DNS, like curl's --resolve; repeatable.
     #[arg(long, value_name = "HOST:PORT:ADDR[:PORT]")]
     pub resolve: Vec<Override>,
 
-    /// Trust the CA certificates of this PEM file at the provider's end too; repeatable.
+    /// Also trust the CAs in this PEM file when connecting to providers; repeatable.
     #[arg(long, value_name = "FILE")]
     pub upstream_ca: Vec<PathBuf>,
 
-    /// How to show what is used, what waits and until when.
+    /// How to show progress: what is used, what waits, until when.
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     pub progress: Progress,
 
@@ -91,13 +91,13 @@ pub struct RunArguments {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
-    /// Remember here what was used, so that the next run with this file goes on where this one ended,
-    /// even if it was killed. One run at a time can use it. Without it each run begins carefully:
-    /// one call asks the provider how things stand.
+    /// Record usage in this file, so that the next run with it continues where this one ended, even if
+    /// it was killed. Only one run at a time can use it. Without it, a run starts with a single call,
+    /// whose answer shows what the provider has counted so far.
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
 
-    /// Serve /metrics, /healthz and /readyz here.
+    /// Address of /metrics, /healthz and /readyz.
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<SocketAddr>,
 
@@ -109,20 +109,20 @@ pub struct RunArguments {
 /// Whether hosts are intercepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum HostsMode {
-    /// Where a provider has no base-URL variable; refuses to start where that can't be had.
+    /// For providers without a base-URL variable; an error if interception is not possible here.
     Auto,
     /// For all providers.
     On,
-    /// Never: clients without a base-URL variable are not limited.
+    /// Never; clients without a base-URL variable are not limited.
     Off,
 }
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
-    /// One line that changes on a terminal, else as `plain`.
+    /// A line that is updated on a terminal; otherwise like `plain`.
     Auto,
-    /// A line whenever something begins or ends, and every ten seconds while calls wait.
+    /// A line per change, and every ten seconds while calls wait.
     Plain,
     /// Nothing but the final report.
     Off,

@@ -11,10 +11,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::output::{LogFormat, say, start_service_logging};
 
-/// What is logged unless the person says otherwise.
+/// The default log filter.
 const LOG: &str = "info,kube=warn,hyper=warn,tower=warn";
 
-/// What `quotakeeper limiter` is told.
+/// The arguments of `quotakeeper limiter`.
 #[derive(Debug, Args)]
 pub struct LimiterArguments {
     /// Its namespace, which is the operator's too.
@@ -25,15 +25,15 @@ pub struct LimiterArguments {
     #[arg(long, env = "POD_NAME", default_value = "quotakeeper-limiter", value_name = "NAME")]
     identity: String,
 
-    /// Where proxies and the operator are served, over TLS.
+    /// Address for proxies and the operator, over TLS.
     #[arg(long, env = "QUOTAKEEPER_LISTEN", default_value = "0.0.0.0:8443", value_name = "ADDR:PORT")]
     listen: SocketAddr,
 
-    /// Where /metrics, /healthz and /readyz are served.
+    /// Address of /metrics, /healthz and /readyz.
     #[arg(long, env = "QUOTAKEEPER_METRICS", default_value = "0.0.0.0:9090", value_name = "ADDR:PORT")]
     metrics: SocketAddr,
 
-    /// What was charged is remembered here, ahead of need, so that a killed limiter goes on where it was.
+    /// The ledger: what calls were charged, written ahead so that a killed limiter continues where it was.
     #[arg(
         long,
         env = "QUOTAKEEPER_LEDGER",
@@ -42,7 +42,7 @@ pub struct LimiterArguments {
     )]
     ledger: PathBuf,
 
-    /// How log lines look.
+    /// Format of log lines.
     #[arg(long, env = "QUOTAKEEPER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
@@ -70,7 +70,7 @@ pub fn main(arguments: LimiterArguments) -> ExitCode {
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {
-    // Caught before anything is begun.
+    // Before anything starts, so that no signal is missed.
     let mut terminate = signal(SignalKind::terminate()).context("signals can't be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals can't be watched")?;
     let signalled = async {

@@ -11,7 +11,7 @@ use quotakeeper_engine::Engine;
 use quotakeeper_engine::event::{Event, SessionId};
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::limiter::{Greeting, Session};
-use quotakeeper_wire::message::{Epoch, Hello, ProxySays, ToLimiter};
+use quotakeeper_wire::message::{Epoch, Hello, ProxyMessage, ToLimiter};
 use serde::{Deserialize, Serialize};
 
 use crate::decision::engine::{Account, Driven, FLOWS, consumer_name};
@@ -86,7 +86,7 @@ fn session(live: &dyn Fn() -> usize) -> anyhow::Result<f64> {
             ended: Vec::new(),
             calls: Vec::new(),
         };
-        let message = ToLimiter { stamp: Stamp(now.0), body: ProxySays::Hello(hello) };
+        let message = ToLimiter { stamp: Stamp(now.0), body: ProxyMessage::Hello(hello) };
         let reply = session.receive(now, message, &mut events).context("a hello was not accepted")?;
         ensure!(reply.is_some(), "a hello was not answered");
         events.drain(..).for_each(|(_, event): (_, Event)| engine.handle(now, event, &mut actions));

@@ -43,9 +43,7 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountReport {
-    /// The quota.
     pub quota: String,
-    /// Its provider.
     pub provider: String,
     /// The tier in force.
     pub tier: String,
@@ -65,7 +63,6 @@ pub struct AccountReport {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitReport {
-    /// Its name.
     pub name: String,
     /// The model, where models are counted apart.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -19,7 +19,6 @@ const CAUGHT: [Signal; 6] =
 /// A signal that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caught {
-    /// Which one.
     pub signal: Signal,
     /// Whether the kernel sent it, as it does to a terminal's foreground group.
     pub by_kernel: bool,

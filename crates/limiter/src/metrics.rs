@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn the_names_are_those_that_are_documented() {
         let report: Report = serde_json::from_value(json!({
-            "epoch": 7, "gateOpen": false, "told": {"current": 2, "connected": 3},
+            "epoch": 7, "gateOpen": false, "proxies": {"current": 2, "connected": 3},
             "accounts": [{
                 "key": "openai/a", "quota": "gtm/openai", "generation": 3, "mode": "Enforce",
                 "limits": [{

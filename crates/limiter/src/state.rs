@@ -23,7 +23,7 @@ use quotakeeper_engine::time::Time;
 use quotakeeper_transport::{End, PodIdentity};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session};
-use quotakeeper_wire::message::{AccountIndex, Epoch, ProxySays, ToLimiter, ToProxy};
+use quotakeeper_wire::message::{AccountIndex, Epoch, ProxyMessage, ToLimiter, ToProxy};
 
 pub use self::accounts::Configuration;
 pub use self::report::AccountStatus;
@@ -160,7 +160,7 @@ impl LimiterState {
     /// Takes a message that was received before `now` was read. What may not be said ends the
     /// connection.
     pub fn receive(&mut self, now: Time, connection: ConnectionId, message: ToLimiter, out: &mut Outbox) {
-        if let ProxySays::Hello(hello) = &message.body {
+        if let ProxyMessage::Hello(hello) = &message.body {
             // Before it is believed that the pod's own hello is an older one.
             if let Err(why) = self.check_pod(connection, hello) {
                 return self.end(now, connection, why, out);

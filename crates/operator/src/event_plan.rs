@@ -227,7 +227,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
     use quotakeeper_engine::config::Mode;
     use quotakeeper_engine::event::Scope;
-    use quotakeeper_wire::status::{PauseReport, Told as Reached, WaitingReport};
+    use quotakeeper_wire::status::{PauseReport, ProxyCounts, WaitingReport};
 
     fn report() -> AccountReport {
         AccountReport {
@@ -240,7 +240,7 @@ mod tests {
             pauses: Vec::new(),
             waiting: Vec::new(),
             under_way: 0,
-            proxies: Reached { current: 9, connected: 9 },
+            proxies: ProxyCounts { current: 9, connected: 9 },
             granted: 0,
             refused: 0,
             rejected: 0,

@@ -149,7 +149,8 @@ pub async fn told(
     let (sender, mut heard) = watch::channel(LimiterView::nothing());
     let all = async {
         loop {
-            let told = heard.borrow_and_update().report.as_ref().filter(|it| it.gate_open).map(|it| it.told);
+            let told =
+                heard.borrow_and_update().report.as_ref().filter(|it| it.gate_open).map(|it| it.proxies);
             if let Some(told) = told.filter(|told| told.current >= told.connected) {
                 return told.connected;
             }
@@ -167,7 +168,7 @@ pub async fn told(
     Ok(match waited.await {
         Ok(proxies) => Opened::Told { proxies },
         Err(_) => {
-            let told = sender.borrow().report.as_ref().map(|report| report.told).unwrap_or_default();
+            let told = sender.borrow().report.as_ref().map(|report| report.proxies).unwrap_or_default();
             Opened::OutOfTime { told: told.current, connected: told.connected }
         }
     })

@@ -14,7 +14,7 @@ use quotakeeper_wire::message::AccountIndex;
 use crate::authority::HostPattern;
 use crate::upstream::{Origin, OriginError};
 
-/// Tokens of a repetition and of a call: one call in five may be repeated.
+/// A retry costs as many tokens as five calls earn: one call in five may be repeated.
 const REPETITION: u32 = 5;
 /// What the budget holds at most, and at first: ten repetitions.
 const BUDGET: u32 = 10 * REPETITION;
@@ -106,7 +106,7 @@ pub(crate) fn engine_rejection(
     Some(Rejection { class, scope, wait, reason: reason.to_owned() })
 }
 
-/// What headers say of limits, as the limiter knows it.
+/// Limits' states from headers, as the limiter knows them.
 pub(crate) fn engine_observations(observations: Vec<quotakeeper_dialects::Observation>) -> Vec<Observation> {
     let translate = |seen: quotakeeper_dialects::Observation| Observation {
         limit: seen.limit,

@@ -83,7 +83,6 @@ pub enum LimiterEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("refused: {reason}")]
 pub struct Refused {
-    /// Why.
     pub reason: Reason,
     /// When another try makes sense; none: not known, or never.
     pub retry_after: Option<Duration>,
@@ -96,14 +95,14 @@ pub enum Reason {
     Limiter(RefusalReason),
     /// The limiter can't be reached, and the client's patience or the queue's bound ends.
     LimiterUnreachable,
-    /// The proxy holds as many calls as it may.
+    /// The proxy has as many open calls as it may.
     TooManyCalls,
     /// The quota has not come into force within the client's patience.
     NotInForce,
 }
 
 impl Reason {
-    /// The word for it in headers, metrics and logs.
+    /// Its name in headers, metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Limiter(RefusalReason::WaitTooLong) => "WaitTooLong",
@@ -313,7 +312,7 @@ async fn run_session(shared: Arc<Shared>, mut link: Link) {
                     limiter = None;
                     shared.set_connected(false);
                 }
-                Some(LinkEvent::Says(message)) => {
+                Some(LinkEvent::Message(message)) => {
                     // The clock is read after the message was received.
                     let event = shared.inner().session.receive(clock::now(), message);
                     if let Some(event) = event {

@@ -1,4 +1,4 @@
-//! The proxy's own CA for hosts mode: it can speak for the quotas' hosts and for nothing else.
+//! The proxy's own CA for hosts mode: its certificates are valid for the quotas' hosts only.
 //!
 //! Made at the start, and kept in memory or in a folder of the proxy's own, so that one that starts anew beside the
 //! same applications is still trusted. The root signs one intermediate and its key is dropped at once; both
@@ -55,13 +55,8 @@ pub enum AuthorityError {
     #[error("the interception CA can't be made: {0}; check that the quotas' hosts are plain DNS names")]
     Certificate(#[from] rcgen::Error),
     /// Its folder.
-    #[error("the interception CA can't be kept in {} ({source}); mount a volume there", folder.display())]
-    Folder {
-        /// Where.
-        folder: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    #[error("the interception CA can't be stored in {} ({source}); mount a volume there", folder.display())]
+    Folder { folder: PathBuf, source: std::io::Error },
 }
 
 /// A host of an account: a name, or with a leading `*.` the names below it.
@@ -124,11 +119,11 @@ impl Authority {
         Self::of(root.der().clone(), intermediate.der().clone(), key, hosts)
     }
 
-    /// The CA that `folder` keeps; made and kept there if there is none for these hosts.
+    /// The CA stored in `folder`; created there if there is none for these hosts.
     ///
     /// # Errors
     /// When a host can't stand in a certificate, or the folder can't be written.
-    pub fn kept(folder: &Path, hosts: &[HostPattern]) -> Result<Self, AuthorityError> {
+    pub fn load_or_create(folder: &Path, hosts: &[HostPattern]) -> Result<Self, AuthorityError> {
         if let Some(authority) = certificate_cache::read(folder, hosts)? {
             return Ok(authority);
         }

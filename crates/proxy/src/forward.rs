@@ -1,13 +1,13 @@
 //! The life of one call: described, admitted, sent once per grant, and its answer read before the client sees it.
 //!
-//! | the provider says | the client sees |
+//! | the provider's answer | what the client sees |
 //! |---|---|
 //! | quota or concurrency rejection | nothing: the call waits for another grant; past its deadline our 429, which quotes the provider |
 //! | capacity rejection, busy record, lost connection | the answer of a second attempt, where that is safe and the budget of repetitions (one call in five) allows; else the provider's own answer, or our 502 |
 //! | terminal or oversize rejection, anything else | the provider's answer, unchanged |
 //!
-//! Our 429 and not the provider's: by then the limiter knows when a try makes sense, while the provider's
-//! Retry-After has passed. Where the body was too large to keep, there is one attempt and the provider's answer
+//! The client gets our 429 instead of the provider's because the limiter knows when a retry makes sense, while the
+//! provider's Retry-After has passed by then. A body that was too large to buffer allows one attempt, whose answer
 //! goes through.
 //!
 //! | room | holds |
@@ -49,9 +49,9 @@ use wait::wait;
 
 /// Between a failed connection and the next try.
 const RECONNECT: Duration = Duration::from_millis(250);
-/// How long a call whose client's patience is unknown waits for its quota to come into force …
+/// How long a call waits for its quota to come into force if its client's timeout is unknown …
 const LONGEST_ABSENCE: Duration = Duration::from_secs(600);
-/// … and when another try makes sense after that.
+/// … and its Retry-After then.
 const ABSENT: Duration = Duration::from_secs(5);
 
 /// What all calls share.
@@ -80,12 +80,12 @@ struct Call<'a> {
     replacements: u32,
     /// Since when it can't be sent for want of a file descriptor.
     short_since: Option<Instant>,
-    /// The provider's word in its last rejection.
-    said: Option<String>,
+    /// The provider's reason in its last rejection.
+    rejection: Option<String>,
     record: Record,
 }
 
-/// The call gets no answer of the provider.
+/// Why the call gets no answer of the provider.
 enum Stop {
     Refused(Refused),
     Failed(LocalResponse),
@@ -153,7 +153,7 @@ pub(crate) async fn forward(
         failures: 0,
         replacements: 0,
         short_since: None,
-        said: None,
+        rejection: None,
         record,
     };
     call.serve().await
@@ -198,7 +198,7 @@ impl Call<'_> {
         let (own, outcome) = match self.attempts().await {
             Ok(answer) => return relay(answer, self.record),
             Err(Stop::Refused(refused)) => {
-                let own = LocalResponse::refused(refused, &self.account.quota, self.said.as_deref());
+                let own = LocalResponse::refused(refused, &self.account.quota, self.rejection.as_deref());
                 (own, Outcome::Refused(refused.reason))
             }
             Err(Stop::Failed(own)) => (own, Outcome::Unreachable),

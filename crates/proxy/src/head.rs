@@ -44,7 +44,7 @@ pub(crate) fn for_upstream(headers: &mut HeaderMap, authority: &str) {
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    // The body is here already, or the client was told to continue.
+    // The body is here already, or the client was sent 100 Continue.
     headers.remove(header::EXPECT);
     if let Ok(host) = HeaderValue::from_str(authority) {
         headers.insert(header::HOST, host);

@@ -1,28 +1,28 @@
-//! The proxy: takes an application's calls to providers, holds each until the limiter grants it, and passes it on
-//! as if it were not there.
+//! The proxy: receives an application's calls to providers, holds each until the limiter grants it, and forwards
+//! it transparently.
 //!
 //! ```text
-//!            listen ──► route, quota_endpoint (whose quota?) ──► forward ──► admission ──► limiter
+//!            listen ──► route, quota_endpoint (which quota?) ──► forward ──► admission ──► limiter
 //! application             replay (body), head           │  ▲       link
-//!            ◄── relay ◄── answer (our own) ◄─────────┘  └── upstream ──► provider
+//!            ◄── relay ◄── local_response ◄─────────┘  └── upstream ──► provider
 //! ```
 //!
 //! | room | holds |
 //! |---|---|
-//! | [`settings`] | what a proxy is told when it starts |
+//! | [`settings`] | the configuration of a proxy |
 //! | [`sidecar`] | a proxy in a pod: its environment, its session across the network, its end |
-//! | [`proxy`] | a running proxy: its doors, what it tells, how it stops |
+//! | [`proxy`] | a running proxy: its listeners, its events, its shutdown |
 //! | [`link`] | the pair of channels to the limiter |
 //! | [`admission`] | where calls wait: the session with a clock and a link |
 //! | `route` | which quota a request belongs to |
 //! | `quota_endpoint` | the quotas that are served, whether or not anything is in force yet |
-//! | `account` | an account in force, and its words in the limiter's language |
+//! | `account` | an account in force, and its calls as the limiter knows them |
 //! | `forward` | the life of one call |
-//! | `replay`, `head`, `coding` | bodies, heads and content codings on their way through |
+//! | `replay`, `head`, `coding` | bodies, heads and content codings of requests and answers |
 //! | [`upstream`] | connections to providers |
-//! | [`local_response`] | the answers that the proxy gives itself |
-//! | [`authority`], [`trust`], [`resolve`] | the interception CA, whom we trust, where hosts really are |
-//! | [`record`], [`stats`], [`metrics`], `admin` | what is told of calls |
+//! | [`local_response`] | the proxy's own responses |
+//! | [`authority`], [`trust`], [`resolve`] | the interception CA, the trusted CAs, the addresses of hosts |
+//! | [`record`], [`stats`], [`metrics`], `admin` | records, figures and metrics of calls, and where they are served |
 //! | `listen`, [`clock`] | sockets, and the clock that the rule needs |
 //!
 //! Not here: Kubernetes, YAML, and any decision about quotas.

@@ -1,8 +1,8 @@
-//! The proxy's way to the limiter: in one process a pair of channels, across machines a gRPC session that fills
-//! the same pair.
+//! The proxy's link to the limiter: a pair of channels within one process; across machines, a gRPC session at the
+//! other end of the same pair.
 //!
-//! Every connection has a channel of its own towards the limiter, so that nothing said on a lost connection can
-//! be taken for the beginning of the next.
+//! Every connection has a channel of its own towards the limiter, so that no message of a lost connection is taken
+//! for the first one of the next.
 
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ pub struct Link {
     pub(crate) events: mpsc::Receiver<LinkEvent>,
 }
 
-/// The limiter's end, or that of the client that speaks to it.
+/// The limiter's end, or that of the client of its session.
 #[derive(Clone)]
 pub struct LinkPeer {
     events: mpsc::Sender<LinkEvent>,
@@ -24,7 +24,7 @@ pub struct LinkPeer {
 pub(crate) enum LinkEvent {
     Connected(mpsc::Sender<ToLimiter>),
     Disconnected,
-    Says(ToProxy),
+    Message(ToProxy),
 }
 
 /// The proxy is gone.
@@ -41,14 +41,14 @@ impl Link {
 }
 
 impl LinkPeer {
-    /// A connection stands; what the proxy says on it, its hello first. An earlier connection is over.
+    /// There is a connection. Returns the proxy's messages on it, its hello first. An earlier connection is over.
     /// Dropping the receiver loses the connection.
     ///
     /// # Errors
     /// [`ProxyGone`].
     pub async fn connect(&self) -> Result<mpsc::Receiver<ToLimiter>, ProxyGone> {
         let (sender, says) = mpsc::channel(CAPACITY);
-        self.tell(LinkEvent::Connected(sender)).await?;
+        self.send(LinkEvent::Connected(sender)).await?;
         Ok(says)
     }
 
@@ -57,7 +57,7 @@ impl LinkPeer {
     /// # Errors
     /// [`ProxyGone`].
     pub async fn disconnect(&self) -> Result<(), ProxyGone> {
-        self.tell(LinkEvent::Disconnected).await
+        self.send(LinkEvent::Disconnected).await
     }
 
     /// Hands over a message of the limiter.
@@ -65,10 +65,10 @@ impl LinkPeer {
     /// # Errors
     /// [`ProxyGone`].
     pub async fn say(&self, message: ToProxy) -> Result<(), ProxyGone> {
-        self.tell(LinkEvent::Says(message)).await
+        self.send(LinkEvent::Message(message)).await
     }
 
-    async fn tell(&self, event: LinkEvent) -> Result<(), ProxyGone> {
+    async fn send(&self, event: LinkEvent) -> Result<(), ProxyGone> {
         self.events.send(event).await.map_err(|_| ProxyGone)
     }
 }

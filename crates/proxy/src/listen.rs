@@ -41,11 +41,9 @@ const WRITE_AHEAD: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {address} for {purpose} ({source}); free the address or choose another")]
 pub struct ListenError {
-    /// The address.
     pub address: SocketAddr,
     /// What for.
     pub purpose: &'static str,
-    /// What the system says.
     pub source: io::Error,
 }
 

@@ -1,4 +1,4 @@
-//! The answers that the proxy gives itself, marked as its own by `x-quotakeeper-reason`.
+//! The proxy's own responses, marked by `x-quotakeeper-reason`.
 //!
 //! One body serves all SDKs: OpenAI's reads `error.message` and `error.code`, Anthropic's `type` and
 //! `error.type`, HubSpot's `status`, `message` and `category`; others show it as it is.
@@ -16,17 +16,17 @@ use serde_json::json;
 use crate::admission::{Reason, Refused};
 use crate::upstream::BoxError;
 
-/// The header that tells our answers from the provider's.
+/// The header that distinguishes the proxy's responses from the provider's.
 pub const REASON_HEADER: HeaderName = HeaderName::from_static("x-quotakeeper-reason");
-/// Obeyed by the SDKs of OpenAI and Anthropic.
+/// Honoured by the SDKs of OpenAI and Anthropic.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-/// The SDKs wait as long as Retry-After says only up to a minute; after that they would come back too early.
+/// The SDKs honour Retry-After up to a minute; a longer one would be cut short.
 const LONGEST_SDK_WAIT: Duration = Duration::from_secs(60);
 
 /// The body of an answer to the application.
 pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// An answer of our own.
+/// A response of the proxy itself.
 #[derive(Debug)]
 pub(crate) struct LocalResponse {
     pub(crate) status: StatusCode,
@@ -37,42 +37,47 @@ pub(crate) struct LocalResponse {
 }
 
 impl LocalResponse {
-    /// An answer that no waiting changes.
+    /// A response to which no later retry makes a difference.
     pub(crate) fn new(status: StatusCode, reason: &'static str, message: String) -> Self {
         Self { status, reason, message, retry_after: None, should_retry: None }
     }
 
-    /// A call of `quota` that is refused. `provider_said`: the provider's own word, if it rejected the call
-    /// before.
-    pub(crate) fn refused(refused: Refused, quota: &str, provider_said: Option<&str>) -> Self {
+    /// A call of `quota` that is refused. `rejection`: the provider's reason, if it rejected the call before.
+    pub(crate) fn refused(refused: Refused, quota: &str, rejection: Option<&str>) -> Self {
         let reason = refused.reason;
         let (status, what) = match reason {
-            Reason::Limiter(RefusalReason::WaitTooLong) => {
-                (StatusCode::TOO_MANY_REQUESTS, "its turn would come after its client gives up")
-            }
+            Reason::Limiter(RefusalReason::WaitTooLong) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "its client would give up before a grant; try again later, or set a longer timeout",
+            ),
             Reason::Limiter(RefusalReason::WaitExceeded) => {
-                (StatusCode::TOO_MANY_REQUESTS, "its turn did not come in time")
+                (StatusCode::TOO_MANY_REQUESTS, "no grant came in time")
             }
             Reason::Limiter(RefusalReason::QueueFull) => {
-                (StatusCode::TOO_MANY_REQUESTS, "as many calls wait as may")
+                (StatusCode::TOO_MANY_REQUESTS, "as many calls wait as the queue holds")
             }
             Reason::Limiter(RefusalReason::QuotaExceeded) => {
-                (StatusCode::TOO_MANY_REQUESTS, "the quota is used up and refuses instead of queueing")
+                (StatusCode::TOO_MANY_REQUESTS, "the quota is used up, and its onExceeded is Reject")
             }
-            Reason::TooManyCalls => {
-                (StatusCode::TOO_MANY_REQUESTS, "the proxy holds as many calls as it may")
-            }
-            Reason::Limiter(RefusalReason::NeverFits) => {
-                (StatusCode::FORBIDDEN, "it is larger than the quota, so waiting would not help")
-            }
-            Reason::Limiter(RefusalReason::ProviderStopped) => {
-                (StatusCode::FORBIDDEN, "the provider refuses all calls until a person acts")
-            }
+            Reason::TooManyCalls => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "the proxy has as many open calls as it may; make fewer at once",
+            ),
+            Reason::Limiter(RefusalReason::NeverFits) => (
+                StatusCode::FORBIDDEN,
+                "it needs more than a whole window of the quota allows; make it smaller",
+            ),
+            Reason::Limiter(RefusalReason::ProviderStopped) => (
+                StatusCode::FORBIDDEN,
+                "the provider has stopped the account; look at its billing and limits",
+            ),
             Reason::NotInForce => (StatusCode::SERVICE_UNAVAILABLE, "the quota is not in force"),
-            Reason::LimiterUnreachable => (StatusCode::SERVICE_UNAVAILABLE, "the limiter can't be reached"),
+            Reason::LimiterUnreachable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the proxy has no connection to the limiter")
+            }
         };
-        let said = provider_said.map_or_else(String::new, |word| format!("; the provider said: {word}"));
-        let message = format!("Quotakeeper did not send this call of quota {quota}: {what}{said}");
+        let rejected = rejection.map_or_else(String::new, |reason| format!("; the provider said: {reason}"));
+        let message = format!("Quotakeeper did not send this call of quota {quota}: {what}{rejected}");
         let forbidden = status == StatusCode::FORBIDDEN;
         let retry_after = refused.retry_after.filter(|_| !forbidden);
         let too_long = retry_after.is_some_and(|wait| wait > LONGEST_SDK_WAIT);
@@ -85,14 +90,14 @@ impl LocalResponse {
         }
     }
 
-    /// The same with a reason, for people.
+    /// Adds a reason for people to the message.
     pub(crate) fn because(mut self, reason: &str) -> Self {
         self.message = format!("{} ({reason})", self.message);
         self
     }
 
     pub(crate) fn into_response(self) -> Response<ResponseBody> {
-        // A second begun is waited for: who comes back earlier is refused again.
+        // Rounded up: a retry that comes early is refused again.
         let seconds = |wait: Duration| (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
         let retry_after = self.retry_after.map(seconds);
         let message = match retry_after {
@@ -180,7 +185,7 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(
             body["error"]["message"],
-            "Quotakeeper did not send this call of quota gtm/openai: its turn did not come in time; \
+            "Quotakeeper did not send this call of quota gtm/openai: no grant came in time; \
              the provider said: status 429. Try again in 2 seconds."
         );
         assert_eq!(body["error"]["code"], "WaitExceeded");

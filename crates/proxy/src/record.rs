@@ -19,17 +19,13 @@ use crate::stats::Counts;
 pub struct CallRecord {
     /// The quota that it drew on.
     pub quota: Arc<str>,
-    /// The provider.
     pub provider: String,
-    /// The HTTP method.
     pub method: Method,
     /// The path, without query.
     pub path: String,
     /// The status that the client got; none when it was gone.
     pub status: Option<u16>,
-    /// How it ended.
     pub outcome: Outcome,
-    /// Why it waited.
     pub why: Why,
     /// How long it waited for grants, all together.
     pub waited: Duration,
@@ -46,7 +42,7 @@ pub struct CallRecord {
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The provider's answer went to the client, whatever it said.
+    /// The provider's answer went to the client, whatever its status.
     Answered,
     /// It was refused.
     Refused(Reason),
@@ -59,7 +55,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The word for it in logs.
+    /// Its name in logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Answered => "answered",
@@ -76,7 +72,7 @@ impl Outcome {
 pub enum Why {
     /// It did not.
     NoWait,
-    /// Its turn had not come.
+    /// Calls were ahead of it, or units were missing.
     Queue,
     /// The limiter could not be reached.
     LimiterUnreachable,
@@ -84,9 +80,9 @@ pub enum Why {
     NotInForce,
     /// The proxy had no file descriptor left for a connection.
     NoFileDescriptor,
-    /// A pause was in force: the provider's word, or who paused.
+    /// A pause was in force: the provider's reason, or who paused.
     Paused(String),
-    /// The provider rejected it, and it waited for another turn: the provider's word.
+    /// The provider rejected it, and it waited for another grant: the provider's reason.
     Rejected(String),
 }
 

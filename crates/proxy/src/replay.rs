@@ -1,4 +1,4 @@
-//! A request's body, kept while the call waits, so that it can be sent again after a rejection.
+//! A request's body, buffered while the call waits, so that it can be sent again after a rejection.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -20,16 +20,16 @@ use crate::upstream::{BoxError, RequestBody};
 /// goes on (gRPC's bidirectional calls do).
 const STREAM_PAUSE: Duration = Duration::from_millis(250);
 
-/// What is read of a body for the model's name when no more can be kept, in bytes.
+/// How much of a body is read for the model's name when no more can be buffered, in bytes.
 const BEGINNING: usize = 16 * 1024;
 
-/// How much of bodies is kept.
+/// The buffer of request bodies, and its bounds.
 pub(crate) struct ReplayBuffer {
     each: usize,
     room: Arc<Room>,
 }
 
-/// What all bodies share.
+/// The memory that all bodies share.
 struct Room {
     all: usize,
     taken: AtomicUsize,
@@ -85,7 +85,7 @@ impl Drop for ReservedRoom {
 }
 
 impl ReplayBuffer {
-    /// Keeps bodies of up to `each` bytes, and `all` bytes of all together. Beginnings are read even where there is
+    /// Buffers bodies of up to `each` bytes, and `all` bytes in total. Beginnings are read even where there is
     /// no room left, since a call that is not understood would be counted wrongly: 16 KiB and a frame each.
     pub(crate) fn new(each: usize, all: usize) -> Self {
         Self { each, room: Arc::new(Room { all, taken: AtomicUsize::new(0) }) }
@@ -134,7 +134,7 @@ impl Form {
         let hint = body.size_hint();
         let known = hint.exact();
         let mut data = Chunks::default();
-        // Where not all of it can be kept its beginning still names the model: unnamed it would be counted apart.
+        // A body that can't be buffered is still read for the model's name: without it, it would be counted apart.
         let beginning = BEGINNING.min(each);
         let whole = known.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         // All of it is set aside before any of it is read, so that bodies that arrive together share the room.

@@ -59,24 +59,13 @@ pub struct Resolver {
 pub enum ResolveError {
     /// DNS has no answer.
     #[error("{host} has no address in DNS ({reason}); check the name and the cluster's DNS")]
-    NotFound {
-        /// The host.
-        host: String,
-        /// What the resolver says.
-        reason: String,
-    },
+    NotFound { host: String, reason: String },
     /// This machine has no file descriptor left to ask with; nothing is known of the host.
     #[error("{host} can't be looked up now ({reason}); raise the limit of open files")]
-    Shortage {
-        /// The host.
-        host: String,
-        /// What the resolver says.
-        reason: String,
-    },
+    Shortage { host: String, reason: String },
     /// There is no resolver.
     #[error("{host} can't be looked up: /etc/resolv.conf can't be used ({reason})")]
     NoResolver {
-        /// The host.
         host: String,
         /// What is wrong with it.
         reason: String,
@@ -105,7 +94,7 @@ impl Resolver {
         if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        // RFC 6761 §6.3: localhost is loopback, whatever DNS says.
+        // RFC 6761 §6.3: localhost is loopback, whatever DNS answers.
         if host.eq_ignore_ascii_case("localhost") {
             let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
             return Ok(loopback.map(|address| SocketAddr::new(address, port)).to_vec());
@@ -132,7 +121,7 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// The shortage of this moment: the resolver says only that it has no connections.
+/// A momentary shortage of file descriptors: the resolver only reports that it has no connections.
 fn shortage() -> Option<io::Error> {
     Socket::new(Domain::IPV4, Type::DGRAM, None).err().filter(is_shortage)
 }

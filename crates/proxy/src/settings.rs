@@ -1,4 +1,4 @@
-//! What a proxy is told when it starts.
+//! The configuration of a proxy.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use quotakeeper_wire::bootstrap::BASE_URL_PORT;
 use crate::resolve::Override;
 use crate::upstream::PoolSettings;
 
-/// What a proxy is told when it starts.
+/// The configuration of a proxy.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The quotas that it serves, at most one of a provider.
@@ -18,24 +18,24 @@ pub struct Settings {
     pub consumer: String,
     /// Where base URLs lead; port 0 takes a free one.
     pub base_url: SocketAddr,
-    /// Where the proxy plays the providers' hosts; none: it does not, and makes no CA.
+    /// Where the proxy intercepts the providers' hosts; none: it does not, and creates no CA.
     pub hosts: Option<HostsListeners>,
     /// Metrics and probes; none: no such listener.
     pub admin: Option<SocketAddr>,
     /// Where the CA bundle for applications is written before anything is served; none: nowhere.
     pub bundle: Option<PathBuf>,
-    /// The folder that keeps the interception CA for a proxy that starts anew beside the same applications;
-    /// none: it is made anew at every start.
+    /// The folder in which the interception CA is stored, for a proxy that restarts beside the same applications;
+    /// none: a new CA at every start.
     pub authority: Option<PathBuf>,
-    /// Other places for hosts, instead of DNS.
+    /// Addresses of hosts, instead of DNS.
     pub resolve: Vec<Override>,
     /// PEM texts of CAs that are trusted beside the system's.
     pub extra_cas: Vec<String>,
     /// PEM files of CAs that the applications trust by themselves: a part of their bundle, and of nothing else.
     pub own_ca_files: Vec<PathBuf>,
-    /// The most of a request's body that is kept so that the call can be sent again, in bytes.
+    /// The largest request body that is buffered so that the call can be sent again, in bytes.
     pub keep_body: usize,
-    /// The most that is kept of all bodies together, in bytes; past it, bodies stream like large ones.
+    /// The bound of all buffered bodies together, in bytes; beyond it, bodies stream like large ones.
     pub keep_bodies: usize,
     /// The most calls that are not over at the same time.
     pub max_calls: usize,
@@ -52,7 +52,7 @@ pub struct Quota {
     pub provider: String,
     /// The provider's hosts: names, or `*.` and a name.
     pub hosts: Vec<String>,
-    /// The compiled account; none: the limiter tells it, and calls wait until then.
+    /// The compiled account; none: the limiter sends it, and calls wait until then.
     pub account: Option<Box<CompiledAccount>>,
 }
 
@@ -67,7 +67,7 @@ impl From<CompiledAccount> for Quota {
     }
 }
 
-/// Addresses at which the proxy plays the providers' hosts.
+/// Addresses at which the proxy intercepts the providers' hosts.
 #[derive(Clone, Debug, Default)]
 pub struct HostsListeners {
     /// With TLS; `https://` calls arrive here.

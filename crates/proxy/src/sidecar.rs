@@ -1,4 +1,5 @@
-//! The proxy as a sidecar: told by its environment, bound to a limiter across the network, ended by a signal.
+//! The proxy as a sidecar: configured by its environment, connected to a limiter across the network, stopped by a
+//! signal.
 
 mod limiter;
 
@@ -19,7 +20,7 @@ use crate::{HostsListeners, Link, Proxy, Settings};
 /// How long calls may still take when the pod ends. The applications have stopped by then, so there are hardly
 /// any; less than the 30 seconds that a pod usually has.
 const GRACE: Duration = Duration::from_secs(20);
-/// How long the limiter is given to hear the last words.
+/// How long the last messages may take to reach the limiter.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The addresses and files of one proxy in a pod.
@@ -27,7 +28,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub struct Places {
     /// Where base URLs lead.
     pub base_url: SocketAddr,
-    /// Where the providers are played.
+    /// Where the providers' hosts are intercepted.
     pub hosts: HostsListeners,
     /// Metrics and probes.
     pub admin: SocketAddr,
@@ -37,7 +38,7 @@ pub struct Places {
     pub key: PathBuf,
     /// The token for the limiter.
     pub token: PathBuf,
-    /// Other places for hosts, instead of DNS.
+    /// Addresses of hosts, instead of DNS.
     pub resolve: Vec<Override>,
 }
 
@@ -60,7 +61,7 @@ impl Default for Places {
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// A sentence, when it can't start. Whatever the limiter does or does not, it goes on: calls wait.
+/// A sentence, if it can't start. A limiter that is down is no error: calls wait.
 pub async fn run() -> anyhow::Result<()> {
     let text = std::env::var(VARIABLE).with_context(|| {
         format!("{VARIABLE} isn't set; this program is injected by quotakeeper's webhook")
@@ -85,11 +86,11 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts a proxy and keeps its session with the limiter up. When this returns, all addresses listen and the
+    /// Starts a proxy and its session with the limiter. When this returns, all addresses listen and the
     /// bundle is written.
     ///
     /// # Errors
-    /// A sentence that says what to change.
+    /// A sentence with what to change.
     pub async fn start(bootstrap: &Bootstrap, places: Places) -> anyhow::Result<Self> {
         let settings = settings(bootstrap, &places);
         let (link, peer) = Link::pair();
@@ -110,12 +111,12 @@ impl Sidecar {
         &self.proxy
     }
 
-    /// Lets calls end, tells the limiter, and ends.
+    /// Waits for calls to end, reports them to the limiter, and stops.
     pub async fn stop(self) {
         let ended = self.proxy.shutdown(GRACE).await;
         if tokio::time::timeout(FAREWELL, self.session).await.is_err() {
             tracing::warn!(
-                "the limiter has not heard the last words; what calls held is freed a little later"
+                "the last messages did not reach the limiter; it frees what the calls held a little later"
             );
         }
         tracing::info!(ended, "stopped");

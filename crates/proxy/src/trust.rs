@@ -32,7 +32,7 @@ pub enum TrustError {
     Unreadable {
         /// Which one, from 1.
         index: usize,
-        /// What the PEM reader says.
+        /// The PEM reader's error.
         source: rustls_pki_types::pem::Error,
     },
     /// An extra CA holds no certificate.
@@ -43,7 +43,7 @@ pub enum TrustError {
     Unusable {
         /// Which one, from 1.
         index: usize,
-        /// What the TLS library says.
+        /// The TLS library's error.
         source: rustls::Error,
     },
 }
@@ -94,7 +94,7 @@ impl Trust {
     }
 }
 
-/// The certificates of `files` that `bundle` has not, as PEM. What can't be read is left out, and told: without it an
+/// The certificates of `files` that `bundle` lacks, as PEM. What can't be read is left out and logged: without it an
 /// application may miss a CA, without the proxy it would have nothing.
 pub(crate) fn others(files: &[PathBuf], bundle: &str) -> String {
     let mut others = String::new();

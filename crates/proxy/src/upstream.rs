@@ -2,16 +2,16 @@
 //!
 //! | room | holds |
 //! |---|---|
-//! | [`turn`] | what a connection asks and tells the grant of its request |
+//! | `write_permit` | what a connection asks before it writes a request, and reports after |
 //! | `socket` | HTTP/1.1: the grant is asked in the same poll as the first write |
 //! | `frames` | HTTP/2: when a request's headers have left |
 //! | `connect` | TCP, TLS and the protocol's start |
 //! | `http1`, `http2` | one request on a ready connection |
 //! | `body` | the answer's body, whatever the protocol |
 //!
-//! The protocol follows the client's: who speaks HTTP/1.1 to the proxy gets an HTTP/1.1 connection upstream,
-//! who speaks HTTP/2 is offered both by ALPN. The provider sees what it would see without the proxy, and the
-//! SDKs, which speak HTTP/1.1, get the path on which the grant is asked closest to the wire.
+//! The protocol follows the client's: an HTTP/1.1 client gets an HTTP/1.1 connection upstream; for an HTTP/2
+//! client, ALPN offers both. The provider sees what it would see without the proxy, and the SDKs, which use
+//! HTTP/1.1, get the path on which the grant is checked closest to the wire.
 
 mod body;
 mod connect;
@@ -86,7 +86,7 @@ impl Origin {
         })
     }
 
-    /// What `Host` and `:authority` say: the port is left out where it is the scheme's own.
+    /// The value of `Host` and `:authority`, without the scheme's default port.
     pub fn authority(&self) -> String {
         match (self.tls, self.port) {
             (true, 443) | (false, 80) => self.host.to_string(),
@@ -106,7 +106,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Which protocols a connection may speak.
+/// Which protocols a connection may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocols {
     /// HTTP/1.1 only.
@@ -132,15 +132,14 @@ pub enum SendError {
     /// The connection was lost; not one byte was written.
     #[error("the connection was lost before the request was written ({0})")]
     Unwritten(#[source] BoxError),
-    /// The answer began and is more than is read; another try would get the same.
+    /// The answer began and is longer than what is read; a retry would get the same.
     #[error("its answer's head has more than {} headers or {} KiB", http1::HEADERS, http1::READ_AHEAD / 1024)]
     TooLarge,
     /// The connection was lost after at least a part was written.
     #[error("the connection was lost before the answer began ({source})")]
     Written {
-        /// What happened.
         source: BoxError,
-        /// The provider says that it has not processed the request (RFC 9113 §8.7, REFUSED_STREAM).
+        /// The provider reports that it has not processed the request (RFC 9113 §8.7, REFUSED_STREAM).
         unprocessed: bool,
     },
 }
@@ -150,7 +149,7 @@ impl Ready {
     /// URI is absolute.
     ///
     /// # Errors
-    /// [`SendError`] says whether the request can have reached the provider.
+    /// [`SendError`] distinguishes whether the request can have reached the provider.
     pub async fn send(
         self,
         request: Request<RequestBody>,

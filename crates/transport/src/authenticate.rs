@@ -5,9 +5,7 @@ use std::future::Future;
 /// The pod that a session belongs to, as its token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodIdentity {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub pod: String,
     /// Its UID, which no later pod of the same name has.
     pub uid: String,

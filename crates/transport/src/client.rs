@@ -31,7 +31,6 @@ pub enum EndpointError {
     Name {
         /// The name that was given.
         name: String,
-        /// The reason.
         source: InvalidDnsNameError,
     },
 }

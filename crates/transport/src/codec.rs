@@ -9,10 +9,10 @@ use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder
 
 /// What a session's buffers hold at first, in bytes, …
 const BUFFER: usize = 2 * 1024;
-/// … and how much is gathered before it is sent, when there is more to say.
+/// … and how much is gathered before it is sent, if more messages are due.
 const TOGETHER: usize = 16 * 1024;
 
-/// One end's codec: it says `S` and hears `H`.
+/// One end's codec: it sends `S` and receives `H`.
 pub(crate) struct SessionCodec<S, H>(PhantomData<fn(S) -> H>);
 
 /// Writes messages, or reads them.

@@ -7,7 +7,7 @@
 //!
 //! | room | holds |
 //! |---|---|
-//! | [`client`] | keeps a proxy's session up, for as long as the proxy lives |
+//! | [`client`] | a proxy's session, reconnected for as long as the proxy lives |
 //! | [`link`] | the proxy, as the client sees it |
 //! | [`server`] | takes connections, one session each |
 //! | [`limiter`] | the limiter, as the server sees it |
@@ -15,7 +15,7 @@
 //! | [`tls`] | both ends' TLS |
 //! | `codec` | the wire's messages as gRPC's |
 //!
-//! What is said is decided by the state machines of `quotakeeper-wire`; a lost connection loses
+//! The state machines of `quotakeeper-wire` decide which messages are sent; a lost connection loses
 //! any suffix of either direction, and the next hello makes up for it. Nothing here repeats a
 //! message.
 

@@ -10,16 +10,16 @@ use tokio::sync::mpsc;
 #[error("the proxy has stopped")]
 pub struct ProxyGone;
 
-/// A proxy that speaks to a limiter through a client.
+/// A proxy that is connected to a limiter by a client.
 pub trait Link: Send + Sync + 'static {
-    /// A connection stands; what the proxy says on it, its hello first. Dropping the receiver
+    /// There is a connection. Returns the proxy's messages on it, its hello first. Dropping the receiver
     /// loses the connection.
     ///
     /// # Errors
     /// [`ProxyGone`].
     fn connect(&self) -> impl Future<Output = Result<mpsc::Receiver<ToLimiter>, ProxyGone>> + Send;
 
-    /// No connection stands: calls wait. Said after every failure, also when none stood before.
+    /// There is no connection: calls wait. Called after every failure, also if there was none before.
     ///
     /// # Errors
     /// [`ProxyGone`].

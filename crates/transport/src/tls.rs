@@ -16,9 +16,8 @@ pub enum TlsError {
     /// Something is no PEM.
     #[error("{what} can't be read ({source}); give it in PEM")]
     Unreadable {
-        /// What.
         what: &'static str,
-        /// What the PEM reader says.
+        /// The PEM reader's error.
         source: pem::Error,
     },
     /// A PEM text without a certificate.
@@ -32,7 +31,7 @@ pub enum TlsError {
 /// TLS of the limiter: its chain, leaf first, and the leaf's key, both in PEM.
 ///
 /// # Errors
-/// [`TlsError`]; when it comes from a renewed Secret, keep the old one.
+/// [`TlsError`]; if the certificate comes from a renewed Secret, go on with the old one.
 pub fn server_config(chain_pem: &str, key_pem: &str) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates("the limiter's certificate", chain_pem)?;
     let unreadable = |source| TlsError::Unreadable { what: "the limiter's key", source };
@@ -42,7 +41,7 @@ pub fn server_config(chain_pem: &str, key_pem: &str) -> Result<Arc<ServerConfig>
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![H2.to_vec()];
-    // A proxy connects seldom: to keep its sessions would cost more than a handshake.
+    // A proxy connects rarely: storing its TLS sessions would cost more than a handshake.
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }

@@ -101,7 +101,7 @@ impl CompiledAccount {
     /// Reads an account, and refuses one that this version does not understand entirely.
     ///
     /// # Errors
-    /// [`LoadError`], a sentence that says what to do.
+    /// [`LoadError`], a sentence with what to do.
     pub fn load(json: &str) -> Result<CompiledAccount, LoadError> {
         // The format first: a newer document may have a class that does not read at all.
         let Versioned { format } = serde_json::from_str(json)?;

@@ -20,7 +20,7 @@ pub const BUNDLE_FILE: &str = "/var/run/quotakeeper/ca/bundle.pem";
 /// The folder of the interception key: in memory, for the proxy's container alone.
 pub const KEY_FOLDER: &str = "/var/run/quotakeeper/key";
 
-/// The folder of the volumes in which applications keep CAs of their own: `0`, `1`, ….
+/// The folder of the volumes with CAs of the applications' own: `0`, `1`, ….
 pub const OWN_FOLDER: &str = "/var/run/quotakeeper/own";
 
 /// What the injector tells a proxy.

@@ -1,4 +1,4 @@
-//! The messages as bytes: protobuf, as `proto/quotakeeper/session/v1/session.proto` says.
+//! The messages as bytes: protobuf, defined in `proto/quotakeeper/session/v1/session.proto`.
 //!
 //! Pure and total: whatever the bytes are, they are read, passed over or refused with a sentence,
 //! in memory that is bounded by what a session needs. How the format grows, and what a reader does
@@ -33,7 +33,7 @@ pub use self::bounds::{
 pub use self::refusal::DecodeError;
 use crate::message::{ToLimiter, ToProxy};
 
-/// The oldest version of the session that this program speaks.
+/// The oldest version of the session that this program supports.
 pub const OLDEST: u32 = 1;
 /// The newest.
 pub const NEWEST: u32 = 1;

@@ -20,7 +20,7 @@ pub const LONGEST: SignedDuration = SignedDuration::from_mins(15);
 /// How far the clock of whoever opens it may be ahead of the limiter's.
 pub const SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// From when to when the gate is open.
+/// The period in which the gate is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
     opened_at: Timestamp,
@@ -30,12 +30,9 @@ pub struct Opening {
 /// Why a ConfigMap does not open the gate.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OpeningError {
-    /// A time is not there, or is none.
+    /// A time is missing or malformed.
     #[error("{key} of the ConfigMap {NAME} is no time; open the gate by `quotakeeper open-gate --yes`")]
-    NoTime {
-        /// The key.
-        key: &'static str,
-    },
+    NoTime { key: &'static str },
     /// It ends before it begins, or is too long.
     #[error(
         "the ConfigMap {NAME} does not open the gate for between 1 s and {} minutes; open it by `quotakeeper open-gate --yes`",

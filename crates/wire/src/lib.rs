@@ -1,4 +1,4 @@
-//! What a proxy and the limiter say to each other, and the session of both sides as pure state
+//! The messages between a proxy and the limiter, and the session of both sides as pure state
 //! machines: no sockets, no tokio, no clock of their own.
 //!
 //! | room | holds |
@@ -6,10 +6,10 @@
 //! | [`message`] | the messages of both directions |
 //! | [`codec`] | the messages as bytes |
 //! | [`account`] | the compiled account: what a limiter enforces and a proxy reads |
-//! | [`bootstrap`] | what an injected proxy is told before any limiter answers |
+//! | [`bootstrap`] | the configuration of an injected proxy before it reaches a limiter |
 //! | [`gate`] | when every call passes, whatever the accounts say |
-//! | [`status`] | how accounts stand, as the limiter tells the operator |
-//! | [`limiter`] | the limiter's side: words into events, actions into words |
+//! | [`status`] | the status of accounts, from the limiter to the operator |
+//! | [`limiter`] | the limiter's side: messages into events, actions into messages |
 //! | [`proxy`] | a proxy's side: calls, grants, reports |
 
 pub mod account;

@@ -20,7 +20,8 @@ pub use self::newest::NewestHellos;
 use self::proxy::Proxy;
 pub use self::violation::{MOST_ACCOUNTS, MOST_CALLS, Violation};
 use crate::message::{
-    AccountIndex, AccountUpdate, Epoch, GrantRef, Hello, LimiterSays, Progress, ProxySays, ToLimiter, ToProxy,
+    AccountIndex, AccountUpdate, Epoch, GrantRef, Hello, LimiterMessage, Progress, ProxyMessage, ToLimiter,
+    ToProxy,
 };
 
 /// What this limiter tells every proxy.
@@ -86,7 +87,7 @@ impl Session {
     ) -> Result<Option<ToProxy>, Violation> {
         let stamp = message.stamp;
         let Some(proxy) = &self.proxy else {
-            let ProxySays::Hello(hello) = message.body else {
+            let ProxyMessage::Hello(hello) = message.body else {
                 return Err(Violation::NoHello);
             };
             violation::check_hello(self.greeting.epoch, stamp, &hello)?;
@@ -109,7 +110,7 @@ impl Session {
             return None;
         }
         let body = match action {
-            Action::Grant { attempt, echo } if attempt.session == proxy.session => LimiterSays::Grant {
+            Action::Grant { attempt, echo } if attempt.session == proxy.session => LimiterMessage::Grant {
                 account,
                 call: attempt.call,
                 attempt: attempt.number,
@@ -117,17 +118,17 @@ impl Session {
                 granted: now,
             },
             Action::Refuse { session, call, reason, retry_after } if *session == proxy.session => {
-                LimiterSays::Refuse { account, call: *call, reason: *reason, retry_after: *retry_after }
+                LimiterMessage::Refuse { account, call: *call, reason: *reason, retry_after: *retry_after }
             }
             Action::Grant { .. } | Action::Refuse { .. } => return None,
             Action::Paused { scope, until, reason } => {
                 let (remaining, reason) = (until.since(now), reason.clone());
                 let update = AccountUpdate::Paused { scope: scope.clone(), remaining, reason };
-                LimiterSays::Account { account, update }
+                LimiterMessage::Account { account, update }
             }
             Action::Resumed { scope, paused_for } => {
                 let update = AccountUpdate::Resumed { scope: scope.clone(), paused_for: *paused_for };
-                LimiterSays::Account { account, update }
+                LimiterMessage::Account { account, update }
             }
         };
         Some(ToProxy { epoch: self.greeting.epoch, body })
@@ -148,7 +149,7 @@ impl Session {
     fn welcome(&self) -> ToProxy {
         ToProxy {
             epoch: self.greeting.epoch,
-            body: LimiterSays::Welcome {
+            body: LimiterMessage::Welcome {
                 validity: self.greeting.validity,
                 heartbeat: self.greeting.heartbeat,
             },

@@ -2,7 +2,7 @@
 //!
 //! A session belongs to one proxy and serves all accounts that its pod draws on. Messages of
 //! one direction keep their order while a connection lasts; a lost connection loses any suffix
-//! of them, and [`Hello`] says what the limiter must know of the time before.
+//! of them, and [`Hello`] repeats what the limiter must know of the time before.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use quotakeeper_engine::event::{CallClass, CallId, Observation, RefusalReason, R
 use quotakeeper_engine::time::{Stamp, Time};
 use serde::{Deserialize, Serialize};
 
-/// Which limiter incarnation speaks: it grows with each takeover and each restart.
+/// The number of a limiter incarnation: it grows with each takeover and each restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
-/// An account of a session, by its place in [`Hello::accounts`].
+/// An account of a session: an index into [`Hello::accounts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AccountIndex(pub u32);
 
@@ -23,16 +23,15 @@ pub struct AccountIndex(pub u32);
 pub struct ToLimiter {
     /// The proxy's clock.
     pub stamp: Stamp,
-    /// What is said.
-    pub body: ProxySays,
+    pub body: ProxyMessage,
 }
 
-/// What a proxy says.
+/// A message of a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProxySays {
+pub enum ProxyMessage {
     /// First on every connection.
     Hello(Hello),
-    /// Nothing new; still alive.
+    /// Nothing else was due; the proxy is alive.
     Heartbeat,
     /// A call wants to be sent.
     Ask {
@@ -46,23 +45,9 @@ pub enum ProxySays {
         patience: Option<Duration>,
     },
     /// The call, not granted yet as far as the proxy knows, is not wanted any more.
-    Cancel {
-        /// Which account.
-        account: AccountIndex,
-        /// Which call.
-        call: CallId,
-    },
+    Cancel { account: AccountIndex, call: CallId },
     /// What became of a grant.
-    Report {
-        /// Which account.
-        account: AccountIndex,
-        /// Which call.
-        call: CallId,
-        /// Which of its grants.
-        attempt: u32,
-        /// What became of it.
-        report: Report,
-    },
+    Report { account: AccountIndex, call: CallId, attempt: u32, report: Report },
 }
 
 /// What became of a grant.
@@ -82,16 +67,16 @@ pub enum Report {
     FirstByte {
         /// f, read after the first byte.
         at: Stamp,
-        /// What the headers say.
+        /// Limits' states from its headers.
         observations: Vec<Observation>,
     },
     /// Its answer is a rejection.
     Rejected {
         /// f, read after the first byte.
         at: Stamp,
-        /// What the headers say.
+        /// Limits' states from its headers.
         observations: Vec<Observation>,
-        /// How the provider said no.
+        /// The provider's rejection.
         rejection: Rejection,
         /// The call waits for another grant.
         again: bool,
@@ -100,17 +85,16 @@ pub enum Report {
     Done,
 }
 
-/// Who speaks, and what it holds.
+/// The proxy's identity, and the state of its calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// The proxy's own number, the same on every connection.
     pub session: SessionId,
     /// The workload that the pod belongs to.
     pub consumer: String,
-    /// The quotas that it draws on, as people name them; messages name their accounts by the place
-    /// here.
+    /// The quotas that it draws on, as people name them; messages refer to them by index.
     pub accounts: Vec<String>,
-    /// The newest limiter that it has heard.
+    /// The newest limiter incarnation that it has received from.
     pub newest: Epoch,
     /// Attempts that have ended while their last report may not have arrived. They come before
     /// `calls`, which may name the same call again.
@@ -119,18 +103,15 @@ pub struct Hello {
     pub calls: Vec<LiveCall>,
 }
 
-/// An attempt that is over, told again because the report may have been lost.
+/// An attempt that is over, reported again because the first report may have been lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedAttempt {
-    /// Which account.
     pub account: AccountIndex,
-    /// Which call.
     pub call: CallId,
     /// The grant that it used.
     pub grant: GrantRef,
     /// What decides which limits cover it.
     pub class: CallClass,
-    /// How it ended.
     pub ending: Ending,
 }
 
@@ -153,9 +134,9 @@ pub enum Ending {
     Rejected {
         /// When the answer began, at the latest.
         at: Stamp,
-        /// What the headers say.
+        /// Limits' states from its headers.
         observations: Vec<Observation>,
-        /// How the provider said no.
+        /// The provider's rejection.
         rejection: Rejection,
     },
 }
@@ -163,13 +144,10 @@ pub enum Ending {
 /// A call that is not over when a connection begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveCall {
-    /// Which account.
     pub account: AccountIndex,
-    /// Which call.
     pub call: CallId,
     /// What decides which limits cover it.
     pub class: CallClass,
-    /// How far it is.
     pub progress: Progress,
 }
 
@@ -206,20 +184,19 @@ pub enum Progress {
 /// From the limiter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToProxy {
-    /// Which incarnation speaks. A proxy ignores all but the newest that it has heard.
+    /// The incarnation that sent it. A proxy ignores all but the newest that it has received from.
     pub epoch: Epoch,
-    /// What is said.
-    pub body: LimiterSays,
+    pub body: LimiterMessage,
 }
 
-/// What the limiter says.
+/// A message of the limiter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LimiterSays {
+pub enum LimiterMessage {
     /// Answers [`Hello`].
     Welcome {
         /// The validity of grants (D), for all accounts.
         validity: Duration,
-        /// How often to say something.
+        /// The longest silence of a live proxy.
         heartbeat: Duration,
     },
     /// A change of an account of the session. After the welcome: the state of each account, then the pauses in
@@ -232,25 +209,20 @@ pub enum LimiterSays {
     },
     /// The call may be written while the proxy's clock shows at most echo + D.
     Grant {
-        /// Which account.
         account: AccountIndex,
-        /// Which call.
         call: CallId,
         /// Counts the call's grants; reports name it.
         attempt: u32,
         /// A stamp of this proxy.
         echo: Stamp,
-        /// When it was decided, on the limiter's clock. Of no meaning to a proxy: it says it again
-        /// in a hello, where a restarted limiter learns whether its ledger can know the grant.
+        /// When it was decided, on the limiter's clock. Opaque to the proxy: its hello repeats it, and tells a
+        /// restarted limiter whether its ledger can know the grant.
         granted: Time,
     },
     /// The call will not be granted.
     Refuse {
-        /// Which account.
         account: AccountIndex,
-        /// Which call.
         call: CallId,
-        /// Why.
         reason: RefusalReason,
         /// When another try makes sense.
         retry_after: Option<Duration>,

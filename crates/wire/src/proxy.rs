@@ -1,13 +1,12 @@
-//! A proxy's side of the session: which calls wait, which hold a grant, what the limiter has yet
-//! to be told.
+//! A proxy's side of the session: which calls wait, which hold a grant, what is still to be reported.
 //!
 //! Pure: the caller brings the clock (`CLOCK_BOOTTIME`) and the bytes. It calls
 //! [`Session::next_message`] with a clock read *just before* it sends, [`Session::may_write`] just
 //! before it writes a request, and [`Session::wrote`] with a clock read *after* the write returned.
 //!
-//! A call waits, holds a grant, is written, is answered, and is over. While no connection lasts
-//! it keeps its place in that life; the next connection's hello tells the limiter of all calls,
-//! and of the attempts that have ended while nobody could say whether the last report arrived.
+//! A call waits, holds a grant, is written, is answered, and is over. A lost connection changes nothing of
+//! that: the hello of the next one reports all calls, and the attempts that have ended without proof that the
+//! last report arrived.
 
 mod call;
 mod outgoing;
@@ -26,10 +25,10 @@ use self::call::{Call, Grant, State};
 use self::outgoing::Outgoing;
 pub use self::terms::{AskError, Counters, Identity, SessionEvent};
 use self::unacknowledged::EndedAttempts;
-use crate::message::{AccountIndex, Ending, Epoch, ProxySays, Report};
+use crate::message::{AccountIndex, Ending, Epoch, ProxyMessage, Report};
 
 /// `Sent` is reported when no answer has begun this long after the write: most answers come
-/// sooner, and say more.
+/// sooner, and report more.
 pub const SENT_AFTER: Duration = Duration::from_millis(50);
 
 /// The proxy's side of the session.
@@ -58,9 +57,9 @@ struct Terms {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
     Down,
-    /// Connected; the hello is not taken yet.
+    /// Connected; the hello is not sent yet.
     Fresh,
-    /// The hello left at this stamp; every grant of this connection has an echo of at least that.
+    /// The hello was sent at this stamp; every grant of this connection has an echo of at least that.
     Greeted(Stamp),
 }
 
@@ -81,20 +80,19 @@ impl Session {
         }
     }
 
-    /// A connection stands. The hello is the next message to take.
+    /// There is a connection. The hello is the next message.
     pub fn connected(&mut self) {
         self.link = Link::Fresh;
         self.outgoing.forget();
     }
 
-    /// The connection is lost. Calls keep what they have; what was not taken is told by the next
-    /// hello.
+    /// The connection is lost. The next hello reports what was not sent.
     pub fn disconnected(&mut self) {
         self.link = Link::Down;
         self.outgoing.forget();
     }
 
-    /// Whether a connection stands.
+    /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
         self.link != Link::Down
     }
@@ -120,12 +118,12 @@ impl Session {
         }
         self.last_call += 1;
         let call = CallId(self.last_call);
-        self.say(ProxySays::Ask { account, call, class: class.clone(), patience });
+        self.queue(ProxyMessage::Ask { account, call, class: class.clone(), patience });
         self.calls.insert(call, Call::new(now, account, class, patience));
         Ok(call)
     }
 
-    /// Whether the request may be written now. `true` is said once per grant: write at once, or
+    /// Whether the request may be written now. `true` is returned once per grant: write at once, or
     /// [give it back](Session::give_back). `false`: the call waits (an outdated grant has been
     /// returned) and [`SessionEvent::Granted`] will come again.
     pub fn may_write(&mut self, now: Stamp, id: CallId) -> bool {
@@ -165,8 +163,7 @@ impl Session {
         };
         call.state = State::Sent { grant, written: now };
         if now > grant.expires {
-            // The limiter counts on a write before the end of validity; the answer would not tell
-            // it otherwise.
+            // The limiter assumes a write before the end of validity, and an answer would not correct that.
             self.counters.late_writes += 1;
             self.report_sent(id);
         } else {
@@ -229,7 +226,7 @@ impl Session {
         match call.state {
             State::Waiting { .. } => {
                 let account = call.account;
-                self.say(ProxySays::Cancel { account, call: id });
+                self.queue(ProxyMessage::Cancel { account, call: id });
                 self.calls.remove(&id);
             }
             State::Granted(grant) => self.unused(now, id, grant, false),
@@ -282,7 +279,7 @@ impl Session {
         self.counters
     }
 
-    /// The newest limiter that was heard.
+    /// The newest limiter incarnation that a message came from.
     pub fn newest(&self) -> Epoch {
         self.newest
     }
@@ -319,12 +316,12 @@ impl Session {
         if let Some(call) = self.calls.get(&id) {
             let account = call.account;
             let attempt = grant.reference.attempt;
-            self.say(ProxySays::Report { account, call: id, attempt, report });
+            self.queue(ProxyMessage::Report { account, call: id, attempt, report });
         }
     }
 
-    /// Queues a message, unless the coming hello tells the same.
-    fn say(&mut self, body: ProxySays) {
+    /// Queues a message, unless the next hello will report the same.
+    fn queue(&mut self, body: ProxyMessage) {
         if let Link::Greeted(_) = self.link {
             self.outgoing.push(body);
         }

@@ -1,44 +1,43 @@
-//! How accounts stand, as the limiter tells it to the operator: one JSON document a line.
+//! The status of all accounts, as the limiter streams it to the operator: one JSON document per line.
 
 use jiff::Timestamp;
 use quotakeeper_engine::config::Mode;
 use quotakeeper_engine::event::Scope;
 use serde::{Deserialize, Serialize};
 
-/// The path of the limiter's stream of [`Report`]s, one JSON document a line: at once, then when
-/// something has changed, and at least every [`EVERY_SECONDS`] seconds.
+/// The path of the limiter's stream of [`Report`]s: the first at once, then one per change, and at least one every
+/// [`EVERY_SECONDS`] seconds.
 pub const PATH: &str = "/status/v1";
 /// The longest silence of the stream, in seconds.
 pub const EVERY_SECONDS: u64 = 5;
 
-/// How all accounts stand.
+/// The status of all accounts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Which limiter incarnation speaks.
+    /// The incarnation of the limiter.
     pub epoch: u64,
     /// The gate is open for all accounts: every call passes.
     pub gate_open: bool,
     /// When it closes by itself, while it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate_open_until: Option<Timestamp>,
-    /// Sessions of proxies that have been told the newest state of the gate, of all that are open.
-    pub told: Told,
-    /// The accounts.
+    /// All proxies, and how many have received the newest state of the gate.
+    pub proxies: ProxyCounts,
     pub accounts: Vec<AccountReport>,
 }
 
-/// How many sessions have been told the newest configuration.
+/// Proxies with an open session, and how many of them have the newest configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Told {
-    /// That have.
+pub struct ProxyCounts {
+    /// Those that have received it.
     pub current: u32,
-    /// That are open.
+    /// All of them.
     pub connected: u32,
 }
 
-/// How one account stands.
+/// The status of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountReport {
@@ -49,12 +48,12 @@ pub struct AccountReport {
     /// The generation of the quota that is in force; none: nothing is enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// What in the configuration could not be taken, as a sentence; the one before stays in force.
+    /// Why the newest configuration could not be applied, as a sentence; the one before stays in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// Whether calls are held.
     pub mode: Mode,
-    /// The limits that calls have drawn on.
+    /// The limits that calls have drawn on so far.
     pub limits: Vec<LimitReport>,
     /// The pauses in force.
     pub pauses: Vec<PauseReport>,
@@ -63,35 +62,34 @@ pub struct AccountReport {
     /// Calls that hold a grant and are not over.
     pub under_way: u64,
     /// The proxies that draw on it.
-    pub proxies: Told,
-    /// Calls since this limiter began: granted.
+    pub proxies: ProxyCounts,
+    /// Calls granted since this limiter started.
     pub granted: u64,
-    /// … refused.
+    /// Calls refused since this limiter started.
     pub refused: u64,
-    /// … rejected by the provider for the quota.
+    /// Calls that the provider has rejected for their quota since this limiter started.
     pub rejected: u64,
-    /// … whose write was reported later than the rule allows.
+    /// Calls whose write was reported later than the rule allows, since this limiter started.
     pub breaches: u64,
 }
 
-/// How one limit stands, in one partition.
+/// The status of one limit, in one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitReport {
-    /// Its name.
     pub name: String,
     /// The model, where models are counted apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// How much may be used.
+    /// Units per window.
     pub amount: u64,
-    /// How much is.
+    /// Units in use, by all.
     pub used: u64,
-    /// How much of it by others.
+    /// Units of `used` by clients that this limiter does not see.
     pub used_by_others: u64,
-    /// How much of it is only taken to be used, because nothing is known of the time before.
+    /// Units of `used` that are assumed, because nothing is known of the time before the start.
     pub assumed: u64,
-    /// Calls that wait and draw on it.
+    /// Waiting calls that draw on it.
     pub waiting: u64,
     /// When all of it is free again if nothing more is drawn, in milliseconds.
     pub resets_in_millis: u64,
@@ -105,24 +103,24 @@ pub struct PauseReport {
     pub scope: Scope,
     /// How much longer at least, in milliseconds; zero while it is probed.
     pub remaining_millis: u64,
-    /// The provider's word, or who paused.
+    /// The provider's reason, or who paused.
     pub reason: String,
     /// The provider refuses until a person acts.
     pub stopped: bool,
-    /// The provider has said that it is overloaded, rather than that the quota is used up.
+    /// The provider is overloaded; the quota is not used up.
     #[serde(default)]
     pub overloaded: bool,
 }
 
-/// The calls of one workload that wait.
+/// The waiting calls of one workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingReport {
     /// The workload: `namespace/kind/name`.
     pub consumer: String,
-    /// How many of its calls wait.
+    /// How many.
     pub calls: u64,
-    /// How long the one that has waited longest has waited, in milliseconds.
+    /// The longest wait among them so far, in milliseconds.
     pub longest_millis: u64,
 }
 

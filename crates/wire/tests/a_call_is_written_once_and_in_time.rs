@@ -6,7 +6,7 @@ use std::time::Duration;
 use quotakeeper_engine::event::{CallClass, CallId, SessionId};
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
-    AccountIndex, Ending, Epoch, GrantRef, LimiterSays, Progress, ProxySays, Report, ToProxy,
+    AccountIndex, Ending, Epoch, GrantRef, LimiterMessage, Progress, ProxyMessage, Report, ToProxy,
 };
 use quotakeeper_wire::proxy::{AskError, Identity, SENT_AFTER, Session, SessionEvent};
 
@@ -37,34 +37,34 @@ fn greeted(epoch: u64) -> Session {
 fn greet(session: &mut Session, now: Stamp, epoch: u64) -> quotakeeper_wire::message::Hello {
     session.connected();
     let first = session.next_message(now).unwrap();
-    let ProxySays::Hello(hello) = first.body else {
+    let ProxyMessage::Hello(hello) = first.body else {
         panic!("the first message must be a hello, not {first:?}");
     };
-    let welcome = LimiterSays::Welcome { validity: D, heartbeat: Duration::from_millis(500) };
+    let welcome = LimiterMessage::Welcome { validity: D, heartbeat: Duration::from_millis(500) };
     assert_eq!(session.receive(now, from(epoch, welcome)), None);
     hello
 }
 
-fn from(epoch: u64, body: LimiterSays) -> ToProxy {
+fn from(epoch: u64, body: LimiterMessage) -> ToProxy {
     ToProxy { epoch: Epoch(epoch), body }
 }
 
 fn grant(epoch: u64, call: CallId, attempt: u32, echo: Stamp) -> ToProxy {
-    from(epoch, LimiterSays::Grant { account: ACCOUNT, call, attempt, echo, granted: DECIDED })
+    from(epoch, LimiterMessage::Grant { account: ACCOUNT, call, attempt, echo, granted: DECIDED })
 }
 
 fn ask(session: &mut Session, now: Stamp) -> CallId {
     session.ask(now, ACCOUNT, CallClass::default(), None).unwrap()
 }
 
-fn drain(session: &mut Session, now: Stamp) -> Vec<ProxySays> {
+fn drain(session: &mut Session, now: Stamp) -> Vec<ProxyMessage> {
     std::iter::from_fn(|| session.next_message(now).map(|message| message.body)).collect()
 }
 
-fn reports(said: &[ProxySays]) -> Vec<&Report> {
+fn reports(said: &[ProxyMessage]) -> Vec<&Report> {
     said.iter()
         .filter_map(|says| match says {
-            ProxySays::Report { report, .. } => Some(report),
+            ProxyMessage::Report { report, .. } => Some(report),
             _ => None,
         })
         .collect()
@@ -178,7 +178,7 @@ fn a_silent_proxy_says_that_it_lives() {
     session.wake(ms(499));
     assert_eq!(drain(&mut session, ms(499)), []);
     session.wake(ms(500));
-    assert_eq!(drain(&mut session, ms(500)), [ProxySays::Heartbeat]);
+    assert_eq!(drain(&mut session, ms(500)), [ProxyMessage::Heartbeat]);
     assert_eq!(session.next_wake(), Some(ms(1000)));
 }
 

@@ -11,8 +11,8 @@ use quotakeeper_engine::event::{
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session, Violation};
 use quotakeeper_wire::message::{
-    AccountIndex, AccountUpdate, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterSays, LiveCall,
-    Progress, ProxySays, Report, ToLimiter,
+    AccountIndex, AccountUpdate, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterMessage, LiveCall,
+    Progress, ProxyMessage, Report, ToLimiter,
 };
 
 const GREETING: Greeting =
@@ -101,10 +101,10 @@ fn grant() -> impl Strategy<Value = GrantRef> {
     attempt().prop_map(|attempt| GrantRef { attempt, epoch: Epoch(1), granted: Time(3) })
 }
 
-fn hello() -> impl Strategy<Value = ProxySays> {
+fn hello() -> impl Strategy<Value = ProxyMessage> {
     (0usize..4, 0u64..5, proptest::collection::vec(ended(), 0..3), proptest::collection::vec(live(), 0..5))
         .prop_map(|(accounts, newest, ended, calls)| {
-            ProxySays::Hello(Hello {
+            ProxyMessage::Hello(Hello {
                 session: SessionId(9),
                 consumer: "team/job".to_owned(),
                 accounts: (0..accounts).map(|n| format!("demo/{n}")).collect(),
@@ -115,21 +115,21 @@ fn hello() -> impl Strategy<Value = ProxySays> {
         })
 }
 
-fn says() -> impl Strategy<Value = ProxySays> {
+fn says() -> impl Strategy<Value = ProxyMessage> {
     prop_oneof![
         1 => hello(),
-        1 => Just(ProxySays::Heartbeat),
+        1 => Just(ProxyMessage::Heartbeat),
         3 => (account(), call(), proptest::option::of(duration())).prop_map(
-            |(account, call, patience)| ProxySays::Ask {
+            |(account, call, patience)| ProxyMessage::Ask {
                 account,
                 call,
                 class: CallClass::default(),
                 patience,
             }
         ),
-        2 => (account(), call()).prop_map(|(account, call)| ProxySays::Cancel { account, call }),
+        2 => (account(), call()).prop_map(|(account, call)| ProxyMessage::Cancel { account, call }),
         5 => (account(), call(), attempt(), report()).prop_map(
-            |(account, call, attempt, report)| ProxySays::Report {
+            |(account, call, attempt, report)| ProxyMessage::Report {
                 account,
                 call,
                 attempt,
@@ -139,13 +139,13 @@ fn says() -> impl Strategy<Value = ProxySays> {
     ]
 }
 
-fn message(says: impl Strategy<Value = ProxySays>) -> impl Strategy<Value = ToLimiter> {
+fn message(says: impl Strategy<Value = ProxyMessage>) -> impl Strategy<Value = ToLimiter> {
     (stamp(), says).prop_map(|(stamp, body)| ToLimiter { stamp, body })
 }
 
 fn check(session: &mut Session, now: Time, message: ToLimiter) -> Result<(), TestCaseError> {
     let begun = session.id().is_some();
-    let is_hello = matches!(message.body, ProxySays::Hello(_));
+    let is_hello = matches!(message.body, ProxyMessage::Hello(_));
     let mut events = Vec::new();
     match session.receive(now, message, &mut events) {
         Err(violation) => {
@@ -205,7 +205,7 @@ proptest! {
 #[test]
 fn a_limiter_that_was_succeeded_is_told() {
     let mut session = Session::new(GREETING);
-    let body = ProxySays::Hello(Hello {
+    let body = ProxyMessage::Hello(Hello {
         session: SessionId(9),
         consumer: "team/job".to_owned(),
         accounts: vec!["demo/0".to_owned()],
@@ -222,7 +222,7 @@ fn a_limiter_that_was_succeeded_is_told() {
 fn a_hello_that_was_overtaken_by_a_newer_one_is_not_believed() {
     let hello = |stamp| ToLimiter {
         stamp: Stamp(stamp),
-        body: ProxySays::Hello(Hello {
+        body: ProxyMessage::Hello(Hello {
             session: SessionId(9),
             consumer: "team/job".to_owned(),
             accounts: Vec::new(),
@@ -235,13 +235,13 @@ fn a_hello_that_was_overtaken_by_a_newer_one_is_not_believed() {
     assert!(newest.admit(&hello(10)));
     assert!(newest.admit(&hello(30)));
     assert!(!newest.admit(&hello(20)));
-    assert!(newest.admit(&ToLimiter { stamp: Stamp(25), body: ProxySays::Heartbeat }));
+    assert!(newest.admit(&ToLimiter { stamp: Stamp(25), body: ProxyMessage::Heartbeat }));
 }
 
 #[test]
 fn a_session_hears_only_what_concerns_it() {
     let mut session = Session::new(GREETING);
-    let body = ProxySays::Hello(Hello {
+    let body = ProxyMessage::Hello(Hello {
         session: SessionId(9),
         consumer: "team/job".to_owned(),
         accounts: vec!["demo/0".to_owned()],
@@ -266,7 +266,7 @@ fn a_session_hears_only_what_concerns_it() {
     let told = session.send(Time(6), account, &paused).unwrap();
     assert!(matches!(
         told.body,
-        LimiterSays::Account { update: AccountUpdate::Paused { remaining, .. }, .. }
+        LimiterMessage::Account { update: AccountUpdate::Paused { remaining, .. }, .. }
             if remaining == Duration::from_nanos(100)
     ));
 }

@@ -329,7 +329,7 @@ impl World {
 
     fn hear(&mut self, message: ToProxy) {
         let grant = match &message.body {
-            quotakeeper_wire::message::LimiterSays::Grant { attempt, echo, .. } => {
+            quotakeeper_wire::message::LimiterMessage::Grant { attempt, echo, .. } => {
                 Some((message.epoch.0, *attempt, *echo))
             }
             _ => None,

@@ -13,7 +13,7 @@ use quotakeeper_engine::event::{Event, Reserve};
 use quotakeeper_engine::time::Time;
 use quotakeeper_transport::End;
 use quotakeeper_wire::account::CompiledAccount;
-use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, LimiterSays, ToProxy};
+use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, LimiterMessage, ToProxy};
 
 use super::{Account, Connection, ConnectionId, LimiterState, Outbox};
 
@@ -245,7 +245,7 @@ impl LimiterState {
     fn says(&self, account: AccountIndex, state: AccountState) -> ToProxy {
         ToProxy {
             epoch: self.greeting.epoch,
-            body: LimiterSays::Account { account, update: AccountUpdate::State(state) },
+            body: LimiterMessage::Account { account, update: AccountUpdate::State(state) },
         }
     }
 }

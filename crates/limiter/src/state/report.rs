@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::time::Time;
 use quotakeeper_engine::{ConsumerWait, LimitStatus, PauseStatus, Status, Totals};
-use quotakeeper_wire::status::{AccountReport, LimitReport, PauseReport, Report, Told, WaitingReport};
+use quotakeeper_wire::status::{AccountReport, LimitReport, PauseReport, ProxyCounts, Report, WaitingReport};
 
 use super::{Account, Connection, LimiterState};
 
@@ -44,11 +44,11 @@ impl LimiterState {
     /// How all accounts stand, as the operator is told.
     pub fn report(&mut self, now: Time) -> Report {
         let open = || self.connections.values().filter(|connection| connection.session.id().is_some());
-        let told = told(open());
-        let proxies: Vec<Told> = self
+        let all = count(open());
+        let proxies: Vec<ProxyCounts> = self
             .accounts
             .keys()
-            .map(|key| self::told(open().filter(|connection| connection.index_of(key).is_some())))
+            .map(|key| count(open().filter(|connection| connection.index_of(key).is_some())))
             .collect();
         let problems = &self.problems;
         let in_force =
@@ -62,22 +62,28 @@ impl LimiterState {
         let without = problems.iter().filter(|(quota, _)| !self.quotas.contains_key(*quota));
         accounts.extend(without.map(|(quota, problem)| nothing_in_force(quota, problem)));
         let (epoch, gate_open_until) = (self.greeting.epoch.0, self.gate_open_until);
-        Report { epoch, gate_open: gate_open_until.is_some(), gate_open_until, told, accounts }
+        Report { epoch, gate_open: gate_open_until.is_some(), gate_open_until, proxies: all, accounts }
     }
 }
 
-/// A session counts as told once it has been heard since: then the connection stood when it was told.
-fn told<'a>(connections: impl Iterator<Item = &'a Connection>) -> Told {
-    let mut told = Told::default();
+/// A session is current once a message of it has arrived since the last change was sent: then the connection was up.
+fn count<'a>(connections: impl Iterator<Item = &'a Connection>) -> ProxyCounts {
+    let mut counts = ProxyCounts::default();
     for connection in connections {
-        told.connected += 1;
-        told.current += u32::from(connection.heard > connection.told);
+        counts.connected += 1;
+        counts.current += u32::from(connection.heard > connection.told);
     }
-    told
+    counts
 }
 
 impl Account {
-    fn report(&mut self, key: &str, problem: Option<String>, proxies: Told, now: Time) -> AccountReport {
+    fn report(
+        &mut self,
+        key: &str,
+        problem: Option<String>,
+        proxies: ProxyCounts,
+        now: Time,
+    ) -> AccountReport {
         let status = self.engine.status(now);
         let totals = self.engine.totals();
         AccountReport {
@@ -148,7 +154,7 @@ fn nothing_in_force(quota: &str, problem: &str) -> AccountReport {
         pauses: Vec::new(),
         waiting: Vec::new(),
         under_way: 0,
-        proxies: Told::default(),
+        proxies: ProxyCounts::default(),
         granted: 0,
         refused: 0,
         rejected: 0,

@@ -72,8 +72,8 @@ async fn the_report_says_when_all_proxies_have_been_told() {
     world.configure(gate(accounts, true)).await;
     for _ in 0..3000 {
         let report = world.limiter().standing().await.unwrap().report;
-        assert!(report.told.current <= report.told.connected);
-        if report.gate_open && (report.told.current, report.told.connected) == (5, 5) {
+        assert!(report.proxies.current <= report.proxies.connected);
+        if report.gate_open && (report.proxies.current, report.proxies.connected) == (5, 5) {
             let opened = |proxy: &Proxy| proxy.in_force(0).unwrap().engine.mode == Mode::Disabled;
             assert!(proxies.iter().all(opened));
             return;

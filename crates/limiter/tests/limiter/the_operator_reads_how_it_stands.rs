@@ -71,11 +71,11 @@ async fn a_line_tells_what_is_used_and_who_waits() {
     let response = get(&world, Some("operators")).await;
     let mut lines = Lines { body: response.into_body(), rest: Vec::new() };
     let first = lines.next().await.unwrap();
-    assert_eq!((first.accounts.len(), first.told.connected, first.gate_open), (1, 0, false));
+    assert_eq!((first.accounts.len(), first.proxies.connected, first.gate_open), (1, 0, false));
 
     // Nobody does anything: a line comes nevertheless, so that silence means that the limiter is gone.
     let second = lines.next().await.unwrap();
-    assert_eq!((second.epoch, second.told, second.accounts[0].granted), (first.epoch, first.told, 0));
+    assert_eq!((second.epoch, second.proxies, second.accounts[0].granted), (first.epoch, first.proxies, 0));
 
     let token = world.pod("gtm", "pod-1");
     let proxy = Proxy::start(&world, (1, &token), "gtm/Job/enrich", &["gtm/openai"]);

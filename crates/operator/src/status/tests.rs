@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use quotakeeper_api::problem::Problem;
-use quotakeeper_wire::status::{LimitReport, Told, WaitingReport};
+use quotakeeper_wire::status::{LimitReport, ProxyCounts, WaitingReport};
 use serde_json::{Value, json};
 
 use super::write_policy::{Worth, worth};
@@ -54,7 +54,7 @@ impl Story {
             pauses: Vec::new(),
             waiting: Vec::new(),
             under_way: 0,
-            proxies: Told::default(),
+            proxies: ProxyCounts::default(),
             granted: 0,
             refused: 0,
             rejected: 0,
@@ -105,7 +105,7 @@ impl Story {
     }
 
     fn pods(mut self, connected: u32, not_injected: u32) -> Story {
-        self.report().proxies = Told { current: connected, connected };
+        self.report().proxies = ProxyCounts { current: connected, connected };
         self.not_injected = not_injected;
         self
     }

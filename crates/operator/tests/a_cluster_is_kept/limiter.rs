@@ -91,5 +91,5 @@ fn report(changes: &BTreeMap<String, Value>) -> Value {
         account
     });
     let accounts: Vec<Value> = accounts.collect();
-    json!({"epoch": 1, "gateOpen": false, "told": {"current": 0, "connected": 0}, "accounts": accounts})
+    json!({"epoch": 1, "gateOpen": false, "proxies": {"current": 0, "connected": 0}, "accounts": accounts})
 }

@@ -1,7 +1,7 @@
-//! One call that asks for a grant, from its question to its end.
+//! One call that asks for a grant, from the request to the limiter to its end.
 //!
-//! Whatever happens to its holder, the limiter hears how the call ended: dropping a permit reports it as
-//! cancelled, unused or done, as far as it had come.
+//! The limiter always gets a report of the call's end: dropping a permit reports it as cancelled, unused or done,
+//! as far as the call had come.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -20,28 +20,28 @@ use super::{Outcome, Reason, Refused, Shared};
 use crate::clock;
 use crate::upstream::write_permit::WritePermit;
 
-/// How long the limiter is waited for beyond the wait that it allows itself.
+/// How much longer than the longest allowed wait the limiter may take to answer.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long a call of an open account waits for a connected limiter, so that it can be counted.
-const OPEN: Duration = Duration::from_millis(250);
-/// How long a call that passed without a grant may take for its connection.
-const PASSED: Duration = Duration::from_secs(10);
+/// With the bypass on: how long a call still waits for a connected limiter, so that it is counted.
+const BYPASS_DELAY: Duration = Duration::from_millis(250);
+/// How long a call without a grant may take to connect.
+const BYPASS_CONNECT: Duration = Duration::from_secs(10);
 
-/// A call that may be sent, or waits for it.
+/// A call that may be sent, or waits for a grant.
 pub struct Permit {
-    turn: Arc<CallTurn>,
-    /// From here on an unreachable limiter is not waited for …
+    pending: Arc<PendingCall>,
+    /// When the call gives up on an unreachable limiter …
     unreachable_at: Option<Instant>,
-    /// … nor one that does not answer.
+    /// … and on one that does not answer.
     give_up_at: Option<Instant>,
 }
 
-struct CallTurn {
+struct PendingCall {
     shared: Arc<Shared>,
     account: AccountIndex,
     call: CallId,
-    /// The gate is open and the limiter has not answered: the call goes without a grant.
-    passed: AtomicBool,
+    /// The bypass is on and the limiter has not answered: the call is sent without a grant.
+    bypassed: AtomicBool,
 }
 
 impl Permit {
@@ -54,29 +54,29 @@ impl Permit {
         let now = Instant::now();
         let wait = patience.map_or(max_wait, |patience| max_wait.min(longest_wait(patience)));
         Self {
-            turn: Arc::new(CallTurn { shared, account, call, passed: AtomicBool::new(false) }),
+            pending: Arc::new(PendingCall { shared, account, call, bypassed: AtomicBool::new(false) }),
             unreachable_at: now.checked_add(wait),
             give_up_at: now.checked_add(wait.saturating_add(GRACE)),
         }
     }
 
-    /// Waits for the limiter's word.
+    /// Waits for the limiter's answer.
     ///
     /// # Errors
     /// [`Refused`]; the call is over then.
     pub async fn granted(&mut self) -> Result<(), Refused> {
-        if self.passed() {
+        if self.bypasses() {
             return Ok(());
         }
-        let _waiting = Waiting::new(&self.turn.shared);
+        let _waiting = Waiting::new(&self.pending.shared);
         let mut unreachable = pin!(sleep_until(self.unreachable_at));
-        // A call that was sent meanwhile may be past its time: the limiter still gets to say so.
+        // A call that was sent before may be past its deadline: the limiter still gets time to answer.
         let soonest = Instant::now() + GRACE;
         let mut given_up = pin!(sleep_until(self.give_up_at.map(|at| at.max(soonest))));
         let mut look = pin!(poll_fn(|cx| {
-            let mut inner = self.turn.shared.inner();
-            let Some(slot) = inner.slots.get_mut(&self.turn.call) else {
-                return Poll::Ready(Err(self.turn.shared.late()));
+            let mut inner = self.pending.shared.inner();
+            let Some(slot) = inner.slots.get_mut(&self.pending.call) else {
+                return Poll::Ready(Err(self.pending.shared.late()));
             };
             match slot.outcome.take() {
                 Some(Outcome::Granted) => Poll::Ready(Ok(())),
@@ -87,47 +87,47 @@ impl Permit {
                 }
             }
         }));
-        let mut pass = pin!(self.turn.may_pass());
+        let mut pass = pin!(self.pending.may_bypass());
         let late = loop {
             tokio::select! {
                 biased;
                 outcome = &mut look => return outcome,
                 () = &mut pass => {
-                    self.turn.passed.store(true, Ordering::Relaxed);
-                    self.turn.shared.step(|inner, now| inner.session.cancel(now, self.turn.call));
+                    self.pending.bypassed.store(true, Ordering::Relaxed);
+                    self.pending.shared.step(|inner, now| inner.session.cancel(now, self.pending.call));
                     return Ok(());
                 }
                 () = &mut unreachable => {
-                    if !self.turn.shared.connected.load(Ordering::Relaxed) {
-                        break self.turn.shared.late();
+                    if !self.pending.shared.connected.load(Ordering::Relaxed) {
+                        break self.pending.shared.late();
                     }
-                    // It may be lost later: look again until the limiter must have answered.
+                    // The connection may be lost later: check again until the limiter must have answered.
                     unreachable.set(sleep_until(Instant::now().checked_add(GRACE / 4)));
                 }
-                () = &mut given_up => break self.turn.shared.late(),
+                () = &mut given_up => break self.pending.shared.late(),
             }
         };
-        self.turn.shared.step(|inner, now| inner.session.cancel(now, self.turn.call));
+        self.pending.shared.step(|inner, now| inner.session.cancel(now, self.pending.call));
         Err(late)
     }
 
-    /// What an upstream connection asks and tells.
-    pub fn turn(&self) -> Arc<dyn WritePermit> {
-        Arc::clone(&self.turn) as Arc<dyn WritePermit>
+    /// The part that the connection to the provider asks before the write, and reports the write to.
+    pub fn write_permit(&self) -> Arc<dyn WritePermit> {
+        Arc::clone(&self.pending) as Arc<dyn WritePermit>
     }
 
-    /// Whether the call goes without a grant, because the gate is open and the limiter does not answer.
-    pub fn passed(&self) -> bool {
-        self.turn.passed.load(Ordering::Relaxed)
+    /// Whether the call is sent without a grant, because the bypass is on and the limiter does not answer.
+    pub fn bypasses(&self) -> bool {
+        self.pending.bypassed.load(Ordering::Relaxed)
     }
 
     /// How long the grant may still be written.
     pub fn remaining(&self) -> Duration {
-        if self.passed() {
-            return PASSED;
+        if self.bypasses() {
+            return BYPASS_CONNECT;
         }
-        let inner = self.turn.shared.inner();
-        let until = inner.session.granted_until(self.turn.call).unwrap_or_default();
+        let inner = self.pending.shared.inner();
+        let until = inner.session.granted_until(self.pending.call).unwrap_or_default();
         until.since(clock::now())
     }
 
@@ -142,8 +142,8 @@ impl Permit {
 
     /// The answer has begun at `at`.
     pub fn first_byte(&self, at: Stamp, observations: Vec<Observation>) {
-        let call = self.turn.call;
-        self.turn.shared.step(|inner, _| inner.session.first_byte(at, call, observations));
+        let call = self.pending.call;
+        self.pending.shared.step(|inner, _| inner.session.first_byte(at, call, observations));
     }
 
     /// The answer, begun at `at`, is a rejection: waits for the next grant.
@@ -164,47 +164,47 @@ impl Permit {
 
     /// The answer, begun at `at`, is a rejection and goes to the client.
     pub fn rejected_finally(&self, at: Stamp, observations: Vec<Observation>, rejection: Rejection) {
-        let call = self.turn.call;
-        self.turn.shared.step(|inner, _| inner.session.rejected(at, call, observations, rejection, false));
+        let call = self.pending.call;
+        self.pending.shared.step(|inner, _| inner.session.rejected(at, call, observations, rejection, false));
     }
 
     fn again(&self, step: impl FnOnce(&mut super::Inner, Stamp, CallId)) {
-        self.turn.shared.step(|inner, now| {
-            if let Some(slot) = inner.slots.get_mut(&self.turn.call) {
+        self.pending.shared.step(|inner, now| {
+            if let Some(slot) = inner.slots.get_mut(&self.pending.call) {
                 (slot.outcome, slot.approved) = (None, None);
             }
-            step(inner, now, self.turn.call);
+            step(inner, now, self.pending.call);
         });
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let call = self.turn.call;
-        self.turn.shared.step(|inner, now| {
+        let call = self.pending.call;
+        self.pending.shared.step(|inner, now| {
             inner.slots.remove(&call);
             inner.session.done(now, call);
         });
     }
 }
 
-impl CallTurn {
-    /// Waits until the gate is open and the limiter has had its chance to grant.
-    async fn may_pass(&self) {
+impl PendingCall {
+    /// Waits until the bypass is on and the limiter has had time to answer.
+    async fn may_bypass(&self) {
         let mut open = self.shared.bypass.clone();
         if open.wait_for(|open| open.contains(&self.account)).await.is_err() {
             // The proxy ends.
             return std::future::pending().await;
         }
         if self.shared.connected.load(Ordering::Relaxed) {
-            tokio::time::sleep(OPEN).await;
+            tokio::time::sleep(BYPASS_DELAY).await;
         }
     }
 }
 
-impl WritePermit for CallTurn {
+impl WritePermit for PendingCall {
     fn may_write(&self) -> bool {
-        if self.passed.load(Ordering::Relaxed) {
+        if self.bypassed.load(Ordering::Relaxed) {
             return true;
         }
         self.shared.step(|inner, now| {
@@ -213,7 +213,7 @@ impl WritePermit for CallTurn {
                 return false;
             };
             if let Some((until, epoch)) = slot.approved {
-                // The socket took nothing when it was asked first.
+                // The socket accepted no byte at the first try.
                 if epoch == newest && now <= until {
                     return true;
                 }
@@ -222,7 +222,7 @@ impl WritePermit for CallTurn {
                 return false;
             }
             let until = inner.session.granted_until(self.call);
-            // A new grant may come as soon as this one is returned: the old word must not pass for it.
+            // A new grant may come as soon as this one is returned: the old answer must not be used for it.
             slot.outcome = None;
             let may = inner.session.may_write(now, self.call);
             slot.approved = until.filter(|_| may).map(|until| (until, newest));

@@ -22,12 +22,12 @@ pub(super) fn read(folder: &Path, hosts: &[HostPattern]) -> Result<Option<Author
         Err(source) => return Err(AuthorityError::Folder { folder: folder.to_owned(), source }),
     };
     let Some(rest) = text.strip_prefix(&names(hosts)) else {
-        tracing::warn!("the kept CA is of other hosts; another is made");
+        tracing::warn!("the stored CA is for other hosts; a new one is created");
         return Ok(None);
     };
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(rest.as_bytes()).collect();
     let (Ok(certificates), Ok(key)) = (certificates, KeyPair::from_pem(key_of(rest))) else {
-        tracing::warn!("the kept CA can't be read; another is made");
+        tracing::warn!("the stored CA can't be read; a new one is created");
         return Ok(None);
     };
     let Ok([root, intermediate]) = <[CertificateDer<'static>; 2]>::try_from(certificates) else {
@@ -36,7 +36,7 @@ pub(super) fn read(folder: &Path, hosts: &[HostPattern]) -> Result<Option<Author
     Authority::of(root, intermediate, key, hosts).map(Some)
 }
 
-/// Keeps a CA, for its owner's eyes only.
+/// Stores a CA, readable by its owner only.
 pub(super) fn write(folder: &Path, authority: &Authority) -> Result<(), AuthorityError> {
     let write = || {
         let unfinished = folder.join("unfinished");

@@ -122,16 +122,16 @@ fn openssl_and_python_hold_the_constraint_against_our_own_signature() {
 fn a_kept_ca_is_the_same_for_who_starts_anew_and_another_for_other_hosts() {
     let folder = tempfile::tempdir().unwrap();
     let hosts = [HostPattern::new("api.hubapi.com"), HostPattern::new("*.my.salesforce.com")];
-    let made = Authority::kept(folder.path(), &hosts).unwrap();
-    let again = Authority::kept(folder.path(), &hosts).unwrap();
+    let made = Authority::load_or_create(folder.path(), &hosts).unwrap();
+    let again = Authority::load_or_create(folder.path(), &hosts).unwrap();
     assert_eq!(made.root_pem(), again.root_pem());
     assert_eq!(verify(&again, "api.hubapi.com"), Ok(()));
     let leaf = again.leaf("api.hubapi.com").unwrap();
     assert_eq!(leaf.cert[1], made.intermediate);
     let mode = std::fs::metadata(folder.path().join("authority.pem")).unwrap().permissions();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
-    let other = Authority::kept(folder.path(), &hosts[..1]).unwrap();
+    let other = Authority::load_or_create(folder.path(), &hosts[..1]).unwrap();
     assert_ne!(made.root_pem(), other.root_pem());
     std::fs::write(folder.path().join("authority.pem"), "api.hubapi.com\nnonsense").unwrap();
-    assert_ne!(other.root_pem(), Authority::kept(folder.path(), &hosts[..1]).unwrap().root_pem());
+    assert_ne!(other.root_pem(), Authority::load_or_create(folder.path(), &hosts[..1]).unwrap().root_pem());
 }

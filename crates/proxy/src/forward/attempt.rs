@@ -29,36 +29,29 @@ impl Call<'_> {
         let ready = context.upstreams.ready(&self.origin, self.protocols);
         let ready = match timeout(permit.remaining(), ready).await {
             Ok(Ok(ready)) => ready,
-            // The connection goes on being made; the next grant finds it.
+            // The connection is still being made; the next grant will use it.
             Err(_) => return self.unused(permit).await,
-            Ok(Err(error)) if error.is_shortage() => {
-                drop(permit);
-                return self.later(&error).await;
-            }
             Ok(Err(error)) => {
-                self.failures += 1;
-                tracing::warn!(quota = %self.account.quota, %error, "a provider can't be reached");
-                if self.failures >= ATTEMPTS {
-                    return Err(Stop::Failed(unreachable(&error.to_string())));
-                }
                 drop(permit);
-                tokio::time::sleep(RECONNECT).await;
-                return Ok(Next::Again(self.admit().await?));
+                return self.not_connected(&error).await;
             }
         };
         let Some(body) = self.body.attempt(&self.record.sent) else {
-            return Err(Stop::Failed(unreachable("its body was too large to be kept for another try")));
+            return Err(Stop::Failed(unreachable(
+                "its body was too large to be buffered for a second attempt",
+            )));
         };
         let request = Request::from_parts(self.head.clone(), body);
         let began = Instant::now();
-        let turn = Arc::new(Counted { turn: permit.turn(), once: Once::new(), sent: self.record.attempts() });
-        match ready.send(request, Arc::clone(&turn) as Arc<dyn WritePermit>).await {
+        let write = permit.write_permit();
+        let write = Arc::new(Counted { permit: write, once: Once::new(), sent: self.record.attempts() });
+        match ready.send(request, Arc::clone(&write) as Arc<dyn WritePermit>).await {
             Ok(response) => {
                 let at = clock::now();
-                turn.count();
+                write.count();
                 let quota = &self.account.quota;
                 context.telemetry.metrics.answered(quota, response.status().as_u16(), began.elapsed());
-                self.judge(permit, at, Answer::new(response)).await
+                self.classify(permit, at, Answer::new(response)).await
             }
             Err(SendError::Expired) => {
                 let granted = permit.granted();
@@ -73,11 +66,11 @@ impl Call<'_> {
                 self.unused(permit).await
             }
             Err(error @ SendError::TooLarge) => {
-                turn.count();
+                write.count();
                 Err(Stop::Failed(unreachable(&error.to_string())))
             }
             Err(SendError::Written { source, unprocessed }) => {
-                turn.count();
+                write.count();
                 drop(permit);
                 let (method, headers) = (&self.head.method, &self.head.headers);
                 let safe = unprocessed || self.account.profile.may_resend(method, headers, None);
@@ -89,8 +82,22 @@ impl Call<'_> {
         }
     }
 
-    /// Asks again a little later, as long as the queue lets a call wait: what this machine is short of says nothing
-    /// about the provider, and calls that end leave some of it.
+    /// There is no connection to the provider: asks for another grant, unless the call has failed too often.
+    async fn not_connected(&mut self, error: &ConnectError) -> Result<Next, Stop> {
+        if error.is_shortage() {
+            return self.later(error).await;
+        }
+        self.failures += 1;
+        tracing::warn!(quota = %self.account.quota, %error, "a provider can't be reached");
+        if self.failures >= ATTEMPTS {
+            return Err(Stop::Failed(unreachable(&error.to_string())));
+        }
+        tokio::time::sleep(RECONNECT).await;
+        Ok(Next::Again(self.admit().await?))
+    }
+
+    /// Asks again a little later, for as long as the queue allows. A lack of file descriptors is this machine's
+    /// problem, not the provider's, and calls that end free some.
     async fn later(&mut self, error: &ConnectError) -> Result<Next, Stop> {
         let context = self.context;
         if context.shortage.is_news() {
@@ -124,9 +131,9 @@ impl Call<'_> {
     }
 }
 
-/// Counts an attempt when it is written, even if its client is gone before anything else is known.
+/// Counts an attempt when it is written, even if its client hangs up before the answer.
 struct Counted {
-    turn: Arc<dyn WritePermit>,
+    permit: Arc<dyn WritePermit>,
     once: Once,
     sent: Arc<AtomicU32>,
 }
@@ -141,11 +148,11 @@ impl Counted {
 
 impl WritePermit for Counted {
     fn may_write(&self) -> bool {
-        self.turn.may_write()
+        self.permit.may_write()
     }
 
     fn wrote(&self) {
-        self.turn.wrote();
+        self.permit.wrote();
         self.count();
     }
 }

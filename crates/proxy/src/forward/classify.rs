@@ -20,8 +20,8 @@ use crate::record::Why;
 const LONGEST_LOCK: Duration = Duration::from_secs(2);
 
 impl Call<'_> {
-    /// Reads what the answer, begun at `at`, means, and tells the limiter.
-    pub(super) async fn judge(
+    /// Reads what the answer, begun at `at`, means, and reports it to the limiter.
+    pub(super) async fn classify(
         &mut self,
         mut permit: Permit,
         at: Stamp,
@@ -41,7 +41,7 @@ impl Call<'_> {
         let again = match class {
             // With the bypass on, it would be sent again at once, and again.
             Class::Quota | Class::Concurrency => {
-                !advised_against && self.body.is_whole() && !self.account.bypass && !permit.passed()
+                !advised_against && self.body.is_whole() && !self.account.bypass && !permit.bypasses()
             }
             Class::Capacity | Class::Lock => self.may_repeat(safe),
             Class::Terminal | Class::Oversize => false,
@@ -65,7 +65,7 @@ impl Call<'_> {
             self.context.telemetry.counts.forced();
         }
         self.record.call.why = Why::Rejected(reason.clone());
-        self.said = Some(reason);
+        self.rejection = Some(reason);
         let granted = permit.rejected(at, observations, rejection);
         wait(self.context, &self.account, &mut self.record, granted).await?;
         Ok(Next::Again(permit))

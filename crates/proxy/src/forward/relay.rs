@@ -1,4 +1,4 @@
-//! The provider's answer on its way to the client: pulled at the client's pace, and the grant's end told when it
+//! The provider's answer on its way to the client: pulled at the client's pace, and the grant's end reported when it
 //! is over.
 
 use std::collections::VecDeque;
@@ -93,7 +93,7 @@ pub(super) fn relay(answer: Answer, mut record: Record) -> Response<ResponseBody
 
 struct Relay {
     body: Prefixed<UpstreamBody>,
-    /// How long the head says that the body is.
+    /// The body's length, as the head announces it.
     expected: Option<u64>,
     /// While the answer is under way.
     open: Option<(Record, Option<Permit>)>,

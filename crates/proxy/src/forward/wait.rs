@@ -1,4 +1,4 @@
-//! How long a call has waited and why, as its record and the gauges tell it.
+//! How long a call has waited and why, for its record and the gauges.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::record::{Record, Why};
 
 /// Who is granted sooner has not waited.
 const NO_WAIT: Duration = Duration::from_millis(5);
-/// How often a shortage of file descriptors is told.
+/// How often a shortage of file descriptors is logged.
 const TOLD_AGAIN: Duration = Duration::from_secs(30);
 
 /// Waits for a grant and notes how long and why.
@@ -61,7 +61,7 @@ impl Drop for Noted<'_> {
     }
 }
 
-/// When a shortage was last told: every call meets it, again and again.
+/// When a shortage was last logged: every call runs into it, repeatedly.
 #[derive(Default)]
 pub(crate) struct Shortage(Mutex<Option<Instant>>);
 

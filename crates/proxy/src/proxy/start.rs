@@ -40,26 +40,13 @@ const EVENTS: usize = 4096;
 pub enum StartError {
     /// Two accounts of one provider: a call would not know whom to ask.
     #[error("quotas {one} and {two} are both of provider {provider}; give a workload one quota a provider")]
-    TwoAccounts {
-        /// The provider.
-        provider: String,
-        /// One quota.
-        one: String,
-        /// The other.
-        two: String,
-    },
+    TwoAccounts { provider: String, one: String, two: String },
     /// A profile's base URL is no origin.
     #[error("quota {quota}: the profile's baseUrl.upstream can't be used: {source}")]
-    Upstream {
-        /// The quota.
-        quota: String,
-        /// What is wrong.
-        source: OriginError,
-    },
+    Upstream { quota: String, source: OriginError },
     /// The CA bundle.
     #[error("the CA bundle can't be written to {} ({source}); mount a volume there", file.display())]
     Bundle {
-        /// Its file.
         file: PathBuf,
         /// The system's error.
         source: std::io::Error,
@@ -202,7 +189,7 @@ fn authority(
     }
     let authority = match &settings.authority {
         None => Authority::new(&patterns)?,
-        Some(folder) => Authority::kept(folder, &patterns)?,
+        Some(folder) => Authority::load_or_create(folder, &patterns)?,
     };
     Ok(Some(Arc::new(authority)))
 }

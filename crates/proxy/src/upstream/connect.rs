@@ -34,7 +34,6 @@ pub enum ConnectError {
     Shortage {
         /// Whom.
         origin: Origin,
-        /// What the system says.
         source: io::Error,
     },
     /// No address answers.
@@ -44,7 +43,6 @@ pub enum ConnectError {
         origin: Origin,
         /// The last address tried.
         address: SocketAddr,
-        /// What the system says.
         source: io::Error,
     },
     /// TLS fails: most often the certificate isn't trusted.
@@ -52,7 +50,7 @@ pub enum ConnectError {
     Tls {
         /// Whom.
         origin: Origin,
-        /// What the TLS library says.
+        /// The TLS library's error.
         source: io::Error,
     },
     /// HTTP can't be started.
@@ -60,7 +58,7 @@ pub enum ConnectError {
     Http {
         /// Whom.
         origin: Origin,
-        /// What the HTTP library says.
+        /// The HTTP library's error.
         source: BoxError,
     },
     /// It takes too long.

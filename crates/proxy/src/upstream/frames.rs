@@ -1,6 +1,6 @@
-//! Tells when a request's HEADERS frame has left an HTTP/2 connection.
+//! Detects when a request's HEADERS frame has left an HTTP/2 connection.
 //!
-//! Requests of one connection share its writes, so the socket alone cannot tell whose bytes it takes. This
+//! Requests of one connection share its writes, so the socket alone does not know whose bytes it accepts. This
 //! watch sits between HTTP/2 and TLS, where frames are readable (RFC 9113 §4.1), and counts a frame as out
 //! once a flush that came after it has ended. Streams are opened in ascending order (§5.1.1): whoever is
 //! below the highest opened stream is out too.
@@ -34,7 +34,7 @@ struct State {
 }
 
 impl Frames {
-    /// Tells `turn` once the HEADERS of `stream` are out, at once where they are already.
+    /// Notifies `turn` once the HEADERS of `stream` are out, at once if they already are.
     pub(super) fn watch(&self, stream: u32, turn: Arc<dyn WritePermit>) {
         let mut state = self.state();
         if state.flushed >= stream {

@@ -28,7 +28,7 @@ pub struct Connection {
     home: Weak<Pool>,
     /// When it was last used.
     used: Instant,
-    /// How long the provider keeps it idle, where it said so.
+    /// How long the provider keeps it open without use, if announced.
     kept: Option<Duration>,
 }
 

@@ -226,7 +226,7 @@ impl Answer {
                     let released = self.body.flow_control().release_capacity(data.len());
                     return Poll::Ready(Some(released.map(|()| Frame::data(data)).map_err(Into::into)));
                 }
-                // The provider needs no more of the request and says so after a whole answer (RFC 9113 §8.1).
+                // The provider needs no more of the request and resets it after a whole answer (RFC 9113 §8.1).
                 Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
                     self.data_ended = true;
                     return Poll::Ready(None);

@@ -16,7 +16,7 @@ use crate::trust::Trust;
 pub struct PoolSettings {
     /// How long a connection may take to be made.
     pub connect: Duration,
-    /// How long a connection is kept without use; providers that close earlier and say so are obeyed.
+    /// How long a connection stays open without use; an earlier time that the provider announces wins.
     pub idle: Duration,
     /// The most idle connections of one origin.
     pub idle_connections: usize,
@@ -128,7 +128,7 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection for the next request.
+    /// Returns a connection to the pool.
     pub(super) fn put(&self, connection: http1::Connection) {
         let mut idle = self.idle();
         if idle.len() < self.settings.idle_connections {

@@ -1,4 +1,4 @@
-//! A socket that asks a grant before the first byte of a request and says when that byte was written.
+//! A socket that checks the grant before the first byte of a request and reports when that byte was written.
 //!
 //! It sits below TLS and HTTP/1.1, where one request at a time owns the connection: question and write are
 //! neighbours in one poll, and a request that was refused has not touched the wire.

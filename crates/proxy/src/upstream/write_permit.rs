@@ -6,7 +6,7 @@ use std::io;
 pub trait WritePermit: Send + Sync + 'static {
     /// Whether the request may be written now; asked as near to the write as can be.
     fn may_write(&self) -> bool;
-    /// Told right after the write has returned, or the soonest after it that can be known.
+    /// Called right after the write has returned, or as soon as that can be known.
     fn wrote(&self);
 }
 

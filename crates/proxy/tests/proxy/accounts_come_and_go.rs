@@ -7,7 +7,7 @@ use quotakeeper_engine::config::Mode;
 use quotakeeper_proxy::settings::Quota;
 use quotakeeper_proxy::{Proxy, Settings};
 use quotakeeper_wire::account::CompiledAccount;
-use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, LimiterSays};
+use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, LimiterMessage};
 
 use crate::limiter::Hand;
 use crate::{client, world};
@@ -23,17 +23,17 @@ fn awaiting() -> Settings {
     settings
 }
 
-fn in_force(account: &CompiledAccount) -> LimiterSays {
+fn in_force(account: &CompiledAccount) -> LimiterMessage {
     let document = serde_json::to_string(account).unwrap();
     update(AccountState::InForce { document })
 }
 
-fn absent(reason: &str) -> LimiterSays {
+fn absent(reason: &str) -> LimiterMessage {
     update(AccountState::Absent { reason: reason.to_owned() })
 }
 
-fn update(state: AccountState) -> LimiterSays {
-    LimiterSays::Account { account: ACCOUNT, update: AccountUpdate::State(state) }
+fn update(state: AccountState) -> LimiterMessage {
+    LimiterMessage::Account { account: ACCOUNT, update: AccountUpdate::State(state) }
 }
 
 fn call(proxy: &Proxy) -> tokio::task::JoinHandle<client::Got> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use counting_provider::{Ended, Rules};
 use http_body_util::BodyExt;
-use quotakeeper_wire::message::{ProxySays, Report};
+use quotakeeper_wire::message::{ProxyMessage, Report};
 use tokio::io::AsyncReadExt;
 
 use crate::limiter::Hand;
@@ -29,7 +29,7 @@ async fn a_client_that_hangs_up_while_it_waits_is_taken_out_of_the_queue() {
         let asked = hand.asked().await;
         call.abort();
         let heard = hand.hear().await;
-        assert_eq!(heard, ProxySays::Cancel { account: asked.account, call: asked.call });
+        assert_eq!(heard, ProxyMessage::Cancel { account: asked.account, call: asked.call });
         world::until("it is counted", || proxy.stats().client_gone == 1).await;
         assert_eq!(proxy.stats().waiting, 0);
 

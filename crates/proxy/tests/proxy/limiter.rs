@@ -8,7 +8,9 @@ use quotakeeper_engine::event::{CallId, Event};
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_proxy::{LinkPeer, clock};
 use quotakeeper_wire::limiter::{Greeting, Session};
-use quotakeeper_wire::message::{AccountIndex, Epoch, LimiterSays, ProxySays, Report, ToLimiter, ToProxy};
+use quotakeeper_wire::message::{
+    AccountIndex, Epoch, LimiterMessage, ProxyMessage, Report, ToLimiter, ToProxy,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -97,18 +99,18 @@ impl Hand {
         let says = peer.connect().await.unwrap();
         let mut this = Self { peer: peer.clone(), says, newest: Stamp(0), epoch: Epoch(epoch) };
         let hello = this.hear().await;
-        assert!(matches!(hello, ProxySays::Hello(_)), "{hello:?}");
-        this.say(LimiterSays::Welcome { validity, heartbeat: VALIDITY / 4 }).await;
+        assert!(matches!(hello, ProxyMessage::Hello(_)), "{hello:?}");
+        this.say(LimiterMessage::Welcome { validity, heartbeat: VALIDITY / 4 }).await;
         this
     }
 
     /// The next message that is no heartbeat.
-    pub async fn hear(&mut self) -> ProxySays {
+    pub async fn hear(&mut self) -> ProxyMessage {
         loop {
             let heard = tokio::time::timeout(Duration::from_secs(30), self.says.recv());
             let message = heard.await.expect("the proxy says nothing").expect("the proxy is gone");
             self.newest = message.stamp;
-            if message.body != ProxySays::Heartbeat {
+            if message.body != ProxyMessage::Heartbeat {
                 return message.body;
             }
         }
@@ -117,7 +119,7 @@ impl Hand {
     /// Takes the signs of life that have come meanwhile.
     fn take_pulse(&mut self) {
         while let Ok(message) = self.says.try_recv() {
-            assert_eq!(message.body, ProxySays::Heartbeat);
+            assert_eq!(message.body, ProxyMessage::Heartbeat);
             self.newest = message.stamp;
         }
     }
@@ -125,7 +127,7 @@ impl Hand {
     /// The next question.
     pub async fn asked(&mut self) -> Asked {
         match self.hear().await {
-            ProxySays::Ask { account, call, .. } => Asked { account, call },
+            ProxyMessage::Ask { account, call, .. } => Asked { account, call },
             other => panic!("no question but {other:?}"),
         }
     }
@@ -133,7 +135,7 @@ impl Hand {
     /// The next report.
     pub async fn report(&mut self) -> (CallId, u32, Report) {
         match self.hear().await {
-            ProxySays::Report { call, attempt, report, .. } => (call, attempt, report),
+            ProxyMessage::Report { call, attempt, report, .. } => (call, attempt, report),
             other => panic!("no report but {other:?}"),
         }
     }
@@ -158,10 +160,10 @@ impl Hand {
     /// A grant that rests on an older sign of life.
     pub async fn grant_as_of(&self, asked: Asked, attempt: u32, echo: Stamp) {
         let Asked { account, call } = asked;
-        self.say(LimiterSays::Grant { account, call, attempt, echo, granted: Time(clock::now().0) }).await;
+        self.say(LimiterMessage::Grant { account, call, attempt, echo, granted: Time(clock::now().0) }).await;
     }
 
-    pub async fn say(&self, body: LimiterSays) {
+    pub async fn say(&self, body: LimiterMessage) {
         self.peer.say(ToProxy { epoch: self.epoch, body }).await.unwrap();
     }
 

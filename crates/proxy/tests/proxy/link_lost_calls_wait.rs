@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quotakeeper_proxy::Event;
-use quotakeeper_wire::message::{Progress, ProxySays};
+use quotakeeper_wire::message::{Progress, ProxyMessage};
 
 use crate::limiter::Hand;
 use crate::{client, limiter, world};
@@ -45,7 +45,7 @@ async fn a_lost_connection_keeps_the_queue_and_the_next_one_hears_of_it() {
     assert!(provider.log("key").is_empty());
 
     let mut says = peer.connect().await.unwrap();
-    let ProxySays::Hello(hello) = says.recv().await.unwrap().body else { panic!("no hello") };
+    let ProxyMessage::Hello(hello) = says.recv().await.unwrap().body else { panic!("no hello") };
     assert_eq!(hello.calls.len(), 1);
     assert_eq!(hello.calls[0].call, asked.call);
     assert!(matches!(hello.calls[0].progress, Progress::Waiting { .. }));
@@ -89,7 +89,7 @@ async fn a_limiter_that_never_answers_is_not_waited_for_longer_than_the_client_b
     let address = proxy.base_url_addr();
     let call = tokio::spawn(async move { client::send(address, request).await });
     let asked = hand.asked().await;
-    let cancelled = ProxySays::Cancel { account: asked.account, call: asked.call };
+    let cancelled = ProxyMessage::Cancel { account: asked.account, call: asked.call };
     assert_eq!(hand.hear().await, cancelled);
     let got = call.await.unwrap();
     assert_eq!(got.status, 429);

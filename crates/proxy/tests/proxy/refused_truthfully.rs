@@ -6,7 +6,7 @@ use quotakeeper_engine::config::OnExceeded;
 use quotakeeper_engine::event::RefusalReason;
 use quotakeeper_proxy::record::Outcome;
 use quotakeeper_proxy::{Event, admission};
-use quotakeeper_wire::message::LimiterSays;
+use quotakeeper_wire::message::LimiterMessage;
 
 use crate::limiter::Hand;
 use crate::{client, limiter, world};
@@ -70,7 +70,7 @@ async fn what_never_fits_is_forbidden_and_the_event_says_why() {
     let asked = hand.asked().await;
     let (account, call_id) = (asked.account, asked.call);
     let reason = RefusalReason::NeverFits;
-    hand.say(LimiterSays::Refuse { account, call: call_id, reason, retry_after: None }).await;
+    hand.say(LimiterMessage::Refuse { account, call: call_id, reason, retry_after: None }).await;
     let got = call.await.unwrap();
     assert_eq!(got.status, 403);
     assert_eq!(got.header("retry-after"), None);

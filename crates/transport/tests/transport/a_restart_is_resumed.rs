@@ -24,8 +24,8 @@ async fn waiting_calls_go_on_at_the_next_limiter() {
         tokio::spawn(keep_connected(endpoint(address, &ca), pod.token_file(), SystemDial, peer));
         let held = gate.admit(AccountIndex(0), CallClass::default(), None, Duration::from_secs(120));
         let held = held.await.unwrap();
-        assert!(held.turn().may_write());
-        held.turn().wrote();
+        assert!(held.write_permit().may_write());
+        held.write_permit().wrote();
         let calls: Vec<_> = (0..5)
             .map(|_| {
                 let gate = gate.clone();

@@ -33,10 +33,10 @@ pub fn gate(session: u64) -> (AdmissionClient, Peer) {
 /// One call from its question to its end, as a connection to a provider would have it. When it was written.
 pub async fn call(gate: &AdmissionClient) -> u64 {
     let mut permit = gate.admit(AccountIndex(0), CallClass::default(), None, WAIT).await.unwrap();
-    while !permit.turn().may_write() {
+    while !permit.write_permit().may_write() {
         permit.granted().await.unwrap();
     }
-    permit.turn().wrote();
+    permit.write_permit().wrote();
     let written = clock::now();
     permit.first_byte(clock::now(), Vec::new());
     written.0

@@ -8,7 +8,7 @@ use quotakeeper_engine::event::Scope;
 use quotakeeper_transport::{
     Accept, Accepted, End, Link, PodIdentity, ProxyGone, Speak, Stopped, SystemDial, keep_connected,
 };
-use quotakeeper_wire::message::{AccountIndex, AccountUpdate, Epoch, LimiterSays, ToLimiter, ToProxy};
+use quotakeeper_wire::message::{AccountIndex, AccountUpdate, Epoch, LimiterMessage, ToLimiter, ToProxy};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::world::{Ca, NAME, Pod, Server, Tokens, endpoint, free, server_tls, until};
@@ -39,7 +39,7 @@ impl Accept for Talker {
                 remaining: Duration::from_secs(1),
                 reason: "x".repeat(1000),
             };
-            let body = LimiterSays::Account { account: AccountIndex(0), update };
+            let body = LimiterMessage::Account { account: AccountIndex(0), update };
             let message = ToProxy { epoch: Epoch(1), body };
             while to_proxy.send_timeout(message.clone(), ENOUGH).await.is_ok() {
                 said.fetch_add(1, Ordering::Relaxed);

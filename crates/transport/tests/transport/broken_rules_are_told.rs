@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quotakeeper_engine::event::CallId;
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_wire::codec::{Coded, METHOD};
-use quotakeeper_wire::message::{AccountIndex, ProxySays, ToLimiter};
+use quotakeeper_wire::message::{AccountIndex, ProxyMessage, ToLimiter};
 use tonic::{Code, Status};
 
 use crate::host::{self, Host};
@@ -34,16 +34,16 @@ async fn the_status_says_which_rule() {
     let host = Host::start(host::account(vec![]), 1);
     let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("valid"), host.clone()).await;
 
-    let body = ProxySays::Cancel { account: AccountIndex(0), call: CallId(1) };
+    let body = ProxyMessage::Cancel { account: AccountIndex(0), call: CallId(1) };
     let no_hello = ToLimiter { stamp: Stamp(1), body }.to_bytes();
     let status = sent_away(&server, &ca, no_hello).await;
-    let sentence = "a connection begins with a hello; say it before anything else";
+    let sentence = "a connection begins with a hello; send it before anything else";
     assert_eq!((status.code(), status.message()), (Code::InvalidArgument, sentence));
 
     // A hello of versions 2 to 4.
     let status = sent_away(&server, &ca, vec![0x12, 4, 0x08, 2, 0x10, 4]).await;
     let sentence =
-        "the proxy speaks versions 2 to 4 of the session, this limiter 1 to 1; upgrade the limiter first";
+        "the proxy supports versions 2 to 4 of the session, this limiter 1 to 1; upgrade the limiter first";
     assert_eq!((status.code(), status.message()), (Code::InvalidArgument, sentence));
 
     let status = sent_away(&server, &ca, b"GET / HTTP/1.1".to_vec()).await;

@@ -21,7 +21,7 @@ pub const MOST_TO_PROXY: usize = MOST_DOCUMENT + MOST_WITHOUT_HELLO;
 pub const MOST_NAME: usize = 512;
 /// The most bytes of a reason that a provider or a person gives.
 pub const MOST_REASON: usize = 1024;
-/// The most limits that one answer's headers may speak of.
+/// The most limits that one answer's headers may report.
 pub const MOST_OBSERVATIONS: usize = 64;
 /// The most capabilities that one end may name.
 pub const MOST_CAPABILITIES: usize = 64;

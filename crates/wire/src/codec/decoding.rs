@@ -13,26 +13,26 @@ use super::generated as pb;
 use super::{DecodeError, NEWEST, OLDEST};
 use crate::limiter::{MOST_ACCOUNTS, MOST_CALLS};
 use crate::message::{
-    AccountIndex, AccountState, AccountUpdate, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterSays,
-    LiveCall, Progress, ProxySays, Report, ToLimiter, ToProxy,
+    AccountIndex, AccountState, AccountUpdate, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterMessage,
+    LiveCall, Progress, ProxyMessage, Report, ToLimiter, ToProxy,
 };
 
 pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeError> {
     use pb::to_limiter::Body;
     let body = match message.body {
-        Some(Body::Hello(said)) => ProxySays::Hello(hello(said)?),
+        Some(Body::Hello(said)) => ProxyMessage::Hello(hello(said)?),
         // An unknown body is still a sign of life.
-        Some(Body::Heartbeat(_)) | None => ProxySays::Heartbeat,
-        Some(Body::Ask(ask)) => ProxySays::Ask {
+        Some(Body::Heartbeat(_)) | None => ProxyMessage::Heartbeat,
+        Some(Body::Ask(ask)) => ProxyMessage::Ask {
             account: AccountIndex(ask.account),
             call: CallId(ask.call),
             class: class(ask.class)?,
             patience: ask.patience.map(Duration::from_nanos),
         },
         Some(Body::Cancel(cancel)) => {
-            ProxySays::Cancel { account: AccountIndex(cancel.account), call: CallId(cancel.call) }
+            ProxyMessage::Cancel { account: AccountIndex(cancel.account), call: CallId(cancel.call) }
         }
-        Some(Body::Report(report)) => ProxySays::Report {
+        Some(Body::Report(report)) => ProxyMessage::Report {
             account: AccountIndex(report.account),
             call: CallId(report.call),
             attempt: report.attempt,
@@ -50,7 +50,7 @@ pub(super) fn to_proxy(message: pb::ToProxy) -> Result<Option<ToProxy>, DecodeEr
             if !(OLDEST..=NEWEST).contains(&welcome.version) {
                 return Err(DecodeError::StrangeVersion(welcome.version));
             }
-            LimiterSays::Welcome {
+            LimiterMessage::Welcome {
                 validity: Duration::from_nanos(welcome.validity),
                 heartbeat: Duration::from_nanos(welcome.heartbeat),
             }
@@ -64,14 +64,14 @@ pub(super) fn to_proxy(message: pb::ToProxy) -> Result<Option<ToProxy>, DecodeEr
             };
             update(account.account, AccountUpdate::State(state))
         }
-        Body::Grant(grant) => LimiterSays::Grant {
+        Body::Grant(grant) => LimiterMessage::Grant {
             account: AccountIndex(grant.account),
             call: CallId(grant.call),
             attempt: grant.attempt,
             echo: Stamp(grant.echo),
             granted: Time(grant.granted),
         },
-        Body::Refuse(refuse) => LimiterSays::Refuse {
+        Body::Refuse(refuse) => LimiterMessage::Refuse {
             account: AccountIndex(refuse.account),
             call: CallId(refuse.call),
             reason: refusal(refuse.reason()),
@@ -92,8 +92,8 @@ pub(super) fn to_proxy(message: pb::ToProxy) -> Result<Option<ToProxy>, DecodeEr
     Ok(Some(ToProxy { epoch: Epoch(message.epoch), body }))
 }
 
-fn update(account: u32, update: AccountUpdate) -> LimiterSays {
-    LimiterSays::Account { account: AccountIndex(account), update }
+fn update(account: u32, update: AccountUpdate) -> LimiterMessage {
+    LimiterMessage::Account { account: AccountIndex(account), update }
 }
 
 fn grant(attempt: u32, epoch: u64, granted: u64) -> GrantRef {

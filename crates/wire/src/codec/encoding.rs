@@ -8,23 +8,25 @@ use super::bounds::{MOST_DOCUMENT, MOST_OBSERVATIONS, cut_name, cut_reason};
 use super::generated as pb;
 use super::{NEWEST, OLDEST};
 use crate::message::{
-    AccountState, AccountUpdate, EndedAttempt, Ending, GrantRef, Hello, LimiterSays, LiveCall, Progress,
-    ProxySays, Report, ToLimiter, ToProxy,
+    AccountState, AccountUpdate, EndedAttempt, Ending, GrantRef, Hello, LimiterMessage, LiveCall, Progress,
+    ProxyMessage, Report, ToLimiter, ToProxy,
 };
 
 pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
     use pb::to_limiter::Body;
     let body = match message.body {
-        ProxySays::Hello(said) => Body::Hello(hello(said)),
-        ProxySays::Heartbeat => Body::Heartbeat(pb::Heartbeat {}),
-        ProxySays::Ask { account, call, class: of, patience } => Body::Ask(pb::Ask {
+        ProxyMessage::Hello(said) => Body::Hello(hello(said)),
+        ProxyMessage::Heartbeat => Body::Heartbeat(pb::Heartbeat {}),
+        ProxyMessage::Ask { account, call, class: of, patience } => Body::Ask(pb::Ask {
             account: account.0,
             call: call.0,
             class: class(of),
             patience: patience.map(nanos),
         }),
-        ProxySays::Cancel { account, call } => Body::Cancel(pb::Cancel { account: account.0, call: call.0 }),
-        ProxySays::Report { account, call, attempt, report } => Body::Report(pb::Report {
+        ProxyMessage::Cancel { account, call } => {
+            Body::Cancel(pb::Cancel { account: account.0, call: call.0 })
+        }
+        ProxyMessage::Report { account, call, attempt, report } => Body::Report(pb::Report {
             account: account.0,
             call: call.0,
             attempt,
@@ -37,21 +39,21 @@ pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
 pub(super) fn to_proxy(message: ToProxy) -> pb::ToProxy {
     use pb::to_proxy::Body;
     let body = match message.body {
-        LimiterSays::Welcome { validity, heartbeat } => Body::Welcome(pb::Welcome {
+        LimiterMessage::Welcome { validity, heartbeat } => Body::Welcome(pb::Welcome {
             validity: nanos(validity),
             heartbeat: nanos(heartbeat),
             version: NEWEST,
             capabilities: Vec::new(),
         }),
-        LimiterSays::Account { account, update: of } => update(account.0, of),
-        LimiterSays::Grant { account, call, attempt, echo, granted } => Body::Grant(pb::Grant {
+        LimiterMessage::Account { account, update: of } => update(account.0, of),
+        LimiterMessage::Grant { account, call, attempt, echo, granted } => Body::Grant(pb::Grant {
             account: account.0,
             call: call.0,
             attempt,
             echo: echo.0,
             granted: granted.0,
         }),
-        LimiterSays::Refuse { account, call, reason, retry_after } => Body::Refuse(pb::Refuse {
+        LimiterMessage::Refuse { account, call, reason, retry_after } => Body::Refuse(pb::Refuse {
             account: account.0,
             call: call.0,
             reason: refusal(reason).into(),

@@ -9,49 +9,41 @@ use super::{NEWEST, OLDEST};
 pub enum DecodeError {
     /// Not protobuf, or not of these messages.
     #[error(
-        "the message does not read as quotakeeper.session.v1 ({0}); speak to a Quotakeeper limiter's port"
+        "the message does not read as quotakeeper.session.v1 ({0}); connect to the port of a Quotakeeper limiter"
     )]
     Malformed(#[from] prost::DecodeError),
     /// The whole message is too long.
     #[error("the message has {bytes} bytes, more than {most}; hold fewer calls")]
-    TooLong {
-        /// Its length.
-        bytes: usize,
-        /// The bound.
-        most: usize,
-    },
+    TooLong { bytes: usize, most: usize },
     /// A list is too long.
     #[error("the message holds more than {most} {what}; hold fewer")]
     TooMany {
         /// Of what.
         what: &'static str,
-        /// The bound.
         most: usize,
     },
     /// A text is too long.
     #[error("{what} has {bytes} bytes, more than {most}; cut it")]
     TextTooLong {
-        /// Which text.
         what: &'static str,
         /// Its length in bytes.
         bytes: usize,
-        /// The bound.
         most: usize,
     },
-    /// Both speak versions of the session, but none that the other speaks.
+    /// There is no version of the session that both support.
     #[error(
-        "the proxy speaks versions {min} to {max} of the session, this limiter {OLDEST} to {NEWEST}; {}",
+        "the proxy supports versions {min} to {max} of the session, this limiter {OLDEST} to {NEWEST}; {}",
         if *max < OLDEST { "restart the pod to get a newer proxy" } else { "upgrade the limiter first" }
     )]
     NoCommonVersion {
-        /// The oldest that the proxy speaks.
+        /// The oldest that the proxy supports.
         min: u32,
-        /// The newest that it speaks.
+        /// The newest that it supports.
         max: u32,
     },
-    /// The limiter chose a version that this proxy does not speak.
+    /// The limiter chose a version that this proxy does not support.
     #[error(
-        "the limiter speaks version {0} of the session, this proxy {OLDEST} to {NEWEST}; restart the pod to get a newer proxy"
+        "the limiter uses version {0} of the session, this proxy supports {OLDEST} to {NEWEST}; restart the pod to get a newer proxy"
     )]
     StrangeVersion(u32),
     /// Something is not there, or of a kind that the agreed version does not have.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use quotakeeper_engine::event::SessionId;
 use quotakeeper_engine::time::Stamp;
 
-use crate::message::{ProxySays, ToLimiter};
+use crate::message::{ProxyMessage, ToLimiter};
 
 /// The newest hello of each proxy. One for all connections of a limiter; it ends with its process, as they do.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,7 @@ impl NewestHellos {
     /// Whether a message may be given to its connection's [`super::Session`]. `false`: it is a hello that was
     /// overtaken by another of the same proxy; close its connection and leave everything else as it is.
     pub fn admit(&mut self, message: &ToLimiter) -> bool {
-        let ProxySays::Hello(hello) = &message.body else {
+        let ProxyMessage::Hello(hello) = &message.body else {
             return true;
         };
         let newest = self.said.entry(hello.session).or_insert(message.stamp);

@@ -6,7 +6,7 @@ use quotakeeper_engine::clock::SessionClock;
 use quotakeeper_engine::event::{Ask, Attempt, CallId, Event, GrantProgress, Pulse, ResumedGrant, SessionId};
 use quotakeeper_engine::time::Time;
 
-use crate::message::{AccountIndex, EndedAttempt, Ending, LiveCall, Progress, ProxySays, Report};
+use crate::message::{AccountIndex, EndedAttempt, Ending, LiveCall, Progress, ProxyMessage, Report};
 
 /// Who said hello.
 #[derive(Clone, Debug)]
@@ -37,12 +37,12 @@ impl Proxy {
         &self,
         now: Time,
         clock: &SessionClock,
-        body: ProxySays,
+        body: ProxyMessage,
         events: &mut Vec<(AccountIndex, Event)>,
     ) {
         match body {
-            ProxySays::Hello(_) | ProxySays::Heartbeat => {}
-            ProxySays::Ask { account, call, class, patience } => events.push((
+            ProxyMessage::Hello(_) | ProxyMessage::Heartbeat => {}
+            ProxyMessage::Ask { account, call, class, patience } => events.push((
                 account,
                 Event::Ask(Ask {
                     session: self.session,
@@ -54,11 +54,11 @@ impl Proxy {
                     attempts: 0,
                 }),
             )),
-            ProxySays::Cancel { account, call } => {
+            ProxyMessage::Cancel { account, call } => {
                 let session = self.session;
                 events.push((account, Event::Cancel { session, call }));
             }
-            ProxySays::Report { account, call, attempt, report } => {
+            ProxyMessage::Report { account, call, attempt, report } => {
                 let attempt = self.attempt(call, attempt);
                 events.push((account, reported(now, clock, attempt, report)));
             }

@@ -1,4 +1,4 @@
-//! What a proxy may not say: everything is checked before anything is believed.
+//! What a proxy may not send. A whole message is checked before any of it has an effect.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use quotakeeper_engine::event::CallId;
 use quotakeeper_engine::time::Stamp;
 use thiserror::Error;
 
-use crate::message::{AccountIndex, Ending, Epoch, Hello, Progress, ProxySays, Report};
+use crate::message::{AccountIndex, Ending, Epoch, Hello, Progress, ProxyMessage, Report};
 
 /// The most accounts that a pod may draw on.
 pub const MOST_ACCOUNTS: usize = 64;
@@ -14,31 +14,32 @@ pub const MOST_ACCOUNTS: usize = 64;
 /// The most calls and ended attempts that a hello may name.
 pub const MOST_CALLS: usize = 65_536;
 
-/// What a proxy may not say.
+/// What a proxy may not send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
     /// Something came before the hello.
-    #[error("a connection begins with a hello; say it before anything else")]
+    #[error("a connection begins with a hello; send it before anything else")]
     NoHello,
     /// A hello came twice.
-    #[error("a connection says hello once; open another to begin anew")]
+    #[error("a connection has one hello; open another connection to send another")]
     SecondHello,
-    /// The proxy has heard a newer limiter, and would ignore this one.
-    #[error("the proxy has heard limiter {heard}, this is {ours}; stop granting and look at the lease")]
+    /// The proxy has received from a newer limiter, and would ignore this one.
+    #[error(
+        "the proxy has received from limiter {heard}, this is {ours}; stop granting and look at the lease"
+    )]
     NewerLimiter {
-        /// The newest that it has heard.
+        /// The newest that it has received from.
         heard: u64,
         /// This one.
         ours: u64,
     },
     /// A hello names more than a limiter takes.
-    #[error("the hello names {named} {what}, more than {most}; let the pod draw on fewer or hold fewer")]
+    #[error("the hello names {named} {what}, more than {most}; use fewer of them in the pod")]
     TooMany {
         /// Of what.
         what: &'static str,
         /// How many.
         named: usize,
-        /// The bound.
         most: usize,
     },
     /// A hello names an account or a live call twice.
@@ -53,9 +54,9 @@ pub enum Violation {
         known: usize,
     },
     /// Attempts count from 1.
-    #[error("attempt 0 of call {0} does not exist; attempts count from 1, as the grant said")]
+    #[error("attempt 0 of call {0} does not exist; attempts count from 1, as in the grant")]
     NoSuchAttempt(u64),
-    /// Something happened after the message that tells of it.
+    /// A time is later than the message that reports it.
     #[error("call {0} reports a time after the message's own stamp; stamp each message when it is sent")]
     FromTheFuture(u64),
 }
@@ -102,12 +103,14 @@ pub(super) fn check_hello(ours: Epoch, stamp: Stamp, hello: &Hello) -> Result<()
 }
 
 /// Checks a message that follows the hello, which named `known` accounts.
-pub(super) fn check(known: usize, stamp: Stamp, body: &ProxySays) -> Result<(), Violation> {
+pub(super) fn check(known: usize, stamp: Stamp, body: &ProxyMessage) -> Result<(), Violation> {
     match body {
-        ProxySays::Hello(_) => Err(Violation::SecondHello),
-        ProxySays::Heartbeat => Ok(()),
-        ProxySays::Ask { account, .. } | ProxySays::Cancel { account, .. } => check_account(*account, known),
-        ProxySays::Report { account, call, attempt, report } => {
+        ProxyMessage::Hello(_) => Err(Violation::SecondHello),
+        ProxyMessage::Heartbeat => Ok(()),
+        ProxyMessage::Ask { account, .. } | ProxyMessage::Cancel { account, .. } => {
+            check_account(*account, known)
+        }
+        ProxyMessage::Report { account, call, attempt, report } => {
             check_account(*account, known)?;
             check_attempt(*call, *attempt)?;
             match report {

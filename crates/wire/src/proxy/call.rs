@@ -22,7 +22,7 @@ pub(super) enum State {
         since: Stamp,
     },
     Granted(Grant),
-    /// The caller was told to write.
+    /// The caller may write it.
     Writing(Grant),
     Sent {
         grant: Grant,

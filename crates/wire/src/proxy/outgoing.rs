@@ -1,41 +1,41 @@
-//! What the limiter has yet to be told, in order, and when a heartbeat is due.
+//! The messages that are still to be sent, in order, and when a heartbeat is due.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use quotakeeper_engine::time::Stamp;
 
-use crate::message::ProxySays;
+use crate::message::ProxyMessage;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outgoing {
-    waiting: VecDeque<ProxySays>,
-    last_said: Option<Stamp>,
+    waiting: VecDeque<ProxyMessage>,
+    last_sent: Option<Stamp>,
 }
 
 impl Outgoing {
-    pub(super) fn push(&mut self, body: ProxySays) {
+    pub(super) fn push(&mut self, body: ProxyMessage) {
         self.waiting.push_back(body);
     }
 
-    pub(super) fn pop(&mut self) -> Option<ProxySays> {
+    pub(super) fn pop(&mut self) -> Option<ProxyMessage> {
         self.waiting.pop_front()
     }
 
     /// A message leaves.
-    pub(super) fn said(&mut self, now: Stamp) {
-        self.last_said = Some(now);
+    pub(super) fn sent(&mut self, now: Stamp) {
+        self.last_sent = Some(now);
     }
 
     /// The connection is another, or none.
     pub(super) fn forget(&mut self) {
         self.waiting.clear();
-        self.last_said = None;
+        self.last_sent = None;
     }
 
-    /// Until when nothing need be said, on a connection that has said hello.
+    /// Until when no message need be sent, on a connection that has begun with a hello.
     pub(super) fn silent_until(&self, heartbeat: Duration) -> Option<Stamp> {
-        self.last_said.map(|said| said + heartbeat)
+        self.last_sent.map(|sent| sent + heartbeat)
     }
 
     pub(super) fn len(&self) -> usize {

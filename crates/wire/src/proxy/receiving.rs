@@ -1,4 +1,4 @@
-//! What a proxy hears, and what it believes of it.
+//! How a proxy handles the limiter's messages.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use quotakeeper_engine::time::Stamp;
 
 use super::call::{Grant, State};
 use super::{Link, Session, SessionEvent, Terms};
-use crate::message::{AccountIndex, GrantRef, LimiterSays, ProxySays, Report, ToProxy};
+use crate::message::{AccountIndex, GrantRef, LimiterMessage, ProxyMessage, Report, ToProxy};
 
 impl Session {
-    /// Takes a message of the current connection.
+    /// Handles a message of the current connection.
     pub fn receive(&mut self, now: Stamp, message: ToProxy) -> Option<SessionEvent> {
         let Link::Greeted(greeted) = self.link else {
             self.counters.stale += 1;
@@ -22,17 +22,17 @@ impl Session {
         }
         self.newest = message.epoch;
         match message.body {
-            LimiterSays::Welcome { validity, heartbeat } => {
+            LimiterMessage::Welcome { validity, heartbeat } => {
                 self.terms = Some(Terms { validity, heartbeat });
                 None
             }
-            LimiterSays::Account { account, update } => {
+            LimiterMessage::Account { account, update } => {
                 let ours = (account.0 as usize) < self.identity.accounts.len();
                 ours.then_some(SessionEvent::Account { account, update })
             }
-            LimiterSays::Grant { account, call, attempt, echo, granted } => {
+            LimiterMessage::Grant { account, call, attempt, echo, granted } => {
                 if echo < greeted {
-                    // Decided for an earlier connection: the hello has said that it was not had.
+                    // Decided for an earlier connection: the hello has reported that the call holds no grant.
                     self.counters.stale += 1;
                     return None;
                 }
@@ -42,7 +42,7 @@ impl Session {
                 let grant = Grant { reference, expires: echo + validity };
                 self.granted(now, account, call, grant)
             }
-            LimiterSays::Refuse { account, call, reason, retry_after } => {
+            LimiterMessage::Refuse { account, call, reason, retry_after } => {
                 let waits = self.calls.get(&call).is_some_and(|known| {
                     known.account == account && matches!(known.state, State::Waiting { .. })
                 });
@@ -64,7 +64,7 @@ impl Session {
         match self.calls.get_mut(&id) {
             Some(call) if call.account == account => {
                 if grant.reference.attempt <= call.attempts {
-                    // Of an attempt whose fate was told already.
+                    // Its attempt has been reported already.
                     self.counters.stale += 1;
                     return None;
                 }
@@ -77,7 +77,7 @@ impl Session {
             _ => {}
         }
         // Hung up while the grant was on its way.
-        self.say(ProxySays::Report {
+        self.queue(ProxyMessage::Report {
             account,
             call: id,
             attempt: grant.reference.attempt,

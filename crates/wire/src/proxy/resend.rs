@@ -1,26 +1,26 @@
-//! What a proxy says of its own accord: the hello, what is queued, what is due.
+//! The messages of a proxy: the hello, what is queued, what is due.
 
 use quotakeeper_engine::time::Stamp;
 
 use super::call::State;
 use super::{Link, SENT_AFTER, Session};
-use crate::message::{Hello, LiveCall, ProxySays, ToLimiter};
+use crate::message::{Hello, LiveCall, ProxyMessage, ToLimiter};
 
 impl Session {
-    /// The next message to send, stamped `now`; read the clock just before. `None`: nothing to say.
+    /// The next message to send, stamped `now`; read the clock just before. `None`: there is nothing to send.
     pub fn next_message(&mut self, now: Stamp) -> Option<ToLimiter> {
         let body = match self.link {
             Link::Down => return None,
             Link::Fresh => {
                 self.link = Link::Greeted(now);
-                ProxySays::Hello(self.hello(now))
+                ProxyMessage::Hello(self.hello(now))
             }
             Link::Greeted(_) => self.outgoing.pop()?,
         };
-        if let ProxySays::Report { call, attempt, .. } = &body {
-            self.ended.told(now, *call, *attempt);
+        if let ProxyMessage::Report { call, attempt, .. } = &body {
+            self.ended.mark_sent(now, *call, *attempt);
         }
-        self.outgoing.said(now);
+        self.outgoing.sent(now);
         Some(ToLimiter { stamp: now, body })
     }
 
@@ -34,7 +34,7 @@ impl Session {
         [sent, heartbeat].into_iter().flatten().min()
     }
 
-    /// Says what is due by now: `Sent` of calls without an answer, a heartbeat.
+    /// Queues what is due by now: `Sent` for calls without an answer, a heartbeat.
     pub fn wake(&mut self, now: Stamp) {
         while let Some(&(written, id, attempt)) = self.unanswered.front() {
             let waits = self.calls.get(&id).is_some_and(
@@ -50,7 +50,7 @@ impl Session {
         }
         let due = self.terms.and_then(|terms| self.outgoing.silent_until(terms.heartbeat));
         if self.outgoing.is_empty() && due.is_some_and(|due| due <= now) {
-            self.say(ProxySays::Heartbeat);
+            self.queue(ProxyMessage::Heartbeat);
         }
     }
 

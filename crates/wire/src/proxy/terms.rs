@@ -1,4 +1,4 @@
-//! What a caller of the session gives and gets.
+//! The types that the session's caller passes in and gets back.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use thiserror::Error;
 
 use crate::message::{AccountIndex, AccountUpdate};
 
-/// Who this proxy is, and how much it may hold.
+/// The proxy's identity and its bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// A number that no other proxy has drawn.
     pub session: SessionId,
     /// The workload that the pod belongs to.
     pub consumer: String,
-    /// The quotas that it draws on. A call names its account by the place here.
+    /// The quotas that it draws on. A call refers to its account by index.
     pub accounts: Vec<String>,
     /// The most calls that are not over at the same time.
     pub max_calls: usize,
@@ -24,29 +24,21 @@ pub struct Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AskError {
     /// The proxy holds as many calls as it may.
-    #[error("the proxy holds {max} calls already; let some finish or raise its bound")]
-    TooManyCalls {
-        /// The bound.
-        max: usize,
-    },
+    #[error("the proxy holds {max} calls already; wait until some finish, or raise its bound")]
+    TooManyCalls { max: usize },
     /// The account is not one of the session's.
-    #[error("account {0} is not one of the session's accounts; use a place in Identity::accounts")]
+    #[error("account {0} is not one of the session's accounts; use an index into Identity::accounts")]
     UnknownAccount(u32),
 }
 
-/// What a message means for the proxy's callers.
+/// The effect of a message on the proxy's calls and accounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// The call may be written, if [`super::Session::may_write`] still says so just before.
-    Granted {
-        /// Which call.
-        call: CallId,
-    },
+    /// The call may be written, if [`super::Session::may_write`] still allows it just before.
+    Granted { call: CallId },
     /// The call will not be granted and is forgotten.
     Refused {
-        /// Which call.
         call: CallId,
-        /// Why.
         reason: RefusalReason,
         /// When another try makes sense.
         retry_after: Option<Duration>,

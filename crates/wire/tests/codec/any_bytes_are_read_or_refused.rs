@@ -9,7 +9,7 @@ use quotakeeper_wire::codec::{
 };
 use quotakeeper_wire::limiter::{MOST_ACCOUNTS, MOST_CALLS};
 use quotakeeper_wire::message::{
-    AccountIndex, AccountState, AccountUpdate, Epoch, Hello, LimiterSays, ProxySays, ToLimiter, ToProxy,
+    AccountIndex, AccountState, AccountUpdate, Epoch, Hello, LimiterMessage, ProxyMessage, ToLimiter, ToProxy,
 };
 
 use crate::messages::{to_limiter, to_proxy};
@@ -97,9 +97,9 @@ fn only_a_hello_may_be_large() {
 fn a_document_that_is_too_long_becomes_a_reason() {
     let says = |length| {
         let state = AccountState::InForce { document: "x".repeat(length) };
-        let body = LimiterSays::Account { account: AccountIndex(0), update: AccountUpdate::State(state) };
+        let body = LimiterMessage::Account { account: AccountIndex(0), update: AccountUpdate::State(state) };
         let message = ToProxy::decode(&ToProxy { epoch: Epoch(1), body }.to_bytes()).unwrap().unwrap();
-        let LimiterSays::Account { update: AccountUpdate::State(state), .. } = message.body else {
+        let LimiterMessage::Account { update: AccountUpdate::State(state), .. } = message.body else {
             panic!("{message:?}")
         };
         state
@@ -119,7 +119,7 @@ fn a_hello_with_all_calls_that_a_limiter_takes_fits() {
         ended: vec![crate::messages::a_hello().ended[3].clone(); 4096],
         calls: vec![crate::messages::a_hello().calls[3].clone(); MOST_CALLS],
     };
-    let message = ToLimiter { stamp: Stamp(1), body: ProxySays::Hello(hello) };
+    let message = ToLimiter { stamp: Stamp(1), body: ProxyMessage::Hello(hello) };
     assert_eq!(ToLimiter::decode(&message.clone().to_bytes()), Ok(Some(message)));
 }
 

@@ -10,8 +10,8 @@ use quotakeeper_engine::event::{
 };
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
-    AccountIndex, AccountState, AccountUpdate, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterSays,
-    LiveCall, Progress, ProxySays, Report, ToLimiter, ToProxy,
+    AccountIndex, AccountState, AccountUpdate, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterMessage,
+    LiveCall, Progress, ProxyMessage, Report, ToLimiter, ToProxy,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -138,13 +138,14 @@ fn hello() -> impl Strategy<Value = Hello> {
 
 pub fn to_limiter() -> impl Strategy<Value = ToLimiter> {
     let body = prop_oneof![
-        hello().prop_map(ProxySays::Hello),
-        Just(ProxySays::Heartbeat),
-        (account(), call(), class(), option::of(duration()))
-            .prop_map(|(account, call, class, patience)| ProxySays::Ask { account, call, class, patience }),
-        (account(), call()).prop_map(|(account, call)| ProxySays::Cancel { account, call }),
+        hello().prop_map(ProxyMessage::Hello),
+        Just(ProxyMessage::Heartbeat),
+        (account(), call(), class(), option::of(duration())).prop_map(|(account, call, class, patience)| {
+            ProxyMessage::Ask { account, call, class, patience }
+        }),
+        (account(), call()).prop_map(|(account, call)| ProxyMessage::Cancel { account, call }),
         (account(), call(), any::<u32>(), report()).prop_map(|(account, call, attempt, report)| {
-            ProxySays::Report { account, call, attempt, report }
+            ProxyMessage::Report { account, call, attempt, report }
         }),
     ];
     (stamp(), body).prop_map(|(stamp, body)| ToLimiter { stamp, body })
@@ -154,9 +155,9 @@ pub fn to_proxy() -> impl Strategy<Value = ToProxy> {
     let reason = prop::sample::select(REASONS);
     let body = prop_oneof![
         (duration(), duration())
-            .prop_map(|(validity, heartbeat)| LimiterSays::Welcome { validity, heartbeat }),
+            .prop_map(|(validity, heartbeat)| LimiterMessage::Welcome { validity, heartbeat }),
         (account(), call(), any::<u32>(), stamp(), time()).prop_map(
-            |(account, call, attempt, echo, granted)| LimiterSays::Grant {
+            |(account, call, attempt, echo, granted)| LimiterMessage::Grant {
                 account,
                 call,
                 attempt,
@@ -165,9 +166,14 @@ pub fn to_proxy() -> impl Strategy<Value = ToProxy> {
             }
         ),
         (account(), call(), reason, option::of(duration())).prop_map(
-            |(account, call, reason, retry_after)| LimiterSays::Refuse { account, call, reason, retry_after }
+            |(account, call, reason, retry_after)| LimiterMessage::Refuse {
+                account,
+                call,
+                reason,
+                retry_after
+            }
         ),
-        (account(), update()).prop_map(|(account, update)| LimiterSays::Account { account, update }),
+        (account(), update()).prop_map(|(account, update)| LimiterMessage::Account { account, update }),
     ];
     (epoch(), body).prop_map(|(epoch, body)| ToProxy { epoch, body })
 }
@@ -257,7 +263,7 @@ pub fn a_hello() -> Hello {
 pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
     let (account, call, attempt) = (AccountIndex(1), CallId(300), 2);
     let at = Stamp(77_000_000_000);
-    let report = |report| ProxySays::Report { account, call, attempt, report };
+    let report = |report| ProxyMessage::Report { account, call, attempt, report };
     let rejected = |class, scope, again| {
         report(Report::Rejected {
             at,
@@ -268,11 +274,14 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
     };
     let (endpoint, model) = (Scope::Endpoint("search".to_owned()), Scope::Model("gpt-4o".to_owned()));
     let bodies = vec![
-        ("hello", ProxySays::Hello(a_hello())),
-        ("heartbeat", ProxySays::Heartbeat),
-        ("ask", ProxySays::Ask { account, call, class: a_shape(), patience: Some(Duration::from_secs(30)) }),
-        ("ask_bare", ProxySays::Ask { account, call, class: CallClass::default(), patience: None }),
-        ("cancel", ProxySays::Cancel { account, call }),
+        ("hello", ProxyMessage::Hello(a_hello())),
+        ("heartbeat", ProxyMessage::Heartbeat),
+        (
+            "ask",
+            ProxyMessage::Ask { account, call, class: a_shape(), patience: Some(Duration::from_secs(30)) },
+        ),
+        ("ask_bare", ProxyMessage::Ask { account, call, class: CallClass::default(), patience: None }),
+        ("cancel", ProxyMessage::Cancel { account, call }),
         ("unused", report(Report::Unused { again: false })),
         ("unused_again", report(Report::Unused { again: true })),
         ("sent", report(Report::Sent { written: at })),
@@ -293,11 +302,14 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
     let mut bodies = vec![
         (
             "welcome".to_owned(),
-            LimiterSays::Welcome { validity: Duration::from_secs(2), heartbeat: Duration::from_millis(500) },
+            LimiterMessage::Welcome {
+                validity: Duration::from_secs(2),
+                heartbeat: Duration::from_millis(500),
+            },
         ),
         (
             "account_in_force".to_owned(),
-            LimiterSays::Account {
+            LimiterMessage::Account {
                 account,
                 update: AccountUpdate::State(AccountState::InForce {
                     document: r#"{"format":1}"#.to_owned(),
@@ -306,7 +318,7 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
         ),
         (
             "account_absent".to_owned(),
-            LimiterSays::Account {
+            LimiterMessage::Account {
                 account,
                 update: AccountUpdate::State(AccountState::Absent {
                     reason: "quota gtm/openai does not exist".to_owned(),
@@ -315,7 +327,7 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
         ),
         (
             "grant".to_owned(),
-            LimiterSays::Grant {
+            LimiterMessage::Grant {
                 account,
                 call,
                 attempt: 2,
@@ -325,7 +337,7 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
         ),
         (
             "paused".to_owned(),
-            LimiterSays::Account {
+            LimiterMessage::Account {
                 account,
                 update: AccountUpdate::Paused {
                     scope: Scope::Limit("requests".to_owned()),
@@ -336,7 +348,7 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
         ),
         (
             "resumed".to_owned(),
-            LimiterSays::Account {
+            LimiterMessage::Account {
                 account,
                 update: AccountUpdate::Resumed {
                     scope: Scope::Account,
@@ -347,7 +359,7 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
     ];
     for &reason in REASONS {
         let retry_after = (reason != RefusalReason::NeverFits).then_some(Duration::from_secs(12));
-        let refuse = LimiterSays::Refuse { account, call, reason, retry_after };
+        let refuse = LimiterMessage::Refuse { account, call, reason, retry_after };
         bodies.push((format!("refuse_{reason:?}"), refuse));
     }
     bodies.into_iter().map(|(name, body)| (name, ToProxy { epoch: Epoch(4), body })).collect()

@@ -6,7 +6,9 @@ use std::time::Duration;
 use quotakeeper_engine::event::{CallId, RefusalReason, RejectionClass, Scope};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_wire::codec::{Coded, DecodeError};
-use quotakeeper_wire::message::{AccountIndex, Epoch, LimiterSays, ProxySays, Report, ToLimiter, ToProxy};
+use quotakeeper_wire::message::{
+    AccountIndex, Epoch, LimiterMessage, ProxyMessage, Report, ToLimiter, ToProxy,
+};
 
 use crate::messages::{a_rejection, samples_to_limiter, samples_to_proxy};
 
@@ -39,7 +41,7 @@ fn with(number: u8, inner: &[u8]) -> Vec<u8> {
 fn an_unknown_body_to_a_limiter_is_a_sign_of_life() {
     let stamp = [9, 7, 0, 0, 0, 0, 0, 0, 0];
     let bytes = [&stamp[..], &with(15, b"new")].concat();
-    let alive = ToLimiter { stamp: Stamp(7), body: ProxySays::Heartbeat };
+    let alive = ToLimiter { stamp: Stamp(7), body: ProxyMessage::Heartbeat };
     assert_eq!(ToLimiter::decode(&bytes), Ok(Some(alive)));
 }
 
@@ -73,7 +75,8 @@ fn what_holds_back_more_is_assumed_of_an_unknown_rejection() {
     // A rejection of class 99, of a scope of an unknown kind.
     let rejection = [&[0x08, 99][..], &with(2, &with(15, b"new"))].concat();
     let bytes = with(6, &with(7, &with(3, &rejection)));
-    let Ok(Some(ToLimiter { body: ProxySays::Report { report, .. }, .. })) = ToLimiter::decode(&bytes) else {
+    let Ok(Some(ToLimiter { body: ProxyMessage::Report { report, .. }, .. })) = ToLimiter::decode(&bytes)
+    else {
         panic!("the report was not read")
     };
     let Report::Rejected { rejection, .. } = report else { panic!("not rejected: {report:?}") };
@@ -85,7 +88,7 @@ fn what_holds_back_more_is_assumed_of_an_unknown_rejection() {
 #[test]
 fn a_call_that_is_refused_for_an_unknown_reason_is_refused() {
     let bytes = with(4, &[0x10, 5, 0x18, 99, 0x20, 7]);
-    let refuse = LimiterSays::Refuse {
+    let refuse = LimiterMessage::Refuse {
         account: AccountIndex(0),
         call: CallId(5),
         reason: RefusalReason::QuotaExceeded,
@@ -101,11 +104,11 @@ fn versions_that_have_none_in_common_part_with_a_sentence() {
     assert!(hello(1, 3).is_ok());
     assert_eq!(
         hello(2, 4).unwrap_err().to_string(),
-        "the proxy speaks versions 2 to 4 of the session, this limiter 1 to 1; upgrade the limiter first"
+        "the proxy supports versions 2 to 4 of the session, this limiter 1 to 1; upgrade the limiter first"
     );
     assert_eq!(
         hello(0, 0).unwrap_err().to_string(),
-        "the proxy speaks versions 0 to 0 of the session, this limiter 1 to 1; restart the pod to get a newer \
+        "the proxy supports versions 0 to 0 of the session, this limiter 1 to 1; restart the pod to get a newer \
          proxy"
     );
     assert_eq!(ToProxy::decode(&with(2, &[0x18, 2])), Err(DecodeError::StrangeVersion(2)));

@@ -7,7 +7,7 @@ use quotakeeper_engine::event::{CallClass, CallId, Observation, Scope};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_wire::codec::{Coded, MOST_NAME, MOST_OBSERVATIONS, MOST_REASON};
 use quotakeeper_wire::message::{
-    AccountIndex, AccountUpdate, Epoch, LimiterSays, ProxySays, Report, ToLimiter, ToProxy,
+    AccountIndex, AccountUpdate, Epoch, LimiterMessage, ProxyMessage, Report, ToLimiter, ToProxy,
 };
 
 use crate::messages::{to_limiter, to_proxy};
@@ -30,14 +30,14 @@ proptest! {
 #[test]
 fn a_text_that_is_too_long_is_cut_where_a_letter_ends() {
     let model = "ä".repeat(MOST_NAME);
-    let ask = ProxySays::Ask {
+    let ask = ProxyMessage::Ask {
         account: AccountIndex(0),
         call: CallId(1),
         class: CallClass { endpoint: None, model: Some(format!("x{model}")) },
         patience: None,
     };
     let bytes = ToLimiter { stamp: Stamp(1), body: ask }.to_bytes();
-    let Ok(Some(ToLimiter { body: ProxySays::Ask { class, .. }, .. })) = ToLimiter::decode(&bytes) else {
+    let Ok(Some(ToLimiter { body: ProxyMessage::Ask { class, .. }, .. })) = ToLimiter::decode(&bytes) else {
         panic!("the question did not arrive")
     };
     // One letter of one byte and as many of two as fit.
@@ -48,9 +48,9 @@ fn a_text_that_is_too_long_is_cut_where_a_letter_ends() {
         remaining: Duration::from_secs(1),
         reason: "because ".repeat(MOST_REASON),
     };
-    let body = LimiterSays::Account { account: AccountIndex(0), update };
+    let body = LimiterMessage::Account { account: AccountIndex(0), update };
     let message = ToProxy::decode(&ToProxy { epoch: Epoch(1), body }.to_bytes()).unwrap().unwrap();
-    let LimiterSays::Account { update: AccountUpdate::Paused { reason, .. }, .. } = message.body else {
+    let LimiterMessage::Account { update: AccountUpdate::Paused { reason, .. }, .. } = message.body else {
         panic!("the pause did not arrive: {message:?}")
     };
     assert_eq!(reason.len(), MOST_REASON);
@@ -60,9 +60,10 @@ fn a_text_that_is_too_long_is_cut_where_a_letter_ends() {
 fn headers_that_speak_of_too_many_limits_are_told_in_part() {
     let seen = Observation { limit: "requests".to_owned(), hard: Some(1), remaining: Some(1) };
     let report = Report::FirstByte { at: Stamp(1), observations: vec![seen; MOST_OBSERVATIONS + 9] };
-    let body = ProxySays::Report { account: AccountIndex(0), call: CallId(1), attempt: 1, report };
+    let body = ProxyMessage::Report { account: AccountIndex(0), call: CallId(1), attempt: 1, report };
     let bytes = ToLimiter { stamp: Stamp(1), body }.to_bytes();
-    let Ok(Some(ToLimiter { body: ProxySays::Report { report, .. }, .. })) = ToLimiter::decode(&bytes) else {
+    let Ok(Some(ToLimiter { body: ProxyMessage::Report { report, .. }, .. })) = ToLimiter::decode(&bytes)
+    else {
         panic!("the report did not arrive")
     };
     let Report::FirstByte { observations, .. } = report else { panic!("not the same report: {report:?}") };
