@@ -16,6 +16,8 @@
 //! | [`structure`] | does a document fit its schema, said in sentences |
 //! | [`compile`] | a quota and its profile into what an engine enforces |
 //! | [`crds`] | the generated CustomResourceDefinitions |
+//! | [`names`] | labels, annotations and object names that all programs share |
+//! | [`workload`] | the workload that a pod belongs to |
 //! | [`mod@reference`] | every field as a page for people |
 //! | [`yaml`] | the only room that knows a YAML library |
 //! | `bounded` | Kubernetes' own types, with bounds |
@@ -26,10 +28,12 @@ mod bounded;
 pub mod compile;
 pub mod crds;
 pub mod load;
+pub mod names;
 pub mod problem;
 pub mod provider;
 pub mod quota;
 pub mod reference;
 pub mod structure;
 pub mod validate;
+pub mod workload;
 pub mod yaml;

@@ -3,10 +3,11 @@
 use quotakeeper_wire::bootstrap::{ADMIN_PORT, BASE_URL_PORT, CA_FOLDER};
 use serde_json::Value;
 
-use crate::names::{CA_VOLUME, CONTAINERS, KEY_VOLUME, PROXY, TOKEN_VOLUME};
+use crate::names::{CA_VOLUME, KEY_VOLUME, PROXY, TOKEN_VOLUME};
 use crate::patch::hosts::{PORTS_FROM, SYSCTL};
 use crate::plan::Plan;
 use crate::pod;
+use quotakeeper_api::names::CONTAINERS;
 
 /// The ports on which the proxy plays hosts.
 const HOSTS_PORTS: [u16; 2] = [443, 80];

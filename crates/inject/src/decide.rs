@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use json_patch::Patch;
+use quotakeeper_api::workload::{self, Controller};
 use quotakeeper_wire::bootstrap::{Bootstrap, CatchMode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::consumer::{Owner, consumer};
-use crate::names::{MIRROR, PROXY, STATUS};
+use crate::names::{MIRROR, PROXY};
 use crate::patch::{Edit, EditError, annotations, environment, hosts, own_cas, resources, sidecar};
 use crate::plan::{self, Plan};
 use crate::requested_quotas::{Asked, asked};
@@ -16,6 +16,7 @@ use crate::resolve::{self, NotFound};
 use crate::settings::Settings;
 use crate::view::{Namespace, View};
 use crate::{conflicts, pod};
+use quotakeeper_api::names::STATUS;
 
 /// The namespace of the cluster's own pods: they are never injected.
 const SYSTEM: &str = "kube-system";
@@ -31,8 +32,8 @@ pub struct Input<'a> {
     pub view: &'a dyn View,
     /// What the installation decides.
     pub settings: &'a Settings,
-    /// The controller of the pod's [`crate::consumer::job`], where there is one.
-    pub owner_of_job: Option<&'a Owner>,
+    /// The controller of the pod's Job ([`workload::job`]), if it has one.
+    pub job_owner: Option<&'a Controller>,
 }
 
 /// What becomes of a pod.
@@ -186,7 +187,7 @@ fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), Outcome> {
 
 /// The plan for a pod without a proxy.
 fn plan(input: &Input<'_>, asked: &Asked) -> Result<Plan, Outcome> {
-    let &Input { pod, namespace, view, settings, owner_of_job } = input;
+    let &Input { pod, namespace, view, settings, job_owner } = input;
     if let Some(problem) = settings.problem() {
         return Err(Outcome::Denied(problem));
     }
@@ -195,7 +196,7 @@ fn plan(input: &Input<'_>, asked: &Asked) -> Result<Plan, Outcome> {
         NotFound::Unknown(sentence) => Outcome::Unsettled(sentence),
         NotFound::NoneAdmits(sentence) => Outcome::Skipped(sentence),
     })?;
-    let consumer = consumer(pod, &namespace.name, owner_of_job).map_err(Outcome::Denied)?;
+    let consumer = consumer(pod, &namespace.name, job_owner).map_err(Outcome::Denied)?;
     let plan = Plan::of(&quotas, view, settings, consumer).map_err(Outcome::Denied)?;
     match conflicts::find(pod, &plan) {
         None => Ok(plan),
@@ -203,6 +204,16 @@ fn plan(input: &Input<'_>, asked: &Asked) -> Result<Plan, Outcome> {
         Some(sentence) if *asked == (Asked::Auto { explicitly: false }) => Err(Outcome::Skipped(sentence)),
         Some(sentence) => Err(Outcome::Denied(sentence)),
     }
+}
+
+/// The workload of a pod, as the limiter will derive it too.
+fn consumer(pod: &Value, namespace: &str, job_owner: Option<&Controller>) -> Result<String, String> {
+    let workload = workload::of_pod(&pod::metadata(pod), namespace, job_owner);
+    let of_account = || {
+        let account = pod["spec"]["serviceAccountName"].as_str().filter(|name| !name.is_empty());
+        workload::of_service_account(namespace, account.unwrap_or("default"))
+    };
+    Ok(workload.map_err(|error| error.to_string())?.unwrap_or_else(of_account))
 }
 
 /// Why no proxy can work in a pod of this kind.

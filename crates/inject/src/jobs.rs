@@ -4,22 +4,17 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::{Api, Client};
-
-use crate::consumer::Owner;
+use quotakeeper_api::workload::{self, Controller};
 
 /// How long the API server may take to return a Job.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The controller of a Job, where it has one. Without an answer in time the Job counts as its own
 /// controller.
-pub(crate) async fn owner_of_job(client: &Client, namespace: &str, job: &str) -> Option<Owner> {
+pub(crate) async fn owner_of_job(client: &Client, namespace: &str, job: &str) -> Option<Controller> {
     let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
     match tokio::time::timeout(TIMEOUT, jobs.get_metadata(job)).await {
-        Ok(Ok(found)) => {
-            let mut references = found.metadata.owner_references.into_iter().flatten();
-            let owner = references.find(|reference| reference.controller == Some(true))?;
-            Some(Owner { kind: owner.kind, name: owner.name })
-        }
+        Ok(Ok(found)) => workload::owner(&found.metadata),
         Ok(Err(error)) => {
             tracing::warn!(namespace, job, %error, "the Job can't be read; it counts as its own controller");
             None

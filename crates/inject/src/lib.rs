@@ -9,12 +9,11 @@
 //!
 //! | room | holds |
 //! |---|---|
-//! | [`names`] | the labels, annotations and names that pods carry |
+//! | [`names`] | the proxy's container and volumes, and what else injection names in a pod |
 //! | [`settings`] | what the installation decides: image, resources, limiter, CAs |
 //! | [`view`] | what is read of the cluster; which namespaces a quota admits |
 //! | [`requested_quotas`] | whether a pod asks for quotas, and which |
 //! | [`decide`] | the decision for one pod: pure |
-//! | [`consumer`] | the workload that a pod belongs to |
 //! | [`server`] | HTTPS: reviews in, answers out |
 //! | [`tls`] | the serving certificate |
 //!
@@ -23,7 +22,6 @@
 //! registers it.
 
 mod conflicts;
-pub mod consumer;
 pub mod decide;
 mod jobs;
 pub mod names;

@@ -1,6 +1,13 @@
 //! Reading a pod as raw JSON: fields that this version does not know stay what they are.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
+
+/// Its metadata, typed, for reading only. The API server has checked the types; a pod that it has not sent
+/// has no metadata here.
+pub(crate) fn metadata(pod: &Value) -> ObjectMeta {
+    serde_json::from_value(pod["metadata"].clone()).unwrap_or_default()
+}
 
 /// A label's value.
 pub(crate) fn label<'p>(pod: &'p Value, name: &str) -> Option<&'p str> {

@@ -5,10 +5,10 @@
 
 use serde_json::Value;
 
-use crate::names::{AUTO, DISABLED, ENABLED, INJECT, QUOTAS};
 use crate::pod;
 use crate::resolve::nearest;
 use crate::view::Namespace;
+use quotakeeper_api::names::{AUTO, DISABLED, ENABLED, INJECT, QUOTAS};
 
 /// The quotas that a pod asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

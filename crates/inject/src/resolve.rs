@@ -9,9 +9,9 @@ use kube::ResourceExt;
 use quotakeeper_api::compile;
 use quotakeeper_api::quota::ApiQuota;
 
-use crate::names::QUOTAS;
 use crate::requested_quotas::Asked;
 use crate::view::{Namespace, admits};
+use quotakeeper_api::names::QUOTAS;
 
 /// The most names that a refusal lists.
 const LISTED: usize = 20;

@@ -6,17 +6,17 @@ use http::StatusCode;
 use kube::Client;
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
+use quotakeeper_api::workload::{self, Controller};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::consumer::{self, Owner};
 use crate::decide::{Decision, Input, decide};
 use crate::jobs::owner_of_job;
-use crate::names::{DISABLED, INJECT};
 use crate::pod;
 use crate::requested_quotas::{Asked, asked};
 use crate::settings::Settings;
 use crate::view::{Namespace, View};
+use quotakeeper_api::names::{DISABLED, INJECT};
 
 /// A decision that may rest on watches that lag behind the API server is made again after this.
 const BETWEEN: Duration = Duration::from_millis(100);
@@ -66,7 +66,7 @@ impl Request {
             return Decision::Unchanged;
         }
         let name = self.request.namespace.clone().unwrap_or_default();
-        let owner = match consumer::job(&self.pod) {
+        let owner = match workload::job(&pod::metadata(&self.pod)) {
             Some(job) => owner_of_job(client, &name, &job).await,
             None => None,
         };
@@ -95,9 +95,9 @@ impl Request {
         namespace: &Namespace,
         view: &dyn View,
         settings: &Settings,
-        owner_of_job: Option<&Owner>,
+        job_owner: Option<&Controller>,
     ) -> Decision {
-        decide(&Input { pod: &self.pod, namespace, view, settings, owner_of_job })
+        decide(&Input { pod: &self.pod, namespace, view, settings, job_owner })
     }
 
     /// Whether nothing asks for the proxy, though the API server has found something: the namespace's label.

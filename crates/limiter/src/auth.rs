@@ -32,8 +32,8 @@ use tracing::warn;
 use self::bound::Bound;
 use self::judge::{Judge, Reviewed};
 use self::keys::Keys;
-use self::pods::Pods;
-use self::token::Rejected;
+use self::pods::{Pods, SeenPod};
+use self::token::{BoundPod, Rejected};
 
 /// The published keys are asked for again no sooner than this after the last time, …
 const KEYS_AGAIN: Duration = Duration::from_secs(10);
@@ -87,19 +87,37 @@ impl<J: Judge> Authenticator<J> {
 impl<J: Judge> Authenticate for Authenticator<J> {
     async fn authenticate(&self, token: &str) -> Result<PodIdentity, Unauthenticated> {
         match self.0.check(token).await {
-            Ok(pod) if self.0.pods.contains(&pod.uid) => return Ok(pod),
+            Ok(pod) => {
+                if let Some(seen) = self.0.pods.get(&pod.uid) {
+                    return Ok(identity(pod, &seen));
+                }
+            }
             Err(Rejected::Refused(why)) => return Err(Unauthenticated::Refused(why)),
-            // Only the API server knows whether the pod exists, or whose key it is.
-            Ok(_) | Err(Rejected::UnknownKey) => {}
+            Err(Rejected::UnknownKey) => {}
         }
+        // Only the API server knows whether the pod exists, or whose key it is.
         let pod = self.0.review(token).await?.pod;
-        pod.ok_or_else(|| Unauthenticated::Refused(token::NOT_A_PODS.to_owned()))
+        let pod = pod.ok_or_else(|| Unauthenticated::Refused(token::NOT_A_PODS.to_owned()))?;
+        let seen = match self.0.pods.get(&pod.uid) {
+            Some(seen) => Some(seen),
+            None => self.0.judge.pod(&pod).await.map_err(Unauthenticated::Unavailable)?,
+        };
+        let seen =
+            seen.ok_or_else(|| Unauthenticated::Refused("the pod does not exist any more".to_owned()))?;
+        Ok(identity(pod, &seen))
     }
+}
+
+/// Who draws: the pod that the token is bound to, as the workload that its metadata names.
+fn identity(pod: BoundPod, seen: &SeenPod) -> PodIdentity {
+    let consumer = seen.consumer(&pod);
+    let BoundPod { namespace, pod, uid, service_account } = pod;
+    PodIdentity { namespace, pod, uid, service_account, consumer }
 }
 
 impl<J: Judge> Inner<J> {
     /// Checks a token by the published keys.
-    async fn check(&self, token: &str) -> Result<PodIdentity, Rejected> {
+    async fn check(&self, token: &str) -> Result<BoundPod, Rejected> {
         let mut keys = self.keys.read().await.clone();
         if keys.is_none() || self.keys_are_old().await {
             keys = self.newer_than(keys.as_ref()).await.or(keys);

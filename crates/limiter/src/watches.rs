@@ -1,7 +1,6 @@
 //! What the cluster says: accounts and gate, the certificate, the injected pods. Each watch goes on
 //! where it was after a failure, with growing pauses.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
@@ -19,7 +18,7 @@ use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
-use crate::auth::pods::Pods;
+use crate::auth::pods::{Pods, SeenPod};
 use crate::documents::{AccountDocument, Documents, Refused};
 use crate::gate::openings;
 use crate::state::Configuration;
@@ -114,7 +113,7 @@ pub async fn pods(client: Client, pods: Pods, gone: mpsc::Sender<String>) {
     let all: Api<PartialObjectMeta<Pod>> = Api::all(client);
     let injected = watcher::Config::default().labels(INJECTED);
     let mut events = std::pin::pin!(told(watcher(all, injected).default_backoff(), "injected pods"));
-    let mut list = BTreeSet::new();
+    let mut list = Vec::new();
     while let Some(event) = events.next().await {
         let lost = match event {
             Event::Init => {
@@ -122,12 +121,12 @@ pub async fn pods(client: Client, pods: Pods, gone: mpsc::Sender<String>) {
                 Vec::new()
             }
             Event::InitApply(pod) => {
-                list.extend(pod.uid());
+                list.extend(SeenPod::of(&pod.metadata));
                 Vec::new()
             }
             Event::InitDone => pods.replace(std::mem::take(&mut list)),
             Event::Apply(pod) => {
-                pod.uid().into_iter().for_each(|uid| pods.insert(uid));
+                SeenPod::of(&pod.metadata).into_iter().for_each(|pod| pods.insert(pod));
                 Vec::new()
             }
             Event::Delete(pod) => pod.uid().into_iter().inspect(|uid| pods.remove(uid)).collect(),

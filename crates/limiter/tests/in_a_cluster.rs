@@ -117,7 +117,10 @@ fn pod(name: &str, injected: bool) -> String {
     let labels = if injected { json!({"quotakeeper.dev/injected": "true"}) } else { json!({}) };
     apply(&json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": "gtm", "labels": labels},
+        "metadata": {
+            "name": name, "namespace": "gtm", "labels": labels,
+            "annotations": {"quotakeeper.dev/workload": name},
+        },
         "spec": {
             "serviceAccountName": "runner", "automountServiceAccountToken": false,
             "containers": [{"name": "app", "image": "localhost/none:1"}],

@@ -221,7 +221,7 @@ impl EventPublisher {
     /// A reference with a UID, by which `kubectl describe` finds the Events of an object.
     async fn reference(&mut self, cluster: &Cluster, owner: &Owner) -> ObjectReference {
         let mut reference = owner.reference();
-        if owner.uid.is_none() {
+        if owner.uid.is_none() && owner.kind == "Deployment" {
             if !self.uids.contains_key(owner) {
                 let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), &owner.namespace);
                 if let Ok(Ok(found)) = timeout(REQUEST, deployments.get_metadata_opt(&owner.name)).await {
@@ -270,11 +270,9 @@ impl EventPublisher {
         notice: PlannedEvent,
         pods: &BTreeMap<String, PodView>,
     ) {
-        let drawing = |pod: &&PodView, consumer: Option<&str>| {
-            pod.injected.as_ref().is_some_and(|status| match consumer {
-                Some(consumer) => status.consumer == consumer,
-                None => status.quotas.iter().any(|quota| quota.quota == name),
-            })
+        let drawing = |pod: &&PodView, consumer: Option<&str>| match consumer {
+            Some(consumer) => pod.consumer.as_deref() == Some(consumer),
+            None => pod.draws_on(name),
         };
         let owners: BTreeSet<&Owner> = match &notice.place {
             Target::Quota => {
@@ -343,6 +341,7 @@ fn restart(owner: &Owner) -> String {
         "Deployment" | "StatefulSet" | "DaemonSet" => {
             format!("run kubectl rollout restart {}/{name} -n {namespace}", kind.to_lowercase())
         }
+        "Rollout" => format!("run kubectl argo rollouts restart {name} -n {namespace}"),
         _ => format!("create the {kind} {name} anew"),
     }
 }
@@ -364,7 +363,7 @@ async fn find(
     let Some(object) = object else { return Some(Finding::Fine) };
     let value = serde_json::to_value(object).ok()?;
     let namespace = Namespace { name: pod.namespace.clone(), labels };
-    let input = Input { pod: &value, namespace: &namespace, view, settings: &settings, owner_of_job: None };
+    let input = Input { pod: &value, namespace: &namespace, view, settings: &settings, job_owner: None };
     Some(match decide(&input) {
         Decision::Skipped { reason } => Finding::Skipped(reason),
         Decision::Unchanged => Finding::Fine,

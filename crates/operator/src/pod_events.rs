@@ -62,7 +62,7 @@ pub fn pod_events(pods: &[&PodView], now: Timestamp) -> Vec<PodEvent> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use quotakeeper_inject::names::STATUS;
+    use quotakeeper_api::names::STATUS;
     use serde_json::{Value, json};
 
     const NOW: &str = "2026-11-03T14:20:00Z";

@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::PartialObjectMeta;
+use quotakeeper_api::names::{INJECT, QUOTAS, STATUS};
+use quotakeeper_api::workload::{self, Controller};
 use quotakeeper_inject::decide::Status;
-use quotakeeper_inject::names::{INJECT, QUOTAS, STATUS};
 use quotakeeper_inject::requested_quotas::{Asked, asked};
 use quotakeeper_inject::view::Namespace;
 use quotakeeper_wire::bootstrap::CatchMode;
 use serde_json::json;
 
 use crate::reconcile::DesiredState;
-
-/// The label that the ReplicaSets of a Deployment put on their pods: their own suffix.
-const HASH: &str = "pod-template-hash";
 
 /// A pod that has not ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +32,8 @@ pub struct PodView {
     asks: Asks,
     /// What injection wrote; none: it has no proxy.
     pub injected: Option<Status>,
+    /// The consumer as which the limiter reports it; none: it has no proxy.
+    pub consumer: Option<String>,
     /// The workload at which its author looks.
     pub owner: Owner,
 }
@@ -54,7 +55,7 @@ pub struct Owner {
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// Its UID, where the pod tells it; a Deployment's is not told.
+    /// Its UID; none of a Deployment or Rollout, which pods do not name.
     pub uid: Option<String>,
 }
 
@@ -86,46 +87,39 @@ pub fn view(object: PartialObjectMeta<Pod>) -> Option<PodView> {
         return None;
     }
     let annotation = |name: &str| object.annotations().get(name).cloned();
+    let injected: Option<Status> = annotation(STATUS).and_then(|status| serde_json::from_str(&status).ok());
     Some(PodView {
         uid: metadata.uid.clone()?,
         namespace: metadata.namespace.clone()?,
         name: metadata.name.clone()?,
         created: metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         asks: Asks { quotas: annotation(QUOTAS), label: object.labels().get(INJECT).cloned() },
-        injected: annotation(STATUS).and_then(|status| serde_json::from_str(&status).ok()),
-        owner: owner(&object)?,
+        consumer: injected.as_ref().map(|status| consumer(metadata, status)),
+        injected,
+        owner: owner(metadata)?,
     })
 }
 
-fn owner(object: &PartialObjectMeta<Pod>) -> Option<Owner> {
-    let metadata = &object.metadata;
-    let namespace = metadata.namespace.clone()?;
-    let controller = object.owner_references().iter().find(|owner| owner.controller == Some(true));
-    let Some(controller) = controller else {
-        let (api_version, kind) = ("v1".to_owned(), "Pod".to_owned());
-        return Some(Owner {
-            namespace,
-            api_version,
-            kind,
-            name: metadata.name.clone()?,
-            uid: metadata.uid.clone(),
-        });
+/// The consumer, as the limiter derives it. Metadata does not tell the ServiceAccount: injection does.
+fn consumer(pod: &ObjectMeta, injected: &Status) -> String {
+    let namespace = pod.namespace.as_deref().unwrap_or_default();
+    let derived = workload::of_pod(pod, namespace, workload::injected_job_owner(pod).as_ref());
+    derived.ok().flatten().unwrap_or_else(|| injected.consumer.clone())
+}
+
+/// The controller of a pod, else the pod itself.
+fn owner(pod: &ObjectMeta) -> Option<Owner> {
+    let namespace = pod.namespace.clone()?;
+    let Controller { api_version, kind, name, uid } = match workload::controller(pod) {
+        Some(controller) => controller,
+        None => Controller {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            name: pod.name.clone()?,
+            uid: pod.uid.clone(),
+        },
     };
-    let hash = object.labels().get(HASH).map(|hash| format!("-{hash}"));
-    let deployment = hash.filter(|_| controller.kind == "ReplicaSet").and_then(|hash| {
-        let name = controller.name.strip_suffix(&hash)?.to_owned();
-        let (api_version, kind) = ("apps/v1".to_owned(), "Deployment".to_owned());
-        Some(Owner { namespace: namespace.clone(), api_version, kind, name, uid: None })
-    });
-    deployment.or_else(|| {
-        Some(Owner {
-            namespace,
-            api_version: controller.api_version.clone(),
-            kind: controller.kind.clone(),
-            name: controller.name.clone(),
-            uid: Some(controller.uid.clone()),
-        })
-    })
+    Some(Owner { namespace, api_version, kind, name, uid })
 }
 
 impl PodView {
@@ -147,6 +141,11 @@ impl PodView {
             Ok(Asked::Auto { .. }) => settled.quotas.keys().filter(|name| admits(name)).cloned().collect(),
             Ok(Asked::Nothing) | Err(_) => Vec::new(),
         }
+    }
+
+    /// Whether its proxy draws on a quota, `namespace/name`.
+    pub fn draws_on(&self, quota: &str) -> bool {
+        self.injected.as_ref().is_some_and(|status| status.quotas.iter().any(|it| it.quota == quota))
     }
 
     /// How its calls are caught, for people: `openai by base URL, platform/hubspot by hosts`.
@@ -249,6 +248,7 @@ mod tests {
 
     #[test]
     fn its_author_looks_at_the_job_or_the_deployment() {
+        let hash = "pod-template-hash";
         let owned = |kind: &str, name: &str, labels: Value| {
             let owner =
                 json!([{"apiVersion": "x/v1", "kind": kind, "name": name, "uid": "o", "controller": true}]);
@@ -256,7 +256,9 @@ mod tests {
             format!("{} {} {:?}", owner.kind, owner.name, owner.uid)
         };
         assert_eq!(owned("Job", "enrich", json!({})), "Job enrich Some(\"o\")");
-        assert_eq!(owned("ReplicaSet", "web-5d4", json!({(HASH): "5d4"})), "Deployment web None");
+        assert_eq!(owned("ReplicaSet", "web-5d4", json!({(hash): "5d4"})), "Deployment web None");
+        let rollout = json!({"rollouts-pod-template-hash": "5d4"});
+        assert_eq!(owned("ReplicaSet", "web-5d4", rollout), "Rollout web None");
         assert_eq!(owned("ReplicaSet", "alone", json!({})), "ReplicaSet alone Some(\"o\")");
         assert_eq!(pod(json!({})).owner.kind, "Pod");
     }

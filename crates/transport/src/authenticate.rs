@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-/// The pod that a session belongs to, as its token says.
+/// The pod that a session belongs to, as its token and the API server say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodIdentity {
     pub namespace: String,
@@ -11,6 +11,9 @@ pub struct PodIdentity {
     pub uid: String,
     /// The ServiceAccount that it runs as.
     pub service_account: String,
+    /// The workload that its calls count for, `namespace/kind/name`. It takes the place of what the proxy
+    /// says of itself.
+    pub consumer: String,
 }
 
 /// Why a token opens no session.

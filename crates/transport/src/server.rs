@@ -3,6 +3,7 @@
 //! Every step of a peer has a bound: its handshake, its silence before a session, the size of
 //! what it says, what it leaves unread. A peer that keeps none of them costs one connection.
 
+mod claims;
 mod session;
 
 use std::convert::Infallible;
@@ -30,6 +31,7 @@ use tonic::body::Body;
 use tonic::server::Grpc;
 use tracing::{debug, warn};
 
+use self::claims::Claims;
 use self::session::Sessions;
 use crate::authenticate::Authenticate;
 use crate::codec::SessionCodec;
@@ -109,7 +111,8 @@ pub async fn serve_beside<A: Authenticate, L: Accept, O: Answer>(
     let cut = CancellationToken::new();
     // Whoever drops this future cuts every connection.
     let _cut = cut.clone().drop_guard();
-    let server = Arc::new(Server { authenticate, limiter, others, stop: stop.clone(), cut });
+    let server =
+        Arc::new(Server { authenticate, limiter, others, claims: Arc::default(), stop: stop.clone(), cut });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let tasks = TaskTracker::new();
     let accept = async {
@@ -140,6 +143,7 @@ struct Server<A, L, O> {
     authenticate: A,
     limiter: L,
     others: O,
+    claims: Arc<Claims>,
     /// Sessions are to end in good order …
     stop: CancellationToken,
     /// … or at once.

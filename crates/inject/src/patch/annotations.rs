@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::{Edit, EditError};
 use crate::decide::Status;
-use crate::names::{CA_VOLUME, DEFAULT_CONTAINER, INJECTED, KEY_VOLUME, SAFE_TO_EVICT, STATUS};
+use crate::names::{CA_VOLUME, DEFAULT_CONTAINER, KEY_VOLUME, SAFE_TO_EVICT};
 use crate::plan::Plan;
 use crate::pod;
+use quotakeeper_api::names::{INJECTED, STATUS};
 
 /// Label, status and the annotations that other programs read.
 pub(crate) fn ensure(edit: &mut Edit, plan: &Plan, status: &Status) -> Result<(), EditError> {

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::sidecar::bundle_mount;
 use super::{Edit, EditError, Place, own_cas};
 use crate::decide::Skip;
-use crate::names::{CONTAINERS, PROXY};
+use crate::names::PROXY;
 use crate::plan::{Catch, Plan};
 use crate::pod;
+use quotakeeper_api::names::CONTAINERS;
 
 /// Variables that name a file of CAs, by their readers: OpenSSL and with it httpx, aiohttp, Go, Ruby, .NET, reqwest;
 /// requests; curl; Node; gRPC's core; git; cargo; pip; the AWS SDKs. Node's adds to its own, the others replace.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::names::{PROXY, RESOURCES};
+use crate::names::PROXY;
 use crate::pod;
 use crate::settings::ProxyResources;
+use quotakeeper_api::names::RESOURCES;
 
 /// The resources that a pod's class of service rests on.
 const COUNTED: [&str; 2] = ["cpu", "memory"];

@@ -1,10 +1,11 @@
 //! Whatever a pod holds: nothing of it is lost, a second look changes nothing, and there is always an answer.
 
 use proptest::prelude::*;
+use quotakeeper_api::names;
+use quotakeeper_inject::names::{DEFAULT_CONTAINER, PROXY};
 use serde_json::{Map, Value, json};
 
 use quotakeeper_inject::decide::Decision;
-use quotakeeper_inject::names;
 
 use crate::fixture::{Fixture, applied, lost};
 
@@ -86,7 +87,7 @@ fn pod() -> BoxedStrategy<Value> {
     let quotas = one(quotas.map(Value::from).to_vec());
     let annotations = some(vec![
         ("own", one(vec![json!("")])),
-        (names::DEFAULT_CONTAINER, one(vec![json!("c0")])),
+        (DEFAULT_CONTAINER, one(vec![json!("c0")])),
         (names::CONTAINERS, one(vec![json!("c0")])),
     ]);
     let labels = some(vec![("a/b~c", one(vec![json!("x")]))]);
@@ -137,7 +138,7 @@ proptest! {
         if let Decision::Patch { .. } = decision {
             let once = applied(&pod, &decision);
             prop_assert_eq!(lost(&without_nulls(&pod), &once, ""), None);
-            prop_assert_eq!(&once["spec"]["initContainers"][0]["name"], names::PROXY);
+            prop_assert_eq!(&once["spec"]["initContainers"][0]["name"], PROXY);
             prop_assert_eq!(fixture.decide(&once), Decision::Unchanged);
         }
     }

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use quotakeeper_api::provider::ApiProvider;
 use quotakeeper_api::quota::ApiQuota;
-use quotakeeper_api::yaml;
+use quotakeeper_api::{workload, yaml};
 use quotakeeper_dialects::{Profile, catalogue};
-use quotakeeper_inject::consumer;
 use quotakeeper_inject::decide::{Decision, Input, decide};
 use quotakeeper_inject::settings::Settings;
 use quotakeeper_inject::view::{Namespace, View};
@@ -75,12 +74,14 @@ impl Fixture {
         let name = pod["metadata"]["namespace"].as_str().unwrap();
         let unknown = Namespace { name: name.to_owned(), labels: BTreeMap::new() };
         let namespace = self.namespaces.get(name).unwrap_or(&unknown);
-        let job = consumer::job(pod).and_then(|job| {
+        let metadata =
+            |object: &Value| serde_json::from_value(object["metadata"].clone()).unwrap_or_default();
+        let job = workload::job(&metadata(pod)).and_then(|job| {
             self.jobs.iter().find(|it| it["metadata"]["name"] == job && it["metadata"]["namespace"] == name)
         });
-        let owner = job.and_then(consumer::controller);
-        let owner_of_job = owner.as_ref();
-        decide(&Input { pod, namespace, view: self, settings: &self.settings, owner_of_job })
+        let owner = job.and_then(|job| workload::owner(&metadata(job)));
+        let job_owner = owner.as_ref();
+        decide(&Input { pod, namespace, view: self, settings: &self.settings, job_owner })
     }
 }
 

@@ -1,9 +1,9 @@
 //! A pod that comes again: the API server calls once more when another webhook has changed what ours had seen.
 
+use quotakeeper_api::names;
 use serde_json::{Value, json};
 
 use quotakeeper_inject::decide::{Decision, Status};
-use quotakeeper_inject::names;
 use quotakeeper_wire::bootstrap::{BUNDLE_FILE, CA_FOLDER};
 
 use crate::fixture::{Fixture, applied};

@@ -6,6 +6,8 @@
 mod certificate;
 mod client;
 
+use quotakeeper_api::names;
+use quotakeeper_inject::names::PROXY;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +16,6 @@ use http::StatusCode;
 use kube::{Client, Config};
 use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_dialects::{Profile, catalogue};
-use quotakeeper_inject::names;
 use quotakeeper_inject::server::{Counts, Webhook, serve};
 use quotakeeper_inject::settings::Settings;
 use quotakeeper_inject::view::{Namespace, View};
@@ -199,7 +200,7 @@ async fn a_pod_that_asks_is_patched() {
     let patch: json_patch::Patch = serde_json::from_slice(&patch(&response)).unwrap();
     let mut patched = asking("openai");
     json_patch::patch(&mut patched, &patch).unwrap();
-    assert_eq!(patched["spec"]["initContainers"][0]["name"], names::PROXY);
+    assert_eq!(patched["spec"]["initContainers"][0]["name"], PROXY);
     assert_eq!(patched["metadata"]["labels"][names::INJECTED], "true");
     assert_eq!(served.webhook.counts(), Counts { injected: 1, ..Counts::default() });
 }

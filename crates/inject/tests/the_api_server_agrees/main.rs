@@ -13,10 +13,11 @@ mod meddler;
 mod watched;
 mod world;
 
+use quotakeeper_api::names;
+use quotakeeper_inject::names::PROXY;
 use std::path::Path;
 
 use quotakeeper_inject::decide::{Decision, Status};
-use quotakeeper_inject::names;
 use quotakeeper_inject::server::Counts;
 use serde_json::{Value, json};
 
@@ -71,7 +72,7 @@ fn each_entry_catches_what_is_its_own_and_no_two_the_same() {
         let asked: Vec<&str> = asked.iter().filter(|(_, counts)| counts.total() > 0).map(|it| it.0).collect();
         assert_eq!(asked, expected.into_iter().collect::<Vec<_>>(), "{case}");
         let proxies = names_of(&answer["spec"]["initContainers"]);
-        assert_eq!(proxies.contains(&names::PROXY), injected, "{case}");
+        assert_eq!(proxies.contains(&PROXY), injected, "{case}");
     }
     // A slip in the label is refused where it is made.
     let (answer, asked) = world.asked(|| create_dry(&pod("gtm", Value::Null, inject("true"))));
@@ -141,7 +142,7 @@ fn a_restricted_namespace_takes_an_injected_pod() {
     pod["spec"]["containers"][0]["securityContext"] =
         json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
     let answer = create_dry(&pod).unwrap().object;
-    assert_eq!(names_of(&answer["spec"]["initContainers"]), [names::PROXY]);
+    assert_eq!(names_of(&answer["spec"]["initContainers"]), [PROXY]);
     assert_eq!(answer["spec"]["securityContext"]["sysctls"][0]["value"], "80");
 }
 
@@ -153,7 +154,7 @@ fn a_container_that_a_later_webhook_adds_is_caught_too() {
         world.asked(|| create_dry(&pod("meddled", json!({(names::QUOTAS): "openai,hubspot"}), Value::Null)));
     let answer = answer.unwrap().object;
     assert_eq!(names_of(&answer["spec"]["containers"]), ["app", meddler::ADDED]);
-    assert_eq!(names_of(&answer["spec"]["initContainers"]), [names::PROXY]);
+    assert_eq!(names_of(&answer["spec"]["initContainers"]), [PROXY]);
     for container in answer["spec"]["containers"].as_array().unwrap() {
         assert_eq!(variable(container, "OPENAI_BASE_URL"), Some("http://127.0.0.1:15801/openai/v1"));
         assert!(variable(container, "SSL_CERT_FILE").is_some());
@@ -182,7 +183,7 @@ fn thirty_pods_of_different_makers_are_created() {
             }
         }
         let created = create(&pod).unwrap().object;
-        assert_eq!(created["spec"]["initContainers"][0]["name"], names::PROXY);
+        assert_eq!(created["spec"]["initContainers"][0]["name"], PROXY);
         assert_eq!(created["spec"]["initContainers"][0]["restartPolicy"], "Always");
         let status = created["metadata"]["annotations"][names::STATUS].as_str().unwrap();
         let status: Status = serde_json::from_str(status).unwrap();
@@ -214,7 +215,7 @@ fn a_quota_that_comes_with_its_pod_is_found() {
     let file = json!({"apiVersion": "v1", "kind": "List", "items": [namespace, account, quota, pod]});
     kubectl(&["create", "-f", "-"], Some(&file)).unwrap();
     let found = get(&["pod", "fresh", "-n", "fresh"]);
-    assert_eq!(names_of(&found["spec"]["initContainers"]), [names::PROXY]);
+    assert_eq!(names_of(&found["spec"]["initContainers"]), [PROXY]);
 }
 
 #[test]

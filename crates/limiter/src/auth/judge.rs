@@ -6,11 +6,14 @@ use std::future::Future;
 
 use http::Request;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use kube::api::{Api, ObjectMeta, PostParams};
-use quotakeeper_transport::PodIdentity;
+use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use quotakeeper_wire::bootstrap::AUDIENCE;
 use serde::Deserialize;
+
+use super::pods::SeenPod;
+use super::token::BoundPod;
 
 /// Where the issuer stands (OpenID Connect Discovery 1.0, section 4).
 const CONFIGURATION: &str = "/.well-known/openid-configuration";
@@ -35,7 +38,7 @@ pub struct Reviewed {
     /// Whose it is: `system:serviceaccount:NAMESPACE:NAME`.
     pub user: String,
     /// The pod that it is bound to, and that exists.
-    pub pod: Option<PodIdentity>,
+    pub pod: Option<BoundPod>,
 }
 
 /// Who knows about tokens.
@@ -51,6 +54,12 @@ pub trait Judge: Send + Sync + 'static {
     /// # Errors
     /// Why nobody can tell, as a sentence.
     fn review(&self, token: &str) -> impl Future<Output = Result<Result<Reviewed, String>, String>> + Send;
+
+    /// A pod, where no watch has seen it yet; none: it does not exist.
+    ///
+    /// # Errors
+    /// Why nobody can tell, as a sentence.
+    fn pod(&self, pod: &BoundPod) -> impl Future<Output = Result<Option<SeenPod>, String>> + Send;
 }
 
 /// The cluster's API server.
@@ -96,6 +105,14 @@ impl Judge for ApiServer {
         let answer = answer.map_err(|error| format!("no TokenReview: {error}"))?;
         Ok(judged(answer.status.unwrap_or_default()))
     }
+
+    async fn pod(&self, pod: &BoundPod) -> Result<Option<SeenPod>, String> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        // A list of one: the limiter may list pods anyway, and needs no right to get them.
+        let named = ListParams::default().fields(&format!("metadata.name={}", pod.pod));
+        let found = pods.list_metadata(&named).await.map_err(|error| format!("no list of pods: {error}"))?;
+        Ok(found.items.iter().filter_map(|found| SeenPod::of(&found.metadata)).find(|it| it.uid == pod.uid))
+    }
 }
 
 fn judged(status: TokenReviewStatus) -> Result<Reviewed, String> {
@@ -112,13 +129,13 @@ fn judged(status: TokenReviewStatus) -> Result<Reviewed, String> {
     Ok(Reviewed { user: name, pod })
 }
 
-fn bound_to(user: &str, extra: &BTreeMap<String, Vec<String>>) -> Option<PodIdentity> {
+fn bound_to(user: &str, extra: &BTreeMap<String, Vec<String>>) -> Option<BoundPod> {
     let (namespace, service_account) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
     let one = |key| match extra.get(key)?.as_slice() {
         [value] => Some(value.clone()),
         _ => None,
     };
-    Some(PodIdentity {
+    Some(BoundPod {
         namespace: namespace.to_owned(),
         pod: one(POD_NAME)?,
         uid: one(POD_UID)?,

@@ -3,7 +3,6 @@
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
-use quotakeeper_transport::PodIdentity;
 use quotakeeper_wire::bootstrap::AUDIENCE;
 use serde::Deserialize;
 
@@ -23,6 +22,19 @@ pub enum Rejected {
     UnknownKey,
     /// It is wrong, as a sentence for the proxy's log.
     Refused(String),
+}
+
+/// The pod that a token is bound to (KEP 1205), as the token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundPod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Its UID, which no later pod of the same name has.
+    pub uid: String,
+    /// The ServiceAccount that it runs as.
+    pub service_account: String,
 }
 
 /// What a token says that matters here: the claims of Kubernetes (KEP 1205, bound tokens).
@@ -50,7 +62,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`Rejected`].
-    pub fn check(&self, token: &str) -> Result<PodIdentity, Rejected> {
+    pub fn check(&self, token: &str) -> Result<BoundPod, Rejected> {
         let refused = |why: &str| Rejected::Refused(why.to_owned());
         let no_token = || refused("it is no signed ServiceAccount token; mount a projected one");
         // An algorithm that is not known may be that of a key that can't be used.
@@ -69,7 +81,7 @@ impl Keys {
             return Err(refused(NOT_A_PODS));
         };
         let Named { name, uid } = pod;
-        Ok(PodIdentity { namespace, pod: name, uid, service_account: serviceaccount.name })
+        Ok(BoundPod { namespace, pod: name, uid, service_account: serviceaccount.name })
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use quotakeeper_limiter::auth::judge::{Judge, Published, Reviewed};
-use quotakeeper_transport::PodIdentity;
+use quotakeeper_limiter::auth::pods::SeenPod;
+use quotakeeper_limiter::auth::token::BoundPod;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
@@ -112,6 +113,11 @@ pub fn uid(pod: &str) -> String {
     format!("uid-of-{pod}")
 }
 
+/// A pod of the Job that is named as it is.
+pub fn seen(namespace: &str, pod: &str) -> SeenPod {
+    SeenPod { uid: uid(pod), workload: Some(format!("{namespace}/Job/{pod}")) }
+}
+
 /// The API server. Clones are the same.
 #[derive(Clone)]
 pub struct Cluster {
@@ -143,7 +149,7 @@ impl Cluster {
     }
 
     /// A review of this token says so.
-    pub fn vouch(&self, token: &str, user: &str, pod: Option<PodIdentity>) {
+    pub fn vouch(&self, token: &str, user: &str, pod: Option<BoundPod>) {
         let reviewed = Reviewed { user: user.to_owned(), pod };
         self.reviewed.lock().unwrap().insert(token.to_owned(), reviewed);
     }
@@ -158,6 +164,12 @@ impl Judge for Cluster {
         self.keys_asked.fetch_add(1, Ordering::Relaxed);
         let jwks = json!({"keys": *self.published.lock().unwrap()}).to_string();
         Ok(Published { issuer: ISSUER.to_owned(), jwks })
+    }
+
+    async fn pod(&self, pod: &BoundPod) -> Result<Option<SeenPod>, String> {
+        let reviewed = self.reviewed.lock().unwrap();
+        let mut known = reviewed.values().filter_map(|reviewed| reviewed.pod.as_ref());
+        Ok(known.any(|known| known == pod).then(|| seen(&pod.namespace, &pod.pod)))
     }
 
     async fn review(&self, token: &str) -> Result<Result<Reviewed, String>, String> {

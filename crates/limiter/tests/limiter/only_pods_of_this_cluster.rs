@@ -4,14 +4,15 @@ use std::sync::atomic::Ordering;
 
 use quotakeeper_limiter::auth::Authenticator;
 use quotakeeper_limiter::auth::pods::Pods;
+use quotakeeper_limiter::auth::token::BoundPod;
 use quotakeeper_transport::{Authenticate, PodIdentity, Unauthenticated};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Key, base64, claims, uid, unix_seconds};
+use crate::cluster::{Cluster, Key, base64, claims, seen, uid, unix_seconds};
 
 fn authenticator(cluster: &Cluster) -> (Authenticator<Cluster>, Pods) {
     let pods = Pods::default();
-    pods.insert(uid("enrich-1"));
+    pods.insert(seen("sales", "enrich-1"));
     (Authenticator::new(cluster.clone(), pods.clone()), pods)
 }
 
@@ -21,7 +22,13 @@ fn enrich_1() -> PodIdentity {
         pod: "enrich-1".to_owned(),
         uid: uid("enrich-1"),
         service_account: "runner".to_owned(),
+        consumer: "sales/Job/enrich-1".to_owned(),
     }
+}
+
+fn bound() -> BoundPod {
+    let PodIdentity { namespace, pod, uid, service_account, .. } = enrich_1();
+    BoundPod { namespace, pod, uid, service_account }
 }
 
 #[tokio::test]
@@ -102,7 +109,7 @@ async fn a_pod_that_has_not_been_seen_is_looked_up_and_one_that_is_gone_refused(
     let refused = authenticator.authenticate(&token).await;
     assert!(matches!(refused, Err(Unauthenticated::Refused(_))), "{refused:?}");
 
-    cluster.vouch(&token, "system:serviceaccount:sales:runner", Some(enrich_1()));
+    cluster.vouch(&token, "system:serviceaccount:sales:runner", Some(bound()));
     assert_eq!(authenticator.authenticate(&token).await, Ok(enrich_1()));
     assert_eq!(cluster.reviews(), 2);
 }

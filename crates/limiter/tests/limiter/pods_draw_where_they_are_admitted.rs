@@ -3,7 +3,7 @@ use test_support::wait::until;
 
 use crate::cluster::uid;
 use crate::proxy::Proxy;
-use crate::world::{World, admitting, quota};
+use crate::world::{World, admitting, at_once, quota};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_of_another_namespace_waits_until_it_is_admitted() {
@@ -34,17 +34,24 @@ async fn a_pod_of_another_namespace_waits_until_it_is_admitted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pod_speaks_in_the_name_of_its_own_namespace_alone() {
+async fn a_pod_draws_as_its_own_workload_whatever_its_proxy_claims() {
     let folder = tempfile::tempdir().unwrap();
-    let world = World::start(folder.path(), vec![quota("platform/openai", 50)]).await;
+    let world = World::start(folder.path(), vec![quota("platform/openai", 5)]).await;
     let token = world.pod("gtm", "pod-1");
-    for (session, consumer) in [(1, "platform/Job/a"), (2, "gtmx/Job/a"), (3, "gtm"), (4, "")] {
-        let proxy = Proxy::start(&world, (session, &token), consumer, &["platform/openai"]);
-        until("it has tried twice", || proxy.sessions() >= 2).await;
-        assert_eq!((proxy.heard(), proxy.account(0)), (0, None), "{consumer}");
+    let claims = ["platform/Job/a", "gtmx/Job/a", "gtm", "", "gtm/Job/a", "gtm/Job/pod-1"];
+    let mut proxies = Vec::new();
+    for (session, claim) in (1..).zip(claims) {
+        let proxy = Proxy::start(&world, (session, &token), claim, &["platform/openai"]);
+        until("it is welcome", || proxy.in_force(0).is_some()).await;
+        proxy.ask(0, 5);
+        proxies.push(proxy);
     }
-    let proxy = Proxy::start(&world, (5, &token), "gtm/Job/a", &["platform/openai"]);
-    until("in its own name it is welcome", || proxy.in_force(0).is_some()).await;
+    let granted = || proxies.iter().map(|proxy| proxy.granted(0)).sum::<u64>();
+    until("the quota is used up", || granted() == at_once(5)).await;
+    world.knows_all("platform/openai", || 30 - at_once(5)).await;
+    let waiting = world.account("platform/openai").await.waiting;
+    let consumers: Vec<&str> = waiting.iter().map(|waiting| waiting.consumer.as_str()).collect();
+    assert_eq!(consumers, ["gtm/Job/pod-1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,7 +91,7 @@ async fn a_line_tells_what_is_used_and_who_waits() {
     assert_eq!((account.quota.as_str(), account.key.as_str()), ("gtm/openai", "demo/gtm/openai"));
     assert_eq!(
         (account.waiting[0].consumer.as_str(), account.waiting[0].calls),
-        ("gtm/Job/enrich", 12 - at_once(5))
+        ("gtm/Job/pod-1", 12 - at_once(5))
     );
     assert_eq!(account.limits[0].amount, 5);
     assert_eq!((account.proxies.connected, account.generation), (1, Some(1)));

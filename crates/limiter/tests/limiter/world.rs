@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{Cluster, Key, uid};
+use crate::cluster::{Cluster, Key, seen};
 use crate::proxy::{Door, NAME};
 
 pub const OPERATOR: &str = "system:serviceaccount:quotakeeper:quotakeeper-operator";
@@ -117,7 +117,7 @@ impl World {
 
     /// A token of a pod that exists.
     pub fn pod(&self, namespace: &str, pod: &str) -> String {
-        self.pods.insert(uid(pod));
+        self.pods.insert(seen(namespace, pod));
         self.cluster.token(namespace, pod)
     }
 

@@ -18,6 +18,7 @@ use tonic::server::StreamingService;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
+use super::claims::Vouched;
 use super::{Answer, GRACE, Server, State};
 use crate::authenticate::{Authenticate, PodIdentity, Unauthenticated};
 use crate::limiter::{Accept, Accepted, End, Speak, Stopped};
@@ -57,6 +58,7 @@ async fn begin<A: Authenticate, L: Accept, O: Answer>(
     })?;
     let accepted = server.limiter.accept(pod.clone()).await.map_err(stopped)?;
     let Accepted { speak, says, ended } = accepted;
+    let speak = Vouched::new(speak, pod.clone(), Arc::clone(&server.claims));
     let (verdict, pronounced) = oneshot::channel();
     state.busy.store(true, Ordering::Relaxed);
     let stop = server.stop.clone();

@@ -12,7 +12,7 @@ use quotakeeper_wire::message::AccountIndex;
 use quotakeeper_wire::proxy::Identity;
 
 use crate::host::{self, Host};
-use crate::world::{Ca, NAME, Peer, Pod, Server, Tokens, endpoint, free, server_tls, until};
+use crate::world::{CONSUMER, Ca, NAME, Peer, Pod, Server, Tokens, endpoint, free, server_tls, until};
 
 pub const WAIT: Duration = Duration::from_secs(120);
 
@@ -20,7 +20,7 @@ pub fn gate(session: u64) -> (AdmissionClient, Peer) {
     let (link, peer) = Link::pair();
     let identity = Identity {
         session: SessionId(session),
-        consumer: "sales/Job/enrich".to_owned(),
+        consumer: CONSUMER.to_owned(),
         accounts: vec![host::ACCOUNT.to_owned()],
         max_calls: 1000,
     };

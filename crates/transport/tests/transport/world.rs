@@ -65,9 +65,13 @@ impl Authenticate for Tokens {
             pod: token.to_owned(),
             uid: "7f1c".to_owned(),
             service_account: "default".to_owned(),
+            consumer: CONSUMER.to_owned(),
         })
     }
 }
+
+/// The workload of every pod.
+pub const CONSUMER: &str = "sales/Job/enrich";
 
 /// A server that runs until it is stopped.
 pub struct Server {

@@ -1,0 +1,73 @@
+//! The names that Quotakeeper's programs, its chart and its users agree on: labels, annotations and the
+//! objects of an installation. Each is written here and nowhere else.
+//!
+//! Names that only injector and proxy share are in `quotakeeper_wire::bootstrap`.
+
+/// The group of the custom resources.
+pub const GROUP: &str = "quotakeeper.dev";
+/// Group and version of the custom resources, as in `apiVersion`.
+pub const API_VERSION: &str = "quotakeeper.dev/v1alpha1";
+
+// What people write on pods and namespaces.
+
+/// Annotation of a pod: names of quotas, separated by commas, or [`AUTO`].
+pub const QUOTAS: &str = "quotakeeper.dev/quotas";
+/// The value of [`QUOTAS`] that means every quota that admits the pod.
+pub const AUTO: &str = "auto";
+/// Label of a pod or a namespace: [`ENABLED`] or [`DISABLED`].
+pub const INJECT: &str = "quotakeeper.dev/inject";
+/// The value of [`INJECT`] that means `auto`.
+pub const ENABLED: &str = "enabled";
+/// The value of [`INJECT`] that leaves a pod as it is.
+pub const DISABLED: &str = "disabled";
+/// Annotation of a pod: names of the containers whose calls are caught. Default: all.
+pub const CONTAINERS: &str = "quotakeeper.dev/containers";
+/// Annotation of a pod: the proxy's `requests` and `limits` as JSON, in place of the installation's.
+pub const RESOURCES: &str = "quotakeeper.dev/resources";
+/// Annotation of a pod without a controller: the name of the workload that it belongs to.
+pub const WORKLOAD: &str = "quotakeeper.dev/workload";
+
+// What injection writes on pods.
+
+/// Label of an injected pod; its value is `true`.
+pub const INJECTED: &str = "quotakeeper.dev/injected";
+/// Annotation of an injected pod: what injection did, as JSON.
+pub const STATUS: &str = "quotakeeper.dev/status";
+
+// What the operator writes for the limiter and for itself.
+
+/// Label of the ConfigMaps that hold one compiled account each, in the limiter's namespace …
+pub const CONFIG: &str = "quotakeeper.dev/config";
+/// … and its value.
+pub const CONFIG_ACCOUNT: &str = "account";
+/// The key of such a ConfigMap whose value is the account as JSON.
+pub const ACCOUNT_DOCUMENT: &str = "account.json";
+/// How the names of these ConfigMaps begin.
+pub const ACCOUNT_PREFIX: &str = "quotakeeper-account-";
+/// Annotation of such a ConfigMap: the quota that it was compiled from, `namespace/name`.
+pub const QUOTA: &str = "quotakeeper.dev/quota";
+/// Annotation of such a ConfigMap: that quota's UID.
+pub const QUOTA_UID: &str = "quotakeeper.dev/quota-uid";
+/// Label of the built-in providers …
+pub const CATALOGUE: &str = "quotakeeper.dev/catalogue";
+/// … and its value.
+pub const CATALOGUE_BUILTIN: &str = "builtin";
+/// Annotation of a built-in provider: a digest of the profile that was applied last.
+pub const CATALOGUE_DIGEST: &str = "quotakeeper.dev/catalogue-digest";
+/// Annotation of the limiter's Lease: its epoch.
+pub const EPOCH: &str = "quotakeeper.dev/epoch";
+
+// The objects of an installation, in its namespace.
+
+/// The operator's Deployment, ServiceAccount and Lease.
+pub const OPERATOR: &str = "quotakeeper-operator";
+/// The limiter's Deployment, Service and Lease.
+pub const LIMITER: &str = "quotakeeper-limiter";
+/// The Secret with the limiter's certificate.
+pub const LIMITER_SECRET: &str = "quotakeeper-limiter-tls";
+/// The webhook's Service.
+pub const WEBHOOK_SERVICE: &str = "quotakeeper-webhook";
+/// The Secret with the webhook's certificate.
+pub const WEBHOOK_SECRET: &str = "quotakeeper-webhook-tls";
+/// The MutatingWebhookConfiguration.
+pub const WEBHOOK_CONFIGURATION: &str = "quotakeeper";
