@@ -11,7 +11,7 @@ use quotakeeper_inject::tls::server_config;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::caches::Caches;
@@ -25,6 +25,39 @@ const EVERY: Duration = Duration::from_secs(60);
 /// … after a failure.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// How long a write may take to come back by the watch.
+const WATCH_LAG: Duration = Duration::from_secs(10);
+
+/// The Secrets as they were written last, for as long as the watch still shows what was there before. A
+/// decision on the older state would make another CA.
+#[derive(Debug, Default)]
+struct Written(BTreeMap<&'static str, Write>);
+
+#[derive(Debug)]
+struct Write {
+    before: Entries,
+    after: Entries,
+    at: Instant,
+}
+
+impl Written {
+    fn remember(&mut self, name: &'static str, before: Entries, after: Entries, at: Instant) {
+        self.0.insert(name, Write { before, after, at });
+    }
+
+    /// The newest state of a Secret, of which the watch shows `cached`.
+    fn newest(&mut self, name: &'static str, cached: Entries, now: Instant) -> Entries {
+        let ahead = |write: &&Write| write.before == cached && now.duration_since(write.at) < WATCH_LAG;
+        match self.0.get(name).filter(ahead) {
+            Some(write) => write.after.clone(),
+            None => {
+                self.0.remove(name);
+                cached
+            }
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -36,9 +69,13 @@ enum Failure {
 /// Keeps both Secrets and the API server's trust in the webhook, while this replica leads.
 pub async fn run(cluster: &Cluster, world: &Caches, metrics: &Metrics) {
     let mut changed = world.trusted.subscribe();
+    let (mut limiter_written, mut webhook_written) = (Written::default(), Written::default());
     loop {
         let mut pause = EVERY;
-        let (limiter, webhook) = tokio::join!(limiter(cluster, world), webhook(cluster, world));
+        let (limiter, webhook) = tokio::join!(
+            limiter(cluster, world, &mut limiter_written),
+            webhook(cluster, world, &mut webhook_written)
+        );
         for outcome in [limiter, webhook] {
             if let Err(error) = outcome {
                 warn!(%error, "the certificates can't be kept; trying on");
@@ -71,27 +108,31 @@ pub fn names(service: &str, namespace: &str) -> Vec<String> {
     ]
 }
 
-async fn limiter(cluster: &Cluster, world: &Caches) -> Result<(), Failure> {
+async fn limiter(cluster: &Cluster, world: &Caches, written: &mut Written) -> Result<(), Failure> {
     let Some(present) = world.limiter_secret.all() else { return Ok(()) };
-    let present = present.into_values().next().unwrap_or_default();
+    let cached = present.into_values().next().unwrap_or_default();
+    let present = written.newest(LIMITER_SECRET, cached.clone(), Instant::now());
     if let Some(entries) = due(&present, &names(LIMITER_SERVICE, &cluster.namespace), SystemTime::now())? {
         write(cluster, LIMITER_SECRET, &entries).await?;
+        written.remember(LIMITER_SECRET, cached, entries, Instant::now());
     }
     Ok(())
 }
 
-async fn webhook(cluster: &Cluster, world: &Caches) -> Result<(), Failure> {
+async fn webhook(cluster: &Cluster, world: &Caches, written: &mut Written) -> Result<(), Failure> {
     let (Some(present), Some(webhooks)) = (world.webhook_secret.all(), world.webhooks.all()) else {
         return Ok(());
     };
     let now = SystemTime::now();
-    let present = present.into_values().next().unwrap_or_default();
+    let cached = present.into_values().next().unwrap_or_default();
+    let present = written.newest(WEBHOOK_SECRET, cached.clone(), Instant::now());
     let webhooks = webhooks.into_values().next().unwrap_or_default();
     let renewed = due(&present, &names(WEBHOOK_SERVICE, &cluster.namespace), now)?;
     // Trusted before it is served.
     trust(cluster, &webhooks, renewed.as_ref().unwrap_or(&present), now).await?;
     if let Some(entries) = renewed {
         write(cluster, WEBHOOK_SECRET, &entries).await?;
+        written.remember(WEBHOOK_SECRET, cached, entries, Instant::now());
     }
     Ok(())
 }
@@ -189,4 +230,27 @@ pub fn trusted(namespace: &str, world: &Caches) -> bool {
     let entries = world.webhook_secret.get(&format!("{namespace}/{WEBHOOK_SECRET}"));
     let webhooks = world.webhooks.get(WEBHOOK_CONFIGURATION).unwrap_or_default();
     entries.is_some_and(|entries| webhooks.values().all(|bundle| is_known(&entries, bundle)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_counts_until_the_watch_shows_it_or_is_late() {
+        let entries = |text: &str| Entries::from([("ca.crt".to_owned(), text.to_owned())]);
+        let (mut written, begin) = (Written::default(), Instant::now());
+        assert_eq!(written.newest("a", entries("old"), begin), entries("old"));
+        written.remember("a", entries("old"), entries("new"), begin);
+        assert_eq!(written.newest("a", entries("old"), begin + WATCH_LAG / 2), entries("new"));
+        assert_eq!(written.newest("b", entries("old"), begin), entries("old"), "another Secret");
+        assert_eq!(written.newest("a", entries("new"), begin + WATCH_LAG / 2), entries("new"));
+        assert_eq!(written.newest("a", entries("old"), begin + WATCH_LAG / 2), entries("old"), "set back");
+        written.remember("a", entries("old"), entries("new"), begin);
+        assert_eq!(
+            written.newest("a", entries("old"), begin + WATCH_LAG),
+            entries("old"),
+            "the write is lost"
+        );
+    }
 }
