@@ -8,23 +8,23 @@ use clap::Args;
 
 use crate::output::{print, say};
 
-/// What `quotakeeper check` is told.
+/// The arguments of `quotakeeper check`.
 #[derive(Debug, Args)]
 pub struct CheckArguments {
-    /// The namespace that Quotakeeper is installed in.
+    /// The namespace of the installation.
     #[arg(long, env = "POD_NAMESPACE", default_value = "quotakeeper", value_name = "NAME")]
     namespace: String,
 
-    /// A quota in that namespace that is to be in force.
+    /// A quota in that namespace that must be in force.
     #[arg(long, value_name = "NAME")]
     quota: Option<String>,
 
-    /// How long to wait for what is missing, in seconds.
+    /// How long to wait until everything works, in seconds.
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     timeout: u64,
 }
 
-/// Looks. The exit code is 1 when something is missing.
+/// Checks an installation. The exit code is 1 if something is missing.
 pub fn main(arguments: &CheckArguments) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let missing =
@@ -46,7 +46,7 @@ pub fn main(arguments: &CheckArguments) -> ExitCode {
 }
 
 async fn look(arguments: &CheckArguments) -> anyhow::Result<Vec<String>> {
-    let client = quotakeeper_operator::client().await.context("there is no way to the cluster")?;
+    let client = quotakeeper_operator::client().await.context("the cluster can't be reached")?;
     let CheckArguments { namespace, quota, timeout } = arguments;
     let patience = Duration::from_secs(*timeout);
     Ok(quotakeeper_operator::check::missing(&client, namespace, quota.as_deref(), patience).await)

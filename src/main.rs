@@ -6,9 +6,9 @@
 //! | [`check`] | `quotakeeper check`: whether an installation works |
 //! | [`run`] | `quotakeeper run`: proxy and limiter in one process around a command |
 //! | [`operator`] | `quotakeeper operator`: reconciles quotas, serves the admission webhook |
-//! | [`open_gate`] | `quotakeeper open-gate`: lets all calls pass, before an uninstall |
-//! | [`limiter`] | `quotakeeper limiter`: grants calls their turns, for all pods |
-//! | [`output`] | where words go: logs and messages to people |
+//! | [`open_gate`] | `quotakeeper open-gate`: sends all calls without limits, before an uninstall |
+//! | [`limiter`] | `quotakeeper limiter`: grants calls, for all pods |
+//! | [`output`] | results, messages and logs |
 
 mod check;
 mod cli;

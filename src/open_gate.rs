@@ -24,17 +24,17 @@ instead.
 
 Exit code: 0 when the gate is open, also when --timeout was over before all proxies were told, and with
 --release also when the gate stays closed because no uninstall is under way: an uninstall must not hang on it;
-1 when it can't be opened; 2 if an option is wrong, or neither --yes nor --release is given.";
+1 if it can't be opened; 2 if an option is wrong, or neither --yes nor --release is given.";
 
 const CONFIRM: &str = "\
 nothing is opened: an open gate lets the calls of all workloads pass without limits. `helm uninstall` opens it \
 by itself; before you remove Quotakeeper by other means, confirm with --yes";
 
-/// What `quotakeeper open-gate` is told.
+/// The arguments of `quotakeeper open-gate`.
 #[derive(Debug, Args)]
 #[command(after_help = ABOUT)]
 pub struct OpenGateArguments {
-    /// Open it on the word of whoever calls.
+    /// Open it without proof of an uninstall.
     #[arg(long, conflicts_with = "release")]
     yes: bool,
 
@@ -54,15 +54,15 @@ pub struct OpenGateArguments {
     #[arg(long, env = "POD_NAMESPACE", default_value = "quotakeeper", value_name = "NAME")]
     namespace: String,
 
-    /// Wait until all connected proxies have been told.
+    /// Wait until all connected proxies have received the change.
     #[arg(long)]
     wait: bool,
 
-    /// … for at most this many seconds.
+    /// With --wait: for at most this many seconds.
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     timeout: u64,
 
-    /// Where the limiter is. Default: `https://quotakeeper-limiter.NAMESPACE.svc:8443`.
+    /// Address of the limiter. Default: `https://quotakeeper-limiter.NAMESPACE.svc:8443`.
     #[arg(long, env = "QUOTAKEEPER_LIMITER", value_name = "https://HOST:PORT")]
     limiter: Option<String>,
 
@@ -70,7 +70,7 @@ pub struct OpenGateArguments {
     #[arg(long, env = "QUOTAKEEPER_TOKEN_FILE", default_value = TOKEN_FILE, value_name = "FILE")]
     token_file: PathBuf,
 
-    /// How log lines look.
+    /// Format of log lines.
     #[arg(long, env = "QUOTAKEEPER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
@@ -104,7 +104,7 @@ pub fn main(arguments: OpenGateArguments) -> ExitCode {
 }
 
 async fn open(arguments: &OpenGateArguments, source: &Source) -> anyhow::Result<()> {
-    let client = client().await.context("there is no way to the cluster")?;
+    let client = client().await.context("the cluster can't be reached")?;
     let namespace = &arguments.namespace;
     if let Some(name) = arguments.release.clone() {
         let release = Release { name, revision: arguments.revision };
@@ -140,7 +140,7 @@ async fn open(arguments: &OpenGateArguments, source: &Source) -> anyhow::Result<
     Ok(())
 }
 
-/// What a Job says that opens nothing.
+/// The message of a Job that opens nothing.
 fn stays_closed(why: &NoProof, namespace: &str) -> String {
     format!(
         "the gate stays closed: {why}. This Job only acts during `helm uninstall`; after an installation there is \

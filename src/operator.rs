@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::output::{BAD_INPUT, LogFormat, say, start_service_logging};
 
-/// What is logged unless the person says otherwise.
+/// The default log filter.
 const LOG: &str = "info,kube=warn,hyper=warn,tower=warn";
-/// How a certificate begins in PEM (RFC 7468).
+/// The first line of a certificate in PEM (RFC 7468).
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
-/// What `quotakeeper operator` is told.
+/// The arguments of `quotakeeper operator`.
 #[derive(Debug, Args)]
 pub struct OperatorArguments {
     /// Its namespace, which is the limiter's too.
@@ -30,7 +30,7 @@ pub struct OperatorArguments {
     #[arg(long, env = "POD_NAME", default_value = "quotakeeper-operator", value_name = "NAME")]
     identity: String,
 
-    /// Where the admission webhook listens, over TLS.
+    /// Address of the admission webhook, over TLS.
     #[arg(
         long,
         env = "QUOTAKEEPER_WEBHOOK_LISTEN",
@@ -39,15 +39,15 @@ pub struct OperatorArguments {
     )]
     webhook_listen: SocketAddr,
 
-    /// Where /metrics, /healthz and /readyz are served.
+    /// Address of /metrics, /healthz and /readyz.
     #[arg(long, env = "QUOTAKEEPER_METRICS", default_value = "0.0.0.0:9090", value_name = "ADDR:PORT")]
     metrics: SocketAddr,
 
-    /// Where the limiter is. Default: `https://quotakeeper-limiter.NAMESPACE.svc:8443`.
+    /// Address of the limiter. Default: `https://quotakeeper-limiter.NAMESPACE.svc:8443`.
     #[arg(long, env = "QUOTAKEEPER_LIMITER", value_name = "https://HOST:PORT")]
     limiter: Option<String>,
 
-    /// The file with the token by which the limiter knows the operator.
+    /// The file with the operator's token for the limiter.
     #[arg(long, env = "QUOTAKEEPER_TOKEN_FILE", default_value = TOKEN_FILE, value_name = "FILE")]
     token_file: PathBuf,
 
@@ -59,23 +59,23 @@ pub struct OperatorArguments {
     #[arg(long, env = "QUOTAKEEPER_PROXY_IMAGE_PULL_POLICY", value_name = "POLICY")]
     proxy_image_pull_policy: Option<String>,
 
-    /// A Secret, in the pods' namespaces, by which that image may be pulled; repeatable.
+    /// A Secret, in the pods' namespaces, for pulling that image; repeatable.
     #[arg(long, env = "QUOTAKEEPER_PROXY_IMAGE_PULL_SECRETS", value_delimiter = ',', value_name = "NAME")]
     proxy_image_pull_secret: Vec<String>,
 
-    /// The CPU that it requests. Default: 20m.
+    /// Its CPU request. Default: 20m.
     #[arg(long, env = "QUOTAKEEPER_PROXY_CPU", value_name = "QUANTITY")]
     proxy_cpu: Option<String>,
 
-    /// The memory that it requests. Default: 64Mi.
+    /// Its memory request. Default: 64Mi.
     #[arg(long, env = "QUOTAKEEPER_PROXY_MEMORY", value_name = "QUANTITY")]
     proxy_memory: Option<String>,
 
-    /// The most memory that it may use. Default: 384Mi.
+    /// Its memory limit. Default: 384Mi.
     #[arg(long, env = "QUOTAKEEPER_PROXY_MEMORY_LIMIT", value_name = "QUANTITY")]
     proxy_memory_limit: Option<String>,
 
-    /// Its CPU, requested and most, in pods of the class Guaranteed; others have no limit. Default: 200m.
+    /// Its CPU request and limit in pods of the class Guaranteed; others have no CPU limit. Default: 200m.
     #[arg(long, env = "QUOTAKEEPER_PROXY_GUARANTEED_CPU", value_name = "QUANTITY")]
     proxy_guaranteed_cpu: Option<String>,
 
@@ -87,12 +87,12 @@ pub struct OperatorArguments {
     #[arg(long, env = "QUOTAKEEPER_EXTRA_CAS", value_name = "FILE")]
     extra_cas: Option<PathBuf>,
 
-    /// How log lines look.
+    /// Format of log lines.
     #[arg(long, env = "QUOTAKEEPER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
 
-/// Runs the operator until SIGTERM or SIGINT. The exit code is 2 when an option is wrong.
+/// Runs the operator until SIGTERM or SIGINT. The exit code is 2 if an option is wrong.
 pub fn main(arguments: OperatorArguments) -> ExitCode {
     start_service_logging(LOG, arguments.log_format);
     let settings = match settings(arguments) {
@@ -127,7 +127,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     Ok(quotakeeper_operator::run(client, settings, stop).await?)
 }
 
-/// The limiter as it was given, or where it is in the namespace.
+/// The limiter's address: as given, or that of its Service.
 fn limiter_address(namespace: &str, given: Option<&str>) -> anyhow::Result<String> {
     let limiter =
         given.map_or_else(|| format!("https://quotakeeper-limiter.{namespace}.svc:8443"), str::to_owned);

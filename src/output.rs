@@ -1,4 +1,4 @@
-//! Where words go: results to standard output, messages and logs to standard error.
+//! Output: results to standard output, messages and logs to standard error.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-/// The exit code for input that is wrong: nothing was started.
+/// The exit code for wrong input, before anything is started.
 pub const BAD_INPUT: u8 = 2;
 
-/// Prints a result. A reader that has gone away, as `head` does, is no failure.
+/// Prints a result. A closed pipe, as after `head`, is no failure.
 pub fn print(text: &str) -> ExitCode {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -20,13 +20,13 @@ pub fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Says something to the person at the terminal.
+/// Prints a message to standard error.
 pub fn say(text: &str) {
-    // Where standard error is closed there is nobody to tell.
+    // A closed standard error is no failure.
     let _ = writeln!(io::stderr().lock(), "quotakeeper: {text}");
 }
 
-/// Logs as `QUOTAKEEPER_LOG` says (the syntax of tracing's `EnvFilter`); otherwise as `default`.
+/// Starts logging with the filter in `QUOTAKEEPER_LOG` (the syntax of tracing's `EnvFilter`), else `default`.
 /// `quotakeeper::access=info` is a line for each call.
 pub fn start_logging(default: &str) {
     let filter = EnvFilter::try_from_env("QUOTAKEEPER_LOG").unwrap_or_else(|_| EnvFilter::new(default));
@@ -39,7 +39,7 @@ pub fn start_logging(default: &str) {
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// How a service's log lines look.
+/// The format of a service's log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -48,7 +48,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logs of a process in a cluster, as `QUOTAKEEPER_LOG` says, otherwise as `default`.
+/// Starts logging of a process in a cluster, with the filter in `QUOTAKEEPER_LOG`, else `default`.
 pub fn start_service_logging(default: &str, format: LogFormat) {
     let filter = EnvFilter::try_from_env("QUOTAKEEPER_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);

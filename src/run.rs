@@ -1,14 +1,13 @@
-//! `quotakeeper run`: proxy and limiter in one process, around a command whose calls stay inside a
-//! quota.
+//! `quotakeeper run`: proxy and limiter in one process, around a command.
 //!
 //! | room | holds |
 //! |---|---|
 //! | `child`, `signals` | the command: started, signalled, waited for |
-//! | `environment` | what its environment gets |
+//! | `environment` | variables for its environment |
 //! | `hosts` | its own view of /etc/hosts |
-//! | `interception` | whether and where the providers' hosts are played |
+//! | `interception` | whether and where the providers' hosts are intercepted |
 //! | `scratch` | files that live as long as the run |
-//! | `progress`, `report` | what people see meanwhile and at the end |
+//! | `progress`, `report` | the progress line and the final report |
 
 mod child;
 mod environment;
@@ -40,17 +39,17 @@ use quotakeeper_limiter::task::{Connection, Limiter};
 use report::Report;
 use signals::Signals;
 
-/// How often progress is looked at.
+/// The interval of the progress line.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-/// What is logged unless the person says otherwise: pauses are in the progress line already.
+/// The default log filter. Pauses are left out: the progress line shows them.
 const LOG: &str = "warn,quotakeeper_proxy::proxy=error";
 /// How a certificate begins in PEM (RFC 7468).
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 /// How long calls of processes that the command left behind may still take.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Runs the command. The exit code is its own; 2 when something that was given is wrong, and
-/// nothing was started; 1 when Quotakeeper itself failed.
+/// Runs the command. The exit code is the command's; 2 for wrong input, before anything is started; 1 if
+/// Quotakeeper itself fails.
 pub fn main(arguments: RunArguments) -> ExitCode {
     raise_open_files();
     start_logging(LOG);
@@ -82,14 +81,14 @@ fn raise_open_files() {
     }
 }
 
-/// Everything that was given, read and checked.
+/// The input, read and checked.
 struct Prepared {
     accounts: Vec<CompiledAccount>,
     extra_cas: Vec<String>,
     interception: Option<Interception>,
 }
 
-/// What went wrong, and the exit code that says so.
+/// A failure and its exit code.
 struct Failure {
     error: anyhow::Error,
     code: u8,
@@ -118,7 +117,7 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<Prepared> {
         ensure!(problems.is_empty(), "quota {}: {}", account.quota, problems.join("; "));
     }
     if let Some(file) = &arguments.report {
-        // Found out now and not after hours.
+        // Checked before the run, which may take hours.
         let writable = fs::OpenOptions::new().append(true).create(true).open(file);
         writable.with_context(|| format!("--report {} can't be written", file.display()))?;
     }
@@ -182,7 +181,7 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let report = Report::new(exit_code, began.elapsed(), proxy.stats(), &accounts);
     proxy.shutdown(GRACE).await;
     say(&report.sentence());
-    // The command's own exit code stands, whatever becomes of our books.
+    // The command's exit code counts, even if the ledger or the report can't be written.
     if let (Err(error), Some(file)) = (limiter.close().await, &arguments.ledger) {
         let file = file.display();
         say(&format!("--ledger {file} {error:#}; the next run with this ledger begins carefully"));
@@ -215,7 +214,7 @@ async fn watch(
     }
 }
 
-/// What the command's environment gets on top of this process's.
+/// The variables that the command gets on top of this process's environment.
 fn child_environment(
     proxy: &Proxy,
     interception: Option<&Interception>,
@@ -237,13 +236,13 @@ fn bundle(proxy: &Proxy) -> anyhow::Result<NamedTempFile> {
     written.context("the CA bundle can't be written to the temporary folder")
 }
 
-/// Who draws: the program's name.
+/// The consumer: the program's name.
 fn consumer(command: &[String]) -> String {
     let program = command.first().map(Path::new).and_then(Path::file_name);
     program.map_or_else(|| "run".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Carries messages between the proxy and the limiter; when one ends the connection, makes another.
+/// Exchanges messages between the proxy and the limiter, and reconnects when one of them ends the connection.
 async fn carry(limiter: Limiter, peer: LinkPeer) {
     while let Ok(connection) = limiter.connect().await {
         if carry_one(connection, &peer).await.is_err() || peer.disconnect().await.is_err() {

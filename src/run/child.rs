@@ -40,7 +40,7 @@ pub struct NotStarted {
 }
 
 impl NotStarted {
-    /// What a shell exits with: 127 where there is no such command, 126 where it can't be run.
+    /// The exit code of a shell: 127 where there is no such command, 126 where it can't be run.
     pub fn exit_code(&self) -> u8 {
         if self.source.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
     }
@@ -59,7 +59,7 @@ pub async fn wait(mut child: Child, mut signals: Signals) -> anyhow::Result<Exit
             Some(caught) = signals.next() => caught,
         };
         if !has_it_already(pid, caught) {
-            // It may have ended in this moment; then the wait tells.
+            // It may have just ended; then the wait returns.
             let _ = kill(pid, caught.signal);
         }
     }

@@ -1,9 +1,9 @@
-//! What the command's environment gets: base URLs and, where hosts are intercepted, the CA bundle.
+//! Variables for the command: base URLs and, if hosts are intercepted, the CA bundle.
 
 use std::net::IpAddr;
 use std::path::Path;
 
-/// Variables by which runtimes are told their trust store. All but Node's replace the store, so the
+/// Variables that name the trust store of a runtime. All but Node's replace the store, so the
 /// bundle holds the system's roots too.
 const CA_VARIABLES: [&str; 10] = [
     "SSL_CERT_FILE",                    // OpenSSL, Go, Ruby, .NET, httpx, aiohttp, reqwest
@@ -24,8 +24,8 @@ pub fn ca_variables(bundle: &Path) -> Vec<(String, String)> {
     CA_VARIABLES.iter().map(|name| ((*name).to_owned(), bundle.to_string())).collect()
 }
 
-/// Base-URL variables without those that the person has set already: theirs win, and are named so
-/// that nobody wonders why calls pass by.
+/// Base-URL variables without those that are set already: the user's values win, and are printed, because calls
+/// that follow them are not limited.
 pub fn without_own(variables: Vec<(String, String)>) -> (Vec<(String, String)>, Vec<String>) {
     let (own, ours): (Vec<_>, Vec<_>) = variables
         .into_iter()
@@ -33,8 +33,7 @@ pub fn without_own(variables: Vec<(String, String)>) -> (Vec<(String, String)>, 
     (ours, own.into_iter().map(|(name, _)| name).collect())
 }
 
-/// Where other forward proxies are configured, what they must not be asked for: the proxy's own
-/// address, and hosts that it plays.
+/// If a forward proxy is configured: exemptions for the proxy's own address and the hosts that it intercepts.
 pub fn past_other_proxies(proxy: IpAddr, hosts: &[String]) -> Vec<(String, String)> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let proxied = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];

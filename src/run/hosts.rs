@@ -1,7 +1,7 @@
-//! A view of /etc/hosts of the command's own: names of providers point at the proxy.
+//! A private /etc/hosts for the command, in which providers' names point at the proxy.
 //!
-//! The command is started by a thread that has left the common mount namespace and bound a file
-//! over /etc/hosts there, so nothing outside the command sees it, and it is gone with the command.
+//! A thread leaves the common mount namespace, binds a file over /etc/hosts there and starts the command, so
+//! nothing outside the command sees the file, and it is gone with the command.
 
 use std::fs;
 use std::io;
@@ -17,13 +17,13 @@ use super::scratch;
 
 const HOSTS: &str = "/etc/hosts";
 
-/// A hosts file to be seen by one command.
+/// A hosts file for one command.
 pub struct PrivateHosts {
     file: NamedTempFile,
 }
 
 impl PrivateHosts {
-    /// Today's hosts file with `names` at `address` instead of wherever it had them.
+    /// The present hosts file with `names` at `address` instead of its own entries for them.
     ///
     /// # Errors
     /// When the file can't be read or written.
@@ -48,18 +48,18 @@ impl PrivateHosts {
     }
 }
 
-/// Whether there is a hosts file that the command's own could be made from and take the place of.
+/// Whether there is a hosts file that a private one can be made from and mounted over.
 ///
 /// # Errors
-/// Why not.
+/// The reason.
 pub fn readable() -> io::Result<()> {
     fs::read(HOSTS).map(drop)
 }
 
-/// Whether this process may have a mount namespace of its own.
+/// Whether this process may create a mount namespace.
 ///
 /// # Errors
-/// Why not.
+/// The reason.
 pub fn available() -> io::Result<()> {
     let thread = std::thread::Builder::new()
         .name("private-hosts-probe".to_owned())
@@ -69,7 +69,7 @@ pub fn available() -> io::Result<()> {
 
 fn enter(hosts: &Path) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
-    // What is mounted here must not travel back.
+    // Mounts here must not propagate back.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     mount(Some(hosts), HOSTS, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     Ok(())

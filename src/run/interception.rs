@@ -1,8 +1,8 @@
-//! Whether and where the proxy plays the providers' hosts for this run.
+//! Whether and where the proxy intercepts the providers' hosts in this run.
 //!
-//! A client that knows a base-URL variable is simply pointed at the proxy. The others connect to
-//! the provider's name: for the command alone that name leads to a loopback address of this run's
-//! own, so that two runs and a web server on 127.0.0.1 do not meet.
+//! A client with a base-URL variable is pointed at the proxy. The others connect to the provider's name: for the
+//! command alone, that name resolves to a loopback address of this run, so that two runs and a web server on
+//! 127.0.0.1 don't collide.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -18,20 +18,20 @@ use crate::output::say;
 
 const HTTPS: u16 = 443;
 const HTTP: u16 = 80;
-/// Addresses that are tried before giving up.
+/// How many addresses are tried.
 const TRIES: u32 = 64;
 
-/// Where the providers' hosts are played.
+/// Where the providers' hosts are intercepted.
 pub struct Interception {
     names: Vec<String>,
     address: Ipv4Addr,
 }
 
 impl Interception {
-    /// What the accounts need and the mode allows; `None`: base URLs are enough, or must be.
+    /// What the accounts need and the mode allows; `None` if base URLs are enough, or have to be.
     ///
     /// # Errors
-    /// A sentence, when a provider's calls could not be caught otherwise: they would pass unlimited.
+    /// A sentence, if a provider's calls could not be intercepted and would pass unlimited.
     pub fn choose(mode: HostsMode, accounts: &[CompiledAccount]) -> anyhow::Result<Option<Interception>> {
         let without_variable = |account: &&CompiledAccount| account.profile.base_url.is_none();
         let needing: Vec<&CompiledAccount> = match mode {
@@ -74,7 +74,7 @@ impl Interception {
         }
     }
 
-    /// The hosts that are played.
+    /// The hosts that are intercepted.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -91,7 +91,7 @@ impl Interception {
 fn cannot(quotas: &str, why: &str) -> String {
     format!(
         "{quotas}: the provider's clients know no base-URL variable, so its hosts have to be intercepted, and that \
-         can't be had here: {why}; run as root, or let calls pass unlimited with --hosts off"
+         can't be had here: {why}; run as root, or send calls without limits by --hosts off"
     )
 }
 
@@ -116,7 +116,7 @@ fn free_address() -> io::Result<Ipv4Addr> {
     let mut refused = None;
     for number in 0..TRIES {
         let [_, a, b, c] = seed.wrapping_add(number.wrapping_mul(7919)).to_be_bytes();
-        // 127.0.x.y is left to others.
+        // 127.0.x.y is left to other programs.
         let address = Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254));
         let free = |port| TcpListener::bind(SocketAddr::from((address, port)));
         match free(HTTPS).and_then(|_| free(HTTP)) {

@@ -37,7 +37,7 @@ impl Line {
         Line { style, shown: false, last_state: String::new(), last_plain: None }
     }
 
-    /// Shows where the accounts stand.
+    /// Shows the status of the accounts.
     pub fn show(&mut self, accounts: &[AccountStatus]) {
         match self.style {
             Style::Off => {}
@@ -58,12 +58,12 @@ impl Line {
 
     fn write(&mut self, text: &str) {
         let mut stderr = io::stderr().lock();
-        // Where standard error is closed there is nobody to show it to.
+        // A closed standard error is no failure.
         let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
         self.shown = true;
     }
 
-    /// Leaves the terminal's line to others.
+    /// Clears the line for other output.
     pub fn clear(&mut self) {
         if self.style == Style::Live && self.shown {
             self.write("\r\x1b[2K");
@@ -71,7 +71,7 @@ impl Line {
     }
 }
 
-/// What makes a plain line worth writing when it changes.
+/// The part of the status whose change is worth a plain line.
 fn state(accounts: &[AccountStatus]) -> String {
     let of = |account: &AccountStatus| {
         let paused: Vec<&str> = account.status.pauses.iter().map(|pause| pause.reason.as_str()).collect();

@@ -1,4 +1,4 @@
-//! The final report: what came of the calls, for people and for scripts.
+//! The final report: the results of all calls, for people and for scripts.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::progress::seconds;
 use quotakeeper_limiter::state::AccountStatus;
 
-/// What came of a run.
+/// The results of a run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -23,11 +23,11 @@ pub struct Report {
     pub calls: u64,
     /// Calls that were answered by the provider.
     pub answered: u64,
-    /// Calls that waited for their turn.
+    /// Calls that waited for a grant.
     pub waited: u64,
     /// The longest that a call waited.
     pub longest_wait_seconds: f64,
-    /// Rejections by the provider after which the call waited again, seen by nobody.
+    /// Rejections by the provider after which the call waited again, unseen by the command.
     pub rejections: u64,
     /// Calls that were refused by Quotakeeper.
     pub refused: u64,
@@ -39,7 +39,7 @@ pub struct Report {
     pub accounts: Vec<AccountReport>,
 }
 
-/// What came of one account.
+/// The results of one account.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountReport {
@@ -53,13 +53,13 @@ pub struct AccountReport {
     pub unused: u64,
     /// Rejections for quota or concurrency.
     pub rejections: u64,
-    /// Calls written later than the bound that the promise rests on.
+    /// Calls written later than the validity of their grant allows.
     pub breaches: u64,
-    /// Where its limits stood at the end.
+    /// Its limits at the end.
     pub limits: Vec<LimitReport>,
 }
 
-/// Where a limit stood at the end.
+/// A limit at the end.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitReport {
@@ -67,11 +67,11 @@ pub struct LimitReport {
     /// The model, where models are counted apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// How much may be used.
+    /// Units per window.
     pub amount: u64,
-    /// How much was in use.
+    /// Units in use.
     pub used: u64,
-    /// How much of it by others.
+    /// Units of `used` by clients outside this run.
     pub used_by_others: u64,
 }
 
@@ -117,7 +117,7 @@ impl Report {
         add(self.refused, "refused");
         add(self.failed, "failed");
         add(self.client_gone, "given up by their client");
-        add(self.accounts.iter().map(|account| account.breaches).sum(), "written too late to be promised");
+        add(self.accounts.iter().map(|account| account.breaches).sum(), "sent after their grant had expired");
         if self.waited > 0 {
             words += &format!(
                 "; the longest wait was {}",

@@ -1,7 +1,7 @@
 //! Files in the temporary folder that live as long as the run, even if it is killed.
 //!
-//! A run that is killed can't remove its files, so the next one does: whoever lives holds a lock on each of its files,
-//! and the kernel lets go of the lock when the process is gone, however it went.
+//! A killed run can't remove its files, so the next run does. A live process holds a lock on each of its files; the
+//! kernel releases it when the process ends, in whatever way.
 
 use std::fs::{self, DirEntry, File, Permissions};
 use std::io::{self, Write};
@@ -11,15 +11,15 @@ use std::path::Path;
 use nix::unistd::geteuid;
 use tempfile::NamedTempFile;
 
-/// How the names of all such files begin.
+/// The prefix of all such files.
 const PREFIX: &str = "quotakeeper-";
-/// Whatever user the command becomes has to read them.
+/// The command may change its user, and has to read them.
 const READABLE: u32 = 0o644;
 
-/// Writes a file that is gone with what is returned; `purpose` is a part of its name.
+/// Writes a file that is removed when the returned handle is dropped; `purpose` is a part of its name.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn file(purpose: &str, content: &[u8]) -> io::Result<NamedTempFile> {
     let folder = std::env::temp_dir();
     remove_of_the_dead(&folder, purpose);
@@ -45,7 +45,7 @@ fn prefix(purpose: &str) -> String {
     format!("{PREFIX}{purpose}-")
 }
 
-/// Removes this user's files of runs that are gone. What can't be looked at stays: it does no harm.
+/// Removes this user's files of ended runs. Files that can't be examined stay: they do no harm.
 fn remove_of_the_dead(folder: &Path, purpose: &str) {
     let prefix = prefix(purpose);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -1,8 +1,8 @@
 //! The signals that ask this process to do something, and who sent them.
 //!
-//! What a process sends (`kill`, a supervisor, CI) is for this process alone and has to be passed on. What a key of
-//! the terminal sends (Ctrl-C, Ctrl-\) the kernel has given to the whole foreground group, so that the command has it
-//! already: passed on it would come twice, and many programs take a second Ctrl-C for "at once".
+//! A signal from a process (`kill`, a supervisor, CI) reaches this process only and has to be forwarded. A signal from
+//! the terminal (Ctrl-C, Ctrl-\) reaches the whole foreground group, so the command has it already: forwarded, it
+//! would arrive twice, and many programs treat a second Ctrl-C as "at once".
 
 use std::io;
 
@@ -12,7 +12,7 @@ use signal_hook::iterator::{Handle, SignalsInfo};
 use signal_hook::low_level::siginfo::{Cause, Origin};
 use tokio::sync::mpsc;
 
-/// What is passed on.
+/// The signals that are forwarded.
 const CAUGHT: [Signal; 6] =
     [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
 

@@ -1,11 +1,11 @@
 //! Values by pointer from a JSON text of which only the beginning may be at hand: it is read as a stream, and
-//! what was found before the text broke off counts. Nothing is kept but the values asked for.
+//! what was found before the text broke off counts. Only the requested values are stored.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Longest value that is kept, in bytes; a longer one is as if it were not there.
+/// Longest value that is read, in bytes; a longer one counts as absent.
 const MAX_VALUE: usize = 4096;
 /// Most values that one pointer with `*` yields.
 const MAX_VALUES: usize = 64;
@@ -31,7 +31,7 @@ fn collect(text: &[u8], pointer: &str, most: usize) -> Vec<String> {
     search.found
 }
 
-/// The pointer's steps, unescaped; none where it is no pointer.
+/// The pointer's steps, unescaped; `None` if it is no pointer.
 fn steps(pointer: &str) -> Option<Vec<String>> {
     let rest = if pointer.is_empty() {
         return Some(Vec::new());

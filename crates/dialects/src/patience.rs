@@ -1,4 +1,4 @@
-//! How long a request's client waits before it gives up, as far as the request says.
+//! How long a request's client waits before it gives up, if the request announces it.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Profile {
-    /// How long the client of this request waits before it gives up; none where neither the request nor the
-    /// profile says. The first readable one counts: `x-quotakeeper-patience`, `x-stainless-read-timeout`,
+    /// How long the client of this request waits before it gives up; `None` if neither the request nor the
+    /// profile names a timeout. The first readable one counts: `x-quotakeeper-patience`, `x-stainless-read-timeout`,
     /// `x-stainless-timeout`, `Prefer: wait=N`, the profile's `client.patienceSeconds`. At most [`LONGEST`].
     pub fn patience(&self, request: &HeaderMap) -> Option<Duration> {
         let seconds = |name: HeaderName| decimal_seconds(request.get(name)?.to_str().ok()?.trim());

@@ -13,7 +13,7 @@ const MAX_MODEL: usize = 256;
 pub struct CallShape {
     /// Name of the profile's endpoint that the call belongs to; none for all others.
     pub endpoint: Option<String>,
-    /// The model as the request names it; none where it names none, or none was found.
+    /// The model as the request names it; `None` if no name was found.
     pub model: Option<String>,
 }
 

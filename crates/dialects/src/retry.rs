@@ -26,8 +26,8 @@ impl Profile {
         by_method || unprocessed || keyed
     }
 
-    /// What the provider itself says of sending the call again: `true` or `false` in `x-should-retry`, or in
-    /// the header that the profile names; none where it says neither.
+    /// The provider's advice on a retry: `true` or `false` in `x-should-retry`, or in the header that the
+    /// profile names; `None` if it is neither.
     pub fn retry_advice(&self, response: &HeaderMap) -> Option<bool> {
         let named = self.retry.as_ref().and_then(|retry| retry.advice_header.as_deref());
         match response.get(named.unwrap_or("x-should-retry"))?.as_bytes() {

@@ -1,6 +1,6 @@
 //! "Did you mean …?" for a mistyped name.
 
-/// `", did you mean …?"`-like hint with the nearest of `known`, or nothing where none is near.
+/// `", did you mean …?"`-like hint with the nearest of `known`, or nothing if none is near.
 pub(crate) fn did_you_mean<'a>(asked: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let asked = asked.to_lowercase();
     known

@@ -8,7 +8,7 @@ const MAX_DEPTH: usize = 8;
 /// Why a profile's inheritance cannot be resolved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExtendsError {
-    /// No provider has the name that `extends` says.
+    /// No provider has the name in `extends`.
     #[error("extends: provider `{0}` does not exist; create it, or name one that exists")]
     Unknown(String),
     /// The chain comes back to a provider that is already in it.
@@ -23,7 +23,7 @@ impl Profile {
     /// The profile with everything that it inherits, and `extends` gone. `find` looks a provider up by name.
     ///
     /// # Errors
-    /// [`ExtendsError`] where a name is unknown, comes twice, or the chain is too long.
+    /// [`ExtendsError`] if a name is unknown, comes twice, or the chain is too long.
     pub fn resolve(&self, find: impl Fn(&str) -> Option<Self>) -> Result<Self, ExtendsError> {
         let mut resolved = self.clone();
         let mut seen: Vec<String> = Vec::new();

@@ -1,4 +1,4 @@
-//! What makes a profile acceptable: each problem names its field and says what to write instead.
+//! What makes a profile acceptable: each problem names its field and what to write instead.
 
 use std::collections::HashSet;
 use std::fmt;

@@ -16,7 +16,7 @@ use crate::profile::{HeaderFormat, LimitHeader, Profile, TimeFormat};
 const MAX_AMOUNT: u64 = 1_000_000_000_000_000;
 /// A reset that is past by less belongs to a clock that is off; by more, to another notation.
 const PAST_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
-/// Longest time to a reset that is believed where the limit's window is not known: a month and a day.
+/// Longest plausible time to a reset if the limit's window is not known: a month and a day.
 const LONGEST_RESET: Duration = Duration::from_secs(32 * 24 * 60 * 60);
 
 /// One state as written, before it is judged.
@@ -27,7 +27,7 @@ struct Figures {
     resets_in: Option<SignedDuration>,
 }
 
-/// What the profile's headers say, in its order.
+/// Observations from the profile's headers, in its order.
 pub(super) fn observations(profile: &Profile, headers: &HeaderMap, now: Timestamp) -> Vec<Observation> {
     // A cache repeats old figures (RFC 9111, 5.1: only a cache adds Age).
     let cached = text(headers, AGE.as_str()).is_some_and(|age| age != "0");
@@ -143,7 +143,7 @@ fn items(headers: &HeaderMap, name: &str) -> Option<List> {
     Parser::new(&lines.join(&b", "[..])).parse::<List>().ok()
 }
 
-/// Every member of a field, or none of them where one is not as the draft says.
+/// Every member of a field, or none of them if one violates the draft.
 fn policies(list: &List, amount: &str, seconds: &str) -> Option<Vec<Policy>> {
     list.iter()
         .map(|member| {
@@ -162,7 +162,7 @@ fn policies(list: &List, amount: &str, seconds: &str) -> Option<Vec<Policy>> {
         .collect()
 }
 
-/// A parameter that is a whole number; the inner none where it is absent, the outer where it is anything else.
+/// A parameter that is a whole number; the inner `None` if it is absent, the outer if it is anything else.
 fn parameter(item: &Item, name: &str) -> Option<Option<u64>> {
     match item.params.get(name) {
         None => Some(None),

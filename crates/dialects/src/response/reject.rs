@@ -1,4 +1,4 @@
-//! Which rejection an answer is, and how long it says to wait.
+//! Which rejection an answer is, and the wait that it names.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::profile::{
 };
 use crate::request::CallShape;
 
-/// Longest wait where a rejection names no maximum.
+/// Longest wait of a rejection that names no maximum.
 const MAXIMUM: Duration = Duration::from_secs(60 * 60);
 /// How much of a body is searched as text, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -66,7 +66,7 @@ pub(super) fn needs_body(profile: &Profile, status: StatusCode, headers: &Header
     })
 }
 
-/// What comes after the profile's own: 429 (RFC 6585), and 503 that says when to come back (RFC 9110, 15.6.4).
+/// The rules after the profile's own: 429 (RFC 6585), and 503 with Retry-After (RFC 9110, 15.6.4).
 fn implied() -> [Rejection; 2] {
     let overloaded = HeaderCondition { name: RETRY_AFTER.as_str().to_owned(), ..HeaderCondition::default() };
     [
@@ -87,7 +87,7 @@ fn by_head(rejection: &Rejection, status: StatusCode, headers: &HeaderMap) -> bo
         && rejection.headers.iter().all(|wanted| wanted.holds(headers))
 }
 
-/// The rejection's scope; the account where the call has no such endpoint or model.
+/// The rejection's scope; the account if the call has no such endpoint or model.
 fn scope(rejection: &Rejection, shape: &CallShape) -> Scope {
     match (rejection.scope.unwrap_or_default(), &rejection.limit) {
         (ScopeKind::Limit, Some(limit)) => Scope::Limit(limit.clone()),
