@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use quotakeeper_wire::message::{ProxySays, ToLimiter};
+use quotakeeper_wire::message::{ProxyMessage, ToLimiter};
 use tracing::warn;
 
 use crate::authenticate::PodIdentity;
@@ -42,7 +42,7 @@ impl<S> Vouched<S> {
 
 impl<S: Speak> Speak for Vouched<S> {
     async fn say(&mut self, mut message: ToLimiter) -> Result<(), Stopped> {
-        if let ProxySays::Hello(hello) = &mut message.body
+        if let ProxyMessage::Hello(hello) = &mut message.body
             && hello.consumer != self.pod.consumer
         {
             let claimed = std::mem::replace(&mut hello.consumer, self.pod.consumer.clone());
