@@ -27,6 +27,7 @@ pub mod clock;
 mod concurrency_counter;
 pub mod config;
 pub mod event;
+mod millis;
 pub mod mutant;
 pub mod patience;
 mod pause;

@@ -143,7 +143,7 @@ impl EventState {
         now: Timestamp,
         notices: &mut Vec<PlannedEvent>,
     ) {
-        let longest = report.pauses.iter().max_by_key(|pause| (pause.stopped, pause.remaining_millis));
+        let longest = report.pauses.iter().max_by_key(|pause| (pause.stopped, pause.remaining));
         let both = |warning: bool, reason: &'static str, note: String| {
             [Target::Quota, Target::Consumers].map(|place| PlannedEvent {
                 place,
@@ -155,7 +155,7 @@ impl EventState {
         match (longest, &self.paused) {
             (Some(pause), None) => {
                 self.paused = Some(Pause { since: now, refused: report.refused });
-                let seconds = i64::try_from(pause.remaining_millis.div_ceil(1000)).unwrap_or(i64::MAX);
+                let seconds = i64::try_from(pause.remaining.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
                 let end = Timestamp::from_second(now.as_second().saturating_add(seconds)).unwrap_or(now);
                 let how_long = match pause.stopped {
                     true => "until a person acts".to_owned(),
@@ -225,9 +225,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+    use std::time::Duration;
+
+    use quotakeeper_engine::PauseStatus;
     use quotakeeper_engine::config::Mode;
     use quotakeeper_engine::event::Scope;
-    use quotakeeper_wire::status::{PauseReport, ProxyCounts, WaitingReport};
+    use quotakeeper_wire::status::{ProxyCounts, WaitingReport};
 
     fn report() -> AccountReport {
         AccountReport {
@@ -264,9 +267,9 @@ mod tests {
         let mut paused = report();
         assert!(said(&mut told, &paused, 0).is_empty());
         let reason = "429 TEN_SECONDLY_ROLLING".to_owned();
-        paused.pauses.push(PauseReport {
+        paused.pauses.push(PauseStatus {
             scope: Scope::Account,
-            remaining_millis: 8000,
+            remaining: Duration::from_secs(8),
             reason,
             stopped: false,
             overloaded: false,

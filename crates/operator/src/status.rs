@@ -11,10 +11,11 @@ pub mod write_policy;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quotakeeper_api::quota::{ApiQuota, ApiQuotaStatus, ProxyStatus, StatusSummary, WaitingStatus};
+use quotakeeper_engine::PauseStatus;
 use quotakeeper_engine::config::{LimitConfig, Mode};
 use quotakeeper_engine::event::Scope;
 use quotakeeper_wire::account::CompiledAccount;
-use quotakeeper_wire::status::{AccountReport, PauseReport};
+use quotakeeper_wire::status::AccountReport;
 
 use self::conditions::Conditions;
 pub(crate) use self::conditions::GATE_OPEN;
@@ -88,19 +89,19 @@ impl<'a> Subject<'a> {
     }
 
     /// The pause that holds every call back the longest.
-    fn pause(&self) -> Option<&'a PauseReport> {
+    fn pause(&self) -> Option<&'a PauseStatus> {
         let held =
             self.report()?.pauses.iter().filter(|pause| !pause.stopped && self.holds_all(&pause.scope));
-        held.max_by_key(|pause| pause.remaining_millis)
+        held.max_by_key(|pause| pause.remaining)
     }
 
     /// The pause that only a person ends.
-    fn stopped(&self) -> Option<&'a PauseReport> {
+    fn stopped(&self) -> Option<&'a PauseStatus> {
         self.report()?.pauses.iter().find(|pause| pause.stopped)
     }
 
     /// The pause, of any calls, by which the provider spares itself.
-    fn overloaded(&self) -> Option<&'a PauseReport> {
+    fn overloaded(&self) -> Option<&'a PauseStatus> {
         self.report()?.pauses.iter().find(|pause| pause.overloaded)
     }
 
@@ -131,7 +132,7 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
     let paused_until = match subject.limiter {
         Limiter::Unknown => before.paused_until.clone(),
         Limiter::Connected { .. } | Limiter::Lost => {
-            subject.pause().filter(|pause| pause.remaining_millis > 0).map(|pause| ends(pause, subject.now))
+            subject.pause().filter(|pause| !pause.remaining.is_zero()).map(|pause| ends(pause, subject.now))
         }
     };
     let mut status = ApiQuotaStatus {
@@ -147,8 +148,8 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
     status
 }
 
-fn ends(pause: &PauseReport, now: Timestamp) -> Time {
-    let millis = i64::try_from(pause.remaining_millis).unwrap_or(i64::MAX / 2);
+fn ends(pause: &PauseStatus, now: Timestamp) -> Time {
+    let millis = i64::try_from(pause.remaining.as_millis()).unwrap_or(i64::MAX / 2);
     let at = now.as_millisecond().saturating_add(millis);
     // Whole seconds: the API server keeps no more of a time.
     let seconds = at.saturating_add(999).div_euclid(1000);

@@ -1,8 +1,8 @@
 //! The status of all accounts, as the limiter streams it to the operator: one JSON document per line.
 
 use jiff::Timestamp;
+use quotakeeper_engine::PauseStatus;
 use quotakeeper_engine::config::Mode;
-use quotakeeper_engine::event::Scope;
 use serde::{Deserialize, Serialize};
 
 /// The path of the limiter's stream of [`Report`]s: the first at once, then one per change, and at least one every
@@ -56,7 +56,7 @@ pub struct AccountReport {
     /// The limits that calls have drawn on so far.
     pub limits: Vec<LimitReport>,
     /// The pauses in force.
-    pub pauses: Vec<PauseReport>,
+    pub pauses: Vec<PauseStatus>,
     /// Calls that wait, by workload; the most impatient thousand workloads.
     pub waiting: Vec<WaitingReport>,
     /// Calls that hold a grant and are not over.
@@ -95,23 +95,6 @@ pub struct LimitReport {
     pub resets_in_millis: u64,
 }
 
-/// A pause in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PauseReport {
-    /// The calls that are held.
-    pub scope: Scope,
-    /// How much longer at least, in milliseconds; zero while it is probed.
-    pub remaining_millis: u64,
-    /// The provider's reason, or who paused.
-    pub reason: String,
-    /// The provider refuses until a person acts.
-    pub stopped: bool,
-    /// The provider is overloaded; the quota is not used up.
-    #[serde(default)]
-    pub overloaded: bool,
-}
-
 /// The waiting calls of one workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -132,7 +115,7 @@ mod tests {
     /// While an installation is upgraded, operator and limiter are of two versions.
     #[test]
     fn a_pause_of_another_version_is_read() {
-        let read = |json: &str| serde_json::from_str::<PauseReport>(json).unwrap();
+        let read = |json: &str| serde_json::from_str::<PauseStatus>(json).unwrap();
         let earlier = r#"{"scope":"account","remainingMillis":9,"reason":"429","stopped":false}"#;
         assert!(!read(earlier).overloaded);
         let later = r#"{"scope":{"limit":"daily"},"remainingMillis":9,"reason":"529","stopped":false,"overloaded":true,"x":1}"#;

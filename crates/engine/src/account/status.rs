@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{CallState, Engine};
 use crate::config::Unit;
 use crate::event::Scope;
@@ -62,18 +64,21 @@ pub struct LimitStatus {
     pub resets_in: Duration,
 }
 
-/// A pause in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A pause in force. It is a part of the limiter's reports as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PauseStatus {
-    /// Which calls.
+    /// The calls that are held.
     pub scope: Scope,
     /// How much longer at least; zero while it is probed.
+    #[serde(rename = "remainingMillis", with = "crate::millis")]
     pub remaining: Duration,
-    /// The provider's word, or who paused.
+    /// The provider's reason, or who paused.
     pub reason: String,
     /// The provider refuses until a person acts.
     pub stopped: bool,
-    /// The provider has said that it is overloaded; not known of a pause from the ledger.
+    /// The provider is overloaded; the quota is not used up. Not known of a pause from the ledger.
+    #[serde(default)]
     pub overloaded: bool,
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use quotakeeper_engine::time::Time;
-use quotakeeper_engine::{ConsumerWait, LimitStatus, PauseStatus, Status, Totals};
-use quotakeeper_wire::status::{AccountReport, LimitReport, PauseReport, ProxyCounts, Report, WaitingReport};
+use quotakeeper_engine::{ConsumerWait, LimitStatus, Status, Totals};
+use quotakeeper_wire::status::{AccountReport, LimitReport, ProxyCounts, Report, WaitingReport};
 
 use super::{Account, Connection, LimiterState};
 
@@ -93,7 +93,7 @@ impl Account {
             problem,
             mode: self.engine.config().mode,
             limits: status.limits.into_iter().map(limit).collect(),
-            pauses: status.pauses.into_iter().map(pause).collect(),
+            pauses: status.pauses,
             waiting: waiting(status.waiting_by_consumer),
             under_way: status.under_way as u64,
             proxies,
@@ -115,16 +115,6 @@ fn limit(limit: LimitStatus) -> LimitReport {
         assumed: limit.assumed,
         waiting: limit.waiting,
         resets_in_millis: millis(limit.resets_in),
-    }
-}
-
-fn pause(pause: PauseStatus) -> PauseReport {
-    PauseReport {
-        scope: pause.scope,
-        remaining_millis: millis(pause.remaining),
-        reason: pause.reason,
-        stopped: pause.stopped,
-        overloaded: pause.overloaded,
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quotakeeper_api::problem::Problem;
 use quotakeeper_wire::status::{LimitReport, ProxyCounts, WaitingReport};
@@ -112,9 +113,9 @@ impl Story {
 
     fn paused(mut self, scope: Scope, remaining_millis: u64, reason: &str, stopped: bool) -> Story {
         let reason = reason.to_owned();
-        self.report().pauses.push(PauseReport {
+        self.report().pauses.push(PauseStatus {
             scope,
-            remaining_millis,
+            remaining: Duration::from_millis(remaining_millis),
             reason,
             stopped,
             overloaded: false,
