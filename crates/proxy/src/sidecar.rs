@@ -25,7 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The addresses and files of one proxy in a pod.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct Layout {
     /// Where base URLs lead.
     pub base_url: SocketAddr,
     /// Where the providers' hosts are intercepted.
@@ -42,8 +42,8 @@ pub struct Places {
     pub resolve: Vec<Override>,
 }
 
-impl Default for Places {
-    /// Those that the injector prepares.
+impl Default for Layout {
+    /// The layout of an injected pod.
     fn default() -> Self {
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
@@ -70,7 +70,7 @@ pub async fn run() -> anyhow::Result<()> {
         serde_json::from_str(&text).with_context(|| format!("{VARIABLE} can't be read"))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let sidecar = Sidecar::start(&bootstrap, Places::default()).await?;
+    let sidecar = Sidecar::start(&bootstrap, Layout::default()).await?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -91,11 +91,11 @@ impl Sidecar {
     ///
     /// # Errors
     /// A sentence with what to change.
-    pub async fn start(bootstrap: &Bootstrap, places: Places) -> anyhow::Result<Self> {
-        let settings = settings(bootstrap, &places);
+    pub async fn start(bootstrap: &Bootstrap, layout: Layout) -> anyhow::Result<Self> {
+        let settings = settings(bootstrap, &layout);
         let (link, peer) = Link::pair();
         let proxy = Proxy::start(settings, link).await?;
-        let session = limiter::keep_connected(&bootstrap.limiter, &places, peer)?;
+        let session = limiter::keep_connected(&bootstrap.limiter, &layout, peer)?;
         tracing::info!(
             base_url = %proxy.base_url_addr(),
             hosts = ?proxy.host_names(),
@@ -123,7 +123,7 @@ impl Sidecar {
     }
 }
 
-fn settings(bootstrap: &Bootstrap, places: &Places) -> Settings {
+fn settings(bootstrap: &Bootstrap, layout: &Layout) -> Settings {
     let by_hosts = |mode| mode == CatchMode::Hosts;
     let quotas: Vec<Quota> = bootstrap
         .quotas
@@ -138,12 +138,12 @@ fn settings(bootstrap: &Bootstrap, places: &Places) -> Settings {
         .collect();
     let any = quotas.iter().any(|quota| !quota.hosts.is_empty());
     Settings {
-        base_url: places.base_url,
-        hosts: any.then(|| places.hosts.clone()),
-        admin: Some(places.admin),
-        bundle: any.then(|| places.bundle.clone()),
-        authority: any.then(|| places.key.clone()).filter(|folder| Path::is_dir(folder)),
-        resolve: places.resolve.clone(),
+        base_url: layout.base_url,
+        hosts: any.then(|| layout.hosts.clone()),
+        admin: Some(layout.admin),
+        bundle: any.then(|| layout.bundle.clone()),
+        authority: any.then(|| layout.key.clone()).filter(|folder| Path::is_dir(folder)),
+        resolve: layout.resolve.clone(),
         extra_cas: Some(bootstrap.extra_cas_pem.clone()).filter(|pem| !pem.is_empty()).into_iter().collect(),
         own_ca_files: bootstrap.own_ca_files.iter().map(PathBuf::from).collect(),
         ..Settings::of_quotas(quotas, bootstrap.consumer.clone())

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::Places;
+use super::Layout;
 use crate::LinkPeer;
 use crate::resolve::Resolver;
 
@@ -19,13 +19,13 @@ use crate::resolve::Resolver;
 /// When the address, its name or its CA can't be used at all.
 pub(super) fn keep_connected(
     limiter: &Endpoint,
-    places: &Places,
+    layout: &Layout,
     peer: LinkPeer,
 ) -> anyhow::Result<JoinHandle<()>> {
     // A CA that can never work fails the start.
     quotakeeper_transport::tls::client_config(&limiter.ca_pem)?;
-    let (endpoint, token_file) = (limiter.clone(), places.token.clone());
-    let dial = ByDns(Resolver::new(places.resolve.clone()));
+    let (endpoint, token_file) = (limiter.clone(), layout.token.clone());
+    let dial = ByDns(Resolver::new(layout.resolve.clone()));
     Ok(tokio::spawn(async move {
         let connected = quotakeeper_transport::keep_connected(endpoint, token_file, dial, Session(peer));
         if let Err(error) = connected.await {
