@@ -4,7 +4,7 @@
 use crate::profile::Profile;
 use crate::suggestion::did_you_mean;
 
-/// Name and text of each embedded profile, in alphabetical order; listed by `build.rs`.
+/// Name and text of each embedded profile, in alphabetical order; written by `build.rs`.
 const EMBEDDED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/catalogue.rs"));
 
 /// Why the catalogue has no such profile.
