@@ -11,11 +11,11 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use kube::ResourceExt;
-use quotakeeper_dialects::{Profile, catalogue};
+use quotakeeper_dialects::{Profile, catalogue, did_you_mean};
 use quotakeeper_wire::account::CompiledAccount;
 use serde_json::Value;
 
-use crate::problem::{Problem, did_you_mean};
+use crate::problem::Problem;
 use crate::provider::ApiProvider;
 use crate::quota::ApiQuota;
 use crate::{compile, validate, yaml};

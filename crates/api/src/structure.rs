@@ -5,10 +5,11 @@
 //! schema can have. Patterns come apart, and last: mostly a rule of the quota or the profile says
 //! better what a text should look like.
 
+use quotakeeper_dialects::did_you_mean;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::problem::{Problem, did_you_mean};
+use crate::problem::Problem;
 
 /// The mistakes of `value`, which is found at the field `at`, against `schema`, but for patterns.
 pub fn problems(value: &Value, schema: &Value, at: &str) -> Vec<Problem> {

@@ -29,3 +29,4 @@ mod suggestion;
 pub use profile::Profile;
 pub use request::CallShape;
 pub use response::{Observation, Reading, Scope, Verdict};
+pub use suggestion::did_you_mean;

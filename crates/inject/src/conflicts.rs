@@ -1,5 +1,6 @@
 //! What a pod may not have if the proxy is to work beside it: told at admission, not by a pod that fails later.
 
+use quotakeeper_dialects::did_you_mean;
 use quotakeeper_wire::bootstrap::{ADMIN_PORT, BASE_URL_PORT, CA_FOLDER};
 use serde_json::Value;
 
@@ -95,7 +96,7 @@ pub(crate) fn chosen(pod: &Value) -> Result<Option<Vec<String>>, String> {
     match names.iter().find(|name| !known.contains(&name.as_str())) {
         Some(name) => Err(format!(
             "the annotation {CONTAINERS} names the container `{name}`, which the pod hasn't{}; it has: {}",
-            crate::resolve::nearest(name, known.iter().copied()),
+            did_you_mean(name, known.iter().copied()),
             known.join(", ")
         )),
         None => Ok(Some(names)),

@@ -3,10 +3,10 @@
 //! The annotation names them, or says `auto`; the label on the pod, or else on its namespace, means `auto`. What a
 //! pod says comes before what its namespace says, and `disabled` before all else that stands at the same place.
 
+use quotakeeper_dialects::did_you_mean;
 use serde_json::Value;
 
 use crate::pod;
-use crate::resolve::nearest;
 use crate::view::Namespace;
 use quotakeeper_api::names::{AUTO, DISABLED, ENABLED, INJECT, QUOTAS};
 
@@ -36,7 +36,7 @@ pub fn asked(pod: &Value, namespace: &Namespace) -> Result<Asked, String> {
         Some(other) => {
             return Err(format!(
                 "the label {INJECT} is `{other}`, which means nothing{}; write {ENABLED} or {DISABLED}",
-                nearest(other, [ENABLED, DISABLED])
+                did_you_mean(other, [ENABLED, DISABLED])
             ));
         }
     }

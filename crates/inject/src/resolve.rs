@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use quotakeeper_api::compile;
 use quotakeeper_api::quota::ApiQuota;
+use quotakeeper_dialects::did_you_mean;
 
 use crate::requested_quotas::Asked;
 use crate::view::{Namespace, admits};
@@ -160,7 +161,7 @@ fn unknown(name: &str, namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> Strin
             namespace.name
         );
     }
-    let hint = nearest(name, known.iter().map(String::as_str));
+    let hint = did_you_mean(name, known.iter().map(String::as_str));
     let which = listed(known);
     format!("the quota `{name}` is unknown in namespace {}{hint}; it can use: {which}", namespace.name)
 }
@@ -171,21 +172,4 @@ fn listed(mut names: Vec<String>) -> String {
     names.truncate(LISTED);
     let list = names.join(", ");
     if more == 0 { list } else { format!("{list} and {more} more") }
-}
-
-/// The name of `known` that was probably meant by `asked`, as ` (did you mean …?)`; else nothing. Of a name with a
-/// namespace, the last part alone may be what was meant.
-pub(crate) fn nearest<'a>(asked: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let asked = asked.to_lowercase();
-    let likeness = |name: &str| {
-        let plain = name.rsplit('/').next().unwrap_or(name);
-        strsim::jaro_winkler(&asked, &name.to_lowercase()).max(strsim::jaro_winkler(&asked, plain))
-    };
-    known
-        .into_iter()
-        .map(|name| (likeness(name), name))
-        .filter(|(likeness, _)| *likeness >= 0.75)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, name)| format!(" (did you mean `{name}`?)"))
-        .unwrap_or_default()
 }

@@ -12,15 +12,11 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
+use quotakeeper_api::names::{EPOCH, LIMITER};
 use quotakeeper_wire::message::Epoch;
 use tracing::warn;
 
 use crate::epoch::EpochSources;
-
-/// The Lease's name, and that of the Deployment that owns it.
-pub const NAME: &str = "quotakeeper-limiter";
-/// Holds the epoch: the Lease's own count of transitions has 32 bits.
-const EPOCH: &str = "quotakeeper.dev/epoch";
 
 /// Takes an epoch greater than that of every limiter before, and writes it to the Lease. `ledger`:
 /// the epoch of the limiter that last used the ledger here.
@@ -35,15 +31,15 @@ pub async fn take(
 ) -> Result<(EpochSources, Epoch), kube::Error> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     loop {
-        let found = leases.get_opt(NAME).await?;
+        let found = leases.get_opt(LIMITER).await?;
         let lease = found.as_ref().and_then(|lease| lease.annotations().get(EPOCH)?.parse().ok());
         let known = EpochSources { ledger, lease, unix_seconds: unix_seconds() };
         let epoch = known.next();
         let written = match found {
-            Some(lease) => leases.replace(NAME, &PostParams::default(), &held(lease, holder, epoch)).await,
+            Some(lease) => leases.replace(LIMITER, &PostParams::default(), &held(lease, holder, epoch)).await,
             None => {
                 let metadata = ObjectMeta {
-                    name: Some(NAME.to_owned()),
+                    name: Some(LIMITER.to_owned()),
                     owner_references: owner(client, namespace).await.map(|owner| vec![owner]),
                     ..ObjectMeta::default()
                 };
@@ -61,6 +57,7 @@ pub async fn take(
 }
 
 fn held(mut lease: Lease, holder: &str, epoch: Epoch) -> Lease {
+    // The Lease's own count of transitions has 32 bits.
     lease.annotations_mut().insert(EPOCH.to_owned(), epoch.0.to_string());
     let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
     if spec.holder_identity.as_deref() != Some(holder) {
@@ -74,18 +71,18 @@ fn held(mut lease: Lease, holder: &str, epoch: Epoch) -> Lease {
 /// Uninstalling removes the Lease with the Deployment that it belongs to.
 async fn owner(client: &Client, namespace: &str) -> Option<OwnerReference> {
     let deployments: Api<PartialObjectMeta<Deployment>> = Api::namespaced(client.clone(), namespace);
-    match deployments.get_opt(NAME).await {
+    match deployments.get_opt(LIMITER).await {
         Ok(deployment) => deployment.and_then(|deployment| {
             Some(OwnerReference {
                 api_version: Deployment::api_version(&()).into_owned(),
                 kind: Deployment::kind(&()).into_owned(),
-                name: NAME.to_owned(),
+                name: LIMITER.to_owned(),
                 uid: deployment.uid()?,
                 ..OwnerReference::default()
             })
         }),
         Err(error) => {
-            warn!(%error, deployment = NAME, "the Lease gets no owner, and will outlive an uninstallation");
+            warn!(%error, deployment = LIMITER, "the Lease gets no owner, and will outlive an uninstallation");
             None
         }
     }

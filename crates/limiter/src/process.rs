@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use kube::Client;
+use quotakeeper_api::names::{LIMITER, OPEN_GATE, OPERATOR};
 use quotakeeper_transport::serve_beside;
 use quotakeeper_wire::message::Epoch;
 use rustls::ServerConfig;
@@ -76,7 +77,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
 
     let stop = CancellationToken::new();
     let account = |name| format!("system:serviceaccount:{}:{name}", options.namespace);
-    let users = vec![account("quotakeeper-operator"), account("quotakeeper-open-gate")];
+    let users = vec![account(OPERATOR), account(OPEN_GATE)];
     let readers = Operators { authenticator: authenticator.clone(), users };
     let status = StatusStream { readers, limiter: limiter.clone(), stop: stop.clone() };
     let listener = TcpListener::bind(options.listen)
@@ -210,7 +211,7 @@ async fn take_epoch(client: &Client, options: &Options, last: Option<u64>) -> (E
             Err(error) => {
                 let sentence = error.to_string();
                 if sentence != told {
-                    warn!(error = sentence, lease = lease::NAME, "the Lease can't be written; trying on");
+                    warn!(error = sentence, lease = LIMITER, "the Lease can't be written; trying on");
                 }
                 told = sentence;
                 sleep(API_AGAIN).await;

@@ -11,8 +11,8 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, watcher::watch_object};
 use kube::{Client, ResourceExt};
+use quotakeeper_api::names::{ACCOUNT_DOCUMENT, CONFIG, CONFIG_ACCOUNT, INJECTED, LIMITER_SECRET, QUOTA};
 use quotakeeper_transport::tls;
-use quotakeeper_wire::account::{DOCUMENT, LABEL};
 use quotakeeper_wire::gate;
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
@@ -23,17 +23,10 @@ use crate::documents::{AccountDocument, Documents, Refused};
 use crate::gate::openings;
 use crate::state::Configuration;
 
-/// The Secret with the limiter's certificate.
-pub const TLS_SECRET: &str = "quotakeeper-limiter-tls";
-/// Names the quota of an account's ConfigMap.
-const QUOTA: &str = "quotakeeper.dev/quota";
-/// The label of pods with a proxy.
-const INJECTED: &str = "quotakeeper.dev/injected=true";
-
 /// Keeps `to` at what is to be in force: none until accounts and gate have been listed once.
 pub async fn accounts(client: Client, namespace: &str, to: watch::Sender<Option<Configuration>>) {
     let maps: Api<ConfigMap> = Api::namespaced(client, namespace);
-    let labelled = watcher::Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+    let labelled = watcher::Config::default().labels(&format!("{CONFIG}={CONFIG_ACCOUNT}"));
     let mut accounts = std::pin::pin!(told(watcher(maps.clone(), labelled).default_backoff(), "accounts"));
     let gate = told(watch_object(maps, gate::NAME).default_backoff(), "the gate");
     let mut gate = std::pin::pin!(openings(gate, Timestamp::now));
@@ -70,7 +63,7 @@ fn written(map: ConfigMap) -> AccountDocument {
     AccountDocument {
         name: map.name_any(),
         quota: map.annotations().get(QUOTA).cloned(),
-        text: map.data.and_then(|mut data| data.remove(DOCUMENT)),
+        text: map.data.and_then(|mut data| data.remove(ACCOUNT_DOCUMENT)),
     }
 }
 
@@ -81,19 +74,20 @@ fn tell(Refused { quota, problem }: &Refused) {
 /// Keeps `to` at the newest certificate that can be used.
 pub async fn certificate(client: Client, namespace: &str, to: watch::Sender<Option<Arc<ServerConfig>>>) {
     let secrets: Api<Secret> = Api::namespaced(client, namespace);
-    let mut secret = std::pin::pin!(told(watch_object(secrets, TLS_SECRET).default_backoff(), TLS_SECRET));
+    let mut secret =
+        std::pin::pin!(told(watch_object(secrets, LIMITER_SECRET).default_backoff(), LIMITER_SECRET));
     while let Some(secret) = secret.next().await {
         let Some(secret) = secret else {
-            warn!(secret = TLS_SECRET, "there is no certificate; the operator makes it");
+            warn!(secret = LIMITER_SECRET, "there is no certificate; the operator makes it");
             continue;
         };
         match server_config(&secret) {
             Ok(config) => {
-                info!(secret = TLS_SECRET, "the certificate is in use");
+                info!(secret = LIMITER_SECRET, "the certificate is in use");
                 to.send_replace(Some(config));
             }
             Err(why) => {
-                error!(secret = TLS_SECRET, why, "the certificate can't be used; the one before stays")
+                error!(secret = LIMITER_SECRET, why, "the certificate can't be used; the one before stays")
             }
         }
     }
@@ -111,7 +105,7 @@ fn server_config(secret: &Secret) -> Result<Arc<ServerConfig>, String> {
 /// Keeps `pods` at the injected pods of the whole cluster, and says which are gone.
 pub async fn pods(client: Client, pods: Pods, gone: mpsc::Sender<String>) {
     let all: Api<PartialObjectMeta<Pod>> = Api::all(client);
-    let injected = watcher::Config::default().labels(INJECTED);
+    let injected = watcher::Config::default().labels(&format!("{INJECTED}=true"));
     let mut events = std::pin::pin!(told(watcher(all, injected).default_backoff(), "injected pods"));
     let mut list = Vec::new();
     while let Some(event) = events.next().await {

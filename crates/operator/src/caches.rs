@@ -10,10 +10,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use kube::Resource;
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::watcher::Config;
+use quotakeeper_api::names::{CONFIG, CONFIG_ACCOUNT, LIMITER_SECRET, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET};
 use quotakeeper_api::provider::ApiProvider;
 use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_kube_cache::{ObjectCache, Signal, undecoded, watch};
-use quotakeeper_wire::account::LABEL;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
@@ -22,7 +22,6 @@ use crate::cluster::Cluster;
 use crate::pods::{self, PodView};
 use crate::reconcile::{Inputs, QuotaView, Stored};
 use crate::view::{self, ProviderView};
-use crate::{LIMITER_SECRET, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET};
 
 /// What is known of the cluster.
 #[derive(Debug)]
@@ -66,7 +65,7 @@ impl Caches {
             (undecoded::<ApiQuota>(client.clone()), undecoded::<ApiProvider>(client.clone()));
         let all = Config::default;
         let named = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
-        let ours = Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        let ours = Config::default().labels(&format!("{CONFIG}={CONFIG_ACCOUNT}"));
         // Of ended pods there can be many; a pod that ends is reported as deleted.
         let living = Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
         let mut on_configured = Watches { signal: &configured, tasks: &mut *tasks };

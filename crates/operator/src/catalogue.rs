@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use kube::api::{Api, ApiResource, DynamicObject};
+use quotakeeper_api::names::{API_VERSION, CATALOGUE, CATALOGUE_BUILTIN, CATALOGUE_DIGEST};
 use quotakeeper_api::provider::ApiProvider;
 use quotakeeper_dialects::catalogue;
 use ring::digest::{SHA256, digest};
@@ -14,11 +15,6 @@ use tracing::{info, warn};
 
 use crate::cluster::Cluster;
 use crate::view::ProviderView;
-
-/// The label of the providers that are ours.
-pub const LABEL: (&str, &str) = ("quotakeeper.dev/catalogue", "builtin");
-/// What of them was last applied: with another text, another version has another opinion.
-const DIGEST: &str = "quotakeeper.dev/catalogue-digest";
 
 /// The providers that are not as they should be, by name.
 pub fn due(present: &BTreeMap<String, ProviderView>) -> Vec<(&'static str, Value)> {
@@ -59,12 +55,12 @@ fn object(name: &str) -> Option<Value> {
     let hex: String =
         digest(&SHA256, text.as_bytes()).as_ref()[..8].iter().map(|it| format!("{it:02x}")).collect();
     Some(json!({
-        "apiVersion": "quotakeeper.dev/v1alpha1",
+        "apiVersion": API_VERSION,
         "kind": "ApiProvider",
         "metadata": {
             "name": name,
-            "labels": {LABEL.0: LABEL.1},
-            "annotations": {DIGEST: hex},
+            "labels": {CATALOGUE: CATALOGUE_BUILTIN},
+            "annotations": {CATALOGUE_DIGEST: hex},
         },
         "spec": spec,
     }))
@@ -113,7 +109,7 @@ mod tests {
         assert_eq!(changed("openai", |raw| raw["spec"]["hosts"] = json!(["example.com"])), ["openai"]);
         assert_eq!(changed("openai", |raw| raw["metadata"]["labels"] = json!({})), ["openai"]);
         assert!(changed("demo", |raw| raw["spec"]["organizationHeaders"] = json!(["x-org"])).is_empty());
-        let other_version = |raw: &mut Value| raw["metadata"]["annotations"][DIGEST] = "0".into();
+        let other_version = |raw: &mut Value| raw["metadata"]["annotations"][CATALOGUE_DIGEST] = "0".into();
         assert_eq!(changed("hubspot", other_version), ["hubspot"]);
     }
 }

@@ -5,15 +5,16 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::Api;
 use kube::{Client, ResourceExt};
+use quotakeeper_api::names::{LIMITER, OPERATOR};
 use quotakeeper_api::quota::ApiQuota;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{DEPLOYMENT, LIMITER_SERVICE};
+use crate::conditions::{TRUE, find, types};
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The Deployments; the limiter's has the name of its Service.
-const DEPLOYMENTS: [&str; 2] = [DEPLOYMENT, LIMITER_SERVICE];
+const DEPLOYMENTS: [&str; 2] = [OPERATOR, LIMITER];
 
 /// Looks until nothing is missing or `patience` has ended; returns what was missing last, as
 /// sentences. `quota` is the name of a quota in `namespace`.
@@ -75,14 +76,14 @@ fn of_deployment(deployment: &Deployment) -> Option<String> {
 fn of_quota(quota: &ApiQuota) -> Option<String> {
     let name = quota.name_any();
     let conditions = quota.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let Some(programmed) = conditions.iter().find(|condition| condition.type_ == "Programmed") else {
+    let Some(programmed) = find(conditions, types::PROGRAMMED) else {
         return Some(format!("the operator has not looked at the ApiQuota {name} yet"));
     };
     if programmed.observed_generation < quota.metadata.generation {
         return Some(format!("the operator has not looked at the ApiQuota {name} since it was changed"));
     }
     let said = &programmed.message;
-    (programmed.status != "True").then(|| format!("the ApiQuota {name} is not in force: {said}"))
+    (programmed.status != TRUE).then(|| format!("the ApiQuota {name} is not in force: {said}"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams};
-use quotakeeper_wire::account::{DOCUMENT, LABEL};
+use quotakeeper_api::names::{ACCOUNT_DOCUMENT, CONFIG, CONFIG_ACCOUNT, QUOTA, QUOTA_UID};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -18,7 +18,6 @@ use crate::catalogue;
 use crate::cluster::{Cluster, WriteError};
 use crate::metrics::Metrics;
 use crate::reconcile::{DesiredState, Document, Stored, Verdict, settle};
-use crate::view::{QUOTA, QUOTA_UID};
 
 /// Changes that come together are settled together.
 const TOGETHER: Duration = Duration::from_millis(100);
@@ -121,11 +120,11 @@ async fn apply(
         "metadata": {
             "name": name,
             "namespace": &*cluster.namespace,
-            "labels": {LABEL.0: LABEL.1, "app.kubernetes.io/managed-by": "quotakeeper"},
+            "labels": {CONFIG: CONFIG_ACCOUNT, "app.kubernetes.io/managed-by": "quotakeeper"},
             "annotations": {QUOTA: document.quota, QUOTA_UID: document.uid},
             "ownerReferences": cluster.owner.iter().collect::<Vec<_>>(),
         },
-        "data": {DOCUMENT: &*document.json},
+        "data": {ACCOUNT_DOCUMENT: &*document.json},
     });
     cluster.apply("ConfigMap", maps, name, &object).await
 }

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use quotakeeper_api::quota::ApiQuotaStatus;
 use quotakeeper_wire::status::AccountReport;
 
+use crate::conditions::{UNKNOWN, find, reasons, types, with_reason};
 use crate::reconcile::{Reason, Verdict};
-use crate::status::{GATE_OPEN, words};
+use crate::status::words;
 
 /// A workload whose calls have waited this long, in milliseconds, is told.
 const WAITS_MILLIS: u64 = 5000;
@@ -62,15 +63,13 @@ impl EventState {
     /// What an earlier leader has told, by the status that it left; what is under way at present
     /// counts as told.
     pub fn before(status: &ApiQuotaStatus, report: Option<&AccountReport>, now: Timestamp) -> EventState {
-        let reason = |type_: &str, wanted: &str| {
-            status.conditions.iter().any(|it| it.type_ == type_ && it.reason == wanted)
-        };
+        let reason = |type_: &str, wanted: &str| with_reason(&status.conditions, type_, wanted).is_some();
         let waiting = report.into_iter().flat_map(waiters).map(|(consumer, _)| (consumer.to_owned(), now));
         EventState {
-            conflict: reason("Accepted", Reason::AccountConflict.word()),
-            drift: reason("LimitsInSync", "LowerTold"),
-            exhausted: reason("Throttled", "BudgetExhausted"),
-            gate_open: reason("Throttled", GATE_OPEN),
+            conflict: reason(types::ACCEPTED, Reason::AccountConflict.word()),
+            drift: reason(types::LIMITS_IN_SYNC, reasons::LOWER_TOLD),
+            exhausted: reason(types::THROTTLED, reasons::BUDGET_EXHAUSTED),
+            gate_open: reason(types::THROTTLED, reasons::GATE_OPEN),
             paused: report
                 .filter(|report| !report.pauses.is_empty())
                 .map(|report| Pause { since: now, refused: report.refused }),
@@ -97,23 +96,19 @@ impl EventState {
         }
         let Some(report) = report else { return notices };
         let condition = |type_: &str, reason: &str| {
-            status
-                .conditions
-                .iter()
-                .find(|it| it.type_ == type_ && it.reason == reason)
-                .map(|it| it.message.clone())
+            with_reason(&status.conditions, type_, reason).map(|it| it.message.clone())
         };
-        let drift = condition("LimitsInSync", "LowerTold");
+        let drift = condition(types::LIMITS_IN_SYNC, reasons::LOWER_TOLD);
         if begins(&mut self.drift, drift.is_some()) {
             notices.push(on_quota(true, "LimitDrift", drift.unwrap_or_default()));
         }
-        let exhausted = condition("Throttled", "BudgetExhausted");
+        let exhausted = condition(types::THROTTLED, reasons::BUDGET_EXHAUSTED);
         if begins(&mut self.exhausted, exhausted.is_some()) {
             let used_up = status.limits.iter().filter(|limit| limit.remaining == Some(0));
             let free = used_up.filter_map(|limit| limit.reset_time.as_ref()).map(|time| time.0).max();
             let free = free.map(|at| format!(" It is free again by {}.", words::until(at, now)));
             let note = exhausted.unwrap_or_default() + &free.unwrap_or_default();
-            notices.push(on_quota(true, "BudgetExhausted", note));
+            notices.push(on_quota(true, reasons::BUDGET_EXHAUSTED, note));
         }
         self.gate(status, &mut notices);
         self.pauses(quota, report, now, &mut notices);
@@ -122,13 +117,13 @@ impl EventState {
     }
 
     fn gate(&mut self, status: &ApiQuotaStatus, notices: &mut Vec<PlannedEvent>) {
-        let Some(throttled) = status.conditions.iter().find(|it| it.type_ == "Throttled") else { return };
-        let open = throttled.reason == GATE_OPEN;
+        let Some(throttled) = find(&status.conditions, types::THROTTLED) else { return };
+        let open = throttled.reason == reasons::GATE_OPEN;
         // Unknown: the limiter is not heard, and the gate may be as it was.
-        let closed = !open && throttled.status != "Unknown";
+        let closed = !open && throttled.status != UNKNOWN;
         if open && !self.gate_open {
             self.gate_open = true;
-            notices.push(on_quota(true, GATE_OPEN, throttled.message.clone()));
+            notices.push(on_quota(true, reasons::GATE_OPEN, throttled.message.clone()));
         } else if closed && self.gate_open {
             self.gate_open = false;
             let note = "The gate is closed: limits are enforced again.".to_owned();
@@ -163,7 +158,7 @@ impl EventState {
                 };
                 let pods = words::counted(report.proxies.connected.into(), "pod");
                 let note = format!("{quota}: {}; {} of {pods} paused {how_long}", pause.reason, pause.scope);
-                notices.extend(both(true, "ProviderPaused", note));
+                notices.extend(both(true, reasons::PROVIDER_PAUSED, note));
             }
             (None, Some(pause)) => {
                 let seconds = now.as_second().saturating_sub(pause.since.as_second());
@@ -214,10 +209,7 @@ fn on_quota(warning: bool, reason: &'static str, note: String) -> PlannedEvent {
 
 /// Whether something begins that was not there before.
 fn begins(before: &mut bool, now: bool) -> bool {
-    now && !std::mem::replace(before, now) || {
-        *before = now;
-        false
-    }
+    !std::mem::replace(before, now) && now
 }
 
 #[cfg(test)]

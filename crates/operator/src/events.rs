@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::{Api, DynamicObject};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use quotakeeper_api::names::API_VERSION;
 use quotakeeper_inject::decide::{Decision, Input, decide};
 use quotakeeper_inject::settings::Settings as Injected;
 use quotakeeper_inject::view::Namespace;
@@ -325,7 +326,7 @@ fn owners_of<T>(workloads: &BTreeMap<&Owner, T>) -> HashSet<Owner> {
 fn quota_reference(name: &str, view: &QuotaView) -> ObjectReference {
     let (namespace, short) = name.split_once('/').unwrap_or(("", name));
     ObjectReference {
-        api_version: Some("quotakeeper.dev/v1alpha1".to_owned()),
+        api_version: Some(API_VERSION.to_owned()),
         kind: Some("ApiQuota".to_owned()),
         namespace: Some(namespace.to_owned()),
         name: Some(short.to_owned()),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kube::Client;
+use quotakeeper_api::names::LIMITER;
 use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_dialects::{Profile, catalogue};
 use quotakeeper_inject::server::Webhook;
@@ -12,7 +13,6 @@ use quotakeeper_wire::bootstrap::Endpoint;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::LIMITER_SERVICE;
 use crate::caches::Caches;
 use crate::operator::Settings;
 use crate::secrets::Served;
@@ -92,7 +92,7 @@ fn injected(settings: &Settings, ca_pem: String) -> Injected {
 /// The limiter of `namespace`, reached at `url` (`https://host:port`). Its certificate has the name of its Service
 /// whatever the address.
 pub(crate) fn endpoint(url: &str, namespace: &str, ca_pem: String) -> Endpoint {
-    let server_name = format!("{LIMITER_SERVICE}.{namespace}.svc");
+    let server_name = format!("{LIMITER}.{namespace}.svc");
     Endpoint { address: authority(url).to_owned(), server_name, ca_pem }
 }
 

@@ -15,14 +15,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use quotakeeper_api::names::OPERATOR;
 use tokio::sync::watch;
 
 pub use contend::contend;
 
 use crate::clock;
 
-/// The name of the Lease.
-pub const NAME: &str = "quotakeeper-operator";
 /// How long a lease that is not renewed keeps others out.
 pub const DURATION: Duration = Duration::from_secs(15);
 /// How long its holder believes in it.
@@ -107,7 +106,7 @@ impl Contender {
         let spec = lease.and_then(|lease| lease.spec.as_ref());
         let ours = spec.is_some_and(|spec| spec.holder_identity.as_ref() == Some(&self.identity));
         let acquired = spec.filter(|_| ours).and_then(|spec| spec.acquire_time.clone());
-        let fresh = || ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
+        let fresh = || ObjectMeta { name: Some(OPERATOR.to_owned()), ..ObjectMeta::default() };
         Lease {
             metadata: lease.map_or_else(fresh, |lease| lease.metadata.clone()),
             spec: Some(LeaseSpec {

@@ -16,6 +16,7 @@
 //! | [`reconcile`] | what is in force, pure |
 //! | [`configuration`], [`catalogue`] | the documents and the built-in providers in the cluster |
 //! | [`limiter_view`] | what the limiter tells |
+//! | [`conditions`] | types and reasons of a quota's conditions |
 //! | [`status`], [`status_writer`] | what is told of a quota, pure; and in the cluster |
 //! | [`event_plan`], [`events`] | what is told by Events, pure; and in the cluster |
 //! | [`pods`], [`pod_events`] | which pods have a proxy, and which should; what injected ones say of themselves |
@@ -32,6 +33,7 @@ pub mod certificates;
 pub mod check;
 pub mod clock;
 pub mod cluster;
+pub mod conditions;
 pub mod configuration;
 pub mod event_plan;
 pub mod events;
@@ -53,16 +55,3 @@ pub mod view;
 
 pub use operator::{OperatorError, Settings, client, run};
 pub use quotakeeper_inject::settings::ProxyResources;
-
-/// The operator's Deployment.
-pub const DEPLOYMENT: &str = "quotakeeper-operator";
-/// The limiter's Service.
-pub const LIMITER_SERVICE: &str = "quotakeeper-limiter";
-/// The Secret with the limiter's certificate.
-pub const LIMITER_SECRET: &str = "quotakeeper-limiter-tls";
-/// The webhook's Service.
-pub const WEBHOOK_SERVICE: &str = "quotakeeper-webhook";
-/// The Secret with the webhook's certificate.
-pub const WEBHOOK_SECRET: &str = "quotakeeper-webhook-tls";
-/// The MutatingWebhookConfiguration.
-pub const WEBHOOK_CONFIGURATION: &str = "quotakeeper";

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, ResourceExt};
+use quotakeeper_api::names::{LIMITER_SECRET, OPERATOR};
 use quotakeeper_wire::gate::{NAME, Opening};
 use serde_json::json;
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::cluster::{FIELD_MANAGER, owner};
 use crate::limiter_view::{self, LimiterView, Source};
 use crate::release::{NoProof, Release};
-use crate::{DEPLOYMENT, LIMITER_SECRET, view};
+use crate::view;
 
 /// The hook's Job in the chart.
 const JOB: &str = "quotakeeper-open-gate";
@@ -126,7 +127,7 @@ async fn owners(client: &Client, namespace: &str) -> kube::Result<Vec<OwnerRefer
         owners.push(OwnerReference { api_version, kind, name, uid, ..OwnerReference::default() });
     }
     if owners.is_empty() {
-        owners.extend(owner(client, namespace, DEPLOYMENT).await?);
+        owners.extend(owner(client, namespace, OPERATOR).await?);
     }
     Ok(owners)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Api, Client};
+use quotakeeper_api::names::OPERATOR;
 use quotakeeper_inject::server::{self, Webhook};
 use quotakeeper_inject::settings::ProxyResources;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -28,7 +29,7 @@ use crate::limiter_view::{self, LimiterView, Source};
 use crate::metrics::Metrics;
 use crate::pods::Counts;
 use crate::secrets::Served;
-use crate::{DEPLOYMENT, events, probes, secrets, status_writer};
+use crate::{events, probes, secrets, status_writer};
 
 /// Between two attempts to reach the API server at start.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -204,13 +205,13 @@ async fn known_owner(
 ) -> Option<Option<OwnerReference>> {
     loop {
         let asked = tokio::select! {
-            asked = owner(client, namespace, DEPLOYMENT) => asked,
+            asked = owner(client, namespace, OPERATOR) => asked,
             () = stop.cancelled() => return None,
         };
         match asked {
             Ok(owner) => {
                 if owner.is_none() {
-                    info!("there is no Deployment {DEPLOYMENT}: what is made here outlives the operator");
+                    info!("there is no Deployment {OPERATOR}: what is made here outlives the operator");
                 }
                 return Some(owner);
             }

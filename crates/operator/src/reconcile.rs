@@ -10,14 +10,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
-use quotakeeper_api::problem::{Problem, did_you_mean};
+use quotakeeper_api::names::ACCOUNT_PREFIX;
+use quotakeeper_api::problem::Problem;
 use quotakeeper_api::quota::{ApiQuota, ApiQuotaStatus, NamespacesFrom};
 use quotakeeper_api::{compile, validate};
-use quotakeeper_dialects::{Profile, catalogue};
+use quotakeeper_dialects::{Profile, catalogue, did_you_mean};
 use quotakeeper_wire::account::{Admitted, CompiledAccount};
-
-/// How the names of the documents begin.
-pub const DOCUMENT_PREFIX: &str = "quotakeeper-account-";
 
 /// A quota as the API server has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -179,7 +177,7 @@ pub fn settle(inputs: &Inputs) -> DesiredState {
 pub fn document_name(key: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
     let hex: String = digest.as_ref().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-    format!("{DOCUMENT_PREFIX}{hex}")
+    format!("{ACCOUNT_PREFIX}{hex}")
 }
 
 fn document(name: &str, view: &QuotaView, account: &CompiledAccount) -> Document {

@@ -7,6 +7,9 @@ use std::time::{Duration, SystemTime};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams};
+use quotakeeper_api::names::{
+    LIMITER, LIMITER_SECRET, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET, WEBHOOK_SERVICE,
+};
 use quotakeeper_inject::tls::server_config;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
@@ -18,7 +21,6 @@ use crate::caches::Caches;
 use crate::certificates::{self, CertificateError, Entries, bundle, due, is_known};
 use crate::cluster::{Cluster, FIELD_MANAGER, WriteError};
 use crate::metrics::Metrics;
-use crate::{LIMITER_SECRET, LIMITER_SERVICE, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET, WEBHOOK_SERVICE};
 
 /// How often the ends of the certificates are looked at, and failed writes repeated.
 const EVERY: Duration = Duration::from_secs(60);
@@ -112,7 +114,7 @@ async fn limiter(cluster: &Cluster, world: &Caches, written: &mut Written) -> Re
     let Some(present) = world.limiter_secret.all() else { return Ok(()) };
     let cached = present.into_values().next().unwrap_or_default();
     let present = written.newest(LIMITER_SECRET, cached.clone(), Instant::now());
-    if let Some(entries) = due(&present, &names(LIMITER_SERVICE, &cluster.namespace), SystemTime::now())? {
+    if let Some(entries) = due(&present, &names(LIMITER, &cluster.namespace), SystemTime::now())? {
         write(cluster, LIMITER_SECRET, &entries).await?;
         written.remember(LIMITER_SECRET, cached, entries, Instant::now());
     }

@@ -18,9 +18,9 @@ use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::status::AccountReport;
 
 use self::conditions::Conditions;
-pub(crate) use self::conditions::GATE_OPEN;
 use self::figures::Figures;
 use self::words::{counted, longest, plural, until};
+use crate::conditions::{FALSE, TRUE, UNKNOWN, find, reasons, types};
 use crate::reconcile::{QuotaView, Verdict};
 
 /// What is known of the limiter.
@@ -250,37 +250,34 @@ fn pods(proxies: &ProxyStatus) -> String {
 /// The state in two or three words: the worst that is to be said.
 fn state(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) -> String {
     let is = |type_: &str, wanted: &str| {
-        status
-            .conditions
-            .iter()
-            .find(|it| it.type_ == type_ && it.status == wanted)
-            .map(|it| it.reason.clone())
+        let found = find(&status.conditions, type_).filter(|it| it.status == wanted);
+        found.map(|it| it.reason.clone())
     };
-    if let Some(reason) = is("Accepted", "False") {
+    if let Some(reason) = is(types::ACCEPTED, FALSE) {
         return reason;
     }
-    if is("LimiterAvailable", "False").is_some() {
-        return "LimiterUnavailable".to_owned();
+    if is(types::LIMITER_AVAILABLE, FALSE).is_some() {
+        return reasons::LIMITER_UNAVAILABLE.to_owned();
     }
-    if let Some(reason) = is("Programmed", "False").or_else(|| is("Programmed", "Unknown")) {
-        return if reason == "Pending" { "Programming".to_owned() } else { reason };
+    if let Some(reason) = is(types::PROGRAMMED, FALSE).or_else(|| is(types::PROGRAMMED, UNKNOWN)) {
+        return if reason == reasons::PENDING { "Programming".to_owned() } else { reason };
     }
     if let Some(closes) = subject.gate_open_until() {
-        return format!("{GATE_OPEN} until {}", until(closes, subject.now));
+        return format!("{} until {}", reasons::GATE_OPEN, until(closes, subject.now));
     }
     if subject.disabled() {
-        return "Disabled".to_owned();
+        return reasons::DISABLED.to_owned();
     }
-    if let Some(reason) = is("Throttled", "True") {
+    if let Some(reason) = is(types::THROTTLED, TRUE) {
         let ends = match reason.as_str() {
-            "ProviderPaused" => status.paused_until.as_ref().map(|time| time.0),
-            "BudgetExhausted" => figures.exhausted().and_then(|figure| figure.reset_at(subject.now)),
+            reasons::PROVIDER_PAUSED => status.paused_until.as_ref().map(|time| time.0),
+            reasons::BUDGET_EXHAUSTED => figures.exhausted().and_then(|figure| figure.reset_at(subject.now)),
             _ => None,
         };
         return ends.map_or(reason.clone(), |ends| format!("{reason} until {}", until(ends, subject.now)));
     }
     match subject.not_injected {
-        0 => "Ready".to_owned(),
+        0 => reasons::READY.to_owned(),
         1 => "1 pod not injected".to_owned(),
         count => format!("{count} pods not injected"),
     }
@@ -288,7 +285,7 @@ fn state(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) 
 
 /// The state in one sentence.
 fn message(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) -> String {
-    let failed = status.conditions.iter().find(|it| it.type_ == "Ready" && it.status != "True");
+    let failed = find(&status.conditions, types::READY).filter(|it| it.status != TRUE);
     if let Some(failed) = failed {
         return words::clipped(&failed.message, 1024);
     }

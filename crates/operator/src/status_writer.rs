@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use quotakeeper_api::names::API_VERSION;
 use quotakeeper_api::quota::{ApiQuota, ApiQuotaStatus};
 use quotakeeper_wire::status::{AccountReport, EVERY_SECONDS, Report};
 use serde_json::json;
@@ -15,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::caches::Caches;
 use crate::cluster::{Cluster, STATUS_MANAGER, WriteError};
+use crate::conditions::{reasons, types, with_reason};
 use crate::configuration::Published;
 use crate::limiter_view::LimiterView;
 use crate::pods::Counts;
@@ -52,8 +54,7 @@ struct StatusCache {
 
 impl StatusCache {
     fn of(view: &QuotaView) -> StatusCache {
-        let queued =
-            view.status.conditions.iter().any(|it| it.type_ == "Throttled" && it.reason == "Queueing");
+        let queued = with_reason(&view.status.conditions, types::THROTTLED, reasons::QUEUEING).is_some();
         StatusCache { uid: view.uid.clone(), queued: queued.then(Instant::now), ..StatusCache::default() }
     }
 
@@ -181,7 +182,7 @@ async fn write(
     let Some((namespace, name)) = name.split_once('/') else { return Ok(()) };
     let quotas: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), namespace, resource);
     let object = json!({
-        "apiVersion": "quotakeeper.dev/v1alpha1",
+        "apiVersion": API_VERSION,
         "kind": "ApiQuota",
         // Not another object of the same name.
         "metadata": {"name": name, "namespace": namespace, "uid": view.uid},

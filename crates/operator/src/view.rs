@@ -9,26 +9,21 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::ResourceExt;
 use kube::api::{DynamicObject, PartialObjectMeta};
+use quotakeeper_api::names::{ACCOUNT_DOCUMENT, API_VERSION, CONFIG, CONFIG_ACCOUNT, QUOTA, QUOTA_UID};
 use quotakeeper_api::quota::ApiQuotaStatus;
 use quotakeeper_api::{compile, validate};
 use quotakeeper_dialects::Profile;
 use quotakeeper_kube_cache::key;
-use quotakeeper_wire::account::{DOCUMENT, LABEL};
 use serde_json::{Value, json};
 
 use crate::reconcile::{QuotaView, Stored};
-
-/// On a document: the quota that it was compiled from, `namespace/name`.
-pub const QUOTA: &str = "quotakeeper.dev/quota";
-/// On a document: that quota's UID.
-pub const QUOTA_UID: &str = "quotakeeper.dev/quota-uid";
 
 /// A quota.
 pub fn quota(object: DynamicObject, before: Option<&QuotaView>) -> Option<QuotaView> {
     let name = key(&object);
     let metadata = &object.metadata;
     let document = json!({
-        "apiVersion": "quotakeeper.dev/v1alpha1",
+        "apiVersion": API_VERSION,
         "kind": "ApiQuota",
         "metadata": {"name": metadata.name, "namespace": metadata.namespace},
         "spec": object.data["spec"],
@@ -103,11 +98,17 @@ pub fn namespace(object: PartialObjectMeta<Namespace>) -> Option<BTreeMap<String
 pub fn document(map: ConfigMap, owner: Option<&str>) -> Option<Stored> {
     let annotation = |name: &str| map.annotations().get(name).cloned().unwrap_or_default();
     let owned = owner.is_none_or(|uid| map.owner_references().iter().any(|owner| owner.uid == uid));
-    let labelled = map.labels().get(LABEL.0).is_some_and(|value| value == LABEL.1);
+    let labelled = map.labels().get(CONFIG).is_some_and(|value| value == CONFIG_ACCOUNT);
     Some(Stored {
         quota: annotation(QUOTA),
         uid: annotation(QUOTA_UID),
-        json: map.data.as_ref().and_then(|data| data.get(DOCUMENT)).cloned().unwrap_or_default().into(),
+        json: map
+            .data
+            .as_ref()
+            .and_then(|data| data.get(ACCOUNT_DOCUMENT))
+            .cloned()
+            .unwrap_or_default()
+            .into(),
         proper: owned && labelled,
     })
 }
@@ -136,7 +137,7 @@ mod tests {
 
     fn quota_with(spec: Value) -> DynamicObject {
         serde_json::from_value(json!({
-            "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiQuota",
+            "apiVersion": API_VERSION, "kind": "ApiQuota",
             "metadata": {"name": "openai", "namespace": "gtm", "uid": "u"}, "spec": spec,
         }))
         .unwrap()
@@ -168,7 +169,7 @@ mod tests {
         let object = |spec: Value| -> DynamicObject {
             let metadata = json!({"name": "crm"});
             serde_json::from_value(json!({
-                "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiProvider", "metadata": metadata, "spec": spec,
+                "apiVersion": API_VERSION, "kind": "ApiProvider", "metadata": metadata, "spec": spec,
             }))
             .unwrap()
         };

@@ -10,11 +10,6 @@ use thiserror::Error;
 /// The format that this version writes. A reader refuses newer ones.
 pub const FORMAT: u32 = 1;
 
-/// The label of the ConfigMaps that hold an account each, in the limiter's namespace.
-pub const LABEL: (&str, &str) = ("quotakeeper.dev/config", "account");
-/// The key of such a ConfigMap whose value is the [`CompiledAccount`] as JSON.
-pub const DOCUMENT: &str = "account.json";
-
 /// Whose pods may draw on an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

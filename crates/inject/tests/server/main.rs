@@ -6,16 +6,16 @@
 mod certificate;
 mod client;
 
-use quotakeeper_api::names;
-use quotakeeper_inject::names::PROXY;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::StatusCode;
 use kube::{Client, Config};
+use quotakeeper_api::names;
 use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_dialects::{Profile, catalogue};
+use quotakeeper_inject::names::PROXY;
 use quotakeeper_inject::server::{Counts, Webhook, serve};
 use quotakeeper_inject::settings::Settings;
 use quotakeeper_inject::view::{Namespace, View};

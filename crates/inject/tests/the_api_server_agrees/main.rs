@@ -13,11 +13,11 @@ mod meddler;
 mod watched;
 mod world;
 
-use quotakeeper_api::names;
-use quotakeeper_inject::names::PROXY;
 use std::path::Path;
 
+use quotakeeper_api::names;
 use quotakeeper_inject::decide::{Decision, Status};
+use quotakeeper_inject::names::PROXY;
 use quotakeeper_inject::server::Counts;
 use serde_json::{Value, json};
 

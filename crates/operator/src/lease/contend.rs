@@ -2,11 +2,12 @@
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, PostParams};
+use quotakeeper_api::names::OPERATOR;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Contender, Leadership, NAME, REQUEST, RETRY, Step};
+use super::{Contender, Leadership, REQUEST, RETRY, Step};
 use crate::clock;
 
 /// Contends for the lease until `stop`, then gives it up if it is held. `leadership` follows.
@@ -22,8 +23,8 @@ pub async fn contend(leases: Api<Lease>, identity: String, leadership: Leadershi
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
                 debug!("another replica was quicker");
             }
-            Ok(Err(error)) => warn!(%error, "the Lease {NAME} can't be renewed; trying on"),
-            Err(_) => warn!("the API server is silent; the Lease {NAME} can't be renewed, trying on"),
+            Ok(Err(error)) => warn!(%error, "the Lease {OPERATOR} can't be renewed; trying on"),
+            Err(_) => warn!("the API server is silent; the Lease {OPERATOR} can't be renewed, trying on"),
         }
         if led != leadership.holds() {
             led = !led;
@@ -42,18 +43,18 @@ pub async fn contend(leases: Api<Lease>, identity: String, leadership: Leadershi
 
 /// Whether the lease is ours now.
 async fn attempt(leases: &Api<Lease>, contender: &mut Contender) -> kube::Result<bool> {
-    let lease = leases.get_opt(NAME).await?;
+    let lease = leases.get_opt(OPERATOR).await?;
     match contender.next(lease.as_ref(), clock::now(), jiff::Timestamp::now()) {
         Step::Create(lease) => leases.create(&PostParams::default(), &lease).await.map(|_| true),
-        Step::Replace(lease) => leases.replace(NAME, &PostParams::default(), &lease).await.map(|_| true),
+        Step::Replace(lease) => leases.replace(OPERATOR, &PostParams::default(), &lease).await.map(|_| true),
         Step::Wait => Ok(false),
     }
 }
 
 async fn release(leases: &Api<Lease>, contender: &Contender) -> kube::Result<()> {
-    let lease = leases.get_opt(NAME).await?;
+    let lease = leases.get_opt(OPERATOR).await?;
     if let Some(released) = lease.and_then(|lease| contender.released(&lease, jiff::Timestamp::now())) {
-        leases.replace(NAME, &PostParams::default(), &released).await?;
+        leases.replace(OPERATOR, &PostParams::default(), &released).await?;
     }
     Ok(())
 }

@@ -8,17 +8,11 @@ use quotakeeper_wire::gate;
 use super::figures::Figures;
 use super::words::{clipped, counted, longest, plural, until};
 use super::{Limiter, Subject};
+use crate::conditions::{FALSE, TRUE, UNKNOWN, reasons, types};
 use crate::reconcile::Verdict;
 
 /// Kubernetes' bound of a condition's message.
 const LONGEST_MESSAGE: usize = 32_000;
-
-/// The reason while nothing is enforced because the gate is open.
-pub(crate) const GATE_OPEN: &str = "GateOpen";
-
-const TRUE: &str = "True";
-const FALSE: &str = "False";
-const UNKNOWN: &str = "Unknown";
 
 /// One condition, before it is known since when it holds.
 #[derive(Clone, Debug)]
@@ -66,7 +60,7 @@ impl Conditions {
                 list.push(known.clone());
                 continue;
             }
-            if said.type_ == "Ready" && unheard {
+            if said.type_ == types::READY && unheard {
                 said = ready(&list);
             }
             let since = known
@@ -97,80 +91,88 @@ fn told(type_: &'static str, status: &'static str, reason: &str, message: impl I
 
 fn accepted(subject: &Subject<'_>) -> Said {
     match subject.verdict {
-        Verdict::Refused { reason, message, .. } => said("Accepted", FALSE, reason.word(), message),
+        Verdict::Refused { reason, message, .. } => said(types::ACCEPTED, FALSE, reason.word(), message),
         Verdict::Accepted(account) => {
             let tier =
                 if account.tier.is_empty() { String::new() } else { format!(", tier {}", account.tier) };
             let sentence = format!("The quota is compiled with provider {}{tier}", account.provider());
             if account.not_enforced.is_empty() {
-                return said("Accepted", TRUE, "Accepted", format!("{sentence}."));
+                return said(types::ACCEPTED, TRUE, reasons::ACCEPTED, format!("{sentence}."));
             }
             let left = account.not_enforced.join(", ");
             let message = format!("{sentence}; this version does not enforce its limits {left}.");
-            said("Accepted", TRUE, "PartlyEnforced", message)
+            said(types::ACCEPTED, TRUE, reasons::PARTLY_ENFORCED, message)
         }
     }
 }
 
 fn programmed(subject: &Subject<'_>) -> Said {
-    const TYPE: &str = "Programmed";
+    const TYPE: &str = types::PROGRAMMED;
     let generation = subject.view.generation;
     if let Verdict::Refused { in_force, .. } = subject.verdict {
         let stays = in_force.as_ref().map_or("nothing is in force".to_owned(), |account| {
             format!("generation {} stays in force", account.generation)
         });
         let message = format!("Generation {generation} is not accepted; {stays}.");
-        return said(TYPE, FALSE, "NotAccepted", message);
+        return said(TYPE, FALSE, reasons::NOT_ACCEPTED, message);
     }
     if let Some(why) = subject.unwritten {
         return said(
             TYPE,
             FALSE,
-            "NotWritten",
+            reasons::NOT_WRITTEN,
             format!("The limiter's configuration can't be written: {why}."),
         );
     }
-    let pending =
-        || told(TYPE, FALSE, "Pending", format!("The limiter has not taken generation {generation} yet."));
+    let pending = || {
+        told(TYPE, FALSE, reasons::PENDING, format!("The limiter has not taken generation {generation} yet."))
+    };
     match subject.limiter {
-        Limiter::Unknown => told(TYPE, UNKNOWN, "Pending", "The limiter has not been heard yet."),
-        Limiter::Lost => told(TYPE, UNKNOWN, "LimiterUnavailable", "The limiter is not heard."),
+        Limiter::Unknown => told(TYPE, UNKNOWN, reasons::PENDING, "The limiter has not been heard yet."),
+        Limiter::Lost => told(TYPE, UNKNOWN, reasons::LIMITER_UNAVAILABLE, "The limiter is not heard."),
         Limiter::Connected { account: None, .. } => pending(),
         Limiter::Connected { account: Some(report), .. } => match &report.problem {
-            Some(problem) => told(TYPE, FALSE, "Refused", format!("The limiter can't take it: {problem}.")),
-            None if report.generation == u64::try_from(generation).ok() => {
-                told(TYPE, TRUE, "Programmed", format!("The limiter enforces generation {generation}."))
+            Some(problem) => {
+                told(TYPE, FALSE, reasons::REFUSED, format!("The limiter can't take it: {problem}."))
             }
+            None if report.generation == u64::try_from(generation).ok() => told(
+                TYPE,
+                TRUE,
+                reasons::PROGRAMMED,
+                format!("The limiter enforces generation {generation}."),
+            ),
             None => pending(),
         },
     }
 }
 
 fn limiter_available(subject: &Subject<'_>) -> Said {
-    const TYPE: &str = "LimiterAvailable";
+    const TYPE: &str = types::LIMITER_AVAILABLE;
     match subject.limiter {
-        Limiter::Connected { .. } => told(TYPE, TRUE, "Connected", "The limiter reports to the operator."),
-        Limiter::Unknown => told(TYPE, UNKNOWN, "Connecting", "The limiter has not been heard yet."),
+        Limiter::Connected { .. } => {
+            told(TYPE, TRUE, reasons::CONNECTED, "The limiter reports to the operator.")
+        }
+        Limiter::Unknown => told(TYPE, UNKNOWN, reasons::CONNECTING, "The limiter has not been heard yet."),
         Limiter::Lost => {
             let message = format!(
                 "The limiter has not been heard for a minute, and new calls wait; look at it with `kubectl get pods -n {}`.",
                 subject.namespace
             );
-            told(TYPE, FALSE, "NotHeard", message)
+            told(TYPE, FALSE, reasons::NOT_HEARD, message)
         }
     }
 }
 
 fn provider_available(subject: &Subject<'_>) -> Said {
-    const TYPE: &str = "ProviderAvailable";
+    const TYPE: &str = types::PROVIDER_AVAILABLE;
     match (subject.report(), subject.stopped()) {
-        (None, _) => told(TYPE, UNKNOWN, "Unknown", "The limiter tells nothing of the provider."),
+        (None, _) => told(TYPE, UNKNOWN, reasons::UNKNOWN, "The limiter tells nothing of the provider."),
         (Some(_), Some(stopped)) => {
             let message = format!(
                 "The provider refuses {} until a person acts: {}; see to the account, then call again.",
                 stopped.scope, stopped.reason
             );
-            told(TYPE, FALSE, "Stopped", message)
+            told(TYPE, FALSE, reasons::STOPPED, message)
         }
         (Some(_), None) => match subject.overloaded() {
             Some(pause) => {
@@ -178,21 +180,28 @@ fn provider_available(subject: &Subject<'_>) -> Said {
                     "The provider says that it is overloaded ({}); paused: {}, until a call is taken again.",
                     pause.reason, pause.scope
                 );
-                told(TYPE, FALSE, "Overloaded", message)
+                told(TYPE, FALSE, reasons::OVERLOADED, message)
             }
-            None => told(TYPE, TRUE, "Available", "No answer of the provider says that it is unavailable."),
+            None => {
+                told(TYPE, TRUE, reasons::AVAILABLE, "No answer of the provider says that it is unavailable.")
+            }
         },
     }
 }
 
 fn limits_in_sync(subject: &Subject<'_>, figures: &Figures<'_>) -> Said {
-    const TYPE: &str = "LimitsInSync";
+    const TYPE: &str = types::LIMITS_IN_SYNC;
     if subject.report().is_none() {
-        return told(TYPE, UNKNOWN, "Unknown", "The limiter tells nothing of the provider's limits.");
+        return told(TYPE, UNKNOWN, reasons::UNKNOWN, "The limiter tells nothing of the provider's limits.");
     }
     let lowered = figures.lowered();
     if lowered.is_empty() {
-        return told(TYPE, TRUE, "InSync", "No answer of the provider contradicts the declared limits.");
+        return told(
+            TYPE,
+            TRUE,
+            reasons::IN_SYNC,
+            "No answer of the provider contradicts the declared limits.",
+        );
     }
     let list: Vec<String> = lowered
         .into_iter()
@@ -202,13 +211,13 @@ fn limits_in_sync(subject: &Subject<'_>, figures: &Figures<'_>) -> Said {
         "The provider tells lower limits than are declared, and they are kept: {}; correct the tier or `limits`.",
         list.join(", ")
     );
-    told(TYPE, FALSE, "LowerTold", message)
+    told(TYPE, FALSE, reasons::LOWER_TOLD, message)
 }
 
 fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&WaitingStatus>) -> Said {
-    const TYPE: &str = "Throttled";
+    const TYPE: &str = types::THROTTLED;
     if subject.report().is_none() {
-        return told(TYPE, UNKNOWN, "Unknown", "The limiter tells nothing of waiting calls.");
+        return told(TYPE, UNKNOWN, reasons::UNKNOWN, "The limiter tells nothing of waiting calls.");
     }
     if let Some(closes) = subject.gate_open_until() {
         let message = format!(
@@ -217,22 +226,22 @@ fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&Wait
             subject.namespace,
             gate::NAME
         );
-        return told(TYPE, FALSE, GATE_OPEN, message);
+        return told(TYPE, FALSE, reasons::GATE_OPEN, message);
     }
     if subject.disabled() {
-        return told(TYPE, FALSE, "Disabled", "The quota is disabled: calls pass at once.");
+        return told(TYPE, FALSE, reasons::DISABLED, "The quota is disabled: calls pass at once.");
     }
     if let Some(stopped) = subject.stopped() {
         let message = format!("The provider refuses {}: {}.", stopped.scope, stopped.reason);
-        return told(TYPE, TRUE, "SpendCapReached", message);
+        return told(TYPE, TRUE, reasons::SPEND_CAP_REACHED, message);
     }
     if let Some(pause) = subject.pause() {
         let message = format!("The provider has rejected calls ({}); paused: {}.", pause.reason, pause.scope);
-        return told(TYPE, TRUE, "ProviderPaused", message);
+        return told(TYPE, TRUE, reasons::PROVIDER_PAUSED, message);
     }
     if let Some(spent) = figures.exhausted() {
         let message = format!("All of {} is used.", spent.config.name);
-        return told(TYPE, TRUE, "BudgetExhausted", message);
+        return told(TYPE, TRUE, reasons::BUDGET_EXHAUSTED, message);
     }
     match waiting.filter(|waiting| subject.queueing && waiting.calls > 0) {
         Some(waiting) => {
@@ -244,9 +253,9 @@ fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&Wait
                 plural(calls, "waits", "wait"),
                 longest(waiting.longest_seconds)
             );
-            told(TYPE, TRUE, "Queueing", message)
+            told(TYPE, TRUE, reasons::QUEUEING, message)
         }
-        None => told(TYPE, FALSE, "NotThrottled", "Calls pass without a wait to speak of."),
+        None => told(TYPE, FALSE, reasons::NOT_THROTTLED, "Calls pass without a wait to speak of."),
     }
 }
 
@@ -269,12 +278,15 @@ impl Holds for Condition {
 
 fn ready(others: &[impl Holds]) -> Said {
     // The limiter before what it has taken: what it has taken can't be told without it.
-    let needed = ["Accepted", "LimiterAvailable", "Programmed"];
+    let needed = [types::ACCEPTED, types::LIMITER_AVAILABLE, types::PROGRAMMED];
     let of = |type_: &&str| others.iter().map(Holds::holds).find(|(other, ..)| other == type_);
     let failed = needed.iter().filter_map(of).find(|(_, holds, ..)| !holds);
-    let failed = failed.or_else(|| of(&"Throttled").filter(|(_, _, reason, _)| *reason == GATE_OPEN));
+    let failed =
+        failed.or_else(|| of(&types::THROTTLED).filter(|(_, _, reason, _)| *reason == reasons::GATE_OPEN));
     match failed {
-        None => said("Ready", TRUE, "Ready", "The quota is accepted, and the limiter enforces it."),
-        Some((_, _, reason, message)) => said("Ready", FALSE, reason, message),
+        None => {
+            said(types::READY, TRUE, reasons::READY, "The quota is accepted, and the limiter enforces it.")
+        }
+        Some((_, _, reason, message)) => said(types::READY, FALSE, reason, message),
     }
 }

@@ -2,7 +2,9 @@
 //! stays as it was written.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use quotakeeper_api::quota::{ApiQuotaStatus, LimitStatus, WaitingStatus};
+use quotakeeper_api::quota::{ApiQuotaStatus, LimitStatus, StatusSummary, WaitingStatus};
+
+use crate::conditions::types;
 
 /// From this many percent points on the use of a limit has changed.
 const POINTS: i64 = 10;
@@ -37,18 +39,32 @@ pub fn worth(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> Worth {
 
 fn turned(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
     let essence = |status: &ApiQuotaStatus| -> Vec<_> { status.conditions.iter().map(essence).collect() };
-    let settings = |status: &ApiQuotaStatus| {
-        let summary = status.summary.clone().unwrap_or_default();
-        (summary.tier, summary.mode, summary.share)
-    };
+    let columns = |status: &ApiQuotaStatus| steady_columns(status.summary.clone().unwrap_or_default());
     let limits = |status: &ApiQuotaStatus| -> Vec<_> {
         status.limits.iter().map(|it| (it.name.clone(), it.source, it.hard, it.effective)).collect()
     };
     old.observed_generation != new.observed_generation
         || essence(old) != essence(new)
-        || settings(old) != settings(new)
+        || columns(old) != columns(new)
         || limits(old) != limits(new)
         || apart(old.paused_until.as_ref(), new.paused_until.as_ref(), SAME_PAUSE)
+}
+
+/// The columns that are written whenever they change. The columns left out show figures that move all the
+/// time, or what conditions say too: the figures and conditions themselves are compared. A new column is
+/// compared unless it is named here.
+fn steady_columns(summary: StatusSummary) -> StatusSummary {
+    StatusSummary {
+        tightest: None,
+        used: None,
+        waiting: None,
+        wait: None,
+        resets: None,
+        pods: None,
+        status: None,
+        message: None,
+        ..summary
+    }
 }
 
 /// What of a condition turns.
@@ -64,7 +80,7 @@ struct Essence {
 
 fn essence(condition: &Condition) -> Essence {
     let Condition { type_, status, reason, observed_generation, message, .. } = condition.clone();
-    let fixed = ["Accepted", "Programmed", "Ready"].contains(&type_.as_str());
+    let fixed = types::WITH_FIXED_SENTENCES.contains(&type_.as_str());
     Essence { type_, status, reason, generation: observed_generation, message: fixed.then_some(message) }
 }
 

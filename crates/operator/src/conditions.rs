@@ -1,0 +1,97 @@
+//! The types and reasons of a quota's conditions: what programs compare. The sentences are written where
+//! each condition is decided.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// `status` of a condition that holds.
+pub const TRUE: &str = "True";
+/// `status` of a condition that doesn't hold.
+pub const FALSE: &str = "False";
+/// `status` of a condition that nobody can tell at present.
+pub const UNKNOWN: &str = "Unknown";
+
+/// The types of conditions.
+pub mod types {
+    /// The quota is compiled into an account.
+    pub const ACCEPTED: &str = "Accepted";
+    /// The limiter enforces this generation.
+    pub const PROGRAMMED: &str = "Programmed";
+    /// The limiter reports to the operator.
+    pub const LIMITER_AVAILABLE: &str = "LimiterAvailable";
+    /// The provider answers calls.
+    pub const PROVIDER_AVAILABLE: &str = "ProviderAvailable";
+    /// The provider tells no lower limits than are declared.
+    pub const LIMITS_IN_SYNC: &str = "LimitsInSync";
+    /// Calls wait, and why.
+    pub const THROTTLED: &str = "Throttled";
+    /// The quota is accepted and enforced.
+    pub const READY: &str = "Ready";
+
+    /// The conditions whose sentences are part of what they say. Those of the others hold figures, which
+    /// move all the time.
+    pub const WITH_FIXED_SENTENCES: [&str; 3] = [ACCEPTED, PROGRAMMED, READY];
+}
+
+/// The reasons of conditions. Those of a refused quota are [`crate::reconcile::Reason`].
+pub mod reasons {
+    /// `Accepted`: nothing is left out.
+    pub const ACCEPTED: &str = "Accepted";
+    /// `Accepted`: this version does not enforce all of the tier's limits.
+    pub const PARTLY_ENFORCED: &str = "PartlyEnforced";
+    /// `Programmed`: the limiter enforces it.
+    pub const PROGRAMMED: &str = "Programmed";
+    /// `Programmed`: the quota is refused.
+    pub const NOT_ACCEPTED: &str = "NotAccepted";
+    /// `Programmed`: its document can't be written.
+    pub const NOT_WRITTEN: &str = "NotWritten";
+    /// `Programmed`: the limiter has not taken it yet.
+    pub const PENDING: &str = "Pending";
+    /// `Programmed`: the limiter can't take it.
+    pub const REFUSED: &str = "Refused";
+    /// `Programmed`: nobody can tell without the limiter.
+    pub const LIMITER_UNAVAILABLE: &str = "LimiterUnavailable";
+    /// `LimiterAvailable`: it reports.
+    pub const CONNECTED: &str = "Connected";
+    /// `LimiterAvailable`: it has not reported to this leader yet.
+    pub const CONNECTING: &str = "Connecting";
+    /// `LimiterAvailable`: it has stopped reporting.
+    pub const NOT_HEARD: &str = "NotHeard";
+    /// Any condition that rests on the limiter's report: there is none.
+    pub const UNKNOWN: &str = "Unknown";
+    /// `ProviderAvailable`: nothing says otherwise.
+    pub const AVAILABLE: &str = "Available";
+    /// `ProviderAvailable`: it says that it is overloaded.
+    pub const OVERLOADED: &str = "Overloaded";
+    /// `ProviderAvailable`: it refuses calls until a person acts.
+    pub const STOPPED: &str = "Stopped";
+    /// `LimitsInSync`: nothing contradicts the declared limits.
+    pub const IN_SYNC: &str = "InSync";
+    /// `LimitsInSync`: the provider tells lower limits.
+    pub const LOWER_TOLD: &str = "LowerTold";
+    /// `Throttled`, `Ready`: every call passes, whatever the limits.
+    pub const GATE_OPEN: &str = "GateOpen";
+    /// `Throttled`: the quota's calls pass.
+    pub const DISABLED: &str = "Disabled";
+    /// `Throttled`: the provider refuses calls until a person acts.
+    pub const SPEND_CAP_REACHED: &str = "SpendCapReached";
+    /// `Throttled`: the provider has rejected calls.
+    pub const PROVIDER_PAUSED: &str = "ProviderPaused";
+    /// `Throttled`: a budget is used up.
+    pub const BUDGET_EXHAUSTED: &str = "BudgetExhausted";
+    /// `Throttled`: calls wait for their turn.
+    pub const QUEUEING: &str = "Queueing";
+    /// `Throttled`: no call waits for long.
+    pub const NOT_THROTTLED: &str = "NotThrottled";
+    /// `Ready`: accepted and enforced.
+    pub const READY: &str = "Ready";
+}
+
+/// The condition of a type.
+pub fn find<'c>(conditions: &'c [Condition], type_: &str) -> Option<&'c Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// The condition of a type, if it has this reason.
+pub fn with_reason<'c>(conditions: &'c [Condition], type_: &str, reason: &str) -> Option<&'c Condition> {
+    find(conditions, type_).filter(|condition| condition.reason == reason)
+}
