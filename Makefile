@@ -49,17 +49,19 @@ steps-of-check: $(CARGO_DENY)
 	$(call step,clippy,cargo clippy --workspace --all-targets -- -D warnings)
 	$(call step,licences and bans,$(CARGO_DENY) --workspace check --hide-inclusion-graph bans licenses sources)
 	$(call step,docs,RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps)
-	$(call step,unit tests and generated files,cargo test --workspace --exclude quotakeeper --exclude quotakeeper-simulator)
-	$(call step,unit tests of the command,cargo test -p quotakeeper --bins)
-	$(call step,unit tests of the simulator,cargo test -p quotakeeper-simulator --lib --bins)
+	$(call step,programs and tests are built,cargo test --workspace --no-run)
+	$(call step,unit tests and generated files,tests/built.py --at-once 2 '*:*' '!quotakeeper:test' '!quotakeeper-simulator:test')
+	$(call step,examples of the documentation,cargo test --workspace --doc)
 
 .PHONY: steps-of-test
 steps-of-test:
-	$(call step,simulated scenarios,cargo test -p quotakeeper-simulator --test '*')
+	$(call step,simulated scenarios,tests/built.py --at-once 2 quotakeeper-simulator:test)
 	$(call step,SDKs for the stories,tests/sdk/install.sh)
-	$(call step,stories with real SDKs,cargo test -p quotakeeper --test '*' -- --test-threads $(STORIES_AT_ONCE))
+	$(call step,stories with real SDKs,tests/built.py quotakeeper:on_one_machine -- --test-threads $(STORIES_AT_ONCE))
 
-# Most of a story is waiting for windows to pass: more of them than cores.
+# Most of a test is waiting, for windows to pass and for processes to start: more of them at once than cores.
+export RUST_TEST_THREADS ?= 8
+# A story with an SDK starts several Python processes.
 STORIES_AT_ONCE ?= 4
 
 # What a night is for; a failing seed or case is printed and runs again by itself.
@@ -75,7 +77,7 @@ PROPERTIES := any_answer_is_read a_ramp_is_its_units nothing_is_lost_and_a_secon
 .PHONY: soak
 soak: ## thousands of simulated worlds and of fuzzed messages (SOAK_SEEDS, SOAK_MINUTES, SOAK_CASES)
 	$(call step,$(SOAK_SEEDS) seeds,cargo run -p quotakeeper-simulator --bin simulate -- soak --seeds $(SOAK_SEEDS) --minutes $(SOAK_MINUTES))
-	$(call step,$(SOAK_CASES) cases of each property,PROPTEST_CASES=$(SOAK_CASES) cargo test $(addprefix -p ,$(PROPERTIES_OF)) -- $(PROPERTIES))
+	$(call step,$(SOAK_CASES) cases of each property,PROPTEST_CASES=$(SOAK_CASES) tests/built.py $(PROPERTIES_OF:%='%:*') -- $(PROPERTIES))
 	$(times)
 
 .PHONY: demo
@@ -128,19 +130,24 @@ steps-on-clusters-that-can-be-had:
 .PHONY: steps-of-control-plane-test
 steps-of-control-plane-test:
 	$(call step,tools of the cluster,tests/cluster/tools.sh kube etcd coredns helm >/dev/null)
-	$(call step,CRDs on a real API server,tests/cluster/control-plane.sh run cargo test -p quotakeeper-api --test the_api_server_agrees -- --ignored)
-	$(call step,the programs,cargo build -p quotakeeper --bins)
-	$(call step,webhook on a real API server,tests/cluster/control-plane.sh run cargo test -p quotakeeper-inject --test the_api_server_agrees -- --ignored)
-	$(call step,limiter on a real API server,tests/cluster/control-plane.sh run cargo test -p quotakeeper-limiter --test in_a_cluster -- --ignored)
-	$(call step,operator on a real API server,tests/cluster/control-plane.sh run --controllers cargo test -p quotakeeper-operator --test a_cluster_is_kept -- --ignored)
-	$(call step,the chart renders,tests/cluster/stories/the_chart_renders.sh)
+	$(call step,programs and tests are built,cargo test --workspace --no-run)
+	$(call step,on real API servers,QUOTAKEEPER_BUILT=1 tests/beside.py --at-once 3 $(ON_API_SERVERS))
+
+# Each has a control plane of its own. The longest, most of which is waiting, comes first.
+CONTROL_PLANE := tests/cluster/control-plane.sh run
+ON_API_SERVERS := \
+	"operator on a real API server" "$(CONTROL_PLANE) --controllers tests/built.py quotakeeper-operator:a_cluster_is_kept -- --ignored" \
+	"limiter on a real API server" "$(CONTROL_PLANE) tests/built.py quotakeeper-limiter:in_a_cluster -- --ignored" \
+	"webhook on a real API server" "$(CONTROL_PLANE) tests/built.py quotakeeper-inject:the_api_server_agrees -- --ignored" \
+	"CRDs on a real API server" "$(CONTROL_PLANE) tests/built.py quotakeeper-api:the_api_server_agrees -- --ignored" \
+	"the chart grants what its programs need" tests/cluster/stories/the_chart_grants_what_its_programs_need.sh \
+	"the chart installs" tests/cluster/stories/the_chart_installs.sh \
+	"the chart renders" tests/cluster/stories/the_chart_renders.sh
 
 .PHONY: steps-of-cluster-test
 steps-of-cluster-test:
-	$(call step,the chart installs,tests/cluster/stories/the_chart_installs.sh)
-	$(call step,the chart grants what its programs need,tests/cluster/stories/the_chart_grants_what_its_programs_need.sh)
 	$(call step,a real cluster comes and goes,tests/cluster/stories/a_real_cluster_comes_and_goes.sh)
-	$(call step,real pods,tests/on_a_cluster/run.sh)
+	$(call step,real pods,QUOTAKEEPER_BUILT=1 tests/on_a_cluster/run.sh)
 
 .PHONY: images
 images: ## operator, limiter and proxy for a user's cluster, as OCI archives (some minutes the first time)

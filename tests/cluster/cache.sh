@@ -39,3 +39,23 @@ once() {
   fi
   echo "$home"
 }
+
+# free_port FIRST COUNT: a port of these that nobody listens on.
+free_port() {
+  local port
+  while :; do
+    port=$(($1 + RANDOM % $2))
+    (: </dev/tcp/127.0.0.1/$port) 2>/dev/null || break
+  done
+  echo "$port"
+}
+
+# end_in_time PID: asks a process to end, and gives it five seconds.
+end_in_time() {
+  local _
+  kill -TERM "$1" 2>/dev/null || true
+  for _ in {1..50}; do
+    kill -0 "$1" 2>/dev/null || break
+    sleep 0.1
+  done
+}

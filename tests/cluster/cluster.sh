@@ -254,15 +254,8 @@ take() {
 
 # end STATUS: lets the command end by itself for a while, and ends.
 end() {
-  local _
   trap '' INT TERM HUP
-  if [[ -n ${command:-} ]]; then
-    kill -TERM "$command" 2>/dev/null || true
-    for _ in {1..50}; do
-      kill -0 "$command" 2>/dev/null || break
-      sleep 0.1
-    done
-  fi
+  [[ -z ${command:-} ]] || end_in_time "$command"
   exit "$1"
 }
 

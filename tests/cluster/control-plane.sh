@@ -55,14 +55,7 @@ trap 'stop 143' TERM HUP
 
 # stop STATUS: lets the command end by itself for a while, and ends.
 stop() {
-  local _
-  if [[ -n ${command:-} ]]; then
-    kill -TERM "$command" 2>/dev/null || true
-    for _ in {1..50}; do
-      kill -0 "$command" 2>/dev/null || break
-      sleep 0.1
-    done
-  fi
+  [[ -z ${command:-} ]] || end_in_time "$command"
   exit "$1"
 }
 
@@ -74,19 +67,10 @@ start() { # NAME COMMAND…: ends with this script, however that ends
   processes+=($!)
 }
 
-# A port that nobody listens on. Should another take it before the API server does, that ends, and another is tried.
-free_port() {
-  local port
-  while :; do
-    port=$((20000 + RANDOM % 12000))
-    (: </dev/tcp/127.0.0.1/$port) 2>/dev/null || break
-  done
-  echo "$port"
-}
-
 start_api_server() {
   local port begun=$SECONDS
-  port=$(free_port)
+  # Should another program take it before the API server does, that ends, and another port is tried.
+  port=$(free_port 20000 12000)
   "$here/certificates.sh" "$directory" "https://127.0.0.1:$port" 127.0.0.1
   start kube-apiserver "$kube/kube-apiserver" --etcd-servers=unix://client.sock:0 \
     --bind-address=127.0.0.1 --secure-port="$port" \

@@ -3,18 +3,17 @@
 # They are debug builds with the libraries that they need: `make images` makes those that are for users.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/cache.sh"
-need cargo=cargo strip=binutils ldd=libc-bin python3=python3
+need strip=binutils ldd=libc-bin python3=python3
 
-target=${CARGO_TARGET_DIR:-$here/../../target}
-out=$target/images
+programs=$("$here/programs.sh")
+out=${programs%/*}/images
 roots=/etc/ssl/certs/ca-certificates.crt
 [[ -e $roots ]] || fail "$roots is missing (Debian: ca-certificates)"
-(cd "$here/../.." && cargo build --quiet -p quotakeeper -p quotakeeper-proxy -p counting-provider --bins) >&2
 mkdir -p "$out"
 
 # image NAME PROGRAM: localhost/NAME:1 in NAME.tar, unless it is of the same program already.
 image() {
-  local name=$1 program=$target/debug/$2 root sum library
+  local name=$1 program=$programs/$2 root sum library
   sum=$(pins "$program" "$here"/{image.py,product.sh})
   [[ -e $out/$name.tar && $(cat "$out/$name.sum" 2>/dev/null) = "$sum" ]] && return
   root=$(mktemp -d)

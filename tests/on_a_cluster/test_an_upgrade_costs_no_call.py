@@ -5,31 +5,24 @@ import unittest
 
 import product
 from cluster import Failed, get, kubectl, run, until
-from provider import Provider
-from workloads import Job, namespace
+from story import Story
+from workloads import Job
 
 AMOUNT, SECONDS, PODS, CALLS = 30, 3, 5, 400
 
 
-class Upgrade(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.provider = Provider()
-        product.install(cls.provider)
-        namespace("gtm", cls.provider)
+DISTURBS_THE_INSTALLATION = True
 
-    @classmethod
-    def tearDownClass(cls):
-        product.nothing_is_forbidden()
+
+class Upgrade(Story):
+    namespaces = ("gtm",)
 
     def test_helm_test_says_that_it_works(self):
         said = run("helm", "test", "quotakeeper", "--namespace", product.NAMESPACE, "--timeout", "180s")
         self.assertIn("Succeeded", said)
 
     def test_a_job_outlives_an_upgrade_and_a_rollback(self):
-        product.patient("upgraded", "hubspot", [("ten-seconds", AMOUNT, SECONDS)])
-        product.quota("gtm", "upgraded", "upgraded", "only")
-        self.provider.limit("upgraded", "tried", AMOUNT, SECONDS)
+        self.limit_hubspot("gtm", "upgraded", AMOUNT, SECONDS)
         job = Job("gtm", "upgraded", "hubspot", "upgraded", PODS, CALLS // PODS, clients=6, quotas="upgraded").start()
         uids = lambda: {pod["metadata"]["uid"] for name in ("operator", "limiter") for pod in product.pods(name)}
         tried = lambda: self.provider.tried("upgraded")

@@ -4,27 +4,21 @@ import unittest
 
 import product
 from cluster import kubectl, until
-from provider import Provider
-from workloads import Job, namespace
+from story import Story
+from workloads import Job
 
 AMOUNT, SECONDS, PODS, CALLS = 30, 3, 5, 300
 
 
-class Killed(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.provider = Provider()
-        product.install(cls.provider)
-        namespace("gtm", cls.provider)
+# The limiter and the operator are killed.
+DISTURBS_THE_INSTALLATION = True
 
-    @classmethod
-    def tearDownClass(cls):
-        product.nothing_is_forbidden()
+
+class Killed(Story):
+    namespaces = ("gtm",)
 
     def campaign(self, name):
-        product.patient(name, "hubspot", [("ten-seconds", AMOUNT, SECONDS)])
-        product.quota("gtm", name, name, "only")
-        self.provider.limit(name, "tried", AMOUNT, SECONDS)
+        self.limit_hubspot("gtm", name, AMOUNT, SECONDS)
         return Job("gtm", name, "hubspot", name, PODS, CALLS // PODS, clients=6, quotas=name).start()
 
     def judge(self, job):
@@ -42,9 +36,7 @@ class Killed(unittest.TestCase):
 
     def test_an_absent_limiter_is_waited_for(self):
         scale = ("scale", "--namespace", product.NAMESPACE, "deployment/quotakeeper-limiter")
-        product.patient("absent", "hubspot", [("ten-seconds", AMOUNT, SECONDS)])
-        product.quota("gtm", "absent", "absent", "only")
-        self.provider.limit("absent", "tried", AMOUNT, SECONDS)
+        self.limit_hubspot("gtm", "absent", AMOUNT, SECONDS)
         kubectl(*scale, "--replicas=0")
         try:
             until("the limiter is gone", lambda: not product.pods("limiter"))

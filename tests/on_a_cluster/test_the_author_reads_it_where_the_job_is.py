@@ -5,8 +5,8 @@ import unittest
 
 import product
 from cluster import events, until
-from provider import Provider
-from workloads import Job, namespace
+from story import Story
+from workloads import Job
 
 AMOUNT, SECONDS, PODS, CALLS = 30, 3, 5, 300
 TOLD = pathlib.Path(__file__).with_name("events_of_a_job.txt")
@@ -19,18 +19,13 @@ REFUSED = {
 }
 
 
-class Author(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.provider = Provider()
-        product.install(cls.provider)
-        for name in ("author", "platform"):
-            namespace(name, cls.provider)
-        product.patient("patient", "hubspot", [("ten-seconds", AMOUNT, SECONDS)])
+class Author(Story):
+    namespaces = ("author", "platform")
 
     @classmethod
-    def tearDownClass(cls):
-        product.nothing_is_forbidden()
+    def setUpClass(cls):
+        super().setUpClass()
+        product.patient("patient", "hubspot", "ten-seconds", AMOUNT, SECONDS)
 
     def test_what_becomes_of_the_calls(self):
         product.quota("author", "told", "patient", "only")

@@ -8,7 +8,8 @@ from cluster import apply, events, get, items, kubectl, run, until
 from provider import Provider
 from workloads import Job, namespace
 
-
+# It uninstalls.
+DISTURBS_THE_INSTALLATION = True
 AMOUNT, CALLS = 10, 60
 OPENER, GATE = "quotakeeper-open-gate", "quotakeeper-gate"
 
@@ -21,7 +22,7 @@ class Gate(unittest.TestCase):
     def waiting(self, name, allowed=100000):
         """A Job whose 60 calls at once would take six minutes, which its clients bear."""
         namespace("gate", self.provider)
-        product.patient(name, "openai", [("requests", AMOUNT, 60)])
+        product.patient(name, "openai", "requests", AMOUNT, 60)
         product.quota("gate", name, name, "only", more="  enforcement: {maxQueueSeconds: 480}\n")
         self.provider.limit(name, "tried", allowed, 60)
         job = Job("gate", name, "openai", name, 2, CALLS // 2, clients=CALLS // 2, quotas=name).start()

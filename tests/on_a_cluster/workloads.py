@@ -18,11 +18,25 @@ spec:
   completionMode: Indexed
   backoffLimitPerIndex: 0
   template:
+{template}
+      restartPolicy: Never
+"""
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  replicas: {pods}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+{template}
+      terminationGracePeriodSeconds: 1
+"""
+TEMPLATE = """\
     metadata:
       labels: {{app: {name}}}
       annotations: {{{annotations}}}
     spec:
-      restartPolicy: Never
       securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}
       containers:
       - name: enrich
@@ -31,11 +45,10 @@ spec:
         args: {args}
         env:
         - {{name: {key}, value: {account}}}
-{more_env}        resources: {{requests: {{cpu: 20m, memory: 64Mi}}}}
+{more_env}        resources: {{requests: {{cpu: {cpu}, memory: {memory}}}}}
         securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
         volumeMounts: [{{name: roots, mountPath: {store}, subPath: roots.pem}}, {{name: roots, mountPath: /own}}]
-      volumes: [{{name: roots, configMap: {{name: roots}}}}]
-"""
+      volumes: [{{name: roots, configMap: {{name: roots}}}}]"""
 # A container that trusts what it brings along, as pods behind a company's proxy do.
 OWN_CAS = "        - {name: SSL_CERT_FILE, value: /own/roots.pem}\n"
 
@@ -64,18 +77,43 @@ data: {{roots.pem: {json.dumps(provider.ca_pem)}}}
 """)
 
 
+def pod_template(name, program, account, calls, clients, quotas=None, more_env="", cpu="20m", memory="64Mi"):
+    """Pods of one container that makes so many calls, so many at once."""
+    script, key, more = PROGRAMS[program]
+    args = [f"/programs/{script}", "--calls", str(calls), "--processes", "1", "--clients", str(clients), *more]
+    annotations = f"quotakeeper.dev/quotas: {json.dumps(quotas)}" if quotas else ""
+    return TEMPLATE.format(
+        name=name, annotations=annotations, args=json.dumps(args), key=key, account=json.dumps(account), store=STORE,
+        more_env=more_env, cpu=cpu, memory=memory, images=guest.IMAGES, pull=guest.PULL,
+    )
+
+
+class Deployment:
+    """A Deployment whose pods call without an end, as an account of its name."""
+
+    def __init__(self, namespace, name, program, replicas, clients, quotas):
+        self.namespace, self.name = namespace, name
+        template = pod_template(name, program, name, 100000, clients, quotas, cpu="10m", memory="48Mi")
+        self.manifest = DEPLOYMENT.format(name=name, namespace=namespace, pods=replicas, template=template)
+
+    def start(self):
+        apply(self.manifest)
+        return self
+
+    def wait(self):
+        kubectl("rollout", "status", "--namespace", self.namespace, f"deployment/{self.name}", "--timeout=300s")
+
+    def delete(self):
+        kubectl("delete", "deployment", "--namespace", self.namespace, self.name, "--wait=true")
+
+
 class Job:
     """A Job of pods that share nothing but their account."""
 
     def __init__(self, namespace, name, program, account, pods, calls, clients=4, quotas=None, more_env=""):
-        script, key, more = PROGRAMS[program]
-        args = [f"/programs/{script}", "--calls", str(calls), "--processes", "1", "--clients", str(clients), *more]
-        annotations = f"quotakeeper.dev/quotas: {json.dumps(quotas)}" if quotas else ""
         self.namespace, self.name, self.pods = namespace, name, pods
-        self.manifest = JOB.format(
-            name=name, namespace=namespace, pods=pods, annotations=annotations, args=json.dumps(args), key=key,
-            account=json.dumps(account), store=STORE, more_env=more_env, images=guest.IMAGES, pull=guest.PULL,
-        )
+        template = pod_template(name, program, account, calls, clients, quotas, more_env)
+        self.manifest = JOB.format(name=name, namespace=namespace, pods=pods, template=template)
 
     def start(self):
         # Of an earlier run on this cluster.

@@ -3,12 +3,8 @@
 use counting_provider::Force;
 
 use crate::judge::{Judged, Silence};
-use crate::programs::{
-    ANTHROPIC_PYTHON, ANTHROPIC_PYTHON_STREAMING, HUBSPOT_PYTHON, OPENAI_NODE, OPENAI_PYTHON,
-    OPENAI_PYTHON_STREAMING, Program, Told,
-};
+use crate::programs::{Program, Told, for_each_sdk};
 use crate::real_sdks_stay_inside_the_quota::{AMOUNT, WINDOW_SECONDS, breaches, clients, quota, scene};
-use crate::scene::is_root;
 
 /// Four windows.
 const CALLS: u64 = AMOUNT * 4;
@@ -47,34 +43,4 @@ fn story(program: &Program) {
     assert_eq!(scene.report()["rejections"], 1, "the report tells another story");
 }
 
-#[test]
-fn openai_python() {
-    story(&OPENAI_PYTHON);
-}
-
-#[test]
-fn openai_python_streaming() {
-    story(&OPENAI_PYTHON_STREAMING);
-}
-
-#[test]
-fn openai_node() {
-    story(&OPENAI_NODE);
-}
-
-#[test]
-fn anthropic_python() {
-    story(&ANTHROPIC_PYTHON);
-}
-
-#[test]
-fn anthropic_python_streaming() {
-    story(&ANTHROPIC_PYTHON_STREAMING);
-}
-
-#[test]
-fn hubspot_python_by_its_host() {
-    if is_root("hosts mode") {
-        story(&HUBSPOT_PYTHON);
-    }
-}
+for_each_sdk!(story);

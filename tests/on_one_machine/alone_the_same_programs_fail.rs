@@ -1,12 +1,8 @@
 //! The same programs without Quotakeeper: the provider rejects them, their own retries run out, they fail.
 
 use crate::judge::Judged;
-use crate::programs::{
-    ANTHROPIC_PYTHON, ANTHROPIC_PYTHON_STREAMING, HUBSPOT_PYTHON, OPENAI_NODE, OPENAI_PYTHON,
-    OPENAI_PYTHON_STREAMING, Program, Told,
-};
+use crate::programs::{Program, Told, for_each_sdk};
 use crate::real_sdks_stay_inside_the_quota::{AMOUNT, clients, scene};
-use crate::scene::is_root;
 
 /// Six windows' worth: more than enough to fail.
 const CALLS: u64 = AMOUNT * 6;
@@ -22,34 +18,4 @@ fn story(program: &Program) {
     assert_eq!((told.calls, told.ok), (CALLS, judged.ok), "the program and the provider disagree");
 }
 
-#[test]
-fn openai_python() {
-    story(&OPENAI_PYTHON);
-}
-
-#[test]
-fn openai_python_streaming() {
-    story(&OPENAI_PYTHON_STREAMING);
-}
-
-#[test]
-fn openai_node() {
-    story(&OPENAI_NODE);
-}
-
-#[test]
-fn anthropic_python() {
-    story(&ANTHROPIC_PYTHON);
-}
-
-#[test]
-fn anthropic_python_streaming() {
-    story(&ANTHROPIC_PYTHON_STREAMING);
-}
-
-#[test]
-fn hubspot_python_by_its_host() {
-    if is_root("finding a provider by its host") {
-        story(&HUBSPOT_PYTHON);
-    }
-}
+for_each_sdk!(story);

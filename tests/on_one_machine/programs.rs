@@ -84,6 +84,44 @@ pub const HUBSPOT_PYTHON: Program = Program {
     streams: false,
 };
 
+/// One test of a story, `fn(&Program)`, for each program.
+macro_rules! for_each_sdk {
+    ($story:ident) => {
+        #[test]
+        fn openai_python() {
+            $story(&$crate::programs::OPENAI_PYTHON);
+        }
+
+        #[test]
+        fn openai_python_streaming() {
+            $story(&$crate::programs::OPENAI_PYTHON_STREAMING);
+        }
+
+        #[test]
+        fn openai_node() {
+            $story(&$crate::programs::OPENAI_NODE);
+        }
+
+        #[test]
+        fn anthropic_python() {
+            $story(&$crate::programs::ANTHROPIC_PYTHON);
+        }
+
+        #[test]
+        fn anthropic_python_streaming() {
+            $story(&$crate::programs::ANTHROPIC_PYTHON_STREAMING);
+        }
+
+        #[test]
+        fn hubspot_python_by_its_host() {
+            if $crate::scene::is_root("reaching a provider by its host") {
+                $story(&$crate::programs::HUBSPOT_PYTHON);
+            }
+        }
+    };
+}
+pub(crate) use for_each_sdk;
+
 /// What a program says at its end.
 #[derive(Debug, Deserialize)]
 pub struct Told {

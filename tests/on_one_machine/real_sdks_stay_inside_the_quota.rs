@@ -4,11 +4,8 @@
 use std::path::PathBuf;
 
 use crate::judge::Judged;
-use crate::programs::{
-    ANTHROPIC_PYTHON, ANTHROPIC_PYTHON_STREAMING, Finds, HUBSPOT_PYTHON, OPENAI_NODE, OPENAI_PYTHON,
-    OPENAI_PYTHON_STREAMING, Program, Told,
-};
-use crate::scene::{Scene, is_root};
+use crate::programs::{Finds, Program, Told, for_each_sdk};
+use crate::scene::Scene;
 
 /// The quota of every story: so many calls in so many seconds.
 pub const AMOUNT: u64 = 30;
@@ -103,34 +100,4 @@ pub fn breaches(scene: &Scene) -> u64 {
     report["accounts"].as_array().unwrap().iter().map(|account| account["breaches"].as_u64().unwrap()).sum()
 }
 
-#[test]
-fn openai_python() {
-    story(&OPENAI_PYTHON);
-}
-
-#[test]
-fn openai_python_streaming() {
-    story(&OPENAI_PYTHON_STREAMING);
-}
-
-#[test]
-fn openai_node() {
-    story(&OPENAI_NODE);
-}
-
-#[test]
-fn anthropic_python() {
-    story(&ANTHROPIC_PYTHON);
-}
-
-#[test]
-fn anthropic_python_streaming() {
-    story(&ANTHROPIC_PYTHON_STREAMING);
-}
-
-#[test]
-fn hubspot_python_by_its_host() {
-    if is_root("hosts mode") {
-        story(&HUBSPOT_PYTHON);
-    }
-}
+for_each_sdk!(story);

@@ -15,7 +15,8 @@ use test_support::golden::assert_golden;
 use test_support::kubectl::{self, get, kubectl};
 use test_support::wait::until_seen;
 
-const NEEDS: &str = "tests/cluster/control-plane.sh run cargo test -p quotakeeper-api --test the_api_server_agrees -- --ignored";
+const NEEDS: &str =
+    "tests/cluster/control-plane.sh run tests/built.py quotakeeper-api:the_api_server_agrees -- --ignored";
 
 /// How the API server words what the schema refuses.
 const SCHEMA: [&str; 6] =

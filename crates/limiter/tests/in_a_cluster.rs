@@ -30,7 +30,8 @@ use test_support::wait::until;
 use proxy::{Door, NAME, Provider, Proxy};
 use world::quota;
 
-const NEEDS: &str = "cargo build -p quotakeeper && tests/cluster/control-plane.sh run cargo test -p quotakeeper-limiter --test in_a_cluster -- --ignored";
+const NEEDS: &str =
+    "tests/cluster/control-plane.sh run tests/built.py quotakeeper-limiter:in_a_cluster -- --ignored";
 const NAMESPACE: &str = "quotakeeper";
 const AMOUNT: u64 = 60;
 

@@ -26,8 +26,8 @@ use test_support::kubectl::{
 use test_support::ports::free_port;
 use test_support::wait::until_seen as until;
 
-const NEEDS: &str = "cargo build -p quotakeeper && tests/cluster/control-plane.sh run --controllers \
-    cargo test -p quotakeeper-operator --test a_cluster_is_kept -- --ignored";
+const NEEDS: &str = "tests/cluster/control-plane.sh run --controllers \
+    tests/built.py quotakeeper-operator:a_cluster_is_kept -- --ignored";
 fn quota(name: &str, spec: Value) {
     let (namespace, short) = name.split_once('/').unwrap();
     apply(&json!({

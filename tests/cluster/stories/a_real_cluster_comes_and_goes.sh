@@ -1,34 +1,15 @@
 #!/usr/bin/env bash
 # The test cluster is real, and leaves nothing behind, however it ends. About a minute once the tools are built.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../cache.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/story.sh"
 stories=$here/stories
 cluster=$here/cluster.sh
 control_plane=$here/control-plane.sh
 # Beside a cluster that somebody has up by `make cluster`.
 export QUOTAKEEPER_CLUSTER_NUMBER=99
 unset QUOTAKEEPER_CLUSTER KUBECONFIG
-scratch=$(mktemp -d)
 "$cluster" down
 trap 'rm -rf "$scratch"; "$cluster" down' EXIT
-
-passed=0
-story() { say "— $*"; }
-holds() { # WHAT COMMAND…
-  local what=$1
-  shift
-  "$@" || fail "not so: $what"
-  passed=$((passed + 1))
-  say "  ✓ $what"
-}
-eventually() { # SECONDS COMMAND…
-  local deadline=$((SECONDS + $1))
-  shift
-  until "$@" &>/dev/null; do
-    ((SECONDS < deadline)) || return 1
-    sleep 0.2
-  done
-}
 
 # What a cluster could leave on this machine, sorted.
 remains() {
@@ -147,4 +128,4 @@ story "without root"
 holds "up refuses" bash -c '! unshare --user "$0" up 2>"$1"' "$cluster" "$scratch/refusal"
 holds "and says what to do instead" grep -q 'QUOTAKEEPER_CLUSTER=existing; the control plane alone' "$scratch/refusal"
 
-echo "$passed passed, 0 failed"
+finish

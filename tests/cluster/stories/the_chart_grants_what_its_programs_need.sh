@@ -4,20 +4,15 @@
 # nothing is ever forbidden to them. They
 # run as processes here, since there are no nodes. Half a minute once they are built.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../cache.sh"
-root=$(cd "$here/../.." && pwd)
+source "$(dirname "${BASH_SOURCE[0]}")/story.sh"
 if [[ ${1:-} != inside ]]; then
-  need cargo=cargo curl=curl
-  (cd "$root" && cargo build --quiet -p quotakeeper --bin quotakeeper) >&2
-  unset KUBECONFIG
-  exec "$here/control-plane.sh" run --controllers "${BASH_SOURCE[0]}" inside
+  need curl=curl
+  programs=$("$here/programs.sh")
+  export PROGRAM=$programs/quotakeeper
 fi
-[[ $(kubectl config current-context) = quotakeeper-test ]] || fail "not an API server for tests; run it without arguments"
-program=${CARGO_TARGET_DIR:-$root/target}/debug/quotakeeper
-chart=$root/charts/quotakeeper
-built=$("$here/tools.sh" helm)
-export PATH=$built:$PATH
-scratch=$(mktemp -d)
+on_a_control_plane "$@"
+program=$PROGRAM
+use_helm
 processes=()
 end() {
   ((${#processes[@]} == 0)) || kill -KILL "${processes[@]}" 2>/dev/null || true
@@ -25,34 +20,10 @@ end() {
   rm -rf "$scratch"
 }
 trap end EXIT
-export HELM_CONFIG_HOME=$scratch HELM_CACHE_HOME=$scratch HELM_DATA_HOME=$scratch
-
-passed=0
-story() { say "— $*"; }
-holds() { # WHAT COMMAND…
-  local what=$1
-  shift
-  "$@" || { tail -n 20 "$scratch"/*.log >&2; fail "not so: $what"; }
-  passed=$((passed + 1))
-  say "  ✓ $what"
-}
-eventually() { # SECONDS COMMAND…
-  local deadline=$((SECONDS + $1))
-  shift
-  until "$@" &>/dev/null; do
-    ((SECONDS < deadline)) || { "$@"; return; }
-    sleep 0.2
-  done
-}
+explain_failure() { tail -n 20 "$scratch"/*.log >&2; }
 system=quotakeeper
-free_port() {
-  local port
-  while :; do
-    port=$((32100 + RANDOM % 500))
-    (: </dev/tcp/127.0.0.1/$port) 2>/dev/null || break
-  done
-  echo "$port"
-}
+# Apart from those of the control plane and of other tests, and below those that the system hands out.
+free() { free_port 32500 200; }
 
 # account NAME: a kubeconfig that has nothing but that ServiceAccount's token.
 account() {
@@ -101,7 +72,7 @@ kubectl -n gtm create -f - >/dev/null <<'Q'
 Q
 
 story "the programs come up as their ServiceAccounts"
-sessions=$(free_port) limiter=$(free_port) operator=$(free_port) webhook=$(free_port)
+sessions=$(free) limiter=$(free) operator=$(free) webhook=$(free)
 mkdir "$scratch/ledger"
 start limiter quotakeeper-limiter deployment/quotakeeper-limiter \
   QUOTAKEEPER_LISTEN=127.0.0.1:"$sessions" QUOTAKEEPER_METRICS=127.0.0.1:"$limiter" QUOTAKEEPER_LEDGER="$scratch/ledger/ledger.redb"
@@ -213,4 +184,4 @@ helm uninstall quotakeeper --namespace $system --no-hooks >/dev/null
 gone() { diff <(kubectl -n $system get secrets,leases,configmaps -o name) - <<<configmap/kube-root-ca.crt; }
 holds "Secrets, Leases and ConfigMaps are collected" eventually 60 gone
 
-echo "$passed passed, 0 failed"
+finish

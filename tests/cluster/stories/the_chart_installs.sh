@@ -2,39 +2,9 @@
 # The chart on a real API server: what is installed, who may do what, upgrade, rollback, uninstall. Nothing runs,
 # since there are no nodes: Pod Security admits the pods, and no more. About a minute.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../cache.sh"
-if [[ ${1:-} != inside ]]; then
-  # A control plane of its own.
-  unset KUBECONFIG
-  exec "$here/control-plane.sh" run --controllers "${BASH_SOURCE[0]}" inside
-fi
-[[ $(kubectl config current-context) = quotakeeper-test ]] || fail "not an API server for tests; run it without arguments"
-root=$(cd "$here/../.." && pwd)
-chart=$root/charts/quotakeeper
-built=$("$here/tools.sh" helm)
-export PATH=$built:$PATH
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-export HELM_CONFIG_HOME=$scratch HELM_CACHE_HOME=$scratch HELM_DATA_HOME=$scratch
-
-passed=0
-story() { say "— $*"; }
-holds() { # WHAT COMMAND…
-  local what=$1
-  shift
-  "$@" || fail "not so: $what"
-  passed=$((passed + 1))
-  say "  ✓ $what"
-}
-eventually() { # SECONDS COMMAND…
-  local deadline=$((SECONDS + $1))
-  shift
-  until "$@" &>/dev/null; do
-    ((SECONDS < deadline)) || { "$@"; return; }
-    sleep 0.2
-  done
-}
-same() { diff "$1" "$2" >&2; }
+source "$(dirname "${BASH_SOURCE[0]}")/story.sh"
+on_a_control_plane "$@"
+use_helm
 system=quotakeeper
 operator=system:serviceaccount:$system:quotakeeper-operator
 limiter=system:serviceaccount:$system:quotakeeper-limiter
@@ -334,4 +304,4 @@ holds "with crds.keep=false helm uninstall" other uninstall
 nothing() { left </dev/null; }
 holds "leaves nothing at all" eventually 60 nothing
 
-echo "$passed passed, 0 failed"
+finish

@@ -2,31 +2,13 @@
 # The chart's templates and values, by helm alone: lint, goldens, refusals. Seconds, without a cluster, once helm is
 # built. UPDATE_GOLDEN=1 writes charts/goldens anew.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/../cache.sh"
-root=$(cd "$here/../.." && pwd)
-chart=$root/charts/quotakeeper
-goldens=$root/charts/goldens
-built=$("$here/tools.sh" helm)
-export PATH=$built:$PATH
+source "$(dirname "${BASH_SOURCE[0]}")/story.sh"
 unset KUBECONFIG
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-# Nobody's own plugins, repositories or settings.
-export HELM_CONFIG_HOME=$scratch HELM_CACHE_HOME=$scratch HELM_DATA_HOME=$scratch
-
-passed=0
-story() { say "— $*"; }
-holds() { # WHAT COMMAND…
-  local what=$1
-  shift
-  "$@" || fail "not so: $what"
-  passed=$((passed + 1))
-  say "  ✓ $what"
-}
+goldens=$root/charts/goldens
+use_helm
 rendered() { helm template quotakeeper "$chart" --namespace quotakeeper --kube-version 1.36 "$@"; }
 has() { rendered "${@:2}" >"$scratch/rendered" && grep -qE -- "$1" "$scratch/rendered"; }
 lacks() { rendered "${@:2}" >"$scratch/rendered" && ! grep -qE -- "$1" "$scratch/rendered"; }
-same() { diff "$1" "$2" >&2; }
 
 cat >"$scratch/ca.pem" <<'C'
 -----BEGIN CERTIFICATE-----
@@ -184,4 +166,4 @@ notes --values "$scratch/everything.yaml"
 holds "a broken glass is told" grep -q 'start without limits' "$scratch/notes"
 holds "images of a registry need no word" bash -c '! grep -q localhost "$0"' "$scratch/notes"
 
-echo "$passed passed, 0 failed"
+finish

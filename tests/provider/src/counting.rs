@@ -54,6 +54,20 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Limit {
+    /// A limit of calls without an endpoint of their own, whatever their model.
+    pub fn new(name: &str, count: u64, window_millis: u64, counted_as: CountedAs) -> Limit {
+        Limit {
+            name: name.to_owned(),
+            count,
+            window_millis,
+            counted_as,
+            phase_millis: 0,
+            bucket: None,
+            endpoint: None,
+            per_model: false,
+        }
+    }
+
     /// The window's length in nanoseconds.
     pub fn window_nanos(&self) -> u64 {
         self.window_millis * NANOS_PER_MILLI

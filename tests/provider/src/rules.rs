@@ -176,16 +176,7 @@ fn check_limit(limit: &Limit) -> Result<(), RulesError> {
 }
 
 fn built_in(dialect: Dialect) -> Settings {
-    let limit = |name: &str, count, window_millis, counted_as| Limit {
-        name: name.to_owned(),
-        count,
-        window_millis,
-        counted_as,
-        phase_millis: 0,
-        bucket: None,
-        endpoint: None,
-        per_model: false,
-    };
+    let limit = Limit::new;
     let on = |endpoint: &str, limit: Limit| Limit { endpoint: Some(endpoint.to_owned()), ..limit };
     let limits = match dialect {
         Dialect::Openai => {

@@ -180,16 +180,7 @@ mod tests {
     use super::*;
 
     fn limit(counted_as: CountedAs, phase_millis: u64) -> Limit {
-        Limit {
-            name: "l".into(),
-            count: 2,
-            window_millis: 10,
-            counted_as,
-            phase_millis,
-            bucket: None,
-            endpoint: None,
-            per_model: false,
-        }
+        Limit { phase_millis, ..Limit::new("l", 2, 10, counted_as) }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A real API server asks the webhook as `webhook.yaml` registers it: each entry catches what it should, pods become
 //! what the goldens say, and other webhooks and policies stand beside it.
 //!
-//! `tests/cluster/control-plane.sh run cargo test -p quotakeeper-inject --test the_api_server_agrees -- --ignored`
+//! `tests/cluster/control-plane.sh run tests/built.py quotakeeper-inject:the_api_server_agrees -- --ignored`
 
 #![allow(clippy::unwrap_used)]
 

@@ -20,7 +20,8 @@ use crate::fixture::{Fixture, goldens};
 use crate::meddler;
 use crate::watched::Watched;
 
-const NEEDS: &str = "tests/cluster/control-plane.sh run cargo test -p quotakeeper-inject --test the_api_server_agrees -- --ignored";
+const NEEDS: &str =
+    "tests/cluster/control-plane.sh run tests/built.py quotakeeper-inject:the_api_server_agrees -- --ignored";
 
 /// The entries of the registration, in its order.
 const ENTRIES: [&str; 3] = ["annotation", "pod", "namespace"];

@@ -60,16 +60,7 @@ pub async fn provider() -> (Provider, String) {
 
 /// The account `key` of the provider gets `count` calls in each stretch of `window`.
 pub fn set_limit(provider: &Provider, count: u64, window: Duration) {
-    let limit = Limit {
-        name: "requests".to_owned(),
-        count,
-        window_millis: window.as_millis() as u64,
-        counted_as: Counted::Sliding,
-        phase_millis: 0,
-        bucket: None,
-        endpoint: None,
-        per_model: false,
-    };
+    let limit = Limit::new("requests", count, window.as_millis() as u64, Counted::Sliding);
     let rules = Rules { limits: Some(vec![limit]), ..Rules::default() };
     provider.set_rules("key", rules).unwrap();
 }

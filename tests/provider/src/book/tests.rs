@@ -23,19 +23,6 @@ fn call(arrival: u64, model: &str) -> Call {
     }
 }
 
-fn limit(name: &str, count: u64, window_millis: u64, counted_as: CountedAs) -> Limit {
-    Limit {
-        name: name.into(),
-        count,
-        window_millis,
-        counted_as,
-        phase_millis: 0,
-        bucket: None,
-        endpoint: None,
-        per_model: false,
-    }
-}
-
 fn book(limits: Vec<Limit>, rejected_counts: bool) -> Book {
     let mut book = Book::new(RuleBook::default());
     let rules = Rules { limits: Some(limits), rejected_counts: Some(rejected_counts), ..Rules::default() };
@@ -46,8 +33,10 @@ fn book(limits: Vec<Limit>, rejected_counts: bool) -> Book {
 #[test]
 fn a_call_over_one_limit_is_charged_to_none_unless_rejected_calls_count() {
     for (rejected_counts, wide) in [(false, 1), (true, 2)] {
-        let limits =
-            vec![limit("wide", 9, 10, CountedAs::Sliding), limit("narrow", 1, 10, CountedAs::Sliding)];
+        let limits = vec![
+            Limit::new("wide", 9, 10, CountedAs::Sliding),
+            Limit::new("narrow", 1, 10, CountedAs::Sliding),
+        ];
         let mut book = book(limits, rejected_counts);
         assert_eq!(book.admit(call(0, "m"), 0).verdict, Verdict::Ok);
         let over = book.admit(call(1, "m"), 1);
@@ -59,7 +48,7 @@ fn a_call_over_one_limit_is_charged_to_none_unless_rejected_calls_count() {
 
 #[test]
 fn models_are_counted_apart() {
-    let mut book = book(vec![Limit { per_model: true, ..limit("l", 1, 10, CountedAs::Sliding) }], false);
+    let mut book = book(vec![Limit { per_model: true, ..Limit::new("l", 1, 10, CountedAs::Sliding) }], false);
     let verdicts = ["a", "b", "a"].map(|model| book.admit(call(0, model), 0).verdict);
     assert_eq!(verdicts, [Verdict::Ok, Verdict::Ok, Verdict::Over]);
     let summary = book.summary("key");
@@ -70,10 +59,12 @@ fn models_are_counted_apart() {
 
 #[test]
 fn a_changed_limit_knows_what_was_counted_before() {
-    let mut book = book(vec![limit("l", 9, 10, CountedAs::Sliding)], false);
+    let mut book = book(vec![Limit::new("l", 9, 10, CountedAs::Sliding)], false);
     (0..3).for_each(|at| assert_eq!(book.admit(call(at, "m"), at).verdict, Verdict::Ok));
-    let rules =
-        |count| Rules { limits: Some(vec![limit("l", count, 10, CountedAs::Sliding)]), ..Rules::default() };
+    let rules = |count| Rules {
+        limits: Some(vec![Limit::new("l", count, 10, CountedAs::Sliding)]),
+        ..Rules::default()
+    };
     book.set_rules("key", rules(3));
     assert_eq!(book.admit(call(4, "m"), 4).verdict, Verdict::Over);
     book.set_rules("key", rules(4));
@@ -82,7 +73,7 @@ fn a_changed_limit_knows_what_was_counted_before() {
 
 #[test]
 fn a_slow_body_counts_at_the_newest_instant_and_time_never_goes_back() {
-    let mut book = book(vec![limit("l", 1, 10, CountedAs::Sliding)], false);
+    let mut book = book(vec![Limit::new("l", 1, 10, CountedAs::Sliding)], false);
     assert_eq!(book.admit(call(5, "m"), 5).verdict, Verdict::Ok);
     assert_eq!(book.admit(call(2, "m"), 6).verdict, Verdict::Over);
     let log = book.log(Some("key"));
@@ -92,7 +83,7 @@ fn a_slow_body_counts_at_the_newest_instant_and_time_never_goes_back() {
 
 #[test]
 fn forced_answers_are_not_charged_and_down_comes_first() {
-    let mut book = book(vec![limit("l", 1, 10, CountedAs::Sliding)], false);
+    let mut book = book(vec![Limit::new("l", 1, 10, CountedAs::Sliding)], false);
     book.force(Force { account: Some("key".into()), ..Force::default() }, 0);
     book.down(3);
     let verdicts = [1, 3, 4, 5].map(|at| book.admit(call(at, "m"), at).verdict);
@@ -101,7 +92,7 @@ fn forced_answers_are_not_charged_and_down_comes_first() {
 
 #[test]
 fn a_forced_answer_is_never_laid_to_a_full_limit() {
-    let mut book = book(vec![limit("l", 1, 10, CountedAs::Sliding)], true);
+    let mut book = book(vec![Limit::new("l", 1, 10, CountedAs::Sliding)], true);
     assert_eq!(book.admit(call(0, "m"), 0).verdict, Verdict::Ok);
     book.force(Force::default(), 1);
     assert_eq!(book.admit(call(1, "m"), 1).verdict, Verdict::Forced);
@@ -173,7 +164,7 @@ fn any_limit() -> impl Strategy<Value = Limit> {
             phase_millis: if kind == CountedAs::Fixed { phase } else { 0 },
             bucket: (kind == CountedAs::Bucket).then_some(bucket),
             per_model,
-            ..limit("l", count, window, kind)
+            ..Limit::new("l", count, window, kind)
         },
     )
 }

@@ -6,16 +6,7 @@ use super::*;
 const MILLI: u64 = NANOS_PER_MILLI;
 
 fn limit(count: u64, window_millis: u64, counted_as: CountedAs) -> Limit {
-    Limit {
-        name: "limit".into(),
-        count,
-        window_millis,
-        counted_as,
-        phase_millis: 0,
-        bucket: None,
-        endpoint: None,
-        per_model: false,
-    }
+    Limit::new("limit", count, window_millis, counted_as)
 }
 
 /// Charges what fits, as an account does whose rejected calls don't count; true for accepted.

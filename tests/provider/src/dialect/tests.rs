@@ -5,16 +5,7 @@ use super::*;
 use crate::counting::CountedAs;
 
 fn state(name: &str, count: u64, window_millis: u64, remaining: u64) -> (Limit, LimitState) {
-    let limit = Limit {
-        name: name.into(),
-        count,
-        window_millis,
-        counted_as: CountedAs::Sliding,
-        phase_millis: 0,
-        bucket: None,
-        endpoint: None,
-        per_model: false,
-    };
+    let limit = Limit::new(name, count, window_millis, CountedAs::Sliding);
     (limit, LimitState { used: count - remaining, remaining, next_in: 0, full_in: 1_500_000_000 })
 }
 

@@ -147,16 +147,7 @@ pub fn demo(key: &str) -> Request<String> {
 }
 
 pub fn sliding(count: u64, window_millis: u64) -> Limit {
-    Limit {
-        name: "requests".into(),
-        count,
-        window_millis,
-        counted_as: CountedAs::Sliding,
-        phase_millis: 0,
-        bucket: None,
-        endpoint: None,
-        per_model: false,
-    }
+    Limit::new("requests", count, window_millis, CountedAs::Sliding)
 }
 
 /// Long enough that no window ends in a test, however slow the machine.
