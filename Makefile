@@ -139,14 +139,14 @@ ON_API_SERVERS := \
 	"operator on a real API server" "$(CONTROL_PLANE) --controllers tests/built.py quotakeeper-operator:a_cluster_is_kept -- --ignored" \
 	"limiter on a real API server" "$(CONTROL_PLANE) tests/built.py quotakeeper-limiter:in_a_cluster -- --ignored" \
 	"webhook on a real API server" "$(CONTROL_PLANE) tests/built.py quotakeeper-inject:the_api_server_agrees -- --ignored" \
-	"CRDs on a real API server" "$(CONTROL_PLANE) tests/built.py quotakeeper-api:the_api_server_agrees -- --ignored" \
-	"the chart grants what its programs need" tests/cluster/stories/the_chart_grants_what_its_programs_need.sh \
-	"the chart installs" tests/cluster/stories/the_chart_installs.sh \
-	"the chart renders" tests/cluster/stories/the_chart_renders.sh
+	"CRDs on a real API server" "$(CONTROL_PLANE) tests/built.py quotakeeper-api:real_api_server -- --ignored" \
+	"the chart grants what its programs need" tests/cluster/stories/chart_grants_enough_rights.sh \
+	"the chart installs" tests/cluster/stories/chart_installs.sh \
+	"the chart renders" tests/cluster/stories/chart_renders.sh
 
 .PHONY: steps-of-cluster-test
 steps-of-cluster-test:
-	$(call step,a real cluster comes and goes,tests/cluster/stories/a_real_cluster_comes_and_goes.sh)
+	$(call step,a real cluster comes and goes,tests/cluster/stories/cluster_leaves_nothing_behind.sh)
 	$(call step,real pods,QUOTAKEEPER_BUILT=1 tests/on_a_cluster/run.sh)
 
 .PHONY: images

@@ -4,7 +4,7 @@ use counting_provider::Force;
 
 use crate::judge::{Judged, Silence};
 use crate::programs::{Program, Told, for_each_sdk};
-use crate::real_sdks_stay_inside_the_quota::{AMOUNT, WINDOW_SECONDS, breaches, clients, quota, scene};
+use crate::real_sdks_stay_within_the_quota::{AMOUNT, WINDOW_SECONDS, breaches, clients, quota, scene};
 
 /// Four windows.
 const CALLS: u64 = AMOUNT * 4;

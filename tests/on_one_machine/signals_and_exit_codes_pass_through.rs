@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::programs::OPENAI_PYTHON;
-use crate::real_sdks_stay_inside_the_quota::{quota, rules};
+use crate::real_sdks_stay_within_the_quota::{quota, rules};
 use crate::scene::{Ended, Running, Scene};
 
 fn shell(scene: &Scene, script: &str) -> Command {
@@ -29,7 +29,7 @@ fn run(script: &str) -> Ended {
 }
 
 #[test]
-fn the_exit_code_is_the_commands_own() {
+fn the_exit_code_is_that_of_the_command() {
     for code in [0, 1, 2, 77, 255] {
         assert_eq!(run(&format!("exit {code}")).code, code);
     }
@@ -46,7 +46,7 @@ fn a_command_that_cannot_be_found_is_named() {
 }
 
 #[test]
-fn a_signal_that_ends_the_command_is_told_as_a_shell_tells_it() {
+fn a_signal_sets_the_exit_code_as_in_a_shell() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let scene = Scene::new(&rules());
         let running = started(&scene, "touch there; exec sleep 600");
@@ -56,7 +56,7 @@ fn a_signal_that_ends_the_command_is_told_as_a_shell_tells_it() {
 }
 
 #[test]
-fn a_command_that_cleans_up_has_the_time_for_it() {
+fn a_command_has_time_to_clean_up() {
     let scene = Scene::new(&rules());
     let script = "trap 'sleep 1; touch clean; exit 7' TERM; touch there; while :; do sleep 0.05; done";
     let running = started(&scene, script);
@@ -66,7 +66,7 @@ fn a_command_that_cleans_up_has_the_time_for_it() {
 }
 
 #[test]
-fn a_command_that_goes_on_after_a_signal_is_left_to_go_on() {
+fn a_command_may_continue_after_a_signal() {
     let scene = Scene::new(&rules());
     let script = "trap 'touch heard' TERM; trap 'exit 9' INT; touch there; while :; do sleep 0.05; done";
     let mut running = started(&scene, script);
@@ -77,14 +77,14 @@ fn a_command_that_goes_on_after_a_signal_is_left_to_go_on() {
 }
 
 #[test]
-fn what_the_command_prints_is_the_only_thing_on_standard_output() {
+fn standard_output_is_that_of_the_command_alone() {
     let ended = run("echo out; echo err >&2");
     assert_eq!(ended.stdout, "out\n");
     assert!(ended.stderr.contains("err\n"), "{}", ended.stderr);
 }
 
 #[test]
-fn a_base_url_that_was_set_already_stays_and_is_named() {
+fn an_existing_base_url_is_kept_and_reported() {
     let scene = Scene::new(&rules());
     let mut command = shell(&scene, r#"echo "$OPENAI_BASE_URL""#);
     command.env("OPENAI_BASE_URL", "http://127.0.0.1:9/v1");

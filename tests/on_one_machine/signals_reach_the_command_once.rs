@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::programs::OPENAI_PYTHON;
-use crate::real_sdks_stay_inside_the_quota::{quota, rules};
+use crate::real_sdks_stay_within_the_quota::{quota, rules};
 use crate::scene::{Scene, behind};
 
 /// Notes each signal in a file, and ends after SIGUSR2.
@@ -89,22 +89,22 @@ fn heard(stdin: &str, sent: &[&str]) {
 }
 
 #[test]
-fn what_a_process_sends_is_passed_on_though_there_is_a_terminal() {
+fn a_signal_from_a_process_is_forwarded_on_a_terminal() {
     heard("terminal", &["kill:SIGINT", "kill:SIGTERM", "kill:SIGQUIT", "kill:SIGHUP"]);
 }
 
 #[test]
-fn a_key_at_the_terminal_comes_once() {
+fn ctrl_c_reaches_the_command_once() {
     heard("terminal", &["key:SIGINT", "key:SIGQUIT", "key:SIGINT"]);
 }
 
 #[test]
-fn a_key_at_the_terminal_comes_once_though_standard_input_is_redirected() {
+fn ctrl_c_reaches_the_command_once_with_redirected_input() {
     heard("redirected", &["key:SIGINT", "kill:SIGINT", "key:SIGQUIT", "kill:SIGHUP"]);
 }
 
 #[test]
-fn a_command_under_nohup_stays_deaf_to_the_end_of_the_terminal() {
+fn a_command_under_nohup_ignores_a_hangup() {
     let scene = Scene::new(&rules());
     let mut kept = scene.quotakeeper(&quota(&scene, &OPENAI_PYTHON));
     kept.args(["--", "sh", "-c", "kill -HUP $PPID; kill -HUP $$; exit 7"]);

@@ -59,7 +59,7 @@ fn limit<'a>(account: &'a CompiledAccount, name: &str) -> &'a LimitConfig {
 const LARGE: &str = "  provider: {name: acme, tier: large}\n";
 
 #[test]
-fn a_tiers_limits_are_enforced_as_the_profile_says_and_tokens_are_told_apart() {
+fn a_tier_compiles_to_its_limits_and_lists_token_limits_separately() {
     let account = account(LARGE);
     assert_eq!(account.tier, "large");
     assert_eq!((account.generation, account.quota.as_str()), (3, "gtm/main"));
@@ -93,7 +93,7 @@ fn a_fifth_of_two_million_less_a_tenth_is_360k() {
 }
 
 #[test]
-fn a_share_that_leaves_no_call_is_refused_with_the_limit_named() {
+fn a_share_below_one_call_is_refused() {
     let spec = format!("{LARGE}  account: {{sharePercent: 19}}\n");
     assert_eq!(
         refused(&spec),
@@ -105,7 +105,7 @@ fn a_share_that_leaves_no_call_is_refused_with_the_limit_named() {
 }
 
 #[test]
-fn without_a_tier_the_lowest_is_in_force() {
+fn the_lowest_tier_is_the_default() {
     let account = account("  provider: {name: acme}\n");
     assert_eq!(account.tier, "small");
     assert_eq!(limit(&account, "requests").amount, 100);
@@ -114,7 +114,7 @@ fn without_a_tier_the_lowest_is_in_force() {
 }
 
 #[test]
-fn a_provider_that_tells_no_limits_needs_its_tier() {
+fn a_provider_without_limit_headers_requires_a_tier() {
     let silent = PROFILE.replace("headers: [{limit: requests, hard: x-limit}]\n", "");
     let problems = compile_with(profile(&silent), "  provider: {name: acme}\n").unwrap_err();
     assert_eq!(problems[0].field, "spec.provider.tier");
@@ -126,7 +126,7 @@ fn a_provider_that_tells_no_limits_needs_its_tier() {
 }
 
 #[test]
-fn an_unknown_tier_is_refused_with_those_there_are() {
+fn an_unknown_tier_is_refused_with_a_list_of_tiers() {
     let problems = refused("  provider: {name: acme, tier: lage}\n");
     assert_eq!(
         problems,
@@ -135,7 +135,7 @@ fn an_unknown_tier_is_refused_with_those_there_are() {
 }
 
 #[test]
-fn a_quotas_limit_replaces_the_tiers_of_its_name_or_comes_on_top() {
+fn a_quotas_limit_overrides_or_extends_the_tier() {
     let account = account(&format!(
         "{LARGE}  limits:
   - {{name: search, unit: Requests, amount: 10, windowSeconds: 2}}
@@ -154,7 +154,7 @@ fn a_quotas_limit_replaces_the_tiers_of_its_name_or_comes_on_top() {
 }
 
 #[test]
-fn a_limit_of_requests_cannot_stand_for_one_of_tokens() {
+fn a_request_limit_cannot_replace_a_token_limit() {
     let spec =
         format!("{LARGE}  limits:\n  - {{name: tokens, unit: Requests, amount: 10, windowSeconds: 60}}\n");
     assert_eq!(
@@ -165,7 +165,7 @@ fn a_limit_of_requests_cannot_stand_for_one_of_tokens() {
 }
 
 #[test]
-fn pacing_lowers_a_burst_and_never_raises_one() {
+fn pacing_never_raises_a_burst() {
     let paced = account(&format!("{LARGE}  pacing: {{burst: 30}}\n"));
     assert_eq!(limit(&paced, "bucket").burst, Some(30));
     assert_eq!(limit(&paced, "requests").burst, Some(30));
@@ -183,7 +183,7 @@ fn pacing_lowers_a_burst_and_never_raises_one() {
 }
 
 #[test]
-fn the_queue_is_as_long_as_the_quota_says_else_the_profile_else_the_clients_bear() {
+fn queue_time_comes_from_the_quota_then_the_profile_then_the_clients() {
     let wait = |client: &str, spec: &str| {
         let profile = profile(&format!("{PROFILE}{client}"));
         compile_with(profile, &format!("{LARGE}{spec}")).unwrap().engine.queue.max_wait.as_secs()
@@ -197,7 +197,7 @@ fn the_queue_is_as_long_as_the_quota_says_else_the_profile_else_the_clients_bear
 }
 
 #[test]
-fn the_models_of_a_limit_are_named_as_calls_are_counted() {
+fn a_limits_models_use_the_counted_names() {
     let models = |models: &str| {
         let text = PROFILE.replace("endpoint: search, ", &format!("models: {models}, "));
         let classes = "model: {body: /model, classes: [{name: mini, models: [m-mini*]}]}\n";
@@ -237,7 +237,7 @@ fn pauses_and_slots_last_as_long_as_the_profile_needs() {
 }
 
 #[test]
-fn the_ledgers_key_is_the_accounts_id_else_the_quotas_name() {
+fn the_account_key_is_its_id_or_the_quotas_name() {
     assert_eq!(account(LARGE).key, "acme/gtm/main");
     assert_eq!(account(&format!("{LARGE}  account: {{id: org-9f2c}}\n")).key, "acme/org-9f2c");
 }

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_refused() {
+    fn an_unsendable_order_is_refused() {
         let force = |status, name: &str, value: &str| Force {
             status,
             headers: BTreeMap::from([(name.to_owned(), value.to_owned())]),

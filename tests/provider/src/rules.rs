@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn yaml_and_json_say_the_same_and_the_account_lies_over_the_provider() {
+    fn accounts_override_providers_in_yaml_and_json() {
         let yaml = "providers:\n  demo:\n    answerMillis: 5\n    limits: [{name: a, count: 7, windowMillis: 1000, countedAs: Fixed, phaseMillis: 250}]\naccounts:\n  key: {answerMillis: 9, rejectedCounts: true}\n";
         let json = r#"{"providers":{"demo":{"answerMillis":5,"limits":[{"name":"a","count":7,"windowMillis":1000,"countedAs":"Fixed","phaseMillis":250}]}},"accounts":{"key":{"answerMillis":9,"rejectedCounts":true}}}"#;
         let book = RuleBook::parse(yaml).unwrap();

@@ -5,7 +5,7 @@ use quotakeeper_engine::event::{Event, SessionId};
 use crate::world::*;
 
 #[test]
-fn a_slot_is_free_when_its_call_ends_not_when_it_is_answered() {
+fn a_slot_is_freed_when_its_call_ends() {
     let mut w = World::new(vec![concurrent("parallel", 2)]);
     w.ask(4);
     let grants = w.grants();
@@ -17,7 +17,7 @@ fn a_slot_is_free_when_its_call_ends_not_when_it_is_answered() {
 }
 
 #[test]
-fn a_vanished_proxys_slots_are_held_until_its_pod_is_known_dead() {
+fn slots_of_a_lost_proxy_are_held_until_its_pod_is_deleted() {
     let mut w = World::new(vec![concurrent("parallel", 1)]);
     w.ask_as(5, "job", Default::default(), None);
     assert_eq!(w.grants().len(), 1);
@@ -30,7 +30,7 @@ fn a_vanished_proxys_slots_are_held_until_its_pod_is_known_dead() {
 }
 
 #[test]
-fn no_slot_is_held_for_ever() {
+fn slots_are_released_after_the_longest_call() {
     let mut w = World::new(vec![concurrent("parallel", 1)]);
     w.ask_as(5, "job", Default::default(), None);
     w.grants();
@@ -43,7 +43,7 @@ fn no_slot_is_held_for_ever() {
 }
 
 #[test]
-fn a_call_that_is_sent_back_gives_its_slot_to_the_next() {
+fn a_rejected_call_frees_its_slot() {
     let mut w = World::new(vec![concurrent("parallel", 1), sliding("requests", 100, 10)]);
     w.ask(2);
     let attempt = w.grants()[0];
@@ -54,7 +54,7 @@ fn a_call_that_is_sent_back_gives_its_slot_to_the_next() {
 }
 
 #[test]
-fn a_window_and_slots_are_one_vector() {
+fn windows_and_slots_are_charged_together() {
     let mut w = World::new(vec![concurrent("parallel", 3), sliding("requests", 5, 10)]);
     w.ask(20);
     let first = w.grants();

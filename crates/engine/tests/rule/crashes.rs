@@ -23,7 +23,7 @@ fn commit_ahead(w: &mut World, calls: u64) -> (quotakeeper_engine::Snapshot, Res
 }
 
 #[test]
-fn grants_stay_within_what_the_ledger_has_charged_ahead() {
+fn grants_stay_within_the_precharge() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.alive(1);
     commit(&mut w, 3);
@@ -38,7 +38,7 @@ fn grants_stay_within_what_the_ledger_has_charged_ahead() {
 }
 
 #[test]
-fn the_ledger_is_written_while_calls_wait_and_once_more() {
+fn the_ledger_is_committed_while_calls_wait_and_once_after() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     assert_eq!(w.engine.commit_due(w.now), None, "without a ledger there is nothing to write");
     w.alive(1);
@@ -60,7 +60,7 @@ fn the_ledger_is_written_while_calls_wait_and_once_more() {
 }
 
 #[test]
-fn a_session_is_granted_nothing_before_it_is_in_the_ledger() {
+fn a_session_gets_no_grant_before_it_is_in_the_ledger() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.alive(1);
     commit(&mut w, 50);
@@ -88,7 +88,7 @@ fn killed() -> (World, Vec<Attempt>) {
 }
 
 #[test]
-fn a_restart_knows_what_was_charged_and_holds_the_reserve() {
+fn a_restart_restores_charges_and_holds_the_reserve() {
     let (mut w, _) = killed();
     assert_eq!(w.used("requests"), 50);
     w.alive(1);
@@ -98,14 +98,14 @@ fn a_restart_knows_what_was_charged_and_holds_the_reserve() {
 }
 
 #[test]
-fn a_restart_grants_nothing_before_it_has_a_reserve_of_its_own() {
+fn a_restart_grants_nothing_before_its_own_reserve_is_committed() {
     let (mut w, _) = killed();
     w.ask(1);
     assert_eq!(w.grants().len(), 0);
 }
 
 #[test]
-fn proxies_that_come_back_give_back_what_they_did_not_get() {
+fn returning_proxies_release_the_unused_reserve() {
     let (mut w, lost) = killed();
     w.alive(1);
     for attempt in &lost[..5] {
@@ -118,7 +118,7 @@ fn proxies_that_come_back_give_back_what_they_did_not_get() {
 }
 
 #[test]
-fn calls_that_the_ledger_knows_do_not_use_up_the_reserve() {
+fn calls_in_the_ledger_do_not_consume_the_reserve() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.alive(1);
     commit(&mut w, 20);
@@ -144,7 +144,7 @@ fn calls_that_the_ledger_knows_do_not_use_up_the_reserve() {
 }
 
 #[test]
-fn calls_that_the_ledger_knows_do_not_use_up_the_slots_that_are_held_for_others() {
+fn calls_in_the_ledger_do_not_consume_slots_held_for_others() {
     let limits = || vec![concurrent("parallel", 4)];
     let mut w = World::new(limits());
     w.alive(1);
@@ -171,7 +171,7 @@ fn calls_that_the_ledger_knows_do_not_use_up_the_slots_that_are_held_for_others(
 }
 
 #[test]
-fn a_call_of_before_ends_and_goes_on_as_if_nothing_had_happened() {
+fn a_call_from_before_the_restart_ends_normally() {
     let (mut w, lost) = killed();
     w.alive(1);
     let (consumer, class) = ("job".to_owned(), CallClass::default());
@@ -185,7 +185,7 @@ fn a_call_of_before_ends_and_goes_on_as_if_nothing_had_happened() {
 }
 
 #[test]
-fn renaming_nothing_mints_nothing_and_a_new_limit_has_an_unknown_past() {
+fn an_unchanged_limit_keeps_its_count_and_a_new_one_starts_unknown() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.alive(1);
     commit(&mut w, 100);
@@ -199,7 +199,7 @@ fn renaming_nothing_mints_nothing_and_a_new_limit_has_an_unknown_past() {
 }
 
 #[test]
-fn a_takeover_without_the_ledger_lets_the_predecessors_calls_arrive_first() {
+fn a_takeover_without_the_ledger_waits_for_the_predecessors_calls() {
     let config = account(vec![LimitConfig { burst: Some(5), ..limit("requests", 100, 10) }]);
     let start = quotakeeper_engine::time::Time(1_000_000_000_000);
     let mut w = World::with(Engine::takeover(config, start), start);
@@ -218,7 +218,7 @@ fn a_takeover_without_the_ledger_lets_the_predecessors_calls_arrive_first() {
 
 /// A day without calls would be the price of a lost ledger otherwise.
 #[test]
-fn after_a_takeover_one_call_asks_how_a_long_window_stands() {
+fn after_a_takeover_one_call_probes_a_long_window() {
     let day = account(vec![sliding("requests", 250_000, 86_400)]);
     let start = Time(90_000_000_000_000);
     let mut w = World::with(Engine::takeover(day, start), start);
@@ -235,7 +235,7 @@ fn after_a_takeover_one_call_asks_how_a_long_window_stands() {
 }
 
 #[test]
-fn a_reconnection_changes_nothing_for_calls_under_way() {
+fn a_reconnect_does_not_affect_calls_in_flight() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
     w.ask(2);
     let grants = w.grants();
@@ -249,7 +249,7 @@ fn a_reconnection_changes_nothing_for_calls_under_way() {
 }
 
 #[test]
-fn an_ask_for_a_granted_call_says_that_the_grant_was_lost() {
+fn asking_again_for_a_granted_call_means_its_grant_was_lost() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
     w.ask(1);
     let lost = w.grants()[0];
@@ -267,7 +267,7 @@ fn an_ask_for_a_granted_call_says_that_the_grant_was_lost() {
 }
 
 #[test]
-fn a_pause_outlives_the_limiter() {
+fn a_pause_survives_a_restart() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
     w.ask(1);
     let attempt = w.grants()[0];
@@ -283,7 +283,7 @@ fn a_pause_outlives_the_limiter() {
 }
 
 #[test]
-fn what_is_assumed_of_a_predecessor_is_in_the_ledger() {
+fn assumptions_about_a_predecessor_are_committed() {
     let config = || account(vec![sliding("requests", 100, 10)]);
     let start = quotakeeper_engine::time::Time(1_000_000_000_000);
     let mut w = World::with(Engine::takeover(config(), start), start);
@@ -304,7 +304,7 @@ fn what_is_assumed_of_a_predecessor_is_in_the_ledger() {
 
 /// A restart from what was taken for used before would wait for the whole window.
 #[test]
-fn what_an_answer_tells_of_the_past_is_written_at_once() {
+fn usage_learned_from_headers_is_committed_at_once() {
     let config = account(vec![sliding("requests", 100, 3600)]);
     let start = Time(3_600_000_000_000);
     let mut w = World::with(Engine::after_unknown_past(config, start), start);
@@ -321,7 +321,7 @@ fn what_an_answer_tells_of_the_past_is_written_at_once() {
 
 /// Otherwise each restart would hold the reserves of all before it as calls.
 #[test]
-fn a_released_reserve_is_written_at_once() {
+fn a_released_reserve_is_committed_at_once() {
     let (mut w, _) = killed();
     w.alive(1);
     commit(&mut w, 0);
@@ -337,7 +337,7 @@ fn held(w: &mut World, attempt: Attempt, granted: Time, progress: GrantProgress)
 
 /// Its client has hung up since. What the hello says of the first grant says nothing of the second.
 #[test]
-fn a_grant_that_was_lost_with_its_call_holds_no_slot() {
+fn a_lost_grant_holds_no_slot() {
     let mut w = World::new(vec![sliding("requests", 100, 10), concurrent("parallel", 1)]);
     w.ask(1);
     let first = w.grants()[0];
@@ -356,7 +356,7 @@ fn a_grant_that_was_lost_with_its_call_holds_no_slot() {
 
 /// The ledger knows the first grant of a call, its proxy holds the second: it is one of the reserve's.
 #[test]
-fn a_newer_grant_than_the_ledger_knows_takes_the_place_of_the_older() {
+fn a_newer_grant_replaces_the_one_in_the_ledger() {
     let limits = || vec![sliding("requests", 100, 10), concurrent("parallel", 1)];
     let mut w = World::new(limits());
     w.alive(1);
@@ -380,7 +380,7 @@ fn a_newer_grant_than_the_ledger_knows_takes_the_place_of_the_older() {
 
 /// Its proxy may be gone by the next restart, and nobody else can say that the call is over.
 #[test]
-fn a_call_that_is_over_is_not_in_the_ledger_for_long() {
+fn a_finished_call_soon_leaves_the_ledger() {
     let mut w = World::new(vec![sliding("requests", 100, 10), concurrent("parallel", 1)]);
     w.alive(1);
     commit(&mut w, 5);
@@ -395,7 +395,7 @@ fn a_call_that_is_over_is_not_in_the_ledger_for_long() {
 }
 
 #[test]
-fn a_pod_that_is_gone_is_not_awaited() {
+fn a_deleted_pod_is_not_waited_for() {
     let limits = || vec![sliding("requests", 100, 10), concurrent("parallel", 1)];
     let mut w = World::new(limits());
     w.alive(1);
@@ -421,7 +421,7 @@ fn a_pod_that_is_gone_is_not_awaited() {
 
 /// It says hello before it is granted anything, and is new then.
 #[test]
-fn a_proxy_that_is_not_connected_is_not_awaited() {
+fn a_disconnected_proxy_is_not_waited_for() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.alive(1);
     commit(&mut w, 5);
@@ -436,7 +436,7 @@ fn a_proxy_that_is_not_connected_is_not_awaited() {
 
 /// Its pod has died while no limiter was there to hear of it.
 #[test]
-fn a_proxy_that_never_comes_back_costs_one_restart_its_reserve_and_not_the_next() {
+fn a_proxy_that_never_returns_affects_one_restart_only() {
     let limits = || vec![sliding("requests", 100, 10)];
     let mut w = World::new(limits());
     w.alive(21);
@@ -452,7 +452,7 @@ fn a_proxy_that_never_comes_back_costs_one_restart_its_reserve_and_not_the_next(
 
 /// The limiter in between has died before it heard anybody.
 #[test]
-fn what_was_granted_before_two_kills_still_has_its_slot() {
+fn a_grant_keeps_its_slot_across_two_kills() {
     let limits = || vec![sliding("requests", 100, 10), concurrent("parallel", 4)];
     let mut w = World::new(limits());
     w.alive(1);
@@ -484,7 +484,7 @@ fn what_was_granted_before_two_kills_still_has_its_slot() {
 /// What is charged ahead of engine 2 is for its own grants: that of the time before comes on top, for the slots'
 /// sake.
 #[test]
-fn a_reserve_of_the_time_before_lets_nothing_more_through() {
+fn the_predecessors_reserve_allows_no_extra_calls() {
     let limits = || vec![sliding("requests", 100, 10), concurrent("parallel", 50)];
     let mut w = World::new(limits());
     w.alive(1);
@@ -500,7 +500,7 @@ fn a_reserve_of_the_time_before_lets_nothing_more_through() {
 /// The second engine has it in its snapshot: a third must not hold it twice, or a limiter that is killed again and
 /// again would use a day's quota up by itself.
 #[test]
-fn windows_hold_a_reserve_once_however_often_the_limiter_is_killed() {
+fn windows_hold_the_reserve_once_across_repeated_kills() {
     let limits = || vec![sliding("requests", 1000, 86_400)];
     let mut w = World::new(limits());
     w.alive(1);

@@ -13,7 +13,7 @@ fn seen(hard: Option<u64>, remaining: Option<u64>) -> Observation {
 }
 
 #[test]
-fn a_lower_limit_than_declared_takes_hold_at_once() {
+fn a_lower_limit_in_the_headers_applies_at_once() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.ask(1);
     let attempt = w.grants()[0];
@@ -23,7 +23,7 @@ fn a_lower_limit_than_declared_takes_hold_at_once() {
 }
 
 #[test]
-fn what_one_models_headers_say_is_not_said_of_another() {
+fn headers_of_one_model_do_not_affect_another() {
     let mut w = World::new(vec![LimitConfig { per_model: true, ..sliding("requests", 100, 10) }]);
     w.ask_as(1, "job", model("large"), None);
     let attempt = w.grants()[0];
@@ -36,7 +36,7 @@ fn what_one_models_headers_say_is_not_said_of_another() {
 }
 
 #[test]
-fn a_higher_limit_than_declared_changes_nothing() {
+fn a_higher_limit_in_the_headers_changes_nothing() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
     w.ask(1);
     let attempt = w.grants()[0];
@@ -46,7 +46,7 @@ fn a_higher_limit_than_declared_changes_nothing() {
 }
 
 #[test]
-fn a_share_is_lowered_in_proportion() {
+fn a_lower_limit_lowers_a_share_in_proportion() {
     let share = LimitConfig { declared: Some(100), ..sliding("requests", 20, 10) };
     let mut w = World::new(vec![share]);
     w.ask(1);
@@ -57,7 +57,7 @@ fn a_share_is_lowered_in_proportion() {
 }
 
 #[test]
-fn what_others_draw_is_not_ours() {
+fn calls_of_others_are_charged_from_the_headers() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.ask(1);
     let attempt = w.grants()[0];
@@ -68,7 +68,7 @@ fn what_others_draw_is_not_ours() {
 }
 
 #[test]
-fn a_stale_answer_accuses_nobody() {
+fn a_stale_response_is_not_charged_to_others() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.ask(100);
     let mut grants = w.grants();
@@ -95,7 +95,7 @@ fn headers_end_the_cold_start() {
 }
 
 #[test]
-fn headers_of_an_account_in_use_open_what_is_left() {
+fn headers_of_a_used_account_release_what_is_left() {
     let start = Time(1_000_000_000_000);
     let engine = Engine::after_unknown_past(account(vec![sliding("requests", 100, 10)]), start);
     let mut w = World::with(engine, start);
@@ -107,7 +107,7 @@ fn headers_of_an_account_in_use_open_what_is_left() {
 }
 
 #[test]
-fn an_unknown_past_leaves_evenly_and_costs_no_memory_by_its_size() {
+fn unknown_earlier_calls_expire_evenly_in_constant_memory() {
     let start = Time(1_000_000_000_000);
     let amount = 9_000_000;
     let engine = Engine::after_unknown_past(account(vec![sliding("requests", amount, 900)]), start);
@@ -126,7 +126,7 @@ fn an_unknown_past_leaves_evenly_and_costs_no_memory_by_its_size() {
 }
 
 #[test]
-fn what_others_drew_by_the_thousand_is_charged_for_one_window() {
+fn thousands_of_calls_of_others_are_charged_for_one_window() {
     let mut w = World::new(vec![sliding("requests", 5000, 10)]);
     w.ask(1);
     let attempt = w.grants()[0];

@@ -54,7 +54,7 @@ fn a_call_of_an_unknown_model_is_charged_to_every_model() {
 }
 
 #[test]
-fn a_model_that_is_seen_later_may_have_been_called_already() {
+fn a_model_seen_later_is_charged_for_earlier_unknown_calls() {
     let mut w = ten_each();
     assert_eq!(granted(&mut w, &CallClass::default(), 7).len(), 7);
     assert_eq!(granted(&mut w, &model("late"), 10).len(), 3);
@@ -62,7 +62,7 @@ fn a_model_that_is_seen_later_may_have_been_called_already() {
 }
 
 #[test]
-fn what_becomes_of_an_unknown_call_is_known_at_every_model() {
+fn the_outcome_of_an_unknown_call_reaches_every_model() {
     let mut w = ten_each();
     granted(&mut w, &model("early"), 1);
     let unknown = granted(&mut w, &CallClass::default(), 9);
@@ -76,7 +76,7 @@ fn what_becomes_of_an_unknown_call_is_known_at_every_model() {
 }
 
 #[test]
-fn an_unknown_call_that_was_not_sent_is_given_back_by_every_model() {
+fn an_unsent_unknown_call_is_refunded_at_every_model() {
     let mut w = ten_each();
     granted(&mut w, &model("early"), 1);
     let unknown = granted(&mut w, &CallClass::default(), 4);
@@ -89,7 +89,7 @@ fn an_unknown_call_that_was_not_sent_is_given_back_by_every_model() {
 }
 
 #[test]
-fn a_late_write_of_an_unknown_call_is_charged_once_more_to_every_model() {
+fn a_late_unknown_call_is_charged_again_at_every_model() {
     let mut w = ten_each();
     let unknown = granted(&mut w, &CallClass::default(), 1);
     granted(&mut w, &model("late"), 1);
@@ -132,7 +132,7 @@ fn an_unknown_call_holds_a_slot_of_every_model() {
 }
 
 #[test]
-fn the_ledger_remembers_unknown_calls_for_models_that_come_later() {
+fn the_ledger_restores_unknown_calls_for_later_models() {
     let limits = || vec![per_model(sliding("requests", 10, 10))];
     let mut w = World::new(limits());
     w.alive(1);
@@ -162,7 +162,7 @@ fn the_ledger_remembers_unknown_calls_for_models_that_come_later() {
 }
 
 #[test]
-fn headers_of_an_unknown_model_are_said_of_none() {
+fn headers_of_an_unknown_model_affect_no_model() {
     let mut w = ten_each();
     granted(&mut w, &model("large"), 1);
     let unknown = granted(&mut w, &CallClass::default(), 1);
@@ -199,7 +199,7 @@ fn an_unknown_call_gets_its_turn_between_two_busy_models() {
 }
 
 #[test]
-fn models_beyond_a_bound_are_counted_as_one_and_no_others() {
+fn models_above_the_bound_share_one_counter() {
     let mut w = ten_each();
     for number in 0..1024 {
         granted(&mut w, &model(&format!("model-{number}")), 1);
@@ -211,7 +211,7 @@ fn models_beyond_a_bound_are_counted_as_one_and_no_others() {
 }
 
 #[test]
-fn a_limit_that_comes_to_tell_models_apart_forgets_nothing() {
+fn a_limit_that_becomes_per_model_keeps_its_count() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
     let before = granted(&mut w, &model("large"), 6);
     w.tell(Event::Configure(account(vec![per_model(sliding("requests", 10, 10))])));

@@ -8,7 +8,7 @@ use quotakeeper_engine::event::{
 use crate::world::*;
 
 #[test]
-fn one_rejection_stops_all_grants_until_its_time_and_the_call_comes_back_first() {
+fn a_rejection_pauses_all_grants_and_its_call_is_retried_first() {
     let mut w = World::new(vec![limit("requests", 100, 10)]);
     w.ask(30);
     let attempt = w.grants()[0];
@@ -27,7 +27,7 @@ fn one_rejection_stops_all_grants_until_its_time_and_the_call_comes_back_first()
 }
 
 #[test]
-fn a_second_rejection_waits_again() {
+fn a_second_rejection_pauses_again() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.ask(1);
     for _ in 0..5 {
@@ -42,7 +42,7 @@ fn a_second_rejection_waits_again() {
 }
 
 #[test]
-fn the_time_that_a_rejection_names_runs_from_the_answer() {
+fn retry_after_runs_from_the_response() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.ask(1);
     let attempt = w.grants()[0];
@@ -63,7 +63,7 @@ fn the_time_that_a_rejection_names_runs_from_the_answer() {
 }
 
 #[test]
-fn a_pause_of_one_limit_leaves_the_other_endpoints_alone() {
+fn a_pause_of_one_limit_does_not_affect_other_endpoints() {
     let search = LimitConfig { endpoint: Some("search".to_owned()), ..sliding("search", 5, 1) };
     let mut w = World::new(vec![sliding("requests", 100, 10), search]);
     w.ask_as(1, "job", endpoint("search"), None);
@@ -76,7 +76,7 @@ fn a_pause_of_one_limit_leaves_the_other_endpoints_alone() {
 }
 
 #[test]
-fn a_limit_that_is_not_known_pauses_the_account() {
+fn a_rejection_of_an_unknown_limit_pauses_the_account() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.ask(1);
     let attempt = w.grants()[0];
@@ -86,7 +86,7 @@ fn a_limit_that_is_not_known_pauses_the_account() {
 }
 
 #[test]
-fn a_provider_that_stopped_is_said_at_once() {
+fn a_stopped_provider_refuses_calls_at_once() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(3);
     let attempt = w.grants()[0];
@@ -106,7 +106,7 @@ fn a_provider_that_stopped_is_said_at_once() {
 }
 
 #[test]
-fn a_pause_by_hand_ends_by_hand() {
+fn a_manual_pause_ends_manually() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
     w.tell(Event::Pause { scope: Scope::Account, length: SECOND * 300 });
     w.ask(4);
@@ -117,7 +117,7 @@ fn a_pause_by_hand_ends_by_hand() {
 }
 
 #[test]
-fn a_call_whose_time_is_over_is_not_sent_again() {
+fn a_call_past_its_deadline_is_not_retried() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.ask_as(1, "job", CallClass::default(), Some(SECOND * 5));
     let attempt = w.grants()[0];
@@ -127,7 +127,7 @@ fn a_call_whose_time_is_over_is_not_sent_again() {
 }
 
 #[test]
-fn the_ramp_grows_until_it_no_longer_matters() {
+fn the_ramp_grows_until_it_no_longer_limits() {
     let mut w = World::new(vec![sliding("requests", 1000, 10)]);
     w.ask(500);
     let granted = w.grants();
@@ -151,7 +151,7 @@ fn the_ramp_grows_until_it_no_longer_matters() {
 }
 
 #[test]
-fn an_answer_that_a_hello_tells_is_the_probes_answer() {
+fn a_response_reported_in_a_hello_ends_the_probe() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.ask(30);
     let attempt = w.grants()[0];
@@ -174,7 +174,7 @@ fn an_answer_that_a_hello_tells_is_the_probes_answer() {
 }
 
 #[test]
-fn a_rejection_that_a_hello_tells_again_makes_no_second_probe() {
+fn a_rejection_repeated_in_a_hello_starts_no_second_probe() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.ask(30);
     let (attempt, decided) = (w.grants()[0], w.now);

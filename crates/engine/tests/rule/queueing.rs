@@ -19,7 +19,7 @@ fn drain(w: &mut World, seconds: u32) -> Vec<u64> {
 }
 
 #[test]
-fn a_workload_of_many_replicas_gets_no_more_than_one_of_one() {
+fn a_workload_of_many_replicas_gets_no_more_than_a_single_pod() {
     let mut w = World::new(vec![limit("requests", 20, 10)]);
     for session in 2..8 {
         for _ in 0..20 {
@@ -49,7 +49,7 @@ fn weights_share_a_backlog() {
 }
 
 #[test]
-fn a_call_that_cannot_make_it_is_told_at_once_and_truthfully() {
+fn a_call_that_cannot_be_served_in_time_is_refused_at_once() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
     w.ask(10);
     w.grants().into_iter().for_each(|attempt| w.answered(attempt));
@@ -75,7 +75,7 @@ fn a_patient_call_waits() {
 }
 
 #[test]
-fn a_queue_of_several_windows_is_foreseen() {
+fn the_wait_estimate_spans_several_windows() {
     let mut config = account(vec![sliding("requests", 10, 10)]);
     config.queue.max_wait = SECOND * 35;
     let mut w = World::of(config);
@@ -88,7 +88,7 @@ fn a_queue_of_several_windows_is_foreseen() {
 }
 
 #[test]
-fn a_deadline_that_comes_is_an_answer() {
+fn a_call_is_refused_at_its_deadline() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(1);
     let attempt = w.grants()[0];
@@ -106,7 +106,7 @@ fn a_deadline_that_comes_is_an_answer() {
 }
 
 #[test]
-fn reject_refuses_what_would_wait() {
+fn reject_mode_refuses_calls_that_would_wait() {
     let mut config = account(vec![sliding("requests", 2, 10)]);
     config.on_exceeded = OnExceeded::Reject;
     let mut w = World::of(config);
@@ -128,7 +128,7 @@ fn a_full_queue_refuses() {
 }
 
 #[test]
-fn a_limit_of_nothing_never_fits() {
+fn a_limit_of_zero_never_fits() {
     let mut w =
         World::new(vec![LimitConfig { endpoint: Some("search".to_owned()), ..sliding("search", 0, 1) }]);
     w.ask_as(1, "job", endpoint("search"), None);
@@ -138,7 +138,7 @@ fn a_limit_of_nothing_never_fits() {
 }
 
 #[test]
-fn a_client_that_hangs_up_is_gone_at_once() {
+fn a_cancelled_call_leaves_the_queue_at_once() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(1);
     let first = w.grants()[0];
@@ -150,7 +150,7 @@ fn a_client_that_hangs_up_is_gone_at_once() {
 }
 
 #[test]
-fn the_lost_connection_of_a_proxy_takes_its_waiting_calls_along() {
+fn a_lost_session_removes_its_waiting_calls() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(3);
     w.tell(Event::Disconnected(SessionId(1)));
@@ -162,7 +162,7 @@ fn the_lost_connection_of_a_proxy_takes_its_waiting_calls_along() {
 }
 
 #[test]
-fn ever_new_models_cost_bounded_memory() {
+fn many_models_use_bounded_memory() {
     let mut w = World::new(vec![LimitConfig { per_model: true, ..sliding("rpm", 1, 60) }]);
     for number in 0..3000 {
         w.ask_as(1, "job", model(&format!("m-{number}")), None);
@@ -172,7 +172,7 @@ fn ever_new_models_cost_bounded_memory() {
 }
 
 #[test]
-fn the_cold_start_asks_once_and_then_paces_through_one_window() {
+fn a_cold_start_probes_once_and_then_paces_for_one_window() {
     let start = quotakeeper_engine::time::Time(1_000_000_000_000);
     let engine = Engine::after_unknown_past(account(vec![sliding("requests", 100, 10)]), start);
     let mut w = World::with(engine, start);
@@ -183,7 +183,7 @@ fn the_cold_start_asks_once_and_then_paces_through_one_window() {
 }
 
 #[test]
-fn calls_of_one_consumer_at_two_endpoints_take_turns_at_the_limit_that_they_share() {
+fn two_endpoints_of_one_consumer_alternate_at_their_shared_limit() {
     let mut w = World::new(vec![sliding("requests", 1, 1)]);
     for _ in 0..4 {
         w.ask_as(1, "job", endpoint("contacts"), None);

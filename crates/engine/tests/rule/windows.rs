@@ -7,7 +7,7 @@ use quotakeeper_engine::time::Time;
 use crate::world::*;
 
 #[test]
-fn a_sliding_window_gives_all_at_once_and_the_rest_as_units_leave() {
+fn a_sliding_window_grants_a_full_burst_and_then_as_units_expire() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.ask(150);
     let first = w.grants();
@@ -20,7 +20,7 @@ fn a_sliding_window_gives_all_at_once_and_the_rest_as_units_leave() {
 }
 
 #[test]
-fn a_unit_without_a_report_is_held_for_validity_and_delivery_longer() {
+fn an_unreported_unit_is_held_for_validity_and_delivery() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(2);
     assert_eq!(w.grants().len(), 1);
@@ -31,7 +31,7 @@ fn a_unit_without_a_report_is_held_for_validity_and_delivery_longer() {
 }
 
 #[test]
-fn sent_tells_when_it_was_written_at_the_latest() {
+fn sent_bounds_when_the_call_was_written() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(2);
     let attempt = w.grants()[0];
@@ -43,7 +43,7 @@ fn sent_tells_when_it_was_written_at_the_latest() {
 }
 
 #[test]
-fn with_unknown_counting_calls_come_at_the_bucket_and_then_at_the_rate() {
+fn unknown_counting_grants_the_bucket_and_then_the_rate() {
     let mut w = World::new(vec![LimitConfig { burst: Some(5), ..limit("requests", 100, 10) }]);
     w.ask(40);
     let burst = w.grants();
@@ -60,7 +60,7 @@ fn with_unknown_counting_calls_come_at_the_bucket_and_then_at_the_rate() {
 }
 
 #[test]
-fn a_budget_of_a_day_is_no_rate_however_calls_are_paced() {
+fn a_daily_budget_is_not_paced() {
     let day = limit("daily", 1000, 86_400);
     let paced = LimitConfig { burst: Some(5), ..day.clone() };
     let even = LimitConfig { pacing: Pacing::LeakyBucket, ..day.clone() };
@@ -72,7 +72,7 @@ fn a_budget_of_a_day_is_no_rate_however_calls_are_paced() {
 }
 
 #[test]
-fn what_may_still_arrive_fills_the_bucket() {
+fn calls_that_may_still_arrive_fill_the_bucket() {
     let mut w = World::new(vec![LimitConfig { burst: Some(5), ..limit("requests", 100, 10) }]);
     w.ask(40);
     assert_eq!(w.grants().len(), 5);
@@ -81,7 +81,7 @@ fn what_may_still_arrive_fills_the_bucket() {
 }
 
 #[test]
-fn a_token_bucket_that_is_known_needs_no_log() {
+fn a_known_token_bucket_keeps_no_log() {
     let bucket = LimitConfig { counted_as: CountedAs::TokenBucket, burst: Some(40), ..limit("shop", 40, 20) };
     let mut w = World::new(vec![bucket]);
     w.ask(200);
@@ -122,7 +122,7 @@ fn all_limits_are_charged_or_none() {
 }
 
 #[test]
-fn models_are_counted_apart_where_the_provider_does() {
+fn models_are_counted_separately_where_the_provider_does() {
     let mut w = World::new(vec![LimitConfig { per_model: true, ..sliding("rpm", 3, 60) }]);
     for name in ["small", "large"] {
         for _ in 0..5 {
@@ -133,7 +133,7 @@ fn models_are_counted_apart_where_the_provider_does() {
 }
 
 #[test]
-fn a_call_whose_model_is_not_known_may_be_of_any() {
+fn a_call_of_an_unknown_model_counts_for_any_model() {
     let of = |models: &[&str]| models.iter().map(|model| (*model).to_owned()).collect();
     let mut w = World::new(vec![LimitConfig { models: of(&["large"]), ..sliding("large", 2, 60) }]);
     w.ask(3);
@@ -143,7 +143,7 @@ fn a_call_whose_model_is_not_known_may_be_of_any() {
 }
 
 #[test]
-fn a_write_after_its_bound_is_counted_once_more_and_reported() {
+fn a_late_write_is_counted_again_and_reported() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(2);
     let attempt = w.grants()[0];
@@ -158,7 +158,7 @@ fn a_write_after_its_bound_is_counted_once_more_and_reported() {
 }
 
 #[test]
-fn a_late_write_whose_unit_had_left_comes_back() {
+fn a_late_write_restores_an_expired_unit() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(2);
     let first = w.grants()[0];
@@ -182,7 +182,7 @@ fn an_unused_grant_leaves_the_log_but_not_the_level() {
 }
 
 #[test]
-fn a_session_that_was_not_heard_lately_is_passed_over() {
+fn a_silent_session_gets_no_grants() {
     let mut w = World::new(vec![sliding("requests", 1, 1)]);
     w.ask(1);
     let first = w.grants()[0];
@@ -199,7 +199,7 @@ fn a_session_that_was_not_heard_lately_is_passed_over() {
 }
 
 #[test]
-fn a_cut_takes_hold_at_once_and_a_raise_mints_nothing() {
+fn a_lower_amount_applies_at_once_and_a_raise_adds_no_past_units() {
     let mut w = World::new(vec![LimitConfig { burst: Some(10), ..limit("requests", 100, 10) }]);
     w.ask(100);
     w.grants().into_iter().for_each(|attempt| w.answered(attempt));
@@ -211,7 +211,7 @@ fn a_cut_takes_hold_at_once_and_a_raise_mints_nothing() {
 }
 
 #[test]
-fn disabled_lets_everything_pass_and_counts_it() {
+fn disabled_mode_passes_and_counts_every_call() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(5);
     assert_eq!(w.grants().len(), 1);

@@ -47,7 +47,7 @@ fn a_call_over_one_limit_is_charged_to_none_unless_rejected_calls_count() {
 }
 
 #[test]
-fn models_are_counted_apart() {
+fn models_are_counted_separately() {
     let mut book = book(vec![Limit { per_model: true, ..Limit::new("l", 1, 10, CountedAs::Sliding) }], false);
     let verdicts = ["a", "b", "a"].map(|model| book.admit(call(0, model), 0).verdict);
     assert_eq!(verdicts, [Verdict::Ok, Verdict::Ok, Verdict::Over]);
@@ -58,7 +58,7 @@ fn models_are_counted_apart() {
 }
 
 #[test]
-fn a_changed_limit_knows_what_was_counted_before() {
+fn a_changed_limit_keeps_its_count() {
     let mut book = book(vec![Limit::new("l", 9, 10, CountedAs::Sliding)], false);
     (0..3).for_each(|at| assert_eq!(book.admit(call(at, "m"), at).verdict, Verdict::Ok));
     let rules = |count| Rules {
@@ -82,7 +82,7 @@ fn a_slow_body_counts_at_the_newest_instant_and_time_never_goes_back() {
 }
 
 #[test]
-fn forced_answers_are_not_charged_and_down_comes_first() {
+fn forced_responses_are_not_charged() {
     let mut book = book(vec![Limit::new("l", 1, 10, CountedAs::Sliding)], false);
     book.force(Force { account: Some("key".into()), ..Force::default() }, 0);
     book.down(3);
@@ -203,7 +203,7 @@ proptest! {
     }
 
     #[test]
-    fn who_waits_as_long_as_told_is_let_in_and_not_a_nanosecond_sooner(
+    fn a_call_succeeds_exactly_when_retry_after_has_passed(
         limit in any_limit(),
         gaps in prop::collection::vec(0..20 * MILLI, 1..20),
     ) {

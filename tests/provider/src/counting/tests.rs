@@ -23,7 +23,7 @@ fn play(limit: &Limit, arrivals: &[u64]) -> Vec<bool> {
 }
 
 #[test]
-fn a_sliding_window_lets_a_unit_go_exactly_a_window_later() {
+fn a_sliding_window_frees_a_unit_exactly_a_window_later() {
     let limit = limit(2, 10, CountedAs::Sliding);
     let arrivals = [0, 3 * MILLI, 10 * MILLI - 1, 10 * MILLI, 13 * MILLI - 1, 13 * MILLI];
     assert_eq!(play(&limit, &arrivals), [true, true, false, true, false, true]);
@@ -52,7 +52,7 @@ fn a_sliding_window_says_what_is_left_and_when() {
 }
 
 #[test]
-fn a_fixed_window_opens_anew_at_its_edge_and_gives_twice_across_it() {
+fn a_fixed_window_resets_at_its_edge() {
     let fixed = Limit { phase_millis: 4, ..limit(2, 10, CountedAs::Fixed) };
     // Windows of 10 ms from 4 ms on: [-6, 4), [4, 14), [14, 24).
     let arrivals = [
@@ -118,7 +118,7 @@ fn a_rejected_call_takes_from_a_bucket_what_is_left_of_a_unit() {
 }
 
 #[test]
-fn a_limit_says_which_calls_count() {
+fn a_limit_selects_the_calls_that_count() {
     let all = Limit { endpoint: Some("*".into()), ..limit(1, 1, CountedAs::Sliding) };
     let search = Limit { endpoint: Some("search".into()), ..all.clone() };
     let plain = Limit { endpoint: None, ..all.clone() };

@@ -10,7 +10,7 @@ fn state(name: &str, count: u64, window_millis: u64, remaining: u64) -> (Limit, 
 }
 
 #[test]
-fn the_host_decides_and_the_path_where_it_is_none_of_theirs() {
+fn the_host_selects_the_dialect_and_otherwise_the_path() {
     let go = |host, method, path| route(Some(host), &method, path);
     let found = |dialect, operation| Route { dialect, operation: Some(operation) };
     let post = Method::POST;
@@ -47,7 +47,7 @@ fn the_credential_is_the_bearer_token_or_anthropics_key() {
 }
 
 #[test]
-fn each_provider_writes_its_counts_its_own_way() {
+fn each_provider_writes_its_own_headers() {
     let states = [state("burst", 100, 10_000, 97), state("daily", 1_000, 86_400_000, 900)];
     let wall = Timestamp::UNIX_EPOCH;
     let headers = |dialect: Dialect, endpoint| -> std::collections::BTreeMap<_, _> {
@@ -71,7 +71,7 @@ fn each_provider_writes_its_counts_its_own_way() {
 }
 
 #[test]
-fn an_organisation_is_one_accounts_and_hides_the_credential() {
+fn an_organisation_belongs_to_one_account_and_hides_the_credential() {
     let organizations = ["sk-one", "sk-two"].map(organization);
     assert_ne!(organizations[0], organizations[1]);
     assert_eq!(organizations[0], organization("sk-one"));
@@ -79,7 +79,7 @@ fn an_organisation_is_one_accounts_and_hides_the_credential() {
 }
 
 #[test]
-fn a_buckets_size_stays_its_secret() {
+fn a_buckets_size_is_not_revealed() {
     let (limit, _) = state("requests", 60, 60_000, 60);
     let bucket = Limit { counted_as: CountedAs::Bucket, bucket: Some(2), ..limit };
     let empty = LimitState { used: 2, remaining: 0, next_in: 1, full_in: 1 };

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::client::*;
 
 #[tokio::test]
-async fn every_wire_is_counted_and_told_what_is_left() {
+async fn every_protocol_is_counted_and_gets_headers() {
     let provider = provider().await;
     for wire in WIRES {
         let key = format!("sk-{wire:?}");
@@ -64,7 +64,7 @@ async fn hundreds_of_connections_at_once_get_exactly_what_is_there() {
 }
 
 #[tokio::test]
-async fn each_provider_rejects_in_its_own_words() {
+async fn each_provider_has_its_own_rejections() {
     let provider = provider().await;
     for key in ["openai", "anthropic", "hubspot", "demo"] {
         provider.set_rules(key, limits(vec![sliding(1, HOUR)])).unwrap();
@@ -107,7 +107,7 @@ async fn each_provider_rejects_in_its_own_words() {
 }
 
 #[tokio::test]
-async fn hubspot_counts_searches_apart_and_says_nothing_about_them() {
+async fn hubspot_counts_searches_separately_without_headers() {
     let provider = provider().await;
     let limit = |name: &str, count, endpoint: Option<&str>, window| Limit {
         name: name.into(),
@@ -140,7 +140,7 @@ async fn hubspot_counts_searches_apart_and_says_nothing_about_them() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_charged_to_an_account_is_not_counted() {
+async fn calls_without_an_account_are_not_counted() {
     let provider = provider().await;
     let mut client = Client::connect(&provider, Wire::H2, "localhost").await;
     let mut nobody = chat("", "m");
@@ -165,7 +165,7 @@ async fn what_cannot_be_charged_to_an_account_is_not_counted() {
 }
 
 #[tokio::test]
-async fn a_rules_file_is_the_law_from_the_first_call() {
+async fn a_rules_file_applies_from_the_first_call() {
     let text =
         "providers: {demo: {limits: [{name: all, count: 1, windowMillis: 3600000, countedAs: Sliding}]}}";
     let rules = RuleBook::parse(text).unwrap();

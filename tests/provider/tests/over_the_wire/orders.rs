@@ -15,7 +15,7 @@ async fn order(client: &mut Client, path: &str, body: Value) {
 }
 
 #[tokio::test]
-async fn a_forced_429_is_given_as_often_as_told_and_charged_to_nobody() {
+async fn a_forced_429_is_given_as_often_as_ordered_and_not_charged() {
     let provider = provider().await;
     let mut control = Client::plain(provider.control().unwrap()).await;
     let mut client = Client::connect(&provider, Wire::TlsH1, "api.hubapi.com").await;
@@ -97,7 +97,7 @@ async fn going_down_cuts_streams_and_leaves_calls_without_an_answer() {
 }
 
 #[tokio::test]
-async fn mistakes_are_refused_with_a_sentence() {
+async fn invalid_orders_are_refused_with_a_reason() {
     let provider = provider().await;
     let mut control = Client::plain(provider.control().unwrap()).await;
     let limit = json!({"name": "l", "count": 0, "windowMillis": 1, "countedAs": "Sliding"});

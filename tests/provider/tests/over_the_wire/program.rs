@@ -45,7 +45,7 @@ async fn the_program_says_where_it_listens_and_stops_on_a_signal() {
 }
 
 #[test]
-fn bad_rules_start_nothing() {
+fn invalid_rules_prevent_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let (rules, ready) = (folder.path().join("rules.yaml"), folder.path().join("ready.json"));
     std::fs::write(

@@ -55,7 +55,7 @@ async fn openai_streams_words_and_usage_only_when_asked() {
 }
 
 #[tokio::test]
-async fn anthropics_usage_is_cumulative_and_the_last_word_counts() {
+async fn anthropics_usage_is_cumulative() {
     let provider = provider().await;
     let mut client = Client::connect(&provider, Wire::TlsH2, "api.anthropic.com").await;
     let body = json!({"model": "claude", "max_tokens": 100, "messages": [], "stream": true});
@@ -72,7 +72,7 @@ async fn anthropics_usage_is_cumulative_and_the_last_word_counts() {
 }
 
 #[tokio::test]
-async fn who_hangs_up_is_written_down_with_what_was_sent() {
+async fn a_hang_up_is_logged_with_what_was_sent() {
     let provider = provider().await;
     for wire in WIRES {
         // The second chunk would come in an hour.

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use quotakeeper_api::crds;
 
-const REFRESH: &str = "UPDATE_CRDS=1 cargo test -p quotakeeper-api --test crds_are_fresh";
+const REFRESH: &str = "UPDATE_CRDS=1 cargo test -p quotakeeper-api --test crds_are_up_to_date";
 
 /// For `kubectl apply`, and for the chart: Helm reads nothing outside of a chart's folder.
 const FOLDERS: [&str; 2] = ["crds", "charts/quotakeeper/files/crds"];
 
 #[test]
-fn the_checked_in_crds_are_those_of_the_types() {
+fn crds_match_the_types() {
     let generated = crds::yaml().unwrap();
     for name in FOLDERS {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
@@ -30,7 +30,7 @@ fn the_checked_in_crds_are_those_of_the_types() {
 }
 
 #[test]
-fn the_checked_in_reference_is_that_of_the_types() {
+fn the_reference_matches_the_types() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference.md");
     let generated = quotakeeper_api::reference::markdown();
     if std::env::var_os("UPDATE_CRDS").is_some() {

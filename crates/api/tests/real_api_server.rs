@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "refusals_agree/table.rs"]
+#[path = "validators_agree/table.rs"]
 mod table;
 
 use std::path::Path;
@@ -16,7 +16,7 @@ use test_support::kubectl::{self, get, kubectl};
 use test_support::wait::until_seen;
 
 const NEEDS: &str =
-    "tests/cluster/control-plane.sh run tests/built.py quotakeeper-api:the_api_server_agrees -- --ignored";
+    "tests/cluster/control-plane.sh run tests/built.py quotakeeper-api:real_api_server -- --ignored";
 
 /// How the API server words what the schema refuses.
 const SCHEMA: [&str; 6] =
@@ -73,7 +73,7 @@ fn complaints(text: &str) -> Vec<(String, String)> {
 
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn the_crds_are_kept_as_written() {
+fn the_api_server_stores_the_crds_unchanged() {
     with_crds();
     let again = kubectl(&["apply", "-f", kubectl::crds().to_str().unwrap()], None).unwrap();
     assert!(again.lines().all(|line| line.ends_with(" unchanged")), "the API server rewrote: {again}");
@@ -89,7 +89,7 @@ fn the_crds_are_kept_as_written() {
 
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn what_the_table_accepts_is_accepted_and_nothing_is_added() {
+fn accepted_documents_are_stored_unchanged() {
     with_crds();
     for case in cases("accepted") {
         let answer = asked(&case).unwrap_or_else(|refusal| panic!("{}: {refusal}", case.name()));
@@ -102,7 +102,7 @@ fn what_the_table_accepts_is_accepted_and_nothing_is_added() {
 
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn what_the_table_refuses_is_refused_with_its_field() {
+fn refused_documents_name_the_field() {
     with_crds();
     let mut disagreements = Vec::new();
     for case in cases("refused") {
@@ -149,7 +149,7 @@ fn published(arguments: &[&str]) -> String {
 
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn explain_reads_as_in_the_golden_files() {
+fn explain_matches_the_golden_files() {
     with_crds();
     let golden = |name: &str, explained: String| {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));

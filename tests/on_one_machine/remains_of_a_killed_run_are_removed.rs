@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::programs::HUBSPOT_PYTHON;
-use crate::real_sdks_stay_inside_the_quota::{quota, rules};
+use crate::real_sdks_stay_within_the_quota::{quota, rules};
 use crate::scene::{Scene, is_root};
 
 /// The names of what runs have in the temporary folder now.
@@ -26,7 +26,7 @@ fn kept(scene: &Scene, script: &str) -> Command {
 }
 
 #[test]
-fn the_next_run_removes_what_a_killed_one_left() {
+fn the_next_run_removes_the_remains_of_a_killed_one() {
     if !is_root("a run that plays its providers' hosts") {
         return;
     }

@@ -38,7 +38,7 @@ print(json.dumps({"calls": len(got), "ok": got.count(200), "failed": len(got) - 
 "#;
 
 #[test]
-fn more_clients_than_there_are_file_descriptors() {
+fn more_clients_than_file_descriptors() {
     let scene = Scene::new(RULES);
     let mut kept = scene.quotakeeper(&scene.file("quota.yaml", QUOTA));
     let swarm = format!("CLIENTS, PROCESSES = {CLIENTS}, {PROCESSES}\n{SWARM}");

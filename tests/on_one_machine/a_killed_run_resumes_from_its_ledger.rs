@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::judge::Judged;
 use crate::programs::{OPENAI_PYTHON, Program, Told};
-use crate::real_sdks_stay_inside_the_quota::{AMOUNT, quota, scene};
+use crate::real_sdks_stay_within_the_quota::{AMOUNT, quota, scene};
 use crate::scene::Scene;
 
 const CLIENTS: u64 = 20;
@@ -21,7 +21,7 @@ fn with_ledger(program: &Program, scene: &Scene, quota: &Path, calls: u64) -> Co
 }
 
 #[test]
-fn killed_in_the_middle_again_and_again() {
+fn a_run_killed_repeatedly_stays_within_the_quota() {
     let program = &OPENAI_PYTHON;
     let (scene, account) = (scene(program), program.account());
     let quota = quota(&scene, program);

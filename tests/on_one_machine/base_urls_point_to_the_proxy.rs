@@ -1,6 +1,6 @@
 //! Wherever the proxy listens, and whatever other proxy a person's environment names: the command finds ours.
 
-use crate::real_sdks_stay_inside_the_quota::rules;
+use crate::real_sdks_stay_within_the_quota::rules;
 use crate::scene::Scene;
 
 const QUOTA: &str = "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {name: plain}\nspec: {provider: {name: demo}}\n";
@@ -13,7 +13,7 @@ print(os.environ["DEMO_BASE_URL"].rsplit(":", 1)[0], urllib.request.urlopen(requ
 "#;
 
 #[test]
-fn at_whatever_address_it_listens() {
+fn any_listen_address() {
     for (listen, host) in [
         ("127.0.0.1:0", "http://127.0.0.1"),
         ("127.0.0.9:0", "http://127.0.0.9"),

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::programs::sdks;
-use crate::real_sdks_stay_inside_the_quota::{AMOUNT, WINDOW_SECONDS, rules};
+use crate::real_sdks_stay_within_the_quota::{AMOUNT, WINDOW_SECONDS, rules};
 use crate::scene::Scene;
 
 fn quota(scene: &Scene, provider: &str, tier: &str, enforcement: &str) -> PathBuf {
@@ -46,7 +46,7 @@ print(json.dumps({"accepted": accepted, "status": status, "retryAfter": retry_af
 "#;
 
 #[test]
-fn a_quota_that_rejects_says_when_to_come_back_and_keeps_its_word() {
+fn reject_mode_answers_with_a_correct_retry_after() {
     let scene = Scene::new(&rules());
     let quota = quota(&scene, "demo", "free", "{onExceeded: Reject}");
     let ended = scene.run(python(&scene, &quota, AS_TOLD));
@@ -87,7 +87,7 @@ print(json.dumps(counts))
 "#;
 
 #[test]
-fn a_client_that_could_not_wait_long_enough_is_told_before_it_gives_up() {
+fn a_client_with_a_short_timeout_is_refused_in_time() {
     let scene = Scene::new(&rules());
     let quota = quota(&scene, "openai", "tier-1", "{mode: Enforce}");
     let mut command = python(&scene, &quota, IMPATIENT);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::real_sdks_stay_inside_the_quota::rules;
+use crate::real_sdks_stay_within_the_quota::rules;
 use crate::scene::{Scene, behind, is_root};
 
 const QUOTA: &str = "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {name: leads}\nspec:\n  provider: {name: openai, tier: tier-1}\n  limits:\n  - {name: requests, unit: Requests, amount: 10k, windowSeconds: 60}\n";
@@ -119,7 +119,7 @@ fn two_quotas_of_one_provider() {
 }
 
 #[test]
-fn a_certificate_that_is_none() {
+fn a_file_that_is_not_a_certificate() {
     let scene = Scene::new(&rules());
     let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
     command.arg("--upstream-ca").arg(scene.file("ca.pem", "not a certificate\n"));
@@ -144,7 +144,7 @@ fn an_address_that_is_taken() {
 }
 
 #[test]
-fn a_report_that_could_not_be_written_is_told_before_hours_of_work() {
+fn an_unwritable_report_is_refused_before_the_command_starts() {
     let scene = Scene::new(&rules());
     // The scene's own `--report` is not to be there.
     let mut command = Command::new(env!("CARGO_BIN_EXE_quotakeeper"));
@@ -154,7 +154,7 @@ fn a_report_that_could_not_be_written_is_told_before_hours_of_work() {
 }
 
 #[test]
-fn a_ledger_that_is_none() {
+fn a_file_that_is_not_a_ledger() {
     let scene = Scene::new(&rules());
     let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
     command.arg("--ledger").arg(scene.file("notes.txt", "not a ledger\n"));

@@ -1,6 +1,6 @@
 //! One table of documents: what a person may write, and what not. Three judges read it: the Rust
 //! validation, a JSON schema validator and a CEL evaluator on the generated CRD. The latter two
-//! stand for the API server; `the_api_server_agrees` asks a real one.
+//! stand for the API server; `real_api_server` asks a real one.
 
 #![allow(clippy::unwrap_used)]
 
@@ -38,7 +38,7 @@ impl Case {
 }
 
 #[test]
-fn what_is_accepted_is_accepted_by_all() {
+fn all_validators_accept_the_accepted_documents() {
     let cases = cases("accepted");
     assert!(cases.len() >= 8, "the table is gone");
     for case in cases {
@@ -54,7 +54,7 @@ fn what_is_accepted_is_accepted_by_all() {
 }
 
 #[test]
-fn what_is_refused_is_refused_by_all_with_the_same_field() {
+fn all_validators_refuse_with_the_same_field() {
     let cases = cases("refused");
     assert!(cases.len() >= 30, "the table is gone");
     for case in cases {

@@ -54,7 +54,7 @@ fn no_field_has_a_schema_default_or_keeps_a_null_or_unknown_fields() {
 }
 
 #[test]
-fn every_field_says_what_it_is_and_optional_ones_their_default() {
+fn every_field_has_a_description_and_optional_ones_a_default() {
     let mute = faults(|node, path| {
         let text = node["description"].as_str().unwrap_or_default();
         !path.ends_with("[]") && !path.ends_with("{}") && text.len() < 10

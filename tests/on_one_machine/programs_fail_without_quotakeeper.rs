@@ -2,7 +2,7 @@
 
 use crate::judge::Judged;
 use crate::programs::{Program, Told, for_each_sdk};
-use crate::real_sdks_stay_inside_the_quota::{AMOUNT, clients, scene};
+use crate::real_sdks_stay_within_the_quota::{AMOUNT, clients, scene};
 
 /// Six windows' worth: more than enough to fail.
 const CALLS: u64 = AMOUNT * 6;

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use crate::programs::Told;
-use crate::real_sdks_stay_inside_the_quota::rules;
+use crate::real_sdks_stay_within_the_quota::rules;
 use crate::scene::{Ended, Scene, behind};
 
 const QUOTA: &str = "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {name: plain}\nspec:\n  provider: {name: demo, tier: free}\n  limits:\n  - {name: requests, unit: Requests, amount: 10000, windowSeconds: 1}\n";
@@ -76,7 +76,7 @@ fn calls_wait_until_the_ledger_can_be_written_again() {
 }
 
 #[test]
-fn the_exit_code_is_the_commands_own_when_the_ledger_cannot_be_closed() {
+fn the_exit_code_is_that_of_the_command_when_the_ledger_cannot_be_closed() {
     let scene = Scene::new(&rules());
     let ended = scene.run(kept(&scene, "call()\ndisk(full=True)\nsys.exit(7)\n"));
     assert_eq!(ended.code, 7, "{}", ended.stderr);
@@ -85,7 +85,7 @@ fn the_exit_code_is_the_commands_own_when_the_ledger_cannot_be_closed() {
 }
 
 #[test]
-fn the_exit_code_is_the_commands_own_when_the_report_cannot_be_written() {
+fn the_exit_code_is_that_of_the_command_when_the_report_cannot_be_written() {
     let scene = Scene::new(&rules());
     let mut command = scene.quotakeeper(&scene.file("quota.yaml", QUOTA));
     command.args(["--", "sh", "-c", "rm report.json; mkdir report.json; exit 7"]);
