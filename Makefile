@@ -117,7 +117,7 @@ control-plane: ## an API server and etcd alone, as any user, until Ctrl-C
 	@tests/cluster/control-plane.sh up
 
 .PHONY: cluster-test
-cluster-test: steps-of-control-plane-test steps-of-cluster-test ## everything on a real API server and with real pods, as root on Debian (15 minutes once built)
+cluster-test: steps-of-control-plane-test steps-of-cluster-test ## everything on a real API server and with real pods, as root on Debian (12 minutes once built)
 	$(times)
 
 .PHONY: steps-on-clusters-that-can-be-had
