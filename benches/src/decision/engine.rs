@@ -11,7 +11,8 @@ use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{
     AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
 };
-use quotakeeper_engine::event::{Action, Ask, Attempt, CallClass, CallId, Event, Pulse, SessionId};
+use quotakeeper_engine::cost::Demand;
+use quotakeeper_engine::event::{Action, Ask, Attempt, CallId, Event, Fingerprint, Pulse, SessionId};
 use quotakeeper_engine::time::{Stamp, Time};
 
 use crate::rounds::Contestant;
@@ -114,7 +115,8 @@ impl Driven {
             session,
             call,
             consumer: consumer_name(consumer),
-            class: CallClass::default(),
+            demand: Demand::default(),
+            credential: Fingerprint::default(),
             patience: None,
             waited: Duration::ZERO,
             attempts: 0,

@@ -45,6 +45,7 @@ pub use status::{ConsumerWait, LimitStatus, PauseStatus, Status};
 use crate::alarms::Alarms;
 use crate::clock::is_fresh;
 use crate::config::AccountConfig;
+use crate::cost::Costs;
 use crate::event::{Action, Attempt, CallClass, CallId, Event, Pulse, Scope, SessionId};
 use crate::pause::Pause;
 use crate::queue::{CallKey, LaneId, Queue, QueuePosition};
@@ -128,6 +129,8 @@ struct Call {
 struct Wanted {
     consumer: Arc<str>,
     lane: LaneId,
+    /// What it draws; what it has drawn, once that is known.
+    costs: Costs,
     asked: Time,
     deadline: Time,
     /// Attempts that were granted.
@@ -167,6 +170,7 @@ impl Engine {
     }
 
     fn with_lanes(config: AccountConfig, lanes: Lanes) -> Engine {
+        let durability = Durability::without_ledger(lanes.limits().len());
         Engine {
             config,
             lanes,
@@ -176,7 +180,7 @@ impl Engine {
             sessions: BTreeMap::new(),
             pauses: BTreeMap::new(),
             lease: Time::NEVER,
-            durability: Durability::default(),
+            durability,
             recovery: Recovery::default(),
             wake: None,
             kept_room: false,
@@ -207,6 +211,7 @@ impl Engine {
                 let answer = Answer { attempt, latest, observations: &observations };
                 self.rejected(now, answer, rejection, again, actions);
             }
+            Event::Settled { attempt, usage } => self.settled(now, attempt, usage),
             Event::Done(attempt) => self.done(now, attempt, actions),
             Event::Disconnected(session) => self.disconnected(session),
             Event::PodDeleted(session) => self.pod_deleted(now, session),
@@ -214,7 +219,7 @@ impl Engine {
             Event::Resume(scope) => self.resume_by_hand(now, &scope, actions),
             Event::Configure(config) => self.configure(now, config, actions),
             Event::Lease(until) => self.lease = until,
-            Event::Committed(reserve) => self.committed(reserve),
+            Event::Committed(reserve) => self.committed(&reserve),
             Event::ResumeGrant(grant) => self.resume_grant(now, &grant, actions),
             Event::ResumeDone(session) => self.resume_done(now, session),
             Event::Wake => {}

@@ -4,119 +4,138 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::alarms::Alarms;
+use crate::cost::Amount;
 use crate::event::Attempt;
 use crate::time::{Time, nanos};
 
 /// The slots of one limit.
 #[derive(Clone, Debug)]
 pub(crate) struct ConcurrencyCounter {
-    amount: u64,
-    held: BTreeMap<Attempt, Time>,
+    amount: Amount,
+    held: BTreeMap<Attempt, Held>,
+    /// The sum of what is held.
+    in_use: Amount,
     /// The same by the time at which a slot is free whatever became of its holder.
     expiry: Alarms<Attempt>,
     longest: Duration,
-    /// ConcurrencyCounter that an earlier incarnation may have given away, until all proxies have spoken or
+    /// Slots that an earlier incarnation may have given away, until all proxies have spoken or
     /// this time has come.
-    unknown: u64,
+    unknown: Amount,
     unknown_until: Time,
     /// A moving mean of how long slots were held, for forecasts only.
     mean_hold: Duration,
 }
 
+/// The slots of one call.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    cost: Amount,
+    until: Time,
+}
+
 impl ConcurrencyCounter {
-    pub(crate) fn new(amount: u64, longest: Duration) -> ConcurrencyCounter {
+    pub(crate) fn new(amount: Amount, longest: Duration) -> ConcurrencyCounter {
         ConcurrencyCounter {
             amount,
             held: BTreeMap::new(),
+            in_use: Amount::ZERO,
             expiry: Alarms::default(),
             longest,
-            unknown: 0,
+            unknown: Amount::ZERO,
             unknown_until: Time(0),
             mean_hold: Duration::from_secs(1),
         }
     }
 
-    pub(crate) fn resize(&mut self, amount: u64) {
+    pub(crate) fn resize(&mut self, amount: Amount) {
         self.amount = amount;
     }
 
     /// Holds `slots` for an incarnation of which nothing more is known.
-    pub(crate) fn hold_unknown(&mut self, slots: u64, until: Time) {
+    pub(crate) fn hold_unknown(&mut self, slots: Amount, until: Time) {
         self.unknown = slots.min(self.amount);
         self.unknown_until = until;
     }
 
     pub(crate) fn release_unknown(&mut self) {
-        self.unknown = 0;
+        self.unknown = Amount::ZERO;
     }
 
     pub(crate) fn holds_unknown(&self) -> bool {
-        self.unknown > 0
+        self.unknown > Amount::ZERO
     }
 
     pub(crate) fn advance(&mut self, now: Time) {
-        if self.unknown > 0 && now >= self.unknown_until {
-            self.unknown = 0;
+        if self.unknown > Amount::ZERO && now >= self.unknown_until {
+            self.unknown = Amount::ZERO;
         }
-        let held = &mut self.held;
         while let Some((_, attempt)) = self.expiry.first().filter(|(at, _)| *at <= now) {
-            held.remove(&attempt);
-            self.expiry.pop(|attempt| held.get(&attempt).copied());
+            self.let_go(attempt);
+            let held = &self.held;
+            self.expiry.pop(|attempt| held.get(&attempt).map(|held| held.until));
         }
     }
 
-    /// When a slot may be free at the earliest, `kept` of them being for others; `None`: one is free
+    fn let_go(&mut self, attempt: Attempt) -> Option<Held> {
+        let held = self.held.remove(&attempt)?;
+        self.in_use -= held.cost;
+        Some(held)
+    }
+
+    /// When `cost` slots may be free at the earliest, `kept` being for others; `None`: they are free
     /// now; [`Time::NEVER`]: when a call ends.
-    pub(crate) fn blocked_until(&self, kept: u64) -> Option<Time> {
-        if self.used() + kept < self.amount {
+    pub(crate) fn blocked_until(&self, cost: Amount, kept: Amount) -> Option<Time> {
+        if self.used() + kept + cost <= self.amount {
             return None;
         }
-        let unknown = if self.unknown > 0 { self.unknown_until } else { Time::NEVER };
+        let unknown = if self.unknown > Amount::ZERO { self.unknown_until } else { Time::NEVER };
         let expiry = self.expiry.first().map_or(Time::NEVER, |(at, _)| at);
         Some(unknown.min(expiry))
     }
 
-    pub(crate) fn hold(&mut self, attempt: Attempt, now: Time) {
+    pub(crate) fn hold(&mut self, attempt: Attempt, cost: Amount, now: Time) {
         let until = now + self.longest;
-        self.held.insert(attempt, until);
+        self.let_go(attempt);
+        self.in_use += cost;
+        self.held.insert(attempt, Held { cost, until });
         let held = &self.held;
-        self.expiry.set(until, attempt, held.len(), |attempt| held.get(&attempt).copied());
+        self.expiry.set(until, attempt, held.len(), |attempt| held.get(&attempt).map(|held| held.until));
     }
 
-    /// A slot that a proxy says it holds from before: one of the unknown ones, where there are.
-    pub(crate) fn claim(&mut self, attempt: Attempt, now: Time) {
+    /// Slots that a proxy says it holds from before: some of the unknown ones, where there are.
+    pub(crate) fn claim(&mut self, attempt: Attempt, cost: Amount, now: Time) {
         if self.held.contains_key(&attempt) {
             return;
         }
-        self.unknown = self.unknown.saturating_sub(1);
-        self.hold(attempt, now);
+        self.unknown -= cost;
+        self.hold(attempt, cost, now);
     }
 
     pub(crate) fn free(&mut self, attempt: Attempt, now: Time) {
-        let Some(until) = self.held.remove(&attempt) else {
+        let Some(Held { until, .. }) = self.let_go(attempt) else {
             return;
         };
         let held = &self.held;
-        self.expiry.changed(attempt, |attempt| held.get(&attempt).copied());
+        self.expiry.changed(attempt, |attempt| held.get(&attempt).map(|held| held.until));
         let held_for = self.longest.saturating_sub(until.since(now));
         self.mean_hold = (self.mean_hold * 7 + held_for) / 8;
     }
 
-    pub(crate) fn used(&self) -> u64 {
-        self.held.len() as u64 + self.unknown
+    pub(crate) fn used(&self) -> Amount {
+        self.in_use + self.unknown
     }
 
-    pub(crate) fn amount(&self) -> u64 {
+    pub(crate) fn amount(&self) -> Amount {
         self.amount
     }
 
-    /// About how long until `calls` more have got a slot, from how long calls have lasted so far.
-    pub(crate) fn wait_for(&self, calls: u64) -> Duration {
-        let free = self.amount.saturating_sub(self.used());
-        let Some(beyond) = calls.checked_sub(free + 1) else {
+    /// About how long until so many more slots have been given, from how long calls have lasted so far.
+    pub(crate) fn wait_for(&self, slots: Amount) -> Duration {
+        let free = self.amount - self.used();
+        let Some(beyond) = slots.checked_sub(free + Amount::ONE) else {
             return Duration::ZERO;
         };
-        let each = nanos(self.mean_hold) / self.amount.max(1);
-        Duration::from_nanos(each.saturating_mul(beyond + 1))
+        let each = nanos(self.mean_hold) / self.amount.0.max(1);
+        Duration::from_nanos(each.saturating_mul(beyond.0 + 1))
     }
 }

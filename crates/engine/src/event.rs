@@ -1,11 +1,13 @@
 //! What an engine is told, and what it says in return.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::AccountConfig;
+use crate::cost::{Amount, Costs, Demand};
 use crate::time::{Stamp, Time};
 
 /// A proxy, across its reconnections: a number that it drew when it started.
@@ -46,6 +48,10 @@ pub struct CallClass {
     pub model: Option<String>,
 }
 
+/// Tells the credentials of an account's calls apart, without telling what they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Fingerprint(pub u64);
+
 /// A call that wants to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
@@ -55,8 +61,10 @@ pub struct Ask {
     pub call: CallId,
     /// The workload that draws; calls of one consumer share one turn.
     pub consumer: String,
-    /// What decides which limits cover it.
-    pub class: CallClass,
+    /// Which limits it draws on, and how much of each.
+    pub demand: Demand,
+    /// Whose credential it carries; 0: not known, or the account's only one.
+    pub credential: Fingerprint,
     /// How long its client waits for the answer, from now on; `None`: as long as the queue allows.
     pub patience: Option<Duration>,
     /// How long it has waited already, at a limiter that is gone.
@@ -185,6 +193,13 @@ pub enum Event {
         /// The call waits for another grant; otherwise it is over.
         again: bool,
     },
+    /// What the call has really drawn is known: its charges are corrected. Comes before [`Event::Done`].
+    Settled {
+        /// The attempt.
+        attempt: Attempt,
+        /// What it has drawn of each unit. Slots are held until the end, however many it needed.
+        usage: Costs,
+    },
     /// The call is over: its answer was read to the end, or given up.
     Done(Attempt),
     /// The session's connection is lost. Its waiting calls leave; it may come back.
@@ -221,8 +236,8 @@ pub struct ResumedGrant {
     pub attempt: Attempt,
     /// The workload that draws.
     pub consumer: String,
-    /// What decides which limits cover it.
-    pub class: CallClass,
+    /// Which limits it draws on, and how much of each.
+    pub demand: Demand,
     /// When it was decided, on this engine's clock; `None`: on the clock of another node.
     pub granted: Option<Time>,
     /// How far it is.
@@ -246,16 +261,28 @@ pub enum GrantProgress {
     },
 }
 
-/// Grants that the ledger has charged ahead of need.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the ledger has charged ahead of need.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reserve {
     /// When the snapshot was taken.
     pub as_of: Time,
-    /// How many calls may be granted …
-    pub calls: u64,
+    /// How much may be granted of each limit, by its name; nothing of one that is not named …
+    pub amounts: BTreeMap<String, Amount>,
     /// … until this time.
     pub horizon: Time,
+}
+
+impl Reserve {
+    /// Nothing is charged ahead of a snapshot that was taken at this time.
+    pub fn nothing(as_of: Time) -> Reserve {
+        Reserve { as_of, amounts: BTreeMap::new(), horizon: as_of }
+    }
+
+    /// What it has of this limit.
+    pub fn of(&self, limit: &str) -> Amount {
+        self.amounts.get(limit).copied().unwrap_or_default()
+    }
 }
 
 /// Why a call was refused.

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`account`] | the engine: events in, actions out; its own page maps its rooms |
 //! | [`config`] | what an engine is told of its account |
+//! | [`cost`] | what a call draws of the limits that cover it |
 //! | [`event`] | what happens, and what the engine wants done |
 //! | [`time`] | points on the limiter's and on a proxy's clock, the guard against drift |
 //! | [`clock`] | when, on the limiter's clock, a proxy's stamp was taken |
@@ -26,6 +27,7 @@ mod bucket;
 pub mod clock;
 mod concurrency_counter;
 pub mod config;
+pub mod cost;
 pub mod event;
 mod millis;
 pub mod mutant;
@@ -37,4 +39,4 @@ mod units;
 mod window_counter;
 
 pub use account::{ConsumerWait, Engine, LimitStatus, PauseStatus, Snapshot, Status, Totals};
-pub use window_counter::{ArrivingSnapshot, Ramp, UnitSnapshot, WindowSnapshot};
+pub use window_counter::{Arrival, Ramp, UnitSnapshot, WindowSnapshot};

@@ -11,15 +11,15 @@ use std::sync::Arc;
 use crate::event::{Attempt, CallId, SessionId};
 use crate::time::Time;
 
-/// One turn of a consumer of weight 1.
+/// One turn of a consumer of weight 1, for a call of cost 1.
 const TURN: u64 = 1 << 20;
 
 /// A lane, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct LaneId(pub(crate) usize);
+pub(crate) struct LaneId(pub(crate) u32);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ConsumerId(usize);
+struct ConsumerId(u32);
 
 /// Which call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +56,9 @@ pub(crate) struct Order {
 pub(crate) struct QueuePosition {
     pub(crate) lane: LaneId,
     consumer: ConsumerId,
-    pub(crate) order: Order,
+    /// How many turns the call takes.
+    turns: u32,
+    order: Order,
 }
 
 /// A call that comes to the queue.
@@ -65,6 +67,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) lane: LaneId,
     pub(crate) consumer: &'a str,
     pub(crate) weight: u32,
+    /// How many turns of a call of cost 1 it takes.
+    pub(crate) turns: u32,
     pub(crate) deadline: Time,
     /// The provider has sent it back: it goes before those that come for the first time.
     pub(crate) again: bool,
@@ -75,7 +79,7 @@ pub(crate) struct Arrival<'a> {
 pub(crate) struct Head {
     /// The virtual time at which its turn starts: the lane with the lowest goes first.
     pub(crate) tag: u64,
-    pub(crate) position: QueuePosition,
+    pub(crate) order: Order,
     pub(crate) call: CallKey,
 }
 
@@ -86,7 +90,9 @@ struct Consumer {
     /// The virtual time at which its next turn starts.
     tag: u64,
     /// Calls that stand in a lane.
-    waiting: usize,
+    waiting: u64,
+    /// How many turns they take.
+    turns: u64,
     /// Its flow in each lane where it has one: few.
     flows: Vec<(LaneId, Flow)>,
 }
@@ -136,7 +142,25 @@ enum Removed {
     Last(CallKey),
 }
 
+/// The virtual time that so many turns take.
+fn length(turns: u64, weight: u64) -> u64 {
+    (TURN / weight).saturating_mul(turns)
+}
+
+impl ConsumerId {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 impl Consumer {
+    /// The virtual time that one of its waiting calls takes in the mean.
+    fn mean_length(&self) -> u64 {
+        let one = TURN / self.weight;
+        if self.turns == self.waiting { one } else { length(self.turns, self.weight) / self.waiting.max(1) }
+            .max(1)
+    }
+
     fn flow(&self, lane: LaneId) -> Option<&Flow> {
         self.flows.iter().find(|(other, _)| *other == lane).map(|(_, flow)| flow)
     }
@@ -157,16 +181,16 @@ impl Queue {
     /// The name of a consumer, kept once for all of its calls.
     pub(crate) fn name(&mut self, consumer: &str, weight: u32) -> Arc<str> {
         let id = self.consumer(consumer, weight);
-        self.consumers[id.0].name.clone()
+        self.consumers[id.index()].name.clone()
     }
 
     /// Puts a call in its consumer's flow.
     pub(crate) fn push(&mut self, arrival: Arrival<'_>, call: CallKey) -> QueuePosition {
-        let Arrival { lane, consumer, weight, deadline, again } = arrival;
+        let Arrival { lane, consumer, weight, turns, deadline, again } = arrival;
         let consumer = self.consumer(consumer, weight);
         self.arrivals += 1;
         let order = Order { first_time: !again, deadline, arrival: self.arrivals };
-        let position = QueuePosition { lane, consumer, order };
+        let position = QueuePosition { lane, consumer, turns, order };
         self.put(position, call);
         position
     }
@@ -174,11 +198,12 @@ impl Queue {
     /// Puts a call back where it stood.
     pub(crate) fn put(&mut self, position: QueuePosition, call: CallKey) {
         let now = self.virtual_time;
-        let consumer = &mut self.consumers[position.consumer.0];
+        let consumer = &mut self.consumers[position.consumer.index()];
         if consumer.waiting == 0 {
             consumer.tag = consumer.tag.max(now);
         }
         consumer.waiting += 1;
+        consumer.turns += u64::from(position.turns);
         match consumer.flows.iter_mut().find(|(lane, _)| *lane == position.lane) {
             Some((_, flow)) => return flow.insert(position.order, call),
             None => {
@@ -193,7 +218,7 @@ impl Queue {
 
     /// Takes a call out without a turn.
     pub(crate) fn remove(&mut self, position: QueuePosition) -> Option<CallKey> {
-        let consumer = &mut self.consumers[position.consumer.0];
+        let consumer = &mut self.consumers[position.consumer.index()];
         let at = consumer.flows.iter().position(|(lane, _)| *lane == position.lane)?;
         let (call, last) = match consumer.flows[at].1.remove(position.order) {
             Removed::Nothing => return None,
@@ -201,6 +226,7 @@ impl Queue {
             Removed::Last(call) => (call, true),
         };
         consumer.waiting -= 1;
+        consumer.turns -= u64::from(position.turns);
         if last {
             consumer.flows.swap_remove(at);
             let tag = consumer.tag;
@@ -217,9 +243,9 @@ impl Queue {
     /// Takes a call out for its turn.
     pub(crate) fn take(&mut self, position: QueuePosition) -> Option<CallKey> {
         let call = self.remove(position)?;
-        let consumer = &mut self.consumers[position.consumer.0];
+        let consumer = &mut self.consumers[position.consumer.index()];
         let start = consumer.tag.max(self.virtual_time);
-        let next = start + TURN / consumer.weight;
+        let next = start.saturating_add(length(u64::from(position.turns), consumer.weight));
         for (lane, _) in &consumer.flows {
             if let Some(order) = self.lanes.get_mut(lane) {
                 order.remove(&(consumer.tag, position.consumer));
@@ -239,22 +265,22 @@ impl Queue {
     /// Whose turn is next in a lane.
     pub(crate) fn head(&self, lane: LaneId) -> Option<Head> {
         let &(tag, consumer) = self.lanes.get(&lane)?.first()?;
-        let (order, call) = self.consumers[consumer.0].flow(lane)?.first()?;
-        Some(Head { tag, position: QueuePosition { lane, consumer, order }, call })
+        let (order, call) = self.consumers[consumer.index()].flow(lane)?.first()?;
+        Some(Head { tag, order, call })
     }
 
     /// How many calls get a turn before a new one of this consumer does, if all lanes are open.
     pub(crate) fn ahead_of(&self, consumer: &str, weight: u32) -> u64 {
-        let own = self.by_name.get(consumer).map(|id| (id, &self.consumers[id.0]));
-        let (waiting, tag) = match own {
-            Some((_, own)) if own.waiting > 0 => (own.waiting as u64, own.tag),
-            Some((_, own)) => (0, own.tag.max(self.virtual_time)),
-            None => (0, self.virtual_time),
+        let own = self.by_name.get(consumer).map(|id| &self.consumers[id.index()]);
+        let (waiting, turns, tag) = match own {
+            Some(own) if own.waiting > 0 => (own.waiting, own.turns, own.tag),
+            Some(own) => (0, 0, own.tag.max(self.virtual_time)),
+            None => (0, 0, self.virtual_time),
         };
-        let start = tag + waiting * (TURN / u64::from(weight.max(1)));
+        let start = tag.saturating_add(length(turns, u64::from(weight.max(1))));
         let before = |other: &Consumer| {
-            let turns = start.saturating_sub(other.tag).div_ceil(TURN / other.weight);
-            turns.min(other.waiting as u64)
+            let calls = start.saturating_sub(other.tag).div_ceil(other.mean_length());
+            calls.min(other.waiting)
         };
         let others = self.consumers.iter().filter(|other| other.waiting > 0 && *other.name != *consumer);
         waiting + others.map(before).sum::<u64>()
@@ -263,20 +289,22 @@ impl Queue {
     fn consumer(&mut self, name: &str, weight: u32) -> ConsumerId {
         let weight = u64::from(weight.clamp(1, 1 << 16));
         if let Some(&id) = self.by_name.get(name) {
-            self.consumers[id.0].weight = weight;
+            self.consumers[id.index()].weight = weight;
             return id;
         }
         let name: Arc<str> = name.into();
-        let consumer = Consumer { name: name.clone(), weight, tag: 0, waiting: 0, flows: Vec::new() };
+        let consumer =
+            Consumer { name: name.clone(), weight, tag: 0, waiting: 0, turns: 0, flows: Vec::new() };
         self.forget_idle();
         let id = match self.free.pop() {
             Some(id) => {
-                self.consumers[id.0] = consumer;
+                self.consumers[id.index()] = consumer;
                 id
             }
             None => {
+                let id = ConsumerId(u32::try_from(self.consumers.len()).unwrap_or(u32::MAX));
                 self.consumers.push(consumer);
-                ConsumerId(self.consumers.len() - 1)
+                id
             }
         };
         self.by_name.insert(name, id);
@@ -292,7 +320,7 @@ impl Queue {
         let (consumers, now) = (&self.consumers, self.virtual_time);
         let mut idle = Vec::new();
         self.by_name.retain(|_, id| {
-            let consumer = &consumers[id.0];
+            let consumer = &consumers[id.index()];
             let keep = consumer.waiting > 0 || consumer.tag > now;
             if !keep {
                 idle.push(*id);
@@ -311,87 +339,107 @@ mod tests {
 
     const LANE: LaneId = LaneId(0);
 
-    fn key(call: u64) -> CallKey {
-        CallKey { session: SessionId(1), call: CallId(call) }
-    }
-
-    fn push(queue: &mut Queue, lane: LaneId, consumer: &str, calls: impl IntoIterator<Item = u64>) {
-        for call in calls {
-            queue.push(Arrival { lane, ..arrival(consumer) }, key(call));
-        }
-    }
-
     fn arrival(consumer: &str) -> Arrival<'_> {
-        Arrival { lane: LANE, consumer, weight: 1, deadline: Time::NEVER, again: false }
+        Arrival { lane: LANE, consumer, weight: 1, turns: 1, deadline: Time::NEVER, again: false }
     }
 
-    fn serve(queue: &mut Queue, turns: usize) -> Vec<u64> {
-        (0..turns)
-            .filter_map(|_| {
-                let head = queue.head(LANE)?;
-                queue.take(head.position).map(|key| key.call.0)
-            })
-            .collect()
+    /// A queue that remembers where each call stands, as the engine does.
+    #[derive(Default)]
+    struct Line {
+        queue: Queue,
+        positions: BTreeMap<CallKey, QueuePosition>,
+    }
+
+    impl Line {
+        fn push(&mut self, arrival: Arrival<'_>, calls: impl IntoIterator<Item = u64>) {
+            for call in calls {
+                let key = CallKey { session: SessionId(1), call: CallId(call) };
+                self.positions.insert(key, self.queue.push(arrival, key));
+            }
+        }
+
+        fn serve(&mut self, turns: usize) -> Vec<u64> {
+            let mut next = || {
+                let call = self.queue.head(LANE)?.call;
+                self.queue.take(self.positions.remove(&call)?).map(|key| key.call.0)
+            };
+            (0..turns).filter_map(|_| next()).collect()
+        }
     }
 
     #[test]
     fn a_large_consumer_and_a_small_one_alternate() {
-        let mut queue = Queue::default();
-        push(&mut queue, LANE, "large", 0..20);
-        push(&mut queue, LANE, "small", 100..103);
-        let served = serve(&mut queue, 6);
+        let mut line = Line::default();
+        line.push(arrival("large"), 0..20);
+        line.push(arrival("small"), 100..103);
+        let served = line.serve(6);
         assert_eq!(served.iter().filter(|call| **call >= 100).count(), 3, "{served:?}");
     }
 
     #[test]
     fn weights_are_shares() {
-        let mut queue = Queue::default();
-        for call in 0..100 {
-            queue.push(Arrival { weight: 3, ..arrival("three") }, key(call));
-            queue.push(arrival("one"), key(1000 + call));
-        }
-        let served = serve(&mut queue, 80);
+        let mut line = Line::default();
+        line.push(Arrival { weight: 3, ..arrival("three") }, 0..100);
+        line.push(arrival("one"), 1000..1100);
+        let served = line.serve(80);
         assert_eq!(served.iter().filter(|call| **call < 1000).count(), 60);
     }
 
     #[test]
+    fn a_call_of_cost_five_takes_five_turns() {
+        let mut line = Line::default();
+        line.push(Arrival { turns: 5, ..arrival("big") }, 0..100);
+        line.push(arrival("small"), 1000..1100);
+        let served = line.serve(60);
+        assert_eq!(served.iter().filter(|call| **call < 1000).count(), 10);
+    }
+
+    #[test]
     fn a_call_that_was_sent_back_comes_first_then_the_earliest_deadline() {
-        let mut queue = Queue::default();
-        queue.push(Arrival { deadline: Time(30), ..arrival("a") }, key(1));
-        queue.push(Arrival { deadline: Time(20), ..arrival("a") }, key(2));
-        queue.push(Arrival { deadline: Time(90), again: true, ..arrival("a") }, key(3));
-        assert_eq!(serve(&mut queue, 3), [3, 2, 1]);
+        let mut line = Line::default();
+        line.push(Arrival { deadline: Time(30), ..arrival("a") }, [1]);
+        line.push(Arrival { deadline: Time(20), ..arrival("a") }, [2]);
+        line.push(Arrival { deadline: Time(90), again: true, ..arrival("a") }, [3]);
+        assert_eq!(line.serve(3), [3, 2, 1]);
     }
 
     #[test]
     fn a_consumer_that_was_idle_saves_nothing_up() {
-        let mut queue = Queue::default();
-        push(&mut queue, LANE, "late", [500]);
-        assert_eq!(serve(&mut queue, 1), [500]);
-        push(&mut queue, LANE, "steady", 0..10);
-        serve(&mut queue, 8);
-        push(&mut queue, LANE, "late", 501..511);
-        let served = serve(&mut queue, 4);
+        let mut line = Line::default();
+        line.push(arrival("late"), [500]);
+        assert_eq!(line.serve(1), [500]);
+        line.push(arrival("steady"), 0..10);
+        line.serve(8);
+        line.push(arrival("late"), 501..511);
+        let served = line.serve(4);
         assert!(served.iter().filter(|call| **call >= 500).count() <= 3, "{served:?}");
     }
 
     #[test]
     fn a_consumer_behind_a_closed_lane_saves_nothing_up() {
         let closed = LaneId(1);
-        let mut queue = Queue::default();
-        push(&mut queue, closed, "search", 500..510);
-        push(&mut queue, LANE, "steady", 0..40);
-        serve(&mut queue, 20);
-        push(&mut queue, LANE, "search", 600..610);
-        let served = serve(&mut queue, 10);
+        let mut line = Line::default();
+        line.push(Arrival { lane: closed, ..arrival("search") }, 500..510);
+        line.push(arrival("steady"), 0..40);
+        line.serve(20);
+        line.push(arrival("search"), 600..610);
+        let served = line.serve(10);
         assert!(served.iter().filter(|call| **call >= 600).count() <= 6, "{served:?}");
     }
 
     #[test]
     fn calls_ahead_are_counted_as_turns_not_as_calls() {
-        let mut queue = Queue::default();
-        push(&mut queue, LANE, "large", 0..50);
-        assert!(queue.ahead_of("small", 1) <= 1);
-        assert_eq!(queue.ahead_of("large", 1), 50);
+        let mut line = Line::default();
+        line.push(arrival("large"), 0..50);
+        assert!(line.queue.ahead_of("small", 1) <= 1);
+        assert_eq!(line.queue.ahead_of("large", 1), 50);
+    }
+
+    #[test]
+    fn big_calls_are_ahead_by_their_turns() {
+        let mut line = Line::default();
+        line.push(arrival("small"), 0..20);
+        line.push(Arrival { turns: 10, ..arrival("big") }, 100..110);
+        assert_eq!(line.queue.ahead_of("small", 1), 22, "its own 20 calls, and two of the big ones");
     }
 }

@@ -1,7 +1,7 @@
 //! The ledger: what was charged, on disk before it is needed.
 //!
 //! One record for each account, replaced by group commits of a thread of its own, because a commit
-//! waits for the disk. A record says what was charged as of a time and how many calls might be
+//! waits for the disk. A record says what was charged as of a time and how much of each limit might be
 //! granted beyond it; after a crash the engine holds those as granted. It is of use only while the
 //! clock that its times were read from goes on: after a reboot the machine's boot id is another,
 //! and the account begins as after a takeover.
@@ -22,7 +22,7 @@ const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("account
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// The layout of records. A record of another layout is not read: the account begins as if its
 /// ledger were lost, which costs capacity and nothing else.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What the ledger has of an account.
@@ -165,12 +165,16 @@ impl Ledger {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+    use std::collections::BTreeMap;
+
+    use quotakeeper_engine::cost::Amount;
     use quotakeeper_engine::time::Time;
 
     use super::*;
 
     fn record(calls: u64) -> Record {
-        let reserve = Reserve { as_of: Time(1), calls, horizon: Time(9) };
+        let amounts = BTreeMap::from([("requests".to_owned(), Amount(calls))]);
+        let reserve = Reserve { as_of: Time(1), amounts, horizon: Time(9) };
         Record { snapshot: Snapshot { as_of: Time(1), ..Snapshot::default() }, reserve }
     }
 

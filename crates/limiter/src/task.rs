@@ -490,5 +490,5 @@ fn horizon(commit: Duration, longest: Duration) -> Duration {
 }
 
 fn reserves(records: &[(String, Record)]) -> Vec<(String, Reserve)> {
-    records.iter().map(|(key, record)| (key.clone(), record.reserve)).collect()
+    records.iter().map(|(key, record)| (key.clone(), record.reserve.clone())).collect()
 }

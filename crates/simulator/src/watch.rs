@@ -37,14 +37,14 @@ impl PauseWatch {
             Event::Ask(ask) => {
                 // A call that is asked for again has lost its grant.
                 self.withdraw(ask.session, ask.call);
-                self.shapes.insert((ask.session.0, ask.call.0), ask.class.clone());
+                self.shapes.insert((ask.session.0, ask.call.0), ask.demand.class.clone());
             }
             Event::Cancel { session, call } => {
                 self.withdraw(*session, *call);
                 self.shapes.remove(&(session.0, call.0));
             }
-            Event::ResumeGrant(ResumedGrant { attempt, class, progress, .. }) => {
-                self.shapes.insert((attempt.session.0, attempt.call.0), class.clone());
+            Event::ResumeGrant(ResumedGrant { attempt, demand, progress, .. }) => {
+                self.shapes.insert((attempt.session.0, attempt.call.0), demand.class.clone());
                 if matches!(progress, GrantProgress::Answered { .. }) {
                     self.answered(*attempt);
                 }

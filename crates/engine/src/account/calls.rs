@@ -39,7 +39,7 @@ impl Engine {
         if !session.returned {
             session.named.insert(key, Named::Waits);
         }
-        let lane = self.lane_of(&ask.class, now);
+        let (lane, costs) = (self.lane_of(&ask.demand.class, now), ask.demand.costs);
         let allowed = self.patience(ask.patience, ask.waited);
         if let Some(refusal) = self.refusal_on_arrival(now, lane, &ask, allowed) {
             return self.count_refusal(key, refusal, actions);
@@ -48,6 +48,7 @@ impl Engine {
         let wanted = Wanted {
             consumer: self.queue.name(&ask.consumer, weight),
             lane,
+            costs,
             asked: now - ask.waited,
             deadline: now + allowed,
             attempts,
@@ -91,20 +92,21 @@ impl Engine {
         if !self.enforces() {
             return None;
         }
+        let costs = ask.demand.costs;
         if self.stopped(now, lane) {
             return Some(RefusalReason::ProviderStopped.into());
         }
-        if self.lanes.never_fits(lane) {
+        if self.lanes.never_fits(lane, costs) {
             return Some(RefusalReason::NeverFits.into());
         }
         // As if all that wait came before it: mostly that is soon enough, and known without looking.
         if !self.queue_is_full()
             && self.config.on_exceeded == OnExceeded::Queue
-            && self.wait_behind(now, lane, self.lanes.waiting() as u64) <= allowed
+            && self.wait_behind(now, lane, costs, self.lanes.waiting() as u64) <= allowed
         {
             return None;
         }
-        let wait = self.forecast(now, lane, &ask.consumer);
+        let wait = self.forecast(now, lane, costs, &ask.consumer);
         let reason = if self.queue_is_full() {
             RefusalReason::QueueFull
         } else if self.config.on_exceeded == OnExceeded::Reject && !wait.is_zero() {
@@ -128,10 +130,11 @@ impl Engine {
     /// Puts a call, new or sent back, in the queue.
     pub(super) fn insert_waiting(&mut self, key: CallKey, wanted: Wanted, again: bool) {
         let weight = self.weight_of(&wanted.consumer);
-        let Wanted { lane, deadline, .. } = wanted;
-        let arrival = Arrival { lane, consumer: &wanted.consumer, weight, deadline, again };
+        let Wanted { lane, costs, deadline, .. } = wanted;
+        let turns = self.lanes.turns(lane, costs);
+        let arrival = Arrival { lane, consumer: &wanted.consumer, weight, turns, deadline, again };
         let position = self.queue.push(arrival, key);
-        self.lanes.call_waits(lane);
+        self.lanes.call_waits(lane, costs);
         let state = CallState::Waiting { position, parked: false };
         self.insert(key, Call { wanted, alarm: deadline, state });
     }
@@ -174,7 +177,7 @@ impl Engine {
         if !parked {
             self.queue.remove(position);
         }
-        self.lanes.call_leaves(call.wanted.lane);
+        self.lanes.call_leaves(call.wanted.lane, call.wanted.costs);
     }
 
     /// Forgets a call. What it has charged stays charged.
@@ -223,8 +226,8 @@ impl Engine {
                 self.end(key);
                 continue;
             }
-            let (lane, consumer) = (call.wanted.lane, call.wanted.consumer.clone());
-            let wait = self.forecast(now, lane, &consumer);
+            let Wanted { lane, costs, consumer, .. } = call.wanted.clone();
+            let wait = self.forecast(now, lane, costs, &consumer);
             self.refuse(key, Refusal::until(RefusalReason::WaitExceeded, wait), actions);
         }
     }

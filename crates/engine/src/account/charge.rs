@@ -1,6 +1,7 @@
 //! What a grant charges to each limit that covers its call.
 
 use super::lanes::{CounterId, Lanes};
+use crate::cost::{Amount, Costs};
 use crate::event::Attempt;
 use crate::queue::LaneId;
 use crate::time::Time;
@@ -19,43 +20,52 @@ pub(super) struct Charge {
 /// logged then and what was charged since.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AtGrant {
-    /// Units in the log.
-    pub(super) logged: u64,
-    /// Units charged since the counter began.
-    pub(super) charged: u64,
+    /// What was in the log.
+    pub(super) logged: Amount,
+    /// What was charged since the counter began.
+    pub(super) charged: Amount,
 }
 
 impl AtGrant {
     /// The most that the provider can have counted of ours by now, when so much is charged since the counter began.
-    pub(super) fn ours(self, charged: u64) -> u64 {
+    pub(super) fn ours(self, charged: Amount) -> Amount {
         self.logged + (charged - self.charged)
     }
 }
 
 impl Lanes {
-    /// Charges one all-or-nothing vector: a unit at each limit that covers the lane.
-    pub(super) fn charge(&mut self, lane: LaneId, attempt: Attempt, now: Time, echoed: Time) -> Vec<Charge> {
+    /// Charges one all-or-nothing vector: its cost at each limit that covers the lane.
+    pub(super) fn charge(
+        &mut self,
+        lane: LaneId,
+        attempt: Attempt,
+        costs: Costs,
+        now: Time,
+        echoed: Time,
+    ) -> Vec<Charge> {
         let mut charges = Vec::with_capacity(self.counters_of(lane).len());
         for place in 0..self.counters_of(lane).len() {
             let counter = self.counters_of(lane)[place];
             let Some(entry) = self.entry_mut(counter) else { continue };
-            match entry.charge(now, echoed) {
-                Some((unit, at_grant)) => charges.push(Charge { counter, unit, at_grant: Some(at_grant) }),
-                None => entry.counter.hold_slot(attempt, now),
+            if let Some((unit, at_grant)) = entry.charge(attempt, costs, now, echoed) {
+                charges.push(Charge { counter, unit, at_grant: Some(at_grant) });
             }
         }
         charges
     }
 
     /// Takes over what the reserve holds for a call that was granted from it.
-    pub(super) fn claim_units(&mut self, lane: LaneId, now: Time) -> Vec<Charge> {
+    pub(super) fn claim_units(&mut self, lane: LaneId, costs: Costs, now: Time) -> Vec<Charge> {
         let counters = self.counters_of(lane).to_vec();
         let claim = |counter: CounterId| {
             let entry = self.entry_mut(counter)?;
+            let cost = entry.limit.cost(costs);
             let settles = now + entry.limit.counted_after_echo;
-            let window = entry.counter.window_mut()?;
+            let window = entry.counter.window_mut().filter(|_| !cost.is_zero())?;
             window.advance(now);
-            let unit = window.claim_reserved().unwrap_or_else(|| window.charge(now, settles, Origin::Call));
+            let unit = window
+                .claim_reserved(cost)
+                .unwrap_or_else(|| window.charge(now, settles, cost, Origin::Call));
             Some(Charge { counter, unit, at_grant: None })
         };
         counters.into_iter().filter_map(claim).collect()

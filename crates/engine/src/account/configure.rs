@@ -8,7 +8,8 @@ use crate::time::Time;
 impl Engine {
     pub(super) fn configure(&mut self, now: Time, config: AccountConfig, actions: &mut Vec<Action>) {
         self.config = config;
-        self.lanes.configure(&self.config, now);
+        let places = self.lanes.configure(&self.config, now);
+        self.durability.reconfigure(&places);
         self.share_copied();
         let config = &self.config;
         self.pauses.retain(|scope, _| match scope {
@@ -18,8 +19,8 @@ impl Engine {
         let mut too_late = Vec::new();
         for (key, call) in &self.calls {
             if matches!(call.state, CallState::Waiting { .. }) {
-                self.lanes.call_waits(call.wanted.lane);
-                if self.lanes.never_fits(call.wanted.lane) {
+                self.lanes.call_waits(call.wanted.lane, call.wanted.costs);
+                if self.lanes.never_fits(call.wanted.lane, call.wanted.costs) {
                     too_late.push(*key);
                 }
             }

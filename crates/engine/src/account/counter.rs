@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use crate::concurrency_counter::ConcurrencyCounter;
 use crate::config::LimitConfig;
+use crate::cost::Amount;
 use crate::event::Attempt;
 use crate::time::Time;
-use crate::units::Origin;
 use crate::window_counter::WindowCounter;
 
 /// The counter of a limit, in one partition.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are windows, and each entry is boxed")]
 pub(super) enum Counter {
     /// Calls in a window.
     Window(WindowCounter),
@@ -21,11 +22,11 @@ pub(super) enum Counter {
 /// How much of a limit is used, for people.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Usage {
-    pub(super) amount: u64,
-    pub(super) used: u64,
-    pub(super) used_by_others: u64,
-    pub(super) assumed: u64,
-    pub(super) in_flight: u64,
+    pub(super) amount: Amount,
+    pub(super) used: Amount,
+    pub(super) used_by_others: Amount,
+    pub(super) assumed: Amount,
+    pub(super) in_flight: Amount,
     pub(super) resets_in: Duration,
 }
 
@@ -38,25 +39,25 @@ impl Counter {
         }
     }
 
-    /// When a further call may fit at the earliest, `kept` being for others; `None`: now. To be asked after
-    /// [`Counter::advance`].
-    pub(super) fn blocked_until(&self, now: Time, kept: u64) -> Option<Time> {
+    /// When a further call of this cost may fit at the earliest, `kept` being for others; `None`: now. To be
+    /// asked after [`Counter::advance`].
+    pub(super) fn blocked_until(&self, now: Time, cost: Amount, kept: Amount) -> Option<Time> {
         match self {
-            Counter::Window(window) => window.blocked_until(now, kept),
-            Counter::Concurrency(slots) => slots.blocked_until(kept),
+            Counter::Window(window) => window.blocked_until(now, cost, kept),
+            Counter::Concurrency(slots) => slots.blocked_until(cost, kept),
         }
     }
 
-    /// About how long until `calls` more have been granted. To be asked after [`Counter::advance`].
-    pub(super) fn wait_for(&self, now: Time, calls: u64) -> Duration {
+    /// About how long until so much more has been granted. To be asked after [`Counter::advance`].
+    pub(super) fn wait_for(&self, now: Time, amount: Amount) -> Duration {
         match self {
-            Counter::Window(window) => window.wait_for(now, calls),
-            Counter::Concurrency(slots) => slots.wait_for(calls),
+            Counter::Window(window) => window.wait_for(now, amount),
+            Counter::Concurrency(slots) => slots.wait_for(amount),
         }
     }
 
     /// How much may be used.
-    pub(super) fn amount(&self) -> u64 {
+    pub(super) fn amount(&self) -> Amount {
         match self {
             Counter::Window(window) => window.amount(),
             Counter::Concurrency(slots) => slots.amount(),
@@ -64,7 +65,7 @@ impl Counter {
     }
 
     /// Takes on a changed limit.
-    pub(super) fn reconfigure(&mut self, limit: &LimitConfig, amount: u64, now: Time) {
+    pub(super) fn reconfigure(&mut self, limit: &LimitConfig, amount: Amount, now: Time) {
         match self {
             Counter::Window(window) => window.reconfigure(limit, amount, now),
             Counter::Concurrency(slots) => slots.resize(amount),
@@ -87,22 +88,22 @@ impl Counter {
         }
     }
 
-    /// Gives the call a slot. Windows have none, here and below.
-    pub(super) fn hold_slot(&mut self, attempt: Attempt, now: Time) {
+    /// Gives the call its slots. Windows have none, here and below.
+    pub(super) fn hold_slots(&mut self, attempt: Attempt, cost: Amount, now: Time) {
         if let Counter::Concurrency(slots) = self {
-            slots.hold(attempt, now);
+            slots.hold(attempt, cost, now);
         }
     }
 
-    /// Gives the call one of the slots that an earlier incarnation may have given away.
-    pub(super) fn claim_slot(&mut self, attempt: Attempt, now: Time) {
+    /// Gives the call some of the slots that an earlier incarnation may have given away.
+    pub(super) fn claim_slots(&mut self, attempt: Attempt, cost: Amount, now: Time) {
         if let Counter::Concurrency(slots) = self {
-            slots.claim(attempt, now);
+            slots.claim(attempt, cost, now);
         }
     }
 
-    /// Takes the call's slot back.
-    pub(super) fn free_slot(&mut self, attempt: Attempt, now: Time) {
+    /// Takes the call's slots back.
+    pub(super) fn free_slots(&mut self, attempt: Attempt, now: Time) {
         if let Counter::Concurrency(slots) = self {
             slots.free(attempt, now);
         }
@@ -135,17 +136,17 @@ impl Counter {
             Counter::Window(window) => Usage {
                 amount: window.amount(),
                 used: window.used(),
-                used_by_others: window.count(Origin::Others),
-                assumed: window.count(Origin::Past),
+                used_by_others: window.used_by_others(),
+                assumed: window.assumed(),
                 in_flight: window.in_flight(),
                 resets_in: window.free_at(now).since(now),
             },
             Counter::Concurrency(slots) => Usage {
                 amount: slots.amount(),
                 used: slots.used(),
-                used_by_others: 0,
-                assumed: 0,
-                in_flight: 0,
+                used_by_others: Amount::ZERO,
+                assumed: Amount::ZERO,
+                in_flight: Amount::ZERO,
                 resets_in: Duration::ZERO,
             },
         }

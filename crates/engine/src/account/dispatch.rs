@@ -5,10 +5,11 @@
 
 use super::{CallState, Engine, Grant};
 use crate::config::Mode;
+use crate::cost::Costs;
 use crate::event::{Action, Attempt, Pulse};
 use crate::mutant::{self, Mutant};
 use crate::pause::Pause;
-use crate::queue::{CallKey, Head, LaneId, QueuePosition};
+use crate::queue::{CallKey, Head, LaneId};
 use crate::time::Time;
 
 /// A call whose turn it is, if its lane is open.
@@ -22,7 +23,7 @@ struct Turn {
 impl Turn {
     /// Turns that started first go first; of one consumer's, the one whose call comes first in its flow.
     fn is_before(&self, other: &Turn) -> bool {
-        let order = |turn: &Turn| (turn.head.tag, turn.head.position.order);
+        let order = |turn: &Turn| (turn.head.tag, turn.head.order);
         order(self) < order(other)
     }
 }
@@ -38,17 +39,13 @@ impl Engine {
             let Some(turn) = self.next_turn(now, &mut open) else {
                 break;
             };
-            let lane = turn.lane;
-            if let Some(until) = self.blocked_until(now, lane) {
-                if self.lanes.may_be_of_any_model(lane) && self.paused_until(now, lane).is_none() {
-                    self.lanes.keep_room(lane);
-                    self.kept_room = true;
+            match self.obstacle(now, turn) {
+                None => self.grant(now, turn, actions),
+                Some(until) => {
+                    wake = wake.min(until);
+                    open.retain(|other| *other != turn.lane);
                 }
-                wake = wake.min(until);
-                open.retain(|other| *other != lane);
-                continue;
             }
-            self.grant(now, turn, actions);
         }
         self.lanes.release_kept();
         self.wake = (wake < Time::NEVER).then_some(wake);
@@ -57,7 +54,23 @@ impl Engine {
     /// The lease is valid, and the ledger has charged ahead.
     fn may_grant(&self, now: Time) -> bool {
         let lease = now < self.lease || mutant::active(Mutant::NoLease);
-        lease && self.durability.allows_grant(now)
+        lease && self.durability.allows_grants(now)
+    }
+
+    /// When the call may be granted at the earliest; `None`: now; [`Time::NEVER`]: when the ledger has charged
+    /// it ahead. Of what it waits for at other limits some is kept for it where it may be of any model.
+    fn obstacle(&mut self, now: Time, turn: Turn) -> Option<Time> {
+        let lane = turn.lane;
+        let costs = self.calls.get(&turn.head.call).map_or(Costs::default(), |call| call.wanted.costs);
+        if !self.durability.covers(self.lanes.draws(lane, costs)) {
+            return Some(Time::NEVER);
+        }
+        let until = self.blocked_until(now, lane, costs)?;
+        if self.lanes.may_be_of_any_model(lane) && self.paused_until(now, lane).is_none() {
+            self.lanes.keep_room(lane, costs);
+            self.kept_room = true;
+        }
+        Some(until)
     }
 
     /// Whose turn is next among the open lanes. Heads whose session was not heard lately stand aside
@@ -67,7 +80,7 @@ impl Engine {
         open.retain(|lane| {
             while let Some(head) = self.queue.head(*lane) {
                 let Some(pulse) = self.fresh_pulse(now, head.call.session) else {
-                    self.park(head.position, head.call);
+                    self.park(head.call);
                     continue;
                 };
                 let turn = Turn { lane: *lane, head, pulse };
@@ -81,20 +94,22 @@ impl Engine {
         first
     }
 
-    fn park(&mut self, position: QueuePosition, key: CallKey) {
-        self.queue.remove(position);
-        if let Some(call) = self.calls.get_mut(&key) {
-            call.state = CallState::Waiting { position, parked: true };
+    fn park(&mut self, key: CallKey) {
+        if let Some(call) = self.calls.get_mut(&key)
+            && let CallState::Waiting { position, parked } = &mut call.state
+        {
+            self.queue.remove(*position);
+            *parked = true;
         }
         self.sessions.entry(key.session).or_default().parked.push(key);
     }
 
-    /// When a call of the lane may be granted at the earliest; `None`: now.
-    pub(super) fn blocked_until(&mut self, now: Time, lane: LaneId) -> Option<Time> {
+    /// When a call of these costs may be granted at the earliest; `None`: now.
+    fn blocked_until(&mut self, now: Time, lane: LaneId, costs: Costs) -> Option<Time> {
         if self.config.mode == Mode::Disabled {
             return None;
         }
-        self.paused_until(now, lane).max(self.lanes.blocked_until(lane, now))
+        self.paused_until(now, lane).max(self.lanes.blocked_until(lane, costs, now))
     }
 
     /// When pauses let a call of the lane through at the earliest; `None`: now.
@@ -108,15 +123,18 @@ impl Engine {
     }
 
     fn grant(&mut self, now: Time, turn: Turn, actions: &mut Vec<Action>) {
-        let Turn { lane, head: Head { position, call: key, .. }, pulse } = turn;
-        self.queue.take(position);
-        self.lanes.call_leaves(lane);
+        let Turn { lane, head: Head { call: key, .. }, pulse } = turn;
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
+        if let CallState::Waiting { position, .. } = call.state {
+            self.queue.take(position);
+        }
+        let costs = call.wanted.costs;
         call.wanted.attempts += 1;
         let attempt = key.attempt(call.wanted.attempts);
-        let charges = self.lanes.charge(lane, attempt, now, pulse.latest);
+        self.lanes.call_leaves(lane, costs);
+        let charges = self.lanes.charge(lane, attempt, costs, now, pulse.latest);
         call.state = CallState::Granted(Grant { at: now, charges, answered: false });
         self.set_alarm(key, now + self.config.pause.max_call);
         for (scope, pause) in &mut self.pauses {
@@ -124,7 +142,7 @@ impl Engine {
                 pause.granted(now, attempt);
             }
         }
-        self.durability.call_granted();
+        self.durability.call_granted(self.lanes.draws(lane, costs));
         self.totals.granted += 1;
         actions.push(Action::Grant { attempt, echo: pulse.stamp });
     }

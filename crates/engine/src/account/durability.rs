@@ -1,13 +1,17 @@
 //! How far grants may run ahead of the ledger, and what the ledger does not have yet.
 
+use super::lanes::{Draw, Limit};
+use crate::cost::Amount;
 use crate::event::Reserve;
 use crate::time::Time;
 
-/// What of an account is durable. The default is an account without a ledger: its grants need none.
-#[derive(Debug, Default)]
+/// What of an account is durable. Without a ledger grants need nothing of the kind.
+#[derive(Debug)]
 pub(super) struct Durability {
     budget: Option<Budget>,
-    granted_since_snapshot: u64,
+    /// By the places of limits: what was granted since the newest snapshot.
+    granted: Vec<Amount>,
+    granted_since_snapshot: bool,
     /// A call or a session that the newest snapshot has is over.
     ended_since_snapshot: bool,
     /// An answer has told something of the past that no snapshot has yet.
@@ -15,18 +19,49 @@ pub(super) struct Durability {
 }
 
 /// What the ledger has charged ahead.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Budget {
-    left: u64,
+    /// By the places of limits.
+    left: Vec<Amount>,
+    /// The most that a call waited for and was not left, by the places of limits: the next reserve has as much,
+    /// however large the call.
+    missing: Vec<Amount>,
     /// Half of the way to the horizon: time for the next commit.
     renew: Time,
     horizon: Time,
 }
 
 impl Durability {
-    /// An account with a ledger that has charged nothing ahead yet.
-    pub(super) fn without_budget(now: Time) -> Durability {
-        Durability { budget: Some(Budget { left: 0, renew: now, horizon: now }), ..Durability::default() }
+    /// An account of so many limits without a ledger.
+    pub(super) fn without_ledger(limits: usize) -> Durability {
+        Durability {
+            budget: None,
+            granted: vec![Amount::ZERO; limits],
+            granted_since_snapshot: false,
+            ended_since_snapshot: false,
+            learned_since_snapshot: false,
+        }
+    }
+
+    /// The same with a ledger that has charged nothing ahead yet.
+    pub(super) fn without_budget(limits: usize, now: Time) -> Durability {
+        let nothing = vec![Amount::ZERO; limits];
+        let budget = Budget { left: nothing.clone(), missing: nothing, renew: now, horizon: now };
+        Durability { budget: Some(budget), ..Durability::without_ledger(limits) }
+    }
+
+    /// Takes on another configuration: for each of its limits the place that it had. Of a limit that is new the
+    /// ledger has charged nothing ahead.
+    pub(super) fn reconfigure(&mut self, places: &[Option<usize>]) {
+        let moved = |amounts: &[Amount]| {
+            let amount = |place: &Option<usize>| place.and_then(|place| amounts.get(place).copied());
+            places.iter().map(|place| amount(place).unwrap_or_default()).collect()
+        };
+        self.granted = moved(&self.granted);
+        if let Some(budget) = &mut self.budget {
+            budget.left = moved(&budget.left);
+            budget.missing = moved(&budget.missing);
+        }
     }
 
     /// Whether the account has a ledger, which has to know a session before anything is granted to it.
@@ -34,16 +69,30 @@ impl Durability {
         self.budget.is_some()
     }
 
-    /// Whether a call may be granted as far as the ledger is concerned.
-    pub(super) fn allows_grant(&self, now: Time) -> bool {
-        self.budget.is_none_or(|budget| budget.left > 0 && now <= budget.horizon)
+    /// Whether anything may be granted as far as the ledger is concerned.
+    pub(super) fn allows_grants(&self, now: Time) -> bool {
+        self.budget.as_ref().is_none_or(|budget| now <= budget.horizon)
     }
 
-    pub(super) fn call_granted(&mut self) {
-        if let Some(budget) = &mut self.budget {
-            budget.left -= 1;
+    /// Whether the ledger has charged ahead what a call draws; where it has not, the next reserve will.
+    pub(super) fn covers(&mut self, draws: impl Iterator<Item = Draw> + Clone) -> bool {
+        let Some(budget) = &mut self.budget else { return true };
+        let covered = draws.clone().all(|draw| draw.cost <= budget.left[draw.limit]);
+        if !covered {
+            for Draw { limit, cost } in draws {
+                budget.missing[limit] = budget.missing[limit].max(cost);
+            }
         }
-        self.granted_since_snapshot += 1;
+        covered
+    }
+
+    pub(super) fn call_granted(&mut self, draws: impl Iterator<Item = Draw>) {
+        self.granted_since_snapshot = true;
+        let Some(budget) = &mut self.budget else { return };
+        for Draw { limit, cost } in draws {
+            budget.left[limit] -= cost;
+            self.granted[limit] += cost;
+        }
     }
 
     /// Something that a snapshot may have is over.
@@ -57,34 +106,50 @@ impl Durability {
     }
 
     pub(super) fn snapshot_taken(&mut self) {
-        self.granted_since_snapshot = 0;
+        self.granted.fill(Amount::ZERO);
+        self.granted_since_snapshot = false;
         self.ended_since_snapshot = false;
         self.learned_since_snapshot = false;
     }
 
+    /// What a call waits for that the ledger has not charged ahead, of the limit at this place.
+    pub(super) fn missing(&self, limit: usize) -> Amount {
+        self.budget.as_ref().and_then(|budget| budget.missing.get(limit).copied()).unwrap_or_default()
+    }
+
     /// The ledger has the newest snapshot and this reserve, of which `unreconciled` is for grants of the time before.
-    pub(super) fn committed(&mut self, reserve: Reserve, unreconciled: u64) {
+    pub(super) fn committed<'a>(
+        &mut self,
+        limits: impl Iterator<Item = &'a Limit>,
+        reserve: &Reserve,
+        unreconciled: impl Fn(&str) -> Amount,
+    ) {
         // What was granted while the commit was under way is in no snapshot but this reserve.
-        let spoken_for = self.granted_since_snapshot.saturating_add(unreconciled);
-        let left = reserve.calls.saturating_sub(spoken_for);
+        let left = |(limit, granted): (&'a Limit, &Amount)| {
+            let name = &limit.config.name;
+            reserve.of(name) - *granted - unreconciled(name)
+        };
+        let left: Vec<Amount> = limits.zip(&self.granted).map(left).collect();
+        let missing = vec![Amount::ZERO; left.len()];
         let renew = reserve.as_of + reserve.horizon.since(reserve.as_of) / 2;
-        self.budget = Some(Budget { left, renew, horizon: reserve.horizon });
+        self.budget = Some(Budget { left, missing, renew, horizon: reserve.horizon });
     }
 
     /// When the ledger is to be written next; `None`: nothing has changed that is worth a write.
     pub(super) fn commit_due(&self, now: Time, waiting: Waiting) -> Option<Time> {
-        let budget = self.budget?;
+        let budget = self.budget.as_ref()?;
         if self.learned_since_snapshot {
             // A restart from what was taken for used before would wait for the whole window.
             return Some(now);
         }
+        let exhausted = || budget.missing.iter().any(|missing| !missing.is_zero());
         match waiting {
             Waiting::Nothing => {
-                let changed = self.granted_since_snapshot > 0 || self.ended_since_snapshot;
+                let changed = self.granted_since_snapshot || self.ended_since_snapshot;
                 changed.then_some(budget.horizon)
             }
             Waiting::ForTheLedger => Some(now),
-            Waiting::ForTheirTurn if budget.left == 0 => Some(now),
+            Waiting::ForTheirTurn if exhausted() => Some(now),
             Waiting::ForTheirTurn => Some(budget.renew),
         }
     }

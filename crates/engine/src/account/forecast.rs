@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use super::Engine;
+use crate::cost::Costs;
 use crate::queue::LaneId;
 use crate::time::Time;
 
 impl Engine {
-    /// About how long a new call of this consumer would wait: for the lane's pauses, then for all
-    /// calls whose turn comes before, at each limit that they draw on.
-    pub(super) fn forecast(&mut self, now: Time, lane: LaneId, consumer: &str) -> Duration {
+    /// About how long a new call of this consumer and these costs would wait: for the lane's pauses, then
+    /// for all calls whose turn comes before, at each limit that they draw on.
+    pub(super) fn forecast(&mut self, now: Time, lane: LaneId, costs: Costs, consumer: &str) -> Duration {
         let ahead = self.queue.ahead_of(consumer, self.weight_of(consumer));
-        self.wait_behind(now, lane, ahead)
+        self.wait_behind(now, lane, costs, ahead)
     }
 
-    /// About how long a new call would wait if `ahead` others came before it.
-    pub(super) fn wait_behind(&mut self, now: Time, lane: LaneId, ahead: u64) -> Duration {
+    /// About how long a new call of these costs would wait if `ahead` others came before it.
+    pub(super) fn wait_behind(&mut self, now: Time, lane: LaneId, costs: Costs, ahead: u64) -> Duration {
         let paused = self.paused_until(now, lane).map_or(Duration::ZERO, |until| until.since(now));
-        self.lanes.wait_for(lane, now, ahead).max(paused)
+        self.lanes.wait_for(lane, costs, now, ahead).max(paused)
     }
 }

@@ -23,10 +23,12 @@ pub(super) use begin::{InitialState, hold_reserve};
 pub(super) use limit::{Entry, Limit};
 
 use counters::Counters;
+use limit::Backlog;
 
 use super::counter::{Counter, Usage};
 use super::status::LimitStatus;
 use crate::config::AccountConfig;
+use crate::cost::{Amount, Costs};
 use crate::event::{Attempt, CallClass, Scope};
 use crate::queue::LaneId;
 use crate::time::Time;
@@ -39,10 +41,20 @@ pub(super) struct CounterId(usize);
 #[derive(Debug)]
 struct Lane {
     class: CallClass,
+    /// The limits that cover it, by their places.
+    limits: Vec<usize>,
     counters: Vec<CounterId>,
-    waiting: u64,
+    waiting: Backlog,
     /// A limit that tells models apart covers it, and it tells no model.
     any_model: bool,
+}
+
+/// What a call draws of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Draw {
+    /// The limit's place.
+    pub(super) limit: usize,
+    pub(super) cost: Amount,
 }
 
 /// A counter that began as a copy of another.
@@ -112,12 +124,22 @@ impl Lanes {
         if counted != *class {
             return self.lane_of(&counted, now);
         }
-        let counters = self.cover(class, now);
-        let lane = LaneId(self.lanes.len());
-        let any_model = self.may_be_any_model(class);
-        self.lanes.push(Lane { class: class.clone(), counters, waiting: 0, any_model });
+        let lane = LaneId(u32::try_from(self.lanes.len()).unwrap_or(u32::MAX));
+        let opened = self.open(class.clone(), now);
+        self.lanes.push(opened);
         self.by_class.insert(class.clone(), lane);
         lane
+    }
+
+    fn open(&mut self, class: CallClass, now: Time) -> Lane {
+        let limits = self.covering(&class);
+        let counters = self.cover(&class, &limits, now);
+        let any_model = self.may_be_any_model(&class);
+        Lane { class, limits, counters, waiting: Backlog::EMPTY, any_model }
+    }
+
+    fn lane(&self, lane: LaneId) -> &Lane {
+        &self.lanes[lane.0 as usize]
     }
 
     fn add(&mut self, entry: Entry) -> CounterId {
@@ -149,8 +171,8 @@ impl Lanes {
     }
 
     /// Takes on another configuration. A limit keeps its counters by its name and what it counts;
-    /// one that is new begins with an unknown past.
-    pub(super) fn configure(&mut self, config: &AccountConfig, now: Time) {
+    /// one that is new begins with an unknown past. Returns for each limit the place that it had.
+    pub(super) fn configure(&mut self, config: &AccountConfig, now: Time) -> Vec<Option<usize>> {
         let old = std::mem::replace(&mut self.limits, Limit::all_of(config));
         for limit in &self.limits {
             if !old.iter().any(|known| known.is_continued_by(&limit.config)) {
@@ -173,20 +195,33 @@ impl Lanes {
             entry.reconfigure(now);
         }
         for index in 0..self.lanes.len() {
-            let class = self.lanes[index].class.clone();
-            let counters = self.cover(&class, now);
-            let any_model = self.may_be_any_model(&class);
-            self.lanes[index] = Lane { class, counters, waiting: 0, any_model };
+            self.lanes[index] = self.open(self.lanes[index].class.clone(), now);
         }
         for entry in self.counters.values_mut() {
-            entry.waiting = 0;
+            entry.waiting = Backlog::EMPTY;
         }
         self.waiting = 0;
+        let place = |limit: &Arc<Limit>| old.iter().position(|known| known.is_continued_by(&limit.config));
+        self.limits.iter().map(place).collect()
     }
 
     /// The counters of the limits that cover the lane.
     pub(super) fn counters_of(&self, lane: LaneId) -> &[CounterId] {
-        &self.lanes[lane.0].counters
+        &self.lane(lane).counters
+    }
+
+    /// What a call of these costs draws of each limit that covers the lane.
+    pub(super) fn draws(&self, lane: LaneId, costs: Costs) -> impl Iterator<Item = Draw> + Clone {
+        self.lane(lane).limits.iter().map(move |limit| {
+            let cost = self.limits.get(*limit).map_or(Amount::ZERO, |limit| limit.cost(costs));
+            Draw { limit: *limit, cost }
+        })
+    }
+
+    /// How many turns of a call of cost 1 a call of these costs takes.
+    pub(super) fn turns(&self, lane: LaneId, costs: Costs) -> u32 {
+        let most = self.draws(lane, costs).map(|draw| draw.cost).max().unwrap_or(Amount::ONE);
+        u32::try_from(most.0.max(1)).unwrap_or(u32::MAX)
     }
 
     pub(super) fn entry(&self, counter: CounterId) -> Option<&Entry> {
@@ -222,7 +257,7 @@ impl Lanes {
     }
 
     pub(super) fn class_of(&self, lane: LaneId) -> &CallClass {
-        &self.lanes[lane.0].class
+        &self.lane(lane).class
     }
 
     /// Whether a pause of this scope holds the lane's calls.
@@ -236,83 +271,66 @@ impl Lanes {
         }
     }
 
-    pub(super) fn never_fits(&self, lane: LaneId) -> bool {
-        self.entries_of(lane).any(|entry| entry.counter.amount() == 0)
+    /// Whether a call of these costs could not be granted by an account that is all its own.
+    pub(super) fn never_fits(&self, lane: LaneId, costs: Costs) -> bool {
+        self.entries_of(lane).any(|entry| entry.counter.amount() < entry.limit.cost(costs))
     }
 
     fn entries_of(&self, lane: LaneId) -> impl Iterator<Item = &Entry> {
         self.counters_of(lane).iter().filter_map(|counter| self.counters.get(*counter))
     }
 
-    pub(super) fn blocked_until(&mut self, lane: LaneId, now: Time) -> Option<Time> {
+    /// When the lane's limits let a call of these costs through at the earliest; `None`: now.
+    pub(super) fn blocked_until(&mut self, lane: LaneId, costs: Costs, now: Time) -> Option<Time> {
         let mut until = None;
-        for id in &self.lanes[lane.0].counters {
-            if let Some(Entry { counter, kept, .. }) = self.counters.get_mut(*id) {
-                counter.advance(now);
-                until = until.max(counter.blocked_until(now, *kept));
-            }
-        }
+        self.each_entry(lane, |entry| until = until.max(entry.blocked_until(now, costs)));
         until
     }
 
-    /// How long until the lane's limits have let `ahead` calls and one more through, as far as
+    /// How long until the lane's limits have let `ahead` calls and one of these costs through, as far as
     /// those draw on the same limits.
-    pub(super) fn wait_for(&mut self, lane: LaneId, now: Time, ahead: u64) -> Duration {
+    pub(super) fn wait_for(&mut self, lane: LaneId, costs: Costs, now: Time, ahead: u64) -> Duration {
         let mut wait = Duration::ZERO;
-        for id in &self.lanes[lane.0].counters {
-            if let Some(Entry { counter, waiting, .. }) = self.counters.get_mut(*id) {
-                counter.advance(now);
-                wait = wait.max(counter.wait_for(now, ahead.min(*waiting) + 1));
-            }
-        }
+        self.each_entry(lane, |entry| wait = wait.max(entry.wait_for(now, costs, ahead)));
         wait
     }
 
-    /// Gives a call of the lane its slots.
-    pub(super) fn hold_slots(&mut self, lane: LaneId, attempt: Attempt, now: Time) {
-        for id in &self.lanes[lane.0].counters {
+    fn each_entry(&mut self, lane: LaneId, mut of: impl FnMut(&mut Entry)) {
+        for id in &self.lanes[lane.0 as usize].counters {
             if let Some(entry) = self.counters.get_mut(*id) {
-                entry.counter.hold_slot(attempt, now);
+                of(entry);
             }
         }
+    }
+
+    /// Gives a call of the lane its slots.
+    pub(super) fn hold_slots(&mut self, lane: LaneId, attempt: Attempt, costs: Costs, now: Time) {
+        self.each_entry(lane, |Entry { limit, counter, .. }| {
+            counter.hold_slots(attempt, limit.cost(costs), now);
+        });
     }
 
     /// Gives a call of the lane slots that an earlier incarnation may have given away.
-    pub(super) fn claim_slots(&mut self, lane: LaneId, attempt: Attempt, now: Time) {
-        for id in &self.lanes[lane.0].counters {
-            if let Some(entry) = self.counters.get_mut(*id) {
-                entry.counter.claim_slot(attempt, now);
-            }
-        }
+    pub(super) fn claim_slots(&mut self, lane: LaneId, attempt: Attempt, costs: Costs, now: Time) {
+        self.each_entry(lane, |Entry { limit, counter, .. }| {
+            counter.claim_slots(attempt, limit.cost(costs), now);
+        });
     }
 
     pub(super) fn free_slots(&mut self, lane: LaneId, attempt: Attempt, now: Time) {
-        for id in &self.lanes[lane.0].counters {
-            if let Some(entry) = self.counters.get_mut(*id) {
-                entry.counter.free_slot(attempt, now);
-            }
-        }
+        self.each_entry(lane, |entry| entry.counter.free_slots(attempt, now));
     }
 
-    pub(super) fn call_waits(&mut self, lane: LaneId) {
+    pub(super) fn call_waits(&mut self, lane: LaneId, costs: Costs) {
         self.waiting += 1;
-        self.lanes[lane.0].waiting += 1;
-        for id in &self.lanes[lane.0].counters {
-            if let Some(entry) = self.counters.get_mut(*id) {
-                entry.waiting += 1;
-            }
-        }
+        self.lanes[lane.0 as usize].waiting.add(costs);
+        self.each_entry(lane, |entry| entry.waiting.add(costs));
     }
 
-    pub(super) fn call_leaves(&mut self, lane: LaneId) {
+    pub(super) fn call_leaves(&mut self, lane: LaneId, costs: Costs) {
         self.waiting = self.waiting.saturating_sub(1);
-        let Lane { counters, waiting, .. } = &mut self.lanes[lane.0];
-        *waiting = waiting.saturating_sub(1);
-        for id in counters {
-            if let Some(entry) = self.counters.get_mut(*id) {
-                entry.waiting = entry.waiting.saturating_sub(1);
-            }
-        }
+        self.lanes[lane.0 as usize].waiting.remove(costs);
+        self.each_entry(lane, |entry| entry.waiting.remove(costs));
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -327,12 +345,12 @@ impl Lanes {
                 name: entry.limit.config.name.clone(),
                 model: entry.model.clone(),
                 unit: entry.limit.config.unit,
-                amount,
-                used,
-                used_by_others,
-                assumed,
-                in_flight,
-                waiting: entry.waiting,
+                amount: amount.0,
+                used: used.0,
+                used_by_others: used_by_others.0,
+                assumed: assumed.0,
+                in_flight: in_flight.0,
+                waiting: entry.waiting.calls,
                 resets_in,
             }
         };

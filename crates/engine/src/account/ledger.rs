@@ -9,6 +9,7 @@ use super::durability::Waiting;
 use super::lanes::{CounterId, Entry};
 use super::{Call, CallState, Charge, Engine, Session};
 use crate::config::LimitConfig;
+use crate::cost::{Amount, Costs};
 use crate::event::{CallClass, CallId, Reserve, Scope, SessionId};
 use crate::queue::CallKey;
 use crate::time::{Time, nanos};
@@ -47,6 +48,8 @@ pub struct CallSnapshot {
     pub consumer: String,
     /// What decides which limits cover it.
     pub class: CallClass,
+    /// What it draws of them.
+    pub costs: Costs,
     /// When it was granted.
     pub granted: Time,
     /// Until when it may wait, should it be sent back.
@@ -131,6 +134,7 @@ impl Engine {
             attempt: call.wanted.attempts,
             consumer: call.wanted.consumer.to_string(),
             class: self.lanes.class_of(call.wanted.lane).clone(),
+            costs: call.wanted.costs,
             granted: grant.at,
             deadline: call.wanted.deadline,
             answered: grant.answered,
@@ -149,29 +153,26 @@ impl Engine {
         }
     }
 
-    /// A reserve to charge ahead of a snapshot that is taken now: as many calls as the account's limits can let
-    /// through within `horizon`, and those that the time before may have been granted and nobody has named, or a
+    /// A reserve to charge ahead of a snapshot that is taken now: what each limit can let through within
+    /// `horizon`, and the slots that the time before may have given away and nobody has named, or a
     /// second restart would know nothing of them. A reserve for no time has just these.
     pub fn reserve(&self, now: Time, horizon: Duration) -> Reserve {
-        let unreconciled = self.recovery.unreconciled_grants();
-        let ahead = if horizon.is_zero() { 0 } else { self.grants_within(horizon) };
-        Reserve { as_of: now, calls: ahead.saturating_add(unreconciled), horizon: now + horizon }
-    }
-
-    /// The same, which every reserve has.
-    pub fn unreconciled_grants(&self) -> u64 {
-        self.recovery.unreconciled_grants()
-    }
-
-    fn grants_within(&self, horizon: Duration) -> u64 {
-        let of = |limit: &LimitConfig| {
-            let drained = u128::from(limit.amount) * horizon.as_nanos();
-            let drained =
-                u64::try_from(drained.div_ceil(u128::from(nanos(limit.window).max(1)))).unwrap_or(u64::MAX);
-            drained.saturating_add(limit.effective_burst()).min(limit.amount)
-        };
-        let requests = self.lanes.limits().iter().filter(|limit| limit.counts_requests());
-        requests.map(|limit| of(&limit.config)).max().unwrap_or(u64::MAX)
+        let mut amounts = self.recovery.unreconciled_slots().clone();
+        if !horizon.is_zero() {
+            let limits = self.lanes.limits().iter();
+            let windows = limits.filter(|limit| limit.counts_requests());
+            let most = windows.map(|limit| granted_within(&limit.config, horizon)).max();
+            for limit in self.lanes.limits() {
+                // Slots are given again and again: to as many calls as windows let through.
+                let ahead = match limit.counts_requests() {
+                    true => granted_within(&limit.config, horizon),
+                    false => most.unwrap_or(Amount(u64::MAX)),
+                };
+                let ahead = ahead.max(self.durability.missing(limit.place));
+                *amounts.entry(limit.config.name.clone()).or_default() += ahead;
+            }
+        }
+        Reserve { as_of: now, amounts, horizon: now + horizon }
     }
 
     /// When the ledger is to be written next: while calls wait, before the reserve is over, and
@@ -191,8 +192,10 @@ impl Engine {
         self.durability.commit_due(now, waiting)
     }
 
-    pub(super) fn committed(&mut self, reserve: Reserve) {
-        self.durability.committed(reserve, self.recovery.unreconciled_in_snapshot());
+    pub(super) fn committed(&mut self, reserve: &Reserve) {
+        let limits = self.lanes.limits().iter().map(|limit| &**limit);
+        let unreconciled = |limit: &str| self.recovery.unreconciled_in_snapshot(limit);
+        self.durability.committed(limits, reserve, unreconciled);
         let mut new = Vec::new();
         for (id, session) in &mut self.sessions {
             if session.in_snapshot && !std::mem::replace(&mut session.durable, true) {
@@ -213,4 +216,12 @@ fn counter_snapshot(entry: &Entry) -> Option<(WindowSnapshot, Vec<UnitKey>)> {
     let (model, observed) = (entry.model.clone(), entry.observed);
     let limit = entry.limit.config.name.clone();
     Some((WindowSnapshot { limit, model, observed, units, ramps, arriving }, keys))
+}
+
+/// The most that a limit with a bucket lets through within `horizon`.
+fn granted_within(limit: &LimitConfig, horizon: Duration) -> Amount {
+    let drained = u128::from(limit.amount) * horizon.as_nanos();
+    let drained = drained.div_ceil(u128::from(nanos(limit.window).max(1)));
+    let drained = u64::try_from(drained).unwrap_or(u64::MAX);
+    Amount(drained.saturating_add(limit.effective_burst()).min(limit.amount))
 }

@@ -2,6 +2,7 @@
 //! quota did not declare.
 
 use super::{Charge, Engine};
+use crate::cost::Amount;
 use crate::event::{Attempt, Observation};
 use crate::time::Time;
 
@@ -44,14 +45,15 @@ impl Engine {
             return;
         };
         counter.advance(now);
-        if counter.past_is_at_most(hard.saturating_sub(remaining)) {
+        let (hard, remaining) = (Amount(hard), Amount(remaining));
+        if counter.past_is_at_most(hard - remaining) {
             self.durability.past_learned();
         }
         // Of ours the provider can have counted what was in the log when this call was
         // granted and what was granted since; a stale answer therefore accuses nobody.
         if let Some(at_grant) = charge.at_grant {
-            let used = counter.amount().saturating_sub(remaining);
-            counter.charge_others(now, used.saturating_sub(at_grant.ours(counter.charged())));
+            let used = counter.amount() - remaining;
+            counter.charge_others(now, used - at_grant.ours(counter.charged()));
         }
     }
 }

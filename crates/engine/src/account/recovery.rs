@@ -1,8 +1,9 @@
 //! What is not known yet of the time before a restart: grants that were made after the last commit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::cost::Amount;
 use crate::event::SessionId;
 use crate::time::Time;
 
@@ -13,21 +14,26 @@ pub(super) struct Recovery {
     commit: Option<Time>,
     /// Sessions that have not said yet what they hold.
     unreconciled_sessions: BTreeSet<SessionId>,
-    /// How many calls they may have been granted from the reserve; zero where no limit has slots.
-    unreconciled_grants: u64,
+    /// How many slots they may have been granted from the reserve, by the name of the limit. Windows have what may
+    /// have been granted of them in every snapshot, slots in none.
+    unreconciled_slots: BTreeMap<String, Amount>,
     /// The same as of the newest snapshot, whose reserve is for these too.
-    unreconciled_in_snapshot: u64,
+    unreconciled_in_snapshot: BTreeMap<String, Amount>,
     /// A session has died before it said what it held: nobody else can say it.
     lost: bool,
 }
 
 impl Recovery {
     /// After a restart from a commit, whose sessions may have been granted so much since.
-    pub(super) fn from_commit(commit: Time, sessions: &[SessionId], unreconciled_grants: u64) -> Recovery {
+    pub(super) fn from_commit(
+        commit: Time,
+        sessions: &[SessionId],
+        unreconciled_slots: BTreeMap<String, Amount>,
+    ) -> Recovery {
         Recovery {
             commit: Some(commit),
             unreconciled_sessions: sessions.iter().copied().collect(),
-            unreconciled_grants,
+            unreconciled_slots,
             ..Recovery::default()
         }
     }
@@ -52,18 +58,18 @@ impl Recovery {
         self.unreconciled_sessions.iter().copied()
     }
 
-    /// How many calls sessions of the time before may have been granted that they have not named.
-    pub(super) fn unreconciled_grants(&self) -> u64 {
-        self.unreconciled_grants
+    /// How many slots sessions of the time before may have been granted that they have not named, by limit.
+    pub(super) fn unreconciled_slots(&self) -> &BTreeMap<String, Amount> {
+        &self.unreconciled_slots
     }
 
-    /// The same as of the newest snapshot.
-    pub(super) fn unreconciled_in_snapshot(&self) -> u64 {
-        self.unreconciled_in_snapshot
+    /// The same of a limit as of the newest snapshot.
+    pub(super) fn unreconciled_in_snapshot(&self, limit: &str) -> Amount {
+        self.unreconciled_in_snapshot.get(limit).copied().unwrap_or_default()
     }
 
     pub(super) fn snapshot_taken(&mut self) {
-        self.unreconciled_in_snapshot = self.unreconciled_grants;
+        self.unreconciled_in_snapshot.clone_from(&self.unreconciled_slots);
     }
 
     /// The session has said what it holds. Returns whether all have: the rest of the reserve was never granted.
@@ -71,7 +77,7 @@ impl Recovery {
         let was_last = self.unreconciled_sessions.remove(&session) && self.unreconciled_sessions.is_empty();
         let complete = was_last && !self.lost;
         if complete {
-            self.unreconciled_grants = 0;
+            self.unreconciled_slots.clear();
         }
         complete
     }
@@ -85,13 +91,13 @@ impl Recovery {
 
     /// Whether it has been so long since the commit that perhaps nothing of the reserve counts any more.
     pub(super) fn may_be_over(&self, now: Time, longest_window: Duration) -> bool {
-        let open = !self.unreconciled_sessions.is_empty() || self.unreconciled_grants > 0;
+        let open = !self.unreconciled_sessions.is_empty() || !self.unreconciled_slots.is_empty();
         open && self.commit.is_none_or(|commit| now > commit + longest_window)
     }
 
     /// Nothing of the reserve counts any more: what the sessions might say does not matter.
     pub(super) fn end(&mut self) {
         self.unreconciled_sessions.clear();
-        self.unreconciled_grants = 0;
+        self.unreconciled_slots.clear();
     }
 }

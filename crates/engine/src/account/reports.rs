@@ -1,7 +1,8 @@
 //! What became of grants: not written, written, answered, over.
 
 use super::calls::Refusal;
-use super::{Call, Charge, Engine};
+use super::{Call, CallState, Charge, Engine};
+use crate::cost::Costs;
 use crate::event::{Action, Attempt, Observation, RefusalReason};
 use crate::pause::Progress;
 use crate::time::Time;
@@ -54,17 +55,20 @@ impl Engine {
             return;
         }
         let mut charges = std::mem::take(&mut grant.charges);
+        let Some(costs) = self.calls.get(&attempt.key()).map(|call| call.wanted.costs) else {
+            return;
+        };
         let mut late = false;
         for charge in &mut charges {
             let Some(entry) = self.lanes.entry_mut(charge.counter) else {
                 continue;
             };
-            let bound = latest + entry.limit.counted_after_write;
+            let (bound, cost) = (latest + entry.limit.counted_after_write, entry.limit.cost(costs));
             let Some(counter) = entry.counter.window_mut() else {
                 continue;
             };
             counter.advance(now);
-            if let Reported::Late(unit) = counter.written(now, charge.unit, bound) {
+            if let Reported::Late(unit) = counter.written(now, charge.unit, bound, cost) {
                 late = true;
                 charge.unit = unit;
             }
@@ -113,6 +117,25 @@ impl Engine {
         });
     }
 
+    /// What the call has really drawn is known.
+    pub(super) fn settled(&mut self, now: Time, attempt: Attempt, usage: Costs) {
+        let Some(call) = self.calls.get_mut(&attempt.key()) else { return };
+        let CallState::Granted(grant) = &call.state else { return };
+        if call.wanted.attempts != attempt.number {
+            return;
+        }
+        for Charge { counter, unit, .. } in &grant.charges {
+            let Some(entry) = self.lanes.entry_mut(*counter) else { continue };
+            let (charged, cost) = (entry.limit.cost(call.wanted.costs), entry.limit.cost(usage));
+            if let Some(window) = entry.counter.window_mut() {
+                window.advance(now);
+                window.settle_up(now, *unit, charged, cost);
+            }
+        }
+        call.wanted.costs.requests = usage.requests;
+        self.durability.past_learned();
+    }
+
     pub(super) fn done(&mut self, now: Time, attempt: Attempt, actions: &mut Vec<Action>) {
         let Some(grant) = self.grant_of(attempt) else {
             return;
@@ -137,7 +160,7 @@ impl Engine {
         if self.stopped(now, wanted.lane) {
             self.count_refusal(key, RefusalReason::ProviderStopped.into(), actions);
         } else if wanted.deadline <= now {
-            let wait = self.forecast(now, wanted.lane, &wanted.consumer);
+            let wait = self.forecast(now, wanted.lane, wanted.costs, &wanted.consumer);
             self.count_refusal(key, Refusal::until(RefusalReason::WaitExceeded, wait), actions);
         } else {
             self.insert_waiting(key, wanted, true);

@@ -4,6 +4,9 @@
 //! A crash costs capacity, never correctness: whatever may have been granted since the last
 //! commit is held as if it had been, until every proxy has said what it got.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::durability::Durability;
 use super::lanes::{CounterId, InitialState, Lanes, hold_reserve};
 use super::ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
@@ -36,14 +39,15 @@ impl Engine {
     /// the last commit, and the reserve of that commit held as if it had all been granted. It
     /// grants nothing before the first [`crate::event::Event::Committed`].
     pub fn restart(config: AccountConfig, snapshot: Snapshot, reserve: Reserve, now: Time) -> Engine {
-        let calls = if snapshot.sessions.is_empty() { 0 } else { reserve.calls };
-        let reserve = Reserve { as_of: snapshot.as_of, calls, ..reserve };
-        let lanes = Lanes::new(&config, InitialState::Ledger { reserve });
+        // What was granted after the commit was granted to a session that it has.
+        let amounts = if snapshot.sessions.is_empty() { BTreeMap::new() } else { reserve.amounts };
+        let reserve = Arc::new(Reserve { as_of: snapshot.as_of, amounts, horizon: reserve.horizon });
+        let lanes = Lanes::new(&config, InitialState::Ledger { reserve: reserve.clone() });
         let mut engine = Engine::with_lanes(config, lanes);
-        engine.durability = Durability::without_budget(now);
-        // Windows have it in every snapshot from now on, slots in none.
-        let slots = engine.lanes.limits().iter().any(|limit| !limit.counts_requests());
-        let unreconciled = if slots { reserve.calls } else { 0 };
+        engine.durability = Durability::without_budget(engine.lanes.limits().len(), now);
+        let slots = engine.lanes.limits().iter().filter(|limit| !limit.counts_requests());
+        let slots = slots.map(|limit| &limit.config.name);
+        let unreconciled = slots.map(|name| (name.clone(), reserve.of(name))).collect();
         engine.recovery = Recovery::from_commit(snapshot.as_of, &snapshot.sessions, unreconciled);
         for limit in &engine.config.limits {
             // A limit that the ledger does not know, or not for so long, has an unknown past.
@@ -52,7 +56,7 @@ impl Engine {
             }
         }
         let counters: Vec<_> =
-            snapshot.counters.iter().map(|counter| engine.restore_counter(counter, reserve, now)).collect();
+            snapshot.counters.iter().map(|counter| engine.restore_counter(counter, &reserve, now)).collect();
         for call in snapshot.calls {
             engine.restore_call(call, &counters, now);
         }
@@ -68,7 +72,7 @@ impl Engine {
     fn restore_counter(
         &mut self,
         snapshot: &WindowSnapshot,
-        reserve: Reserve,
+        reserve: &Reserve,
         now: Time,
     ) -> Option<RestoredCounter> {
         let mut limits = self.lanes.limits().iter();
@@ -92,12 +96,13 @@ impl Engine {
     fn restore_call(&mut self, call: CallSnapshot, counters: &[Option<RestoredCounter>], now: Time) {
         let lane = self.lane_of(&call.class, now);
         let key = CallKey { session: call.session, call: call.call };
-        self.lanes.hold_slots(lane, key.attempt(call.attempt), call.granted);
+        self.lanes.hold_slots(lane, key.attempt(call.attempt), call.costs, call.granted);
         let charge = |place: UnitPlace| counters.get(place.counter as usize)?.as_ref()?.charge(place.unit);
         let charges = call.units.into_iter().filter_map(charge).collect();
         let wanted = Wanted {
             consumer: call.consumer.into(),
             lane,
+            costs: call.costs,
             asked: call.granted,
             deadline: call.deadline,
             attempts: call.attempt,

@@ -3,6 +3,7 @@
 
 use super::lanes::InitialState;
 use super::{Call, CallState, Engine, Grant, Named, Wanted};
+use crate::cost::Demand;
 use crate::event::{Action, Attempt, GrantProgress, ResumedGrant, SessionId};
 use crate::queue::CallKey;
 use crate::time::Time;
@@ -76,16 +77,18 @@ impl Engine {
 
     fn insert_resumed(&mut self, now: Time, grant: &ResumedGrant, held_for: HeldFor) {
         let attempt = grant.attempt;
-        let lane = self.lane_of(&grant.class, now);
+        let Demand { class, costs } = &grant.demand;
+        let (lane, costs) = (self.lane_of(class, now), *costs);
         match held_for {
-            HeldFor::Nobody => self.lanes.hold_slots(lane, attempt, now),
-            HeldFor::Reserve | HeldFor::Predecessor => self.lanes.claim_slots(lane, attempt, now),
+            HeldFor::Nobody => self.lanes.hold_slots(lane, attempt, costs, now),
+            HeldFor::Reserve | HeldFor::Predecessor => self.lanes.claim_slots(lane, attempt, costs, now),
         }
         let charges =
-            if held_for == HeldFor::Reserve { self.lanes.claim_units(lane, now) } else { Vec::new() };
+            if held_for == HeldFor::Reserve { self.lanes.claim_units(lane, costs, now) } else { Vec::new() };
         let wanted = Wanted {
             consumer: grant.consumer.as_str().into(),
             lane,
+            costs,
             asked: now,
             deadline: now + self.config.queue.max_wait,
             attempts: attempt.number,

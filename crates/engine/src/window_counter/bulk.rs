@@ -1,12 +1,12 @@
 //! Units of a log that nobody has to know one by one: many at a time, and when they leave.
 //!
-//! What is assumed of a time of which nothing is known, and what others have drawn, comes in
-//! thousands. An entry stands for units that leave evenly; nothing is ever reported of one of them.
+//! What is assumed of a time of which nothing is known comes in thousands. An entry stands for units
+//! that leave evenly; nothing is ever reported of one of them.
 
 use serde::{Deserialize, Serialize};
 
+use crate::cost::Amount;
 use crate::time::Time;
-use crate::units::Origin;
 
 /// Units that leave the log `interval` nanoseconds apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,15 +18,9 @@ pub struct Ramp {
     pub last: Time,
     /// How much earlier, in nanoseconds, the one before leaves; 0: all at once.
     pub interval: u64,
-    /// They were drawn by others, rather than in a time of which nothing is known.
-    pub others: bool,
 }
 
 impl Ramp {
-    fn origin(&self) -> Origin {
-        if self.others { Origin::Others } else { Origin::Past }
-    }
-
     /// How many of them are still in the log at `at`.
     fn left_at(&self, at: Time) -> u64 {
         match self.last.0.checked_sub(at.0) {
@@ -42,25 +36,29 @@ impl Ramp {
     }
 }
 
+/// Units of a predecessor that are in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Arrival {
+    /// When the provider has counted them at the latest.
+    pub settles: Time,
+    /// How many.
+    pub units: u64,
+}
+
 /// The units of a counter that are known in bulk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bulk {
     /// In flight until a time, of a predecessor.
-    arriving: Vec<(Time, u64)>,
+    arriving: Vec<Arrival>,
     ramps: Vec<Ramp>,
     units: u64,
 }
 
 impl Bulk {
     /// Units in the log, in flight or not.
-    pub(super) fn len(&self) -> u64 {
-        self.units
-    }
-
-    pub(super) fn count(&self, origin: Origin) -> u64 {
-        let ramps = self.ramps.iter().filter(|ramp| ramp.origin() == origin).map(|ramp| ramp.units);
-        let arriving = self.arriving.iter().filter(|_| origin == Origin::Past).map(|(_, units)| *units);
-        ramps.chain(arriving).sum()
+    pub(super) fn amount(&self) -> Amount {
+        Amount(self.units)
     }
 
     /// Adds units that leave evenly.
@@ -72,24 +70,25 @@ impl Bulk {
     }
 
     /// Adds units that the provider has counted by `settles`.
-    pub(super) fn add_arriving(&mut self, settles: Time, units: u64) {
+    pub(super) fn add_arriving(&mut self, settles: Time, amount: Amount) {
+        let units = amount.0;
         if units > 0 {
             self.units += units;
-            self.arriving.push((settles, units));
+            self.arriving.push(Arrival { settles, units });
         }
     }
 
     /// When the next of those in flight has arrived.
     pub(super) fn next_arrival(&self) -> Time {
-        self.arriving.iter().map(|(at, _)| *at).min().unwrap_or(Time::NEVER)
+        self.arriving.iter().map(|arrival| arrival.settles).min().unwrap_or(Time::NEVER)
     }
 
     /// Takes out those that have arrived by `now`, the earliest first.
-    pub(super) fn arrive(&mut self, now: Time) -> Option<(Time, u64)> {
+    pub(super) fn arrive(&mut self, now: Time) -> Option<Arrival> {
         let next = self.next_arrival();
-        let place = self.arriving.iter().position(|(at, _)| *at == next && next <= now)?;
+        let place = self.arriving.iter().position(|arrival| arrival.settles == next && next <= now)?;
         let arrived = self.arriving.swap_remove(place);
-        self.units -= arrived.1;
+        self.units -= arrived.units;
         Some(arrived)
     }
 
@@ -115,7 +114,7 @@ impl Bulk {
 
     /// When the last of those in flight has arrived.
     pub(super) fn last_arrival(&self) -> Option<Time> {
-        self.arriving.iter().map(|(at, _)| *at).max()
+        self.arriving.iter().map(|arrival| arrival.settles).max()
     }
 
     /// Whether none leaves at a known time.
@@ -124,31 +123,28 @@ impl Bulk {
     }
 
     /// How many have left by `at`.
-    pub(super) fn left_by(&self, at: Time) -> u64 {
-        self.ramps.iter().map(|ramp| ramp.units - ramp.left_at(at)).sum()
+    pub(super) fn left_by(&self, at: Time) -> Amount {
+        Amount(self.ramps.iter().map(|ramp| ramp.units - ramp.left_at(at)).sum())
     }
 
     /// Keeps at most so many units of an unknown past; those that would have left first go. What is
     /// in flight stays. Whether any went.
-    pub(super) fn past_is_at_most(&mut self, most: u64) -> bool {
-        let past = |ramp: &&Ramp| !ramp.others;
-        let units: u64 = self.ramps.iter().filter(past).map(|ramp| ramp.units).sum();
-        let last = self.ramps.iter().filter(past).map(|ramp| ramp.last).max();
-        let Some(last) = last.filter(|_| units > most) else {
+    pub(super) fn past_is_at_most(&mut self, most: Amount) -> bool {
+        let units: u64 = self.ramps.iter().map(|ramp| ramp.units).sum();
+        let last = self.ramps.iter().map(|ramp| ramp.last).max();
+        let Some(last) = last.filter(|_| units > most.0) else {
             return false;
         };
-        let mut surplus = units - most;
-        let gone_by =
-            |at| self.ramps.iter().filter(past).map(|ramp| ramp.units - ramp.left_at(at)).sum::<u64>();
-        let until = earliest(last, |at| gone_by(at) >= surplus);
+        let mut surplus = units - most.0;
+        let until = earliest(last, |at| self.left_by(at).0 >= surplus);
         // All that leave before, and of those that leave at that time as many as are too many.
-        for ramp in self.ramps.iter_mut().filter(|ramp| !ramp.others) {
+        for ramp in &mut self.ramps {
             let left = if until.0 > 0 { ramp.left_at(Time(until.0 - 1)) } else { ramp.units };
             surplus -= ramp.units - left;
             self.units -= ramp.units - left;
             ramp.units = left;
         }
-        for ramp in self.ramps.iter_mut().filter(|ramp| !ramp.others) {
+        for ramp in &mut self.ramps {
             let go = (ramp.units - ramp.left_at(until)).min(surplus);
             surplus -= go;
             self.units -= go;
@@ -170,8 +166,8 @@ impl Bulk {
         &self.ramps
     }
 
-    /// What the ledger keeps of those in flight: by when they have arrived, and how many.
-    pub(super) fn arriving(&self) -> &[(Time, u64)] {
+    /// What the ledger keeps of those in flight.
+    pub(super) fn arriving(&self) -> &[Arrival] {
         &self.arriving
     }
 }
@@ -207,7 +203,6 @@ mod tests {
             units,
             last: Time(last),
             interval,
-            others: false,
         })
     }
 
@@ -217,11 +212,11 @@ mod tests {
             let mut bulk = Bulk::default();
             ramps.iter().for_each(|ramp| bulk.add(*ramp));
             let mut all: Vec<u64> = ramps.iter().flat_map(leaves).collect();
-            prop_assert_eq!(bulk.left_by(Time(now)), all.iter().filter(|at| **at <= now).count() as u64);
+            prop_assert_eq!(bulk.left_by(Time(now)).0, all.iter().filter(|at| **at <= now).count() as u64);
             prop_assert_eq!(bulk.next_leaving().0, all.iter().min().copied().unwrap_or(u64::MAX));
             bulk.leave(Time(now));
             all.retain(|at| *at > now);
-            prop_assert_eq!(bulk.len(), all.len() as u64);
+            prop_assert_eq!(bulk.amount(), Amount(all.len() as u64));
         }
 
         #[test]
@@ -230,12 +225,12 @@ mod tests {
             ramps.iter().for_each(|ramp| bulk.add(*ramp));
             let mut all: Vec<u64> = ramps.iter().flat_map(leaves).collect();
             all.sort_unstable();
-            bulk.past_is_at_most(most);
+            bulk.past_is_at_most(Amount(most));
             let kept = all.split_off(all.len().saturating_sub(usize::try_from(most).unwrap()));
             let mut left: Vec<u64> = bulk.ramps().iter().flat_map(leaves).collect();
             left.sort_unstable();
             prop_assert_eq!(left, kept);
-            prop_assert_eq!(bulk.len(), bulk.count(Origin::Past));
+            prop_assert_eq!(bulk.amount(), Amount(bulk.ramps().iter().map(|ramp| ramp.units).sum()));
         }
     }
 }

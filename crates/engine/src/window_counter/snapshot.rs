@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ramp, WindowCounter};
+use super::{Arrival, Ramp, WindowCounter};
 use crate::config::LimitConfig;
+use crate::cost::Amount;
 use crate::time::Time;
 use crate::units::{Origin, Unit, UnitKey};
 
@@ -22,25 +23,13 @@ pub struct WindowSnapshot {
     pub observed: Option<u64>,
     /// What is charged.
     pub units: Vec<UnitSnapshot>,
-    /// What is taken to be charged, or was by others, many at a time.
-    #[serde(default)]
+    /// What is taken to be charged, many at a time.
     pub ramps: Vec<Ramp>,
-    /// Of that, what is still in flight.
-    #[serde(default)]
-    pub arriving: Vec<ArrivingSnapshot>,
+    /// What may still be on its way, of a predecessor.
+    pub arriving: Vec<Arrival>,
 }
 
-/// Units of a predecessor that are in flight as of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ArrivingSnapshot {
-    /// When the provider has counted them at the latest.
-    pub settles: Time,
-    /// How many.
-    pub units: u64,
-}
-
-/// One charged call as of a commit.
+/// One charge as of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnitSnapshot {
@@ -50,32 +39,33 @@ pub struct UnitSnapshot {
     pub leaves: Time,
     /// Whether S had passed.
     pub counted: bool,
+    /// How much is charged.
+    pub cost: Amount,
+    /// Others drew it.
+    pub others: bool,
 }
 
 impl WindowCounter {
-    /// What the ledger keeps, and the place of each unit in it.
+    /// What the ledger keeps, and the key of each unit in its order.
     pub(crate) fn snapshot(&self) -> (Vec<UnitSnapshot>, Vec<UnitKey>) {
-        self.units
-            .iter()
-            .map(|(key, unit)| {
-                let Unit { settles, leaves, counted, .. } = *unit;
-                (UnitSnapshot { settles, leaves, counted }, key)
-            })
-            .unzip()
+        let of = |(key, unit): (UnitKey, &Unit)| {
+            let Unit { settles, leaves, counted, origin, .. } = *unit;
+            let others = origin == Origin::Others;
+            (UnitSnapshot { settles, leaves, counted, cost: unit.cost(), others }, key)
+        };
+        self.units.iter().map(of).unzip()
     }
 
     /// What the ledger keeps of units that are known many at a time.
-    pub(crate) fn bulk_snapshot(&self) -> (Vec<Ramp>, Vec<ArrivingSnapshot>) {
-        let arriving = self.bulk.arriving().iter();
-        let arriving = arriving.map(|(settles, units)| ArrivingSnapshot { settles: *settles, units: *units });
-        (self.bulk.ramps().to_vec(), arriving.collect())
+    pub(crate) fn bulk_snapshot(&self) -> (Vec<Ramp>, Vec<Arrival>) {
+        (self.bulk.ramps().to_vec(), self.bulk.arriving().to_vec())
     }
 
     /// The counter as of the commit: its units, and a bucket that was full but for what was in
     /// flight, because how full it was is not durable. Returns the units' keys in their order.
     pub(crate) fn restored(
         limit: &LimitConfig,
-        amount: u64,
+        amount: Amount,
         snapshot: Option<&WindowSnapshot>,
         as_of: Time,
     ) -> (WindowCounter, Vec<UnitKey>) {
@@ -84,26 +74,26 @@ impl WindowCounter {
         if let Some(WindowSnapshot { units, ramps, arriving, .. }) = snapshot {
             keys.extend(units.iter().map(|unit| counter.restore(*unit)));
             ramps.iter().for_each(|ramp| counter.bulk.add(*ramp));
-            for ArrivingSnapshot { settles, units } in arriving {
-                counter.bulk.add_arriving(*settles, *units);
-                counter.in_flight += units;
+            for Arrival { settles, units } in arriving {
+                counter.bulk.add_arriving(*settles, Amount(*units));
+                counter.in_flight += Amount(*units);
             }
         }
-        let full_but_for = counter.bucket.size().saturating_sub(counter.in_flight);
+        let full_but_for = counter.bucket.size() - counter.in_flight;
         counter.bucket.set(full_but_for, as_of);
         (counter, keys)
     }
 
     fn restore(&mut self, unit: UnitSnapshot) -> UnitKey {
-        let UnitSnapshot { settles, leaves, counted } = unit;
-        let key = self.units.insert(Unit { settles, leaves, counted, origin: Origin::Call });
-        self.charged += 1;
+        let UnitSnapshot { settles, leaves, counted, cost, others } = unit;
+        let origin = if others { Origin::Others } else { Origin::Call };
+        self.charged += cost;
         if counted {
-            self.leaving.push(leaves, key);
-        } else {
-            self.in_flight += 1;
-            self.settling.push(Reverse((settles, key)));
+            return self.insert_counted(Unit::counted(cost, settles, leaves, origin));
         }
+        self.in_flight += cost;
+        let key = self.units.insert(Unit::in_flight(cost, settles, origin));
+        self.settling.push(Reverse((settles, key)));
         key
     }
 }

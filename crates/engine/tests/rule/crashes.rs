@@ -1,25 +1,25 @@
 //! A crash costs capacity, never correctness.
 
-use quotakeeper_engine::Engine;
+use std::time::Duration;
+
 use quotakeeper_engine::config::LimitConfig;
+use quotakeeper_engine::cost::{Amount, Demand};
 use quotakeeper_engine::event::{
     Attempt, CallClass, CallId, Event, GrantProgress, Observation, Reserve, ResumedGrant, SessionId,
 };
 use quotakeeper_engine::time::Time;
+use quotakeeper_engine::{Engine, Snapshot};
 
 use crate::world::*;
 
-fn commit(w: &mut World, calls: u64) -> (quotakeeper_engine::Snapshot, Reserve) {
-    let snapshot = w.engine.snapshot(w.now);
-    let reserve = Reserve { as_of: w.now, calls, horizon: w.now + MS * 100 };
-    w.tell(Event::Committed(reserve));
-    (snapshot, reserve)
+fn commit(w: &mut World, each: u64) -> (Snapshot, Reserve) {
+    w.commit(each)
 }
 
 /// As a limiter does: with what the time before may have been granted.
-fn commit_ahead(w: &mut World, calls: u64) -> (quotakeeper_engine::Snapshot, Reserve) {
-    let calls = calls + w.engine.unreconciled_grants();
-    commit(w, calls)
+fn commit_ahead(w: &mut World, each: u64) -> (Snapshot, Reserve) {
+    let unreconciled = w.engine.reserve(w.now, Duration::ZERO);
+    w.commit_beyond(unreconciled, each)
 }
 
 #[test]
@@ -110,8 +110,8 @@ fn returning_proxies_release_the_unused_reserve() {
     w.alive(1);
     for attempt in &lost[..5] {
         let (granted, progress) = (Some(w.now), GrantProgress::Answered { latest: w.now });
-        let (consumer, class) = ("job".to_owned(), CallClass::default());
-        w.tell(Event::ResumeGrant(ResumedGrant { attempt: *attempt, consumer, class, granted, progress }));
+        let (consumer, demand) = ("job".to_owned(), Demand::default());
+        w.tell(Event::ResumeGrant(ResumedGrant { attempt: *attempt, consumer, demand, granted, progress }));
     }
     w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!(w.used("requests"), 25, "twenty of before, five of the reserve");
@@ -133,9 +133,9 @@ fn calls_in_the_ledger_do_not_consume_the_reserve() {
     let engine = Engine::restart(account(vec![sliding("requests", 100, 10)]), snapshot, reserve, w.now);
     let mut w = World::with(engine, w.now);
     for attempt in known {
-        let (consumer, class) = ("job".to_owned(), CallClass::default());
+        let (consumer, demand) = ("job".to_owned(), Demand::default());
         let (granted, progress) = (Some(decided), GrantProgress::Answered { latest: decided });
-        w.tell(Event::ResumeGrant(ResumedGrant { attempt, consumer, class, granted, progress }));
+        w.tell(Event::ResumeGrant(ResumedGrant { attempt, consumer, demand, granted, progress }));
         w.tell(Event::Done(attempt));
     }
     w.tell(Event::ResumeDone(SessionId(1)));
@@ -159,9 +159,9 @@ fn calls_in_the_ledger_do_not_consume_slots_held_for_others() {
     let (snapshot, reserve) = commit(&mut w, 3);
     let engine = Engine::restart(account(limits()), snapshot, reserve, w.now);
     let mut w = World::with(engine, w.now);
-    let (consumer, class) = ("job".to_owned(), CallClass::default());
+    let (consumer, demand) = ("job".to_owned(), Demand::default());
     let (granted, progress) = (Some(decided), GrantProgress::Answered { latest: decided });
-    w.tell(Event::ResumeGrant(ResumedGrant { attempt: known, consumer, class, granted, progress }));
+    w.tell(Event::ResumeGrant(ResumedGrant { attempt: known, consumer, demand, granted, progress }));
     w.tell(Event::Done(known));
     w.tell(Event::ResumeDone(SessionId(1)));
     w.alive(1);
@@ -174,9 +174,9 @@ fn calls_in_the_ledger_do_not_consume_slots_held_for_others() {
 fn a_call_from_before_the_restart_ends_normally() {
     let (mut w, lost) = killed();
     w.alive(1);
-    let (consumer, class) = ("job".to_owned(), CallClass::default());
+    let (consumer, demand) = ("job".to_owned(), Demand::default());
     let (granted, progress) = (Some(w.now), GrantProgress::Sent { latest: w.now });
-    w.tell(Event::ResumeGrant(ResumedGrant { attempt: lost[0], consumer, class, granted, progress }));
+    w.tell(Event::ResumeGrant(ResumedGrant { attempt: lost[0], consumer, demand, granted, progress }));
     w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!(w.engine.status(w.now).under_way, 1);
     w.answered(lost[0]);
@@ -241,9 +241,9 @@ fn a_reconnect_does_not_affect_calls_in_flight() {
     let grants = w.grants();
     w.tell(Event::Disconnected(SessionId(1)));
     w.alive(1);
-    let (consumer, class) = ("job".to_owned(), CallClass::default());
+    let (consumer, demand) = ("job".to_owned(), Demand::default());
     let (granted, progress) = (Some(w.now), GrantProgress::Sent { latest: w.now });
-    w.tell(Event::ResumeGrant(ResumedGrant { attempt: grants[0], consumer, class, granted, progress }));
+    w.tell(Event::ResumeGrant(ResumedGrant { attempt: grants[0], consumer, demand, granted, progress }));
     w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!((w.used("requests"), w.engine.status(w.now).under_way), (2, 1), "the other one is over");
 }
@@ -257,7 +257,8 @@ fn asking_again_for_a_granted_call_means_its_grant_was_lost() {
         session: SessionId(1),
         call: CallId(1),
         consumer: "job".to_owned(),
-        class: CallClass::default(),
+        demand: Demand::default(),
+        credential: Default::default(),
         patience: None,
         waited: SECOND,
         attempts: 0,
@@ -331,8 +332,8 @@ fn a_released_reserve_is_committed_at_once() {
 }
 
 fn held(w: &mut World, attempt: Attempt, granted: Time, progress: GrantProgress) {
-    let (consumer, class) = ("job".to_owned(), CallClass::default());
-    w.tell(Event::ResumeGrant(ResumedGrant { attempt, consumer, class, granted: Some(granted), progress }));
+    let (consumer, demand) = ("job".to_owned(), Demand::default());
+    w.tell(Event::ResumeGrant(ResumedGrant { attempt, consumer, demand, granted: Some(granted), progress }));
 }
 
 /// Its client has hung up since. What the hello says of the first grant says nothing of the second.
@@ -492,7 +493,8 @@ fn the_predecessors_reserve_allows_no_extra_calls() {
     let (snapshot, reserve) = commit(&mut w, 20);
     let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
     w.alive(1);
-    assert_eq!(commit_ahead(&mut w, 3).1.calls, 23);
+    let reserve = commit_ahead(&mut w, 3).1;
+    assert_eq!((reserve.of("parallel"), reserve.of("requests")), (Amount(23), Amount(3)));
     w.ask(10);
     assert_eq!(w.grants().len(), 3);
 }

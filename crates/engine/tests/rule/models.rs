@@ -3,7 +3,7 @@
 
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{LimitConfig, Pacing};
-use quotakeeper_engine::event::{Attempt, CallClass, Event, Observation, Reserve, SessionId};
+use quotakeeper_engine::event::{Attempt, CallClass, Event, Observation, SessionId};
 
 use crate::world::*;
 
@@ -136,28 +136,22 @@ fn the_ledger_restores_unknown_calls_for_later_models() {
     let limits = || vec![per_model(sliding("requests", 10, 10))];
     let mut w = World::new(limits());
     w.alive(1);
-    let commit = |w: &mut World, calls| {
-        let snapshot = w.engine.snapshot(w.now);
-        let reserve = Reserve { as_of: w.now, calls, horizon: w.now + MS * 100 };
-        w.tell(Event::Committed(reserve));
-        (snapshot, reserve)
-    };
-    commit(&mut w, 20);
+    w.commit(20);
     granted(&mut w, &model("early"), 2);
     let unknown = granted(&mut w, &CallClass::default(), 4);
-    let (snapshot, reserve) = commit(&mut w, 0);
+    let (snapshot, reserve) = w.commit(0);
     let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
     w.alive(1);
-    commit(&mut w, 100);
+    w.commit(100);
     for _ in 0..10 {
         w.ask_as(2, "job", model("early"), None);
         w.ask_as(2, "job", model("late"), None);
     }
-    commit(&mut w, 100);
+    w.commit(100);
     assert_eq!(w.grants().len(), 4 + 6);
     unknown.into_iter().for_each(|attempt| w.answered(attempt));
     w.pass(SECOND * 10 + MS * 5);
-    commit(&mut w, 100);
+    w.commit(100);
     assert_eq!(w.grants().len(), 4 + 4, "answers to calls of before are known everywhere");
 }
 

@@ -1,6 +1,7 @@
 //! A rejection pauses every call of its scope at once, and the pause resumes by itself.
 
 use quotakeeper_engine::config::LimitConfig;
+use quotakeeper_engine::cost::Demand;
 use quotakeeper_engine::event::{
     Action, CallClass, Event, GrantProgress, RefusalReason, Rejection, RejectionClass, ResumedGrant, Scope,
 };
@@ -159,11 +160,11 @@ fn a_response_reported_in_a_hello_ends_the_probe() {
     w.grants();
     w.pass(SECOND + MS * 10);
     let probe = w.grants()[0];
-    let (consumer, class, granted) = ("job".to_owned(), CallClass::default(), Some(w.now));
+    let (consumer, demand, granted) = ("job".to_owned(), Demand::default(), Some(w.now));
     w.tell(Event::ResumeGrant(ResumedGrant {
         attempt: probe,
         consumer,
-        class,
+        demand,
         granted,
         progress: GrantProgress::Answered { latest: w.now },
     }));
@@ -192,11 +193,11 @@ fn a_rejection_repeated_in_a_hello_starts_no_second_probe() {
     w.grants();
     w.pass(SECOND + MS * 10);
     assert_eq!(w.grants().len(), 1, "the probe");
-    let (consumer, class, granted) = ("job".to_owned(), CallClass::default(), Some(decided));
+    let (consumer, demand, granted) = ("job".to_owned(), Demand::default(), Some(decided));
     w.tell(Event::ResumeGrant(ResumedGrant {
         attempt,
         consumer,
-        class,
+        demand,
         granted,
         progress: GrantProgress::Granted,
     }));

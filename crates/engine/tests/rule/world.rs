@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{
     AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
 };
+use quotakeeper_engine::cost::{Amount, Costs, Demand};
 use quotakeeper_engine::event::{
-    Action, Ask, Attempt, CallClass, CallId, Event, Observation, Pulse, RefusalReason, Rejection,
-    RejectionClass, Scope, SessionId,
+    Action, Ask, Attempt, CallClass, CallId, Event, Fingerprint, Observation, Pulse, RefusalReason,
+    Rejection, RejectionClass, Reserve, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_engine::{Engine, Snapshot};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const MS: Duration = Duration::from_millis(1);
@@ -118,6 +119,16 @@ impl World {
         class: CallClass,
         patience: Option<Duration>,
     ) -> CallId {
+        self.ask_for(session, consumer, class.into(), patience)
+    }
+
+    pub fn ask_for(
+        &mut self,
+        session: u64,
+        consumer: &str,
+        demand: Demand,
+        patience: Option<Duration>,
+    ) -> CallId {
         self.alive(session);
         self.next += 1;
         let call = CallId(self.next);
@@ -125,7 +136,8 @@ impl World {
             session: SessionId(session),
             call,
             consumer: consumer.to_owned(),
-            class,
+            demand,
+            credential: Fingerprint::default(),
             patience,
             waited: Duration::ZERO,
             attempts: 0,
@@ -190,10 +202,33 @@ impl World {
         });
     }
 
+    /// The ledger has what is charged, and a reserve of so much of each limit.
+    pub fn commit(&mut self, each: u64) -> (Snapshot, Reserve) {
+        self.commit_beyond(Reserve::nothing(self.now), each)
+    }
+
+    /// The same, beyond what `reserve` has already.
+    pub fn commit_beyond(&mut self, reserve: Reserve, each: u64) -> (Snapshot, Reserve) {
+        let snapshot = self.engine.snapshot(self.now);
+        let mut amounts = reserve.amounts;
+        for limit in &self.engine.config().limits {
+            *amounts.entry(limit.name.clone()).or_default() += Amount(each);
+        }
+        let reserve = Reserve { as_of: self.now, amounts, horizon: self.now + MS * 100 };
+        self.tell(Event::Committed(reserve.clone()));
+        (snapshot, reserve)
+    }
+
     pub fn used(&mut self, name: &str) -> u64 {
         let status = self.engine.status(self.now);
         status.limits.iter().filter(|limit| limit.name == name).map(|limit| limit.used).sum()
     }
+}
+
+/// A call of no class that costs so many requests.
+pub fn requests(cost: u64) -> Demand {
+    let costs = Costs { requests: Amount(cost), ..Costs::default() };
+    Demand { costs, ..Demand::default() }
 }
 
 pub fn endpoint(name: &str) -> CallClass {

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let reserve = Reserve { as_of: Time(1), calls: 7, horizon: Time(9) };
+        let reserve = Reserve { as_of: Time(1), horizon: Time(9), ..Reserve::default() };
         Record { snapshot: Snapshot::default(), reserve }
     }
 

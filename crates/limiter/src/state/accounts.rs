@@ -104,8 +104,7 @@ impl LimiterState {
             None => Engine::after_unknown_past(config, now),
         };
         if self.durable {
-            let nothing = Reserve { as_of: now, calls: 0, horizon: now };
-            engine.handle(now, Event::Committed(nothing), &mut Vec::new());
+            engine.handle(now, Event::Committed(Reserve::nothing(now)), &mut Vec::new());
         }
         let document = document(&compiled, self.gate_open());
         self.accounts.insert(compiled.key.clone(), Account { engine, compiled, document, retired: None });

@@ -36,7 +36,7 @@ impl World {
             let engine = &mut self.limiters[limiter].engine;
             let snapshot = engine.snapshot(now);
             let reserve = engine.reserve(now, Duration::ZERO);
-            self.limiters[limiter].durable = Some((snapshot, reserve));
+            self.limiters[limiter].durable = Some((snapshot, reserve.clone()));
             self.limiter_takes(limiter, vec![Event::Committed(reserve)]);
             self.after(Duration::ZERO, Happening::Snapshots(limiter));
         }
@@ -70,7 +70,7 @@ impl World {
         if !self.limiters[limiter].up {
             return;
         }
-        let reserve = commit.1;
+        let reserve = commit.1.clone();
         self.limiters[limiter].durable = Some((*commit).clone());
         if let Some(later) = self.limiter_stands_still(limiter) {
             return self.at(later, Happening::Durable(limiter, commit));

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use quotakeeper_engine::clock::SessionClock;
-use quotakeeper_engine::event::{Ask, Attempt, CallId, Event, GrantProgress, Pulse, ResumedGrant, SessionId};
+use quotakeeper_engine::event::{
+    Ask, Attempt, CallId, Event, Fingerprint, GrantProgress, Pulse, ResumedGrant, SessionId,
+};
 use quotakeeper_engine::time::Time;
 
 use crate::message::{AccountIndex, EndedAttempt, Ending, LiveCall, Progress, ProxyMessage, Report};
@@ -48,7 +50,8 @@ impl Proxy {
                     session: self.session,
                     call,
                     consumer: self.consumer.clone(),
-                    class,
+                    demand: class.into(),
+                    credential: Fingerprint::default(),
                     patience,
                     waited: Duration::ZERO,
                     attempts: 0,
@@ -78,7 +81,8 @@ impl Proxy {
                     session: self.session,
                     call: live.call,
                     consumer: self.consumer.clone(),
-                    class: live.class,
+                    demand: live.class.into(),
+                    credential: Fingerprint::default(),
                     patience,
                     waited,
                     attempts,
@@ -100,7 +104,7 @@ impl Proxy {
             Event::ResumeGrant(ResumedGrant {
                 attempt: self.attempt(live.call, grant.attempt),
                 consumer: self.consumer.clone(),
-                class: live.class,
+                demand: live.class.into(),
                 granted,
                 progress,
             }),
@@ -138,7 +142,7 @@ impl Proxy {
         let held = Event::ResumeGrant(ResumedGrant {
             attempt,
             consumer: self.consumer.clone(),
-            class: ended.class,
+            demand: ended.class.into(),
             granted,
             progress,
         });

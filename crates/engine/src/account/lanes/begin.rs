@@ -1,7 +1,10 @@
 //! What a counter begins with: whatever may have been drawn before it was made.
 
+use std::sync::Arc;
+
 use super::{Counter, Lanes, Limit};
 use crate::concurrency_counter::ConcurrencyCounter;
+use crate::cost::Amount;
 use crate::event::Reserve;
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
@@ -9,7 +12,7 @@ use crate::units::Origin;
 use crate::window_counter::WindowCounter;
 
 /// What a counter that is made begins with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::account) enum InitialState {
     /// Nothing was drawn.
     Fresh,
@@ -18,13 +21,13 @@ pub(in crate::account) enum InitialState {
     /// A predecessor may have granted all that the limit allows, until `since`.
     Predecessor { since: Time },
     /// Nothing in the ledger as of a commit, and a reserve.
-    Ledger { reserve: Reserve },
+    Ledger { reserve: Arc<Reserve> },
 }
 
 impl Lanes {
     /// A new counter, with whatever may have been drawn before it was made.
     pub(super) fn begin(&self, limit: &Limit, now: Time) -> Counter {
-        let start = self.starts.get(&limit.config.name).copied().unwrap_or(self.start);
+        let start = self.starts.get(&limit.config.name).unwrap_or(&self.start);
         if limit.counts_requests() {
             Counter::Window(begin_window(limit, start, now))
         } else {
@@ -33,25 +36,25 @@ impl Lanes {
     }
 }
 
-fn begin_slots(limit: &Limit, start: InitialState) -> ConcurrencyCounter {
-    let amount = limit.config.amount;
+fn begin_slots(limit: &Limit, start: &InitialState) -> ConcurrencyCounter {
+    let amount = Amount(limit.config.amount);
     let mut slots = ConcurrencyCounter::new(amount, limit.longest_call);
     match start {
         InitialState::Fresh | InitialState::UnknownPast { .. } => {}
         InitialState::Predecessor { since } => {
-            slots.hold_unknown(amount, since + limit.counted_after_echo);
+            slots.hold_unknown(amount, *since + limit.counted_after_echo);
         }
         InitialState::Ledger { reserve } => {
             // As long as a call may last whose proxy has not come back: others would be beside it.
             let last_sent = reserve.horizon + limit.counted_after_echo;
-            slots.hold_unknown(reserve.calls, last_sent + limit.longest_call);
+            slots.hold_unknown(limit.reserved(reserve), last_sent + limit.longest_call);
         }
     }
     slots
 }
 
-fn begin_window(limit: &Limit, start: InitialState, now: Time) -> WindowCounter {
-    let amount = limit.config.amount;
+fn begin_window(limit: &Limit, start: &InitialState, now: Time) -> WindowCounter {
+    let amount = Amount(limit.config.amount);
     let mut counter = match start {
         InitialState::Ledger { reserve } => {
             WindowCounter::restored(&limit.config, amount, None, reserve.as_of).0
@@ -62,10 +65,10 @@ fn begin_window(limit: &Limit, start: InitialState, now: Time) -> WindowCounter 
         InitialState::Fresh => {}
         // What was sent until then may be counted J later.
         InitialState::UnknownPast { since } => {
-            counter.fill_with_past(since + limit.counted_after_write, amount);
+            counter.fill_with_past(*since + limit.counted_after_write, amount);
         }
         InitialState::Predecessor { since } if !mutant::active(Mutant::EmptyTakeover) => {
-            counter.fill_with_predecessor(since, since + limit.counted_after_echo);
+            counter.fill_with_predecessor(*since, *since + limit.counted_after_echo);
         }
         InitialState::Predecessor { .. } => {}
         InitialState::Ledger { reserve } => hold_reserve(&mut counter, limit, reserve),
@@ -74,13 +77,19 @@ fn begin_window(limit: &Limit, start: InitialState, now: Time) -> WindowCounter 
     counter
 }
 
+impl Limit {
+    /// What a reserve has of it.
+    fn reserved(&self, reserve: &Reserve) -> Amount {
+        reserve.of(&self.config.name).min(Amount(self.config.amount))
+    }
+}
+
 /// Holds what an earlier incarnation may have granted after the commit.
-pub(in crate::account) fn hold_reserve(counter: &mut WindowCounter, limit: &Limit, reserve: Reserve) {
-    if mutant::active(Mutant::NoReserve) {
+pub(in crate::account) fn hold_reserve(counter: &mut WindowCounter, limit: &Limit, reserve: &Reserve) {
+    let amount = limit.reserved(reserve);
+    if amount.is_zero() || mutant::active(Mutant::NoReserve) {
         return;
     }
     let settles = reserve.horizon + limit.counted_after_echo;
-    for _ in 0..reserve.calls.min(limit.config.amount) {
-        counter.charge(reserve.as_of, settles, Origin::Reserve);
-    }
+    counter.charge(reserve.as_of, settles, amount, Origin::Reserve);
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::account::charge::AtGrant;
 use crate::account::counter::Counter;
 use crate::config::{AccountConfig, LimitConfig, Unit};
-use crate::event::CallClass;
+use crate::cost::{Amount, Costs};
+use crate::event::{Attempt, CallClass};
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
 use crate::units::{Origin, UnitKey};
@@ -17,7 +18,7 @@ use crate::window_counter::guarded;
 pub(in crate::account) struct Limit {
     pub(in crate::account) config: LimitConfig,
     /// Its place in the account's configuration.
-    pub(super) place: usize,
+    pub(in crate::account) place: usize,
     /// (D + J)(1 + ρ): a grant's call is counted so long after the stamp that it echoes, or never.
     pub(in crate::account) counted_after_echo: Duration,
     /// J(1 + ρ): a call is counted so long after it was written.
@@ -47,15 +48,20 @@ impl Limit {
     }
 
     /// The limit's amount, lowered in proportion where the provider has less than was declared.
-    pub(in crate::account) fn effective(&self, observed: Option<u64>) -> u64 {
+    pub(in crate::account) fn effective(&self, observed: Option<u64>) -> Amount {
         let (amount, declared) = (self.config.amount, self.declared());
-        match observed {
+        Amount(match observed {
             Some(hard) if hard < declared => {
                 let part = u128::from(amount) * u128::from(hard) / u128::from(declared);
                 (part as u64).clamp(u64::from(amount > 0), amount)
             }
             _ => amount,
-        }
+        })
+    }
+
+    /// What a call of these costs draws of it.
+    pub(in crate::account) fn cost(&self, costs: Costs) -> Amount {
+        costs.of(self.config.unit)
     }
 
     /// Whether it counts calls of this class. Where the model is not known it may be any of them.
@@ -92,14 +98,36 @@ pub(in crate::account) struct Entry {
     pub(in crate::account) counter: Counter,
     /// The provider's own figure, where headers have named one: of this model, not of the others.
     pub(in crate::account) observed: Option<u64>,
-    pub(super) waiting: u64,
-    /// Units that are kept for calls whose turn comes before, within one round of grants.
-    pub(super) kept: u64,
+    pub(super) waiting: Backlog,
+    /// What is kept for calls whose turn comes before, within one round of grants.
+    pub(super) kept: Amount,
+}
+
+/// Calls that wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backlog {
+    pub(super) calls: u64,
+    /// The sum of their costs.
+    pub(super) costs: Costs,
+}
+
+impl Backlog {
+    pub(super) const EMPTY: Backlog = Backlog { calls: 0, costs: Costs::ZERO };
+
+    pub(super) fn add(&mut self, costs: Costs) {
+        self.calls += 1;
+        self.costs += costs;
+    }
+
+    pub(super) fn remove(&mut self, costs: Costs) {
+        self.calls = self.calls.saturating_sub(1);
+        self.costs -= costs;
+    }
 }
 
 impl Entry {
     pub(super) fn new(limit: Arc<Limit>, model: Option<String>, counter: Counter) -> Entry {
-        Entry { limit, model, counter, observed: None, waiting: 0, kept: 0 }
+        Entry { limit, model, counter, observed: None, waiting: Backlog::EMPTY, kept: Amount::ZERO }
     }
 
     /// Takes on the limit as it is configured and observed now.
@@ -108,13 +136,51 @@ impl Entry {
         self.counter.reconfigure(&self.limit.config, amount, now);
     }
 
-    /// Charges a call that is granted on the strength of an echo that was stamped at `echoed` or before. What a
-    /// slot holds is known by the attempt.
-    pub(in crate::account) fn charge(&mut self, now: Time, echoed: Time) -> Option<(UnitKey, AtGrant)> {
+    /// When a call of these costs may fit at the earliest; `None`: now.
+    pub(super) fn blocked_until(&mut self, now: Time, costs: Costs) -> Option<Time> {
+        let cost = self.limit.cost(costs);
+        self.counter.advance(now);
+        // A call that draws nothing passes a full limit.
+        if cost.is_zero() { None } else { self.counter.blocked_until(now, cost, self.kept) }
+    }
+
+    /// About how long until `ahead` of the waiting calls, as far as they draw on this limit, and one of these
+    /// costs have been granted.
+    pub(super) fn wait_for(&mut self, now: Time, costs: Costs, ahead: u64) -> Duration {
+        let Backlog { calls, costs: waiting } = self.waiting;
+        let (ahead, waiting) = (ahead.min(calls), self.limit.cost(waiting));
+        // At the mean: whose turn comes first is not looked up.
+        let ahead = if waiting.0 == calls { ahead } else { mean_of(waiting, calls, ahead) };
+        self.counter.advance(now);
+        self.counter.wait_for(now, Amount(ahead) + self.limit.cost(costs))
+    }
+
+    /// Charges a call that is granted on the strength of an echo that was stamped at `echoed` or before.
+    /// Returns its unit, where the limit counts windows and the call draws on it.
+    pub(in crate::account) fn charge(
+        &mut self,
+        attempt: Attempt,
+        costs: Costs,
+        now: Time,
+        echoed: Time,
+    ) -> Option<(UnitKey, AtGrant)> {
+        let cost = self.limit.cost(costs);
+        if cost.is_zero() {
+            return None;
+        }
         let settles = echoed + self.limit.counted_after_echo;
-        let window = self.counter.window_mut()?;
+        let Some(window) = self.counter.window_mut() else {
+            self.counter.hold_slots(attempt, cost, now);
+            return None;
+        };
         window.advance(now);
-        let unit = window.charge(now, settles, Origin::Call);
+        let unit = window.charge(now, settles, cost, Origin::Call);
         Some((unit, AtGrant { logged: window.logged(), charged: window.charged() }))
     }
+}
+
+/// What `part` of `calls` calls draw that draw `amount` in all.
+fn mean_of(amount: Amount, calls: u64, part: u64) -> u64 {
+    let all = u128::from(amount.0) * u128::from(part);
+    u64::try_from(all.div_ceil(u128::from(calls.max(1)))).unwrap_or(u64::MAX)
 }

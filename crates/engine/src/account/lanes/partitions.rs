@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::{CopiedCounter, CounterId, Entry, Lanes, Limit};
+use crate::cost::{Amount, Costs};
 use crate::event::CallClass;
 use crate::mutant::{self, Mutant};
 use crate::queue::LaneId;
@@ -36,11 +37,16 @@ impl Lanes {
         class.clone()
     }
 
-    /// The counters of the limits that count calls of this class.
-    pub(super) fn cover(&mut self, class: &CallClass, now: Time) -> Vec<CounterId> {
+    /// The limits that count calls of this class, by their places.
+    pub(super) fn covering(&self, class: &CallClass) -> Vec<usize> {
+        self.limits.iter().filter(|limit| limit.covers(class)).map(|limit| limit.place).collect()
+    }
+
+    /// The counters of these limits that count calls of this class.
+    pub(super) fn cover(&mut self, class: &CallClass, limits: &[usize], now: Time) -> Vec<CounterId> {
         let mut counters = Vec::new();
-        let covering: Vec<_> = self.limits.iter().filter(|limit| limit.covers(class)).cloned().collect();
-        for limit in covering {
+        for place in limits {
+            let limit = self.limits[*place].clone();
             let model = if limit.config.per_model { class.model.clone() } else { None };
             counters.push(self.counter(limit.place, model, now));
             if limit.may_be_any_model(class) {
@@ -89,13 +95,11 @@ impl Lanes {
 
     /// Calls of unknown models that come from now on, or wait already, draw on this model's counter too.
     fn join_unknown(&mut self, limit: &Limit, id: CounterId) {
-        let mut waiting = 0;
+        let Some(entry) = self.counters.get_mut(id) else { return };
         for lane in self.lanes.iter_mut().filter(|lane| limit.may_be_any_model(&lane.class)) {
             lane.counters.push(id);
-            waiting += lane.waiting;
-        }
-        if let Some(entry) = self.counters.get_mut(id) {
-            entry.waiting += waiting;
+            entry.waiting.calls += lane.waiting.calls;
+            entry.waiting.costs += lane.waiting.costs;
         }
     }
 
@@ -115,18 +119,18 @@ impl Lanes {
 
     /// Whether the lane's calls may be of any of the models that a limit counts apart.
     pub(in crate::account) fn may_be_of_any_model(&self, lane: LaneId) -> bool {
-        self.lanes[lane.0].any_model
+        self.lane(lane).any_model
     }
 
-    /// Keeps a unit of each model's counter for the lane's next call, until [`Lanes::release_kept`].
-    /// It needs room at all of them at the same time; where each is taken as soon as it has any,
-    /// that would never be.
-    pub(in crate::account) fn keep_room(&mut self, lane: LaneId) {
-        for id in &self.lanes[lane.0].counters {
+    /// Keeps room at each model's counter for the lane's next call, of these costs, until
+    /// [`Lanes::release_kept`]. It needs room at all of them at the same time; where each is taken as
+    /// soon as it has any, that would never be.
+    pub(in crate::account) fn keep_room(&mut self, lane: LaneId, costs: Costs) {
+        for id in &self.lanes[lane.0 as usize].counters {
             if let Some(entry) = self.counters.get_mut(*id)
                 && entry.limit.config.per_model
             {
-                entry.kept += 1;
+                entry.kept += entry.limit.cost(costs);
                 self.kept.push(*id);
             }
         }
@@ -136,7 +140,7 @@ impl Lanes {
     pub(in crate::account) fn release_kept(&mut self) {
         for id in self.kept.drain(..) {
             if let Some(entry) = self.counters.get_mut(id) {
-                entry.kept = 0;
+                entry.kept = Amount::ZERO;
             }
         }
     }

@@ -1,0 +1,122 @@
+//! What a call draws of the limits that cover it: an amount of each unit.
+
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Sub, SubAssign};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Unit;
+use crate::event::CallClass;
+
+/// An amount of the unit that a limit counts. Sums stop at the largest amount and differences at zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Amount(pub u64);
+
+impl Amount {
+    /// Nothing.
+    pub const ZERO: Amount = Amount(0);
+    /// A single unit.
+    pub const ONE: Amount = Amount(1);
+
+    /// Whether it is nothing.
+    pub fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The difference, unless `other` is more.
+    pub fn checked_sub(self, other: Amount) -> Option<Amount> {
+        self.0.checked_sub(other.0).map(Amount)
+    }
+}
+
+impl Add for Amount {
+    type Output = Amount;
+    fn add(self, rhs: Amount) -> Amount {
+        Amount(self.0.saturating_add(rhs.0))
+    }
+}
+
+impl AddAssign for Amount {
+    fn add_assign(&mut self, rhs: Amount) {
+        *self = *self + rhs;
+    }
+}
+
+impl Sub for Amount {
+    type Output = Amount;
+    fn sub(self, rhs: Amount) -> Amount {
+        Amount(self.0.saturating_sub(rhs.0))
+    }
+}
+
+impl SubAssign for Amount {
+    fn sub_assign(&mut self, rhs: Amount) {
+        *self = *self - rhs;
+    }
+}
+
+impl Sum for Amount {
+    fn sum<I: Iterator<Item = Amount>>(amounts: I) -> Amount {
+        amounts.fold(Amount::ZERO, Add::add)
+    }
+}
+
+/// What a call draws of each unit. By default it is one request and one of those under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Costs {
+    /// Of limits of [`Unit::Requests`].
+    pub requests: Amount,
+    /// Of limits of [`Unit::ConcurrentRequests`].
+    pub concurrent_requests: Amount,
+}
+
+impl Default for Costs {
+    fn default() -> Costs {
+        Costs { requests: Amount::ONE, concurrent_requests: Amount::ONE }
+    }
+}
+
+impl Costs {
+    /// Nothing of any unit.
+    pub(crate) const ZERO: Costs = Costs { requests: Amount::ZERO, concurrent_requests: Amount::ZERO };
+
+    /// What it draws of this unit.
+    pub fn of(self, unit: Unit) -> Amount {
+        match unit {
+            Unit::Requests => self.requests,
+            Unit::ConcurrentRequests => self.concurrent_requests,
+        }
+    }
+}
+
+impl AddAssign for Costs {
+    fn add_assign(&mut self, rhs: Costs) {
+        self.requests += rhs.requests;
+        self.concurrent_requests += rhs.concurrent_requests;
+    }
+}
+
+impl SubAssign for Costs {
+    fn sub_assign(&mut self, rhs: Costs) {
+        self.requests -= rhs.requests;
+        self.concurrent_requests -= rhs.concurrent_requests;
+    }
+}
+
+/// What a call wants: which limits it draws on, and how much of each. The amounts are no part of the class, by which
+/// calls share a lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// What decides which limits cover it.
+    pub class: CallClass,
+    /// What it draws of them.
+    pub costs: Costs,
+}
+
+impl From<CallClass> for Demand {
+    /// A single call of the class.
+    fn from(class: CallClass) -> Demand {
+        Demand { class, costs: Costs::default() }
+    }
+}
