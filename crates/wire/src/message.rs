@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::event::{CallClass, CallId, Observation, RefusalReason, Rejection, Scope, SessionId};
+use quotakeeper_engine::cost::Demand;
+use quotakeeper_engine::event::{
+    CallClass, CallId, Fingerprint, Observation, RefusalReason, Rejection, Scope, SessionId,
+};
 use quotakeeper_engine::time::{Stamp, Time};
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +42,7 @@ pub enum ProxyMessage {
         account: AccountIndex,
         /// The proxy's number for it.
         call: CallId,
-        /// What decides which limits cover it.
-        class: CallClass,
+        details: CallDetails,
         /// How long its client still waits for the answer.
         patience: Option<Duration>,
     },
@@ -48,6 +50,55 @@ pub enum ProxyMessage {
     Cancel { account: AccountIndex, call: CallId },
     /// What became of a grant.
     Report { account: AccountIndex, call: CallId, attempt: u32, report: Report },
+}
+
+/// What a proxy knows of a call before it is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallDetails {
+    /// What decides which limits cover it.
+    pub class: CallClass,
+    /// What tells its costs; `None`: not known. Limits that count calls need none.
+    pub size: Option<CallSize>,
+    pub credential: Fingerprint,
+}
+
+impl From<CallClass> for CallDetails {
+    fn from(class: CallClass) -> CallDetails {
+        CallDetails { class, ..CallDetails::default() }
+    }
+}
+
+impl CallDetails {
+    /// What the call draws: of limits that count calls, one each.
+    pub fn demand(self) -> Demand {
+        self.class.into()
+    }
+}
+
+/// What of a request tells what it will cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallSize {
+    /// Bytes of text in its body, decompressed.
+    pub text_bytes: u64,
+    /// Images and other media in it.
+    pub media: u32,
+    /// The most tokens that the answer may have, if the request says so.
+    pub max_output: Option<u64>,
+    /// Answers that it asks for; 0: not said.
+    pub choices: u32,
+}
+
+/// What a call has really used, in tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub input: u64,
+    /// Of the input, read from a cache.
+    pub cached: u64,
+    /// Of the input, written to a cache.
+    pub cache_write: u64,
+    pub output: u64,
+    /// The provider has said it; otherwise it is estimated.
+    pub exact: bool,
 }
 
 /// What became of a grant.
@@ -82,7 +133,10 @@ pub enum Report {
         again: bool,
     },
     /// It is over: read to the end, or given up.
-    Done,
+    Done {
+        /// What it has used; `None`: not known.
+        usage: Option<Usage>,
+    },
 }
 
 /// The proxy's identity, and the state of its calls.
@@ -110,8 +164,7 @@ pub struct EndedAttempt {
     pub call: CallId,
     /// The grant that it used.
     pub grant: GrantRef,
-    /// What decides which limits cover it.
-    pub class: CallClass,
+    pub details: CallDetails,
     pub ending: Ending,
 }
 
@@ -129,6 +182,8 @@ pub enum Ending {
     Answered {
         /// When the answer began, at the latest.
         at: Stamp,
+        /// What it has used; `None`: not known.
+        usage: Option<Usage>,
     },
     /// Its answer was a rejection.
     Rejected {
@@ -146,8 +201,7 @@ pub enum Ending {
 pub struct LiveCall {
     pub account: AccountIndex,
     pub call: CallId,
-    /// What decides which limits cover it.
-    pub class: CallClass,
+    pub details: CallDetails,
     pub progress: Progress,
 }
 

@@ -18,14 +18,14 @@ mod unacknowledged;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use quotakeeper_engine::event::{CallClass, CallId, Observation, Rejection};
+use quotakeeper_engine::event::{CallId, Observation, Rejection};
 use quotakeeper_engine::time::Stamp;
 
 use self::call::{Call, Grant, State};
 use self::outgoing::Outgoing;
 pub use self::terms::{AskError, Counters, Identity, SessionEvent};
 use self::unacknowledged::EndedAttempts;
-use crate::message::{AccountIndex, Ending, Epoch, ProxyMessage, Report};
+use crate::message::{AccountIndex, CallDetails, Ending, Epoch, ProxyMessage, Report};
 
 /// `Sent` is reported when no answer has begun this long after the write: most answers come
 /// sooner, and report more.
@@ -106,7 +106,7 @@ impl Session {
         &mut self,
         now: Stamp,
         account: AccountIndex,
-        class: CallClass,
+        details: impl Into<CallDetails>,
         patience: Option<Duration>,
     ) -> Result<CallId, AskError> {
         if account.0 as usize >= self.identity.accounts.len() {
@@ -118,8 +118,9 @@ impl Session {
         }
         self.last_call += 1;
         let call = CallId(self.last_call);
-        self.queue(ProxyMessage::Ask { account, call, class: class.clone(), patience });
-        self.calls.insert(call, Call::new(now, account, class, patience));
+        let details = details.into();
+        self.queue(ProxyMessage::Ask { account, call, details: details.clone(), patience });
+        self.calls.insert(call, Call::new(now, account, details, patience));
         Ok(call)
     }
 
@@ -236,12 +237,12 @@ impl Session {
             }
             State::Sent { grant, written } => {
                 self.report_sent(id);
-                self.report(id, grant, Report::Done);
+                self.report(id, grant, Report::Done { usage: None });
                 self.end_attempt(now, id, grant, Ending::Sent { written }, false);
             }
             State::Answered { grant, at } => {
-                self.report(id, grant, Report::Done);
-                self.end_attempt(now, id, grant, Ending::Answered { at }, false);
+                self.report(id, grant, Report::Done { usage: None });
+                self.end_attempt(now, id, grant, Ending::Answered { at, usage: None }, false);
             }
         }
     }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use quotakeeper_engine::event::{
-    Action, CallClass, CallId, Event, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
+    Action, CallId, Event, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session, Violation};
 use quotakeeper_wire::message::{
-    AccountIndex, AccountUpdate, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterMessage, LiveCall,
-    Progress, ProxyMessage, Report, ToLimiter,
+    AccountIndex, AccountUpdate, CallDetails, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterMessage,
+    LiveCall, Progress, ProxyMessage, Report, ToLimiter,
 };
 
 const GREETING: Greeting =
@@ -61,7 +61,7 @@ fn report() -> impl Strategy<Value = Report> {
             rejection: rejection(),
             again,
         }),
-        Just(Report::Done),
+        Just(Report::Done { usage: None }),
     ]
 }
 
@@ -76,7 +76,7 @@ fn live() -> impl Strategy<Value = LiveCall> {
     (account(), call(), progress).prop_map(|(account, call, progress)| LiveCall {
         account,
         call,
-        class: CallClass::default(),
+        details: CallDetails::default(),
         progress,
     })
 }
@@ -85,14 +85,14 @@ fn ended() -> impl Strategy<Value = EndedAttempt> {
     let ending = prop_oneof![
         Just(Ending::Unused),
         stamp().prop_map(|written| Ending::Sent { written }),
-        stamp().prop_map(|at| Ending::Answered { at }),
+        stamp().prop_map(|at| Ending::Answered { at, usage: None }),
         stamp().prop_map(|at| Ending::Rejected { at, observations: Vec::new(), rejection: rejection() }),
     ];
     (account(), call(), grant(), ending).prop_map(|(account, call, grant, ending)| EndedAttempt {
         account,
         call,
         grant,
-        class: CallClass::default(),
+        details: CallDetails::default(),
         ending,
     })
 }
@@ -123,7 +123,7 @@ fn says() -> impl Strategy<Value = ProxyMessage> {
             |(account, call, patience)| ProxyMessage::Ask {
                 account,
                 call,
-                class: CallClass::default(),
+                details: CallDetails::default(),
                 patience,
             }
         ),

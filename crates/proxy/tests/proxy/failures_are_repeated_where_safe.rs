@@ -115,7 +115,7 @@ async fn a_post_that_the_provider_says_it_did_not_process_is_sent_again() {
     let first = hand.asked().await;
     hand.grant(first, 1).await;
     let mut report = hand.report().await;
-    while report.2 != Report::Done {
+    while report.2 != (Report::Done { usage: None }) {
         report = hand.report().await;
     }
     let second = hand.asked().await;

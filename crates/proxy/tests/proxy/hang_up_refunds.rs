@@ -94,7 +94,7 @@ async fn a_hang_up_in_the_middle_of_a_stream_ends_it_upstream() {
         hand.grant(asked, 1).await;
         begun.await.unwrap();
         let mut reports = Vec::new();
-        while reports.last() != Some(&Report::Done) {
+        while reports.last() != Some(&Report::Done { usage: None }) {
             let (call, attempt, report) = hand.report().await;
             assert_eq!((call, attempt), (asked.call, 1));
             reports.push(report);
@@ -130,7 +130,7 @@ async fn a_hang_up_before_the_answer_gives_the_call_up_upstream_and_counts_it_as
     let (id, attempt, report) = hand.report().await;
     assert!(matches!(report, Report::Sent { .. }) && (id, attempt) == (asked.call, 1), "{report:?}");
     call.abort();
-    assert_eq!(hand.report().await, (asked.call, 1, Report::Done));
+    assert_eq!(hand.report().await, (asked.call, 1, Report::Done { usage: None }));
     assert_eq!(socket.read_buf(&mut seen).await.unwrap_or(0), 0, "the connection is given up");
     world::until("it is told", || proxy.stats().client_gone == 1).await;
     assert_eq!(proxy.stats().sent, 1);

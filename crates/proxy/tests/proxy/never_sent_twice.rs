@@ -78,7 +78,7 @@ async fn a_get_is_repeated_once_under_a_grant_of_its_own() {
         hand.grant(asked, 1).await;
         let (sent, done) = (hand.report().await, hand.report().await);
         assert!(matches!(sent.2, Report::Sent { .. }), "{sent:?}");
-        assert_eq!(done, (asked.call, 1, Report::Done));
+        assert_eq!(done, (asked.call, 1, Report::Done { usage: None }));
         assert_eq!(seen.load(Ordering::SeqCst), attempt);
     }
     assert_eq!(call.await.unwrap().status, 502);

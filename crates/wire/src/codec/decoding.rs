@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use quotakeeper_engine::event::{
-    CallClass, CallId, Observation, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
+    CallClass, CallId, Fingerprint, Observation, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
 
@@ -13,8 +13,8 @@ use super::generated as pb;
 use super::{DecodeError, NEWEST, OLDEST};
 use crate::limiter::{MOST_ACCOUNTS, MOST_CALLS};
 use crate::message::{
-    AccountIndex, AccountState, AccountUpdate, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterMessage,
-    LiveCall, Progress, ProxyMessage, Report, ToLimiter, ToProxy,
+    AccountIndex, AccountState, AccountUpdate, CallDetails, CallSize, EndedAttempt, Ending, Epoch, GrantRef,
+    Hello, LimiterMessage, LiveCall, Progress, ProxyMessage, Report, ToLimiter, ToProxy, Usage,
 };
 
 pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeError> {
@@ -26,7 +26,7 @@ pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeErro
         Some(Body::Ask(ask)) => ProxyMessage::Ask {
             account: AccountIndex(ask.account),
             call: CallId(ask.call),
-            class: class(ask.class)?,
+            details: details(ask.class, ask.size, ask.credential)?,
             patience: ask.patience.map(Duration::from_nanos),
         },
         Some(Body::Cancel(cancel)) => {
@@ -126,7 +126,9 @@ fn ended(attempt: pb::EndedAttempt) -> Result<EndedAttempt, DecodeError> {
     let ending = match attempt.ending.ok_or(DecodeError::Unknown("the ending of an attempt"))? {
         Pb::Unused(_) => Ending::Unused,
         Pb::Sent(sent) => Ending::Sent { written: Stamp(sent.written) },
-        Pb::Answered(answered) => Ending::Answered { at: Stamp(answered.at) },
+        Pb::Answered(answered) => {
+            Ending::Answered { at: Stamp(answered.at), usage: answered.usage.map(usage) }
+        }
         Pb::Rejected(rejected) => Ending::Rejected {
             at: Stamp(rejected.at),
             observations: observations(rejected.observations)?,
@@ -137,7 +139,7 @@ fn ended(attempt: pb::EndedAttempt) -> Result<EndedAttempt, DecodeError> {
         account: AccountIndex(attempt.account),
         call: CallId(attempt.call),
         grant: grant(attempt.attempt, attempt.epoch, attempt.granted),
-        class: class(attempt.class)?,
+        details: details(attempt.class, attempt.size, attempt.credential)?,
         ending,
     })
 }
@@ -163,7 +165,7 @@ fn live(call: pb::LiveCall) -> Result<LiveCall, DecodeError> {
     Ok(LiveCall {
         account: AccountIndex(call.account),
         call: CallId(call.call),
-        class: class(call.class)?,
+        details: details(call.class, call.size, call.credential)?,
         progress,
     })
 }
@@ -182,8 +184,25 @@ fn outcome(outcome: Option<pb::report::Outcome>) -> Result<Report, DecodeError> 
             rejection: rejection(rejected.rejection)?,
             again: rejected.again,
         },
-        Outcome::Done(_) => Report::Done,
+        Outcome::Done(done) => Report::Done { usage: done.usage.map(usage) },
     })
+}
+
+fn details(
+    of: Option<pb::CallClass>,
+    size: Option<pb::CallSize>,
+    credential: u64,
+) -> Result<CallDetails, DecodeError> {
+    let size = size.map(|size| {
+        let pb::CallSize { text_bytes, media, max_output, choices } = size;
+        CallSize { text_bytes, media, max_output, choices }
+    });
+    Ok(CallDetails { class: class(of)?, size, credential: Fingerprint(credential) })
+}
+
+fn usage(usage: pb::Usage) -> Usage {
+    let pb::Usage { input, cached, cache_write, output, exact } = usage;
+    Usage { input, cached, cache_write, output, exact }
 }
 
 fn class(class: Option<pb::CallClass>) -> Result<CallClass, DecodeError> {

@@ -8,8 +8,8 @@ use super::bounds::{MOST_DOCUMENT, MOST_OBSERVATIONS, cut_name, cut_reason};
 use super::generated as pb;
 use super::{NEWEST, OLDEST};
 use crate::message::{
-    AccountState, AccountUpdate, EndedAttempt, Ending, GrantRef, Hello, LimiterMessage, LiveCall, Progress,
-    ProxyMessage, Report, ToLimiter, ToProxy,
+    AccountState, AccountUpdate, CallSize, EndedAttempt, Ending, GrantRef, Hello, LimiterMessage, LiveCall,
+    Progress, ProxyMessage, Report, ToLimiter, ToProxy, Usage,
 };
 
 pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
@@ -17,10 +17,12 @@ pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
     let body = match message.body {
         ProxyMessage::Hello(said) => Body::Hello(hello(said)),
         ProxyMessage::Heartbeat => Body::Heartbeat(pb::Heartbeat {}),
-        ProxyMessage::Ask { account, call, class: of, patience } => Body::Ask(pb::Ask {
+        ProxyMessage::Ask { account, call, details, patience } => Body::Ask(pb::Ask {
             account: account.0,
             call: call.0,
-            class: class(of),
+            size: details.size.map(size),
+            credential: details.credential.0,
+            class: class(details.class),
             patience: patience.map(nanos),
         }),
         ProxyMessage::Cancel { account, call } => {
@@ -110,7 +112,7 @@ fn ended(attempt: EndedAttempt) -> pb::EndedAttempt {
     let ending = match attempt.ending {
         Ending::Unused => Pb::Unused(Unused {}),
         Ending::Sent { written } => Pb::Sent(Sent { written: written.0 }),
-        Ending::Answered { at } => Pb::Answered(Answered { at: at.0 }),
+        Ending::Answered { at, usage: of } => Pb::Answered(Answered { at: at.0, usage: of.map(usage) }),
         Ending::Rejected { at, observations: of, rejection: no } => Pb::Rejected(Rejected {
             at: at.0,
             observations: observations(of),
@@ -123,7 +125,9 @@ fn ended(attempt: EndedAttempt) -> pb::EndedAttempt {
         attempt: attempt.grant.attempt,
         epoch: attempt.grant.epoch.0,
         granted: attempt.grant.granted.0,
-        class: class(attempt.class),
+        size: attempt.details.size.map(size),
+        credential: attempt.details.credential.0,
+        class: class(attempt.details.class),
         ending: Some(ending),
     }
 }
@@ -147,7 +151,9 @@ fn live(call: LiveCall) -> pb::LiveCall {
     pb::LiveCall {
         account: call.account.0,
         call: call.call.0,
-        class: class(call.class),
+        size: call.details.size.map(size),
+        credential: call.details.credential.0,
+        class: class(call.details.class),
         progress: Some(progress),
     }
 }
@@ -166,8 +172,18 @@ fn outcome(report: Report) -> pb::report::Outcome {
             rejection: Some(rejection(no)),
             again,
         }),
-        Report::Done => Outcome::Done(Done {}),
+        Report::Done { usage: of } => Outcome::Done(Done { usage: of.map(usage) }),
     }
+}
+
+fn size(size: CallSize) -> pb::CallSize {
+    let CallSize { text_bytes, media, max_output, choices } = size;
+    pb::CallSize { text_bytes, media, max_output, choices }
+}
+
+fn usage(usage: Usage) -> pb::Usage {
+    let Usage { input, cached, cache_write, output, exact } = usage;
+    pb::Usage { input, cached, cache_write, output, exact }
 }
 
 fn class(class: CallClass) -> Option<pb::CallClass> {

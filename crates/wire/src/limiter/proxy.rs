@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use quotakeeper_engine::clock::SessionClock;
-use quotakeeper_engine::event::{
-    Ask, Attempt, CallId, Event, Fingerprint, GrantProgress, Pulse, ResumedGrant, SessionId,
-};
+use quotakeeper_engine::event::{Ask, Attempt, CallId, Event, GrantProgress, Pulse, ResumedGrant, SessionId};
 use quotakeeper_engine::time::Time;
 
 use crate::message::{AccountIndex, EndedAttempt, Ending, LiveCall, Progress, ProxyMessage, Report};
@@ -44,14 +42,14 @@ impl Proxy {
     ) {
         match body {
             ProxyMessage::Hello(_) | ProxyMessage::Heartbeat => {}
-            ProxyMessage::Ask { account, call, class, patience } => events.push((
+            ProxyMessage::Ask { account, call, details, patience } => events.push((
                 account,
                 Event::Ask(Ask {
                     session: self.session,
                     call,
                     consumer: self.consumer.clone(),
-                    demand: class.into(),
-                    credential: Fingerprint::default(),
+                    credential: details.credential,
+                    demand: details.demand(),
                     patience,
                     waited: Duration::ZERO,
                     attempts: 0,
@@ -81,8 +79,8 @@ impl Proxy {
                     session: self.session,
                     call: live.call,
                     consumer: self.consumer.clone(),
-                    demand: live.class.into(),
-                    credential: Fingerprint::default(),
+                    credential: live.details.credential,
+                    demand: live.details.demand(),
                     patience,
                     waited,
                     attempts,
@@ -104,7 +102,7 @@ impl Proxy {
             Event::ResumeGrant(ResumedGrant {
                 attempt: self.attempt(live.call, grant.attempt),
                 consumer: self.consumer.clone(),
-                demand: live.class.into(),
+                demand: live.details.demand(),
                 granted,
                 progress,
             }),
@@ -126,7 +124,7 @@ impl Proxy {
                 let latest = clock.latest(now, written);
                 (GrantProgress::Sent { latest }, Event::Done(attempt))
             }
-            Ending::Answered { at } => {
+            Ending::Answered { at, .. } => {
                 let latest = clock.latest(now, at);
                 (GrantProgress::Answered { latest }, Event::Done(attempt))
             }
@@ -142,7 +140,7 @@ impl Proxy {
         let held = Event::ResumeGrant(ResumedGrant {
             attempt,
             consumer: self.consumer.clone(),
-            demand: ended.class.into(),
+            demand: ended.details.demand(),
             granted,
             progress,
         });
@@ -161,6 +159,6 @@ fn reported(now: Time, clock: &SessionClock, attempt: Attempt, report: Report) -
         Report::Rejected { at, observations, rejection, again } => {
             Event::Rejected { attempt, latest: clock.latest(now, at), observations, rejection, again }
         }
-        Report::Done => Event::Done(attempt),
+        Report::Done { .. } => Event::Done(attempt),
     }
 }

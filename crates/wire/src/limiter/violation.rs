@@ -94,7 +94,7 @@ pub(super) fn check_hello(ours: Epoch, stamp: Stamp, hello: &Hello) -> Result<()
         check_attempt(ended.call, ended.grant.attempt)?;
         match &ended.ending {
             Ending::Unused => {}
-            Ending::Sent { written: at } | Ending::Answered { at } | Ending::Rejected { at, .. } => {
+            Ending::Sent { written: at } | Ending::Answered { at, .. } | Ending::Rejected { at, .. } => {
                 check_past(ended.call, stamp, *at)?
             }
         }
@@ -117,7 +117,7 @@ pub(super) fn check(known: usize, stamp: Stamp, body: &ProxyMessage) -> Result<(
                 Report::Sent { written: at } | Report::FirstByte { at, .. } | Report::Rejected { at, .. } => {
                     check_past(*call, stamp, *at)
                 }
-                Report::Unused { .. } | Report::Done => Ok(()),
+                Report::Unused { .. } | Report::Done { .. } => Ok(()),
             }
         }
     }

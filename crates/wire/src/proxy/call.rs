@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::event::CallClass;
 use quotakeeper_engine::time::Stamp;
 
-use crate::message::{AccountIndex, GrantRef, Progress};
+use crate::message::{AccountIndex, CallDetails, GrantRef, Progress};
 
 /// A grant that the call holds or has used.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +37,7 @@ pub(super) enum State {
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) account: AccountIndex,
-    pub(super) class: CallClass,
+    pub(super) details: CallDetails,
     /// When its client gives up.
     deadline: Option<Stamp>,
     /// Grants that it has had.
@@ -53,12 +52,12 @@ impl Call {
     pub(super) fn new(
         now: Stamp,
         account: AccountIndex,
-        class: CallClass,
+        details: CallDetails,
         patience: Option<Duration>,
     ) -> Call {
         Call {
             account,
-            class,
+            details,
             deadline: patience.map(|patience| now + patience),
             attempts: 0,
             sent_reported: 0,

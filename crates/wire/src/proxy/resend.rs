@@ -66,7 +66,7 @@ impl Session {
                 LiveCall {
                     account: call.account,
                     call: id,
-                    class: call.class.clone(),
+                    details: call.details.clone(),
                     progress: call.progress(now),
                 }
             })

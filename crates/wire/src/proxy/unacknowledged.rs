@@ -41,7 +41,7 @@ impl EndedAttempts {
             account: call.account,
             call: id,
             grant: grant.reference,
-            class: call.class.clone(),
+            details: call.details.clone(),
             ending,
         };
         self.attempts.insert((id, grant.reference.attempt), Unacknowledged { attempt, sent: None });

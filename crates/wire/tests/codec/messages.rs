@@ -6,12 +6,12 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use quotakeeper_engine::event::{
-    CallClass, CallId, Observation, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
+    CallClass, CallId, Fingerprint, Observation, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
-    AccountIndex, AccountState, AccountUpdate, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterMessage,
-    LiveCall, Progress, ProxyMessage, Report, ToLimiter, ToProxy,
+    AccountIndex, AccountState, AccountUpdate, CallDetails, CallSize, EndedAttempt, Ending, Epoch, GrantRef,
+    Hello, LimiterMessage, LiveCall, Progress, ProxyMessage, Report, ToLimiter, ToProxy, Usage,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -84,8 +84,25 @@ fn report() -> impl Strategy<Value = Report> {
         (stamp(), observations(), rejection(), any::<bool>()).prop_map(
             |(at, observations, rejection, again)| Report::Rejected { at, observations, rejection, again }
         ),
-        Just(Report::Done),
+        option::of(usage()).prop_map(|usage| Report::Done { usage }),
     ]
+}
+
+fn details() -> impl Strategy<Value = CallDetails> {
+    let size = (any::<u64>(), any::<u32>(), option::of(any::<u64>()), any::<u32>()).prop_map(
+        |(text_bytes, media, max_output, choices)| CallSize { text_bytes, media, max_output, choices },
+    );
+    (class(), option::of(size), any::<u64>()).prop_map(|(class, size, credential)| CallDetails {
+        class,
+        size,
+        credential: Fingerprint(credential),
+    })
+}
+
+fn usage() -> impl Strategy<Value = Usage> {
+    (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
+        |(input, cached, cache_write, output, exact)| Usage { input, cached, cache_write, output, exact },
+    )
 }
 
 fn ended() -> impl Strategy<Value = EndedAttempt> {
@@ -93,12 +110,12 @@ fn ended() -> impl Strategy<Value = EndedAttempt> {
         prop_oneof![
             Just(Ending::Unused),
             stamp().prop_map(|written| Ending::Sent { written }),
-            stamp().prop_map(|at| Ending::Answered { at }),
+            (stamp(), option::of(usage())).prop_map(|(at, usage)| Ending::Answered { at, usage }),
             (stamp(), observations(), rejection())
                 .prop_map(|(at, observations, rejection)| Ending::Rejected { at, observations, rejection }),
         ];
-    (account(), call(), grant(), class(), ending).prop_map(|(account, call, grant, class, ending)| {
-        EndedAttempt { account, call, grant, class, ending }
+    (account(), call(), grant(), details(), ending).prop_map(|(account, call, grant, details, ending)| {
+        EndedAttempt { account, call, grant, details, ending }
     })
 }
 
@@ -114,10 +131,10 @@ fn live() -> impl Strategy<Value = LiveCall> {
         (grant(), stamp()).prop_map(|(grant, written)| Progress::Sent { grant, written }),
         (grant(), stamp()).prop_map(|(grant, at)| Progress::Answered { grant, at }),
     ];
-    (account(), call(), class(), progress).prop_map(|(account, call, class, progress)| LiveCall {
+    (account(), call(), details(), progress).prop_map(|(account, call, details, progress)| LiveCall {
         account,
         call,
-        class,
+        details,
         progress,
     })
 }
@@ -140,9 +157,9 @@ pub fn to_limiter() -> impl Strategy<Value = ToLimiter> {
     let body = prop_oneof![
         hello().prop_map(ProxyMessage::Hello),
         Just(ProxyMessage::Heartbeat),
-        (account(), call(), class(), option::of(duration())).prop_map(|(account, call, class, patience)| {
-            ProxyMessage::Ask { account, call, class, patience }
-        }),
+        (account(), call(), details(), option::of(duration())).prop_map(
+            |(account, call, details, patience)| { ProxyMessage::Ask { account, call, details, patience } }
+        ),
         (account(), call()).prop_map(|(account, call)| ProxyMessage::Cancel { account, call }),
         (account(), call(), any::<u32>(), report()).prop_map(|(account, call, attempt, report)| {
             ProxyMessage::Report { account, call, attempt, report }
@@ -222,15 +239,25 @@ fn a_shape() -> CallClass {
     CallClass { endpoint: Some("chat".to_owned()), model: Some("gpt-4o".to_owned()) }
 }
 
-/// A hello with everything in it.
+fn a_sized_call() -> CallDetails {
+    let size = CallSize { text_bytes: 4_096, media: 1, max_output: Some(1_024), choices: 2 };
+    CallDetails { class: a_shape(), size: Some(size), credential: Fingerprint(0xc0ff_ee00_0000_0001) }
+}
+
+fn some_usage() -> Usage {
+    Usage { input: 1_200, cached: 1_000, cache_write: 100, output: 350, exact: true }
+}
+
+/// A hello of before costs, with everything in it.
 pub fn a_hello() -> Hello {
     let (account, call, granted) = (AccountIndex(1), CallId(9), Time(8_000_000_017));
     let (epoch, attempt) = (Epoch(4), 2);
     let (written, at) = (Stamp(77_000_000_001), Stamp(77_050_000_001));
     let grant = GrantRef { attempt, epoch, granted };
-    let ended = |call, ending| EndedAttempt { account, call: CallId(call), grant, class: a_shape(), ending };
+    let ended =
+        |call, ending| EndedAttempt { account, call: CallId(call), grant, details: a_shape().into(), ending };
     let live =
-        |call, progress| LiveCall { account, call: CallId(call), class: CallClass::default(), progress };
+        |call, progress| LiveCall { account, call: CallId(call), details: CallDetails::default(), progress };
     let rejection = a_rejection(RejectionClass::Quota, Scope::Limit("requests".to_owned()));
     Hello {
         session: SessionId(0xfeed_0000_0000_0001),
@@ -240,7 +267,7 @@ pub fn a_hello() -> Hello {
         ended: vec![
             ended(1, Ending::Unused),
             ended(2, Ending::Sent { written }),
-            ended(3, Ending::Answered { at }),
+            ended(3, Ending::Answered { at, usage: None }),
             ended(4, Ending::Rejected { at, observations: some_observations(), rejection }),
         ],
         calls: vec![
@@ -278,9 +305,15 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
         ("heartbeat", ProxyMessage::Heartbeat),
         (
             "ask",
-            ProxyMessage::Ask { account, call, class: a_shape(), patience: Some(Duration::from_secs(30)) },
+            ProxyMessage::Ask {
+                account,
+                call,
+                details: a_shape().into(),
+                patience: Some(Duration::from_secs(30)),
+            },
         ),
-        ("ask_bare", ProxyMessage::Ask { account, call, class: CallClass::default(), patience: None }),
+        ("ask_bare", ProxyMessage::Ask { account, call, details: CallDetails::default(), patience: None }),
+        ("ask_sized", ProxyMessage::Ask { account, call, details: a_sized_call(), patience: None }),
         ("cancel", ProxyMessage::Cancel { account, call }),
         ("unused", report(Report::Unused { again: false })),
         ("unused_again", report(Report::Unused { again: true })),
@@ -290,7 +323,8 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
         ("rejected_concurrency", rejected(RejectionClass::Concurrency, endpoint, true)),
         ("rejected_capacity", rejected(RejectionClass::Capacity, model, false)),
         ("rejected_terminal", rejected(RejectionClass::Terminal, Scope::Limit("spend".to_owned()), false)),
-        ("done", report(Report::Done)),
+        ("done", report(Report::Done { usage: None })),
+        ("done_with_usage", report(Report::Done { usage: Some(some_usage()) })),
     ];
     let stamp = Stamp(77_100_000_000);
     bodies.into_iter().map(|(name, body)| (name, ToLimiter { stamp, body })).collect()

@@ -33,15 +33,16 @@ fn a_text_that_is_too_long_is_cut_where_a_letter_ends() {
     let ask = ProxyMessage::Ask {
         account: AccountIndex(0),
         call: CallId(1),
-        class: CallClass { endpoint: None, model: Some(format!("x{model}")) },
+        details: CallClass { endpoint: None, model: Some(format!("x{model}")) }.into(),
         patience: None,
     };
     let bytes = ToLimiter { stamp: Stamp(1), body: ask }.to_bytes();
-    let Ok(Some(ToLimiter { body: ProxyMessage::Ask { class, .. }, .. })) = ToLimiter::decode(&bytes) else {
+    let Ok(Some(ToLimiter { body: ProxyMessage::Ask { details, .. }, .. })) = ToLimiter::decode(&bytes)
+    else {
         panic!("the question did not arrive")
     };
     // One letter of one byte and as many of two as fit.
-    assert_eq!(class.model.map(|model| model.len()), Some(MOST_NAME - 1));
+    assert_eq!(details.class.model.map(|model| model.len()), Some(MOST_NAME - 1));
 
     let update = AccountUpdate::Paused {
         scope: Scope::Account,

@@ -70,6 +70,45 @@ pub struct Ask {
     /// How long its client still waits for the answer.
     #[prost(uint64, optional, tag = "4")]
     pub patience: ::core::option::Option<u64>,
+    /// What tells its costs; absent: not known.
+    #[prost(message, optional, tag = "5")]
+    pub size: ::core::option::Option<CallSize>,
+    /// Tells the credentials of the account's calls apart; 0: not known.
+    #[prost(fixed64, tag = "6")]
+    pub credential: u64,
+}
+/// What of a request tells what it will cost. A limiter whose limits count calls passes it over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CallSize {
+    /// Bytes of text in its body, decompressed.
+    #[prost(uint64, tag = "1")]
+    pub text_bytes: u64,
+    /// Images and other media in it.
+    #[prost(uint32, tag = "2")]
+    pub media: u32,
+    /// The most tokens that the answer may have, if the request says so.
+    #[prost(uint64, optional, tag = "3")]
+    pub max_output: ::core::option::Option<u64>,
+    /// Answers that it asks for; 0: not said.
+    #[prost(uint32, tag = "4")]
+    pub choices: u32,
+}
+/// What a call has really used, in tokens. A limiter whose limits count calls passes it over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Usage {
+    #[prost(uint64, tag = "1")]
+    pub input: u64,
+    /// Of the input, read from a cache.
+    #[prost(uint64, tag = "2")]
+    pub cached: u64,
+    /// Of the input, written to a cache.
+    #[prost(uint64, tag = "3")]
+    pub cache_write: u64,
+    #[prost(uint64, tag = "4")]
+    pub output: u64,
+    /// The provider has said it; otherwise it is estimated.
+    #[prost(bool, tag = "5")]
+    pub exact: bool,
 }
 /// The call, not granted yet as far as the proxy knows, is not wanted any more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -131,7 +170,11 @@ pub mod report {
     }
     /// It is over.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-    pub struct Done {}
+    pub struct Done {
+        /// Absent: not known.
+        #[prost(message, optional, tag = "1")]
+        pub usage: ::core::option::Option<super::Usage>,
+    }
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Outcome {
         #[prost(message, tag = "4")]
@@ -163,6 +206,10 @@ pub struct EndedAttempt {
     pub granted: u64,
     #[prost(message, optional, tag = "6")]
     pub class: ::core::option::Option<CallClass>,
+    #[prost(message, optional, tag = "11")]
+    pub size: ::core::option::Option<CallSize>,
+    #[prost(fixed64, tag = "12")]
+    pub credential: u64,
     #[prost(oneof = "ended_attempt::Ending", tags = "7, 8, 9, 10")]
     pub ending: ::core::option::Option<ended_attempt::Ending>,
 }
@@ -182,6 +229,9 @@ pub mod ended_attempt {
     pub struct Answered {
         #[prost(fixed64, tag = "1")]
         pub at: u64,
+        /// Absent: not known.
+        #[prost(message, optional, tag = "2")]
+        pub usage: ::core::option::Option<super::Usage>,
     }
     /// Its answer was a rejection.
     #[derive(Clone, PartialEq, ::prost::Message)]
@@ -214,6 +264,10 @@ pub struct LiveCall {
     pub call: u64,
     #[prost(message, optional, tag = "3")]
     pub class: ::core::option::Option<CallClass>,
+    #[prost(message, optional, tag = "8")]
+    pub size: ::core::option::Option<CallSize>,
+    #[prost(fixed64, tag = "9")]
+    pub credential: u64,
     #[prost(oneof = "live_call::Progress", tags = "4, 5, 6, 7")]
     pub progress: ::core::option::Option<live_call::Progress>,
 }
