@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::certificates::Entries;
 use crate::cluster::Cluster;
 use crate::pods::{self, PodView};
-use crate::reconcile::{Inputs, QuotaView, Stored};
+use crate::reconcile::{ObservedState, QuotaView, StoredDocument};
 use crate::view::{self, ProviderView};
 
 /// What is known of the cluster.
@@ -41,7 +41,7 @@ pub struct Caches {
     /// The labels of all namespaces.
     pub namespaces: Arc<ObjectCache<BTreeMap<String, String>>>,
     /// The documents for the limiter.
-    pub documents: Arc<ObjectCache<Stored>>,
+    pub documents: Arc<ObjectCache<StoredDocument>>,
     /// The limiter's certificate.
     pub limiter_secret: Arc<ObjectCache<Entries>>,
     /// The webhook's certificate.
@@ -109,9 +109,9 @@ impl Caches {
     }
 
     /// All that decides what is in force; none before it is known.
-    pub fn inputs(&self) -> Option<Inputs> {
+    pub fn observed_state(&self) -> Option<ObservedState> {
         let providers = self.providers.all()?.into_iter();
-        Some(Inputs {
+        Some(ObservedState {
             quotas: self.quotas.all()?,
             providers: providers.map(|(name, provider)| (name, provider.profile)).collect(),
             namespaces: self.namespaces.all()?,
@@ -133,9 +133,10 @@ impl Caches {
     }
 
     /// Documents by the names of their ConfigMaps alone: all are in one namespace.
-    fn unprefixed(&self, documents: BTreeMap<String, Stored>) -> BTreeMap<String, Stored> {
-        let named =
-            |(key, stored): (String, Stored)| (key.rsplit('/').next().unwrap_or(&key).to_owned(), stored);
+    fn unprefixed(&self, documents: BTreeMap<String, StoredDocument>) -> BTreeMap<String, StoredDocument> {
+        let named = |(key, stored): (String, StoredDocument)| {
+            (key.rsplit('/').next().unwrap_or(&key).to_owned(), stored)
+        };
         documents.into_iter().map(named).collect()
     }
 }

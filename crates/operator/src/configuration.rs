@@ -1,4 +1,4 @@
-//! The documents in the cluster, as they were settled: written when they differ, removed when no
+//! The documents in the cluster, as they are planned: written when they differ, removed when no
 //! quota has them any more.
 
 use std::collections::BTreeMap;
@@ -17,9 +17,9 @@ use crate::caches::Caches;
 use crate::catalogue;
 use crate::cluster::{Cluster, WriteError};
 use crate::metrics::Metrics;
-use crate::reconcile::{DesiredState, Document, Stored, Verdict, settle};
+use crate::reconcile::{DesiredState, Document, StoredDocument, Verdict, plan};
 
-/// Changes that come together are settled together.
+/// Changes that come together are planned together.
 const TOGETHER: Duration = Duration::from_millis(100);
 /// After failed writes; it doubles up to the longest.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -27,9 +27,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// What is in force, and what of it could not be written.
 #[derive(Clone, Debug, Default)]
-pub struct Published {
+pub struct AppliedState {
     /// What is in force.
-    pub settled: Arc<DesiredState>,
+    pub desired: Arc<DesiredState>,
     /// Why the document of a quota could not be written, by `namespace/name`.
     pub unwritten: BTreeMap<String, String>,
 }
@@ -37,30 +37,30 @@ pub struct Published {
 /// Keeps catalogue and documents, while this replica leads.
 pub async fn run(
     cluster: &Cluster,
-    world: &Caches,
+    caches: &Caches,
     metrics: &Metrics,
-    published: &watch::Sender<Option<Published>>,
+    published: &watch::Sender<Option<AppliedState>>,
 ) {
-    let mut changed = world.configured.subscribe();
+    let mut changed = caches.configured.subscribe();
     let mut pause = AGAIN;
     loop {
         let mut done = true;
-        if let Some(providers) = world.providers.all() {
+        if let Some(providers) = caches.providers.all() {
             done = catalogue::run(cluster, &providers).await;
         }
-        if let Some(inputs) = world.inputs() {
-            let settled = Arc::new(settle(&inputs));
-            let accepted = settled.quotas.values().filter(|it| matches!(it, Verdict::Accepted(_))).count();
-            metrics.quotas(accepted, settled.quotas.len() - accepted);
-            let unwritten = write(cluster, &inputs.stored, &settled).await;
+        if let Some(observed) = caches.observed_state() {
+            let desired = Arc::new(plan(&observed));
+            let accepted = desired.quotas.values().filter(|it| matches!(it, Verdict::Accepted(_))).count();
+            metrics.quotas(accepted, desired.quotas.len() - accepted);
+            let unwritten = write(cluster, &observed.stored, &desired).await;
             done &= unwritten.is_empty();
-            published.send_replace(Some(Published { settled, unwritten }));
+            published.send_replace(Some(AppliedState { desired, unwritten }));
         }
         let again = if done { Duration::MAX } else { pause };
         pause = if done { AGAIN } else { (pause * 2).min(LONGEST) };
         tokio::select! {
             () = sleep(again) => {}
-            // The world notified as long as this replica lives.
+            // The signals live as long as this replica.
             _ = changed.changed() => {}
         }
         sleep(TOGETHER).await;
@@ -71,12 +71,12 @@ pub async fn run(
 /// Writes what differs; what could not be written.
 async fn write(
     cluster: &Cluster,
-    stored: &BTreeMap<String, Stored>,
-    settled: &DesiredState,
+    stored: &BTreeMap<String, StoredDocument>,
+    desired: &DesiredState,
 ) -> BTreeMap<String, String> {
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let mut unwritten = BTreeMap::new();
-    for (name, document) in &settled.documents {
+    for (name, document) in &desired.documents {
         if stored.get(name).is_some_and(|stored| is_written(document, stored)) {
             continue;
         }
@@ -90,7 +90,7 @@ async fn write(
             }
         }
     }
-    for (name, left) in stored.iter().filter(|(name, _)| !settled.documents.contains_key(*name)) {
+    for (name, left) in stored.iter().filter(|(name, _)| !desired.documents.contains_key(*name)) {
         match cluster.write("ConfigMap", maps.delete(name, &DeleteParams::default())).await {
             Ok(_) => info!(quota = left.quota, document = name, "the limiter's configuration is removed"),
             Err(error) if error.is_missing() => {}
@@ -103,8 +103,8 @@ async fn write(
     unwritten
 }
 
-fn is_written(document: &Document, stored: &Stored) -> bool {
-    let Stored { quota, uid, json, proper } = stored;
+fn is_written(document: &Document, stored: &StoredDocument) -> bool {
+    let StoredDocument { quota, uid, json, proper } = stored;
     *proper && *quota == document.quota && *uid == document.uid && *json == document.json
 }
 

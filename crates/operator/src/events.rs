@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 
 use crate::caches::Caches;
 use crate::cluster::{Cluster, FIELD_MANAGER};
-use crate::configuration::Published;
+use crate::configuration::AppliedState;
 use crate::event_plan::{EventState, PlannedEvent, Target};
 use crate::lease::REQUEST;
 use crate::limiter_view::LimiterView;
@@ -77,14 +77,14 @@ struct EventPublisher {
 /// Keeps Events and counts, while this replica leads.
 pub async fn run(
     cluster: &Cluster,
-    world: &Caches,
+    caches: &Caches,
     settings: &watch::Receiver<Option<Arc<Injected>>>,
-    mut published: watch::Receiver<Option<Published>>,
+    mut published: watch::Receiver<Option<AppliedState>>,
     mut heard: watch::Receiver<LimiterView>,
     counts: &watch::Sender<Counts>,
 ) {
     let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some("operator".to_owned()) };
-    let mut teller = EventPublisher {
+    let mut publisher = EventPublisher {
         recorder: Recorder::new(cluster.client.clone(), reporter),
         namespace: Arc::clone(&cluster.namespace),
         quotas: None,
@@ -96,23 +96,24 @@ pub async fn run(
         uids: HashMap::new(),
         waiting: VecDeque::new(),
     };
-    let mut changed = world.peopled.subscribe();
+    let mut changed = caches.peopled.subscribe();
     loop {
         let now = published.borrow_and_update().clone();
         let said = heard.borrow_and_update().clone();
-        let known = (world.quotas.all(), world.pods.all(), world.namespaces.all());
+        let known = (caches.quotas.all(), caches.pods.all(), caches.namespaces.all());
         if let (Some(published), (Some(quotas), Some(pods), Some(namespaces))) = (now, known) {
-            let settled = &published.settled;
-            let missing = teller.look(cluster, (world, settings), &pods, &namespaces, settled).await;
+            let desired = &published.desired;
+            let missing =
+                publisher.review_pods(cluster, (caches, settings), &pods, &namespaces, desired).await;
             counts.send_if_modified(|known| {
                 let changed = *known != missing;
                 *known = missing;
                 changed
             });
-            teller.tell_of_quotas(cluster, &quotas, &pods, settled, &said).await;
-            teller.write(cluster).await;
+            publisher.review_quotas(cluster, &quotas, &pods, desired, &said).await;
+            publisher.write(cluster).await;
         }
-        let again = if teller.arriving { Duration::ZERO } else { TICK };
+        let again = if publisher.arriving { Duration::ZERO } else { TICK };
         tokio::select! {
             // The leader's other tasks live as long as this one.
             _ = published.changed() => {}
@@ -125,96 +126,128 @@ pub async fn run(
 }
 
 impl EventPublisher {
-    /// Looks at all pods; how many have no proxy, by quota.
-    async fn look(
+    /// Collects what pods say, decides what is new, publishes it; returns how many pods have no proxy, by
+    /// quota.
+    async fn review_pods(
         &mut self,
         cluster: &Cluster,
         injection: (&Caches, &watch::Receiver<Option<Arc<Injected>>>),
         pods: &BTreeMap<String, PodView>,
         namespaces: &BTreeMap<String, BTreeMap<String, String>>,
-        settled: &DesiredState,
+        desired: &DesiredState,
     ) -> Counts {
+        self.forget_deleted(pods);
+        self.classify(cluster, injection, pods, namespaces, desired).await;
+        let found = self.collect(pods, namespaces, desired);
+        for event in self.due(&found) {
+            self.publish_once(cluster, event).await;
+        }
+        found.counts()
+    }
+
+    fn forget_deleted(&mut self, pods: &BTreeMap<String, PodView>) {
         let uids: HashSet<&str> = pods.values().map(|pod| pod.uid.as_str()).collect();
         self.findings.retain(|uid, _| uids.contains(uid.as_str()));
         let owners: HashSet<&Owner> = pods.values().map(|pod| &pod.owner).collect();
         self.owners.retain(|(owner, ..)| owners.contains(owner));
         self.uids.retain(|owner, _| owners.contains(owner));
-        let mut closely = CLOSELY;
-        let mut counts = Counts::default();
-        let mut injected: BTreeMap<&Owner, Vec<&PodView>> = BTreeMap::new();
-        let mut missing: BTreeMap<&Owner, (Vec<&PodView>, BTreeSet<String>)> = BTreeMap::new();
+    }
+
+    /// The quotas that a pod without a proxy names; none of a pod that needs no proxy.
+    fn quotas_without_proxy(
+        &self,
+        pod: &PodView,
+        namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+        desired: &DesiredState,
+    ) -> Vec<String> {
+        if pod.injected.is_some() || pod.namespace == *self.namespace || pod.namespace == "kube-system" {
+            return Vec::new();
+        }
+        let none = BTreeMap::new();
+        pod.asks_for(namespaces.get(&pod.namespace).unwrap_or(&none), desired)
+    }
+
+    /// Finds out why pods that name quotas have no proxy, of a few pods in each round.
+    async fn classify(
+        &mut self,
+        cluster: &Cluster,
+        injection: (&Caches, &watch::Receiver<Option<Arc<Injected>>>),
+        pods: &BTreeMap<String, PodView>,
+        namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+        desired: &DesiredState,
+    ) {
+        let unknown = pods.values().filter(|pod| {
+            !self.findings.contains_key(&pod.uid)
+                && !self.quotas_without_proxy(pod, namespaces, desired).is_empty()
+        });
+        for pod in unknown.take(CLOSELY).collect::<Vec<_>>() {
+            let labels = namespaces.get(&pod.namespace).cloned().unwrap_or_default();
+            if let Some(finding) = find(cluster, injection, pod, labels).await {
+                self.findings.insert(pod.uid.clone(), finding);
+            }
+        }
+    }
+
+    /// The pods by what is to be said of them.
+    fn collect<'p>(
+        &self,
+        pods: &'p BTreeMap<String, PodView>,
+        namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+        desired: &DesiredState,
+    ) -> Found<'p> {
+        let mut found = Found::default();
         for pod in pods.values() {
             if pod.injected.is_some() {
-                injected.entry(&pod.owner).or_default().push(pod);
+                found.injected.entry(&pod.owner).or_default().push(pod);
                 continue;
             }
-            if pod.namespace == *self.namespace || pod.namespace == "kube-system" {
-                continue;
-            }
-            let labels = namespaces.get(&pod.namespace).cloned().unwrap_or_default();
-            let quotas = pod.asks_for(&labels, settled);
+            let quotas = self.quotas_without_proxy(pod, namespaces, desired);
             if quotas.is_empty() {
                 continue;
             }
-            if !self.findings.contains_key(&pod.uid) && closely > 0 {
-                closely -= 1;
-                if let Some(finding) = find(cluster, injection, pod, labels).await {
-                    self.findings.insert(pod.uid.clone(), finding);
-                }
-            }
-            match self.findings.get(&pod.uid).cloned() {
+            match self.findings.get(&pod.uid) {
                 Some(Finding::Missing) => {
-                    for quota in &quotas {
-                        *counts.not_injected.entry(quota.clone()).or_default() += 1;
-                    }
-                    let (pods, all) = missing.entry(&pod.owner).or_default();
-                    pods.push(pod);
-                    all.extend(quotas);
+                    found.missing.entry(&pod.owner).or_default().push(MissingProxy { pod, quotas });
                 }
-                Some(Finding::Skipped(reason)) => {
-                    self.tell_owner(cluster, &pod.owner, true, "InjectionSkipped", reason, None).await;
-                }
+                Some(Finding::Skipped(reason)) => found.skipped.push((&pod.owner, reason.clone())),
                 Some(Finding::Fine) | None => {}
             }
         }
-        let injected_before = std::mem::replace(&mut self.injected, owners_of(&injected));
-        let missing_before = std::mem::replace(&mut self.missing, owners_of(&missing));
-        self.arriving =
-            !self.injected.is_subset(&injected_before) || !self.missing.is_subset(&missing_before);
-        for (owner, pods) in injected.into_iter().filter(|(owner, _)| injected_before.contains(*owner)) {
-            for PodEvent { warning, reason, note, cause } in pod_events(&pods, Timestamp::now()) {
-                self.tell_owner(cluster, owner, warning, reason, note, Some(cause)).await;
-            }
-        }
-        for (owner, (pods, quotas)) in
-            missing.into_iter().filter(|(owner, _)| missing_before.contains(*owner))
-        {
-            let names: Vec<&str> =
-                quotas.iter().filter_map(|quota| Some(pods.first()?.short(quota))).collect();
-            let (names, count) = (names.join(", "), i64::try_from(pods.len()).unwrap_or(i64::MAX));
-            let note = format!(
-                "{} without a proxy, calls are not limited by {names}: created before Quotakeeper or while it \
-                 was away; {}",
-                counted(count, "pod"),
-                restart(owner)
-            );
-            self.tell_owner(cluster, owner, true, "NotInjected", note, Some(names)).await;
-        }
-        counts
+        found
     }
 
-    /// Tells a workload of something once; `cause` tells it from another of the same reason.
-    async fn tell_owner(
-        &mut self,
-        cluster: &Cluster,
-        owner: &Owner,
-        warning: bool,
-        reason: &'static str,
-        note: String,
-        cause: Option<String>,
-    ) {
-        if self.owners.insert((owner.clone(), reason, cause.unwrap_or_else(|| note.clone()))) {
-            let reference = self.reference(cluster, owner).await;
+    /// The events that are due. A workload that is new to this round waits for the next one, which knows how
+    /// many its pods are.
+    fn due(&mut self, found: &Found<'_>) -> Vec<OwnerEvent> {
+        let injected_before = std::mem::replace(&mut self.injected, owners_of(&found.injected));
+        let missing_before = std::mem::replace(&mut self.missing, owners_of(&found.missing));
+        self.arriving =
+            !self.injected.is_subset(&injected_before) || !self.missing.is_subset(&missing_before);
+        let skipped = found.skipped.iter().map(|(owner, reason)| OwnerEvent {
+            owner: (*owner).clone(),
+            event: PodEvent {
+                warning: true,
+                reason: "InjectionSkipped",
+                note: reason.clone(),
+                cause: reason.clone(),
+            },
+        });
+        let now = Timestamp::now();
+        let injected = found.injected.iter().filter(|(owner, _)| injected_before.contains(**owner));
+        let injected = injected.flat_map(|(owner, pods)| {
+            pod_events(pods, now).into_iter().map(|event| OwnerEvent { owner: (*owner).clone(), event })
+        });
+        let missing = found.missing.iter().filter(|(owner, _)| missing_before.contains(**owner));
+        let missing = missing
+            .map(|(owner, pods)| OwnerEvent { owner: (*owner).clone(), event: not_injected(owner, pods) });
+        skipped.chain(injected).chain(missing).collect()
+    }
+
+    /// Publishes an event of a workload, unless one of its reason and cause was published before.
+    async fn publish_once(&mut self, cluster: &Cluster, due: OwnerEvent) {
+        let OwnerEvent { owner, event: PodEvent { warning, reason, note, cause } } = due;
+        if self.owners.insert((owner.clone(), reason, cause)) {
+            let reference = self.reference(cluster, &owner).await;
             self.enqueue(warning, reason, note, reference);
         }
     }
@@ -234,12 +267,12 @@ impl EventPublisher {
         reference
     }
 
-    async fn tell_of_quotas(
+    async fn review_quotas(
         &mut self,
         cluster: &Cluster,
         quotas: &BTreeMap<String, QuotaView>,
         pods: &BTreeMap<String, PodView>,
-        settled: &DesiredState,
+        desired: &DesiredState,
         heard: &LimiterView,
     ) {
         let first = self.quotas.is_none();
@@ -249,7 +282,7 @@ impl EventPublisher {
         let accounts = heard.report.iter().flat_map(|report| &report.accounts);
         let accounts: HashMap<&str, _> = accounts.map(|account| (account.quota.as_str(), account)).collect();
         for (name, view) in quotas {
-            let Some(verdict) = settled.quotas.get(name) else { continue };
+            let Some(verdict) = desired.quotas.get(name) else { continue };
             let report = accounts.get(name.as_str()).copied();
             let (_, told) = all.entry(name.clone()).or_insert_with(|| {
                 let told =
@@ -317,6 +350,49 @@ impl EventPublisher {
             sleep(BUDGET).await;
         }
     }
+}
+
+/// What a round finds in the pods.
+#[derive(Default)]
+struct Found<'p> {
+    injected: BTreeMap<&'p Owner, Vec<&'p PodView>>,
+    missing: BTreeMap<&'p Owner, Vec<MissingProxy<'p>>>,
+    /// Workloads of pods that can't have a proxy, and why.
+    skipped: Vec<(&'p Owner, String)>,
+}
+
+/// A pod that should have a proxy, and the quotas that it names.
+struct MissingProxy<'p> {
+    pod: &'p PodView,
+    quotas: Vec<String>,
+}
+
+/// An event of a workload.
+struct OwnerEvent {
+    owner: Owner,
+    event: PodEvent,
+}
+
+impl Found<'_> {
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for quota in self.missing.values().flatten().flat_map(|missing| &missing.quotas) {
+            *counts.not_injected.entry(quota.clone()).or_default() += 1;
+        }
+        counts
+    }
+}
+
+fn not_injected(owner: &Owner, missing: &[MissingProxy<'_>]) -> PodEvent {
+    let names: BTreeSet<&str> =
+        missing.iter().flat_map(|it| it.quotas.iter().map(|quota| it.pod.short(quota))).collect();
+    let names = names.into_iter().collect::<Vec<_>>().join(", ");
+    let note = format!(
+        "{} without a proxy, calls are not limited by {names}: created before Quotakeeper or while it was away; {}",
+        counted(i64::try_from(missing.len()).unwrap_or(i64::MAX), "pod"),
+        restart(owner)
+    );
+    PodEvent { warning: true, reason: "NotInjected", note, cause: names }
 }
 
 fn owners_of<T>(workloads: &BTreeMap<&Owner, T>) -> HashSet<Owner> {

@@ -1,4 +1,4 @@
-//! The operator: reconciles quotas into the limiter's configuration, and limiter_view what it enforces.
+//! The operator: reconciles quotas into the limiter's configuration, and reports what the limiter enforces.
 //!
 //! ```text
 //!            watches                        pure                       writes (leader alone)

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::caches::Caches;
 use crate::cluster::{Cluster, owner};
-use crate::configuration::{self, Published};
+use crate::configuration::{self, AppliedState};
 use crate::injection::Injection;
 use crate::lease::{Leadership, contend};
 use crate::limiter_view::{self, LimiterView, Source};
@@ -105,11 +105,12 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
         Cluster::new(client.clone(), &settings.namespace, owner, leadership.clone(), metrics.clone());
 
     let mut tasks = JoinSet::new();
-    let world = Arc::new(Caches::watch(&cluster, &mut tasks));
+    let caches = Arc::new(Caches::watch(&cluster, &mut tasks));
     let served = Arc::new(Served { tls: watch::Sender::new(None), limiter_ca: watch::Sender::new(None) });
-    tasks.spawn(secrets::follow(settings.namespace.clone(), Arc::clone(&world), Arc::clone(&served)));
-    let injection = Injection::begin(&client, &world, &settings, &served, &mut tasks);
-    let readiness = readiness(&settings.namespace, &world, injection.webhook.clone(), served.tls.subscribe());
+    tasks.spawn(secrets::follow(settings.namespace.clone(), Arc::clone(&caches), Arc::clone(&served)));
+    let injection = Injection::begin(&client, &caches, &settings, &served, &mut tasks);
+    let readiness =
+        readiness(&settings.namespace, &caches, injection.webhook.clone(), served.tls.subscribe());
     tasks.spawn(probes::serve(probes, metrics.clone(), readiness));
     let answering = CancellationToken::new();
     let answered = answering.clone().cancelled_owned();
@@ -124,7 +125,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
         limiter_ca: served.limiter_ca.subscribe(),
         injection,
         cluster,
-        world,
+        caches,
         metrics,
     };
 
@@ -155,7 +156,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
 /// The leader's work.
 struct Leader {
     cluster: Cluster,
-    world: Arc<Caches>,
+    caches: Arc<Caches>,
     metrics: Metrics,
     source: Source,
     limiter_ca: watch::Receiver<Option<String>>,
@@ -178,17 +179,17 @@ impl Leader {
     }
 
     async fn lead(&self) {
-        let Leader { cluster, world, metrics, source, limiter_ca, injection } = self;
-        let published: watch::Sender<Option<Published>> = watch::Sender::new(None);
+        let Leader { cluster, caches, metrics, source, limiter_ca, injection } = self;
+        let published: watch::Sender<Option<AppliedState>> = watch::Sender::new(None);
         let heard = watch::Sender::new(LimiterView::nothing());
         let counts = watch::Sender::new(Counts::default());
         let told = (published.subscribe(), heard.subscribe());
         tokio::join!(
-            configuration::run(cluster, world, metrics, &published),
-            secrets::run(cluster, world, metrics),
+            configuration::run(cluster, caches, metrics, &published),
+            secrets::run(cluster, caches, metrics),
             limiter_view::listen(source, limiter_ca.clone(), &heard),
-            status_writer::run(cluster, world, published.subscribe(), heard.subscribe(), counts.subscribe()),
-            events::run(cluster, world, &injection.settings, told.0, told.1, &counts),
+            status_writer::run(cluster, caches, published.subscribe(), heard.subscribe(), counts.subscribe()),
+            events::run(cluster, caches, &injection.settings, told.0, told.1, &counts),
         );
     }
 }
@@ -226,13 +227,13 @@ async fn known_owner(
 
 fn readiness(
     namespace: &str,
-    world: &Arc<Caches>,
+    caches: &Arc<Caches>,
     webhook: Webhook,
     served: watch::Receiver<Option<Arc<ServerConfig>>>,
 ) -> probes::Readiness {
-    let (namespace, world) = (namespace.to_owned(), Arc::clone(world));
+    let (namespace, caches) = (namespace.to_owned(), Arc::clone(caches));
     Arc::new(move || {
-        let mut missing: Vec<String> = world
+        let mut missing: Vec<String> = caches
             .missing()
             .into_iter()
             .map(|what| format!("{what} are not read yet; are the CRDs installed?"))
@@ -242,7 +243,7 @@ fn readiness(
         }
         if served.borrow().is_none() {
             missing.push("the webhook has no certificate yet".to_owned());
-        } else if !secrets::trusted(&namespace, &world) {
+        } else if !secrets::trusted(&namespace, &caches) {
             missing.push("the API server does not know the webhook's certificate yet".to_owned());
         }
         missing

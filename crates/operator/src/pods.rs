@@ -124,21 +124,21 @@ fn owner(pod: &ObjectMeta) -> Option<Owner> {
 
 impl PodView {
     /// The quotas for which it asks, as far as they are accepted and admit it.
-    pub fn asks_for(&self, labels: &BTreeMap<String, String>, settled: &DesiredState) -> Vec<String> {
+    pub fn asks_for(&self, labels: &BTreeMap<String, String>, desired: &DesiredState) -> Vec<String> {
         let pod = json!({"metadata": {
             "labels": {INJECT: self.asks.label},
             "annotations": {QUOTAS: self.asks.quotas},
         }});
         let namespace = Namespace { name: self.namespace.clone(), labels: labels.clone() };
         let admits = |name: &str| {
-            let account = settled.quotas.get(name).and_then(|verdict| verdict.account());
+            let account = desired.quotas.get(name).and_then(|verdict| verdict.account());
             account.is_some_and(|account| account.admitted.admits(&self.namespace))
         };
         match asked(&pod, &namespace) {
             Ok(Asked::Names(names)) => {
-                names.iter().filter_map(|name| named(name, &self.namespace, settled, admits)).collect()
+                names.iter().filter_map(|name| named(name, &self.namespace, desired, admits)).collect()
             }
-            Ok(Asked::Auto { .. }) => settled.quotas.keys().filter(|name| admits(name)).cloned().collect(),
+            Ok(Asked::Auto { .. }) => desired.quotas.keys().filter(|name| admits(name)).cloned().collect(),
             Ok(Asked::Nothing) | Err(_) => Vec::new(),
         }
     }
@@ -172,10 +172,10 @@ impl PodView {
 fn named(
     name: &str,
     namespace: &str,
-    settled: &DesiredState,
+    desired: &DesiredState,
     admits: impl Fn(&str) -> bool,
 ) -> Option<String> {
-    let known = |name: &String| settled.quotas.contains_key(name);
+    let known = |name: &String| desired.quotas.contains_key(name);
     if name.contains('/') {
         return Some(name.to_owned()).filter(known);
     }
@@ -184,7 +184,7 @@ fn named(
         return Some(own);
     }
     let suffix = format!("/{name}");
-    let mut others = settled.quotas.keys().filter(|other| other.ends_with(&suffix) && admits(other));
+    let mut others = desired.quotas.keys().filter(|other| other.ends_with(&suffix) && admits(other));
     others.next().cloned().filter(|_| others.next().is_none())
 }
 
@@ -192,7 +192,7 @@ fn named(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::reconcile::{Inputs, settle};
+    use crate::reconcile::{ObservedState, plan};
     use crate::view as views;
     use serde_json::Value;
 
@@ -207,8 +207,8 @@ mod tests {
         view(serde_json::from_value(object).unwrap()).unwrap()
     }
 
-    fn settled() -> DesiredState {
-        let mut inputs = Inputs::default();
+    fn desired() -> DesiredState {
+        let mut inputs = ObservedState::default();
         let all = json!({"namespaces": {"from": "All"}});
         for (namespace, name, provider, consumers) in [
             ("gtm", "openai", "openai", Value::Null),
@@ -226,15 +226,15 @@ mod tests {
             let view = views::quota(serde_json::from_value(object).unwrap(), None).unwrap();
             inputs.quotas.insert(format!("{namespace}/{name}"), view);
         }
-        settle(&inputs)
+        plan(&inputs)
     }
 
     #[test]
     fn a_pod_asks_by_annotation_by_label_or_by_its_namespace() {
-        let settled = settled();
+        let desired = desired();
         let asks = |metadata: Value, labels: &[(&str, &str)]| {
             let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-            pod(metadata).asks_for(&labels, &settled).join(" ")
+            pod(metadata).asks_for(&labels, &desired).join(" ")
         };
         let annotated = |value: &str| json!({"annotations": {(QUOTAS): value}});
         assert_eq!(asks(json!({}), &[]), "");

@@ -38,7 +38,7 @@ pub struct QuotaView {
 
 /// A document as it is stored.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Stored {
+pub struct StoredDocument {
     /// The quota that it was compiled from: `namespace/name`.
     pub quota: String,
     /// Its UID.
@@ -51,7 +51,7 @@ pub struct Stored {
 
 /// All that decides what is in force.
 #[derive(Clone, Debug, Default)]
-pub struct Inputs {
+pub struct ObservedState {
     /// The quotas by `namespace/name`.
     pub quotas: BTreeMap<String, QuotaView>,
     /// The providers by name; those that can't be read say why.
@@ -59,7 +59,7 @@ pub struct Inputs {
     /// The labels of the namespaces by name.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// The documents that are stored, by the name of their ConfigMap.
-    pub stored: BTreeMap<String, Stored>,
+    pub stored: BTreeMap<String, StoredDocument>,
 }
 
 /// Why a quota is not accepted, in one word.
@@ -145,32 +145,32 @@ struct Refusal {
     message: String,
 }
 
-/// Settles what is in force.
-pub fn settle(inputs: &Inputs) -> DesiredState {
-    let owners = owners(inputs);
-    let mut settled = DesiredState::default();
+/// Plans what is to be in force.
+pub fn plan(observed: &ObservedState) -> DesiredState {
+    let owners = owners(observed);
+    let mut desired = DesiredState::default();
     let mut refused = Vec::new();
-    for (name, view) in &inputs.quotas {
-        let verdict = conflict(name, view, &owners, inputs).map_or_else(|| compiled(view, inputs), Err);
+    for (name, view) in &observed.quotas {
+        let verdict = conflict(name, view, &owners, observed).map_or_else(|| compiled(view, observed), Err);
         match verdict {
             Ok(account) => {
                 let document = document(name, view, &account);
-                settled.documents.insert(document_name(&account.key), document);
-                settled.quotas.insert(name.clone(), Verdict::Accepted(Arc::new(account)));
+                desired.documents.insert(document_name(&account.key), document);
+                desired.quotas.insert(name.clone(), Verdict::Accepted(Arc::new(account)));
             }
             Err(refusal) => refused.push((name, view, refusal)),
         }
     }
     for (name, view, Refusal { reason, mut message }) in refused {
-        let kept = last_good(name, view, inputs, &settled.documents);
+        let kept = last_good(name, view, observed, &desired.documents);
         let in_force = kept.map(|(at, document, account)| {
             message.push_str(&format!(" Generation {} stays in force until then.", account.generation));
-            settled.documents.insert(at, document);
+            desired.documents.insert(at, document);
             Arc::new(account)
         });
-        settled.quotas.insert(name.clone(), Verdict::Refused { reason, message, in_force });
+        desired.quotas.insert(name.clone(), Verdict::Refused { reason, message, in_force });
     }
-    settled
+    desired
 }
 
 /// The name of the ConfigMap that holds an account's document.
@@ -187,9 +187,9 @@ fn document(name: &str, view: &QuotaView, account: &CompiledAccount) -> Document
 }
 
 /// Of the quotas of each account the oldest.
-fn owners(inputs: &Inputs) -> BTreeMap<&str, &str> {
+fn owners(observed: &ObservedState) -> BTreeMap<&str, &str> {
     let mut owners: BTreeMap<&str, (Timestamp, &str)> = BTreeMap::new();
-    for (name, view) in &inputs.quotas {
+    for (name, view) in &observed.quotas {
         let Some(key) = view.key.as_deref() else { continue };
         let claim = (view.created, name.as_str());
         owners.entry(key).and_modify(|owner| *owner = claim.min(*owner)).or_insert(claim);
@@ -197,11 +197,16 @@ fn owners(inputs: &Inputs) -> BTreeMap<&str, &str> {
     owners.into_iter().map(|(key, (_, name))| (key, name)).collect()
 }
 
-fn conflict(name: &str, view: &QuotaView, owners: &BTreeMap<&str, &str>, inputs: &Inputs) -> Option<Refusal> {
+fn conflict(
+    name: &str,
+    view: &QuotaView,
+    owners: &BTreeMap<&str, &str>,
+    observed: &ObservedState,
+) -> Option<Refusal> {
     let key = view.key.as_deref()?;
     let owner = owners.get(key).filter(|owner| **owner != name)?;
     let (provider, id) = key.split_once('/')?;
-    let created = inputs.quotas.get(*owner)?.created;
+    let created = observed.quotas.get(*owner)?.created;
     let message = format!(
         "The account {id} of {provider} belongs to ApiQuota {owner}, which is older (created {created}); \
          draw on that one, or correct spec.account.id."
@@ -209,9 +214,9 @@ fn conflict(name: &str, view: &QuotaView, owners: &BTreeMap<&str, &str>, inputs:
     Some(Refusal { reason: Reason::AccountConflict, message })
 }
 
-fn compiled(view: &QuotaView, inputs: &Inputs) -> Result<CompiledAccount, Refusal> {
+fn compiled(view: &QuotaView, observed: &ObservedState) -> Result<CompiledAccount, Refusal> {
     let quota = view.quota.as_ref().map_err(|problems| invalid(problems))?;
-    let profile = profile(quota, inputs)?;
+    let profile = profile(quota, observed)?;
     let mut account = compile::account(quota, profile).map_err(|problems| {
         let tier = problems.iter().any(|problem| problem.field == "spec.provider.tier");
         let reason = match (&quota.spec.provider.tier, tier) {
@@ -221,7 +226,7 @@ fn compiled(view: &QuotaView, inputs: &Inputs) -> Result<CompiledAccount, Refusa
         };
         Refusal { reason, ..invalid(&problems) }
     })?;
-    account.admitted = admitted(quota, &inputs.namespaces)?;
+    account.admitted = admitted(quota, &observed.namespaces)?;
     Ok(account)
 }
 
@@ -231,12 +236,12 @@ fn invalid(problems: &[Problem]) -> Refusal {
 }
 
 /// The profile of a quota's provider, with all that it inherits.
-fn profile(quota: &ApiQuota, inputs: &Inputs) -> Result<Profile, Refusal> {
+fn profile(quota: &ApiQuota, observed: &ObservedState) -> Result<Profile, Refusal> {
     let asked = quota.spec.provider.name.as_str();
     let wrong = |message: String| Refusal { reason: Reason::ProviderInvalid, message };
-    let Some(found) = find(asked, inputs) else {
+    let Some(found) = find(asked, observed) else {
         let mut known: BTreeSet<&str> = catalogue::names().into_iter().collect();
-        known.extend(inputs.providers.keys().map(String::as_str));
+        known.extend(observed.providers.keys().map(String::as_str));
         let hint = did_you_mean(asked, known.iter().copied());
         let known: Vec<&str> = known.into_iter().collect();
         let message = format!(
@@ -246,7 +251,7 @@ fn profile(quota: &ApiQuota, inputs: &Inputs) -> Result<Profile, Refusal> {
         return Err(Refusal { reason: Reason::ProviderNotFound, message });
     };
     let profile = found.map_err(|error| wrong(format!("ApiProvider {asked} can't be read: {error}.")))?;
-    let resolved = profile.resolve(|name| find(name, inputs)?.ok());
+    let resolved = profile.resolve(|name| find(name, observed)?.ok());
     let resolved = resolved.map_err(|error| wrong(format!("ApiProvider {asked}: spec.{error}.")))?;
     let problems = validate::profile_problems(&resolved);
     if problems.is_empty() {
@@ -257,8 +262,8 @@ fn profile(quota: &ApiQuota, inputs: &Inputs) -> Result<Profile, Refusal> {
 }
 
 /// A provider of the cluster, else of the catalogue: its objects may not be there yet.
-fn find(name: &str, inputs: &Inputs) -> Option<Result<Profile, String>> {
-    match inputs.providers.get(name) {
+fn find(name: &str, observed: &ObservedState) -> Option<Result<Profile, String>> {
+    match observed.providers.get(name) {
         Some(provider) => Some(provider.as_ref().clone()),
         None => catalogue::find(name).ok().map(Ok),
     }
@@ -293,11 +298,11 @@ fn selector_of(selector: LabelSelector) -> Result<Selector, Refusal> {
 fn last_good(
     name: &str,
     view: &QuotaView,
-    inputs: &Inputs,
+    observed: &ObservedState,
     taken: &BTreeMap<String, Document>,
 ) -> Option<(String, Document, CompiledAccount)> {
-    let ours = |stored: &Stored| stored.quota == name && stored.uid == view.uid;
-    let left = inputs.stored.iter().filter(|(at, stored)| ours(stored) && !taken.contains_key(*at));
+    let ours = |stored: &StoredDocument| stored.quota == name && stored.uid == view.uid;
+    let left = observed.stored.iter().filter(|(at, stored)| ours(stored) && !taken.contains_key(*at));
     let read = left.filter_map(|(at, stored)| {
         let account = CompiledAccount::load(&stored.json).ok()?;
         let document = Document { quota: name.to_owned(), uid: view.uid.clone(), json: stored.json.clone() };

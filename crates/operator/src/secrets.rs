@@ -69,14 +69,14 @@ enum Failure {
 }
 
 /// Keeps both Secrets and the API server's trust in the webhook, while this replica leads.
-pub async fn run(cluster: &Cluster, world: &Caches, metrics: &Metrics) {
-    let mut changed = world.trusted.subscribe();
+pub async fn run(cluster: &Cluster, caches: &Caches, metrics: &Metrics) {
+    let mut changed = caches.trusted.subscribe();
     let (mut limiter_written, mut webhook_written) = (Written::default(), Written::default());
     loop {
         let mut pause = EVERY;
         let (limiter, webhook) = tokio::join!(
-            limiter(cluster, world, &mut limiter_written),
-            webhook(cluster, world, &mut webhook_written)
+            limiter(cluster, caches, &mut limiter_written),
+            webhook(cluster, caches, &mut webhook_written)
         );
         for outcome in [limiter, webhook] {
             if let Err(error) = outcome {
@@ -85,7 +85,7 @@ pub async fn run(cluster: &Cluster, world: &Caches, metrics: &Metrics) {
             }
         }
         for (name, cache) in
-            [(LIMITER_SECRET, &world.limiter_secret), (WEBHOOK_SECRET, &world.webhook_secret)]
+            [(LIMITER_SECRET, &caches.limiter_secret), (WEBHOOK_SECRET, &caches.webhook_secret)]
         {
             let entries = cache.get(&format!("{}/{name}", cluster.namespace));
             let ends = entries.and_then(|entries| certificates::ends(&entries));
@@ -95,7 +95,7 @@ pub async fn run(cluster: &Cluster, world: &Caches, metrics: &Metrics) {
         }
         tokio::select! {
             () = sleep(pause) => {}
-            // The world notified as long as this replica lives.
+            // The signals live as long as this replica.
             _ = changed.changed() => {}
         }
     }
@@ -110,8 +110,8 @@ pub fn names(service: &str, namespace: &str) -> Vec<String> {
     ]
 }
 
-async fn limiter(cluster: &Cluster, world: &Caches, written: &mut Written) -> Result<(), Failure> {
-    let Some(present) = world.limiter_secret.all() else { return Ok(()) };
+async fn limiter(cluster: &Cluster, caches: &Caches, written: &mut Written) -> Result<(), Failure> {
+    let Some(present) = caches.limiter_secret.all() else { return Ok(()) };
     let cached = present.into_values().next().unwrap_or_default();
     let present = written.newest(LIMITER_SECRET, cached.clone(), Instant::now());
     if let Some(entries) = due(&present, &names(LIMITER, &cluster.namespace), SystemTime::now())? {
@@ -121,8 +121,8 @@ async fn limiter(cluster: &Cluster, world: &Caches, written: &mut Written) -> Re
     Ok(())
 }
 
-async fn webhook(cluster: &Cluster, world: &Caches, written: &mut Written) -> Result<(), Failure> {
-    let (Some(present), Some(webhooks)) = (world.webhook_secret.all(), world.webhooks.all()) else {
+async fn webhook(cluster: &Cluster, caches: &Caches, written: &mut Written) -> Result<(), Failure> {
+    let (Some(present), Some(webhooks)) = (caches.webhook_secret.all(), caches.webhooks.all()) else {
         return Ok(());
     };
     let now = SystemTime::now();
@@ -196,11 +196,11 @@ pub struct Served {
 }
 
 /// Follows the Secrets. An unusable certificate leaves the one before in service.
-pub async fn follow(namespace: String, world: Arc<Caches>, served: Arc<Served>) {
-    let mut changed = world.trusted.subscribe();
+pub async fn follow(namespace: String, caches: Arc<Caches>, served: Arc<Served>) {
+    let mut changed = caches.trusted.subscribe();
     let mut last = Entries::new();
     loop {
-        let entries = world.webhook_secret.get(&format!("{namespace}/{WEBHOOK_SECRET}")).unwrap_or_default();
+        let entries = caches.webhook_secret.get(&format!("{namespace}/{WEBHOOK_SECRET}")).unwrap_or_default();
         if entries != last
             && let (Some(chain), Some(key)) = (entries.get("tls.crt"), entries.get("tls.key"))
         {
@@ -213,7 +213,7 @@ pub async fn follow(namespace: String, world: Arc<Caches>, served: Arc<Served>) 
             }
         }
         last = entries;
-        let limiter = world.limiter_secret.get(&format!("{namespace}/{LIMITER_SECRET}"));
+        let limiter = caches.limiter_secret.get(&format!("{namespace}/{LIMITER_SECRET}"));
         if let Some(ca) = limiter.and_then(|mut entries| entries.remove("ca.crt")) {
             served.limiter_ca.send_if_modified(|known| {
                 let changed = known.as_ref() != Some(&ca);
@@ -228,9 +228,9 @@ pub async fn follow(namespace: String, world: Arc<Caches>, served: Arc<Served>) 
 }
 
 /// Whether the API server knows the certificate that is served.
-pub fn trusted(namespace: &str, world: &Caches) -> bool {
-    let entries = world.webhook_secret.get(&format!("{namespace}/{WEBHOOK_SECRET}"));
-    let webhooks = world.webhooks.get(WEBHOOK_CONFIGURATION).unwrap_or_default();
+pub fn trusted(namespace: &str, caches: &Caches) -> bool {
+    let entries = caches.webhook_secret.get(&format!("{namespace}/{WEBHOOK_SECRET}"));
+    let webhooks = caches.webhooks.get(WEBHOOK_CONFIGURATION).unwrap_or_default();
     entries.is_some_and(|entries| webhooks.values().all(|bundle| is_known(&entries, bundle)))
 }
 

@@ -1,6 +1,6 @@
 //! What is reported of a quota, from what is in force and what the limiter tells: pure.
 //!
-//! Figures are coarse on purpose. Whether a new status is worth writing is decided in [`worth`]:
+//! Figures are coarse on purpose. Whether a new status is worth writing is decided in [`write_policy`]:
 //! an idle or steady quota is not written at all.
 
 mod conditions;

@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use crate::caches::Caches;
 use crate::cluster::{Cluster, STATUS_MANAGER, WriteError};
 use crate::conditions::{reasons, types, with_reason};
-use crate::configuration::Published;
+use crate::configuration::AppliedState;
 use crate::limiter_view::LimiterView;
 use crate::pods::Counts;
 use crate::reconcile::QuotaView;
@@ -81,8 +81,8 @@ impl StatusCache {
 /// Keeps all statuses, while this replica leads.
 pub async fn run(
     cluster: &Cluster,
-    world: &Caches,
-    mut published: watch::Receiver<Option<Published>>,
+    caches: &Caches,
+    mut published: watch::Receiver<Option<AppliedState>>,
     mut heard: watch::Receiver<LimiterView>,
     mut counts: watch::Receiver<Counts>,
 ) {
@@ -92,7 +92,7 @@ pub async fn run(
         let now = published.borrow_and_update().clone();
         let said = heard.borrow_and_update().clone();
         let pods = counts.borrow_and_update().clone();
-        if let (Some(published), Some(quotas)) = (now, world.quotas.all()) {
+        if let (Some(published), Some(quotas)) = (now, caches.quotas.all()) {
             memories.retain(|name, memory| quotas.get(name).is_some_and(|view| view.uid == memory.uid));
             for (name, view, new) in due(cluster, &quotas, &published, &said, &pods, &mut memories) {
                 let before = Arc::clone(&view.status);
@@ -123,7 +123,7 @@ pub async fn run(
 fn due(
     cluster: &Cluster,
     quotas: &BTreeMap<String, QuotaView>,
-    published: &Published,
+    published: &AppliedState,
     heard: &LimiterView,
     counts: &Counts,
     memories: &mut HashMap<String, StatusCache>,
@@ -132,7 +132,7 @@ fn due(
     let accounts = heard.report.as_deref().map(by_quota).unwrap_or_default();
     let mut due = Vec::new();
     for (name, view) in quotas {
-        let Some(verdict) = published.settled.quotas.get(name) else { continue };
+        let Some(verdict) = published.desired.quotas.get(name) else { continue };
         let memory = memories.entry(name.clone()).or_insert_with(|| StatusCache::of(view));
         let present = memory.present(view);
         let account = accounts.get(name.as_str()).copied();

@@ -16,7 +16,7 @@ use quotakeeper_dialects::Profile;
 use quotakeeper_kube_cache::key;
 use serde_json::{Value, json};
 
-use crate::reconcile::{QuotaView, Stored};
+use crate::reconcile::{QuotaView, StoredDocument};
 
 /// A quota.
 pub fn quota(object: DynamicObject, before: Option<&QuotaView>) -> Option<QuotaView> {
@@ -95,11 +95,11 @@ pub fn namespace(object: PartialObjectMeta<Namespace>) -> Option<BTreeMap<String
 }
 
 /// A document; `owner` is the UID that its owner should have.
-pub fn document(map: ConfigMap, owner: Option<&str>) -> Option<Stored> {
+pub fn document(map: ConfigMap, owner: Option<&str>) -> Option<StoredDocument> {
     let annotation = |name: &str| map.annotations().get(name).cloned().unwrap_or_default();
     let owned = owner.is_none_or(|uid| map.owner_references().iter().any(|owner| owner.uid == uid));
     let labelled = map.labels().get(CONFIG).is_some_and(|value| value == CONFIG_ACCOUNT);
-    Some(Stored {
+    Some(StoredDocument {
         quota: annotation(QUOTA),
         uid: annotation(QUOTA_UID),
         json: map

@@ -11,7 +11,7 @@ use crate::view;
 /// A small cluster.
 #[derive(Default)]
 struct Cluster {
-    inputs: Inputs,
+    inputs: ObservedState,
     created: i64,
 }
 
@@ -48,26 +48,26 @@ impl Cluster {
         });
         let view = view::quota(serde_json::from_value(object).unwrap(), None).unwrap();
         self.inputs.quotas.insert(name.to_owned(), view);
-        self.settle()
+        self.plan()
     }
 
     fn delete(&mut self, name: &str) -> DesiredState {
         self.inputs.quotas.remove(name);
-        self.settle()
+        self.plan()
     }
 
     /// Settles, and stores the documents as the operator does.
-    fn settle(&mut self) -> DesiredState {
-        let settled = settle(&self.inputs);
-        let stored = |document: &Document| Stored {
+    fn plan(&mut self) -> DesiredState {
+        let desired = plan(&self.inputs);
+        let stored = |document: &Document| StoredDocument {
             quota: document.quota.clone(),
             uid: document.uid.clone(),
             json: document.json.clone(),
             proper: true,
         };
         self.inputs.stored =
-            settled.documents.iter().map(|(name, document)| (name.clone(), stored(document))).collect();
-        settled
+            desired.documents.iter().map(|(name, document)| (name.clone(), stored(document))).collect();
+        desired
     }
 
     fn provider(&mut self, name: &str, spec: Value) {
@@ -76,15 +76,15 @@ impl Cluster {
     }
 }
 
-fn accepted<'s>(settled: &'s DesiredState, name: &str) -> &'s CompiledAccount {
-    match &settled.quotas[name] {
+fn accepted<'s>(desired: &'s DesiredState, name: &str) -> &'s CompiledAccount {
+    match &desired.quotas[name] {
         Verdict::Accepted(account) => account,
         refused => panic!("{name}: {refused:?}"),
     }
 }
 
-fn refused<'s>(settled: &'s DesiredState, name: &str) -> (Reason, &'s str, Option<u64>) {
-    match &settled.quotas[name] {
+fn refused<'s>(desired: &'s DesiredState, name: &str) -> (Reason, &'s str, Option<u64>) {
+    match &desired.quotas[name] {
         Verdict::Refused { reason, message, in_force } => {
             (*reason, message, in_force.as_ref().map(|account| account.generation))
         }
@@ -100,14 +100,14 @@ fn hubspot(tier: &str) -> Value {
 fn every_quota_has_a_document_that_loads() {
     let mut cluster = Cluster::new();
     cluster.apply("gtm/hubspot", hubspot("pro"));
-    let settled = cluster.apply("platform/openai", json!({"provider": {"name": "openai"}}));
-    assert_eq!(settled.documents.len(), 2);
-    for (name, document) in &settled.documents {
+    let desired = cluster.apply("platform/openai", json!({"provider": {"name": "openai"}}));
+    assert_eq!(desired.documents.len(), 2);
+    for (name, document) in &desired.documents {
         let account = CompiledAccount::load(&document.json).unwrap();
         assert_eq!(*name, document_name(&account.key));
-        assert_eq!(account, *accepted(&settled, &document.quota));
+        assert_eq!(account, *accepted(&desired, &document.quota));
     }
-    assert_eq!(accepted(&settled, "gtm/hubspot").admitted, Admitted::Namespaces(["gtm".to_owned()].into()));
+    assert_eq!(accepted(&desired, "gtm/hubspot").admitted, Admitted::Namespaces(["gtm".to_owned()].into()));
     assert_eq!(document_name("hubspot/gtm/hubspot"), "quotakeeper-account-12b2925426");
 }
 
@@ -119,8 +119,8 @@ fn a_quota_of_another_tier_and_back_is_as_if_it_had_never_changed() {
     changed.apply("gtm/hubspot", hubspot("pro"));
     changed.apply("gtm/hubspot", hubspot("free"));
     let back = changed.apply("gtm/hubspot", hubspot("pro"));
-    let without_generation = |settled: &DesiredState| {
-        let account = accepted(settled, "gtm/hubspot");
+    let without_generation = |desired: &DesiredState| {
+        let account = accepted(desired, "gtm/hubspot");
         CompiledAccount { generation: 0, ..account.clone() }
     };
     assert_eq!(without_generation(&fresh), without_generation(&back));
@@ -153,20 +153,20 @@ fn a_new_object_inherits_nothing_from_a_deleted_one_of_its_name() {
     cluster.apply("gtm/hubspot", hubspot("pro"));
     let view = cluster.inputs.quotas.get_mut("gtm/hubspot").unwrap();
     view.uid = "another".to_owned();
-    let settled = cluster.apply("gtm/hubspot", hubspot("gold"));
-    assert_eq!(refused(&settled, "gtm/hubspot").2, Some(1), "this story's apply keeps the UID of the name");
+    let desired = cluster.apply("gtm/hubspot", hubspot("gold"));
+    assert_eq!(refused(&desired, "gtm/hubspot").2, Some(1), "this story's apply keeps the UID of the name");
     cluster.inputs.quotas.get_mut("gtm/hubspot").unwrap().uid = "another".to_owned();
-    let settled = cluster.settle();
-    assert_eq!(refused(&settled, "gtm/hubspot").2, None);
-    assert!(settled.documents.is_empty());
+    let desired = cluster.plan();
+    assert_eq!(refused(&desired, "gtm/hubspot").2, None);
+    assert!(desired.documents.is_empty());
 }
 
 #[test]
 fn one_bad_quota_leaves_the_others_alone() {
     let mut cluster = Cluster::new();
     cluster.apply("gtm/bad", json!({"provider": {"name": "hubspott"}}));
-    let settled = cluster.apply("gtm/hubspot", hubspot("pro"));
-    let (reason, message, _) = refused(&settled, "gtm/bad");
+    let desired = cluster.apply("gtm/hubspot", hubspot("pro"));
+    let (reason, message, _) = refused(&desired, "gtm/bad");
     assert_eq!(reason, Reason::ProviderNotFound);
     let known = catalogue::names().join(", ");
     assert_eq!(
@@ -176,8 +176,8 @@ fn one_bad_quota_leaves_the_others_alone() {
              {known}, or create it."
         )
     );
-    assert_eq!(accepted(&settled, "gtm/hubspot").tier, "pro");
-    assert_eq!(settled.documents.len(), 1);
+    assert_eq!(accepted(&desired, "gtm/hubspot").tier, "pro");
+    assert_eq!(desired.documents.len(), 1);
 }
 
 #[test]
@@ -191,8 +191,8 @@ fn a_provider_that_tells_no_limits_needs_a_tier() {
         "silent",
         json!({"hosts": ["api.example.com"], "tiers": [tier("small", 5), tier("big", 50)]}),
     );
-    let settled = cluster.apply("gtm/silent", json!({"provider": {"name": "silent"}}));
-    let (reason, message, _) = refused(&settled, "gtm/silent");
+    let desired = cluster.apply("gtm/silent", json!({"provider": {"name": "silent"}}));
+    let (reason, message, _) = refused(&desired, "gtm/silent");
     assert_eq!(reason, Reason::TierRequired);
     assert!(message.contains("small, big"), "{message}");
 }
@@ -202,21 +202,21 @@ fn of_two_quotas_of_one_account_the_older_has_it() {
     let mut cluster = Cluster::new();
     let spec = json!({"provider": {"name": "openai"}, "account": {"id": "org-1"}});
     cluster.apply("sales/z-older", spec.clone());
-    let settled = cluster.apply("gtm/a-newer", spec.clone());
-    accepted(&settled, "sales/z-older");
-    let (reason, message, in_force) = refused(&settled, "gtm/a-newer");
+    let desired = cluster.apply("gtm/a-newer", spec.clone());
+    accepted(&desired, "sales/z-older");
+    let (reason, message, in_force) = refused(&desired, "gtm/a-newer");
     assert_eq!((reason, in_force), (Reason::AccountConflict, None));
     assert!(message.contains("ApiQuota sales/z-older, which is older"), "{message}");
-    assert_eq!(settled.documents.len(), 1);
+    assert_eq!(desired.documents.len(), 1);
     // The older one does not lose its account by a mistake in it.
     let mut bad = spec.clone();
     bad["provider"]["tier"] = "gold".into();
-    let settled = cluster.apply("sales/z-older", bad);
-    assert_eq!(refused(&settled, "sales/z-older").2, Some(1));
-    assert_eq!(refused(&settled, "gtm/a-newer").0, Reason::AccountConflict);
-    let settled = cluster.delete("sales/z-older");
-    accepted(&settled, "gtm/a-newer");
-    assert_eq!(settled.documents.len(), 1);
+    let desired = cluster.apply("sales/z-older", bad);
+    assert_eq!(refused(&desired, "sales/z-older").2, Some(1));
+    assert_eq!(refused(&desired, "gtm/a-newer").0, Reason::AccountConflict);
+    let desired = cluster.delete("sales/z-older");
+    accepted(&desired, "gtm/a-newer");
+    assert_eq!(desired.documents.len(), 1);
 }
 
 #[test]
@@ -232,14 +232,14 @@ fn namespaces_are_admitted_by_their_labels_as_they_are_now() {
     let selector = json!({"matchLabels": {"team": "gtm"}});
     let mut spec = hubspot("pro");
     spec["consumers"] = json!({"namespaces": {"from": "Selector", "selector": selector}});
-    let settled = cluster.apply("platform/hubspot", spec);
-    let names = |settled: &DesiredState| match &accepted(settled, "platform/hubspot").admitted {
+    let desired = cluster.apply("platform/hubspot", spec);
+    let names = |desired: &DesiredState| match &accepted(desired, "platform/hubspot").admitted {
         Admitted::Namespaces(names) => names.iter().cloned().collect::<Vec<_>>().join(","),
         Admitted::Everyone => "*".to_owned(),
     };
-    assert_eq!(names(&settled), "gtm,sales");
+    assert_eq!(names(&desired), "gtm,sales");
     cluster.inputs.namespaces.get_mut("sales").unwrap().clear();
-    assert_eq!(names(&cluster.settle()), "gtm");
+    assert_eq!(names(&cluster.plan()), "gtm");
     let mut spec = hubspot("pro");
     spec["consumers"] = json!({"namespaces": {"from": "All"}});
     assert_eq!(names(&cluster.apply("platform/hubspot", spec)), "*");
@@ -249,8 +249,8 @@ fn namespaces_are_admitted_by_their_labels_as_they_are_now() {
 fn a_changed_provider_changes_what_extends_it() {
     let mut cluster = Cluster::new();
     cluster.provider("crm", json!({"extends": "base"}));
-    let settled = cluster.apply("gtm/crm", json!({"provider": {"name": "crm"}}));
-    let (reason, message, _) = refused(&settled, "gtm/crm");
+    let desired = cluster.apply("gtm/crm", json!({"provider": {"name": "crm"}}));
+    let (reason, message, _) = refused(&desired, "gtm/crm");
     assert_eq!(reason, Reason::ProviderInvalid);
     assert_eq!(
         message,
@@ -261,7 +261,7 @@ fn a_changed_provider_changes_what_extends_it() {
         {"name": "requests", "unit": "Requests", "amount": amount, "windowSeconds": 60}]}]})
     };
     cluster.provider("base", base(10));
-    assert_eq!(accepted(&cluster.settle(), "gtm/crm").engine.limits[0].amount, 10);
+    assert_eq!(accepted(&cluster.plan(), "gtm/crm").engine.limits[0].amount, 10);
     cluster.provider("base", base(20));
-    assert_eq!(accepted(&cluster.settle(), "gtm/crm").engine.limits[0].amount, 20);
+    assert_eq!(accepted(&cluster.plan(), "gtm/crm").engine.limits[0].amount, 20);
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::write_policy::{Worth, worth};
 use super::*;
-use crate::reconcile::{Inputs, Reason, settle};
+use crate::reconcile::{ObservedState, Reason, plan};
 use crate::view;
 
 const NOW: &str = "2026-11-03T14:03:00Z";
@@ -43,8 +43,9 @@ impl Story {
             "spec": spec,
         });
         let view = view::quota(serde_json::from_value(object).unwrap(), None).unwrap();
-        let inputs = Inputs { quotas: [(name.to_owned(), view.clone())].into(), ..Inputs::default() };
-        let verdict = settle(&inputs).quotas.remove(name).unwrap();
+        let inputs =
+            ObservedState { quotas: [(name.to_owned(), view.clone())].into(), ..ObservedState::default() };
+        let verdict = plan(&inputs).quotas.remove(name).unwrap();
         let report = verdict.account().map(|account| AccountReport {
             key: account.key.clone(),
             quota: name.to_owned(),
