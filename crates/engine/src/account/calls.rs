@@ -142,7 +142,11 @@ impl Engine {
     pub(super) fn insert(&mut self, key: CallKey, call: Call) {
         let alarm = call.alarm;
         if self.calls.insert(key, call).is_none() {
-            self.sessions.entry(key.session).or_default().calls += 1;
+            let session = self.sessions.entry(key.session).or_default();
+            session.calls += 1;
+            if !session.durable {
+                self.durability.session_is_new(key.session);
+            }
         }
         self.set_alarm(key, alarm);
     }

@@ -1,8 +1,10 @@
 //! How far grants may run ahead of the ledger, and what the ledger does not have yet.
 
+use std::collections::BTreeSet;
+
 use super::lanes::{Draw, Limit};
 use crate::cost::Amount;
-use crate::event::Reserve;
+use crate::event::{Reserve, SessionId};
 use crate::time::Time;
 
 /// What of an account is durable. Without a ledger grants need nothing of the kind.
@@ -16,6 +18,9 @@ pub(super) struct Durability {
     ended_since_snapshot: bool,
     /// An answer has told something of the past that no snapshot has yet.
     learned_since_snapshot: bool,
+    /// Sessions with calls that the ledger did not know yet when they came. Few at any time, so that each event
+    /// need not look at all sessions.
+    new_sessions: BTreeSet<SessionId>,
 }
 
 /// What the ledger has charged ahead.
@@ -40,6 +45,7 @@ impl Durability {
             granted_since_snapshot: false,
             ended_since_snapshot: false,
             learned_since_snapshot: false,
+            new_sessions: BTreeSet::new(),
         }
     }
 
@@ -93,6 +99,22 @@ impl Durability {
             budget.left[limit] -= cost;
             self.granted[limit] += cost;
         }
+    }
+
+    /// A session has a call and is not in the ledger yet.
+    pub(super) fn session_is_new(&mut self, session: SessionId) {
+        if self.has_ledger() {
+            self.new_sessions.insert(session);
+        }
+    }
+
+    pub(super) fn new_sessions(&self) -> impl Iterator<Item = &SessionId> {
+        self.new_sessions.iter()
+    }
+
+    /// The ledger has a session.
+    pub(super) fn session_is_known(&mut self, session: SessionId) {
+        self.new_sessions.remove(&session);
     }
 
     /// Something that a snapshot may have is over.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::durability::Waiting;
 use super::lanes::{CounterId, Entry};
-use super::{Call, CallState, Charge, Engine, Session};
+use super::{Call, CallState, Charge, Engine};
 use crate::config::LimitConfig;
 use crate::cost::{Amount, Costs};
 use crate::event::{CallClass, CallId, Reserve, Scope, SessionId};
@@ -181,10 +181,11 @@ impl Engine {
     /// restart; and at once when an answer has told of the past. `None`: nothing has changed that
     /// is worth a write.
     pub fn commit_due(&self, now: Time) -> Option<Time> {
-        let unknown = |session: &Session| !session.durable && session.calls > 0;
+        let unknown =
+            |id: &SessionId| self.sessions.get(id).is_some_and(|known| !known.durable && known.calls > 0);
         let waiting = if self.lanes.waiting() == 0 {
             Waiting::Nothing
-        } else if self.sessions.values().any(unknown) {
+        } else if self.durability.new_sessions().any(unknown) {
             Waiting::ForTheLedger
         } else {
             Waiting::ForTheirTurn
@@ -203,6 +204,7 @@ impl Engine {
             }
         }
         for session in new {
+            self.durability.session_is_known(session);
             self.unpark(session);
         }
     }
