@@ -156,9 +156,11 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     };
     let limiter = match &arguments.ledger {
         Some(file) => Ledger::open(file)
-            .and_then(|ledger| Limiter::start_with_ledger(accounts, ledger))
+            .and_then(|ledger| Limiter::builder(accounts).private_ledger(ledger)?.start())
             .map_err(|error| bad_input(anyhow!("--ledger {} {error}", file.display())))?,
-        None => Limiter::start(accounts),
+        None => {
+            Limiter::builder(accounts).start().map_err(|error| Failure::from(anyhow::Error::from(error)))?
+        }
     };
     let (link, peer) = Link::pair();
     tokio::spawn(carry(limiter.clone(), peer));
@@ -260,10 +262,10 @@ async fn carry_one(mut connection: Connection, peer: &LinkPeer) -> anyhow::Resul
     loop {
         tokio::select! {
             message = proxy_says.recv() => match message {
-                Some(message) => connection.say(message).await?,
+                Some(message) => connection.send(message).await?,
                 None => return Ok(connection.close().await?),
             },
-            message = connection.says.recv() => match message {
+            message = connection.messages.recv() => match message {
                 Some(message) => peer.say(message).await?,
                 None => return Ok(()),
             },

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use quotakeeper_engine::LimitStatus;
 
 use crate::cli::Progress;
-use quotakeeper_limiter::state::AccountStatus;
+use quotakeeper_limiter::AccountStatus;
 
 /// How often a plain line is written while calls wait.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use quotakeeper_proxy::Stats;
 use serde::Serialize;
 
 use super::progress::seconds;
-use quotakeeper_limiter::state::AccountStatus;
+use quotakeeper_limiter::AccountStatus;
 
 /// The results of a run.
 #[derive(Debug, Serialize)]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use quotakeeper_wire::account::CompiledAccount;
 
-use crate::state::Configuration;
+use quotakeeper_limiter_core::Configuration;
 
 /// All documents that have been seen, by the names of their ConfigMaps.
 #[derive(Debug, Default)]

@@ -11,28 +11,16 @@ mod resume;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use quotakeeper_engine::Snapshot;
-use quotakeeper_engine::event::Reserve;
+use quotakeeper_limiter_core::{DueRecord, Record};
 use redb::{Database, ReadableDatabase, TableDefinition};
 use serde::{Deserialize, Serialize};
-
-pub use self::resume::Recovered;
 
 const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("accounts");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// The layout of records. A record of another layout is not read: the account begins as if its
 /// ledger were lost, which costs capacity and nothing else.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-
-/// What the ledger has of an account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// What was charged.
-    pub snapshot: Snapshot,
-    /// What might be granted beyond it.
-    pub reserve: Reserve,
-}
 
 /// A record as it is stored: written by reference, read as a value.
 #[derive(Serialize, Deserialize)]
@@ -131,10 +119,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`]; then none of them is written.
-    pub fn write<'a>(
-        &mut self,
-        records: impl IntoIterator<Item = (&'a str, &'a Record)>,
-    ) -> Result<(), LedgerError> {
+    pub fn write(&mut self, records: &[DueRecord]) -> Result<(), LedgerError> {
         let written = self.write_all(records);
         if written.is_err() {
             self.database = None;
@@ -142,18 +127,15 @@ impl Ledger {
         written
     }
 
-    fn write_all<'a>(
-        &mut self,
-        records: impl IntoIterator<Item = (&'a str, &'a Record)>,
-    ) -> Result<(), LedgerError> {
+    fn write_all(&mut self, records: &[DueRecord]) -> Result<(), LedgerError> {
         let boot = self.boot.clone();
         let write = storage(self.database()?.begin_write())?;
         {
             let mut accounts = storage(write.open_table(ACCOUNTS))?;
-            for (account, record) in records {
+            for DueRecord { account, record } in records {
                 let mut bytes = LAYOUT.to_be_bytes().to_vec();
                 bytes.extend(postcard::to_stdvec(&Stored { boot: boot.clone(), record })?);
-                storage(accounts.insert(account, bytes.as_slice()))?;
+                storage(accounts.insert(account.as_str(), bytes.as_slice()))?;
             }
         }
         storage(write.commit())?;
@@ -167,15 +149,22 @@ mod tests {
 
     use std::collections::BTreeMap;
 
+    use quotakeeper_engine::Snapshot;
     use quotakeeper_engine::cost::Amount;
+    use quotakeeper_engine::event::{Reserve, SessionId};
     use quotakeeper_engine::time::Time;
 
     use super::*;
 
+    fn due(account: &str, calls: u64) -> DueRecord {
+        DueRecord { account: account.to_owned(), record: record(calls) }
+    }
+
     fn record(calls: u64) -> Record {
         let amounts = BTreeMap::from([("requests".to_owned(), Amount(calls))]);
         let reserve = Reserve { as_of: Time(1), amounts, horizon: Time(9) };
-        Record { snapshot: Snapshot { as_of: Time(1), ..Snapshot::default() }, reserve }
+        let snapshot = Snapshot { as_of: Time(1), ..Snapshot::default() };
+        Record { snapshot, reserve, pods: [(SessionId(7), "uid-7".to_owned())].into() }
     }
 
     #[test]
@@ -183,8 +172,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ledger.redb");
         let mut ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
-        ledger.write([("openai/a", &record(1)), ("openai/b", &record(2))]).unwrap();
-        ledger.write([("openai/a", &record(3))]).unwrap();
+        ledger.write(&[due("openai/a", 1), due("openai/b", 2)]).unwrap();
+        ledger.write(&[due("openai/a", 3)]).unwrap();
         drop(ledger);
         let mut ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
         assert_eq!(ledger.read("openai/a").unwrap(), Some(record(3)));
@@ -196,7 +185,7 @@ mod tests {
     fn a_record_of_another_boot_is_not_believed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ledger.redb");
-        Ledger::of_boot(&file, "monday".to_owned()).unwrap().write([("a", &record(1))]).unwrap();
+        Ledger::of_boot(&file, "monday".to_owned()).unwrap().write(&[due("a", 1)]).unwrap();
         assert_eq!(Ledger::of_boot(&file, "tuesday".to_owned()).unwrap().read("a").unwrap(), None);
     }
 
@@ -205,7 +194,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ledger.redb");
         let mut ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
-        ledger.write([("openai/a", &record(1))]).unwrap();
+        ledger.write(&[due("openai/a", 1)]).unwrap();
         drop(ledger);
         let whole = std::fs::read(&file).unwrap();
         let text = b"spec: {provider: {name: openai}}\n".repeat(1000);

@@ -2,8 +2,7 @@
 //!
 //! | room | holds |
 //! |---|---|
-//! | [`state`] | engines and sessions together, pure: messages in, messages out |
-//! | [`task`] | the task that gives the state a clock, connections and a ledger |
+//! | [`task`] | the task that gives the pure state (`quotakeeper-limiter-core`) a clock, connections and a ledger |
 //! | [`ledger`] | what was charged, on disk before it is needed |
 //! | [`clock`] | the clock that the rule needs |
 //!
@@ -30,7 +29,8 @@ pub mod ledger;
 pub mod metrics;
 pub mod probes;
 pub mod process;
-pub mod state;
 pub mod stream;
 pub mod task;
 pub mod watches;
+
+pub use quotakeeper_limiter_core::{AccountStatus, Configuration, LedgerHealth};

@@ -174,7 +174,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::task::LedgerHealth;
+    use quotakeeper_limiter_core::LedgerHealth;
 
     #[test]
     fn the_names_are_those_that_are_documented() {

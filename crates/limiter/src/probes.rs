@@ -102,7 +102,7 @@ async fn answer(probes: &Probes, request: &Request<Incoming>) -> Response<Full<B
     match request.uri().path() {
         "/healthz" => match probes.limiter.get() {
             None => ok(),
-            Some(limiter) => match timeout(ANSWER, limiter.standing()).await {
+            Some(limiter) => match timeout(ANSWER, limiter.health()).await {
                 Ok(Ok(_)) => ok(),
                 _ => text(StatusCode::INTERNAL_SERVER_ERROR, "the engines do not answer\n".to_owned()),
             },
@@ -118,7 +118,7 @@ async fn answer(probes: &Probes, request: &Request<Incoming>) -> Response<Full<B
         }
         "/metrics" => {
             let standing = match probes.limiter.get() {
-                Some(limiter) => timeout(ANSWER, limiter.standing()).await.ok().and_then(Result::ok),
+                Some(limiter) => timeout(ANSWER, limiter.health()).await.ok().and_then(Result::ok),
                 None => None,
             };
             let Some(standing) = standing else {

@@ -33,10 +33,10 @@ use crate::auth::pods::Pods;
 use crate::epoch::EpochSources;
 use crate::ledger::{Ledger, LedgerError};
 use crate::probes::{self, Probes, Readiness};
-use crate::state::Configuration;
 use crate::stream::{Operators, StatusStream};
 use crate::task::Limiter;
 use crate::{lease, watches};
+use quotakeeper_limiter_core::Configuration;
 
 /// Until the API server answers.
 const API_AGAIN: Duration = Duration::from_secs(1);
@@ -99,7 +99,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
                 }
                 Err(_) => break Err(anyhow!("the watch of the accounts has ended")),
             },
-            Some(uid) = gone.recv() => limiter.pod_gone(uid).await,
+            Some(uid) = gone.recv() => limiter.pod_deleted(uid).await,
         };
         if let Err(stopped) = told {
             break Err(stopped.into());
@@ -137,12 +137,12 @@ async fn start(options: &Options, probes: &Probes) -> anyhow::Result<Started> {
     waits_for("the API server takes its Lease");
     let last = ledger.last_epoch()?;
     let (known, epoch) = take_epoch(&client, options, last).await;
-    let mut history = ledger.resume(epoch, known.ledger_is_newest())?;
-    history.lost = known.has_predecessor() && history.since == Some(epoch);
-    for account in &history.unreadable {
+    let mut recovered = ledger.resume(epoch, known.ledger_is_newest())?;
+    recovered.lost = known.has_predecessor() && recovered.since == Some(epoch);
+    for account in &recovered.unreadable {
         warn!(account, "the ledger's record can't be read; all of the account is taken to be used");
     }
-    info!(epoch = epoch.0, accounts = history.records.len(), lost = history.lost, "the ledger is open");
+    info!(epoch = epoch.0, accounts = recovered.records.len(), lost = recovered.lost, "the ledger is open");
 
     let (to_configurations, mut configurations) = watch::channel(None);
     let (to_certificate, mut certificate) = watch::channel(None);
@@ -158,7 +158,12 @@ async fn start(options: &Options, probes: &Probes) -> anyhow::Result<Started> {
         let (client, namespace) = (client.clone(), namespace.clone());
         async move { watches::certificate(client, &namespace, to_certificate).await }
     }));
-    task(tokio::spawn(watches::pods(client.clone(), pods.clone(), to_gone)));
+    task(tokio::spawn(watches::pods(
+        client.clone(),
+        pods.clone(),
+        recovered.pods().cloned().collect(),
+        to_gone,
+    )));
 
     waits_for("the accounts' ConfigMaps have been listed");
     let configuration = configurations.wait_for(Option::is_some).await?.clone().unwrap_or_default();
@@ -168,7 +173,7 @@ async fn start(options: &Options, probes: &Probes) -> anyhow::Result<Started> {
         gate_open = configuration.gate_open_until.is_some(),
         "the accounts are known"
     );
-    let limiter = Limiter::start_with_history(configuration, (ledger, history), epoch)?;
+    let limiter = Limiter::builder(configuration).ledger(epoch, ledger, recovered).start()?;
     // The process has one.
     let _ = probes.limiter.set(limiter.clone());
 

@@ -119,7 +119,7 @@ impl Lines {
         let mut look = self.last.as_ref().map_or_else(Instant::now, |(_, at)| *at + AT_MOST_EVERY);
         loop {
             sleep_until(look).await;
-            let report = self.limiter.standing().await?.report;
+            let report = self.limiter.health().await?.report;
             let due = self.last.as_ref().is_none_or(|(last, at)| {
                 *last != report || at.elapsed() >= Duration::from_secs(EVERY_SECONDS)
             });

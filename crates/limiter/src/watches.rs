@@ -1,6 +1,7 @@
 //! What the cluster says: accounts and gate, the certificate, the injected pods. Each watch goes on
 //! where it was after a failure, with growing pauses.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
@@ -21,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::auth::pods::{Pods, SeenPod};
 use crate::documents::{AccountDocument, Documents, Refused};
 use crate::gate::openings;
-use crate::state::Configuration;
+use quotakeeper_limiter_core::Configuration;
 
 /// Keeps `to` at what is to be in force: none until accounts and gate have been listed once.
 pub async fn accounts(client: Client, namespace: &str, to: watch::Sender<Option<Configuration>>) {
@@ -102,8 +103,9 @@ fn server_config(secret: &Secret) -> Result<Arc<ServerConfig>, String> {
     tls::server_config(text("tls.crt")?, text("tls.key")?).map_err(|error| error.to_string())
 }
 
-/// Keeps `pods` at the injected pods of the whole cluster, and says which are gone.
-pub async fn pods(client: Client, pods: Pods, gone: mpsc::Sender<String>) {
+/// Keeps `pods` at the injected pods of the whole cluster, and says which are gone: of `before` too, the UIDs that
+/// the ledger names, those that were deleted while no limiter ran.
+pub async fn pods(client: Client, pods: Pods, mut before: BTreeSet<String>, gone: mpsc::Sender<String>) {
     let all: Api<PartialObjectMeta<Pod>> = Api::all(client);
     let injected = watcher::Config::default().labels(&format!("{INJECTED}=true"));
     let mut events = std::pin::pin!(told(watcher(all, injected).default_backoff(), "injected pods"));
@@ -118,7 +120,11 @@ pub async fn pods(client: Client, pods: Pods, gone: mpsc::Sender<String>) {
                 list.extend(SeenPod::of(&pod.metadata));
                 Vec::new()
             }
-            Event::InitDone => pods.replace(std::mem::take(&mut list)),
+            Event::InitDone => {
+                let mut lost = pods.replace(std::mem::take(&mut list));
+                lost.extend(std::mem::take(&mut before).into_iter().filter(|uid| pods.get(uid).is_none()));
+                lost
+            }
             Event::Apply(pod) => {
                 SeenPod::of(&pod.metadata).into_iter().for_each(|pod| pods.insert(pod));
                 Vec::new()

@@ -1,4 +1,4 @@
-//! A small world in which the real engine and the real sessions of both sides have to hold.
+//! A small world in which the limiter's own state machine, its engines and the sessions of both sides have to hold.
 //!
 //! Everything is drawn from a seed: how long messages take, who stalls, what dies, how wrong
 //! clocks are. A run takes milliseconds; a run that fails is replayed by its name and seed:
@@ -12,8 +12,10 @@
 //! | `provider` | how providers count, written apart from the engine |
 //! | `history`, `watch` | what happened, and what must never happen |
 //! | [`report`] | what a world came to, and what is wrong with it |
+//! | `account` | the account of every world |
 //! | [`clock`], [`random`], `agenda`, [`network`] | true time and clocks, chance, order, delays |
 
+mod account;
 mod agenda;
 pub mod campaign;
 pub mod clock;

@@ -1,38 +1,60 @@
-//! The rule, broken on purpose: a simulation that does not notice checks nothing.
+//! The rule and the commit protocol, broken on purpose: a simulation that does not notice checks nothing.
 
-use quotakeeper_engine::mutant::{self, Mutant};
+use quotakeeper_engine::mutant::Mutant;
+use quotakeeper_limiter_core::mutant::Mutant as CommitMutant;
 
 use crate::campaign::{Outcome, run};
 use crate::stories;
 
-/// A broken clause, and a story that shows what it is there for.
-pub const MUTANTS: [(Mutant, &str); 10] = [
-    (Mutant::NoDriftGuard, "alternating"),
-    (Mutant::GrantsPaced, "alternating"),
-    (Mutant::EmptyTakeover, "failover"),
-    (Mutant::NoLease, "failover-bursts"),
-    (Mutant::NoReserve, "restarts-and-deaths"),
-    (Mutant::ReleaseLowersLevel, "restarts-alternating"),
-    (Mutant::MintTokensOnRaise, "raise"),
-    (Mutant::IgnoreLateSent, "slow-writes"),
-    (Mutant::SubtractOnUnused, "storm"),
-    (Mutant::UnknownModelApart, "hidden-models"),
+/// A deliberate fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// In the engine's rule.
+    Rule(Mutant),
+    /// In the limiter's commit protocol.
+    Commit(CommitMutant),
+}
+
+/// Each fault, and a story that shows what the broken clause is there for.
+pub const MUTANTS: [(Fault, &str); 11] = [
+    (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
+    (Fault::Rule(Mutant::GrantsPaced), "alternating"),
+    (Fault::Rule(Mutant::EmptyTakeover), "failover"),
+    (Fault::Rule(Mutant::NoLease), "failover-bursts"),
+    (Fault::Rule(Mutant::NoReserve), "restarts-and-deaths"),
+    (Fault::Rule(Mutant::ReleaseLowersLevel), "restarts-alternating"),
+    (Fault::Rule(Mutant::MintTokensOnRaise), "raise"),
+    (Fault::Rule(Mutant::IgnoreLateSent), "slow-writes"),
+    (Fault::Rule(Mutant::SubtractOnUnused), "storm"),
+    (Fault::Rule(Mutant::UnknownModelApart), "hidden-models"),
+    (Fault::Commit(CommitMutant::FirstRecordDropsReserve), "killed-before-a-proxy-is-back"),
 ];
 
-/// One world under a broken rule; `None`: there is no such story.
-pub fn run_broken(mutant: Option<Mutant>, story: &str, seed: u64) -> Option<Outcome> {
+/// One world with a fault; `None`: there is no such story.
+pub fn run_broken(fault: Option<Fault>, story: &str, seed: u64) -> Option<Outcome> {
     let story = stories::named(story)?;
     // The fault is this thread's; it must not outlive the run.
-    mutant::set(mutant);
+    set(fault);
     let outcome = run(story, seed);
-    mutant::set(None);
+    set(None);
     Some(outcome)
 }
 
-/// The first of `seeds` in which a broken rule sends calls over the quota, and how many.
-pub fn caught(mutant: Mutant, story: &str, seeds: std::ops::Range<u64>) -> Option<(u64, u64)> {
+fn set(fault: Option<Fault>) {
+    let (mut rule, mut commit) = (None, None);
+    match fault {
+        Some(Fault::Rule(mutant)) => rule = Some(mutant),
+        Some(Fault::Commit(mutant)) => commit = Some(mutant),
+        None => {}
+    }
+    quotakeeper_engine::mutant::set(rule);
+    quotakeeper_limiter_core::mutant::set(commit);
+}
+
+/// The first of `seeds` in which a fault sends calls over the quota, and how many.
+pub fn caught(fault: Fault, story: &str, seeds: std::ops::Range<u64>) -> Option<(u64, u64)> {
     seeds
-        .filter_map(|seed| run_broken(Some(mutant), story, seed))
+        .filter_map(|seed| run_broken(Some(fault), story, seed))
         .map(|outcome| (outcome.seed, outcome.report.over_beyond_promise()))
         .find(|(_, over)| *over > 0)
 }

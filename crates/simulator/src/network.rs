@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use quotakeeper_wire::limiter;
-
 use crate::clock::Moment;
 use crate::random::Random;
 
@@ -34,8 +32,6 @@ impl Network {
 pub(crate) struct Connection {
     pub(crate) proxy: usize,
     pub(crate) limiter: usize,
-    /// The limiter's side of the session.
-    pub(crate) session: limiter::Session,
     pub(crate) open_at_proxy: bool,
     pub(crate) open_at_limiter: bool,
     /// Nothing arrives any more, whether the ends know it or not.
@@ -47,11 +43,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(proxy: usize, limiter: usize, session: limiter::Session) -> Connection {
+    pub(crate) fn new(proxy: usize, limiter: usize) -> Connection {
         Connection {
             proxy,
             limiter,
-            session,
             open_at_proxy: true,
             open_at_limiter: true,
             cut: false,

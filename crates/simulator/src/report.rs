@@ -164,13 +164,18 @@ impl World {
     /// When everything has ended the limiter must have heard of it.
     fn check_leftovers(&mut self) {
         let active = self.active;
+        self.check_grants(active);
         if self.history.under_way > 0 || !self.limiters[active].up {
             return;
         }
         let now = self.time_of_active();
-        let status = self.limiters[active].engine.status(now);
-        if status.waiting + status.under_way > 0 {
-            let (waiting, held) = (status.waiting, status.under_way);
+        let report = self.limiters[active].state.report(now);
+        let (mut waiting, mut held) = (0, 0);
+        for account in report.accounts {
+            waiting += account.waiting.iter().map(|waiting| waiting.calls).sum::<u64>();
+            held += account.under_way;
+        }
+        if waiting + held > 0 {
             self.history.problem(&format!(
                 "the limiter believes that {waiting} calls wait and {held} are under way, none is"
             ));

@@ -33,8 +33,8 @@ pub struct Scenario {
     pub stalls: Stalls,
     /// What dies, and how often.
     pub faults: Faults,
-    /// How the limiter's charges are made durable; `None`: not at all.
-    pub ledger: Option<Ledger>,
+    /// The disk of the limiter's ledger; `None`: it keeps none, and begins with an unknown past.
+    pub disk: Option<Disk>,
     /// How the right to grant is passed on; `None`: there is one limiter.
     pub lease: Option<Lease>,
     /// Changes of the account in mid-flight.
@@ -162,6 +162,8 @@ pub struct Faults {
     pub limiter_crash: Duration,
     /// A limiter that has restarted dies again before all proxies are back, in a million restarts.
     pub limiter_crash_again: u64,
+    /// A limiter that restarts has lost its ledger, in a million restarts.
+    pub ledger_loss: u64,
     /// The limiter's process, once, at this time.
     pub limiter_crash_at: Option<Duration>,
     /// The limiter's node stands still for longer than its lease, or dies.
@@ -174,15 +176,18 @@ pub struct Faults {
     pub partition: Duration,
 }
 
-/// How the limiter's charges are made durable.
+/// The disk of a limiter's ledger.
 #[derive(Clone, Copy, Debug)]
-pub struct Ledger {
-    /// A commit begins this often.
-    pub every: Duration,
-    /// How long it takes, on average.
+pub struct Disk {
+    /// How long a commit takes, on average, and a millisecond more; zero: no time at all.
     pub takes: Duration,
-    /// How far ahead it charges.
-    pub horizon: Duration,
+    /// Commits that fail, in a million.
+    pub fails: u64,
+}
+
+impl Disk {
+    /// A disk that takes no time and never fails.
+    pub const PERFECT: Disk = Disk { takes: Duration::ZERO, fails: 0 };
 }
 
 /// How the right to grant is passed on.

@@ -21,7 +21,7 @@ use quotakeeper_engine::event::CallClass;
 use crate::network::Network;
 use crate::random::Random;
 use crate::scenario::{
-    Arrivals, Clocks, Delivery, Expects, Faults, Hidden, Scenario, Stalls, Upstream, Workload,
+    Arrivals, Clocks, Delivery, Disk, Expects, Faults, Hidden, Scenario, Stalls, Upstream, Workload,
 };
 
 /// A scenario by name.
@@ -120,7 +120,7 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
     let backlog = (4.0f64).max((rate / pods as f64).ceil());
     let backlog = backlog.max((2 * first.effective_burst()).div_ceil(pods as u64) as f64) as u64;
     let windows = match window.1.as_secs() {
-        0..=1 => 40,
+        0..=1 => 80,
         2..=10 => 12,
         _ => 7,
     };
@@ -164,7 +164,7 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
             longest: seconds(5),
         },
         faults: Faults::default(),
-        ledger: None,
+        disk: Some(Disk::PERFECT),
         lease: None,
         changes: Vec::new(),
         expects: Expects::default(),

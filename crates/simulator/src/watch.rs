@@ -1,23 +1,29 @@
 //! Watches that pauses are kept: after a rejection is processed no call of its scope is granted
 //! until the provider's time, then one, then more only when that one was not rejected.
+//!
+//! It sees the messages of both directions and knows true time, nothing of the limiter's insides.
 
 use std::collections::BTreeMap;
 
 use quotakeeper_engine::config::{AccountConfig, PauseConfig};
-use quotakeeper_engine::event::{
-    Action, Attempt, CallClass, CallId, Event, GrantProgress, RejectionClass, ResumedGrant, Scope, SessionId,
+use quotakeeper_engine::event::{Attempt, CallClass, CallId, Rejection, RejectionClass, Scope, SessionId};
+use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_wire::message::{
+    AccountUpdate, Ending, Hello, LimiterMessage, Progress, ProxyMessage, Report,
 };
-use quotakeeper_engine::time::Time;
 
 use crate::history::History;
 use crate::provider::in_scope;
 
-/// What one limiter has heard of pauses, and of calls that they hold.
+/// What one limiter has received of pauses, and of calls that they hold.
 #[derive(Debug)]
 pub(crate) struct PauseWatch {
     config: PauseConfig,
-    shapes: BTreeMap<(u64, u64), CallClass>,
+    classes: BTreeMap<(SessionId, CallId), CallClass>,
     closed: BTreeMap<Scope, Closed>,
+    /// Scopes that the message being processed closes. Grants that are sent before the pause is
+    /// announced were decided before it.
+    closing: Vec<(Scope, Time)>,
 }
 
 #[derive(Debug)]
@@ -28,54 +34,88 @@ struct Closed {
 
 impl PauseWatch {
     pub(crate) fn new(config: &AccountConfig) -> PauseWatch {
-        PauseWatch { config: config.pause, shapes: BTreeMap::new(), closed: BTreeMap::new() }
+        PauseWatch {
+            config: config.pause,
+            classes: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            closing: Vec::new(),
+        }
     }
 
-    /// The limiter processes an event.
-    pub(crate) fn hears(&mut self, now: Time, event: &Event) {
-        match event {
-            Event::Ask(ask) => {
+    /// The limiter has processed a message. `limiter_time`: what its clock showed at a proxy's stamp.
+    pub(crate) fn receives(
+        &mut self,
+        now: Time,
+        session: SessionId,
+        message: &ProxyMessage,
+        limiter_time: impl Fn(Stamp) -> Time,
+    ) {
+        match message {
+            ProxyMessage::Hello(hello) => self.hello(now, hello, limiter_time),
+            ProxyMessage::Heartbeat => {}
+            ProxyMessage::Ask { call, details, .. } => {
                 // A call that is asked for again has lost its grant.
-                self.withdraw(ask.session, ask.call);
-                self.shapes.insert((ask.session.0, ask.call.0), ask.demand.class.clone());
+                self.withdraw(session, *call);
+                self.classes.insert((session, *call), details.class.clone());
             }
-            Event::Cancel { session, call } => {
-                self.withdraw(*session, *call);
-                self.shapes.remove(&(session.0, call.0));
+            ProxyMessage::Cancel { call, .. } => {
+                self.withdraw(session, *call);
+                self.classes.remove(&(session, *call));
             }
-            Event::ResumeGrant(ResumedGrant { attempt, demand, progress, .. }) => {
-                self.shapes.insert((attempt.session.0, attempt.call.0), demand.class.clone());
-                if matches!(progress, GrantProgress::Answered { .. }) {
-                    self.answered(*attempt);
+            ProxyMessage::Report { call, attempt, report, .. } => {
+                let attempt = Attempt { session, call: *call, number: *attempt };
+                match report {
+                    Report::Unused { .. } => self.withdraw(session, *call),
+                    Report::Sent { .. } => {}
+                    Report::FirstByte { .. } => self.answered(attempt),
+                    Report::Rejected { at, rejection, .. } => {
+                        self.rejected(now, attempt, limiter_time(*at), rejection);
+                    }
+                    Report::Done { .. } => self.done(attempt),
                 }
             }
-            Event::Rejected { attempt, latest, rejection, .. }
-                if rejection.class == RejectionClass::Quota =>
-            {
-                self.answered(*attempt);
-                // Without a time nothing can be held against the engine's own.
-                let Some(wait) = rejection.wait else {
-                    return;
-                };
-                let until = *latest + wait.min(self.config.cap);
-                // Told again by a hello, after its time: old news closes nothing.
-                if until <= now {
-                    return;
+        }
+    }
+
+    fn hello(&mut self, now: Time, hello: &Hello, limiter_time: impl Fn(Stamp) -> Time) {
+        let session = hello.session;
+        for ended in &hello.ended {
+            let attempt = Attempt { session, call: ended.call, number: ended.grant.attempt };
+            self.classes.insert((session, ended.call), ended.details.class.clone());
+            match &ended.ending {
+                Ending::Unused => self.withdraw(session, ended.call),
+                Ending::Sent { .. } => self.done(attempt),
+                Ending::Answered { .. } => {
+                    self.answered(attempt);
+                    self.done(attempt);
                 }
-                let entry = self.closed.entry(rejection.scope.clone());
-                let closed = entry.or_insert(Closed { until: now, probe: None });
-                closed.until = closed.until.max(until);
-                closed.probe = None;
-            }
-            Event::FirstByte { attempt, .. } => self.answered(*attempt),
-            Event::Unused { attempt, .. } | Event::Done(attempt) => {
-                self.withdraw(attempt.session, attempt.call);
-                if matches!(event, Event::Done(_)) {
-                    self.shapes.remove(&(attempt.session.0, attempt.call.0));
+                Ending::Rejected { at, rejection, .. } => {
+                    self.rejected(now, attempt, limiter_time(*at), rejection);
                 }
             }
-            Event::PodDeleted(session) => self.shapes.retain(|(of, _), _| *of != session.0),
-            _ => {}
+        }
+        for live in &hello.calls {
+            if let Progress::Waiting { .. } = live.progress {
+                self.withdraw(session, live.call);
+            }
+            self.classes.insert((session, live.call), live.details.class.clone());
+            if let Progress::Answered { grant, .. } = live.progress {
+                self.answered(Attempt { session, call: live.call, number: grant.attempt });
+            }
+        }
+    }
+
+    fn rejected(&mut self, now: Time, attempt: Attempt, at: Time, rejection: &Rejection) {
+        if rejection.class != RejectionClass::Quota {
+            return;
+        }
+        self.answered(attempt);
+        // Without a time nothing can be held against the engine's own.
+        let Some(wait) = rejection.wait else { return };
+        let until = at + wait.min(self.config.cap);
+        // Repeated by a hello, after its time: old news closes nothing.
+        if until > now {
+            self.closing.push((rejection.scope.clone(), until));
         }
     }
 
@@ -91,14 +131,55 @@ impl PauseWatch {
         }
     }
 
-    /// The engine wants something done.
-    pub(crate) fn sees(&mut self, now: Time, action: &Action, history: &mut History) {
-        let Action::Grant { attempt, .. } = action else {
-            return;
-        };
+    fn done(&mut self, attempt: Attempt) {
+        self.withdraw(attempt.session, attempt.call);
+        self.classes.remove(&(attempt.session, attempt.call));
+    }
+
+    pub(crate) fn pod_deleted(&mut self, session: SessionId) {
+        self.classes.retain(|(of, _), _| *of != session);
+    }
+
+    /// The limiter sends a message to this session.
+    pub(crate) fn sends(
+        &mut self,
+        now: Time,
+        session: SessionId,
+        message: &LimiterMessage,
+        history: &mut History,
+    ) {
+        match message {
+            LimiterMessage::Account { update: AccountUpdate::Paused { scope, .. }, .. } => {
+                let (closing, later) =
+                    std::mem::take(&mut self.closing).into_iter().partition(|(closing, _)| closing == scope);
+                self.closing = later;
+                self.close(now, closing);
+            }
+            LimiterMessage::Grant { call, attempt, .. } => {
+                self.granted(now, Attempt { session, call: *call, number: *attempt }, history);
+            }
+            _ => {}
+        }
+    }
+
+    /// Everything that followed from a message has been sent.
+    pub(crate) fn batch_ends(&mut self, now: Time) {
+        let closing = std::mem::take(&mut self.closing);
+        self.close(now, closing);
+    }
+
+    fn close(&mut self, now: Time, closing: Vec<(Scope, Time)>) {
+        for (scope, until) in closing {
+            let closed = self.closed.entry(scope).or_insert(Closed { until: now, probe: None });
+            closed.until = closed.until.max(until);
+            closed.probe = None;
+        }
+    }
+
+    fn granted(&mut self, now: Time, attempt: Attempt, history: &mut History) {
         let patience = self.config.probe_patience;
         self.closed.retain(|_, closed| closed.probe.is_none_or(|(_, since)| since + patience > now));
-        let class = self.shapes.get(&(attempt.session.0, attempt.call.0));
+        let class = self.classes.get(&(attempt.session, attempt.call));
         for (scope, closed) in &mut self.closed {
             if !class.is_some_and(|class| in_scope(scope, class)) {
                 continue;
@@ -108,7 +189,7 @@ impl PauseWatch {
             } else if closed.probe.is_some() {
                 history.problem("a second probe was sent before the first was answered");
             }
-            closed.probe = Some((*attempt, now));
+            closed.probe = Some((attempt, now));
         }
     }
 }

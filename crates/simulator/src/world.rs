@@ -3,24 +3,25 @@
 //! | room | holds |
 //! |---|---|
 //! | `proxies` | pods: their clients, their session, their stalls and deaths |
-//! | `limiters` | limiter processes: engine, sessions, wake-ups, what they send |
-//! | `durability` | commits, crashes and restarts; lease, standby and failover |
+//! | `limiters` | limiter processes: what reaches their state, what they send, when they wake |
+//! | `disk` | commits, crashes and restarts |
+//! | `lease` | lease, standby and failover |
 //! | `upstream` | from a proxy's wire to the provider and back |
 //! | `faults` | what breaks when |
 
-mod durability;
+mod disk;
 mod faults;
+mod lease;
 mod limiters;
 mod proxies;
 mod upstream;
 
 use std::time::Duration;
 
-use quotakeeper_engine::Snapshot;
 use quotakeeper_engine::config::Unit;
-use quotakeeper_engine::event::Reserve;
 use quotakeeper_engine::event::{CallId, Rejection};
 use quotakeeper_engine::time::Time;
+use quotakeeper_limiter_core::DueRecord;
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
 
 use crate::agenda::Agenda;
@@ -31,7 +32,7 @@ use crate::provider::Provider;
 use crate::random::Random;
 use crate::report::Report;
 use crate::scenario::Scenario;
-use durability::Standby;
+use lease::Standby;
 use limiters::Limiter;
 use proxies::Proxy;
 
@@ -79,8 +80,11 @@ pub(crate) enum Happening {
         again: bool,
     },
     LimiterRestarts(usize),
-    Snapshots(usize),
-    Durable(usize, Box<(Snapshot, Reserve)>),
+    CommitStored(usize, Vec<DueRecord>),
+    CommitEnds {
+        limiter: usize,
+        stored: bool,
+    },
     RequestsRenewal(usize),
     RenewalArrives(usize, Time),
     Renewed(usize, Time),
@@ -115,6 +119,7 @@ pub(crate) struct Chances {
     pub(crate) upstream: Random,
     pub(crate) faults: Random,
     pub(crate) work: Random,
+    pub(crate) disk: Random,
 }
 
 /// A world in motion.
@@ -150,6 +155,7 @@ impl World {
             upstream: random.fork(),
             faults: random.fork(),
             work: random.fork(),
+            disk: random.fork(),
         };
         let clock = Clock::new(Duration::from_secs(1_000_000), -scenario.clocks.provider);
         let mut world = World {
@@ -224,8 +230,8 @@ impl World {
 
     fn happens(&mut self, happening: Happening) {
         match happening {
-            Happening::Up(connection, message) => self.limiter_hears(connection, message),
-            Happening::Down(connection, message) => self.proxy_hears(connection, message),
+            Happening::Up(connection, message) => self.limiter_receives(connection, message),
+            Happening::Down(connection, message) => self.proxy_receives(connection, message),
             Happening::LimiterWakes(limiter) => self.limiter_wakes(limiter),
             Happening::ProxyWakes(proxy) => self.proxy_wakes(proxy),
             Happening::Ready(flight) => self.ready(flight),
@@ -249,8 +255,8 @@ impl World {
             Happening::Partitions => self.partitions(),
             Happening::LimiterCrashes { again } => self.limiter_crashes(again),
             Happening::LimiterRestarts(limiter) => self.limiter_restarts(limiter),
-            Happening::Snapshots(limiter) => self.snapshots(limiter),
-            Happening::Durable(limiter, commit) => self.durable(limiter, commit),
+            Happening::CommitStored(limiter, records) => self.commit_stored(limiter, records),
+            Happening::CommitEnds { limiter, stored } => self.commit_ends(limiter, stored),
             Happening::RequestsRenewal(limiter) => self.requests_renewal(limiter),
             Happening::RenewalArrives(limiter, until) => self.renewal_arrives(limiter, until),
             Happening::Renewed(limiter, until) => self.renewed(limiter, until),

@@ -4,19 +4,19 @@
 
 use quotakeeper_simulator::mutants::{MUTANTS, caught, run_broken};
 
-const SEEDS: std::ops::Range<u64> = 0..20;
+const SEEDS: std::ops::Range<u64> = 0..100;
 
 #[test]
 fn every_mutant_goes_over_and_the_rule_does_not() {
     let mut unnoticed = Vec::new();
-    for (mutant, story) in MUTANTS {
-        let Some((seed, over)) = caught(mutant, story, SEEDS) else {
-            unnoticed.push(format!("{mutant:?} in {story}"));
+    for (fault, story) in MUTANTS {
+        let Some((seed, over)) = caught(fault, story, SEEDS) else {
+            unnoticed.push(format!("{fault:?} in {story}"));
             continue;
         };
         let rule = run_broken(None, story, seed).unwrap();
         assert_eq!(rule.report.over_beyond_promise(), 0, "{:?}", rule.complaint());
-        println!("{mutant:?}: {over} over in {story} with seed {seed}");
+        println!("{fault:?}: {over} over in {story} with seed {seed}");
     }
     assert!(unnoticed.is_empty(), "broken and not noticed: {unnoticed:?}");
 }

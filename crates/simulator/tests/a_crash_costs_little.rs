@@ -3,16 +3,12 @@
 use std::time::Duration;
 
 use quotakeeper_simulator::Report;
-use quotakeeper_simulator::scenario::{Lease, Ledger, Scenario};
+use quotakeeper_simulator::scenario::{Disk, Lease, Scenario};
 use quotakeeper_simulator::utilisation::scenario;
 use quotakeeper_simulator::world::World;
 
 const SEEDS: std::ops::Range<u64> = 500..504;
-const LEDGER: Ledger = Ledger {
-    every: Duration::from_millis(20),
-    takes: Duration::from_millis(3),
-    horizon: Duration::from_millis(100),
-};
+const DISK: Disk = Disk { takes: Duration::from_millis(3), fails: 0 };
 const LEASE: Lease = Lease {
     length: Duration::from_secs(5),
     every: Duration::from_secs(1),
@@ -47,7 +43,7 @@ fn lost(limit: (u64, Duration), breaks: impl Fn(&mut Scenario, Duration)) -> f64
 fn a_restart_costs_three_calls_at_most() {
     for limit in LIMITS {
         let lost = lost(limit, |scenario, middle| {
-            scenario.ledger = Some(LEDGER);
+            scenario.disk = Some(DISK);
             scenario.faults.limiter_crash_at = Some(middle);
         });
         println!("{limit:?}: a restart costs {lost} calls");

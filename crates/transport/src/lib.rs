@@ -27,10 +27,12 @@ pub mod link;
 pub mod server;
 pub mod tls;
 
-pub use authenticate::{Authenticate, PodIdentity, Unauthenticated};
+pub use authenticate::{Authenticate, Unauthenticated};
 pub use client::{Dial, EndpointError, SystemDial, keep_connected};
-pub use limiter::{Accept, Accepted, End, Speak, Stopped};
+pub use limiter::{Accept, Accepted, Speak, Stopped};
 pub use link::{Link, ProxyGone};
+/// Of the session that this crate carries.
+pub use quotakeeper_wire::limiter::{PodIdentity, SessionEnd};
 pub use server::{Answer, SessionsAlone, serve, serve_beside};
 pub use tls::TlsError;
 /// The body of an [`Answer`].

@@ -2,10 +2,9 @@
 
 use std::future::Future;
 
+use quotakeeper_wire::limiter::{PodIdentity, SessionEnd};
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
 use tokio::sync::{mpsc, oneshot};
-
-use crate::authenticate::PodIdentity;
 
 /// A limiter that takes connections.
 pub trait Accept: Send + Sync + 'static {
@@ -29,7 +28,7 @@ pub struct Accepted<S> {
     /// limiter, when it is full, ends the connection.
     pub says: mpsc::Receiver<ToProxy>,
     /// Why the limiter has ended the connection.
-    pub ended: oneshot::Receiver<End>,
+    pub ended: oneshot::Receiver<SessionEnd>,
 }
 
 /// Where what one proxy says goes.
@@ -49,26 +48,3 @@ pub trait Speak: Send + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the limiter has stopped; try again at its address")]
 pub struct Stopped;
-
-/// Why a limiter ends a connection; the proxy's log shows it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum End {
-    /// The proxy broke a rule of the session.
-    #[error("{0}")]
-    Violation(String),
-    /// The proxy takes no messages.
-    #[error("the proxy does not take what the limiter says; look at its CPU limit and the network")]
-    TooSlow,
-    /// The same proxy has said hello on another connection.
-    #[error("the proxy has opened another connection")]
-    Replaced,
-    /// Something about the accounts that the session names is other than its beginning said.
-    #[error("{0}; say hello again")]
-    Changed(String),
-    /// The pod may not draw, or is gone.
-    #[error("{0}")]
-    NotAdmitted(String),
-    /// This limiter grants no more: it stops, or another has taken over.
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-}

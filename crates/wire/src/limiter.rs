@@ -6,7 +6,9 @@
 //! of the accounts, and sends the reply first. A [`Violation`] ends the connection; what the proxy
 //! holds is told by its next hello.
 
+mod end;
 mod newest;
+mod pod;
 mod proxy;
 mod violation;
 
@@ -16,7 +18,9 @@ use quotakeeper_engine::clock::SessionClock;
 use quotakeeper_engine::event::{Action, Event, Pulse, SessionId};
 use quotakeeper_engine::time::Time;
 
+pub use self::end::SessionEnd;
 pub use self::newest::NewestHellos;
+pub use self::pod::PodIdentity;
 use self::proxy::Proxy;
 pub use self::violation::{MOST_ACCOUNTS, MOST_CALLS, Violation};
 use crate::message::{

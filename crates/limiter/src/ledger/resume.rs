@@ -1,31 +1,16 @@
 //! How a limiter goes on with the ledger of the one before it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use quotakeeper_limiter_core::Recovered;
 use quotakeeper_wire::message::Epoch;
 use redb::{ReadableDatabase, ReadableTable};
 use serde::{Deserialize, Serialize};
 
-use super::{ACCOUNTS, Ledger, LedgerError, META, Record, storage};
+use super::{ACCOUNTS, Ledger, LedgerError, META, storage};
 
 /// The keys of what is said of the ledger as a whole: the newest limiter, …
 const EPOCH: &str = "epoch";
 /// … and the one that began it.
 const SINCE: &str = "since";
-
-/// What is known of the time before a limiter.
-#[derive(Clone, Debug, Default)]
-pub struct Recovered {
-    /// What the ledger has, by the accounts' keys.
-    pub records: BTreeMap<String, Record>,
-    /// Accounts of which the ledger has something that this version can't read: what was granted on
-    /// them is lost.
-    pub unreadable: BTreeSet<String>,
-    /// The limiter that began the ledger: times since then are times of this node's clock.
-    pub since: Option<Epoch>,
-    /// Another limiter may have granted, and what is lost.
-    pub lost: bool,
-}
 
 /// Which limiter began the ledger, and in which boot of the machine.
 #[derive(Serialize, Deserialize)]
@@ -69,14 +54,14 @@ impl Ledger {
         };
         storage(write.commit())?;
         let Some(since) = since else { return Ok(Recovered { since: Some(epoch), ..Recovered::default() }) };
-        let mut history = Recovered { since: Some(Epoch(since.epoch)), ..Recovered::default() };
+        let mut recovered = Recovered { since: Some(Epoch(since.epoch)), ..Recovered::default() };
         for name in self.names()? {
             match self.read(&name)? {
-                Some(record) => drop(history.records.insert(name, record)),
-                None => drop(history.unreadable.insert(name)),
+                Some(record) => drop(recovered.records.insert(name, record)),
+                None => drop(recovered.unreadable.insert(name)),
             }
         }
-        Ok(history)
+        Ok(recovered)
     }
 
     fn names(&mut self) -> Result<Vec<String>, LedgerError> {
@@ -98,12 +83,17 @@ mod tests {
     use quotakeeper_engine::Snapshot;
     use quotakeeper_engine::event::Reserve;
     use quotakeeper_engine::time::Time;
+    use quotakeeper_limiter_core::{DueRecord, Record};
 
     use super::*;
 
     fn record() -> Record {
         let reserve = Reserve { as_of: Time(1), horizon: Time(9), ..Reserve::default() };
-        Record { snapshot: Snapshot::default(), reserve }
+        Record { snapshot: Snapshot::default(), reserve, pods: Default::default() }
+    }
+
+    fn due() -> DueRecord {
+        DueRecord { account: "openai/a".to_owned(), record: record() }
     }
 
     fn open(folder: &Path, boot: &str) -> Ledger {
@@ -115,17 +105,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut first = open(folder.path(), "monday");
         assert_eq!(first.last_epoch().unwrap(), None);
-        let history = first.resume(Epoch(100), false).unwrap();
-        assert_eq!((history.records.len(), history.since), (0, Some(Epoch(100))));
-        first.write([("openai/a", &record())]).unwrap();
+        let recovered = first.resume(Epoch(100), false).unwrap();
+        assert_eq!((recovered.records.len(), recovered.since), (0, Some(Epoch(100))));
+        first.write(&[due()]).unwrap();
         drop(first);
 
         for epoch in [101, 102] {
             let mut next = open(folder.path(), "monday");
             assert_eq!(next.last_epoch().unwrap(), Some(epoch - 1));
-            let history = next.resume(Epoch(epoch), true).unwrap();
-            assert_eq!(history.records.get("openai/a"), Some(&record()));
-            assert_eq!(history.since, Some(Epoch(100)));
+            let recovered = next.resume(Epoch(epoch), true).unwrap();
+            assert_eq!(recovered.records.get("openai/a"), Some(&record()));
+            assert_eq!(recovered.since, Some(Epoch(100)));
         }
     }
 
@@ -134,13 +124,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut ledger = open(folder.path(), "monday");
         ledger.resume(Epoch(100), false).unwrap();
-        ledger.write([("openai/a", &record())]).unwrap();
+        ledger.write(&[due()]).unwrap();
         let write = ledger.database().unwrap().begin_write().unwrap();
         write.open_table(ACCOUNTS).unwrap().insert("openai/b", [0, 0, 0, 9, 1].as_slice()).unwrap();
         write.commit().unwrap();
-        let history = ledger.resume(Epoch(101), true).unwrap();
-        assert_eq!(history.records.keys().collect::<Vec<_>>(), ["openai/a"]);
-        assert_eq!(history.unreadable.iter().collect::<Vec<_>>(), ["openai/b"]);
+        let recovered = ledger.resume(Epoch(101), true).unwrap();
+        assert_eq!(recovered.records.keys().collect::<Vec<_>>(), ["openai/a"]);
+        assert_eq!(recovered.unreadable.iter().collect::<Vec<_>>(), ["openai/b"]);
     }
 
     #[test]
@@ -148,13 +138,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut first = open(folder.path(), "monday");
         first.resume(Epoch(100), false).unwrap();
-        first.write([("openai/a", &record())]).unwrap();
+        first.write(&[due()]).unwrap();
         drop(first);
 
         let mut rebooted = open(folder.path(), "tuesday");
-        let history = rebooted.resume(Epoch(101), true).unwrap();
-        assert_eq!((history.records.len(), history.since), (0, Some(Epoch(101))));
-        rebooted.write([("openai/a", &record())]).unwrap();
+        let recovered = rebooted.resume(Epoch(101), true).unwrap();
+        assert_eq!((recovered.records.len(), recovered.since), (0, Some(Epoch(101))));
+        rebooted.write(&[due()]).unwrap();
         let overtaken = rebooted.resume(Epoch(110), false).unwrap();
         assert_eq!((overtaken.records.len(), overtaken.since), (0, Some(Epoch(110))));
         // What was forgotten stays so.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use quotakeeper_limiter::state::Configuration;
+use quotakeeper_limiter::Configuration;
 use test_support::wait::until;
 
 use crate::proxy::Proxy;
@@ -59,7 +59,7 @@ async fn an_account_that_goes_and_comes_back_has_forgotten_nothing() {
 
     world.configure(Vec::new()).await;
     until("its end is told", || proxy.absence(0).is_some()).await;
-    assert!(world.limiter().standing().await.unwrap().report.accounts.is_empty());
+    assert!(world.limiter().health().await.unwrap().report.accounts.is_empty());
 
     world.configure(vec![quota("gtm/openai", 5)]).await;
     until("it is in force again", || proxy.in_force(0).is_some()).await;

@@ -83,7 +83,7 @@ async fn a_deleted_pods_session_ends_and_its_number_is_free() {
     world.settled("gtm/openai").await;
 
     world.pods.remove(&uid("pod-1"));
-    world.limiter().pod_gone(uid("pod-1")).await.unwrap();
+    world.limiter().pod_deleted(uid("pod-1")).await.unwrap();
     until("its token opens no session any more", || world.cluster.reviews() >= 1).await;
     assert_eq!(world.account("gtm/openai").await.proxies.connected, 0);
 

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use quotakeeper_engine::config::Mode;
-use quotakeeper_limiter::state::Configuration;
+use quotakeeper_limiter::Configuration;
 use quotakeeper_wire::account::CompiledAccount;
 use test_support::wait::until;
 
@@ -36,7 +36,7 @@ async fn every_call_passes_while_it_is_open() {
     for account in [0, 1] {
         assert_eq!(proxy.in_force(account).unwrap().engine.mode, Mode::Disabled);
     }
-    let report = world.limiter().standing().await.unwrap().report;
+    let report = world.limiter().health().await.unwrap().report;
     assert_eq!(report.gate_open_until, Some(UNTIL));
     assert!(report.gate_open && report.accounts.iter().all(|account| account.mode == Mode::Disabled));
 
@@ -55,7 +55,7 @@ async fn every_call_passes_while_it_is_open() {
     until("calls wait again", || proxy.sessions() >= 3).await;
     world.waiting("gtm/openai", 3).await;
     assert_eq!(proxy.granted(0), 50);
-    let report = world.limiter().standing().await.unwrap().report;
+    let report = world.limiter().health().await.unwrap().report;
     assert_eq!((report.gate_open, report.gate_open_until), (false, None));
 }
 
@@ -71,7 +71,7 @@ async fn the_report_says_when_all_proxies_have_been_told() {
     }
     world.configure(gate(accounts, true)).await;
     for _ in 0..3000 {
-        let report = world.limiter().standing().await.unwrap().report;
+        let report = world.limiter().health().await.unwrap().report;
         assert!(report.proxies.current <= report.proxies.connected);
         if report.gate_open && (report.proxies.current, report.proxies.connected) == (5, 5) {
             let opened = |proxy: &Proxy| proxy.in_force(0).unwrap().engine.mode == Mode::Disabled;

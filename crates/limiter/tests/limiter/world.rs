@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use quotakeeper_engine::config::QueueConfig;
+use quotakeeper_limiter::Configuration;
 use quotakeeper_limiter::auth::Authenticator;
 use quotakeeper_limiter::auth::pods::Pods;
 use quotakeeper_limiter::epoch::EpochSources;
 use quotakeeper_limiter::ledger::Ledger;
-use quotakeeper_limiter::state::Configuration;
 use quotakeeper_limiter::stream::{Operators, StatusStream};
 use quotakeeper_limiter::task::Limiter;
 use quotakeeper_transport::{serve_beside, tls};
@@ -71,9 +71,9 @@ impl World {
         let mut ledger = open(&folder.join("ledger.redb")).await;
         let known = EpochSources { ledger: ledger.last_epoch().unwrap(), lease, unix_seconds: 0 };
         let epoch = known.next();
-        let mut history = ledger.resume(epoch, known.ledger_is_newest()).unwrap();
-        history.lost = known.has_predecessor() && history.since == Some(epoch);
-        let limiter = Limiter::start_with_history(configuration.into(), (ledger, history), epoch).unwrap();
+        let mut recovered = ledger.resume(epoch, known.ledger_is_newest()).unwrap();
+        recovered.lost = known.has_predecessor() && recovered.since == Some(epoch);
+        let limiter = Limiter::builder(configuration).ledger(epoch, ledger, recovered).start().unwrap();
         let listener = loop {
             // A port that has just been left may be busy for a moment.
             match TcpListener::bind(self.address).await {
@@ -162,7 +162,7 @@ impl World {
     }
 
     pub async fn account(&self, quota: &str) -> AccountReport {
-        let report = self.limiter().standing().await.unwrap().report;
+        let report = self.limiter().health().await.unwrap().report;
         report.accounts.into_iter().find(|account| account.quota == quota).unwrap()
     }
 }

@@ -46,6 +46,12 @@ enum Command {
         /// Seeds that are tried in each story
         #[arg(long, default_value_t = 20)]
         seeds: u64,
+        /// Only faults whose name contains this
+        #[arg(long)]
+        fault: Option<String>,
+        /// Only this story
+        #[arg(long)]
+        story: Option<String>,
     },
     /// List the stories
     List,
@@ -59,16 +65,7 @@ fn main() -> ExitCode {
             print!("{}", quotakeeper_simulator::utilisation::table());
             ExitCode::SUCCESS
         }
-        Command::Mutants { seeds } => {
-            for (mutant, _) in MUTANTS {
-                for story in stories::all() {
-                    if let Some((seed, over)) = caught(mutant, story.name, 0..seeds) {
-                        println!("{mutant:?}: {over} over in {} with seed {seed}", story.name);
-                    }
-                }
-            }
-            ExitCode::SUCCESS
-        }
+        Command::Mutants { seeds, fault, story } => mutants(seeds, fault, story),
         Command::List => {
             for Story { name, about, .. } in stories::all() {
                 println!("{name:24} {about}");
@@ -86,14 +83,29 @@ fn find(name: &str) -> Option<Story> {
     story
 }
 
+/// The stories of this name, or all.
+fn chosen(story: Option<String>) -> Option<Vec<Story>> {
+    match story {
+        None => Some(stories::all()),
+        Some(name) => find(&name).map(|story| vec![story]),
+    }
+}
+
+fn mutants(seeds: u64, named: Option<String>, story: Option<String>) -> ExitCode {
+    let Some(stories) = chosen(story) else { return ExitCode::from(2) };
+    let wanted = |name: &str| named.as_ref().is_none_or(|part| name.contains(part.as_str()));
+    for (fault, _) in MUTANTS {
+        for story in stories.iter().filter(|_| wanted(&format!("{fault:?}"))) {
+            if let Some((seed, over)) = caught(fault, story.name, 0..seeds) {
+                println!("{fault:?}: {over} over in {} with seed {seed}", story.name);
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
 fn soak(seeds: std::ops::Range<u64>, minutes: Option<u64>, story: Option<String>) -> ExitCode {
-    let stories = match story {
-        None => stories::all(),
-        Some(name) => match find(&name) {
-            Some(story) => vec![story],
-            None => return ExitCode::from(2),
-        },
-    };
+    let Some(stories) = chosen(story) else { return ExitCode::from(2) };
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
     let begun = Instant::now();

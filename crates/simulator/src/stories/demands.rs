@@ -102,7 +102,7 @@ fn hidden_models(random: &mut Random) -> Scenario {
 fn hidden_models_restarts(random: &mut Random) -> Scenario {
     let mut scenario = hidden_models(random);
     let window = scenario.account.limits[0].window;
-    scenario.ledger = Some(super::disasters::LEDGER);
+    scenario.disk = Some(super::disasters::DISK);
     scenario.faults.limiter_crash = window * 7 / 10;
     scenario.faults.proxy_crash = seconds(5);
     scenario
@@ -123,7 +123,7 @@ fn concurrency(random: &mut Random) -> Scenario {
 fn concurrency_crashes(random: &mut Random) -> Scenario {
     let mut scenario = concurrency(random);
     scenario.faults.connection_loss = seconds(1);
-    scenario.ledger = Some(super::disasters::LEDGER);
+    scenario.disk = Some(super::disasters::DISK);
     scenario.faults.limiter_crash = seconds(40);
     scenario
 }

@@ -7,7 +7,7 @@ use quotakeeper_engine::event::CallClass;
 
 use super::{Story, calm, limit, ms, seconds, some_window, storm, story};
 use crate::random::Random;
-use crate::scenario::{Arrivals, Lease, Ledger, Scenario};
+use crate::scenario::{Arrivals, Disk, Lease, Scenario};
 
 pub(super) const STORIES: &[Story] = &[
     story("proxy-crashes", "proxies die with calls under way, others follow", proxy_crashes),
@@ -29,14 +29,20 @@ pub(super) const STORIES: &[Story] = &[
         "the limiter dies again and again before all proxies are back",
         chained_restarts,
     ),
+    story(
+        "killed-before-a-proxy-is-back",
+        "the limiter dies again before a proxy has said what it was granted",
+        killed_before_a_proxy_is_back,
+    ),
+    story("failing-disk", "commits are slow, and one in five fails", failing_disk),
     story("restarts-without-ledger", "the limiter restarts and knows nothing", restarts_without_ledger),
     story("failover", "the limiter stalls beyond its lease, a standby takes over", failover),
     story("failover-bursts", "the same, with bursts and proxies that find the new one late", failover_bursts),
     story("everything", "storms, crashes, failovers, partitions and hang-ups at once", everything),
 ];
 
-/// Charges are durable ahead of need.
-pub(super) const LEDGER: Ledger = Ledger { every: ms(20), takes: ms(3), horizon: ms(100) };
+/// A disk as nodes have it.
+pub(super) const DISK: Disk = Disk { takes: ms(3), fails: 0 };
 
 fn proxy_crashes(random: &mut Random) -> Scenario {
     let window = some_window(random);
@@ -65,7 +71,7 @@ fn partitions(random: &mut Random) -> Scenario {
 fn restarts(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = storm(random, window);
-    scenario.ledger = Some(LEDGER);
+    scenario.disk = Some(DISK);
     scenario.faults.limiter_crash = window.1 * 7 / 10;
     scenario.faults.proxy_crash = seconds(5);
     scenario
@@ -74,7 +80,7 @@ fn restarts(random: &mut Random) -> Scenario {
 fn restarts_alternating(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = calm(random, window);
-    scenario.ledger = Some(Ledger { every: ms(100), horizon: ms(200), ..LEDGER });
+    scenario.disk = Some(Disk { takes: ms(50), ..DISK });
     scenario.faults.limiter_crash = window.1 * 7 / 10;
     scenario.upstream.adverse = true;
     scenario.clocks.adverse = true;
@@ -85,9 +91,9 @@ fn restarts_and_deaths(random: &mut Random) -> Scenario {
     let mut scenario = calm(random, (1000, seconds(10), ms(100)));
     scenario.account.limits[0].burst = Some(300);
     scenario.workload.arrivals = Arrivals::Bursts;
-    scenario.ledger = Some(Ledger { every: ms(500), takes: ms(3), horizon: ms(1200) });
+    scenario.disk = Some(Disk { takes: ms(225), ..DISK });
     scenario.faults.limiter_crash = seconds(3);
-    scenario.faults.proxy_crash = ms(100);
+    scenario.faults.proxy_crash = seconds(1);
     scenario
 }
 
@@ -95,7 +101,7 @@ fn chained_restarts(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = storm(random, window);
     scenario.upstream.thinks = seconds(1);
-    scenario.ledger = Some(LEDGER);
+    scenario.disk = Some(DISK);
     scenario.faults.limiter_crash = seconds(3);
     scenario.faults.limiter_crash_again = 700_000;
     scenario.faults.connection_loss = seconds(2);
@@ -123,10 +129,36 @@ fn chained_restarts(random: &mut Random) -> Scenario {
     scenario
 }
 
+fn killed_before_a_proxy_is_back(random: &mut Random) -> Scenario {
+    let mut scenario = calm(random, (1000, seconds(10), ms(100)));
+    let slots = LimitConfig {
+        unit: Unit::ConcurrentRequests,
+        ..limit("concurrent", (random.between(3, 12), Duration::ZERO, ms(300)))
+    };
+    scenario.account.limits.push(slots);
+    // Few calls of a pod end while no limiter runs, so that a slot given away twice is one too many at the provider.
+    scenario.pods = (0..25).map(|pod| format!("team/job-{}", pod % 3)).collect();
+    scenario.upstream.thinks = seconds(4);
+    scenario.disk = Some(Disk { takes: ms(100), ..DISK });
+    scenario.faults.limiter_crash = seconds(3);
+    scenario.faults.limiter_crash_again = 900_000;
+    scenario
+}
+
+fn failing_disk(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.disk = Some(Disk { takes: ms(random.between(3, 300)), fails: 200_000 });
+    scenario.faults.limiter_crash = window.1 * 7 / 10;
+    scenario.faults.ledger_loss = 100_000;
+    scenario
+}
+
 fn restarts_without_ledger(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = calm(random, window);
     scenario.faults.limiter_crash = window.1 * 2;
+    scenario.faults.ledger_loss = 1_000_000;
     scenario
 }
 
@@ -155,7 +187,7 @@ fn everything(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = storm(random, window);
     scenario.lease = Some(Lease { length: seconds(3), every: ms(500), moves_within: seconds(2) });
-    scenario.ledger = Some(LEDGER);
+    scenario.disk = Some(DISK);
     scenario.faults.failover = (window.1 * 4).max(seconds(40));
     scenario.faults.proxy_crash = seconds(6);
     scenario.faults.connection_loss = seconds(3);

@@ -1,67 +1,55 @@
-//! Limiter processes: an engine, the sessions of its connections, what it sends and when it wakes.
+//! Limiter processes: the limiter's own state machine, driven by simulated time, messages and a disk.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quotakeeper_engine::config::CountedAs;
-use quotakeeper_engine::event::{Action, Event, Reserve, SessionId};
-use quotakeeper_engine::time::Time;
-use quotakeeper_engine::{Engine, Snapshot};
-use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session, Violation};
-use quotakeeper_wire::message::{AccountIndex, Epoch, ToLimiter, ToProxy};
+use quotakeeper_engine::event::SessionId;
+use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_limiter_core::commit::PROXIES_OUTLIVE;
+use quotakeeper_limiter_core::{ConnectionId, LedgerStart, LimiterState, Outbox, Start};
+use quotakeeper_wire::limiter::{PodIdentity, SessionEnd, Violation};
+use quotakeeper_wire::message::{Epoch, LimiterMessage, ToLimiter, ToProxy};
 
+use super::disk::NodeDisk;
 use super::{Happening, World};
+use crate::account::{self, NAMESPACE};
 use crate::clock::{Clock, Moment};
 use crate::network::Connection;
 use crate::watch::PauseWatch;
 
-const ACCOUNT: AccountIndex = AccountIndex(0);
-
 /// How exact a process's timers are.
 const TIMER: Duration = Duration::from_micros(50);
+/// How long a proxy takes to learn that its connection has been ended.
+const LEARNS: Duration = Duration::from_millis(1);
 
 /// One limiter process, from its start to its death.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     pub(crate) clock: Clock,
-    pub(crate) engine: Engine,
+    pub(crate) state: LimiterState,
     pub(crate) epoch: Epoch,
-    /// The incarnation that began its ledger.
-    pub(crate) ledger_since: Epoch,
+    /// The disk of its node; none: it keeps no ledger.
+    pub(super) disk: Option<NodeDisk>,
+    /// The process is alive.
     pub(crate) up: bool,
+    /// Its first commit is stored: it takes connections.
+    pub(super) serving: bool,
     pub(crate) stalled_until: Moment,
-    /// The connection of each session.
-    pub(crate) sessions: BTreeMap<SessionId, usize>,
-    hellos: NewestHellos,
     wakes_at: Moment,
-    /// What the disk of its node holds.
-    pub(crate) durable: Option<(Snapshot, Reserve)>,
-    /// A commit is under way.
-    pub(crate) committing: bool,
     /// The next batch of grants is decided, and sent so much later.
     pub(crate) stalls_with_batch: Option<Duration>,
     watch: PauseWatch,
+    /// Grants that it has sent.
+    grants: u64,
 }
 
-impl Limiter {
-    pub(super) fn new(clock: Clock, engine: Engine, epoch: Epoch, now: Moment) -> Limiter {
-        let config = engine.config().clone();
-        Limiter {
-            clock,
-            engine,
-            epoch,
-            ledger_since: epoch,
-            up: true,
-            stalled_until: now,
-            sessions: BTreeMap::new(),
-            hellos: NewestHellos::default(),
-            wakes_at: Moment(u64::MAX),
-            durable: None,
-            committing: false,
-            stalls_with_batch: None,
-            watch: PauseWatch::new(&config),
-        }
-    }
+/// What a limiter process starts from.
+pub(super) struct Boot {
+    pub(super) clock: Clock,
+    pub(super) epoch: Epoch,
+    pub(super) disk: Option<NodeDisk>,
+    /// Another limiter has granted before.
+    pub(super) follows: bool,
 }
 
 impl World {
@@ -73,12 +61,36 @@ impl World {
             self.some_clock()
         };
         let now = Time(clock.read(self.now));
-        let engine = Engine::new(self.scenario.account.clone(), now);
-        self.limiters.push(Limiter::new(clock, engine, Epoch(1), self.now));
-        self.begin_ledger(0);
+        let disk = self.scenario.disk.map(|_| NodeDisk::of_an_unused_account(&self.scenario.account, now));
+        self.start_limiter(Boot { clock, epoch: Epoch(1), disk, follows: false });
         if self.scenario.lease.is_some() {
             self.begin_lease();
         }
+    }
+
+    /// A process starts, and is the one that new connections reach.
+    pub(super) fn start_limiter(&mut self, boot: Boot) -> usize {
+        let Boot { clock, epoch, mut disk, follows } = boot;
+        let recovered = disk.as_mut().map(|disk| disk.recover(epoch, follows));
+        let ledger = recovered.map(|recovered| LedgerStart { recovered, longest_horizon: PROXIES_OUTLIVE });
+        let configuration = vec![account::compiled(&self.scenario.account)].into();
+        let state = LimiterState::new(Start { configuration, epoch, ledger }, Time(clock.read(self.now)));
+        self.limiters.push(Limiter {
+            clock,
+            state,
+            epoch,
+            serving: disk.is_none(),
+            disk,
+            up: true,
+            stalled_until: self.now,
+            wakes_at: Moment(u64::MAX),
+            stalls_with_batch: None,
+            watch: PauseWatch::new(&self.scenario.account),
+            grants: 0,
+        });
+        self.active = self.limiters.len() - 1;
+        self.opens_ledger(self.active);
+        self.active
     }
 
     pub(super) fn time(&self, limiter: usize) -> Time {
@@ -107,21 +119,28 @@ impl World {
             }
             self.closes_at_proxy(connection);
         }
-        if !self.limiters[limiter].up {
+        let entry = &self.limiters[limiter];
+        if !entry.up || !entry.serving {
             return self.after(Duration::from_millis(100), Happening::Connects(proxy));
         }
-        let config = self.limiters[limiter].engine.config();
-        let greeting = Greeting {
-            epoch: self.limiters[limiter].epoch,
-            validity: config.validity,
-            heartbeat: config.validity / 4,
-        };
         let connection = self.connections.len();
-        let session = Session::new(greeting).with_ledger_since(self.limiters[limiter].ledger_since);
-        self.connections.push(Connection::new(proxy, limiter, session));
+        self.connections.push(Connection::new(proxy, limiter));
+        let (now, pod) = (self.time(limiter), self.pod_of(proxy));
+        self.limiters[limiter].state.connect(now, id(connection), Some(pod));
         self.proxies[proxy].connection = Some(connection);
         self.proxies[proxy].session.connected();
         self.pump(proxy);
+    }
+
+    /// Each proxy is a pod of its own.
+    fn pod_of(&self, proxy: usize) -> PodIdentity {
+        PodIdentity {
+            namespace: NAMESPACE.to_owned(),
+            pod: format!("pod-{}", self.proxies[proxy].pod),
+            uid: uid(proxy),
+            service_account: "default".to_owned(),
+            consumer: self.scenario.pods[self.proxies[proxy].pod].clone(),
+        }
     }
 
     /// The proxy gives a connection up; the limiter notices some time later.
@@ -158,25 +177,11 @@ impl World {
         if let Some(later) = self.limiter_stands_still(limiter) {
             return self.at(later, Happening::LimiterNotices(connection));
         }
-        let lost = self.closes_at_limiter(connection);
-        self.limiter_takes(limiter, lost);
+        self.connections[connection].open_at_limiter = false;
+        self.drive(limiter, |state, now, out| state.disconnect(now, id(connection), out));
     }
 
-    fn closes_at_limiter(&mut self, connection: usize) -> Vec<Event> {
-        let entry = &mut self.connections[connection];
-        entry.open_at_limiter = false;
-        let Some(session) = entry.session.id() else {
-            return Vec::new();
-        };
-        let sessions = &mut self.limiters[entry.limiter].sessions;
-        if sessions.get(&session) != Some(&connection) {
-            return Vec::new();
-        }
-        sessions.remove(&session);
-        entry.session.lost().into_iter().map(|(_, event)| event).collect()
-    }
-
-    pub(super) fn limiter_hears(&mut self, connection: usize, message: Box<ToLimiter>) {
+    pub(super) fn limiter_receives(&mut self, connection: usize, message: Box<ToLimiter>) {
         let entry = &self.connections[connection];
         let limiter = entry.limiter;
         if entry.cut || !entry.open_at_limiter || !self.limiters[limiter].up {
@@ -185,35 +190,16 @@ impl World {
         if let Some(later) = self.limiter_stands_still(limiter) {
             return self.at(later, Happening::Up(connection, message));
         }
-        if !self.limiters[limiter].hellos.admit(&message) {
-            self.connections[connection].open_at_limiter = false;
-            return self.after(Duration::from_millis(1), Happening::ProxyNotices(connection));
-        }
         let now = self.time(limiter);
-        let mut told = Vec::new();
-        let mut events = Vec::new();
-        let greeted = self.connections[connection].session.id().is_some();
-        match self.connections[connection].session.receive(now, *message, &mut told) {
-            Ok(reply) => {
-                if let Some(session) = self.connections[connection].session.id().filter(|_| !greeted) {
-                    // The proxy's older connection is lost, whether it was noticed or not.
-                    if let Some(&older) = self.limiters[limiter].sessions.get(&session) {
-                        events.extend(self.closes_at_limiter(older));
-                    }
-                    self.limiters[limiter].sessions.insert(session, connection);
-                }
-                if let Some(reply) = reply {
-                    self.send_down(connection, self.now, reply);
-                }
-            }
-            Err(Violation::NewerLimiter { .. }) => {
-                events.extend(self.closes_at_limiter(connection));
-                self.after(Duration::from_millis(1), Happening::ProxyNotices(connection));
-            }
-            Err(violation) => self.history.problem(&format!("a session broke the protocol: {violation}")),
+        let mut out = Outbox::default();
+        let proxy = &self.proxies[entry.proxy];
+        let entry = &mut self.limiters[limiter];
+        entry.state.receive(now, id(connection), (*message).clone(), &mut out);
+        if !out.ended.iter().any(|(ended, _)| *ended == id(connection)) {
+            let limiter_time = |stamp: Stamp| Time(entry.clock.read(proxy.clock.when(stamp.0)));
+            entry.watch.receives(now, proxy.id, &message.body, limiter_time);
         }
-        events.extend(told.into_iter().map(|(_, event)| event));
-        self.limiter_takes(limiter, events);
+        self.proceed(limiter, now, out);
     }
 
     pub(super) fn limiter_wakes(&mut self, limiter: usize) {
@@ -226,11 +212,10 @@ impl World {
             return self.at(later, Happening::LimiterWakes(limiter));
         }
         self.limiters[limiter].wakes_at = Moment(u64::MAX);
-        self.limiter_takes(limiter, vec![Event::Wake]);
+        self.drive(limiter, |state, now, out| state.wake(now, out));
     }
 
     pub(super) fn pod_gone(&mut self, proxy: usize) {
-        let gone = Event::PodDeleted(self.proxies[proxy].id);
         let limiter = self.active;
         if !self.limiters[limiter].up {
             return self.after(Duration::from_millis(500), Happening::PodGone(proxy));
@@ -238,28 +223,46 @@ impl World {
         if let Some(later) = self.limiter_stands_still(limiter) {
             return self.at(later, Happening::PodGone(proxy));
         }
-        self.limiter_takes(limiter, vec![gone]);
+        let session = self.proxies[proxy].id;
+        self.limiters[limiter].watch.pod_deleted(session);
+        self.drive(limiter, |state, now, out| state.pod_deleted(now, &uid(proxy), out));
     }
 
-    /// Hands events to the engine and sends what it wants done.
-    pub(super) fn limiter_takes(&mut self, limiter: usize, events: Vec<Event>) {
+    /// Hands something to a limiter's state and does what follows from it.
+    pub(super) fn drive(&mut self, limiter: usize, act: impl FnOnce(&mut LimiterState, Time, &mut Outbox)) {
         let now = self.time(limiter);
-        let mut actions = Vec::new();
-        let entry = &mut self.limiters[limiter];
-        for event in events {
-            entry.watch.hears(now, &event);
-            let before = actions.len();
-            entry.engine.handle(now, event, &mut actions);
-            for action in &actions[before..] {
-                entry.watch.sees(now, action, &mut self.history);
-            }
+        let mut out = Outbox::default();
+        act(&mut self.limiters[limiter].state, now, &mut out);
+        self.proceed(limiter, now, out);
+    }
+
+    /// As the process does after each event: sends, begins a commit that is due, sets its timer.
+    fn proceed(&mut self, limiter: usize, now: Time, out: Outbox) {
+        self.send_all(limiter, now, out);
+        if let Some(records) = self.limiters[limiter].state.due_records(now) {
+            self.writes(limiter, records);
         }
-        self.send_all(limiter, now, actions);
         self.set_alarm(limiter, now);
     }
 
-    fn send_all(&mut self, limiter: usize, now: Time, actions: Vec<Action>) {
-        let grants = actions.iter().filter(|action| matches!(action, Action::Grant { .. })).count() as u64;
+    fn send_all(&mut self, limiter: usize, now: Time, out: Outbox) {
+        let leaves = self.leaves_at(limiter, &out);
+        for (connection, message) in out.messages {
+            let connection = connection.0 as usize;
+            let session = self.proxies[self.connections[connection].proxy].id;
+            self.notes(limiter, now, session, &message);
+            self.send_down(connection, leaves, message);
+        }
+        self.limiters[limiter].watch.batch_ends(now);
+        for (connection, why) in out.ended {
+            self.ends(connection.0 as usize, &why);
+        }
+    }
+
+    /// The process may stall between its decision and the wire.
+    fn leaves_at(&mut self, limiter: usize, out: &Outbox) -> Moment {
+        let granted = |message: &ToProxy| matches!(message.body, LimiterMessage::Grant { .. });
+        let grants = out.messages.iter().filter(|(_, message)| granted(message)).count() as u64;
         let mut leaves = self.now;
         let stalls = self.scenario.stalls;
         if grants > 0 && self.chances.faults.chance(stalls.after_decision) {
@@ -274,32 +277,31 @@ impl World {
         if leaves > self.now {
             self.limiters[limiter].stalled_until = leaves;
         }
-        for action in actions {
-            self.send(limiter, now, leaves, &action);
-        }
+        leaves
     }
 
-    fn send(&mut self, limiter: usize, now: Time, leaves: Moment, action: &Action) {
-        let to = match action {
-            Action::Grant { attempt, .. } => {
-                self.history.granted(attempt.session, attempt.call);
-                Some(attempt.session)
-            }
-            Action::Refuse { session, .. } => Some(*session),
-            Action::Paused { .. } | Action::Resumed { .. } => None,
-        };
-        let connections: Vec<usize> = match to {
-            Some(session) => self.limiters[limiter].sessions.get(&session).copied().into_iter().collect(),
-            None => self.limiters[limiter].sessions.values().copied().collect(),
-        };
-        if connections.is_empty() && matches!(action, Action::Grant { .. }) {
-            self.history.problem("a call was granted to a session that is not connected");
+    fn notes(&mut self, limiter: usize, now: Time, session: SessionId, message: &ToProxy) {
+        let entry = &mut self.limiters[limiter];
+        if let LimiterMessage::Grant { call, .. } = message.body {
+            entry.grants += 1;
+            self.history.granted(session, call);
         }
-        for connection in connections {
-            if let Some(message) = self.connections[connection].session.send(now, ACCOUNT, action) {
-                self.send_down(connection, leaves, message);
-            }
+        entry.watch.sends(now, session, &message.body, &mut self.history);
+    }
+
+    /// The limiter has ended a connection.
+    fn ends(&mut self, connection: usize, why: &SessionEnd) {
+        let proxy = self.connections[connection].proxy;
+        let expected = match why {
+            SessionEnd::Replaced | SessionEnd::Violation(Violation::NewerLimiter { .. }) => true,
+            SessionEnd::NotAdmitted(_) => !self.proxies[proxy].alive,
+            _ => false,
+        };
+        if !expected {
+            self.history.problem(&format!("a session was ended: {why}"));
         }
+        self.connections[connection].open_at_limiter = false;
+        self.after(LEARNS, Happening::ProxyNotices(connection));
     }
 
     fn send_down(&mut self, connection: usize, leaves: Moment, message: ToProxy) {
@@ -310,7 +312,7 @@ impl World {
 
     fn set_alarm(&mut self, limiter: usize, now: Time) {
         let entry = &mut self.limiters[limiter];
-        let Some(wake) = entry.engine.next_wake() else {
+        let Some(wake) = entry.state.next_wake(now) else {
             return;
         };
         if wake <= now {
@@ -323,6 +325,17 @@ impl World {
         }
     }
 
+    /// Each grant that the engines have made was sent.
+    pub(crate) fn check_grants(&mut self, limiter: usize) {
+        let now = self.time(limiter);
+        let entry = &mut self.limiters[limiter];
+        let made: u64 = entry.state.report(now).accounts.iter().map(|account| account.granted).sum();
+        if made != entry.grants {
+            let sent = entry.grants;
+            self.history.problem(&format!("{made} grants were made, {sent} were sent"));
+        }
+    }
+
     pub(super) fn account_changes(&mut self, change: usize) {
         let limiter = self.active;
         if !self.limiters[limiter].up {
@@ -332,8 +345,9 @@ impl World {
             return self.at(later, Happening::AccountChanges(change));
         }
         let account = self.scenario.changes[change].account.clone();
-        self.scenario.account.clone_from(&account);
-        self.limiter_takes(limiter, vec![Event::Configure(account)]);
+        let configuration = vec![account::compiled(&account)].into();
+        self.scenario.account = account;
+        self.drive(limiter, |state, now, out| state.configure(now, configuration, out));
     }
 
     pub(super) fn provider_changes(&mut self, change: usize) {
@@ -356,8 +370,8 @@ impl World {
         let steady = self.limiters[limiter].up && self.limiter_stands_still(limiter).is_none();
         if steady {
             let now = self.time(limiter);
-            let status = self.limiters[limiter].engine.status(now);
-            for limit in status.limits {
+            let report = self.limiters[limiter].state.report(now);
+            for limit in report.accounts.into_iter().flat_map(|account| account.limits) {
                 if !self.has_log(&limit.name) {
                     continue;
                 }
@@ -371,4 +385,12 @@ impl World {
             self.after(window / 7, Happening::Samples);
         }
     }
+}
+
+fn id(connection: usize) -> ConnectionId {
+    ConnectionId(connection as u64)
+}
+
+fn uid(proxy: usize) -> String {
+    format!("uid-{proxy}")
 }

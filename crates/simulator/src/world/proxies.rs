@@ -9,6 +9,7 @@ use quotakeeper_wire::proxy::{Identity, Session, SessionEvent};
 use std::time::Duration;
 
 use super::{Flight, Happening, World};
+use crate::account::QUOTA;
 use crate::clock::{Clock, Moment};
 use crate::scenario::{Arrivals, Hidden};
 
@@ -65,7 +66,7 @@ impl World {
         let identity = Identity {
             session: id,
             consumer: self.scenario.pods[pod].clone(),
-            accounts: vec!["demo/main".to_owned()],
+            accounts: vec![QUOTA.to_owned()],
             max_calls: 100_000,
         };
         self.proxies.push(Proxy {
@@ -236,7 +237,7 @@ impl World {
         self.pump(proxy);
     }
 
-    pub(super) fn proxy_hears(&mut self, connection: usize, message: Box<ToProxy>) {
+    pub(super) fn proxy_receives(&mut self, connection: usize, message: Box<ToProxy>) {
         let Some(proxy) = self.reaches_proxy(connection) else {
             return;
         };

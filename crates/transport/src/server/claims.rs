@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quotakeeper_wire::message::{ProxyMessage, ToLimiter};
 use tracing::warn;
 
-use crate::authenticate::PodIdentity;
 use crate::limiter::{Speak, Stopped};
+use quotakeeper_wire::limiter::PodIdentity;
 
 /// The most pods whose false claims are remembered; then logging starts over.
 const REMEMBERED: usize = 10_000;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use http::header::AUTHORIZATION;
+use quotakeeper_wire::limiter::{PodIdentity, SessionEnd};
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
@@ -20,8 +21,8 @@ use tracing::{debug, info, warn};
 
 use super::claims::Vouched;
 use super::{Answer, GRACE, Server, State};
-use crate::authenticate::{Authenticate, PodIdentity, Unauthenticated};
-use crate::limiter::{Accept, Accepted, End, Speak, Stopped};
+use crate::authenticate::{Authenticate, Unauthenticated};
+use crate::limiter::{Accept, Accepted, Speak, Stopped};
 
 /// How long a token's check may take.
 const CHECK: Duration = Duration::from_secs(10);
@@ -95,7 +96,7 @@ async fn authenticate(
 async fn listen<S: Speak>(
     heard: &mut Streaming<Option<ToLimiter>>,
     mut speak: S,
-    mut ended: oneshot::Receiver<End>,
+    mut ended: oneshot::Receiver<SessionEnd>,
     stop: &CancellationToken,
     cut: &CancellationToken,
 ) -> Option<Status> {
@@ -126,14 +127,14 @@ async fn listen<S: Speak>(
     why
 }
 
-fn status(end: End) -> Status {
+fn status(end: SessionEnd) -> Status {
     let sentence = end.to_string();
     match end {
-        End::Violation(_) => Status::invalid_argument(sentence),
-        End::TooSlow => Status::resource_exhausted(sentence),
-        End::Replaced | End::Changed(_) => Status::aborted(sentence),
-        End::NotAdmitted(_) => Status::permission_denied(sentence),
-        End::Stopped(gone) => stopped(gone),
+        SessionEnd::Violation(_) => Status::invalid_argument(sentence),
+        SessionEnd::TooSlow => Status::resource_exhausted(sentence),
+        SessionEnd::Replaced | SessionEnd::Changed(_) => Status::aborted(sentence),
+        SessionEnd::NotAdmitted(_) => Status::permission_denied(sentence),
+        SessionEnd::Stopped => stopped(Stopped),
     }
 }
 

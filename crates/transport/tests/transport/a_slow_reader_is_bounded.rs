@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::Scope;
 use quotakeeper_transport::{
-    Accept, Accepted, End, Link, PodIdentity, ProxyGone, Speak, Stopped, SystemDial, keep_connected,
+    Accept, Accepted, Link, PodIdentity, ProxyGone, SessionEnd, Speak, Stopped, SystemDial, keep_connected,
 };
 use quotakeeper_wire::message::{AccountIndex, AccountUpdate, Epoch, LimiterMessage, ToLimiter, ToProxy};
 use tokio::sync::{mpsc, oneshot};
@@ -44,7 +44,7 @@ impl Accept for Talker {
             while to_proxy.send_timeout(message.clone(), ENOUGH).await.is_ok() {
                 said.fetch_add(1, Ordering::Relaxed);
             }
-            end.send(End::TooSlow).ok();
+            end.send(SessionEnd::TooSlow).ok();
         });
         Ok(Accepted { speak: Ear(Arc::clone(&self.closed)), says, ended })
     }

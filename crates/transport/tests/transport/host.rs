@@ -11,7 +11,7 @@ use quotakeeper_engine::config::{AccountConfig, LimitConfig, Unit};
 use quotakeeper_engine::event::{Action, Event, SessionId};
 use quotakeeper_engine::time::Time;
 use quotakeeper_proxy::clock;
-use quotakeeper_transport::{Accept, Accepted, End, PodIdentity, Speak, Stopped};
+use quotakeeper_transport::{Accept, Accepted, PodIdentity, SessionEnd, Speak, Stopped};
 use quotakeeper_wire::limiter::{Greeting, Session};
 use quotakeeper_wire::message::{AccountIndex, Epoch, ToLimiter, ToProxy};
 use test_support::accounts::{VALIDITY, enforced, requests};
@@ -28,7 +28,7 @@ pub struct Host {
 }
 
 enum Inbound {
-    Connected(usize, mpsc::Sender<ToProxy>, oneshot::Sender<End>),
+    Connected(usize, mpsc::Sender<ToProxy>, oneshot::Sender<SessionEnd>),
     Says(usize, ToLimiter),
     Lost(usize),
     Status(oneshot::Sender<Status>),
@@ -90,7 +90,7 @@ impl Speak for Said {
 struct Connection {
     session: Session,
     to_proxy: mpsc::Sender<ToProxy>,
-    end: oneshot::Sender<End>,
+    end: oneshot::Sender<SessionEnd>,
 }
 
 struct Task {
@@ -123,7 +123,7 @@ impl Task {
                 self.connections.insert(id, Connection { session, to_proxy, end });
             }
             Inbound::Says(id, message) => self.hear(id, message),
-            Inbound::Lost(id) => self.lose(id, End::Replaced),
+            Inbound::Lost(id) => self.lose(id, SessionEnd::Replaced),
             Inbound::Status(reply) => reply.send(self.engine.status(now())).unwrap(),
         }
     }
@@ -132,20 +132,20 @@ impl Task {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let mut events = Vec::new();
         match connection.session.receive(now(), message, &mut events) {
-            Err(violation) => return self.lose(id, End::Violation(violation.to_string())),
+            Err(violation) => return self.lose(id, SessionEnd::Violation(violation)),
             Ok(None) => {}
             Ok(Some(welcome)) => {
                 let session = connection.session.id().unwrap();
                 let _ = connection.to_proxy.try_send(welcome);
                 if let Some(old) = self.current.insert(session, id) {
-                    self.lose(old, End::Replaced);
+                    self.lose(old, SessionEnd::Replaced);
                 }
             }
         }
         events.into_iter().for_each(|(_, event)| self.tell(event));
     }
 
-    fn lose(&mut self, id: usize, why: End) {
+    fn lose(&mut self, id: usize, why: SessionEnd) {
         let Some(lost) = self.connections.remove(&id) else { return };
         let _ = lost.end.send(why);
         if let Some(session) = lost.session.id()
@@ -172,7 +172,7 @@ impl Task {
                 let message = connection.session.send(at, AccountIndex(0), action);
                 let full = message.is_some_and(|message| connection.to_proxy.try_send(message).is_err());
                 if full {
-                    self.lose(id, End::TooSlow);
+                    self.lose(id, SessionEnd::TooSlow);
                 }
             }
         }

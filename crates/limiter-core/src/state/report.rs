@@ -1,4 +1,4 @@
-//! Where all of it stands, for people: for `quotakeeper run`, and for the operator.
+//! The state of all accounts, for people: for `quotakeeper run`, and for the operator.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use quotakeeper_wire::status::{AccountReport, LimitReport, ProxyCounts, Report, 
 
 use super::{Account, Connection, LimiterState};
 
-/// The workloads of an account whose waiting is told; more would make a report too long to read.
+/// The workloads of an account whose waiting calls are reported; more would make a report too long to read.
 const MOST_CONSUMERS: usize = 1000;
 
 /// What an account's people are shown.
@@ -20,14 +20,14 @@ pub struct AccountStatus {
     pub provider: String,
     /// The tier in force.
     pub tier: String,
-    /// Where it stands.
+    /// Its state.
     pub status: Status,
     /// What has been counted.
     pub totals: Totals,
 }
 
 impl LimiterState {
-    /// Where the accounts in force stand.
+    /// The accounts in force.
     pub fn status(&mut self, now: Time) -> Vec<AccountStatus> {
         let in_force = self.accounts.values_mut().filter(|account| account.retired.is_none());
         in_force
@@ -41,7 +41,7 @@ impl LimiterState {
             .collect()
     }
 
-    /// How all accounts stand, as the operator is told.
+    /// All accounts, as the operator gets them.
     pub fn report(&mut self, now: Time) -> Report {
         let open = || self.connections.values().filter(|connection| connection.session.id().is_some());
         let all = count(open());
@@ -71,7 +71,7 @@ fn count<'a>(connections: impl Iterator<Item = &'a Connection>) -> ProxyCounts {
     let mut counts = ProxyCounts::default();
     for connection in connections {
         counts.connected += 1;
-        counts.current += u32::from(connection.heard > connection.told);
+        counts.current += u32::from(connection.received > connection.notified);
     }
     counts
 }
@@ -124,12 +124,12 @@ fn waiting(mut consumers: Vec<ConsumerWait>) -> Vec<WaitingReport> {
         consumers.truncate(MOST_CONSUMERS);
         consumers.sort_by(|one, other| one.consumer.cmp(&other.consumer));
     }
-    let told = |wait: ConsumerWait| WaitingReport {
+    let report = |wait: ConsumerWait| WaitingReport {
         consumer: wait.consumer.to_string(),
         calls: wait.calls as u64,
         longest_millis: millis(wait.longest),
     };
-    consumers.into_iter().map(told).collect()
+    consumers.into_iter().map(report).collect()
 }
 
 /// A quota of which nothing has ever been in force here.

@@ -1,12 +1,12 @@
 //! Engines and sessions together: what a proxy says becomes events of an engine, what an engine
-//! wants becomes messages to proxies. No clock, no sockets.
+//! decides becomes messages to proxies.
 //!
-//! | room | holds |
+//! | module | holds |
 //! |---|---|
 //! | `accounts` | which accounts there are: they come, change and go |
-//! | `pods` | whose session it is, and what becomes of it when its pod is gone |
-//! | `durable` | what the ledger has to keep |
-//! | `report` | where all of it stands, for people |
+//! | `pods` | whose session it is, and what becomes of it when its pod is deleted |
+//! | `durable` | what the ledger has to store |
+//! | `report` | the state of all accounts, for people |
 
 mod accounts;
 mod durable;
@@ -20,14 +20,14 @@ use jiff::Timestamp;
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::event::{Action, Event, SessionId};
 use quotakeeper_engine::time::Time;
-use quotakeeper_transport::{End, PodIdentity};
 use quotakeeper_wire::account::CompiledAccount;
-use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session};
+use quotakeeper_wire::limiter::{Greeting, NewestHellos, PodIdentity, Session, SessionEnd};
 use quotakeeper_wire::message::{AccountIndex, Epoch, ProxyMessage, ToLimiter, ToProxy};
 
 pub use self::accounts::Configuration;
 pub use self::report::AccountStatus;
-use super::ledger::Recovered;
+use crate::commit::CommitSchedule;
+use crate::record::Recovered;
 
 /// How often a proxy says something when it has nothing to say.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -39,21 +39,46 @@ const VALIDITY: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// What is to be said, and which connections are over.
+/// What is to be sent, and which connections are over.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// Messages, in the order in which they are to be sent.
     pub messages: Vec<(ConnectionId, ToProxy)>,
-    /// Connections that have been ended, and why. They say and hear nothing more.
-    pub ended: Vec<(ConnectionId, End)>,
+    /// Connections that have been ended, and why. Nothing more comes from them or is sent to them.
+    pub ended: Vec<(ConnectionId, SessionEnd)>,
+}
+
+/// What a limiter starts from.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The accounts.
+    pub configuration: Configuration,
+    /// Greater than that of every limiter before it.
+    pub epoch: Epoch,
+    /// None: it keeps no ledger, and grants without one.
+    pub ledger: Option<LedgerStart>,
+}
+
+/// A limiter's ledger when it starts.
+#[derive(Clone, Debug)]
+pub struct LedgerStart {
+    /// What the ledger knows of the time before.
+    pub recovered: Recovered,
+    /// How far ahead of need calls are charged at most:
+    /// [`PROXIES_OUTLIVE`](crate::commit::PROXIES_OUTLIVE) or
+    /// [`PROXIES_END_TOO`](crate::commit::PROXIES_END_TOO).
+    pub longest_horizon: Duration,
 }
 
 /// The engines of all accounts and the sessions that draw on them.
+#[derive(Debug)]
 pub struct LimiterState {
     greeting: Greeting,
-    history: Recovered,
-    /// Whether a ledger is kept: then nothing is granted before it has been charged.
-    durable: bool,
+    recovered: Recovered,
+    /// None: no ledger is kept. With one, nothing is granted before it is charged.
+    commits: Option<CommitSchedule>,
+    /// Until when the right to grant lasts; none: it is not limited.
+    lease: Option<Time>,
     began: Time,
     /// By key; with those that are out of force but not yet forgotten.
     accounts: BTreeMap<String, Account>,
@@ -70,42 +95,42 @@ pub struct LimiterState {
     owners: BTreeMap<SessionId, Option<String>>,
 }
 
+#[derive(Debug)]
 struct Account {
     engine: Engine,
     compiled: CompiledAccount,
-    /// What proxies are told.
+    /// [`CompiledAccount`] as JSON, as proxies get it.
     document: String,
     /// Since when it is out of force. What was drawn on it still counts if it comes back.
     retired: Option<Time>,
 }
 
+#[derive(Debug)]
 struct Connection {
     session: Session,
     /// None: this process's own proxy, which may draw on everything.
     pod: Option<PodIdentity>,
     /// The keys of the session's accounts by their index, as far as they are in force for it.
     accounts: Vec<Option<String>>,
-    /// When it was last told something about an account, …
-    told: Time,
-    /// … and when it was last heard.
-    heard: Time,
+    /// When an account's state was last sent to it, …
+    notified: Time,
+    /// … and when a message of it last arrived.
+    received: Time,
 }
 
 impl LimiterState {
-    /// A state kept by the limiter of this epoch. `durable`: it keeps a ledger, and grants nothing
-    /// before that has charged it.
-    pub fn new(
-        configuration: Configuration,
-        (history, durable): (Recovered, bool),
-        epoch: Epoch,
-        now: Time,
-    ) -> LimiterState {
+    /// The state of a limiter that starts now. With a ledger it grants nothing before
+    /// [`LimiterState::opening_records`] are stored.
+    pub fn new(start: Start, now: Time) -> LimiterState {
+        let Start { configuration, epoch, ledger } = start;
         let validity = configuration.accounts.iter().map(|account| account.engine.validity).min();
         let validity = validity.unwrap_or(VALIDITY);
+        let commits = ledger.as_ref().map(|ledger| CommitSchedule::new(ledger.longest_horizon));
         let mut state = LimiterState {
             greeting: Greeting { epoch, validity, heartbeat: HEARTBEAT.min(validity / 4) },
-            history,
-            durable,
+            recovered: ledger.map(|ledger| ledger.recovered).unwrap_or_default(),
+            commits,
+            lease: None,
             began: now,
             accounts: BTreeMap::new(),
             quotas: BTreeMap::new(),
@@ -123,16 +148,16 @@ impl LimiterState {
 
     /// A connection has been accepted, of this pod or of this process's own proxy.
     pub fn connect(&mut self, now: Time, connection: ConnectionId, pod: Option<PodIdentity>) {
-        let since = self.history.since.unwrap_or(self.greeting.epoch);
+        let since = self.recovered.since.unwrap_or(self.greeting.epoch);
         let session = Session::new(self.greeting).with_ledger_since(since);
-        let entry = Connection { session, pod, accounts: Vec::new(), told: now, heard: now };
+        let entry = Connection { session, pod, accounts: Vec::new(), notified: now, received: now };
         self.connections.insert(connection, entry);
     }
 
     /// A connection is lost: its waiting calls leave the queues.
     pub fn disconnect(&mut self, now: Time, connection: ConnectionId, out: &mut Outbox) {
         let Some(lost) = self.connections.remove(&connection) else { return };
-        // A proxy that has connected anew has told its calls already; this one speaks for it no more.
+        // The hello of a newer connection has named the proxy's calls already.
         let Some(id) = lost.session.id() else { return };
         if self.current.get(&id) != Some(&connection) {
             return;
@@ -140,41 +165,41 @@ impl LimiterState {
         self.current.remove(&id);
         for (index, event) in lost.session.lost() {
             let account = lost.accounts.get(index.0 as usize).cloned().flatten();
-            self.tell(now, account, event, out);
+            self.handle_event(now, account, event, out);
         }
     }
 
-    /// Ends a connection. Its proxy hears why, connects again and tells all of its calls.
-    fn end(&mut self, now: Time, connection: ConnectionId, why: End, out: &mut Outbox) {
+    /// Ends a connection. Its proxy learns why, connects again and names all of its calls.
+    fn end(&mut self, now: Time, connection: ConnectionId, why: SessionEnd, out: &mut Outbox) {
         if self.connections.contains_key(&connection) {
             out.ended.push((connection, why));
             self.disconnect(now, connection, out);
         }
     }
 
-    /// A proxy does not take what it is told.
+    /// A proxy does not read what is sent to it.
     pub fn too_slow(&mut self, now: Time, connection: ConnectionId, out: &mut Outbox) {
-        self.end(now, connection, End::TooSlow, out);
+        self.end(now, connection, SessionEnd::TooSlow, out);
     }
 
-    /// Takes a message that was received before `now` was read. What may not be said ends the
-    /// connection.
+    /// Handles a message that was received before `now` was read. One that breaks the protocol ends
+    /// the connection.
     pub fn receive(&mut self, now: Time, connection: ConnectionId, message: ToLimiter, out: &mut Outbox) {
         if let ProxyMessage::Hello(hello) = &message.body {
-            // Before it is believed that the pod's own hello is an older one.
+            // First: another pod's hello must not make this pod's own look older.
             if let Err(why) = self.check_pod(connection, hello) {
                 return self.end(now, connection, why, out);
             }
             if !self.hellos.admit(&message) {
-                return self.end(now, connection, End::Replaced, out);
+                return self.end(now, connection, SessionEnd::Replaced, out);
             }
         }
         let Some(entry) = self.connections.get_mut(&connection) else { return };
-        entry.heard = now;
+        entry.received = now;
         let mut events = Vec::new();
         match entry.session.receive(now, message, &mut events) {
             Err(violation) => {
-                return self.end(now, connection, End::Violation(violation.to_string()), out);
+                return self.end(now, connection, SessionEnd::Violation(violation), out);
             }
             Ok(Some(welcome)) => {
                 out.messages.push((connection, welcome));
@@ -187,24 +212,24 @@ impl LimiterState {
                 .connections
                 .get(&connection)
                 .and_then(|entry| entry.accounts.get(index.0 as usize).cloned().flatten());
-            self.tell(now, account, event, out);
+            self.handle_event(now, account, event, out);
         }
     }
 
-    /// A proxy has been welcomed: it hears how its accounts stand. The limiter may still hold an
+    /// A proxy has been welcomed: it gets the state of its accounts. The limiter may still hold an
     /// older connection of it.
     fn greeted(&mut self, now: Time, connection: ConnectionId, out: &mut Outbox) {
-        self.introduce(now, connection, out);
+        self.announce_accounts(now, connection, out);
         let Some(entry) = self.connections.get(&connection) else { return };
         let Some(session) = entry.session.id() else { return };
         self.owners.insert(session, entry.pod.as_ref().map(|pod| pod.uid.clone()));
         if let Some(old) = self.current.get(&session).copied().filter(|old| *old != connection) {
-            self.end(now, old, End::Replaced, out);
+            self.end(now, old, SessionEnd::Replaced, out);
         }
         self.current.insert(session, connection);
     }
 
-    fn tell(&mut self, now: Time, account: Option<String>, event: Event, out: &mut Outbox) {
+    fn handle_event(&mut self, now: Time, account: Option<String>, event: Event, out: &mut Outbox) {
         let Some(key) = account else { return };
         let Some(account) = self.accounts.get_mut(&key) else { return };
         let mut actions = Vec::new();
@@ -233,9 +258,20 @@ impl LimiterState {
         out.messages.extend(entry.session.send(now, index, action).map(|message| (*connection, message)));
     }
 
-    /// When [`LimiterState::wake`] is due.
-    pub fn next_wake(&self) -> Option<Time> {
-        self.accounts.values().filter_map(|account| account.engine.next_wake()).min()
+    /// The right to grant lasts until `until`, unless it is renewed again. A limiter for which this is
+    /// never called may grant for as long as it runs.
+    pub fn renew_lease(&mut self, now: Time, until: Time, out: &mut Outbox) {
+        self.lease = Some(until);
+        for key in self.accounts.keys().cloned().collect::<Vec<_>>() {
+            self.handle_event(now, Some(key), Event::Lease(until), out);
+        }
+    }
+
+    /// When [`LimiterState::wake`] or [`LimiterState::due_records`] has something to do, if nothing else
+    /// happens before.
+    pub fn next_wake(&self, now: Time) -> Option<Time> {
+        let engines = self.accounts.values().filter_map(|account| account.engine.next_wake());
+        engines.chain(self.commit_due(now)).min()
     }
 
     /// Wakes the engines whose time has come.
@@ -247,15 +283,15 @@ impl LimiterState {
             .map(|(key, _)| key.clone())
             .collect();
         for key in due {
-            self.tell(now, Some(key), Event::Wake, out);
+            self.handle_event(now, Some(key), Event::Wake, out);
         }
     }
 }
 
 impl Connection {
     fn index_of(&self, key: &str) -> Option<AccountIndex> {
-        let place = self.accounts.iter().position(|account| account.as_deref() == Some(key))?;
-        Some(AccountIndex(u32::try_from(place).unwrap_or(u32::MAX)))
+        let index = self.accounts.iter().position(|account| account.as_deref() == Some(key))?;
+        Some(AccountIndex(u32::try_from(index).unwrap_or(u32::MAX)))
     }
 
     /// The namespace that its pod runs in; none: it is this process's own proxy.

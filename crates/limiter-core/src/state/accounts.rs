@@ -1,7 +1,7 @@
 //! Which accounts there are: they come, change and go while sessions draw on them.
 //!
-//! A session hears of a change. One whose quota came, went, or became another account is ended
-//! instead: only a hello tells which calls it holds and which wait.
+//! A session is notified of a change. One whose quota came, went, or became another account is ended
+//! instead: only a hello names the calls that it holds and those that wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,13 +11,14 @@ use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{AccountConfig, Mode};
 use quotakeeper_engine::event::{Event, Reserve};
 use quotakeeper_engine::time::Time;
-use quotakeeper_transport::End;
 use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::limiter::SessionEnd;
 use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, LimiterMessage, ToProxy};
 
 use super::{Account, Connection, ConnectionId, LimiterState, Outbox};
+use crate::record::Record;
 
-/// All that is to be in force.
+/// Everything that is to be in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configuration {
     /// The accounts, each key and each quota once.
@@ -43,8 +44,9 @@ impl LimiterState {
     pub fn configure(&mut self, now: Time, configuration: Configuration, out: &mut Outbox) {
         let Configuration { accounts, problems, gate_open_until } = configuration;
         let gate_open = gate_open_until.is_some();
-        let turned = std::mem::replace(&mut self.gate_open_until, gate_open_until).is_some() != gate_open;
-        let mut told_of = Vec::new();
+        let gate_turned =
+            std::mem::replace(&mut self.gate_open_until, gate_open_until).is_some() != gate_open;
+        let mut changed_keys = Vec::new();
 
         if !gate_open {
             let wanted: BTreeSet<&str> = accounts.iter().map(|account| account.key.as_str()).collect();
@@ -56,11 +58,11 @@ impl LimiterState {
             self.forget_drained(now);
         }
         for compiled in accounts {
-            told_of.extend(self.put_in_force(now, compiled, out));
+            changed_keys.extend(self.put_in_force(now, compiled, out));
         }
-        if turned {
-            told_of = self.accounts.keys().cloned().collect();
-            for key in &told_of {
+        if gate_turned {
+            changed_keys = self.accounts.keys().cloned().collect();
+            for key in &changed_keys {
                 self.reconfigure(now, key, out);
             }
         }
@@ -68,14 +70,14 @@ impl LimiterState {
         self.quotas = in_force.map(|(key, account)| (account.compiled.quota.clone(), key.clone())).collect();
 
         self.end_moved(now, out);
-        for key in told_of {
-            self.tell_sessions(now, &key, out);
+        for key in changed_keys {
+            self.notify_sessions(now, &key, out);
         }
         let old = std::mem::replace(&mut self.problems, problems);
-        self.tell_absences(&old, out);
+        self.notify_absences(&old, out);
     }
 
-    /// Returns the key where sessions have to hear of a change.
+    /// Returns the key if its sessions have to be notified.
     fn put_in_force(&mut self, now: Time, compiled: CompiledAccount, out: &mut Outbox) -> Option<String> {
         let key = compiled.key.clone();
         let Some(account) = self.accounts.get_mut(&key) else {
@@ -91,20 +93,27 @@ impl LimiterState {
         Some(key)
     }
 
-    /// An account that this limiter has not kept yet.
+    /// An account that this limiter does not hold yet.
     fn open(&mut self, now: Time, compiled: CompiledAccount) {
         let config = self.effective(&compiled);
         let longest = config.limits.iter().map(|limit| limit.window + limit.delivery).max();
         let lost =
-            self.history.lost && now.since(self.began) <= longest.unwrap_or_default() + config.validity;
-        let mut engine = match self.history.records.remove(&compiled.key) {
-            Some(record) => Engine::restart(config, record.snapshot, record.reserve, now),
+            self.recovered.lost && now.since(self.began) <= longest.unwrap_or_default() + config.validity;
+        let mut engine = match self.recovered.records.remove(&compiled.key) {
+            Some(Record { snapshot, reserve, pods }) => {
+                self.owners.extend(pods.into_iter().map(|(session, uid)| (session, Some(uid))));
+                Engine::restart(config, snapshot, reserve, now)
+            }
             // What another has granted may still be written, and has been counted.
-            None if lost || self.history.unreadable.remove(&compiled.key) => Engine::takeover(config, now),
+            None if lost || self.recovered.unreadable.remove(&compiled.key) => Engine::takeover(config, now),
             None => Engine::after_unknown_past(config, now),
         };
-        if self.durable {
+        if self.commits.is_some() {
+            // Without it the engine would take itself for one without a ledger, and grant.
             engine.handle(now, Event::Committed(Reserve::nothing(now)), &mut Vec::new());
+        }
+        if let Some(until) = self.lease {
+            engine.handle(now, Event::Lease(until), &mut Vec::new());
         }
         let document = document(&compiled, self.gate_open());
         self.accounts.insert(compiled.key.clone(), Account { engine, compiled, document, retired: None });
@@ -116,12 +125,12 @@ impl LimiterState {
         let Some(account) = self.accounts.get(key) else { return };
         let config = self.effective(&account.compiled);
         let changed = *account.engine.config() != config;
-        let told = document(&account.compiled, gate_open);
+        let document = document(&account.compiled, gate_open);
         if let Some(account) = self.accounts.get_mut(key) {
-            account.document = told;
+            account.document = document;
         }
         if changed {
-            self.tell(now, Some(key.to_owned()), Event::Configure(config), out);
+            self.handle_event(now, Some(key.to_owned()), Event::Configure(config), out);
         }
     }
 
@@ -131,7 +140,7 @@ impl LimiterState {
 
     fn effective(&self, compiled: &CompiledAccount) -> AccountConfig {
         let mut config = compiled.engine.clone();
-        // Every session was told one D for all of its accounts: to hold a grant longer is safe.
+        // Every session has one D for all of its accounts: to hold a grant longer is safe.
         config.validity = config.validity.max(self.greeting.validity);
         if self.gate_open() {
             config.mode = Mode::Disabled;
@@ -155,17 +164,17 @@ impl LimiterState {
         for (id, connection) in &self.connections {
             let mut quotas = connection.session.accounts().iter().zip(&connection.accounts);
             let why = quotas.find_map(|(quota, known)| {
-                let stands = self.account_for(quota, connection);
-                (stands.as_ref().ok() != known.as_ref()).then(|| change(quota, stands))
+                let found = self.account_for(quota, connection);
+                (found.as_ref().ok() != known.as_ref()).then(|| change(quota, found))
             });
-            moved.extend(why.map(|why| (*id, End::Changed(why))));
+            moved.extend(why.map(|why| (*id, SessionEnd::Changed(why))));
         }
         for (connection, why) in moved {
             self.end(now, connection, why, out);
         }
     }
 
-    /// The account that a quota's name stands for, for a session; else why there is none.
+    /// The key of a quota's account, if a session may draw on it; else why it may not.
     fn account_for(&self, quota: &str, connection: &Connection) -> Result<String, String> {
         let account = self.quotas.get(quota).and_then(|key| Some((key, self.accounts.get(key)?)));
         let Some((key, account)) = account else {
@@ -186,8 +195,8 @@ impl LimiterState {
         }
     }
 
-    /// Tells a proxy that has just been welcomed how its accounts stand.
-    pub(super) fn introduce(&mut self, now: Time, id: ConnectionId, out: &mut Outbox) {
+    /// Sends a proxy that has just been welcomed the state of its accounts.
+    pub(super) fn announce_accounts(&mut self, now: Time, id: ConnectionId, out: &mut Outbox) {
         let Some(connection) = self.connections.get(&id) else { return };
         let found: Vec<_> =
             connection.session.accounts().iter().map(|quota| self.account_for(quota, connection)).collect();
@@ -196,16 +205,16 @@ impl LimiterState {
                 Ok(key) => self.in_force(key),
                 Err(reason) => Some(AccountState::Absent { reason: reason.clone() }),
             };
-            out.messages.extend(state.map(|state| (id, self.says(AccountIndex(index), state))));
+            out.messages.extend(state.map(|state| (id, self.account_message(AccountIndex(index), state))));
         }
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.accounts = found.into_iter().map(Result::ok).collect();
-            connection.told = now;
+            connection.notified = now;
         }
     }
 
-    /// Tells the sessions that draw on an account how it is now.
-    fn tell_sessions(&mut self, now: Time, key: &str, out: &mut Outbox) {
+    /// Sends an account's state to the sessions that draw on it.
+    fn notify_sessions(&mut self, now: Time, key: &str, out: &mut Outbox) {
         let Some(state) = self.in_force(key) else { return };
         let drawing: Vec<_> = self
             .connections
@@ -213,15 +222,15 @@ impl LimiterState {
             .filter_map(|(id, connection)| Some((*id, connection.index_of(key)?)))
             .collect();
         for (id, index) in drawing {
-            out.messages.push((id, self.says(index, state.clone())));
+            out.messages.push((id, self.account_message(index, state.clone())));
             if let Some(connection) = self.connections.get_mut(&id) {
-                connection.told = now;
+                connection.notified = now;
             }
         }
     }
 
-    /// Tells sessions whose quota is absent for another reason than before.
-    fn tell_absences(&self, old: &BTreeMap<String, String>, out: &mut Outbox) {
+    /// Notifies sessions whose quota is absent for another reason than before.
+    fn notify_absences(&self, old: &BTreeMap<String, String>, out: &mut Outbox) {
         for (id, connection) in &self.connections {
             let quotas = connection.session.accounts().iter().zip(&connection.accounts);
             for (index, (quota, known)) in (0u32..).zip(quotas) {
@@ -230,7 +239,7 @@ impl LimiterState {
                     && let Err(reason) = self.account_for(quota, connection)
                 {
                     let state = AccountState::Absent { reason };
-                    out.messages.push((*id, self.says(AccountIndex(index), state)));
+                    out.messages.push((*id, self.account_message(AccountIndex(index), state)));
                 }
             }
         }
@@ -241,7 +250,7 @@ impl LimiterState {
         Some(AccountState::InForce { document: account.document.clone() })
     }
 
-    fn says(&self, account: AccountIndex, state: AccountState) -> ToProxy {
+    fn account_message(&self, account: AccountIndex, state: AccountState) -> ToProxy {
         ToProxy {
             epoch: self.greeting.epoch,
             body: LimiterMessage::Account { account, update: AccountUpdate::State(state) },
@@ -249,19 +258,19 @@ impl LimiterState {
     }
 }
 
-fn change(quota: &str, stands: Result<String, String>) -> String {
-    match stands {
+fn change(quota: &str, found: Result<String, String>) -> String {
+    match found {
         Ok(_) => format!("quota {quota} has come into force"),
         Err(reason) => reason,
     }
 }
 
-/// What proxies are told of an account.
+/// An account as proxies get it.
 fn document(compiled: &CompiledAccount, gate_open: bool) -> String {
-    let mut told = compiled.clone();
+    let mut compiled = compiled.clone();
     if gate_open {
-        told.engine.mode = Mode::Disabled;
+        compiled.engine.mode = Mode::Disabled;
     }
     // Plain values with text for keys always have a JSON form.
-    serde_json::to_string(&told).unwrap_or_default()
+    serde_json::to_string(&compiled).unwrap_or_default()
 }

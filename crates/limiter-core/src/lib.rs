@@ -1,0 +1,26 @@
+//! What a limiter decides, as a pure state machine: no sockets, no tokio, no Kubernetes, no disk, no clock.
+//!
+//! ```text
+//! connect, disconnect, receive ─┐                 ┌─► Outbox: messages, ended sessions
+//! configure, pod_deleted, wake ─┼─► LimiterState ─┤
+//! committed, commit_failed ─────┘                 └─► due_records: what the ledger has to store
+//! ```
+//!
+//! The process (`quotakeeper-limiter`) and the simulator drive the same [`LimiterState`]; they differ
+//! in where time, messages and storage come from.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`state`] | engines and sessions together: messages in, messages out |
+//! | [`commit`] | when the ledger is written, and how far ahead of need it charges |
+//! | [`record`] | what the ledger stores of an account, and what a restarted limiter knows from it |
+//! | [`mutant`] | deliberate faults, for the simulator |
+
+pub mod commit;
+pub mod mutant;
+pub mod record;
+pub mod state;
+
+pub use commit::LedgerHealth;
+pub use record::{DueRecord, Record, Recovered};
+pub use state::{AccountStatus, Configuration, ConnectionId, LedgerStart, LimiterState, Outbox, Start};

@@ -1,0 +1,33 @@
+//! Deliberate faults in the commit protocol, as the engine has them in its rule: the simulator must
+//! notice every one. Without the feature `mutants` nothing here is compiled in.
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The first record after a restart holds nothing for the grants of the limiter before it, which
+    /// no proxy has named yet.
+    FirstRecordDropsReserve,
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Puts a fault into all limiters of this thread; `None` removes it.
+#[cfg(feature = "mutants")]
+pub fn set(mutant: Option<Mutant>) {
+    ACTIVE.set(mutant);
+}
+
+/// Whether this fault is in force.
+#[cfg(feature = "mutants")]
+pub(crate) fn active(mutant: Mutant) -> bool {
+    ACTIVE.get() == Some(mutant)
+}
+
+/// Whether this fault is in force: never.
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn active(_: Mutant) -> bool {
+    false
+}

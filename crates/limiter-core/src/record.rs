@@ -1,0 +1,50 @@
+//! What the ledger stores of an account, and what a restarted limiter knows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quotakeeper_engine::Snapshot;
+use quotakeeper_engine::event::{Reserve, SessionId};
+use quotakeeper_wire::message::Epoch;
+use serde::{Deserialize, Serialize};
+
+/// What the ledger stores of an account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// What was charged.
+    pub snapshot: Snapshot,
+    /// What might be granted beyond it.
+    pub reserve: Reserve,
+    /// The UIDs of the pods that the snapshot's sessions belong to. A pod that is deleted while no limiter
+    /// runs is found out by its absence.
+    pub pods: BTreeMap<SessionId, String>,
+}
+
+/// A record that the ledger has to store now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueRecord {
+    /// The account's key.
+    pub account: String,
+    /// What replaces the account's record.
+    pub record: Record,
+}
+
+/// What is known of the time before a limiter.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// What the ledger has, by the accounts' keys.
+    pub records: BTreeMap<String, Record>,
+    /// Accounts of which the ledger has something that this version can't read: what was granted on
+    /// them is lost.
+    pub unreadable: BTreeSet<String>,
+    /// The limiter that began the ledger: times since then are times of this node's clock.
+    pub since: Option<Epoch>,
+    /// Another limiter may have granted, and what it granted is lost.
+    pub lost: bool,
+}
+
+impl Recovered {
+    /// The UIDs of all pods that sessions of the time before belong to.
+    pub fn pods(&self) -> impl Iterator<Item = &String> {
+        self.records.values().flat_map(|record| record.pods.values())
+    }
+}

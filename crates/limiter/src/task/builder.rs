@@ -1,0 +1,77 @@
+//! How a limiter is started.
+
+use quotakeeper_limiter_core::commit::{PROXIES_END_TOO, PROXIES_OUTLIVE};
+use quotakeeper_limiter_core::{Configuration, LedgerStart, LimiterState, Outbox, Recovered, Start};
+use quotakeeper_wire::message::Epoch;
+use tokio::sync::mpsc;
+
+use super::LimiterTask;
+use super::handle::{COMMANDS, Limiter};
+use super::writer::Writer;
+use crate::clock::now;
+use crate::ledger::{Ledger, LedgerError};
+
+/// Builds a [`Limiter`].
+///
+/// Without a ledger, what the limiter knows is gone with its process, and so is all that could draw
+/// on it.
+pub struct Builder {
+    configuration: Configuration,
+    epoch: Epoch,
+    ledger: Option<ResumedLedger>,
+}
+
+struct ResumedLedger {
+    ledger: Ledger,
+    start: LedgerStart,
+}
+
+impl Builder {
+    pub(super) fn new(configuration: Configuration) -> Builder {
+        Builder { configuration, epoch: Epoch(1), ledger: None }
+    }
+
+    /// The limiter of this epoch goes on where `ledger` ends, while its proxies live on: `recovered` is
+    /// what [`Ledger::resume`] returned for the epoch.
+    #[must_use]
+    pub fn ledger(self, epoch: Epoch, ledger: Ledger, recovered: Recovered) -> Builder {
+        let start = LedgerStart { recovered, longest_horizon: PROXIES_OUTLIVE };
+        Builder { epoch, ledger: Some(ResumedLedger { ledger, start }), ..self }
+    }
+
+    /// The limiter goes on where `ledger` ends. It is the ledger's only user, and its proxies end with its process.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn private_ledger(self, mut ledger: Ledger) -> Result<Builder, LedgerError> {
+        let epoch = Epoch(ledger.last_epoch()?.map_or(1, |last| last.saturating_add(1)));
+        let recovered = ledger.resume(epoch, true)?;
+        let start = LedgerStart { recovered, longest_horizon: PROXIES_END_TOO };
+        Ok(Builder { epoch, ledger: Some(ResumedLedger { ledger, start }), ..self })
+    }
+
+    /// Starts the limiter. With a ledger, this waits for its first commit: nothing is granted before.
+    ///
+    /// # Errors
+    /// [`LedgerError`], with a ledger only.
+    pub fn start(self) -> Result<Limiter, LedgerError> {
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let Builder { configuration, epoch, ledger } = self;
+        let (ledger, start) = match ledger {
+            Some(ResumedLedger { ledger, start }) => (Some(ledger), Some(start)),
+            None => (None, None),
+        };
+        let begun = now();
+        let mut state = LimiterState::new(Start { configuration, epoch, ledger: start }, begun);
+        let writer = match ledger {
+            Some(mut ledger) => {
+                ledger.write(&state.opening_records(begun))?;
+                state.committed(now(), &mut Outbox::default());
+                Some(Writer::start(ledger, sender.downgrade()))
+            }
+            None => None,
+        };
+        tokio::spawn(LimiterTask::new(state, commands, writer).run());
+        Ok(Limiter { commands: sender })
+    }
+}
