@@ -33,68 +33,77 @@ type Labels = Vec<(&'static str, String)>;
 
 impl Collector for Shown {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Health { report, ledger } = &self.0;
-        let accounts = report.accounts.as_slice();
-        gauge(
-            &mut encoder,
-            "limit_amount",
-            "Units of a limit that may be used in a window",
-            limits(accounts, |limit| limit.amount),
-        )?;
-        gauge(
-            &mut encoder,
-            "limit_used",
-            "Units of a limit that are used in the current window",
-            limits(accounts, |limit| limit.used),
-        )?;
-        gauge(
-            &mut encoder,
-            "waiting_calls",
-            "Calls that are waiting for a grant",
-            each(accounts, |account| account.waiting.iter().map(|waiting| waiting.calls).sum()),
-        )?;
-        gauge(
-            &mut encoder,
-            "inflight_calls",
-            "Calls that were granted and have not ended",
-            each(accounts, |account| account.under_way),
-        )?;
-        gauge(
-            &mut encoder,
-            "active_pauses",
-            "Pauses of an account or of a part of it that are in force",
-            each(accounts, |account| account.pauses.len() as u64),
-        )?;
-        gauge(
-            &mut encoder,
-            "connected_proxies",
-            "Proxies that are connected and use the quota",
-            each(accounts, |account| u64::from(account.proxies.connected)),
-        )?;
-        counter(&mut encoder, "calls", "Calls by decision: granted or refused", decisions(accounts))?;
-        counter(
-            &mut encoder,
-            "provider_rejections",
-            "Responses by which the provider rejected a call for its quota",
-            each(accounts, |account| account.rejected),
-        )?;
-        counter(
-            &mut encoder,
-            "late_calls",
-            "Calls that were written after their grant had expired, so that the quota is not guaranteed",
-            each(accounts, |account| account.breaches),
-        )?;
-        let mut degraded = vec![(
-            reason("ConfigurationProblem"),
-            u64::from(accounts.iter().any(|one| one.problem.is_some())),
-        )];
-        if let Some(ledger) = ledger {
-            degraded.push((reason("LedgerUnavailable"), u64::from(ledger.failing)));
-            ledger_commit(&mut encoder, ledger.took)?;
-        }
-        degraded.push((reason("GateOpen"), u64::from(report.gate_open)));
-        gauge(&mut encoder, "degraded", "1 while the limiter is degraded for this reason", degraded)
+        encode_accounts(&mut encoder, &self.0.report.accounts)?;
+        encode_health(&mut encoder, &self.0)
     }
+}
+
+fn encode_accounts(
+    encoder: &mut DescriptorEncoder<'_>,
+    accounts: &[AccountReport],
+) -> Result<(), fmt::Error> {
+    gauge(
+        encoder,
+        "limit_amount",
+        "Units of a limit that may be used in a window",
+        limits(accounts, |limit| limit.amount),
+    )?;
+    gauge(
+        encoder,
+        "limit_used",
+        "Units of a limit that are used in the current window",
+        limits(accounts, |limit| limit.used),
+    )?;
+    gauge(
+        encoder,
+        "waiting_calls",
+        "Calls that are waiting for a grant",
+        each(accounts, |account| account.waiting.iter().map(|waiting| waiting.calls).sum()),
+    )?;
+    gauge(
+        encoder,
+        "inflight_calls",
+        "Calls that were granted and have not ended",
+        each(accounts, |account| account.under_way),
+    )?;
+    gauge(
+        encoder,
+        "active_pauses",
+        "Pauses of an account or of a part of it that are in force",
+        each(accounts, |account| account.pauses.len() as u64),
+    )?;
+    gauge(
+        encoder,
+        "connected_proxies",
+        "Proxies that are connected and use the quota",
+        each(accounts, |account| u64::from(account.proxies.connected)),
+    )?;
+    counter(encoder, "calls", "Calls by decision: granted or refused", decisions(accounts))?;
+    counter(
+        encoder,
+        "provider_rejections",
+        "Responses by which the provider rejected a call for its quota",
+        each(accounts, |account| account.rejected),
+    )?;
+    counter(
+        encoder,
+        "late_calls",
+        "Calls that were written after their grant had expired, so that the quota is not guaranteed",
+        each(accounts, |account| account.breaches),
+    )
+}
+
+fn encode_health(encoder: &mut DescriptorEncoder<'_>, health: &Health) -> Result<(), fmt::Error> {
+    let Health { report, ledger } = health;
+    let accounts = &report.accounts;
+    let mut degraded =
+        vec![(reason("ConfigurationProblem"), u64::from(accounts.iter().any(|one| one.problem.is_some())))];
+    if let Some(ledger) = ledger {
+        degraded.push((reason("LedgerUnavailable"), u64::from(ledger.failing)));
+        ledger_commit(encoder, ledger.took)?;
+    }
+    degraded.push((reason("GateOpen"), u64::from(report.gate_open)));
+    gauge(encoder, "degraded", "1 while the limiter is degraded for this reason", degraded)
 }
 
 fn reason(reason: &str) -> Labels {
