@@ -16,7 +16,7 @@
 //! |---|---|
 //! | [`cache`] | the views of one kind of object |
 //! | [`signal`] | the notification that something has changed |
-//! | [`watch`] | the watch that fills a cache, with backoff |
+//! | [`mod@watch`] | the watch that fills a cache, with backoff |
 
 pub mod cache;
 pub mod signal;
