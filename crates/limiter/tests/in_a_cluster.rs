@@ -20,7 +20,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::gate;
 use serde_json::{Value, json};
 use test_support::certificates::Ca;
 use test_support::kubectl::{self, apply};
@@ -346,8 +348,8 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
 
     // The gate.
     apply(&json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "quotakeeper-gate", "namespace": NAMESPACE},
-        "data": {"open": "true"},
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": gate::NAME, "namespace": NAMESPACE},
+        "data": gate::Opening::beginning(Timestamp::now()).data(),
     }));
     until("the others' waiting calls pass", || proxies[0].granted(0) == 113 && proxies[1].granted(0) == 113)
         .await;

@@ -201,8 +201,10 @@ fn quotas_are_kept_by_two_replicas() {
     for replica in &replicas {
         until(&format!("{} is ready", replica.name), || replica.is_ready().then_some(()));
     }
-    let providers = get(&["apiproviders"])["items"].as_array().unwrap().len();
-    assert_eq!(providers, catalogue::names().len(), "the catalogue is there");
+    until("the catalogue is there", || {
+        let providers = get(&["apiproviders"])["items"].as_array().unwrap().len();
+        (providers == catalogue::names().len()).then_some(())
+    });
 
     // A bad quota does not keep a good one from working.
     quota("gtm/bad", json!({"provider": {"name": "hubspott"}}));
