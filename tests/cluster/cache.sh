@@ -40,14 +40,16 @@ once() {
   echo "$home"
 }
 
-# free_port FIRST COUNT: a port of these that nobody listens on.
-free_port() {
-  local port
-  while :; do
-    port=$(($1 + RANDOM % $2))
-    (: </dev/tcp/127.0.0.1/$port) 2>/dev/null || break
+# free_ports FIRST COUNT NUMBER: so many different ports of these on which nobody listens, a line each.
+free_ports() {
+  local offset=$RANDOM found=0 tried port
+  for ((tried = 0; tried < $2 && found < $3; tried++)); do
+    port=$(($1 + (offset + tried) % $2))
+    (: </dev/tcp/127.0.0.1/$port) 2>/dev/null && continue
+    echo "$port"
+    ((found += 1))
   done
-  echo "$port"
+  ((found == $3)) || fail "$3 ports from $1 on are not free"
 }
 
 # end_in_time PID: asks a process to end, and gives it five seconds.

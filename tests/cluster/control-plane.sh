@@ -70,7 +70,7 @@ start() { # NAME COMMAND…: ends with this script, however that ends
 start_api_server() {
   local port begun=$SECONDS
   # Should another program take it before the API server does, that ends, and another port is tried.
-  port=$(free_port 20000 12000)
+  port=$(free_ports 20000 12000 1)
   "$here/certificates.sh" "$directory" "https://127.0.0.1:$port" 127.0.0.1
   start kube-apiserver "$kube/kube-apiserver" --etcd-servers=unix://client.sock:0 \
     --bind-address=127.0.0.1 --secure-port="$port" \

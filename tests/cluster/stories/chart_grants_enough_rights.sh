@@ -22,8 +22,6 @@ end() {
 trap end EXIT
 explain_failure() { tail -n 20 "$scratch"/*.log >&2; }
 system=quotakeeper
-# Apart from those of the control plane and of other tests, and below those that the system hands out.
-free() { free_port 32500 200; }
 
 # account NAME: a kubeconfig that has nothing but that ServiceAccount's token.
 account() {
@@ -72,7 +70,9 @@ kubectl -n gtm create -f - >/dev/null <<'Q'
 Q
 
 story "the programs come up as their ServiceAccounts"
-sessions=$(free) limiter=$(free) operator=$(free) webhook=$(free)
+# Apart from those of the control plane and of other tests, and below those that the system hands out.
+ports=$(free_ports 32500 200 4)
+read -r sessions limiter operator webhook <<<"${ports//$'\n'/ }"
 mkdir "$scratch/ledger"
 start limiter quotakeeper-limiter deployment/quotakeeper-limiter \
   QUOTAKEEPER_LISTEN=127.0.0.1:"$sessions" QUOTAKEEPER_METRICS=127.0.0.1:"$limiter" QUOTAKEEPER_LEDGER="$scratch/ledger/ledger.redb"
