@@ -61,7 +61,8 @@ impl Engine {
     /// it ahead. Of what it waits for at other limits some is kept for it where it may be of any model.
     fn obstacle(&mut self, now: Time, turn: Turn) -> Option<Time> {
         let lane = turn.lane;
-        let costs = self.calls.get(&turn.head.call).map_or(Costs::default(), |call| call.wanted.costs);
+        let look_up = || self.calls.get(&turn.head.call).map_or(Costs::default(), |call| call.wanted.costs);
+        let costs = self.lanes.costs_of_each(lane).unwrap_or_else(look_up);
         if !self.durability.covers(self.lanes.draws(lane, costs)) {
             return Some(Time::NEVER);
         }

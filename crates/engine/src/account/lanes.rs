@@ -321,6 +321,11 @@ impl Lanes {
         self.each_entry(lane, |entry| entry.counter.free_slots(attempt, now));
     }
 
+    /// The costs of each call that waits in the lane, where they need not be looked up call by call.
+    pub(super) fn costs_of_each(&self, lane: LaneId) -> Option<Costs> {
+        self.lane(lane).waiting.costs_of_each()
+    }
+
     pub(super) fn call_waits(&mut self, lane: LaneId, costs: Costs) {
         self.waiting += 1;
         self.lanes[lane.0 as usize].waiting.add(costs);

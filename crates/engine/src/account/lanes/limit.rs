@@ -109,19 +109,28 @@ pub(super) struct Backlog {
     pub(super) calls: u64,
     /// The sum of their costs.
     pub(super) costs: Costs,
+    /// How many of them have other costs than a single request.
+    unusual: u64,
 }
 
 impl Backlog {
-    pub(super) const EMPTY: Backlog = Backlog { calls: 0, costs: Costs::ZERO };
+    pub(super) const EMPTY: Backlog = Backlog { calls: 0, costs: Costs::ZERO, unusual: 0 };
 
     pub(super) fn add(&mut self, costs: Costs) {
         self.calls += 1;
         self.costs += costs;
+        self.unusual += u64::from(costs != Costs::default());
     }
 
     pub(super) fn remove(&mut self, costs: Costs) {
         self.calls = self.calls.saturating_sub(1);
         self.costs -= costs;
+        self.unusual = self.unusual.saturating_sub(u64::from(costs != Costs::default()));
+    }
+
+    /// The costs of each of the calls, where all have the usual ones.
+    pub(super) fn costs_of_each(&self) -> Option<Costs> {
+        (self.unusual == 0).then(Costs::default)
     }
 }
 
@@ -147,7 +156,7 @@ impl Entry {
     /// About how long until `ahead` of the waiting calls, as far as they draw on this limit, and one of these
     /// costs have been granted.
     pub(super) fn wait_for(&mut self, now: Time, costs: Costs, ahead: u64) -> Duration {
-        let Backlog { calls, costs: waiting } = self.waiting;
+        let Backlog { calls, costs: waiting, .. } = self.waiting;
         let (ahead, waiting) = (ahead.min(calls), self.limit.cost(waiting));
         // At the mean: whose turn comes first is not looked up.
         let ahead = if waiting.0 == calls { ahead } else { mean_of(waiting, calls, ahead) };
