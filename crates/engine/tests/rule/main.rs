@@ -8,5 +8,6 @@ mod headers;
 mod models;
 mod pauses;
 mod queueing;
+mod reconciliation;
 mod windows;
 mod world;

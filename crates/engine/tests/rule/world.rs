@@ -207,6 +207,12 @@ impl World {
         self.commit_beyond(Reserve::nothing(self.now), each)
     }
 
+    /// Commits as a limiter does: with what the time before a restart may have been granted.
+    pub fn commit_ahead(&mut self, each: u64) -> (Snapshot, Reserve) {
+        let unreconciled = self.engine.reserve(self.now, Duration::ZERO);
+        self.commit_beyond(unreconciled, each)
+    }
+
     /// The same, beyond what `reserve` has already.
     pub fn commit_beyond(&mut self, reserve: Reserve, each: u64) -> (Snapshot, Reserve) {
         let snapshot = self.engine.snapshot(self.now);
