@@ -71,6 +71,8 @@ pub struct Engine {
     durability: Durability,
     recovery: Recovery,
     wake: Option<Time>,
+    /// Of the round of grants that is under way, else empty: its memory is used again.
+    open_lanes: Vec<LaneId>,
     /// In the last round of grants room was kept for a call of an unknown model.
     kept_room: bool,
     totals: Totals,
@@ -183,6 +185,7 @@ impl Engine {
             durability,
             recovery: Recovery::default(),
             wake: None,
+            open_lanes: Vec::new(),
             kept_room: false,
             totals: Totals::default(),
         }

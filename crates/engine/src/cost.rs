@@ -81,6 +81,11 @@ impl Costs {
     /// Nothing of any unit.
     pub(crate) const ZERO: Costs = Costs { requests: Amount::ZERO, concurrent_requests: Amount::ZERO };
 
+    /// Whether it is a single request.
+    pub(crate) fn are_usual(self) -> bool {
+        self == Costs::default()
+    }
+
     /// What it draws of this unit.
     pub fn of(self, unit: Unit) -> Amount {
         match unit {

@@ -34,7 +34,8 @@ impl Engine {
         self.end_patience(now, actions);
         let mut wake = self.deadlines.first().map_or(Time::NEVER, |(at, _)| at);
         self.kept_room = false;
-        let mut open: Vec<LaneId> = self.queue.lanes().collect();
+        let mut open = std::mem::take(&mut self.open_lanes);
+        open.extend(self.queue.lanes());
         while self.may_grant(now) {
             let Some(turn) = self.next_turn(now, &mut open) else {
                 break;
@@ -47,6 +48,8 @@ impl Engine {
                 }
             }
         }
+        open.clear();
+        self.open_lanes = open;
         self.lanes.release_kept();
         self.wake = (wake < Time::NEVER).then_some(wake);
     }

@@ -220,6 +220,9 @@ impl Lanes {
 
     /// How many turns of a call of cost 1 a call of these costs takes.
     pub(super) fn turns(&self, lane: LaneId, costs: Costs) -> u32 {
+        if costs.are_usual() {
+            return 1;
+        }
         let most = self.draws(lane, costs).map(|draw| draw.cost).max().unwrap_or(Amount::ONE);
         u32::try_from(most.0.max(1)).unwrap_or(u32::MAX)
     }

@@ -1,6 +1,6 @@
 //! When units leave the log, the earliest first.
 //!
-//! They come nearly in order, so a sorted queue takes each at or near its end. Nearly all units stand for one call,
+//! They come nearly in order, so most are pushed at the end of a sorted queue. Nearly all units stand for one call,
 //! so a place in the queue tells how much leaves before; what the others stand for beyond one is kept beside it.
 
 use std::collections::VecDeque;
@@ -18,8 +18,12 @@ pub(super) struct Leaving {
 
 impl Leaving {
     pub(super) fn push(&mut self, at: Time, key: UnitKey, cost: Amount) {
-        let place = self.units.partition_point(|entry| *entry <= (at, key));
-        self.units.insert(place, (at, key));
+        if self.units.back().is_none_or(|last| *last <= (at, key)) {
+            self.units.push_back((at, key));
+        } else {
+            let place = self.units.partition_point(|entry| *entry <= (at, key));
+            self.units.insert(place, (at, key));
+        }
         if cost > Amount::ONE {
             self.beyond_one.insert(at, key, cost - Amount::ONE);
         }

@@ -103,29 +103,49 @@ pub(in crate::account) struct Entry {
     pub(super) kept: Amount,
 }
 
-/// Calls that wait.
+/// Calls that wait. Nearly all have the costs of a single request, so only the others' costs are summed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backlog {
     pub(super) calls: u64,
-    /// The sum of their costs.
-    pub(super) costs: Costs,
     /// How many of them have other costs than a single request.
     unusual: u64,
+    unusual_costs: Costs,
 }
 
 impl Backlog {
-    pub(super) const EMPTY: Backlog = Backlog { calls: 0, costs: Costs::ZERO, unusual: 0 };
+    pub(super) const EMPTY: Backlog = Backlog { calls: 0, unusual: 0, unusual_costs: Costs::ZERO };
 
     pub(super) fn add(&mut self, costs: Costs) {
         self.calls += 1;
-        self.costs += costs;
-        self.unusual += u64::from(costs != Costs::default());
+        if !costs.are_usual() {
+            self.unusual += 1;
+            self.unusual_costs += costs;
+        }
     }
 
     pub(super) fn remove(&mut self, costs: Costs) {
         self.calls = self.calls.saturating_sub(1);
-        self.costs -= costs;
-        self.unusual = self.unusual.saturating_sub(u64::from(costs != Costs::default()));
+        if !costs.are_usual() {
+            self.unusual = self.unusual.saturating_sub(1);
+            self.unusual_costs -= costs;
+        }
+    }
+
+    /// These calls wait as well.
+    pub(super) fn join(&mut self, other: &Backlog) {
+        self.calls += other.calls;
+        self.unusual += other.unusual;
+        self.unusual_costs += other.unusual_costs;
+    }
+
+    /// What `ahead` of the calls draw of a limit, at the mean: whose turn comes first is not looked up.
+    fn cost_of(&self, ahead: u64, limit: &Limit) -> Amount {
+        let ahead = ahead.min(self.calls);
+        if self.unusual == 0 {
+            return Amount(limit.cost(Costs::default()).0 * ahead);
+        }
+        let usual = limit.cost(Costs::default()).0.saturating_mul(self.calls - self.unusual);
+        Amount(mean_of(limit.cost(self.unusual_costs) + Amount(usual), self.calls, ahead))
     }
 
     /// The costs of each of the calls, where all have the usual ones.
@@ -156,12 +176,8 @@ impl Entry {
     /// About how long until `ahead` of the waiting calls, as far as they draw on this limit, and one of these
     /// costs have been granted.
     pub(super) fn wait_for(&mut self, now: Time, costs: Costs, ahead: u64) -> Duration {
-        let Backlog { calls, costs: waiting, .. } = self.waiting;
-        let (ahead, waiting) = (ahead.min(calls), self.limit.cost(waiting));
-        // At the mean: whose turn comes first is not looked up.
-        let ahead = if waiting.0 == calls { ahead } else { mean_of(waiting, calls, ahead) };
         self.counter.advance(now);
-        self.counter.wait_for(now, Amount(ahead) + self.limit.cost(costs))
+        self.counter.wait_for(now, self.waiting.cost_of(ahead, &self.limit) + self.limit.cost(costs))
     }
 
     /// Charges a call that is granted on the strength of an echo that was stamped at `echoed` or before.

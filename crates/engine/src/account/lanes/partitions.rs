@@ -98,8 +98,7 @@ impl Lanes {
         let Some(entry) = self.counters.get_mut(id) else { return };
         for lane in self.lanes.iter_mut().filter(|lane| limit.may_be_any_model(&lane.class)) {
             lane.counters.push(id);
-            entry.waiting.calls += lane.waiting.calls;
-            entry.waiting.costs += lane.waiting.costs;
+            entry.waiting.join(&lane.waiting);
         }
     }
 
