@@ -34,7 +34,7 @@ use crate::cli::RunArguments;
 use crate::output::{BAD_INPUT, say, start_logging};
 use interception::Interception;
 use progress::Line;
-use quotakeeper_limiter::ledger::Ledger;
+use quotakeeper_limiter::ledger;
 use quotakeeper_limiter::task::{Connection, Limiter};
 use report::Report;
 use signals::Signals;
@@ -155,7 +155,7 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
         ..Settings::new(accounts.clone(), consumer(&arguments.command))
     };
     let limiter = match &arguments.ledger {
-        Some(file) => Ledger::open(file)
+        Some(file) => ledger::open(file)
             .and_then(|ledger| Limiter::builder(accounts).private_ledger(ledger)?.start())
             .map_err(|error| bad_input(anyhow!("--ledger {} {error}", file.display())))?,
         None => {

@@ -1,221 +1,154 @@
-//! The ledger: what was charged, on disk before it is needed.
+//! The ledger: what was charged, stored before it is granted.
 //!
-//! One record for each account, replaced by group commits of a thread of its own, because a commit
+//! One record for each account, replaced by group commits on a thread of their own, because a commit
 //! waits for the disk. A record says what was charged as of a time and how much of each limit might be
 //! granted beyond it; after a crash the engine holds those as granted. It is of use only while the
-//! clock that its times were read from goes on: after a reboot the machine's boot id is another,
-//! and the account begins as after a takeover.
+//! clock that its times were read from goes on: after a reboot the clock's domain is another, and the
+//! account begins as after a takeover.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`store`] | what a store has to do |
+//! | [`redb`] | the store in a file |
+//! | [`memory`] | the store for tests |
+//! | `conformance` | the tests that every store passes |
 
-mod resume;
+#[cfg(test)]
+mod conformance;
+pub mod memory;
+pub mod redb;
+pub mod store;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use quotakeeper_limiter_core::{DueRecord, Record};
-use redb::{Database, ReadableDatabase, TableDefinition};
+use quotakeeper_limiter_core::{DueRecord, Record, Recovered};
+use quotakeeper_wire::message::Epoch;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("accounts");
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+use self::redb::RedbStore;
+use self::store::{Batch, Entries, RecordStore, StoreError};
+use crate::clock::{ClockDomain, ClockDomainError};
+
 /// The layout of records. A record of another layout is not read: the account begins as if its
 /// ledger were lost, which costs capacity and nothing else.
 const LAYOUT: u32 = 3;
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// The key of the epoch of the limiter that last used the ledger.
+const EPOCH: &str = "epoch";
+/// The key of [`Beginning`].
+const SINCE: &str = "since";
+
+/// The limiter that began the ledger.
+#[derive(Serialize, Deserialize)]
+struct Beginning {
+    domain: ClockDomain,
+    epoch: u64,
+}
 
 /// A record as it is stored: written by reference, read as a value.
 #[derive(Serialize, Deserialize)]
 struct Stored<R> {
-    boot: String,
+    domain: ClockDomain,
     record: R,
 }
 
-/// The ledger of this limiter.
-pub struct Ledger {
-    file: PathBuf,
-    /// None after a failed write: the database refuses everything from then on and has to be opened anew.
-    database: Option<Database>,
-    boot: String,
+/// The ledger of a limiter: the meaning of what a store holds.
+pub struct Ledger<S> {
+    store: S,
+    domain: ClockDomain,
 }
 
 /// The ledger can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The file.
-    #[error("can't be opened, read or written: {0}; is its disk full, or another limiter using it?")]
-    Storage(Box<redb::Error>),
-    /// The file is something else, or damaged.
-    #[error("is no ledger of quotakeeper ({0}); choose another file or delete it")]
-    NotALedger(Box<redb::Error>),
-    /// A record.
-    #[error("a ledger record can't be written: {0}")]
-    Record(#[from] postcard::Error),
-    /// Which boot of the machine this is.
-    #[error("{BOOT_ID} can't be read: {0}; without it the ledger's times have no meaning")]
-    BootId(io::Error),
+    /// Its storage.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A value has no stored form.
+    #[error("a ledger record can't be encoded: {0}; please report this")]
+    Encode(#[from] postcard::Error),
+    /// The clock.
+    #[error(transparent)]
+    Clock(#[from] ClockDomainError),
 }
 
-/// redb has an error type for each step; what matters here is that the ledger failed.
-fn storage<T, E: Into<redb::Error>>(result: Result<T, E>) -> Result<T, LedgerError> {
-    result.map_err(|error| {
-        let error = Box::new(error.into());
-        if is_foreign(&error) { LedgerError::NotALedger(error) } else { LedgerError::Storage(error) }
-    })
+/// Opens or creates the ledger in a file.
+///
+/// # Errors
+/// [`LedgerError`].
+pub fn open(file: &Path) -> Result<Ledger<RedbStore>, LedgerError> {
+    let domain = ClockDomain::current()?;
+    Ok(Ledger::new(RedbStore::open(file)?, domain))
 }
 
-fn is_foreign(error: &redb::Error) -> bool {
-    use redb::Error::{Corrupted, Io, RepairAborted, TableTypeMismatch, UpgradeRequired};
-    match error {
-        Io(error) => matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof),
-        Corrupted(_) | RepairAborted | TableTypeMismatch { .. } | UpgradeRequired(_) => true,
-        _ => false,
+impl<S: RecordStore> Ledger<S> {
+    /// The ledger in a store. `domain`: that of the clock whose times are written and read.
+    pub fn new(store: S, domain: ClockDomain) -> Ledger<S> {
+        Ledger { store, domain }
     }
-}
 
-impl Ledger {
-    /// Opens or creates the ledger in a file.
+    /// The same ledger without the type of its store.
+    pub fn boxed(self) -> Ledger<Box<dyn RecordStore>> {
+        Ledger { store: Box::new(self.store), domain: self.domain }
+    }
+
+    /// The epoch of the limiter that last used the ledger.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn open(file: &Path) -> Result<Ledger, LedgerError> {
-        let boot = std::fs::read_to_string(BOOT_ID).map_err(LedgerError::BootId)?.trim().to_owned();
-        Ledger::of_boot(file, boot)
+    pub fn last_epoch(&mut self) -> Result<Option<u64>, LedgerError> {
+        self.meta(EPOCH)
     }
 
-    fn of_boot(file: &Path, boot: String) -> Result<Ledger, LedgerError> {
-        let mut ledger = Ledger { file: file.to_owned(), database: None, boot };
-        let tables = storage(ledger.database()?.begin_write())?;
-        storage(tables.open_table(ACCOUNTS))?;
-        storage(tables.open_table(META))?;
-        storage(tables.commit())?;
-        Ok(ledger)
-    }
-
-    fn database(&mut self) -> Result<&Database, LedgerError> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => storage(Database::create(&self.file))?,
-        };
-        Ok(self.database.insert(database))
-    }
-
-    /// The record of an account, if there is one that this process can rely on.
+    /// Begins the limiter `epoch`, durably, and returns what the ledger knows of the time before.
+    /// Unless the ledger is `trusted`, and after a reboot, that is nothing, and the ledger begins anew.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn read(&mut self, account: &str) -> Result<Option<Record>, LedgerError> {
-        let accounts = storage(storage(self.database()?.begin_read())?.open_table(ACCOUNTS))?;
-        let Some(stored) = storage(accounts.get(account))? else { return Ok(None) };
-        let Some((layout, bytes)) = stored.value().split_at_checked(size_of::<u32>()) else {
-            return Ok(None);
-        };
-        if layout != LAYOUT.to_be_bytes() {
-            return Ok(None);
+    pub fn resume(&mut self, epoch: Epoch, trusted: bool) -> Result<Recovered, LedgerError> {
+        let beginning: Option<Beginning> = self.meta(SINCE)?;
+        let beginning = beginning.filter(|beginning| trusted && beginning.domain == self.domain);
+        let mut meta = Entries::from([(EPOCH.to_owned(), postcard::to_stdvec(&epoch.0)?)]);
+        if beginning.is_none() {
+            let beginning = Beginning { domain: self.domain.clone(), epoch: epoch.0 };
+            meta.insert(SINCE.to_owned(), postcard::to_stdvec(&beginning)?);
         }
-        let stored: Option<Stored<Record>> = postcard::from_bytes(bytes).ok();
-        Ok(stored.filter(|stored| stored.boot == self.boot).map(|stored| stored.record))
+        self.store.commit(&Batch { clear: beginning.is_none(), meta, ..Batch::default() })?;
+
+        let since = beginning.map_or(epoch, |beginning| Epoch(beginning.epoch));
+        let mut recovered = Recovered { since: Some(since), ..Recovered::default() };
+        for (account, bytes) in self.store.load()? {
+            match self.decode(&bytes) {
+                Some(record) => drop(recovered.records.insert(account, record)),
+                None => drop(recovered.unreadable.insert(account)),
+            }
+        }
+        Ok(recovered)
     }
 
     /// Writes the records of some accounts; when this returns they outlive a crash.
     ///
     /// # Errors
     /// [`LedgerError`]; then none of them is written.
-    pub fn write(&mut self, records: &[DueRecord]) -> Result<(), LedgerError> {
-        let written = self.write_all(records);
-        if written.is_err() {
-            self.database = None;
+    pub fn write(&mut self, due: &[DueRecord]) -> Result<(), LedgerError> {
+        let mut records = Entries::new();
+        for DueRecord { account, record } in due {
+            let mut bytes = LAYOUT.to_be_bytes().to_vec();
+            bytes.extend(postcard::to_stdvec(&Stored { domain: self.domain.clone(), record })?);
+            records.insert(account.clone(), bytes);
         }
-        written
+        Ok(self.store.commit(&Batch { records, ..Batch::default() })?)
     }
 
-    fn write_all(&mut self, records: &[DueRecord]) -> Result<(), LedgerError> {
-        let boot = self.boot.clone();
-        let write = storage(self.database()?.begin_write())?;
-        {
-            let mut accounts = storage(write.open_table(ACCOUNTS))?;
-            for DueRecord { account, record } in records {
-                let mut bytes = LAYOUT.to_be_bytes().to_vec();
-                bytes.extend(postcard::to_stdvec(&Stored { boot: boot.clone(), record })?);
-                storage(accounts.insert(account.as_str(), bytes.as_slice()))?;
-            }
-        }
-        storage(write.commit())?;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
-
-    use std::collections::BTreeMap;
-
-    use quotakeeper_engine::Snapshot;
-    use quotakeeper_engine::cost::Amount;
-    use quotakeeper_engine::event::{Reserve, SessionId};
-    use quotakeeper_engine::time::Time;
-
-    use super::*;
-
-    fn due(account: &str, calls: u64) -> DueRecord {
-        DueRecord { account: account.to_owned(), record: record(calls) }
+    /// A record, if its layout is known and its times are of this ledger's clock.
+    fn decode(&self, bytes: &[u8]) -> Option<Record> {
+        let bytes = bytes.strip_prefix(&LAYOUT.to_be_bytes())?;
+        let stored: Stored<Record> = postcard::from_bytes(bytes).ok()?;
+        (stored.domain == self.domain).then_some(stored.record)
     }
 
-    fn record(calls: u64) -> Record {
-        let amounts = BTreeMap::from([("requests".to_owned(), Amount(calls))]);
-        let reserve = Reserve { as_of: Time(1), amounts, horizon: Time(9) };
-        let snapshot = Snapshot { as_of: Time(1), ..Snapshot::default() };
-        Record { snapshot, reserve, pods: [(SessionId(7), "uid-7".to_owned())].into() }
-    }
-
-    #[test]
-    fn what_was_written_is_read_by_the_next_process() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("ledger.redb");
-        let mut ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
-        ledger.write(&[due("openai/a", 1), due("openai/b", 2)]).unwrap();
-        ledger.write(&[due("openai/a", 3)]).unwrap();
-        drop(ledger);
-        let mut ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
-        assert_eq!(ledger.read("openai/a").unwrap(), Some(record(3)));
-        assert_eq!(ledger.read("openai/b").unwrap(), Some(record(2)));
-        assert_eq!(ledger.read("openai/c").unwrap(), None);
-    }
-
-    #[test]
-    fn a_record_of_another_boot_is_not_believed() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("ledger.redb");
-        Ledger::of_boot(&file, "monday".to_owned()).unwrap().write(&[due("a", 1)]).unwrap();
-        assert_eq!(Ledger::of_boot(&file, "tuesday".to_owned()).unwrap().read("a").unwrap(), None);
-    }
-
-    #[test]
-    fn a_file_that_is_no_ledger_or_a_damaged_one_is_refused_in_words() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("ledger.redb");
-        let mut ledger = Ledger::of_boot(&file, "boot".to_owned()).unwrap();
-        ledger.write(&[due("openai/a", 1)]).unwrap();
-        drop(ledger);
-        let whole = std::fs::read(&file).unwrap();
-        let text = b"spec: {provider: {name: openai}}\n".repeat(1000);
-        for content in [b"not a ledger\n".as_slice(), &text, &whole[..100], &whole[..whole.len() / 2]] {
-            std::fs::write(&file, content).unwrap();
-            let refused = Ledger::open(&file).err().unwrap().to_string();
-            assert!(
-                refused.starts_with("is no ledger of quotakeeper ("),
-                "{} bytes: {refused}",
-                content.len()
-            );
-            assert!(refused.ends_with("choose another file or delete it"), "{refused}");
-        }
-    }
-
-    #[test]
-    fn a_second_limiter_is_told_that_the_ledger_is_in_use() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("ledger.redb");
-        let _first = Ledger::open(&file).unwrap();
-        let second = Ledger::open(&file).err().unwrap();
-        assert!(second.to_string().contains("another limiter"), "{second}");
+    fn meta<T: DeserializeOwned>(&mut self, key: &str) -> Result<Option<T>, LedgerError> {
+        let stored = self.store.meta(key)?;
+        Ok(stored.and_then(|stored| postcard::from_bytes(&stored).ok()))
     }
 }

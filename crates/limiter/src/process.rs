@@ -31,7 +31,9 @@ use crate::auth::Authenticator;
 use crate::auth::judge::ApiServer;
 use crate::auth::pods::Pods;
 use crate::epoch::EpochSources;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::redb::RedbStore;
+use crate::ledger::store::StoreError;
+use crate::ledger::{self, Ledger, LedgerError};
 use crate::probes::{self, Probes, Readiness};
 use crate::stream::{Operators, StatusStream};
 use crate::task::Limiter;
@@ -193,15 +195,14 @@ async fn start(options: &Options, probes: &Probes) -> anyhow::Result<Started> {
 
 /// The ledger in the file. One that can't be read is put aside: that costs capacity, and is as if it
 /// were lost with its pod.
-fn open(file: &Path) -> anyhow::Result<Ledger> {
-    let opened = Ledger::open(file);
-    let opened = match opened {
-        Err(LedgerError::NotALedger(why)) => {
+fn open(file: &Path) -> anyhow::Result<Ledger<RedbStore>> {
+    let opened = match ledger::open(file) {
+        Err(LedgerError::Store(StoreError::Damaged(why))) => {
             let aside = file.with_extension("damaged");
             error!(%why, aside = %aside.display(), "the ledger is damaged; it is put aside, and begins anew");
             std::fs::rename(file, &aside)
                 .with_context(|| format!("{} can't be put aside", file.display()))?;
-            Ledger::open(file)
+            ledger::open(file)
         }
         opened => opened,
     };

@@ -9,6 +9,7 @@ use super::LimiterTask;
 use super::handle::{COMMANDS, Limiter};
 use super::writer::Writer;
 use crate::clock::now;
+use crate::ledger::store::RecordStore;
 use crate::ledger::{Ledger, LedgerError};
 
 /// Builds a [`Limiter`].
@@ -22,7 +23,7 @@ pub struct Builder {
 }
 
 struct ResumedLedger {
-    ledger: Ledger,
+    ledger: Ledger<Box<dyn RecordStore>>,
     start: LedgerStart,
 }
 
@@ -34,20 +35,20 @@ impl Builder {
     /// The limiter of this epoch goes on where `ledger` ends, while its proxies live on: `recovered` is
     /// what [`Ledger::resume`] returned for the epoch.
     #[must_use]
-    pub fn ledger(self, epoch: Epoch, ledger: Ledger, recovered: Recovered) -> Builder {
+    pub fn ledger<S: RecordStore>(self, epoch: Epoch, ledger: Ledger<S>, recovered: Recovered) -> Builder {
         let start = LedgerStart { recovered, longest_horizon: PROXIES_OUTLIVE };
-        Builder { epoch, ledger: Some(ResumedLedger { ledger, start }), ..self }
+        Builder { epoch, ledger: Some(ResumedLedger { ledger: ledger.boxed(), start }), ..self }
     }
 
     /// The limiter goes on where `ledger` ends. It is the ledger's only user, and its proxies end with its process.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn private_ledger(self, mut ledger: Ledger) -> Result<Builder, LedgerError> {
+    pub fn private_ledger<S: RecordStore>(self, mut ledger: Ledger<S>) -> Result<Builder, LedgerError> {
         let epoch = Epoch(ledger.last_epoch()?.map_or(1, |last| last.saturating_add(1)));
         let recovered = ledger.resume(epoch, true)?;
         let start = LedgerStart { recovered, longest_horizon: PROXIES_END_TOO };
-        Ok(Builder { epoch, ledger: Some(ResumedLedger { ledger, start }), ..self })
+        Ok(Builder { epoch, ledger: Some(ResumedLedger { ledger: ledger.boxed(), start }), ..self })
     }
 
     /// Starts the limiter. With a ledger, this waits for its first commit: nothing is granted before.

@@ -4,6 +4,7 @@ use quotakeeper_limiter_core::DueRecord;
 use tokio::sync::{mpsc, oneshot};
 
 use super::handle::Command;
+use crate::ledger::store::RecordStore;
 use crate::ledger::{Ledger, LedgerError};
 
 /// Hands commits to the thread.
@@ -19,7 +20,7 @@ struct Commit {
 
 impl Writer {
     /// Starts the thread. It reports each commit to the task that `task` leads to.
-    pub(super) fn start(mut ledger: Ledger, task: mpsc::WeakSender<Command>) -> Writer {
+    pub(super) fn start<S: RecordStore>(mut ledger: Ledger<S>, task: mpsc::WeakSender<Command>) -> Writer {
         let (sender, commits) = std::sync::mpsc::channel::<Commit>();
         // Ends when the sending task is gone and everything that it has sent is written.
         tokio::task::spawn_blocking(move || {

@@ -9,7 +9,8 @@ use quotakeeper_limiter::Configuration;
 use quotakeeper_limiter::auth::Authenticator;
 use quotakeeper_limiter::auth::pods::Pods;
 use quotakeeper_limiter::epoch::EpochSources;
-use quotakeeper_limiter::ledger::Ledger;
+use quotakeeper_limiter::ledger::redb::RedbStore;
+use quotakeeper_limiter::ledger::{self, Ledger};
 use quotakeeper_limiter::stream::{Operators, StatusStream};
 use quotakeeper_limiter::task::Limiter;
 use quotakeeper_transport::{serve_beside, tls};
@@ -174,9 +175,9 @@ pub fn at_once(amount: u64) -> u64 {
 }
 
 /// Opens the ledger once the limiter before has let go of it.
-async fn open(file: &Path) -> Ledger {
+async fn open(file: &Path) -> Ledger<RedbStore> {
     for _ in 0..3000 {
-        if let Ok(ledger) = Ledger::open(file) {
+        if let Ok(ledger) = ledger::open(file) {
             return ledger;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
