@@ -74,6 +74,20 @@ PROPERTIES_OF := quotakeeper-dialects quotakeeper-engine quotakeeper-inject quot
 PROPERTIES := any_answer_is_read a_ramp_is_its_units nothing_is_lost_and_a_second_look what_a_proxy_says_arrives \
 	what_a_limiter_says_arrives random_bytes damaged_messages nothing_panics every_call_ends_once the_log_recounted
 
+.PHONY: generate
+generate: ## write anew what is generated: CRDs, reference, session messages, goldens that need no API server (seconds once built)
+	UPDATE_CRDS=1 cargo test --quiet -p quotakeeper-api --test crds_are_up_to_date
+	UPDATE_PROTO=1 cargo test --quiet -p quotakeeper-wire --test codec generated_code_is_fresh
+	UPDATE_GOLDEN=1 cargo test --quiet -p quotakeeper-inject --test decisions
+	cp crates/inject/webhook.yaml crates/inject/policy.yaml charts/quotakeeper/files/
+
+.PHONY: generate-all
+generate-all: generate ## generate, and the goldens of helm, of kubectl and of Events on API servers of their own (minutes)
+	@tests/cluster/tools.sh kube etcd coredns helm >/dev/null
+	UPDATE_GOLDEN=1 tests/cluster/stories/chart_renders.sh
+	UPDATE_GOLDEN=1 $(CONTROL_PLANE) tests/built.py quotakeeper-api:real_api_server -- --ignored
+	UPDATE_GOLDEN=1 $(CONTROL_PLANE) --controllers tests/built.py quotakeeper-operator:a_cluster_is_kept -- --ignored
+
 .PHONY: soak
 soak: ## thousands of simulated worlds and of fuzzed messages (SOAK_SEEDS, SOAK_MINUTES, SOAK_CASES)
 	$(call step,$(SOAK_SEEDS) seeds,cargo run -p quotakeeper-simulator --bin simulate -- soak --seeds $(SOAK_SEEDS) --minutes $(SOAK_MINUTES))

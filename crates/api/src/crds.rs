@@ -2,7 +2,7 @@
 //! documents are checked against.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceValidation, JSONSchemaProps,
+    CustomResourceColumnDefinition, CustomResourceValidation, JSONSchemaProps,
 };
 use kube::CustomResourceExt;
 use kube::core::schema::{OptionalEnum, OptionalIntOrString, StructuralSchemaRewriter};
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::provider::ApiProvider;
 use crate::quota::ApiQuota;
+use crate::quota::columns::printer_columns;
 use crate::yaml;
 
 /// The CRDs' file names in `crds/` and their YAML.
@@ -28,17 +29,21 @@ pub fn yaml() -> Result<Vec<(&'static str, String)>, yaml::Error> {
 
 /// The CRD of `ApiQuota`, as it is written to `crds/`.
 pub fn api_quota() -> Value {
-    crd::<ApiQuota>()
+    crd::<ApiQuota>(Some(printer_columns()))
 }
 
 /// The CRD of `ApiProvider`, as it is written to `crds/`.
 pub fn api_provider() -> Value {
-    crd::<ApiProvider>()
+    crd::<ApiProvider>(None)
 }
 
-fn crd<T: CustomResourceExt + JsonSchema>() -> Value {
+/// The CRD of a type, with these columns instead of those that its own attributes name.
+fn crd<T: CustomResourceExt + JsonSchema>(columns: Option<Vec<CustomResourceColumnDefinition>>) -> Value {
     let mut crd = T::crd();
     for version in &mut crd.spec.versions {
+        if columns.is_some() {
+            version.additional_printer_columns = columns.clone();
+        }
         version.schema = Some(CustomResourceValidation { open_api_v3_schema: openapi::<T>() });
     }
     serde_json::to_value(crd).map(normal).unwrap_or_default()

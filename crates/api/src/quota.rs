@@ -5,6 +5,7 @@
 //! between fields are in [`rules`], once as CEL for the API server and once in Rust.
 
 mod amount;
+pub(crate) mod columns;
 pub mod rules;
 mod status;
 
@@ -14,7 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use amount::{Amount, MAX_AMOUNT};
-pub use status::{ApiQuotaStatus, LimitSource, LimitStatus, ProxyStatus, StatusSummary, WaitingStatus};
+pub use columns::StatusSummary;
+pub use status::{ApiQuotaStatus, LimitSource, LimitStatus, ProxyStatus, WaitingStatus};
 
 /// The account that a team has at a provider: its limits, this cluster's part of them, and what
 /// happens to calls that must wait. Example: `spec: {provider: {name: openai}}`.
@@ -31,21 +33,7 @@ pub use status::{ApiQuotaStatus, LimitSource, LimitStatus, ProxyStatus, StatusSu
     status = "ApiQuotaStatus",
     derive = "PartialEq",
     doc = "One account at an API provider: its limits, who may draw on them, and what happens to calls that must wait.",
-    selectable = ".spec.provider.name",
-    printcolumn = r#"{"name":"Provider","type":"string","jsonPath":".spec.provider.name"}"#,
-    printcolumn = r#"{"name":"Tier","type":"string","jsonPath":".status.summary.tier"}"#,
-    printcolumn = r#"{"name":"Tightest","type":"string","jsonPath":".status.summary.tightest"}"#,
-    printcolumn = r#"{"name":"Used","type":"string","jsonPath":".status.summary.used"}"#,
-    printcolumn = r#"{"name":"Waiting","type":"string","jsonPath":".status.summary.waiting"}"#,
-    printcolumn = r#"{"name":"Wait","type":"string","jsonPath":".status.summary.wait"}"#,
-    printcolumn = r#"{"name":"Pods","type":"string","jsonPath":".status.summary.pods"}"#,
-    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.summary.status"}"#,
-    printcolumn = r#"{"name":"Mode","type":"string","priority":1,"jsonPath":".status.summary.mode"}"#,
-    printcolumn = r#"{"name":"Share","type":"string","priority":1,"jsonPath":".status.summary.share"}"#,
-    printcolumn = r#"{"name":"Resets","type":"string","priority":1,"jsonPath":".status.summary.resets"}"#,
-    printcolumn = r#"{"name":"Ready","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
-    printcolumn = r#"{"name":"Message","type":"string","priority":1,"jsonPath":".status.summary.message"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","priority":1,"jsonPath":".metadata.creationTimestamp"}"#
+    selectable = ".spec.provider.name"
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::burst_fits())]

@@ -6,8 +6,6 @@ use std::path::Path;
 
 use quotakeeper_api::crds;
 
-const REFRESH: &str = "UPDATE_CRDS=1 cargo test -p quotakeeper-api --test crds_are_up_to_date";
-
 /// For `kubectl apply`, and for the chart: Helm reads nothing outside of a chart's folder.
 const FOLDERS: [&str; 2] = ["crds", "charts/quotakeeper/files/crds"];
 
@@ -22,7 +20,7 @@ fn crds_match_the_types() {
                 std::fs::write(&path, yaml).unwrap();
             }
             let present = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(present == *yaml, "{name}/{file} is stale; refresh it: {REFRESH}");
+            assert!(present == *yaml, "{name}/{file} is stale; run: make generate");
         }
         let present = std::fs::read_dir(folder).unwrap().count();
         assert_eq!(present, generated.len(), "{name}/ holds a file that no type generates");
@@ -37,5 +35,5 @@ fn the_reference_matches_the_types() {
         std::fs::write(&path, &generated).unwrap();
     }
     let present = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(present == generated, "docs/reference.md is stale; refresh it: {REFRESH}");
+    assert!(present == generated, "docs/reference.md is stale; run: make generate");
 }

@@ -193,33 +193,35 @@ fn bounded(count: u64, most: i32) -> i32 {
     i32::try_from(count).unwrap_or(most).min(most)
 }
 
+/// The texts of the columns of `kubectl get`.
 fn summary(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) -> StatusSummary {
-    let before = subject.view.status.summary.clone().unwrap_or_default();
-    let keep = matches!(subject.limiter, Limiter::Unknown) && before.used.is_some();
     let dash = || Some("-".to_owned());
-    let mut summary = StatusSummary {
+    let tightest = figures.tightest();
+    let waiting = status.waiting.as_ref();
+    let delayed = waiting.filter(|waiting| waiting.calls > 0);
+    let summary = StatusSummary {
         tier: tier(subject),
+        tightest: tightest.map(|figure| figure.config.name.clone()).or_else(dash),
+        used: tightest.and_then(|figure| figure.used_text()).or_else(dash),
+        waiting: waiting.map(|waiting| waiting.calls.to_string()).or_else(dash),
+        wait: delayed.map(|waiting| words::under(waiting.longest_seconds)).or_else(dash),
+        pods: status.proxies.as_ref().map(pods).or_else(dash),
+        status: Some(state(subject, figures, status)),
         mode: Some(if subject.disabled() { "Disabled" } else { "Enforce" }.to_owned()),
         share: subject.quota().map(share),
-        status: Some(state(subject, figures, status)),
+        resets: tightest.and_then(|figure| figure.resets_text()).or_else(dash),
         message: Some(message(subject, figures, status)),
-        ..StatusSummary::default()
     };
-    if keep {
-        let kept = StatusSummary { tier: summary.tier, mode: summary.mode, share: summary.share, ..before };
-        summary = StatusSummary { status: summary.status, message: summary.message, ..kept };
-        return summary;
+    match (subject.limiter, &subject.view.status.summary) {
+        (Limiter::Unknown, Some(before)) if before.used.is_some() => last_reported(before, summary),
+        _ => summary,
     }
-    let tightest = figures.tightest();
-    summary.tightest = tightest.map(|figure| figure.config.name.clone()).or_else(dash);
-    summary.used = tightest.and_then(|figure| figure.used_text()).or_else(dash);
-    summary.resets = tightest.and_then(|figure| figure.resets_text()).or_else(dash);
-    let waiting = status.waiting.as_ref();
-    summary.waiting = waiting.map(|waiting| waiting.calls.to_string()).or_else(dash);
-    let waits = waiting.filter(|waiting| waiting.calls > 0);
-    summary.wait = waits.map(|waiting| words::under(waiting.longest_seconds)).or_else(dash);
-    summary.pods = status.proxies.as_ref().map(pods).or_else(dash);
-    summary
+}
+
+/// The summary with the limiter's figures as they were before.
+fn last_reported(before: &StatusSummary, summary: StatusSummary) -> StatusSummary {
+    let StatusSummary { tightest, used, waiting, wait, pods, resets, .. } = before.clone();
+    StatusSummary { tightest, used, waiting, wait, pods, resets, ..summary }
 }
 
 /// The tier in force; without one in the spec it is learned.

@@ -68,7 +68,7 @@ mkdir -p "$goldens"
 golden() { # NAME OPTION…
   rendered --set crds.enabled=false "${@:2}" | sed 's/[[:space:]]*$//' >"$scratch/golden"
   [[ -z ${UPDATE_GOLDEN:-} ]] || cp "$scratch/golden" "$goldens/$1.yaml"
-  same "$goldens/$1.yaml" "$scratch/golden"
+  same "$goldens/$1.yaml" "$scratch/golden" || { echo "if the change is intended, run: make generate-all" >&2; return 1; }
 }
 holds "with the defaults it is as in charts/goldens/default.yaml" golden default
 holds "with everything set, as in charts/goldens/everything.yaml" golden everything \

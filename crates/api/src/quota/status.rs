@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::columns::StatusSummary;
+
 /// How the quota stands. Written on meaningful change only: waits and percentages are coarse.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -45,67 +47,6 @@ pub struct ApiQuotaStatus {
     #[schemars(schema_with = "crate::bounded::conditions")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-}
-
-/// Short texts for the columns of `kubectl get`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct StatusSummary {
-    /// The tier in force. Example: `pro (learned)`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 80))]
-    pub tier: Option<String>,
-
-    /// The limit of which the largest part is used. Example: `requests`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
-    pub tightest: Option<String>,
-
-    /// How much of that limit is used. Example: `97%`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
-    pub used: Option<String>,
-
-    /// How many calls wait. Example: `212`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
-    pub waiting: Option<String>,
-
-    /// How long the longest of them has waited. Example: `<1m`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
-    pub wait: Option<String>,
-
-    /// How many pods draw, of how many that should. Example: `6/9`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub pods: Option<String>,
-
-    /// The state in two or three words. Example: `Queueing`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
-    pub status: Option<String>,
-
-    /// Whether calls are held. Example: `Enforce`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
-    pub mode: Option<String>,
-
-    /// This cluster's part of the account, with the reserve. Example: `20%-10%`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
-    pub share: Option<String>,
-
-    /// When the tightest limit is free again. Example: `<1m`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32))]
-    pub resets: Option<String>,
-
-    /// The state in one sentence.
-    /// Example: `97 % of requests (10k/min × 20 % share) is used; 212 calls of 2 workloads wait.`
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub message: Option<String>,
 }
 
 /// One limit in force and its use.

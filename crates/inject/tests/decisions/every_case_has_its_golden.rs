@@ -54,11 +54,7 @@ fn every_case_has_its_golden() {
         wrong.extend(hold(&folder.join("patched.yaml"), patched.as_deref()).err());
     }
     assert!(cases > 40, "only {cases} cases");
-    assert!(
-        wrong.is_empty(),
-        "{}\nif so it is meant: UPDATE_GOLDEN=1 cargo test -p quotakeeper-inject --test decisions",
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{}\nif the change is intended, run: make generate", wrong.join("\n"));
 }
 
 /// A person reads a warning in a line of a terminal; the API server cuts what is longer than 256 characters.

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use quotakeeper_wire::codec::METHOD;
 
-const REFRESH: &str = "UPDATE_PROTO=1 cargo test -p quotakeeper-wire --test codec generated_code_is_fresh";
 const PROTO: &str = "quotakeeper/session/v1/session.proto";
 const GENERATED: &str = "quotakeeper.session.v1.rs";
 
@@ -23,7 +22,7 @@ fn the_checked_in_code_is_that_of_the_proto() {
         std::fs::write(&path, &generated).unwrap();
     }
     let present = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(present == generated, "{GENERATED} is stale; refresh it: {REFRESH}");
+    assert!(present == generated, "{GENERATED} is stale; run: make generate");
 }
 
 #[test]
