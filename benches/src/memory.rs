@@ -80,8 +80,8 @@ fn session(live: &dyn Fn() -> usize) -> anyhow::Result<f64> {
         let mut session = Session::new(greeting);
         let hello = Hello {
             session: SessionId(number),
-            consumer: consumer_name(number % FLOWS),
-            accounts: vec!["openai/org-9f2c81d0".to_owned()],
+            consumer: consumer_name(number % FLOWS).into(),
+            quotas: vec!["openai/org-9f2c81d0".into()],
             newest: Epoch(0),
             ended: Vec::new(),
             calls: Vec::new(),

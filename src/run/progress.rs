@@ -86,7 +86,7 @@ fn words(accounts: &[AccountStatus]) -> String {
 
 fn account_words(account: &AccountStatus) -> String {
     let status = &account.status;
-    let mut words = account.quota.clone();
+    let mut words = account.quota.to_string();
     if let Some(limit) = tightest(&status.limits) {
         let used = known_use(limit).min(limit.amount);
         words += &format!("  {} {used}/{} used", limit_name(limit), limit.amount);

@@ -141,7 +141,7 @@ impl AccountReport {
             used_by_others: limit.used_by_others,
         });
         AccountReport {
-            quota: account.quota.clone(),
+            quota: account.quota.to_string(),
             provider: account.provider.clone(),
             tier: account.tier.clone(),
             granted: account.totals.granted,

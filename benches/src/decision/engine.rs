@@ -114,7 +114,7 @@ impl Driven {
         let ask = Ask {
             session,
             call,
-            consumer: consumer_name(consumer),
+            consumer: consumer_name(consumer).into(),
             demand: Demand::default(),
             credential: Fingerprint::default(),
             patience: None,

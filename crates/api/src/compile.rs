@@ -13,6 +13,7 @@ use quotakeeper_dialects::profile::Tier;
 use quotakeeper_engine::config::{AccountConfig, Mode, OnExceeded, PauseConfig, QueueConfig};
 use quotakeeper_engine::patience::longest_wait;
 use quotakeeper_wire::account::{Admitted, CompiledAccount, FORMAT};
+use quotakeeper_wire::name::{AccountKey, QuotaName};
 
 use crate::problem::Problem;
 use crate::quota::{self, ApiQuota, ApiQuotaSpec};
@@ -70,16 +71,17 @@ pub fn account(quota: &ApiQuota, profile: Profile) -> Result<CompiledAccount, Ve
 
 /// The account's key in the ledger: the provider, and the account's id or else the quota's
 /// namespace and name. An id has no slash, so that neither can be taken for the other.
-pub fn key(quota: &ApiQuota) -> String {
+pub fn key(quota: &ApiQuota) -> AccountKey {
     let account = quota.spec.account.as_ref().and_then(|account| account.id.clone());
-    format!("{}/{}", quota.spec.provider.name, account.unwrap_or_else(|| name(quota)))
+    let id = account.unwrap_or_else(|| name(quota).to_string());
+    format!("{}/{id}", quota.spec.provider.name).into()
 }
 
 /// The quota as people name it: `namespace/name`, or `name` without a namespace.
-pub fn name(quota: &ApiQuota) -> String {
+pub fn name(quota: &ApiQuota) -> QuotaName {
     match quota.namespace() {
-        Some(namespace) => format!("{namespace}/{}", quota.name_any()),
-        None => quota.name_any(),
+        Some(namespace) => format!("{namespace}/{}", quota.name_any()).into(),
+        None => quota.name_any().into(),
     }
 }
 

@@ -18,6 +18,7 @@
 //! create pods may also give them owner references or the annotation.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use quotakeeper_wire::name::Consumer;
 use serde::Deserialize;
 
 use crate::names::{STATUS, WORKLOAD};
@@ -87,7 +88,7 @@ pub fn job(pod: &ObjectMeta) -> Option<String> {
 pub fn injected_job_owner(pod: &ObjectMeta) -> Option<Controller> {
     #[derive(Deserialize)]
     struct Status {
-        consumer: String,
+        consumer: Consumer,
     }
     let job = job(pod)?;
     let status: Status = serde_json::from_str(pod.annotations.as_ref()?.get(STATUS)?).ok()?;
@@ -111,8 +112,8 @@ pub fn of_pod(
     pod: &ObjectMeta,
     namespace: &str,
     job_owner: Option<&Controller>,
-) -> Result<Option<String>, InvalidName> {
-    let named = |kind: &str, name: &str| Some(format!("{namespace}/{kind}/{name}"));
+) -> Result<Option<Consumer>, InvalidName> {
+    let named = |kind: &str, name: &str| Some(format!("{namespace}/{kind}/{name}").into());
     match controller(pod) {
         Some(controller) => {
             let above = job_owner.filter(|_| controller.kind == "Job").unwrap_or(&controller);
@@ -127,8 +128,8 @@ pub fn of_pod(
 }
 
 /// The workload of pods that have neither a controller nor the annotation.
-pub fn of_service_account(namespace: &str, service_account: &str) -> String {
-    format!("{namespace}/ServiceAccount/{service_account}")
+pub fn of_service_account(namespace: &str, service_account: &str) -> Consumer {
+    format!("{namespace}/ServiceAccount/{service_account}").into()
 }
 
 fn is_name(name: &str) -> bool {
@@ -159,7 +160,7 @@ mod tests {
         pod(json!({"labels": labels, "ownerReferences": [other, reference]}))
     }
 
-    fn workload(pod: &ObjectMeta) -> String {
+    fn workload(pod: &ObjectMeta) -> Consumer {
         of_pod(pod, "gtm", injected_job_owner(pod).as_ref()).unwrap().unwrap_or_default()
     }
 

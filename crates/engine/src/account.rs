@@ -37,7 +37,6 @@ mod resume;
 mod status;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
 pub use status::{ConsumerWait, LimitStatus, PauseStatus, Status};
@@ -47,6 +46,7 @@ use crate::clock::is_fresh;
 use crate::config::AccountConfig;
 use crate::cost::Costs;
 use crate::event::{Action, Attempt, CallClass, CallId, Event, Pulse, Scope, SessionId};
+use crate::name::Consumer;
 use crate::pause::Pause;
 use crate::queue::{CallKey, LaneId, Queue, QueuePosition};
 use crate::time::Time;
@@ -129,7 +129,7 @@ struct Call {
 /// What of a call stays the same from attempt to attempt.
 #[derive(Clone, Debug)]
 struct Wanted {
-    consumer: Arc<str>,
+    consumer: Consumer,
     lane: LaneId,
     /// What it draws; what it has drawn, once that is known.
     costs: Costs,

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::name::Consumer;
+
 /// The largest window of requests. Each call that is made is kept until it leaves the window, in about
 /// 60 bytes: a window of this size that is used to the full takes 600 MB. One that is not costs
 /// what is used of it; what is only assumed to be used costs nothing.
@@ -32,7 +34,7 @@ pub struct AccountConfig {
     /// Weights of consumers, by name; a consumer that is not named has weight 1. Not in force yet: no field of
     /// a quota sets a weight, so compiled accounts have none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub weights: BTreeMap<String, u32>,
+    pub weights: BTreeMap<Consumer, u32>,
 }
 
 /// Whether the engine holds calls.

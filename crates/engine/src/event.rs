@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::AccountConfig;
 use crate::cost::{Amount, Costs, Demand};
+use crate::name::Consumer;
 use crate::time::{Stamp, Time};
 
 /// A proxy, across its reconnections: a number that it drew when it started.
@@ -60,7 +61,7 @@ pub struct Ask {
     /// Its call.
     pub call: CallId,
     /// The workload that draws; calls of one consumer share one turn.
-    pub consumer: String,
+    pub consumer: Consumer,
     /// Which limits it draws on, and how much of each.
     pub demand: Demand,
     /// Whose credential it carries; 0: not known, or the account's only one.
@@ -235,7 +236,7 @@ pub struct ResumedGrant {
     /// The attempt.
     pub attempt: Attempt,
     /// The workload that draws.
-    pub consumer: String,
+    pub consumer: Consumer,
     /// Which limits it draws on, and how much of each.
     pub demand: Demand,
     /// When it was decided, on this engine's clock; `None`: on the clock of another node.

@@ -11,6 +11,7 @@
 //! | [`config`] | what an engine is told of its account |
 //! | [`cost`] | what a call draws of the limits that cover it |
 //! | [`event`] | what happens, and what the engine wants done |
+//! | [`name`] | names that travel between components, as types; a consumer's |
 //! | [`time`] | points on the limiter's and on a proxy's clock, the guard against drift |
 //! | [`clock`] | when, on the limiter's clock, a proxy's stamp was taken |
 //! | `window_counter`, `bucket`, `units` | one limit's log, units in flight, and level |
@@ -31,6 +32,7 @@ pub mod cost;
 pub mod event;
 mod millis;
 pub mod mutant;
+pub mod name;
 pub mod patience;
 mod pause;
 mod queue;

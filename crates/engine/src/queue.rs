@@ -6,9 +6,9 @@
 //! takes its turn next but saves nothing up.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use crate::event::{Attempt, CallId, SessionId};
+use crate::name::Consumer;
 use crate::time::Time;
 
 /// One turn of a consumer of weight 1, for a call of cost 1.
@@ -84,8 +84,8 @@ pub(crate) struct Head {
 }
 
 #[derive(Clone, Debug)]
-struct Consumer {
-    name: Arc<str>,
+struct ConsumerQueue {
+    name: Consumer,
     weight: u64,
     /// The virtual time at which its next turn starts.
     tag: u64,
@@ -153,7 +153,7 @@ impl ConsumerId {
     }
 }
 
-impl Consumer {
+impl ConsumerQueue {
     /// The virtual time that one of its waiting calls takes in the mean.
     fn mean_length(&self) -> u64 {
         let one = TURN / self.weight;
@@ -169,8 +169,8 @@ impl Consumer {
 /// The waiting calls of an account.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
-    consumers: Vec<Consumer>,
-    by_name: HashMap<Arc<str>, ConsumerId>,
+    consumers: Vec<ConsumerQueue>,
+    by_name: HashMap<Consumer, ConsumerId>,
     free: Vec<ConsumerId>,
     lanes: BTreeMap<LaneId, BTreeSet<(u64, ConsumerId)>>,
     virtual_time: u64,
@@ -179,7 +179,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// The name of a consumer, kept once for all of its calls.
-    pub(crate) fn name(&mut self, consumer: &str, weight: u32) -> Arc<str> {
+    pub(crate) fn name(&mut self, consumer: &str, weight: u32) -> Consumer {
         let id = self.consumer(consumer, weight);
         self.consumers[id.index()].name.clone()
     }
@@ -278,7 +278,7 @@ impl Queue {
             None => (0, 0, self.virtual_time),
         };
         let start = tag.saturating_add(length(turns, u64::from(weight.max(1))));
-        let before = |other: &Consumer| {
+        let before = |other: &ConsumerQueue| {
             let calls = start.saturating_sub(other.tag).div_ceil(other.mean_length());
             calls.min(other.waiting)
         };
@@ -292,9 +292,9 @@ impl Queue {
             self.consumers[id.index()].weight = weight;
             return id;
         }
-        let name: Arc<str> = name.into();
+        let name = Consumer::from(name);
         let consumer =
-            Consumer { name: name.clone(), weight, tag: 0, waiting: 0, turns: 0, flows: Vec::new() };
+            ConsumerQueue { name: name.clone(), weight, tag: 0, waiting: 0, turns: 0, flows: Vec::new() };
         self.forget_idle();
         let id = match self.free.pop() {
             Some(id) => {

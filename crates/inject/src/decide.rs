@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use json_patch::Patch;
 use quotakeeper_api::workload::{self, Controller};
 use quotakeeper_wire::bootstrap::{Bootstrap, CatchMode};
+use quotakeeper_wire::name::{Consumer, QuotaName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -71,7 +72,7 @@ pub struct Status {
     /// The version that injected it.
     pub version: String,
     /// The workload that it belongs to: `namespace/kind/name`.
-    pub consumer: String,
+    pub consumer: Consumer,
     /// Its quotas.
     pub quotas: Vec<StatusQuota>,
     /// Containers whose calls are not caught.
@@ -87,7 +88,7 @@ pub struct Status {
 #[serde(rename_all = "camelCase")]
 pub struct StatusQuota {
     /// `namespace/name`.
-    pub quota: String,
+    pub quota: QuotaName,
     /// How its calls are caught.
     pub mode: CatchMode,
 }
@@ -99,7 +100,7 @@ pub struct Skip {
     /// The container.
     pub container: String,
     /// The quota that they would draw on: `namespace/name`.
-    pub quota: String,
+    pub quota: QuotaName,
     /// Why, to be read behind the container's name.
     pub reason: String,
 }
@@ -207,7 +208,7 @@ fn plan(input: &Input<'_>, asked: &Asked) -> Result<Plan, Outcome> {
 }
 
 /// The workload of a pod, as the limiter will derive it too.
-fn consumer(pod: &Value, namespace: &str, job_owner: Option<&Controller>) -> Result<String, String> {
+fn consumer(pod: &Value, namespace: &str, job_owner: Option<&Controller>) -> Result<Consumer, String> {
     let workload = workload::of_pod(&pod::metadata(pod), namespace, job_owner);
     let of_account = || {
         let account = pod["spec"]["serviceAccountName"].as_str().filter(|name| !name.is_empty());

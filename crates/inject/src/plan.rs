@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quotakeeper_api::compile;
 use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_wire::bootstrap::{BASE_URL_PORT, Bootstrap, CatchMode, QuotaPlace};
+use quotakeeper_wire::name::Consumer;
 use serde_json::Value;
 
 use crate::settings::Settings;
@@ -36,7 +37,7 @@ impl Plan {
         quotas: &[Arc<ApiQuota>],
         view: &dyn View,
         settings: &Settings,
-        consumer: String,
+        consumer: Consumer,
     ) -> Result<Plan, String> {
         let mut catches = Vec::new();
         for quota in quotas {

@@ -80,7 +80,7 @@ fn one(name: &str, namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> Result<Ar
             ([], [quota, ..]) => return Err(NotFound::Refused(not_admitted(quota, namespace))),
             ([], []) => {}
             _ => {
-                let which = listed(admitting.iter().map(|quota| compile::name(quota)).collect());
+                let which = listed(admitting.iter().map(|quota| compile::name(quota).to_string()).collect());
                 return Err(NotFound::Refused(format!(
                     "the quota `{plain}` is ambiguous in namespace {}: {which} admit its pods; write one of them in \
                      the annotation {QUOTAS}",
@@ -150,7 +150,7 @@ fn unknown(name: &str, namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> Strin
         .filter(|quota| admits(quota, namespace))
         .map(|quota| match in_namespace(quota, &namespace.name) {
             true => quota.name_any(),
-            false => compile::name(quota),
+            false => compile::name(quota).to_string(),
         })
         .collect();
     known.sort();

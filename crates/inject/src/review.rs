@@ -143,7 +143,7 @@ impl Request {
         let dry_run = self.request.dry_run;
         match decision {
             Decision::Patch { status, .. } => {
-                tracing::info!(namespace, name, dry_run, consumer = status.consumer, "injected");
+                tracing::info!(namespace, name, dry_run, consumer = %status.consumer, "injected");
             }
             Decision::Unchanged => tracing::debug!(namespace, name, dry_run, "unchanged"),
             Decision::Skipped { reason } => tracing::info!(namespace, name, dry_run, reason, "skipped"),

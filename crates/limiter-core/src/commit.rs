@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::Reserve;
 use quotakeeper_engine::time::Time;
+use quotakeeper_wire::name::AccountKey;
 
 /// After a failed commit: what is charged ahead is granted, then calls wait for the disk.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -48,7 +49,7 @@ struct InFlight {
 /// What a commit charges ahead on one account.
 #[derive(Debug)]
 pub(crate) struct AccountReserve {
-    pub(crate) account: String,
+    pub(crate) account: AccountKey,
     pub(crate) reserve: Reserve,
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quotakeeper_engine::Snapshot;
 use quotakeeper_engine::event::{Reserve, SessionId};
 use quotakeeper_wire::message::Epoch;
+use quotakeeper_wire::name::AccountKey;
 use serde::{Deserialize, Serialize};
 
 /// What the ledger stores of an account.
@@ -22,8 +23,8 @@ pub struct Record {
 /// A record that the ledger has to store now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueRecord {
-    /// The account's key.
-    pub account: String,
+    /// The account.
+    pub account: AccountKey,
     /// What replaces the account's record.
     pub record: Record,
 }
@@ -31,11 +32,11 @@ pub struct DueRecord {
 /// What is known of the time before a limiter.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
-    /// What the ledger has, by the accounts' keys.
-    pub records: BTreeMap<String, Record>,
+    /// What the ledger has of each account.
+    pub records: BTreeMap<AccountKey, Record>,
     /// Accounts of which the ledger has something that this version can't read: what was granted on
     /// them is lost.
-    pub unreadable: BTreeSet<String>,
+    pub unreadable: BTreeSet<AccountKey>,
     /// The limiter that began the ledger: times since then are times of this node's clock.
     pub since: Option<Epoch>,
     /// Another limiter may have granted, and what it granted is lost.

@@ -23,6 +23,7 @@ use quotakeeper_engine::time::Time;
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::limiter::{Greeting, NewestHellos, PodIdentity, Session, SessionEnd};
 use quotakeeper_wire::message::{AccountIndex, Epoch, ProxyMessage, ToLimiter, ToProxy};
+use quotakeeper_wire::name::{AccountKey, QuotaName};
 
 pub use self::accounts::Configuration;
 pub use self::report::AccountStatus;
@@ -81,11 +82,11 @@ pub struct LimiterState {
     lease: Option<Time>,
     began: Time,
     /// By key; with those that are out of force but not yet forgotten.
-    accounts: BTreeMap<String, Account>,
+    accounts: BTreeMap<AccountKey, Account>,
     /// The keys of the accounts in force, by their quotas' names.
-    quotas: BTreeMap<String, String>,
+    quotas: BTreeMap<QuotaName, AccountKey>,
     /// Quotas of which something could not be taken.
-    problems: BTreeMap<String, String>,
+    problems: BTreeMap<QuotaName, String>,
     /// Until when every call passes; none: the gate is closed.
     gate_open_until: Option<Timestamp>,
     connections: BTreeMap<ConnectionId, Connection>,
@@ -111,7 +112,7 @@ struct Connection {
     /// None: this process's own proxy, which may draw on everything.
     pod: Option<PodIdentity>,
     /// The keys of the session's accounts by their index, as far as they are in force for it.
-    accounts: Vec<Option<String>>,
+    accounts: Vec<Option<AccountKey>>,
     /// When an account's state was last sent to it, …
     notified: Time,
     /// … and when a message of it last arrived.
@@ -229,7 +230,7 @@ impl LimiterState {
         self.current.insert(session, connection);
     }
 
-    fn handle_event(&mut self, now: Time, account: Option<String>, event: Event, out: &mut Outbox) {
+    fn handle_event(&mut self, now: Time, account: Option<AccountKey>, event: Event, out: &mut Outbox) {
         let Some(key) = account else { return };
         let Some(account) = self.accounts.get_mut(&key) else { return };
         let mut actions = Vec::new();
@@ -237,7 +238,7 @@ impl LimiterState {
         self.send(now, &key, &actions, out);
     }
 
-    fn send(&self, now: Time, key: &str, actions: &[Action], out: &mut Outbox) {
+    fn send(&self, now: Time, key: &AccountKey, actions: &[Action], out: &mut Outbox) {
         for action in actions {
             match action {
                 Action::Grant { attempt, .. } => self.send_to(now, attempt.session, key, action, out),
@@ -251,7 +252,7 @@ impl LimiterState {
         }
     }
 
-    fn send_to(&self, now: Time, session: SessionId, key: &str, action: &Action, out: &mut Outbox) {
+    fn send_to(&self, now: Time, session: SessionId, key: &AccountKey, action: &Action, out: &mut Outbox) {
         let Some(connection) = self.current.get(&session) else { return };
         let Some(entry) = self.connections.get(connection) else { return };
         let Some(index) = entry.index_of(key) else { return };
@@ -276,7 +277,7 @@ impl LimiterState {
 
     /// Wakes the engines whose time has come.
     pub fn wake(&mut self, now: Time, out: &mut Outbox) {
-        let due: Vec<String> = self
+        let due: Vec<AccountKey> = self
             .accounts
             .iter()
             .filter(|(_, account)| account.engine.next_wake().is_some_and(|at| at <= now))
@@ -289,8 +290,8 @@ impl LimiterState {
 }
 
 impl Connection {
-    fn index_of(&self, key: &str) -> Option<AccountIndex> {
-        let index = self.accounts.iter().position(|account| account.as_deref() == Some(key))?;
+    fn index_of(&self, key: &AccountKey) -> Option<AccountIndex> {
+        let index = self.accounts.iter().position(|account| account.as_ref() == Some(key))?;
         Some(AccountIndex(u32::try_from(index).unwrap_or(u32::MAX)))
     }
 

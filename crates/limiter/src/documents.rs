@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::name::{AccountKey, QuotaName};
 
 use quotakeeper_limiter_core::Configuration;
 
@@ -22,7 +23,7 @@ pub struct AccountDocument {
     /// The ConfigMap's name.
     pub name: String,
     /// The quota that its annotation names.
-    pub quota: Option<String>,
+    pub quota: Option<QuotaName>,
     /// The document; none: the ConfigMap has no such key.
     pub text: Option<String>,
 }
@@ -31,14 +32,14 @@ pub struct AccountDocument {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The quota.
-    pub quota: String,
+    pub quota: QuotaName,
     /// Why, as a sentence.
     pub problem: String,
 }
 
 #[derive(Debug, Default)]
 struct Document {
-    quota: String,
+    quota: QuotaName,
     in_force: Option<CompiledAccount>,
     problem: Option<String>,
 }
@@ -60,7 +61,7 @@ impl Documents {
             }
             Err(problem) => {
                 if document.in_force.is_none() {
-                    document.quota = written.quota.unwrap_or(written.name);
+                    document.quota = written.quota.unwrap_or_else(|| written.name.into());
                 }
                 let new = document.problem.replace(problem.clone()).as_ref() != Some(&problem);
                 new.then(|| Refused { quota: document.quota.clone(), problem })
@@ -83,7 +84,7 @@ impl Documents {
     /// What is to be in force.
     pub fn configuration(&self, gate_open_until: Option<Timestamp>) -> Configuration {
         let mut problems = BTreeMap::new();
-        let mut by_quota: BTreeMap<&str, &CompiledAccount> = BTreeMap::new();
+        let mut by_quota: BTreeMap<&QuotaName, &CompiledAccount> = BTreeMap::new();
         for document in self.documents.values() {
             if let Some(problem) = &document.problem {
                 problems.insert(document.quota.clone(), problem.clone());
@@ -95,14 +96,14 @@ impl Documents {
                 *newest = account;
             }
         }
-        let mut by_key: BTreeMap<&str, &CompiledAccount> = BTreeMap::new();
+        let mut by_key: BTreeMap<&AccountKey, &CompiledAccount> = BTreeMap::new();
         for (quota, account) in by_quota {
-            if let Some(other) = by_key.get(account.key.as_str()) {
+            if let Some(other) = by_key.get(&account.key) {
                 let problem = format!(
                     "the account {} is quota {}'s already; one quota is one account: set another spec.account.id",
                     account.key, other.quota
                 );
-                problems.insert(quota.to_owned(), problem);
+                problems.insert(quota.clone(), problem);
             } else {
                 by_key.insert(&account.key, account);
             }
@@ -137,7 +138,7 @@ mod tests {
     }
 
     fn written(name: &str, text: String) -> AccountDocument {
-        AccountDocument { name: name.to_owned(), quota: Some("gtm/openai".to_owned()), text: Some(text) }
+        AccountDocument { name: name.to_owned(), quota: Some("gtm/openai".into()), text: Some(text) }
     }
 
     #[test]

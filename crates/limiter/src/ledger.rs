@@ -23,6 +23,7 @@ use std::path::Path;
 
 use quotakeeper_limiter_core::{DueRecord, Record, Recovered};
 use quotakeeper_wire::message::Epoch;
+use quotakeeper_wire::name::AccountKey;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +119,7 @@ impl<S: RecordStore> Ledger<S> {
         let since = beginning.map_or(epoch, |beginning| Epoch(beginning.epoch));
         let mut recovered = Recovered { since: Some(since), ..Recovered::default() };
         for (account, bytes) in self.store.load()? {
+            let account = AccountKey::from(account);
             match self.decode(&bytes) {
                 Some(record) => drop(recovered.records.insert(account, record)),
                 None => drop(recovered.unreadable.insert(account)),
@@ -135,7 +137,7 @@ impl<S: RecordStore> Ledger<S> {
         for DueRecord { account, record } in due {
             let mut bytes = LAYOUT.to_be_bytes().to_vec();
             bytes.extend(postcard::to_stdvec(&Stored { domain: self.domain.clone(), record })?);
-            records.insert(account.clone(), bytes);
+            records.insert(account.to_string(), bytes);
         }
         Ok(self.store.commit(&Batch { records, ..Batch::default() })?)
     }

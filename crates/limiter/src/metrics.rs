@@ -111,7 +111,7 @@ fn reason(reason: &str) -> Labels {
 }
 
 fn of(account: &AccountReport) -> Labels {
-    vec![("quota", account.quota.clone())]
+    vec![("quota", account.quota.to_string())]
 }
 
 fn each(accounts: &[AccountReport], value: impl Fn(&AccountReport) -> u64) -> Vec<(Labels, u64)> {

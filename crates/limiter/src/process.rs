@@ -142,7 +142,7 @@ async fn start(options: &Options, probes: &Probes) -> anyhow::Result<Started> {
     let mut recovered = ledger.resume(epoch, known.ledger_is_newest())?;
     recovered.lost = known.has_predecessor() && recovered.since == Some(epoch);
     for account in &recovered.unreadable {
-        warn!(account, "the ledger's record can't be read; all of the account is taken to be used");
+        warn!(%account, "the ledger's record can't be read; all of the account is taken to be used");
     }
     info!(epoch = epoch.0, accounts = recovered.records.len(), lost = recovered.lost, "the ledger is open");
 

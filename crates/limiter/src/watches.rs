@@ -63,13 +63,13 @@ pub async fn accounts(client: Client, namespace: &str, to: watch::Sender<Option<
 fn written(map: ConfigMap) -> AccountDocument {
     AccountDocument {
         name: map.name_any(),
-        quota: map.annotations().get(QUOTA).cloned(),
+        quota: map.annotations().get(QUOTA).map(|quota| quota.as_str().into()),
         text: map.data.and_then(|mut data| data.remove(ACCOUNT_DOCUMENT)),
     }
 }
 
 fn tell(Refused { quota, problem }: &Refused) {
-    error!(quota, problem, "an account's document can't be taken; what was in force before stays");
+    error!(%quota, problem, "an account's document can't be taken; what was in force before stays");
 }
 
 /// Keeps `to` at the newest certificate that can be used.

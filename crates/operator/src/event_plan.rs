@@ -226,8 +226,8 @@ mod tests {
 
     fn report() -> AccountReport {
         AccountReport {
-            key: "hubspot/gtm/crm".to_owned(),
-            quota: "gtm/crm".to_owned(),
+            key: "hubspot/gtm/crm".into(),
+            quota: "gtm/crm".into(),
             generation: Some(1),
             problem: None,
             mode: Mode::Enforce,
@@ -286,7 +286,7 @@ mod tests {
         let mut told = EventState::default();
         let mut waits = report();
         let waiting =
-            |millis| WaitingReport { consumer: "gtm/Job/a".to_owned(), calls: 212, longest_millis: millis };
+            |millis| WaitingReport { consumer: "gtm/Job/a".into(), calls: 212, longest_millis: millis };
         waits.waiting = vec![waiting(900)];
         assert!(said(&mut told, &waits, 0).is_empty(), "a moment is no wait");
         waits.waiting = vec![waiting(9000)];
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn a_new_leader_does_not_tell_again_what_is_under_way() {
         let mut waits = report();
-        let consumer = "gtm/Job/a".to_owned();
+        let consumer = "gtm/Job/a".into();
         waits.waiting = vec![WaitingReport { consumer, calls: 2, longest_millis: 9000 }];
         let mut told = EventState::before(&ApiQuotaStatus::default(), Some(&waits), at(0));
         assert!(said(&mut told, &waits, 1).is_empty());

@@ -13,6 +13,7 @@ use quotakeeper_inject::decide::Status;
 use quotakeeper_inject::requested_quotas::{Asked, asked};
 use quotakeeper_inject::view::Namespace;
 use quotakeeper_wire::bootstrap::CatchMode;
+use quotakeeper_wire::name::Consumer;
 use serde_json::json;
 
 use crate::reconcile::DesiredState;
@@ -33,7 +34,7 @@ pub struct PodView {
     /// What injection wrote; none: it has no proxy.
     pub injected: Option<Status>,
     /// The consumer as which the limiter reports it; none: it has no proxy.
-    pub consumer: Option<String>,
+    pub consumer: Option<Consumer>,
     /// The workload at which its author looks.
     pub owner: Owner,
 }
@@ -101,7 +102,7 @@ pub fn view(object: PartialObjectMeta<Pod>) -> Option<PodView> {
 }
 
 /// The consumer, as the limiter derives it. Metadata does not tell the ServiceAccount: injection does.
-fn consumer(pod: &ObjectMeta, injected: &Status) -> String {
+fn consumer(pod: &ObjectMeta, injected: &Status) -> Consumer {
     let namespace = pod.namespace.as_deref().unwrap_or_default();
     let derived = workload::of_pod(pod, namespace, workload::injected_job_owner(pod).as_ref());
     derived.ok().flatten().unwrap_or_else(|| injected.consumer.clone())

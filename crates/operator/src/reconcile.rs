@@ -16,6 +16,7 @@ use quotakeeper_api::quota::{ApiQuota, ApiQuotaStatus, NamespacesFrom};
 use quotakeeper_api::{compile, validate};
 use quotakeeper_dialects::{Profile, catalogue, did_you_mean};
 use quotakeeper_wire::account::{Admitted, CompiledAccount};
+use quotakeeper_wire::name::AccountKey;
 
 /// A quota as the API server has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +32,7 @@ pub struct QuotaView {
     /// The quota as far as it can be decoded, else its last state that could: what admission goes by.
     pub decoded: Option<Arc<ApiQuota>>,
     /// The account's key, as far as it can be read.
-    pub key: Option<String>,
+    pub key: Option<AccountKey>,
     /// What is reported of it at present.
     pub status: Arc<ApiQuotaStatus>,
 }

@@ -14,6 +14,7 @@ use quotakeeper_api::quota::ApiQuotaStatus;
 use quotakeeper_api::{compile, validate};
 use quotakeeper_dialects::Profile;
 use quotakeeper_kube_cache::key;
+use quotakeeper_wire::name::AccountKey;
 use serde_json::{Value, json};
 
 use crate::reconcile::{QuotaView, StoredDocument};
@@ -58,9 +59,10 @@ pub fn quota(object: DynamicObject, before: Option<&QuotaView>) -> Option<QuotaV
 }
 
 /// The account's key of a quota that is wrong elsewhere.
-fn raw_key(spec: &Value, name: &str) -> Option<String> {
+fn raw_key(spec: &Value, name: &str) -> Option<AccountKey> {
     let provider = spec["provider"]["name"].as_str()?;
-    Some(format!("{provider}/{}", spec["account"]["id"].as_str().unwrap_or(name)))
+    let id = spec["account"]["id"].as_str().unwrap_or(name);
+    Some(format!("{provider}/{id}").into())
 }
 
 /// A provider.

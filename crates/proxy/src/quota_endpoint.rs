@@ -99,7 +99,7 @@ impl QuotaEndpoint {
             AccountState::InForce { document } => {
                 let compiled = CompiledAccount::load(document)?;
                 if compiled.provider() != self.provider {
-                    let (key, provider) = (compiled.key, self.provider.clone());
+                    let (key, provider) = (compiled.key.to_string(), self.provider.clone());
                     return Err(Unusable::OtherProvider { key, provider });
                 }
                 State::InForce(Arc::new(Account::new(self.index, &compiled)?))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::bootstrap::BASE_URL_PORT;
+use quotakeeper_wire::name::{Consumer, QuotaName};
 
 use crate::resolve::Override;
 use crate::upstream::PoolSettings;
@@ -15,7 +16,7 @@ pub struct Settings {
     /// The quotas that it serves, at most one of a provider.
     pub quotas: Vec<Quota>,
     /// The workload that draws.
-    pub consumer: String,
+    pub consumer: Consumer,
     /// Where base URLs lead; port 0 takes a free one.
     pub base_url: SocketAddr,
     /// Where the proxy intercepts the providers' hosts; none: it does not, and creates no CA.
@@ -47,7 +48,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Quota {
     /// As people name it.
-    pub name: String,
+    pub name: QuotaName,
     /// Its provider's name: the first segment of the base URL.
     pub provider: String,
     /// The provider's hosts: names, or `*.` and a name.
@@ -78,12 +79,12 @@ pub struct HostsListeners {
 
 impl Settings {
     /// A proxy for `accounts` with base URLs on 127.0.0.1:15801 and nothing else.
-    pub fn new(accounts: Vec<CompiledAccount>, consumer: impl Into<String>) -> Self {
+    pub fn new(accounts: Vec<CompiledAccount>, consumer: impl Into<Consumer>) -> Self {
         Self::of_quotas(accounts.into_iter().map(Quota::from).collect(), consumer)
     }
 
     /// The same for quotas whose accounts may not be known yet.
-    pub fn of_quotas(quotas: Vec<Quota>, consumer: impl Into<String>) -> Self {
+    pub fn of_quotas(quotas: Vec<Quota>, consumer: impl Into<Consumer>) -> Self {
         Self {
             quotas,
             consumer: consumer.into(),

@@ -15,8 +15,8 @@ pub(crate) fn compiled(config: &AccountConfig) -> CompiledAccount {
     CompiledAccount {
         format: FORMAT,
         generation: 1,
-        key: KEY.to_owned(),
-        quota: QUOTA.to_owned(),
+        key: KEY.into(),
+        quota: QUOTA.into(),
         tier: "tier-1".to_owned(),
         engine: config.clone(),
         not_enforced: Vec::new(),

@@ -213,7 +213,7 @@ fn ceiling(limit: &LimitConfig, hold: Duration) -> u64 {
 fn fairness(by_consumer: &BTreeMap<String, u64>, account: &AccountConfig) -> u64 {
     let shares: Vec<f64> = by_consumer
         .iter()
-        .map(|(name, got)| *got as f64 / f64::from(account.weights.get(name).copied().unwrap_or(1)))
+        .map(|(name, got)| *got as f64 / f64::from(account.weights.get(name.as_str()).copied().unwrap_or(1)))
         .collect();
     let sum: f64 = shares.iter().sum();
     let squares: f64 = shares.iter().map(|share| share * share).sum();

@@ -7,6 +7,8 @@ use quotakeeper_engine::config::AccountConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::name::{AccountKey, QuotaName};
+
 /// The format that this version writes. A reader refuses newer ones.
 pub const FORMAT: u32 = 1;
 
@@ -39,10 +41,10 @@ pub struct CompiledAccount {
     pub format: u32,
     /// The quota's generation that this was compiled from.
     pub generation: u64,
-    /// The account's key in the ledger: `provider/id`.
-    pub key: String,
-    /// The quota as people name it: `namespace/name`, or `name` without a cluster.
-    pub quota: String,
+    /// The account's key.
+    pub key: AccountKey,
+    /// The quota.
+    pub quota: QuotaName,
     /// The tier in force.
     pub tier: String,
     /// What the engine enforces.
@@ -75,7 +77,7 @@ pub enum LoadError {
     #[error("the account {key} cannot be enforced: {problems}; correct its quota")]
     Unworkable {
         /// The account's key.
-        key: String,
+        key: AccountKey,
         /// All that is wrong.
         problems: String,
     },

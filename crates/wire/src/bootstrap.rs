@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::name::{Consumer, QuotaName};
+
 /// The environment variable that holds the [`Bootstrap`] as JSON.
 pub const VARIABLE: &str = "QUOTAKEEPER_BOOTSTRAP";
 /// Where base URLs lead, on the pod's loopback address. Istio has 15000 to 15090, Linkerd 4140 to 4191.
@@ -30,7 +32,7 @@ pub struct Bootstrap {
     /// The limiter.
     pub limiter: Endpoint,
     /// The workload that the pod belongs to: `namespace/kind/name`.
-    pub consumer: String,
+    pub consumer: Consumer,
     /// The quotas that the pod draws on, at most one of a provider.
     pub quotas: Vec<QuotaPlace>,
     /// PEM certificates that are trusted beside the system's.
@@ -59,7 +61,7 @@ pub struct Endpoint {
 #[serde(rename_all = "camelCase")]
 pub struct QuotaPlace {
     /// The quota: `namespace/name`.
-    pub quota: String,
+    pub quota: QuotaName,
     /// Its provider: the first segment of the base URL.
     pub provider: String,
     /// How its calls reach the proxy.

@@ -8,6 +8,7 @@
 //! | [`account`] | the compiled account: what a limiter enforces and a proxy reads |
 //! | [`bootstrap`] | the configuration of an injected proxy before it reaches a limiter |
 //! | [`gate`] | when every call passes, whatever the accounts say |
+//! | [`name`] | names of accounts, quotas and consumers, as types |
 //! | [`status`] | the status of accounts, from the limiter to the operator |
 //! | [`limiter`] | the limiter's side: messages into events, actions into messages |
 //! | [`proxy`] | a proxy's side: calls, grants, reports |
@@ -18,5 +19,6 @@ pub mod codec;
 pub mod gate;
 pub mod limiter;
 pub mod message;
+pub mod name;
 pub mod proxy;
 pub mod status;

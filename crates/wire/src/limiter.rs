@@ -22,11 +22,12 @@ pub use self::end::SessionEnd;
 pub use self::newest::NewestHellos;
 pub use self::pod::PodIdentity;
 use self::proxy::Proxy;
-pub use self::violation::{MOST_ACCOUNTS, MOST_CALLS, Violation};
+pub use self::violation::{MOST_CALLS, MOST_QUOTAS, Violation};
 use crate::message::{
     AccountIndex, AccountUpdate, Epoch, GrantRef, Hello, LimiterMessage, Progress, ProxyMessage, ToLimiter,
     ToProxy,
 };
+use crate::name::QuotaName;
 
 /// What this limiter tells every proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +72,9 @@ impl Session {
         self.proxy.as_ref().map_or("", |proxy| &proxy.consumer)
     }
 
-    /// The keys of the accounts, in the order of their indices; empty before the hello.
-    pub fn accounts(&self) -> &[String] {
-        self.proxy.as_ref().map_or(&[], |proxy| &proxy.accounts)
+    /// The quotas that the proxy draws on, in the order of their indices; empty before the hello.
+    pub fn quotas(&self) -> &[QuotaName] {
+        self.proxy.as_ref().map_or(&[], |proxy| &proxy.quotas)
     }
 
     /// Takes a message. `now` is the limiter's clock, read after the message was received. The
@@ -99,7 +100,7 @@ impl Session {
             self.proxy = Some(self.greet(now, pulse, hello, events));
             return Ok(Some(self.welcome()));
         };
-        violation::check(proxy.accounts.len(), stamp, &message.body)?;
+        violation::check(proxy.quotas.len(), stamp, &message.body)?;
         let pulse = self.clock.observe(now, stamp);
         proxy.alive(pulse, events);
         proxy.events(now, &self.clock, message.body, events);
@@ -110,7 +111,7 @@ impl Session {
     /// concerns another session.
     pub fn send(&self, now: Time, account: AccountIndex, action: &Action) -> Option<ToProxy> {
         let proxy = self.proxy.as_ref()?;
-        if account.0 as usize >= proxy.accounts.len() {
+        if account.0 as usize >= proxy.quotas.len() {
             return None;
         }
         let body = match action {
@@ -161,7 +162,7 @@ impl Session {
     }
 
     fn greet(&self, now: Time, pulse: Pulse, hello: Hello, events: &mut Vec<(AccountIndex, Event)>) -> Proxy {
-        let proxy = Proxy { session: hello.session, consumer: hello.consumer, accounts: hello.accounts };
+        let proxy = Proxy { session: hello.session, consumer: hello.consumer, quotas: hello.quotas };
         proxy.alive(pulse, events);
         for ended in hello.ended {
             let granted = self.on_our_clock(ended.grant);

@@ -13,11 +13,13 @@ use quotakeeper_engine::event::{
 use quotakeeper_engine::time::{Stamp, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::name::{Consumer, QuotaName};
+
 /// The number of a limiter incarnation: it grows with each takeover and each restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
-/// An account of a session: an index into [`Hello::accounts`].
+/// An account of a session: an index into [`Hello::quotas`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AccountIndex(pub u32);
 
@@ -145,9 +147,9 @@ pub struct Hello {
     /// The proxy's own number, the same on every connection.
     pub session: SessionId,
     /// The workload that the pod belongs to.
-    pub consumer: String,
+    pub consumer: Consumer,
     /// The quotas that it draws on, as people name them; messages refer to them by index.
-    pub accounts: Vec<String>,
+    pub quotas: Vec<QuotaName>,
     /// The newest limiter incarnation that it has received from.
     pub newest: Epoch,
     /// Attempts that have ended while their last report may not have arrived. They come before
@@ -256,7 +258,7 @@ pub enum LimiterMessage {
     /// A change of an account of the session. After the welcome: the state of each account, then the pauses in
     /// force.
     Account {
-        /// An index into [`Hello::accounts`].
+        /// An index into [`Hello::quotas`].
         account: AccountIndex,
         /// What has changed.
         update: AccountUpdate,

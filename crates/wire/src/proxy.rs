@@ -109,7 +109,7 @@ impl Session {
         details: impl Into<CallDetails>,
         patience: Option<Duration>,
     ) -> Result<CallId, AskError> {
-        if account.0 as usize >= self.identity.accounts.len() {
+        if account.0 as usize >= self.identity.quotas.len() {
             return Err(AskError::UnknownAccount(account.0));
         }
         let max = self.identity.max_calls;

@@ -5,6 +5,8 @@ use quotakeeper_engine::PauseStatus;
 use quotakeeper_engine::config::Mode;
 use serde::{Deserialize, Serialize};
 
+use crate::name::{AccountKey, Consumer, QuotaName};
+
 /// The path of the limiter's stream of [`Report`]s: the first at once, then one per change, and at least one every
 /// [`EVERY_SECONDS`] seconds.
 pub const PATH: &str = "/status/v1";
@@ -41,10 +43,10 @@ pub struct ProxyCounts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountReport {
-    /// The account's key: `provider/id`.
-    pub key: String,
-    /// The quota as people name it: `namespace/name`.
-    pub quota: String,
+    /// The account's key; empty while nothing is in force.
+    pub key: AccountKey,
+    /// The quota.
+    pub quota: QuotaName,
     /// The generation of the quota that is in force; none: nothing is enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
@@ -99,8 +101,8 @@ pub struct LimitReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingReport {
-    /// The workload: `namespace/kind/name`.
-    pub consumer: String,
+    /// The workload.
+    pub consumer: Consumer,
     /// How many.
     pub calls: u64,
     /// The longest wait among them so far, in milliseconds.

@@ -21,8 +21,8 @@ fn ms(at: u64) -> Stamp {
 fn identity(max_calls: usize) -> Identity {
     Identity {
         session: SessionId(7),
-        consumer: "batch/enrich".to_owned(),
-        accounts: vec!["demo/one".to_owned()],
+        consumer: "batch/enrich".into(),
+        quotas: vec!["demo/one".into()],
         max_calls,
     }
 }

@@ -106,8 +106,8 @@ fn hello() -> impl Strategy<Value = ProxyMessage> {
         .prop_map(|(accounts, newest, ended, calls)| {
             ProxyMessage::Hello(Hello {
                 session: SessionId(9),
-                consumer: "team/job".to_owned(),
-                accounts: (0..accounts).map(|n| format!("demo/{n}")).collect(),
+                consumer: "team/job".into(),
+                quotas: (0..accounts).map(|n| format!("demo/{n}").into()).collect(),
                 newest: Epoch(newest),
                 ended,
                 calls,
@@ -163,7 +163,7 @@ fn check(session: &mut Session, now: Time, message: ToLimiter) -> Result<(), Tes
         Ok(reply) => {
             prop_assert_eq!(reply.is_some(), is_hello);
             prop_assert_eq!(is_hello, !begun);
-            let accounts = session.accounts().len();
+            let accounts = session.quotas().len();
             for (place, (account, event)) in events.iter().enumerate() {
                 prop_assert!((account.0 as usize) < accounts);
                 let alive = matches!(event, Event::Heartbeat { .. });
@@ -207,8 +207,8 @@ fn a_limiter_that_was_succeeded_is_told() {
     let mut session = Session::new(GREETING);
     let body = ProxyMessage::Hello(Hello {
         session: SessionId(9),
-        consumer: "team/job".to_owned(),
-        accounts: vec!["demo/0".to_owned()],
+        consumer: "team/job".into(),
+        quotas: vec!["demo/0".into()],
         newest: Epoch(4),
         ended: Vec::new(),
         calls: Vec::new(),
@@ -224,8 +224,8 @@ fn a_hello_that_was_overtaken_by_a_newer_one_is_not_believed() {
         stamp: Stamp(stamp),
         body: ProxyMessage::Hello(Hello {
             session: SessionId(9),
-            consumer: "team/job".to_owned(),
-            accounts: Vec::new(),
+            consumer: "team/job".into(),
+            quotas: Vec::new(),
             newest: Epoch(0),
             ended: Vec::new(),
             calls: Vec::new(),
@@ -243,8 +243,8 @@ fn a_session_hears_only_what_concerns_it() {
     let mut session = Session::new(GREETING);
     let body = ProxyMessage::Hello(Hello {
         session: SessionId(9),
-        consumer: "team/job".to_owned(),
-        accounts: vec!["demo/0".to_owned()],
+        consumer: "team/job".into(),
+        quotas: vec!["demo/0".into()],
         newest: Epoch(3),
         ended: Vec::new(),
         calls: Vec::new(),

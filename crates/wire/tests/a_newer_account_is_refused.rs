@@ -13,8 +13,8 @@ fn account() -> CompiledAccount {
     CompiledAccount {
         format: FORMAT,
         generation: 3,
-        key: "demo/main".to_owned(),
-        quota: "sales/demo".to_owned(),
+        key: "demo/main".into(),
+        quota: "sales/demo".into(),
         tier: "free".to_owned(),
         engine: AccountConfig {
             mode: Mode::Enforce,

@@ -156,8 +156,8 @@ impl World {
     fn new() -> World {
         let identity = Identity {
             session: SessionId(1),
-            consumer: "team/job".to_owned(),
-            accounts: vec!["demo/one".to_owned()],
+            consumer: "team/job".into(),
+            quotas: vec!["demo/one".into()],
             max_calls: 64,
         };
         World {

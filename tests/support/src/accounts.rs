@@ -53,8 +53,8 @@ pub fn compiled(key: &str, quota: &str, engine: AccountConfig) -> CompiledAccoun
     CompiledAccount {
         format: FORMAT,
         generation: 1,
-        key: key.to_owned(),
-        quota: quota.to_owned(),
+        key: key.into(),
+        quota: quota.into(),
         tier: "test".to_owned(),
         engine,
         not_enforced: Vec::new(),

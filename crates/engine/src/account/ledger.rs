@@ -11,6 +11,7 @@ use super::{Call, CallState, Charge, Engine};
 use crate::config::LimitConfig;
 use crate::cost::{Amount, Costs};
 use crate::event::{CallClass, CallId, Reserve, Scope, SessionId};
+use crate::name::Consumer;
 use crate::queue::CallKey;
 use crate::time::{Time, nanos};
 use crate::units::UnitKey;
@@ -45,7 +46,7 @@ pub struct CallSnapshot {
     /// Which of its grants.
     pub attempt: u32,
     /// The workload that draws.
-    pub consumer: String,
+    pub consumer: Consumer,
     /// What decides which limits cover it.
     pub class: CallClass,
     /// What it draws of them.
@@ -132,7 +133,7 @@ impl Engine {
             session: key.session,
             call: key.call,
             attempt: call.wanted.attempts,
-            consumer: call.wanted.consumer.to_string(),
+            consumer: call.wanted.consumer.clone(),
             class: self.lanes.class_of(call.wanted.lane).clone(),
             costs: call.wanted.costs,
             granted: grant.at,

@@ -100,7 +100,7 @@ impl Engine {
         let charge = |place: UnitPlace| counters.get(place.counter as usize)?.as_ref()?.charge(place.unit);
         let charges = call.units.into_iter().filter_map(charge).collect();
         let wanted = Wanted {
-            consumer: call.consumer.into(),
+            consumer: call.consumer,
             lane,
             costs: call.costs,
             asked: call.granted,

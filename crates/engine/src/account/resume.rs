@@ -86,7 +86,7 @@ impl Engine {
         let charges =
             if held_for == HeldFor::Reserve { self.lanes.claim_units(lane, costs, now) } else { Vec::new() };
         let wanted = Wanted {
-            consumer: grant.consumer.as_str().into(),
+            consumer: grant.consumer.clone(),
             lane,
             costs,
             asked: now,

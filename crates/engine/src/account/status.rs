@@ -1,7 +1,6 @@
 //! What people are shown of an account.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{CallState, Engine};
 use crate::config::Unit;
 use crate::event::Scope;
+use crate::name::Consumer;
 use crate::time::Time;
 
 /// An account at a moment.
@@ -32,7 +32,7 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsumerWait {
     /// The workload.
-    pub consumer: Arc<str>,
+    pub consumer: Consumer,
     /// How many of its calls wait.
     pub calls: usize,
     /// How long the one that has waited longest has waited.
@@ -85,7 +85,7 @@ pub struct PauseStatus {
 impl Engine {
     /// The account as of `now`.
     pub fn status(&mut self, now: Time) -> Status {
-        let mut waiting: BTreeMap<&Arc<str>, ConsumerWait> = BTreeMap::new();
+        let mut waiting: BTreeMap<&Consumer, ConsumerWait> = BTreeMap::new();
         for call in self.calls.values() {
             if !matches!(call.state, CallState::Waiting { .. }) {
                 continue;

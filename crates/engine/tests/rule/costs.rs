@@ -350,7 +350,7 @@ fn a_restart_holds_the_reserve_as_one_unit_and_gives_calls_their_part_of_it() {
     for attempt in &lost[..3] {
         w.tell(Event::ResumeGrant(ResumedGrant {
             attempt: *attempt,
-            consumer: "job".to_owned(),
+            consumer: "job".into(),
             demand: requests(10),
             granted: Some(w.now),
             progress: GrantProgress::Answered { latest: w.now },

@@ -98,7 +98,7 @@ fn returning_proxies_release_the_unused_reserve() {
     w.alive(1);
     for attempt in &lost[..5] {
         let (granted, progress) = (Some(w.now), GrantProgress::Answered { latest: w.now });
-        let (consumer, demand) = ("job".to_owned(), Demand::default());
+        let (consumer, demand) = ("job".into(), Demand::default());
         w.tell(Event::ResumeGrant(ResumedGrant { attempt: *attempt, consumer, demand, granted, progress }));
     }
     w.tell(Event::ResumeDone(SessionId(1)));
@@ -121,7 +121,7 @@ fn calls_in_the_ledger_do_not_consume_the_reserve() {
     let engine = Engine::restart(account(vec![sliding("requests", 100, 10)]), snapshot, reserve, w.now);
     let mut w = World::with(engine, w.now);
     for attempt in known {
-        let (consumer, demand) = ("job".to_owned(), Demand::default());
+        let (consumer, demand) = ("job".into(), Demand::default());
         let (granted, progress) = (Some(decided), GrantProgress::Answered { latest: decided });
         w.tell(Event::ResumeGrant(ResumedGrant { attempt, consumer, demand, granted, progress }));
         w.tell(Event::Done(attempt));
@@ -147,7 +147,7 @@ fn calls_in_the_ledger_do_not_consume_slots_held_for_others() {
     let (snapshot, reserve) = w.commit(3);
     let engine = Engine::restart(account(limits()), snapshot, reserve, w.now);
     let mut w = World::with(engine, w.now);
-    let (consumer, demand) = ("job".to_owned(), Demand::default());
+    let (consumer, demand) = ("job".into(), Demand::default());
     let (granted, progress) = (Some(decided), GrantProgress::Answered { latest: decided });
     w.tell(Event::ResumeGrant(ResumedGrant { attempt: known, consumer, demand, granted, progress }));
     w.tell(Event::Done(known));
@@ -162,7 +162,7 @@ fn calls_in_the_ledger_do_not_consume_slots_held_for_others() {
 fn a_call_from_before_the_restart_ends_normally() {
     let (mut w, lost) = killed();
     w.alive(1);
-    let (consumer, demand) = ("job".to_owned(), Demand::default());
+    let (consumer, demand) = ("job".into(), Demand::default());
     let (granted, progress) = (Some(w.now), GrantProgress::Sent { latest: w.now });
     w.tell(Event::ResumeGrant(ResumedGrant { attempt: lost[0], consumer, demand, granted, progress }));
     w.tell(Event::ResumeDone(SessionId(1)));
@@ -229,7 +229,7 @@ fn a_reconnect_does_not_affect_calls_in_flight() {
     let grants = w.grants();
     w.tell(Event::Disconnected(SessionId(1)));
     w.alive(1);
-    let (consumer, demand) = ("job".to_owned(), Demand::default());
+    let (consumer, demand) = ("job".into(), Demand::default());
     let (granted, progress) = (Some(w.now), GrantProgress::Sent { latest: w.now });
     w.tell(Event::ResumeGrant(ResumedGrant { attempt: grants[0], consumer, demand, granted, progress }));
     w.tell(Event::ResumeDone(SessionId(1)));
@@ -244,7 +244,7 @@ fn asking_again_for_a_granted_call_means_its_grant_was_lost() {
     w.tell(Event::Ask(quotakeeper_engine::event::Ask {
         session: SessionId(1),
         call: CallId(1),
-        consumer: "job".to_owned(),
+        consumer: "job".into(),
         demand: Demand::default(),
         credential: Default::default(),
         patience: None,

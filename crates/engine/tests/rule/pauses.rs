@@ -160,7 +160,7 @@ fn a_response_reported_in_a_hello_ends_the_probe() {
     w.grants();
     w.pass(SECOND + MS * 10);
     let probe = w.grants()[0];
-    let (consumer, demand, granted) = ("job".to_owned(), Demand::default(), Some(w.now));
+    let (consumer, demand, granted) = ("job".into(), Demand::default(), Some(w.now));
     w.tell(Event::ResumeGrant(ResumedGrant {
         attempt: probe,
         consumer,
@@ -193,7 +193,7 @@ fn a_rejection_repeated_in_a_hello_starts_no_second_probe() {
     w.grants();
     w.pass(SECOND + MS * 10);
     assert_eq!(w.grants().len(), 1, "the probe");
-    let (consumer, demand, granted) = ("job".to_owned(), Demand::default(), Some(decided));
+    let (consumer, demand, granted) = ("job".into(), Demand::default(), Some(decided));
     w.tell(Event::ResumeGrant(ResumedGrant {
         attempt,
         consumer,

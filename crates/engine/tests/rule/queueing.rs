@@ -37,7 +37,7 @@ fn a_workload_of_many_replicas_gets_no_more_than_a_single_pod() {
 #[test]
 fn weights_share_a_backlog() {
     let mut config = account(vec![limit("requests", 40, 10)]);
-    config.weights.insert("sales".to_owned(), 3);
+    config.weights.insert("sales".into(), 3);
     let mut w = World::of(config);
     for _ in 0..60 {
         w.ask_as(1, "sales", CallClass::default(), None);

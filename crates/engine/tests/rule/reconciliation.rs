@@ -8,7 +8,7 @@ use quotakeeper_engine::time::Time;
 use crate::world::*;
 
 fn held(w: &mut World, attempt: Attempt, granted: Time, progress: GrantProgress) {
-    let (consumer, demand) = ("job".to_owned(), Demand::default());
+    let (consumer, demand) = ("job".into(), Demand::default());
     w.tell(Event::ResumeGrant(ResumedGrant { attempt, consumer, demand, granted: Some(granted), progress }));
 }
 

@@ -135,7 +135,7 @@ impl World {
         self.tell(Event::Ask(Ask {
             session: SessionId(session),
             call,
-            consumer: consumer.to_owned(),
+            consumer: consumer.into(),
             demand,
             credential: Fingerprint::default(),
             patience,

@@ -14,6 +14,7 @@ use quotakeeper_engine::time::Time;
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::limiter::SessionEnd;
 use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, LimiterMessage, ToProxy};
+use quotakeeper_wire::name::{AccountKey, QuotaName};
 
 use super::{Account, Connection, ConnectionId, LimiterState, Outbox};
 use crate::record::Record;
@@ -25,7 +26,7 @@ pub struct Configuration {
     pub accounts: Vec<CompiledAccount>,
     /// Quotas of which something could not be taken, as a sentence. What is in `accounts` of them
     /// is what was in force before.
-    pub problems: BTreeMap<String, String>,
+    pub problems: BTreeMap<QuotaName, String>,
     /// Until when every call passes, whatever the accounts say; none: the gate is closed.
     pub gate_open_until: Option<Timestamp>,
 }
@@ -49,9 +50,9 @@ impl LimiterState {
         let mut changed_keys = Vec::new();
 
         if !gate_open {
-            let wanted: BTreeSet<&str> = accounts.iter().map(|account| account.key.as_str()).collect();
+            let wanted: BTreeSet<&AccountKey> = accounts.iter().map(|account| &account.key).collect();
             for (key, account) in &mut self.accounts {
-                if account.retired.is_none() && !wanted.contains(key.as_str()) {
+                if account.retired.is_none() && !wanted.contains(key) {
                     account.retired = Some(now);
                 }
             }
@@ -78,7 +79,7 @@ impl LimiterState {
     }
 
     /// Returns the key if its sessions have to be notified.
-    fn put_in_force(&mut self, now: Time, compiled: CompiledAccount, out: &mut Outbox) -> Option<String> {
+    fn put_in_force(&mut self, now: Time, compiled: CompiledAccount, out: &mut Outbox) -> Option<AccountKey> {
         let key = compiled.key.clone();
         let Some(account) = self.accounts.get_mut(&key) else {
             self.open(now, compiled);
@@ -120,7 +121,7 @@ impl LimiterState {
     }
 
     /// Has the engine of an account work by what is in force now.
-    fn reconfigure(&mut self, now: Time, key: &str, out: &mut Outbox) {
+    fn reconfigure(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
         let gate_open = self.gate_open();
         let Some(account) = self.accounts.get(key) else { return };
         let config = self.effective(&account.compiled);
@@ -130,7 +131,7 @@ impl LimiterState {
             account.document = document;
         }
         if changed {
-            self.handle_event(now, Some(key.to_owned()), Event::Configure(config), out);
+            self.handle_event(now, Some(key.clone()), Event::Configure(config), out);
         }
     }
 
@@ -162,7 +163,7 @@ impl LimiterState {
     fn end_moved(&mut self, now: Time, out: &mut Outbox) {
         let mut moved = Vec::new();
         for (id, connection) in &self.connections {
-            let mut quotas = connection.session.accounts().iter().zip(&connection.accounts);
+            let mut quotas = connection.session.quotas().iter().zip(&connection.accounts);
             let why = quotas.find_map(|(quota, known)| {
                 let found = self.account_for(quota, connection);
                 (found.as_ref().ok() != known.as_ref()).then(|| change(quota, found))
@@ -175,7 +176,7 @@ impl LimiterState {
     }
 
     /// The key of a quota's account, if a session may draw on it; else why it may not.
-    fn account_for(&self, quota: &str, connection: &Connection) -> Result<String, String> {
+    fn account_for(&self, quota: &QuotaName, connection: &Connection) -> Result<AccountKey, String> {
         let account = self.quotas.get(quota).and_then(|key| Some((key, self.accounts.get(key)?)));
         let Some((key, account)) = account else {
             return Err(match self.problems.get(quota) {
@@ -199,7 +200,7 @@ impl LimiterState {
     pub(super) fn announce_accounts(&mut self, now: Time, id: ConnectionId, out: &mut Outbox) {
         let Some(connection) = self.connections.get(&id) else { return };
         let found: Vec<_> =
-            connection.session.accounts().iter().map(|quota| self.account_for(quota, connection)).collect();
+            connection.session.quotas().iter().map(|quota| self.account_for(quota, connection)).collect();
         for (index, found) in (0u32..).zip(&found) {
             let state = match found {
                 Ok(key) => self.in_force(key),
@@ -214,7 +215,7 @@ impl LimiterState {
     }
 
     /// Sends an account's state to the sessions that draw on it.
-    fn notify_sessions(&mut self, now: Time, key: &str, out: &mut Outbox) {
+    fn notify_sessions(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
         let Some(state) = self.in_force(key) else { return };
         let drawing: Vec<_> = self
             .connections
@@ -230,9 +231,9 @@ impl LimiterState {
     }
 
     /// Notifies sessions whose quota is absent for another reason than before.
-    fn notify_absences(&self, old: &BTreeMap<String, String>, out: &mut Outbox) {
+    fn notify_absences(&self, old: &BTreeMap<QuotaName, String>, out: &mut Outbox) {
         for (id, connection) in &self.connections {
-            let quotas = connection.session.accounts().iter().zip(&connection.accounts);
+            let quotas = connection.session.quotas().iter().zip(&connection.accounts);
             for (index, (quota, known)) in (0u32..).zip(quotas) {
                 if known.is_none()
                     && old.get(quota) != self.problems.get(quota)
@@ -245,7 +246,7 @@ impl LimiterState {
         }
     }
 
-    fn in_force(&self, key: &str) -> Option<AccountState> {
+    fn in_force(&self, key: &AccountKey) -> Option<AccountState> {
         let account = self.accounts.get(key)?;
         Some(AccountState::InForce { document: account.document.clone() })
     }
@@ -258,7 +259,7 @@ impl LimiterState {
     }
 }
 
-fn change(quota: &str, found: Result<String, String>) -> String {
+fn change(quota: &QuotaName, found: Result<AccountKey, String>) -> String {
     match found {
         Ok(_) => format!("quota {quota} has come into force"),
         Err(reason) => reason,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::event::{Event, Reserve, SessionId};
 use quotakeeper_engine::time::Time;
+use quotakeeper_wire::name::AccountKey;
 
 use super::{Account, LimiterState, Outbox};
 use crate::commit::{AccountReserve, LedgerHealth};
@@ -84,7 +85,7 @@ impl LimiterState {
 
     fn records(&mut self, now: Time, horizon: Duration, due: impl Fn(&Engine) -> bool) -> Vec<DueRecord> {
         let owners = &self.owners;
-        let of_account = |(key, account): (&String, &mut Account)| {
+        let of_account = |(key, account): (&AccountKey, &mut Account)| {
             let engine = &mut account.engine;
             if !due(engine) {
                 return None;

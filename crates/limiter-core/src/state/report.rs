@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::time::Time;
 use quotakeeper_engine::{ConsumerWait, LimitStatus, Status, Totals};
+use quotakeeper_wire::name::{AccountKey, QuotaName};
 use quotakeeper_wire::status::{AccountReport, LimitReport, ProxyCounts, Report, WaitingReport};
 
 use super::{Account, Connection, LimiterState};
@@ -15,7 +16,7 @@ const MOST_CONSUMERS: usize = 1000;
 #[derive(Clone, Debug)]
 pub struct AccountStatus {
     /// The quota as people name it.
-    pub quota: String,
+    pub quota: QuotaName,
     /// The provider's name.
     pub provider: String,
     /// The tier in force.
@@ -79,7 +80,7 @@ fn count<'a>(connections: impl Iterator<Item = &'a Connection>) -> ProxyCounts {
 impl Account {
     fn report(
         &mut self,
-        key: &str,
+        key: &AccountKey,
         problem: Option<String>,
         proxies: ProxyCounts,
         now: Time,
@@ -87,7 +88,7 @@ impl Account {
         let status = self.engine.status(now);
         let totals = self.engine.totals();
         AccountReport {
-            key: key.to_owned(),
+            key: key.clone(),
             quota: self.compiled.quota.clone(),
             generation: Some(self.compiled.generation),
             problem,
@@ -125,7 +126,7 @@ fn waiting(mut consumers: Vec<ConsumerWait>) -> Vec<WaitingReport> {
         consumers.sort_by(|one, other| one.consumer.cmp(&other.consumer));
     }
     let report = |wait: ConsumerWait| WaitingReport {
-        consumer: wait.consumer.to_string(),
+        consumer: wait.consumer,
         calls: wait.calls as u64,
         longest_millis: millis(wait.longest),
     };
@@ -133,10 +134,10 @@ fn waiting(mut consumers: Vec<ConsumerWait>) -> Vec<WaitingReport> {
 }
 
 /// A quota of which nothing has ever been in force here.
-fn nothing_in_force(quota: &str, problem: &str) -> AccountReport {
+fn nothing_in_force(quota: &QuotaName, problem: &str) -> AccountReport {
     AccountReport {
-        key: String::new(),
-        quota: quota.to_owned(),
+        key: AccountKey::default(),
+        quota: quota.clone(),
         generation: None,
         problem: Some(problem.to_owned()),
         mode: quotakeeper_engine::config::Mode::Enforce,

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use quotakeeper_api::workload;
+use quotakeeper_wire::name::Consumer;
 
 use super::token::BoundPod;
 
@@ -14,7 +15,7 @@ pub struct SeenPod {
     /// Its UID.
     pub uid: String,
     /// Its workload, `namespace/kind/name`; none: pods of its ServiceAccount are one.
-    pub workload: Option<String>,
+    pub workload: Option<Consumer>,
 }
 
 impl SeenPod {
@@ -28,7 +29,7 @@ impl SeenPod {
     }
 
     /// The consumer that the pod's calls count for.
-    pub fn consumer(&self, pod: &BoundPod) -> String {
+    pub fn consumer(&self, pod: &BoundPod) -> Consumer {
         let of_account = || workload::of_service_account(&pod.namespace, &pod.service_account);
         self.workload.clone().unwrap_or_else(of_account)
     }
@@ -70,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    fn consumer(metadata: Value) -> String {
+    fn consumer(metadata: Value) -> Consumer {
         let mut metadata: ObjectMeta = serde_json::from_value(metadata).unwrap();
         metadata.uid = Some("7f1c".to_owned());
         metadata.namespace = Some("gtm".to_owned());

@@ -123,7 +123,7 @@ fn ledger<S: RecordStore>(store: S, boot: &str) -> Ledger<S> {
 }
 
 fn due(account: &str, calls: u64) -> DueRecord {
-    DueRecord { account: account.to_owned(), record: record(calls) }
+    DueRecord { account: account.into(), record: record(calls) }
 }
 
 fn record(calls: u64) -> Record {
@@ -140,7 +140,7 @@ fn the_next_limiter_reads_what_was_written<S: RecordStore>(open: impl Fn() -> S)
     first.write(&[due("openai/a", 3)]).unwrap();
     drop(first);
     let recovered = ledger(open(), "monday").resume(Epoch(101), true).unwrap();
-    let expected = [("openai/a".to_owned(), record(3)), ("openai/b".to_owned(), record(2))];
+    let expected = [("openai/a".into(), record(3)), ("openai/b".into(), record(2))];
     assert_eq!(recovered.records, expected.into());
     assert!(recovered.unreadable.is_empty());
 }

@@ -78,7 +78,7 @@ async fn what_is_wrong_with_a_quota_is_told_where_its_calls_wait() {
     until("the quota is told to be absent", || proxy.absence(0).is_some()).await;
 
     let problem = "the account has format 9".to_owned();
-    let problems = BTreeMap::from([("gtm/openai".to_owned(), problem.clone())]);
+    let problems = BTreeMap::from([("gtm/openai".into(), problem.clone())]);
     world.configure(Configuration { problems, ..Configuration::default() }).await;
     until("the problem is told", || proxy.absence(0).is_some_and(|reason| reason.contains(&problem))).await;
     assert_eq!(proxy.sessions(), 1);

@@ -115,7 +115,7 @@ pub fn uid(pod: &str) -> String {
 
 /// A pod of the Job that is named as it is.
 pub fn seen(namespace: &str, pod: &str) -> SeenPod {
-    SeenPod { uid: uid(pod), workload: Some(format!("{namespace}/Job/{pod}")) }
+    SeenPod { uid: uid(pod), workload: Some(format!("{namespace}/Job/{pod}").into()) }
 }
 
 /// The API server. Clones are the same.

@@ -22,7 +22,7 @@ fn enrich_1() -> PodIdentity {
         pod: "enrich-1".to_owned(),
         uid: uid("enrich-1"),
         service_account: "runner".to_owned(),
-        consumer: "sales/Job/enrich-1".to_owned(),
+        consumer: "sales/Job/enrich-1".into(),
     }
 }
 

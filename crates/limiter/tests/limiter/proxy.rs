@@ -116,8 +116,8 @@ impl Proxy {
         std::fs::write(&token_file, token).unwrap();
         let identity = Identity {
             session: SessionId(session),
-            consumer: consumer.to_owned(),
-            accounts: quotas.iter().map(|quota| (*quota).to_owned()).collect(),
+            consumer: consumer.into(),
+            quotas: quotas.iter().map(|quota| (*quota).into()).collect(),
             max_calls: 10_000,
         };
         let state = Arc::new(Mutex::new(State {

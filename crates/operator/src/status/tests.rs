@@ -48,7 +48,7 @@ impl Story {
         let verdict = plan(&inputs).quotas.remove(name).unwrap();
         let report = verdict.account().map(|account| AccountReport {
             key: account.key.clone(),
-            quota: name.to_owned(),
+            quota: name.into(),
             generation: Some(3),
             problem: None,
             mode: account.engine.mode,
@@ -102,7 +102,7 @@ impl Story {
 
     fn waits(mut self, consumer: &str, calls: u64, longest_millis: u64) -> Story {
         self.queueing = true;
-        self.report().waiting.push(WaitingReport { consumer: consumer.to_owned(), calls, longest_millis });
+        self.report().waiting.push(WaitingReport { consumer: consumer.into(), calls, longest_millis });
         self
     }
 

@@ -223,12 +223,12 @@ fn endpoints(settings: &Settings) -> Result<Vec<Arc<QuotaEndpoint>>, StartError>
     let mut endpoints: Vec<Arc<QuotaEndpoint>> = Vec::new();
     for (index, quota) in (0..).zip(&settings.quotas) {
         let endpoint = QuotaEndpoint::new(index, quota)
-            .map_err(|source| StartError::Upstream { quota: quota.name.clone(), source })?;
+            .map_err(|source| StartError::Upstream { quota: quota.name.to_string(), source })?;
         if let Some(other) = endpoints.iter().find(|other| other.provider == endpoint.provider) {
             return Err(StartError::TwoAccounts {
                 provider: endpoint.provider,
                 one: other.quota.to_string(),
-                two: quota.name.clone(),
+                two: quota.name.to_string(),
             });
         }
         endpoints.push(Arc::new(endpoint));
@@ -253,7 +253,7 @@ fn identity(settings: &Settings) -> Identity {
     Identity {
         session: SessionId(session),
         consumer: settings.consumer.clone(),
-        accounts: settings.quotas.iter().map(|quota| quota.name.clone()).collect(),
+        quotas: settings.quotas.iter().map(|quota| quota.name.clone()).collect(),
         max_calls: settings.max_calls,
     }
 }

@@ -29,8 +29,8 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
     CompiledAccount {
         format: FORMAT,
         generation: 1,
-        key: format!("{provider}/test"),
-        quota: provider.to_owned(),
+        key: format!("{provider}/test").into(),
+        quota: provider.into(),
         tier: String::new(),
         engine: AccountConfig {
             mode: Mode::Enforce,
@@ -147,7 +147,7 @@ fn another_port_is_another_server() {
 #[test]
 fn a_place_without_an_account_takes_its_calls() {
     let quota = Quota {
-        name: "gtm/openai".to_owned(),
+        name: "gtm/openai".into(),
         provider: "openai".to_owned(),
         hosts: vec!["api.openai.com".to_owned()],
         account: None,

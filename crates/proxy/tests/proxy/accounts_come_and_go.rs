@@ -17,7 +17,7 @@ const ACCOUNT: AccountIndex = AccountIndex(0);
 /// A proxy that knows its quota's name and provider, as an injector tells it.
 fn awaiting() -> Settings {
     let quota =
-        Quota { name: "gtm/demo".to_owned(), provider: "demo".to_owned(), hosts: Vec::new(), account: None };
+        Quota { name: "gtm/demo".into(), provider: "demo".to_owned(), hosts: Vec::new(), account: None };
     let mut settings = Settings::of_quotas(vec![quota], "gtm/Job/enrich");
     settings.base_url = world::free();
     settings
@@ -81,7 +81,7 @@ async fn a_document_that_cant_be_used_changes_nothing() {
     limiter.say(in_force(&account)).await;
     let broken = AccountState::InForce { document: r#"{"format": 9}"#.to_owned() };
     limiter.say(update(broken)).await;
-    limiter.say(in_force(&CompiledAccount { key: "openai/other".to_owned(), ..account })).await;
+    limiter.say(in_force(&CompiledAccount { key: "openai/other".into(), ..account })).await;
     let held = call(&proxy);
     let asked = limiter.asked().await;
     limiter.grant(asked, 1).await;

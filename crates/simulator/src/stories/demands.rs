@@ -243,7 +243,7 @@ fn weights(random: &mut Random) -> Scenario {
     let mut scenario = calm(random, window);
     scenario.pods = (0..8).map(|pod| format!("team/weight-{}", pod % 4 + 1)).collect();
     for weight in 1..=4 {
-        scenario.account.weights.insert(format!("team/weight-{weight}"), weight);
+        scenario.account.weights.insert(format!("team/weight-{weight}").into(), weight);
     }
     let rate = window.0 / window.1.as_secs();
     scenario.workload.arrivals = Arrivals::Backlog(4.max(rate));
@@ -255,7 +255,7 @@ fn many_pods(random: &mut Random) -> Scenario {
     let mut scenario = calm(random, (6000, seconds(60), ms(300)));
     scenario.pods = (0..500).map(|pod| format!("team/pod-{pod}")).collect();
     for pod in 0..500u32 {
-        scenario.account.weights.insert(format!("team/pod-{pod}"), 1 + pod % 3);
+        scenario.account.weights.insert(format!("team/pod-{pod}").into(), 1 + pod % 3);
     }
     scenario.workload.arrivals = Arrivals::Backlog(3);
     scenario.length = seconds(330);

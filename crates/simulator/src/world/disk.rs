@@ -10,6 +10,7 @@ use quotakeeper_engine::event::Reserve;
 use quotakeeper_engine::time::Time;
 use quotakeeper_limiter_core::{DueRecord, Record, Recovered};
 use quotakeeper_wire::message::Epoch;
+use quotakeeper_wire::name::AccountKey;
 
 use super::limiters::Boot;
 use super::{Happening, World};
@@ -21,7 +22,7 @@ const RESTARTS_AFTER: Duration = Duration::from_secs(1);
 /// What the disk of a limiter's node holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NodeDisk {
-    records: BTreeMap<String, Record>,
+    records: BTreeMap<AccountKey, Record>,
     /// The limiter that began the ledger.
     since: Option<Epoch>,
 }
@@ -32,7 +33,7 @@ impl NodeDisk {
         let reserve = Reserve::nothing(now);
         let snapshot = Engine::new(config.clone(), now).snapshot(now);
         let record = Record { snapshot, reserve, pods: BTreeMap::new() };
-        NodeDisk { records: BTreeMap::from([(KEY.to_owned(), record)]), since: Some(Epoch(1)) }
+        NodeDisk { records: BTreeMap::from([(KEY.into(), record)]), since: Some(Epoch(1)) }
     }
 
     /// What the limiter of this epoch finds.

@@ -139,7 +139,7 @@ impl World {
             pod: format!("pod-{}", self.proxies[proxy].pod),
             uid: uid(proxy),
             service_account: "default".to_owned(),
-            consumer: self.scenario.pods[self.proxies[proxy].pod].clone(),
+            consumer: self.scenario.pods[self.proxies[proxy].pod].as_str().into(),
         }
     }
 

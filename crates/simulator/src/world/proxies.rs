@@ -65,8 +65,8 @@ impl World {
         let clock = self.some_clock();
         let identity = Identity {
             session: id,
-            consumer: self.scenario.pods[pod].clone(),
-            accounts: vec![QUOTA.to_owned()],
+            consumer: self.scenario.pods[pod].as_str().into(),
+            quotas: vec![QUOTA.into()],
             max_calls: 100_000,
         };
         self.proxies.push(Proxy {

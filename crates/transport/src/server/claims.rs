@@ -50,7 +50,7 @@ impl<S: Speak> Speak for Vouched<S> {
                 let PodIdentity { namespace, pod, consumer, .. } = &self.pod;
                 warn!(
                     namespace,
-                    pod, claimed, consumer, "a proxy claims another workload than its pod's; ignored"
+                    pod, %claimed, %consumer, "a proxy claims another workload than its pod's; ignored"
                 );
             }
         }

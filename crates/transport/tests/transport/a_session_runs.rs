@@ -20,8 +20,8 @@ pub fn gate(session: u64) -> (AdmissionClient, Peer) {
     let (link, peer) = Link::pair();
     let identity = Identity {
         session: SessionId(session),
-        consumer: CONSUMER.to_owned(),
-        accounts: vec![host::ACCOUNT.to_owned()],
+        consumer: CONSUMER.into(),
+        quotas: vec![host::ACCOUNT.into()],
         max_calls: 1000,
     };
     (

@@ -65,7 +65,7 @@ impl Authenticate for Tokens {
             pod: token.to_owned(),
             uid: "7f1c".to_owned(),
             service_account: "default".to_owned(),
-            consumer: CONSUMER.to_owned(),
+            consumer: CONSUMER.into(),
         })
     }
 }

@@ -7,7 +7,7 @@ use prost::bytes::Buf;
 use prost::encoding::{WireType, decode_key, decode_varint, skip_field};
 
 use super::DecodeError;
-use crate::limiter::{MOST_ACCOUNTS, MOST_CALLS};
+use crate::limiter::{MOST_CALLS, MOST_QUOTAS};
 
 /// The most bytes of a hello.
 pub const MOST_BYTES: usize = 16 << 20;
@@ -17,7 +17,7 @@ pub const MOST_WITHOUT_HELLO: usize = 64 << 10;
 pub const MOST_DOCUMENT: usize = 512 << 10;
 /// The most bytes of a message to a proxy: one that holds a document.
 pub const MOST_TO_PROXY: usize = MOST_DOCUMENT + MOST_WITHOUT_HELLO;
-/// The most bytes of a name: of a workload, an account, a limit, an endpoint, a model.
+/// The most bytes of a name: of a workload, a quota, a limit, an endpoint, a model.
 pub const MOST_NAME: usize = 512;
 /// The most bytes of a reason that a provider or a person gives.
 pub const MOST_REASON: usize = 1024;
@@ -29,7 +29,7 @@ pub const MOST_CAPABILITIES: usize = 64;
 /// Field numbers on the way from [`super::generated::ToLimiter`] to the lists of a hello.
 const HELLO: u32 = 2;
 const CAPABILITIES: [u32; 2] = [HELLO, 3];
-const ACCOUNTS: [u32; 2] = [HELLO, 6];
+const QUOTAS: [u32; 2] = [HELLO, 6];
 const ENDED: [u32; 2] = [HELLO, 8];
 const CALLS: [u32; 2] = [HELLO, 9];
 const OBSERVATIONS: [u32; 4] = [HELLO, 8, 10, 2];
@@ -43,7 +43,7 @@ pub(super) fn check_to_limiter(bytes: &[u8]) -> Result<(), DecodeError> {
     check_length(bytes, most)?;
     let lists: [(&[u32], &'static str, usize); 5] = [
         (&CAPABILITIES, "capabilities", MOST_CAPABILITIES),
-        (&ACCOUNTS, "accounts", MOST_ACCOUNTS),
+        (&QUOTAS, "quotas", MOST_QUOTAS),
         (&CALLS, "calls", MOST_CALLS),
         (&ENDED, "ended attempts", MOST_CALLS),
         (&OBSERVATIONS, "observations of ended attempts", MOST_CALLS),

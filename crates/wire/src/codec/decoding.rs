@@ -11,11 +11,12 @@ use quotakeeper_engine::time::{Stamp, Time};
 use super::bounds::{MOST_CAPABILITIES, MOST_OBSERVATIONS, check_count, document, name, reason};
 use super::generated as pb;
 use super::{DecodeError, NEWEST, OLDEST};
-use crate::limiter::{MOST_ACCOUNTS, MOST_CALLS};
+use crate::limiter::{MOST_CALLS, MOST_QUOTAS};
 use crate::message::{
     AccountIndex, AccountState, AccountUpdate, CallDetails, CallSize, EndedAttempt, Ending, Epoch, GrantRef,
     Hello, LimiterMessage, LiveCall, Progress, ProxyMessage, Report, ToLimiter, ToProxy, Usage,
 };
+use crate::name::QuotaName;
 
 pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeError> {
     use pb::to_limiter::Body;
@@ -107,14 +108,14 @@ fn hello(said: pb::Hello) -> Result<Hello, DecodeError> {
         return Err(DecodeError::NoCommonVersion { min, max });
     }
     check_count("capabilities", said.capabilities.len(), MOST_CAPABILITIES)?;
-    check_count("accounts", said.accounts.len(), MOST_ACCOUNTS)?;
+    check_count("quotas", said.quotas.len(), MOST_QUOTAS)?;
     check_count("ended attempts", said.ended.len(), MOST_CALLS)?;
     check_count("calls", said.calls.len(), MOST_CALLS)?;
-    let account = |key: String| name("a quota", key);
+    let quota = |quota: String| name("a quota", quota).map(QuotaName::from);
     Ok(Hello {
         session: SessionId(said.session),
-        consumer: name("a consumer", said.consumer)?,
-        accounts: said.accounts.into_iter().map(account).collect::<Result<_, _>>()?,
+        consumer: name("a consumer", said.consumer)?.into(),
+        quotas: said.quotas.into_iter().map(quota).collect::<Result<_, _>>()?,
         newest: Epoch(said.newest),
         ended: said.ended.into_iter().map(ended).collect::<Result<_, _>>()?,
         calls: said.calls.into_iter().map(live).collect::<Result<_, _>>()?,

@@ -1,5 +1,7 @@
 //! Whose session it is.
 
+use crate::name::Consumer;
+
 /// The pod that a session belongs to, as its token and the API server say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodIdentity {
@@ -11,5 +13,5 @@ pub struct PodIdentity {
     pub service_account: String,
     /// The workload that its calls count for, `namespace/kind/name`. It takes the place of what the proxy
     /// says of itself.
-    pub consumer: String,
+    pub consumer: Consumer,
 }

@@ -7,18 +7,19 @@ use quotakeeper_engine::event::{Ask, Attempt, CallId, Event, GrantProgress, Puls
 use quotakeeper_engine::time::Time;
 
 use crate::message::{AccountIndex, EndedAttempt, Ending, LiveCall, Progress, ProxyMessage, Report};
+use crate::name::{Consumer, QuotaName};
 
 /// Who said hello.
 #[derive(Clone, Debug)]
 pub(super) struct Proxy {
     pub(super) session: SessionId,
-    pub(super) consumer: String,
-    pub(super) accounts: Vec<String>,
+    pub(super) consumer: Consumer,
+    pub(super) quotas: Vec<QuotaName>,
 }
 
 impl Proxy {
     pub(super) fn indices(&self) -> impl Iterator<Item = AccountIndex> {
-        (0u32..).map(AccountIndex).take(self.accounts.len())
+        (0u32..).map(AccountIndex).take(self.quotas.len())
     }
 
     /// A sign of life for all accounts.

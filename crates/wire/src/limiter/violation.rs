@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use crate::message::{AccountIndex, Ending, Epoch, Hello, Progress, ProxyMessage, Report};
 
-/// The most accounts that a pod may draw on.
-pub const MOST_ACCOUNTS: usize = 64;
+/// The most quotas that a pod may draw on.
+pub const MOST_QUOTAS: usize = 64;
 
 /// The most calls and ended attempts that a hello may name.
 pub const MOST_CALLS: usize = 65_536;
@@ -42,8 +42,8 @@ pub enum Violation {
         named: usize,
         most: usize,
     },
-    /// A hello names an account or a live call twice.
-    #[error("the hello names {0} twice; name each account and each call once")]
+    /// A hello names a quota or a live call twice.
+    #[error("the hello names {0} twice; name each quota and each call once")]
     Twice(&'static str),
     /// The account is not one of the hello's.
     #[error("account {named} is not one of the {known} that the hello named; use a place in them")]
@@ -66,14 +66,14 @@ pub(super) fn check_hello(ours: Epoch, stamp: Stamp, hello: &Hello) -> Result<()
     if hello.newest > ours {
         return Err(Violation::NewerLimiter { heard: hello.newest.0, ours: ours.0 });
     }
-    check_count("accounts", hello.accounts.len(), MOST_ACCOUNTS)?;
+    check_count("quotas", hello.quotas.len(), MOST_QUOTAS)?;
     check_count("calls", hello.calls.len(), MOST_CALLS)?;
     check_count("ended attempts", hello.ended.len(), MOST_CALLS)?;
     let mut names = BTreeSet::new();
-    if !hello.accounts.iter().all(|name| names.insert(name)) {
-        return Err(Violation::Twice("an account"));
+    if !hello.quotas.iter().all(|name| names.insert(name)) {
+        return Err(Violation::Twice("a quota"));
     }
-    let known = hello.accounts.len();
+    let known = hello.quotas.len();
     let mut calls = BTreeSet::new();
     for live in &hello.calls {
         check_account(live.account, known)?;

@@ -27,7 +27,7 @@ impl Session {
                 None
             }
             LimiterMessage::Account { account, update } => {
-                let ours = (account.0 as usize) < self.identity.accounts.len();
+                let ours = (account.0 as usize) < self.identity.quotas.len();
                 ours.then_some(SessionEvent::Account { account, update })
             }
             LimiterMessage::Grant { account, call, attempt, echo, granted } => {

@@ -74,7 +74,7 @@ impl Session {
         Hello {
             session: self.identity.session,
             consumer: self.identity.consumer.clone(),
-            accounts: self.identity.accounts.clone(),
+            quotas: self.identity.quotas.clone(),
             newest: self.newest,
             ended: self.ended.resend_all(now),
             calls,

@@ -6,6 +6,7 @@ use quotakeeper_engine::event::{CallId, RefusalReason, SessionId};
 use thiserror::Error;
 
 use crate::message::{AccountIndex, AccountUpdate};
+use crate::name::{Consumer, QuotaName};
 
 /// The proxy's identity and its bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,9 +14,9 @@ pub struct Identity {
     /// A number that no other proxy has drawn.
     pub session: SessionId,
     /// The workload that the pod belongs to.
-    pub consumer: String,
-    /// The quotas that it draws on. A call refers to its account by index.
-    pub accounts: Vec<String>,
+    pub consumer: Consumer,
+    /// The quotas that it draws on. A call refers to its quota by index.
+    pub quotas: Vec<QuotaName>,
     /// The most calls that are not over at the same time.
     pub max_calls: usize,
 }
@@ -27,7 +28,7 @@ pub enum AskError {
     #[error("the proxy holds {max} calls already; wait until some finish, or raise its bound")]
     TooManyCalls { max: usize },
     /// The account is not one of the session's.
-    #[error("account {0} is not one of the session's accounts; use an index into Identity::accounts")]
+    #[error("account {0} is not one of the session's accounts; use an index into Identity::quotas")]
     UnknownAccount(u32),
 }
 
@@ -45,7 +46,7 @@ pub enum SessionEvent {
     },
     /// An account has changed.
     Account {
-        /// An index into [`Identity::accounts`].
+        /// An index into [`Identity::quotas`].
         account: AccountIndex,
         /// What has changed.
         update: AccountUpdate,

@@ -7,7 +7,7 @@ use quotakeeper_engine::time::Stamp;
 use quotakeeper_wire::codec::{
     Coded, DecodeError, MOST_BYTES, MOST_DOCUMENT, MOST_NAME, MOST_TO_PROXY, MOST_WITHOUT_HELLO,
 };
-use quotakeeper_wire::limiter::{MOST_ACCOUNTS, MOST_CALLS};
+use quotakeeper_wire::limiter::{MOST_CALLS, MOST_QUOTAS};
 use quotakeeper_wire::message::{
     AccountIndex, AccountState, AccountUpdate, Epoch, Hello, LimiterMessage, ProxyMessage, ToLimiter, ToProxy,
 };
@@ -71,8 +71,8 @@ fn lists_are_counted_before_they_are_made() {
     let too_many = |what, most| DecodeError::TooMany { what, most };
     assert_eq!(refusal(&many(9, MOST_BYTES / 4)), too_many("calls", MOST_CALLS));
     assert_eq!(refusal(&many(8, MOST_CALLS + 1)), too_many("ended attempts", MOST_CALLS));
-    assert_eq!(refusal(&many(6, MOST_WITHOUT_HELLO)), too_many("accounts", MOST_ACCOUNTS));
-    assert_eq!(refusal(&many(6, MOST_ACCOUNTS + 1)), too_many("accounts", MOST_ACCOUNTS));
+    assert_eq!(refusal(&many(6, MOST_WITHOUT_HELLO)), too_many("quotas", MOST_QUOTAS));
+    assert_eq!(refusal(&many(6, MOST_QUOTAS + 1)), too_many("quotas", MOST_QUOTAS));
     let observations = field(8, &field(10, &field(2, &[]).repeat(MOST_CALLS + 1)));
     let what = "observations of ended attempts";
     assert_eq!(refusal(&hello_with(&observations)), too_many(what, MOST_CALLS));
@@ -110,11 +110,11 @@ fn a_document_that_is_too_long_becomes_a_reason() {
 
 #[test]
 fn a_hello_with_all_calls_that_a_limiter_takes_fits() {
-    let accounts = (0..MOST_ACCOUNTS).map(|number| format!("{number:0>MOST_NAME$}")).collect();
+    let quotas = (0..MOST_QUOTAS).map(|number| format!("{number:0>MOST_NAME$}").into()).collect();
     let hello = Hello {
         session: SessionId(1),
-        consumer: "c".repeat(MOST_NAME),
-        accounts,
+        consumer: "c".repeat(MOST_NAME).into(),
+        quotas,
         newest: Epoch(1),
         ended: vec![crate::messages::a_hello().ended[3].clone(); 4096],
         calls: vec![crate::messages::a_hello().calls[3].clone(); MOST_CALLS],

@@ -13,6 +13,7 @@ use quotakeeper_wire::message::{
     AccountIndex, AccountState, AccountUpdate, CallDetails, CallSize, EndedAttempt, Ending, Epoch, GrantRef,
     Hello, LimiterMessage, LiveCall, Progress, ProxyMessage, Report, ToLimiter, ToProxy, Usage,
 };
+use quotakeeper_wire::name::QuotaName;
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![Just(String::new()), "[ -~]{1,40}", "\\PC{1,20}"]
@@ -140,17 +141,11 @@ fn live() -> impl Strategy<Value = LiveCall> {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    let lists = (vec(text(), 0..4), vec(ended(), 0..4), vec(live(), 0..4));
-    (any::<u64>(), text(), epoch(), lists).prop_map(
-        |(session, consumer, newest, (accounts, ended, calls))| Hello {
-            session: SessionId(session),
-            consumer,
-            accounts,
-            newest,
-            ended,
-            calls,
-        },
-    )
+    let quotas = vec(text().prop_map(QuotaName::from), 0..4);
+    let lists = (quotas, vec(ended(), 0..4), vec(live(), 0..4));
+    (any::<u64>(), text(), epoch(), lists).prop_map(|(session, consumer, newest, (quotas, ended, calls))| {
+        Hello { session: SessionId(session), consumer: consumer.into(), quotas, newest, ended, calls }
+    })
 }
 
 pub fn to_limiter() -> impl Strategy<Value = ToLimiter> {
@@ -261,8 +256,8 @@ pub fn a_hello() -> Hello {
     let rejection = a_rejection(RejectionClass::Quota, Scope::Limit("requests".to_owned()));
     Hello {
         session: SessionId(0xfeed_0000_0000_0001),
-        consumer: "sales/Deployment/enrich".to_owned(),
-        accounts: vec!["hubspot/sales/crm".to_owned(), "openai/org-1".to_owned()],
+        consumer: "sales/Deployment/enrich".into(),
+        quotas: vec!["hubspot/sales/crm".into(), "openai/org-1".into()],
         newest: epoch,
         ended: vec![
             ended(1, Ending::Unused),

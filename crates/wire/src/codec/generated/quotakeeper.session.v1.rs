@@ -44,7 +44,7 @@ pub struct Hello {
     pub consumer: ::prost::alloc::string::String,
     /// The quotas that it draws on, as people name them.
     #[prost(string, repeated, tag = "6")]
-    pub accounts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    pub quotas: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The newest limiter that it has heard.
     #[prost(uint64, tag = "7")]
     pub newest: u64,
