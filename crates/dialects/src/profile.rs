@@ -316,6 +316,12 @@ impl Profile {
         })
     }
 
+    /// The limit of this name in this tier, or else in another one: what it covers differs in no tier.
+    pub fn limit(&self, tier: &str, name: &str) -> Option<&Limit> {
+        let own = self.tiers.iter().filter(|known| known.name == tier);
+        own.chain(&self.tiers).find_map(|tier| tier.limit(name))
+    }
+
     /// The tier of a quota that names none; `None` if the profile has no tiers.
     pub fn lowest_tier(&self) -> Option<&Tier> {
         self.tiers.first()

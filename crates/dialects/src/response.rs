@@ -13,7 +13,6 @@ use jiff::Timestamp;
 
 use crate::instant::provider_now;
 use crate::profile::{Class, Profile, ResetMeans};
-use crate::request::CallShape;
 
 /// Longest text from a response that goes into a reason or an organisation, in bytes.
 const MAX_TEXT: usize = 128;
@@ -52,7 +51,7 @@ pub enum Verdict {
     },
 }
 
-/// What a rejection affects. Endpoint and model are those of the call.
+/// What a rejection affects. Endpoint and model are those of the call: of one that has none, all that have none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// The named limit, in the call's partition of it.
@@ -106,13 +105,12 @@ impl Profile {
         status: StatusCode,
         headers: &HeaderMap,
         body: Option<&[u8]>,
-        shape: &CallShape,
         now: Timestamp,
     ) -> Reading {
         let now = provider_now(headers, now);
         let observations = observe::observations(self, headers, now);
         Reading {
-            verdict: reject::verdict(self, status, headers, body, shape, &observations, now),
+            verdict: reject::verdict(self, status, headers, body, &observations, now),
             observations,
             organization: self.organization(headers),
             retry_advice: self.retry_advice(headers),

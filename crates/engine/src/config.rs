@@ -168,6 +168,11 @@ impl LimitConfig {
 }
 
 impl AccountConfig {
+    /// Whether a limit of this name is enforced.
+    pub fn has_limit(&self, name: &str) -> bool {
+        self.limits.iter().any(|limit| limit.name == name)
+    }
+
     /// What an engine cannot work with, one sentence each; empty when all is well.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

@@ -1,7 +1,6 @@
 //! What an engine is told, and what it says in return.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,8 @@ use crate::config::AccountConfig;
 use crate::cost::{Amount, Costs, Demand};
 use crate::name::Consumer;
 use crate::time::{Stamp, Time};
+
+pub use crate::scope::{Scope, Selector};
 
 /// A proxy, across its reconnections: a number that it drew when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -99,32 +100,6 @@ pub enum RejectionClass {
     Capacity,
     /// No later call will fare better until a person acts (billing, spend cap).
     Terminal,
-}
-
-/// Which calls a pause holds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Scope {
-    /// All calls of the account.
-    Account,
-    /// The calls that a limit covers.
-    Limit(String),
-    /// The calls of an endpoint.
-    Endpoint(String),
-    /// The calls that name a model.
-    Model(String),
-}
-
-/// For people: `all calls`, `limit requests`, `endpoint search`, `model gpt-4o`.
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Scope::Account => f.write_str("all calls"),
-            Scope::Limit(name) => write!(f, "limit {name}"),
-            Scope::Endpoint(name) => write!(f, "endpoint {name}"),
-            Scope::Model(name) => write!(f, "model {name}"),
-        }
-    }
 }
 
 /// What response headers say of a limit.

@@ -19,6 +19,7 @@
 //! | `queue` | whose turn is next |
 //! | `alarms` | when to look at something again |
 //! | `pause` | closed, one probe, a ramp |
+//! | `scope` | which calls a pause holds |
 //! | [`patience`] | how long a call may wait for a grant |
 //! | [`mutant`] | the rule's clauses, broken on purpose, for the simulator |
 
@@ -36,6 +37,7 @@ pub mod name;
 pub mod patience;
 mod pause;
 mod queue;
+mod scope;
 pub mod time;
 mod units;
 mod window_counter;

@@ -260,7 +260,7 @@ mod tests {
         assert!(said(&mut told, &paused, 0).is_empty());
         let reason = "429 TEN_SECONDLY_ROLLING".to_owned();
         paused.pauses.push(PauseStatus {
-            scope: Scope::Account,
+            scope: Scope::account(),
             remaining: Duration::from_secs(8),
             reason,
             stopped: false,

@@ -109,11 +109,8 @@ impl<'a> Subject<'a> {
         let covers_all =
             |limit: &LimitConfig| limit.endpoint.is_none() && limit.models.is_empty() && !limit.per_model;
         let limits = self.account().map(|account| account.engine.limits.as_slice()).unwrap_or_default();
-        match scope {
-            Scope::Account => true,
-            Scope::Limit(name) => limits.iter().any(|limit| limit.name == *name && covers_all(limit)),
-            Scope::Endpoint(_) | Scope::Model(_) => false,
-        }
+        let limit = scope.limit.as_ref().and_then(|name| limits.iter().find(|limit| limit.name == *name));
+        scope.endpoint.is_any() && scope.model.is_any() && limit.is_none_or(covers_all)
     }
 }
 

@@ -1,10 +1,12 @@
 //! An account in force, and how its calls and answers are described to the limiter.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use quotakeeper_dialects::Profile;
+use quotakeeper_dialects::profile::Partition;
 use quotakeeper_dialects::request::CallShape;
 use quotakeeper_engine::config::Mode;
 use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClass, Scope};
@@ -25,12 +27,16 @@ pub(crate) struct Account {
     /// The quota as people name it.
     pub(crate) quota: Arc<str>,
     pub(crate) profile: Profile,
+    /// The name of the tier in force; empty: the provider has none.
+    tier: String,
     /// Where the base URL leads.
     pub(crate) upstream: Option<Origin>,
     /// How long the queue lets a call wait.
     pub(crate) max_wait: Duration,
     /// Whether calls are sent without a grant when the limiter does not answer.
     pub(crate) bypass: bool,
+    /// The names of the limits that the limiter counts.
+    enforced: BTreeSet<String>,
     budget: AtomicU32,
 }
 
@@ -48,9 +54,11 @@ impl Account {
             index,
             quota: compiled.quota.as_str().into(),
             profile,
+            tier: compiled.tier.clone(),
             upstream,
             max_wait: compiled.engine.queue.max_wait,
             bypass: compiled.engine.mode == Mode::Disabled,
+            enforced: compiled.engine.limits.iter().map(|limit| limit.name.clone()).collect(),
             budget: AtomicU32::new(BUDGET),
         })
     }
@@ -65,6 +73,25 @@ impl Account {
     pub(crate) fn spend(&self) -> bool {
         let less = |budget: u32| budget.checked_sub(REPETITION);
         self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    /// The calls that the provider counts together with this one under a limit. The limiter knows what the limits
+    /// cover that it counts; of the others the profile says whether models or endpoints are counted apart.
+    fn limit_scope(&self, name: &str, call: &CallClass) -> Scope {
+        let scope = Scope::limit(name);
+        if self.enforced.contains(name) {
+            return scope;
+        }
+        let Some(limit) = self.profile.limit(&self.tier, name) else { return scope.of_model_of(call) };
+        let partition = limit.partition.unwrap_or_default();
+        let scope = match partition == Partition::Model || !limit.models.is_empty() {
+            true => scope.of_model_of(call),
+            false => scope,
+        };
+        match partition == Partition::Endpoint || limit.endpoint.is_some() {
+            true => scope.of_endpoint_of(call),
+            false => scope,
+        }
     }
 
     /// The call as the limiter knows it: models that share a limit are one.
@@ -83,6 +110,7 @@ pub(crate) fn engine_rejection(
     scope: &quotakeeper_dialects::Scope,
     wait: Option<Duration>,
     reason: &str,
+    account: &Account,
     call: &CallClass,
 ) -> Option<Rejection> {
     use quotakeeper_dialects::Scope as Affected;
@@ -95,13 +123,11 @@ pub(crate) fn engine_rejection(
         Class::Terminal => RejectionClass::Terminal,
         Class::Oversize | Class::Lock => return None,
     };
-    let named =
-        |name: &Option<String>, scope: fn(String) -> Scope| name.clone().map_or(Scope::Account, scope);
     let scope = match scope {
-        Affected::Limit(limit) => Scope::Limit(limit.clone()),
-        Affected::Endpoint => named(&call.endpoint, Scope::Endpoint),
-        Affected::Model => named(&call.model, Scope::Model),
-        Affected::Account | Affected::Provider => Scope::Account,
+        Affected::Limit(name) => account.limit_scope(name, call),
+        Affected::Endpoint => Scope::account().of_endpoint_of(call),
+        Affected::Model => Scope::account().of_model_of(call),
+        Affected::Account | Affected::Provider => Scope::account(),
     };
     Some(Rejection { class, scope, wait, reason: reason.to_owned() })
 }
@@ -121,6 +147,36 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::route::tests::compiled;
+    use quotakeeper_dialects::catalogue;
+    use quotakeeper_dialects::profile::Class;
+
+    fn paused(provider: &str, scope: quotakeeper_dialects::Scope, endpoint: &str, model: &str) -> String {
+        let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        let profile = catalogue::find(provider).unwrap();
+        let tier = profile.tiers[0].name.clone();
+        let compiled = CompiledAccount { tier, ..compiled(provider, profile) };
+        let account = Account::new(AccountIndex(0), &compiled).unwrap();
+        let call = account.engine_class(&CallShape { endpoint: named(endpoint), model: named(model) });
+        engine_rejection(Class::Quota, &scope, None, "", &account, &call).unwrap().scope.to_string()
+    }
+
+    #[test]
+    fn a_limit_that_is_not_enforced_pauses_what_the_provider_counts_together() {
+        use quotakeeper_dialects::Scope as Affected;
+        let limit = |name: &str| Affected::Limit(name.to_owned());
+        for (provider, scope, endpoint, model, pauses) in [
+            ("openai", limit("tokens"), "", "gpt-4o-2026-08-06", "limit tokens, model gpt-4o"),
+            ("openai", limit("tokens"), "", "", "limit tokens, calls without model"),
+            ("openai", Affected::Model, "", "gpt-4o", "model gpt-4o"),
+            ("openai", Affected::Model, "", "", "calls without model"),
+            ("hubspot", limit("daily"), "search", "", "limit daily"),
+            ("hubspot", limit("search"), "search", "", "limit search, endpoint search"),
+            ("hubspot", Affected::Endpoint, "", "", "calls without endpoint"),
+            ("hubspot", Affected::Provider, "search", "", "all calls"),
+        ] {
+            assert_eq!(paused(provider, scope.clone(), endpoint, model), pauses, "{provider} {scope:?}");
+        }
+    }
 
     #[test]
     fn one_call_in_five_may_be_repeated() {

@@ -29,7 +29,6 @@ use http::{Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
 use quotakeeper_dialects::patience::PATIENCE_HEADER;
 use quotakeeper_dialects::profile::Profile;
-use quotakeeper_dialects::request::CallShape;
 use quotakeeper_engine::event::CallClass;
 use quotakeeper_engine::patience::longest_wait;
 use tokio::time::timeout;
@@ -72,7 +71,6 @@ struct Call<'a> {
     protocols: Protocols,
     head: request::Parts,
     body: ReplayBody,
-    class: CallShape,
     engine_class: CallClass,
     /// When the client gives up.
     deadline: Option<Instant>,
@@ -137,8 +135,8 @@ pub(crate) async fn forward(
         Ok(body) => body,
         Err(error) => return refuse(record, bad_request(&format!("the body broke off ({error})"))),
     };
-    let class = account.profile.describe(&head.method, &path, Some(body.start()));
-    let engine_class = account.engine_class(&class);
+    let shape = account.profile.describe(&head.method, &path, Some(body.start()));
+    let engine_class = account.engine_class(&shape);
     account.earn();
     let call = Call {
         context,
@@ -147,7 +145,6 @@ pub(crate) async fn forward(
         protocols,
         head,
         body,
-        class,
         engine_class,
         deadline: patience.and_then(|patience| arrived.checked_add(patience)),
         failures: 0,

@@ -121,7 +121,7 @@ impl Provider {
         let really = self.really.as_mut()?;
         (!really.arrives(now)).then(|| Rejection {
             class: RejectionClass::Quota,
-            scope: Scope::Account,
+            scope: Scope::account(),
             wait: Some(Duration::from_secs(1)),
             reason: "others use the account".to_owned(),
         })
@@ -221,11 +221,7 @@ fn covers(limit: &LimitConfig, class: &CallClass) -> bool {
 
 /// Whether a rejection of this scope concerns such a call.
 pub(crate) fn in_scope(scope: &Scope, class: &CallClass) -> bool {
-    match scope {
-        Scope::Account | Scope::Limit(_) => true,
-        Scope::Endpoint(endpoint) => class.endpoint.as_ref() == Some(endpoint),
-        Scope::Model(model) => class.model.as_ref() == Some(model),
-    }
+    scope.covers_class(class)
 }
 
 /// Retry-After has whole seconds (RFC 9110, 10.2.3), rounded so that it is not too short.

@@ -44,7 +44,7 @@ fn duration() -> impl Strategy<Value = Duration> {
 fn rejection() -> Rejection {
     Rejection {
         class: RejectionClass::Quota,
-        scope: Scope::Account,
+        scope: Scope::account(),
         wait: Some(Duration::MAX),
         reason: String::new(),
     }
@@ -262,7 +262,7 @@ fn a_session_hears_only_what_concerns_it() {
     assert!(session.send(Time(6), account, &refuse(9)).is_some());
     assert!(session.send(Time(6), AccountIndex(1), &refuse(9)).is_none());
     // A pause is told as a length: the clocks of the two have nothing in common.
-    let paused = Action::Paused { scope: Scope::Account, until: Time(106), reason: "429".to_owned() };
+    let paused = Action::Paused { scope: Scope::account(), until: Time(106), reason: "429".to_owned() };
     let told = session.send(Time(6), account, &paused).unwrap();
     assert!(matches!(
         told.body,

@@ -213,7 +213,7 @@ impl World {
                 if let Some(call) = self.pick(index) {
                     let rejection = Rejection {
                         class: RejectionClass::Quota,
-                        scope: Scope::Account,
+                        scope: Scope::account(),
                         wait: None,
                         reason: "429".to_owned(),
                     };

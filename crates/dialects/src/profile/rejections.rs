@@ -36,7 +36,8 @@ pub struct Rejection {
     pub class: Class,
 
     /// What is affected: `Limit` (the one named in `limit`), `Endpoint`, `Model`, `Account` or `Provider`.
-    /// A call that has no endpoint or model affects the account instead. Default: `Account`.
+    /// Endpoint and model are those of the call; one that has none affects the calls that have none.
+    /// Default: `Account`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<ScopeKind>,
 

@@ -13,7 +13,6 @@ use crate::json;
 use crate::profile::{
     BodyCondition, Class, HeaderCondition, Profile, Rejection, ScopeKind, TimeFormat, WaitSource,
 };
-use crate::request::CallShape;
 
 /// Longest wait of a rejection that names no maximum.
 const MAXIMUM: Duration = Duration::from_secs(60 * 60);
@@ -34,7 +33,6 @@ pub(super) fn verdict(
     status: StatusCode,
     headers: &HeaderMap,
     body: Option<&[u8]>,
-    shape: &CallShape,
     observations: &[Observation],
     now: Timestamp,
 ) -> Verdict {
@@ -46,7 +44,7 @@ pub(super) fn verdict(
     };
     Verdict::Rejected {
         class: rejection.class,
-        scope: scope(rejection, shape),
+        scope: scope(rejection),
         wait: rejection.class.is_retried().then(|| answer.wait(rejection)).flatten(),
         reason: answer.reason(rejection),
     }
@@ -87,14 +85,13 @@ fn by_head(rejection: &Rejection, status: StatusCode, headers: &HeaderMap) -> bo
         && rejection.headers.iter().all(|wanted| wanted.holds(headers))
 }
 
-/// The rejection's scope; the account if the call has no such endpoint or model.
-fn scope(rejection: &Rejection, shape: &CallShape) -> Scope {
+fn scope(rejection: &Rejection) -> Scope {
     match (rejection.scope.unwrap_or_default(), &rejection.limit) {
         (ScopeKind::Limit, Some(limit)) => Scope::Limit(limit.clone()),
-        (ScopeKind::Endpoint, _) if shape.endpoint.is_some() => Scope::Endpoint,
-        (ScopeKind::Model, _) if shape.model.is_some() => Scope::Model,
+        (ScopeKind::Endpoint, _) => Scope::Endpoint,
+        (ScopeKind::Model, _) => Scope::Model,
         (ScopeKind::Provider, _) => Scope::Provider,
-        _ => Scope::Account,
+        (ScopeKind::Limit | ScopeKind::Account, _) => Scope::Account,
     }
 }
 

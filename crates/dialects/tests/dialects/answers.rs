@@ -4,7 +4,7 @@ use std::fs;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
-use quotakeeper_dialects::{CallShape, Observation, Profile, Reading, Verdict, catalogue};
+use quotakeeper_dialects::{Observation, Profile, Reading, Verdict, catalogue};
 
 /// Our clock in all these stories.
 pub fn now() -> Timestamp {
@@ -47,16 +47,11 @@ pub fn headers(lines: &[&str]) -> HeaderMap {
     headers
 }
 
-/// A call of a model to an endpoint.
-pub fn shape() -> CallShape {
-    CallShape { endpoint: Some("search".to_owned()), model: Some("some-model".to_owned()) }
-}
-
 /// What the profile reads in an answer to [`shape`]; the body is handed over only where it is asked for.
 pub fn read(profile: &Profile, status: u16, lines: &[&str], body: &str) -> Reading {
     let (status, headers) = (StatusCode::from_u16(status).unwrap(), headers(lines));
     let body = profile.needs_body(status, &headers).then_some(body.as_bytes());
-    profile.read(status, &headers, body, &shape(), now())
+    profile.read(status, &headers, body, now())
 }
 
 /// What the profile reads in the headers of an accepted call.

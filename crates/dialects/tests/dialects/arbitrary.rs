@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use quotakeeper_dialects::instant::{decimal_seconds, go_duration, offset};
 use quotakeeper_dialects::profile::{HeaderFormat, LimitHeader, Rejection, TimeFormat, WaitSource};
-use quotakeeper_dialects::{CallShape, Profile, Reading, Verdict, catalogue, json, patience};
+use quotakeeper_dialects::{Profile, Reading, Verdict, catalogue, json, patience};
 
 use crate::answers::{profile, test_profiles};
 
@@ -126,10 +126,6 @@ fn answer() -> impl Strategy<Value = (Profile, StatusCode, HeaderMap, Vec<u8>, T
     })
 }
 
-fn shape() -> CallShape {
-    CallShape { endpoint: Some("search".to_owned()), model: None }
-}
-
 fn assert_bounded(profile: &Profile, reading: &Reading) {
     let longest = profile.rejections.iter().map(|rejection| rejection.maximum_seconds.unwrap_or(3600)).max();
     let longest = Duration::from_secs(longest.unwrap_or(3600).max(3600).into());
@@ -156,10 +152,10 @@ fn assert_bounded(profile: &Profile, reading: &Reading) {
 proptest! {
     #[test]
     fn any_answer_is_read_within_bounds((profile, status, headers, body, now) in answer()) {
-        let reading = profile.read(status, &headers, Some(&body), &shape(), now);
+        let reading = profile.read(status, &headers, Some(&body), now);
         assert_bounded(&profile, &reading);
         if !profile.needs_body(status, &headers) {
-            let unseen = profile.read(status, &headers, None, &shape(), now);
+            let unseen = profile.read(status, &headers, None, now);
             // An accepted event stream may match a rule on bodies, and is passed on all the same.
             let stream = status.is_success() && headers.contains_key("content-type");
             prop_assert!(unseen == reading || stream, "a body that was not asked for made a difference");
@@ -251,7 +247,7 @@ proptest! {
                 headers.insert(name, value);
             }
         }
-        let reading = profile.read(StatusCode::TOO_MANY_REQUESTS, &headers, Some(&body), &shape(), now);
+        let reading = profile.read(StatusCode::TOO_MANY_REQUESTS, &headers, Some(&body), now);
         assert_bounded(&profile, &reading);
     }
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::time::Duration;
 
 use quotakeeper_dialects::profile::{Class, RejectedCalls, ScopeKind};
-use quotakeeper_dialects::{CallShape, Profile, Scope, Verdict};
+use quotakeeper_dialects::{Profile, Scope, Verdict};
 
 use serde::Deserialize;
 
-use crate::answers::{headers, names_in, now, profile, read, test_profiles};
+use crate::answers::{headers, names_in, profile, read, test_profiles};
 
 /// Class, scope, seconds to wait.
 type No = (Class, Scope, Option<u64>);
@@ -127,18 +127,6 @@ fn without_rules_the_standards_hold() {
     assert_eq!(means(503, &["Retry-After: 3"]), Some((Class::Capacity, Scope::Provider, Some(3))));
     assert_eq!(means(503, &[]), None, "any 503 may be the application's own");
     assert_eq!(means(200, &["Retry-After: 3"]), None);
-}
-
-#[test]
-fn a_call_without_model_or_endpoint_is_the_accounts() {
-    let plain = CallShape::default();
-    let of = |provider: &str| {
-        let headers = headers(&["Retry-After: 3"]);
-        profile(provider).read(429.try_into().unwrap(), &headers, None, &plain, now()).verdict
-    };
-    for provider in ["openai", "slack"] {
-        assert!(matches!(of(provider), Verdict::Rejected { scope: Scope::Account, .. }), "{provider}");
-    }
 }
 
 #[test]

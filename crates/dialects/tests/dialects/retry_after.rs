@@ -5,7 +5,7 @@ use std::time::Duration;
 use quotakeeper_dialects::profile::{Class, Rejection, TimeFormat, WaitSource};
 use quotakeeper_dialects::{Profile, Verdict};
 
-use crate::answers::{headers, now, profile, read, shape};
+use crate::answers::{headers, now, profile, read};
 
 /// The wait that a 429 with these headers asks for; 42 seconds where it tells none, a day at most.
 fn wait(lines: &[&str]) -> Duration {
@@ -131,7 +131,7 @@ fn a_rejection_names_its_own_places() {
     let told = |lines: &[&str], body: &str| {
         let answer = (429.try_into().unwrap(), headers(lines));
         assert!(profile.needs_body(answer.0, &answer.1));
-        match profile.read(answer.0, &answer.1, Some(body.as_bytes()), &shape(), now()).verdict {
+        match profile.read(answer.0, &answer.1, Some(body.as_bytes()), now()).verdict {
             Verdict::Rejected { wait, .. } => wait,
             Verdict::Accepted => panic!("429 was taken for accepted"),
         }

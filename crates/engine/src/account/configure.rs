@@ -2,20 +2,17 @@
 
 use super::{CallState, Engine};
 use crate::config::AccountConfig;
-use crate::event::{Action, RefusalReason, Scope};
+use crate::event::{Action, RefusalReason};
 use crate::time::Time;
 
 impl Engine {
     pub(super) fn configure(&mut self, now: Time, config: AccountConfig, actions: &mut Vec<Action>) {
-        self.config = config;
+        let old = std::mem::replace(&mut self.config, config);
         let places = self.lanes.configure(&self.config, now);
         self.durability.reconfigure(&places);
         self.share_copied();
-        let config = &self.config;
-        self.pauses.retain(|scope, _| match scope {
-            Scope::Limit(name) => config.limits.iter().any(|limit| limit.name == *name),
-            _ => true,
-        });
+        let gone = |name: &String| old.has_limit(name) && !self.config.has_limit(name);
+        self.pauses.retain(|scope, _| !scope.limit.as_ref().is_some_and(gone));
         let mut too_late = Vec::new();
         for (key, call) in &self.calls {
             if matches!(call.state, CallState::Waiting { .. }) {

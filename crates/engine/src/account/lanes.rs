@@ -29,7 +29,7 @@ use super::counter::{Counter, Usage};
 use super::status::LimitStatus;
 use crate::config::AccountConfig;
 use crate::cost::{Amount, Costs};
-use crate::event::{Attempt, CallClass, Scope};
+use crate::event::{Attempt, CallClass, Scope, Selector};
 use crate::queue::LaneId;
 use crate::time::Time;
 use crate::window_counter::WindowCounter;
@@ -265,12 +265,26 @@ impl Lanes {
 
     /// Whether a pause of this scope holds the lane's calls.
     pub(super) fn covers(&self, lane: LaneId, scope: &Scope) -> bool {
+        let limit = scope.limit.as_ref().and_then(|name| self.limit_named(name));
+        scope.covers_class(self.class_of(lane))
+            && limit.is_none_or(|limit| self.lane(lane).limits.contains(&limit.place))
+    }
+
+    fn limit_named(&self, name: &str) -> Option<&Arc<Limit>> {
+        self.limits.iter().find(|limit| limit.config.name == name)
+    }
+
+    /// The scope of a rejection of the lane's calls, which may name less than what the provider counts together:
+    /// a limit that counts models apart rejects calls of one model alone.
+    pub(super) fn counted_scope(&self, lane: LaneId, scope: Scope) -> Scope {
         let class = self.class_of(lane);
-        match scope {
-            Scope::Account => true,
-            Scope::Endpoint(name) => class.endpoint.as_ref() == Some(name),
-            Scope::Model(name) => class.model.as_ref() == Some(name),
-            Scope::Limit(name) => self.entries_of(lane).any(|entry| entry.limit.config.name == *name),
+        let limit = scope.limit.as_ref().and_then(|name| self.limit_named(name));
+        let of_one_model = limit.is_some_and(|limit| limit.config.per_model);
+        match scope.model {
+            Selector::Any if !of_one_model => scope,
+            // As it is counted: beyond many models the others are one.
+            Selector::Any | Selector::Named(_) => scope.of_model_of(class),
+            Selector::Unnamed => scope,
         }
     }
 

@@ -40,7 +40,8 @@ impl Engine {
         if matches!(class, RejectionClass::Quota | RejectionClass::Concurrency) {
             self.totals.rejected += 1;
         }
-        let scope = self.scope_or_account(rejection.scope);
+        let Some(call) = self.calls.get(&attempt.key()) else { return };
+        let scope = self.lanes.counted_scope(call.wanted.lane, rejection.scope);
         // A probe that asked for several scopes has its answer for the others too.
         for (other, pause) in &mut self.pauses {
             if *other != scope {
@@ -53,16 +54,6 @@ impl Engine {
         let wait = wait.map(|wait| wait.saturating_sub(on_its_way));
         self.close(now, &scope, Closing { granted, class, wait, reason: rejection.reason }, actions);
         self.finish(now, attempt, again && class != RejectionClass::Terminal, actions);
-    }
-
-    /// A limit that the account does not have cannot be paused alone.
-    fn scope_or_account(&self, scope: Scope) -> Scope {
-        match &scope {
-            Scope::Limit(name) if !self.config.limits.iter().any(|limit| limit.name == *name) => {
-                Scope::Account
-            }
-            _ => scope,
-        }
     }
 
     fn close(&mut self, now: Time, scope: &Scope, closing: Closing, actions: &mut Vec<Action>) {

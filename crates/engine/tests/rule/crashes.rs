@@ -260,7 +260,7 @@ fn a_pause_survives_a_restart() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
     w.ask(1);
     let attempt = w.grants()[0];
-    w.sent_back(attempt, quotakeeper_engine::event::Scope::Account, Some(SECOND * 60));
+    w.sent_back(attempt, quotakeeper_engine::event::Scope::account(), Some(SECOND * 60));
     let (snapshot, reserve) = w.commit(5);
     let engine = Engine::restart(account(vec![sliding("requests", 10, 10)]), snapshot, reserve, w.now);
     let mut w = World::with(engine, w.now);

@@ -9,5 +9,6 @@ mod models;
 mod pauses;
 mod queueing;
 mod reconciliation;
+mod scopes;
 mod windows;
 mod world;

@@ -13,7 +13,7 @@ fn a_rejection_pauses_all_grants_and_its_call_is_retried_first() {
     let mut w = World::new(vec![limit("requests", 100, 10)]);
     w.ask(30);
     let attempt = w.grants()[0];
-    w.sent_back(attempt, Scope::Account, Some(SECOND * 8));
+    w.sent_back(attempt, Scope::account(), Some(SECOND * 8));
     w.grants();
     w.pass(SECOND * 8);
     assert_eq!(w.grants().len(), 0);
@@ -33,7 +33,7 @@ fn a_second_rejection_pauses_again() {
     w.ask(1);
     for _ in 0..5 {
         let attempt = w.grants()[0];
-        w.sent_back(attempt, Scope::Account, Some(SECOND));
+        w.sent_back(attempt, Scope::account(), Some(SECOND));
         w.pass(SECOND + MS * 10);
     }
     let attempt = w.grants()[0];
@@ -51,7 +51,7 @@ fn retry_after_runs_from_the_response() {
     w.pass(SECOND * 3);
     let rejection = Rejection {
         class: RejectionClass::Quota,
-        scope: Scope::Account,
+        scope: Scope::account(),
         wait: Some(SECOND * 8),
         reason: String::new(),
     };
@@ -69,7 +69,7 @@ fn a_pause_of_one_limit_does_not_affect_other_endpoints() {
     let mut w = World::new(vec![sliding("requests", 100, 10), search]);
     w.ask_as(1, "job", endpoint("search"), None);
     let attempt = w.grants()[0];
-    w.sent_back(attempt, Scope::Limit("search".to_owned()), Some(SECOND * 30));
+    w.sent_back(attempt, Scope::limit("search"), Some(SECOND * 30));
     w.ask(1);
     assert_eq!(w.grants().len(), 1);
     w.ask_as(1, "job", endpoint("search"), None);
@@ -81,7 +81,7 @@ fn a_rejection_of_an_unknown_limit_pauses_the_account() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.ask(1);
     let attempt = w.grants()[0];
-    w.sent_back(attempt, Scope::Limit("secret".to_owned()), Some(SECOND * 30));
+    w.sent_back(attempt, Scope::limit("secret"), Some(SECOND * 30));
     w.ask(1);
     assert_eq!(w.grants().len(), 0);
 }
@@ -93,7 +93,7 @@ fn a_stopped_provider_refuses_calls_at_once() {
     let attempt = w.grants()[0];
     let rejection = Rejection {
         class: RejectionClass::Terminal,
-        scope: Scope::Account,
+        scope: Scope::account(),
         wait: None,
         reason: "insufficient_quota".to_owned(),
     };
@@ -109,11 +109,11 @@ fn a_stopped_provider_refuses_calls_at_once() {
 #[test]
 fn a_manual_pause_ends_manually() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
-    w.tell(Event::Pause { scope: Scope::Account, length: SECOND * 300 });
+    w.tell(Event::Pause { scope: Scope::account(), length: SECOND * 300 });
     w.ask(4);
     w.pass(SECOND * 60);
     assert_eq!(w.grants().len(), 0);
-    w.tell(Event::Resume(Scope::Account));
+    w.tell(Event::Resume(Scope::account()));
     assert_eq!(w.grants().len(), 4);
 }
 
@@ -123,7 +123,7 @@ fn a_call_past_its_deadline_is_not_retried() {
     w.ask_as(1, "job", CallClass::default(), Some(SECOND * 5));
     let attempt = w.grants()[0];
     w.pass(SECOND * 4);
-    w.sent_back(attempt, Scope::Account, Some(SECOND * 8));
+    w.sent_back(attempt, Scope::account(), Some(SECOND * 8));
     assert_eq!(w.refusals()[0].0, RefusalReason::WaitExceeded);
 }
 
@@ -137,7 +137,7 @@ fn the_ramp_grows_until_it_no_longer_limits() {
     for attempt in &granted[1..] {
         w.answered(*attempt);
     }
-    w.sent_back(granted[0], Scope::Account, Some(SECOND));
+    w.sent_back(granted[0], Scope::account(), Some(SECOND));
     w.ask(400);
     w.pass(SECOND * 12);
     let mut widths = Vec::new();
@@ -156,7 +156,7 @@ fn a_response_reported_in_a_hello_ends_the_probe() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     w.ask(30);
     let attempt = w.grants()[0];
-    w.sent_back(attempt, Scope::Account, Some(SECOND));
+    w.sent_back(attempt, Scope::account(), Some(SECOND));
     w.grants();
     w.pass(SECOND + MS * 10);
     let probe = w.grants()[0];
@@ -182,7 +182,7 @@ fn a_rejection_repeated_in_a_hello_starts_no_second_probe() {
     w.pass(MS * 20);
     let rejection = Rejection {
         class: RejectionClass::Quota,
-        scope: Scope::Account,
+        scope: Scope::account(),
         wait: Some(SECOND),
         reason: String::new(),
     };
@@ -204,4 +204,52 @@ fn a_rejection_repeated_in_a_hello_starts_no_second_probe() {
     w.tell(rejected);
     w.pass(MS);
     assert_eq!(w.grants().len(), 0, "it is old news");
+}
+
+#[test]
+fn a_pause_of_a_limit_that_counts_models_apart_holds_the_rejected_model_alone() {
+    let per_model = LimitConfig { per_model: true, ..sliding("requests", 100, 10) };
+    let mut w = World::new(vec![per_model]);
+    w.ask_as(1, "job", model("gpt-4o"), None);
+    let attempt = w.grants()[0];
+    // As a proxy says it that knows of no partitions.
+    w.sent_back(attempt, Scope::limit("requests"), Some(SECOND * 30));
+    let paused = w.actions.iter().find_map(|action| match action {
+        Action::Paused { scope, .. } => Some(scope.to_string()),
+        _ => None,
+    });
+    assert_eq!(paused.as_deref(), Some("limit requests, model gpt-4o"));
+    w.ask_as(1, "job", model("gpt-4o-mini"), None);
+    assert_eq!(w.grants().len(), 1, "the provider counts it elsewhere");
+    w.ask_as(1, "job", model("gpt-4o"), None);
+    assert_eq!(w.grants().len(), 0);
+}
+
+#[test]
+fn a_limit_that_is_not_enforced_pauses_its_own_partition() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask_as(1, "job", model("gpt-4o"), None);
+    let attempt = w.grants()[0];
+    w.sent_back(attempt, Scope::limit("tokens").of_model_of(&model("gpt-4o")), Some(SECOND * 30));
+    w.ask_as(1, "job", model("gpt-4o-mini"), None);
+    w.ask(1);
+    assert_eq!(w.grants().len(), 2);
+    w.ask_as(1, "job", model("gpt-4o"), None);
+    assert_eq!(w.grants().len(), 0);
+}
+
+#[test]
+fn a_pause_of_a_limit_that_goes_ends_and_one_of_a_limit_that_never_was_enforced_stays() {
+    for (limit, granted) in [("requests", 1), ("tokens", 0)] {
+        let mut w = World::new(vec![sliding("requests", 100, 10)]);
+        w.ask_as(1, "job", model("gpt-4o"), None);
+        let attempt = w.grants()[0];
+        w.tell(Event::Done(attempt));
+        w.ask_as(1, "job", model("gpt-4o"), None);
+        let attempt = w.grants()[0];
+        w.sent_back(attempt, Scope::limit(limit).of_model_of(&model("gpt-4o")), Some(SECOND * 30));
+        w.tell(Event::Configure(account(vec![sliding("other", 100, 10)])));
+        w.pass(SECOND * 11);
+        assert_eq!(w.grants().len(), granted, "{limit}");
+    }
 }

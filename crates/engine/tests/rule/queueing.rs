@@ -95,7 +95,7 @@ fn a_call_is_refused_at_its_deadline() {
     w.answered(attempt);
     w.ask_as(1, "job", CallClass::default(), Some(SECOND * 15));
     assert!(w.refusals().is_empty(), "it should make it");
-    w.tell(Event::Pause { scope: quotakeeper_engine::event::Scope::Account, length: SECOND * 100 });
+    w.tell(Event::Pause { scope: quotakeeper_engine::event::Scope::account(), length: SECOND * 100 });
     w.pass(SECOND * 11);
     assert!(w.refusals().is_empty());
     w.pass(SECOND * 2);

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use quotakeeper_engine::Snapshot;
+use quotakeeper_engine::account::PauseSnapshot;
 use quotakeeper_engine::cost::Amount;
-use quotakeeper_engine::event::{Reserve, SessionId};
+use quotakeeper_engine::event::{Reserve, Scope, Selector, SessionId};
 use quotakeeper_engine::time::Time;
 
 use super::memory::MemoryStore;
@@ -129,7 +130,10 @@ fn due(account: &str, calls: u64) -> DueRecord {
 fn record(calls: u64) -> Record {
     let amounts = BTreeMap::from([("requests".to_owned(), Amount(calls))]);
     let reserve = Reserve { as_of: Time(1), amounts, horizon: Time(9) };
-    let snapshot = Snapshot { as_of: Time(1), ..Snapshot::default() };
+    let unnamed = Scope { endpoint: Selector::Unnamed, ..Scope::limit("tokens") };
+    let pauses = [Scope::account(), Scope::model("gpt-4o"), unnamed];
+    let pauses = pauses.map(|scope| PauseSnapshot { scope, until: Time(9), reason: "429".to_owned() }).into();
+    let snapshot = Snapshot { as_of: Time(1), pauses, ..Snapshot::default() };
     Record { snapshot, reserve, pods: [(SessionId(7), "uid-7".to_owned())].into() }
 }
 

@@ -42,7 +42,7 @@ async fn nobody_is_granted_anything_until_one_call_was_accepted() {
     world.waiting(QUOTA, 20).await;
     one.reject_kept(&Rejection {
         class: RejectionClass::Quota,
-        scope: Scope::Account,
+        scope: Scope::account(),
         wait: Some(Duration::from_secs(2)),
         reason: "rate_limit_exceeded".to_owned(),
     });
@@ -93,7 +93,7 @@ async fn a_pause_tells_whether_the_provider_is_overloaded() {
         until("it is at the provider", || proxy.kept() == 1).await;
         let wait = Some(Duration::from_secs(1));
         let reason = "status 503".to_owned();
-        proxy.reject_kept(&Rejection { class, scope: Scope::Account, wait, reason });
+        proxy.reject_kept(&Rejection { class, scope: Scope::account(), wait, reason });
         let mut looks = 0..6000;
         while world.account(QUOTA).await.pauses.first().is_none_or(|pause| pause.overloaded != overloaded) {
             assert!(looks.next().is_some(), "{class:?} is not told");

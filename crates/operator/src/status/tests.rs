@@ -280,21 +280,20 @@ fn a_change_is_programmed_when_the_limiter_has_taken_it() {
 
 #[test]
 fn a_pause_is_told_with_its_end() {
-    let story =
-        hubspot().paused(Scope::Limit("ten-seconds".to_owned()), 9_200, "429 TEN_SECONDLY_ROLLING", false);
+    let story = hubspot().paused(Scope::limit("ten-seconds"), 9_200, "429 TEN_SECONDLY_ROLLING", false);
     assert!(story.row().ends_with("ProviderPaused until 14:03:10"), "{}", story.row());
     assert_eq!(story.status().paused_until.unwrap().0.to_string(), "2026-11-03T14:03:10Z");
     assert!(story.conditions().contains(
         "Throttled=True ProviderPaused: The provider has rejected calls (429 TEN_SECONDLY_ROLLING); paused: limit \
          ten-seconds."
     ));
-    let search = hubspot().paused(Scope::Limit("search".to_owned()), 9_200, "429", false);
+    let search = hubspot().paused(Scope::limit("search"), 9_200, "429", false);
     assert!(search.row().ends_with("Ready"), "a pause of some calls does not hold all back");
 }
 
 #[test]
 fn a_provider_that_is_overloaded_is_not_called_available() {
-    let mut story = hubspot().paused(Scope::Account, 4_000, "status 503", false);
+    let mut story = hubspot().paused(Scope::account(), 4_000, "status 503", false);
     assert!(story.conditions().contains("ProviderAvailable=True Available"), "its quota is another matter");
     story.report().pauses[0].overloaded = true;
     assert!(story.conditions().contains(
@@ -307,7 +306,7 @@ fn a_provider_that_is_overloaded_is_not_called_available() {
 
 #[test]
 fn an_account_that_the_provider_stopped_is_told() {
-    let story = hubspot().paused(Scope::Account, 0, "insufficient_quota", true);
+    let story = hubspot().paused(Scope::account(), 0, "insufficient_quota", true);
     assert!(story.conditions().contains("ProviderAvailable=False Stopped"));
     assert!(story.row().ends_with("SpendCapReached"));
 }

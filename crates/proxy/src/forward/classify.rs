@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use quotakeeper_dialects::profile::Class;
-use quotakeeper_dialects::request::CallShape;
 use quotakeeper_dialects::{Reading, Verdict};
 use quotakeeper_engine::time::Stamp;
 
@@ -27,7 +26,7 @@ impl Call<'_> {
         at: Stamp,
         mut answer: Answer,
     ) -> Result<Next, Stop> {
-        let reading = read(&self.account, &self.class, &mut answer).await;
+        let reading = read(&self.account, &mut answer).await;
         let observations = engine_observations(reading.observations);
         let Verdict::Rejected { class, scope, wait: pause, reason } = reading.verdict else {
             permit.first_byte(at, observations);
@@ -37,7 +36,7 @@ impl Call<'_> {
         let advised_against = reading.retry_advice == Some(false);
         let (method, headers) = (&self.head.method, &self.head.headers);
         let safe = !advised_against && self.account.profile.may_resend(method, headers, Some(status));
-        let rejection = engine_rejection(class, &scope, pause, &reason, &self.engine_class);
+        let rejection = engine_rejection(class, &scope, pause, &reason, &self.account, &self.engine_class);
         let again = match class {
             // With the bypass on, it would be sent again at once, and again.
             Class::Quota | Class::Concurrency => {
@@ -72,7 +71,7 @@ impl Call<'_> {
     }
 }
 
-async fn read(account: &Account, class: &CallShape, answer: &mut Answer) -> Reading {
+async fn read(account: &Account, answer: &mut Answer) -> Reading {
     let profile = &account.profile;
     if profile.needs_body(answer.head.status, &answer.head.headers) {
         answer.read_beginning().await;
@@ -80,5 +79,5 @@ async fn read(account: &Account, class: &CallShape, answer: &mut Answer) -> Read
     let head = &answer.head;
     let body = coding::decoded(&head.headers, &answer.beginning);
     let body = body.as_deref().filter(|body| !body.is_empty());
-    profile.read(head.status, &head.headers, body, class, Timestamp::now())
+    profile.read(head.status, &head.headers, body, Timestamp::now())
 }

@@ -165,7 +165,7 @@ fn closed(random: &mut Random) -> Scenario {
     let mut scenario = storm(random, window);
     // The processes of a storm stand still for up to five seconds.
     let length = long_enough(random, window, 1, seconds(6));
-    close(&mut scenario, Scope::Account, length, true);
+    close(&mut scenario, Scope::account(), length, true);
     scenario
 }
 
@@ -173,7 +173,7 @@ fn closed_silent(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = calm(random, window);
     let length = long_enough(random, window, 1, seconds(3));
-    close(&mut scenario, Scope::Account, length, false);
+    close(&mut scenario, Scope::account(), length, false);
     scenario
 }
 
@@ -182,7 +182,7 @@ fn closed_endpoint(random: &mut Random) -> Scenario {
     let mut scenario = calm(random, window);
     scenario.shapes = vec![endpoint("search"), endpoint("contacts")];
     let length = long_enough(random, window, 2, seconds(3));
-    close(&mut scenario, Scope::Endpoint("search".to_owned()), length, true);
+    close(&mut scenario, Scope::endpoint("search"), length, true);
     scenario
 }
 
@@ -203,7 +203,7 @@ fn jobs(random: &mut Random) -> Scenario {
     scenario.upstream.closed.push(Closed {
         from: seconds(6),
         length: seconds(7),
-        scope: Scope::Account,
+        scope: Scope::account(),
         says_when: true,
     });
     scenario

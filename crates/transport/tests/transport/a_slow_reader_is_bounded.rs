@@ -35,7 +35,7 @@ impl Accept for Talker {
         let said = Arc::clone(&self.said);
         tokio::spawn(async move {
             let update = AccountUpdate::Paused {
-                scope: Scope::Account,
+                scope: Scope::account(),
                 remaining: Duration::from_secs(1),
                 reason: "x".repeat(1000),
             };

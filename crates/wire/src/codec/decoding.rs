@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use quotakeeper_engine::event::{
-    CallClass, CallId, Fingerprint, Observation, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
+    CallClass, CallId, Fingerprint, Observation, RefusalReason, Rejection, RejectionClass, Scope, Selector,
+    SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
 
@@ -232,7 +233,7 @@ fn rejection(rejection: Option<pb::Rejection>) -> Result<Rejection, DecodeError>
     };
     Ok(Rejection {
         class,
-        scope: scope(rejection.scope)?.unwrap_or(Scope::Account),
+        scope: scope(rejection.scope)?.unwrap_or_default(),
         wait: rejection.wait.map(Duration::from_nanos),
         reason: reason(rejection.reason)?,
     })
@@ -241,13 +242,20 @@ fn rejection(rejection: Option<pb::Rejection>) -> Result<Rejection, DecodeError>
 /// `None`: of a kind that this version does not know.
 fn scope(scope: Option<pb::Scope>) -> Result<Option<Scope>, DecodeError> {
     use pb::scope::Of;
-    let Some(of) = scope.and_then(|scope| scope.of) else { return Ok(None) };
-    Ok(Some(match of {
-        Of::Account(_) => Scope::Account,
-        Of::Limit(text) => Scope::Limit(name("a limit", text)?),
-        Of::Endpoint(text) => Scope::Endpoint(name("an endpoint", text)?),
-        Of::Model(text) => Scope::Model(name("a model", text)?),
-    }))
+    let Some(pb::Scope { of: Some(of), in_endpoint, in_model }) = scope else { return Ok(None) };
+    let mut scope = match of {
+        Of::Account(_) => Scope::account(),
+        Of::Limit(text) => Scope::limit(name("a limit", text)?),
+        Of::Endpoint(text) => Scope::endpoint(name("an endpoint", text)?),
+        Of::Model(text) => Scope::model(name("a model", text)?),
+    };
+    if let Some(text) = in_endpoint {
+        scope.endpoint = Selector::from(name("an endpoint", text)?);
+    }
+    if let Some(text) = in_model {
+        scope.model = Selector::from(name("a model", text)?);
+    }
+    Ok(Some(scope))
 }
 
 fn refusal(reason: pb::RefusalReason) -> RefusalReason {

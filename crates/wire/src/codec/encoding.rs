@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::event::{CallClass, Observation, RefusalReason, Rejection, RejectionClass, Scope};
+use quotakeeper_engine::event::{
+    CallClass, Observation, RefusalReason, Rejection, RejectionClass, Scope, Selector,
+};
 
 use super::bounds::{MOST_DOCUMENT, MOST_OBSERVATIONS, cut_name, cut_reason};
 use super::generated as pb;
@@ -221,13 +223,23 @@ fn rejection(rejection: Rejection) -> pb::Rejection {
 
 fn scope(scope: Scope) -> pb::Scope {
     use pb::scope::{Of, Whole};
-    let of = match scope {
-        Scope::Account => Of::Account(Whole {}),
-        Scope::Limit(name) => Of::Limit(cut_name(name)),
-        Scope::Endpoint(name) => Of::Endpoint(cut_name(name)),
-        Scope::Model(name) => Of::Model(cut_name(name)),
+    let Scope { limit, endpoint, model } = scope;
+    // The first of its parts as every version knows it, and the rest of them beside it.
+    let (mut in_endpoint, mut in_model) = (selector(endpoint), selector(model));
+    let of = if let Some(name) = limit {
+        Of::Limit(cut_name(name))
+    } else if let Some(name) = in_endpoint.take_if(|name| !name.is_empty()) {
+        Of::Endpoint(name)
+    } else if let Some(name) = in_model.take_if(|name| !name.is_empty()) {
+        Of::Model(name)
+    } else {
+        Of::Account(Whole {})
     };
-    pb::Scope { of: Some(of) }
+    pb::Scope { of: Some(of), in_endpoint, in_model }
+}
+
+fn selector(selector: Selector) -> Option<String> {
+    selector.text().map(|name| cut_name(name.to_owned()))
 }
 
 fn refusal(reason: RefusalReason) -> pb::RefusalReason {

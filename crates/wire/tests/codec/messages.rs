@@ -6,7 +6,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use quotakeeper_engine::event::{
-    CallClass, CallId, Fingerprint, Observation, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
+    CallClass, CallId, Fingerprint, Observation, RefusalReason, Rejection, RejectionClass, Scope, Selector,
+    SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
@@ -54,12 +55,13 @@ fn observations() -> impl Strategy<Value = Vec<Observation>> {
 }
 
 fn scope() -> impl Strategy<Value = Scope> {
-    prop_oneof![
-        Just(Scope::Account),
-        text().prop_map(Scope::Limit),
-        text().prop_map(Scope::Endpoint),
-        text().prop_map(Scope::Model),
-    ]
+    let selector =
+        || prop_oneof![Just(Selector::Any), Just(Selector::Unnamed), text().prop_map(Selector::from)];
+    (option::of(text()), selector(), selector()).prop_map(|(limit, endpoint, model)| Scope {
+        limit,
+        endpoint,
+        model,
+    })
 }
 
 fn rejection() -> impl Strategy<Value = Rejection> {
@@ -253,7 +255,7 @@ pub fn a_hello() -> Hello {
         |call, ending| EndedAttempt { account, call: CallId(call), grant, details: a_shape().into(), ending };
     let live =
         |call, progress| LiveCall { account, call: CallId(call), details: CallDetails::default(), progress };
-    let rejection = a_rejection(RejectionClass::Quota, Scope::Limit("requests".to_owned()));
+    let rejection = a_rejection(RejectionClass::Quota, Scope::limit("requests"));
     Hello {
         session: SessionId(0xfeed_0000_0000_0001),
         consumer: "sales/Deployment/enrich".into(),
@@ -294,7 +296,7 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
             again,
         })
     };
-    let (endpoint, model) = (Scope::Endpoint("search".to_owned()), Scope::Model("gpt-4o".to_owned()));
+    let (endpoint, model) = (Scope::endpoint("search"), Scope::model("gpt-4o"));
     let bodies = vec![
         ("hello", ProxyMessage::Hello(a_hello())),
         ("heartbeat", ProxyMessage::Heartbeat),
@@ -314,10 +316,10 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
         ("unused_again", report(Report::Unused { again: true })),
         ("sent", report(Report::Sent { written: at })),
         ("first_byte", report(Report::FirstByte { at, observations: some_observations() })),
-        ("rejected_quota", rejected(RejectionClass::Quota, Scope::Account, true)),
+        ("rejected_quota", rejected(RejectionClass::Quota, Scope::account(), true)),
         ("rejected_concurrency", rejected(RejectionClass::Concurrency, endpoint, true)),
         ("rejected_capacity", rejected(RejectionClass::Capacity, model, false)),
-        ("rejected_terminal", rejected(RejectionClass::Terminal, Scope::Limit("spend".to_owned()), false)),
+        ("rejected_terminal", rejected(RejectionClass::Terminal, Scope::limit("spend"), false)),
         ("done", report(Report::Done { usage: None })),
         ("done_with_usage", report(Report::Done { usage: Some(some_usage()) })),
     ];
@@ -369,7 +371,7 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
             LimiterMessage::Account {
                 account,
                 update: AccountUpdate::Paused {
-                    scope: Scope::Limit("requests".to_owned()),
+                    scope: Scope::limit("requests"),
                     remaining: Duration::from_secs(8),
                     reason: "429 Retry-After: 8".to_owned(),
                 },
@@ -380,7 +382,7 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
             LimiterMessage::Account {
                 account,
                 update: AccountUpdate::Resumed {
-                    scope: Scope::Account,
+                    scope: Scope::account(),
                     paused_for: Duration::from_millis(8_031),
                 },
             },

@@ -80,7 +80,7 @@ fn what_holds_back_more_is_assumed_of_an_unknown_rejection() {
         panic!("the report was not read")
     };
     let Report::Rejected { rejection, .. } = report else { panic!("not rejected: {report:?}") };
-    let (class, scope) = (RejectionClass::Quota, Scope::Account);
+    let (class, scope) = (RejectionClass::Quota, Scope::account());
     assert_eq!((rejection.class, &rejection.scope), (class, &scope));
     assert_ne!(rejection, a_rejection(class, scope));
 }

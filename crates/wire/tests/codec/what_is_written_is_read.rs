@@ -45,7 +45,7 @@ fn a_text_that_is_too_long_is_cut_where_a_letter_ends() {
     assert_eq!(details.class.model.map(|model| model.len()), Some(MOST_NAME - 1));
 
     let update = AccountUpdate::Paused {
-        scope: Scope::Account,
+        scope: Scope::account(),
         remaining: Duration::from_secs(1),
         reason: "because ".repeat(MOST_REASON),
     };

@@ -366,9 +366,16 @@ pub struct Rejection {
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
 }
-/// Which calls a pause holds.
+/// Which calls a pause holds: those that each of its parts covers. A reader that does
+/// not know the parts beside `of` holds more calls, never fewer.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Scope {
+    /// The calls of this endpoint alone; empty: those of none.
+    #[prost(string, optional, tag = "5")]
+    pub in_endpoint: ::core::option::Option<::prost::alloc::string::String>,
+    /// The calls that name this model alone; empty: those that name none.
+    #[prost(string, optional, tag = "6")]
+    pub in_model: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(oneof = "scope::Of", tags = "1, 2, 3, 4")]
     pub of: ::core::option::Option<scope::Of>,
 }

@@ -1,0 +1,112 @@
+//! A rejection pauses the calls that the provider counts together with the rejected one, and no others.
+
+use std::process::Command;
+
+use counting_provider::{Entry, Force, Verdict};
+use serde_json::{Value, json};
+
+use crate::scene::{Ended, Scene};
+
+/// Makes the calls that its argument lists, each group at once and one group after the other, without an SDK's own
+/// retries. Prints for each call of each group what came of it: a status, the reason of a refusal, the message.
+const CALLS: &str = r#"
+import json, os, sys, threading, time, urllib.error, urllib.request
+
+def call(what):
+    time.sleep(what.get("after", 0))
+    request = urllib.request.Request(os.environ[what["base"]] + what["path"], method="POST",
+        data=json.dumps(what.get("body", {})).encode(),
+        headers={"Authorization": "Bearer " + what["key"], "Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return {"status": answer.status}
+    except urllib.error.HTTPError as error:
+        text = error.read().decode()
+        return {"status": error.code, "reason": error.headers.get("x-quotakeeper-reason"), "text": text}
+
+results = []
+for group in json.loads(sys.argv[1]):
+    came_of = [None] * len(group)
+    def make(place, what):
+        came_of[place] = call(what)
+    threads = [threading.Thread(target=make, args=(place, what)) for place, what in enumerate(group)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    results.append(came_of)
+print(json.dumps(results))
+"#;
+
+pub const KEY: &str = "key-of-the-rejected";
+
+/// What came of each call of each group.
+pub type Results = Vec<Vec<Value>>;
+
+/// Runs groups of calls under Quotakeeper with a tier of a provider.
+pub fn run(scene: &Scene, provider: &str, tier: &str, groups: &[Vec<Value>]) -> (Results, Ended) {
+    let text = format!(
+        "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {{name: {provider}}}\nspec:\n  provider: {{name: {provider}, tier: {tier}}}\n"
+    );
+    let quota = scene.file("quota.yaml", &text);
+    let mut command: Command = scene.quotakeeper(&quota);
+    command.args(["--", "python3", "-c", CALLS]).arg(json!(groups).to_string());
+    let ended = scene.run(command);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let results = serde_json::from_str(ended.stdout.lines().last().unwrap_or_default());
+    (results.unwrap_or_else(|error| panic!("{error}: {}\n{}", ended.stdout, ended.stderr)), ended)
+}
+
+/// A chat call of an OpenAI model.
+pub fn chat(model: &str) -> Value {
+    let body = json!({"model": model, "messages": [{"role": "user", "content": "hello"}]});
+    json!({"base": "OPENAI_BASE_URL", "path": "/chat/completions", "key": KEY, "body": body})
+}
+
+/// A call that begins so many seconds later.
+pub fn later(seconds: f64, mut call: Value) -> Value {
+    call["after"] = json!(seconds);
+    call
+}
+
+/// The statuses of one group.
+pub fn statuses(results: &Results, group: usize) -> Vec<u64> {
+    results[group].iter().map(|result| result["status"].as_u64().unwrap()).collect()
+}
+
+/// Calls of a model that the provider's log has, in the order of their arrival.
+pub fn of_model(scene: &Scene, model: &str) -> Vec<Entry> {
+    let mut log = scene.provider.log(KEY);
+    log.retain(|entry| entry.model.as_deref() == Some(model));
+    log.sort_by_key(|entry| entry.arrival_nanos);
+    log
+}
+
+#[test]
+fn a_429_of_one_openai_model_holds_no_other() {
+    for kind in ["requests", "tokens"] {
+        let scene = Scene::new("{}");
+        let message = format!("Rate limit reached for gpt-4o on {kind} per min. Please try again in 3s.");
+        let body = json!({"error": {"message": message, "type": kind, "param": null, "code": "rate_limit_exceeded"}});
+        let forced = Force {
+            account: Some(KEY.to_owned()),
+            model: Some("gpt-4o".to_owned()),
+            retry_after: Some("3".to_owned()),
+            body: Some(body),
+            ..Force::default()
+        };
+        scene.provider.force(forced).unwrap();
+        // The first of gpt-4o is rejected and waits; the mini ones come while it does.
+        let mini = || (0..5).map(|_| later(0.7, chat("gpt-4o-mini")));
+        let groups = [std::iter::once(chat("gpt-4o")).chain(mini()).collect::<Vec<_>>()];
+        let (results, ended) = run(&scene, "openai", "tier-5", &groups);
+        assert_eq!(statuses(&results, 0), [200; 6], "{}", ended.stderr);
+        let rejected = of_model(&scene, "gpt-4o");
+        assert_eq!(
+            rejected.iter().map(|entry| entry.verdict).collect::<Vec<_>>(),
+            [Verdict::Forced, Verdict::Ok]
+        );
+        let mini = of_model(&scene, "gpt-4o-mini");
+        let last = mini.last().unwrap().arrival_nanos;
+        assert!(last < rejected[1].arrival_nanos, "{kind}: gpt-4o-mini waited for gpt-4o's pause");
+        assert_eq!(mini.len(), 5);
+    }
+}
