@@ -8,6 +8,7 @@ use http::header::DATE;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::profile::TimeFormat;
+use crate::prose;
 
 /// How far `text` lies ahead of `now`; negative where it is past.
 ///
@@ -26,6 +27,7 @@ pub fn offset(format: TimeFormat, text: &str, now: Timestamp) -> Option<SignedDu
             Some(delay) => ahead(delay),
             None => Some(http_date(text)?.duration_since(now)),
         },
+        TimeFormat::Prose => ahead(prose::wait(text)?),
         TimeFormat::Unknown => None,
     }
 }

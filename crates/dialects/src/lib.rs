@@ -13,6 +13,7 @@
 //! | [`response`] | did the provider accept it, and what is the state of its limits? |
 //! | [`retry`] | may a call be sent a second time? |
 //! | [`instant`] | times and durations in every notation that providers use |
+//! | [`prose`] | waits in the text of a message |
 //! | [`json`] | values by pointer from a body of which only the beginning is at hand |
 
 #[cfg(feature = "catalogue")]
@@ -21,6 +22,7 @@ pub mod instant;
 pub mod json;
 pub mod patience;
 pub mod profile;
+pub mod prose;
 pub mod request;
 pub mod response;
 pub mod retry;

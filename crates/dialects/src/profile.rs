@@ -24,7 +24,9 @@ use crate::suggestion::did_you_mean;
 pub use extends::ExtendsError;
 pub use headers::{HeaderFormat, LimitHeader, ResetMeans, TimeFormat};
 pub use limits::{CountedAs, Limit, Partition, Tier, Unit};
-pub use rejections::{BodyCondition, Class, HeaderCondition, HeaderState, Rejection, ScopeKind, WaitSource};
+pub use rejections::{
+    BodyCondition, Class, HeaderCondition, HeaderState, NameInText, Rejection, ScopeKind, WaitSource,
+};
 pub use validate::Problem;
 
 /// A list of `u16` whose items a CRD can describe: it has no format `uint16`.

@@ -1,16 +1,23 @@
 //! How a response is read: whether the provider accepted the call, and the state of its limits.
 //!
-//! `response/observe.rs` reads the limits' state from headers; `response/reject.rs` finds the rejection that
-//! matches, and its wait.
+//! | room | holds |
+//! |---|---|
+//! | `observe` | the limits' state, from headers |
+//! | `answer` | a response as conditions and waits are read from it |
+//! | `reject` | which rejection it is |
+//! | `wait` | the wait that a rejection names |
 
+mod answer;
 mod observe;
 mod reject;
+mod wait;
 
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
+use self::answer::Answer;
 use crate::instant::provider_now;
 use crate::profile::{Class, Profile, ResetMeans};
 
@@ -41,6 +48,8 @@ pub enum Verdict {
         class: Class,
         /// What is affected.
         scope: Scope,
+        /// The model, as the provider names it, whose limit the rejected one shares: it is affected too.
+        shared_with: Option<String>,
         /// How long the scope pauses, within the rejection's minimum and maximum. `None` for the classes
         /// `Terminal` and `Oversize`, and if neither the answer nor the profile names a wait: then the
         /// limiter backs off by itself.
@@ -109,8 +118,9 @@ impl Profile {
     ) -> Reading {
         let now = provider_now(headers, now);
         let observations = observe::observations(self, headers, now);
+        let answer = Answer { status, headers, body, observations: &observations, now };
         Reading {
-            verdict: reject::verdict(self, status, headers, body, &observations, now),
+            verdict: reject::verdict(self, &answer),
             observations,
             organization: self.organization(headers),
             retry_advice: self.retry_advice(headers),

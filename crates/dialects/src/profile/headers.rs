@@ -123,6 +123,8 @@ pub enum TimeFormat {
     HttpDate,
     /// Seconds or an HTTP date, as in `Retry-After` (RFC 9110, 10.2.3).
     RetryAfter,
+    /// A message that names the wait among its words: `Please try again in 1m2.5s.`
+    Prose,
     /// A format of a newer version; ignored.
     #[serde(other)]
     #[schemars(skip)]

@@ -29,9 +29,16 @@ pub struct Rejection {
     #[schemars(length(max = 8))]
     pub body: Vec<BodyCondition>,
 
+    /// Limits, of any of which the response's headers say that nothing is left. Default: no condition.
+    /// Example: `[requests, input-tokens]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    pub exhausted: Vec<String>,
+
     /// The kind of rejection: `Quota` (a limit is used up: pause its scope), `Concurrency` (too many at once:
     /// shrink), `Capacity` (the provider is overloaded: back off, quota untouched), `Terminal` (billing or
-    /// spend: stop, never retry), `Oversize` (this call can never fit: never retry) or `Lock` (a record was
+    /// spend: stop, never retry), `Oversize` (this call alone can't be served, it is
+    /// too large or needs what the plan lacks: hand the answer to its caller) or `Lock` (a record was
     /// busy: retry, quota untouched).
     pub class: Class,
 
@@ -46,12 +53,18 @@ pub struct Rejection {
     #[schemars(length(min = 1, max = 63))]
     pub limit: Option<String>,
 
-    /// Where the answer names the wait; the first source that is present and readable counts.
-    /// Default: `retry-after-ms`, then `Retry-After`, then the reset of the limit in `limit` if that is used
-    /// up.
+    /// Where the answer names the wait; of several sources the longest counts. A wait in whole seconds that is
+    /// another one rounded up is the same wait.
+    /// Default: `retry-after-ms`, `Retry-After` and the reset of the limit in `limit` if that is used up; without
+    /// them, the words of the message (`/error/message` or `/message`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub wait: Vec<WaitSource>,
+
+    /// Where a message names another model whose limit the call's model shares: that one is affected too.
+    /// Default: nowhere. Example: `{body: /error/message, after: "(for limit ", until: ")"}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_with: Option<NameInText>,
 
     /// Seconds to wait if the answer names no wait. Default: none, the limiter backs off by itself.
     /// Example: `10`.
@@ -145,7 +158,7 @@ pub enum Class {
     Capacity,
     /// Billing or spend: no retry helps.
     Terminal,
-    /// This call can never fit: no retry helps.
+    /// This call alone can't be served: no retry helps, others are not affected.
     Oversize,
     /// A record was busy; the quota is untouched.
     Lock,
@@ -167,7 +180,24 @@ pub enum ScopeKind {
     Provider,
 }
 
-/// A source of the wait: exactly one of `header`, `body` and `resetOf`.
+/// A name within a text of the response's body.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NameInText {
+    /// JSON pointer to the text, `*` stands for any element. Example: `/error/message`.
+    #[schemars(length(min = 1, max = 256))]
+    pub body: String,
+
+    /// What stands before the name. Example: `"(for limit "`.
+    #[schemars(length(min = 1, max = 64))]
+    pub after: String,
+
+    /// What stands after the name. Example: `")"`.
+    #[schemars(length(min = 1, max = 64))]
+    pub until: String,
+}
+
+/// A source of the wait: exactly one of `header`, `body`, `resetOf` and `midnightOf`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitSource {
@@ -187,7 +217,14 @@ pub struct WaitSource {
     #[schemars(length(min = 1, max = 63))]
     pub reset_of: Option<String>,
 
-    /// How `header` or `body` is written. Default: `RetryAfter`. Example: `DeltaMillis`.
+    /// The end of the day in this time zone, as POSIX writes zones.
+    /// Example: `PST8PDT,M3.2.0,M11.1.0`, for US Pacific.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub midnight_of: Option<String>,
+
+    /// How `header` or `body` is written: a format of `headers[].resetFormat`, or `Prose` (a message that names the
+    /// wait among its words: `Please try again in 1m2.5s.`). Default: `RetryAfter`. Example: `DeltaMillis`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<TimeFormat>,
 }

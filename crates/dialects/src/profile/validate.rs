@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use http::{HeaderName, Method};
+use jiff::tz::TimeZone;
 
 use super::{
     BodyCondition, HeaderFormat, Limit, LimitHeader, Partition, Profile, Rejection, ScopeKind, TimeFormat,
@@ -302,6 +303,12 @@ impl Check<'_> {
             (_, Some(limit)) => self.limit_name(&format!("{field}.limit"), limit),
             (_, None) => {}
         }
+        for (index, limit) in rejection.exhausted.iter().enumerate() {
+            self.limit_name(&format!("{field}.exhausted[{index}]"), limit);
+        }
+        if let Some(place) = &rejection.shared_with {
+            self.pointer(&format!("{field}.sharedWith.body"), &place.body);
+        }
         for (index, source) in rejection.wait.iter().enumerate() {
             self.wait_source(&format!("{field}.wait[{index}]"), source);
         }
@@ -335,9 +342,20 @@ impl Check<'_> {
     }
 
     fn wait_source(&mut self, field: &str, source: &WaitSource) {
-        let places =
-            [&source.header, &source.body, &source.reset_of].iter().filter(|place| place.is_some()).count();
-        self.require(places == 1, field, "must have exactly one of `header`, `body` and `resetOf`; keep one");
+        let places = [&source.header, &source.body, &source.reset_of, &source.midnight_of]
+            .iter()
+            .filter(|place| place.is_some())
+            .count();
+        self.require(
+            places == 1,
+            field,
+            "must have exactly one of `header`, `body`, `resetOf` and `midnightOf`; keep one",
+        );
+        if let Some(zone) = &source.midnight_of {
+            let message =
+                format!("`{zone}` is not a time zone of POSIX; write one such as `PST8PDT,M3.2.0,M11.1.0`");
+            self.require(TimeZone::posix(zone).is_ok(), format!("{field}.midnightOf"), message);
+        }
         if let Some(name) = &source.header {
             self.header_name(&format!("{field}.header"), name);
         }
@@ -406,7 +424,7 @@ impl Check<'_> {
     }
 
     fn time_format(&mut self, field: &str, format: Option<TimeFormat>) {
-        self.require(format != Some(TimeFormat::Unknown), field, "is not known to this version, the time is ignored; use DeltaSeconds, DeltaMillis, EpochSeconds, EpochMillis, GoDuration, Rfc3339, HttpDate or RetryAfter, or a newer version");
+        self.require(format != Some(TimeFormat::Unknown), field, "is not known to this version, the time is ignored; use DeltaSeconds, DeltaMillis, EpochSeconds, EpochMillis, GoDuration, Rfc3339, HttpDate, RetryAfter or Prose, or a newer version");
     }
 
     fn methods(&mut self, field: &str, methods: &[String]) {

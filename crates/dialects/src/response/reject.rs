@@ -1,52 +1,39 @@
-//! Which rejection an answer is, and the wait that it names.
-
-use std::borrow::Cow;
-use std::time::Duration;
+//! Which rejection an answer is.
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
-use jiff::Timestamp;
 
-use super::{Observation, Scope, Verdict, printable};
-use crate::instant::offset;
-use crate::json;
-use crate::profile::{
-    BodyCondition, Class, HeaderCondition, Profile, Rejection, ScopeKind, TimeFormat, WaitSource,
-};
+use super::answer::{Answer, by_head, may_be_an_intermediarys};
+use super::{Scope, Verdict, printable};
+use crate::profile::{Class, HeaderCondition, Profile, Rejection, ScopeKind};
 
-/// Longest wait of a rejection that names no maximum.
-const MAXIMUM: Duration = Duration::from_secs(60 * 60);
-/// How much of a body is searched as text, in bytes.
-const MAX_BODY: usize = 64 * 1024;
+/// Longest name of a model that a message names, in bytes.
+const MAX_MODEL: usize = 256;
 
-/// What a response is to a rejection: all that conditions and waits are read from.
-struct Answer<'a> {
-    status: StatusCode,
-    headers: &'a HeaderMap,
-    body: Option<&'a [u8]>,
-    observations: &'a [Observation],
-    now: Timestamp,
-}
-
-pub(super) fn verdict(
-    profile: &Profile,
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: Option<&[u8]>,
-    observations: &[Observation],
-    now: Timestamp,
-) -> Verdict {
-    let answer = Answer { status, headers, body, observations, now };
+pub(super) fn verdict(profile: &Profile, answer: &Answer<'_>) -> Verdict {
     let implied = implied();
     let mut rejections = profile.rejections.iter().chain(&implied);
-    let Some(rejection) = rejections.find(|rejection| answer.matches(rejection)) else {
-        return Verdict::Accepted;
+    let Some(mut rejection) = rejections.find(|rejection| answer.matches(rejection)) else {
+        return match answer.is_an_intermediarys() {
+            true => rejected(&of_an_intermediary(), answer),
+            false => Verdict::Accepted,
+        };
     };
+    // What a rule has recognised in the body is the API's own.
+    let of_an_intermediary = of_an_intermediary();
+    if rejection.body.is_empty() && answer.is_an_intermediarys() {
+        rejection = &of_an_intermediary;
+    }
+    rejected(rejection, answer)
+}
+
+fn rejected(rejection: &Rejection, answer: &Answer<'_>) -> Verdict {
     Verdict::Rejected {
         class: rejection.class,
         scope: scope(rejection),
+        shared_with: shared_with(rejection, answer),
         wait: rejection.class.is_retried().then(|| answer.wait(rejection)).flatten(),
-        reason: answer.reason(rejection),
+        reason: reason(rejection, answer),
     }
 }
 
@@ -56,11 +43,21 @@ pub(super) fn needs_body(profile: &Profile, status: StatusCode, headers: &Header
     if stream && status.is_success() {
         return false;
     }
+    if may_be_an_intermediarys(status, headers) {
+        return true;
+    }
     // The first whose head fits decides, or has to look into the body first; later ones need no look of their own.
-    let candidate = profile.rejections.iter().find(|rejection| by_head(rejection, status, headers));
+    let implied = implied();
+    let mut rejections = profile.rejections.iter().chain(&implied);
+    let candidate = rejections.find(|rejection| by_head(rejection, status, headers));
     candidate.is_some_and(|rejection| {
-        let wait_in_body = rejection.wait.iter().any(|source| source.body.is_some());
-        !rejection.body.is_empty() || rejection.reason_body.is_some() || wait_in_body
+        let wait_in_body = match rejection.wait.is_empty() {
+            true => rejection.class.is_retried() && !headers.contains_key(RETRY_AFTER),
+            false => rejection.wait.iter().any(|source| source.body.is_some()),
+        };
+        // A rule that depends on more than the head may be followed by one that looks into the body.
+        let undecided = !rejection.body.is_empty() || !rejection.exhausted.is_empty();
+        undecided || rejection.reason_body.is_some() || rejection.shared_with.is_some() || wait_in_body
     })
 }
 
@@ -79,10 +76,14 @@ fn implied() -> [Rejection; 2] {
     ]
 }
 
-/// Whether status and headers fit, whatever the body.
-fn by_head(rejection: &Rejection, status: StatusCode, headers: &HeaderMap) -> bool {
-    rejection.statuses.contains(&status.as_u16())
-        && rejection.headers.iter().all(|wanted| wanted.holds(headers))
+/// A CDN that turns calls away before they reach the API says nothing of quotas: a moment later they may pass.
+fn of_an_intermediary() -> Rejection {
+    Rejection {
+        class: Class::Capacity,
+        scope: Some(ScopeKind::Provider),
+        cooldown_seconds: Some(2),
+        ..Rejection::default()
+    }
 }
 
 fn scope(rejection: &Rejection) -> Scope {
@@ -95,79 +96,21 @@ fn scope(rejection: &Rejection) -> Scope {
     }
 }
 
-impl Answer<'_> {
-    fn matches(&self, rejection: &Rejection) -> bool {
-        by_head(rejection, self.status, self.headers)
-            && rejection.body.iter().all(|wanted| self.body_fits(wanted))
-    }
+/// The model that the message names as the one whose limit is used up.
+fn shared_with(rejection: &Rejection, answer: &Answer<'_>) -> Option<String> {
+    let place = rejection.shared_with.as_ref()?;
+    answer.values(&place.body).iter().find_map(|text| {
+        let (_, rest) = text.split_once(&place.after)?;
+        let (name, _) = rest.split_once(&place.until)?;
+        let plain =
+            !name.is_empty() && name.len() <= MAX_MODEL && name.bytes().all(|byte| byte.is_ascii_graphic());
+        plain.then(|| name.to_owned())
+    })
+}
 
-    fn body_fits(&self, wanted: &BodyCondition) -> bool {
-        let Some(body) = self.body else { return false };
-        let values: Vec<Cow<str>> = match &wanted.at {
-            Some(pointer) => json::all(body, pointer).into_iter().map(Cow::from).collect(),
-            None => vec![String::from_utf8_lossy(&body[..body.len().min(MAX_BODY)])],
-        };
-        values.iter().any(|value| {
-            let equal = wanted.equals.is_empty() || wanted.equals.iter().any(|wanted| wanted == value);
-            let lower = value.to_lowercase();
-            let within = wanted.contains.is_empty()
-                || wanted.contains.iter().any(|part| lower.contains(&part.to_lowercase()));
-            equal && within
-        })
-    }
-
-    fn reason(&self, rejection: &Rejection) -> String {
-        let in_header =
-            || self.headers.get(rejection.reason_header.as_deref()?)?.to_str().ok().and_then(printable);
-        let in_body = || printable(&json::first(self.body?, rejection.reason_body.as_deref()?)?);
-        in_header().or_else(in_body).unwrap_or_else(|| format!("status {}", self.status.as_u16()))
-    }
-
-    fn wait(&self, rejection: &Rejection) -> Option<Duration> {
-        let seconds = |field: Option<u32>| field.map(|seconds| Duration::from_secs(seconds.into()));
-        let minimum = seconds(rejection.minimum_seconds);
-        let maximum = seconds(rejection.maximum_seconds).unwrap_or(MAXIMUM);
-        let wait = self.named_wait(rejection).or(seconds(rejection.cooldown_seconds)).or(minimum)?;
-        Some(wait.max(minimum.unwrap_or_default()).min(maximum))
-    }
-
-    fn named_wait(&self, rejection: &Rejection) -> Option<Duration> {
-        if rejection.wait.is_empty() {
-            self.header("retry-after-ms", TimeFormat::DeltaMillis)
-                .or_else(|| self.header(RETRY_AFTER.as_str(), TimeFormat::RetryAfter))
-                .or_else(|| self.reset_of(rejection.limit.as_deref()?))
-        } else {
-            rejection.wait.iter().find_map(|source| self.source(source))
-        }
-    }
-
-    fn source(&self, source: &WaitSource) -> Option<Duration> {
-        let format = source.format.unwrap_or(TimeFormat::RetryAfter);
-        if let Some(name) = &source.header {
-            self.header(name, format)
-        } else if let Some(pointer) = &source.body {
-            let texts = json::all(self.body?, pointer);
-            texts.iter().filter_map(|text| self.ahead(format, text)).max()
-        } else {
-            self.reset_of(source.reset_of.as_deref()?)
-        }
-    }
-
-    /// The longest of the header's lines that can be read.
-    fn header(&self, name: &str, format: TimeFormat) -> Option<Duration> {
-        let lines = self.headers.get_all(name).iter();
-        lines.filter_map(|line| self.ahead(format, line.to_str().ok()?)).max()
-    }
-
-    fn ahead(&self, format: TimeFormat, text: &str) -> Option<Duration> {
-        Duration::try_from(offset(format, text, self.now)?).ok()
-    }
-
-    fn reset_of(&self, limit: &str) -> Option<Duration> {
-        self.observations
-            .iter()
-            .filter(|seen| seen.limit == limit)
-            .filter_map(Observation::exhausted_for)
-            .max()
-    }
+fn reason(rejection: &Rejection, answer: &Answer<'_>) -> String {
+    let in_header =
+        || answer.headers.get(rejection.reason_header.as_deref()?)?.to_str().ok().and_then(printable);
+    let in_body = || printable(answer.values(rejection.reason_body.as_deref()?).first()?);
+    in_header().or_else(in_body).unwrap_or_else(|| format!("status {}", answer.status.as_u16()))
 }

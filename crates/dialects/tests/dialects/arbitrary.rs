@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use quotakeeper_dialects::instant::{decimal_seconds, go_duration, offset};
 use quotakeeper_dialects::profile::{HeaderFormat, LimitHeader, Rejection, TimeFormat, WaitSource};
-use quotakeeper_dialects::{Profile, Reading, Verdict, catalogue, json, patience};
+use quotakeeper_dialects::{Profile, Reading, Verdict, catalogue, json, patience, prose};
 
 use crate::answers::{profile, test_profiles};
 
-const FORMATS: [TimeFormat; 8] = [
+const FORMATS: [TimeFormat; 9] = [
     TimeFormat::DeltaSeconds,
     TimeFormat::DeltaMillis,
     TimeFormat::EpochSeconds,
@@ -22,6 +22,7 @@ const FORMATS: [TimeFormat; 8] = [
     TimeFormat::Rfc3339,
     TimeFormat::HttpDate,
     TimeFormat::RetryAfter,
+    TimeFormat::Prose,
 ];
 
 fn profiles() -> impl Strategy<Value = Profile> {
@@ -105,6 +106,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..200),
         rejection.prop_map(String::into_bytes),
+        "(<html>|error code: 1015|\\[\\{\"error\":\\{)?.{0,20}(try again in|retry after) [0-9.]{0,25} ?(ms|s|m|h|days)?".prop_map(String::into_bytes),
         r#"\{"errors":\[\{"code":"60[67]"(\}\]\})?"#.prop_map(String::into_bytes),
     ]
 }
@@ -160,6 +162,17 @@ proptest! {
             let stream = status.is_success() && headers.contains_key("content-type");
             prop_assert!(unseen == reading || stream, "a body that was not asked for made a difference");
         }
+    }
+
+    #[test]
+    fn a_wait_in_any_text_is_within_its_bound(
+        before in "\\PC{0,40}",
+        marker in select(vec!["try again in", "RETRY AFTER", "wait", "resets in", ""]),
+        parts in proptest::collection::vec("[0-9.]{0,40} ?(ms|s|m|h|d|days|é|)", 0..6),
+        after in "\\PC{0,40}",
+    ) {
+        let text = format!("{before} {marker} {}{after}", parts.concat());
+        prop_assert!(prose::wait(&text).is_none_or(|wait| wait <= prose::LONGEST), "{}", text);
     }
 
     #[test]

@@ -47,20 +47,24 @@ struct Meaning {
     wait_seconds: Option<f64>,
     /// Absent: not checked.
     reason: Option<String>,
+    shared_with: Option<String>,
 }
 
 impl Answer {
     fn check(&self, provider: &str) {
         let lines: Vec<&str> = self.headers.iter().map(String::as_str).collect();
         let verdict = read(&profile(provider), self.status, &lines, &self.body).verdict;
-        let (class, scope, wait, reason) = match (&self.means, verdict) {
+        let (class, scope, shared_with, wait, reason) = match (&self.means, verdict) {
             (None, Verdict::Accepted) => return,
-            (Some(_), Verdict::Rejected { class, scope, wait, reason }) => (class, scope, wait, reason),
+            (Some(_), Verdict::Rejected { class, scope, shared_with, wait, reason }) => {
+                (class, scope, shared_with, wait, reason)
+            }
             (_, verdict) => panic!("{provider}: {self:?} is read as {verdict:?}"),
         };
         let means = self.means.as_ref().unwrap();
         assert_eq!((class, scope), (means.class, means.scope()), "{provider}: {self:?}");
         assert_eq!(wait, means.wait_seconds.map(Duration::from_secs_f64), "{provider}: {self:?}");
+        assert_eq!(shared_with, means.shared_with, "{provider}: {self:?}");
         assert!(means.reason.iter().all(|wanted| *wanted == reason), "{provider}: {self:?}: {reason}");
     }
 }
@@ -130,14 +134,16 @@ fn without_rules_the_standards_hold() {
 }
 
 #[test]
-fn a_body_is_asked_for_only_where_a_rule_looks_into_it() {
+fn a_body_is_asked_for_only_where_it_makes_a_difference() {
     let asks = |provider: &str, status: u16, lines: &[&str]| {
         profile(provider).needs_body(status.try_into().unwrap(), &headers(lines))
     };
     assert!(asks("openai", 429, &[]));
     assert!(!asks("openai", 200, &[]));
     assert!(!asks("openai", 500, &[]));
-    assert!(!asks("demo", 429, &[]));
+    assert!(!asks("demo", 429, &["content-type: application/problem+json", "retry-after: 4"]));
+    assert!(asks("demo", 429, &["content-type: text/plain", "retry-after: 4"]), "it may be a CDN's");
+    assert!(asks("demo", 429, &[]), "the message may name the wait");
     assert!(asks("marketo", 200, &["content-type: application/json"]));
     assert!(
         !asks("marketo", 200, &["content-type: text/event-stream; charset=utf-8"]),

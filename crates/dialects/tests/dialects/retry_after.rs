@@ -106,10 +106,46 @@ fn a_delay_of_years_is_cut_to_the_profiles_maximum() {
 }
 
 #[test]
-fn milliseconds_come_before_seconds_and_the_longest_line_counts() {
+fn milliseconds_say_more_exactly_what_seconds_say_and_otherwise_the_longest_counts() {
     assert_eq!(wait(&["Retry-After: 9", "retry-after-ms: 8400"]), Duration::from_millis(8400));
     assert_eq!(wait(&["Retry-After: 9", "retry-after-ms: soon"]), Duration::from_secs(9));
     assert_eq!(wait(&["Retry-After: 3", "Retry-After: 9", "Retry-After: x"]), Duration::from_secs(9));
+    assert_eq!(wait(&["Retry-After: 4", "retry-after-ms: 0"]), Duration::from_secs(4));
+    assert_eq!(wait(&["Retry-After: 4", "retry-after-ms: 60000"]), Duration::from_secs(60));
+    assert_eq!(wait(&["Retry-After: 1", "retry-after-ms: 37"]), Duration::from_millis(37));
+}
+
+#[test]
+fn a_list_is_as_long_as_its_longest_member() {
+    for (value, seconds) in [
+        ("2814, 2", 2814),
+        ("2, 2814", 2814),
+        ("x, 9", 9),
+        ("3, Mon, 05 Oct 2026 14:00:20 GMT", 20),
+        ("Mon, 05 Oct 2026 14:00:20 GMT, 3", 20),
+        ("Mon, 05 Oct 2026 14:00:20 GMT, 30, 3", 30),
+    ] {
+        assert_eq!(wait(&[&format!("Retry-After: {value}")]), Duration::from_secs(seconds), "{value}");
+    }
+}
+
+#[test]
+fn a_wait_stands_in_the_message_where_no_header_names_one() {
+    let told = |lines: &[&str], message: &str| {
+        let body = serde_json::json!({"message": message}).to_string();
+        match read(&Profile::default(), 429, lines, &body).verdict {
+            Verdict::Rejected { wait, .. } => wait,
+            Verdict::Accepted => panic!("429 was taken for accepted"),
+        }
+    };
+    assert_eq!(told(&[], "please try again 50 seconds later"), Some(Duration::from_secs(50)));
+    assert_eq!(told(&["Retry-After: 3"], "please try again 50 seconds later"), Some(Duration::from_secs(3)));
+    assert_eq!(
+        told(&[], "please try again 50680 seconds later"),
+        Some(Duration::from_secs(3600)),
+        "the maximum"
+    );
+    assert_eq!(told(&[], "slow down"), None);
 }
 
 #[test]
@@ -137,7 +173,9 @@ fn a_rejection_names_its_own_places() {
         }
     };
     let body = r#"{"retry":{"at":"2026-10-05T14:00:20.250Z"}}"#;
-    assert_eq!(told(&["x-amz-retry-after: 2500"], body), Some(Duration::from_millis(2500)));
+    assert_eq!(told(&["x-amz-retry-after: 2500"], "{}"), Some(Duration::from_millis(2500)));
+    assert_eq!(told(&["x-amz-retry-after: 2500"], body), Some(Duration::from_millis(20_250)), "the longest");
+    assert_eq!(told(&["x-amz-retry-after: 40000"], body), Some(Duration::from_secs(40)));
     assert_eq!(told(&["x-amz-retry-after: -1"], body), Some(Duration::from_millis(20_250)));
     assert_eq!(told(&["Retry-After: 5"], "{}"), None, "not one of its places");
 }

@@ -28,7 +28,7 @@ impl Call<'_> {
     ) -> Result<Next, Stop> {
         let reading = read(&self.account, &mut answer).await;
         let observations = engine_observations(reading.observations);
-        let Verdict::Rejected { class, scope, wait: pause, reason } = reading.verdict else {
+        let Verdict::Rejected { class, scope, wait: pause, reason, .. } = reading.verdict else {
             permit.first_byte(at, observations);
             return Ok(Next::Answer(Box::new(answer.under(permit))));
         };
