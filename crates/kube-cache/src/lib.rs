@@ -24,4 +24,4 @@ pub mod watch;
 
 pub use cache::{ObjectCache, key};
 pub use signal::Signal;
-pub use watch::{events, undecoded, watch};
+pub use watch::{events, object, undecoded, watch};

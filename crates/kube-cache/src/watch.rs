@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, future};
 use kube::api::{Api, ApiResource, DynamicObject};
-use kube::runtime::watcher::{Config, Event};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Config, Event, watch_object, watcher};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tracing::{debug, warn};
@@ -48,8 +48,24 @@ pub fn events<K>(api: Api<K>, config: Config, what: &'static str) -> impl Stream
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
+    logged(watcher(api, config).default_backoff(), what)
+}
+
+/// The states of the object `name`, without end; none: there is no such object. Failures are logged as
+/// those of [`events`].
+pub fn object<K>(api: Api<K>, name: &str, what: &'static str) -> impl Stream<Item = Option<K>> + Send + use<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    logged(watch_object(api, name).default_backoff(), what)
+}
+
+fn logged<T: Send>(
+    stream: impl Stream<Item = watcher::Result<T>> + Send,
+    what: &'static str,
+) -> impl Stream<Item = T> + Send {
     let mut logged = String::new();
-    watcher(api, config).default_backoff().filter_map(move |event| {
+    stream.filter_map(move |event| {
         let event = event.map_err(|error| {
             let error = error.to_string();
             if error == logged {

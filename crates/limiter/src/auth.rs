@@ -88,7 +88,7 @@ impl<J: Judge> Authenticate for Authenticator<J> {
     async fn authenticate(&self, token: &str) -> Result<PodIdentity, Unauthenticated> {
         match self.0.check(token).await {
             Ok(pod) => {
-                if let Some(seen) = self.0.pods.get(&pod.uid) {
+                if let Some(seen) = self.0.pods.get(&pod) {
                     return Ok(identity(pod, &seen));
                 }
             }
@@ -98,7 +98,7 @@ impl<J: Judge> Authenticate for Authenticator<J> {
         // Only the API server knows whether the pod exists, or whose key it is.
         let pod = self.0.review(token).await?.pod;
         let pod = pod.ok_or_else(|| Unauthenticated::Refused(token::NOT_A_PODS.to_owned()))?;
-        let seen = match self.0.pods.get(&pod.uid) {
+        let seen = match self.0.pods.get(&pod) {
             Some(seen) => Some(seen),
             None => self.0.judge.pod(&pod).await.map_err(Unauthenticated::Unavailable)?,
         };

@@ -18,12 +18,12 @@ use tracing::warn;
 
 use crate::epoch::EpochSources;
 
-/// Takes an epoch greater than that of every limiter before, and writes it to the Lease. `ledger`:
+/// Acquires an epoch greater than that of every limiter before, and writes it to the Lease. `ledger`:
 /// the epoch of the limiter that last used the ledger here.
 ///
 /// # Errors
-/// When the API server does not take it.
-pub async fn take(
+/// When the API server does not accept it.
+pub async fn acquire(
     client: &Client,
     namespace: &str,
     holder: &str,

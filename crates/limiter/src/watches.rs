@@ -1,82 +1,139 @@
-//! What the cluster says: accounts and gate, the certificate, the injected pods. Each watch goes on
-//! where it was after a failure, with growing pauses.
+//! What the limiter watches in the cluster: accounts and gate, its certificate, the injected pods.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::{Stream, StreamExt};
+use anyhow::Context;
+use futures_util::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event, watcher};
-use kube::runtime::{WatchStreamExt, watcher::watch_object};
+use kube::runtime::watcher::Config;
 use kube::{Client, ResourceExt};
 use quotakeeper_api::names::{ACCOUNT_DOCUMENT, CONFIG, CONFIG_ACCOUNT, INJECTED, LIMITER_SECRET, QUOTA};
+use quotakeeper_kube_cache as kube_cache;
+use quotakeeper_kube_cache::Signal;
+use quotakeeper_limiter_core::Configuration;
 use quotakeeper_transport::tls;
 use quotakeeper_wire::gate;
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use crate::auth::pods::{Pods, SeenPod};
-use crate::documents::{AccountDocument, Documents, Refused};
+use crate::auth::pods::Pods;
+use crate::documents::{self, Document, StoredAccount};
 use crate::gate::openings;
-use quotakeeper_limiter_core::Configuration;
 
-/// Keeps `to` at what is to be in force: none until accounts and gate have been listed once.
-pub async fn accounts(client: Client, namespace: &str, to: watch::Sender<Option<Configuration>>) {
-    let maps: Api<ConfigMap> = Api::namespaced(client, namespace);
-    let labelled = watcher::Config::default().labels(&format!("{CONFIG}={CONFIG_ACCOUNT}"));
-    let mut accounts = std::pin::pin!(told(watcher(maps.clone(), labelled).default_backoff(), "accounts"));
-    let gate = told(watch_object(maps, gate::NAME).default_backoff(), "the gate");
-    let mut gate = std::pin::pin!(openings(gate, Timestamp::now));
-    let mut documents = Documents::default();
-    let mut list: Option<Vec<AccountDocument>> = None;
-    let (mut listed, mut gate_open_until) = (false, None);
-    loop {
-        tokio::select! {
-            Some(event) = accounts.next() => match event {
-                Event::Init => list = Some(Vec::new()),
-                Event::InitApply(map) => list.get_or_insert_default().push(written(map)),
-                Event::InitDone => {
-                    listed = true;
-                    documents.replace(list.take().unwrap_or_default()).iter().for_each(tell);
-                }
-                Event::Apply(map) => documents.put(written(map)).iter().for_each(tell),
-                Event::Delete(map) => documents.remove(&map.name_any()),
-            },
-            Some(until) = gate.next() => gate_open_until = Some(until),
-            else => return,
-        }
-        if let Some(until) = gate_open_until.filter(|_| listed) {
-            let configuration = Some(documents.configuration(until));
-            to.send_if_modified(|current| {
-                let changed = *current != configuration;
-                *current = configuration;
-                changed
-            });
-        }
+/// Deleted pods that may wait for the limiter.
+const DELETED_PODS: usize = 1024;
+
+/// All watches of a limiter. They end when this is dropped.
+pub struct Watches {
+    /// What is to be in force; none before accounts and gate have been listed.
+    pub configurations: watch::Receiver<Option<Configuration>>,
+    /// The injected pods of the whole cluster.
+    pub pods: Pods,
+    /// The UIDs of pods that were deleted.
+    pub deleted_pods: mpsc::Receiver<String>,
+    certificates: watch::Receiver<Option<Arc<ServerConfig>>>,
+    _tasks: [AbortOnDropHandle<()>; 3],
+}
+
+impl Watches {
+    /// Starts the watches. `before`: the UIDs of pods that existed when a limiter last ran; those that
+    /// are gone are reported as deleted.
+    pub fn start(client: &Client, namespace: &str, before: BTreeSet<String>) -> Watches {
+        let (to_configurations, configurations) = watch::channel(None);
+        let (to_certificates, certificates) = watch::channel(None);
+        let (to_deleted_pods, deleted_pods) = mpsc::channel(DELETED_PODS);
+        let pods = Pods::default();
+        let tasks = [
+            tokio::spawn(watch_accounts(Api::namespaced(client.clone(), namespace), to_configurations)),
+            tokio::spawn(watch_certificate(Api::namespaced(client.clone(), namespace), to_certificates)),
+            tokio::spawn(watch_pods(Api::all(client.clone()), pods.clone(), before, to_deleted_pods)),
+        ];
+        let _tasks = tasks.map(AbortOnDropHandle::new);
+        Watches { configurations, pods, deleted_pods, certificates, _tasks }
+    }
+
+    /// Waits for the first configuration.
+    ///
+    /// # Errors
+    /// When its watch has ended.
+    pub async fn first_configuration(&mut self) -> anyhow::Result<Configuration> {
+        let first = self.configurations.wait_for(Option::is_some).await;
+        let first = first.context("the watch of the accounts has ended")?.clone();
+        self.configurations.mark_unchanged();
+        Ok(first.unwrap_or_default())
+    }
+
+    /// Waits for the first certificate that can be used, and returns the newest from then on.
+    ///
+    /// # Errors
+    /// When its watch has ended.
+    pub async fn certificates(&mut self) -> anyhow::Result<watch::Receiver<Arc<ServerConfig>>> {
+        let ended = "the watch of the certificate has ended";
+        let first = self.certificates.wait_for(Option::is_some).await.context(ended)?.clone();
+        let (sender, receiver) = watch::channel(first.context(ended)?);
+        let mut certificates = self.certificates.clone();
+        // Ends with the watch.
+        tokio::spawn(async move {
+            while certificates.changed().await.is_ok() {
+                let newest = certificates.borrow_and_update().clone();
+                newest.into_iter().for_each(|newest| drop(sender.send_replace(newest)));
+            }
+        });
+        Ok(receiver)
     }
 }
 
-fn written(map: ConfigMap) -> AccountDocument {
-    AccountDocument {
+/// Sends what is to be in force, once accounts and gate have been listed, and whenever it changes.
+async fn watch_accounts(maps: Api<ConfigMap>, to: watch::Sender<Option<Configuration>>) {
+    let signal = Signal::default();
+    let mut changes = signal.subscribe();
+    let labelled = Config::default().labels(&format!("{CONFIG}={CONFIG_ACCOUNT}"));
+    let view = |map: ConfigMap, before: Option<&Document>| Some(Document::read(stored(map), before));
+    let (documents, filling) = kube_cache::watch(maps.clone(), labelled, "accounts", &signal, view);
+    let mut filling = pin!(filling);
+    let gate = kube_cache::object(maps, gate::NAME, "the gate");
+    let mut openings = pin!(openings(gate, Timestamp::now));
+    let mut gate_open_until = None;
+    loop {
+        tokio::select! {
+            () = &mut filling => return,
+            Ok(()) = changes.changed() => {}
+            until = openings.next() => match until {
+                Some(until) => gate_open_until = Some(until),
+                None => return,
+            },
+        }
+        let (Some(until), Some(documents)) = (gate_open_until, documents.all()) else { continue };
+        let configuration = documents::configuration(documents.values(), until);
+        for (quota, problem) in documents::new_problems(to.borrow().as_ref(), &configuration) {
+            error!(%quota, problem, "an account can't be put in force; what was in force before stays");
+        }
+        to.send_if_modified(|current| {
+            let changed = current.as_ref() != Some(&configuration);
+            *current = Some(configuration);
+            changed
+        });
+    }
+}
+
+fn stored(map: ConfigMap) -> StoredAccount {
+    StoredAccount {
         name: map.name_any(),
         quota: map.annotations().get(QUOTA).map(|quota| quota.as_str().into()),
         text: map.data.and_then(|mut data| data.remove(ACCOUNT_DOCUMENT)),
     }
 }
 
-fn tell(Refused { quota, problem }: &Refused) {
-    error!(%quota, problem, "an account's document can't be taken; what was in force before stays");
-}
-
-/// Keeps `to` at the newest certificate that can be used.
-pub async fn certificate(client: Client, namespace: &str, to: watch::Sender<Option<Arc<ServerConfig>>>) {
-    let secrets: Api<Secret> = Api::namespaced(client, namespace);
-    let mut secret =
-        std::pin::pin!(told(watch_object(secrets, LIMITER_SECRET).default_backoff(), LIMITER_SECRET));
+/// Sends each certificate that can be used.
+async fn watch_certificate(secrets: Api<Secret>, to: watch::Sender<Option<Arc<ServerConfig>>>) {
+    let mut secret = pin!(kube_cache::object(secrets, LIMITER_SECRET, "the certificate"));
     while let Some(secret) = secret.next().await {
         let Some(secret) = secret else {
             warn!(secret = LIMITER_SECRET, "there is no certificate; the operator makes it");
@@ -103,49 +160,26 @@ fn server_config(secret: &Secret) -> Result<Arc<ServerConfig>, String> {
     tls::server_config(text("tls.crt")?, text("tls.key")?).map_err(|error| error.to_string())
 }
 
-/// Keeps `pods` at the injected pods of the whole cluster, and says which are gone: of `before` too, the UIDs that
-/// the ledger names, those that were deleted while no limiter ran.
-pub async fn pods(client: Client, pods: Pods, mut before: BTreeSet<String>, gone: mpsc::Sender<String>) {
-    let all: Api<PartialObjectMeta<Pod>> = Api::all(client);
-    let injected = watcher::Config::default().labels(&format!("{INJECTED}=true"));
-    let mut events = std::pin::pin!(told(watcher(all, injected).default_backoff(), "injected pods"));
-    let mut list = Vec::new();
+/// Applies the events of the injected pods, and sends the UIDs of those that are gone: of `before` too,
+/// once the pods have been listed.
+async fn watch_pods(
+    api: Api<PartialObjectMeta<Pod>>,
+    pods: Pods,
+    before: BTreeSet<String>,
+    to: mpsc::Sender<String>,
+) {
+    let injected = Config::default().labels(&format!("{INJECTED}=true"));
+    let mut events = pin!(kube_cache::events(api, injected, "injected pods"));
+    let mut before = Some(before);
     while let Some(event) = events.next().await {
-        let lost = match event {
-            Event::Init => {
-                list.clear();
-                Vec::new()
-            }
-            Event::InitApply(pod) => {
-                list.extend(SeenPod::of(&pod.metadata));
-                Vec::new()
-            }
-            Event::InitDone => {
-                let mut lost = pods.replace(std::mem::take(&mut list));
-                lost.extend(std::mem::take(&mut before).into_iter().filter(|uid| pods.get(uid).is_none()));
-                lost
-            }
-            Event::Apply(pod) => {
-                SeenPod::of(&pod.metadata).into_iter().for_each(|pod| pods.insert(pod));
-                Vec::new()
-            }
-            Event::Delete(pod) => pod.uid().into_iter().inspect(|uid| pods.remove(uid)).collect(),
-        };
-        for uid in lost {
-            if gone.send(uid).await.is_err() {
+        let mut gone = pods.apply(event);
+        if let Some(present) = before.is_some().then(|| pods.uids()).flatten() {
+            gone.extend(before.take().unwrap_or_default().into_iter().filter(|uid| !present.contains(uid)));
+        }
+        for uid in gone {
+            if to.send(uid).await.is_err() {
                 return;
             }
         }
     }
-}
-
-/// The events of a watch; failures are logged.
-fn told<T>(
-    stream: impl Stream<Item = Result<T, watcher::Error>>,
-    what: &'static str,
-) -> impl Stream<Item = T> {
-    stream.filter_map(move |event| {
-        let event = event.inspect_err(|error| warn!(%error, what, "a watch failed; it is tried again")).ok();
-        std::future::ready(event)
-    })
 }

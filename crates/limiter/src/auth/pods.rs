@@ -1,10 +1,14 @@
 //! The injected pods that exist, as far as they have been seen.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::Event;
 use quotakeeper_api::workload;
+use quotakeeper_kube_cache::{ObjectCache, Signal, key};
 use quotakeeper_wire::name::Consumer;
 
 use super::token::BoundPod;
@@ -35,32 +39,43 @@ impl SeenPod {
     }
 }
 
-/// The injected pods by UID. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct Pods(Arc<RwLock<BTreeMap<String, SeenPod>>>);
+/// The injected pods. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Pods(Arc<ObjectCache<CachedPod>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct CachedPod {
+    key: String,
+    seen: SeenPod,
+}
+
+impl Default for Pods {
+    fn default() -> Pods {
+        Pods(Arc::new(ObjectCache::new("injected pods", Signal::default())))
+    }
+}
 
 impl Pods {
-    /// The pod of this UID, if it has been seen and not been deleted.
-    pub fn get(&self, uid: &str) -> Option<SeenPod> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    /// The pod that a token is bound to, if it has been seen and not been deleted.
+    pub fn get(&self, pod: &BoundPod) -> Option<SeenPod> {
+        let cached = self.0.get(&format!("{}/{}", pod.namespace, pod.pod))?;
+        Some(cached.seen).filter(|seen| seen.uid == pod.uid)
     }
 
-    /// A pod exists, or has changed.
-    pub fn insert(&self, pod: SeenPod) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(pod.uid.clone(), pod);
+    /// The UIDs of all pods; none before they have been listed.
+    pub fn uids(&self) -> Option<BTreeSet<String>> {
+        self.0.all().map(|pods| pods.into_values().map(|pod| pod.seen.uid).collect())
     }
 
-    /// A pod has been deleted.
-    pub fn remove(&self, uid: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
-    }
-
-    /// These exist and no others. Returns the UIDs of those that are gone.
-    pub fn replace(&self, pods: Vec<SeenPod>) -> Vec<String> {
-        let pods: BTreeMap<String, SeenPod> = pods.into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *known, pods);
-        old.into_keys().filter(|uid| !known.contains_key(uid)).collect()
+    /// Applies an event of their watch. Returns the UIDs of pods that are gone.
+    pub fn apply(&self, event: Event<PartialObjectMeta<Pod>>) -> Vec<String> {
+        let view = |pod: PartialObjectMeta<Pod>, _: Option<&CachedPod>| {
+            Some(CachedPod { key: key(&pod), seen: SeenPod::of(&pod.metadata)? })
+        };
+        let replaced = self.0.apply(event, &view).into_iter();
+        // One that has only changed is there as before.
+        let is_gone = |pod: &CachedPod| self.0.get(&pod.key).is_none_or(|now| now.seen.uid != pod.seen.uid);
+        replaced.filter(is_gone).map(|pod| pod.seen.uid).collect()
     }
 }
 
@@ -82,6 +97,39 @@ mod tests {
             service_account: "runner".to_owned(),
         };
         SeenPod::of(&metadata).unwrap().consumer(&bound)
+    }
+
+    fn pod(name: &str, uid: &str, workload: &str) -> PartialObjectMeta<Pod> {
+        let metadata = json!({
+            "namespace": "gtm", "name": name, "uid": uid, "annotations": {"quotakeeper.dev/workload": workload},
+        });
+        PartialObjectMeta { metadata: serde_json::from_value(metadata).unwrap(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_pod_is_gone_when_it_is_deleted_replaced_or_missing_in_a_new_list() {
+        let pods = Pods::default();
+        assert_eq!(pods.apply(Event::Init), [""; 0]);
+        for name in ["a", "b", "c"] {
+            assert_eq!(pods.apply(Event::InitApply(pod(name, &format!("{name}-1"), "w"))), [""; 0]);
+        }
+        assert_eq!(pods.uids(), None, "they are not listed yet");
+        assert_eq!(pods.apply(Event::InitDone), [""; 0]);
+        assert_eq!(pods.uids().unwrap().len(), 3);
+        assert_eq!(pods.apply(Event::Apply(pod("a", "a-1", "other"))), [""; 0], "it has only changed");
+        assert_eq!(pods.apply(Event::Apply(pod("a", "a-2", "w"))), ["a-1"], "a new pod of the same name");
+        assert_eq!(pods.apply(Event::Delete(pod("b", "b-1", "w"))), ["b-1"]);
+        pods.apply(Event::Init);
+        pods.apply(Event::InitApply(pod("a", "a-2", "w")));
+        assert_eq!(pods.apply(Event::InitDone), ["c-1"]);
+
+        let bound = |uid: &str| BoundPod {
+            namespace: "gtm".to_owned(),
+            pod: "a".to_owned(),
+            uid: uid.to_owned(),
+            service_account: "runner".to_owned(),
+        };
+        assert!(pods.get(&bound("a-2")).is_some() && pods.get(&bound("a-1")).is_none());
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::PartialObjectMeta;
 use quotakeeper_limiter::auth::judge::{Judge, Published, Reviewed};
 use quotakeeper_limiter::auth::pods::SeenPod;
 use quotakeeper_limiter::auth::token::BoundPod;
@@ -116,6 +118,14 @@ pub fn uid(pod: &str) -> String {
 /// A pod of the Job that is named as it is.
 pub fn seen(namespace: &str, pod: &str) -> SeenPod {
     SeenPod { uid: uid(pod), workload: Some(format!("{namespace}/Job/{pod}").into()) }
+}
+
+/// The same pod as its watch shows it.
+pub fn object(namespace: &str, pod: &str) -> PartialObjectMeta<Pod> {
+    let job =
+        json!([{"apiVersion": "batch/v1", "kind": "Job", "name": pod, "uid": "job", "controller": true}]);
+    let metadata = json!({"namespace": namespace, "name": pod, "uid": uid(pod), "ownerReferences": job});
+    PartialObjectMeta { metadata: serde_json::from_value(metadata).unwrap(), ..Default::default() }
 }
 
 /// The API server. Clones are the same.

@@ -2,17 +2,18 @@
 
 use std::sync::atomic::Ordering;
 
+use kube::runtime::watcher::Event;
 use quotakeeper_limiter::auth::Authenticator;
 use quotakeeper_limiter::auth::pods::Pods;
 use quotakeeper_limiter::auth::token::BoundPod;
 use quotakeeper_transport::{Authenticate, PodIdentity, Unauthenticated};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Key, base64, claims, seen, uid, unix_seconds};
+use crate::cluster::{Cluster, Key, base64, claims, object, uid, unix_seconds};
 
 fn authenticator(cluster: &Cluster) -> (Authenticator<Cluster>, Pods) {
     let pods = Pods::default();
-    pods.insert(seen("sales", "enrich-1"));
+    pods.apply(Event::Apply(object("sales", "enrich-1")));
     (Authenticator::new(cluster.clone(), pods.clone()), pods)
 }
 
@@ -105,7 +106,7 @@ async fn a_pod_that_has_not_been_seen_is_looked_up_and_one_that_is_gone_refused(
     let cluster = Cluster::new(Key::ecdsa("one"));
     let (authenticator, pods) = authenticator(&cluster);
     let token = cluster.token("sales", "enrich-1");
-    pods.remove(&uid("enrich-1"));
+    pods.apply(Event::Delete(object("sales", "enrich-1")));
     let refused = authenticator.authenticate(&token).await;
     assert!(matches!(refused, Err(Unauthenticated::Refused(_))), "{refused:?}");
 

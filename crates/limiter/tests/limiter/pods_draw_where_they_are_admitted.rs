@@ -1,7 +1,8 @@
 //! A pod draws only where its namespace is admitted, in its own name, and on its own session.
+use kube::runtime::watcher::Event;
 use test_support::wait::until;
 
-use crate::cluster::uid;
+use crate::cluster::{object, uid};
 use crate::proxy::Proxy;
 use crate::world::{World, admitting, at_once, quota};
 
@@ -82,7 +83,7 @@ async fn a_deleted_pods_session_ends_and_its_number_is_free() {
     until("it draws", || proxy.granted(0) == 1).await;
     world.settled("gtm/openai").await;
 
-    world.pods.remove(&uid("pod-1"));
+    world.pods.apply(Event::Delete(object("gtm", "pod-1")));
     world.limiter().pod_deleted(uid("pod-1")).await.unwrap();
     until("its token opens no session any more", || world.cluster.reviews() >= 1).await;
     assert_eq!(world.account("gtm/openai").await.proxies.connected, 0);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use kube::runtime::watcher::Event;
 use quotakeeper_engine::config::QueueConfig;
 use quotakeeper_limiter::Configuration;
 use quotakeeper_limiter::auth::Authenticator;
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{Cluster, Key, seen};
+use crate::cluster::{Cluster, Key, object};
 use crate::proxy::{Door, NAME};
 
 pub const OPERATOR: &str = "system:serviceaccount:quotakeeper:quotakeeper-operator";
@@ -118,7 +119,7 @@ impl World {
 
     /// A token of a pod that exists.
     pub fn pod(&self, namespace: &str, pod: &str) -> String {
-        self.pods.insert(seen(namespace, pod));
+        self.pods.apply(Event::Apply(object(namespace, pod)));
         self.cluster.token(namespace, pod)
     }
 
