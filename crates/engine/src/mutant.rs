@@ -16,6 +16,9 @@ pub enum Mutant {
     NoLease,
     /// A restart does not hold the reserve against what was granted since the last commit.
     NoReserve,
+    /// While a commit is under way, grants go on by what the commit before it charged ahead, though the new
+    /// record has less.
+    ReserveForgetsBudget,
     /// Releasing the reserve lowers the bucket's level.
     ReleaseLowersLevel,
     /// A raised limit fills the bucket instead of keeping what remained.

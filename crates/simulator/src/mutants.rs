@@ -16,12 +16,13 @@ pub enum Fault {
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 11] = [
+pub const MUTANTS: [(Fault, &str); 12] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
     (Fault::Rule(Mutant::NoLease), "failover-bursts"),
     (Fault::Rule(Mutant::NoReserve), "restarts-and-deaths"),
+    (Fault::Rule(Mutant::ReserveForgetsBudget), "uneven-disk"),
     (Fault::Rule(Mutant::ReleaseLowersLevel), "restarts-alternating"),
     (Fault::Rule(Mutant::MintTokensOnRaise), "raise"),
     (Fault::Rule(Mutant::IgnoreLateSent), "slow-writes"),

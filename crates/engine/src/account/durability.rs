@@ -1,10 +1,12 @@
 //! How far grants may run ahead of the ledger, and what the ledger does not have yet.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::lanes::{Draw, Limit};
 use crate::cost::Amount;
 use crate::event::{Reserve, SessionId};
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 
 /// What of an account is durable. Without a ledger grants need nothing of the kind.
@@ -132,6 +134,24 @@ impl Durability {
         self.granted_since_snapshot = false;
         self.ended_since_snapshot = false;
         self.learned_since_snapshot = false;
+    }
+
+    /// For how long what is left may still be granted.
+    pub(super) fn remaining(&self, now: Time) -> Duration {
+        self.budget.as_ref().map_or(Duration::ZERO, |budget| budget.horizon.since(now))
+    }
+
+    /// A commit begins that charges so much ahead, by the places of limits, until `horizon`. What is left of
+    /// the one before is granted only as far as both have it.
+    pub(super) fn limit_to(&mut self, ahead: &[Amount], horizon: Time) {
+        if mutant::active(Mutant::ReserveForgetsBudget) {
+            return;
+        }
+        let Some(budget) = &mut self.budget else { return };
+        budget.horizon = budget.horizon.min(horizon);
+        for (left, ahead) in budget.left.iter_mut().zip(ahead) {
+            *left = (*left).min(*ahead);
+        }
     }
 
     /// What a call waits for that the ledger has not charged ahead, of the limit at this place.

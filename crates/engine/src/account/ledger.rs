@@ -1,16 +1,18 @@
 //! What the ledger keeps of an account, and the reserve that it charges ahead.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::durability::Waiting;
-use super::lanes::{CounterId, Entry};
+use super::lanes::{CounterId, Entry, Limit};
 use super::{Call, CallState, Charge, Engine};
 use crate::config::LimitConfig;
 use crate::cost::{Amount, Costs};
 use crate::event::{CallClass, CallId, Reserve, Scope, SessionId};
+use crate::mutant::{self, Mutant};
 use crate::name::Consumer;
 use crate::queue::CallKey;
 use crate::time::{Time, nanos};
@@ -157,23 +159,45 @@ impl Engine {
     /// A reserve to charge ahead of a snapshot that is taken now: what each limit can let through within
     /// `horizon`, and the slots that the time before may have given away and nobody has named, or a
     /// second restart would know nothing of them. A reserve for no time has just these.
-    pub fn reserve(&self, now: Time, horizon: Duration) -> Reserve {
+    ///
+    /// Until it is committed, nothing is granted that this reserve does not cover, although the commit
+    /// before it may have charged more ahead: the process may die when the ledger has the new record
+    /// already, and then only the new record tells what may have been granted.
+    pub fn reserve(&mut self, now: Time, horizon: Duration) -> Reserve {
+        // The budget of the commit before may last longer than a horizon that has become shorter.
+        let horizon = match horizon.is_zero() || mutant::active(Mutant::ReserveForgetsBudget) {
+            true => horizon,
+            false => horizon.max(self.durability.remaining(now)),
+        };
+        let ahead = self.charge_ahead(horizon);
         let mut amounts = self.recovery.unreconciled_slots().clone();
-        if !horizon.is_zero() {
-            let limits = self.lanes.limits().iter();
-            let windows = limits.filter(|limit| limit.counts_requests());
-            let most = windows.map(|limit| granted_within(&limit.config, horizon)).max();
-            for limit in self.lanes.limits() {
-                // Slots are given again and again: to as many calls as windows let through.
-                let ahead = match limit.counts_requests() {
-                    true => granted_within(&limit.config, horizon),
-                    false => most.unwrap_or(Amount(u64::MAX)),
-                };
-                let ahead = ahead.max(self.durability.missing(limit.place));
-                *amounts.entry(limit.config.name.clone()).or_default() += ahead;
+        for (limit, ahead) in self.lanes.limits().iter().zip(&ahead) {
+            if !ahead.is_zero() {
+                *amounts.entry(limit.config.name.clone()).or_default() += *ahead;
             }
         }
-        Reserve { as_of: now, amounts, horizon: now + horizon }
+        let reserve = Reserve { as_of: now, amounts, horizon: now + horizon };
+        self.durability.limit_to(&ahead, reserve.horizon);
+        reserve
+    }
+
+    /// What each limit can let through within `horizon`, by the places of limits.
+    fn charge_ahead(&self, horizon: Duration) -> Vec<Amount> {
+        let limits = self.lanes.limits().iter();
+        if horizon.is_zero() {
+            return limits.map(|_| Amount::ZERO).collect();
+        }
+        let windows = limits.clone().filter(|limit| limit.counts_requests());
+        let most = windows.map(|limit| granted_within(&limit.config, horizon)).max();
+        let ahead = |limit: &Arc<Limit>| {
+            // Slots are given again and again: to as many calls as windows let through.
+            let ahead = match limit.counts_requests() {
+                true => granted_within(&limit.config, horizon),
+                false => most.unwrap_or(Amount(u64::MAX)),
+            };
+            ahead.max(self.durability.missing(limit.place))
+        };
+        limits.map(ahead).collect()
     }
 
     /// When the ledger is to be written next: while calls wait, before the reserve is over, and

@@ -2,7 +2,7 @@
 
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::LimitConfig;
-use quotakeeper_engine::cost::Demand;
+use quotakeeper_engine::cost::{Amount, Demand};
 use quotakeeper_engine::event::{
     Attempt, CallClass, CallId, Event, GrantProgress, Observation, ResumedGrant, SessionId,
 };
@@ -56,6 +56,73 @@ fn a_session_gets_no_grant_before_it_is_in_the_ledger() {
     assert_eq!(w.grants().len(), 0);
     w.commit(50);
     assert_eq!(w.grants().len(), 1);
+}
+
+/// The horizon became longer when the disk was slow and is short again. The commit under way is on the
+/// disk already when the process dies without having learned of it.
+#[test]
+fn a_record_covers_all_grants_after_it_when_the_horizon_becomes_shorter() {
+    let config = || vec![limit("requests", 600, 60)];
+    let mut w = World::new(config());
+    w.alive(1);
+    w.commit(600);
+    let reserve = w.engine.reserve(w.now, MS * 900);
+    w.engine.snapshot(w.now);
+    w.tell(Event::Committed(reserve));
+    w.pass(MS * 450);
+
+    let reserve = w.engine.reserve(w.now, MS * 100);
+    let snapshot = w.engine.snapshot(w.now);
+    let mut granted = 0;
+    w.ask(100);
+    for _ in 0..50 {
+        let grants = w.grants();
+        granted += grants.len() as u64;
+        assert!(grants.is_empty() || w.now <= reserve.horizon, "granted after the horizon of the record");
+        grants.into_iter().for_each(|attempt| w.answered(attempt));
+        w.pass(MS * 10);
+    }
+    assert!(granted > 0, "calls need not wait for the disk");
+    assert!(Amount(granted) <= reserve.of("requests"), "{granted} granted, reserved: {reserve:?}");
+
+    let engine = Engine::restart(account(config()), snapshot, reserve, w.now);
+    assert!(World::with(engine, w.now).used("requests") >= granted);
+}
+
+#[test]
+fn a_horizon_that_became_shorter_is_reached_after_a_few_commits() {
+    let mut w = World::new(vec![limit("requests", 600, 60)]);
+    w.alive(1);
+    let mut horizons = Vec::new();
+    for wanted in [900, 100, 100, 100, 100] {
+        let reserve = w.engine.reserve(w.now, MS * wanted);
+        w.engine.snapshot(w.now);
+        let length = reserve.horizon.since(reserve.as_of);
+        horizons.push(length.as_millis());
+        w.tell(Event::Committed(reserve));
+        w.pass(length / 2);
+    }
+    assert_eq!(horizons, [900, 450, 225, 112, 100]);
+}
+
+/// What a large call waited for is charged ahead once; the call is gone when it could be granted.
+#[test]
+fn what_was_charged_ahead_for_a_call_that_is_gone_is_not_granted_beyond_the_next_record() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.alive(1);
+    w.commit(1);
+    let large = w.ask_for(1, "job", requests(60), None);
+    let reserve = w.engine.reserve(w.now, MS * 100);
+    assert_eq!(reserve.of("requests"), Amount(60));
+    w.engine.snapshot(w.now);
+    w.tell(Event::Cancel { session: SessionId(1), call: large });
+    w.tell(Event::Committed(reserve));
+
+    let reserve = w.engine.reserve(w.now, MS * 100);
+    w.engine.snapshot(w.now);
+    w.ask(100);
+    let granted = w.grants().len() as u64;
+    assert!(granted > 0 && Amount(granted) <= reserve.of("requests"), "{granted} granted: {reserve:?}");
 }
 
 /// 100 in 10 s; 20 granted and answered before the commit, 30 of the reserve after it; then the

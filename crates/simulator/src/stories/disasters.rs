@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::config::{LimitConfig, Unit};
+use quotakeeper_engine::config::{CountedAs, LimitConfig, Unit};
 use quotakeeper_engine::event::CallClass;
 
 use super::{Story, calm, limit, ms, seconds, some_window, storm, story};
@@ -34,6 +34,7 @@ pub(super) const STORIES: &[Story] = &[
         "the limiter dies again before a proxy has said what it was granted",
         killed_before_a_proxy_is_back,
     ),
+    story("uneven-disk", "commits take long or hardly any time, and limiter and proxies die", uneven_disk),
     story("failing-disk", "commits are slow, and one in five fails", failing_disk),
     story("restarts-without-ledger", "the limiter restarts and knows nothing", restarts_without_ledger),
     story("failover", "the limiter stalls beyond its lease, a standby takes over", failover),
@@ -142,6 +143,16 @@ fn killed_before_a_proxy_is_back(random: &mut Random) -> Scenario {
     scenario.disk = Some(Disk { takes: ms(100), ..DISK });
     scenario.faults.limiter_crash = seconds(3);
     scenario.faults.limiter_crash_again = 900_000;
+    scenario
+}
+
+fn uneven_disk(random: &mut Random) -> Scenario {
+    let mut scenario = calm(random, (1000, ms(2500), ms(100)));
+    scenario.account.limits[0].counted_as = CountedAs::SlidingWindow;
+    scenario.workload.arrivals = Arrivals::Bursts;
+    scenario.disk = Some(Disk { takes: ms(250), ..DISK });
+    scenario.faults.limiter_crash = seconds(1);
+    scenario.faults.proxy_crash = ms(300);
     scenario
 }
 
