@@ -179,8 +179,8 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let status = watch(child, signals, &limiter, &mut line).await?;
     line.clear();
     let exit_code = child::exit_code(status);
-    let accounts = limiter.status().await.context("the limiter stopped before the command did")?;
-    let report = Report::new(exit_code, began.elapsed(), proxy.stats(), &accounts);
+    let health = limiter.health().await.context("the limiter stopped before the command did")?;
+    let report = Report::new(exit_code, began.elapsed(), proxy.stats(), &health.report.accounts);
     proxy.shutdown(GRACE).await;
     say(&report.sentence());
     // The command's exit code counts, even if the ledger or the report can't be written.
@@ -211,7 +211,7 @@ async fn watch(
     loop {
         tokio::select! {
             status = &mut ended => return status,
-            _ = tick.tick() => line.show(&limiter.status().await?),
+            _ = tick.tick() => line.show(&limiter.health().await?.report.accounts),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use quotakeeper_engine::LimitStatus;
 
 use crate::cli::Progress;
-use quotakeeper_limiter::AccountStatus;
+use quotakeeper_wire::status::AccountReport;
 
 /// How often a plain line is written while calls wait.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -38,13 +38,13 @@ impl Line {
     }
 
     /// Shows the status of the accounts.
-    pub fn show(&mut self, accounts: &[AccountStatus]) {
+    pub fn show(&mut self, accounts: &[AccountReport]) {
         match self.style {
             Style::Off => {}
             Style::Live => self.write(&format!("\r\x1b[2K{}", words(accounts))),
             Style::Plain => {
                 let state = state(accounts);
-                let quiet = accounts.iter().all(|account| account.status.waiting == 0);
+                let quiet = accounts.iter().all(|account| account.status.waiting.is_empty());
                 let changed = state != self.last_state;
                 let due = self.last_plain.is_none_or(|at| at.elapsed() >= PLAIN_EVERY) && !quiet;
                 if changed || due {
@@ -72,19 +72,19 @@ impl Line {
 }
 
 /// The part of the status whose change is worth a plain line.
-fn state(accounts: &[AccountStatus]) -> String {
-    let of = |account: &AccountStatus| {
+fn state(accounts: &[AccountReport]) -> String {
+    let of = |account: &AccountReport| {
         let paused: Vec<&str> = account.status.pauses.iter().map(|pause| pause.reason.as_str()).collect();
-        format!("{}:{}:{paused:?}", account.quota, account.status.waiting > 0)
+        format!("{}:{}:{paused:?}", account.quota, !account.status.waiting.is_empty())
     };
     accounts.iter().map(of).collect::<Vec<_>>().join(";")
 }
 
-fn words(accounts: &[AccountStatus]) -> String {
+fn words(accounts: &[AccountReport]) -> String {
     accounts.iter().map(account_words).collect::<Vec<_>>().join("  |  ")
 }
 
-fn account_words(account: &AccountStatus) -> String {
+fn account_words(account: &AccountReport) -> String {
     let status = &account.status;
     let mut words = account.quota.to_string();
     if let Some(limit) = tightest(&status.limits) {
@@ -94,8 +94,8 @@ fn account_words(account: &AccountStatus) -> String {
             words += ", earlier use unknown";
         }
     }
-    words += &format!("  {} waiting", status.waiting);
-    if let Some(longest) = status.longest_wait.filter(|_| status.waiting > 0) {
+    words += &format!("  {} waiting", status.waiting_calls());
+    if let Some(longest) = status.longest_wait() {
         words += &format!(", longest {}", seconds(longest));
     }
     for pause in &status.pauses {

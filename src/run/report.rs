@@ -9,7 +9,7 @@ use quotakeeper_proxy::Stats;
 use serde::Serialize;
 
 use super::progress::seconds;
-use quotakeeper_limiter::AccountStatus;
+use quotakeeper_wire::status;
 
 /// The results of a run.
 #[derive(Debug, Serialize)]
@@ -77,7 +77,7 @@ pub struct LimitReport {
 
 impl Report {
     /// Puts the figures of a run together.
-    pub fn new(exit_code: u8, ran: Duration, stats: Stats, accounts: &[AccountStatus]) -> Report {
+    pub fn new(exit_code: u8, ran: Duration, stats: Stats, accounts: &[status::AccountReport]) -> Report {
         Report {
             exit_code,
             seconds: ran.as_secs_f64(),
@@ -132,7 +132,7 @@ impl Report {
 }
 
 impl AccountReport {
-    fn new(account: &AccountStatus) -> AccountReport {
+    fn new(account: &status::AccountReport) -> AccountReport {
         let limits = account.status.limits.iter().map(|limit| LimitReport {
             name: limit.name.clone(),
             model: limit.model.clone(),
@@ -142,7 +142,7 @@ impl AccountReport {
         });
         AccountReport {
             quota: account.quota.to_string(),
-            provider: account.provider.clone(),
+            provider: account.provider().to_owned(),
             tier: account.tier.clone(),
             granted: account.totals.granted,
             unused: account.totals.unused,

@@ -39,7 +39,9 @@ mod status;
 use std::collections::BTreeMap;
 
 pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
-pub use status::{ConsumerWait, LimitStatus, PauseStatus, Status};
+pub use status::{AccountStatus, ConsumerWait, LimitStatus, PauseStatus};
+
+use serde::{Deserialize, Serialize};
 
 use crate::alarms::Alarms;
 use crate::clock::is_fresh;
@@ -78,8 +80,9 @@ pub struct Engine {
     totals: Totals,
 }
 
-/// Calls that were counted in another way than the rule's bounds say, and other totals.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Grants and calls by what became of them, since the engine started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Totals {
     /// Grants made.
     pub granted: u64,

@@ -42,5 +42,5 @@ pub mod time;
 mod units;
 mod window_counter;
 
-pub use account::{ConsumerWait, Engine, LimitStatus, PauseStatus, Snapshot, Status, Totals};
+pub use account::{AccountStatus, ConsumerWait, Engine, LimitStatus, PauseStatus, Snapshot, Totals};
 pub use window_counter::{Arrival, Ramp, UnitSnapshot, WindowSnapshot};

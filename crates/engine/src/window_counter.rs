@@ -414,10 +414,6 @@ impl WindowCounter {
     pub(crate) fn used(&self) -> Amount {
         if self.asks_log { self.logged() } else { self.bucket.level() + self.in_flight }
     }
-
-    pub(crate) fn in_flight(&self) -> Amount {
-        self.in_flight
-    }
 }
 
 /// The bucket of a limit of this amount.

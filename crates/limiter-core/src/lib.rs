@@ -23,4 +23,4 @@ pub mod state;
 
 pub use commit::LedgerHealth;
 pub use record::{DueRecord, Record, Recovered};
-pub use state::{AccountStatus, Configuration, ConnectionId, LedgerStart, LimiterState, Outbox, Start};
+pub use state::{Configuration, ConnectionId, LedgerStart, LimiterState, Outbox, Start};

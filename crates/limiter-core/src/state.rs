@@ -26,7 +26,6 @@ use quotakeeper_wire::message::{AccountIndex, Epoch, ProxyMessage, ToLimiter, To
 use quotakeeper_wire::name::{AccountKey, QuotaName};
 
 pub use self::accounts::Configuration;
-pub use self::report::AccountStatus;
 use crate::commit::CommitSchedule;
 use crate::record::Recovered;
 

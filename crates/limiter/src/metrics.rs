@@ -11,7 +11,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use quotakeeper_wire::status::{AccountReport, LimitReport};
+use quotakeeper_engine::LimitStatus;
+use quotakeeper_wire::status::AccountReport;
 
 use crate::task::Health;
 
@@ -58,19 +59,19 @@ fn encode_accounts(
         encoder,
         "waiting_calls",
         "Calls that are waiting for a grant",
-        each(accounts, |account| account.waiting.iter().map(|waiting| waiting.calls).sum()),
+        each(accounts, |account| account.status.waiting_calls()),
     )?;
     gauge(
         encoder,
         "inflight_calls",
         "Calls that were granted and have not ended",
-        each(accounts, |account| account.under_way),
+        each(accounts, |account| account.status.under_way),
     )?;
     gauge(
         encoder,
         "active_pauses",
         "Pauses of an account or of a part of it that are in force",
-        each(accounts, |account| account.pauses.len() as u64),
+        each(accounts, |account| account.status.pauses.len() as u64),
     )?;
     gauge(
         encoder,
@@ -83,13 +84,13 @@ fn encode_accounts(
         encoder,
         "provider_rejections",
         "Responses by which the provider rejected a call for its quota",
-        each(accounts, |account| account.rejected),
+        each(accounts, |account| account.totals.rejected),
     )?;
     counter(
         encoder,
         "late_calls",
         "Calls that were written after their grant had expired, so that the quota is not guaranteed",
-        each(accounts, |account| account.breaches),
+        each(accounts, |account| account.totals.breaches),
     )
 }
 
@@ -118,10 +119,10 @@ fn each(accounts: &[AccountReport], value: impl Fn(&AccountReport) -> u64) -> Ve
     accounts.iter().map(|account| (of(account), value(account))).collect()
 }
 
-fn limits(accounts: &[AccountReport], value: impl Fn(&LimitReport) -> u64) -> Vec<(Labels, u64)> {
+fn limits(accounts: &[AccountReport], value: impl Fn(&LimitStatus) -> u64) -> Vec<(Labels, u64)> {
     let mut values = Vec::new();
     for account in accounts {
-        for limit in &account.limits {
+        for limit in &account.status.limits {
             let mut labels = of(account);
             labels.push(("limit", limit.name.clone()));
             labels.push(("model", limit.model.clone().unwrap_or_default()));
@@ -134,7 +135,7 @@ fn limits(accounts: &[AccountReport], value: impl Fn(&LimitReport) -> u64) -> Ve
 fn decisions(accounts: &[AccountReport]) -> Vec<(Labels, u64)> {
     let mut values = Vec::new();
     for account in accounts {
-        for (decision, count) in [("granted", account.granted), ("refused", account.refused)] {
+        for (decision, count) in [("granted", account.totals.granted), ("refused", account.totals.refused)] {
             let mut labels = of(account);
             labels.push(("decision", decision.to_owned()));
             values.push((labels, count));
@@ -190,7 +191,7 @@ mod tests {
         let report: Report = serde_json::from_value(json!({
             "epoch": 7, "gateOpen": false, "proxies": {"current": 2, "connected": 3},
             "accounts": [{
-                "key": "openai/a", "quota": "gtm/openai", "generation": 3, "mode": "Enforce",
+                "key": "openai/a", "quota": "gtm/openai", "tier": "tier-1", "generation": 3, "mode": "Enforce",
                 "limits": [{
                     "name": "requests", "amount": 100, "used": 40, "usedByOthers": 0, "assumed": 0,
                     "waiting": 5, "resetsInMillis": 10,
@@ -200,7 +201,7 @@ mod tests {
                     {"consumer": "gtm/Job/a", "calls": 2, "longestMillis": 9},
                     {"consumer": "gtm/Job/b", "calls": 3, "longestMillis": 1},
                 ],
-                "granted": 60, "refused": 1, "rejected": 0, "breaches": 4,
+                "granted": 60, "unused": 0, "refused": 1, "rejected": 0, "breaches": 4,
             }],
         }))
         .unwrap();

@@ -104,10 +104,6 @@ impl LimiterTask {
             }
             Command::Configure(configuration) => self.state.configure(now, configuration, out),
             Command::PodDeleted(uid) => self.state.pod_deleted(now, &uid, out),
-            Command::Status(reply) => {
-                // Fails if nobody waits for it any more.
-                let _ = reply.send(self.state.status(now));
-            }
             Command::Health(reply) => {
                 let health = Health { report: self.state.report(now), ledger: self.state.ledger_health() };
                 // Fails if nobody waits for it any more.

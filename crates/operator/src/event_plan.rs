@@ -1,6 +1,7 @@
 //! What people are told by Events: only when something begins or ends, and each thing once. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use quotakeeper_api::quota::ApiQuotaStatus;
@@ -10,8 +11,8 @@ use crate::conditions::{UNKNOWN, find, reasons, types, with_reason};
 use crate::reconcile::{Reason, Verdict};
 use crate::status::words;
 
-/// A workload whose calls have waited this long, in milliseconds, is told.
-const WAITS_MILLIS: u64 = 5000;
+/// A workload whose calls have waited this long gets an Event.
+const LONG_WAIT: Duration = Duration::from_secs(5);
 /// Whose calls no longer wait for this long, in seconds, is told anew the next time.
 const FORGOTTEN: i64 = 60;
 /// The most workloads of a quota that are told of one thing.
@@ -71,8 +72,8 @@ impl EventState {
             exhausted: reason(types::THROTTLED, reasons::BUDGET_EXHAUSTED),
             gate_open: reason(types::THROTTLED, reasons::GATE_OPEN),
             paused: report
-                .filter(|report| !report.pauses.is_empty())
-                .map(|report| Pause { since: now, refused: report.refused }),
+                .filter(|report| !report.status.pauses.is_empty())
+                .map(|report| Pause { since: now, refused: report.totals.refused }),
             waiting: waiting.collect(),
         }
     }
@@ -138,7 +139,7 @@ impl EventState {
         now: Timestamp,
         notices: &mut Vec<PlannedEvent>,
     ) {
-        let longest = report.pauses.iter().max_by_key(|pause| (pause.stopped, pause.remaining));
+        let longest = report.status.pauses.iter().max_by_key(|pause| (pause.stopped, pause.remaining));
         let both = |warning: bool, reason: &'static str, note: String| {
             [Target::Quota, Target::Consumers].map(|place| PlannedEvent {
                 place,
@@ -149,7 +150,7 @@ impl EventState {
         };
         match (longest, &self.paused) {
             (Some(pause), None) => {
-                self.paused = Some(Pause { since: now, refused: report.refused });
+                self.paused = Some(Pause { since: now, refused: report.totals.refused });
                 let seconds = i64::try_from(pause.remaining.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
                 let end = Timestamp::from_second(now.as_second().saturating_add(seconds)).unwrap_or(now);
                 let how_long = match pause.stopped {
@@ -162,7 +163,7 @@ impl EventState {
             }
             (None, Some(pause)) => {
                 let seconds = now.as_second().saturating_sub(pause.since.as_second());
-                let refused = report.refused.saturating_sub(pause.refused);
+                let refused = report.totals.refused.saturating_sub(pause.refused);
                 let calls = words::counted(i64::try_from(refused).unwrap_or(i64::MAX), "call");
                 let note = format!("{quota}: after {seconds}s, {calls} refused meanwhile");
                 self.paused = None;
@@ -195,10 +196,10 @@ impl EventState {
 
 /// Workloads whose calls have been waiting for more than a moment, and what is said of them.
 fn waiters(report: &AccountReport) -> impl Iterator<Item = (&str, String)> {
-    report.waiting.iter().filter(|waiting| waiting.longest_millis >= WAITS_MILLIS).map(|waiting| {
+    report.status.waiting.iter().filter(|waiting| waiting.longest >= LONG_WAIT).map(|waiting| {
         let calls = i64::try_from(waiting.calls).unwrap_or(i64::MAX);
         let verb = words::plural(calls, "waits", "wait");
-        let longest = words::longest(words::coarse(waiting.longest_millis / 1000));
+        let longest = words::longest(words::coarse(waiting.longest.as_secs()));
         (waiting.consumer.as_str(), format!("{} {verb}, {longest},", words::counted(calls, "call")))
     })
 }
@@ -217,30 +218,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-    use std::time::Duration;
 
-    use quotakeeper_engine::PauseStatus;
-    use quotakeeper_engine::config::Mode;
+    use quotakeeper_engine::Totals;
     use quotakeeper_engine::event::Scope;
-    use quotakeeper_wire::status::{ProxyCounts, WaitingReport};
+    use quotakeeper_wire::status::ProxyCounts;
+
+    use crate::fixtures::{idle, pause, wait};
 
     fn report() -> AccountReport {
-        AccountReport {
-            key: "hubspot/gtm/crm".into(),
-            quota: "gtm/crm".into(),
-            generation: Some(1),
-            problem: None,
-            mode: Mode::Enforce,
-            limits: Vec::new(),
-            pauses: Vec::new(),
-            waiting: Vec::new(),
-            under_way: 0,
-            proxies: ProxyCounts { current: 9, connected: 9 },
-            granted: 0,
-            refused: 0,
-            rejected: 0,
-            breaches: 0,
-        }
+        AccountReport { proxies: ProxyCounts { current: 9, connected: 9 }, ..idle("gtm/crm") }
     }
 
     fn at(second: i64) -> Timestamp {
@@ -258,21 +244,15 @@ mod tests {
         let mut told = EventState::default();
         let mut paused = report();
         assert!(said(&mut told, &paused, 0).is_empty());
-        let reason = "429 TEN_SECONDLY_ROLLING".to_owned();
-        paused.pauses.push(PauseStatus {
-            scope: Scope::account(),
-            remaining: Duration::from_secs(8),
-            reason,
-            stopped: false,
-            overloaded: false,
-        });
+        paused.status.pauses.push(pause(Scope::account(), 8000, "429 TEN_SECONDLY_ROLLING"));
         let note = "gtm/crm: 429 TEN_SECONDLY_ROLLING; all calls of 9 pods paused until 14:03:10";
         assert_eq!(
             said(&mut told, &paused, 2),
             [format!("Quota ProviderPaused: {note}"), format!("Consumers ProviderPaused: {note}")]
         );
         assert!(said(&mut told, &paused, 3).is_empty(), "once");
-        let ended = AccountReport { refused: 1, ..report() };
+        let totals = Totals { refused: 1, ..Totals::default() };
+        let ended = AccountReport { totals, ..report() };
         let note = "gtm/crm: after 8s, 1 call refused meanwhile";
         assert_eq!(
             said(&mut told, &ended, 10),
@@ -285,11 +265,10 @@ mod tests {
     fn a_workload_that_waits_is_told_once_and_anew_after_a_minute_of_peace() {
         let mut told = EventState::default();
         let mut waits = report();
-        let waiting =
-            |millis| WaitingReport { consumer: "gtm/Job/a".into(), calls: 212, longest_millis: millis };
-        waits.waiting = vec![waiting(900)];
+        let waiting = |millis| wait("gtm/Job/a", 212, millis);
+        waits.status.waiting = vec![waiting(900)];
         assert!(said(&mut told, &waits, 0).is_empty(), "a moment is no wait");
-        waits.waiting = vec![waiting(9000)];
+        waits.status.waiting = vec![waiting(9000)];
         assert_eq!(
             said(&mut told, &waits, 1),
             ["Consumer(\"gtm/Job/a\") WaitingForQuota: 212 calls wait, under 1 minute, for gtm/crm"]
@@ -306,8 +285,7 @@ mod tests {
     #[test]
     fn a_new_leader_does_not_tell_again_what_is_under_way() {
         let mut waits = report();
-        let consumer = "gtm/Job/a".into();
-        waits.waiting = vec![WaitingReport { consumer, calls: 2, longest_millis: 9000 }];
+        waits.status.waiting = vec![wait("gtm/Job/a", 2, 9000)];
         let mut told = EventState::before(&ApiQuotaStatus::default(), Some(&waits), at(0));
         assert!(said(&mut told, &waits, 1).is_empty());
     }

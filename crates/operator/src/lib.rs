@@ -37,6 +37,8 @@ pub mod conditions;
 pub mod configuration;
 pub mod event_plan;
 pub mod events;
+#[cfg(test)]
+mod fixtures;
 mod injection;
 pub mod lease;
 pub mod limiter_view;

@@ -90,19 +90,23 @@ impl<'a> Subject<'a> {
 
     /// The pause that holds every call back the longest.
     fn pause(&self) -> Option<&'a PauseStatus> {
-        let held =
-            self.report()?.pauses.iter().filter(|pause| !pause.stopped && self.holds_all(&pause.scope));
+        let held = self
+            .report()?
+            .status
+            .pauses
+            .iter()
+            .filter(|pause| !pause.stopped && self.holds_all(&pause.scope));
         held.max_by_key(|pause| pause.remaining)
     }
 
     /// The pause that only a person ends.
     fn stopped(&self) -> Option<&'a PauseStatus> {
-        self.report()?.pauses.iter().find(|pause| pause.stopped)
+        self.report()?.status.pauses.iter().find(|pause| pause.stopped)
     }
 
     /// The pause, of any calls, by which the provider spares itself.
     fn overloaded(&self) -> Option<&'a PauseStatus> {
-        self.report()?.pauses.iter().find(|pause| pause.overloaded)
+        self.report()?.status.pauses.iter().find(|pause| pause.overloaded)
     }
 
     fn holds_all(&self, scope: &Scope) -> bool {
@@ -158,12 +162,12 @@ fn waiting(subject: &Subject<'_>) -> Option<WaitingStatus> {
     if !subject.queueing {
         return Some(WaitingStatus::default());
     }
-    let calls: u64 = report.waiting.iter().map(|waiting| waiting.calls).sum();
-    let millis = report.waiting.iter().map(|waiting| waiting.longest_millis).max().unwrap_or(0);
+    let calls = report.status.waiting_calls();
+    let longest = report.status.longest_wait().unwrap_or_default();
     Some(WaitingStatus {
         calls: bounded(calls, 1_000_000_000),
-        longest_seconds: if calls == 0 { 0 } else { words::coarse(millis / 1000) },
-        workloads: bounded(report.waiting.len() as u64, 1_000_000),
+        longest_seconds: if calls == 0 { 0 } else { words::coarse(longest.as_secs()) },
+        workloads: bounded(report.status.waiting.len() as u64, 1_000_000),
     })
 }
 

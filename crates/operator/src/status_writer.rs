@@ -34,8 +34,8 @@ const APART: Duration = Duration::from_secs(10);
 const BUDGET: Duration = Duration::from_millis(50);
 /// After this time without a report the limiter counts as unavailable.
 const UNHEARD: Duration = Duration::from_secs(60);
-/// Calls that have waited this long, in milliseconds, are more than paced.
-const WAITS_MILLIS: u64 = 1000;
+/// Calls that have waited this long are more than paced.
+const LONG_WAIT: Duration = Duration::from_secs(1);
 /// After this time without such calls nothing queues any more.
 const QUEUED: Duration = Duration::from_secs(30);
 
@@ -60,7 +60,7 @@ impl StatusCache {
 
     /// Whether calls wait, or did so a moment ago.
     fn queueing(&mut self, report: Option<&AccountReport>, now: Instant) -> bool {
-        if report.is_some_and(|it| it.waiting.iter().any(|waiting| waiting.longest_millis >= WAITS_MILLIS)) {
+        if report.is_some_and(|it| it.status.longest_wait() >= Some(LONG_WAIT)) {
             self.queued = Some(now);
         }
         self.queued.is_some_and(|queued| now.duration_since(queued) < QUEUED)

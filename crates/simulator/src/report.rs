@@ -172,8 +172,8 @@ impl World {
         let report = self.limiters[active].state.report(now);
         let (mut waiting, mut held) = (0, 0);
         for account in report.accounts {
-            waiting += account.waiting.iter().map(|waiting| waiting.calls).sum::<u64>();
-            held += account.under_way;
+            waiting += account.status.waiting_calls();
+            held += account.status.under_way;
         }
         if waiting + held > 0 {
             self.history.problem(&format!(

@@ -1,11 +1,11 @@
 //! The status of all accounts, as the limiter streams it to the operator: one JSON document per line.
 
 use jiff::Timestamp;
-use quotakeeper_engine::PauseStatus;
 use quotakeeper_engine::config::Mode;
+use quotakeeper_engine::{AccountStatus, Totals};
 use serde::{Deserialize, Serialize};
 
-use crate::name::{AccountKey, Consumer, QuotaName};
+use crate::name::{AccountKey, QuotaName};
 
 /// The path of the limiter's stream of [`Report`]s: the first at once, then one per change, and at least one every
 /// [`EVERY_SECONDS`] seconds.
@@ -47,6 +47,8 @@ pub struct AccountReport {
     pub key: AccountKey,
     /// The quota.
     pub quota: QuotaName,
+    /// The tier in force; empty: the provider has none.
+    pub tier: String,
     /// The generation of the quota that is in force; none: nothing is enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
@@ -55,64 +57,27 @@ pub struct AccountReport {
     pub problem: Option<String>,
     /// Whether calls are held.
     pub mode: Mode,
-    /// The limits that calls have drawn on so far.
-    pub limits: Vec<LimitReport>,
-    /// The pauses in force.
-    pub pauses: Vec<PauseStatus>,
-    /// Calls that wait, by workload; the most impatient thousand workloads.
-    pub waiting: Vec<WaitingReport>,
-    /// Calls that hold a grant and are not over.
-    pub under_way: u64,
     /// The proxies that draw on it.
     pub proxies: ProxyCounts,
-    /// Calls granted since this limiter started.
-    pub granted: u64,
-    /// Calls refused since this limiter started.
-    pub refused: u64,
-    /// Calls that the provider has rejected for their quota since this limiter started.
-    pub rejected: u64,
-    /// Calls whose write was reported later than the rule allows, since this limiter started.
-    pub breaches: u64,
+    /// Limits, pauses and waiting calls; of more than a thousand workloads those that have waited longest.
+    #[serde(flatten)]
+    pub status: AccountStatus,
+    /// What has been counted since this limiter started.
+    #[serde(flatten)]
+    pub totals: Totals,
 }
 
-/// The status of one limit, in one partition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LimitReport {
-    pub name: String,
-    /// The model, where models are counted apart.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Units per window.
-    pub amount: u64,
-    /// Units in use, by all.
-    pub used: u64,
-    /// Units of `used` by clients that this limiter does not see.
-    pub used_by_others: u64,
-    /// Units of `used` that are assumed, because nothing is known of the time before the start.
-    pub assumed: u64,
-    /// Waiting calls that draw on it.
-    pub waiting: u64,
-    /// When all of it is free again if nothing more is drawn, in milliseconds.
-    pub resets_in_millis: u64,
-}
-
-/// The waiting calls of one workload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WaitingReport {
-    /// The workload.
-    pub consumer: Consumer,
-    /// How many.
-    pub calls: u64,
-    /// The longest wait among them so far, in milliseconds.
-    pub longest_millis: u64,
+impl AccountReport {
+    /// The provider's name.
+    pub fn provider(&self) -> &str {
+        self.key.split('/').next().unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use quotakeeper_engine::PauseStatus;
 
     /// While an installation is upgraded, operator and limiter are of two versions.
     #[test]

@@ -26,7 +26,6 @@ pub(super) struct Usage {
     pub(super) used: Amount,
     pub(super) used_by_others: Amount,
     pub(super) assumed: Amount,
-    pub(super) in_flight: Amount,
     pub(super) resets_in: Duration,
 }
 
@@ -138,7 +137,6 @@ impl Counter {
                 used: window.used(),
                 used_by_others: window.used_by_others(),
                 assumed: window.assumed(),
-                in_flight: window.in_flight(),
                 resets_in: window.free_at(now).since(now),
             },
             Counter::Concurrency(slots) => Usage {
@@ -146,7 +144,6 @@ impl Counter {
                 used: slots.used(),
                 used_by_others: Amount::ZERO,
                 assumed: Amount::ZERO,
-                in_flight: Amount::ZERO,
                 resets_in: Duration::ZERO,
             },
         }

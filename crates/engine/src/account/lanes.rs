@@ -361,17 +361,14 @@ impl Lanes {
 
     pub(super) fn status(&mut self, now: Time) -> Vec<LimitStatus> {
         let status = |entry: &mut Entry| {
-            let Usage { amount, used, used_by_others, assumed, in_flight, resets_in } =
-                entry.counter.usage(now);
+            let Usage { amount, used, used_by_others, assumed, resets_in } = entry.counter.usage(now);
             LimitStatus {
                 name: entry.limit.config.name.clone(),
                 model: entry.model.clone(),
-                unit: entry.limit.config.unit,
                 amount: amount.0,
                 used: used.0,
                 used_by_others: used_by_others.0,
                 assumed: assumed.0,
-                in_flight: in_flight.0,
                 waiting: entry.waiting.calls,
                 resets_in,
             }

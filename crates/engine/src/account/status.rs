@@ -1,4 +1,4 @@
-//! What people are shown of an account.
+//! What people are shown of an account. The limiter's reports carry these types as they are.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,65 +6,62 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{CallState, Engine};
-use crate::config::Unit;
 use crate::event::Scope;
 use crate::name::Consumer;
 use crate::time::Time;
 
 /// An account at a moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccountStatus {
     /// The limits that calls have drawn on, by name and model.
     pub limits: Vec<LimitStatus>,
     /// The pauses in force.
     pub pauses: Vec<PauseStatus>,
-    /// Calls that wait.
-    pub waiting: usize,
     /// Workloads whose calls wait, by name.
-    pub waiting_by_consumer: Vec<ConsumerWait>,
-    /// How long the one that has waited longest has waited.
-    pub longest_wait: Option<Duration>,
+    pub waiting: Vec<ConsumerWait>,
     /// Calls that hold a grant and are not over.
-    pub under_way: usize,
+    pub under_way: u64,
 }
 
 /// The calls of one workload that wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ConsumerWait {
     /// The workload.
     pub consumer: Consumer,
     /// How many of its calls wait.
-    pub calls: usize,
+    pub calls: u64,
     /// How long the one that has waited longest has waited.
+    #[serde(rename = "longestMillis", with = "crate::millis")]
     pub longest: Duration,
 }
 
 /// One limit, in one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LimitStatus {
     /// Its name.
     pub name: String,
     /// The model, where models are counted apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// What it counts.
-    pub unit: Unit,
-    /// How much may be used.
+    /// Units that may be used in a window.
     pub amount: u64,
-    /// How much is.
+    /// Units in use, by all clients.
     pub used: u64,
-    /// How much of it by others.
+    /// Units of `used` by clients that this limiter does not see.
     pub used_by_others: u64,
-    /// How much of it is only taken to be used, because nothing is known of the time before.
+    /// Units of `used` that are assumed, because nothing is known of the time before the start.
     pub assumed: u64,
-    /// How much of it may still be on its way to the provider.
-    pub in_flight: u64,
-    /// Calls that wait and draw on it.
+    /// Waiting calls that draw on it.
     pub waiting: u64,
     /// When all of it is free again, if nothing more is drawn.
+    #[serde(rename = "resetsInMillis", with = "crate::millis")]
     pub resets_in: Duration,
 }
 
-/// A pause in force. It is a part of the limiter's reports as it is.
+/// A pause in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PauseStatus {
@@ -82,9 +79,21 @@ pub struct PauseStatus {
     pub overloaded: bool,
 }
 
+impl AccountStatus {
+    /// How many calls wait.
+    pub fn waiting_calls(&self) -> u64 {
+        self.waiting.iter().map(|entry| entry.calls).sum()
+    }
+
+    /// How long the call that has waited longest has waited; none waits: `None`.
+    pub fn longest_wait(&self) -> Option<Duration> {
+        self.waiting.iter().map(|entry| entry.longest).max()
+    }
+}
+
 impl Engine {
     /// The account as of `now`.
-    pub fn status(&mut self, now: Time) -> Status {
+    pub fn status(&mut self, now: Time) -> AccountStatus {
         let mut waiting: BTreeMap<&Consumer, ConsumerWait> = BTreeMap::new();
         for call in self.calls.values() {
             if !matches!(call.state, CallState::Waiting { .. }) {
@@ -97,8 +106,8 @@ impl Engine {
             entry.longest = entry.longest.max(now.since(call.wanted.asked));
         }
         let waiting: Vec<ConsumerWait> = waiting.into_values().collect();
-        let calls = waiting.iter().map(|entry| entry.calls).sum();
-        Status {
+        let calls: u64 = waiting.iter().map(|entry| entry.calls).sum();
+        AccountStatus {
             pauses: self
                 .pauses
                 .iter()
@@ -111,10 +120,8 @@ impl Engine {
                     overloaded: pause.overloaded,
                 })
                 .collect(),
-            waiting: calls,
-            longest_wait: waiting.iter().map(|entry| entry.longest).max(),
-            under_way: self.calls.len() - calls,
-            waiting_by_consumer: waiting,
+            under_way: (self.calls.len() as u64).saturating_sub(calls),
+            waiting,
             limits: self.lanes.status(now),
         }
     }

@@ -144,7 +144,7 @@ fn a_cancelled_call_leaves_the_queue_at_once() {
     let first = w.grants()[0];
     let second = w.ask_as(1, "job", CallClass::default(), None);
     w.tell(Event::Cancel { session: SessionId(1), call: second });
-    assert_eq!(w.engine.status(w.now).waiting, 0);
+    assert_eq!(w.engine.status(w.now).waiting_calls(), 0);
     w.tell(Event::Cancel { session: SessionId(1), call: first.call });
     assert_eq!(w.used("requests"), 0, "a grant that crossed the hang-up is refunded");
 }
@@ -155,7 +155,7 @@ fn a_lost_session_removes_its_waiting_calls() {
     w.ask(3);
     w.tell(Event::Disconnected(SessionId(1)));
     let status = w.engine.status(w.now);
-    assert_eq!((status.waiting, status.under_way), (0, 1), "the granted one may be on its way");
+    assert_eq!((status.waiting_calls(), status.under_way), (0, 1), "the granted one may be on its way");
     w.tell(Event::PodDeleted(SessionId(1)));
     assert_eq!(w.engine.status(w.now).under_way, 0);
     assert_eq!(w.used("requests"), 1, "what it may have sent stays charged");

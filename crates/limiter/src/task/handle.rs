@@ -1,6 +1,6 @@
 //! How others speak to a limiter: its own process, and the proxies.
 
-use quotakeeper_limiter_core::{AccountStatus, Configuration, ConnectionId, LedgerHealth};
+use quotakeeper_limiter_core::{Configuration, ConnectionId, LedgerHealth};
 use quotakeeper_transport::{Accept, Accepted, PodIdentity, SessionEnd, Speak, Stopped};
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
 use quotakeeper_wire::status::Report;
@@ -47,7 +47,6 @@ pub(super) enum Command {
     Disconnect(ConnectionId),
     Configure(Configuration),
     PodDeleted(String),
-    Status(oneshot::Sender<Vec<AccountStatus>>),
     Health(oneshot::Sender<Health>),
     /// The commit under way has ended.
     Written(Result<(), LedgerError>),
@@ -103,15 +102,7 @@ impl Limiter {
         Ok(self.ask(Command::Close).await??)
     }
 
-    /// The accounts, for the process's own display.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn status(&self) -> Result<Vec<AccountStatus>, Stopped> {
-        self.ask(Command::Status).await
-    }
-
-    /// The accounts as the operator gets them, and the ledger.
+    /// All accounts, and the ledger.
     ///
     /// # Errors
     /// [`Stopped`].

@@ -53,18 +53,18 @@ async fn nobody_is_granted_anything_until_one_call_was_accepted() {
     while one.kept() + other.kept() == 0 {
         assert!(looks.next().is_some(), "never asked whether the pause is over");
         let account = world.account(QUOTA).await;
-        let runs = account.pauses.iter().any(|pause| !pause.remaining.is_zero());
-        assert!(account.granted == 1 || !runs, "granted in a pause: {account:?}");
+        let runs = account.status.pauses.iter().any(|pause| !pause.remaining.is_zero());
+        assert!(account.totals.granted == 1 || !runs, "granted in a pause: {account:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(world.account(QUOTA).await.granted, 2);
+    assert_eq!(world.account(QUOTA).await.totals.granted, 2);
     // Both are heard once more, and still get nothing.
     one.ask(0, 1);
     other.ask(0, 1);
     world.waiting(QUOTA, 22).await;
     let account = world.account(QUOTA).await;
-    assert_eq!((account.granted, account.rejected, account.pauses.len()), (2, 1, 1));
-    assert_eq!(account.pauses[0].reason, "rate_limit_exceeded");
+    assert_eq!((account.totals.granted, account.totals.rejected, account.status.pauses.len()), (2, 1, 1));
+    assert_eq!(account.status.pauses[0].reason, "rate_limit_exceeded");
     assert_eq!((one.granted(0) + other.granted(0), one.kept() + other.kept()), (0, 1));
     assert_eq!((one.resumed(), other.resumed()), (0, 0));
 
@@ -76,7 +76,7 @@ async fn nobody_is_granted_anything_until_one_call_was_accepted() {
     world.waiting(QUOTA, 0).await;
     let account = world.account(QUOTA).await;
     // The rejected call had two grants.
-    assert_eq!((account.granted, account.refused, account.pauses.len()), (24, 0, 0));
+    assert_eq!((account.totals.granted, account.totals.refused, account.status.pauses.len()), (24, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +95,14 @@ async fn a_pause_tells_whether_the_provider_is_overloaded() {
         let reason = "status 503".to_owned();
         proxy.reject_kept(&Rejection { class, scope: Scope::account(), wait, reason });
         let mut looks = 0..6000;
-        while world.account(QUOTA).await.pauses.first().is_none_or(|pause| pause.overloaded != overloaded) {
+        while world
+            .account(QUOTA)
+            .await
+            .status
+            .pauses
+            .first()
+            .is_none_or(|pause| pause.overloaded != overloaded)
+        {
             assert!(looks.next().is_some(), "{class:?} is not told");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

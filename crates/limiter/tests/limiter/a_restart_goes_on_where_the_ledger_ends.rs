@@ -111,7 +111,7 @@ async fn without_its_ledger_it_takes_all_to_be_used_and_is_still_listened_to() {
     until("all is taken to be used", || proxies.iter().all(|proxy| proxy.in_force(0).is_some())).await;
     world.knows_all("gtm/openai", || 330 - provider.counted()).await;
     let account = world.account("gtm/openai").await;
-    assert!(account.limits[0].used >= AMOUNT - 1, "{account:?}");
+    assert!(account.status.limits[0].used >= AMOUNT - 1, "{account:?}");
     // What it had granted before it was killed was among the first calls.
     assert!(provider.counted() <= 30, "{}", provider.counted());
 }

@@ -44,7 +44,7 @@ async fn a_changed_account_is_told_in_the_same_session_and_enforced() {
     world.configure(vec![more]).await;
     until("the change is told", || proxy.in_force(0).is_some_and(|account| account.generation == 2)).await;
     assert_eq!(world.account("gtm/openai").await.generation, Some(2));
-    assert_eq!(world.account("gtm/openai").await.limits[0].amount, 9);
+    assert_eq!(world.account("gtm/openai").await.status.limits[0].amount, 9);
     assert_eq!(proxy.sessions(), 1);
 }
 
@@ -64,7 +64,7 @@ async fn an_account_that_goes_and_comes_back_has_forgotten_nothing() {
     world.configure(vec![quota("gtm/openai", 5)]).await;
     until("it is in force again", || proxy.in_force(0).is_some()).await;
     // kubectl delete and apply is no way to twice the quota.
-    assert!(world.account("gtm/openai").await.limits[0].used >= 5);
+    assert!(world.account("gtm/openai").await.status.limits[0].used >= 5);
     assert_eq!(proxy.granted(0), at_once(5));
     assert_eq!(proxy.sessions(), 3);
 }

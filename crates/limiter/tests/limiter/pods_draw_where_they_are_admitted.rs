@@ -50,7 +50,7 @@ async fn a_pod_draws_as_its_own_workload_whatever_its_proxy_claims() {
     let granted = || proxies.iter().map(|proxy| proxy.granted(0)).sum::<u64>();
     until("the quota is used up", || granted() == at_once(5)).await;
     world.knows_all("platform/openai", || 30 - at_once(5)).await;
-    let waiting = world.account("platform/openai").await.waiting;
+    let waiting = world.account("platform/openai").await.status.waiting;
     let consumers: Vec<&str> = waiting.iter().map(|waiting| waiting.consumer.as_str()).collect();
     assert_eq!(consumers, ["gtm/Job/pod-1"]);
 }

@@ -75,7 +75,10 @@ async fn a_line_tells_what_is_used_and_who_waits() {
 
     // Nobody does anything: a line comes nevertheless, so that silence means that the limiter is gone.
     let second = lines.next().await.unwrap();
-    assert_eq!((second.epoch, second.proxies, second.accounts[0].granted), (first.epoch, first.proxies, 0));
+    assert_eq!(
+        (second.epoch, second.proxies, second.accounts[0].totals.granted),
+        (first.epoch, first.proxies, 0)
+    );
 
     let token = world.pod("gtm", "pod-1");
     let proxy = Proxy::start(&world, (1, &token), "gtm/Job/enrich", &["gtm/openai"]);
@@ -84,16 +87,16 @@ async fn a_line_tells_what_is_used_and_who_waits() {
     let account = loop {
         let report = lines.next().await.unwrap();
         let account = report.accounts.into_iter().next().unwrap();
-        if account.granted == at_once(5) && !account.waiting.is_empty() {
+        if account.totals.granted == at_once(5) && !account.status.waiting.is_empty() {
             break account;
         }
     };
     assert_eq!((account.quota.as_str(), account.key.as_str()), ("gtm/openai", "demo/gtm/openai"));
     assert_eq!(
-        (account.waiting[0].consumer.as_str(), account.waiting[0].calls),
+        (account.status.waiting[0].consumer.as_str(), account.status.waiting[0].calls),
         ("gtm/Job/pod-1", 12 - at_once(5))
     );
-    assert_eq!(account.limits[0].amount, 5);
+    assert_eq!(account.status.limits[0].amount, 5);
     assert_eq!((account.proxies.connected, account.generation), (1, Some(1)));
 
     // A limiter that ends, ends the stream.

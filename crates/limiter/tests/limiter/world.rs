@@ -127,7 +127,10 @@ impl World {
     pub async fn settled(&self, quota: &str) {
         for _ in 0..6000 {
             let account = self.account(quota).await;
-            if account.granted > 0 && account.under_way == 0 && account.limits[0].assumed <= 1 {
+            if account.totals.granted > 0
+                && account.status.under_way == 0
+                && account.status.limits[0].assumed <= 1
+            {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -144,7 +147,7 @@ impl World {
     pub async fn knows_all(&self, quota: &str, left: impl Fn() -> u64) {
         for _ in 0..6000 {
             let account = self.account(quota).await;
-            if account.waiting.iter().map(|waiting| waiting.calls).sum::<u64>() == left() {
+            if account.status.waiting_calls() == left() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -155,7 +158,7 @@ impl World {
     /// Waits until no more than so much of the quota is taken to be used.
     pub async fn uses(&self, quota: &str, at_most: u64) {
         for _ in 0..6000 {
-            if self.account(quota).await.limits[0].used <= at_most {
+            if self.account(quota).await.status.limits[0].used <= at_most {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

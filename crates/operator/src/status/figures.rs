@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quotakeeper_api::quota::{ApiQuota, LimitSource, LimitStatus};
+use quotakeeper_engine::LimitStatus as ReportedLimit;
 use quotakeeper_engine::config::{LimitConfig, Unit};
-use quotakeeper_wire::status::LimitReport;
 
-use super::words::{amount, per, remaining};
+use super::words::{amount, per, remaining, rounded_up_seconds};
 use super::{Subject, bounded};
 
 /// A window of this many seconds or more is a budget: it is told when it is free again.
@@ -27,7 +27,7 @@ pub(super) struct Figures<'a> {
 pub(super) struct Figure<'a> {
     pub(super) config: &'a LimitConfig,
     /// The fullest partition, where calls have drawn on it.
-    report: Option<&'a LimitReport>,
+    report: Option<&'a ReportedLimit>,
     /// The limiter reports: where it tells nothing of the limit, nothing is used.
     heard: bool,
     waiting: u64,
@@ -36,13 +36,13 @@ pub(super) struct Figure<'a> {
 impl<'a> Figures<'a> {
     pub(super) fn of(subject: &Subject<'a>) -> Figures<'a> {
         let configs = subject.account().map(|account| account.engine.limits.as_slice()).unwrap_or_default();
-        let reports = subject.report().map(|report| report.limits.as_slice()).unwrap_or_default();
+        let reports = subject.report().map(|report| report.status.limits.as_slice()).unwrap_or_default();
         let all: Vec<Figure<'a>> = configs
             .iter()
             .map(|config| {
                 let of_it = || reports.iter().filter(|report| report.name == config.name);
                 // The first of equals, so that idle partitions don't take turns.
-                let report = of_it().fold(None, |fullest: Option<&LimitReport>, report| match fullest {
+                let report = of_it().fold(None, |fullest: Option<&ReportedLimit>, report| match fullest {
                     Some(fullest) if permille(fullest) >= permille(report) => Some(fullest),
                     _ => Some(report),
                 });
@@ -63,7 +63,7 @@ impl<'a> Figures<'a> {
     /// The budget that is used up, if one is: of several the one that is free again last.
     pub(super) fn exhausted(&self) -> Option<&Figure<'a>> {
         let spent = self.all.iter().filter(|figure| figure.is_budget() && figure.permille() >= 1000);
-        spent.max_by_key(|figure| figure.report.map(|report| report.resets_in_millis))
+        spent.max_by_key(|figure| figure.report.map(|report| report.resets_in))
     }
 
     /// The limits of whose earlier use too little is known.
@@ -103,7 +103,7 @@ impl Figure<'_> {
 
     fn seconds_to_reset(&self) -> Option<u64> {
         let report = self.report.filter(|report| known(report) > 0)?;
-        Some(report.resets_in_millis.div_ceil(1000))
+        Some(rounded_up_seconds(report.resets_in))
     }
 
     /// `97%`, `<5%`, `0%`.
@@ -187,14 +187,14 @@ impl Figure<'_> {
     }
 }
 
-fn permille(report: &LimitReport) -> u64 {
+fn permille(report: &ReportedLimit) -> u64 {
     let full = u128::from(report.amount.max(1));
     u64::try_from((u128::from(known(report)) * 1000 / full).min(1000)).unwrap_or(1000)
 }
 
 /// What has been seen to be used. What is only taken for used, because nothing is known of the
 /// time before, is nobody's use.
-fn known(report: &LimitReport) -> u64 {
+fn known(report: &ReportedLimit) -> u64 {
     report.used.saturating_sub(report.assumed)
 }
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quotakeeper_api::problem::Problem;
-use quotakeeper_wire::status::{LimitReport, ProxyCounts, WaitingReport};
+use quotakeeper_engine::LimitStatus as ReportedLimit;
+use quotakeeper_wire::status::ProxyCounts;
 use serde_json::{Value, json};
 
 use super::write_policy::{Worth, worth};
 use super::*;
+use crate::fixtures::{idle, pause, wait};
 use crate::reconcile::{ObservedState, Reason, plan};
 use crate::view;
 
@@ -47,20 +49,9 @@ impl Story {
             ObservedState { quotas: [(name.to_owned(), view.clone())].into(), ..ObservedState::default() };
         let verdict = plan(&inputs).quotas.remove(name).unwrap();
         let report = verdict.account().map(|account| AccountReport {
-            key: account.key.clone(),
-            quota: name.into(),
             generation: Some(3),
-            problem: None,
             mode: account.engine.mode,
-            limits: Vec::new(),
-            pauses: Vec::new(),
-            waiting: Vec::new(),
-            under_way: 0,
-            proxies: ProxyCounts::default(),
-            granted: 0,
-            refused: 0,
-            rejected: 0,
-            breaches: 0,
+            ..idle(name)
         });
         let name = name.to_owned();
         let (heard, lost, gate_open_until, queueing, not_injected) = (true, false, None, false, 0);
@@ -86,7 +77,7 @@ impl Story {
     fn uses(mut self, name: &str, used: u64, resets: u64) -> Story {
         let account = self.verdict.account().unwrap();
         let amount = account.engine.limits.iter().find(|limit| limit.name == name).unwrap().amount;
-        let limit = LimitReport {
+        let limit = ReportedLimit {
             name: name.to_owned(),
             model: None,
             amount,
@@ -94,15 +85,15 @@ impl Story {
             used_by_others: 0,
             assumed: 0,
             waiting: 0,
-            resets_in_millis: resets * 1000,
+            resets_in: Duration::from_secs(resets),
         };
-        self.report().limits.push(limit);
+        self.report().status.limits.push(limit);
         self
     }
 
     fn waits(mut self, consumer: &str, calls: u64, longest_millis: u64) -> Story {
         self.queueing = true;
-        self.report().waiting.push(WaitingReport { consumer: consumer.into(), calls, longest_millis });
+        self.report().status.waiting.push(wait(consumer, calls, longest_millis));
         self
     }
 
@@ -113,14 +104,8 @@ impl Story {
     }
 
     fn paused(mut self, scope: Scope, remaining_millis: u64, reason: &str, stopped: bool) -> Story {
-        let reason = reason.to_owned();
-        self.report().pauses.push(PauseStatus {
-            scope,
-            remaining: Duration::from_millis(remaining_millis),
-            reason,
-            stopped,
-            overloaded: false,
-        });
+        let pause = PauseStatus { stopped, ..pause(scope, remaining_millis, reason) };
+        self.report().status.pauses.push(pause);
         self
     }
 
@@ -295,7 +280,7 @@ fn a_pause_is_told_with_its_end() {
 fn a_provider_that_is_overloaded_is_not_called_available() {
     let mut story = hubspot().paused(Scope::account(), 4_000, "status 503", false);
     assert!(story.conditions().contains("ProviderAvailable=True Available"), "its quota is another matter");
-    story.report().pauses[0].overloaded = true;
+    story.report().status.pauses[0].overloaded = true;
     assert!(story.conditions().contains(
         "ProviderAvailable=False Overloaded: The provider says that it is overloaded (status 503); paused: all \
          calls, until a call is taken again."
@@ -314,7 +299,7 @@ fn an_account_that_the_provider_stopped_is_told() {
 #[test]
 fn lower_limits_of_the_provider_are_told() {
     let mut story = hubspot().uses("ten-seconds", 10, 9);
-    story.report().limits[0].amount = 80;
+    story.report().status.limits[0].amount = 80;
     let conditions = story.conditions();
     assert!(conditions.contains("LimitsInSync=False LowerTold"), "{conditions}");
     assert!(conditions.contains("ten-seconds (80, not 100)"), "{conditions}");
@@ -398,7 +383,7 @@ fn what_is_steady_is_not_written() {
     story.written();
     let with = |used: u64| {
         let mut report = story.report.clone().unwrap();
-        report.limits[0].used = used;
+        report.status.limits[0].used = used;
         let again = Story { report: Some(report), view: story.view.clone(), ..hubspot() };
         again.worth()
     };
@@ -408,7 +393,7 @@ fn what_is_steady_is_not_written() {
     assert_eq!([with(50), with(70), with(0)], [Worth::Later; 3]);
     // An hour later the daily limit is told to be free at another time, with a little more of it used.
     let mut report = story.report.clone().unwrap();
-    report.limits[1].used = 101_000;
+    report.status.limits[1].used = 101_000;
     let later = Story { report: Some(report), view: story.view.clone(), ..hubspot() };
     assert_eq!(later.worth(), Worth::Nothing);
 }
@@ -436,7 +421,7 @@ fn a_queue_that_hovers_is_written_seldom() {
 #[test]
 fn what_is_only_assumed_is_not_shown_as_used() {
     let mut story = hubspot().uses("daily", 624_999, 86_400);
-    story.report().limits[0].assumed = 624_999;
+    story.report().status.limits[0].assumed = 624_999;
     let status = story.status();
     let limit = status.limits.iter().find(|limit| limit.name == "daily").unwrap();
     assert_eq!((limit.used, limit.remaining, &limit.reset_time), (Some(0), None, &None));

@@ -1,5 +1,7 @@
 //! Figures as people read them.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -34,6 +36,11 @@ pub(crate) fn longest(step_seconds: i32) -> &'static str {
 
 fn before(step_seconds: i32) -> u64 {
     u64::try_from(step_seconds).unwrap_or(0).saturating_sub(1)
+}
+
+/// A duration in whole seconds; a part of a second counts as one.
+pub(crate) fn rounded_up_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// How long something takes still, as in a column: `<1m`, `3d`.

@@ -81,9 +81,9 @@ async fn answer(
 fn report(changes: &BTreeMap<String, Value>) -> Value {
     let accounts = crate::documents().into_iter().map(|(quota, document)| {
         let mut account = json!({
-            "key": document["key"], "quota": quota, "generation": document["generation"],
+            "key": document["key"], "quota": quota, "tier": document["tier"], "generation": document["generation"],
             "mode": document["engine"]["mode"], "limits": [], "pauses": [], "waiting": [], "underWay": 0,
-            "proxies": {"current": 0, "connected": 0}, "granted": 0, "refused": 0, "rejected": 0, "breaches": 0,
+            "proxies": {"current": 0, "connected": 0}, "granted": 0, "unused": 0, "refused": 0, "rejected": 0, "breaches": 0,
         });
         for (field, value) in changes.get(&quota).and_then(Value::as_object).into_iter().flatten() {
             account[field] = value.clone();

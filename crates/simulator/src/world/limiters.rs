@@ -329,7 +329,7 @@ impl World {
     pub(crate) fn check_grants(&mut self, limiter: usize) {
         let now = self.time(limiter);
         let entry = &mut self.limiters[limiter];
-        let made: u64 = entry.state.report(now).accounts.iter().map(|account| account.granted).sum();
+        let made: u64 = entry.state.report(now).accounts.iter().map(|account| account.totals.granted).sum();
         if made != entry.grants {
             let sent = entry.grants;
             self.history.problem(&format!("{made} grants were made, {sent} were sent"));
@@ -371,7 +371,7 @@ impl World {
         if steady {
             let now = self.time(limiter);
             let report = self.limiters[limiter].state.report(now);
-            for limit in report.accounts.into_iter().flat_map(|account| account.limits) {
+            for limit in report.accounts.into_iter().flat_map(|account| account.status.limits) {
                 if !self.has_log(&limit.name) {
                     continue;
                 }

@@ -45,7 +45,7 @@ async fn waiting_calls_go_on_at_the_next_limiter() {
         let server = Server::start(address, server_tls(&ca, NAME), Tokens::of("new"), second.clone()).await;
         until("the proxy is back", || gate.is_connected()).await;
         // The slot is still held: the hello said so.
-        while second.status().await.waiting != 5 {
+        while second.status().await.waiting_calls() != 5 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(second.status().await.under_way, 1);

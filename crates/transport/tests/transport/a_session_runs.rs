@@ -71,7 +71,7 @@ async fn calls_are_granted_and_slots_come_back() {
     gate.close();
     client.await.unwrap().unwrap();
     let status = host.status().await;
-    assert_eq!((status.under_way, status.waiting), (0, 0));
+    assert_eq!((status.under_way, status.waiting_calls()), (0, 0));
     server.stop().await;
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use quotakeeper_engine::AccountStatus;
 use quotakeeper_engine::Engine;
-use quotakeeper_engine::Status;
 use quotakeeper_engine::config::{AccountConfig, LimitConfig, Unit};
 use quotakeeper_engine::event::{Action, Event, SessionId};
 use quotakeeper_engine::time::Time;
@@ -31,7 +31,7 @@ enum Inbound {
     Connected(usize, mpsc::Sender<ToProxy>, oneshot::Sender<SessionEnd>),
     Says(usize, ToLimiter),
     Lost(usize),
-    Status(oneshot::Sender<Status>),
+    Status(oneshot::Sender<AccountStatus>),
 }
 
 /// Where one proxy's words go.
@@ -58,7 +58,7 @@ impl Host {
         self.next.load(Ordering::Relaxed)
     }
 
-    pub async fn status(&self) -> Status {
+    pub async fn status(&self) -> AccountStatus {
         let (reply, status) = oneshot::channel();
         self.inbox.send(Inbound::Status(reply)).await.ok().unwrap();
         status.await.unwrap()

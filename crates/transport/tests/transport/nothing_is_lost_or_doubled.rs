@@ -112,13 +112,13 @@ async fn five_hundred_calls_over_connections_that_live_for_twenty_messages() {
     // Nothing waits, and every slot has come back, as soon as a connection tells of the last ends.
     for _ in 0..6000 {
         let status = host.status().await;
-        if (status.waiting, status.under_way) == (0, 0) {
+        if (status.waiting_calls(), status.under_way) == (0, 0) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let status = host.status().await;
-    assert_eq!((status.waiting, status.under_way), (0, 0));
+    assert_eq!((status.waiting_calls(), status.under_way), (0, 0));
     let counters = gate.counters();
     assert!(counters.granted >= CALLS as u64, "{counters:?}");
     gate.close();

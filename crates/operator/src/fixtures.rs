@@ -1,0 +1,39 @@
+//! Parts of the limiter's reports, for tests.
+
+use std::time::Duration;
+
+use quotakeeper_engine::config::Mode;
+use quotakeeper_engine::event::Scope;
+use quotakeeper_engine::{AccountStatus, ConsumerWait, PauseStatus, Totals};
+use quotakeeper_wire::status::{AccountReport, ProxyCounts};
+
+/// An account in force that nobody has drawn on.
+pub(crate) fn idle(quota: &str) -> AccountReport {
+    AccountReport {
+        key: format!("hubspot/{quota}").into(),
+        quota: quota.into(),
+        tier: String::new(),
+        generation: Some(1),
+        problem: None,
+        mode: Mode::Enforce,
+        proxies: ProxyCounts::default(),
+        status: AccountStatus::default(),
+        totals: Totals::default(),
+    }
+}
+
+/// The waiting calls of a workload.
+pub(crate) fn wait(consumer: &str, calls: u64, longest_millis: u64) -> ConsumerWait {
+    ConsumerWait { consumer: consumer.into(), calls, longest: Duration::from_millis(longest_millis) }
+}
+
+/// A pause after which calls are sent again by themselves.
+pub(crate) fn pause(scope: Scope, remaining_millis: u64, reason: &str) -> PauseStatus {
+    PauseStatus {
+        scope,
+        remaining: Duration::from_millis(remaining_millis),
+        reason: reason.to_owned(),
+        stopped: false,
+        overloaded: false,
+    }
+}
