@@ -165,7 +165,7 @@ fn settings(arguments: OperatorArguments) -> anyhow::Result<Settings> {
         memory_limit: arguments.proxy_memory_limit.unwrap_or(default.memory_limit),
         guaranteed_cpu: arguments.proxy_guaranteed_cpu.unwrap_or(default.guaranteed_cpu),
     };
-    if let Some(problem) = proxy_resources.problem() {
+    if let Err(problem) = proxy_resources.check() {
         bail!("--proxy-cpu, --proxy-memory and the like: {problem}");
     }
     Ok(Settings {

@@ -1,8 +1,9 @@
-//! What a pod may not have if the proxy is to work beside it: told at admission, not by a pod that fails later.
+//! What in a pod would keep the proxy from working: the pod is refused at admission instead of failing later.
 
 use quotakeeper_dialects::did_you_mean;
 use quotakeeper_wire::bootstrap::{ADMIN_PORT, BASE_URL_PORT, CA_FOLDER};
 use serde_json::Value;
+use thiserror::Error;
 
 use crate::names::{CA_VOLUME, KEY_VOLUME, PROXY, TOKEN_VOLUME};
 use crate::patch::hosts::{PORTS_FROM, SYSCTL};
@@ -13,26 +14,56 @@ use quotakeeper_api::names::CONTAINERS;
 /// The ports on which the proxy plays hosts.
 const HOSTS_PORTS: [u16; 2] = [443, 80];
 
-/// What keeps the proxy from working in the pod, as a sentence with the remedy.
-pub(crate) fn find(pod: &Value, plan: &Plan) -> Option<String> {
+/// What in the pod keeps the proxy from working.
+#[derive(Debug, Error)]
+pub(crate) enum Conflict {
+    #[error("the container name {PROXY} is reserved for the proxy; give the pod's own another")]
+    ContainerName,
+    #[error("the volume name {0} is reserved for the proxy; give the pod's own another")]
+    VolumeName(&'static str),
+    #[error(
+        "the container {container} listens on port {port}, which the proxy needs in this pod; let it listen on another"
+    )]
+    Port { container: String, port: u64 },
+    #[error(
+        "the pod sets the sysctl {SYSCTL} to {0}, and the proxy has to listen on ports 80 and 443; set it to \
+         {PORTS_FROM}, or leave it out"
+    )]
+    Sysctl(String),
+    #[error("the container {0} mounts {CA_FOLDER}, which is the proxy's; mount it elsewhere")]
+    Mount(String),
+}
+
+/// Why the containers whose calls are to be caught can't be found.
+#[derive(Debug, Error)]
+pub(crate) enum ContainersError {
+    #[error("the annotation {CONTAINERS} is empty; write names of containers, or leave it out")]
+    Empty,
+    #[error(
+        "the annotation {CONTAINERS} names the container `{name}`, which the pod hasn't{hint}; it has: {which}",
+        hint = did_you_mean(.name, .known.iter().map(String::as_str)), which = .known.join(", ")
+    )]
+    Unknown { name: String, known: Vec<String> },
+}
+
+/// The first conflict of the pod with the plan.
+pub(crate) fn find(pod: &Value, plan: &Plan) -> Option<Conflict> {
     names(pod)
         .or_else(|| ports(pod, plan))
         .or_else(|| sysctl(pod).filter(|_| plan.by_hosts()))
         .or_else(|| mounts(pod).filter(|_| plan.by_hosts()))
 }
 
-fn names(pod: &Value) -> Option<String> {
+fn names(pod: &Value) -> Option<Conflict> {
     if pod::containers(pod).any(|(_, _, container)| pod::name(container) == PROXY) {
-        return Some(format!(
-            "the container name {PROXY} is reserved for the proxy; give the pod's own another"
-        ));
+        return Some(Conflict::ContainerName);
     }
     let reserved = [TOKEN_VOLUME, CA_VOLUME, KEY_VOLUME];
-    let taken = reserved.into_iter().find(|name| pod::named(&pod["spec"]["volumes"], name).is_some())?;
-    Some(format!("the volume name {taken} is reserved for the proxy; give the pod's own another"))
+    let taken = reserved.into_iter().find(|name| pod::named(&pod["spec"]["volumes"], name).is_some());
+    taken.map(Conflict::VolumeName)
 }
 
-fn ports(pod: &Value, plan: &Plan) -> Option<String> {
+fn ports(pod: &Value, plan: &Plan) -> Option<Conflict> {
     let mut needed = vec![BASE_URL_PORT, ADMIN_PORT];
     if plan.by_hosts() {
         needed.extend(HOSTS_PORTS);
@@ -42,63 +73,44 @@ fn ports(pod: &Value, plan: &Plan) -> Option<String> {
         let tcp = ports.filter(|port| port["protocol"].as_str().unwrap_or("TCP") == "TCP");
         let mut numbers = tcp.filter_map(|port| port["containerPort"].as_u64());
         let port = numbers.find(|number| needed.iter().any(|needed| u64::from(*needed) == *number))?;
-        Some(format!(
-            "the container {} listens on port {port}, which the proxy needs in this pod; let it listen on another",
-            pod::name(container)
-        ))
+        Some(Conflict::Port { container: pod::name(container).to_owned(), port })
     })
 }
 
-fn sysctl(pod: &Value) -> Option<String> {
+fn sysctl(pod: &Value) -> Option<Conflict> {
     let own = pod::named(&pod["spec"]["securityContext"]["sysctls"], SYSCTL)?;
     let value = own["value"].as_str().unwrap_or_default();
     let low = value.parse::<u32>().is_ok_and(|value| value <= PORTS_FROM);
-    (!low).then(|| {
-        format!(
-            "the pod sets the sysctl {SYSCTL} to {value}, and the proxy has to listen on ports 80 and 443; set it to \
-             {PORTS_FROM}, or leave it out"
-        )
-    })
+    (!low).then(|| Conflict::Sysctl(value.to_owned()))
 }
 
-fn mounts(pod: &Value) -> Option<String> {
+fn mounts(pod: &Value) -> Option<Conflict> {
     pod::containers(pod).find_map(|(_, _, container)| {
         let mut mounts = pod::items(&container["volumeMounts"]).iter();
         let taken = mounts.any(|mount| {
             mount["mountPath"].as_str().is_some_and(|path| path.trim_end_matches('/') == CA_FOLDER)
         });
-        let name = pod::name(container);
-        taken.then(|| {
-            format!("the container {name} mounts {CA_FOLDER}, which is the proxy's; mount it elsewhere")
-        })
+        taken.then(|| Conflict::Mount(pod::name(container).to_owned()))
     })
 }
 
-/// The containers that the annotation names; none: all.
+/// The containers whose calls are caught, as the annotation names them; none: all.
 ///
 /// # Errors
-/// A sentence where it names one that the pod hasn't.
-pub(crate) fn chosen(pod: &Value) -> Result<Option<Vec<String>>, String> {
+/// [`ContainersError`].
+pub(crate) fn selected_containers(pod: &Value) -> Result<Option<Vec<String>>, ContainersError> {
     let Some(annotation) = pod::annotation(pod, CONTAINERS) else {
         return Ok(None);
     };
     let names: Vec<String> =
         annotation.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
-    let known: Vec<&str> = pod::containers(pod)
-        .map(|(_, _, container)| pod::name(container))
-        .filter(|name| *name != PROXY)
-        .collect();
     if names.is_empty() {
-        return Err(format!(
-            "the annotation {CONTAINERS} is empty; write names of containers, or leave it out"
-        ));
+        return Err(ContainersError::Empty);
     }
-    match names.iter().find(|name| !known.contains(&name.as_str())) {
-        Some(name) => Err(format!(
-            "the annotation {CONTAINERS} names the container `{name}`, which the pod hasn't{}; it has: {}",
-            did_you_mean(name, known.iter().copied()),
-            known.join(", ")
-        )),
+    let all = pod::containers(pod).map(|(_, _, container)| pod::name(container).to_owned());
+    let known: Vec<String> = all.filter(|name| name != PROXY).collect();
+    match names.iter().find(|name| !known.contains(name)) {
+        Some(name) => Err(ContainersError::Unknown { name: name.clone(), known }),
         None => Ok(Some(names)),
     }
 }

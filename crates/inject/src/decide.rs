@@ -3,20 +3,23 @@
 use std::collections::BTreeSet;
 
 use json_patch::Patch;
-use quotakeeper_api::workload::{self, Controller};
+use quotakeeper_api::workload::{self, Controller, InvalidName};
 use quotakeeper_wire::bootstrap::{Bootstrap, CatchMode};
 use quotakeeper_wire::name::{Consumer, QuotaName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use thiserror::Error;
 
+use crate::conflicts::{self, Conflict, ContainersError};
 use crate::names::{MIRROR, PROXY};
+use crate::patch::resources::ResourcesError;
 use crate::patch::{Edit, EditError, annotations, environment, hosts, own_cas, resources, sidecar};
-use crate::plan::{self, Plan};
-use crate::requested_quotas::{Asked, asked};
-use crate::resolve::{self, NotFound};
-use crate::settings::Settings;
+use crate::plan::{self, Plan, PlanError};
+use crate::pod;
+use crate::requested_quotas::{RequestError, Requested, requested};
+use crate::resolve::{self, ResolveError};
+use crate::settings::{Settings, SettingsError};
 use crate::view::{Namespace, View};
-use crate::{conflicts, pod};
 use quotakeeper_api::names::STATUS;
 
 /// The namespace of the cluster's own pods: they are never injected.
@@ -112,17 +115,31 @@ impl Skip {
     }
 }
 
+/// Why a pod is denied; each says what to do.
+#[derive(Debug, Error)]
+#[error(transparent)]
+enum DenialError {
+    Request(#[from] RequestError),
+    Settings(#[from] SettingsError),
+    Resolve(#[from] ResolveError),
+    Workload(#[from] InvalidName),
+    Plan(#[from] PlanError),
+    Conflict(#[from] Conflict),
+    Containers(#[from] ContainersError),
+    Resources(#[from] ResourcesError),
+    Edit(#[from] EditError),
+}
+
 /// Why a decision ends early.
 enum Outcome {
     Unchanged,
     Skipped(String),
-    Denied(String),
-    Unsettled(String),
+    Denied(DenialError),
 }
 
-impl From<EditError> for Outcome {
-    fn from(error: EditError) -> Self {
-        Outcome::Denied(error.to_string())
+impl<E: Into<DenialError>> From<E> for Outcome {
+    fn from(error: E) -> Self {
+        Outcome::Denied(error.into())
     }
 }
 
@@ -136,8 +153,10 @@ pub fn decide(input: &Input<'_>) -> Decision {
         }
         Ok((None, _)) | Err(Outcome::Unchanged) => Decision::Unchanged,
         Err(Outcome::Skipped(reason)) => Decision::Skipped { reason },
-        Err(Outcome::Denied(sentence)) => Decision::Denied { sentence, unsettled: false },
-        Err(Outcome::Unsettled(sentence)) => Decision::Denied { sentence, unsettled: true },
+        Err(Outcome::Denied(error)) => {
+            let unsettled = matches!(&error, DenialError::Resolve(error) if error.may_be_created_soon());
+            Decision::Denied { sentence: error.to_string(), unsettled }
+        }
     }
 }
 
@@ -146,8 +165,8 @@ fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), Outcome> {
     if namespace.name == settings.namespace || namespace.name == SYSTEM {
         return Err(Outcome::Unchanged);
     }
-    let asked = asked(pod, namespace).map_err(Outcome::Denied)?;
-    if asked == Asked::Nothing {
+    let requested = requested(pod, namespace)?;
+    if requested == Requested::Nothing {
         return Err(Outcome::Unchanged);
     }
     if let Some(reason) = beyond_reach(pod) {
@@ -158,16 +177,16 @@ fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), Outcome> {
     let (mut plan, resources) = match injected {
         Some(Injected::ByThis(bootstrap)) => (Plan::again(*bootstrap, view), Value::Null),
         Some(Injected::ByAnother) => return Err(Outcome::Unchanged),
-        None => (plan(input, &asked)?, resources::of(pod, &settings.resources).map_err(Outcome::Denied)?),
+        None => (plan(input, &requested)?, resources::of(pod, &settings.resources)?),
     };
-    let chosen = conflicts::chosen(pod).map_err(Outcome::Denied)?;
+    let selected = conflicts::selected_containers(pod)?;
     if is_new {
-        own_cas::plan(pod, &mut plan, chosen.as_deref());
+        own_cas::plan(pod, &mut plan, selected.as_deref());
     }
     let mut edit = Edit::new(pod);
     let mut warnings = plan.warnings();
     sidecar::ensure(&mut edit, &plan, settings, resources)?;
-    let remarks = environment::ensure(&mut edit, &plan, chosen.as_deref())?;
+    let remarks = environment::ensure(&mut edit, &plan, selected.as_deref())?;
     warnings.extend(remarks.warnings);
     warnings.extend(hosts::ensure(&mut edit, &plan)?);
     let status = Status {
@@ -187,34 +206,34 @@ fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), Outcome> {
 }
 
 /// The plan for a pod without a proxy.
-fn plan(input: &Input<'_>, asked: &Asked) -> Result<Plan, Outcome> {
+fn plan(input: &Input<'_>, requested: &Requested) -> Result<Plan, Outcome> {
     let &Input { pod, namespace, view, settings, job_owner } = input;
-    if let Some(problem) = settings.problem() {
-        return Err(Outcome::Denied(problem));
-    }
-    let quotas = resolve::find(asked, namespace, &view.quotas()).map_err(|not_found| match not_found {
-        NotFound::Refused(sentence) => Outcome::Denied(sentence),
-        NotFound::Unknown(sentence) => Outcome::Unsettled(sentence),
-        NotFound::NoneAdmits(sentence) => Outcome::Skipped(sentence),
-    })?;
-    let consumer = consumer(pod, &namespace.name, job_owner).map_err(Outcome::Denied)?;
-    let plan = Plan::of(&quotas, view, settings, consumer).map_err(Outcome::Denied)?;
+    settings.check()?;
+    // A namespace's label also covers pods whose authors do not know of it: those start without a proxy.
+    let by_label = *requested == (Requested::Auto { explicitly: false });
+    let quotas = match resolve::find(requested, namespace, &view.quotas()) {
+        Err(error @ ResolveError::NoneAdmits { .. }) if by_label => {
+            return Err(Outcome::Skipped(error.to_string()));
+        }
+        found => found?,
+    };
+    let consumer = consumer(pod, &namespace.name, job_owner)?;
+    let plan = Plan::of(&quotas, view, settings, consumer)?;
     match conflicts::find(pod, &plan) {
         None => Ok(plan),
-        // A label speaks for pods whose authors may never have heard of it.
-        Some(sentence) if *asked == (Asked::Auto { explicitly: false }) => Err(Outcome::Skipped(sentence)),
-        Some(sentence) => Err(Outcome::Denied(sentence)),
+        Some(conflict) if by_label => Err(Outcome::Skipped(conflict.to_string())),
+        Some(conflict) => Err(conflict.into()),
     }
 }
 
 /// The workload of a pod, as the limiter will derive it too.
-fn consumer(pod: &Value, namespace: &str, job_owner: Option<&Controller>) -> Result<Consumer, String> {
+fn consumer(pod: &Value, namespace: &str, job_owner: Option<&Controller>) -> Result<Consumer, InvalidName> {
     let workload = workload::of_pod(&pod::metadata(pod), namespace, job_owner);
     let of_account = || {
         let account = pod["spec"]["serviceAccountName"].as_str().filter(|name| !name.is_empty());
         workload::of_service_account(namespace, account.unwrap_or("default"))
     };
-    Ok(workload.map_err(|error| error.to_string())?.unwrap_or_else(of_account))
+    Ok(workload?.unwrap_or_else(of_account))
 }
 
 /// Why no proxy can work in a pod of this kind.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use quotakeeper_api::compile;
 use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_wire::bootstrap::{BASE_URL_PORT, Bootstrap, CatchMode, QuotaPlace};
-use quotakeeper_wire::name::Consumer;
+use quotakeeper_wire::name::{Consumer, QuotaName};
 use serde_json::Value;
+use thiserror::Error;
 
 use crate::settings::Settings;
-use crate::view::{View, profile};
+use crate::view::{ProviderError, View, profile};
 
 /// What a pod gets.
 #[derive(Debug)]
@@ -18,6 +19,20 @@ pub(crate) struct Plan {
     pub(crate) catches: Vec<Catch>,
     /// Volumes of the pod in which the proxy reads CAs, as it mounts them.
     pub(crate) own_mounts: Vec<Value>,
+}
+
+/// Why a pod's calls can't be caught.
+#[derive(Debug, Error)]
+pub(crate) enum PlanError {
+    #[error("the quota {quota} can't be used: {source}")]
+    Provider { quota: QuotaName, source: ProviderError },
+    #[error(
+        "calls on the quota {quota} can't be caught: the ApiProvider {provider} has no base-URL variable and names no \
+         host; give it `baseUrl` or `hosts`"
+    )]
+    NothingToCatch { quota: QuotaName, provider: String },
+    #[error("calls to {host} would belong to the quota {first} and to {second}; name one of them")]
+    SharedHost { host: String, first: QuotaName, second: QuotaName },
 }
 
 /// How one quota is caught.
@@ -32,19 +47,19 @@ impl Plan {
     /// The plan for a pod that is new.
     ///
     /// # Errors
-    /// A sentence where a provider can't be caught at all.
+    /// [`PlanError`].
     pub(crate) fn of(
         quotas: &[Arc<ApiQuota>],
         view: &dyn View,
         settings: &Settings,
         consumer: Consumer,
-    ) -> Result<Plan, String> {
+    ) -> Result<Plan, PlanError> {
         let mut catches = Vec::new();
         for quota in quotas {
             catches.push(catch(quota, view)?);
         }
-        if let Some(sentence) = shared_host(&catches) {
-            return Err(sentence);
+        if let Some(error) = shared_host(&catches) {
+            return Err(error);
         }
         let bootstrap = Bootstrap {
             limiter: settings.limiter.clone(),
@@ -100,10 +115,11 @@ impl Plan {
     }
 }
 
-fn catch(quota: &ApiQuota, view: &dyn View) -> Result<Catch, String> {
+fn catch(quota: &ApiQuota, view: &dyn View) -> Result<Catch, PlanError> {
     let name = compile::name(quota);
     let provider = quota.spec.provider.name.clone();
-    let profile = profile(view, &provider).map_err(|why| format!("the quota {name} can't be used: {why}"))?;
+    let profile =
+        profile(view, &provider).map_err(|source| PlanError::Provider { quota: name.clone(), source })?;
     let variables = profile.environment(&proxy(), &provider);
     if !variables.is_empty() {
         let place = QuotaPlace { quota: name, provider, mode: CatchMode::BaseUrl, hosts: Vec::new() };
@@ -117,10 +133,7 @@ fn catch(quota: &ApiQuota, view: &dyn View) -> Result<Catch, String> {
         }
     }
     if !hosts.iter().any(|host| !is_pattern(host)) {
-        return Err(format!(
-            "calls on the quota {name} can't be caught: the ApiProvider {provider} has no base-URL variable and names \
-             no host; give it `baseUrl` or `hosts`"
-        ));
+        return Err(PlanError::NothingToCatch { quota: name, provider });
     }
     let place = QuotaPlace { quota: name, provider, mode: CatchMode::Hosts, hosts };
     Ok(Catch { place, variables: Vec::new() })
@@ -138,15 +151,13 @@ fn is_pattern(host: &str) -> bool {
     host.starts_with('*')
 }
 
-/// A refusal where a host would belong to two quotas.
-fn shared_host(catches: &[Catch]) -> Option<String> {
+/// An error where a host would belong to two quotas.
+fn shared_host(catches: &[Catch]) -> Option<PlanError> {
     catches.iter().enumerate().find_map(|(index, catch)| {
         catches[..index].iter().find_map(|other| {
             let host = catch.place.hosts.iter().find(|host| other.place.hosts.contains(host))?;
-            Some(format!(
-                "calls to {host} would belong to the quota {} and to {}; name one of them",
-                other.place.quota, catch.place.quota
-            ))
+            let (first, second) = (other.place.quota.clone(), catch.place.quota.clone());
+            Some(PlanError::SharedHost { host: host.clone(), first, second })
         })
     })
 }

@@ -1,56 +1,69 @@
-//! Whether a pod asks for quotas, and which.
+//! Which quotas a pod requests.
 //!
-//! The annotation names them, or says `auto`; the label on the pod, or else on its namespace, means `auto`. What a
-//! pod says comes before what its namespace says, and `disabled` before all else that stands at the same place.
+//! The annotation names them, or says `auto`; the label on the pod, or else on its namespace, means `auto`. The pod's
+//! own label and annotation come before its namespace's label, and a label `disabled` on the pod before its annotation.
 
 use quotakeeper_dialects::did_you_mean;
 use serde_json::Value;
+use thiserror::Error;
 
 use crate::pod;
 use crate::view::Namespace;
 use quotakeeper_api::names::{AUTO, DISABLED, ENABLED, INJECT, QUOTAS};
 
-/// The quotas that a pod asks for.
+/// The quotas that a pod requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// None: it stays as it is.
+pub enum Requested {
+    /// None: the pod stays as it is.
     Nothing,
     /// These, each once, as they were written.
     Names(Vec<String>),
-    /// All that admit it.
+    /// All that admit the pod.
     Auto {
-        /// The pod's own annotation asks, not a label that speaks for many.
+        /// By the pod's own annotation, not by a label that may be set for many pods.
         explicitly: bool,
     },
 }
 
-/// What a pod asks for.
+/// Why a pod's request for quotas is invalid.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RequestError {
+    /// The label has an unknown value.
+    #[error(
+        "the label {INJECT} is `{0}`, which means nothing{hint}; write {ENABLED} or {DISABLED}",
+        hint = did_you_mean(.0, [ENABLED, DISABLED])
+    )]
+    UnknownLabel(String),
+    /// The annotation names nothing.
+    #[error("the annotation {QUOTAS} is empty; write names of quotas, separated by commas, or {AUTO}")]
+    Empty,
+    /// The annotation requests all quotas and some.
+    #[error("the annotation {QUOTAS} says {AUTO} and names quotas too; write one or the other")]
+    AutoAndNames,
+}
+
+/// The quotas that a pod requests.
 ///
 /// # Errors
-/// A sentence where the pod's own words can't be understood.
-pub fn asked(pod: &Value, namespace: &Namespace) -> Result<Asked, String> {
+/// [`RequestError`].
+pub fn requested(pod: &Value, namespace: &Namespace) -> Result<Requested, RequestError> {
     let label = pod::label(pod, INJECT);
     match label {
         None | Some(ENABLED) => {}
-        Some(DISABLED) => return Ok(Asked::Nothing),
-        Some(other) => {
-            return Err(format!(
-                "the label {INJECT} is `{other}`, which means nothing{}; write {ENABLED} or {DISABLED}",
-                did_you_mean(other, [ENABLED, DISABLED])
-            ));
-        }
+        Some(DISABLED) => return Ok(Requested::Nothing),
+        Some(other) => return Err(RequestError::UnknownLabel(other.to_owned())),
     }
     if let Some(annotation) = pod::annotation(pod, QUOTAS) {
         return names(annotation);
     }
     let of_namespace = || namespace.labels.get(INJECT).map(String::as_str);
     match label.or_else(of_namespace) {
-        Some(ENABLED) => Ok(Asked::Auto { explicitly: false }),
-        _ => Ok(Asked::Nothing),
+        Some(ENABLED) => Ok(Requested::Auto { explicitly: false }),
+        _ => Ok(Requested::Nothing),
     }
 }
 
-fn names(annotation: &str) -> Result<Asked, String> {
+fn names(annotation: &str) -> Result<Requested, RequestError> {
     let mut names: Vec<String> = Vec::new();
     for name in annotation.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         if !names.iter().any(|known| known == name) {
@@ -58,19 +71,15 @@ fn names(annotation: &str) -> Result<Asked, String> {
         }
     }
     if names.is_empty() {
-        return Err(format!(
-            "the annotation {QUOTAS} is empty; write names of quotas, separated by commas, or {AUTO}"
-        ));
+        return Err(RequestError::Empty);
     }
     if names == [AUTO] {
-        return Ok(Asked::Auto { explicitly: true });
+        return Ok(Requested::Auto { explicitly: true });
     }
     if names.iter().any(|name| name == AUTO) {
-        return Err(format!(
-            "the annotation {QUOTAS} says {AUTO} and names quotas too; write one or the other"
-        ));
+        return Err(RequestError::AutoAndNames);
     }
-    Ok(Asked::Names(names))
+    Ok(Requested::Names(names))
 }
 
 #[cfg(test)]
@@ -97,34 +106,36 @@ mod tests {
 
     #[test]
     fn the_pod_comes_before_its_namespace_and_disabled_before_all_else_on_it() {
-        let auto = |explicitly| Asked::Auto { explicitly };
+        let auto = |explicitly| Requested::Auto { explicitly };
         for (annotation, label, of_namespace, expected) in [
-            (None, None, None, Asked::Nothing),
+            (None, None, None, Requested::Nothing),
             (None, None, Some("enabled"), auto(false)),
-            (None, None, Some("disabled"), Asked::Nothing),
-            (None, None, Some("true"), Asked::Nothing),
+            (None, None, Some("disabled"), Requested::Nothing),
+            (None, None, Some("true"), Requested::Nothing),
             (None, Some("enabled"), None, auto(false)),
             (None, Some("enabled"), Some("disabled"), auto(false)),
-            (None, Some("disabled"), Some("enabled"), Asked::Nothing),
+            (None, Some("disabled"), Some("enabled"), Requested::Nothing),
             (Some("auto"), None, None, auto(true)),
             (Some("auto"), None, Some("disabled"), auto(true)),
-            (Some("openai"), Some("disabled"), Some("enabled"), Asked::Nothing),
-            (Some("openai"), Some("enabled"), None, Asked::Names(vec!["openai".to_owned()])),
+            (Some("openai"), Some("disabled"), Some("enabled"), Requested::Nothing),
+            (Some("openai"), Some("enabled"), None, Requested::Names(vec!["openai".to_owned()])),
         ] {
-            let found = asked(&pod(annotation, label), &namespace(of_namespace)).unwrap();
+            let found = requested(&pod(annotation, label), &namespace(of_namespace)).unwrap();
             assert_eq!(found, expected, "{annotation:?} {label:?} {of_namespace:?}");
         }
     }
 
     #[test]
-    fn names_are_trimmed_and_asked_for_once() {
-        let found = asked(&pod(Some(" openai, platform/hubspot,,openai "), None), &namespace(None)).unwrap();
-        assert_eq!(found, Asked::Names(vec!["openai".to_owned(), "platform/hubspot".to_owned()]));
+    fn names_are_trimmed_and_each_is_requested_once() {
+        let found =
+            requested(&pod(Some(" openai, platform/hubspot,,openai "), None), &namespace(None)).unwrap();
+        assert_eq!(found, Requested::Names(vec!["openai".to_owned(), "platform/hubspot".to_owned()]));
     }
 
     #[test]
-    fn what_means_nothing_is_told() {
-        let refused = |annotation, label| asked(&pod(annotation, label), &namespace(None)).unwrap_err();
+    fn invalid_requests_are_refused_with_a_remedy() {
+        let refused =
+            |annotation, label| requested(&pod(annotation, label), &namespace(None)).unwrap_err().to_string();
         assert!(refused(Some(" , "), None).contains("is empty; write names of quotas"));
         assert!(refused(Some("auto, openai"), None).contains("write one or the other"));
         assert!(refused(None, Some("true")).ends_with("write enabled or disabled"));

@@ -1,7 +1,7 @@
 //! Which quotas the names on a pod mean.
 //!
 //! A name without namespace means the quota of the pod's own namespace, else the only one elsewhere that admits the
-//! pod. What can't be told apart is refused: a call must be charged to exactly one account.
+//! pod. An ambiguous name is refused: a call must be charged to exactly one account.
 
 use std::sync::Arc;
 
@@ -9,34 +9,68 @@ use kube::ResourceExt;
 use quotakeeper_api::compile;
 use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_dialects::did_you_mean;
+use quotakeeper_wire::name::QuotaName;
+use thiserror::Error;
 
-use crate::requested_quotas::Asked;
+use crate::requested_quotas::Requested;
 use crate::view::{Namespace, admits};
 use quotakeeper_api::names::QUOTAS;
 
-/// The most names that a refusal lists.
+/// The most names that an error lists.
 const LISTED: usize = 20;
 
-/// Why no quotas are found.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NotFound {
-    /// A sentence that refuses the pod.
-    Refused(String),
-    /// A name is unknown: refused too, but the quota may only just have been created.
-    Unknown(String),
-    /// A label asks for all quotas, and none admits the pod.
-    NoneAdmits(String),
+/// Why the requested quotas can't be found.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub(crate) enum ResolveError {
+    #[error(
+        "the quota {quota} does not admit pods of namespace {namespace}; its owner can, by spec.consumers.namespaces"
+    )]
+    NotAdmitted { quota: QuotaName, namespace: String },
+    #[error(
+        "the quota `{name}` is ambiguous in namespace {namespace}: {candidates} admit its pods; write one of them in \
+         the annotation {QUOTAS}",
+        candidates = listed(.candidates)
+    )]
+    Ambiguous { name: String, namespace: String, candidates: Vec<String> },
+    #[error(
+        "the quotas {first} and {second} are both of provider `{provider}`, and a pod draws on one of a provider; \
+         name one of them in the annotation {QUOTAS}"
+    )]
+    SameProvider { first: QuotaName, second: QuotaName, provider: String },
+    #[error(
+        "the quota `{name}` is unknown in namespace {namespace}{hint}; it can use: {which}",
+        hint = did_you_mean(.name, .usable.iter().map(String::as_str)), which = listed(.usable)
+    )]
+    Unknown { name: String, namespace: String, usable: Vec<String> },
+    #[error(
+        "the quota `{name}` is unknown, and none admits pods of namespace {namespace}; create an ApiQuota there, or \
+         let one admit it by spec.consumers.namespaces"
+    )]
+    UnknownAndNoneAdmits { name: String, namespace: String },
+    #[error(
+        "no quota admits pods of namespace {namespace}; create an ApiQuota there, or let one admit it by \
+         spec.consumers.namespaces"
+    )]
+    NoneAdmits { namespace: String },
 }
 
-/// The quotas that are asked for, in their order, no two of one provider.
+impl ResolveError {
+    /// Whether a quota that was created a moment ago, and not seen yet, may be the one that is missing.
+    pub(crate) fn may_be_created_soon(&self) -> bool {
+        use ResolveError::{NoneAdmits, Unknown, UnknownAndNoneAdmits};
+        matches!(self, Unknown { .. } | UnknownAndNoneAdmits { .. } | NoneAdmits { .. })
+    }
+}
+
+/// The requested quotas, in their order, no two of one provider.
 pub(crate) fn find(
-    asked: &Asked,
+    requested: &Requested,
     namespace: &Namespace,
     quotas: &[Arc<ApiQuota>],
-) -> Result<Vec<Arc<ApiQuota>>, NotFound> {
-    let found = match asked {
-        Asked::Nothing => Vec::new(),
-        Asked::Names(names) => {
+) -> Result<Vec<Arc<ApiQuota>>, ResolveError> {
+    let found = match requested {
+        Requested::Nothing => Vec::new(),
+        Requested::Names(names) => {
             let mut found: Vec<Arc<ApiQuota>> = Vec::new();
             for name in names {
                 let quota = one(name, namespace, quotas)?;
@@ -46,15 +80,15 @@ pub(crate) fn find(
             }
             found
         }
-        Asked::Auto { explicitly } => all(*explicitly, namespace, quotas)?,
+        Requested::Auto { .. } => all(namespace, quotas)?,
     };
-    match twice(&found) {
+    match same_provider(&found) {
         None => Ok(found),
-        Some(sentence) => Err(NotFound::Refused(sentence)),
+        Some(error) => Err(error),
     }
 }
 
-fn one(name: &str, namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> Result<Arc<ApiQuota>, NotFound> {
+fn one(name: &str, namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> Result<Arc<ApiQuota>, ResolveError> {
     let (place, plain) = match name.split_once('/') {
         Some((place, plain)) => (Some(place), plain),
         None => (None, name),
@@ -69,7 +103,7 @@ fn one(name: &str, namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> Result<Ar
     if let Some(quota) = exact {
         return match admits(quota, namespace) {
             true => Ok(Arc::clone(quota)),
-            false => Err(NotFound::Refused(not_admitted(quota, namespace))),
+            false => Err(not_admitted(quota, namespace)),
         };
     }
     if place.is_none() {
@@ -77,27 +111,20 @@ fn one(name: &str, namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> Result<Ar
             same.iter().copied().filter(|quota| admits(quota, namespace)).collect();
         match (&admitting[..], &same[..]) {
             ([quota], _) => return Ok(Arc::clone(quota)),
-            ([], [quota, ..]) => return Err(NotFound::Refused(not_admitted(quota, namespace))),
+            ([], [quota, ..]) => return Err(not_admitted(quota, namespace)),
             ([], []) => {}
             _ => {
-                let which = listed(admitting.iter().map(|quota| compile::name(quota).to_string()).collect());
-                return Err(NotFound::Refused(format!(
-                    "the quota `{plain}` is ambiguous in namespace {}: {which} admit its pods; write one of them in \
-                     the annotation {QUOTAS}",
-                    namespace.name
-                )));
+                let candidates = admitting.iter().map(|quota| compile::name(quota).to_string()).collect();
+                let (name, namespace) = (plain.to_owned(), namespace.name.clone());
+                return Err(ResolveError::Ambiguous { name, namespace, candidates });
             }
         }
     }
-    Err(NotFound::Unknown(unknown(name, namespace, quotas)))
+    Err(unknown(name, namespace, quotas))
 }
 
 /// All that admit the pod; of one provider, the quotas of its own namespace come before all others.
-fn all(
-    explicitly: bool,
-    namespace: &Namespace,
-    quotas: &[Arc<ApiQuota>],
-) -> Result<Vec<Arc<ApiQuota>>, NotFound> {
+fn all(namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> Result<Vec<Arc<ApiQuota>>, ResolveError> {
     let admitting: Vec<&Arc<ApiQuota>> = quotas.iter().filter(|quota| admits(quota, namespace)).collect();
     let own = |quota: &ApiQuota| in_namespace(quota, &namespace.name);
     let shadowed = |quota: &ApiQuota| {
@@ -108,27 +135,18 @@ fn all(
         admitting.iter().filter(|quota| !shadowed(quota)).map(|quota| Arc::clone(quota)).collect();
     found.sort_by_key(|quota| compile::name(quota));
     if found.is_empty() {
-        let sentence = format!(
-            "no quota admits pods of namespace {}; create an ApiQuota there, or let one admit it by \
-             spec.consumers.namespaces",
-            namespace.name
-        );
-        return Err(if explicitly { NotFound::Unknown(sentence) } else { NotFound::NoneAdmits(sentence) });
+        return Err(ResolveError::NoneAdmits { namespace: namespace.name.clone() });
     }
     Ok(found)
 }
 
-/// A refusal where two quotas are of one provider.
-fn twice(found: &[Arc<ApiQuota>]) -> Option<String> {
+/// An error where two quotas are of one provider.
+fn same_provider(found: &[Arc<ApiQuota>]) -> Option<ResolveError> {
     found.iter().enumerate().find_map(|(index, quota)| {
         let provider = &quota.spec.provider.name;
-        let other = found[..index].iter().find(|other| other.spec.provider.name == *provider)?;
-        Some(format!(
-            "the quotas {} and {} are both of provider `{provider}`, and a pod draws on one of a provider; name one \
-             of them in the annotation {QUOTAS}",
-            compile::name(other),
-            compile::name(quota)
-        ))
+        let first = found[..index].iter().find(|other| other.spec.provider.name == *provider)?;
+        let (first, second) = (compile::name(first), compile::name(quota));
+        Some(ResolveError::SameProvider { first, second, provider: provider.clone() })
     })
 }
 
@@ -136,16 +154,12 @@ fn in_namespace(quota: &ApiQuota, namespace: &str) -> bool {
     quota.metadata.namespace.as_deref() == Some(namespace)
 }
 
-fn not_admitted(quota: &ApiQuota, namespace: &Namespace) -> String {
-    format!(
-        "the quota {} does not admit pods of namespace {}; its owner can, by spec.consumers.namespaces",
-        compile::name(quota),
-        namespace.name
-    )
+fn not_admitted(quota: &ApiQuota, namespace: &Namespace) -> ResolveError {
+    ResolveError::NotAdmitted { quota: compile::name(quota), namespace: namespace.name.clone() }
 }
 
-fn unknown(name: &str, namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> String {
-    let mut known: Vec<String> = quotas
+fn unknown(name: &str, namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> ResolveError {
+    let mut usable: Vec<String> = quotas
         .iter()
         .filter(|quota| admits(quota, namespace))
         .map(|quota| match in_namespace(quota, &namespace.name) {
@@ -153,23 +167,19 @@ fn unknown(name: &str, namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> Strin
             false => compile::name(quota).to_string(),
         })
         .collect();
-    known.sort();
-    if known.is_empty() {
-        return format!(
-            "the quota `{name}` is unknown, and none admits pods of namespace {}; create an ApiQuota there, or let \
-             one admit it by spec.consumers.namespaces",
-            namespace.name
-        );
+    usable.sort();
+    let (name, namespace) = (name.to_owned(), namespace.name.clone());
+    match usable.is_empty() {
+        true => ResolveError::UnknownAndNoneAdmits { name, namespace },
+        false => ResolveError::Unknown { name, namespace, usable },
     }
-    let hint = did_you_mean(name, known.iter().map(String::as_str));
-    let which = listed(known);
-    format!("the quota `{name}` is unknown in namespace {}{hint}; it can use: {which}", namespace.name)
 }
 
 /// Names as a list in a sentence.
-fn listed(mut names: Vec<String>) -> String {
-    let more = names.len().saturating_sub(LISTED);
-    names.truncate(LISTED);
-    let list = names.join(", ");
-    if more == 0 { list } else { format!("{list} and {more} more") }
+fn listed(names: &[String]) -> String {
+    let list = names[..names.len().min(LISTED)].join(", ");
+    match names.len().saturating_sub(LISTED) {
+        0 => list,
+        more => format!("{list} and {more} more"),
+    }
 }

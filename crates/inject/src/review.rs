@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::decide::{Decision, Input, decide};
 use crate::jobs::owner_of_job;
 use crate::pod;
-use crate::requested_quotas::{Asked, asked};
+use crate::requested_quotas::{Requested, requested};
 use crate::settings::Settings;
 use crate::view::{Namespace, View};
 use quotakeeper_api::names::{DISABLED, INJECT};
@@ -103,7 +103,7 @@ impl Request {
     /// Whether nothing asks for the proxy, though the API server has found something: the namespace's label.
     fn lacks_the_label(&self, namespace: &Namespace) -> bool {
         let disabled = pod::label(&self.pod, INJECT) == Some(DISABLED);
-        !disabled && asked(&self.pod, namespace) == Ok(Asked::Nothing)
+        !disabled && requested(&self.pod, namespace) == Ok(Requested::Nothing)
     }
 
     /// A decision as an answer.

@@ -2,6 +2,7 @@
 
 use quotakeeper_wire::bootstrap::Endpoint;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::patch::resources::is_quantity;
 
@@ -65,17 +66,35 @@ impl Default for ProxyResources {
     }
 }
 
+/// Why no pod can be injected with these settings.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SettingsError {
+    /// An amount of [`ProxyResources`] is invalid.
+    #[error("the proxy's resources: {0:?} is no quantity; write one such as \"64Mi\" or \"20m\"")]
+    NoQuantity(String),
+    /// The CAs do not fit into the bootstrap.
+    #[error(
+        "the extra CAs have {length} bytes, and a proxy can take {MAX_EXTRA_CAS}; keep only those that its providers \
+         need"
+    )]
+    TooManyCas {
+        /// In bytes, with the limiter's own CA.
+        length: usize,
+    },
+}
+
 impl ProxyResources {
-    /// The first amount that is no quantity, in a sentence.
-    pub fn problem(&self) -> Option<String> {
+    /// Checks that every amount is a quantity.
+    ///
+    /// # Errors
+    /// [`SettingsError::NoQuantity`].
+    pub fn check(&self) -> Result<(), SettingsError> {
         let Self { cpu, memory, memory_limit, guaranteed_cpu } = self;
-        [cpu, memory, memory_limit, guaranteed_cpu].into_iter().find(|amount| !is_quantity(amount)).map(
-            |amount| {
-                format!(
-                    "the proxy's resources: {amount:?} is no quantity; write one such as \"64Mi\" or \"20m\""
-                )
-            },
-        )
+        let mut amounts = [cpu, memory, memory_limit, guaranteed_cpu].into_iter();
+        match amounts.find(|amount| !is_quantity(amount)) {
+            Some(amount) => Err(SettingsError::NoQuantity(amount.clone())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -98,15 +117,15 @@ impl Settings {
         }
     }
 
-    /// What keeps pods from being injected with these settings; none: nothing.
-    pub fn problem(&self) -> Option<String> {
+    /// Checks that pods can be injected with these settings.
+    ///
+    /// # Errors
+    /// [`SettingsError`].
+    pub fn check(&self) -> Result<(), SettingsError> {
         let length = self.extra_cas_pem.len() + self.limiter.ca_pem.len();
-        let too_long = (length > MAX_EXTRA_CAS).then(|| {
-            format!(
-                "the extra CAs have {length} bytes, and a proxy can take {MAX_EXTRA_CAS}; keep only those that its \
-                 providers need"
-            )
-        });
-        too_long.or_else(|| self.resources.problem())
+        if length > MAX_EXTRA_CAS {
+            return Err(SettingsError::TooManyCas { length });
+        }
+        self.resources.check()
     }
 }

@@ -10,7 +10,7 @@ use kube::api::PartialObjectMeta;
 use quotakeeper_api::names::{INJECT, QUOTAS, STATUS};
 use quotakeeper_api::workload::{self, Controller};
 use quotakeeper_inject::decide::Status;
-use quotakeeper_inject::requested_quotas::{Asked, asked};
+use quotakeeper_inject::requested_quotas::{Requested, requested};
 use quotakeeper_inject::view::Namespace;
 use quotakeeper_wire::bootstrap::CatchMode;
 use quotakeeper_wire::name::Consumer;
@@ -135,12 +135,14 @@ impl PodView {
             let account = desired.quotas.get(name).and_then(|verdict| verdict.account());
             account.is_some_and(|account| account.admitted.admits(&self.namespace))
         };
-        match asked(&pod, &namespace) {
-            Ok(Asked::Names(names)) => {
+        match requested(&pod, &namespace) {
+            Ok(Requested::Names(names)) => {
                 names.iter().filter_map(|name| named(name, &self.namespace, desired, admits)).collect()
             }
-            Ok(Asked::Auto { .. }) => desired.quotas.keys().filter(|name| admits(name)).cloned().collect(),
-            Ok(Asked::Nothing) | Err(_) => Vec::new(),
+            Ok(Requested::Auto { .. }) => {
+                desired.quotas.keys().filter(|name| admits(name)).cloned().collect()
+            }
+            Ok(Requested::Nothing) | Err(_) => Vec::new(),
         }
     }
 

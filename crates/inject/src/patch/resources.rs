@@ -1,16 +1,17 @@
-//! What the proxy may use: the installation's word, the pod's annotation, and the pod's class of service.
+//! The resources of the proxy's container: the installation's defaults, the pod's annotation, and the pod's QoS class.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use thiserror::Error;
 
 use crate::names::PROXY;
 use crate::pod;
 use crate::settings::ProxyResources;
 use quotakeeper_api::names::RESOURCES;
 
-/// The resources that a pod's class of service rests on.
+/// The resources that decide a pod's QoS class.
 const COUNTED: [&str; 2] = ["cpu", "memory"];
 /// Suffixes of Kubernetes' quantities.
 const SUFFIXES: [&str; 15] = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi"];
@@ -24,11 +25,23 @@ struct Written {
     limits: BTreeMap<String, Value>,
 }
 
+/// Why the pod's annotation can't be followed.
+#[derive(Debug, Error)]
+pub(crate) enum ResourcesError {
+    #[error(
+        "the annotation {RESOURCES} can't be read: {0}; write JSON such as \
+         {{\"requests\": {{\"cpu\": \"50m\"}}, \"limits\": {{\"memory\": \"512Mi\"}}}}"
+    )]
+    Unreadable(#[from] serde_json::Error),
+    #[error("the annotation {RESOURCES} says {value} for {resource}; write a quantity such as \"256Mi\"")]
+    NoQuantity { resource: String, value: Value },
+}
+
 /// The `resources` of the proxy's container in this pod.
 ///
 /// # Errors
-/// A sentence where the pod's annotation can't be understood.
-pub(crate) fn of(pod: &Value, installation: &ProxyResources) -> Result<Value, String> {
+/// [`ResourcesError`].
+pub(crate) fn of(pod: &Value, installation: &ProxyResources) -> Result<Value, ResourcesError> {
     let ProxyResources { cpu, memory, memory_limit, guaranteed_cpu } = installation;
     let mut resources = match guaranteed(pod) {
         true => {
@@ -47,17 +60,12 @@ pub(crate) fn of(pod: &Value, installation: &ProxyResources) -> Result<Value, St
         }
     }
     if let Some(annotation) = pod::annotation(pod, RESOURCES) {
-        let Written { requests, limits } = serde_json::from_str(annotation).map_err(|error| {
-            format!(
-                "the annotation {RESOURCES} can't be read: {error}; write JSON such as \
-                 {{\"requests\": {{\"cpu\": \"50m\"}}, \"limits\": {{\"memory\": \"512Mi\"}}}}"
-            )
-        })?;
+        let Written { requests, limits } = serde_json::from_str(annotation)?;
         for (kind, written) in [("requests", requests), ("limits", limits)] {
             for (name, value) in written {
-                let quantity = quantity(&value).ok_or_else(|| {
-                    format!("the annotation {RESOURCES} says {value} for {name}; write a quantity such as \"256Mi\"")
-                })?;
+                let Some(quantity) = quantity(&value) else {
+                    return Err(ResourcesError::NoQuantity { resource: name, value });
+                };
                 resources[kind][name] = json!(quantity);
             }
         }
@@ -165,7 +173,7 @@ mod tests {
             (r#"{"limits": {"memory": "1GB"}}"#, "says \"1GB\" for memory"),
         ] {
             annotate(&mut pod, wrong);
-            let refused = of(&pod, &ProxyResources::default()).unwrap_err();
+            let refused = of(&pod, &ProxyResources::default()).unwrap_err().to_string();
             assert!(refused.contains(said), "{refused}");
         }
     }
