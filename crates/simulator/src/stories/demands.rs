@@ -12,6 +12,8 @@ use crate::scenario::{Arrivals, Change, Closed, Hidden, Scenario};
 pub(super) const STORIES: &[Story] = &[
     story("cut", "the quota is halved in mid-flight", cut),
     story("raise", "the quota is doubled in mid-flight", raise),
+    story("edits", "the quota is edited again and again", edits),
+    story("edits-restarts", "the same, and the limiter dies, sometimes with its ledger", edits_restarts),
     story("two-limits", "100 in 10 s, and 5 a second of one endpoint", two_limits),
     story("models", "models that are counted apart", models),
     story("hidden-models", "the same, and of some calls only the provider knows the model", hidden_models),
@@ -32,14 +34,49 @@ pub(super) const STORIES: &[Story] = &[
     story("many-pods", "500 pods of 500 workloads, skewed weights", many_pods),
 ];
 
-/// The quota changes after about five windows. The provider is never behind a raise, never ahead
-/// of a cut.
+/// The quota changes after about five windows.
 fn change(scenario: &mut Scenario, amount: u64, provider_first: bool, lead: Duration) {
+    let middle = scenario.length * 2 / 5 + ms(137);
+    change_at(scenario, middle, amount, provider_first, lead);
+}
+
+/// The quota changes. The provider is never behind a raise, never ahead of a cut.
+fn change_at(scenario: &mut Scenario, from: Duration, amount: u64, provider_first: bool, lead: Duration) {
     let mut account = scenario.account.clone();
     account.limits[0].amount = amount;
-    let middle = scenario.length * 2 / 5 + ms(137);
-    let (at, provider_at) = if provider_first { (middle + lead, middle) } else { (middle, middle + lead) };
+    let (at, provider_at) = if provider_first { (from + lead, from) } else { (from, from + lead) };
     scenario.changes.push(Change { at, provider_at, account });
+}
+
+/// Edits from the first window on, each at least a window after the one before.
+fn edits(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.upstream.adverse = true;
+    scenario.stalls.limiter_every = Duration::ZERO;
+    scenario.stalls.after_decision = 0;
+    scenario.account.limits[0].counted_as =
+        *random.pick(&[CountedAs::Unknown, CountedAs::SlidingWindow, CountedAs::TokenBucket]);
+    let lead = seconds(2) + window.2 + ms(100);
+    let (mut from, mut amount) = (random.within(ms(1), window.1), window.0);
+    while from + lead < scenario.length {
+        let next = random.between(window.0 / 4 + 1, window.0 * 2);
+        if next != amount {
+            change_at(&mut scenario, from, next, next > amount, lead);
+        }
+        amount = next;
+        from = from + lead + window.1 + random.within(ms(1), window.1);
+    }
+    scenario
+}
+
+fn edits_restarts(random: &mut Random) -> Scenario {
+    let mut scenario = edits(random);
+    let window = scenario.account.limits[0].window;
+    scenario.disk = Some(super::disasters::DISK);
+    scenario.faults.limiter_crash = window * 7 / 10;
+    scenario.faults.ledger_loss = 100_000;
+    scenario
 }
 
 fn cut(random: &mut Random) -> Scenario {
