@@ -17,7 +17,29 @@ pub(crate) struct Bucket {
     amount: u64,
     window: u64,
     level: u128,
+    assumed: Option<Assumed>,
+    /// What the provider's bucket holds less than `level`, if it took on changes of the limit in the other way.
+    other: Other,
     at: Time,
+}
+
+/// What of the level is only assumed, of a time of which nothing is known. It drains first.
+#[derive(Clone, Copy, Debug)]
+struct Assumed {
+    left: u128,
+    /// The room that was left beside it.
+    spare: Amount,
+    /// When it was assumed.
+    since: Time,
+}
+
+/// The other way in which a provider's bucket may have taken on changes of its limit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Other {
+    /// How much lower its level is; no more than the level itself.
+    below: u128,
+    /// It kept its level, and `level` is of one that kept what remained.
+    kept_level: bool,
 }
 
 impl Bucket {
@@ -29,6 +51,8 @@ impl Bucket {
             amount: amount.max(1),
             window: nanos(window).max(1),
             level: 0,
+            assumed: None,
+            other: Other::default(),
             at: now,
         }
     }
@@ -52,7 +76,11 @@ impl Bucket {
     /// Lets it drain until `now`; a time that has passed already changes nothing.
     pub(crate) fn drain(&mut self, now: Time) {
         if now > self.at {
-            self.level = self.level.saturating_sub(self.drained_in(now.0 - self.at.0));
+            let drained = self.drained_in(now.0 - self.at.0);
+            self.level = self.level.saturating_sub(drained);
+            if let Some(assumed) = &mut self.assumed {
+                assumed.left = assumed.left.saturating_sub(drained);
+            }
             self.at = now;
         }
     }
@@ -60,7 +88,14 @@ impl Bucket {
     /// Adds an amount at `at`, or now when that has passed.
     pub(crate) fn pour(&mut self, at: Time, amount: Amount) {
         self.drain(at);
+        self.other.below = self.other.below.min(self.level);
         self.level = self.level.saturating_add(self.parts(amount));
+    }
+
+    /// Adds an amount that is only assumed, with so much room beside it.
+    pub(crate) fn pour_assumed(&mut self, at: Time, amount: Amount, spare: Amount) {
+        self.pour(at, amount);
+        self.assumed = Some(Assumed { left: self.parts(amount), spare, since: self.at });
     }
 
     /// Takes an amount back.
@@ -71,12 +106,27 @@ impl Bucket {
     /// Sets the level to this amount at `at`.
     pub(crate) fn set(&mut self, amount: Amount, at: Time) {
         self.level = self.parts(amount);
+        self.assumed = None;
+        self.other = Other::default();
         self.at = at;
+    }
+
+    /// Assumes that it was full but for `spare` at `at`.
+    pub(crate) fn assume(&mut self, spare: Amount, at: Time) {
+        self.set(Amount::ZERO, at);
+        self.pour_assumed(at, self.size - spare, spare);
     }
 
     /// How much is in it, a part of a unit counted whole.
     pub(crate) fn level(&self) -> Amount {
         Amount(u64::try_from(self.level.div_ceil(self.unit())).unwrap_or(u64::MAX))
+    }
+
+    /// How many units fit into it at `at`, a part of one counted whole.
+    pub(crate) fn room(&mut self, at: Time) -> Amount {
+        self.drain(at);
+        let room = self.parts(self.size).saturating_sub(self.level).div_ceil(self.unit());
+        Amount(u64::try_from(room).unwrap_or(u64::MAX))
     }
 
     /// When `more` units fit beside it; `None`: now, as of the last drain; [`Time::NEVER`]: they
@@ -97,26 +147,33 @@ impl Bucket {
         Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 
-    /// Takes on another class and keeps what remains of it: L' = b' − min(b', b − L).
+    /// Takes on another limit. A provider's bucket may keep its level or what remains of it, so the higher level of
+    /// the two counts. Of what is only assumed no more counts than the new size allows.
     pub(crate) fn reconfigure(&mut self, size: Amount, amount: Amount, window: Duration, mint: bool) {
-        let unit = self.unit();
-        let remains = self.parts(self.size).saturating_sub(self.level);
-        let (old_size, old_level) = (self.size, self.level);
+        let old = self.clone();
         self.size = size.max(Amount::ONE);
         self.amount = amount.0.max(1);
         self.window = nanos(window).max(1);
-        // In the new parts, rounded so that less remains, never more.
-        let remains = remains / unit * self.unit() + remains % unit * self.unit() / unit;
-        let full = self.parts(self.size);
-        self.level = full - remains.min(full);
-        if old_level > u128::from(old_size.0) * unit {
-            // Debt is carried over whole.
-            let debt = old_level - u128::from(old_size.0) * unit;
-            self.level += debt.div_ceil(unit) * self.unit();
+        let (unit, new_unit) = (old.unit(), self.unit());
+        // In the new parts, rounded up.
+        let scaled = |parts: u128| parts / unit * new_unit + (parts % unit * new_unit).div_ceil(unit);
+        let other = old.level - old.other.below.min(old.level);
+        let (kept_level, kept_rest) =
+            if old.other.kept_level { (other, old.level) } else { (old.level, other) };
+        let mut surplus = 0;
+        if let Some(Assumed { left, spare, since }) = old.assumed {
+            let allowed = self.parts(self.size - spare).saturating_sub(self.drained_in(self.at.0 - since.0));
+            surplus = scaled(left).saturating_sub(allowed);
+            self.assumed = Some(Assumed { left: scaled(left) - surplus, spare, since });
         }
-        if mint {
-            self.level = 0;
-        }
+        let kept_level = scaled(kept_level).saturating_sub(surplus);
+        // L' = b' − min(b', b − L), and debt is carried over whole.
+        let (full, full_before, kept_rest) = (self.parts(self.size), self.parts(old.size), scaled(kept_rest));
+        let remains = full_before.saturating_sub(kept_rest);
+        let kept_rest = full - remains.min(full) + kept_rest.saturating_sub(full_before);
+        self.level = if mint { 0 } else { kept_level.max(kept_rest) };
+        let below = self.level.saturating_sub(kept_level.min(kept_rest));
+        self.other = Other { below, kept_level: kept_level < kept_rest };
     }
 }
 
@@ -169,15 +226,26 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_below_the_level_stays_full() {
+    fn a_cut_keeps_the_level() {
         let mut b = Bucket::new(Amount(10), Amount(10), Duration::from_secs(1), Time(0));
-        for _ in 0..9 {
-            b.pour(Time(0), Amount::ONE);
-        }
+        b.pour(Time(0), Amount(9));
         b.reconfigure(Amount(2), Amount(5), Duration::from_secs(1), false);
-        assert_eq!(b.room_for(Amount::ONE), None, "one remained");
+        assert_eq!(b.level(), Amount(9), "the provider may have kept it too");
+        for _ in 0..3 {
+            b.reconfigure(Amount(10), Amount(10), Duration::from_secs(1), false);
+            assert_eq!(b.level(), Amount(9), "raised again, as much remains as before");
+            b.reconfigure(Amount(2), Amount(5), Duration::from_secs(1), false);
+            assert_eq!(b.level(), Amount(9));
+        }
+    }
+
+    #[test]
+    fn a_cut_lowers_what_is_only_assumed() {
+        let mut b = Bucket::new(Amount(10), Amount(10), Duration::from_secs(1), Time(0));
+        b.assume(Amount::ONE, Time(0));
         b.pour(Time(0), Amount::ONE);
-        assert!(b.room_for(Amount::ONE).is_some());
+        b.reconfigure(Amount(2), Amount(5), Duration::from_secs(1), false);
+        assert_eq!(b.level(), Amount(2), "one is assumed, one was poured");
     }
 
     #[test]

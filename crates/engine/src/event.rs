@@ -112,6 +112,9 @@ pub struct Observation {
     pub hard: Option<u64>,
     /// What is left of it.
     pub remaining: Option<u64>,
+    /// When the window ends and all of it is back, counted from the answer's first byte. Only of a provider that
+    /// says when its window ends.
+    pub ends_in: Option<Duration>,
 }
 
 /// What happened.

@@ -43,4 +43,5 @@ mod units;
 mod window_counter;
 
 pub use account::{AccountStatus, ConsumerWait, Engine, LimitStatus, PauseStatus, Snapshot, Totals};
+pub use units::Origin;
 pub use window_counter::{Arrival, Ramp, UnitSnapshot, WindowSnapshot};

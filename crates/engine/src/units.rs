@@ -1,5 +1,7 @@
 //! Storage of the units that a limit holds, with keys that know when their unit is gone.
 
+use serde::{Deserialize, Serialize};
+
 use crate::cost::Amount;
 use crate::time::Time;
 
@@ -28,8 +30,8 @@ pub(crate) struct Unit {
 }
 
 /// What a unit stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
     /// A call that this engine granted or was told of.
     Call,
     /// Grants that an earlier incarnation may have made after its last commit.

@@ -27,14 +27,14 @@ use std::time::Duration;
 pub use bulk::{Arrival, Ramp};
 pub use snapshot::{UnitSnapshot, WindowSnapshot};
 
-use bulk::Bulk;
+use bulk::{Bulk, Most};
 use leaving::Leaving;
 
 use crate::bucket::Bucket;
 use crate::config::{CountedAs, LimitConfig, Pacing};
 use crate::cost::Amount;
 use crate::mutant::{self, Mutant};
-use crate::time::{Time, nanos, stretched};
+use crate::time::{Time, drift, nanos, stretched};
 use crate::units::{Origin, Unit, UnitKey, Units};
 
 /// From here on a window is a budget, not a rate.
@@ -66,6 +66,15 @@ pub(crate) struct WindowCounter {
     leaving: Leaving,
 }
 
+/// When a provider's window ends, as it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WindowEnd {
+    /// Not before this time.
+    pub(crate) earliest: Time,
+    /// What was counted before the end is back by this time.
+    pub(crate) latest: Time,
+}
+
 /// What a late or early report did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reported {
@@ -94,6 +103,7 @@ impl WindowCounter {
             leaving: Leaving::default(),
         };
         counter.apply_limit(limit);
+        counter.bulk.leave(now);
         counter
     }
 
@@ -112,23 +122,42 @@ impl WindowCounter {
         let even = nanos(limit.window).div_ceil(self.amount.0.max(1));
         let spaced = rate && limit.pacing == Pacing::LeakyBucket;
         self.spacing = spaced.then(|| guarded(Duration::from_nanos(even)));
+        self.bulk.set_most(Most {
+            amount: self.amount.0,
+            at_once: self.at_once().0,
+            even_interval: self.even_interval(),
+            closest_interval: self.closest_interval(),
+        });
     }
 
-    /// Takes on a changed limit: what is charged stays charged, what remains in the bucket remains.
+    /// The most that anybody may have used of it at one time.
+    fn at_once(&self) -> Amount {
+        if self.asks_bucket { self.bucket.size().min(self.amount) } else { self.amount }
+    }
+
+    /// Nanoseconds from one unit of an unknown past to the next: W/N.
+    fn even_interval(&self) -> u64 {
+        nanos(self.window).div_ceil(self.amount.0.max(1))
+    }
+
+    /// The same of a predecessor's units: W/N · (1 − ρ), rounded down so that none leaves early.
+    fn closest_interval(&self) -> u64 {
+        let interval = nanos(self.window) / self.amount.0.max(1);
+        interval - drift(interval).saturating_mul(2)
+    }
+
+    /// Takes on a changed limit: what is charged stays charged, and of what is only assumed no more counts than
+    /// the new limit allows. So calls wait no longer than under the stricter of the two from the beginning.
     /// With a longer window the time before the log begins is not known, and counts as used.
     pub(crate) fn reconfigure(&mut self, limit: &LimitConfig, amount: Amount, now: Time) {
         self.advance(now);
-        let (old_window, lowered) = (self.window, amount < self.amount);
+        let old_window = self.window;
         let mint = mutant::active(Mutant::MintTokensOnRaise);
         self.amount = amount;
         self.bucket.reconfigure(bucket_size(limit, amount), amount, limit.window, mint);
         self.apply_limit(limit);
         self.bulk.reconfigure(old_window, self.window);
-        if lowered && self.assumed() > Amount::ZERO {
-            // An unknown past of the old size would close the smaller limit for the rest of its window.
-            self.past_is_at_most(Amount::ZERO);
-            self.fill_with_past(now, amount);
-        }
+        self.bulk.leave(now);
         if self.window == old_window {
             return;
         }
@@ -141,7 +170,7 @@ impl WindowCounter {
             }
         }
         if self.window > old_window {
-            self.fill_with_past(now, amount);
+            self.fill_with_past(now);
         }
         self.advance(now);
     }
@@ -152,9 +181,11 @@ impl WindowCounter {
             self.settle_until(settles);
             self.in_flight -= Amount(units);
             if !mutant::active(Mutant::GrantsPaced) {
-                self.bucket.pour(settles, Amount(units));
+                let spare = self.bucket.size() - Amount(units);
+                self.bucket.pour_assumed(settles, Amount(units).min(self.at_once()), spare);
             }
-            self.bulk.add(Ramp { units, last: settles + self.window, interval: 0 });
+            let ramp = Ramp { units, last: settles + self.window, interval: 0, spare: 0 };
+            self.bulk.add(ramp, now);
         }
         self.settle_until(now);
         while let Some((at, key)) = self.leaving.first() {
@@ -194,10 +225,13 @@ impl WindowCounter {
         unit.counted = true;
         unit.settles = at;
         unit.leaves = at + window;
+        let assumed = matches!(unit.origin, Origin::Reserve | Origin::Past);
         let (leaves, cost) = (unit.leaves, unit.cost());
         self.in_flight -= cost;
         if !mutant::active(Mutant::GrantsPaced) {
-            self.bucket.pour(at, cost);
+            // Whoever granted from a reserve kept within the bucket, however many reserves there were.
+            let most = if assumed { self.bucket.room(at) } else { cost };
+            self.bucket.pour(at, cost.min(most));
         }
         self.leaving.push(leaves, key, cost);
     }

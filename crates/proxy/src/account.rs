@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use quotakeeper_dialects::Profile;
-use quotakeeper_dialects::profile::Partition;
+use quotakeeper_dialects::profile::{Partition, ResetMeans};
 use quotakeeper_dialects::request::CallShape;
 use quotakeeper_engine::config::Mode;
 use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClass, Scope};
@@ -138,6 +138,7 @@ pub(crate) fn engine_observations(observations: Vec<quotakeeper_dialects::Observ
         limit: seen.limit,
         hard: seen.hard,
         remaining: seen.remaining,
+        ends_in: seen.resets_in.filter(|_| seen.reset_means == ResetMeans::WindowEnd),
     };
     observations.into_iter().map(translate).collect()
 }

@@ -7,7 +7,6 @@ use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::bootstrap::BASE_URL_PORT;
 use quotakeeper_wire::name::{Consumer, QuotaName};
 
-use crate::replay::BodyBounds;
 use crate::resolve::Override;
 use crate::upstream::PoolSettings;
 
@@ -35,8 +34,10 @@ pub struct Settings {
     pub extra_cas: Vec<String>,
     /// PEM files of CAs that the applications trust by themselves: a part of their bundle, and of nothing else.
     pub own_ca_files: Vec<PathBuf>,
-    /// The bounds of the request bodies that are buffered.
-    pub bodies: BodyBounds,
+    /// The largest request body that is buffered so that the call can be sent again, in bytes.
+    pub keep_body: usize,
+    /// The bound of all buffered bodies together, in bytes; beyond it, bodies stream like large ones.
+    pub keep_bodies: usize,
     /// The most calls that are not over at the same time.
     pub max_calls: usize,
     /// Bounds of the connections to providers.
@@ -95,7 +96,8 @@ impl Settings {
             resolve: Vec::new(),
             extra_cas: Vec::new(),
             own_ca_files: Vec::new(),
-            bodies: BodyBounds::default(),
+            keep_body: 1024 * 1024,
+            keep_bodies: 256 * 1024 * 1024,
             max_calls: 10_000,
             pool: PoolSettings::default(),
         }

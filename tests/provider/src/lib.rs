@@ -29,7 +29,6 @@
 #![doc = include_str!("control.md")]
 
 mod answer;
-mod body;
 mod book;
 mod certificates;
 mod control;

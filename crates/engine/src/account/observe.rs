@@ -1,21 +1,27 @@
 //! What response headers change: the provider's word lowers at once, and raises nothing that the
 //! quota did not declare.
 
+use std::time::Duration;
+
+use super::lanes::Limit;
+use super::reports::Answer;
 use super::{Charge, Engine};
+use crate::config::CountedAs;
 use crate::cost::Amount;
-use crate::event::{Attempt, Observation};
-use crate::time::Time;
+use crate::time::{Time, stretched};
+use crate::window_counter::WindowEnd;
 
 impl Engine {
     /// Takes in what the answer to an attempt says of the limits that it was charged to.
-    pub(super) fn observe(&mut self, now: Time, attempt: Attempt, observations: &[Observation]) {
+    pub(super) fn observe(&mut self, now: Time, answer: Answer<'_>) {
+        let Answer { attempt, latest, observations } = answer;
         if observations.is_empty() {
             return;
         }
         let Some(grant) = self.grant_of(attempt) else {
             return;
         };
-        let charges = grant.charges.clone();
+        let (granted, charges) = (grant.at, grant.charges.clone());
         let Some(call) = self.calls.get(&attempt.key()) else {
             return;
         };
@@ -34,26 +40,56 @@ impl Engine {
             }
             if let Some(remaining) = seen.remaining {
                 let hard = seen.hard.unwrap_or_else(|| limit.declared());
-                self.observe_remaining(now, charge, hard, remaining);
+                let left = Left {
+                    used: Amount(hard) - Amount(remaining),
+                    remaining: Amount(remaining),
+                    end: seen.ends_in.and_then(|ends_in| window_end(&limit, ends_in, granted, latest)),
+                };
+                self.observe_remaining(now, charge, left);
             }
         }
     }
 
-    /// Takes in how much of `hard` the provider had left when it answered the call that was charged.
-    fn observe_remaining(&mut self, now: Time, charge: Charge, hard: u64, remaining: u64) {
+    /// Takes in what the provider said of a limit when it answered the call that was charged.
+    fn observe_remaining(&mut self, now: Time, charge: Charge, left: Left) {
         let Some(counter) = self.lanes.window(charge.counter) else {
             return;
         };
         counter.advance(now);
-        let (hard, remaining) = (Amount(hard), Amount(remaining));
-        if counter.past_is_at_most(hard - remaining) {
-            self.durability.past_learned();
+        let mut learned = counter.past_is_at_most(left.used, now);
+        if let Some(end) = left.end {
+            learned |= counter.past_ends(end, now);
         }
         // Of ours the provider can have counted what was in the log when this call was
         // granted and what was granted since; a stale answer therefore accuses nobody.
         if let Some(at_grant) = charge.at_grant {
-            let used = counter.amount() - remaining;
-            counter.charge_others(now, used - at_grant.ours(counter.charged()));
+            let used = counter.amount() - left.remaining;
+            let others = used - at_grant.ours(counter.charged());
+            counter.charge_others(now, others, left.end.map(|end| end.latest));
+        }
+        if learned {
+            self.durability.past_learned();
         }
     }
+}
+
+/// What an answer says of a limit.
+struct Left {
+    used: Amount,
+    remaining: Amount,
+    end: Option<WindowEnd>,
+}
+
+/// Rounding of what a provider tells in seconds, and a margin for its clock.
+const ROUNDING: Duration = Duration::from_secs(1);
+
+/// When the window ends in which the provider has counted a call, as its answer says. Believed only of windows with
+/// a fixed end, and not where it is further away than a window.
+fn window_end(limit: &Limit, ends_in: Duration, granted: Time, latest: Time) -> Option<WindowEnd> {
+    let config = &limit.config;
+    let believed = config.counted_as == CountedAs::FixedWindow && ends_in <= config.window;
+    believed.then(|| WindowEnd {
+        earliest: granted + ends_in.saturating_sub(ROUNDING),
+        latest: latest + stretched(ends_in) + limit.counted_after_write + ROUNDING,
+    })
 }

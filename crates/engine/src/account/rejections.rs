@@ -28,14 +28,14 @@ impl Engine {
         again: bool,
         actions: &mut Vec<Action>,
     ) {
-        let Answer { attempt, latest, observations } = answer;
+        let Answer { attempt, latest, .. } = answer;
         let Some(grant) = self.grant_of(attempt) else {
             return;
         };
         // Where a hello could not tell when it was granted: before its answer.
         let granted = grant.at.min(latest);
         self.counted(now, attempt, latest);
-        self.observe(now, attempt, observations);
+        self.observe(now, answer);
         let class = rejection.class;
         if matches!(class, RejectionClass::Quota | RejectionClass::Concurrency) {
             self.totals.rejected += 1;

@@ -99,7 +99,7 @@ impl Engine {
 
     pub(super) fn first_byte(&mut self, now: Time, answer: Answer<'_>, actions: &mut Vec<Action>) {
         if self.counted(now, answer.attempt, answer.latest) {
-            self.observe(now, answer.attempt, answer.observations);
+            self.observe(now, answer);
             self.accepted(now, answer.attempt, actions);
         }
     }
@@ -159,9 +159,14 @@ impl Engine {
         };
         if self.stopped(now, wanted.lane) {
             self.count_refusal(key, RefusalReason::ProviderStopped.into(), actions);
-        } else if wanted.deadline <= now {
-            let wait = self.forecast(now, wanted.lane, wanted.costs, &wanted.consumer);
+            return;
+        }
+        // It goes first in its flow, but not before a pause is over that it may have caused itself.
+        let wait = self.wait_behind(now, wanted.lane, wanted.costs, 0);
+        if wanted.deadline <= now {
             self.count_refusal(key, Refusal::until(RefusalReason::WaitExceeded, wait), actions);
+        } else if self.enforces() && wanted.deadline < now + wait {
+            self.count_refusal(key, Refusal::until(RefusalReason::WaitTooLong, wait), actions);
         } else {
             self.insert_waiting(key, wanted, true);
         }

@@ -86,7 +86,7 @@ impl Engine {
             WindowCounter::restored(&limit.config, amount, Some(snapshot), reserve.as_of);
         hold_reserve(&mut counter, &limit, reserve);
         if self.lanes.begins_unknown(&limit.config.name) {
-            counter.fill_with_past(now, amount);
+            counter.fill_with_past(now);
         }
         counter.advance(now);
         let counter = self.lanes.add_restored(&limit, snapshot.model.clone(), counter, snapshot.observed);

@@ -2,9 +2,15 @@
 //!
 //! What is assumed of a time of which nothing is known comes in thousands. An entry stands for units
 //! that leave evenly; nothing is ever reported of one of them.
+//!
+//! No more is assumed than the limit in force allows. A ramp keeps what was assumed when it was made, and
+//! [`Most`] says how much of that counts: lowering a limit and raising it again forgets nothing.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::WindowEnd;
 use crate::cost::Amount;
 use crate::time::Time;
 
@@ -18,21 +24,54 @@ pub struct Ramp {
     pub last: Time,
     /// How much earlier, in nanoseconds, the one before leaves; 0: all at once.
     pub interval: u64,
+    /// How much of the limit was left beside them, for a call that asks the provider.
+    pub spare: u64,
 }
 
 impl Ramp {
     /// How many of them are still in the log at `at`.
     fn left_at(&self, at: Time) -> u64 {
+        self.left_at_interval(at, self.interval)
+    }
+
+    fn left_at_interval(&self, at: Time, interval: u64) -> u64 {
         match self.last.0.checked_sub(at.0) {
             None | Some(0) => 0,
-            Some(_) if self.interval == 0 => self.units,
-            Some(ahead) => ahead.div_ceil(self.interval).min(self.units),
+            Some(_) if interval == 0 => self.units,
+            Some(ahead) => ahead.div_ceil(interval).min(self.units),
         }
+    }
+
+    /// How many of them count at `at` under the limit in force.
+    fn counted_at(&self, at: Time, most: &Most) -> u64 {
+        let even = if self.spare > 0 { most.even_interval } else { most.closest_interval };
+        let interval = if self.interval == 0 { 0 } else { self.interval.max(even) };
+        let at_once = if self.interval == 0 && self.spare == 0 { most.at_once } else { u64::MAX };
+        self.left_at_interval(at, interval).min(at_once)
     }
 
     /// When the first of them leaves.
     fn first(&self) -> Time {
         Time(self.last.0.saturating_sub(self.interval.saturating_mul(self.units.saturating_sub(1))))
+    }
+}
+
+/// The most that the limit in force lets anybody have used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Most {
+    /// In a window.
+    pub(super) amount: u64,
+    /// At one time.
+    pub(super) at_once: u64,
+    /// Nanoseconds from unit to unit of an unknown past, W/N.
+    pub(super) even_interval: u64,
+    /// The same of a predecessor's units, of which none may leave early: W/N · (1 − ρ).
+    pub(super) closest_interval: u64,
+}
+
+impl Default for Most {
+    fn default() -> Most {
+        Most { amount: u64::MAX, at_once: u64::MAX, even_interval: 0, closest_interval: 0 }
     }
 }
 
@@ -52,28 +91,49 @@ pub(super) struct Bulk {
     /// In flight until a time, of a predecessor.
     arriving: Vec<Arrival>,
     ramps: Vec<Ramp>,
+    most: Most,
+    /// Those in flight.
+    units_arriving: u64,
+    /// Those of the ramps that count as of the last [`Bulk::leave`].
     units: u64,
 }
 
 impl Bulk {
     /// Units in the log, in flight or not.
     pub(super) fn amount(&self) -> Amount {
-        Amount(self.units)
+        Amount(self.units + self.units_arriving)
     }
 
-    /// Adds units that leave evenly.
-    pub(super) fn add(&mut self, ramp: Ramp) {
+    /// Takes on the limit in force; to be followed by [`Bulk::leave`].
+    pub(super) fn set_most(&mut self, most: Most) {
+        self.most = most;
+    }
+
+    /// Adds units that leave evenly, as of `now`.
+    pub(super) fn add(&mut self, ramp: Ramp, now: Time) {
         if ramp.units > 0 {
-            self.units += ramp.units;
             self.ramps.push(ramp);
+            self.units = self.counted_at(now);
         }
+    }
+
+    /// How many units of the ramps count at `at`.
+    fn counted_at(&self, at: Time) -> u64 {
+        let spare = self.ramps.iter().map(|ramp| ramp.spare).max().unwrap_or(0);
+        let all = self.ramps.iter().map(|ramp| ramp.counted_at(at, &self.most)).sum::<u64>();
+        all.min(self.most.amount.saturating_sub(spare))
+    }
+
+    /// Whether the limit in force lets all of them count.
+    fn all_count(&self) -> bool {
+        self.units == self.ramps.iter().map(|ramp| ramp.units).sum::<u64>()
     }
 
     /// Adds units that the provider has counted by `settles`.
     pub(super) fn add_arriving(&mut self, settles: Time, amount: Amount) {
         let units = amount.0;
         if units > 0 {
-            self.units += units;
+            self.units_arriving += units;
             self.arriving.push(Arrival { settles, units });
         }
     }
@@ -88,23 +148,26 @@ impl Bulk {
         let next = self.next_arrival();
         let place = self.arriving.iter().position(|arrival| arrival.settles == next && next <= now)?;
         let arrived = self.arriving.swap_remove(place);
-        self.units -= arrived.units;
+        self.units_arriving -= arrived.units;
         Some(arrived)
     }
 
     /// Lets units go whose time has come.
     pub(super) fn leave(&mut self, now: Time) {
         for ramp in &mut self.ramps {
-            let left = ramp.left_at(now);
-            self.units -= ramp.units - left;
-            ramp.units = left;
+            ramp.units = ramp.left_at(now);
         }
         self.ramps.retain(|ramp| ramp.units > 0);
+        self.units = self.counted_at(now);
     }
 
     /// When the next of them leaves.
     pub(super) fn next_leaving(&self) -> Time {
-        self.ramps.iter().map(Ramp::first).min().unwrap_or(Time::NEVER)
+        if self.all_count() {
+            return self.ramps.iter().map(Ramp::first).min().unwrap_or(Time::NEVER);
+        }
+        let last = self.last_leaving().unwrap_or(Time::NEVER);
+        earliest(last, |at| self.counted_at(at) < self.units)
     }
 
     /// When the last of those that have arrived leaves.
@@ -124,38 +187,53 @@ impl Bulk {
 
     /// How many have left by `at`.
     pub(super) fn left_by(&self, at: Time) -> Amount {
-        Amount(self.ramps.iter().map(|ramp| ramp.units - ramp.left_at(at)).sum())
+        Amount(self.units.saturating_sub(self.counted_at(at)))
     }
 
     /// Keeps at most so many units of an unknown past; those that would have left first go. What is
     /// in flight stays. Whether any went.
-    pub(super) fn past_is_at_most(&mut self, most: Amount) -> bool {
+    pub(super) fn past_is_at_most(&mut self, most: Amount, now: Time) -> bool {
         let units: u64 = self.ramps.iter().map(|ramp| ramp.units).sum();
         let last = self.ramps.iter().map(|ramp| ramp.last).max();
         let Some(last) = last.filter(|_| units > most.0) else {
             return false;
         };
         let mut surplus = units - most.0;
-        let until = earliest(last, |at| self.left_by(at).0 >= surplus);
+        let left_by =
+            |ramps: &[Ramp], at| ramps.iter().map(|ramp| ramp.units - ramp.left_at(at)).sum::<u64>();
+        let until = earliest(last, |at| left_by(&self.ramps, at) >= surplus);
         // All that leave before, and of those that leave at that time as many as are too many.
         for ramp in &mut self.ramps {
             let left = if until.0 > 0 { ramp.left_at(Time(until.0 - 1)) } else { ramp.units };
             surplus -= ramp.units - left;
-            self.units -= ramp.units - left;
             ramp.units = left;
         }
         for ramp in &mut self.ramps {
             let go = (ramp.units - ramp.left_at(until)).min(surplus);
             surplus -= go;
-            self.units -= go;
             ramp.units -= go;
         }
-        self.ramps.retain(|ramp| ramp.units > 0);
+        self.leave(now);
         true
     }
 
+    /// What had been counted when a window began that ends then is back at its end, and nothing of it before.
+    /// Units of a predecessor may be counted late, after the end of an earlier window. Whether anything changed.
+    pub(super) fn past_ends(&mut self, end: WindowEnd, window: Duration, now: Time) -> bool {
+        let known = |ramp: &Ramp| ramp.spare > 0 || ramp.last - window <= end.earliest;
+        let (ending, others): (Vec<Ramp>, Vec<Ramp>) = self.ramps.drain(..).partition(known);
+        let last = ending.iter().map(|ramp| ramp.last).max();
+        self.ramps = ending;
+        let units = self.counted_at(now);
+        let ramp = last.map(|last| Ramp { units, last: last.min(end.latest), interval: 0, spare: 1 });
+        let changed = ramp.is_some_and(|ramp| self.ramps != [ramp]);
+        self.ramps = others.into_iter().chain(ramp).collect();
+        self.leave(now);
+        changed
+    }
+
     /// Takes on another window: what was counted at a time leaves a window later.
-    pub(super) fn reconfigure(&mut self, old: std::time::Duration, new: std::time::Duration) {
+    pub(super) fn reconfigure(&mut self, old: Duration, new: Duration) {
         for ramp in &mut self.ramps {
             ramp.last = ramp.last - old + new;
         }
@@ -203,6 +281,7 @@ mod tests {
             units,
             last: Time(last),
             interval,
+            spare: 0,
         })
     }
 
@@ -210,7 +289,7 @@ mod tests {
         #[test]
         fn a_ramp_is_its_units(ramps in prop::collection::vec(ramp(), 1..4), now in 500u64..2_100) {
             let mut bulk = Bulk::default();
-            ramps.iter().for_each(|ramp| bulk.add(*ramp));
+            ramps.iter().for_each(|ramp| bulk.add(*ramp, Time(0)));
             let mut all: Vec<u64> = ramps.iter().flat_map(leaves).collect();
             prop_assert_eq!(bulk.left_by(Time(now)).0, all.iter().filter(|at| **at <= now).count() as u64);
             prop_assert_eq!(bulk.next_leaving().0, all.iter().min().copied().unwrap_or(u64::MAX));
@@ -222,10 +301,10 @@ mod tests {
         #[test]
         fn of_an_unknown_past_the_earliest_go(ramps in prop::collection::vec(ramp(), 1..4), most in 0u64..80) {
             let mut bulk = Bulk::default();
-            ramps.iter().for_each(|ramp| bulk.add(*ramp));
+            ramps.iter().for_each(|ramp| bulk.add(*ramp, Time(0)));
             let mut all: Vec<u64> = ramps.iter().flat_map(leaves).collect();
             all.sort_unstable();
-            bulk.past_is_at_most(Amount(most));
+            bulk.past_is_at_most(Amount(most), Time(0));
             let kept = all.split_off(all.len().saturating_sub(usize::try_from(most).unwrap()));
             let mut left: Vec<u64> = bulk.ramps().iter().flat_map(leaves).collect();
             left.sort_unstable();

@@ -21,6 +21,8 @@ pub struct WindowSnapshot {
     pub model: Option<String>,
     /// The provider's own figure, where headers have named one.
     pub observed: Option<u64>,
+    /// How much is in the bucket, a part of a unit counted whole; more than its size after the limit was lowered.
+    pub level: Amount,
     /// What is charged.
     pub units: Vec<UnitSnapshot>,
     /// What is taken to be charged, many at a time.
@@ -41,8 +43,8 @@ pub struct UnitSnapshot {
     pub counted: bool,
     /// How much is charged.
     pub cost: Amount,
-    /// Others drew it.
-    pub others: bool,
+    /// What it stands for.
+    pub origin: Origin,
 }
 
 impl WindowCounter {
@@ -50,10 +52,14 @@ impl WindowCounter {
     pub(crate) fn snapshot(&self) -> (Vec<UnitSnapshot>, Vec<UnitKey>) {
         let of = |(key, unit): (UnitKey, &Unit)| {
             let Unit { settles, leaves, counted, origin, .. } = *unit;
-            let others = origin == Origin::Others;
-            (UnitSnapshot { settles, leaves, counted, cost: unit.cost(), others }, key)
+            (UnitSnapshot { settles, leaves, counted, cost: unit.cost(), origin }, key)
         };
         self.units.iter().map(of).unzip()
+    }
+
+    /// How much is in the bucket.
+    pub(crate) fn level(&self) -> Amount {
+        self.bucket.level()
     }
 
     /// What the ledger keeps of units that are known many at a time.
@@ -61,8 +67,8 @@ impl WindowCounter {
         (self.bulk.ramps().to_vec(), self.bulk.arriving().to_vec())
     }
 
-    /// The counter as of the commit: its units, and a bucket that was full but for what was in
-    /// flight, because how full it was is not durable. Returns the units' keys in their order.
+    /// The counter as of the commit: its units and its bucket. Without a snapshot the bucket was empty. Returns
+    /// the units' keys in their order.
     pub(crate) fn restored(
         limit: &LimitConfig,
         amount: Amount,
@@ -71,22 +77,22 @@ impl WindowCounter {
     ) -> (WindowCounter, Vec<UnitKey>) {
         let mut counter = WindowCounter::new(limit, amount, as_of);
         let mut keys = Vec::new();
-        if let Some(WindowSnapshot { units, ramps, arriving, .. }) = snapshot {
+        if let Some(WindowSnapshot { units, ramps, arriving, level, .. }) = snapshot {
+            counter.bucket.set(*level, as_of);
             keys.extend(units.iter().map(|unit| counter.restore(*unit)));
-            ramps.iter().for_each(|ramp| counter.bulk.add(*ramp));
+            ramps.iter().for_each(|ramp| counter.bulk.add(*ramp, as_of));
             for Arrival { settles, units } in arriving {
                 counter.bulk.add_arriving(*settles, Amount(*units));
                 counter.in_flight += Amount(*units);
             }
         }
-        let full_but_for = counter.bucket.size() - counter.in_flight;
-        counter.bucket.set(full_but_for, as_of);
         (counter, keys)
     }
 
     fn restore(&mut self, unit: UnitSnapshot) -> UnitKey {
-        let UnitSnapshot { settles, leaves, counted, cost, others } = unit;
-        let origin = if others { Origin::Others } else { Origin::Call };
+        let UnitSnapshot { settles, leaves, counted, cost, origin } = unit;
+        // Nobody can name or release what was reserved before the time before.
+        let origin = if origin == Origin::Reserve { Origin::Past } else { origin };
         self.charged += cost;
         if counted {
             return self.insert_counted(Unit::counted(cost, settles, leaves, origin));

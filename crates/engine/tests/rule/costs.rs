@@ -213,7 +213,8 @@ fn what_others_drew_is_told_from_what_ours_cost() {
     let mut w = World::new(vec![sliding("requests", 100, 10)]);
     ask(&mut w, "job", 25, 1);
     let attempt = w.grants()[0];
-    let seen = Observation { limit: "requests".to_owned(), hard: Some(100), remaining: Some(65) };
+    let seen =
+        Observation { limit: "requests".to_owned(), hard: Some(100), remaining: Some(65), ends_in: None };
     w.answered_with(attempt, seen);
     assert_eq!(w.engine.status(w.now).limits[0].used_by_others, 10);
 }
@@ -387,7 +388,8 @@ fn others_are_remembered_as_others_over_a_restart() {
     w.commit(100);
     ask(&mut w, "job", 1, 1);
     let attempt = w.grants()[0];
-    let seen = Observation { limit: "requests".to_owned(), hard: Some(5000), remaining: Some(10) };
+    let seen =
+        Observation { limit: "requests".to_owned(), hard: Some(5000), remaining: Some(10), ends_in: None };
     w.answered_with(attempt, seen);
     let (snapshot, reserve) = w.commit(0);
     assert_eq!(snapshot.counters[0].units.len(), 2, "one entry for 4989");

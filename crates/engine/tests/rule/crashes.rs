@@ -283,7 +283,8 @@ fn after_a_takeover_one_call_probes_a_long_window() {
     w.pass(SECOND * 20);
     let probes = w.grants();
     assert_eq!(probes.len(), 1);
-    let seen = Observation { limit: "requests".to_owned(), hard: Some(250_000), remaining: Some(20) };
+    let seen =
+        Observation { limit: "requests".to_owned(), hard: Some(250_000), remaining: Some(20), ends_in: None };
     w.answered_with(probes[0], seen);
     // The probe itself may be of the past that the provider tells of, or not.
     assert_eq!(w.grants().len(), 19, "as many as the provider says are left");
@@ -368,7 +369,8 @@ fn usage_learned_from_headers_is_committed_at_once() {
     w.commit(100);
     w.ask(1);
     let probe = w.grants()[0];
-    let seen = Observation { limit: "requests".to_owned(), hard: Some(100), remaining: Some(99) };
+    let seen =
+        Observation { limit: "requests".to_owned(), hard: Some(100), remaining: Some(99), ends_in: None };
     w.answered_with(probe, seen);
     assert_eq!(w.engine.commit_due(w.now), Some(w.now));
     w.commit(100);

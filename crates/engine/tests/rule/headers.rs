@@ -2,14 +2,14 @@
 //! answer accuses nobody.
 
 use quotakeeper_engine::Engine;
-use quotakeeper_engine::config::LimitConfig;
+use quotakeeper_engine::config::{CountedAs, LimitConfig};
 use quotakeeper_engine::event::Observation;
 use quotakeeper_engine::time::Time;
 
 use crate::world::*;
 
 fn seen(hard: Option<u64>, remaining: Option<u64>) -> Observation {
-    Observation { limit: "requests".to_owned(), hard, remaining }
+    Observation { limit: "requests".to_owned(), hard, remaining, ends_in: None }
 }
 
 #[test]
@@ -136,4 +136,57 @@ fn thousands_of_calls_of_others_are_charged_for_one_window() {
     assert_eq!(w.grants().len(), 10);
     w.pass(SECOND * 10 + MS * 5);
     assert_eq!(w.grants().len(), 10);
+}
+
+fn fixed(amount: u64, seconds: u64) -> LimitConfig {
+    LimitConfig { counted_as: CountedAs::FixedWindow, ..limit("requests", amount, seconds) }
+}
+
+#[test]
+fn nothing_of_an_unknown_past_comes_back_before_the_window_ends() {
+    let start = Time(1_000_000_000_000);
+    let mut w = World::with(Engine::after_unknown_past(account(vec![fixed(60, 30)]), start), start);
+    w.ask(100);
+    let probe = w.grants()[0];
+    w.answered_with(probe, Observation { ends_in: Some(SECOND * 27), ..seen(Some(60), Some(0)) });
+    w.pass(SECOND * 27);
+    assert_eq!(w.grants().len(), 0);
+    w.pass(SECOND * 2);
+    assert!(w.grants().len() >= 55, "all that others had used is back");
+}
+
+#[test]
+fn what_others_used_is_back_when_the_window_ends() {
+    let mut w = World::new(vec![fixed(60, 30)]);
+    w.ask(1);
+    let first = w.grants()[0];
+    w.answered_with(first, Observation { ends_in: Some(SECOND * 4), ..seen(Some(60), Some(0)) });
+    w.ask(100);
+    assert_eq!(w.grants().len(), 0);
+    w.pass(SECOND * 4);
+    assert_eq!(w.grants().len(), 0);
+    w.pass(SECOND * 2);
+    assert_eq!(w.grants().len(), 59, "all but our own call");
+}
+
+#[test]
+fn an_end_later_than_a_window_is_not_believed() {
+    let mut w = World::new(vec![fixed(60, 30)]);
+    w.ask(1);
+    let first = w.grants()[0];
+    w.answered_with(first, Observation { ends_in: Some(SECOND * 86_400), ..seen(Some(60), Some(0)) });
+    w.ask(100);
+    w.pass(SECOND * 31);
+    assert_eq!(w.grants().len(), 60);
+}
+
+#[test]
+fn an_end_is_believed_of_fixed_windows_only() {
+    let mut w = World::new(vec![sliding("requests", 60, 30)]);
+    w.ask(1);
+    let first = w.grants()[0];
+    w.answered_with(first, Observation { ends_in: Some(SECOND * 4), ..seen(Some(60), Some(0)) });
+    w.ask(100);
+    w.pass(SECOND * 29);
+    assert_eq!(w.grants().len(), 0);
 }

@@ -4,6 +4,7 @@
 mod concurrency;
 mod costs;
 mod crashes;
+mod edits;
 mod headers;
 mod models;
 mod pauses;

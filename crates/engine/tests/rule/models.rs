@@ -160,7 +160,7 @@ fn headers_of_an_unknown_model_affect_no_model() {
     let mut w = ten_each();
     granted(&mut w, &model("large"), 1);
     let unknown = granted(&mut w, &CallClass::default(), 1);
-    let seen = Observation { limit: "requests".to_owned(), hard: Some(4), remaining: Some(0) };
+    let seen = Observation { limit: "requests".to_owned(), hard: Some(4), remaining: Some(0), ends_in: None };
     w.answered_with(unknown[0], seen);
     assert_eq!(granted(&mut w, &model("large"), 10).len(), 8);
 }

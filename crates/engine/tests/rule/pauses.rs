@@ -253,3 +253,23 @@ fn a_pause_of_a_limit_that_goes_ends_and_one_of_a_limit_that_never_was_enforced_
         assert_eq!(w.grants().len(), granted, "{limit}");
     }
 }
+
+fn a_rejected_call_that_cannot_make_it_is_refused_at_once() {
+    let mut w = World::new(vec![sliding("requests", 10, 10)]);
+    w.ask_as(1, "job", CallClass::default(), Some(SECOND * 100));
+    let attempt = w.grants()[0];
+    w.sent_back(attempt, Scope::account(), Some(SECOND * 250));
+    let refusals = w.refusals();
+    assert!(
+        matches!(refusals[..], [(RefusalReason::WaitTooLong, Some(wait))] if wait >= SECOND * 250),
+        "{refusals:?}"
+    );
+    // One that has the time waits.
+    w.tell(Event::Resume(Scope::account()));
+    w.ask_as(1, "job", CallClass::default(), Some(SECOND * 500));
+    let attempt = w.grants()[0];
+    w.sent_back(attempt, Scope::account(), Some(SECOND * 250));
+    assert_eq!(w.refusals(), []);
+    w.pass(SECOND * 251);
+    assert_eq!(w.grants().len(), 1);
+}

@@ -59,6 +59,7 @@ impl Provider {
             limit: "requests".to_owned(),
             hard: Some(self.amount),
             remaining: Some(self.amount.saturating_sub(*counted)),
+            ends_in: None,
         }]
     }
 }

@@ -218,7 +218,8 @@ fn observations(seen: Vec<pb::Observation>) -> Result<Vec<Observation>, DecodeEr
     check_count("observations of one answer", seen.len(), MOST_OBSERVATIONS)?;
     let observation = |seen: pb::Observation| {
         let limit = name("a limit", seen.limit)?;
-        Ok(Observation { limit, hard: seen.hard, remaining: seen.remaining })
+        let ends_in = seen.ends_in.map(Duration::from_nanos);
+        Ok(Observation { limit, hard: seen.hard, remaining: seen.remaining, ends_in })
     };
     seen.into_iter().map(observation).collect()
 }

@@ -202,6 +202,7 @@ fn observations(observations: Vec<Observation>) -> Vec<pb::Observation> {
         limit: cut_name(seen.limit),
         hard: seen.hard,
         remaining: seen.remaining,
+        ends_in: seen.ends_in.map(nanos),
     };
     observations.into_iter().take(MOST_OBSERVATIONS).map(observation).collect()
 }

@@ -49,8 +49,8 @@ fn class() -> impl Strategy<Value = CallClass> {
 }
 
 fn observations() -> impl Strategy<Value = Vec<Observation>> {
-    let observation = (text(), any::<Option<u64>>(), any::<Option<u64>>())
-        .prop_map(|(limit, hard, remaining)| Observation { limit, hard, remaining });
+    let observation = (text(), any::<Option<u64>>(), any::<Option<u64>>(), option::of(duration()))
+        .prop_map(|(limit, hard, remaining, ends_in)| Observation { limit, hard, remaining, ends_in });
     vec(observation, 0..4)
 }
 
@@ -226,9 +226,9 @@ pub fn a_rejection(class: RejectionClass, scope: Scope) -> Rejection {
 
 fn some_observations() -> Vec<Observation> {
     vec![
-        Observation { limit: "requests".to_owned(), hard: Some(100), remaining: Some(0) },
-        Observation { limit: "tokens".to_owned(), hard: None, remaining: Some(39_512) },
-        Observation { limit: "daily".to_owned(), hard: Some(u64::MAX), remaining: None },
+        Observation { limit: "requests".to_owned(), hard: Some(100), remaining: Some(0), ends_in: None },
+        Observation { limit: "tokens".to_owned(), hard: None, remaining: Some(39_512), ends_in: None },
+        Observation { limit: "daily".to_owned(), hard: Some(u64::MAX), remaining: None, ends_in: None },
     ]
 }
 

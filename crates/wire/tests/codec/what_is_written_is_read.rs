@@ -59,7 +59,7 @@ fn a_text_that_is_too_long_is_cut_where_a_letter_ends() {
 
 #[test]
 fn headers_that_speak_of_too_many_limits_are_told_in_part() {
-    let seen = Observation { limit: "requests".to_owned(), hard: Some(1), remaining: Some(1) };
+    let seen = Observation { limit: "requests".to_owned(), hard: Some(1), remaining: Some(1), ends_in: None };
     let report = Report::FirstByte { at: Stamp(1), observations: vec![seen; MOST_OBSERVATIONS + 9] };
     let body = ProxyMessage::Report { account: AccountIndex(0), call: CallId(1), attempt: 1, report };
     let bytes = ToLimiter { stamp: Stamp(1), body }.to_bytes();

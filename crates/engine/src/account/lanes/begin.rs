@@ -65,7 +65,7 @@ fn begin_window(limit: &Limit, start: &InitialState, now: Time) -> WindowCounter
         InitialState::Fresh => {}
         // What was sent until then may be counted J later.
         InitialState::UnknownPast { since } => {
-            counter.fill_with_past(*since + limit.counted_after_write, amount);
+            counter.fill_with_past(*since + limit.counted_after_write);
         }
         InitialState::Predecessor { since } if !mutant::active(Mutant::EmptyTakeover) => {
             counter.fill_with_predecessor(*since, *since + limit.counted_after_echo);

@@ -351,6 +351,9 @@ pub struct Observation {
     /// What is left of it.
     #[prost(uint64, optional, tag = "3")]
     pub remaining: ::core::option::Option<u64>,
+    /// When the window ends and all of it is back, in nanoseconds from the answer's first byte.
+    #[prost(uint64, optional, tag = "4")]
+    pub ends_in: ::core::option::Option<u64>,
 }
 /// How a provider said no.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
