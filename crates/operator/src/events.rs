@@ -1,4 +1,4 @@
-//! The Events in the cluster, and the pods that have no proxy though they ask for one.
+//! Writes Events to the cluster, and counts the pods that request a quota and have no proxy.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -28,23 +28,23 @@ use crate::pods::{Counts, Owner, PodView};
 use crate::reconcile::{DesiredState, QuotaView};
 use crate::status::words::counted;
 
-/// Pods that come together are told of together.
-const TOGETHER: Duration = Duration::from_secs(2);
-/// How often something may have ended though nothing was heard.
+/// How long changes are collected before a round: a controller creates its pods one after the other.
+const DEBOUNCE: Duration = Duration::from_secs(2);
+/// The longest time between two rounds: a wait or a pause may end without a change.
 const TICK: Duration = Duration::from_secs(15);
-/// The most pods that are looked at closely in a round.
-const CLOSELY: usize = 50;
-/// The most Events that wait to be written; more are dropped, as Events may be.
-const WAITING: usize = 1000;
+/// The most pods that are read from the API server in a round.
+const MOST_READS: usize = 50;
+/// The most Events that wait to be written; more are dropped.
+const MOST_QUEUED: usize = 1000;
 /// The most Events written in a round, and the time between two.
-const A_ROUND: usize = 40;
-const BUDGET: Duration = Duration::from_millis(50);
-/// An Event's note has at most 1 kB.
+const MOST_WRITES: usize = 40;
+const WRITE_INTERVAL: Duration = Duration::from_millis(50);
+/// The API server takes notes of at most 1 kB.
 const LONGEST_NOTE: usize = 1000;
-/// The most workloads that are told of one thing that concerns all.
+/// The most workloads that get an Event about one quota at a time.
 const MOST_OWNERS: usize = 50;
 
-/// Why a pod that asks has no proxy.
+/// Why a pod that requests a quota has no proxy.
 #[derive(Clone, Debug, PartialEq)]
 enum Finding {
     /// It can't have one.
@@ -52,95 +52,135 @@ enum Finding {
     /// It should have one.
     Missing,
     /// It needs none.
-    Fine,
+    NotNeeded,
 }
 
-/// What the leader has told.
+/// What a round works from.
+struct Observed<'a> {
+    cluster: &'a Cluster,
+    /// What admission decides by.
+    caches: &'a Caches,
+    settings: Option<Arc<Injected>>,
+    quotas: BTreeMap<String, QuotaView>,
+    pods: BTreeMap<String, PodView>,
+    /// The labels of namespaces.
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    desired: &'a DesiredState,
+    limiter: &'a LimiterView,
+}
+
+/// The Events that this leader has published, and those that wait to be written.
 struct EventPublisher {
     recorder: Recorder,
-    namespace: Arc<str>,
-    /// None before the first round: what is there then was told of by an earlier leader.
+    /// UID and state by quota. None before the first round: an earlier leader may have published already.
     quotas: Option<HashMap<String, (String, EventState)>>,
+    /// By the pod's UID.
     findings: HashMap<String, Finding>,
-    /// What was told of a workload: its reasons and their causes.
-    owners: HashSet<(Owner, &'static str, String)>,
-    /// Workloads with injected pods at the last look, and with pods that have no proxy. A controller creates
-    /// pods one after the other: of a workload that is new to a look the next one tells how many they are.
+    /// The Events that workloads have had, by reason and cause.
+    published: HashSet<(Owner, &'static str, String)>,
+    /// Workloads that had injected pods in the last round, and workloads that had pods without a proxy. A workload
+    /// that is new to a round gets its Event in the next one, when all of its pods are there to be counted.
     injected: HashSet<Owner>,
     missing: HashSet<Owner>,
-    /// Some were new to the last look.
+    /// Some workloads were new to the last round.
     arriving: bool,
     uids: HashMap<Owner, Option<String>>,
-    waiting: VecDeque<(Event, ObjectReference)>,
+    queue: VecDeque<(Event, ObjectReference)>,
 }
 
-/// Keeps Events and counts, while this replica leads.
+/// Publishes Events and counts pods without a proxy, while this replica leads.
 pub async fn run(
     cluster: &Cluster,
     caches: &Caches,
     settings: &watch::Receiver<Option<Arc<Injected>>>,
-    mut published: watch::Receiver<Option<AppliedState>>,
-    mut heard: watch::Receiver<LimiterView>,
+    mut applied: watch::Receiver<Option<AppliedState>>,
+    mut limiter: watch::Receiver<LimiterView>,
     counts: &watch::Sender<Counts>,
 ) {
     let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some("operator".to_owned()) };
     let mut publisher = EventPublisher {
         recorder: Recorder::new(cluster.client.clone(), reporter),
-        namespace: Arc::clone(&cluster.namespace),
         quotas: None,
         findings: HashMap::new(),
-        owners: HashSet::new(),
+        published: HashSet::new(),
         injected: HashSet::new(),
         missing: HashSet::new(),
         arriving: false,
         uids: HashMap::new(),
-        waiting: VecDeque::new(),
+        queue: VecDeque::new(),
     };
     let mut changed = caches.peopled.subscribe();
     loop {
-        let now = published.borrow_and_update().clone();
-        let said = heard.borrow_and_update().clone();
-        let known = (caches.quotas.all(), caches.pods.all(), caches.namespaces.all());
-        if let (Some(published), (Some(quotas), Some(pods), Some(namespaces))) = (now, known) {
-            let desired = &published.desired;
-            let missing =
-                publisher.review_pods(cluster, (caches, settings), &pods, &namespaces, desired).await;
+        let state = applied.borrow_and_update().clone();
+        let limiter_view = limiter.borrow_and_update().clone();
+        let cached = (caches.quotas.all(), caches.pods.all(), caches.namespaces.all());
+        if let (Some(state), (Some(quotas), Some(pods), Some(namespaces))) = (state, cached) {
+            let settings = settings.borrow().clone();
+            let (desired, limiter) = (&state.desired, &limiter_view);
+            let observed = Observed { cluster, caches, settings, quotas, pods, namespaces, desired, limiter };
+            let missing = publisher.review_pods(&observed).await;
             counts.send_if_modified(|known| {
                 let changed = *known != missing;
                 *known = missing;
                 changed
             });
-            publisher.review_quotas(cluster, &quotas, &pods, desired, &said).await;
+            publisher.review_quotas(&observed).await;
             publisher.write(cluster).await;
         }
         let again = if publisher.arriving { Duration::ZERO } else { TICK };
         tokio::select! {
             // The leader's other tasks live as long as this one.
-            _ = published.changed() => {}
-            _ = heard.changed() => {}
+            _ = applied.changed() => {}
+            _ = limiter.changed() => {}
             _ = changed.changed() => {}
             () = sleep(again) => {}
         }
-        sleep(TOGETHER).await;
+        sleep(DEBOUNCE).await;
+    }
+}
+
+impl Observed<'_> {
+    /// The quotas that a pod without a proxy requests; none if the pod needs no proxy.
+    fn quotas_without_proxy(&self, pod: &PodView) -> Vec<String> {
+        let own = pod.namespace == *self.cluster.namespace || pod.namespace == "kube-system";
+        if pod.injected.is_some() || own {
+            return Vec::new();
+        }
+        let none = BTreeMap::new();
+        pod.requests(self.namespaces.get(&pod.namespace).unwrap_or(&none), self.desired)
+    }
+
+    /// What the webhook would decide about a pod that exists already; none if that can't be found out now.
+    async fn find(&self, pod: &PodView) -> Option<Finding> {
+        let settings = self.settings.as_ref()?;
+        let pods: Api<DynamicObject> = Api::namespaced_with(
+            self.cluster.client.clone(),
+            &pod.namespace,
+            &kube::api::ApiResource::erase::<Pod>(&()),
+        );
+        let object = timeout(REQUEST, pods.get_opt(&pod.name)).await.ok()?.ok()?;
+        let Some(object) = object else { return Some(Finding::NotNeeded) };
+        let value = serde_json::to_value(object).ok()?;
+        let labels = self.namespaces.get(&pod.namespace).cloned().unwrap_or_default();
+        let namespace = Namespace { name: pod.namespace.clone(), labels };
+        let input =
+            Input { pod: &value, namespace: &namespace, view: self.caches, settings, job_owner: None };
+        Some(match decide(&input) {
+            Decision::Skipped { reason } => Finding::Skipped(reason),
+            Decision::Unchanged => Finding::NotNeeded,
+            Decision::Patch { .. } | Decision::Denied { .. } => Finding::Missing,
+        })
     }
 }
 
 impl EventPublisher {
-    /// Collects what pods say, decides what is new, publishes it; returns how many pods have no proxy, by
-    /// quota.
-    async fn review_pods(
-        &mut self,
-        cluster: &Cluster,
-        injection: (&Caches, &watch::Receiver<Option<Arc<Injected>>>),
-        pods: &BTreeMap<String, PodView>,
-        namespaces: &BTreeMap<String, BTreeMap<String, String>>,
-        desired: &DesiredState,
-    ) -> Counts {
-        self.forget_deleted(pods);
-        self.classify(cluster, injection, pods, namespaces, desired).await;
-        let found = self.collect(pods, namespaces, desired);
+    /// Publishes what is new about pods; returns how many have no proxy, by quota.
+    async fn review_pods(&mut self, observed: &Observed<'_>) -> Counts {
+        self.forget_deleted(&observed.pods);
+        self.classify(observed).await;
+        let found = self.collect(observed);
         for event in self.due(&found) {
-            self.publish_once(cluster, event).await;
+            self.publish_once(observed.cluster, event).await;
         }
         found.counts()
     }
@@ -149,59 +189,31 @@ impl EventPublisher {
         let uids: HashSet<&str> = pods.values().map(|pod| pod.uid.as_str()).collect();
         self.findings.retain(|uid, _| uids.contains(uid.as_str()));
         let owners: HashSet<&Owner> = pods.values().map(|pod| &pod.owner).collect();
-        self.owners.retain(|(owner, ..)| owners.contains(owner));
+        self.published.retain(|(owner, ..)| owners.contains(owner));
         self.uids.retain(|owner, _| owners.contains(owner));
     }
 
-    /// The quotas that a pod without a proxy names; none of a pod that needs no proxy.
-    fn quotas_without_proxy(
-        &self,
-        pod: &PodView,
-        namespaces: &BTreeMap<String, BTreeMap<String, String>>,
-        desired: &DesiredState,
-    ) -> Vec<String> {
-        if pod.injected.is_some() || pod.namespace == *self.namespace || pod.namespace == "kube-system" {
-            return Vec::new();
-        }
-        let none = BTreeMap::new();
-        pod.asks_for(namespaces.get(&pod.namespace).unwrap_or(&none), desired)
-    }
-
-    /// Finds out why pods that name quotas have no proxy, of a few pods in each round.
-    async fn classify(
-        &mut self,
-        cluster: &Cluster,
-        injection: (&Caches, &watch::Receiver<Option<Arc<Injected>>>),
-        pods: &BTreeMap<String, PodView>,
-        namespaces: &BTreeMap<String, BTreeMap<String, String>>,
-        desired: &DesiredState,
-    ) {
-        let unknown = pods.values().filter(|pod| {
-            !self.findings.contains_key(&pod.uid)
-                && !self.quotas_without_proxy(pod, namespaces, desired).is_empty()
+    /// Finds out why pods that request quotas have no proxy, of a few pods in each round.
+    async fn classify(&mut self, observed: &Observed<'_>) {
+        let unknown = observed.pods.values().filter(|pod| {
+            !self.findings.contains_key(&pod.uid) && !observed.quotas_without_proxy(pod).is_empty()
         });
-        for pod in unknown.take(CLOSELY).collect::<Vec<_>>() {
-            let labels = namespaces.get(&pod.namespace).cloned().unwrap_or_default();
-            if let Some(finding) = find(cluster, injection, pod, labels).await {
+        for pod in unknown.take(MOST_READS).collect::<Vec<_>>() {
+            if let Some(finding) = observed.find(pod).await {
                 self.findings.insert(pod.uid.clone(), finding);
             }
         }
     }
 
-    /// The pods by what is to be said of them.
-    fn collect<'p>(
-        &self,
-        pods: &'p BTreeMap<String, PodView>,
-        namespaces: &BTreeMap<String, BTreeMap<String, String>>,
-        desired: &DesiredState,
-    ) -> Found<'p> {
+    /// The pods that Events are due for, by workload.
+    fn collect<'p>(&self, observed: &'p Observed<'_>) -> Found<'p> {
         let mut found = Found::default();
-        for pod in pods.values() {
+        for pod in observed.pods.values() {
             if pod.injected.is_some() {
                 found.injected.entry(&pod.owner).or_default().push(pod);
                 continue;
             }
-            let quotas = self.quotas_without_proxy(pod, namespaces, desired);
+            let quotas = observed.quotas_without_proxy(pod);
             if quotas.is_empty() {
                 continue;
             }
@@ -210,14 +222,13 @@ impl EventPublisher {
                     found.missing.entry(&pod.owner).or_default().push(MissingProxy { pod, quotas });
                 }
                 Some(Finding::Skipped(reason)) => found.skipped.push((&pod.owner, reason.clone())),
-                Some(Finding::Fine) | None => {}
+                Some(Finding::NotNeeded) | None => {}
             }
         }
         found
     }
 
-    /// The events that are due. A workload that is new to this round waits for the next one, which knows how
-    /// many its pods are.
+    /// The events that are due now; a workload that is new to this round gets its events in the next one.
     fn due(&mut self, found: &Found<'_>) -> Vec<OwnerEvent> {
         let injected_before = std::mem::replace(&mut self.injected, owners_of(&found.injected));
         let missing_before = std::mem::replace(&mut self.missing, owners_of(&found.missing));
@@ -246,7 +257,7 @@ impl EventPublisher {
     /// Publishes an event of a workload, unless one of its reason and cause was published before.
     async fn publish_once(&mut self, cluster: &Cluster, due: OwnerEvent) {
         let OwnerEvent { owner, event: PodEvent { warning, reason, note, cause } } = due;
-        if self.owners.insert((owner.clone(), reason, cause)) {
+        if self.published.insert((owner.clone(), reason, cause)) {
             let reference = self.reference(cluster, &owner).await;
             self.enqueue(warning, reason, note, reference);
         }
@@ -267,51 +278,43 @@ impl EventPublisher {
         reference
     }
 
-    async fn review_quotas(
-        &mut self,
-        cluster: &Cluster,
-        quotas: &BTreeMap<String, QuotaView>,
-        pods: &BTreeMap<String, PodView>,
-        desired: &DesiredState,
-        heard: &LimiterView,
-    ) {
+    /// Publishes what is new about quotas.
+    async fn review_quotas(&mut self, observed: &Observed<'_>) {
+        let Observed { quotas, desired, limiter, .. } = observed;
         let first = self.quotas.is_none();
         let mut all = self.quotas.take().unwrap_or_default();
         all.retain(|name, (uid, _)| quotas.get(name).is_some_and(|view| view.uid == *uid));
         let now = Timestamp::now();
-        let accounts = heard.report.iter().flat_map(|report| &report.accounts);
+        let accounts = limiter.report.iter().flat_map(|report| &report.accounts);
         let accounts: HashMap<&str, _> = accounts.map(|account| (account.quota.as_str(), account)).collect();
         for (name, view) in quotas {
             let Some(verdict) = desired.quotas.get(name) else { continue };
             let report = accounts.get(name.as_str()).copied();
-            let (_, told) = all.entry(name.clone()).or_insert_with(|| {
-                let told =
-                    if first { EventState::before(&view.status, report, now) } else { EventState::default() };
-                (view.uid.clone(), told)
+            let (_, state) = all.entry(name.clone()).or_insert_with(|| {
+                let state = match first {
+                    true => EventState::published_before(&view.status, report, now),
+                    false => EventState::default(),
+                };
+                (view.uid.clone(), state)
             });
-            for notice in told.next(name, verdict, &view.status, report, now) {
-                self.place(cluster, name, view, notice, pods).await;
+            for event in state.next(name, verdict, &view.status, report, now) {
+                self.publish(observed, name, view, event).await;
             }
         }
         self.quotas = Some(all);
     }
 
-    async fn place(
-        &mut self,
-        cluster: &Cluster,
-        name: &str,
-        view: &QuotaView,
-        notice: PlannedEvent,
-        pods: &BTreeMap<String, PodView>,
-    ) {
+    /// Publishes an event on its target, which may be several workloads.
+    async fn publish(&mut self, observed: &Observed<'_>, name: &str, view: &QuotaView, event: PlannedEvent) {
+        let pods = &observed.pods;
         let drawing = |pod: &&PodView, consumer: Option<&str>| match consumer {
             Some(consumer) => pod.consumer.as_deref() == Some(consumer),
             None => pod.draws_on(name),
         };
-        let owners: BTreeSet<&Owner> = match &notice.place {
+        let owners: BTreeSet<&Owner> = match &event.target {
             Target::Quota => {
                 let reference = quota_reference(name, view);
-                return self.enqueue(notice.warning, notice.reason, notice.note, reference);
+                return self.enqueue(event.warning, event.reason, event.note, reference);
             }
             Target::Consumer(consumer) => pods
                 .values()
@@ -324,35 +327,35 @@ impl EventPublisher {
             }
         };
         for owner in owners.into_iter().take(MOST_OWNERS) {
-            let reference = self.reference(cluster, owner).await;
-            self.enqueue(notice.warning, notice.reason, notice.note.clone(), reference);
+            let reference = self.reference(observed.cluster, owner).await;
+            self.enqueue(event.warning, event.reason, event.note.clone(), reference);
         }
     }
 
     fn enqueue(&mut self, warning: bool, reason: &'static str, note: String, reference: ObjectReference) {
-        if self.waiting.len() >= WAITING {
-            debug!(reason, note, "too many Events at a time; one is dropped");
+        if self.queue.len() >= MOST_QUEUED {
+            debug!(reason, note, "too many Events wait to be written; one is dropped");
             return;
         }
         let type_ = if warning { EventType::Warning } else { EventType::Normal };
         let note = Some(crate::status::words::clipped(&note, LONGEST_NOTE));
         let event =
             Event { type_, reason: reason.to_owned(), note, action: reason.to_owned(), secondary: None };
-        self.waiting.push_back((event, reference));
+        self.queue.push_back((event, reference));
     }
 
     async fn write(&mut self, cluster: &Cluster) {
-        for _ in 0..A_ROUND {
-            let Some((event, reference)) = self.waiting.pop_front() else { return };
+        for _ in 0..MOST_WRITES {
+            let Some((event, reference)) = self.queue.pop_front() else { return };
             if let Err(error) = cluster.write("Event", self.recorder.publish(&event, &reference)).await {
                 warn!(reason = event.reason, %error, "an Event can't be written, and is dropped");
             }
-            sleep(BUDGET).await;
+            sleep(WRITE_INTERVAL).await;
         }
     }
 }
 
-/// What a round finds in the pods.
+/// The pods of a round that Events are due for.
 #[derive(Default)]
 struct Found<'p> {
     injected: BTreeMap<&'p Owner, Vec<&'p PodView>>,
@@ -411,7 +414,7 @@ fn quota_reference(name: &str, view: &QuotaView) -> ObjectReference {
     }
 }
 
-/// How a workload gets its proxies.
+/// What to do so that a workload's pods get proxies.
 fn restart(owner: &Owner) -> String {
     let Owner { namespace, kind, name, .. } = owner;
     match kind.as_str() {
@@ -421,29 +424,4 @@ fn restart(owner: &Owner) -> String {
         "Rollout" => format!("run kubectl argo rollouts restart {name} -n {namespace}"),
         _ => format!("create the {kind} {name} anew"),
     }
-}
-
-/// What the webhook would make of a pod that is there already; none where that can't be told now.
-async fn find(
-    cluster: &Cluster,
-    (view, settings): (&Caches, &watch::Receiver<Option<Arc<Injected>>>),
-    pod: &PodView,
-    labels: BTreeMap<String, String>,
-) -> Option<Finding> {
-    let settings = settings.borrow().clone()?;
-    let pods: Api<DynamicObject> = Api::namespaced_with(
-        cluster.client.clone(),
-        &pod.namespace,
-        &kube::api::ApiResource::erase::<Pod>(&()),
-    );
-    let object = timeout(REQUEST, pods.get_opt(&pod.name)).await.ok()?.ok()?;
-    let Some(object) = object else { return Some(Finding::Fine) };
-    let value = serde_json::to_value(object).ok()?;
-    let namespace = Namespace { name: pod.namespace.clone(), labels };
-    let input = Input { pod: &value, namespace: &namespace, view, settings: &settings, job_owner: None };
-    Some(match decide(&input) {
-        Decision::Skipped { reason } => Finding::Skipped(reason),
-        Decision::Unchanged => Finding::Fine,
-        Decision::Patch { .. } | Decision::Denied { .. } => Finding::Missing,
-    })
 }

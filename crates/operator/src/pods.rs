@@ -1,4 +1,4 @@
-//! Which pods draw on which quotas, and which should and have no proxy: pure, from their metadata.
+//! Which pods draw on which quotas, and which should and have no proxy. Pure, from their metadata.
 
 use std::collections::BTreeMap;
 
@@ -29,18 +29,19 @@ pub struct PodView {
     pub name: String,
     /// When it was created.
     pub created: Timestamp,
-    /// What its author wrote.
-    asks: Asks,
-    /// What injection wrote; none: it has no proxy.
+    /// The request for quotas.
+    request: QuotaRequest,
+    /// What injection wrote; none: the pod has no proxy.
     pub injected: Option<Status>,
-    /// The consumer as which the limiter reports it; none: it has no proxy.
+    /// The consumer that the limiter counts it as; none: the pod has no proxy.
     pub consumer: Option<Consumer>,
-    /// The workload at which its author looks.
+    /// The workload that gets its Events.
     pub owner: Owner,
 }
 
+/// The annotation and the label of a pod.
 #[derive(Clone, Debug, PartialEq)]
-struct Asks {
+struct QuotaRequest {
     quotas: Option<String>,
     label: Option<String>,
 }
@@ -61,7 +62,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// As events refer to it.
+    /// The reference by which Events name it.
     pub fn reference(&self) -> ObjectReference {
         ObjectReference {
             api_version: Some(self.api_version.clone()),
@@ -74,14 +75,14 @@ impl Owner {
     }
 }
 
-/// How many pods ask for a quota, by `namespace/name`.
+/// How many pods request a quota, by `namespace/name`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// And have no proxy.
     pub not_injected: BTreeMap<String, u32>,
 }
 
-/// A pod; none where it ends already.
+/// The view of a pod; none: the pod is being deleted.
 pub fn view(object: PartialObjectMeta<Pod>) -> Option<PodView> {
     let metadata = &object.metadata;
     if metadata.deletion_timestamp.is_some() {
@@ -94,14 +95,14 @@ pub fn view(object: PartialObjectMeta<Pod>) -> Option<PodView> {
         namespace: metadata.namespace.clone()?,
         name: metadata.name.clone()?,
         created: metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-        asks: Asks { quotas: annotation(QUOTAS), label: object.labels().get(INJECT).cloned() },
+        request: QuotaRequest { quotas: annotation(QUOTAS), label: object.labels().get(INJECT).cloned() },
         consumer: injected.as_ref().map(|status| consumer(metadata, status)),
         injected,
         owner: owner(metadata)?,
     })
 }
 
-/// The consumer, as the limiter derives it. Metadata does not tell the ServiceAccount: injection does.
+/// The consumer as the limiter derives it. Metadata does not hold the ServiceAccount; injection wrote it down.
 fn consumer(pod: &ObjectMeta, injected: &Status) -> Consumer {
     let namespace = pod.namespace.as_deref().unwrap_or_default();
     let derived = workload::of_pod(pod, namespace, workload::injected_job_owner(pod).as_ref());
@@ -124,11 +125,11 @@ fn owner(pod: &ObjectMeta) -> Option<Owner> {
 }
 
 impl PodView {
-    /// The quotas for which it asks, as far as they are accepted and admit it.
-    pub fn asks_for(&self, labels: &BTreeMap<String, String>, desired: &DesiredState) -> Vec<String> {
+    /// The quotas that the pod requests, as far as they are accepted and admit it.
+    pub fn requests(&self, labels: &BTreeMap<String, String>, desired: &DesiredState) -> Vec<String> {
         let pod = json!({"metadata": {
-            "labels": {INJECT: self.asks.label},
-            "annotations": {QUOTAS: self.asks.quotas},
+            "labels": {INJECT: self.request.label},
+            "annotations": {QUOTAS: self.request.quotas},
         }});
         let namespace = Namespace { name: self.namespace.clone(), labels: labels.clone() };
         let admits = |name: &str| {
@@ -233,24 +234,24 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_asks_by_annotation_by_label_or_by_its_namespace() {
+    fn a_pod_requests_quotas_by_annotation_by_label_or_by_its_namespace() {
         let desired = desired();
-        let asks = |metadata: Value, labels: &[(&str, &str)]| {
+        let requests = |metadata: Value, labels: &[(&str, &str)]| {
             let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-            pod(metadata).asks_for(&labels, &desired).join(" ")
+            pod(metadata).requests(&labels, &desired).join(" ")
         };
         let annotated = |value: &str| json!({"annotations": {(QUOTAS): value}});
-        assert_eq!(asks(json!({}), &[]), "");
-        assert_eq!(asks(annotated("openai, hubspot"), &[]), "gtm/openai platform/hubspot");
-        assert_eq!(asks(annotated("platform/hubspot,sales/none"), &[]), "platform/hubspot");
-        assert_eq!(asks(annotated("crm"), &[]), "", "another's quota that does not admit it");
-        assert_eq!(asks(annotated("auto"), &[]), "gtm/openai platform/hubspot");
-        assert_eq!(asks(json!({}), &[(INJECT, "enabled")]), "gtm/openai platform/hubspot");
-        assert_eq!(asks(json!({"labels": {(INJECT): "disabled"}}), &[(INJECT, "enabled")]), "");
+        assert_eq!(requests(json!({}), &[]), "");
+        assert_eq!(requests(annotated("openai, hubspot"), &[]), "gtm/openai platform/hubspot");
+        assert_eq!(requests(annotated("platform/hubspot,sales/none"), &[]), "platform/hubspot");
+        assert_eq!(requests(annotated("crm"), &[]), "", "another's quota that does not admit it");
+        assert_eq!(requests(annotated("auto"), &[]), "gtm/openai platform/hubspot");
+        assert_eq!(requests(json!({}), &[(INJECT, "enabled")]), "gtm/openai platform/hubspot");
+        assert_eq!(requests(json!({"labels": {(INJECT): "disabled"}}), &[(INJECT, "enabled")]), "");
     }
 
     #[test]
-    fn its_author_looks_at_the_job_or_the_deployment() {
+    fn events_go_to_the_job_or_the_deployment() {
         let hash = "pod-template-hash";
         let owned = |kind: &str, name: &str, labels: Value| {
             let owner =
