@@ -1,4 +1,4 @@
-//! Whether an installation works: its programs answer, and a quota comes into force. What `helm test` asks.
+//! Checks whether an installation works: its programs are ready, and a quota comes into force. `helm test` runs it.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The Deployments; the limiter's has the name of its Service.
 const DEPLOYMENTS: [&str; 2] = [OPERATOR, LIMITER];
 
-/// Looks until nothing is missing or `patience` has ended; returns what was missing last, as
+/// Waits until nothing is missing, at most for `patience`; returns what was missing last, as
 /// sentences. `quota` is the name of a quota in `namespace`.
 pub async fn missing(
     client: &Client,
@@ -72,7 +72,7 @@ fn of_deployment(deployment: &Deployment) -> Option<String> {
     })
 }
 
-/// It is in force when the limiter has acknowledged this very generation.
+/// A quota is in force when the limiter has applied this generation.
 fn of_quota(quota: &ApiQuota) -> Option<String> {
     let name = quota.name_any();
     let conditions = quota.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -82,8 +82,8 @@ fn of_quota(quota: &ApiQuota) -> Option<String> {
     if programmed.observed_generation < quota.metadata.generation {
         return Some(format!("the operator has not looked at the ApiQuota {name} since it was changed"));
     }
-    let said = &programmed.message;
-    (programmed.status != TRUE).then(|| format!("the ApiQuota {name} is not in force: {said}"))
+    let message = &programmed.message;
+    (programmed.status != TRUE).then(|| format!("the ApiQuota {name} is not in force: {message}"))
 }
 
 #[cfg(test)]
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn all_replicas_of_this_generation_are_ready_or_it_is_told() {
+    fn all_replicas_of_this_generation_have_to_be_ready() {
         assert_eq!(deployment(2, 2, 2), None);
         assert!(deployment(1, 2, 2).unwrap().contains("just been changed"));
         assert!(deployment(2, 2, 1).unwrap().starts_with("1 of 2 pods of the Deployment"));
@@ -132,17 +132,17 @@ mod tests {
             "observedGeneration": generation,
             "lastTransitionTime": "2026-11-03T14:03:10Z",
             "reason": "Some",
-            "message": "The limiter has not taken it yet.",
+            "message": "The limiter has not applied it yet.",
         }])
     }
 
     #[test]
-    fn the_limiter_has_this_very_generation_or_it_is_told() {
+    fn the_limiter_has_to_have_applied_this_generation() {
         assert_eq!(quota(programmed("True", 2)), None);
         assert!(quota(json!([])).unwrap().contains("has not looked at"));
         assert!(quota(programmed("True", 1)).unwrap().contains("since it was changed"));
-        let told = quota(programmed("False", 2)).unwrap();
-        assert!(told.ends_with("is not in force: The limiter has not taken it yet."));
+        let problem = quota(programmed("False", 2)).unwrap();
+        assert!(problem.ends_with("is not in force: The limiter has not applied it yet."));
         assert!(quota(programmed("Unknown", 2)).is_some());
     }
 }

@@ -1,5 +1,5 @@
-//! The types and reasons of a quota's conditions: what programs compare. The sentences are written where
-//! each condition is decided.
+//! The types and reasons of a quota's conditions: what programs compare. The messages stand where each
+//! condition is decided.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 pub const TRUE: &str = "True";
 /// `status` of a condition that doesn't hold.
 pub const FALSE: &str = "False";
-/// `status` of a condition that nobody can tell at present.
+/// `status` of a condition that is not known at present.
 pub const UNKNOWN: &str = "Unknown";
 
 /// The types of conditions.
@@ -20,15 +20,15 @@ pub mod types {
     pub const LIMITER_AVAILABLE: &str = "LimiterAvailable";
     /// The provider answers calls.
     pub const PROVIDER_AVAILABLE: &str = "ProviderAvailable";
-    /// The provider tells no lower limits than are declared.
+    /// The provider reports no lower limits than are declared.
     pub const LIMITS_IN_SYNC: &str = "LimitsInSync";
     /// Calls wait, and why.
     pub const THROTTLED: &str = "Throttled";
     /// The quota is accepted and enforced.
     pub const READY: &str = "Ready";
 
-    /// The conditions whose sentences are part of what they say. Those of the others hold figures, which
-    /// move all the time.
+    /// The conditions whose messages are compared too. The messages of the others hold figures that change all the
+    /// time.
     pub const WITH_FIXED_SENTENCES: [&str; 3] = [ACCEPTED, PROGRAMMED, READY];
 }
 
@@ -44,18 +44,18 @@ pub mod reasons {
     pub const NOT_ACCEPTED: &str = "NotAccepted";
     /// `Programmed`: its document can't be written.
     pub const NOT_WRITTEN: &str = "NotWritten";
-    /// `Programmed`: the limiter has not taken it yet.
+    /// `Programmed`: the limiter has not applied it yet.
     pub const PENDING: &str = "Pending";
-    /// `Programmed`: the limiter can't take it.
+    /// `Programmed`: the limiter can't apply it.
     pub const REFUSED: &str = "Refused";
-    /// `Programmed`: nobody can tell without the limiter.
+    /// `Programmed`: the limiter does not report.
     pub const LIMITER_UNAVAILABLE: &str = "LimiterUnavailable";
     /// `LimiterAvailable`: it reports.
     pub const CONNECTED: &str = "Connected";
     /// `LimiterAvailable`: it has not reported to this leader yet.
     pub const CONNECTING: &str = "Connecting";
     /// `LimiterAvailable`: it has stopped reporting.
-    pub const NOT_HEARD: &str = "NotHeard";
+    pub const NOT_REPORTING: &str = "NotReporting";
     /// Any condition that rests on the limiter's report: there is none.
     pub const UNKNOWN: &str = "Unknown";
     /// `ProviderAvailable`: nothing says otherwise.
@@ -64,10 +64,10 @@ pub mod reasons {
     pub const OVERLOADED: &str = "Overloaded";
     /// `ProviderAvailable`: it refuses calls until a person acts.
     pub const STOPPED: &str = "Stopped";
-    /// `LimitsInSync`: nothing contradicts the declared limits.
+    /// `LimitsInSync`: no response contradicts the declared limits.
     pub const IN_SYNC: &str = "InSync";
-    /// `LimitsInSync`: the provider tells lower limits.
-    pub const LOWER_TOLD: &str = "LowerTold";
+    /// `LimitsInSync`: the provider reports lower limits.
+    pub const LOWER_LIMITS: &str = "LowerLimits";
     /// `Throttled`, `Ready`: every call passes, whatever the limits.
     pub const GATE_OPEN: &str = "GateOpen";
     /// `Throttled`: the quota's calls pass.

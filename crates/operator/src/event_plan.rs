@@ -72,7 +72,7 @@ impl EventState {
         let waiting = report.into_iter().flat_map(waiters).map(|(consumer, _)| (consumer.to_owned(), now));
         EventState {
             conflict: reason(types::ACCEPTED, Reason::AccountConflict.word()),
-            drift: reason(types::LIMITS_IN_SYNC, reasons::LOWER_TOLD),
+            drift: reason(types::LIMITS_IN_SYNC, reasons::LOWER_LIMITS),
             exhausted: reason(types::THROTTLED, reasons::BUDGET_EXHAUSTED),
             gate_open: reason(types::THROTTLED, reasons::GATE_OPEN),
             paused: report
@@ -103,7 +103,7 @@ impl EventState {
         let condition = |type_: &str, reason: &str| {
             with_reason(&status.conditions, type_, reason).map(|it| it.message.clone())
         };
-        let drift = condition(types::LIMITS_IN_SYNC, reasons::LOWER_TOLD);
+        let drift = condition(types::LIMITS_IN_SYNC, reasons::LOWER_LIMITS);
         if begins(&mut self.drift, drift.is_some()) {
             events.push(on_quota(true, "LimitDrift", drift.unwrap_or_default()));
         }

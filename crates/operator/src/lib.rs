@@ -9,23 +9,23 @@
 //!  limiter's /status/v1 ──► limiter_view ──────────────────┘
 //! ```
 //!
-//! | room | holds |
+//! | module | holds |
 //! |---|---|
-//! | [`lease`] | who of the replicas writes |
-//! | [`view`], [`caches`] | what is watched, and what is kept of it |
+//! | [`lease`] | which replica leads, and so writes |
+//! | [`view`], [`caches`] | what is watched, and the views that are cached |
 //! | [`reconcile`] | what is in force, pure |
-//! | [`configuration`], [`catalogue`] | the documents and the built-in providers in the cluster |
-//! | [`limiter_view`] | what the limiter tells |
+//! | [`configuration`], [`catalogue`] | write the limiter's configuration and the built-in providers |
+//! | [`limiter_view`] | the limiter's reports |
 //! | [`conditions`] | types and reasons of a quota's conditions |
-//! | [`status`], [`status_writer`] | what is told of a quota, pure; and in the cluster |
-//! | [`event_plan`], [`events`] | what is told by Events, pure; and in the cluster |
-//! | [`pods`], [`pod_events`] | which pods have a proxy, and which should; what injected ones say of themselves |
-//! | [`certificates`], [`secrets`] | certificates, pure; and in the cluster |
-//! | `injection` | what the admission webhook decides by |
-//! | [`cluster`] | the way by which all is written |
-//! | [`open_gate`], [`release`] | lets all calls pass, before an uninstall; whether Helm is at one |
-//! | [`check`] | whether an installation works, for whoever asks |
-//! | [`probes`], [`metrics`] | what is told of the process itself |
+//! | [`status`], [`status_writer`] | the status of a quota, pure; writes it |
+//! | [`event_plan`], [`events`] | which Events are due, pure; publishes them |
+//! | [`pods`], [`pod_events`] | which pods have a proxy, and which should; the Events about injected pods |
+//! | [`certificates`], [`secrets`] | certificates, pure; writes them |
+//! | `injection` | what the admission webhook reads |
+//! | [`cluster`] | writes to the cluster, while this replica leads |
+//! | [`open_gate`], [`release`] | opens the gate before an uninstall; whether Helm is uninstalling |
+//! | [`check`] | whether an installation works |
+//! | [`probes`], [`metrics`] | health, readiness and metrics of the process |
 
 pub mod caches;
 pub mod catalogue;

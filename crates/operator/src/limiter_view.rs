@@ -1,4 +1,4 @@
-//! What the limiter tells: its stream of reports, kept up for as long as this replica leads.
+//! Reads the limiter's stream of reports while this replica leads.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,11 +21,11 @@ use tracing::{debug, info, warn};
 
 use crate::injection::endpoint;
 
-/// A stream that is silent for this long is given up.
+/// After this time without a report the connection is dropped.
 const SILENCE: Duration = Duration::from_secs(3 * EVERY_SECONDS);
-/// How long a connection may take to stand.
+/// The longest that connecting may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two connections.
+/// The pause before connecting again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The longest report, in bytes: a thousand accounts with a thousand waiting workloads each.
 const LONGEST: usize = 128 * 1024 * 1024;
@@ -41,17 +41,17 @@ pub struct Source {
     pub token_file: PathBuf,
 }
 
-/// What was heard of the limiter.
+/// The newest report of the limiter.
 #[derive(Clone, Debug)]
 pub struct LimiterView {
-    /// The newest report; none before the first.
+    /// The report; none before the first.
     pub report: Option<Arc<Report>>,
-    /// When the last report came; before the first, when listening began.
+    /// When it arrived; before the first: when the operator began to lead.
     pub at: Instant,
 }
 
 impl LimiterView {
-    /// Nothing yet.
+    /// No report yet.
     pub fn nothing() -> LimiterView {
         LimiterView { report: None, at: Instant::now() }
     }
@@ -77,7 +77,7 @@ enum Lost {
     Request(#[from] http::Error),
     #[error("it answers {0}")]
     Refused(StatusCode),
-    #[error("a report can't be read: {0}; limiter and operator must be of versions that fit")]
+    #[error("a report can't be read: {0}; limiter and operator must be of the same version")]
     Unreadable(#[from] serde_json::Error),
     #[error("a report is longer than {LONGEST} bytes")]
     TooLong,
@@ -85,25 +85,25 @@ enum Lost {
     Ended,
 }
 
-/// Listens to the limiter, again and again.
+/// Reads reports, and connects again after each failure.
 pub async fn listen(
     source: &Source,
     limiter_ca: watch::Receiver<Option<String>>,
-    heard: &watch::Sender<LimiterView>,
+    view: &watch::Sender<LimiterView>,
 ) {
-    let mut told = String::new();
+    let mut logged = String::new();
     loop {
-        let before = heard.borrow().at;
-        let Err(lost) = stream(source, &limiter_ca, heard).await;
+        let before = view.borrow().at;
+        let Err(lost) = stream(source, &limiter_ca, view).await;
         let sentence = lost.to_string();
-        if heard.borrow().at != before {
+        if view.borrow().at != before {
             info!(why = sentence, "the limiter's reports are interrupted; connecting again");
-        } else if sentence != told {
-            warn!(why = sentence, "the limiter is not heard; trying on");
+        } else if sentence != logged {
+            warn!(why = sentence, "no connection to the limiter; trying again");
         } else {
-            debug!(why = sentence, "the limiter is still not heard");
+            debug!(why = sentence, "still no connection to the limiter");
         }
-        told = sentence;
+        logged = sentence;
         sleep(AGAIN).await;
     }
 }
@@ -111,7 +111,7 @@ pub async fn listen(
 async fn stream(
     source: &Source,
     limiter_ca: &watch::Receiver<Option<String>>,
-    heard: &watch::Sender<LimiterView>,
+    view: &watch::Sender<LimiterView>,
 ) -> Result<std::convert::Infallible, Lost> {
     let ca_pem = limiter_ca.borrow().clone().ok_or(Lost::NoCa)?;
     let limiter = endpoint(&source.limiter, &source.namespace, ca_pem);
@@ -146,7 +146,7 @@ async fn stream(
             let Ok(data) = frame.into_data() else { continue };
             for line in lines.take(&data)? {
                 let report: Report = serde_json::from_slice(&line)?;
-                heard.send_replace(LimiterView { report: Some(Arc::new(report)), at: Instant::now() });
+                view.send_replace(LimiterView { report: Some(Arc::new(report)), at: Instant::now() });
             }
         }
     };
@@ -159,14 +159,14 @@ async fn stream(
     }
 }
 
-/// Puts lines together from pieces.
+/// Joins pieces of data into lines.
 #[derive(Debug, Default)]
 struct Lines {
     begun: Vec<u8>,
 }
 
 impl Lines {
-    /// The lines that are whole now.
+    /// The lines that are complete now.
     fn take(&mut self, data: &[u8]) -> Result<Vec<Vec<u8>>, Lost> {
         let mut whole = Vec::new();
         let mut rest = data;

@@ -1,4 +1,4 @@
-//! The process: its tasks, from the first watch to the last write.
+//! The operator's process: starts its tasks, and ends them when the lease is lost.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ use crate::{events, probes, secrets, status_writer};
 /// Between two attempts to reach the API server at start.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// What the operator is told.
+/// The settings of the operator, from its command line.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Its namespace, which is the limiter's too.
@@ -47,9 +47,9 @@ pub struct Settings {
     pub metrics_listen: SocketAddr,
     /// The limiter: `https://host:port`.
     pub limiter: String,
-    /// The file with the token that the limiter is shown.
+    /// The file with the token by which the limiter authenticates the operator.
     pub token_file: PathBuf,
-    /// The image of the injected proxy.
+    /// The image of injected proxies.
     pub proxy_image: String,
     /// Its `imagePullPolicy`; absent: Kubernetes' default.
     pub proxy_image_pull_policy: Option<String>,
@@ -180,16 +180,16 @@ impl Leader {
 
     async fn lead(&self) {
         let Leader { cluster, caches, metrics, source, limiter_ca, injection } = self;
-        let published: watch::Sender<Option<AppliedState>> = watch::Sender::new(None);
-        let heard = watch::Sender::new(LimiterView::nothing());
+        let applied: watch::Sender<Option<AppliedState>> = watch::Sender::new(None);
+        let limiter = watch::Sender::new(LimiterView::nothing());
         let counts = watch::Sender::new(Counts::default());
-        let told = (published.subscribe(), heard.subscribe());
+        let for_events = (applied.subscribe(), limiter.subscribe());
         tokio::join!(
-            configuration::run(cluster, caches, metrics, &published),
+            configuration::run(cluster, caches, metrics, &applied),
             secrets::run(cluster, caches, metrics),
-            limiter_view::listen(source, limiter_ca.clone(), &heard),
-            status_writer::run(cluster, caches, published.subscribe(), heard.subscribe(), counts.subscribe()),
-            events::run(cluster, caches, &injection.settings, told.0, told.1, &counts),
+            limiter_view::listen(source, limiter_ca.clone(), &limiter),
+            status_writer::run(cluster, caches, applied.subscribe(), limiter.subscribe(), counts.subscribe()),
+            events::run(cluster, caches, &injection.settings, for_events.0, for_events.1, &counts),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What the injected pods of a workload say of themselves, for its author: pure.
+//! The Events of a workload about its injected pods, from what injection wrote on them. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,25 +7,25 @@ use jiff::Timestamp;
 use crate::pods::PodView;
 use crate::status::words::counted;
 
-/// Pods that are older than this, in seconds, were told of by another leader, or before.
+/// Pods older than this, in seconds, have had their Events already, maybe from another leader.
 const FRESH: i64 = 600;
-/// The most sentences of one reason; pods of a workload are seldom different at all.
+/// The most Events of one reason; the pods of a workload seldom differ.
 const MOST: usize = 20;
 
-/// One thing to be told.
+/// An Event about the pods of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodEvent {
-    /// It needs somebody's attention.
+    /// Its type is Warning, not Normal.
     pub warning: bool,
-    /// In one word.
+    /// Its reason, in CamelCase.
     pub reason: &'static str,
-    /// As a sentence.
+    /// Its note, a sentence.
     pub note: String,
-    /// What tells it from another of its reason: it is told once.
+    /// Distinguishes it from others of its reason: an Event of the same cause is published once.
     pub cause: String,
 }
 
-/// What is to be told of a workload with these pods, all of them injected.
+/// The Events of a workload with these pods, all of them injected.
 pub fn pod_events(pods: &[&PodView], now: Timestamp) -> Vec<PodEvent> {
     let age = |pod: &PodView| now.as_second().saturating_sub(pod.created.as_second());
     let fresh: Vec<&PodView> = pods.iter().copied().filter(|pod| age(pod) <= FRESH).collect();
@@ -47,14 +47,14 @@ pub fn pod_events(pods: &[&PodView], now: Timestamp) -> Vec<PodEvent> {
         let note = format!("{caught}; {}", counted(count, "pod"));
         PodEvent { warning: false, reason: "Injected", note, cause: caught }
     });
-    let told = |reason: &'static str, notes: BTreeSet<String>| {
-        let remark = move |note: String| PodEvent { warning: true, reason, cause: note.clone(), note };
-        notes.into_iter().take(MOST).map(remark)
+    let warnings_of = |reason: &'static str, notes: BTreeSet<String>| {
+        let event = move |note: String| PodEvent { warning: true, reason, cause: note.clone(), note };
+        notes.into_iter().take(MOST).map(event)
     };
     injected
         .take(MOST)
-        .chain(told("InjectionSkipped", bypassing))
-        .chain(told("InjectionWarning", warnings))
+        .chain(warnings_of("InjectionSkipped", bypassing))
+        .chain(warnings_of("InjectionWarning", warnings))
         .collect()
 }
 
@@ -80,14 +80,14 @@ mod tests {
         crate::pods::view(serde_json::from_value(object).unwrap()).unwrap()
     }
 
-    fn said(pods: &[PodView]) -> Vec<String> {
+    fn events_of(pods: &[PodView]) -> Vec<String> {
         let pods: Vec<&PodView> = pods.iter().collect();
         let pod_events = pod_events(&pods, NOW.parse().unwrap());
         pod_events.into_iter().map(|it| format!("{} {}", it.reason, it.note)).collect()
     }
 
     #[test]
-    fn what_any_pod_says_is_told_and_each_thing_once() {
+    fn each_cause_has_one_event() {
         let skip = |container: &str| json!([{"container": container, "quota": "gtm/openai", "reason": "it sets OPENAI_BASE_URL itself"}]);
         let fresh = "2026-11-03T14:19:58Z";
         let pods = [
@@ -97,7 +97,7 @@ mod tests {
             pod(fresh, json!({"quotas": [{"quota": "platform/hubspot", "mode": "Hosts"}]})),
         ];
         assert_eq!(
-            said(&pods),
+            events_of(&pods),
             [
                 "Injected openai by base URL; 3 pods",
                 "Injected platform/hubspot by hosts; 1 pod",
@@ -109,10 +109,10 @@ mod tests {
     }
 
     #[test]
-    fn old_pods_are_counted_and_say_nothing_anew() {
+    fn old_pods_are_counted_and_have_no_events_of_their_own() {
         let old = || pod("2026-11-03T14:00:00Z", json!({"warnings": ["old"]}));
-        assert!(said(&[old(), old()]).is_empty());
+        assert!(events_of(&[old(), old()]).is_empty());
         let new = pod("2026-11-03T14:19:00Z", json!({}));
-        assert_eq!(said(&[old(), new]), ["Injected openai by base URL; 2 pods"]);
+        assert_eq!(events_of(&[old(), new]), ["Injected openai by base URL; 2 pods"]);
     }
 }

@@ -1,7 +1,7 @@
-//! What is reported of a quota, from what is in force and what the limiter tells: pure.
+//! The status of a quota, from what is in force and what the limiter reports. Pure.
 //!
-//! Figures are coarse on purpose. Whether a new status is worth writing is decided in [`write_policy`]:
-//! an idle or steady quota is not written at all.
+//! Figures are coarse on purpose. [`write_policy`] decides whether a new status is written: that of an idle or
+//! steady quota is not.
 
 mod conditions;
 mod figures;
@@ -23,10 +23,10 @@ use self::words::{counted, longest, plural, until};
 use crate::conditions::{FALSE, TRUE, UNKNOWN, find, reasons, types};
 use crate::reconcile::{QuotaView, Verdict};
 
-/// What is known of the limiter.
+/// The state of the limiter.
 #[derive(Clone, Copy, Debug)]
 pub enum Limiter<'a> {
-    /// Not heard by this leader yet: what was reported before stays.
+    /// It has not reported to this leader yet: the status keeps what was reported before.
     Unknown,
     /// It reports.
     Connected {
@@ -35,24 +35,24 @@ pub enum Limiter<'a> {
         /// Until when every call passes, whatever the accounts say; none: the gate is closed.
         gate_open_until: Option<Timestamp>,
     },
-    /// Not heard for a minute.
+    /// It has not reported for a minute.
     Lost,
 }
 
-/// All that a status is made of.
+/// What a status is derived from.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// The quota, with what is reported of it at present.
+    /// The quota, with its present status.
     pub view: &'a QuotaView,
-    /// What became of it.
+    /// Whether it is accepted.
     pub verdict: &'a Verdict,
-    /// Why its document could not be written.
+    /// Why its configuration could not be written.
     pub unwritten: Option<&'a str>,
     /// The limiter.
     pub limiter: Limiter<'a>,
     /// Calls have been waiting for more than a moment.
     pub queueing: bool,
-    /// Pods that ask for it and have no proxy.
+    /// Pods that request it and have no proxy.
     pub not_injected: u32,
     /// The namespace of operator and limiter.
     pub namespace: &'a str,
@@ -104,7 +104,7 @@ impl<'a> Subject<'a> {
         self.report()?.status.pauses.iter().find(|pause| pause.stopped)
     }
 
-    /// The pause, of any calls, by which the provider spares itself.
+    /// The pause, of any calls, because the provider is overloaded.
     fn overloaded(&self) -> Option<&'a PauseStatus> {
         self.report()?.status.pauses.iter().find(|pause| pause.overloaded)
     }
@@ -152,7 +152,7 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
 fn ends(pause: &PauseStatus, now: Timestamp) -> Time {
     let millis = i64::try_from(pause.remaining.as_millis()).unwrap_or(i64::MAX / 2);
     let at = now.as_millisecond().saturating_add(millis);
-    // Whole seconds: the API server keeps no more of a time.
+    // The API server stores times in whole seconds.
     let seconds = at.saturating_add(999).div_euclid(1000);
     Time(Timestamp::from_second(seconds).unwrap_or(now))
 }
@@ -173,7 +173,7 @@ fn waiting(subject: &Subject<'_>) -> Option<WaitingStatus> {
 
 fn proxies(subject: &Subject<'_>) -> Option<ProxyStatus> {
     let not_injected = bounded(u64::from(subject.not_injected), 1_000_000);
-    let told = match subject.limiter {
+    let reported = match subject.limiter {
         Limiter::Connected { account: None, .. } if subject.not_injected == 0 => return None,
         Limiter::Connected { account, .. } => account.map(|report| report.proxies).unwrap_or_default(),
         Limiter::Unknown => {
@@ -184,8 +184,8 @@ fn proxies(subject: &Subject<'_>) -> Option<ProxyStatus> {
         Limiter::Lost => return None,
     };
     Some(ProxyStatus {
-        connected: bounded(told.connected.into(), 1_000_000),
-        current: bounded(told.current.into(), 1_000_000),
+        connected: bounded(reported.connected.into(), 1_000_000),
+        current: bounded(reported.current.into(), 1_000_000),
         not_injected,
     })
 }
@@ -225,7 +225,7 @@ fn last_reported(before: &StatusSummary, summary: StatusSummary) -> StatusSummar
     StatusSummary { tightest, used, waiting, wait, pods, resets, ..summary }
 }
 
-/// The tier in force; without one in the spec it is learned.
+/// The tier in force; `(learned)` where the spec names none.
 fn tier(subject: &Subject<'_>) -> Option<String> {
     let account = subject.account()?;
     let declared = subject.quota().is_some_and(|quota| quota.spec.provider.tier.is_some());
@@ -250,7 +250,7 @@ fn pods(proxies: &ProxyStatus) -> String {
     }
 }
 
-/// The state in two or three words: the worst that is to be said.
+/// The state in two or three words: the most severe first.
 fn state(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) -> String {
     let is = |type_: &str, wanted: &str| {
         let found = find(&status.conditions, type_).filter(|it| it.status == wanted);

@@ -1,4 +1,4 @@
-//! The statuses in the cluster: written when they say something new, within a budget.
+//! Writes the statuses of quotas to the cluster: when something has changed, and at a limited rate.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -24,31 +24,31 @@ use crate::reconcile::QuotaView;
 use crate::status::write_policy::{Worth, worth};
 use crate::status::{Limiter, Subject, status};
 
-/// Changes that come together are looked at together.
-const TOGETHER: Duration = Duration::from_millis(200);
-/// How often time alone may change a status.
+/// How long changes are collected before a round.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// The longest time between two rounds.
 const TICK: Duration = Duration::from_secs(EVERY_SECONDS);
-/// Between two writes of one quota, unless something begins or ends.
-const APART: Duration = Duration::from_secs(10);
-/// Between two writes of all: 20 a second.
-const BUDGET: Duration = Duration::from_millis(50);
+/// The time between two writes of one quota, unless something begins or ends.
+const WRITE_INTERVAL_OF_QUOTA: Duration = Duration::from_secs(10);
+/// The time between two writes: at most 20 a second.
+const WRITE_INTERVAL: Duration = Duration::from_millis(50);
 /// After this time without a report the limiter counts as unavailable.
-const UNHEARD: Duration = Duration::from_secs(60);
-/// Calls that have waited this long are more than paced.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A wait from this length on is reported as queueing; shorter ones are pacing.
 const LONG_WAIT: Duration = Duration::from_secs(1);
-/// After this time without such calls nothing queues any more.
-const QUEUED: Duration = Duration::from_secs(30);
+/// After this time without long waits the quota no longer counts as queueing.
+const QUEUEING_ENDS: Duration = Duration::from_secs(30);
 
-/// What the leader remembers of a quota.
+/// The state of a quota between two rounds.
 #[derive(Clone, Debug, Default)]
 struct StatusCache {
-    /// Of which object.
+    /// The UID of the object.
     uid: String,
     /// When it was last written.
     written: Option<Instant>,
-    /// What was in the cluster before, and what was written: until the watch tells of it.
+    /// The status before the last write, and the one written: until the watch shows it.
     ahead: Option<(Arc<ApiQuotaStatus>, ApiQuotaStatus)>,
-    /// When calls were last seen to wait.
+    /// When a long wait was last reported.
     queued: Option<Instant>,
 }
 
@@ -58,15 +58,15 @@ impl StatusCache {
         StatusCache { uid: view.uid.clone(), queued: queued.then(Instant::now), ..StatusCache::default() }
     }
 
-    /// Whether calls wait, or did so a moment ago.
+    /// Whether calls have waited for long within [`QUEUEING_ENDS`].
     fn queueing(&mut self, report: Option<&AccountReport>, now: Instant) -> bool {
         if report.is_some_and(|it| it.status.longest_wait() >= Some(LONG_WAIT)) {
             self.queued = Some(now);
         }
-        self.queued.is_some_and(|queued| now.duration_since(queued) < QUEUED)
+        self.queued.is_some_and(|queued| now.duration_since(queued) < QUEUEING_ENDS)
     }
 
-    /// What is in the cluster, as far as is known.
+    /// The status in the cluster, as far as is known.
     fn present(&mut self, view: &QuotaView) -> ApiQuotaStatus {
         match &self.ahead {
             Some((before, written)) if *before == view.status => written.clone(),
@@ -78,44 +78,44 @@ impl StatusCache {
     }
 }
 
-/// Keeps all statuses, while this replica leads.
+/// Writes the statuses of all quotas, while this replica leads.
 pub async fn run(
     cluster: &Cluster,
     caches: &Caches,
-    mut published: watch::Receiver<Option<AppliedState>>,
-    mut heard: watch::Receiver<LimiterView>,
+    mut applied: watch::Receiver<Option<AppliedState>>,
+    mut limiter: watch::Receiver<LimiterView>,
     mut counts: watch::Receiver<Counts>,
 ) {
     let resource = ApiResource::erase::<ApiQuota>(&());
-    let mut memories: HashMap<String, StatusCache> = HashMap::new();
+    let mut cache: HashMap<String, StatusCache> = HashMap::new();
     loop {
-        let now = published.borrow_and_update().clone();
-        let said = heard.borrow_and_update().clone();
+        let state = applied.borrow_and_update().clone();
+        let limiter_view = limiter.borrow_and_update().clone();
         let pods = counts.borrow_and_update().clone();
-        if let (Some(published), Some(quotas)) = (now, caches.quotas.all()) {
-            memories.retain(|name, memory| quotas.get(name).is_some_and(|view| view.uid == memory.uid));
-            for (name, view, new) in due(cluster, &quotas, &published, &said, &pods, &mut memories) {
+        if let (Some(state), Some(quotas)) = (state, caches.quotas.all()) {
+            cache.retain(|name, cached| quotas.get(name).is_some_and(|view| view.uid == cached.uid));
+            for (name, view, new) in due(cluster, &quotas, &state, &limiter_view, &pods, &mut cache) {
                 let before = Arc::clone(&view.status);
                 match write(cluster, &resource, &name, &view, &new).await {
                     Ok(()) => {
-                        let memory = memories.entry(name).or_insert_with(|| StatusCache::of(&view));
-                        memory.written = Some(Instant::now());
-                        memory.ahead = Some((before, new));
+                        let cached = cache.entry(name).or_insert_with(|| StatusCache::of(&view));
+                        cached.written = Some(Instant::now());
+                        cached.ahead = Some((before, new));
                     }
                     Err(error) if error.is_missing() => {}
-                    Err(error) => warn!(quota = name, %error, "the status can't be written; trying on"),
+                    Err(error) => warn!(quota = name, %error, "the status can't be written; trying again"),
                 }
-                sleep(BUDGET).await;
+                sleep(WRITE_INTERVAL).await;
             }
         }
         tokio::select! {
             // The leader's other tasks live as long as this one.
-            _ = published.changed() => {}
-            _ = heard.changed() => {}
+            _ = applied.changed() => {}
+            _ = limiter.changed() => {}
             _ = counts.changed() => {}
             () = sleep(TICK) => {}
         }
-        sleep(TOGETHER).await;
+        sleep(DEBOUNCE).await;
     }
 }
 
@@ -123,32 +123,33 @@ pub async fn run(
 fn due(
     cluster: &Cluster,
     quotas: &BTreeMap<String, QuotaView>,
-    published: &AppliedState,
-    heard: &LimiterView,
+    applied: &AppliedState,
+    limiter_view: &LimiterView,
     counts: &Counts,
-    memories: &mut HashMap<String, StatusCache>,
+    cache: &mut HashMap<String, StatusCache>,
 ) -> Vec<(String, QuotaView, ApiQuotaStatus)> {
     let now = Instant::now();
-    let accounts = heard.report.as_deref().map(by_quota).unwrap_or_default();
+    let accounts = limiter_view.report.as_deref().map(by_quota).unwrap_or_default();
     let mut due = Vec::new();
     for (name, view) in quotas {
-        let Some(verdict) = published.desired.quotas.get(name) else { continue };
-        let memory = memories.entry(name.clone()).or_insert_with(|| StatusCache::of(view));
-        let present = memory.present(view);
+        let Some(verdict) = applied.desired.quotas.get(name) else { continue };
+        let cached = cache.entry(name.clone()).or_insert_with(|| StatusCache::of(view));
+        let present = cached.present(view);
         let account = accounts.get(name.as_str()).copied();
         let view = QuotaView { status: Arc::new(present), ..view.clone() };
         let subject = Subject {
             view: &view,
             verdict,
-            unwritten: published.unwritten.get(name).map(String::as_str),
-            limiter: limiter(heard, account, now),
-            queueing: memory.queueing(account, now),
+            unwritten: applied.unwritten.get(name).map(String::as_str),
+            limiter: limiter(limiter_view, account, now),
+            queueing: cached.queueing(account, now),
             not_injected: counts.not_injected.get(name).copied().unwrap_or(0),
             namespace: &cluster.namespace,
             now: Timestamp::now(),
         };
         let new = status(&subject);
-        let rested = memory.written.is_none_or(|written| now.duration_since(written) >= APART);
+        let rested =
+            cached.written.is_none_or(|written| now.duration_since(written) >= WRITE_INTERVAL_OF_QUOTA);
         let worth = worth(&view.status, &new);
         if worth == Worth::Now || worth == Worth::Later && rested {
             due.push((worth, name.clone(), quotas[name].clone(), new));
@@ -162,11 +163,11 @@ fn by_quota(report: &Report) -> HashMap<&str, &AccountReport> {
     report.accounts.iter().map(|account| (account.quota.as_str(), account)).collect()
 }
 
-fn limiter<'a>(heard: &'a LimiterView, account: Option<&'a AccountReport>, now: Instant) -> Limiter<'a> {
-    if now.duration_since(heard.at) >= UNHEARD {
+fn limiter<'a>(view: &'a LimiterView, account: Option<&'a AccountReport>, now: Instant) -> Limiter<'a> {
+    if now.duration_since(view.at) >= REPORT_TIMEOUT {
         return Limiter::Lost;
     }
-    match &heard.report {
+    match &view.report {
         Some(report) => Limiter::Connected { account, gate_open_until: report.gate_open_until },
         None => Limiter::Unknown,
     }

@@ -143,9 +143,9 @@ fn authors_are_told(limiter: &FakeLimiter) {
         report["limits"] = daily(500_000, 500_000);
         report["waiting"] = json!([{"consumer": "gtm/Job/enrich", "calls": 12, "longestMillis": 9000}]);
     });
-    becomes("gtm/hubspot", "LimitsInSync", "False", "LowerTold");
+    becomes("gtm/hubspot", "LimitsInSync", "False", "LowerLimits");
     becomes("gtm/hubspot", "Throttled", "True", "BudgetExhausted");
-    told("gtm", "apiquota/hubspot", "LimitDrift The provider tells lower limits");
+    told("gtm", "apiquota/hubspot", "LimitDrift The provider reports lower limits");
     told("gtm", "apiquota/hubspot", "BudgetExhausted All of daily is used");
     told("gtm", "job/enrich", "WaitingForQuota 12 calls wait");
     limiter.change("gtm/hubspot", |report| {
@@ -342,6 +342,6 @@ fn quotas_are_kept_by_two_replicas() {
 
     // The limiter is lost, and is told to be.
     drop(limiter);
-    becomes("gtm/hubspot", "LimiterAvailable", "False", "NotHeard");
-    becomes("gtm/hubspot", "Ready", "False", "NotHeard");
+    becomes("gtm/hubspot", "LimiterAvailable", "False", "NotReporting");
+    becomes("gtm/hubspot", "Ready", "False", "NotReporting");
 }

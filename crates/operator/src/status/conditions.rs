@@ -14,22 +14,22 @@ use crate::reconcile::Verdict;
 /// Kubernetes' bound of a condition's message.
 const LONGEST_MESSAGE: usize = 32_000;
 
-/// One condition, before it is known since when it holds.
+/// A condition without the time of its last transition.
 #[derive(Clone, Debug)]
-struct Said {
+struct Draft {
     type_: &'static str,
     status: &'static str,
     reason: String,
     message: String,
-    /// Told by the limiter: what was said before stays while it is not heard.
-    told: bool,
+    /// It depends on the limiter's report: until a new leader has one, the condition stays as it was.
+    from_report: bool,
 }
 
 /// All conditions of a quota.
 #[derive(Debug)]
 pub(super) struct Conditions {
-    said: Vec<Said>,
-    unheard: bool,
+    drafts: Vec<Draft>,
+    no_report_yet: bool,
 }
 
 impl Conditions {
@@ -38,7 +38,7 @@ impl Conditions {
         figures: &Figures<'_>,
         waiting: Option<&WaitingStatus>,
     ) -> Conditions {
-        let mut said = vec![
+        let mut drafts = vec![
             accepted(subject),
             programmed(subject),
             limiter_available(subject),
@@ -46,33 +46,33 @@ impl Conditions {
             limits_in_sync(subject, figures),
             throttled(subject, figures, waiting),
         ];
-        said.push(ready(&said));
-        Conditions { said, unheard: matches!(subject.limiter, Limiter::Unknown) }
+        drafts.push(ready(&drafts));
+        Conditions { drafts, no_report_yet: matches!(subject.limiter, Limiter::Unknown) }
     }
 
     /// With the times of their last transitions.
     pub(super) fn list(self, before: &ApiQuotaStatus, generation: i64, now: Timestamp) -> Vec<Condition> {
-        let unheard = self.unheard && before.observed_generation == Some(generation);
+        let unchanged = self.no_report_yet && before.observed_generation == Some(generation);
         let mut list: Vec<Condition> = Vec::new();
-        for mut said in self.said {
-            let known = before.conditions.iter().find(|known| known.type_ == said.type_);
-            if let Some(known) = known.filter(|_| unheard && said.told) {
+        for mut draft in self.drafts {
+            let known = before.conditions.iter().find(|known| known.type_ == draft.type_);
+            if let Some(known) = known.filter(|_| unchanged && draft.from_report) {
                 list.push(known.clone());
                 continue;
             }
-            if said.type_ == types::READY && unheard {
-                said = ready(&list);
+            if draft.type_ == types::READY && unchanged {
+                draft = ready(&list);
             }
             let since = known
-                .filter(|known| known.status == said.status)
+                .filter(|known| known.status == draft.status)
                 .map(|known| known.last_transition_time.clone());
             list.push(Condition {
-                type_: said.type_.to_owned(),
-                status: said.status.to_owned(),
-                reason: said.reason,
-                message: clipped(&said.message, LONGEST_MESSAGE),
+                type_: draft.type_.to_owned(),
+                status: draft.status.to_owned(),
+                reason: draft.reason,
+                message: clipped(&draft.message, LONGEST_MESSAGE),
                 observed_generation: Some(generation),
-                // Whole seconds: the API server keeps no more of a time.
+                // The API server stores times in whole seconds.
                 last_transition_time: since
                     .unwrap_or_else(|| Time(Timestamp::from_second(now.as_second()).unwrap_or(now))),
             });
@@ -81,32 +81,34 @@ impl Conditions {
     }
 }
 
-fn said(type_: &'static str, status: &'static str, reason: &str, message: impl Into<String>) -> Said {
-    Said { type_, status, reason: reason.to_owned(), message: message.into(), told: false }
+/// A condition that the operator decides by itself.
+fn draft(type_: &'static str, status: &'static str, reason: &str, message: impl Into<String>) -> Draft {
+    Draft { type_, status, reason: reason.to_owned(), message: message.into(), from_report: false }
 }
 
-fn told(type_: &'static str, status: &'static str, reason: &str, message: impl Into<String>) -> Said {
-    Said { told: true, ..said(type_, status, reason, message) }
+/// A condition that depends on the limiter's report.
+fn reported(type_: &'static str, status: &'static str, reason: &str, message: impl Into<String>) -> Draft {
+    Draft { from_report: true, ..draft(type_, status, reason, message) }
 }
 
-fn accepted(subject: &Subject<'_>) -> Said {
+fn accepted(subject: &Subject<'_>) -> Draft {
     match subject.verdict {
-        Verdict::Refused { reason, message, .. } => said(types::ACCEPTED, FALSE, reason.word(), message),
+        Verdict::Refused { reason, message, .. } => draft(types::ACCEPTED, FALSE, reason.word(), message),
         Verdict::Accepted(account) => {
             let tier =
                 if account.tier.is_empty() { String::new() } else { format!(", tier {}", account.tier) };
             let sentence = format!("The quota is compiled with provider {}{tier}", account.provider());
             if account.not_enforced.is_empty() {
-                return said(types::ACCEPTED, TRUE, reasons::ACCEPTED, format!("{sentence}."));
+                return draft(types::ACCEPTED, TRUE, reasons::ACCEPTED, format!("{sentence}."));
             }
             let left = account.not_enforced.join(", ");
             let message = format!("{sentence}; this version does not enforce its limits {left}.");
-            said(types::ACCEPTED, TRUE, reasons::PARTLY_ENFORCED, message)
+            draft(types::ACCEPTED, TRUE, reasons::PARTLY_ENFORCED, message)
         }
     }
 }
 
-fn programmed(subject: &Subject<'_>) -> Said {
+fn programmed(subject: &Subject<'_>) -> Draft {
     const TYPE: &str = types::PROGRAMMED;
     let generation = subject.view.generation;
     if let Verdict::Refused { in_force, .. } = subject.verdict {
@@ -114,10 +116,10 @@ fn programmed(subject: &Subject<'_>) -> Said {
             format!("generation {} stays in force", account.generation)
         });
         let message = format!("Generation {generation} is not accepted; {stays}.");
-        return said(TYPE, FALSE, reasons::NOT_ACCEPTED, message);
+        return draft(TYPE, FALSE, reasons::NOT_ACCEPTED, message);
     }
     if let Some(why) = subject.unwritten {
-        return said(
+        return draft(
             TYPE,
             FALSE,
             reasons::NOT_WRITTEN,
@@ -125,17 +127,24 @@ fn programmed(subject: &Subject<'_>) -> Said {
         );
     }
     let pending = || {
-        told(TYPE, FALSE, reasons::PENDING, format!("The limiter has not taken generation {generation} yet."))
+        reported(
+            TYPE,
+            FALSE,
+            reasons::PENDING,
+            format!("The limiter has not applied generation {generation} yet."),
+        )
     };
     match subject.limiter {
-        Limiter::Unknown => told(TYPE, UNKNOWN, reasons::PENDING, "The limiter has not been heard yet."),
-        Limiter::Lost => told(TYPE, UNKNOWN, reasons::LIMITER_UNAVAILABLE, "The limiter is not heard."),
+        Limiter::Unknown => reported(TYPE, UNKNOWN, reasons::PENDING, "The limiter has not reported yet."),
+        Limiter::Lost => {
+            reported(TYPE, UNKNOWN, reasons::LIMITER_UNAVAILABLE, "The limiter does not report.")
+        }
         Limiter::Connected { account: None, .. } => pending(),
         Limiter::Connected { account: Some(report), .. } => match &report.problem {
             Some(problem) => {
-                told(TYPE, FALSE, reasons::REFUSED, format!("The limiter can't take it: {problem}."))
+                reported(TYPE, FALSE, reasons::REFUSED, format!("The limiter can't apply it: {problem}."))
             }
-            None if report.generation == u64::try_from(generation).ok() => told(
+            None if report.generation == u64::try_from(generation).ok() => reported(
                 TYPE,
                 TRUE,
                 reasons::PROGRAMMED,
@@ -146,57 +155,70 @@ fn programmed(subject: &Subject<'_>) -> Said {
     }
 }
 
-fn limiter_available(subject: &Subject<'_>) -> Said {
+fn limiter_available(subject: &Subject<'_>) -> Draft {
     const TYPE: &str = types::LIMITER_AVAILABLE;
     match subject.limiter {
         Limiter::Connected { .. } => {
-            told(TYPE, TRUE, reasons::CONNECTED, "The limiter reports to the operator.")
+            reported(TYPE, TRUE, reasons::CONNECTED, "The limiter reports to the operator.")
         }
-        Limiter::Unknown => told(TYPE, UNKNOWN, reasons::CONNECTING, "The limiter has not been heard yet."),
+        Limiter::Unknown => reported(TYPE, UNKNOWN, reasons::CONNECTING, "The limiter has not reported yet."),
         Limiter::Lost => {
             let message = format!(
-                "The limiter has not been heard for a minute, and new calls wait; look at it with `kubectl get pods -n {}`.",
+                "The limiter has not reported for a minute, and new calls wait; look at it with `kubectl get pods -n {}`.",
                 subject.namespace
             );
-            told(TYPE, FALSE, reasons::NOT_HEARD, message)
+            reported(TYPE, FALSE, reasons::NOT_REPORTING, message)
         }
     }
 }
 
-fn provider_available(subject: &Subject<'_>) -> Said {
+fn provider_available(subject: &Subject<'_>) -> Draft {
     const TYPE: &str = types::PROVIDER_AVAILABLE;
     match (subject.report(), subject.stopped()) {
-        (None, _) => told(TYPE, UNKNOWN, reasons::UNKNOWN, "The limiter tells nothing of the provider."),
+        (None, _) => reported(
+            TYPE,
+            UNKNOWN,
+            reasons::UNKNOWN,
+            "There is no report of the provider: the limiter does not report.",
+        ),
         (Some(_), Some(stopped)) => {
             let message = format!(
                 "The provider refuses {} until a person acts: {}; see to the account, then call again.",
                 stopped.scope, stopped.reason
             );
-            told(TYPE, FALSE, reasons::STOPPED, message)
+            reported(TYPE, FALSE, reasons::STOPPED, message)
         }
         (Some(_), None) => match subject.overloaded() {
             Some(pause) => {
                 let message = format!(
-                    "The provider says that it is overloaded ({}); paused: {}, until a call is taken again.",
+                    "The provider says that it is overloaded ({}); paused: {}, until a call succeeds again.",
                     pause.reason, pause.scope
                 );
-                told(TYPE, FALSE, reasons::OVERLOADED, message)
+                reported(TYPE, FALSE, reasons::OVERLOADED, message)
             }
-            None => {
-                told(TYPE, TRUE, reasons::AVAILABLE, "No answer of the provider says that it is unavailable.")
-            }
+            None => reported(
+                TYPE,
+                TRUE,
+                reasons::AVAILABLE,
+                "No answer of the provider says that it is unavailable.",
+            ),
         },
     }
 }
 
-fn limits_in_sync(subject: &Subject<'_>, figures: &Figures<'_>) -> Said {
+fn limits_in_sync(subject: &Subject<'_>, figures: &Figures<'_>) -> Draft {
     const TYPE: &str = types::LIMITS_IN_SYNC;
     if subject.report().is_none() {
-        return told(TYPE, UNKNOWN, reasons::UNKNOWN, "The limiter tells nothing of the provider's limits.");
+        return reported(
+            TYPE,
+            UNKNOWN,
+            reasons::UNKNOWN,
+            "There is no report of the provider's limits: the limiter does not report.",
+        );
     }
     let lowered = figures.lowered();
     if lowered.is_empty() {
-        return told(
+        return reported(
             TYPE,
             TRUE,
             reasons::IN_SYNC,
@@ -205,19 +227,24 @@ fn limits_in_sync(subject: &Subject<'_>, figures: &Figures<'_>) -> Said {
     }
     let list: Vec<String> = lowered
         .into_iter()
-        .map(|(name, told, declared)| format!("{name} ({told}, not {declared})"))
+        .map(|(name, reported, declared)| format!("{name} ({reported}, not {declared})"))
         .collect();
     let message = format!(
-        "The provider tells lower limits than are declared, and they are kept: {}; correct the tier or `limits`.",
+        "The provider reports lower limits than are declared, and they are enforced: {}; correct the tier or `limits`.",
         list.join(", ")
     );
-    told(TYPE, FALSE, reasons::LOWER_TOLD, message)
+    reported(TYPE, FALSE, reasons::LOWER_LIMITS, message)
 }
 
-fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&WaitingStatus>) -> Said {
+fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&WaitingStatus>) -> Draft {
     const TYPE: &str = types::THROTTLED;
     if subject.report().is_none() {
-        return told(TYPE, UNKNOWN, reasons::UNKNOWN, "The limiter tells nothing of waiting calls.");
+        return reported(
+            TYPE,
+            UNKNOWN,
+            reasons::UNKNOWN,
+            "There is no report of waiting calls: the limiter does not report.",
+        );
     }
     if let Some(closes) = subject.gate_open_until() {
         let message = format!(
@@ -226,22 +253,22 @@ fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&Wait
             subject.namespace,
             gate::NAME
         );
-        return told(TYPE, FALSE, reasons::GATE_OPEN, message);
+        return reported(TYPE, FALSE, reasons::GATE_OPEN, message);
     }
     if subject.disabled() {
-        return told(TYPE, FALSE, reasons::DISABLED, "The quota is disabled: calls pass at once.");
+        return reported(TYPE, FALSE, reasons::DISABLED, "The quota is disabled: calls pass at once.");
     }
     if let Some(stopped) = subject.stopped() {
         let message = format!("The provider refuses {}: {}.", stopped.scope, stopped.reason);
-        return told(TYPE, TRUE, reasons::SPEND_CAP_REACHED, message);
+        return reported(TYPE, TRUE, reasons::SPEND_CAP_REACHED, message);
     }
     if let Some(pause) = subject.pause() {
         let message = format!("The provider has rejected calls ({}); paused: {}.", pause.reason, pause.scope);
-        return told(TYPE, TRUE, reasons::PROVIDER_PAUSED, message);
+        return reported(TYPE, TRUE, reasons::PROVIDER_PAUSED, message);
     }
     if let Some(spent) = figures.exhausted() {
         let message = format!("All of {} is used.", spent.config.name);
-        return told(TYPE, TRUE, reasons::BUDGET_EXHAUSTED, message);
+        return reported(TYPE, TRUE, reasons::BUDGET_EXHAUSTED, message);
     }
     match waiting.filter(|waiting| subject.queueing && waiting.calls > 0) {
         Some(waiting) => {
@@ -253,18 +280,18 @@ fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&Wait
                 plural(calls, "waits", "wait"),
                 longest(waiting.longest_seconds)
             );
-            told(TYPE, TRUE, reasons::QUEUEING, message)
+            reported(TYPE, TRUE, reasons::QUEUEING, message)
         }
-        None => told(TYPE, FALSE, reasons::NOT_THROTTLED, "Calls pass without a wait to speak of."),
+        None => reported(TYPE, FALSE, reasons::NOT_THROTTLED, "Calls pass without a noticeable wait."),
     }
 }
 
-/// A condition that another is made of.
+/// What `Ready` is derived from: conditions as drafts, or as they stay.
 trait Holds {
     fn holds(&self) -> (&str, bool, &str, &str);
 }
 
-impl Holds for Said {
+impl Holds for Draft {
     fn holds(&self) -> (&str, bool, &str, &str) {
         (self.type_, self.status == TRUE, &self.reason, &self.message)
     }
@@ -276,8 +303,8 @@ impl Holds for Condition {
     }
 }
 
-fn ready(others: &[impl Holds]) -> Said {
-    // The limiter before what it has taken: what it has taken can't be told without it.
+fn ready(others: &[impl Holds]) -> Draft {
+    // LimiterAvailable comes before Programmed, which is unknown without the limiter.
     let needed = [types::ACCEPTED, types::LIMITER_AVAILABLE, types::PROGRAMMED];
     let of = |type_: &&str| others.iter().map(Holds::holds).find(|(other, ..)| other == type_);
     let failed = needed.iter().filter_map(of).find(|(_, holds, ..)| !holds);
@@ -285,8 +312,8 @@ fn ready(others: &[impl Holds]) -> Said {
         failed.or_else(|| of(&types::THROTTLED).filter(|(_, _, reason, _)| *reason == reasons::GATE_OPEN));
     match failed {
         None => {
-            said(types::READY, TRUE, reasons::READY, "The quota is accepted, and the limiter enforces it.")
+            draft(types::READY, TRUE, reasons::READY, "The quota is accepted, and the limiter enforces it.")
         }
-        Some((_, _, reason, message)) => said(types::READY, FALSE, reason, message),
+        Some((_, _, reason, message)) => draft(types::READY, FALSE, reason, message),
     }
 }

@@ -9,7 +9,7 @@ use quotakeeper_engine::config::{LimitConfig, Unit};
 use super::words::{amount, per, remaining, rounded_up_seconds};
 use super::{Subject, bounded};
 
-/// A window of this many seconds or more is a budget: it is told when it is free again.
+/// A window of this many seconds or more is a budget: its status has a reset time.
 const BUDGET_SECONDS: u64 = 3600;
 /// What a limit may count to in a status.
 const MOST: i64 = 1_000_000_000_000_000;
@@ -28,8 +28,8 @@ pub(super) struct Figure<'a> {
     pub(super) config: &'a LimitConfig,
     /// The fullest partition, where calls have drawn on it.
     report: Option<&'a ReportedLimit>,
-    /// The limiter reports: where it tells nothing of the limit, nothing is used.
-    heard: bool,
+    /// The limiter reports: nothing is used of a limit that is not in its report.
+    reporting: bool,
     waiting: u64,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Figures<'a> {
                     _ => Some(report),
                 });
                 let waiting = of_it().map(|report| report.waiting).sum();
-                Figure { config, report, heard: subject.report().is_some(), waiting }
+                Figure { config, report, reporting: subject.report().is_some(), waiting }
             })
             .collect();
         let limits = all.iter().map(|figure| figure.status(subject)).collect();
@@ -72,18 +72,22 @@ impl<'a> Figures<'a> {
         uncertain.map(|figure| figure.config.name.as_str()).collect()
     }
 
-    /// The limits of which the provider tells less than is declared: name, told, declared.
+    /// The limits of which the provider reports less than is declared: name, reported, declared.
     pub(super) fn lowered(&self) -> Vec<(&'a str, u64, u64)> {
         let lowered = |figure: &Figure<'a>| {
-            let told = figure.report?.amount;
-            (told < figure.config.amount).then_some((figure.config.name.as_str(), told, figure.config.amount))
+            let reported = figure.report?.amount;
+            (reported < figure.config.amount).then_some((
+                figure.config.name.as_str(),
+                reported,
+                figure.config.amount,
+            ))
         };
         self.all.iter().filter_map(lowered).collect()
     }
 }
 
 impl Figure<'_> {
-    /// Whether a good part of it is taken for used because nothing is known of the time before.
+    /// Whether a good part of it is assumed to be used, because nothing is known of the time before.
     fn is_uncertain(&self) -> bool {
         self.report.is_some_and(|report| report.assumed > report.amount / 20)
     }
@@ -98,7 +102,7 @@ impl Figure<'_> {
 
     /// In percent, rounded down; none where nothing is known.
     fn percent(&self) -> Option<u64> {
-        self.heard.then(|| self.permille() / 10)
+        self.reporting.then(|| self.permille() / 10)
     }
 
     fn seconds_to_reset(&self) -> Option<u64> {
@@ -168,7 +172,7 @@ impl Figure<'_> {
             (false, true) => LimitSource::Spec,
             (false, false) => LimitSource::Tier,
         };
-        let used = self.heard.then(|| self.report.map_or(0, known));
+        let used = self.reporting.then(|| self.report.map_or(0, known));
         let certain = used.filter(|_| self.report.is_none_or(|report| report.assumed == 0));
         let others = self.report.map(|report| report.used_by_others).filter(|used| *used > 0);
         LimitStatus {
@@ -180,7 +184,7 @@ impl Figure<'_> {
             used_by_others: others.map(figure),
             remaining: certain.map(|used| figure(effective.saturating_sub(used))),
             waiting: self
-                .heard
+                .reporting
                 .then(|| if subject.queueing { bounded(self.waiting, 1_000_000_000) } else { 0 }),
             reset_time: self.reset_at(subject.now).map(Time),
         }
@@ -192,8 +196,7 @@ fn permille(report: &ReportedLimit) -> u64 {
     u64::try_from((u128::from(known(report)) * 1000 / full).min(1000)).unwrap_or(1000)
 }
 
-/// What has been seen to be used. What is only taken for used, because nothing is known of the
-/// time before, is nobody's use.
+/// The use that has been seen, without what is only assumed because nothing is known of the time before.
 fn known(report: &ReportedLimit) -> u64 {
     report.used.saturating_sub(report.assumed)
 }

@@ -214,7 +214,7 @@ fn all_is_well() {
          LimiterAvailable=True Connected: The limiter reports to the operator.\n\
          ProviderAvailable=True Available: No answer of the provider says that it is unavailable.\n\
          LimitsInSync=True InSync: No answer of the provider contradicts the declared limits.\n\
-         Throttled=False NotThrottled: Calls pass without a wait to speak of.\n\
+         Throttled=False NotThrottled: Calls pass without a noticeable wait.\n\
          Ready=True Ready: The quota is accepted, and the limiter enforces it.\n"
     );
 }
@@ -252,14 +252,14 @@ fn a_change_is_programmed_when_the_limiter_has_taken_it() {
     assert!(
         story
             .conditions()
-            .contains("Programmed=False Pending: The limiter has not taken generation 3 yet.\n")
+            .contains("Programmed=False Pending: The limiter has not applied generation 3 yet.\n")
     );
     assert!(story.conditions().contains("Ready=False Pending"));
     story.report().problem = Some("it has 3 limits too many".to_owned());
     assert!(
         story
             .conditions()
-            .contains("Programmed=False Refused: The limiter can't take it: it has 3 limits too many.\n")
+            .contains("Programmed=False Refused: The limiter can't apply it: it has 3 limits too many.\n")
     );
 }
 
@@ -283,7 +283,7 @@ fn a_provider_that_is_overloaded_is_not_called_available() {
     story.report().status.pauses[0].overloaded = true;
     assert!(story.conditions().contains(
         "ProviderAvailable=False Overloaded: The provider says that it is overloaded (status 503); paused: all \
-         calls, until a call is taken again."
+         calls, until a call succeeds again."
     ));
     assert!(story.conditions().contains("Throttled=True ProviderPaused"));
     assert!(story.conditions().contains("Ready=True"), "that is about our own parts");
@@ -301,7 +301,7 @@ fn lower_limits_of_the_provider_are_told() {
     let mut story = hubspot().uses("ten-seconds", 10, 9);
     story.report().status.limits[0].amount = 80;
     let conditions = story.conditions();
-    assert!(conditions.contains("LimitsInSync=False LowerTold"), "{conditions}");
+    assert!(conditions.contains("LimitsInSync=False LowerLimits"), "{conditions}");
     assert!(conditions.contains("ten-seconds (80, not 100)"), "{conditions}");
     let status = story.status();
     let limit = &status.limits[0];
@@ -322,7 +322,7 @@ fn an_open_gate_and_a_disabled_quota_hold_nothing() {
         assert!(conditions.contains(&format!("{condition} {sentence}")), "{conditions}");
     }
     assert!(conditions.contains("kubectl -n quotakeeper delete configmap quotakeeper-gate"), "{conditions}");
-    // A new leader that has not heard the limiter yet says what the one before said.
+    // A new leader without a report keeps the conditions of the one before.
     story.written();
     (story.heard, story.gate_open_until) = (false, None);
     assert!(story.conditions().contains("Ready=False GateOpen"));
@@ -342,7 +342,9 @@ fn a_limiter_that_is_lost_is_told_and_figures_are_not_made_up() {
     story.lost = true;
     assert_eq!(story.worth(), Worth::Now);
     assert_eq!(story.row(), "free (learned) | ten-seconds | - | - | - | - | LimiterUnavailable");
-    assert!(story.conditions().contains("Ready=False NotHeard: The limiter has not been heard for a minute"));
+    assert!(
+        story.conditions().contains("Ready=False NotReporting: The limiter has not reported for a minute")
+    );
     story.written();
     story.lost = false;
     assert_eq!(story.worth(), Worth::Now);

@@ -1,32 +1,32 @@
-//! Whether a new status is worth a write: coarse, with hysteresis, so that what is idle or steady
-//! stays as it was written.
+//! Whether a new status is written. Comparison is coarse, with hysteresis, so that an idle or steady quota is not
+//! written at all.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use quotakeeper_api::quota::{ApiQuotaStatus, LimitStatus, StatusSummary, WaitingStatus};
 
 use crate::conditions::types;
 
-/// From this many percent points on the use of a limit has changed.
+/// A change of use by this many percentage points is written.
 const POINTS: i64 = 10;
-/// Below this many percent a use is as good as none.
+/// Less use than this, in percent, counts as none.
 const LITTLE: i64 = 5;
-/// Pauses whose ends are this close are one, in seconds.
+/// Ends of pauses that differ by no more seconds count as equal.
 const SAME_PAUSE: i64 = 2;
-/// Budgets whose ends are this close are told alike, in seconds.
+/// Reset times of budgets that differ by no more seconds count as equal.
 const SAME_RESET: i64 = 3600;
 
-/// What a new status is worth.
+/// When a new status is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Worth {
-    /// It says the same.
+    /// Not at all: nothing has changed.
     Nothing,
-    /// It says something new, which can wait for its turn.
+    /// Later, with other changes: figures have changed.
     Later,
-    /// Something has begun or ended.
+    /// Now: something has begun or ended.
     Now,
 }
 
-/// What `new` is worth, when `old` was written.
+/// When `new` is written in place of `old`.
 pub fn worth(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> Worth {
     if turned(old, new) {
         Worth::Now
@@ -67,14 +67,14 @@ fn steady_columns(summary: StatusSummary) -> StatusSummary {
     }
 }
 
-/// What of a condition turns.
+/// The parts of a condition whose change is written at once.
 #[derive(PartialEq)]
 struct Essence {
     type_: String,
     status: String,
     reason: String,
     generation: Option<i64>,
-    /// The sentences of the other conditions hold figures, which only move.
+    /// Only where it holds no figures.
     message: Option<String>,
 }
 
@@ -113,7 +113,7 @@ fn used(old: &LimitStatus, new: &LimitStatus) -> bool {
     }
 }
 
-/// Whether a limit's use is worth speaking of when it is free again.
+/// Whether enough of a limit is used for its reset time to matter.
 fn much(old: &LimitStatus, new: &LimitStatus) -> bool {
     percent(old).max(percent(new)).is_some_and(|percent| percent >= LITTLE)
 }
