@@ -18,6 +18,7 @@ use crate::pause::Pause;
 use crate::queue::CallKey;
 use crate::time::Time;
 use crate::units::UnitKey;
+use crate::window_counter::guarded;
 use crate::window_counter::{WindowCounter, WindowSnapshot};
 
 /// A counter of a snapshot, and its units in their order.
@@ -112,9 +113,22 @@ impl Engine {
         self.insert(key, Call { wanted, alarm, state });
     }
 
-    /// The engine of a limiter that takes over without its predecessor's ledger. Create it no
-    /// sooner than the predecessor's lease has ended; `now` is that time or later.
-    pub fn takeover(config: AccountConfig, now: Time) -> Engine {
-        Engine::beginning(config, InitialState::Predecessor { since: now }, now)
+    /// The engine of a limiter that took over without its predecessor's ledger at `since`, when the predecessor's
+    /// lease had ended. Limits whose windows have passed since then begin like those of
+    /// [`Engine::after_unknown_past`].
+    pub fn takeover(config: AccountConfig, since: Time, now: Time) -> Engine {
+        let mut lanes = Lanes::new(&config, InitialState::Predecessor { since });
+        let over: Vec<String> = lanes
+            .limits()
+            .iter()
+            .filter(|limit| now > since + limit.counted_after_echo + guarded(limit.config.window))
+            .map(|limit| limit.config.name.clone())
+            .collect();
+        for limit in over {
+            lanes.start_limit(&limit, InitialState::UnknownPast { since: now });
+        }
+        let mut engine = Engine::with_lanes(config, lanes);
+        engine.lanes.make_counters(now);
+        engine
     }
 }

@@ -22,7 +22,7 @@ fn world(past: Past, limit: LimitConfig) -> World {
     let engine = match past {
         Past::Unused => Engine::new(config, start),
         Past::Unknown => Engine::after_unknown_past(config, start),
-        Past::Predecessor => Engine::takeover(config, start),
+        Past::Predecessor => Engine::takeover(config, start, start),
     };
     World::with(engine, start)
 }

@@ -97,16 +97,15 @@ impl LimiterState {
     /// An account that this limiter does not hold yet.
     fn open(&mut self, now: Time, compiled: CompiledAccount) {
         let config = self.effective(&compiled);
-        let longest = config.limits.iter().map(|limit| limit.window + limit.delivery).max();
-        let lost =
-            self.recovered.lost && now.since(self.began) <= longest.unwrap_or_default() + config.validity;
         let mut engine = match self.recovered.records.remove(&compiled.key) {
             Some(Record { snapshot, reserve, pods }) => {
                 self.owners.extend(pods.into_iter().map(|(session, uid)| (session, Some(uid))));
                 Engine::restart(config, snapshot, reserve, now)
             }
             // What another has granted may still be written, and has been counted.
-            None if lost || self.recovered.unreadable.remove(&compiled.key) => Engine::takeover(config, now),
+            None if self.recovered.lost || self.recovered.unreadable.remove(&compiled.key) => {
+                Engine::takeover(config, self.began, now)
+            }
             None => Engine::after_unknown_past(config, now),
         };
         if self.commits.is_some() {
