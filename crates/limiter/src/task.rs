@@ -136,8 +136,8 @@ impl LimiterTask {
         while !out.messages.is_empty() || !out.ended.is_empty() {
             let mut lost = Vec::new();
             for (connection, message) in out.messages.drain(..) {
-                let sent = self.proxies.get(&connection).map(|proxy| proxy.messages.try_send(message));
-                if let Some(Err(error)) = sent {
+                let Some(proxy) = self.proxies.get(&connection) else { continue };
+                if let Err(error) = proxy.messages.try_send(message) {
                     lost.push((connection, error));
                 }
             }

@@ -254,6 +254,7 @@ fn a_pause_of_a_limit_that_goes_ends_and_one_of_a_limit_that_never_was_enforced_
     }
 }
 
+#[test]
 fn a_rejected_call_that_cannot_make_it_is_refused_at_once() {
     let mut w = World::new(vec![sliding("requests", 10, 10)]);
     w.ask_as(1, "job", CallClass::default(), Some(SECOND * 100));
