@@ -9,18 +9,18 @@ use quotakeeper_engine::event::Reserve;
 use quotakeeper_engine::time::Time;
 use quotakeeper_wire::name::AccountKey;
 
-/// After a failed commit: what is charged ahead is granted, then calls wait for the disk.
+/// The pause after a failed commit. Meanwhile what is charged ahead is granted, then calls wait for the disk.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How far ahead of need calls are charged on a quick disk: what a crash may cost.
 const SHORTEST_HORIZON: Duration = Duration::from_millis(100);
-/// The longest horizon where proxies outlive the limiter. A proxy tells the next limiter of attempts
-/// that ended up to a second before the newest grant that it has received; nothing may be granted for
-/// longer than that on the strength of a commit that does not know of them.
+/// The longest horizon where proxies outlive the limiter. A proxy reports to the next limiter the
+/// attempts that ended up to a second before the newest grant that it has received. A commit that does not
+/// have them may therefore allow grants for less than a second.
 pub const PROXIES_OUTLIVE: Duration = Duration::from_millis(900);
 /// The longest horizon where proxies end with the limiter: that of a disk that can hardly be used.
 pub const PROXIES_END_TOO: Duration = Duration::from_secs(10);
 
-/// How a ledger fares.
+/// The health of a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerHealth {
     /// The last commit failed: calls wait for the next.
@@ -64,7 +64,7 @@ impl CommitSchedule {
         }
     }
 
-    /// The first time at which a commit may begin that is wanted at `wanted`; none while one is under way.
+    /// The earliest time at which a commit can begin that is due at `wanted`; none while one is under way.
     pub(crate) fn next(&self, wanted: Time) -> Option<Time> {
         self.in_flight.is_none().then(|| wanted.max(self.not_before))
     }

@@ -1,5 +1,5 @@
-//! Deliberate faults in the commit protocol, as the engine has them in its rule: the simulator must
-//! notice every one. Without the feature `mutants` nothing here is compiled in.
+//! Deliberate faults in the commit protocol, like those in the engine's rule: the simulator must detect
+//! each of them. Without the feature `mutants` nothing here is compiled in.
 
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

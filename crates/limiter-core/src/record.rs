@@ -15,8 +15,8 @@ pub struct Record {
     pub snapshot: Snapshot,
     /// What might be granted beyond it.
     pub reserve: Reserve,
-    /// The UIDs of the pods that the snapshot's sessions belong to. A pod that is deleted while no limiter
-    /// runs is found out by its absence.
+    /// The UIDs of the pods that the snapshot's sessions belong to. A pod that was deleted while no limiter
+    /// ran is missing when the pods are listed.
     pub pods: BTreeMap<SessionId, String>,
 }
 

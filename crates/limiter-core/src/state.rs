@@ -1,12 +1,12 @@
-//! Engines and sessions together: what a proxy says becomes events of an engine, what an engine
-//! decides becomes messages to proxies.
+//! Engines and sessions together: messages of a proxy become events of an engine, actions of an engine
+//! become messages to proxies.
 //!
 //! | module | holds |
 //! |---|---|
-//! | `accounts` | which accounts there are: they come, change and go |
-//! | `pods` | whose session it is, and what becomes of it when its pod is deleted |
+//! | `accounts` | the accounts in force, and their changes |
+//! | `pods` | the pods of sessions, and their deletion |
 //! | `durable` | what the ledger has to store |
-//! | `report` | the state of all accounts, for people |
+//! | `report` | the status of all accounts |
 
 mod accounts;
 mod durable;
@@ -29,9 +29,9 @@ pub use self::accounts::Configuration;
 use crate::commit::CommitSchedule;
 use crate::record::Recovered;
 
-/// How often a proxy says something when it has nothing to say.
+/// The interval of heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// The validity of grants where no account says another: enough for a slow network and a stalled
+/// The validity of grants while there is no account: enough for a slow network and a stalled
 /// process, short enough that an unreported grant is not held for long.
 const VALIDITY: Duration = Duration::from_secs(2);
 
@@ -39,7 +39,7 @@ const VALIDITY: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// What is to be sent, and which connections are over.
+/// Messages to send, and connections that have ended.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// Messages, in the order in which they are to be sent.
@@ -55,7 +55,7 @@ pub struct Start {
     pub configuration: Configuration,
     /// Greater than that of every limiter before it.
     pub epoch: Epoch,
-    /// None: it keeps no ledger, and grants without one.
+    /// None: it has no ledger, and grants without one.
     pub ledger: Option<LedgerStart>,
 }
 
@@ -75,7 +75,7 @@ pub struct LedgerStart {
 pub struct LimiterState {
     greeting: Greeting,
     recovered: Recovered,
-    /// None: no ledger is kept. With one, nothing is granted before it is charged.
+    /// None: there is no ledger. With one, nothing is granted before it is charged.
     commits: Option<CommitSchedule>,
     /// Until when the right to grant lasts; none: it is not limited.
     lease: Option<Time>,
@@ -84,7 +84,7 @@ pub struct LimiterState {
     accounts: BTreeMap<AccountKey, Account>,
     /// The keys of the accounts in force, by their quotas' names.
     quotas: BTreeMap<QuotaName, AccountKey>,
-    /// Quotas of which something could not be taken.
+    /// Quotas whose newest document could not be put in force, and why.
     problems: BTreeMap<QuotaName, String>,
     /// Until when every call passes; none: the gate is closed.
     gate_open_until: Option<Timestamp>,
@@ -177,7 +177,7 @@ impl LimiterState {
         }
     }
 
-    /// A proxy does not read what is sent to it.
+    /// A proxy does not read its messages.
     pub fn too_slow(&mut self, now: Time, connection: ConnectionId, out: &mut Outbox) {
         self.end(now, connection, SessionEnd::TooSlow, out);
     }

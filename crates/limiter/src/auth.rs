@@ -1,23 +1,23 @@
-//! Whose token it is: ServiceAccount tokens for this limiter, bound to a pod that exists.
+//! Authentication: ServiceAccount tokens for this limiter, bound to a pod that exists.
 //!
-//! A token is checked here by the keys that the cluster publishes, so that a thousand pods that
-//! start at once ask the API server nothing. It is asked (a TokenReview) where only it knows: the
-//! token's key is not published yet, the keys can't be had, or the pod has not been seen yet.
-//! Nothing that a stranger can send makes more than a bounded number of questions.
+//! A token is checked by the keys that the cluster publishes, so that a thousand pods that start at once
+//! cause no request to the API server. A TokenReview is requested only where it is needed: the token's key
+//! is not published yet, the keys can't be fetched, or the pod has not been seen yet. The rate of these
+//! requests is limited, whatever strangers send.
 //!
-//! | room | holds |
+//! | module | holds |
 //! |---|---|
 //! | [`keys`] | the published keys |
-//! | [`token`] | a token's check by them: pure |
-//! | [`judge`] | the API server: its keys, its reviews |
+//! | [`token`] | the check of a token by these keys: pure |
+//! | [`cluster_api`] | the API server: its keys, its reviews, its pods |
 //! | [`pods`] | the pods that exist |
-//! | `bound` | how many questions at a time |
-//! | `ring` | signatures, by the one provider of cryptography |
+//! | `rate_limit` | the rate of requests to the API server |
+//! | `ring` | the check of signatures |
 
-mod bound;
-pub mod judge;
+pub mod cluster_api;
 pub mod keys;
 pub mod pods;
+mod rate_limit;
 mod ring;
 pub mod token;
 
@@ -29,48 +29,48 @@ use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
 use tracing::warn;
 
-use self::bound::Bound;
-use self::judge::{Judge, Reviewed};
+use self::cluster_api::{ClusterApi, Reviewed};
 use self::keys::Keys;
 use self::pods::{Pods, SeenPod};
+use self::rate_limit::RateLimit;
 use self::token::{BoundPod, Rejected};
 
-/// The published keys are asked for again no sooner than this after the last time, …
+/// The published keys are fetched again no sooner than this after the last time, …
 const KEYS_AGAIN: Duration = Duration::from_secs(10);
-/// … and no later: a key that is published no more is not believed for ever.
+/// … and no later than this: a key that is no longer published must not be trusted for ever.
 const KEYS_OLD: Duration = Duration::from_secs(600);
-/// Reviews a second that tokens can cause, …
+/// The rate of reviews, per second, …
 const REVIEWS_A_SECOND: u32 = 20;
-/// … and at once: a deployment may start faster than its pods are seen here.
+/// … and the burst: a Deployment may start faster than the watch shows its pods.
 const REVIEWS_AT_ONCE: u32 = 200;
 
 /// Checks tokens. One for all connections.
 #[derive(Clone)]
-pub struct Authenticator<J>(Arc<Inner<J>>);
+pub struct Authenticator<A>(Arc<Inner<A>>);
 
-struct Inner<J> {
-    judge: J,
+struct Inner<A> {
+    api: A,
     pods: Pods,
     keys: RwLock<Option<Arc<Keys>>>,
-    /// When the keys were asked for last. Held while they are.
-    asked: Mutex<Option<Instant>>,
-    reviews: Bound,
+    /// When the keys were fetched last. Locked during the fetch.
+    fetched: Mutex<Option<Instant>>,
+    reviews: RateLimit,
 }
 
-impl<J: Judge> Authenticator<J> {
-    /// Checks tokens by what `judge` publishes and says.
-    pub fn new(judge: J, pods: Pods) -> Authenticator<J> {
+impl<A: ClusterApi> Authenticator<A> {
+    /// Checks tokens by the keys and the reviews of `api`.
+    pub fn new(api: A, pods: Pods) -> Authenticator<A> {
         Authenticator(Arc::new(Inner {
-            judge,
+            api,
             pods,
             keys: RwLock::new(None),
-            asked: Mutex::new(None),
-            reviews: Bound::new(REVIEWS_A_SECOND, REVIEWS_AT_ONCE, Instant::now()),
+            fetched: Mutex::new(None),
+            reviews: RateLimit::new(REVIEWS_A_SECOND, REVIEWS_AT_ONCE, Instant::now()),
         }))
     }
 
-    /// Whether the token is that of one of the ServiceAccounts `users`
-    /// (`system:serviceaccount:NAMESPACE:NAME`), by the API server's word.
+    /// Checks by a review that the token is that of one of the ServiceAccounts `users`
+    /// (`system:serviceaccount:NAMESPACE:NAME`).
     ///
     /// # Errors
     /// [`Unauthenticated`].
@@ -84,7 +84,7 @@ impl<J: Judge> Authenticator<J> {
     }
 }
 
-impl<J: Judge> Authenticate for Authenticator<J> {
+impl<A: ClusterApi> Authenticate for Authenticator<A> {
     async fn authenticate(&self, token: &str) -> Result<PodIdentity, Unauthenticated> {
         match self.0.check(token).await {
             Ok(pod) => {
@@ -95,27 +95,28 @@ impl<J: Judge> Authenticate for Authenticator<J> {
             Err(Rejected::Refused(why)) => return Err(Unauthenticated::Refused(why)),
             Err(Rejected::UnknownKey) => {}
         }
-        // Only the API server knows whether the pod exists, or whose key it is.
+        // Only the API server knows whether the pod exists, or the key.
         let pod = self.0.review(token).await?.pod;
         let pod = pod.ok_or_else(|| Unauthenticated::Refused(token::NOT_A_PODS.to_owned()))?;
         let seen = match self.0.pods.get(&pod) {
             Some(seen) => Some(seen),
-            None => self.0.judge.pod(&pod).await.map_err(Unauthenticated::Unavailable)?,
+            None => self.0.api.pod(&pod).await.map_err(Unauthenticated::Unavailable)?,
         };
-        let seen =
-            seen.ok_or_else(|| Unauthenticated::Refused("the pod does not exist any more".to_owned()))?;
+        let seen = seen.ok_or_else(|| {
+            Unauthenticated::Refused("the pod does not exist any more; its token ends with it".to_owned())
+        })?;
         Ok(identity(pod, &seen))
     }
 }
 
-/// Who draws: the pod that the token is bound to, as the workload that its metadata names.
+/// The pod that the token is bound to, with the workload that its metadata names.
 fn identity(pod: BoundPod, seen: &SeenPod) -> PodIdentity {
     let consumer = seen.consumer(&pod);
     let BoundPod { namespace, pod, uid, service_account } = pod;
     PodIdentity { namespace, pod, uid, service_account, consumer }
 }
 
-impl<J: Judge> Inner<J> {
+impl<A: ClusterApi> Inner<A> {
     /// Checks a token by the published keys.
     async fn check(&self, token: &str) -> Result<BoundPod, Rejected> {
         let mut keys = self.keys.read().await.clone();
@@ -131,23 +132,23 @@ impl<J: Judge> Inner<J> {
     }
 
     async fn keys_are_old(&self) -> bool {
-        self.asked.lock().await.is_none_or(|at| at.elapsed() >= KEYS_OLD)
+        self.fetched.lock().await.is_none_or(|at| at.elapsed() >= KEYS_OLD)
     }
 
-    /// The published keys, if others than `known` can be had.
+    /// The published keys, if there are others than `known`.
     async fn newer_than(&self, known: Option<&Arc<Keys>>) -> Option<Arc<Keys>> {
-        let mut asked = self.asked.lock().await;
+        let mut fetched = self.fetched.lock().await;
         let current = self.keys.read().await.clone();
         if let Some(current) = current
             && known.is_none_or(|known| !Arc::ptr_eq(known, &current))
         {
             return Some(current);
         }
-        if asked.is_some_and(|at| at.elapsed() < KEYS_AGAIN) {
+        if fetched.is_some_and(|at| at.elapsed() < KEYS_AGAIN) {
             return None;
         }
-        *asked = Some(Instant::now());
-        let published = self.judge.keys().await.and_then(|published| Keys::read(&published));
+        *fetched = Some(Instant::now());
+        let published = self.api.keys().await.and_then(|published| Keys::read(&published));
         match published {
             Ok(keys) => {
                 let keys = Arc::new(keys);
@@ -155,18 +156,18 @@ impl<J: Judge> Inner<J> {
                 Some(keys)
             }
             Err(why) => {
-                warn!(why, "the cluster's keys can't be had; tokens are checked by the API server");
+                warn!(why, "the cluster's keys can't be fetched; tokens are reviewed by the API server");
                 None
             }
         }
     }
 
     async fn review(&self, token: &str) -> Result<Reviewed, Unauthenticated> {
-        if !self.reviews.take(Instant::now()) {
-            let busy = "too many tokens at once that only the API server can check";
+        if !self.reviews.try_acquire(Instant::now()) {
+            let busy = "too many tokens at a time need a review by the API server";
             return Err(Unauthenticated::Unavailable(busy.to_owned()));
         }
-        match self.judge.review(token).await {
+        match self.api.review(token).await {
             Ok(Ok(reviewed)) => Ok(reviewed),
             Ok(Err(why)) => Err(Unauthenticated::Refused(format!("the API server refuses the token: {why}"))),
             Err(why) => Err(Unauthenticated::Unavailable(why)),

@@ -1,35 +1,34 @@
-//! Which number a limiter speaks under: greater than that of every limiter that a proxy can have
-//! heard, also where the ledger is lost.
+//! The epoch of a limiter: greater than that of every limiter that a proxy can have received from, also
+//! if the ledger is lost.
 //!
-//! A proxy ignores limiters older than the newest that it has heard, and so would ignore one that
-//! began to count anew. The number therefore comes from three places, any of which may be lost:
-//! the ledger (lost with the pod), the limiter's Lease (lost when Quotakeeper is uninstalled, while
-//! injected pods live on), and the wall clock in seconds since 1970, which needs no memory and
-//! could only fail on a node whose clock is behind. Limiters start less often than once a second,
+//! A proxy ignores limiters that are older than the newest that it has received from, and so would ignore
+//! one that starts at 1 again. The epoch therefore has three sources, any of which may be lost: the ledger
+//! (lost with the pod), the limiter's Lease (lost when Quotakeeper is uninstalled, while injected pods
+//! live on), and the wall clock in seconds since 1970, which is wrong only on a node whose clock is behind. Limiters start less often than once a second,
 //! so counting on from the greatest never runs ahead of the clock for long.
 
 use quotakeeper_wire::message::Epoch;
 
-/// What is known when a limiter starts.
+/// The sources of an epoch when a limiter starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EpochSources {
-    /// The number of the limiter that last used the ledger here.
+    /// The epoch of the limiter that last used this ledger.
     pub ledger: Option<u64>,
-    /// The number of the limiter that last started anywhere, as the Lease says.
+    /// The epoch of the limiter that last started anywhere, by the Lease.
     pub lease: Option<u64>,
     /// The wall clock: seconds since 1970.
     pub unix_seconds: u64,
 }
 
 impl EpochSources {
-    /// The number of the limiter that starts now.
+    /// The epoch of the limiter that starts now.
     pub fn next(&self) -> Epoch {
         let after = |known: Option<u64>| known.map_or(0, |number| number.saturating_add(1));
         Epoch(after(self.ledger).max(after(self.lease)).max(self.unix_seconds))
     }
 
-    /// Whether the ledger is that of the limiter before this one. If another has granted since, it
-    /// does not know what.
+    /// Whether the ledger is that of the limiter before this one. If another has granted since, the ledger
+    /// lacks these grants.
     pub fn ledger_is_newest(&self) -> bool {
         self.ledger.is_some() && (self.lease.is_none() || self.lease == self.ledger)
     }
@@ -49,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limiter_speaks_under_a_greater_number_than_all_before_whatever_is_lost() {
+    fn an_epoch_is_greater_than_all_before_whatever_is_lost() {
         // (ledger, Lease, clock): nothing lost, each lost, the clock behind, all but one lost.
         for (ledger, lease, clock) in [
             (Some(500), Some(500), 700),
@@ -67,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_is_believed_only_if_nobody_has_granted_since() {
+    fn a_ledger_is_trusted_only_if_no_other_limiter_has_granted_since() {
         assert!(known(Some(5), Some(5), 0).ledger_is_newest());
         assert!(known(Some(5), None, 0).ledger_is_newest());
         assert!(!known(Some(4), Some(5), 0).ledger_is_newest());

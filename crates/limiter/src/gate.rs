@@ -1,7 +1,7 @@
-//! Until when the gate is open: as its ConfigMap says, and never longer.
+//! Follows the gate's ConfigMap, and closes the gate in time.
 //!
-//! Both clocks have to agree. The time of day is the writer's, and is heard by another limiter too;
-//! the monotonic clock ends an opening though the time of day is set back meanwhile.
+//! Two clocks are compared. The end in the ConfigMap is a time of day, which every limiter can read; the
+//! monotonic clock ends an opening even if the time of day is set back meanwhile.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use quotakeeper_wire::gate::Opening;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-/// How often an open gate is looked at: the time of day may have been set, or the machine suspended.
-const LOOK: Duration = Duration::from_secs(5);
+/// How often an open gate is checked: the time of day may have been set, or the machine suspended.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
-/// Says until when the gate is open, or that it is closed (none), whenever that changes or `maps`
-/// tells anything of the ConfigMap. Ends with `maps`. `now` is the time of day.
+/// Yields until when the gate is open, or none while it is closed: whenever that changes, and for each item of
+/// `maps`. Ends with `maps`. `now` is the time of day.
 pub fn openings<'a>(
     maps: impl Stream<Item = Option<ConfigMap>> + Send + 'a,
     now: impl Fn() -> Timestamp + Send + 'a,
@@ -27,16 +27,16 @@ pub fn openings<'a>(
         loop {
             let until = tokio::select! {
                 map = maps.next() => gate.read(map?.as_ref(), now(), Instant::now()),
-                () = gate.look() => match gate.open_until(now(), Instant::now()) {
+                () = gate.next_check() => match gate.open_until(now(), Instant::now()) {
                     None => None,
-                    // As it was said before.
+                    // Nothing has changed.
                     Some(_) => continue,
                 },
             };
-            let turned = std::mem::replace(&mut gate.said, until).is_some() != until.is_some();
+            let changed = std::mem::replace(&mut gate.last, until).is_some() != until.is_some();
             match until {
-                Some(until) if turned => warn!(%until, "the gate is open: every call passes"),
-                None if turned => warn!("the gate is closed: limits are enforced again"),
+                Some(until) if changed => warn!(%until, "the gate is open: every call passes"),
+                None if changed => warn!("the gate is closed: limits are enforced again"),
                 _ => {}
             }
             return Some((until, (maps, now, gate)));
@@ -44,13 +44,13 @@ pub fn openings<'a>(
     })
 }
 
-/// What the ConfigMap says.
+/// The state of the gate.
 #[derive(Debug, Default)]
 struct Gate {
-    /// The opening that it names, open or over, and when that ends by the monotonic clock.
+    /// The opening in the ConfigMap, current or past, and its end by the monotonic clock.
     opening: Option<(Opening, Instant)>,
-    /// What was said last.
-    said: Option<Timestamp>,
+    /// What was yielded last.
+    last: Option<Timestamp>,
 }
 
 impl Gate {
@@ -63,7 +63,7 @@ impl Gate {
         self.opening = opening.map(|opening| {
             let ends = instant + opening.remaining(now).unwrap_or_default();
             match self.opening {
-                // Listed again, it ends no later.
+                // The same opening, listed again: it ends no later.
                 Some((known, known_end)) if known == opening => (opening, ends.min(known_end)),
                 _ => (opening, ends),
             }
@@ -76,10 +76,10 @@ impl Gate {
         (opening.remaining(now).is_some() && instant < ends).then(|| opening.open_until())
     }
 
-    /// Waits until it is to be looked at; for ever while it is closed.
-    async fn look(&self) {
-        match (self.said, self.opening) {
-            (Some(_), Some((_, ends))) => sleep_until(ends.min(Instant::now() + LOOK)).await,
+    /// Waits until the gate has to be checked; for ever while it is closed.
+    async fn next_check(&self) {
+        match (self.last, self.opening) {
+            (Some(_), Some((_, ends))) => sleep_until(ends.min(Instant::now() + CHECK_EVERY)).await,
             _ => std::future::pending().await,
         }
     }

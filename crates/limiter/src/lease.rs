@@ -1,7 +1,7 @@
-//! The limiter's Lease: the epoch of the limiter that started last, where a limiter that has lost
-//! its ledger finds it.
+//! The limiter's Lease: it stores the epoch of the limiter that started last, for one that has lost its
+//! ledger.
 //!
-//! It is not held against others: the Deployment's strategy `Recreate` runs one limiter at a time.
+//! It is no lock: the Deployment's strategy `Recreate` runs one limiter at a time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -49,7 +49,7 @@ pub async fn acquire(
         };
         match written {
             Ok(_) => return Ok((known, epoch)),
-            // Another has written in between: look again.
+            // Another has written meanwhile: try again.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(error),
         }
@@ -68,7 +68,7 @@ fn held(mut lease: Lease, holder: &str, epoch: Epoch) -> Lease {
     lease
 }
 
-/// Uninstalling removes the Lease with the Deployment that it belongs to.
+/// The Deployment, so that an uninstall removes the Lease with it.
 async fn owner(client: &Client, namespace: &str) -> Option<OwnerReference> {
     let deployments: Api<PartialObjectMeta<Deployment>> = Api::namespaced(client.clone(), namespace);
     match deployments.get_opt(LIMITER).await {
@@ -89,6 +89,6 @@ async fn owner(client: &Client, namespace: &str) -> Option<OwnerReference> {
 }
 
 fn unix_seconds() -> u64 {
-    // Before 1970 the clock says nothing.
+    // A clock before 1970 is wrong.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

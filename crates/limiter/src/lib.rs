@@ -1,23 +1,23 @@
 //! The limiter: one engine for each account, and the sessions of the proxies that draw on them.
 //!
-//! | room | holds |
+//! | module | holds |
 //! |---|---|
 //! | [`task`] | the task that gives the pure state (`quotakeeper-limiter-core`) a clock, connections and a ledger |
-//! | [`ledger`] | what was charged, on disk before it is needed |
-//! | [`clock`] | the clock that the rule needs |
+//! | [`ledger`] | what was charged, stored before it is granted |
+//! | [`clock`] | the limiter's clock |
 //!
 //! These are all that `quotakeeper run` needs. In a cluster, `quotakeeper limiter` is this too:
 //!
-//! | room | holds |
+//! | module | holds |
 //! |---|---|
-//! | [`process`] | the whole, from its start to its end |
-//! | [`watches`] | what the cluster says: accounts, gate, certificate, pods |
-//! | [`documents`] | the accounts' documents, made into one configuration |
-//! | [`gate`] | until when every call passes |
-//! | [`auth`] | whose token it is |
-//! | [`epoch`], [`lease`] | which number the limiter speaks under, and where it is remembered |
-//! | [`stream`] | the operator's view of it |
-//! | [`probes`], [`metrics`] | the cluster's view of it |
+//! | [`process`] | the process, from its start to its end |
+//! | [`watches`] | the watches: accounts, gate, certificate, pods |
+//! | [`documents`] | the accounts' documents as one configuration |
+//! | [`gate`] | when every call passes |
+//! | [`auth`] | authentication of proxies and of the operator |
+//! | [`epoch`], [`lease`] | the limiter's epoch, and the Lease that stores it |
+//! | [`stream`] | the status stream for the operator |
+//! | [`probes`], [`metrics`] | probes and metrics |
 
 pub mod auth;
 pub mod clock;

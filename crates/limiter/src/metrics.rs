@@ -1,5 +1,5 @@
-//! What the limiter counts, for Prometheus, made from a report when it is asked for. Labels are
-//! bounded: quotas, their limits, the models that providers count apart.
+//! The limiter's metrics for Prometheus, made from a report when they are scraped. Labels are bounded:
+//! quotas, their limits, the models that providers count separately.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use quotakeeper_wire::status::AccountReport;
 use crate::task::Health;
 
 /// All metrics as text, in the format of OpenMetrics 1.0.
-pub fn text(standing: Health) -> String {
+pub fn text(health: Health) -> String {
     let mut registry = Registry::with_prefix("quotakeeper_limiter");
-    registry.register_collector(Box::new(Shown(standing)));
+    registry.register_collector(Box::new(HealthCollector(health)));
     let mut text = String::new();
     // Writing into a string does not fail.
     let _written = encode(&mut text, &registry);
@@ -27,12 +27,12 @@ pub fn text(standing: Health) -> String {
 }
 
 #[derive(Debug)]
-struct Shown(Health);
+struct HealthCollector(Health);
 
-/// Of one account, or of one of its limits.
+/// The labels of an account, or of one of its limits.
 type Labels = Vec<(&'static str, String)>;
 
-impl Collector for Shown {
+impl Collector for HealthCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         encode_accounts(&mut encoder, &self.0.report.accounts)?;
         encode_health(&mut encoder, &self.0)

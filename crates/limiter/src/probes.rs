@@ -21,33 +21,33 @@ use tracing::debug;
 use crate::metrics;
 use crate::task::Limiter;
 
-/// Connections at a time; probes and scrapes need a few.
+/// The most connections at a time; probes and scrapes need a few.
 const CONNECTIONS: usize = 64;
-/// How long a peer may take for a request.
+/// Timeout of a request.
 const REQUEST: Duration = Duration::from_secs(10);
-/// The engines answer within this, or the process is to be started anew.
+/// Timeout of the engines; beyond it, the liveness probe fails.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// What the probes ask about.
+/// The state that the readiness probe reports.
 #[derive(Clone, Debug, Default)]
 pub enum Readiness {
-    /// Not yet, and what is waited for.
+    /// It is starting.
     #[default]
     Starting,
-    /// What is waited for, as a sentence.
+    /// It waits for this, as a sentence.
     WaitsFor(&'static str),
     /// Sessions are served.
     Ready,
-    /// It ends.
+    /// It is stopping.
     Stopping,
 }
 
-/// The limiter as the probes see it.
+/// The state that probes and metrics are served from.
 #[derive(Clone)]
 pub struct Probes {
-    /// How far it is.
+    /// Its readiness.
     pub readiness: watch::Sender<Readiness>,
-    /// Itself, once it runs.
+    /// The limiter, once it runs.
     pub limiter: Arc<OnceLock<Limiter>>,
 }
 
@@ -59,9 +59,9 @@ impl Default for Probes {
 
 /// Serves `/metrics`, `/healthz` (the engines answer) and `/readyz` (sessions are served) until it is dropped.
 pub async fn serve(listener: TcpListener, probes: Probes) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -83,12 +83,12 @@ pub async fn serve(listener: TcpListener, probes: Probes) {
             if let Err(error) = connection.await {
                 debug!(%error, "a probe's connection ended");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
 
-/// Takes the address of the probes.
+/// Listens at the address of the probes.
 ///
 /// # Errors
 /// With the address, as a sentence.
@@ -104,27 +104,30 @@ async fn answer(probes: &Probes, request: &Request<Incoming>) -> Response<Full<B
             None => ok(),
             Some(limiter) => match timeout(ANSWER, limiter.health()).await {
                 Ok(Ok(_)) => ok(),
-                _ => text(StatusCode::INTERNAL_SERVER_ERROR, "the engines do not answer\n".to_owned()),
+                _ => text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the limiter does not answer within 5 s\n".to_owned(),
+                ),
             },
         },
         "/readyz" => {
             let why = match &*probes.readiness.borrow() {
                 Readiness::Ready => return ok(),
-                Readiness::Starting => "it starts",
+                Readiness::Starting => "starting",
                 Readiness::WaitsFor(what) => what,
-                Readiness::Stopping => "it ends",
+                Readiness::Stopping => "stopping",
             };
             text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
         }
         "/metrics" => {
-            let standing = match probes.limiter.get() {
+            let health = match probes.limiter.get() {
                 Some(limiter) => timeout(ANSWER, limiter.health()).await.ok().and_then(Result::ok),
                 None => None,
             };
-            let Some(standing) = standing else {
+            let Some(health) = health else {
                 return text(StatusCode::SERVICE_UNAVAILABLE, "the limiter does not run yet\n".to_owned());
             };
-            let mut response = text(StatusCode::OK, metrics::text(standing));
+            let mut response = text(StatusCode::OK, metrics::text(health));
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
             response

@@ -5,8 +5,8 @@
 //! Secret ── TLS ─┐                                 ▲
 //! pods ── auth ──┴──► server ── sessions ──────────┘──► status stream, metrics
 //! ```
-//! It serves no sessions before the accounts have been listed: a proxy would be told that its quotas
-//! do not exist.
+//! It serves no sessions before the accounts have been listed: until then it has no quotas to
+//! offer to a proxy.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::auth::Authenticator;
-use crate::auth::judge::ApiServer;
+use crate::auth::cluster_api::ApiServer;
 use crate::epoch::EpochSources;
 use crate::lease;
 use crate::ledger::redb::RedbStore;

@@ -1,4 +1,4 @@
-//! The stream of reports for the operator, beside the sessions: one JSON document a line.
+//! The stream of reports for the operator, on the port of the sessions: one JSON document per line.
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::auth::Authenticator;
-use crate::auth::judge::Judge;
+use crate::auth::cluster_api::ClusterApi;
 use crate::task::Limiter;
 
-/// The shortest time between two lines: what changes a hundred times in it is told once.
+/// The shortest time between two lines: all changes in between are one line.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
-/// Who may read how accounts stand.
+/// Who may read the status of accounts.
 pub trait Readers: Send + Sync + 'static {
-    /// Whether the bearer of a token may.
+    /// Checks that the bearer of a token may read it.
     ///
     /// # Errors
     /// [`Unauthenticated`].
@@ -32,14 +32,14 @@ pub trait Readers: Send + Sync + 'static {
 }
 
 /// The operator, and the Job that opens the gate before an uninstall and waits until proxies know.
-pub struct Operators<J> {
-    /// Who checks their tokens.
-    pub authenticator: Authenticator<J>,
-    /// Their users, such as `system:serviceaccount:NAMESPACE:quotakeeper-operator`.
+pub struct Operators<A> {
+    /// Checks their tokens.
+    pub authenticator: Authenticator<A>,
+    /// Their user names, such as `system:serviceaccount:NAMESPACE:quotakeeper-operator`.
     pub users: Vec<String>,
 }
 
-impl<J: Judge> Readers for Operators<J> {
+impl<A: ClusterApi> Readers for Operators<A> {
     async fn may_read(&self, token: &str) -> Result<(), Unauthenticated> {
         self.authenticator.is_one_of(token, &self.users).await
     }
@@ -49,7 +49,7 @@ impl<J: Judge> Readers for Operators<J> {
 pub struct StatusStream<R> {
     /// Who may read it.
     pub readers: R,
-    /// Whose accounts.
+    /// The limiter whose accounts are reported.
     pub limiter: Limiter,
     /// Ends the streams.
     pub stop: CancellationToken,
@@ -61,7 +61,7 @@ impl<R: Readers> Answer for StatusStream<R> {
             return None;
         }
         if request.method() != Method::GET {
-            return Some(refusal(StatusCode::METHOD_NOT_ALLOWED, "read it with GET"));
+            return Some(refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed"));
         }
         let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = header.and_then(|header| match header.split_once(' ') {
@@ -74,7 +74,7 @@ impl<R: Readers> Answer for StatusStream<R> {
             None => Err(Unauthenticated::Missing),
         };
         if let Err(error) = allowed {
-            info!(%error, "a reader of the status is refused");
+            info!(%error, "a request for the status is refused");
             let status = match error {
                 Unauthenticated::Missing => StatusCode::UNAUTHORIZED,
                 Unauthenticated::Refused(_) => StatusCode::FORBIDDEN,
@@ -114,7 +114,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// The next line, when there is something to tell.
+    /// The next line, when there is one.
     async fn next(&mut self) -> Result<String, Stopped> {
         let mut look = self.last.as_ref().map_or_else(Instant::now, |(_, at)| *at + AT_MOST_EVERY);
         loop {

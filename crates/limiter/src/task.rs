@@ -1,4 +1,4 @@
-//! The task that owns the [`LimiterState`]: it reads the clock, carries messages, wakes the engines,
+//! The task that owns the [`LimiterState`]: it reads the clock, delivers messages, wakes the engines,
 //! and has the ledger written.
 //!
 //! One task for all accounts: a decision takes about a microsecond, and one owner makes every
@@ -6,8 +6,8 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `builder` | how a limiter is started |
-//! | `handle` | how others speak to it |
+//! | `builder` | starts a limiter |
+//! | `handle` | the handles of a running limiter |
 //! | `writer` | the thread that waits for the disk |
 
 mod builder;
@@ -26,13 +26,13 @@ use tracing::{debug, error, info, warn};
 
 pub use self::builder::Builder;
 use self::handle::{Command, NewConnection};
-pub use self::handle::{Connection, Health, Limiter, Speaker};
+pub use self::handle::{Connection, Health, Inbox, Limiter};
 use self::writer::Writer;
 use crate::clock::now;
 use crate::ledger::LedgerError;
 
-/// Messages to a proxy that may be under way; one that does not read them is disconnected, so
-/// that it holds nobody else up.
+/// Messages to a proxy that may be queued. A proxy that does not read them is disconnected, so that it
+/// delays no other.
 const TO_PROXY: usize = 8192;
 
 struct LimiterTask {
@@ -43,7 +43,7 @@ struct LimiterTask {
     writer: Option<Writer>,
 }
 
-/// The way to one proxy.
+/// The channels to one proxy.
 struct ProxyChannel {
     messages: mpsc::Sender<ToProxy>,
     end: oneshot::Sender<SessionEnd>,
@@ -79,10 +79,10 @@ impl LimiterTask {
         }
     }
 
-    /// Leaves the ledger as it is now: nothing is granted any more, so nothing is reserved.
+    /// Writes the ledger a last time: nothing is granted any more, so nothing is reserved.
     fn close(mut self, reply: oneshot::Sender<Result<(), LedgerError>>) {
         for proxy in std::mem::take(&mut self.proxies).into_values() {
-            // Fails if the proxy is gone: then nobody has to know.
+            // Fails if the proxy has disconnected: then there is nothing to do.
             let _ = proxy.end.send(SessionEnd::Stopped);
         }
         match self.writer.take() {
@@ -130,8 +130,8 @@ impl LimiterTask {
         }
     }
 
-    /// Sends what is in the outbox. A proxy that is gone, or reads nothing, loses its connection, which
-    /// may free turns for others: until the outbox stays empty.
+    /// Sends what is in the outbox. A proxy that has disconnected or reads nothing loses its connection,
+    /// which may let other calls be granted, so this repeats until the outbox is empty.
     fn send(&mut self, out: &mut Outbox) {
         while !out.messages.is_empty() || !out.ended.is_empty() {
             let mut lost = Vec::new();
@@ -144,7 +144,7 @@ impl LimiterTask {
             for (connection, why) in out.ended.drain(..) {
                 log_end(&why);
                 if let Some(proxy) = self.proxies.remove(&connection) {
-                    // Fails if the proxy is gone: then nobody has to know.
+                    // Fails if the proxy has disconnected: then there is nothing to do.
                     let _ = proxy.end.send(why);
                 }
             }

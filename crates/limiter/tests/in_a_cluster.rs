@@ -245,9 +245,9 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     };
     write_account(&quota("gtm/openai", AMOUNT));
 
-    // Without a certificate it is alive, says what it waits for, and serves nobody.
+    // Without a certificate it is alive, reports what it waits for, and serves nobody.
     limiter.spawn();
-    until("it says what it waits for", || {
+    until("it reports what it waits for", || {
         limiter.get("/readyz").is_some_and(|(status, why)| status == 503 && why.contains("Secret"))
     })
     .await;
@@ -313,14 +313,14 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     let later = pod("later", true);
     let later = Proxy::drawing(&limiter, (10, &later), "gtm/Job/later", &["gtm/later"], Provider::of(50));
     later.ask(0, 3);
-    until("it is told to be absent", || later.absence(0).is_some()).await;
+    until("it is absent", || later.absence(0).is_some()).await;
     write_account(&quota("gtm/later", 50));
     until("its calls are granted", || later.granted(0) == 3).await;
 
-    // What can't be read leaves in force what was, and is told.
+    // What can't be read leaves in force what was, and is reported.
     write_document("gtm/later", r#"{"format": 99}"#);
     let degraded = r#"quotakeeper_limiter_degraded{reason="ConfigurationProblem"}"#;
-    until("the problem is told", || limiter.metric(&format!("{degraded} 1"))).await;
+    until("the problem is reported", || limiter.metric(&format!("{degraded} 1"))).await;
     later.ask(0, 1);
     until("calls are granted as before", || later.granted(0) == 4).await;
     write_account(&quota("gtm/later", 50));
@@ -334,7 +334,7 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     kubectl(&["delete", "pod", "gone", "-n", "gtm", "--grace-period=0", "--force"]);
     let gone = Proxy::start(&limiter, (12, &gone), "gtm/Job/gone", &["gtm/later"]);
     until("it has been refused", || gone.attempts() >= 2).await;
-    assert_eq!((gone.heard(), gone.account(0)), (0, None));
+    assert_eq!((gone.received(), gone.account(0)), (0, None));
     kubectl(&["delete", "pod", "pod-3", "-n", "gtm", "--grace-period=0", "--force"]);
     let two = r#"quotakeeper_limiter_connected_proxies{quota="gtm/openai"} 2"#;
     until("a deleted pod's session ends", || limiter.metric(two)).await;

@@ -5,18 +5,18 @@
 //!                   token ─────────────────────────► Authenticate
 //! ```
 //!
-//! | room | holds |
+//! | module | holds |
 //! |---|---|
 //! | [`client`] | a proxy's session, reconnected for as long as the proxy lives |
-//! | [`link`] | the proxy, as the client sees it |
-//! | [`server`] | takes connections, one session each |
-//! | [`limiter`] | the limiter, as the server sees it |
-//! | [`authenticate`] | whose token it is |
+//! | [`link`] | the interface to the proxy |
+//! | [`server`] | accepts connections, one session each |
+//! | [`limiter`] | the interface to the limiter |
+//! | [`authenticate`] | the interface to the check of tokens |
 //! | [`tls`] | both ends' TLS |
 //! | `codec` | the wire's messages as gRPC's |
 //!
 //! The state machines of `quotakeeper-wire` decide which messages are sent; a lost connection loses
-//! any suffix of either direction, and the next hello makes up for it. Nothing here repeats a
+//! any suffix of either direction, and the next hello repeats what matters of it. Nothing here repeats a
 //! message.
 
 pub mod authenticate;
@@ -29,7 +29,7 @@ pub mod tls;
 
 pub use authenticate::{Authenticate, Unauthenticated};
 pub use client::{Dial, EndpointError, SystemDial, keep_connected};
-pub use limiter::{Accept, Accepted, Speak, Stopped};
+pub use limiter::{Accept, Accepted, Inbox, Stopped};
 pub use link::{Link, ProxyGone};
 /// Of the session that this crate carries.
 pub use quotakeeper_wire::limiter::{PodIdentity, SessionEnd};

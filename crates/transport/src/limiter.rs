@@ -1,4 +1,4 @@
-//! The limiter, as the server sees it.
+//! The interface between the server and the limiter.
 
 use std::future::Future;
 
@@ -6,41 +6,40 @@ use quotakeeper_wire::limiter::{PodIdentity, SessionEnd};
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
 use tokio::sync::{mpsc, oneshot};
 
-/// A limiter that takes connections.
+/// A limiter that accepts connections.
 pub trait Accept: Send + Sync + 'static {
-    /// Where what a proxy says goes.
-    type Speak: Speak;
+    /// Receives the messages of one proxy.
+    type Inbox: Inbox;
 
-    /// Takes a connection of an authenticated pod.
+    /// Accepts a connection of an authenticated pod.
     ///
     /// # Errors
-    /// [`Stopped`]: the proxy tries again, at whoever has the address then.
+    /// [`Stopped`]: the proxy tries again, and may reach the next limiter at the same address.
     fn accept(&self, pod: PodIdentity)
-    -> impl Future<Output = Result<Accepted<Self::Speak>, Stopped>> + Send;
+    -> impl Future<Output = Result<Accepted<Self::Inbox>, Stopped>> + Send;
 }
 
-/// A connection that the limiter has taken.
+/// A connection that the limiter has accepted.
 #[derive(Debug)]
-pub struct Accepted<S> {
-    /// Where what the proxy says goes.
-    pub speak: S,
-    /// What the limiter says. Its capacity bounds what a proxy that does not read may cost; the
-    /// limiter, when it is full, ends the connection.
-    pub says: mpsc::Receiver<ToProxy>,
+pub struct Accepted<I> {
+    /// Receives the messages of the proxy.
+    pub inbox: I,
+    /// Messages to the proxy. The channel's capacity bounds the memory that a proxy costs that does not
+    /// read; when it is full, the limiter ends the connection.
+    pub outgoing: mpsc::Receiver<ToProxy>,
     /// Why the limiter has ended the connection.
     pub ended: oneshot::Receiver<SessionEnd>,
 }
 
-/// Where what one proxy says goes.
-pub trait Speak: Send + 'static {
-    /// Hands a message over. The limiter reads its clock after that; waiting here holds up this
-    /// proxy alone.
+/// Receives the messages of one proxy.
+pub trait Inbox: Send + 'static {
+    /// Delivers a message. The limiter reads its clock after that. Waiting here delays this proxy only.
     ///
     /// # Errors
     /// [`Stopped`].
-    fn say(&mut self, message: ToLimiter) -> impl Future<Output = Result<(), Stopped>> + Send;
+    fn deliver(&mut self, message: ToLimiter) -> impl Future<Output = Result<(), Stopped>> + Send;
 
-    /// The connection is lost, or has been ended.
+    /// The connection is lost or was ended.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 

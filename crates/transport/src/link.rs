@@ -1,4 +1,4 @@
-//! The proxy, as the client sees it.
+//! The interface between the client and the proxy.
 
 use std::future::Future;
 
@@ -12,22 +12,23 @@ pub struct ProxyGone;
 
 /// A proxy that is connected to a limiter by a client.
 pub trait Link: Send + Sync + 'static {
-    /// There is a connection. Returns the proxy's messages on it, its hello first. Dropping the receiver
-    /// loses the connection.
+    /// A connection is established. Returns the proxy's messages on it, its hello first. Dropping the
+    /// receiver closes the connection.
     ///
     /// # Errors
     /// [`ProxyGone`].
     fn connect(&self) -> impl Future<Output = Result<mpsc::Receiver<ToLimiter>, ProxyGone>> + Send;
 
-    /// There is no connection: calls wait. Called after every failure, also if there was none before.
+    /// There is no connection: calls wait. Called after every failed attempt, also if there was no connection
+    /// before.
     ///
     /// # Errors
     /// [`ProxyGone`].
     fn disconnect(&self) -> impl Future<Output = Result<(), ProxyGone>> + Send;
 
-    /// Hands over a message of the limiter. While the proxy does not take it, nothing more is read.
+    /// Delivers a message of the limiter. Nothing more is read until this returns.
     ///
     /// # Errors
     /// [`ProxyGone`].
-    fn say(&self, message: ToProxy) -> impl Future<Output = Result<(), ProxyGone>> + Send;
+    fn deliver(&self, message: ToProxy) -> impl Future<Output = Result<(), ProxyGone>> + Send;
 }

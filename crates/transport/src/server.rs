@@ -1,7 +1,7 @@
-//! Takes connections, one session each.
+//! Accepts connections, one session each.
 //!
-//! Every step of a peer has a bound: its handshake, its silence before a session, the size of
-//! what it says, what it leaves unread. A peer that keeps none of them costs one connection.
+//! Each step of a peer is bounded: the handshake, the silence before a session, the size of its
+//! messages, the messages that it leaves unread. A peer that exceeds a bound loses its connection.
 
 mod claims;
 mod session;
@@ -39,21 +39,21 @@ use crate::limiter::Accept;
 
 /// The most connections at a time; more wait to be accepted.
 const CONNECTIONS: usize = 20_000;
-/// How long a peer may take for its part of the TLS handshake.
+/// Timeout of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection may stand without a session.
+/// How long a connection may exist without a session.
 const IDLE: Duration = Duration::from_secs(30);
-/// A peer is asked for a sign of life when it was silent for this long, …
+/// HTTP/2 keep-alive: a ping after this long without traffic, …
 const PING: Duration = Duration::from_secs(10);
-/// … and is given up after this.
+/// … and the connection is closed without an answer for this long.
 const PONG: Duration = Duration::from_secs(10);
-/// After an accept that failed for want of file descriptors.
+/// The pause after an accept that failed because there were no file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long a peer may take to read why its session ended.
+/// How long a connection stays open so that the peer can read why its session ended.
 const GRACE: Duration = Duration::from_secs(2);
 /// What a proxy may send ahead of the limiter, in bytes, …
 const WINDOW: u32 = 256 * 1024;
-/// … and what is kept for a proxy that does not read, beyond the limiter's own channel.
+/// … and what is buffered for a proxy that does not read, beyond the limiter's own channel.
 const SEND_BUFFER: usize = 64 * 1024;
 /// The most bytes of a request's headers; a token has about one thousand.
 const HEADERS: u32 = 16 * 1024;
@@ -75,7 +75,7 @@ impl Answer for SessionsAlone {
     }
 }
 
-/// Serves sessions until `stop` is cancelled, then tells every proxy, and waits for them a moment.
+/// Serves sessions until `stop` is cancelled, then ends all sessions, and waits a moment until proxies have read why.
 /// Dropped, it cuts all connections.
 ///
 /// New connections use the newest of `tls`. A session ends with a gRPC status:

@@ -25,7 +25,7 @@ pub const KEY_FOLDER: &str = "/var/run/quotakeeper/key";
 /// The folder of the volumes with CAs of the applications' own: `0`, `1`, ….
 pub const OWN_FOLDER: &str = "/var/run/quotakeeper/own";
 
-/// What the injector tells a proxy.
+/// The bootstrap configuration that the injector gives to a proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bootstrap {
@@ -38,8 +38,8 @@ pub struct Bootstrap {
     /// PEM certificates that are trusted beside the system's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub extra_cas_pem: String,
-    /// Files of CAs that the applications trust by themselves, under [`OWN_FOLDER`]: they belong into the bundle that
-    /// takes their place.
+    /// Files of CAs that the applications trust by themselves, under [`OWN_FOLDER`]: they are added to the bundle that
+    /// replaces them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own_ca_files: Vec<String>,
 }

@@ -1,16 +1,15 @@
 //! The messages as bytes: protobuf, defined in `proto/quotakeeper/session/v1/session.proto`.
 //!
-//! Pure and total: whatever the bytes are, they are read, passed over or refused with a sentence,
-//! in memory that is bounded by what a session needs. How the format grows, and what a reader does
-//! with what it does not know, stands at the head of the .proto.
+//! Pure and total: any bytes are decoded, ignored or refused with an error, in bounded memory. The head of
+//! the .proto describes how the format grows and what a receiver does with unknown parts.
 //!
-//! | room | holds |
+//! | module | holds |
 //! |---|---|
-//! | `encoding` | messages into their protobuf form; too long texts are cut |
-//! | `decoding` | the protobuf form into messages, all of it checked |
+//! | `encoding` | messages into their protobuf form; texts that are too long are cut |
+//! | `decoding` | the protobuf form into messages, with all checks |
 //! | `bounds` | how much a message may hold |
-//! | `refusal` | why bytes are no message |
-//! | `generated` | the protobuf form, generated; a test keeps it fresh |
+//! | `refusal` | the errors of decoding |
+//! | `generated` | the protobuf form, generated; a test fails when it is stale |
 
 mod bounds;
 mod decoding;
@@ -43,18 +42,18 @@ pub const METHOD: &str = "/quotakeeper.session.v1.Sessions/Session";
 
 /// A message that can be written and read.
 pub trait Coded: Sized {
-    /// Appends the message to `buf`. Texts that are longer than a reader takes are cut: a model's
-    /// name at [`MOST_NAME`] bytes is still none that a limit knows.
+    /// Appends the message to `buf`. Texts that are longer than a receiver accepts are cut: a model's
+    /// name of more than [`MOST_NAME`] bytes matches no limit in any case.
     ///
     /// # Errors
-    /// When `buf` can't grow and has no room.
+    /// When `buf` has too little capacity and can't grow.
     fn encode(self, buf: &mut impl BufMut) -> Result<(), EncodeError>;
 
-    /// Reads a message that takes up all of `bytes`. `None`: a notice of a kind that this version
-    /// does not know, to be passed over.
+    /// Decodes a message from all of `bytes`. `None`: a message of a kind that this version does not
+    /// know, to be ignored.
     ///
     /// # Errors
-    /// [`DecodeError`]: what is wrong, as a sentence for the other end; the session should end.
+    /// [`DecodeError`]: a sentence for the other end; the session should end.
     fn decode(bytes: &[u8]) -> Result<Option<Self>, DecodeError>;
 
     /// The message alone.

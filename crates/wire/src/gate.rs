@@ -1,4 +1,4 @@
-//! The gate of all accounts: while it is open, every call passes, whatever the accounts say.
+//! The gate of all accounts: while it is open, every call passes and no limit is enforced.
 //!
 //! A ConfigMap in the limiter's namespace opens it. It names a beginning and an end that are at most
 //! [`LONGEST`] apart, so that nobody can leave the gate open by forgetting to close it.
@@ -31,11 +31,13 @@ pub struct Opening {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OpeningError {
     /// A time is missing or malformed.
-    #[error("{key} of the ConfigMap {NAME} is no time; open the gate by `quotakeeper open-gate --yes`")]
+    #[error(
+        "{key} of the ConfigMap {NAME} is not a time (RFC 3339); open the gate with `quotakeeper open-gate --yes`"
+    )]
     NoTime { key: &'static str },
     /// It ends before it begins, or is too long.
     #[error(
-        "the ConfigMap {NAME} does not open the gate for between 1 s and {} minutes; open it by `quotakeeper open-gate --yes`",
+        "the ConfigMap {NAME} does not open the gate for 1 second to {} minutes; open it with `quotakeeper open-gate --yes`",
         LONGEST.as_mins()
     )]
     Length,
@@ -81,7 +83,7 @@ impl Opening {
 
     /// How much longer the gate is open; none: it is not open at this time.
     pub fn remaining(&self, now: Timestamp) -> Option<Duration> {
-        // Else a clock that is set back would leave it open for longer.
+        // Otherwise a clock that was set back would leave it open for longer.
         if self.opened_at.duration_since(now) > SKEW {
             return None;
         }

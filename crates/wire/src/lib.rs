@@ -1,13 +1,13 @@
 //! The messages between a proxy and the limiter, and the session of both sides as pure state
 //! machines: no sockets, no tokio, no clock of their own.
 //!
-//! | room | holds |
+//! | module | holds |
 //! |---|---|
 //! | [`message`] | the messages of both directions |
 //! | [`codec`] | the messages as bytes |
 //! | [`account`] | the compiled account: what a limiter enforces and a proxy reads |
 //! | [`bootstrap`] | the configuration of an injected proxy before it reaches a limiter |
-//! | [`gate`] | when every call passes, whatever the accounts say |
+//! | [`gate`] | the gate: while it is open, every call passes |
 //! | [`name`] | names of accounts, quotas and consumers, as types |
 //! | [`status`] | the status of accounts, from the limiter to the operator |
 //! | [`limiter`] | the limiter's side: messages into events, actions into messages |

@@ -1,10 +1,10 @@
-//! The limiter's side of the session: translates what one proxy says into the engine's events, and
-//! the engine's actions into what that proxy hears.
+//! The limiter's side of the session: translates the messages of one proxy into events of the engine, and
+//! actions of the engine into messages to that proxy.
 //!
 //! Pure: one [`Session`] per connection. The caller reads the limiter's clock (`CLOCK_BOOTTIME`)
 //! *after* it received a message and before anything is decided, hands the events to the engines
-//! of the accounts, and sends the reply first. A [`Violation`] ends the connection; what the proxy
-//! holds is told by its next hello.
+//! of the accounts, and sends the reply first. A [`Violation`] ends the connection; the proxy's
+//! next hello names what it holds.
 
 mod end;
 mod newest;
@@ -29,14 +29,14 @@ use crate::message::{
 };
 use crate::name::QuotaName;
 
-/// What this limiter tells every proxy.
+/// The parameters of a limiter that every proxy is welcomed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Greeting {
-    /// Which incarnation speaks.
+    /// The limiter's incarnation.
     pub epoch: Epoch,
     /// The validity of grants (D): the least of all accounts'.
     pub validity: Duration,
-    /// How often a proxy says something; less than D/2, or its calls are not granted.
+    /// The interval of heartbeats; less than D/2, or a proxy's calls are not granted.
     pub heartbeat: Duration,
 }
 
@@ -55,8 +55,8 @@ impl Session {
         Session { greeting, ledger_since: greeting.epoch, clock: SessionClock::default(), proxy: None }
     }
 
-    /// Tells which incarnation began the ledger that this one restarted from. The times of grants
-    /// since then were taken on this node's clock; those of older incarnations mean nothing here.
+    /// Sets the incarnation that began the ledger from which this one restarted. Since then, grants have
+    /// times of this node's clock; the times of older incarnations have no meaning here.
     #[must_use]
     pub fn with_ledger_since(self, epoch: Epoch) -> Session {
         Session { ledger_since: epoch, ..self }
@@ -77,13 +77,13 @@ impl Session {
         self.proxy.as_ref().map_or(&[], |proxy| &proxy.quotas)
     }
 
-    /// Takes a message. `now` is the limiter's clock, read after the message was received. The
+    /// Handles a message. `now` is the limiter's clock, read after the message was received. The
     /// events are appended for the engines of the accounts named, in order; the reply, if there is
     /// one, is sent before anything that follows from them.
     ///
     /// # Errors
-    /// [`Violation`] when the proxy says what it may not; the events then hold nothing of this
-    /// message, and the connection should be closed.
+    /// [`Violation`] when the message breaks a rule of the session; then no event is appended, and the
+    /// connection should be closed.
     pub fn receive(
         &mut self,
         now: Time,
@@ -107,8 +107,8 @@ impl Session {
         Ok(None)
     }
 
-    /// What the proxy hears of an action that the engine of `account` decided at `now`; `None` when the action
-    /// concerns another session.
+    /// The message to the proxy for an action that the engine of `account` decided at `now`; `None` when the
+    /// action concerns another session.
     pub fn send(&self, now: Time, account: AccountIndex, action: &Action) -> Option<ToProxy> {
         let proxy = self.proxy.as_ref()?;
         if account.0 as usize >= proxy.quotas.len() {
@@ -139,8 +139,8 @@ impl Session {
         Some(ToProxy { epoch: self.greeting.epoch, body })
     }
 
-    /// The connection is lost, or another one of the same proxy has taken its place: what the
-    /// engines of the accounts must know.
+    /// The events for the engines of the accounts when the connection is lost, or replaced by another one of
+    /// the same proxy.
     pub fn lost(&self) -> Vec<(AccountIndex, Event)> {
         self.proxy.as_ref().map_or_else(Vec::new, |proxy| {
             proxy.indices().map(|account| (account, Event::Disconnected(proxy.session))).collect()

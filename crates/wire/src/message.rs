@@ -59,7 +59,7 @@ pub enum ProxyMessage {
 pub struct CallDetails {
     /// What decides which limits cover it.
     pub class: CallClass,
-    /// What tells its costs; `None`: not known. Limits that count calls need none.
+    /// What its costs are estimated from; `None`: not known. Limits that count calls need none.
     pub size: Option<CallSize>,
     pub credential: Fingerprint,
 }
@@ -77,20 +77,20 @@ impl CallDetails {
     }
 }
 
-/// What of a request tells what it will cost.
+/// The parts of a request that its cost is estimated from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallSize {
     /// Bytes of text in its body, decompressed.
     pub text_bytes: u64,
     /// Images and other media in it.
     pub media: u32,
-    /// The most tokens that the answer may have, if the request says so.
+    /// The most tokens that the response may have, if the request limits them.
     pub max_output: Option<u64>,
-    /// Answers that it asks for; 0: not said.
+    /// Completions that it requests; 0: not given.
     pub choices: u32,
 }
 
-/// What a call has really used, in tokens.
+/// What a call has used, in tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub input: u64,
@@ -99,7 +99,7 @@ pub struct Usage {
     /// Of the input, written to a cache.
     pub cache_write: u64,
     pub output: u64,
-    /// The provider has said it; otherwise it is estimated.
+    /// The provider has reported it; otherwise it is estimated.
     pub exact: bool,
 }
 
@@ -271,8 +271,8 @@ pub enum LimiterMessage {
         attempt: u32,
         /// A stamp of this proxy.
         echo: Stamp,
-        /// When it was decided, on the limiter's clock. Opaque to the proxy: its hello repeats it, and tells a
-        /// restarted limiter whether its ledger can know the grant.
+        /// When it was decided, on the limiter's clock. Opaque to the proxy: its hello repeats it, and a
+        /// restarted limiter sees by it whether its ledger can have the grant.
         granted: Time,
     },
     /// The call will not be granted.

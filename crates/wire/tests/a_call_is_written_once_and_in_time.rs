@@ -27,7 +27,7 @@ fn identity(max_calls: usize) -> Identity {
     }
 }
 
-/// A session that has said hello at 0 and was welcomed by `epoch`.
+/// A session that has sent its hello at 0 and was welcomed by `epoch`.
 fn greeted(epoch: u64) -> Session {
     let mut session = Session::new(identity(100));
     greet(&mut session, ms(0), epoch);
@@ -61,9 +61,10 @@ fn drain(session: &mut Session, now: Stamp) -> Vec<ProxyMessage> {
     std::iter::from_fn(|| session.next_message(now).map(|message| message.body)).collect()
 }
 
-fn reports(said: &[ProxyMessage]) -> Vec<&Report> {
-    said.iter()
-        .filter_map(|says| match says {
+fn reports(messages: &[ProxyMessage]) -> Vec<&Report> {
+    messages
+        .iter()
+        .filter_map(|message| match message {
             ProxyMessage::Report { report, .. } => Some(report),
             _ => None,
         })
@@ -71,7 +72,7 @@ fn reports(said: &[ProxyMessage]) -> Vec<&Report> {
 }
 
 #[test]
-fn may_write_says_yes_once() {
+fn a_grant_may_be_written_once() {
     let mut session = greeted(1);
     let call = ask(&mut session, ms(1));
     assert!(!session.may_write(ms(1), call));
@@ -82,15 +83,15 @@ fn may_write_says_yes_once() {
 }
 
 #[test]
-fn a_grant_is_good_until_its_echo_plus_d_and_not_a_nanosecond_longer() {
+fn a_grant_is_valid_until_its_echo_plus_d_and_no_nanosecond_longer() {
     let mut session = greeted(1);
     let call = ask(&mut session, ms(1));
     session.receive(ms(2), grant(1, call, 1, ms(1)));
     assert!(session.clone().may_write(ms(2001), call));
     drain(&mut session, ms(2));
     assert!(!session.may_write(Stamp(ms(2001).0 + 1), call));
-    let said = drain(&mut session, ms(2002));
-    assert_eq!(reports(&said), [&Report::Unused { again: true }]);
+    let sent = drain(&mut session, ms(2002));
+    assert_eq!(reports(&sent), [&Report::Unused { again: true }]);
     // It waits again and can be granted again.
     let notice = session.receive(ms(2003), grant(1, call, 2, ms(2002)));
     assert_eq!(notice, Some(SessionEvent::Granted { call }));
@@ -119,25 +120,25 @@ fn a_grant_that_was_decided_for_a_lost_connection_is_not_used() {
     session.disconnected();
     let hello = greet(&mut session, ms(10), 1);
     assert!(matches!(hello.calls[0].progress, Progress::Waiting { attempts: 0, .. }));
-    // The limiter has been told that the call holds nothing: it may have granted it again.
+    // By the hello the call holds nothing, so the limiter may have granted it again.
     assert_eq!(session.receive(ms(11), grant(1, call, 1, ms(1))), None);
     assert_eq!(session.receive(ms(12), grant(1, call, 2, ms(10))), Some(SessionEvent::Granted { call }));
 }
 
 #[test]
-fn a_grant_for_a_client_that_hung_up_goes_back() {
+fn a_grant_for_a_client_that_hung_up_is_returned() {
     let mut session = greeted(1);
     let call = ask(&mut session, ms(1));
     session.cancel(ms(2), call);
     drain(&mut session, ms(2));
     assert_eq!(session.receive(ms(3), grant(1, call, 1, ms(1))), None);
-    let said = drain(&mut session, ms(3));
-    assert_eq!(reports(&said), [&Report::Unused { again: false }]);
+    let sent = drain(&mut session, ms(3));
+    assert_eq!(reports(&sent), [&Report::Unused { again: false }]);
     assert!(session.is_empty());
 }
 
 #[test]
-fn sent_is_said_only_when_the_answer_takes_its_time() {
+fn sent_is_reported_only_when_the_response_is_slow() {
     let mut session = greeted(1);
     let (quick, slow) = (ask(&mut session, ms(1)), ask(&mut session, ms(1)));
     drain(&mut session, ms(1));
@@ -150,12 +151,12 @@ fn sent_is_said_only_when_the_answer_takes_its_time() {
     drain(&mut session, ms(20));
     assert_eq!(session.next_wake(), Some(ms(3) + SENT_AFTER));
     session.wake(ms(3) + SENT_AFTER);
-    let said = drain(&mut session, ms(53));
-    assert_eq!(reports(&said), [&Report::Sent { written: ms(3) }]);
+    let sent = drain(&mut session, ms(53));
+    assert_eq!(reports(&sent), [&Report::Sent { written: ms(3) }]);
 }
 
 #[test]
-fn a_write_after_validity_is_told_although_the_answer_came_at_once() {
+fn a_write_after_the_validity_is_reported_even_if_the_response_came_at_once() {
     let mut session = greeted(1);
     let call = ask(&mut session, ms(1));
     session.receive(ms(2), grant(1, call, 1, ms(1)));
@@ -163,16 +164,16 @@ fn a_write_after_validity_is_told_although_the_answer_came_at_once() {
     assert!(session.may_write(ms(3), call));
     session.wrote(ms(5000), call);
     session.first_byte(ms(5001), call, Vec::new());
-    let said = drain(&mut session, ms(5001));
+    let sent = drain(&mut session, ms(5001));
     assert!(matches!(
-        reports(&said)[..],
+        reports(&sent)[..],
         [Report::Sent { written }, Report::FirstByte { .. }] if *written == ms(5000)
     ));
     assert_eq!(session.counters().late_writes, 1);
 }
 
 #[test]
-fn a_silent_proxy_says_that_it_lives() {
+fn a_silent_proxy_sends_heartbeats() {
     let mut session = greeted(1);
     assert_eq!(session.next_wake(), Some(ms(500)));
     session.wake(ms(499));
@@ -183,7 +184,7 @@ fn a_silent_proxy_says_that_it_lives() {
 }
 
 #[test]
-fn the_last_report_is_told_again_until_an_echo_proves_that_it_arrived() {
+fn the_last_report_is_repeated_until_an_echo_proves_that_it_arrived() {
     let mut session = greeted(1);
     let (first, second) = (ask(&mut session, ms(1)), ask(&mut session, ms(1)));
     session.receive(ms(2), grant(1, first, 1, ms(1)));
@@ -203,7 +204,7 @@ fn the_last_report_is_told_again_until_an_echo_proves_that_it_arrived() {
 }
 
 #[test]
-fn a_full_proxy_says_so() {
+fn a_proxy_with_too_many_calls_refuses_more() {
     let mut session = Session::new(identity(1));
     ask(&mut session, ms(1));
     let refused = session.ask(ms(1), ACCOUNT, CallClass::default(), None);

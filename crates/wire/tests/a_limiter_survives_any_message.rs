@@ -1,4 +1,4 @@
-//! Whatever a proxy says, in whatever order: an error with a sentence, or events in good order;
+//! Any messages of a proxy in any order lead to an error with a remedy, or to events in a valid order;
 //! never a panic, never an event for an account that is not its own.
 #![allow(clippy::unwrap_used)]
 
@@ -115,7 +115,7 @@ fn hello() -> impl Strategy<Value = ProxyMessage> {
         })
 }
 
-fn says() -> impl Strategy<Value = ProxyMessage> {
+fn body() -> impl Strategy<Value = ProxyMessage> {
     prop_oneof![
         1 => hello(),
         1 => Just(ProxyMessage::Heartbeat),
@@ -139,8 +139,8 @@ fn says() -> impl Strategy<Value = ProxyMessage> {
     ]
 }
 
-fn message(says: impl Strategy<Value = ProxyMessage>) -> impl Strategy<Value = ToLimiter> {
-    (stamp(), says).prop_map(|(stamp, body)| ToLimiter { stamp, body })
+fn message(body: impl Strategy<Value = ProxyMessage>) -> impl Strategy<Value = ToLimiter> {
+    (stamp(), body).prop_map(|(stamp, body)| ToLimiter { stamp, body })
 }
 
 fn check(session: &mut Session, now: Time, message: ToLimiter) -> Result<(), TestCaseError> {
@@ -190,7 +190,7 @@ proptest! {
     #[test]
     fn nothing_panics(
         first in message(hello()),
-        rest in proptest::collection::vec((0u64..5_000_000_000, message(says())), 0..30),
+        rest in proptest::collection::vec((0u64..5_000_000_000, message(body())), 0..30),
     ) {
         let mut session = Session::new(GREETING);
         let mut now = Time(20_000_000_000);
@@ -203,7 +203,7 @@ proptest! {
 }
 
 #[test]
-fn a_limiter_that_was_succeeded_is_told() {
+fn a_limiter_learns_that_a_newer_one_has_succeeded_it() {
     let mut session = Session::new(GREETING);
     let body = ProxyMessage::Hello(Hello {
         session: SessionId(9),
@@ -214,12 +214,12 @@ fn a_limiter_that_was_succeeded_is_told() {
         calls: Vec::new(),
     });
     let message = ToLimiter { stamp: Stamp(1), body };
-    let told = session.receive(Time(5), message, &mut Vec::new());
-    assert_eq!(told, Err(Violation::NewerLimiter { heard: 4, ours: 3 }));
+    let received = session.receive(Time(5), message, &mut Vec::new());
+    assert_eq!(received, Err(Violation::NewerLimiter { received: 4, ours: 3 }));
 }
 
 #[test]
-fn a_hello_that_was_overtaken_by_a_newer_one_is_not_believed() {
+fn a_hello_that_was_overtaken_by_a_newer_one_is_not_admitted() {
     let hello = |stamp| ToLimiter {
         stamp: Stamp(stamp),
         body: ProxyMessage::Hello(Hello {
@@ -239,7 +239,7 @@ fn a_hello_that_was_overtaken_by_a_newer_one_is_not_believed() {
 }
 
 #[test]
-fn a_session_hears_only_what_concerns_it() {
+fn a_session_sends_only_its_own_messages() {
     let mut session = Session::new(GREETING);
     let body = ProxyMessage::Hello(Hello {
         session: SessionId(9),
@@ -261,11 +261,11 @@ fn a_session_hears_only_what_concerns_it() {
     assert!(session.send(Time(6), account, &refuse(8)).is_none());
     assert!(session.send(Time(6), account, &refuse(9)).is_some());
     assert!(session.send(Time(6), AccountIndex(1), &refuse(9)).is_none());
-    // A pause is told as a length: the clocks of the two have nothing in common.
+    // A pause is sent as a duration, because the two clocks are not comparable.
     let paused = Action::Paused { scope: Scope::account(), until: Time(106), reason: "429".to_owned() };
-    let told = session.send(Time(6), account, &paused).unwrap();
+    let sent = session.send(Time(6), account, &paused).unwrap();
     assert!(matches!(
-        told.body,
+        sent.body,
         LimiterMessage::Account { update: AccountUpdate::Paused { remaining, .. }, .. }
             if remaining == Duration::from_nanos(100)
     ));

@@ -41,7 +41,7 @@ fn document() -> Value {
 }
 
 #[test]
-fn what_was_written_reads_the_same() {
+fn a_written_account_loads_unchanged() {
     let read = CompiledAccount::load(&document().to_string()).unwrap();
     assert_eq!(read, account());
 }
@@ -63,7 +63,7 @@ fn an_account_without_a_format_is_unreadable() {
 }
 
 #[test]
-fn an_account_that_no_engine_can_work_with_says_why() {
+fn an_account_that_can_not_be_enforced_is_refused_with_its_problems() {
     let mut document = document();
     document["engine"]["validity"] = json!({ "secs": 0, "nanos": 0 });
     let error = CompiledAccount::load(&document.to_string()).unwrap_err();

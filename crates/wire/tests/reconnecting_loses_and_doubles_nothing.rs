@@ -64,7 +64,7 @@ enum Known {
     Granted { number: u32 },
 }
 
-/// A limiter that grants what the test tells it to, and believes what it hears.
+/// A limiter that grants what the test wants, and trusts every message.
 struct Limiter {
     epoch: u64,
     session: Option<limiter::Session>,
@@ -79,7 +79,7 @@ impl Limiter {
         Limiter { epoch, session: None, known: BTreeMap::new(), listed: BTreeSet::new(), echo: Stamp(0) }
     }
 
-    fn hear(&mut self, event: Event) {
+    fn apply(&mut self, event: Event) {
         match event {
             Event::Heartbeat { pulse, .. } => self.echo = self.echo.max(pulse.stamp),
             Event::Ask(ask) => {
@@ -118,7 +118,7 @@ impl Limiter {
             Event::Disconnected(_) => {
                 self.known.retain(|_, known| matches!(known, Known::Granted { .. }));
             }
-            other => panic!("a session does not say {other:?}"),
+            other => panic!("a session does not send {other:?}"),
         }
     }
 
@@ -314,20 +314,20 @@ impl World {
         self.down.extend(reply);
         for (account, event) in events {
             assert_eq!(account, ACCOUNT);
-            self.limiter.hear(event);
+            self.limiter.apply(event);
         }
     }
 
     fn deliver_down(&mut self) {
         if let Some(straggler) = self.stragglers.pop() {
-            self.hear(straggler);
+            self.receive(straggler);
         }
         if let Some(message) = self.down.pop_front() {
-            self.hear(message);
+            self.receive(message);
         }
     }
 
-    fn hear(&mut self, message: ToProxy) {
+    fn receive(&mut self, message: ToProxy) {
         let grant = match &message.body {
             quotakeeper_wire::message::LimiterMessage::Grant { attempt, echo, .. } => {
                 Some((message.epoch.0, *attempt, *echo))
@@ -342,7 +342,7 @@ impl World {
     fn lose(&mut self) {
         if let Some(session) = self.limiter.session.take() {
             for (_, event) in session.lost() {
-                self.limiter.hear(event);
+                self.limiter.apply(event);
             }
         }
         self.proxy.disconnected();

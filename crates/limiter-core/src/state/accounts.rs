@@ -1,7 +1,7 @@
-//! Which accounts there are: they come, change and go while sessions draw on them.
+//! The accounts in force, and their changes while sessions draw on them.
 //!
-//! A session is notified of a change. One whose quota came, went, or became another account is ended
-//! instead: only a hello names the calls that it holds and those that wait.
+//! A session is notified of a change. A session is ended instead if one of its quotas was added, removed, or
+//! moved to another account: only a hello names the calls that it holds and those that wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,10 +24,10 @@ use crate::record::Record;
 pub struct Configuration {
     /// The accounts, each key and each quota once.
     pub accounts: Vec<CompiledAccount>,
-    /// Quotas of which something could not be taken, as a sentence. What is in `accounts` of them
-    /// is what was in force before.
+    /// Quotas whose newest document could not be put in force, and why, as a sentence. `accounts` has what was in
+    /// force of them before.
     pub problems: BTreeMap<QuotaName, String>,
-    /// Until when every call passes, whatever the accounts say; none: the gate is closed.
+    /// Until when every call passes and no limit is enforced; none: the gate is closed.
     pub gate_open_until: Option<Timestamp>,
 }
 
@@ -38,10 +38,10 @@ impl From<Vec<CompiledAccount>> for Configuration {
 }
 
 impl LimiterState {
-    /// Puts a configuration in force in place of the one before.
+    /// Replaces the configuration.
     ///
-    /// While the gate is open no account goes: whoever opens it before everything is removed wants
-    /// calls to pass, and calls of an account that is gone would wait.
+    /// While the gate is open no account is removed: the gate is opened before an uninstall so that calls pass,
+    /// and calls of a removed account would wait.
     pub fn configure(&mut self, now: Time, configuration: Configuration, out: &mut Outbox) {
         let Configuration { accounts, problems, gate_open_until } = configuration;
         let gate_open = gate_open_until.is_some();
@@ -102,14 +102,14 @@ impl LimiterState {
                 self.owners.extend(pods.into_iter().map(|(session, uid)| (session, Some(uid))));
                 Engine::restart(config, snapshot, reserve, now)
             }
-            // What another has granted may still be written, and has been counted.
+            // Grants of another limiter may still be written, and have been counted.
             None if self.recovered.lost || self.recovered.unreadable.remove(&compiled.key) => {
                 Engine::takeover(config, self.began, now)
             }
             None => Engine::after_unknown_past(config, now),
         };
         if self.commits.is_some() {
-            // Without it the engine would take itself for one without a ledger, and grant.
+            // Otherwise the engine would assume that there is no ledger, and grant.
             engine.handle(now, Event::Committed(Reserve::nothing(now)), &mut Vec::new());
         }
         if let Some(until) = self.lease {
@@ -119,7 +119,7 @@ impl LimiterState {
         self.accounts.insert(compiled.key.clone(), Account { engine, compiled, document, retired: None });
     }
 
-    /// Has the engine of an account work by what is in force now.
+    /// Applies to the engine of an account what is in force now.
     fn reconfigure(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
         let gate_open = self.gate_open();
         let Some(account) = self.accounts.get(key) else { return };
@@ -140,7 +140,7 @@ impl LimiterState {
 
     fn effective(&self, compiled: &CompiledAccount) -> AccountConfig {
         let mut config = compiled.engine.clone();
-        // Every session has one D for all of its accounts: to hold a grant longer is safe.
+        // A session has one D for all of its accounts: holding a grant for longer is safe.
         config.validity = config.validity.max(self.greeting.validity);
         if self.gate_open() {
             config.mode = Mode::Disabled;
@@ -158,7 +158,7 @@ impl LimiterState {
         });
     }
 
-    /// Ends the sessions whose quotas are other accounts than before, or in force no more.
+    /// Ends the sessions whose quotas have moved to other accounts, or are no longer in force.
     fn end_moved(&mut self, now: Time, out: &mut Outbox) {
         let mut moved = Vec::new();
         for (id, connection) in &self.connections {
@@ -188,7 +188,7 @@ impl LimiterState {
         match connection.namespace() {
             Some(namespace) if !self.gate_open() && !account.compiled.admitted.admits(namespace) => {
                 Err(format!(
-                    "quota {quota} does not admit pods of namespace {namespace}; let its spec.consumers.namespaces select that namespace"
+                    "quota {quota} does not admit pods of namespace {namespace}; select that namespace in its spec.consumers.namespaces"
                 ))
             }
             _ => Ok(key.clone()),

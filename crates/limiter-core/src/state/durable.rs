@@ -62,7 +62,7 @@ impl LimiterState {
         }
     }
 
-    /// How the ledger fares, if there is one.
+    /// The health of the ledger, if there is one.
     pub fn ledger_health(&self) -> Option<LedgerHealth> {
         self.commits.as_ref().map(|schedule| schedule.health())
     }
@@ -78,7 +78,7 @@ impl LimiterState {
     }
 
     /// All accounts, for a time in which nothing is granted. What the limiter before this one may have
-    /// granted stays reserved until every proxy has said what it got: this limiter may be killed too.
+    /// granted stays reserved until every proxy has named its grants: this limiter may be killed too.
     fn records_without_grants(&mut self, now: Time) -> Vec<DueRecord> {
         self.records(now, Duration::ZERO, |_| true)
     }

@@ -1,4 +1,4 @@
-//! The state of all accounts, for people: for `quotakeeper run`, and for the operator.
+//! The status of all accounts, for `quotakeeper run` and for the operator.
 
 use quotakeeper_engine::config::Mode;
 use quotakeeper_engine::time::Time;

@@ -1,4 +1,4 @@
-//! The keys that the cluster publishes, ready to check tokens by.
+//! The keys that the cluster publishes, parsed.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
 
-use super::judge::Published;
+use super::cluster_api::Published;
 use super::ring;
 
 /// An issuer and its keys.
@@ -20,7 +20,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads what is published. Keys of kinds that are not known here are passed over.
+    /// Reads what is published. Keys of unknown kinds are skipped.
     ///
     /// # Errors
     /// When it is no JSON Web Key Set, as a sentence.
@@ -55,7 +55,7 @@ fn usable(key: &Value) -> Option<(String, Algorithm, DecodingKey)> {
         },
         _ => return None,
     };
-    if !ring::knows(algorithm) {
+    if !ring::supports(algorithm) {
         return None;
     }
     let decoding = DecodingKey::from_jwk(&key).ok()?;

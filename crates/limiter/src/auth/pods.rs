@@ -13,12 +13,12 @@ use quotakeeper_wire::name::Consumer;
 
 use super::token::BoundPod;
 
-/// What sessions need of a pod's metadata.
+/// A pod, as far as sessions need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenPod {
     /// Its UID.
     pub uid: String,
-    /// Its workload, `namespace/kind/name`; none: pods of its ServiceAccount are one.
+    /// Its workload; none: all such pods of its ServiceAccount are one workload.
     pub workload: Option<Consumer>,
 }
 
@@ -27,7 +27,7 @@ impl SeenPod {
     pub fn of(pod: &ObjectMeta) -> Option<SeenPod> {
         let namespace = pod.namespace.as_deref()?;
         let job_owner = workload::injected_job_owner(pod);
-        // An annotation that admission would refuse says nothing.
+        // An annotation that admission would refuse is ignored.
         let workload = workload::of_pod(pod, namespace, job_owner.as_ref()).ok().flatten();
         Some(SeenPod { uid: pod.uid.clone()?, workload })
     }

@@ -1,5 +1,5 @@
-//! The signatures of tokens by ring, the one provider of cryptography in this house: what
-//! jsonwebtoken asks of a provider. It signs nothing.
+//! jsonwebtoken's interface to a cryptography provider, implemented with ring, which the whole program
+//! uses. It verifies signatures and signs nothing.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -17,15 +17,15 @@ static RING: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Has jsonwebtoken check signatures by ring, in this whole process.
+/// Makes jsonwebtoken verify signatures with ring, in the whole process.
 pub(super) fn install() {
     // Fails only if that was done before.
     let _ = RING.install_default();
 }
 
-/// What ServiceAccount tokens are signed with (kube-apiserver's `--service-account-signing-key-file`:
-/// RSA or ECDSA), as far as ring knows it.
-pub(super) fn knows(algorithm: Algorithm) -> bool {
+/// Whether ring verifies this algorithm. ServiceAccount tokens are signed with RSA or ECDSA (kube-apiserver's
+/// `--service-account-signing-key-file`).
+pub(super) fn supports(algorithm: Algorithm) -> bool {
     rsa(algorithm).is_some() || ecdsa(algorithm).is_some()
 }
 

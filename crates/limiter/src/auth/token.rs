@@ -1,5 +1,5 @@
-//! A ServiceAccount token's check by published keys: its signature, who it is from and for, when it
-//! is valid, and which pod it is bound to.
+//! The check of a ServiceAccount token by published keys: signature, issuer, audience, validity, and the
+//! pod that it is bound to.
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Validation, decode, decode_header};
@@ -8,23 +8,22 @@ use serde::Deserialize;
 
 use super::keys::Keys;
 
-/// How far the API server's clock and this one's may stand apart, in seconds.
+/// The tolerated difference between the API server's clock and this one, in seconds.
 const LEEWAY: u64 = 10;
 
-/// Said of tokens that are valid and no pod's.
-pub(super) const NOT_A_PODS: &str =
-    "the token is bound to no pod; mount a projected ServiceAccount token instead of a made one";
+/// The error for valid tokens that are bound to no pod.
+pub(super) const NOT_A_PODS: &str = "the token is bound to no pod; mount a projected ServiceAccount token";
 
 /// Why a token opens no session by these keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejected {
-    /// It names a key that is not among them, or can't be used here: perhaps a new one.
+    /// It names a key that is unknown or can't be used here: perhaps a new one.
     UnknownKey,
     /// It is wrong, as a sentence for the proxy's log.
     Refused(String),
 }
 
-/// The pod that a token is bound to (KEP 1205), as the token says.
+/// The pod that a token is bound to (KEP 1205).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoundPod {
     /// Its namespace.
@@ -37,7 +36,7 @@ pub struct BoundPod {
     pub service_account: String,
 }
 
-/// What a token says that matters here: the claims of Kubernetes (KEP 1205, bound tokens).
+/// The claims of Kubernetes in a token (KEP 1205, bound tokens).
 #[derive(Deserialize)]
 struct Claims {
     #[serde(rename = "kubernetes.io")]
@@ -58,13 +57,13 @@ struct Named {
 }
 
 impl Keys {
-    /// Whose token it is. Whether that pod exists is not asked here.
+    /// Checks a token, and returns the pod that it is bound to. The pod may not exist any more.
     ///
     /// # Errors
     /// [`Rejected`].
     pub fn check(&self, token: &str) -> Result<BoundPod, Rejected> {
         let refused = |why: &str| Rejected::Refused(why.to_owned());
-        let no_token = || refused("it is no signed ServiceAccount token; mount a projected one");
+        let no_token = || refused("the token is no signed ServiceAccount token; mount a projected one");
         // An algorithm that is not known may be that of a key that can't be used.
         let header = decode_header(token)
             .map_err(|_| if self.incomplete { Rejected::UnknownKey } else { no_token() })?;
@@ -76,7 +75,7 @@ impl Keys {
         rules.set_audience(&[AUDIENCE]);
         rules.set_issuer(&[&self.issuer]);
         rules.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
-        let claims: Claims = decode(token, key, &rules).map_err(|error| told(error.kind()))?.claims;
+        let claims: Claims = decode(token, key, &rules).map_err(|error| rejection(error.kind()))?.claims;
         let Some(Bound { namespace, pod: Some(pod), serviceaccount }) = claims.kubernetes else {
             return Err(refused(NOT_A_PODS));
         };
@@ -85,7 +84,7 @@ impl Keys {
     }
 }
 
-fn told(kind: &ErrorKind) -> Rejected {
+fn rejection(kind: &ErrorKind) -> Rejected {
     Rejected::Refused(match kind {
         ErrorKind::ExpiredSignature => {
             "the token has expired; the kubelet renews it, so look at the node's clock".to_owned()
@@ -94,11 +93,15 @@ fn told(kind: &ErrorKind) -> Rejected {
         ErrorKind::InvalidAudience => {
             format!("the token is for others; project one with the audience {AUDIENCE}")
         }
-        ErrorKind::InvalidIssuer => "the token is another cluster's".to_owned(),
-        ErrorKind::MissingRequiredClaim(claim) => format!("the token has no valid claim {claim:?}"),
-        ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => {
-            "the token's signature is not the cluster's".to_owned()
+        ErrorKind::InvalidIssuer => {
+            "the token is another cluster's; use one of the limiter's cluster".to_owned()
         }
-        _ => "the token can't be read".to_owned(),
+        ErrorKind::MissingRequiredClaim(claim) => {
+            format!("the token has no valid claim {claim:?}; mount a projected ServiceAccount token")
+        }
+        ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm => {
+            "the token's signature is not the cluster's; use a token of the limiter's cluster".to_owned()
+        }
+        _ => "the token can't be decoded; mount a projected ServiceAccount token".to_owned(),
     })
 }

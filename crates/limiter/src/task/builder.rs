@@ -1,4 +1,4 @@
-//! How a limiter is started.
+//! Starts a limiter.
 
 use quotakeeper_limiter_core::commit::{PROXIES_END_TOO, PROXIES_OUTLIVE};
 use quotakeeper_limiter_core::{Configuration, LedgerStart, LimiterState, Outbox, Recovered, Start};
@@ -14,8 +14,7 @@ use crate::ledger::{Ledger, LedgerError};
 
 /// Builds a [`Limiter`].
 ///
-/// Without a ledger, what the limiter knows is gone with its process, and so is all that could draw
-/// on it.
+/// Without a ledger, the limiter's state ends with its process, and so do the proxies that draw on it.
 pub struct Builder {
     configuration: Configuration,
     epoch: Epoch,
@@ -32,7 +31,7 @@ impl Builder {
         Builder { configuration, epoch: Epoch(1), ledger: None }
     }
 
-    /// The limiter of this epoch goes on where `ledger` ends, while its proxies live on: `recovered` is
+    /// The limiter of this epoch continues from `ledger`, and its proxies outlive it: `recovered` is
     /// what [`Ledger::resume`] returned for the epoch.
     #[must_use]
     pub fn ledger<S: RecordStore>(self, epoch: Epoch, ledger: Ledger<S>, recovered: Recovered) -> Builder {
@@ -40,7 +39,7 @@ impl Builder {
         Builder { epoch, ledger: Some(ResumedLedger { ledger: ledger.boxed(), start }), ..self }
     }
 
-    /// The limiter goes on where `ledger` ends. It is the ledger's only user, and its proxies end with its process.
+    /// The limiter continues from `ledger`. It is the ledger's only user, and its proxies end with its process.
     ///
     /// # Errors
     /// [`LedgerError`].

@@ -1,7 +1,7 @@
-//! How others speak to a limiter: its own process, and the proxies.
+//! The handles of a limiter: for its own process, and for the proxies.
 
 use quotakeeper_limiter_core::{Configuration, ConnectionId, LedgerHealth};
-use quotakeeper_transport::{Accept, Accepted, PodIdentity, SessionEnd, Speak, Stopped};
+use quotakeeper_transport::{Accept, Accepted, PodIdentity, SessionEnd, Stopped};
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
 use quotakeeper_wire::status::Report;
 use tokio::sync::{mpsc, oneshot};
@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::builder::Builder;
 use crate::ledger::LedgerError;
 
-/// Commands, messages of all proxies among them, that may wait for the task.
+/// Commands that may wait for the task, messages of all proxies among them.
 pub(super) const COMMANDS: usize = 8192;
 
-/// A running limiter, for those who speak to it. Cheap to clone.
+/// A handle of a running limiter. Cheap to clone.
 #[derive(Clone)]
 pub struct Limiter {
     pub(super) commands: mpsc::Sender<Command>,
@@ -20,13 +20,13 @@ pub struct Limiter {
 
 /// A connection of this process's own proxy.
 pub struct Connection {
-    speaker: Speaker,
-    /// Messages of the limiter; ends when the limiter has ended the connection.
+    inbox: Inbox,
+    /// Messages to the proxy. The channel is closed when the limiter has ended the connection.
     pub messages: mpsc::Receiver<ToProxy>,
 }
 
-/// Where messages of one proxy go.
-pub struct Speaker {
+/// Receives the messages of one proxy.
+pub struct Inbox {
     id: ConnectionId,
     commands: mpsc::Sender<Command>,
 }
@@ -40,7 +40,7 @@ pub struct Health {
     pub ledger: Option<LedgerHealth>,
 }
 
-/// What the task is asked to do.
+/// A command to the task.
 pub(super) enum Command {
     Connect(Option<PodIdentity>, oneshot::Sender<NewConnection>),
     Receive(ConnectionId, ToLimiter),
@@ -60,7 +60,7 @@ pub(super) struct NewConnection {
 }
 
 impl Limiter {
-    /// Builds a limiter in which this is in force.
+    /// Builds a limiter with this configuration.
     pub fn builder(configuration: impl Into<Configuration>) -> Builder {
         Builder::new(configuration.into())
     }
@@ -71,14 +71,14 @@ impl Limiter {
     /// [`Stopped`].
     pub async fn connect(&self) -> Result<Connection, Stopped> {
         let NewConnection { id, messages, .. } = self.open(None).await?;
-        Ok(Connection { speaker: Speaker { id, commands: self.commands.clone() }, messages })
+        Ok(Connection { inbox: Inbox { id, commands: self.commands.clone() }, messages })
     }
 
     async fn open(&self, pod: Option<PodIdentity>) -> Result<NewConnection, Stopped> {
         self.ask(|reply| Command::Connect(pod, reply)).await
     }
 
-    /// Puts a configuration in force in place of the one before.
+    /// Replaces the configuration.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -86,7 +86,7 @@ impl Limiter {
         self.send(Command::Configure(configuration)).await
     }
 
-    /// The pod of this UID is deleted: it holds nothing any more.
+    /// The pod with this UID was deleted: its sessions end, and its slots are free.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -94,10 +94,10 @@ impl Limiter {
         self.send(Command::PodDeleted(uid)).await
     }
 
-    /// Stops granting and leaves the ledger as it is then.
+    /// Stops granting and writes the ledger a last time.
     ///
     /// # Errors
-    /// When the ledger can't be written: the next limiter then begins where the last commit was.
+    /// When the ledger can't be written: the next limiter then begins from the last commit.
     pub async fn close(&self) -> anyhow::Result<()> {
         Ok(self.ask(Command::Close).await??)
     }
@@ -122,26 +122,26 @@ impl Limiter {
 }
 
 impl Accept for Limiter {
-    type Speak = Speaker;
+    type Inbox = Inbox;
 
-    async fn accept(&self, pod: PodIdentity) -> Result<Accepted<Speaker>, Stopped> {
+    async fn accept(&self, pod: PodIdentity) -> Result<Accepted<Inbox>, Stopped> {
         let NewConnection { id, messages, ended } = self.open(Some(pod)).await?;
-        Ok(Accepted { speak: Speaker { id, commands: self.commands.clone() }, says: messages, ended })
+        Ok(Accepted { inbox: Inbox { id, commands: self.commands.clone() }, outgoing: messages, ended })
     }
 }
 
-impl Speak for Speaker {
-    async fn say(&mut self, message: ToLimiter) -> Result<(), Stopped> {
+impl quotakeeper_transport::Inbox for Inbox {
+    async fn deliver(&mut self, message: ToLimiter) -> Result<(), Stopped> {
         self.send(message).await
     }
 
     async fn close(self) {
-        // Fails if the limiter is gone: then nobody has to know.
+        // Fails if the limiter has stopped: then there is nothing to do.
         let _ = self.disconnect().await;
     }
 }
 
-impl Speaker {
+impl Inbox {
     async fn send(&self, message: ToLimiter) -> Result<(), Stopped> {
         self.commands.send(Command::Receive(self.id, message)).await.map_err(|_| Stopped)
     }
@@ -157,7 +157,7 @@ impl Connection {
     /// # Errors
     /// [`Stopped`].
     pub async fn send(&self, message: ToLimiter) -> Result<(), Stopped> {
-        self.speaker.send(message).await
+        self.inbox.send(message).await
     }
 
     /// Ends the connection.
@@ -165,6 +165,6 @@ impl Connection {
     /// # Errors
     /// [`Stopped`].
     pub async fn close(self) -> Result<(), Stopped> {
-        self.speaker.disconnect().await
+        self.inbox.disconnect().await
     }
 }

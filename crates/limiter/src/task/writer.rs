@@ -12,7 +12,7 @@ pub(super) struct Writer {
     commits: std::sync::mpsc::Sender<Commit>,
 }
 
-/// Records to be written, and who waits for it if they are the last.
+/// Records to be written; with the last ones, the reply to whoever waits for them.
 struct Commit {
     records: Vec<DueRecord>,
     last: Option<oneshot::Sender<Result<(), LedgerError>>>,
@@ -22,7 +22,7 @@ impl Writer {
     /// Starts the thread. It reports each commit to the task that `task` leads to.
     pub(super) fn start<S: RecordStore>(mut ledger: Ledger<S>, task: mpsc::WeakSender<Command>) -> Writer {
         let (sender, commits) = std::sync::mpsc::channel::<Commit>();
-        // Ends when the sending task is gone and everything that it has sent is written.
+        // Ends when the task has ended and everything that it sent is written.
         tokio::task::spawn_blocking(move || {
             for Commit { records, last } in commits {
                 let written = ledger.write(&records);
@@ -34,8 +34,8 @@ impl Writer {
                         let _ = reply.send(written);
                         return;
                     }
-                    // The task may be gone: its last commit is still to come. It ends when nobody
-                    // speaks to it any more, so this thread must not hold a sender.
+                    // The task may have ended, and its last commit may still be queued. It ends when all
+                    // handles are dropped, so this thread must not hold one.
                     None => {
                         task.upgrade().map(|task| task.blocking_send(Command::Written(written)).is_ok());
                     }

@@ -22,7 +22,7 @@ fn roomy() -> CompiledAccount {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_is_granted_anything_until_one_call_was_accepted() {
+async fn nothing_is_granted_before_the_provider_accepts_a_call() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path(), vec![roomy()]).await;
     let provider = Provider::of(1000);
@@ -46,7 +46,7 @@ async fn nobody_is_granted_anything_until_one_call_was_accepted() {
         wait: Some(Duration::from_secs(2)),
         reason: "rate_limit_exceeded".to_owned(),
     });
-    until("both are told of the pause", || one.paused() >= 1 && other.paused() >= 1).await;
+    until("both have received the pause", || one.paused() >= 1 && other.paused() >= 1).await;
 
     // While the provider's time runs, nothing; after it one call, which asks whether it is over.
     let mut looks = 0..6000;
@@ -58,7 +58,7 @@ async fn nobody_is_granted_anything_until_one_call_was_accepted() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(world.account(QUOTA).await.totals.granted, 2);
-    // Both are heard once more, and still get nothing.
+    // Both have sent heartbeats again, and still get nothing.
     one.ask(0, 1);
     other.ask(0, 1);
     world.waiting(QUOTA, 22).await;
@@ -71,7 +71,7 @@ async fn nobody_is_granted_anything_until_one_call_was_accepted() {
     provider.keeps_calls(false);
     one.answer_kept();
     other.answer_kept();
-    until("both are told of its end", || one.resumed() >= 1 && other.resumed() >= 1).await;
+    until("both have received its end", || one.resumed() >= 1 && other.resumed() >= 1).await;
     until("all of their calls are granted", || (one.granted(0), other.granted(0)) == (12, 11)).await;
     world.waiting(QUOTA, 0).await;
     let account = world.account(QUOTA).await;
@@ -80,7 +80,7 @@ async fn nobody_is_granted_anything_until_one_call_was_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_tells_whether_the_provider_is_overloaded() {
+async fn a_pause_reports_whether_the_provider_is_overloaded() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path(), vec![roomy()]).await;
     let provider = Provider::of(1000);
@@ -103,7 +103,7 @@ async fn a_pause_tells_whether_the_provider_is_overloaded() {
             .first()
             .is_none_or(|pause| pause.overloaded != overloaded)
         {
-            assert!(looks.next().is_some(), "{class:?} is not told");
+            assert!(looks.next().is_some(), "{class:?} is not reported");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::PartialObjectMeta;
-use quotakeeper_limiter::auth::judge::{Judge, Published, Reviewed};
+use quotakeeper_limiter::auth::cluster_api::{ClusterApi, Published, Reviewed};
 use quotakeeper_limiter::auth::pods::SeenPod;
 use quotakeeper_limiter::auth::token::BoundPod;
 use ring::rand::SystemRandom;
@@ -96,7 +96,7 @@ pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// What a token of a pod says; its UID is made of its name.
+/// The claims of a pod's token; its UID is made of its name.
 pub fn claims(namespace: &str, pod: &str) -> Value {
     let now = unix_seconds();
     json!({
@@ -158,7 +158,7 @@ impl Cluster {
         self.key.sign(&claims(namespace, pod))
     }
 
-    /// A review of this token says so.
+    /// Sets the review of this token.
     pub fn vouch(&self, token: &str, user: &str, pod: Option<BoundPod>) {
         let reviewed = Reviewed { user: user.to_owned(), pod };
         self.reviewed.lock().unwrap().insert(token.to_owned(), reviewed);
@@ -169,7 +169,7 @@ impl Cluster {
     }
 }
 
-impl Judge for Cluster {
+impl ClusterApi for Cluster {
     async fn keys(&self) -> Result<Published, String> {
         self.keys_asked.fetch_add(1, Ordering::Relaxed);
         let jwks = json!({"keys": *self.published.lock().unwrap()}).to_string();

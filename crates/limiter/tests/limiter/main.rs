@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod a_pause_reaches_every_session;
-mod a_restart_goes_on_where_the_ledger_ends;
-mod accounts_come_change_and_go;
+mod a_restart_continues_from_the_ledger;
+mod accounts_are_added_changed_and_removed;
+mod an_open_gate_lets_all_calls_pass;
 mod cluster;
-mod only_pods_of_this_cluster;
-mod pods_draw_where_they_are_admitted;
+mod only_pods_of_this_cluster_are_authenticated;
+mod only_the_operator_reads_the_status;
+mod pods_draw_only_on_quotas_that_admit_them;
 mod proxy;
-mod the_gate_opens_for_all;
-mod the_operator_reads_how_it_stands;
 mod world;

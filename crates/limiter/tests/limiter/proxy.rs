@@ -1,5 +1,5 @@
-//! A proxy by hand: the session's own state machine on the transport's client, a provider that
-//! answers at once and says what is left.
+//! A minimal proxy: the session's state machine on the transport's client, and a provider that responds at
+//! once and reports what is left.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -47,7 +47,7 @@ impl Provider {
         *self.counted.lock().unwrap()
     }
 
-    /// Whether it keeps calls without an answer, until their proxy is told what it is.
+    /// Whether it leaves calls without a response until the test gives one.
     pub fn keeps_calls(&self, keeps: bool) {
         self.keeps.store(keeps, Ordering::Relaxed);
     }
@@ -64,7 +64,7 @@ impl Provider {
     }
 }
 
-/// A proxy. Dropped, it is gone without a word.
+/// A proxy. When it is dropped, its connection is lost without a last message.
 pub struct Proxy {
     state: Arc<Mutex<State>>,
     dial: Counted,
@@ -82,7 +82,7 @@ struct State {
     paused: u32,
     resumed: u32,
     connected: u32,
-    heard: u32,
+    received: u32,
 }
 
 impl State {
@@ -131,14 +131,14 @@ impl Proxy {
             paused: 0,
             resumed: 0,
             connected: 0,
-            heard: 0,
+            received: 0,
         }));
         let endpoint = Endpoint {
             address: door.address().to_string(),
             server_name: NAME.to_owned(),
             ca_pem: door.ca_pem(),
         };
-        let link = Hand(Arc::clone(&state));
+        let link = ProxyLink(Arc::clone(&state));
         let dial = Counted::default();
         let dials = dial.clone();
         let client =
@@ -182,7 +182,7 @@ impl Proxy {
         }
     }
 
-    /// How often it was told of a pause, …
+    /// How many pauses it has received, …
     pub fn paused(&self) -> u32 {
         self.state.lock().unwrap().paused
     }
@@ -192,7 +192,7 @@ impl Proxy {
         self.state.lock().unwrap().resumed
     }
 
-    /// How the limiter says that an account stands.
+    /// The state of an account, as the limiter has sent it.
     pub fn account(&self, account: u32) -> Option<AccountState> {
         self.state.lock().unwrap().accounts.get(&account).cloned()
     }
@@ -211,7 +211,7 @@ impl Proxy {
         }
     }
 
-    /// How often it has said hello.
+    /// How many hellos it has sent.
     pub fn sessions(&self) -> u32 {
         self.state.lock().unwrap().connected
     }
@@ -222,9 +222,9 @@ impl Proxy {
         self.dial.0.load(Ordering::Relaxed)
     }
 
-    /// Messages that it has heard.
-    pub fn heard(&self) -> u32 {
-        self.state.lock().unwrap().heard
+    /// Messages that it has received.
+    pub fn received(&self) -> u32 {
+        self.state.lock().unwrap().received
     }
 
     pub fn newest_epoch(&self) -> u64 {
@@ -242,11 +242,11 @@ impl Dial for Counted {
     }
 }
 
-struct Hand(Arc<Mutex<State>>);
+struct ProxyLink(Arc<Mutex<State>>);
 
-impl Link for Hand {
+impl Link for ProxyLink {
     async fn connect(&self) -> Result<mpsc::Receiver<ToLimiter>, ProxyGone> {
-        let (sender, says) = mpsc::channel(1024);
+        let (sender, messages) = mpsc::channel(1024);
         let state = Arc::clone(&self.0);
         let number = {
             let mut state = state.lock().unwrap();
@@ -274,7 +274,7 @@ impl Link for Hand {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
-        Ok(says)
+        Ok(messages)
     }
 
     async fn disconnect(&self) -> Result<(), ProxyGone> {
@@ -282,9 +282,9 @@ impl Link for Hand {
         Ok(())
     }
 
-    async fn say(&self, message: ToProxy) -> Result<(), ProxyGone> {
+    async fn deliver(&self, message: ToProxy) -> Result<(), ProxyGone> {
         let mut state = self.0.lock().unwrap();
-        state.heard += 1;
+        state.received += 1;
         match state.session.receive(now(), message) {
             Some(SessionEvent::Account { account, update }) => match update {
                 AccountUpdate::State(stands) => {

@@ -110,7 +110,7 @@ impl World {
         server.await.unwrap();
     }
 
-    /// Ends without a word: the ledger stays as of its last commit.
+    /// Ends as a killed process: the ledger stays as of its last commit.
     pub async fn kill(&mut self) {
         let Running { server, .. } = self.running.take().unwrap();
         server.abort();
@@ -123,7 +123,7 @@ impl World {
         self.cluster.token(namespace, pod)
     }
 
-    /// Waits until the limiter has heard what became of all that it has granted.
+    /// Waits until the limiter has the reports of all its grants.
     pub async fn settled(&self, quota: &str) {
         for _ in 0..6000 {
             let account = self.account(quota).await;
@@ -173,7 +173,7 @@ impl World {
 }
 
 /// How many calls of a new quota of `amount` are granted at once: the first asks the provider how
-/// things stand, and what it then says to be used may be another's.
+/// things stand, and what it then reports as used may be another's.
 pub fn at_once(amount: u64) -> u64 {
     amount - 1
 }

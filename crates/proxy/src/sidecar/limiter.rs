@@ -59,7 +59,7 @@ impl quotakeeper_transport::Link for Session {
         self.0.disconnect().await.map_err(|_| ProxyGone)
     }
 
-    async fn say(&self, message: ToProxy) -> Result<(), ProxyGone> {
+    async fn deliver(&self, message: ToProxy) -> Result<(), ProxyGone> {
         self.0.say(message).await.map_err(|_| ProxyGone)
     }
 }

@@ -104,7 +104,7 @@ pub(super) async fn session<D: Dial>(connector: &Connector<D>, link: &impl Link)
 /// A session that the limiter has accepted; no message has been sent yet.
 struct Opened {
     incoming: Streaming<Option<ToProxy>>,
-    /// Takes the channel of the messages to send.
+    /// Receives the channel of the messages to send.
     outgoing: oneshot::Sender<mpsc::Receiver<ToLimiter>>,
     _connection: AbortOnDropHandle<()>,
 }
@@ -164,7 +164,7 @@ async fn exchange(opened: Opened, link: &impl Link, greeted: &mut bool) -> Resul
         match incoming.message().await {
             Ok(Some(Some(message))) => {
                 *greeted = true;
-                if link.say(message).await.is_err() {
+                if link.deliver(message).await.is_err() {
                     // The limiter ends the session once it has read the proxy's last messages.
                     let read = async { while let Ok(Some(_)) = incoming.message().await {} };
                     // Messages that were not read in time are lost.

@@ -1,4 +1,4 @@
-//! What a proxy says of its pod's workload, which nobody believes.
+//! The workload that a proxy claims, which is not trusted.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quotakeeper_wire::message::{ProxyMessage, ToLimiter};
 use tracing::warn;
 
-use crate::limiter::{Speak, Stopped};
+use crate::limiter::{Inbox, Stopped};
 use quotakeeper_wire::limiter::PodIdentity;
 
-/// The most pods whose false claims are remembered; then logging starts over.
+/// The most pods whose false claims are remembered; beyond it, logging starts over.
 const REMEMBERED: usize = 10_000;
 
 /// The pods, by UID, whose false claims have been logged.
@@ -26,22 +26,22 @@ impl Claims {
     }
 }
 
-/// A session of a pod: in its hellos, the workload that the pod was authenticated as takes the place of the
-/// one that the proxy claims. A false claim is logged once for a pod.
-pub(super) struct Vouched<S> {
-    speak: S,
+/// The inbox of a pod's session. In its hellos it replaces the workload that the proxy claims by the one
+/// that the pod was authenticated as. A false claim is logged once for a pod.
+pub(super) struct VerifiedInbox<I> {
+    inbox: I,
     pod: PodIdentity,
     claims: Arc<Claims>,
 }
 
-impl<S> Vouched<S> {
-    pub(super) fn new(speak: S, pod: PodIdentity, claims: Arc<Claims>) -> Self {
-        Self { speak, pod, claims }
+impl<I> VerifiedInbox<I> {
+    pub(super) fn new(inbox: I, pod: PodIdentity, claims: Arc<Claims>) -> Self {
+        Self { inbox, pod, claims }
     }
 }
 
-impl<S: Speak> Speak for Vouched<S> {
-    async fn say(&mut self, mut message: ToLimiter) -> Result<(), Stopped> {
+impl<I: Inbox> Inbox for VerifiedInbox<I> {
+    async fn deliver(&mut self, mut message: ToLimiter) -> Result<(), Stopped> {
         if let ProxyMessage::Hello(hello) = &mut message.body
             && hello.consumer != self.pod.consumer
         {
@@ -50,14 +50,14 @@ impl<S: Speak> Speak for Vouched<S> {
                 let PodIdentity { namespace, pod, consumer, .. } = &self.pod;
                 warn!(
                     namespace,
-                    pod, %claimed, %consumer, "a proxy claims another workload than its pod's; ignored"
+                    pod, %claimed, %consumer, "the proxy claims another workload than its pod's; the claim is ignored"
                 );
             }
         }
-        self.speak.say(message).await
+        self.inbox.deliver(message).await
     }
 
     async fn close(self) {
-        self.speak.close().await;
+        self.inbox.close().await;
     }
 }

@@ -1,4 +1,4 @@
-//! One session on the server's side: whose it is, what its proxy says, why it ends.
+//! One session on the server's side: authentication, the proxy's messages, the reason of its end.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,12 +19,12 @@ use tonic::server::StreamingService;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::claims::Vouched;
+use super::claims::VerifiedInbox;
 use super::{Answer, GRACE, Server, State};
 use crate::authenticate::{Authenticate, Unauthenticated};
-use crate::limiter::{Accept, Accepted, Speak, Stopped};
+use crate::limiter::{Accept, Accepted, Inbox, Stopped};
 
-/// How long a token's check may take.
+/// Timeout of the check of a token.
 const CHECK: Duration = Duration::from_secs(10);
 
 /// A connection's one session, about to begin.
@@ -35,8 +35,8 @@ pub(super) struct Sessions<A, L, O> {
 
 impl<A: Authenticate, L: Accept, O: Answer> StreamingService<Option<ToLimiter>> for Sessions<A, L, O> {
     type Response = ToProxy;
-    type ResponseStream = Says;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Says>, Status>> + Send>>;
+    type ResponseStream = Responses;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Responses>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Streaming<Option<ToLimiter>>>) -> Self::Future {
         Box::pin(begin(Arc::clone(&self.server), Arc::clone(&self.state), request))
@@ -47,7 +47,7 @@ async fn begin<A: Authenticate, L: Accept, O: Answer>(
     server: Arc<Server<A, L, O>>,
     state: Arc<State>,
     request: Request<Streaming<Option<ToLimiter>>>,
-) -> Result<Response<Says>, Status> {
+) -> Result<Response<Responses>, Status> {
     let pod = authenticate(&server.authenticate, request.metadata()).await.map_err(|error| {
         info!(%error, "a session is refused");
         match error {
@@ -58,23 +58,23 @@ async fn begin<A: Authenticate, L: Accept, O: Answer>(
         }
     })?;
     let accepted = server.limiter.accept(pod.clone()).await.map_err(stopped)?;
-    let Accepted { speak, says, ended } = accepted;
-    let speak = Vouched::new(speak, pod.clone(), Arc::clone(&server.claims));
-    let (verdict, pronounced) = oneshot::channel();
+    let Accepted { inbox, outgoing, ended } = accepted;
+    let inbox = VerifiedInbox::new(inbox, pod.clone(), Arc::clone(&server.claims));
+    let (end, final_status) = oneshot::channel();
     state.busy.store(true, Ordering::Relaxed);
     let stop = server.stop.clone();
     tokio::spawn(async move {
-        let mut heard = request.into_inner();
-        let why = listen(&mut heard, speak, ended, &stop, &state.cut).await;
+        let mut incoming = request.into_inner();
+        let why = receive(&mut incoming, inbox, ended, &stop, &state.cut).await;
         debug!(namespace = pod.namespace, pod = pod.pod, ?why, "a session ended");
-        // Nobody hears it when the connection is lost.
-        let _ = why.map(|why| verdict.send(why));
+        // Fails when the connection is lost: then nobody can read it.
+        let _ = why.map(|why| end.send(why));
         tokio::select! {
             () = state.cut.cancelled() => {}
             () = sleep(GRACE) => state.cut.cancel(),
         }
     });
-    Ok(Response::new(Says { says, verdict: Some(pronounced) }))
+    Ok(Response::new(Responses { outgoing, final_status: Some(final_status) }))
 }
 
 async fn authenticate(
@@ -92,10 +92,10 @@ async fn authenticate(
     timeout(CHECK, authenticate.authenticate(token)).await.map_err(late)?
 }
 
-/// Carries what a proxy says until one end is done. `None`: the proxy has gone.
-async fn listen<S: Speak>(
-    heard: &mut Streaming<Option<ToLimiter>>,
-    mut speak: S,
+/// Delivers a proxy's messages until one end is done. `None`: the proxy has disconnected.
+async fn receive<I: Inbox>(
+    incoming: &mut Streaming<Option<ToLimiter>>,
+    mut inbox: I,
     mut ended: oneshot::Receiver<SessionEnd>,
     stop: &CancellationToken,
     cut: &CancellationToken,
@@ -106,14 +106,14 @@ async fn listen<S: Speak>(
             end = &mut ended => break Some(end.map_or_else(|_| stopped(Stopped), status)),
             () = stop.cancelled() => break Some(stopped(Stopped)),
             () = cut.cancelled() => break None,
-            message = heard.message() => match message {
-                Ok(Some(Some(message))) => if let Err(gone) = speak.say(message).await {
-                    break Some(stopped(gone));
+            message = incoming.message() => match message {
+                Ok(Some(Some(message))) => if let Err(error) = inbox.deliver(message).await {
+                    break Some(stopped(error));
                 },
                 Ok(Some(None)) => {}
                 Ok(None) => break None,
                 Err(status) if matches!(status.code(), Code::InvalidArgument | Code::OutOfRange) => {
-                    warn!(why = status.message(), "a proxy says what can't be read; its session ends");
+                    warn!(why = status.message(), "a proxy's message can't be decoded; its session ends");
                     break Some(status);
                 }
                 Err(status) => {
@@ -123,7 +123,7 @@ async fn listen<S: Speak>(
             },
         }
     };
-    speak.close().await;
+    inbox.close().await;
     why
 }
 
@@ -138,28 +138,28 @@ fn status(end: SessionEnd) -> Status {
     }
 }
 
-fn stopped(gone: Stopped) -> Status {
-    Status::unavailable(gone.to_string())
+fn stopped(error: Stopped) -> Status {
+    Status::unavailable(error.to_string())
 }
 
-/// What the limiter says, until the session's verdict, which overtakes what is still unsaid.
-pub(super) struct Says {
-    says: mpsc::Receiver<ToProxy>,
-    verdict: Option<oneshot::Receiver<Status>>,
+/// Messages to the proxy, until the session's final status, which overtakes messages that are not sent yet.
+pub(super) struct Responses {
+    outgoing: mpsc::Receiver<ToProxy>,
+    final_status: Option<oneshot::Receiver<Status>>,
 }
 
-impl Stream for Says {
+impl Stream for Responses {
     type Item = Result<ToProxy, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(verdict) = &mut self.verdict else { return Poll::Ready(None) };
-        if let Poll::Ready(pronounced) = Pin::new(verdict).poll(cx) {
-            self.verdict = None;
-            return Poll::Ready(pronounced.ok().map(Err));
+        let Some(final_status) = &mut self.final_status else { return Poll::Ready(None) };
+        if let Poll::Ready(status) = Pin::new(final_status).poll(cx) {
+            self.final_status = None;
+            return Poll::Ready(status.ok().map(Err));
         }
-        match ready!(self.says.poll_recv(cx)) {
+        match ready!(self.outgoing.poll_recv(cx)) {
             Some(message) => Poll::Ready(Some(Ok(message))),
-            // The verdict is on its way.
+            // The final status is still to come.
             None => Poll::Pending,
         }
     }

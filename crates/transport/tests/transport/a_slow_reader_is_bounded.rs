@@ -6,33 +6,33 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::Scope;
 use quotakeeper_transport::{
-    Accept, Accepted, Link, PodIdentity, ProxyGone, SessionEnd, Speak, Stopped, SystemDial, keep_connected,
+    Accept, Accepted, Inbox, Link, PodIdentity, ProxyGone, SessionEnd, Stopped, SystemDial, keep_connected,
 };
 use quotakeeper_wire::message::{AccountIndex, AccountUpdate, Epoch, LimiterMessage, ToLimiter, ToProxy};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::world::{Ca, NAME, Pod, Server, Tokens, endpoint, free, server_tls, until};
 
-/// What the limiter keeps for one proxy.
-const KEPT: usize = 64;
-/// How long nothing is taken before the limiter has had enough.
-const ENOUGH: Duration = Duration::from_secs(2);
+/// How many messages the limiter queues for one proxy.
+const QUEUED: usize = 64;
+/// How long a message may stay unread before the limiter ends the connection.
+const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Talks until nobody takes it.
+/// Sends until nobody reads.
 #[derive(Clone, Default)]
-struct Talker {
-    said: Arc<AtomicUsize>,
+struct Sender {
+    sent: Arc<AtomicUsize>,
     closed: Arc<AtomicBool>,
 }
 
-struct Ear(Arc<AtomicBool>);
+struct IgnoringInbox(Arc<AtomicBool>);
 
-impl Accept for Talker {
-    type Speak = Ear;
+impl Accept for Sender {
+    type Inbox = IgnoringInbox;
 
-    async fn accept(&self, _pod: PodIdentity) -> Result<Accepted<Ear>, Stopped> {
-        let ((to_proxy, says), (end, ended)) = (mpsc::channel(KEPT), oneshot::channel());
-        let said = Arc::clone(&self.said);
+    async fn accept(&self, _pod: PodIdentity) -> Result<Accepted<IgnoringInbox>, Stopped> {
+        let ((to_proxy, outgoing), (end, ended)) = (mpsc::channel(QUEUED), oneshot::channel());
+        let sent = Arc::clone(&self.sent);
         tokio::spawn(async move {
             let update = AccountUpdate::Paused {
                 scope: Scope::account(),
@@ -41,17 +41,17 @@ impl Accept for Talker {
             };
             let body = LimiterMessage::Account { account: AccountIndex(0), update };
             let message = ToProxy { epoch: Epoch(1), body };
-            while to_proxy.send_timeout(message.clone(), ENOUGH).await.is_ok() {
-                said.fetch_add(1, Ordering::Relaxed);
+            while to_proxy.send_timeout(message.clone(), PATIENCE).await.is_ok() {
+                sent.fetch_add(1, Ordering::Relaxed);
             }
             end.send(SessionEnd::TooSlow).ok();
         });
-        Ok(Accepted { speak: Ear(Arc::clone(&self.closed)), says, ended })
+        Ok(Accepted { inbox: IgnoringInbox(Arc::clone(&self.closed)), outgoing, ended })
     }
 }
 
-impl Speak for Ear {
-    async fn say(&mut self, _message: ToLimiter) -> Result<(), Stopped> {
+impl Inbox for IgnoringInbox {
+    async fn deliver(&mut self, _message: ToLimiter) -> Result<(), Stopped> {
         Ok(())
     }
 
@@ -60,44 +60,44 @@ impl Speak for Ear {
     }
 }
 
-/// A proxy that takes nothing.
-struct Deaf(mpsc::Sender<mpsc::Sender<ToLimiter>>);
+/// A proxy that reads nothing.
+struct SlowReader(mpsc::Sender<mpsc::Sender<ToLimiter>>);
 
-impl Link for Deaf {
+impl Link for SlowReader {
     async fn connect(&self) -> Result<mpsc::Receiver<ToLimiter>, ProxyGone> {
-        let (sender, says) = mpsc::channel(1);
+        let (sender, messages) = mpsc::channel(1);
         self.0.send(sender).await.map_err(|_| ProxyGone)?;
-        Ok(says)
+        Ok(messages)
     }
 
     async fn disconnect(&self) -> Result<(), ProxyGone> {
         Ok(())
     }
 
-    async fn say(&self, _message: ToProxy) -> Result<(), ProxyGone> {
+    async fn deliver(&self, _message: ToProxy) -> Result<(), ProxyGone> {
         std::future::pending().await
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_read_is_bounded_and_then_cut() {
-    let (ca, talker) = (Ca::new(), Talker::default());
-    let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("pod-1"), talker.clone()).await;
+async fn unread_messages_are_bounded_and_then_the_connection_is_closed() {
+    let (ca, limiter) = (Ca::new(), Sender::default());
+    let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("pod-1"), limiter.clone()).await;
     let pod = Pod::with_token("pod-1");
     let (connected, mut senders) = mpsc::channel(1);
     tokio::spawn(keep_connected(
         endpoint(server.address, &ca),
         pod.token_file(),
         SystemDial,
-        Deaf(connected),
+        SlowReader(connected),
     ));
-    let proxy_says = senders.recv().await.unwrap();
+    let proxy = senders.recv().await.unwrap();
 
-    until("the limiter has closed it", || talker.closed.load(Ordering::Relaxed)).await;
-    // What the proxy's window, the buffers of both ends and the channel take, at 1 KB each.
-    let said = talker.said.load(Ordering::Relaxed);
-    assert!((KEPT..2000).contains(&said), "{said} messages were said to nobody");
-    // The connection is cut although its verdict is not read.
-    tokio::time::timeout(Duration::from_secs(60), proxy_says.closed()).await.expect("never cut");
+    until("the limiter has closed it", || limiter.closed.load(Ordering::Relaxed)).await;
+    // What the proxy's window, the buffers of both ends and the channel hold, at 1 KB each.
+    let sent = limiter.sent.load(Ordering::Relaxed);
+    assert!((QUEUED..2000).contains(&sent), "{sent} messages were sent");
+    // The connection is cut although its status is not read.
+    tokio::time::timeout(Duration::from_secs(60), proxy.closed()).await.expect("never cut");
     server.stop().await;
 }

@@ -1,4 +1,4 @@
-//! A limiter with one account: the real engine and the real sessions, one task, as the limiter's own host.
+//! A limiter with one account: the real engine and the real sessions, in one task.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use quotakeeper_engine::config::{AccountConfig, LimitConfig, Unit};
 use quotakeeper_engine::event::{Action, Event, SessionId};
 use quotakeeper_engine::time::Time;
 use quotakeeper_proxy::clock;
-use quotakeeper_transport::{Accept, Accepted, PodIdentity, SessionEnd, Speak, Stopped};
+use quotakeeper_transport::{Accept, Accepted, Inbox, PodIdentity, SessionEnd, Stopped};
 use quotakeeper_wire::limiter::{Greeting, Session};
 use quotakeeper_wire::message::{AccountIndex, Epoch, ToLimiter, ToProxy};
 use test_support::accounts::{VALIDITY, enforced, requests};
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 /// The key of the one account.
 pub const ACCOUNT: &str = "demo/one";
 
-/// A limiter, for those who speak to it.
+/// A handle of the limiter.
 #[derive(Clone)]
 pub struct Host {
     inbox: mpsc::Sender<Inbound>,
@@ -29,13 +29,13 @@ pub struct Host {
 
 enum Inbound {
     Connected(usize, mpsc::Sender<ToProxy>, oneshot::Sender<SessionEnd>),
-    Says(usize, ToLimiter),
+    Message(usize, ToLimiter),
     Lost(usize),
     Status(oneshot::Sender<AccountStatus>),
 }
 
-/// Where one proxy's words go.
-pub struct Said {
+/// Receives the messages of one proxy.
+pub struct HostInbox {
     id: usize,
     inbox: mpsc::Sender<Inbound>,
 }
@@ -49,11 +49,11 @@ impl Host {
             connections: BTreeMap::new(),
             current: BTreeMap::new(),
         };
-        tokio::spawn(task.keep(inbox));
+        tokio::spawn(task.run(inbox));
         Host { inbox: sender, next: Arc::default() }
     }
 
-    /// How many connections it has taken.
+    /// How many connections it has accepted.
     pub fn connections(&self) -> usize {
         self.next.load(Ordering::Relaxed)
     }
@@ -66,23 +66,23 @@ impl Host {
 }
 
 impl Accept for Host {
-    type Speak = Said;
+    type Inbox = HostInbox;
 
-    async fn accept(&self, _pod: PodIdentity) -> Result<Accepted<Said>, Stopped> {
+    async fn accept(&self, _pod: PodIdentity) -> Result<Accepted<HostInbox>, Stopped> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let ((to_proxy, says), (end, ended)) = (mpsc::channel(1024), oneshot::channel());
+        let ((to_proxy, outgoing), (end, ended)) = (mpsc::channel(1024), oneshot::channel());
         self.inbox.send(Inbound::Connected(id, to_proxy, end)).await.map_err(|_| Stopped)?;
-        Ok(Accepted { speak: Said { id, inbox: self.inbox.clone() }, says, ended })
+        Ok(Accepted { inbox: HostInbox { id, inbox: self.inbox.clone() }, outgoing, ended })
     }
 }
 
-impl Speak for Said {
-    async fn say(&mut self, message: ToLimiter) -> Result<(), Stopped> {
-        self.inbox.send(Inbound::Says(self.id, message)).await.map_err(|_| Stopped)
+impl Inbox for HostInbox {
+    async fn deliver(&mut self, message: ToLimiter) -> Result<(), Stopped> {
+        self.inbox.send(Inbound::Message(self.id, message)).await.map_err(|_| Stopped)
     }
 
     async fn close(self) {
-        // A limiter that is gone needs no word.
+        // Fails if the limiter has stopped: then there is nothing to do.
         let _ = self.inbox.send(Inbound::Lost(self.id)).await;
     }
 }
@@ -101,34 +101,34 @@ struct Task {
 }
 
 impl Task {
-    async fn keep(mut self, mut inbox: mpsc::Receiver<Inbound>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Inbound>) {
         loop {
             let until = self.engine.next_wake().map_or(Duration::from_secs(3600), |at| at.since(now()));
             tokio::select! {
                 biased;
                 inbound = inbox.recv() => match inbound {
-                    Some(inbound) => self.take(inbound),
+                    Some(inbound) => self.handle(inbound),
                     None => return,
                 },
-                () = tokio::time::sleep(until) => self.tell(Event::Wake),
+                () = tokio::time::sleep(until) => self.apply(Event::Wake),
             }
         }
     }
 
-    fn take(&mut self, inbound: Inbound) {
+    fn handle(&mut self, inbound: Inbound) {
         match inbound {
             Inbound::Connected(id, to_proxy, end) => {
                 let heartbeat = VALIDITY / 4;
                 let session = Session::new(Greeting { epoch: self.epoch, validity: VALIDITY, heartbeat });
                 self.connections.insert(id, Connection { session, to_proxy, end });
             }
-            Inbound::Says(id, message) => self.hear(id, message),
+            Inbound::Message(id, message) => self.receive(id, message),
             Inbound::Lost(id) => self.lose(id, SessionEnd::Replaced),
             Inbound::Status(reply) => reply.send(self.engine.status(now())).unwrap(),
         }
     }
 
-    fn hear(&mut self, id: usize, message: ToLimiter) {
+    fn receive(&mut self, id: usize, message: ToLimiter) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let mut events = Vec::new();
         match connection.session.receive(now(), message, &mut events) {
@@ -142,7 +142,7 @@ impl Task {
                 }
             }
         }
-        events.into_iter().for_each(|(_, event)| self.tell(event));
+        events.into_iter().for_each(|(_, event)| self.apply(event));
     }
 
     fn lose(&mut self, id: usize, why: SessionEnd) {
@@ -152,11 +152,11 @@ impl Task {
             && self.current.get(&session) == Some(&id)
         {
             self.current.remove(&session);
-            lost.session.lost().into_iter().for_each(|(_, event)| self.tell(event));
+            lost.session.lost().into_iter().for_each(|(_, event)| self.apply(event));
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    fn apply(&mut self, event: Event) {
         let (at, mut actions) = (now(), Vec::new());
         self.engine.handle(at, event, &mut actions);
         for action in &actions {

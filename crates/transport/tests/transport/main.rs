@@ -6,10 +6,10 @@ mod raw;
 mod relay;
 mod world;
 
-mod a_restart_is_resumed;
-mod a_session_runs;
+mod a_broken_rule_ends_the_session_with_a_reason;
+mod a_session_needs_a_valid_token;
 mod a_slow_reader_is_bounded;
-mod broken_rules_are_told;
-mod nothing_is_lost_or_doubled;
+mod calls_are_granted_over_a_session;
+mod lost_connections_lose_and_double_no_call;
 mod only_the_given_ca_is_trusted;
-mod only_with_a_token;
+mod sessions_resume_after_a_restart;

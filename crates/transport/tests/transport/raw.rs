@@ -1,4 +1,4 @@
-//! A client that says whatever bytes it likes, and shows with which status it was sent away.
+//! A client that sends arbitrary bytes, and returns the status with which its session ends.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -26,8 +26,8 @@ use crate::world::{Ca, NAME};
 /// A session's bytes.
 #[derive(Debug)]
 pub struct Raw {
-    pub say: mpsc::Sender<Bytes>,
-    pub hear: Streaming<Bytes>,
+    pub outgoing: mpsc::Sender<Bytes>,
+    pub incoming: Streaming<Bytes>,
 }
 
 /// Opens a session with this header, at this path.
@@ -44,20 +44,20 @@ pub async fn open(
     let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
     let (sender, connection) = handshake.unwrap();
     tokio::spawn(connection);
-    let (say, said) = mpsc::channel(16);
-    let mut request = Request::new(Said(said));
+    let (outgoing, messages) = mpsc::channel(16);
+    let mut request = Request::new(Outgoing(messages));
     if let Some(header) = header {
         request.metadata_mut().insert("authorization", header.parse().unwrap());
     }
     let origin = format!("https://{NAME}").parse().unwrap();
     let mut grpc = Grpc::with_origin(Channel(sender), origin);
-    let hear = grpc.streaming(request, PathAndQuery::from_static(path), Plain).await?.into_inner();
-    Ok(Raw { say, hear })
+    let incoming = grpc.streaming(request, PathAndQuery::from_static(path), Plain).await?.into_inner();
+    Ok(Raw { outgoing, incoming })
 }
 
-struct Said(mpsc::Receiver<Bytes>);
+struct Outgoing(mpsc::Receiver<Bytes>);
 
-impl Stream for Said {
+impl Stream for Outgoing {
     type Item = Bytes;
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.0.poll_recv(cx)

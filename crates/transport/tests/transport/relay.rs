@@ -1,4 +1,4 @@
-//! A network that breaks: carries bytes between a proxy and a limiter, and cuts every connection when told to.
+//! A network that breaks: carries bytes between a proxy and a limiter, and cuts every connection on demand.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

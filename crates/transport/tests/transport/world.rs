@@ -1,4 +1,4 @@
-//! What every story has: a CA, a server, tokens, a proxy's link.
+//! What every test has: a CA, a server, tokens, a proxy's link.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -108,7 +108,7 @@ impl Server {
         self.task.await.unwrap();
     }
 
-    /// As a killed process stops: without a word.
+    /// As a killed process stops: its peers get no reason.
     pub fn kill(self) {
         self.task.abort();
     }
@@ -146,7 +146,7 @@ pub fn endpoint(address: SocketAddr, ca: &Ca) -> Endpoint {
     Endpoint { address: address.to_string(), server_name: NAME.to_owned(), ca_pem: ca.pem() }
 }
 
-/// The proxy's own link, as the client wants it.
+/// The proxy's own link, as the client needs it.
 pub struct Peer(pub LinkPeer);
 
 impl Link for Peer {
@@ -158,7 +158,7 @@ impl Link for Peer {
         self.0.disconnect().await.map_err(|_| ProxyGone)
     }
 
-    async fn say(&self, message: ToProxy) -> Result<(), ProxyGone> {
+    async fn deliver(&self, message: ToProxy) -> Result<(), ProxyGone> {
         self.0.say(message).await.map_err(|_| ProxyGone)
     }
 }

@@ -1,7 +1,7 @@
 //! How much a message may hold.
 //!
 //! A hello may be large, everything else is small. Two bytes on the wire can stand for a hundred
-//! in memory, so the entries of a large hello are counted before anything is made of them.
+//! in memory, so the entries of a large hello are counted before they are decoded.
 
 use prost::bytes::Buf;
 use prost::encoding::{WireType, decode_key, decode_varint, skip_field};
@@ -80,7 +80,7 @@ fn count(mut bytes: &[u8], path: &[u32]) -> Result<usize, DecodeError> {
         }
         let length = decode_varint(&mut bytes)?;
         let inner = usize::try_from(length).ok().and_then(|length| bytes.split_at_checked(length));
-        // What ends too early is refused by the decoder, with its own words.
+        // The decoder refuses truncated messages with an error of its own.
         let Some((inner, after)) = inner else { return Ok(found) };
         bytes = after;
         found += count(inner, rest)?;
@@ -110,12 +110,12 @@ fn within(what: &'static str, text: String, most: usize) -> Result<String, Decod
     }
 }
 
-/// As much of a name as a reader takes.
+/// As much of a name as a receiver accepts.
 pub(super) fn cut_name(text: String) -> String {
     cut(text, MOST_NAME)
 }
 
-/// As much of a reason as a reader takes.
+/// As much of a reason as a receiver accepts.
 pub(super) fn cut_reason(text: String) -> String {
     cut(text, MOST_REASON)
 }

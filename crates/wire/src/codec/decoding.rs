@@ -1,5 +1,5 @@
-//! The protobuf form into messages. What this version does not know is met as the head of the
-//! .proto says.
+//! Decodes messages from their protobuf form. The head of the .proto describes what happens to unknown
+//! parts.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::name::QuotaName;
 pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeError> {
     use pb::to_limiter::Body;
     let body = match message.body {
-        Some(Body::Hello(said)) => ProxyMessage::Hello(hello(said)?),
+        Some(Body::Hello(message)) => ProxyMessage::Hello(hello(message)?),
         // An unknown body is still a sign of life.
         Some(Body::Heartbeat(_)) | None => ProxyMessage::Heartbeat,
         Some(Body::Ask(ask)) => ProxyMessage::Ask {
@@ -102,24 +102,24 @@ fn grant(attempt: u32, epoch: u64, granted: u64) -> GrantRef {
     GrantRef { attempt, epoch: Epoch(epoch), granted: Time(granted) }
 }
 
-fn hello(said: pb::Hello) -> Result<Hello, DecodeError> {
-    let (min, max) = (said.min, said.max);
-    // The version first: what follows is to be read by it.
+fn hello(message: pb::Hello) -> Result<Hello, DecodeError> {
+    let (min, max) = (message.min, message.max);
+    // The version first: it decides how the rest is decoded.
     if max < OLDEST || min > NEWEST {
         return Err(DecodeError::NoCommonVersion { min, max });
     }
-    check_count("capabilities", said.capabilities.len(), MOST_CAPABILITIES)?;
-    check_count("quotas", said.quotas.len(), MOST_QUOTAS)?;
-    check_count("ended attempts", said.ended.len(), MOST_CALLS)?;
-    check_count("calls", said.calls.len(), MOST_CALLS)?;
+    check_count("capabilities", message.capabilities.len(), MOST_CAPABILITIES)?;
+    check_count("quotas", message.quotas.len(), MOST_QUOTAS)?;
+    check_count("ended attempts", message.ended.len(), MOST_CALLS)?;
+    check_count("calls", message.calls.len(), MOST_CALLS)?;
     let quota = |quota: String| name("a quota", quota).map(QuotaName::from);
     Ok(Hello {
-        session: SessionId(said.session),
-        consumer: name("a consumer", said.consumer)?.into(),
-        quotas: said.quotas.into_iter().map(quota).collect::<Result<_, _>>()?,
-        newest: Epoch(said.newest),
-        ended: said.ended.into_iter().map(ended).collect::<Result<_, _>>()?,
-        calls: said.calls.into_iter().map(live).collect::<Result<_, _>>()?,
+        session: SessionId(message.session),
+        consumer: name("a consumer", message.consumer)?.into(),
+        quotas: message.quotas.into_iter().map(quota).collect::<Result<_, _>>()?,
+        newest: Epoch(message.newest),
+        ended: message.ended.into_iter().map(ended).collect::<Result<_, _>>()?,
+        calls: message.calls.into_iter().map(live).collect::<Result<_, _>>()?,
     })
 }
 

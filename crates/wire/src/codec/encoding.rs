@@ -17,7 +17,7 @@ use crate::message::{
 pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
     use pb::to_limiter::Body;
     let body = match message.body {
-        ProxyMessage::Hello(said) => Body::Hello(hello(said)),
+        ProxyMessage::Hello(message) => Body::Hello(hello(message)),
         ProxyMessage::Heartbeat => Body::Heartbeat(pb::Heartbeat {}),
         ProxyMessage::Ask { account, call, details, patience } => Body::Ask(pb::Ask {
             account: account.0,
@@ -95,17 +95,17 @@ fn state(state: AccountState) -> pb::account::State {
     }
 }
 
-fn hello(said: Hello) -> pb::Hello {
+fn hello(message: Hello) -> pb::Hello {
     pb::Hello {
         min: OLDEST,
         max: NEWEST,
         capabilities: Vec::new(),
-        session: said.session.0,
-        consumer: cut_name(said.consumer.to_string()),
-        quotas: said.quotas.iter().map(|quota| cut_name(quota.to_string())).collect(),
-        newest: said.newest.0,
-        ended: said.ended.into_iter().map(ended).collect(),
-        calls: said.calls.into_iter().map(live).collect(),
+        session: message.session.0,
+        consumer: cut_name(message.consumer.to_string()),
+        quotas: message.quotas.iter().map(|quota| cut_name(quota.to_string())).collect(),
+        newest: message.newest.0,
+        ended: message.ended.into_iter().map(ended).collect(),
+        calls: message.calls.into_iter().map(live).collect(),
     }
 }
 

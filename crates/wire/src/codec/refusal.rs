@@ -1,10 +1,10 @@
-//! Why bytes are no message: each a sentence for the one who sent them.
+//! The errors of decoding: each a sentence for the sender.
 
 use thiserror::Error;
 
 use super::{NEWEST, OLDEST};
 
-/// Why bytes are no message of a session.
+/// Why bytes are not a message of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// Not protobuf, or not of these messages.
@@ -13,17 +13,17 @@ pub enum DecodeError {
     )]
     Malformed(#[from] prost::DecodeError),
     /// The whole message is too long.
-    #[error("the message has {bytes} bytes, more than {most}; hold fewer calls")]
+    #[error("the message has {bytes} bytes, more than {most}; make fewer calls at a time")]
     TooLong { bytes: usize, most: usize },
     /// A list is too long.
-    #[error("the message holds more than {most} {what}; hold fewer")]
+    #[error("the message has more than {most} {what}; send fewer")]
     TooMany {
         /// Of what.
         what: &'static str,
         most: usize,
     },
     /// A text is too long.
-    #[error("{what} has {bytes} bytes, more than {most}; cut it")]
+    #[error("{what} has {bytes} bytes, more than {most}; shorten it")]
     TextTooLong {
         what: &'static str,
         /// Its length in bytes.
@@ -48,7 +48,7 @@ pub enum DecodeError {
     StrangeVersion(u32),
     /// Something is not there, or of a kind that the agreed version does not have.
     #[error(
-        "{0} is missing or of a kind that version {NEWEST} of the session does not have; keep to the version of the welcome"
+        "{0} is missing or of a kind that version {NEWEST} of the session does not have; use the version of the welcome"
     )]
     Unknown(&'static str),
 }

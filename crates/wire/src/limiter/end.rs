@@ -9,18 +9,18 @@ pub enum SessionEnd {
     #[error(transparent)]
     Violation(#[from] Violation),
     /// The proxy reads no messages.
-    #[error("the proxy does not take what the limiter says; look at its CPU limit and the network")]
+    #[error("the proxy does not read the limiter's messages; look at its CPU limit and the network")]
     TooSlow,
-    /// The same proxy has said hello on another connection.
-    #[error("the proxy has opened another connection")]
+    /// The same proxy has sent a hello on another connection.
+    #[error("the proxy has opened another connection; this one is not needed any more")]
     Replaced,
-    /// Something about the accounts that the session names is other than its beginning said.
-    #[error("{0}; say hello again")]
+    /// The accounts of the session have changed so that it needs a new hello.
+    #[error("{0}; send a new hello")]
     Changed(String),
-    /// The pod may not draw, or is gone.
+    /// The pod is not admitted, or was deleted.
     #[error("{0}")]
     NotAdmitted(String),
-    /// This limiter grants no more: it stops, or another has taken over.
+    /// This limiter does not grant any more: it stops, or another has taken over.
     #[error("the limiter has stopped; try again at its address")]
     Stopped,
 }

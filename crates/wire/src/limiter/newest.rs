@@ -1,5 +1,5 @@
-//! Which hello is the newest of a proxy: one of an older connection may be held up on its way and come
-//! after that of a newer one. Believed, it would take back grants that have been written since.
+//! The newest hello of each proxy. A hello of an older connection may be delayed and arrive after that of a
+//! newer one. If it were accepted, grants that were written since would be revoked.
 
 use std::collections::BTreeMap;
 
@@ -11,24 +11,24 @@ use crate::message::{ProxyMessage, ToLimiter};
 /// The newest hello of each proxy. One for all connections of a limiter; it ends with its process, as they do.
 #[derive(Clone, Debug, Default)]
 pub struct NewestHellos {
-    said: BTreeMap<SessionId, Stamp>,
+    stamps: BTreeMap<SessionId, Stamp>,
 }
 
 impl NewestHellos {
-    /// Whether a message may be given to its connection's [`super::Session`]. `false`: it is a hello that was
-    /// overtaken by another of the same proxy; close its connection and leave everything else as it is.
+    /// Whether a message may be passed to its connection's [`super::Session`]. `false`: it is a hello that was
+    /// overtaken by another of the same proxy; close its connection and change nothing else.
     pub fn admit(&mut self, message: &ToLimiter) -> bool {
         let ProxyMessage::Hello(hello) = &message.body else {
             return true;
         };
-        let newest = self.said.entry(hello.session).or_insert(message.stamp);
+        let newest = self.stamps.entry(hello.session).or_insert(message.stamp);
         let admitted = message.stamp >= *newest;
         *newest = message.stamp.max(*newest);
         admitted
     }
 
-    /// The proxy's pod is dead: its number is not used again.
+    /// The proxy's pod was deleted: its session number is not used again.
     pub fn forget(&mut self, session: SessionId) {
-        self.said.remove(&session);
+        self.stamps.remove(&session);
     }
 }

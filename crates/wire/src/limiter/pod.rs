@@ -1,8 +1,8 @@
-//! Whose session it is.
+//! The pod of a session.
 
 use crate::name::Consumer;
 
-/// The pod that a session belongs to, as its token and the API server say.
+/// The pod that a session belongs to, by its token and the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodIdentity {
     pub namespace: String,
@@ -11,7 +11,6 @@ pub struct PodIdentity {
     pub uid: String,
     /// The ServiceAccount that it runs as.
     pub service_account: String,
-    /// The workload that its calls count for, `namespace/kind/name`. It takes the place of what the proxy
-    /// says of itself.
+    /// The workload that its calls count for. It replaces the one that the proxy claims.
     pub consumer: Consumer,
 }

@@ -1,4 +1,4 @@
-//! One proxy's words as the engine's events, its stamps as the limiter's times.
+//! Translates the messages of one proxy into events of the engine, and its stamps into the limiter's times.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use quotakeeper_engine::time::Time;
 use crate::message::{AccountIndex, EndedAttempt, Ending, LiveCall, Progress, ProxyMessage, Report};
 use crate::name::{Consumer, QuotaName};
 
-/// Who said hello.
+/// The proxy, from its hello.
 #[derive(Clone, Debug)]
 pub(super) struct Proxy {
     pub(super) session: SessionId,
@@ -22,7 +22,7 @@ impl Proxy {
         (0u32..).map(AccountIndex).take(self.quotas.len())
     }
 
-    /// A sign of life for all accounts.
+    /// A heartbeat for all accounts.
     pub(super) fn alive(&self, pulse: Pulse, events: &mut Vec<(AccountIndex, Event)>) {
         let session = self.session;
         for account in self.indices() {
@@ -110,7 +110,7 @@ impl Proxy {
         ));
     }
 
-    /// An attempt that is over is held for a moment and then ends as its last report said.
+    /// An attempt that is over is held for a moment and then ends as in its last report.
     pub(super) fn ended(
         &self,
         now: Time,
@@ -131,7 +131,7 @@ impl Proxy {
             }
             Ending::Rejected { at, observations, rejection } => {
                 let latest = clock.latest(now, at);
-                // A rejection says by itself when it was counted; `Answered` would accept a probe.
+                // A rejection has the time at which it was counted; `Answered` would accept a probe.
                 (
                     GrantProgress::Granted,
                     Event::Rejected { attempt, latest, observations, rejection, again: false },

@@ -25,15 +25,15 @@ pub enum Violation {
     SecondHello,
     /// The proxy has received from a newer limiter, and would ignore this one.
     #[error(
-        "the proxy has received from limiter {heard}, this is {ours}; stop granting and look at the lease"
+        "the proxy has received from limiter {received}, this is {ours}; stop granting and look at the lease"
     )]
     NewerLimiter {
         /// The newest that it has received from.
-        heard: u64,
+        received: u64,
         /// This one.
         ours: u64,
     },
-    /// A hello names more than a limiter takes.
+    /// A hello names more than a limiter accepts.
     #[error("the hello names {named} {what}, more than {most}; use fewer of them in the pod")]
     TooMany {
         /// Of what.
@@ -45,10 +45,10 @@ pub enum Violation {
     /// A hello names a quota or a live call twice.
     #[error("the hello names {0} twice; name each quota and each call once")]
     Twice(&'static str),
-    /// The account is not one of the hello's.
-    #[error("account {named} is not one of the {known} that the hello named; use a place in them")]
+    /// The account's index is not one of the hello's.
+    #[error("account {named} is not one of the {known} that the hello named; use an index below that")]
     UnknownAccount {
-        /// The place that was named.
+        /// The index.
         named: u32,
         /// How many there are.
         known: usize,
@@ -64,7 +64,7 @@ pub enum Violation {
 /// Checks a connection's first message.
 pub(super) fn check_hello(ours: Epoch, stamp: Stamp, hello: &Hello) -> Result<(), Violation> {
     if hello.newest > ours {
-        return Err(Violation::NewerLimiter { heard: hello.newest.0, ours: ours.0 });
+        return Err(Violation::NewerLimiter { received: hello.newest.0, ours: ours.0 });
     }
     check_count("quotas", hello.quotas.len(), MOST_QUOTAS)?;
     check_count("calls", hello.calls.len(), MOST_CALLS)?;

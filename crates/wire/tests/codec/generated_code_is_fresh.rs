@@ -8,7 +8,7 @@ const PROTO: &str = "quotakeeper/session/v1/session.proto";
 const GENERATED: &str = "quotakeeper.session.v1.rs";
 
 #[test]
-fn the_checked_in_code_is_that_of_the_proto() {
+fn the_checked_in_code_is_up_to_date() {
     let house = Path::new(env!("CARGO_MANIFEST_DIR"));
     let descriptors = protox::compile([PROTO], [house.join("proto")]).unwrap();
     let out = std::env::temp_dir().join(format!("quotakeeper-proto-{}", std::process::id()));

@@ -4,8 +4,8 @@
 
 mod messages;
 
-mod any_bytes_are_read_or_refused;
+mod any_bytes_are_decoded_or_refused;
+mod decoding_reverses_encoding;
 mod generated_code_is_fresh;
-mod recorded_bytes_are_read_for_ever;
-mod what_is_unknown_is_harmless;
-mod what_is_written_is_read;
+mod recorded_bytes_stay_readable;
+mod unknown_parts_do_no_harm;

@@ -25,11 +25,11 @@ proptest! {
     /// Random bytes seldom look like protobuf; damaged messages do.
     #[test]
     fn damaged_messages(
-        (said, heard) in (to_limiter(), to_proxy()),
+        (proxys, limiters) in (to_limiter(), to_proxy()),
         damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
         end in any::<prop::sample::Index>(),
     ) {
-        for mut bytes in [said.to_bytes(), heard.to_bytes()] {
+        for mut bytes in [proxys.to_bytes(), limiters.to_bytes()] {
             for (at, byte) in &damage {
                 let at = at.index(bytes.len());
                 bytes[at] = *byte;
@@ -65,7 +65,7 @@ fn refusal(bytes: &[u8]) -> DecodeError {
 }
 
 #[test]
-fn lists_are_counted_before_they_are_made() {
+fn lists_are_counted_before_they_are_decoded() {
     // Two bytes each on the wire, a hundred and more in memory.
     let many = |number, count| hello_with(&field(number, &[]).repeat(count));
     let too_many = |what, most| DecodeError::TooMany { what, most };
@@ -95,7 +95,7 @@ fn only_a_hello_may_be_large() {
 /// A document that a proxy would refuse must not end its session: it would come again and again.
 #[test]
 fn a_document_that_is_too_long_becomes_a_reason() {
-    let says = |length| {
+    let state = |length| {
         let state = AccountState::InForce { document: "x".repeat(length) };
         let body = LimiterMessage::Account { account: AccountIndex(0), update: AccountUpdate::State(state) };
         let message = ToProxy::decode(&ToProxy { epoch: Epoch(1), body }.to_bytes()).unwrap().unwrap();
@@ -104,12 +104,12 @@ fn a_document_that_is_too_long_becomes_a_reason() {
         };
         state
     };
-    assert!(matches!(says(MOST_DOCUMENT), AccountState::InForce { .. }));
-    assert!(matches!(says(MOST_DOCUMENT + 1), AccountState::Absent { reason } if reason.contains("524289")));
+    assert!(matches!(state(MOST_DOCUMENT), AccountState::InForce { .. }));
+    assert!(matches!(state(MOST_DOCUMENT + 1), AccountState::Absent { reason } if reason.contains("524289")));
 }
 
 #[test]
-fn a_hello_with_all_calls_that_a_limiter_takes_fits() {
+fn a_hello_with_the_most_calls_fits() {
     let quotas = (0..MOST_QUOTAS).map(|number| format!("{number:0>MOST_NAME$}").into()).collect();
     let hello = Hello {
         session: SessionId(1),
@@ -124,7 +124,7 @@ fn a_hello_with_all_calls_that_a_limiter_takes_fits() {
 }
 
 #[test]
-fn a_text_that_is_too_long_is_refused_in_a_sentence() {
+fn a_text_that_is_too_long_is_refused_with_a_remedy() {
     let consumer = hello_with(&field(5, &vec![b'x'; MOST_NAME + 1]));
-    assert_eq!(refusal(&consumer).to_string(), "a consumer has 513 bytes, more than 512; cut it");
+    assert_eq!(refusal(&consumer).to_string(), "a consumer has 513 bytes, more than 512; shorten it");
 }

@@ -6,7 +6,7 @@ use quotakeeper_transport::keep_connected;
 use quotakeeper_wire::codec::METHOD;
 use tonic::Code;
 
-use crate::a_session_runs::{call, gate};
+use crate::calls_are_granted_over_a_session::{admission, call};
 use crate::host::{self, Host};
 use crate::only_the_given_ca_is_trusted::Counted;
 use crate::raw;
@@ -18,7 +18,7 @@ async fn a_session_begins_with_the_first_valid_token() {
     let (host, tokens) = (Host::start(host::account(vec![]), 1), Tokens::of("valid"));
     let server = Server::start(free(), server_tls(&ca, NAME), tokens.clone(), host.clone()).await;
     let pod = Pod::new();
-    let (gate, peer) = gate(1);
+    let (admission, peer) = admission(1);
     let dial = Counted::default();
     let began = Instant::now();
     tokio::spawn(keep_connected(endpoint(server.address, &ca), pod.token_file(), dial.clone(), peer));
@@ -29,11 +29,11 @@ async fn a_session_begins_with_the_first_valid_token() {
 
     pod.renew("expired");
     until("the token was refused twice", || tokens.shown() >= 2).await;
-    assert!(!gate.is_connected());
+    assert!(!admission.is_connected());
     assert_eq!(host.connections(), 0);
 
     pod.renew("valid");
-    call(&gate).await;
+    call(&admission).await;
     assert_eq!(host.connections(), 1);
     // Half of each step at least: a stalled machine makes it longer, never shorter. The attempts
     // without a file come on top.
@@ -42,7 +42,7 @@ async fn a_session_begins_with_the_first_valid_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_valid_token_is_refused_with_a_sentence() {
+async fn an_invalid_token_is_refused_with_a_remedy() {
     let ca = Ca::new();
     let host = Host::start(host::account(vec![]), 1);
     let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("valid"), host.clone()).await;

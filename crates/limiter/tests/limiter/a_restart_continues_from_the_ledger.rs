@@ -1,5 +1,6 @@
-//! A limiter that is killed or stopped is followed by one that knows what was charged; one that has
-//! lost its ledger takes all to be used.
+//! A limiter that was killed or stopped is followed by one that knows what was charged; one that has lost
+//! its ledger counts all as used.
+
 use test_support::wait::until;
 
 use crate::proxy::{Provider, Proxy};
@@ -24,7 +25,7 @@ fn ask(proxies: &[Proxy], calls: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_again_and_again_it_grants_no_more_than_the_quota() {
+async fn a_limiter_that_is_killed_repeatedly_stays_within_the_quota() {
     let folder = tempfile::tempdir().unwrap();
     let accounts = || vec![quota("gtm/openai", AMOUNT)];
     let mut world = World::start(folder.path(), accounts()).await;
@@ -36,7 +37,7 @@ async fn killed_again_and_again_it_grants_no_more_than_the_quota() {
     for _ in 0..4 {
         world.kill().await;
         ask(&proxies, 5);
-        // Killed before it has written what it learned, it may take all to be used: then it grants nothing.
+        // Killed before it has written what it learned, it may count all as used: then it grants nothing.
         world.run(folder.path(), accounts(), None).await;
         until("all are back", || proxies.iter().all(|proxy| proxy.newest_epoch() > epoch)).await;
         epoch = proxies[0].newest_epoch();
@@ -47,13 +48,13 @@ async fn killed_again_and_again_it_grants_no_more_than_the_quota() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_holds_calls_up_only_until_all_proxies_are_back() {
+async fn a_kill_delays_calls_only_until_all_proxies_have_reconnected() {
     let folder = tempfile::tempdir().unwrap();
     let accounts = || vec![quota("gtm/openai", AMOUNT)];
     let mut world = World::start(folder.path(), accounts()).await;
     let provider = Provider::of(AMOUNT);
     let proxies = proxies(&world, &provider);
-    // The first answer says what others have used, and a stop leaves it in the ledger.
+    // The first response reports what others have used, and a stop leaves it in the ledger.
     ask(&proxies, 1);
     world.settled("gtm/openai").await;
     for asked in [3, 18, 33] {
@@ -74,7 +75,7 @@ async fn a_kill_holds_calls_up_only_until_all_proxies_are_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopped_in_good_order_it_costs_nothing() {
+async fn an_orderly_stop_costs_no_capacity() {
     let folder = tempfile::tempdir().unwrap();
     let accounts = || vec![quota("gtm/openai", AMOUNT)];
     let mut world = World::start(folder.path(), accounts()).await;
@@ -94,7 +95,7 @@ async fn stopped_in_good_order_it_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_ledger_it_takes_all_to_be_used_and_is_still_listened_to() {
+async fn a_limiter_without_its_ledger_counts_all_as_used_and_proxies_accept_it() {
     let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let accounts = || vec![quota("gtm/openai", AMOUNT)];
     let mut world = World::start(first.path(), accounts()).await;
@@ -108,7 +109,7 @@ async fn without_its_ledger_it_takes_all_to_be_used_and_is_still_listened_to() {
     world.run(second.path(), accounts(), Some(epoch)).await;
     ask(&proxies, 100);
     until("all are back", || proxies.iter().all(|proxy| proxy.newest_epoch() > epoch)).await;
-    until("all is taken to be used", || proxies.iter().all(|proxy| proxy.in_force(0).is_some())).await;
+    until("all counts as used", || proxies.iter().all(|proxy| proxy.in_force(0).is_some())).await;
     world.knows_all("gtm/openai", || 330 - provider.counted()).await;
     let account = world.account("gtm/openai").await;
     assert!(account.status.limits[0].used >= AMOUNT - 1, "{account:?}");

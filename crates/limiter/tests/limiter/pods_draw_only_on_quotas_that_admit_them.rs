@@ -17,7 +17,7 @@ async fn a_pod_of_another_namespace_waits_until_it_is_admitted() {
     own.ask(0, 1);
     other.ask(0, 1);
     until("its own pod draws", || own.granted(0) == 1).await;
-    until("the other is told why not", || other.absence(0).is_some()).await;
+    until("the other has received the reason", || other.absence(0).is_some()).await;
     let reason = other.absence(0).unwrap();
     assert!(reason.contains("does not admit pods of namespace gtm"), "{reason}");
     assert!(reason.contains("spec.consumers.namespaces"), "{reason}");
@@ -56,7 +56,7 @@ async fn a_pod_draws_as_its_own_workload_whatever_its_proxy_claims() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_of_one_pod_is_not_taken_by_another() {
+async fn a_pod_can_not_take_the_session_of_another() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path(), vec![quota("gtm/openai", 50)]).await;
     let (victim, thief) = (world.pod("gtm", "victim"), world.pod("gtm", "thief"));
@@ -66,7 +66,7 @@ async fn a_session_of_one_pod_is_not_taken_by_another() {
     // Its clock and its hello are newer than all of the victim's.
     let thief = Proxy::start(&world, (7, &thief), "gtm/Job/a", &["gtm/openai"]);
     until("the thief has tried twice", || thief.sessions() >= 2).await;
-    assert_eq!(thief.heard(), 0);
+    assert_eq!(thief.received(), 0);
     victim.ask(0, 1);
     until("the first draws on", || victim.granted(0) == 2).await;
     assert_eq!(victim.sessions(), 1);
@@ -74,7 +74,7 @@ async fn a_session_of_one_pod_is_not_taken_by_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_pods_session_ends_and_its_number_is_free() {
+async fn the_session_of_a_deleted_pod_ends_and_its_number_is_free() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path(), vec![quota("gtm/openai", 50)]).await;
     let token = world.pod("gtm", "pod-1");

@@ -33,7 +33,7 @@ fn bound() -> BoundPod {
 }
 
 #[tokio::test]
-async fn a_pods_token_is_checked_without_asking_the_api_server_each_time() {
+async fn a_pods_token_is_checked_without_a_request_each_time() {
     for key in [Key::rsa("one"), Key::ecdsa("one")] {
         let cluster = Cluster::new(key);
         let (authenticator, _) = authenticator(&cluster);
@@ -52,7 +52,7 @@ fn changed(changes: Value) -> Value {
 }
 
 #[tokio::test]
-async fn hostile_tokens_are_refused_without_asking_anybody() {
+async fn hostile_tokens_are_refused_without_a_request() {
     let cluster = Cluster::new(Key::rsa("one"));
     let (authenticator, _) = authenticator(&cluster);
     let good = cluster.token("sales", "enrich-1");
@@ -102,7 +102,7 @@ async fn hostile_tokens_are_refused_without_asking_anybody() {
 }
 
 #[tokio::test]
-async fn a_pod_that_has_not_been_seen_is_looked_up_and_one_that_is_gone_refused() {
+async fn an_unseen_pod_is_looked_up_and_a_deleted_one_refused() {
     let cluster = Cluster::new(Key::ecdsa("one"));
     let (authenticator, pods) = authenticator(&cluster);
     let token = cluster.token("sales", "enrich-1");
@@ -116,7 +116,7 @@ async fn a_pod_that_has_not_been_seen_is_looked_up_and_one_that_is_gone_refused(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_key_is_looked_up_but_unknown_ones_cause_few_questions() {
+async fn a_new_key_is_fetched_but_unknown_keys_cause_few_requests() {
     let cluster = Cluster::new(Key::ecdsa("one"));
     let (authenticator, _) = authenticator(&cluster);
     assert!(authenticator.authenticate(&cluster.token("sales", "enrich-1")).await.is_ok());

@@ -30,7 +30,7 @@ fn replay<M: Coded + Clone + Debug + PartialEq>(name: &str, message: M) {
 }
 
 #[test]
-fn recorded_messages_are_read_as_what_was_meant() {
+fn recorded_messages_decode_to_their_values() {
     let mut names = BTreeSet::new();
     for (name, message) in samples_to_limiter() {
         let name = format!("to_limiter_{name}.bin");

@@ -6,23 +6,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quotakeeper_engine::config::Unit;
-use quotakeeper_transport::{Accept, Accepted, PodIdentity, Speak, Stopped, SystemDial, keep_connected};
+use quotakeeper_transport::{Accept, Accepted, Inbox, PodIdentity, Stopped, SystemDial, keep_connected};
 use quotakeeper_wire::message::ToLimiter;
 use tokio::sync::Semaphore;
 
-use crate::a_session_runs::{call, gate};
+use crate::calls_are_granted_over_a_session::{admission, call};
 use crate::host::{self, Host};
 use crate::relay::Relay;
 use crate::world::{Ca, NAME, Pod, Server, Tokens, endpoint, free, server_tls};
 
 const CALLS: usize = 500;
-/// Messages of a proxy that a connection lives for.
+/// How many messages of a proxy a connection lasts for.
 const LIFE: usize = 20;
 const SLOTS: u64 = 8;
 const WINDOW: Duration = Duration::from_secs(1);
 const AMOUNT: u64 = 100;
 
-/// Takes twenty messages of each connection, then it is over: by turns with a status, and by a cut in the network.
+/// Ends each connection after twenty messages: in turns with a status, and by a cut in the network.
 #[derive(Clone)]
 struct Fragile {
     host: Host,
@@ -30,29 +30,33 @@ struct Fragile {
     kills: Arc<AtomicUsize>,
 }
 
-struct Said {
-    inner: host::Said,
-    heard: usize,
+struct FragileInbox {
+    inner: host::HostInbox,
+    received: usize,
     fragile: Fragile,
 }
 
 impl Accept for Fragile {
-    type Speak = Said;
+    type Inbox = FragileInbox;
 
-    async fn accept(&self, pod: PodIdentity) -> Result<Accepted<Said>, Stopped> {
-        let Accepted { speak, says, ended } = self.host.accept(pod).await?;
-        Ok(Accepted { speak: Said { inner: speak, heard: 0, fragile: self.clone() }, says, ended })
+    async fn accept(&self, pod: PodIdentity) -> Result<Accepted<FragileInbox>, Stopped> {
+        let Accepted { inbox, outgoing, ended } = self.host.accept(pod).await?;
+        Ok(Accepted {
+            inbox: FragileInbox { inner: inbox, received: 0, fragile: self.clone() },
+            outgoing,
+            ended,
+        })
     }
 }
 
-impl Speak for Said {
-    async fn say(&mut self, message: ToLimiter) -> Result<(), Stopped> {
-        self.heard += 1;
-        if self.heard <= LIFE {
-            return self.inner.say(message).await;
+impl Inbox for FragileInbox {
+    async fn deliver(&mut self, message: ToLimiter) -> Result<(), Stopped> {
+        self.received += 1;
+        if self.received <= LIFE {
+            return self.inner.deliver(message).await;
         }
         // What comes between the decision and the cut is lost on its way.
-        if self.heard == LIFE + 1 {
+        if self.received == LIFE + 1 {
             if self.fragile.kills.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
                 return Err(Stopped);
             }
@@ -67,7 +71,7 @@ impl Speak for Said {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_calls_over_connections_that_live_for_twenty_messages() {
+async fn five_hundred_calls_end_over_connections_of_twenty_messages() {
     let ca = Ca::new();
     let limits = vec![
         host::limit(Unit::Requests, AMOUNT, WINDOW),
@@ -79,7 +83,7 @@ async fn five_hundred_calls_over_connections_that_live_for_twenty_messages() {
     let relay = Relay::start(server.address).await;
     *fragile.relay.lock().unwrap() = Some(relay.clone());
     let pod = Pod::with_token("pod-1");
-    let (gate, peer) = gate(1);
+    let (admission, peer) = admission(1);
     let client =
         tokio::spawn(keep_connected(endpoint(relay.address, &ca), pod.token_file(), SystemDial, peer));
 
@@ -87,10 +91,10 @@ async fn five_hundred_calls_over_connections_that_live_for_twenty_messages() {
     let clients = Arc::new(Semaphore::new(2 * SLOTS as usize));
     let calls: Vec<_> = (0..CALLS)
         .map(|_| {
-            let (gate, clients) = (gate.clone(), Arc::clone(&clients));
+            let (admission, clients) = (admission.clone(), Arc::clone(&clients));
             tokio::spawn(async move {
                 let _client = clients.acquire().await.unwrap();
-                call(&gate).await
+                call(&admission).await
             })
         })
         .collect();
@@ -109,7 +113,7 @@ async fn five_hundred_calls_over_connections_that_live_for_twenty_messages() {
         let within = written[first..].iter().take_while(|&&at| at < begin + window).count();
         assert!(within as u64 <= AMOUNT, "{within} calls within a window");
     }
-    // Nothing waits, and every slot has come back, as soon as a connection tells of the last ends.
+    // Nothing waits, and every slot has come back, as soon as a connection reports the last ends.
     for _ in 0..6000 {
         let status = host.status().await;
         if (status.waiting_calls(), status.under_way) == (0, 0) {
@@ -119,9 +123,9 @@ async fn five_hundred_calls_over_connections_that_live_for_twenty_messages() {
     }
     let status = host.status().await;
     assert_eq!((status.waiting_calls(), status.under_way), (0, 0));
-    let counters = gate.counters();
+    let counters = admission.counters();
     assert!(counters.granted >= CALLS as u64, "{counters:?}");
-    gate.close();
+    admission.close();
     client.await.unwrap().unwrap();
     server.stop().await;
     println!("{CALLS} calls over {} connections, {kills} of them killed; {counters:?}", host.connections());

@@ -1,4 +1,4 @@
-//! A proxy's calls are granted over the network, and its last word arrives.
+//! A proxy's calls are granted over the network, and its last messages arrive.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::world::{CONSUMER, Ca, NAME, Peer, Pod, Server, Tokens, endpoint, free
 
 pub const WAIT: Duration = Duration::from_secs(120);
 
-pub fn gate(session: u64) -> (AdmissionClient, Peer) {
+pub fn admission(session: u64) -> (AdmissionClient, Peer) {
     let (link, peer) = Link::pair();
     let identity = Identity {
         session: SessionId(session),
@@ -30,9 +30,9 @@ pub fn gate(session: u64) -> (AdmissionClient, Peer) {
     )
 }
 
-/// One call from its question to its end, as a connection to a provider would have it. When it was written.
-pub async fn call(gate: &AdmissionClient) -> u64 {
-    let mut permit = gate.admit(AccountIndex(0), CallClass::default(), None, WAIT).await.unwrap();
+/// One call from its request to its end. Returns when it was written.
+pub async fn call(admission: &AdmissionClient) -> u64 {
+    let mut permit = admission.admit(AccountIndex(0), CallClass::default(), None, WAIT).await.unwrap();
     while !permit.write_permit().may_write() {
         permit.granted().await.unwrap();
     }
@@ -43,20 +43,20 @@ pub async fn call(gate: &AdmissionClient) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_are_granted_and_slots_come_back() {
+async fn calls_are_granted_and_their_slots_freed() {
     let ca = Ca::new();
     let slots = host::limit(Unit::ConcurrentRequests, 4, Duration::from_secs(1));
     let host = Host::start(host::account(vec![slots]), 1);
     let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("pod-1"), host.clone()).await;
     let pod = Pod::with_token("pod-1");
-    let (gate, peer) = gate(1);
+    let (admission, peer) = admission(1);
     let client =
         tokio::spawn(keep_connected(endpoint(server.address, &ca), pod.token_file(), SystemDial, peer));
 
     let calls: Vec<_> = (0..40)
         .map(|_| {
-            let gate = gate.clone();
-            tokio::spawn(async move { call(&gate).await })
+            let admission = admission.clone();
+            tokio::spawn(async move { call(&admission).await })
         })
         .collect();
     for call in calls {
@@ -64,11 +64,11 @@ async fn calls_are_granted_and_slots_come_back() {
     }
     assert_eq!(host.connections(), 1);
 
-    // A proxy that stops says so before it is gone.
-    let permit = gate.admit(AccountIndex(0), CallClass::default(), None, WAIT).await.unwrap();
+    // A proxy that stops returns its grants first.
+    let permit = admission.admit(AccountIndex(0), CallClass::default(), None, WAIT).await.unwrap();
     assert_eq!(host.status().await.under_way, 1);
     drop(permit);
-    gate.close();
+    admission.close();
     client.await.unwrap().unwrap();
     let status = host.status().await;
     assert_eq!((status.under_way, status.waiting_calls()), (0, 0));
@@ -77,17 +77,17 @@ async fn calls_are_granted_and_slots_come_back() {
 
 /// The operator renews the certificate; sessions that stand stay, new ones see the new.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renewed_certificate_is_shown_to_new_connections() {
+async fn new_connections_get_a_renewed_certificate() {
     let (old, new) = (Ca::new(), Ca::new());
     let host = Host::start(host::account(vec![]), 1);
     let server = Server::start(free(), server_tls(&old, NAME), Tokens::of("pod-1"), host.clone()).await;
     let pod = Pod::with_token("pod-1");
-    let (first, peer) = gate(1);
+    let (first, peer) = admission(1);
     tokio::spawn(keep_connected(endpoint(server.address, &old), pod.token_file(), SystemDial, peer));
     until("the first proxy is connected", || first.is_connected()).await;
 
     server.tls.send(server_tls(&new, NAME)).unwrap();
-    let (second, peer) = gate(2);
+    let (second, peer) = admission(2);
     tokio::spawn(keep_connected(endpoint(server.address, &new), pod.token_file(), SystemDial, peer));
     until("the second proxy is connected", || second.is_connected()).await;
     call(&second).await;

@@ -1,5 +1,5 @@
-//! The gate: one switch that lets every call pass, whatever the quotas say, and stays usable while
-//! everything else is taken away.
+//! The gate: one switch that lets every call pass without limits, and that works while everything else is
+//! being removed.
 
 use jiff::Timestamp;
 use quotakeeper_engine::config::Mode;
@@ -60,7 +60,7 @@ async fn every_call_passes_while_it_is_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_report_says_when_all_proxies_have_been_told() {
+async fn the_report_shows_when_all_proxies_have_the_state_of_the_gate() {
     let folder = tempfile::tempdir().unwrap();
     let accounts = vec![quota("gtm/openai", 5)];
     let world = World::start(folder.path(), accounts.clone()).await;
@@ -80,5 +80,5 @@ async fn the_report_says_when_all_proxies_have_been_told() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    panic!("never told to all");
+    panic!("not all proxies have received it");
 }

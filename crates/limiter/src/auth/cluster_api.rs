@@ -1,5 +1,4 @@
-//! The API server, as far as tokens are concerned: the keys that it publishes, and its word for one
-//! token.
+//! What authentication needs of the API server: the keys that it publishes, reviews of tokens, and pods.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,50 +14,50 @@ use serde::Deserialize;
 use super::pods::SeenPod;
 use super::token::BoundPod;
 
-/// Where the issuer stands (OpenID Connect Discovery 1.0, section 4).
+/// The path of the issuer (OpenID Connect Discovery 1.0, section 4).
 const CONFIGURATION: &str = "/.well-known/openid-configuration";
-/// Where the API server publishes the keys of ServiceAccount tokens.
+/// The path of the keys of ServiceAccount tokens.
 const KEYS: &str = "/openid/v1/jwks";
-/// The pod that a token is bound to, in what a review says of its user.
+/// The keys of a reviewed user's extra fields that name the pod that the token is bound to.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
-/// What is published.
+/// The published issuer and keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Who signs.
+    /// The issuer.
     pub issuer: String,
     /// The keys: a JSON Web Key Set (RFC 7517, section 5).
     pub jwks: String,
 }
 
-/// What a review says of a token that is valid for this limiter.
+/// The review of a token that is valid for this limiter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reviewed {
-    /// Whose it is: `system:serviceaccount:NAMESPACE:NAME`.
+    /// Its user: `system:serviceaccount:NAMESPACE:NAME`.
     pub user: String,
     /// The pod that it is bound to, and that exists.
     pub pod: Option<BoundPod>,
 }
 
-/// Who knows about tokens.
-pub trait Judge: Send + Sync + 'static {
+/// The part of the API server that authentication uses.
+pub trait ClusterApi: Send + Sync + 'static {
     /// The issuer and its keys.
     ///
     /// # Errors
-    /// Why they can't be had, as a sentence.
+    /// Why they can't be fetched, as a sentence.
     fn keys(&self) -> impl Future<Output = Result<Published, String>> + Send;
 
-    /// Whose token it is; the inner error: why it is nobody's.
+    /// Reviews a token; the inner error: why it is not valid.
     ///
     /// # Errors
-    /// Why nobody can tell, as a sentence.
+    /// Why the API server did not answer, as a sentence.
     fn review(&self, token: &str) -> impl Future<Output = Result<Result<Reviewed, String>, String>> + Send;
 
-    /// A pod, where no watch has seen it yet; none: it does not exist.
+    /// Looks up a pod that no watch has shown yet; none: it does not exist.
     ///
     /// # Errors
-    /// Why nobody can tell, as a sentence.
+    /// Why the API server did not answer, as a sentence.
     fn pod(&self, pod: &BoundPod) -> impl Future<Output = Result<Option<SeenPod>, String>> + Send;
 }
 
@@ -69,7 +68,7 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// That of `client`.
+    /// The API server of `client`.
     pub fn new(client: Client) -> ApiServer {
         ApiServer { client }
     }
@@ -85,7 +84,7 @@ struct Configuration {
     issuer: String,
 }
 
-impl Judge for ApiServer {
+impl ClusterApi for ApiServer {
     async fn keys(&self) -> Result<Published, String> {
         let configuration = self.get(CONFIGURATION).await?;
         let Configuration { issuer } =
@@ -103,23 +102,23 @@ impl Judge for ApiServer {
         let answer = reviews.create(&PostParams::default(), &review).await;
         // The error names the request's path, never its body.
         let answer = answer.map_err(|error| format!("no TokenReview: {error}"))?;
-        Ok(judged(answer.status.unwrap_or_default()))
+        Ok(reviewed(answer.status.unwrap_or_default()))
     }
 
     async fn pod(&self, pod: &BoundPod) -> Result<Option<SeenPod>, String> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
-        // A list of one: the limiter may list pods anyway, and needs no right to get them.
+        // A list of one pod: the limiter has the right to list pods, and needs none to get them.
         let named = ListParams::default().fields(&format!("metadata.name={}", pod.pod));
         let found = pods.list_metadata(&named).await.map_err(|error| format!("no list of pods: {error}"))?;
         Ok(found.items.iter().filter_map(|found| SeenPod::of(&found.metadata)).find(|it| it.uid == pod.uid))
     }
 }
 
-fn judged(status: TokenReviewStatus) -> Result<Reviewed, String> {
+fn reviewed(status: TokenReviewStatus) -> Result<Reviewed, String> {
     if status.authenticated != Some(true) {
         return Err(status.error.unwrap_or_else(|| "it is not valid".to_owned()));
     }
-    // A server that does not know audiences would answer for any token (the API's own reference).
+    // A server that does not know audiences accepts a token for any (the API's own reference).
     if !status.audiences.is_some_and(|audiences| audiences.iter().any(|audience| audience == AUDIENCE)) {
         return Err(format!("it is not for the audience {AUDIENCE}"));
     }
@@ -166,13 +165,13 @@ mod tests {
 
     #[test]
     fn a_review_names_the_pod_that_the_token_is_bound_to() {
-        let reviewed = judged(status(json!({}))).unwrap();
-        let pod = reviewed.pod.unwrap();
+        let review = reviewed(status(json!({}))).unwrap();
+        let pod = review.pod.unwrap();
         assert_eq!((pod.namespace.as_str(), pod.pod.as_str()), ("sales", "enrich-7"));
         assert_eq!((pod.uid.as_str(), pod.service_account.as_str()), ("7f1c", "runner"));
         // The operator's own token, or one that no pod holds.
-        let reviewed = judged(status(json!({"user": {"extra": null}}))).unwrap();
-        assert_eq!((reviewed.pod, reviewed.user.as_str()), (None, "system:serviceaccount:sales:runner"));
+        let review = reviewed(status(json!({"user": {"extra": null}}))).unwrap();
+        assert_eq!((review.pod, review.user.as_str()), (None, "system:serviceaccount:sales:runner"));
     }
 
     #[test]
@@ -183,7 +182,7 @@ mod tests {
             json!({"audiences": null}),
             json!({"audiences": ["https://kubernetes.default.svc"]}),
         ] {
-            assert!(judged(status(wrong.clone())).is_err(), "{wrong}");
+            assert!(reviewed(status(wrong.clone())).is_err(), "{wrong}");
         }
     }
 }

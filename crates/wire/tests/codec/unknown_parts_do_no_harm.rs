@@ -1,4 +1,4 @@
-//! A newer peer says what this version does not know: it is passed over where that is safe, and ends the session
+//! A newer peer sends what this version does not know: it is ignored where that is safe, and ends the session
 //! with a sentence where it is not.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ const UNKNOWN: &[u8] = &[
 ];
 
 #[test]
-fn unknown_fields_are_nothing() {
+fn unknown_fields_are_ignored() {
     for (name, message) in samples_to_limiter() {
         let bytes = [message.clone().to_bytes(), UNKNOWN.to_vec()].concat();
         assert_eq!(ToLimiter::decode(&bytes), Ok(Some(message)), "{name}");
@@ -38,7 +38,7 @@ fn with(number: u8, inner: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn an_unknown_body_to_a_limiter_is_a_sign_of_life() {
+fn an_unknown_body_to_a_limiter_counts_as_a_heartbeat() {
     let stamp = [9, 7, 0, 0, 0, 0, 0, 0, 0];
     let bytes = [&stamp[..], &with(15, b"new")].concat();
     let alive = ToLimiter { stamp: Stamp(7), body: ProxyMessage::Heartbeat };
@@ -46,7 +46,7 @@ fn an_unknown_body_to_a_limiter_is_a_sign_of_life() {
 }
 
 #[test]
-fn an_unknown_notice_to_a_proxy_is_passed_over() {
+fn an_unknown_body_to_a_proxy_is_ignored() {
     assert_eq!(ToProxy::decode(&[&[8, 4][..], &with(15, b"new")].concat()), Ok(None));
     // Paused and resumed, of a scope with an unknown kind, or none.
     for number in [5, 6] {
@@ -65,13 +65,13 @@ fn an_unknown_outcome_ending_or_progress_ends_the_session() {
     assert_eq!(unknown(&hello(&with(9, &[]))), DecodeError::Unknown("the progress of a call"));
     assert_eq!(
         unknown(&report).to_string(),
-        "the outcome of a report is missing or of a kind that version 1 of the session does not have; keep to \
+        "the outcome of a report is missing or of a kind that version 1 of the session does not have; use \
          the version of the welcome"
     );
 }
 
 #[test]
-fn what_holds_back_more_is_assumed_of_an_unknown_rejection() {
+fn an_unknown_rejection_pauses_more_rather_than_less() {
     // A rejection of class 99, of a scope of an unknown kind.
     let rejection = [&[0x08, 99][..], &with(2, &with(15, b"new"))].concat();
     let bytes = with(6, &with(7, &with(3, &rejection)));
@@ -98,7 +98,7 @@ fn a_call_that_is_refused_for_an_unknown_reason_is_refused() {
 }
 
 #[test]
-fn versions_that_have_none_in_common_part_with_a_sentence() {
+fn versions_without_a_common_one_end_the_session_with_a_remedy() {
     let hello = |min, max| ToLimiter::decode(&with(2, &[0x08, min, 0x10, max]));
     assert!(hello(1, 1).is_ok());
     assert!(hello(1, 3).is_ok());

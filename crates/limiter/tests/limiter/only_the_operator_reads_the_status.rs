@@ -64,7 +64,7 @@ async fn only_the_operator_may_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_tells_what_is_used_and_who_waits() {
+async fn a_line_reports_use_and_waiting_calls() {
     let folder = tempfile::tempdir().unwrap();
     let mut world = World::start(folder.path(), vec![quota("gtm/openai", 5)]).await;
     world.cluster.vouch("operators", OPERATOR, None);

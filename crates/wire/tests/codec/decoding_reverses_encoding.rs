@@ -14,19 +14,19 @@ use crate::messages::{to_limiter, to_proxy};
 
 proptest! {
     #[test]
-    fn what_a_proxy_says_arrives(message in to_limiter()) {
+    fn messages_of_a_proxy_arrive_unchanged(message in to_limiter()) {
         let bytes = message.clone().to_bytes();
         prop_assert_eq!(ToLimiter::decode(&bytes), Ok(Some(message)));
     }
 
     #[test]
-    fn what_a_limiter_says_arrives(message in to_proxy()) {
+    fn messages_of_a_limiter_arrive_unchanged(message in to_proxy()) {
         let bytes = message.clone().to_bytes();
         prop_assert_eq!(ToProxy::decode(&bytes), Ok(Some(message)));
     }
 }
 
-/// A model's name is whatever a client's body says; one silly body must not end the pod's session.
+/// A model's name comes from a client's body; one strange body must not end the pod's session.
 #[test]
 fn a_text_that_is_too_long_is_cut_where_a_letter_ends() {
     let model = "ä".repeat(MOST_NAME);
@@ -58,7 +58,7 @@ fn a_text_that_is_too_long_is_cut_where_a_letter_ends() {
 }
 
 #[test]
-fn headers_that_speak_of_too_many_limits_are_told_in_part() {
+fn observations_of_too_many_limits_are_cut() {
     let seen = Observation { limit: "requests".to_owned(), hard: Some(1), remaining: Some(1), ends_in: None };
     let report = Report::FirstByte { at: Stamp(1), observations: vec![seen; MOST_OBSERVATIONS + 9] };
     let body = ProxyMessage::Report { account: AccountIndex(0), call: CallId(1), attempt: 1, report };
