@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quotakeeper_api::load::{self, Source};
-use quotakeeper_proxy::{Link, LinkPeer, Proxy, Settings};
+use quotakeeper_proxy::{BodyBounds, Link, LinkPeer, Proxy, Settings};
 use quotakeeper_wire::account::CompiledAccount;
 use tempfile::NamedTempFile;
 
@@ -41,6 +41,8 @@ use signals::Signals;
 
 /// The interval of the progress line.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// What request bodies may take of the folder of temporary files, in bytes.
+const BODIES_ON_DISK: u64 = 4 * 1024 * 1024 * 1024;
 /// The default log filter. Pauses are left out: the progress line shows them.
 const LOG: &str = "warn,quotakeeper_proxy::proxy=error";
 /// How a certificate begins in PEM (RFC 7468).
@@ -152,6 +154,11 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
         admin: arguments.admin,
         resolve: arguments.resolve.clone(),
         extra_cas,
+        bodies: BodyBounds {
+            disk: BODIES_ON_DISK,
+            folder: Some(std::env::temp_dir()),
+            ..BodyBounds::default()
+        },
         ..Settings::new(accounts.clone(), consumer(&arguments.command))
     };
     let limiter = match &arguments.ledger {

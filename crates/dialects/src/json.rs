@@ -32,7 +32,7 @@ fn collect(text: &[u8], pointer: &str, most: usize) -> Vec<String> {
 }
 
 /// The pointer's steps, unescaped; `None` if it is no pointer.
-fn steps(pointer: &str) -> Option<Vec<String>> {
+pub(crate) fn steps(pointer: &str) -> Option<Vec<String>> {
     let rest = if pointer.is_empty() {
         return Some(Vec::new());
     } else {

@@ -1,9 +1,16 @@
 //! Which endpoint and model a request calls: what decides the limits that it draws on.
+//!
+//! `request/json_scanner.rs` and `request/multipart_scanner.rs` read bodies of any size in pieces.
 
-use http::Method;
+mod json_scanner;
+mod multipart_scanner;
 
-use crate::json;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method};
+
 use crate::profile::{Endpoint, Profile};
+use json_scanner::JsonScanner;
+use multipart_scanner::{MultipartScanner, parameter};
 
 /// Longest model name that is believed, in bytes.
 const MAX_MODEL: usize = 256;
@@ -17,21 +24,79 @@ pub struct CallShape {
     pub model: Option<String>,
 }
 
-impl Profile {
-    /// Which endpoint and model a request calls. `path` may have a query; `body` may be the beginning of the
-    /// body only, and a model that is not in it is none.
-    pub fn describe(&self, method: &Method, path: &str, body: Option<&[u8]>) -> CallShape {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        let endpoint = self.endpoints.iter().find(|endpoint| endpoint.covers(method, path));
-        CallShape {
-            endpoint: endpoint.map(|endpoint| endpoint.name.clone()),
-            model: self.model_in_path(path).or_else(|| self.model_in_body(body?)),
+/// What a request's body says of the call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BodyFacts {
+    /// The model, if a name was found.
+    pub model: Option<String>,
+    /// Whether the body was a whole JSON text or form. With `false`, the facts are those that stood before the break.
+    pub whole: bool,
+}
+
+/// Reads a decoded body in pieces of any size, in bounded memory.
+#[derive(Debug)]
+pub struct BodyReader(Scanner);
+
+#[derive(Debug)]
+enum Scanner {
+    Json(JsonScanner),
+    Multipart(MultipartScanner),
+}
+
+impl BodyReader {
+    /// Reads the next piece.
+    pub fn push(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Scanner::Json(scanner) => scanner.push(bytes),
+            Scanner::Multipart(scanner) => scanner.push(bytes),
         }
     }
 
-    /// Whether [`Profile::describe`] can make use of a body.
-    pub fn model_is_in_body(&self) -> bool {
-        self.model.as_ref().is_some_and(|model| model.body.is_some())
+    /// What the pieces have said.
+    pub fn finish(self) -> BodyFacts {
+        let (whole, found) = match self.0 {
+            Scanner::Json(scanner) => scanner.finish(),
+            Scanner::Multipart(scanner) => scanner.finish(),
+        };
+        let model = found.into_iter().next().flatten();
+        BodyFacts { model: model.as_deref().and_then(believable), whole }
+    }
+}
+
+impl Profile {
+    /// Which endpoint and model a request calls. `path` may have a query; `body` is what its body says, as far as that
+    /// was read.
+    pub fn describe(&self, method: &Method, path: &str, body: &BodyFacts) -> CallShape {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let endpoint = self.endpoints.iter().find(|endpoint| endpoint.covers(method, path));
+        let in_body = || body.model.clone().filter(|_| self.model_pointer().is_some());
+        CallShape {
+            endpoint: endpoint.map(|endpoint| endpoint.name.clone()),
+            model: self.model_in_path(path).or_else(in_body),
+        }
+    }
+
+    /// The reader for the body of a request with these headers, which may be JSON or a form; `None` if a body decides
+    /// nothing with this provider, or the path says it all.
+    pub fn body_reader(&self, path: &str, headers: &HeaderMap) -> Option<BodyReader> {
+        let pointer = self.model_pointer()?;
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        if self.model_in_path(path).is_some() {
+            return None;
+        }
+        let content_type =
+            headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let field = pointer.strip_prefix('/').filter(|name| !name.contains('/'));
+        Some(BodyReader(match (boundary(content_type), field) {
+            (Some(boundary), Some(field)) => {
+                Scanner::Multipart(MultipartScanner::new(&boundary, vec![field.to_owned()]))
+            }
+            _ => Scanner::Json(JsonScanner::new([pointer])),
+        }))
+    }
+
+    fn model_pointer(&self) -> Option<&str> {
+        self.model.as_ref()?.body.as_deref()
     }
 
     fn model_in_path(&self, path: &str) -> Option<String> {
@@ -46,11 +111,15 @@ impl Profile {
         };
         believable(name)
     }
+}
 
-    fn model_in_body(&self, body: &[u8]) -> Option<String> {
-        let pointer = self.model.as_ref()?.body.as_deref()?;
-        believable(&json::first(body, pointer)?)
-    }
+/// The boundary of a form's parts, from its content type.
+fn boundary(content_type: &str) -> Option<String> {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    // RFC 2046 §5.1.1.
+    let fits = |boundary: &String| (1..=70).contains(&boundary.len());
+    parameter(content_type, "boundary")
+        .filter(|boundary| essence.eq_ignore_ascii_case("multipart/form-data") && fits(boundary))
 }
 
 fn believable(name: &str) -> Option<String> {

@@ -5,7 +5,7 @@ use quotakeeper_wire::bootstrap::{ADMIN_PORT, BASE_URL_PORT, CA_FOLDER};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::names::{CA_VOLUME, KEY_VOLUME, PROXY, TOKEN_VOLUME};
+use crate::names::{BODY_VOLUME, CA_VOLUME, KEY_VOLUME, PROXY, TOKEN_VOLUME};
 use crate::patch::hosts::{PORTS_FROM, SYSCTL};
 use crate::plan::Plan;
 use crate::pod;
@@ -58,7 +58,7 @@ fn names(pod: &Value) -> Option<Conflict> {
     if pod::containers(pod).any(|(_, _, container)| pod::name(container) == PROXY) {
         return Some(Conflict::ContainerName);
     }
-    let reserved = [TOKEN_VOLUME, CA_VOLUME, KEY_VOLUME];
+    let reserved = [TOKEN_VOLUME, CA_VOLUME, KEY_VOLUME, BODY_VOLUME];
     let taken = reserved.into_iter().find(|name| pod::named(&pod["spec"]["volumes"], name).is_some());
     taken.map(Conflict::VolumeName)
 }

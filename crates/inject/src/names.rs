@@ -9,6 +9,8 @@ pub const TOKEN_VOLUME: &str = "quotakeeper-token";
 pub const CA_VOLUME: &str = "quotakeeper-ca";
 /// The volume with the interception key.
 pub const KEY_VOLUME: &str = "quotakeeper-key";
+/// The volume of request bodies that the proxy's memory has no room for.
+pub const BODY_VOLUME: &str = "quotakeeper-bodies";
 
 /// Whose container `kubectl logs` and `kubectl exec` take where none is named.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";

@@ -35,15 +35,16 @@ use tokio::time::timeout;
 
 use crate::account::Account;
 use crate::admission::{AdmissionClient, Permit, Reason, Refused};
+use crate::describe::{Describer, Unreadable};
 use crate::head;
 use crate::local_response::{LocalResponse, ResponseBody};
 use crate::quota_endpoint::QuotaEndpoint;
 use crate::record::{Outcome, Record, Telemetry, Why};
-use crate::replay::{ReplayBody, ReplayBuffer};
+use crate::replay::{ReplayBody, ReplayBuffer, STREAM_PAUSE};
 use crate::route::Route;
 use crate::upstream::{Origin, Protocols, Upstreams};
 use relay::{Answer, relay};
-pub(crate) use wait::Shortage;
+pub(crate) use wait::RareLog;
 use wait::wait;
 
 /// Between a failed connection and the next try.
@@ -53,6 +54,9 @@ const LONGEST_ABSENCE: Duration = Duration::from_secs(600);
 /// … and its Retry-After then.
 const ABSENT: Duration = Duration::from_secs(5);
 
+/// A body of unknown length that decides the model may pause this long before it is sent as a stream.
+const PATIENT_PAUSE: Duration = Duration::from_secs(5);
+
 /// What all calls share.
 pub(crate) struct ProxyContext {
     pub(crate) endpoints: Vec<Arc<QuotaEndpoint>>,
@@ -60,7 +64,9 @@ pub(crate) struct ProxyContext {
     pub(crate) upstreams: Upstreams,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) bodies: ReplayBuffer,
-    pub(crate) shortage: Shortage,
+    pub(crate) describer: Describer,
+    pub(crate) shortage: RareLog,
+    pub(crate) unread: RareLog,
 }
 
 /// A call under way.
@@ -131,12 +137,21 @@ pub(crate) async fn forward(
         Ok(uri) => head.uri = uri,
         Err(error) => return refuse(record, bad_request(&format!("the path is no path ({error})"))),
     }
-    let body = match context.bodies.buffer(body).await {
+    let stream_pause = match account.profile.body_reader(&path, &head.headers) {
+        // It is read to its end: the provider can't answer before that either.
+        Some(_) => PATIENT_PAUSE,
+        None => STREAM_PAUSE,
+    };
+    let body = match context.bodies.buffer(body, stream_pause).await {
         Ok(body) => body,
         Err(error) => return refuse(record, bad_request(&format!("the body broke off ({error})"))),
     };
-    let shape = account.profile.describe(&head.method, &path, Some(body.start()));
-    let engine_class = account.engine_class(&shape);
+    let (start, whole) = (body.start().clone(), body.is_whole());
+    let description = context.describer.describe(&account.profile, &head, &path, &start, whole).await;
+    if let Some(reason) = description.unreadable {
+        unreadable(context, &account.quota, &path, reason);
+    }
+    let engine_class = account.engine_class(&description.shape);
     account.earn();
     let call = Call {
         context,
@@ -154,6 +169,15 @@ pub(crate) async fn forward(
         record,
     };
     call.serve().await
+}
+
+/// Counts a request whose model is not known, and logs it.
+fn unreadable(context: &ProxyContext, quota: &Arc<str>, path: &str, reason: Unreadable) {
+    context.telemetry.metrics.unreadable(quota, reason.as_str());
+    if context.unread.is_news() {
+        let path = path.split('?').next().unwrap_or_default();
+        tracing::warn!(%quota, path, reason = reason.as_str(), "a request's model is not known; it waits for all models and is charged to each");
+    }
 }
 
 /// The account in force, for as long as the client waits for it.

@@ -18,7 +18,9 @@
 //! | `quota_endpoint` | the quotas that are served, whether or not anything is in force yet |
 //! | `account` | an account in force, and its calls as the limiter knows them |
 //! | `forward` | the life of one call |
-//! | `replay`, `head`, `coding` | bodies, heads and content codings of requests and answers |
+//! | `describe` | what a request calls, by its head and body |
+//! | `replay`, `head` | bodies and heads of requests |
+//! | `coding`, `request_coding`, `chunks` | content codings and parts of bodies |
 //! | [`upstream`] | connections to providers |
 //! | [`local_response`] | the proxy's own responses |
 //! | [`authority`], [`trust`], [`resolve`] | the interception CA, the trusted CAs, the addresses of hosts |
@@ -31,8 +33,10 @@ mod account;
 mod admin;
 pub mod admission;
 pub mod authority;
+mod chunks;
 pub mod clock;
 mod coding;
+mod describe;
 mod forward;
 mod head;
 pub mod link;
@@ -43,6 +47,7 @@ pub mod proxy;
 mod quota_endpoint;
 pub mod record;
 mod replay;
+mod request_coding;
 pub mod resolve;
 mod route;
 pub mod settings;
@@ -51,8 +56,10 @@ pub mod stats;
 pub mod trust;
 pub mod upstream;
 
+pub use describe::Unreadable;
 pub use link::{Link, LinkPeer};
 pub use listen::ListenError;
 pub use proxy::{Event, Proxy, StartError};
+pub use replay::BodyBounds;
 pub use settings::{HostsListeners, Settings};
 pub use stats::Stats;

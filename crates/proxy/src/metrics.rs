@@ -26,6 +26,12 @@ struct Decision {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Unreadable {
+    quota: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Code {
     quota: String,
     code: u16,
@@ -47,6 +53,7 @@ pub struct Metrics {
     responses: Family<Code, Counter<u64, AtomicU64>>,
     upstream: SecondsFamily,
     pauses: Family<Quota, Counter<u64, AtomicU64>>,
+    unreadable: Family<Unreadable, Counter<u64, AtomicU64>>,
     degraded: Family<Degraded, Gauge<i64, AtomicI64>>,
 }
 
@@ -61,6 +68,7 @@ impl Default for Metrics {
             responses: Family::default(),
             upstream: Family::new_with_constructor(histogram),
             pauses: Family::default(),
+            unreadable: Family::default(),
             degraded: Family::default(),
         };
         let registry = &mut this.registry;
@@ -88,6 +96,11 @@ impl Default for Metrics {
             this.upstream.clone(),
         );
         registry.register("pauses", "Pauses announced by the limiter", this.pauses.clone());
+        registry.register(
+            "unreadable_requests",
+            "Requests whose model is not known: they wait for all models and are charged to each",
+            this.unreadable.clone(),
+        );
         registry.register("degraded", "1 while the proxy is degraded for this reason", this.degraded.clone());
         this.set_connected(false);
         this
@@ -124,6 +137,10 @@ impl Metrics {
         self.pauses.get_or_create(&Quota::of(quota)).inc();
     }
 
+    pub(crate) fn unreadable(&self, quota: &str, reason: &'static str) {
+        self.unreadable.get_or_create(&Unreadable { quota: quota.to_owned(), reason }).inc();
+    }
+
     pub(crate) fn set_connected(&self, connected: bool) {
         let down = Degraded { reason: "LimiterUnreachable" };
         self.degraded.get_or_create(&down).set(i64::from(!connected));
@@ -148,6 +165,7 @@ mod tests {
         metrics.waiting("gtm/openai").inc();
         metrics.answered("gtm/openai", 200, Duration::from_secs(1));
         metrics.paused("gtm/openai");
+        metrics.unreadable("gtm/openai", "NoModel");
         metrics.set_connected(true);
         let text = metrics.text();
         for line in [
@@ -157,6 +175,7 @@ mod tests {
             r#"quotakeeper_proxy_upstream_responses_total{quota="gtm/openai",code="200"} 1"#,
             r#"quotakeeper_proxy_upstream_response_seconds_count{quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_pauses_total{quota="gtm/openai"} 1"#,
+            r#"quotakeeper_proxy_unreadable_requests_total{quota="gtm/openai",reason="NoModel"} 1"#,
             r#"quotakeeper_proxy_degraded{reason="LimiterUnreachable"} 0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

@@ -7,6 +7,7 @@ use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::bootstrap::BASE_URL_PORT;
 use quotakeeper_wire::name::{Consumer, QuotaName};
 
+use crate::replay::BodyBounds;
 use crate::resolve::Override;
 use crate::upstream::PoolSettings;
 
@@ -34,10 +35,8 @@ pub struct Settings {
     pub extra_cas: Vec<String>,
     /// PEM files of CAs that the applications trust by themselves: a part of their bundle, and of nothing else.
     pub own_ca_files: Vec<PathBuf>,
-    /// The largest request body that is buffered so that the call can be sent again, in bytes.
-    pub keep_body: usize,
-    /// The bound of all buffered bodies together, in bytes; beyond it, bodies stream like large ones.
-    pub keep_bodies: usize,
+    /// The bounds of the request bodies that are buffered.
+    pub bodies: BodyBounds,
     /// The most calls that are not over at the same time.
     pub max_calls: usize,
     /// Bounds of the connections to providers.
@@ -96,8 +95,7 @@ impl Settings {
             resolve: Vec::new(),
             extra_cas: Vec::new(),
             own_ca_files: Vec::new(),
-            keep_body: 1024 * 1024,
-            keep_bodies: 256 * 1024 * 1024,
+            bodies: BodyBounds::default(),
             max_calls: 10_000,
             pool: PoolSettings::default(),
         }

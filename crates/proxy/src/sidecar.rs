@@ -2,6 +2,7 @@
 //! signal.
 
 mod limiter;
+mod memory;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,13 +10,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use quotakeeper_wire::bootstrap::{
-    ADMIN_PORT, BASE_URL_PORT, BUNDLE_FILE, Bootstrap, CatchMode, KEY_FOLDER, TOKEN_FILE, VARIABLE,
+    ADMIN_PORT, BASE_URL_PORT, BODY_FOLDER, BODY_FOLDER_BYTES, BUNDLE_FILE, Bootstrap, CatchMode, KEY_FOLDER,
+    TOKEN_FILE, VARIABLE,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::resolve::Override;
 use crate::settings::Quota;
-use crate::{HostsListeners, Link, Proxy, Settings};
+use crate::{BodyBounds, HostsListeners, Link, Proxy, Settings};
 
 /// How long calls may still take when the pod ends. The applications have stopped by then, so there are hardly
 /// any; less than the 30 seconds that a pod usually has.
@@ -38,6 +40,8 @@ pub struct Layout {
     pub key: PathBuf,
     /// The token for the limiter.
     pub token: PathBuf,
+    /// The folder of bodies that memory has no room for.
+    pub bodies: PathBuf,
     /// Addresses of hosts, instead of DNS.
     pub resolve: Vec<Override>,
 }
@@ -53,6 +57,7 @@ impl Default for Layout {
             bundle: BUNDLE_FILE.into(),
             key: KEY_FOLDER.into(),
             token: TOKEN_FILE.into(),
+            bodies: BODY_FOLDER.into(),
             resolve: Vec::new(),
         }
     }
@@ -145,7 +150,17 @@ fn settings(bootstrap: &Bootstrap, layout: &Layout) -> Settings {
         authority: any.then(|| layout.key.clone()).filter(|folder| Path::is_dir(folder)),
         resolve: layout.resolve.clone(),
         extra_cas: Some(bootstrap.extra_cas_pem.clone()).filter(|pem| !pem.is_empty()).into_iter().collect(),
+        bodies: bodies(&layout.bodies),
         own_ca_files: bootstrap.own_ca_files.iter().map(PathBuf::from).collect(),
         ..Settings::of_quotas(quotas, bootstrap.consumer.clone())
     }
+}
+
+/// A third of the container's memory for bodies, and all of their folder but what rounding may take.
+fn bodies(folder: &Path) -> BodyBounds {
+    let usual = BodyBounds::default();
+    let memory = memory::limit().map_or(usual.memory, |limit| limit / 3);
+    // Pods that an older version has injected have no such folder.
+    let folder = Some(folder.to_owned()).filter(|folder| Path::is_dir(folder));
+    BodyBounds { memory, disk: BODY_FOLDER_BYTES / 16 * 15, folder, ..usual }
 }

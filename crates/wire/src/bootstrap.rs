@@ -22,6 +22,13 @@ pub const BUNDLE_FILE: &str = "/var/run/quotakeeper/ca/bundle.pem";
 /// The folder of the interception key: in memory, for the proxy's container alone.
 pub const KEY_FOLDER: &str = "/var/run/quotakeeper/key";
 
+/// The folder of request bodies that memory has no room for: for the proxy's container alone.
+pub const BODY_FOLDER: &str = "/var/run/quotakeeper/bodies";
+/// How much that folder may hold, in bytes: [`BODY_FOLDER_SIZE`].
+pub const BODY_FOLDER_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// The same as a quantity of Kubernetes.
+pub const BODY_FOLDER_SIZE: &str = "2Gi";
+
 /// The folder of the volumes with CAs of the applications' own: `0`, `1`, ….
 pub const OWN_FOLDER: &str = "/var/run/quotakeeper/own";
 

@@ -44,6 +44,9 @@ pub(crate) enum Operation {
     ChatCompletions,
     Responses,
     Models,
+    Transcriptions,
+    FileUpload,
+    Batch,
     Messages,
     ContactsPage,
     ContactCreate,
@@ -71,7 +74,12 @@ impl Route {
     pub(crate) fn model_in_body(&self) -> bool {
         matches!(
             self.operation,
-            Some(Operation::ChatCompletions | Operation::Responses | Operation::Messages)
+            Some(
+                Operation::ChatCompletions
+                    | Operation::Responses
+                    | Operation::Transcriptions
+                    | Operation::Messages
+            )
         )
     }
 }
@@ -146,6 +154,9 @@ pub(crate) fn route(host: Option<&str>, method: &Method, path: &str) -> Route {
             "/v1/chat/completions" if post => Some(Operation::ChatCompletions),
             "/v1/responses" if post => Some(Operation::Responses),
             "/v1/models" if get => Some(Operation::Models),
+            "/v1/audio/transcriptions" if post => Some(Operation::Transcriptions),
+            "/v1/files" if post => Some(Operation::FileUpload),
+            _ if path.starts_with("/v1/batches/") && get => Some(Operation::Batch),
             _ => None,
         },
         Dialect::Anthropic => (path == "/v1/messages" && post).then_some(Operation::Messages),
@@ -186,6 +197,8 @@ impl Dialect {
         let required: &[&str] = match operation {
             Operation::ChatCompletions => &["model", "messages"],
             Operation::Responses => &["model"],
+            Operation::Transcriptions => &["file", "model"],
+            Operation::FileUpload => &["file", "purpose"],
             Operation::Messages => &["model", "messages", "max_tokens"],
             Operation::ContactsBatchRead => &["inputs"],
             _ => &[],
@@ -236,6 +249,9 @@ pub(crate) fn answer(operation: &Operation, asked: &Asked<'_>) -> Reply {
         Operation::ChatCompletions => openai::chat_completion(asked),
         Operation::Responses => responses::response(asked),
         Operation::Models => openai::models(),
+        Operation::Transcriptions => openai::transcription(),
+        Operation::FileUpload => openai::file(asked),
+        Operation::Batch => openai::batch(asked),
         Operation::Messages => anthropic::message(asked),
         Operation::ContactsPage => hubspot::page(asked),
         Operation::ContactCreate => hubspot::create(asked),

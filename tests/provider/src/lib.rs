@@ -29,6 +29,7 @@
 #![doc = include_str!("control.md")]
 
 mod answer;
+mod body;
 mod book;
 mod certificates;
 mod control;

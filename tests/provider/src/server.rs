@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answer, Report};
+use crate::body;
 use crate::book::{Call, Decision};
 use crate::dialect::{self, Asked, Operation, Refusal, Reply, Route};
 use crate::log::{Protocol, Verdict};
@@ -117,13 +118,13 @@ async fn handle(
         (decision, report)
     };
     let (call, (decision, report), body) = if route.model_in_body() {
-        let body = read(body).await;
+        let body = read(&head.headers, body).await;
         let call = with_body(call, &route, &body);
         let admitted = admit(&call);
         (call, admitted, body)
     } else {
         let admitted = admit(&call);
-        (call, admitted, read(body).await)
+        (call, admitted, read(&head.headers, body).await)
     };
     if decision.verdict == Verdict::Down {
         cut.cancel();
@@ -161,17 +162,23 @@ struct ReadBody {
     problem: Option<&'static str>,
 }
 
-async fn read(body: Incoming) -> ReadBody {
-    match Limited::new(body, LARGEST_BODY).collect().await {
-        Ok(whole) => {
-            let bytes = whole.to_bytes();
-            let parsed = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
-            let problem = parsed.is_err().then_some("the body is not JSON");
-            ReadBody { bytes: bytes.len(), json: parsed.unwrap_or_default(), problem }
-        }
-        Err(_) => {
-            ReadBody { bytes: 0, json: Value::Null, problem: Some("the body is too large or broke off") }
-        }
+async fn read(headers: &HeaderMap, body: Incoming) -> ReadBody {
+    let unread = |bytes, problem| ReadBody { bytes, json: Value::Null, problem: Some(problem) };
+    let Ok(whole) = Limited::new(body, LARGEST_BODY).collect().await else {
+        return unread(0, "the body is too large or broke off");
+    };
+    let bytes = whole.to_bytes();
+    let Some(decoded) = body::decoded(headers, &bytes) else {
+        return unread(bytes.len(), "the body can't be decoded");
+    };
+    let read = match body::boundary(headers) {
+        Some(boundary) => body::form(&decoded, &boundary),
+        None if decoded.is_empty() => Some(Value::Null),
+        None => serde_json::from_slice(&decoded).ok(),
+    };
+    match read {
+        Some(json) => ReadBody { bytes: bytes.len(), json, problem: None },
+        None => unread(bytes.len(), "the body is neither JSON nor a form"),
     }
 }
 

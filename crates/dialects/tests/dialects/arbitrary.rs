@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::sample::select;
 use quotakeeper_dialects::instant::{decimal_seconds, go_duration, offset};
-use quotakeeper_dialects::profile::{HeaderFormat, LimitHeader, Rejection, TimeFormat, WaitSource};
+use quotakeeper_dialects::profile::{HeaderFormat, LimitHeader, Model, Rejection, TimeFormat, WaitSource};
+use quotakeeper_dialects::request::{BodyFacts, BodyReader};
 use quotakeeper_dialects::{Profile, Reading, Verdict, catalogue, json, patience, prose};
 
-use crate::answers::{profile, test_profiles};
+use crate::answers::{headers, profile, test_profiles};
 
 const FORMATS: [TimeFormat; 9] = [
     TimeFormat::DeltaSeconds,
@@ -151,6 +152,58 @@ fn assert_bounded(profile: &Profile, reading: &Reading) {
     assert!(reading.organization.as_ref().is_none_or(|name| (1..=128).contains(&name.len())));
 }
 
+/// A JSON text with white space, escapes and members that are named alike.
+fn json_text() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        any::<bool>().prop_map(|bool| bool.to_string()),
+        any::<i64>().prop_map(|number| number.to_string()),
+        (-1e9..1e9_f64).prop_map(|number| serde_json::to_string(&number).unwrap()),
+        "\\PC{0,20}".prop_map(|text| serde_json::to_string(&text).unwrap()),
+        Just(r#""\u006dodel \ud83d\ude00 \" \\""#.to_owned()),
+    ];
+    let space = select(vec!["", " ", "\n\t", "\r\n  "]);
+    leaf.prop_recursive(4, 40, 5, move |inner| {
+        let space = space.clone();
+        let key = prop_oneof![select(vec!["model", "a", "b", "m\\u006fdel"]), Just("\\\"")];
+        let member = (key, inner.clone(), space.clone())
+            .prop_map(|(key, value, space)| format!("{space}\"{key}\"{space}:{space}{value}{space}"));
+        let element = (inner, space).prop_map(|(value, space)| format!("{space}{value}{space}"));
+        prop_oneof![
+            proptest::collection::vec(member, 0..5).prop_map(|members| format!("{{{}}}", members.join(","))),
+            proptest::collection::vec(element, 0..5).prop_map(|elements| format!("[{}]", elements.join(","))),
+        ]
+    })
+}
+
+fn reader_at(pointer: &str) -> BodyReader {
+    let model = Model { body: Some(pointer.to_owned()), ..Model::default() };
+    Profile { model: Some(model), ..Profile::default() }.body_reader("/", &HeaderMap::new()).unwrap()
+}
+
+fn form_reader() -> BodyReader {
+    let model = Model { body: Some("/model".to_owned()), ..Model::default() };
+    let headers = headers(&["content-type: multipart/form-data; boundary=b"]);
+    Profile { model: Some(model), ..Profile::default() }.body_reader("/", &headers).unwrap()
+}
+
+trait InPieces {
+    fn read_in_pieces(self, body: &[u8], cuts: &[usize]) -> BodyFacts;
+}
+
+impl InPieces for BodyReader {
+    fn read_in_pieces(mut self, body: &[u8], cuts: &[usize]) -> BodyFacts {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (body.len() + 1)).collect();
+        cuts.sort_unstable();
+        let mut from = 0;
+        for cut in cuts.into_iter().chain([body.len()]) {
+            self.push(&body[from..cut]);
+            from = cut;
+        }
+        self.finish()
+    }
+}
+
 proptest! {
     #[test]
     fn any_answer_is_read_within_bounds((profile, status, headers, body, now) in answer()) {
@@ -182,7 +235,11 @@ proptest! {
         body in body(),
     ) {
         prop_assert!(profile.patience(&headers).is_none_or(|patience| patience <= patience::LONGEST));
-        let described = profile.describe(&Method::POST, &path, Some(&body));
+        let said = profile.body_reader(&path, &headers).map(|mut reader| {
+            reader.push(&body);
+            reader.finish()
+        });
+        let described = profile.describe(&Method::POST, &path, &said.unwrap_or_default());
         prop_assert!(described.model.as_ref().is_none_or(|model| (1..=256).contains(&model.len())));
         let known = |name: &String| profile.endpoints.iter().any(|endpoint| endpoint.name == *name);
         prop_assert!(described.endpoint.as_ref().is_none_or(known));
@@ -231,6 +288,41 @@ proptest! {
         let prefix = &body.as_bytes()[..cut.min(body.len())];
         let found = json::first(prefix, "/model");
         prop_assert!(found.is_none() || found == whole);
+    }
+
+    #[test]
+    fn a_model_is_read_as_a_whole_parser_reads_it(
+        text in json_text(),
+        pointer in "(/(model|a|b|0|1)){1,3}",
+        cuts in proptest::collection::vec(0_usize..300, 0..8),
+    ) {
+        let reader = reader_at(&pointer).read_in_pieces(text.as_bytes(), &cuts);
+        let whole: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = whole.pointer(&pointer).and_then(|value| match value {
+            serde_json::Value::String(text) => Some(text.clone()),
+            serde_json::Value::Number(number) => Some(number.to_string()),
+            serde_json::Value::Bool(bool) => Some(bool.to_string()),
+            _ => None,
+        });
+        let expected = expected.filter(|name| (1..=256).contains(&name.len()));
+        prop_assert_eq!(reader, BodyFacts { model: expected, whole: true }, "{}", text);
+    }
+
+    #[test]
+    fn how_a_body_is_cut_makes_no_difference(
+        body in prop_oneof![
+            body(),
+            json_text().prop_map(String::into_bytes),
+            "(\r\n|--b|--|[a-c:;=\" ]|content-disposition: form-data; name=\"model\"|\r\n\r\n){0,30}".prop_map(String::into_bytes),
+        ],
+        form in any::<bool>(),
+        cuts in proptest::collection::vec(0_usize..300, 0..8),
+    ) {
+        let read = |cuts: &[usize]| {
+            let reader = if form { form_reader() } else { reader_at("/model") };
+            reader.read_in_pieces(&body, cuts)
+        };
+        prop_assert_eq!(read(&cuts), read(&[]));
     }
 
     #[test]

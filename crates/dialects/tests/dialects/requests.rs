@@ -2,12 +2,24 @@
 
 use http::Method;
 use quotakeeper_dialects::profile::{Credential, Limit};
+use quotakeeper_dialects::request::BodyFacts;
 use quotakeeper_dialects::{CallShape, Profile, json};
 
 use crate::answers::{headers, profile};
 
 fn model(profile: &Profile, path: &str, body: &str) -> Option<String> {
-    profile.describe(&Method::POST, path, Some(body.as_bytes())).model
+    profile
+        .describe(&Method::POST, path, &facts(profile, path, &[], body.as_bytes(), body.len().max(1)))
+        .model
+}
+
+/// What a body says that arrives in pieces of `piece` bytes.
+fn facts(profile: &Profile, path: &str, lines: &[&str], body: &[u8], piece: usize) -> BodyFacts {
+    let Some(mut reader) = profile.body_reader(path, &headers(lines)) else {
+        return BodyFacts::default();
+    };
+    body.chunks(piece).for_each(|piece| reader.push(piece));
+    reader.finish()
 }
 
 #[test]
@@ -30,8 +42,57 @@ fn a_model_is_found_in_the_body_wherever_it_stands() {
     }
     let endless = format!(r#"{{"model":"{}"}}"#, "a".repeat(300));
     assert_eq!(found(&endless), None, "no name is that long");
-    assert_eq!(openai.describe(&Method::POST, "/v1/chat/completions", None).model, None);
-    assert!(openai.model_is_in_body() && !profile("hubspot").model_is_in_body());
+    assert_eq!(openai.describe(&Method::POST, "/v1/chat/completions", &BodyFacts::default()).model, None);
+    assert!(profile("hubspot").body_reader("/", &headers(&[])).is_none());
+}
+
+#[test]
+fn a_model_is_found_behind_megabytes_of_messages() {
+    let openai = profile("openai");
+    let image = "A".repeat(3 << 20);
+    let body =
+        format!(r#"{{"messages":[{{"content":"data:image/png;base64,{image}"}}],"model":"gpt-4o-mini"}}"#);
+    for piece in [1000, 65_536, body.len()] {
+        let said = facts(&openai, "/v1/chat/completions", &[], body.as_bytes(), piece);
+        assert_eq!(
+            said,
+            BodyFacts { model: Some("gpt-4o-mini".to_owned()), whole: true },
+            "pieces of {piece}"
+        );
+    }
+}
+
+#[test]
+fn the_last_of_members_of_the_same_name_counts() {
+    let openai = profile("openai");
+    let found = |body: &str| model(&openai, "/v1/chat/completions", body);
+    assert_eq!(found(r#"{"model":"gpt-4o","model":"gpt-5"}"#).as_deref(), Some("gpt-5"));
+    assert_eq!(found(r#"{"model":"gpt-4o","model":null}"#), None);
+    assert_eq!(found(r#"{"model":"gpt-4o","model":{"model":"gpt-5"}}"#), None);
+}
+
+#[test]
+fn a_model_is_found_in_any_field_of_a_form() {
+    let openai = profile("openai");
+    let path = "/v1/audio/transcriptions";
+    let form = ["content-type: multipart/form-data; boundary=\"b o\""];
+    let file = "--b o\r\nContent-Disposition: form-data; name=\"file\"; filename=\"model\"\r\nContent-Type: audio/mpeg\r\n\r\n\r\n--b\r\n--b x model\r\n\r\n";
+    let tricky = "--b o  \r\ncontent-disposition: form-data; name=\"model\"; filename=\"a.bin\"\r\n\r\nno\r\n--b o\r\n\r\nno headers\r\n";
+    let field = "--b o\r\nCONTENT-DISPOSITION: form-data; name=model\r\n\r\nwhisper-1\r\n";
+    let empty = "--b o\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\n\r\n";
+    for parts in [[file, tricky, empty, field], [field, empty, file, tricky]] {
+        let whole = format!("{}--b o--\r\nepilogue", parts.concat());
+        for piece in [1, 2, 7, 4096] {
+            let said = facts(&openai, path, &form, whole.as_bytes(), piece);
+            assert_eq!(said.model.as_deref(), Some("whisper-1"), "pieces of {piece}");
+            assert!(said.whole);
+        }
+    }
+    let cut = format!("{field}{file}");
+    let said = facts(&openai, path, &form, cut.as_bytes(), 10);
+    assert_eq!(said, BodyFacts { model: Some("whisper-1".to_owned()), whole: false });
+    let other = facts(&openai, path, &["content-type: text/plain"], cut.as_bytes(), 10);
+    assert_eq!(other, BodyFacts::default());
 }
 
 #[test]
@@ -51,7 +112,8 @@ fn a_model_is_found_in_the_path() {
 #[test]
 fn endpoints_are_matched_by_method_and_segments() {
     let hubspot = profile("hubspot");
-    let endpoint = |method: Method, path: &str| hubspot.describe(&method, path, None).endpoint;
+    let endpoint =
+        |method: Method, path: &str| hubspot.describe(&method, path, &BodyFacts::default()).endpoint;
     for path in [
         "/crm/v3/objects/contacts/search",
         "/crm/v3/objects/contacts/search/",
@@ -75,7 +137,7 @@ fn endpoints_are_matched_by_method_and_segments() {
 }
 
 fn draws(profile: &Profile, tier: &str, method: Method, path: &str) -> Vec<(String, String)> {
-    let shape = profile.describe(&method, path, None);
+    let shape = profile.describe(&method, path, &BodyFacts::default());
     let limits = &profile.tier(tier).unwrap().limits;
     limits.iter().filter_map(|limit| Some((limit.name.clone(), profile.partition(limit, &shape)?))).collect()
 }

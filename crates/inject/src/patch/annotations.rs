@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Edit, EditError};
 use crate::decide::Status;
-use crate::names::{CA_VOLUME, DEFAULT_CONTAINER, KEY_VOLUME, SAFE_TO_EVICT};
+use crate::names::{BODY_VOLUME, CA_VOLUME, DEFAULT_CONTAINER, KEY_VOLUME, SAFE_TO_EVICT};
 use crate::plan::Plan;
 use crate::pod;
 use quotakeeper_api::names::{INJECTED, STATUS};
@@ -20,19 +20,18 @@ pub(crate) fn ensure(edit: &mut Edit, plan: &Plan, status: &Status) -> Result<()
     if let Some(first) = first.filter(|_| pod::annotation(edit.pod(), DEFAULT_CONTAINER).is_none()) {
         edit.set(&["metadata", "annotations", DEFAULT_CONTAINER], json!(first))?;
     }
-    if plan.by_hosts() {
-        let safe = safe_to_evict(edit.pod());
-        edit.set(&["metadata", "annotations", SAFE_TO_EVICT], json!(safe))?;
-    }
+    let safe = safe_to_evict(edit.pod(), plan);
+    edit.set(&["metadata", "annotations", SAFE_TO_EVICT], json!(safe))?;
     Ok(())
 }
 
 /// The volumes that were named before, and ours: nothing in them is worth keeping a node for.
-fn safe_to_evict(pod: &Value) -> String {
+fn safe_to_evict(pod: &Value, plan: &Plan) -> String {
     let before = pod::annotation(pod, SAFE_TO_EVICT).unwrap_or_default();
     let mut names: Vec<&str> = before.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-    for own in [CA_VOLUME, KEY_VOLUME] {
-        if !names.contains(&own) {
+    let ours: &[&str] = if plan.by_hosts() { &[BODY_VOLUME, CA_VOLUME, KEY_VOLUME] } else { &[BODY_VOLUME] };
+    for own in ours {
+        if !names.contains(own) {
             names.push(own);
         }
     }

@@ -4,12 +4,13 @@
 //! complete when its own containers are. It fits into Pod Security's level `restricted`.
 
 use quotakeeper_wire::bootstrap::{
-    ADMIN_PORT, AUDIENCE, BUNDLE_FILE, CA_FOLDER, KEY_FOLDER, TOKEN_FILE, VARIABLE,
+    ADMIN_PORT, AUDIENCE, BODY_FOLDER, BODY_FOLDER_SIZE, BUNDLE_FILE, CA_FOLDER, KEY_FOLDER, TOKEN_FILE,
+    VARIABLE,
 };
 use serde_json::{Value, json};
 
 use super::{Edit, EditError, Place};
-use crate::names::{CA_VOLUME, KEY_VOLUME, PROXY, TOKEN_VOLUME};
+use crate::names::{BODY_VOLUME, CA_VOLUME, KEY_VOLUME, PROXY, TOKEN_VOLUME};
 use crate::plan::Plan;
 use crate::pod;
 use crate::settings::Settings;
@@ -66,7 +67,8 @@ fn container(pod: &Value, plan: &Plan, settings: &Settings, resources: Value) ->
     }
     // At the second place too, which is so kept from the credentials: the proxy has no business with the API server.
     let token = |path: &str| json!({"name": TOKEN_VOLUME, "mountPath": path, "readOnly": true});
-    let mut mounts = vec![token(folder(TOKEN_FILE)), token(API_CREDENTIALS)];
+    let bodies = json!({"name": BODY_VOLUME, "mountPath": BODY_FOLDER});
+    let mut mounts = vec![token(folder(TOKEN_FILE)), token(API_CREDENTIALS), bodies];
     if plan.by_hosts() {
         mounts.push(json!({"name": CA_VOLUME, "mountPath": CA_FOLDER}));
         mounts.push(json!({"name": KEY_VOLUME, "mountPath": KEY_FOLDER}));
@@ -110,8 +112,10 @@ fn container(pod: &Value, plan: &Plan, settings: &Settings, resources: Value) ->
 fn volumes(plan: &Plan) -> Vec<Value> {
     let (_, file) = TOKEN_FILE.rsplit_once('/').unwrap_or_default();
     let token = json!({"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": file});
-    let mut volumes =
-        vec![json!({"name": TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}})];
+    let mut volumes = vec![
+        json!({"name": TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}}),
+        json!({"name": BODY_VOLUME, "emptyDir": {"sizeLimit": BODY_FOLDER_SIZE}}),
+    ];
     if plan.by_hosts() {
         volumes.push(json!({"name": CA_VOLUME, "emptyDir": {"sizeLimit": "16Mi"}}));
         volumes.push(json!({"name": KEY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}));

@@ -12,11 +12,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use crate::admission::Permit;
+use crate::chunks::{Chunks, Prefixed};
 use crate::coding;
 use crate::head::remove_hop_by_hop;
 use crate::local_response::ResponseBody;
 use crate::record::{Outcome, Record};
-use crate::replay::{Chunks, Prefixed};
 use crate::upstream::{BoxError, UpstreamBody};
 
 /// How long the beginning of a rejection's body is waited for.

@@ -12,7 +12,7 @@ use crate::record::{Record, Why};
 
 /// Who is granted sooner has not waited.
 const NO_WAIT: Duration = Duration::from_millis(5);
-/// How often a shortage of file descriptors is logged.
+/// How often what many calls run into is logged.
 const TOLD_AGAIN: Duration = Duration::from_secs(30);
 
 /// Waits for a grant and notes how long and why.
@@ -61,11 +61,11 @@ impl Drop for Noted<'_> {
     }
 }
 
-/// When a shortage was last logged: every call runs into it, repeatedly.
+/// When something was last logged that many calls run into, some repeatedly.
 #[derive(Default)]
-pub(crate) struct Shortage(Mutex<Option<Instant>>);
+pub(crate) struct RareLog(Mutex<Option<Instant>>);
 
-impl Shortage {
+impl RareLog {
     pub(super) fn is_news(&self) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let news = told.is_none_or(|at| at.elapsed() >= TOLD_AGAIN);

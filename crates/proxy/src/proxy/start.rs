@@ -17,7 +17,8 @@ use tokio::sync::{broadcast, watch};
 use super::{Proxy, events, serve};
 use crate::admission::AdmissionClient;
 use crate::authority::{Authority, AuthorityError, HostPattern};
-use crate::forward::{ProxyContext, Shortage};
+use crate::describe::Describer;
+use crate::forward::{ProxyContext, RareLog};
 use crate::link::Link;
 use crate::listen::{Closing, ListenError, bind, open, seats};
 use crate::metrics::Metrics;
@@ -214,8 +215,10 @@ fn assemble(
         admission: AdmissionClient::start(identity(settings), link, bypassed, handler),
         upstreams,
         telemetry,
-        bodies: ReplayBuffer::new(settings.keep_body, settings.keep_bodies),
-        shortage: Shortage::default(),
+        bodies: ReplayBuffer::new(&settings.bodies),
+        describer: Describer::default(),
+        shortage: RareLog::default(),
+        unread: RareLog::default(),
     })
 }
 

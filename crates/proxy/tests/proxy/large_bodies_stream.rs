@@ -15,7 +15,8 @@ const LARGE: usize = 5 * 1024 * 1024;
 async fn proxied() -> (counting_provider::Provider, quotakeeper_proxy::Proxy) {
     let (provider, url) = world::provider().await;
     let quota = world::plenty();
-    let settings = world::settings(vec![world::account("demo", Some(url), quota.clone())]);
+    let mut settings = world::settings(vec![world::account("demo", Some(url), quota.clone())]);
+    settings.bodies.each = 1024 * 1024;
     let (proxy, peer) = world::start(settings).await;
     limiter::engine(peer, vec![quota]);
     (provider, proxy)

@@ -78,6 +78,28 @@ pub(super) fn models() -> Reply {
     Reply::json(http::StatusCode::OK, &json!({"object": "list", "data": data}))
 }
 
+pub(super) fn transcription() -> Reply {
+    Reply::json(http::StatusCode::OK, &json!({"text": "Each call waits its turn."}))
+}
+
+pub(super) fn file(asked: &Asked<'_>) -> Reply {
+    let (id, now) = (format!("file-{:016x}", asked.sequence), asked.wall.as_second());
+    let file = json!({
+        "id": id, "object": "file", "bytes": asked.body["file"], "created_at": now, "filename": "batch.jsonl",
+        "purpose": asked.body["purpose"], "status": "processed",
+    });
+    Reply::json(http::StatusCode::OK, &file)
+}
+
+pub(super) fn batch(asked: &Asked<'_>) -> Reply {
+    let id = asked.path.rsplit('/').next().unwrap_or_default();
+    let batch = json!({
+        "id": id, "object": "batch", "endpoint": "/v1/chat/completions", "input_file_id": "file-1",
+        "completion_window": "24h", "status": "in_progress", "created_at": asked.wall.as_second(),
+    });
+    Reply::json(http::StatusCode::OK, &batch)
+}
+
 pub(super) fn chat_completion(asked: &Asked<'_>) -> Reply {
     let body = asked.body;
     let most = body.get("max_completion_tokens").or(body.get("max_tokens")).and_then(Value::as_u64);

@@ -1,0 +1,145 @@
+//! What a request calls, by its head and as much of its body as has arrived. A body that says nothing is counted and
+//! logged, because its call then waits for all models and is charged to each.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use http::request;
+use quotakeeper_dialects::Profile;
+use quotakeeper_dialects::request::{BodyFacts, BodyReader, CallShape};
+use tokio::sync::Semaphore;
+
+use crate::replay::Stored;
+use crate::request_coding::Coding;
+
+/// Bodies of up to so many bytes are read on the spot, longer ones where reading may block.
+const ON_THE_SPOT: u64 = 64 * 1024;
+/// The most that is read of a decoded body, in bytes.
+const MOST_DECODED: u64 = 256 * 1024 * 1024;
+/// Bodies that are decoded at the same time: each takes up to a window of zstd, 8 MiB.
+const DECODERS: usize = 2;
+/// What is decoded at once, in bytes.
+const PIECE: usize = 64 * 1024;
+
+/// Why a request's model is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unreadable {
+    /// Its content coding is none that is read.
+    UnknownEncoding,
+    /// It can't be decoded.
+    DecodingFailed,
+    /// It decodes to more than is read.
+    DecodedTooLarge,
+    /// It is neither JSON nor a form.
+    UnknownFormat,
+    /// It names no model.
+    NoModel,
+    /// It is sent before it has ended, because it is too large or its client pauses.
+    Streamed,
+}
+
+impl Unreadable {
+    /// Its name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownEncoding => "UnknownEncoding",
+            Self::DecodingFailed => "DecodingFailed",
+            Self::DecodedTooLarge => "DecodedTooLarge",
+            Self::UnknownFormat => "UnknownFormat",
+            Self::NoModel => "NoModel",
+            Self::Streamed => "Streamed",
+        }
+    }
+}
+
+/// Reads what requests call.
+pub(crate) struct Describer {
+    decoders: Arc<Semaphore>,
+}
+
+/// What a request calls, and why that isn't all known.
+pub(crate) struct Description {
+    pub(crate) shape: CallShape,
+    pub(crate) unreadable: Option<Unreadable>,
+}
+
+impl Default for Describer {
+    fn default() -> Self {
+        Self { decoders: Arc::new(Semaphore::new(DECODERS)) }
+    }
+}
+
+impl Describer {
+    /// What a request calls. `path` is the one at the provider; the body may be `whole`, or just its beginning.
+    pub(crate) async fn describe(
+        &self,
+        profile: &Profile,
+        head: &request::Parts,
+        path: &str,
+        body: &Stored,
+        whole: bool,
+    ) -> Description {
+        let Some(reader) = profile.body_reader(path, &head.headers) else {
+            let shape = profile.describe(&head.method, path, &BodyFacts::default());
+            return Description { shape, unreadable: None };
+        };
+        let read = match Coding::of(&head.headers) {
+            None => Err(Unreadable::UnknownEncoding),
+            Some(coding) => self.read(reader, coding, body.clone()).await,
+        };
+        let (facts, problem) = match read {
+            Ok(facts) => (facts, None),
+            Err(problem) => (BodyFacts::default(), Some(problem)),
+        };
+        let missing = match facts.whole {
+            true => Unreadable::NoModel,
+            false if !whole => Unreadable::Streamed,
+            false if body.is_empty() => Unreadable::NoModel,
+            false => Unreadable::UnknownFormat,
+        };
+        let shape = profile.describe(&head.method, path, &facts);
+        let unreadable = shape.model.is_none().then(|| problem.unwrap_or(missing));
+        Description { shape, unreadable }
+    }
+
+    async fn read(&self, reader: BodyReader, coding: Coding, body: Stored) -> Result<BodyFacts, Unreadable> {
+        if coding == Coding::Identity && body.in_memory() && body.len() <= ON_THE_SPOT {
+            return read(reader, body.reader());
+        }
+        // The semaphore is never closed.
+        let _turn = self.decoders.acquire().await;
+        let decoded = move || read(reader, coding.decoded(body.reader()));
+        tokio::task::spawn_blocking(decoded).await.unwrap_or(Err(Unreadable::DecodingFailed))
+    }
+}
+
+fn read(mut reader: BodyReader, decoded: impl Read) -> Result<BodyFacts, Unreadable> {
+    let mut decoded = decoded.take(MOST_DECODED);
+    let mut piece = vec![0; PIECE];
+    loop {
+        match decoded.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => reader.push(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(Unreadable::DecodingFailed),
+        }
+    }
+    if decoded.limit() == 0 { Err(Unreadable::DecodedTooLarge) } else { Ok(reader.finish()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::HeaderMap;
+    use quotakeeper_dialects::catalogue;
+
+    use super::*;
+
+    #[test]
+    fn a_body_that_decodes_to_more_than_is_read_is_given_up() {
+        let reader =
+            catalogue::find("openai").unwrap().body_reader("/v1/responses", &HeaderMap::new()).unwrap();
+        let endless = io::Cursor::new(b"{\"model\":\"").chain(io::repeat(b'x'));
+        assert_eq!(read(reader, endless), Err(Unreadable::DecodedTooLarge));
+    }
+}
