@@ -11,6 +11,7 @@
 //! | [`request`] | which endpoint and model does this request call? |
 //! | [`patience`] | how long will this request's client wait? |
 //! | [`response`] | did the provider accept it, and what is the state of its limits? |
+//! | [`stream`] | did an event of a stream reject the call? |
 //! | [`retry`] | may a call be sent a second time? |
 //! | [`instant`] | times and durations in every notation that providers use |
 //! | [`prose`] | waits in the text of a message |
@@ -26,6 +27,7 @@ pub mod prose;
 pub mod request;
 pub mod response;
 pub mod retry;
+pub mod stream;
 mod suggestion;
 
 pub use profile::Profile;

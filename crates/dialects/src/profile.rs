@@ -11,6 +11,7 @@ mod extends;
 mod headers;
 mod limits;
 mod rejections;
+mod stream;
 mod validate;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use limits::{CountedAs, Limit, Partition, Tier, Unit};
 pub use rejections::{
     BodyCondition, Class, HeaderCondition, HeaderState, NameInText, Rejection, ScopeKind, WaitSource,
 };
+pub use stream::{EventStream, StreamStatus};
 pub use validate::Problem;
 
 /// A list of `u16` whose items a CRD can describe: it has no format `uint16`.
@@ -100,6 +102,11 @@ pub struct Profile {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub rejections: Vec<Rejection>,
+
+    /// How the provider rejects calls in an event stream that it has begun with a success.
+    /// Default: absent, event streams are passed on unread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<EventStream>,
 
     /// Whether the provider charges a call that it rejected: `Counted` or `NotCounted`.
     /// Not in force yet: every rejected call is charged.

@@ -117,7 +117,7 @@ pub(crate) fn engine_rejection(
     use quotakeeper_dialects::profile::Class;
 
     let class = match class {
-        Class::Quota => RejectionClass::Quota,
+        Class::Quota | Class::Partial => RejectionClass::Quota,
         Class::Concurrency => RejectionClass::Concurrency,
         Class::Capacity => RejectionClass::Capacity,
         Class::Terminal => RejectionClass::Terminal,

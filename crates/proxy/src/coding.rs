@@ -2,22 +2,25 @@
 //! came.
 
 use std::borrow::Cow;
-use std::io::Read;
+use std::io::{Read, Write};
 
 use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
+use flate2::write;
 use http::{HeaderMap, header};
 
-/// The most that is decoded, in bytes.
-pub(crate) const READ: usize = 64 * 1024;
+/// The most of an answer that is read, and decoded, in bytes.
+pub(crate) const READ: usize = 1024 * 1024;
 
 /// The beginning of the decoded body; none where the coding is unknown. `body` may end anywhere.
 pub(crate) fn decoded<'a>(headers: &HeaderMap, body: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    // How much of it came in the last frame makes no difference.
+    let start = &body[..body.len().min(READ)];
     let coding = match headers.get(header::CONTENT_ENCODING) {
-        None => return Some(Cow::Borrowed(body)),
+        None => return Some(Cow::Borrowed(start)),
         Some(value) => value.to_str().ok()?.trim().to_ascii_lowercase(),
     };
     match coding.as_str() {
-        "" | "identity" => Some(Cow::Borrowed(body)),
+        "" | "identity" => Some(Cow::Borrowed(start)),
         "gzip" | "x-gzip" => Some(Cow::Owned(beginning(GzDecoder::new(body)))),
         // RFC 9110 §8.4.1.2: zlib, but some servers send the bare stream.
         "deflate" => {
@@ -39,10 +42,56 @@ fn beginning(decoder: impl Read) -> Vec<u8> {
     read
 }
 
+/// Decodes an answer in pieces.
+pub(crate) enum Decoder {
+    Identity(Vec<u8>),
+    Gzip(Box<write::GzDecoder<Vec<u8>>>),
+    Zlib(Box<write::ZlibDecoder<Vec<u8>>>),
+}
+
+impl Decoder {
+    /// The decoder for an answer's coding; none where that is unknown.
+    pub(crate) fn new(headers: &HeaderMap) -> Option<Self> {
+        let coding = match headers.get(header::CONTENT_ENCODING) {
+            None => String::new(),
+            Some(value) => value.to_str().ok()?.trim().to_ascii_lowercase(),
+        };
+        Some(match coding.as_str() {
+            "" | "identity" => Self::Identity(Vec::new()),
+            "gzip" | "x-gzip" => Self::Gzip(Box::new(write::GzDecoder::new(Vec::new()))),
+            "deflate" => Self::Zlib(Box::new(write::ZlibDecoder::new(Vec::new()))),
+            _ => return None,
+        })
+    }
+
+    /// Decodes the next piece, as far as it can be. What can't be decoded says nothing.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> &[u8] {
+        fn decoded(decoder: &mut impl Write, piece: &[u8]) {
+            let _undecodable = decoder.write_all(piece).and_then(|()| decoder.flush());
+        }
+        match self {
+            Self::Identity(text) => {
+                text.clear();
+                text.extend_from_slice(piece);
+                text
+            }
+            Self::Gzip(decoder) => {
+                decoder.get_mut().clear();
+                decoded(decoder, piece);
+                decoder.get_ref()
+            }
+            Self::Zlib(decoder) => {
+                decoder.get_mut().clear();
+                decoded(decoder, piece);
+                decoder.get_ref()
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::io::Write;
 
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
@@ -77,7 +126,7 @@ mod tests {
     #[test]
     fn a_bomb_is_not_unpacked() {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-        gzip.write_all(&vec![0; 100 * READ]).unwrap();
+        gzip.write_all(&vec![0; 4 * READ]).unwrap();
         let headers = [(header::CONTENT_ENCODING, "gzip".parse().unwrap())].into_iter().collect();
         assert_eq!(decoded(&headers, &gzip.finish().unwrap()).unwrap().len(), READ);
     }

@@ -15,11 +15,13 @@
 //! | `attempt` | one sending by one grant, and what follows when there is no answer |
 //! | `classify` | what an answer means |
 //! | `relay` | the answer on its way to the client |
+//! | `stream_watch` | rejections in the events of an answer |
 //! | `wait` | how long a call has waited, and why |
 
 mod attempt;
 mod classify;
 mod relay;
+mod stream_watch;
 mod wait;
 
 use std::sync::Arc;

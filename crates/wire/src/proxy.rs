@@ -201,7 +201,8 @@ impl Session {
         let Some(call) = self.calls.get(&id) else {
             return;
         };
-        let State::Sent { grant, .. } = call.state else {
+        // A stream may have begun well: its rejection comes in an event.
+        let (State::Sent { grant, .. } | State::Answered { grant, .. }) = call.state else {
             return;
         };
         self.report(

@@ -53,6 +53,7 @@ impl Profile {
         replace_empty(&mut self.tiers, base.tiers);
         replace_empty(&mut self.headers, base.headers);
         self.model = self.model.take().or(base.model);
+        self.stream = self.stream.take().or(base.stream);
         self.rejected_calls = self.rejected_calls.or(base.rejected_calls);
         self.retry = self.retry.take().or(base.retry);
         self.client = self.client.take().or(base.client);

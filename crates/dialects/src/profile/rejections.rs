@@ -38,8 +38,9 @@ pub struct Rejection {
     /// The kind of rejection: `Quota` (a limit is used up: pause its scope), `Concurrency` (too many at once:
     /// shrink), `Capacity` (the provider is overloaded: back off, quota untouched), `Terminal` (billing or
     /// spend: stop, never retry), `Oversize` (this call alone can't be served, it is
-    /// too large or needs what the plan lacks: hand the answer to its caller) or `Lock` (a record was
-    /// busy: retry, quota untouched).
+    /// too large or needs what the plan lacks: hand the answer to its caller), `Lock` (a record was
+    /// busy: retry, quota untouched) or `Partial` (an answer of several parts, some of which a limit has
+    /// rejected: pause its scope for the longest wait, hand the answer to its caller).
     pub class: Class,
 
     /// What is affected: `Limit` (the one named in `limit`), `Endpoint`, `Model`, `Account` or `Provider`.
@@ -162,6 +163,8 @@ pub enum Class {
     Oversize,
     /// A record was busy; the quota is untouched.
     Lock,
+    /// An answer of several parts, some of which a limit has rejected: its scope pauses, the caller gets the answer.
+    Partial,
 }
 
 /// What a rejection affects.
@@ -247,6 +250,11 @@ impl HeaderCondition {
 impl Class {
     /// Whether the call may be sent again after the wait; the others go back to the caller at once.
     pub fn is_retried(self) -> bool {
-        !matches!(self, Self::Terminal | Self::Oversize)
+        !matches!(self, Self::Terminal | Self::Oversize | Self::Partial)
+    }
+
+    /// Whether a wait belongs to it.
+    pub fn has_wait(self) -> bool {
+        self.is_retried() || self == Self::Partial
     }
 }

@@ -49,6 +49,7 @@ impl Profile {
         for (index, rejection) in self.rejections.iter().enumerate() {
             check.rejection(&format!("rejections[{index}]"), rejection);
         }
+        check.stream();
         check.retry();
         if check.problems.is_empty() { Ok(()) } else { Err(check.problems) }
     }
@@ -366,6 +367,24 @@ impl Check<'_> {
             self.limit_name(&format!("{field}.resetOf"), limit);
         }
         self.time_format(&format!("{field}.format"), source.format);
+    }
+
+    fn stream(&mut self) {
+        let Some(stream) = &self.profile.stream else {
+            return;
+        };
+        for (index, pointer) in stream.errors.iter().enumerate() {
+            let message = "a JSON pointer begins with `/`; write for example `/error`";
+            self.require(json::is_pointer(pointer), &format!("stream.errors[{index}]"), message.to_owned());
+        }
+        for (index, known) in stream.statuses.iter().enumerate() {
+            let message = format!("{} is not an HTTP status; write 100 to 599", known.status);
+            self.require(
+                (100..=599).contains(&known.status),
+                format!("stream.statuses[{index}].status"),
+                message,
+            );
+        }
     }
 
     fn retry(&mut self) {

@@ -32,7 +32,7 @@ fn rejected(rejection: &Rejection, answer: &Answer<'_>) -> Verdict {
         class: rejection.class,
         scope: scope(rejection),
         shared_with: shared_with(rejection, answer),
-        wait: rejection.class.is_retried().then(|| answer.wait(rejection)).flatten(),
+        wait: rejection.class.has_wait().then(|| answer.wait(rejection)).flatten(),
         reason: reason(rejection, answer),
     }
 }
@@ -52,7 +52,7 @@ pub(super) fn needs_body(profile: &Profile, status: StatusCode, headers: &Header
     let candidate = rejections.find(|rejection| by_head(rejection, status, headers));
     candidate.is_some_and(|rejection| {
         let wait_in_body = match rejection.wait.is_empty() {
-            true => rejection.class.is_retried() && !headers.contains_key(RETRY_AFTER),
+            true => rejection.class.has_wait() && !headers.contains_key(RETRY_AFTER),
             false => rejection.wait.iter().any(|source| source.body.is_some()),
         };
         // A rule that depends on more than the head may be followed by one that looks into the body.

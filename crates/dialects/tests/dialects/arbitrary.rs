@@ -10,6 +10,7 @@ use proptest::sample::select;
 use quotakeeper_dialects::instant::{decimal_seconds, go_duration, offset};
 use quotakeeper_dialects::profile::{HeaderFormat, LimitHeader, Model, Rejection, TimeFormat, WaitSource};
 use quotakeeper_dialects::request::{BodyFacts, BodyReader};
+use quotakeeper_dialects::stream::EventReader;
 use quotakeeper_dialects::{Profile, Reading, Verdict, catalogue, json, patience, prose};
 
 use crate::answers::{headers, profile, test_profiles};
@@ -134,7 +135,7 @@ fn assert_bounded(profile: &Profile, reading: &Reading) {
     let longest = Duration::from_secs(longest.unwrap_or(3600).max(3600).into());
     if let Verdict::Rejected { class, wait, reason, .. } = &reading.verdict {
         assert!(wait.is_none_or(|wait| wait <= longest), "{wait:?}");
-        assert!(class.is_retried() || wait.is_none());
+        assert!(class.has_wait() || wait.is_none());
         assert!(
             !reason.is_empty()
                 && reason.len() <= 128
@@ -323,6 +324,24 @@ proptest! {
             reader.read_in_pieces(&body, cuts)
         };
         prop_assert_eq!(read(&cuts), read(&[]));
+    }
+
+    #[test]
+    fn how_a_stream_is_cut_makes_no_difference(
+        text in "((event|data|id|:)?:? ?(error|ping|\\{\\}|x)?(\r\n|\n|\r){1,2}){0,20}",
+        cuts in proptest::collection::vec(0_usize..300, 0..8),
+    ) {
+        let mut whole = EventReader::default();
+        let mut reader = EventReader::default();
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (text.len() + 1)).chain([text.len()]).collect();
+        cuts.sort_unstable();
+        let mut from = 0;
+        let mut events = Vec::new();
+        for cut in cuts {
+            events.extend(reader.push(&text.as_bytes()[from..cut]));
+            from = cut;
+        }
+        prop_assert_eq!(events, whole.push(text.as_bytes()));
     }
 
     #[test]

@@ -96,6 +96,7 @@ fn every_recorded_answer_means_what_is_written_beside_it() {
 #[test]
 fn what_can_never_succeed_is_not_retried() {
     assert!(!Class::Oversize.is_retried() && !Class::Terminal.is_retried());
+    assert!(!Class::Partial.is_retried() && Class::Partial.has_wait(), "a part was processed");
     assert!(
         [Class::Quota, Class::Concurrency, Class::Capacity, Class::Lock]
             .iter()

@@ -1,13 +1,17 @@
 //! What an answer means for the call, and for all that wait: read before the client sees it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use jiff::Timestamp;
 use quotakeeper_dialects::profile::Class;
 use quotakeeper_dialects::{Reading, Verdict};
+use quotakeeper_engine::event::CallClass;
 use quotakeeper_engine::time::Stamp;
 
 use super::relay::Answer;
+use super::stream_watch::StreamWatch;
 use super::wait::wait;
 use super::{Call, Next, RECONNECT, Stop};
 use crate::account::{Account, engine_observations, engine_rejection};
@@ -26,13 +30,12 @@ impl Call<'_> {
         at: Stamp,
         mut answer: Answer,
     ) -> Result<Next, Stop> {
-        let reading = read(&self.account, &mut answer).await;
+        let (status, reading) = read(&self.account, &self.engine_class, &mut answer).await;
         let observations = engine_observations(reading.observations);
         let Verdict::Rejected { class, scope, wait: pause, reason, .. } = reading.verdict else {
             permit.first_byte(at, observations);
             return Ok(Next::Answer(Box::new(answer.under(permit))));
         };
-        let status = answer.status();
         let advised_against = reading.retry_advice == Some(false);
         let (method, headers) = (&self.head.method, &self.head.headers);
         let safe = !advised_against && self.account.profile.may_resend(method, headers, Some(status));
@@ -43,7 +46,7 @@ impl Call<'_> {
                 !advised_against && self.body.is_whole() && !self.account.bypass && !permit.bypasses()
             }
             Class::Capacity | Class::Lock => self.may_repeat(safe),
-            Class::Terminal | Class::Oversize => false,
+            Class::Terminal | Class::Oversize | Class::Partial => false,
         };
         let Some(rejection) = rejection else {
             permit.first_byte(at, observations);
@@ -71,13 +74,21 @@ impl Call<'_> {
     }
 }
 
-async fn read(account: &Account, answer: &mut Answer) -> Reading {
+/// What the answer says, and the status that it stands for: of an event stream by its first events.
+async fn read(account: &Arc<Account>, class: &CallClass, answer: &mut Answer) -> (StatusCode, Reading) {
     let profile = &account.profile;
-    if profile.needs_body(answer.head.status, &answer.head.headers) {
+    let status = answer.status();
+    let watch = StreamWatch::new(account, class, status, &answer.head.headers);
+    if let Some(watch) = watch
+        && let Some(rejection) = answer.read_first_event(watch).await
+    {
+        return (rejection.status, rejection.reading);
+    }
+    if profile.needs_body(status, &answer.head.headers) {
         answer.read_beginning().await;
     }
     let head = &answer.head;
     let body = coding::decoded(&head.headers, &answer.beginning);
     let body = body.as_deref().filter(|body| !body.is_empty());
-    profile.read(head.status, &head.headers, body, Timestamp::now())
+    (status, profile.read(status, &head.headers, body, Timestamp::now()))
 }

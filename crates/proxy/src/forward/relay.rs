@@ -11,8 +11,10 @@ use http::{Response, StatusCode, Version, header, response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
+use super::stream_watch::{Look, StreamRejection, StreamWatch};
 use crate::admission::Permit;
 use crate::chunks::{Chunks, Prefixed};
+use crate::clock;
 use crate::coding;
 use crate::head::remove_hop_by_hop;
 use crate::local_response::ResponseBody;
@@ -21,6 +23,8 @@ use crate::upstream::{BoxError, UpstreamBody};
 
 /// How long the beginning of a rejection's body is waited for.
 const STALL: Duration = Duration::from_secs(1);
+/// How much of an event stream is held back until its first event that says something, in bytes.
+const PEEK: usize = 64 * 1024;
 
 /// A provider's answer, of which the beginning may have been read.
 pub(super) struct Answer {
@@ -28,12 +32,15 @@ pub(super) struct Answer {
     pub(super) beginning: Bytes,
     body: UpstreamBody,
     permit: Option<Permit>,
+    watch: Option<StreamWatch>,
+    /// A rejection that stands after output in what was read of a stream.
+    late: Option<StreamRejection>,
 }
 
 impl Answer {
     pub(super) fn new(response: Response<UpstreamBody>) -> Self {
         let (head, body) = response.into_parts();
-        Self { head, beginning: Bytes::new(), body, permit: None }
+        Self { head, beginning: Bytes::new(), body, permit: None, watch: None, late: None }
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -67,6 +74,39 @@ impl Answer {
         self.beginning = parts.join();
     }
 
+    /// Reads a stream up to its first event that says something. Returns the rejection, if it is one; later ones are
+    /// watched for while the answer is relayed.
+    pub(super) async fn read_first_event(&mut self, mut watch: StreamWatch) -> Option<StreamRejection> {
+        let mut parts = Chunks::default();
+        let mut in_time = std::pin::pin!(tokio::time::sleep(STALL));
+        let found = loop {
+            if parts.length >= PEEK || self.body.is_end_stream() {
+                break None;
+            }
+            let next = tokio::select! {
+                next = self.body.frame() => next,
+                () = &mut in_time => break None,
+            };
+            let Some(Ok(frame)) = next else { break None };
+            // Streams of events have no trailers.
+            let Ok(data) = frame.into_data() else { break None };
+            let found = watch.look(&data);
+            parts.push(data);
+            match found {
+                Look::Preliminary => {}
+                Look::Content => break None,
+                Look::Rejected(rejection) => break Some(rejection),
+                Look::RejectedLate(rejection) => {
+                    self.late = Some(rejection);
+                    break None;
+                }
+            }
+        };
+        self.beginning = parts.join();
+        self.watch = Some(watch).filter(|_| found.is_none() && self.late.is_none());
+        found
+    }
+
     /// Gives the answer up, but not its connection.
     pub(super) fn drain(self) {
         if !self.body.is_end_stream() {
@@ -77,14 +117,19 @@ impl Answer {
 
 /// The answer for the client.
 pub(super) fn relay(answer: Answer, mut record: Record) -> Response<ResponseBody> {
-    let Answer { mut head, beginning, body, permit } = answer;
+    let Answer { mut head, beginning, body, permit, watch, late } = answer;
     remove_hop_by_hop(&mut head.headers);
     head.version = Version::HTTP_11;
     record.call.status = Some(head.status.as_u16());
     let length = head.headers.get(header::CONTENT_LENGTH);
     let expected = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    // The watch has seen the beginning.
+    let unwatched = beginning.len();
     let body = Prefixed { start: VecDeque::from([beginning]), rest: body };
-    let mut relay = Relay { body, expected, open: Some((record, permit)) };
+    let mut relay = Relay { body, expected, open: Some((record, permit)), watch, unwatched };
+    if let Some(late) = late {
+        relay.rejected_late(late);
+    }
     if relay.body.is_end_stream() {
         relay.end(Outcome::Answered);
     }
@@ -97,9 +142,30 @@ struct Relay {
     expected: Option<u64>,
     /// While the answer is under way.
     open: Option<(Record, Option<Permit>)>,
+    watch: Option<StreamWatch>,
+    /// Bytes that the watch has seen before.
+    unwatched: usize,
 }
 
 impl Relay {
+    /// Looks for a rejection in a part of a stream that goes to the client: the others pause.
+    fn watch(&mut self, data: &[u8]) {
+        let seen = data.len().min(self.unwatched);
+        self.unwatched -= seen;
+        let Some(watch) = &mut self.watch else { return };
+        if let Look::Rejected(rejection) | Look::RejectedLate(rejection) = watch.look(&data[seen..]) {
+            self.rejected_late(rejection);
+            self.watch = None;
+        }
+    }
+
+    /// Tells the limiter of a rejection after output.
+    fn rejected_late(&self, rejection: StreamRejection) {
+        if let (Some((_, Some(permit))), Some(rejection)) = (&self.open, rejection.for_limiter) {
+            permit.rejected_finally(clock::now(), Vec::new(), rejection);
+        }
+    }
+
     fn end(&mut self, outcome: Outcome) {
         if let Some((mut record, permit)) = self.open.take() {
             drop(permit);
@@ -120,6 +186,9 @@ impl Body for Relay {
         match &frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
+                if let Some(data) = frame.data_ref().filter(|_| self.watch.is_some()).cloned() {
+                    self.watch(&data);
+                }
                 if let Some((record, _)) = &mut self.open {
                     record.call.answered_bytes += length as u64;
                 }

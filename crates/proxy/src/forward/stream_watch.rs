@@ -1,0 +1,102 @@
+//! Rejections in the events of an answer that has begun with a success.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use quotakeeper_dialects::Reading;
+use quotakeeper_dialects::Verdict;
+use quotakeeper_dialects::stream::{Event, EventReader};
+use quotakeeper_engine::event::{CallClass, Rejection};
+
+use crate::account::{Account, engine_rejection};
+use crate::coding::Decoder;
+
+/// What is decoded at once, in bytes: little, because compression may hide much.
+const PIECE: usize = 512;
+
+/// Watches the events of one answer.
+pub(super) struct StreamWatch {
+    account: Arc<Account>,
+    class: CallClass,
+    headers: HeaderMap,
+    decoder: Decoder,
+    reader: EventReader,
+    /// Output has come.
+    begun: bool,
+}
+
+/// A rejection that stands in an event.
+pub(super) struct StreamRejection {
+    /// The status that it stands for.
+    pub(super) status: StatusCode,
+    pub(super) reading: Reading,
+    /// As the limiter knows it; none for one that concerns this call alone.
+    pub(super) for_limiter: Option<Rejection>,
+}
+
+/// What a part of a stream says.
+pub(super) enum Look {
+    /// Nothing yet.
+    Preliminary,
+    Content,
+    /// The first event that says something is a rejection.
+    Rejected(StreamRejection),
+    /// A rejection came after output.
+    RejectedLate(StreamRejection),
+}
+
+impl StreamWatch {
+    /// A watch for an answer with this head; `None` where its events are not read.
+    pub(super) fn new(
+        account: &Arc<Account>,
+        class: &CallClass,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Option<Self> {
+        account.profile.event_stream(status, headers)?;
+        Some(Self {
+            account: Arc::clone(account),
+            class: class.clone(),
+            headers: headers.clone(),
+            decoder: Decoder::new(headers)?,
+            reader: EventReader::default(),
+            begun: false,
+        })
+    }
+
+    /// Reads the next part.
+    pub(super) fn look(&mut self, data: &[u8]) -> Look {
+        let mut look = Look::Preliminary;
+        for piece in data.chunks(PIECE) {
+            let events = self.reader.push(self.decoder.push(piece));
+            for event in events {
+                if let Some(rejection) = self.rejection(&event) {
+                    return if self.begun {
+                        Look::RejectedLate(rejection)
+                    } else {
+                        Look::Rejected(rejection)
+                    };
+                }
+                if self.begun || !self.is_preliminary(&event) {
+                    self.begun = true;
+                    look = Look::Content;
+                }
+            }
+        }
+        look
+    }
+
+    fn is_preliminary(&self, event: &Event) -> bool {
+        self.account.profile.stream.as_ref().is_some_and(|stream| stream.is_preliminary(event))
+    }
+
+    fn rejection(&self, event: &Event) -> Option<StreamRejection> {
+        let (status, reading) = self.account.profile.rejection_in(event, &self.headers, Timestamp::now())?;
+        let Verdict::Rejected { class, scope, wait, reason, .. } = &reading.verdict else {
+            return None;
+        };
+        let for_limiter = engine_rejection(*class, scope, *wait, reason, &self.account, &self.class);
+        Some(StreamRejection { status, reading, for_limiter })
+    }
+}
