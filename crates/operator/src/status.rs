@@ -219,7 +219,7 @@ fn summary(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus
     }
 }
 
-/// The summary with the limiter's figures as they were before.
+/// The summary with the figures as the limiter last reported them: a new leader does not blank them.
 fn last_reported(before: &StatusSummary, summary: StatusSummary) -> StatusSummary {
     let StatusSummary { tightest, used, waiting, wait, pods, resets, .. } = before.clone();
     StatusSummary { tightest, used, waiting, wait, pods, resets, ..summary }

@@ -120,6 +120,9 @@ mod tests {
         let columns = printer_columns();
         let shown = columns.iter().filter_map(|column| column.json_path.strip_prefix(".status.summary."));
         let shown: BTreeSet<String> = shown.map(str::to_owned).collect();
-        assert_eq!(fields, shown, "fields of StatusSummary (left) and rows of printer_columns (right)");
+        let without_row: Vec<_> = fields.difference(&shown).collect();
+        assert!(without_row.is_empty(), "add rows to printer_columns for {without_row:?}");
+        let without_field: Vec<_> = shown.difference(&fields).collect();
+        assert!(without_field.is_empty(), "add fields to StatusSummary for {without_field:?}");
     }
 }

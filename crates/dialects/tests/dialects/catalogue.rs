@@ -25,6 +25,14 @@ fn each_file_of_the_folder_is_in_the_catalogue() {
 }
 
 #[test]
+fn a_built_in_provider_has_no_second_profile_in_the_tests() {
+    for name in catalogue::names() {
+        let second = format!("{}/tests/profiles/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        assert!(!std::path::Path::new(&second).exists(), "move {second} to providers/, or remove it");
+    }
+}
+
+#[test]
 fn no_field_of_a_built_in_profile_is_misspelt_or_dropped() {
     for name in catalogue::names() {
         let text =
