@@ -41,11 +41,20 @@ pub struct Recovered {
     pub since: Option<Epoch>,
     /// Another limiter may have granted, and what it granted is lost.
     pub lost: bool,
+    /// The UIDs of pods that were deleted before the accounts of their records came into force.
+    pub deleted_pods: BTreeSet<String>,
 }
 
 impl Recovered {
     /// The UIDs of all pods that sessions of the time before belong to.
     pub fn pods(&self) -> impl Iterator<Item = &String> {
         self.records.values().flat_map(|record| record.pods.values())
+    }
+
+    /// Remembers that a pod is deleted, for the accounts that are not in force yet.
+    pub(crate) fn pod_deleted(&mut self, uid: &str) {
+        if self.pods().any(|pod| pod == uid) {
+            self.deleted_pods.insert(uid.to_owned());
+        }
     }
 }

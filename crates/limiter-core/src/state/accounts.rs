@@ -97,9 +97,16 @@ impl LimiterState {
     /// An account that this limiter does not hold yet.
     fn open(&mut self, now: Time, compiled: CompiledAccount) {
         let config = self.effective(&compiled);
+        let mut deleted = Vec::new();
         let mut engine = match self.recovered.records.remove(&compiled.key) {
             Some(Record { snapshot, reserve, pods }) => {
-                self.owners.extend(pods.into_iter().map(|(session, uid)| (session, Some(uid))));
+                for (session, uid) in pods {
+                    if self.recovered.deleted_pods.contains(&uid) {
+                        deleted.push(session);
+                    } else {
+                        self.owners.insert(session, Some(uid));
+                    }
+                }
                 Engine::restart(config, snapshot, reserve, now)
             }
             // Grants of another limiter may still be written, and have been counted.
@@ -114,6 +121,10 @@ impl LimiterState {
         }
         if let Some(until) = self.lease {
             engine.handle(now, Event::Lease(until), &mut Vec::new());
+        }
+        for session in deleted {
+            // No call waits yet that it could make room for.
+            engine.handle(now, Event::PodDeleted(session), &mut Vec::new());
         }
         let document = document(&compiled, self.gate_open());
         self.accounts.insert(compiled.key.clone(), Account { engine, compiled, document, retired: None });

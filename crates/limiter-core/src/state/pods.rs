@@ -30,6 +30,7 @@ impl LimiterState {
 
     /// A pod was deleted: its sessions end and its slots are free. What it may have sent stays charged.
     pub fn pod_deleted(&mut self, now: Time, uid: &str, out: &mut Outbox) {
+        self.recovered.pod_deleted(uid);
         let owned = self.owners.iter().filter(|(_, owner)| owner.as_deref() == Some(uid));
         let sessions: Vec<_> = owned.map(|(session, _)| *session).collect();
         for session in sessions {

@@ -1,9 +1,13 @@
 //! A pod draws only where its namespace is admitted, in its own name, and on its own session.
+use std::time::Duration;
+
 use kube::runtime::watcher::Event;
+use quotakeeper_engine::config::{LimitConfig, Unit};
+use test_support::accounts::{compiled, enforced, requests};
 use test_support::wait::until;
 
 use crate::cluster::{object, uid};
-use crate::proxy::Proxy;
+use crate::proxy::{Provider, Proxy};
 use crate::world::{World, admitting, at_once, quota};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,6 +75,34 @@ async fn a_pod_can_not_take_the_session_of_another() {
     until("the first draws on", || victim.granted(0) == 2).await;
     assert_eq!(victim.sessions(), 1);
     assert_eq!(world.account("gtm/openai").await.proxies.connected, 1);
+}
+
+/// The operator may be late with a quota, and the list of pods comes once.
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_of_a_deleted_pod_are_free_in_an_account_that_comes_into_force_later() {
+    let slots = |name: &str| {
+        let limit = LimitConfig { unit: Unit::ConcurrentRequests, ..requests(2, Duration::ZERO) };
+        compiled(&format!("demo/{name}"), name, enforced(vec![limit]))
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::start(folder.path(), vec![slots("gtm/openai")]).await;
+    let provider = Provider::of(2);
+    provider.keeps_calls(true);
+    let token = world.pod("gtm", "pod-1");
+    let proxy = Proxy::drawing(&world, (7, &token), "gtm/Job/a", &["gtm/openai"], provider.clone());
+    proxy.ask(0, 2);
+    until("both slots are taken", || proxy.kept() == 2).await;
+    world.stop().await;
+
+    drop(proxy);
+    world.pods.apply(Event::Delete(object("gtm", "pod-1")));
+    world.run(folder.path(), Vec::new(), None).await;
+    world.limiter().pod_deleted(uid("pod-1")).await.unwrap();
+    world.configure(vec![slots("gtm/openai")]).await;
+    let next = world.pod("gtm", "pod-2");
+    let next = Proxy::start(&world, (8, &next), "gtm/Job/a", &["gtm/openai"]);
+    next.ask(0, 2);
+    until("the next pod draws", || next.granted(0) == 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
