@@ -84,18 +84,19 @@ pub fn job(pod: &ObjectMeta) -> Option<String> {
 }
 
 /// The controller of a pod's Job, from what injection wrote on the pod. Injection has asked the API server
-/// for it; it is believed as far as the Job's name fits: a CronJob's Jobs are its name, `-` and a time.
+/// for it. An annotation that was copied from a pod of another Job is ignored.
 pub fn injected_job_owner(pod: &ObjectMeta) -> Option<Controller> {
     #[derive(Deserialize)]
     struct Status {
         consumer: Consumer,
+        job: String,
     }
     let job = job(pod)?;
     let status: Status = serde_json::from_str(pod.annotations.as_ref()?.get(STATUS)?).ok()?;
     let (namespace, owner) = status.consumer.split_once('/')?;
     let (kind, name) = owner.split_once('/')?;
-    let fits = job.strip_prefix(name).is_some_and(|rest| rest.len() > 1 && rest.starts_with('-'));
-    (pod.namespace.as_deref() == Some(namespace) && fits).then(|| Controller {
+    let valid = pod.namespace.as_deref() == Some(namespace) && status.job == job && !name.is_empty();
+    valid.then(|| Controller {
         api_version: String::new(),
         kind: kind.to_owned(),
         name: name.to_owned(),
@@ -210,23 +211,21 @@ mod tests {
     }
 
     #[test]
-    fn what_injection_wrote_is_believed_where_the_jobs_name_fits() {
-        let injected = |consumer: &str| {
-            let mut pod = owned("Job", "enrich-29384", json!({}));
-            let status = json!({"version": "1", "consumer": consumer, "quotas": []}).to_string();
+    fn the_owner_that_injection_wrote_holds_for_the_job_that_it_was_written_for() {
+        let injected = |job: &str, consumer: &str, written_for: &str| {
+            let mut pod = owned("Job", job, json!({}));
+            let status =
+                json!({"version": "1", "consumer": consumer, "job": written_for, "quotas": []}).to_string();
             pod.annotations = Some([(STATUS.to_owned(), status)].into());
             workload(&pod)
         };
-        assert_eq!(injected("gtm/CronJob/enrich"), "gtm/CronJob/enrich");
-        for wrong in [
-            "sales/CronJob/enrich",
-            "gtm/CronJob/billing",
-            "gtm/CronJob/enrich-29384",
-            "gtm/x",
-            "",
-            "gtm/CronJob/",
-        ] {
-            assert_eq!(injected(wrong), "gtm/Job/enrich-29384", "{wrong}");
+        let job = "enrich-29384";
+        assert_eq!(injected(job, "gtm/CronJob/enrich", job), "gtm/CronJob/enrich");
+        let by_hand = "again";
+        assert_eq!(injected(by_hand, "gtm/CronJob/enrich", by_hand), "gtm/CronJob/enrich");
+        assert_eq!(injected(job, "gtm/CronJob/enrich", "enrich-1"), "gtm/Job/enrich-29384", "a copy");
+        for wrong in ["sales/CronJob/enrich", "gtm/x", "", "gtm/CronJob/"] {
+            assert_eq!(injected(job, wrong, job), "gtm/Job/enrich-29384", "{wrong}");
         }
     }
 

@@ -76,6 +76,9 @@ pub struct Status {
     pub version: String,
     /// The workload that it belongs to: `namespace/kind/name`.
     pub consumer: Consumer,
+    /// The name of the pod's Job, whose controller `consumer` may be; none: it is not a Job's pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// Its quotas.
     pub quotas: Vec<StatusQuota>,
     /// Containers whose calls are not caught.
@@ -174,10 +177,13 @@ fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), Outcome> {
     }
     let injected = injected(pod, settings);
     let is_new = injected.is_none();
-    let (mut plan, resources) = match injected {
-        Some(Injected::ByThis(bootstrap)) => (Plan::again(*bootstrap, view), Value::Null),
+    let (mut plan, resources, job) = match injected {
+        Some(Injected::ByThis { bootstrap, job }) => (Plan::again(*bootstrap, view), Value::Null, job),
         Some(Injected::ByAnother) => return Err(Outcome::Unchanged),
-        None => (plan(input, &requested)?, resources::of(pod, &settings.resources)?),
+        None => {
+            let (plan, resources) = (plan(input, &requested)?, resources::of(pod, &settings.resources)?);
+            (plan, resources, workload::job(&pod::metadata(pod)))
+        }
     };
     let selected = conflicts::selected_containers(pod)?;
     if is_new {
@@ -192,6 +198,7 @@ fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), Outcome> {
     let status = Status {
         version: settings.version.clone(),
         consumer: plan.bootstrap.consumer.clone(),
+        job,
         quotas: plan
             .bootstrap
             .quotas
@@ -253,8 +260,8 @@ fn beyond_reach(pod: &Value) -> Option<&'static str> {
 
 /// Which version gave a pod its proxy.
 enum Injected {
-    /// This one: the proxy is told this.
-    ByThis(Box<Bootstrap>),
+    /// This one, with this configuration for the proxy, when the pod was of this Job.
+    ByThis { bootstrap: Box<Bootstrap>, job: Option<String> },
     /// Another one.
     ByAnother,
 }
@@ -269,7 +276,10 @@ fn injected(pod: &Value, settings: &Settings) -> Option<Injected> {
         return Some(Injected::ByAnother);
     }
     match plan::read(bootstrap) {
-        Some(bootstrap) => Some(Injected::ByThis(Box::new(bootstrap))),
+        Some(bootstrap) => {
+            let job = status["job"].as_str().map(str::to_owned);
+            Some(Injected::ByThis { bootstrap: Box::new(bootstrap), job })
+        }
         None => Some(Injected::ByAnother),
     }
 }
