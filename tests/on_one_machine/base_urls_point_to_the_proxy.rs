@@ -32,3 +32,25 @@ fn any_listen_address() {
         assert_eq!(scene.provider.summary("key-of-demo").totals.ok, 1, "{listen}");
     }
 }
+
+const ANTHROPIC: &str = "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {name: plain}\nspec: {provider: {name: anthropic, tier: tier-1}}\n";
+
+/// Anthropic's SDKs add `/v1` to the variable, Vercel's @ai-sdk/anthropic does not.
+const BOTH: &str = r#"
+import json, os, urllib.request
+for path in ["/v1/messages", "/messages"]:
+    body = json.dumps({"model": "claude-haiku-4-5", "max_tokens": 10, "messages": [{"role": "user", "content": "hi"}]})
+    headers = {"x-api-key": "key-of-anthropic", "content-type": "application/json"}
+    request = urllib.request.Request(os.environ["ANTHROPIC_BASE_URL"] + path, body.encode(), headers)
+    print(urllib.request.urlopen(request).status)
+"#;
+
+#[test]
+fn a_variable_serves_clients_that_add_the_version_and_those_that_do_not() {
+    let scene = Scene::new(&rules());
+    let mut command = scene.quotakeeper(&scene.file("quota.yaml", ANTHROPIC));
+    command.args(["--", "python3", "-c", BOTH]);
+    let ended = scene.run(command);
+    assert_eq!(ended.stdout, "200\n200\n", "{}", ended.stderr);
+    assert_eq!(scene.provider.summary("key-of-anthropic").totals.ok, 2);
+}

@@ -138,6 +138,13 @@ pub struct BaseUrl {
     #[schemars(length(min = 1, max = 300), regex(pattern = "^https?://[^/?#@]+$"))]
     pub upstream: String,
 
+    /// Path with which all paths of the provider begin. Some clients expect it at the end of the base URL, others
+    /// add it themselves: a call without it gets it, and one that has it twice has it once. Default: none.
+    /// Example: `/v1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 256))]
+    pub path_prefix: Option<String>,
+
     /// Environment variables that are set for the application.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16))]

@@ -102,7 +102,24 @@ fn by_segment(endpoints: &[Arc<QuotaEndpoint>], path: &str) -> Option<Route> {
     let endpoint =
         endpoints.iter().find(|endpoint| endpoint.provider == provider && has_base_url(endpoint))?;
     let path = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    let account = endpoint.account();
+    let base_url = account.as_ref().and_then(|account| account.profile.base_url.as_ref());
+    let path = match base_url.and_then(|base_url| base_url.path_prefix.as_deref()) {
+        Some(prefix) => with_prefix(&path, prefix),
+        None => path,
+    };
     Some(Route { endpoint: Arc::clone(endpoint), origin: None, path })
+}
+
+/// The path with the prefix once, however often it was there.
+fn with_prefix(path: &str, prefix: &str) -> String {
+    let mut rest = path;
+    while let Some(shorter) =
+        rest.strip_prefix(prefix).filter(|left| left.is_empty() || left.starts_with(['/', '?']))
+    {
+        rest = shorter;
+    }
+    format!("{prefix}{rest}")
 }
 
 /// Whether a base URL leads anywhere, as far as that is known.

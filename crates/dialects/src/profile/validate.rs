@@ -94,6 +94,13 @@ impl Check<'_> {
                 "baseUrl.variables",
                 "is empty; name at least one variable, or leave out `baseUrl`",
             );
+            if let Some(prefix) = &base.path_prefix {
+                self.require(
+                    is_path(prefix) && !prefix.ends_with('/'),
+                    "baseUrl.pathPrefix",
+                    format!("`{prefix}` is not a path without a last `/`; write one such as `/v1`"),
+                );
+            }
             for (index, variable) in base.variables.iter().enumerate() {
                 let field = format!("baseUrl.variables[{index}]");
                 let message = format!(

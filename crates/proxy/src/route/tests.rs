@@ -17,7 +17,11 @@ use super::*;
 fn endpoint(index: u32, provider: &str, hosts: &[&str], upstream: Option<&str>) -> Arc<QuotaEndpoint> {
     let profile = Profile {
         hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
-        base_url: upstream.map(|upstream| BaseUrl { upstream: upstream.to_owned(), variables: vec![] }),
+        base_url: upstream.map(|upstream| BaseUrl {
+            upstream: upstream.to_owned(),
+            path_prefix: None,
+            variables: vec![],
+        }),
         ..Profile::default()
     };
     let account = compiled(provider, profile);
@@ -155,4 +159,19 @@ fn a_place_without_an_account_takes_its_calls() {
     let endpoints = [Arc::new(QuotaEndpoint::new(0, &quota).unwrap())];
     let found = route(&endpoints, Door::BaseUrl, &"/openai/v1".parse().unwrap(), &HeaderMap::new());
     assert!(found.is_ok_and(|route| route.origin.is_none() && route.path == "/v1"));
+}
+
+#[test]
+fn a_path_prefix_is_sent_once() {
+    for (path, sent) in [
+        ("/messages", "/v1/messages"),
+        ("/v1/messages?beta=true", "/v1/messages?beta=true"),
+        ("/v1/v1/messages", "/v1/messages"),
+        ("/v1", "/v1"),
+        ("/v1?x", "/v1?x"),
+        ("/v10/messages", "/v1/v10/messages"),
+        ("/", "/v1/"),
+    ] {
+        assert_eq!(with_prefix(path, "/v1"), sent);
+    }
 }

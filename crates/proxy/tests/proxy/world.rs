@@ -29,7 +29,7 @@ pub fn account(provider: &str, upstream: Option<String>, engine: AccountConfig) 
     let mut profile: Profile = catalogue::find(provider).unwrap();
     if let Some(upstream) = upstream {
         let variables = profile.base_url.take().unwrap_or_default().variables;
-        profile.base_url = Some(BaseUrl { upstream, variables });
+        profile.base_url = Some(BaseUrl { upstream, path_prefix: None, variables });
     }
     let (key, quota) = (format!("{provider}/test"), format!("gtm/{provider}"));
     CompiledAccount { profile, ..compiled(&key, &quota, engine) }
