@@ -45,6 +45,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alarms::Alarms;
 use crate::clock::is_fresh;
+use crate::concurrency_cap::ConcurrencyCap;
 use crate::config::AccountConfig;
 use crate::cost::Costs;
 use crate::event::{Action, Attempt, CallClass, CallId, Event, Pulse, Scope, SessionId};
@@ -69,6 +70,8 @@ pub struct Engine {
     deadlines: Alarms<CallKey>,
     sessions: BTreeMap<SessionId, Session>,
     pauses: BTreeMap<Scope, Pause>,
+    /// How many calls the provider takes at the same time, as far as its rejections have said so.
+    caps: BTreeMap<Scope, ConcurrencyCap>,
     lease: Time,
     durability: Durability,
     recovery: Recovery,
@@ -184,6 +187,7 @@ impl Engine {
             deadlines: Alarms::default(),
             sessions: BTreeMap::new(),
             pauses: BTreeMap::new(),
+            caps: BTreeMap::new(),
             lease: Time::NEVER,
             durability,
             recovery: Recovery::default(),

@@ -27,6 +27,7 @@ pub mod account;
 mod alarms;
 mod bucket;
 pub mod clock;
+mod concurrency_cap;
 mod concurrency_counter;
 pub mod config;
 pub mod cost;

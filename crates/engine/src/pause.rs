@@ -4,6 +4,9 @@
 //! through to ask how things stand; if the provider takes it, the number of calls that may be
 //! unanswered at the same time grows with each answer until it no longer matters. A rejection in
 //! between closes the scope again, each time for longer where the provider names no time.
+//!
+//! A provider that refuses until a person acts is believed when it says so twice: the first time one more call asks at
+//! once, while the others are held. From the second on they are refused, and a call asks after 1, 2, 4 … 15 minutes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,6 +19,10 @@ use crate::time::{Time, stretched};
 const RAMP_DONE: u32 = 64;
 /// The longest that doubling makes a pause for which the provider names no time.
 const STRIKES_AT_MOST: u32 = 6;
+/// How long a provider that refuses until a person acts is not asked again: doubled from the first …
+const STOPPED: Duration = Duration::from_secs(60);
+/// … up to the longest.
+const LONGEST_STOPPED: Duration = Duration::from_secs(15 * 60);
 
 /// The pause of one scope.
 #[derive(Clone, Debug)]
@@ -26,14 +33,24 @@ pub(crate) struct Pause {
     pub(crate) until: Time,
     /// The provider's word, or who paused.
     pub(crate) reason: String,
-    /// Nothing but a person or the provider's change of mind ends it.
-    pub(crate) stopped: bool,
+    refusals: Refusals,
     /// The provider's last rejection said that it is overloaded.
     pub(crate) overloaded: bool,
     /// When it was last closed anew.
     closed_at: Time,
     strikes: u32,
     phase: Phase,
+}
+
+/// What the provider has said of refusing until a person acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusals {
+    /// Nothing since it accepted a call, or rejected one for another reason.
+    None,
+    /// That it does, once.
+    One,
+    /// That it does, again.
+    Stopped,
 }
 
 #[derive(Clone, Debug)]
@@ -71,7 +88,7 @@ impl Pause {
             since: now,
             until: now,
             reason,
-            stopped: false,
+            refusals: Refusals::None,
             overloaded: false,
             closed_at: now,
             strikes: 0,
@@ -87,7 +104,7 @@ impl Pause {
             since: now,
             until: now + length,
             reason: "paused by hand".to_owned(),
-            stopped: false,
+            refusals: Refusals::None,
             overloaded: false,
             closed_at: now,
             strikes: 0,
@@ -97,13 +114,37 @@ impl Pause {
 
     fn prolong(&mut self, now: Time, class: RejectionClass, wait: Option<Duration>, config: &PauseConfig) {
         let unnamed = match class {
-            RejectionClass::Terminal => config.cap,
-            _ => config.fallback.saturating_mul(1 << self.strikes.min(STRIKES_AT_MOST)),
+            RejectionClass::Terminal => self.refused(),
+            _ => {
+                self.refusals = Refusals::None;
+                config.fallback.saturating_mul(1 << self.strikes.min(STRIKES_AT_MOST))
+            }
         };
-        let length = stretched(wait.unwrap_or(unnamed).min(config.cap));
+        let length = wait.unwrap_or(unnamed).min(config.cap);
+        let length = if length.is_zero() { length } else { stretched(length) };
         self.until = self.until.max(now + length);
-        self.stopped = class == RejectionClass::Terminal;
         self.overloaded = class == RejectionClass::Capacity;
+    }
+
+    /// The provider refuses until a person acts. Returns for how long it is not asked again.
+    fn refused(&mut self) -> Duration {
+        let before = self.refusals;
+        self.refusals = if before == Refusals::None { Refusals::One } else { Refusals::Stopped };
+        match before {
+            Refusals::None => Duration::ZERO,
+            Refusals::One => {
+                self.strikes = 0;
+                STOPPED
+            }
+            Refusals::Stopped => {
+                STOPPED.saturating_mul(1 << self.strikes.min(STRIKES_AT_MOST)).min(LONGEST_STOPPED)
+            }
+        }
+    }
+
+    /// Whether the provider refuses until a person acts, and has said so more than once.
+    pub(crate) fn stopped(&self) -> bool {
+        self.refusals == Refusals::Stopped
     }
 
     /// A rejection of a call that was granted at `granted`. Returns whether the pause is longer
@@ -116,8 +157,11 @@ impl Pause {
         wait: Option<Duration>,
         config: &PauseConfig,
     ) -> bool {
-        let news = granted >= self.closed_at && !matches!(self.phase, Phase::Closed);
-        if !news && wait.is_none_or(|wait| wait.is_zero()) && class != RejectionClass::Terminal {
+        let terminal = class == RejectionClass::Terminal;
+        // What was sent before the pause may still say that the provider refuses, or confirm it, but not twice.
+        let news =
+            granted >= self.closed_at && !matches!(self.phase, Phase::Closed) || terminal && !self.stopped();
+        if !news && (terminal || wait.is_none_or(|wait| wait.is_zero())) {
             return false;
         }
         let before = self.until;
@@ -163,7 +207,7 @@ impl Pause {
             Phase::Probing { probe, .. } if *probe == attempt => {
                 self.phase = Phase::Ramp { width: 2, unanswered: BTreeMap::new() };
                 self.strikes = 0;
-                self.stopped = false;
+                self.refusals = Refusals::None;
                 Progress::Opened
             }
             Phase::Ramp { width, unanswered } => {
@@ -300,6 +344,40 @@ mod tests {
         assert_eq!(pause.blocked_until(at(14), &config()), None);
         pause.granted(at(14), attempt(2));
         assert!(pause.blocked_until(at(14), &config()).is_some(), "one at a time");
+    }
+
+    #[test]
+    fn a_provider_that_stops_is_believed_the_second_time_and_asked_ever_more_rarely() {
+        let refused = |pause: &mut Pause, now: Time, granted: Time| {
+            pause.rejected(now, granted, RejectionClass::Terminal, None, &config())
+        };
+        let mut pause = Pause::closed(at(10), RejectionClass::Terminal, None, String::new(), &config());
+        assert!(!pause.stopped());
+        assert_eq!(pause.blocked_until(at(10), &config()), None, "one asks again at once");
+        pause.granted(at(10), attempt(1));
+        assert!(pause.blocked_until(at(10), &config()).is_some(), "and no other");
+        assert!(refused(&mut pause, at(10), at(10)) && pause.stopped());
+        assert!(!refused(&mut pause, at(11), at(9)), "one that was sent before");
+        let mut minutes = Vec::new();
+        let mut now = at(10);
+        for call in 2..9 {
+            minutes.push(pause.until.since(now).as_secs() / 60);
+            now = pause.until;
+            pause.granted(now, attempt(call));
+            assert!(refused(&mut pause, now, now) && pause.stopped());
+        }
+        let cap = config().cap.as_secs() / 60;
+        assert_eq!(minutes, [1, 2, 4, 8, 15, 15, 15].map(|minutes: u64| minutes.min(cap)));
+        pause.granted(pause.until, attempt(10));
+        assert_eq!(pause.accepted(attempt(10)), Progress::Opened);
+        assert!(!pause.stopped());
+    }
+
+    #[test]
+    fn what_was_under_way_confirms_that_the_provider_stops() {
+        let mut pause = Pause::closed(at(10), RejectionClass::Terminal, None, String::new(), &config());
+        assert!(pause.rejected(at(11), at(9), RejectionClass::Terminal, None, &config()));
+        assert!(pause.stopped() && pause.blocked_until(at(70), &config()).is_some());
     }
 
     #[test]

@@ -113,7 +113,9 @@ impl Engine {
         if self.config.mode == Mode::Disabled {
             return None;
         }
-        self.paused_until(now, lane).max(self.lanes.blocked_until(lane, costs, now))
+        let (paused, limited) = (self.paused_until(now, lane), self.lanes.blocked_until(lane, costs, now));
+        // Last: where all else lets the call through, it may be the one more that is tried.
+        paused.max(limited).or_else(|| self.capped_until(now, lane))
     }
 
     /// When pauses let a call of the lane through at the earliest; `None`: now.
@@ -124,6 +126,12 @@ impl Engine {
             .filter(|(scope, _)| self.lanes.covers(lane, scope))
             .filter_map(|(_, pause)| pause.blocked_until(now, &config))
             .max()
+    }
+
+    /// When the provider's concurrency lets a call of the lane through at the earliest; `None`: now.
+    fn capped_until(&mut self, now: Time, lane: LaneId) -> Option<Time> {
+        let covering = self.caps.iter_mut().filter(|(scope, _)| self.lanes.covers(lane, scope));
+        covering.filter_map(|(_, cap)| cap.blocked_until(now)).max()
     }
 
     fn grant(&mut self, now: Time, turn: Turn, actions: &mut Vec<Action>) {
@@ -146,6 +154,11 @@ impl Engine {
                 pause.granted(now, attempt);
             }
         }
+        for (scope, cap) in &mut self.caps {
+            if self.lanes.covers(lane, scope) {
+                cap.granted(now, attempt);
+            }
+        }
         self.durability.call_granted(self.lanes.draws(lane, costs));
         self.totals.granted += 1;
         actions.push(Action::Grant { attempt, echo: pulse.stamp });
@@ -163,7 +176,7 @@ impl Engine {
 
     /// Whether a lane's provider refuses until a person acts.
     pub(super) fn stopped(&self, now: Time, lane: LaneId) -> bool {
-        let stops = |pause: &Pause| pause.stopped && now < pause.until;
+        let stops = |pause: &Pause| pause.stopped() && now < pause.until;
         self.pauses.iter().any(|(scope, pause)| stops(pause) && self.lanes.covers(lane, scope))
     }
 }

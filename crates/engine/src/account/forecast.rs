@@ -18,6 +18,8 @@ impl Engine {
     /// About how long a new call of these costs would wait if `ahead` others came before it.
     pub(super) fn wait_behind(&mut self, now: Time, lane: LaneId, costs: Costs, ahead: u64) -> Duration {
         let paused = self.paused_until(now, lane).map_or(Duration::ZERO, |until| until.since(now));
-        self.lanes.wait_for(lane, costs, now, ahead).max(paused)
+        let covering = self.caps.iter().filter(|(scope, _)| self.lanes.covers(lane, scope));
+        let capped = covering.map(|(_, cap)| cap.wait_for(ahead.saturating_add(1))).max().unwrap_or_default();
+        self.lanes.wait_for(lane, costs, now, ahead).max(paused).max(capped)
     }
 }

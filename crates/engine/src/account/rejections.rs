@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::reports::Answer;
 use super::{CallState, Engine};
-use crate::event::{Action, RefusalReason, Rejection, RejectionClass, Scope};
+use crate::concurrency_cap::ConcurrencyCap;
+use crate::event::{Action, Attempt, RefusalReason, Rejection, RejectionClass, Scope};
 use crate::pause::Pause;
 use crate::queue::CallKey;
 use crate::time::Time;
@@ -52,8 +53,26 @@ impl Engine {
         let on_its_way = now.since(latest);
         let wait = rejection.wait.filter(|wait| !wait.is_zero());
         let wait = wait.map(|wait| wait.saturating_sub(on_its_way));
-        self.close(now, &scope, Closing { granted, class, wait, reason: rejection.reason }, actions);
+        if class != RejectionClass::Concurrency || !self.lower_cap(now, &scope, attempt, granted) {
+            self.close(now, &scope, Closing { granted, class, wait, reason: rejection.reason }, actions);
+        }
         self.finish(now, attempt, again && class != RejectionClass::Terminal, actions);
+    }
+
+    /// The call was one too many of its scope at the same time. Returns whether that helps: there are others, whose
+    /// end makes room.
+    fn lower_cap(&mut self, now: Time, scope: &Scope, attempt: Attempt, granted: Time) -> bool {
+        if !self.caps.contains_key(scope) {
+            let under_way = self.calls.iter().filter_map(|(key, call)| match &call.state {
+                CallState::Granted(grant) if self.lanes.covers(call.wanted.lane, scope) => {
+                    Some((key.attempt(call.wanted.attempts), grant.at))
+                }
+                _ => None,
+            });
+            let cap = ConcurrencyCap::new(under_way, self.config.pause.max_call);
+            self.caps.insert(scope.clone(), cap);
+        }
+        self.caps.get_mut(scope).is_some_and(|cap| cap.rejected(now, attempt, granted))
     }
 
     fn close(&mut self, now: Time, scope: &Scope, closing: Closing, actions: &mut Vec<Action>) {
@@ -72,7 +91,7 @@ impl Engine {
         };
         pause.reason.clone_from(&reason);
         actions.push(Action::Paused { scope: scope.clone(), until: pause.until, reason });
-        if class == RejectionClass::Terminal {
+        if pause.stopped() {
             self.refuse_all(now, actions);
         }
     }

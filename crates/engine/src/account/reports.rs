@@ -176,5 +176,8 @@ impl Engine {
         if let Some(call) = self.calls.get(&attempt.key()) {
             self.lanes.free_slots(call.wanted.lane, attempt, now);
         }
+        for cap in self.caps.values_mut() {
+            cap.ended(now, attempt);
+        }
     }
 }

@@ -116,7 +116,7 @@ impl Engine {
                     scope: scope.clone(),
                     remaining: pause.until.since(now),
                     reason: pause.reason.clone(),
-                    stopped: pause.stopped,
+                    stopped: pause.stopped(),
                     overloaded: pause.overloaded,
                 })
                 .collect(),

@@ -1,6 +1,6 @@
 //! A limit of calls that are under way at the same time: a slot from the grant to the end.
 
-use quotakeeper_engine::event::{Event, SessionId};
+use quotakeeper_engine::event::{Event, Rejection, RejectionClass, Scope, SessionId};
 
 use crate::world::*;
 
@@ -62,4 +62,71 @@ fn windows_and_slots_are_charged_together() {
     first.into_iter().for_each(|attempt| w.answered(attempt));
     assert_eq!(w.grants().len(), 2, "the window has two left");
     assert_eq!(w.used("parallel"), 2, "what waits for the window holds no slot");
+}
+
+/// A provider that takes four calls at the same time, each a second long, and rejects the others.
+#[test]
+fn rejections_for_concurrency_shrink_to_the_real_limit_and_pause_nothing() {
+    let mut w = World::new(vec![sliding("requests", 1000, 10)]);
+    for _ in 0..40 {
+        w.ask_as(1, "job", model("haiku"), None);
+    }
+    let (mut under_way, mut ends) = (0_u32, std::collections::VecDeque::new());
+    let (mut rejected, mut answered, mut rounds) = (0, 0, 0);
+    while answered < 40 {
+        for attempt in w.grants() {
+            if under_way < 4 {
+                under_way += 1;
+                w.tell(Event::FirstByte { attempt, latest: w.now, observations: vec![] });
+                ends.push_back(attempt);
+            } else {
+                rejected += 1;
+                let rejection = Rejection {
+                    class: RejectionClass::Concurrency,
+                    scope: Scope::model("haiku"),
+                    wait: None,
+                    reason: "Number of concurrent connections".to_owned(),
+                };
+                w.tell(Event::Rejected {
+                    attempt,
+                    latest: w.now,
+                    observations: vec![],
+                    rejection,
+                    again: true,
+                });
+            }
+        }
+        assert!(w.engine.status(w.now).pauses.is_empty(), "no fixed pause");
+        if under_way == 4 || w.engine.status(w.now).waiting == 0 {
+            w.pass(SECOND);
+            rounds += 1;
+            for attempt in std::mem::take(&mut ends) {
+                under_way -= 1;
+                answered += 1;
+                w.tell(Event::Done(attempt));
+            }
+        }
+    }
+    assert!((36..=37).contains(&rejected), "the burst, and at most one more that was tried: {rejected}");
+    assert!(rounds <= 11, "four at a time: {rounds}");
+    assert!(w.refusals().is_empty());
+}
+
+#[test]
+fn concurrency_of_others_is_waited_for() {
+    let mut w = World::new(vec![sliding("requests", 1000, 10)]);
+    w.ask(1);
+    for seconds in [1, 2, 4] {
+        let attempt = w.grants()[0];
+        let rejection = Rejection {
+            class: RejectionClass::Concurrency,
+            scope: Scope::account(),
+            wait: None,
+            reason: "concurrent".to_owned(),
+        };
+        w.tell(Event::Rejected { attempt, latest: w.now, observations: vec![], rejection, again: true });
+        assert_eq!(w.grants().len(), 0, "with nothing of ours under way only time helps");
+        w.pass(SECOND * seconds + MS * 10);
+    }
+    assert_eq!(w.grants().len(), 1);
 }

@@ -3,7 +3,8 @@
 use quotakeeper_engine::config::LimitConfig;
 use quotakeeper_engine::cost::Demand;
 use quotakeeper_engine::event::{
-    Action, CallClass, Event, GrantProgress, RefusalReason, Rejection, RejectionClass, ResumedGrant, Scope,
+    Action, Attempt, CallClass, Event, GrantProgress, RefusalReason, Rejection, RejectionClass, ResumedGrant,
+    Scope,
 };
 
 use crate::world::*;
@@ -86,11 +87,7 @@ fn a_rejection_of_an_unknown_limit_pauses_the_account() {
     assert_eq!(w.grants().len(), 0);
 }
 
-#[test]
-fn a_stopped_provider_refuses_calls_at_once() {
-    let mut w = World::new(vec![sliding("requests", 1, 10)]);
-    w.ask(3);
-    let attempt = w.grants()[0];
+fn refused(w: &mut World, attempt: Attempt) {
     let rejection = Rejection {
         class: RejectionClass::Terminal,
         scope: Scope::account(),
@@ -98,12 +95,42 @@ fn a_stopped_provider_refuses_calls_at_once() {
         reason: "insufficient_quota".to_owned(),
     };
     w.tell(Event::Rejected { attempt, latest: w.now, observations: vec![], rejection, again: false });
+}
+
+#[test]
+fn a_provider_that_stops_is_asked_once_more_and_then_calls_are_refused_at_once() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask(1);
+    let attempt = w.grants()[0];
+    refused(&mut w, attempt);
+    w.ask(3);
+    let asks_again = w.grants();
+    assert_eq!((asks_again.len(), w.refusals().len()), (1, 0), "the others are held");
+    refused(&mut w, asks_again[0]);
     assert_eq!(w.refusals(), [(RefusalReason::ProviderStopped, None); 2], "those that wait");
     w.ask(1);
     assert_eq!(w.refusals().len(), 1, "and those that come");
-    w.pass(SECOND * 301);
+    w.pass(SECOND * 61);
     w.ask(2);
-    assert_eq!(w.grants().len(), 1, "later a probe asks again");
+    assert_eq!(w.grants().len(), 1, "after a minute one asks again");
+    assert_eq!(w.refusals().len(), 0);
+}
+
+#[test]
+fn one_refusal_that_does_not_repeat_stops_nobody() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask(1);
+    let attempt = w.grants()[0];
+    refused(&mut w, attempt);
+    w.ask(20);
+    let asks_again = w.grants();
+    w.answered(asks_again[0]);
+    while let Some(attempt) = w.grants().first() {
+        w.answered(*attempt);
+    }
+    w.pass(SECOND * 10);
+    w.grants();
+    assert!(w.refusals().is_empty());
 }
 
 #[test]

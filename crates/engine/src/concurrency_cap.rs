@@ -1,0 +1,127 @@
+//! How many calls a provider takes at the same time, where only its rejections say so.
+//!
+//! A call that is rejected for this was one too many: what else is under way is what the provider takes. From then on
+//! no more are, and from time to time one more is tried, the more rarely the more often it was rejected.
+
+use std::time::Duration;
+
+use crate::concurrency_counter::ConcurrencyCounter;
+use crate::cost::Amount;
+use crate::event::Attempt;
+use crate::time::Time;
+
+/// How long after a rejection one more is tried, at first …
+const RAISE_AFTER: Duration = Duration::from_secs(10);
+/// … and after many attempts that were rejected.
+const LONGEST_RAISE_AFTER: Duration = Duration::from_secs(600);
+
+/// The calls of one scope that are under way, and how many may be.
+#[derive(Debug)]
+pub(crate) struct ConcurrencyCap {
+    counter: ConcurrencyCounter,
+    raised: Time,
+    raise_at: Time,
+    raise_after: Duration,
+}
+
+impl ConcurrencyCap {
+    /// The cap of a scope of which these calls are under way, since these times. `longest`: no call lasts longer.
+    pub(crate) fn new(under_way: impl Iterator<Item = (Attempt, Time)>, longest: Duration) -> ConcurrencyCap {
+        let mut counter = ConcurrencyCounter::new(Amount(u64::MAX), longest);
+        under_way.for_each(|(attempt, since)| counter.hold(attempt, Amount::ONE, since));
+        ConcurrencyCap { counter, raised: Time(0), raise_at: Time(0), raise_after: RAISE_AFTER }
+    }
+
+    /// This call, granted at `granted`, was one too many. Returns whether others are under way: otherwise only time
+    /// helps.
+    pub(crate) fn rejected(&mut self, now: Time, attempt: Attempt, granted: Time) -> bool {
+        self.counter.free(attempt, now);
+        self.counter.advance(now);
+        let under_way = self.counter.used();
+        self.counter.resize(under_way.min(self.counter.amount()).max(Amount::ONE));
+        if self.raised > Time(0) && granted >= self.raised {
+            self.raise_after = self.raise_after.saturating_mul(2).min(LONGEST_RAISE_AFTER);
+            self.raised = Time(0);
+        }
+        self.raise_at = now + self.raise_after;
+        !under_way.is_zero()
+    }
+
+    pub(crate) fn granted(&mut self, now: Time, attempt: Attempt) {
+        self.counter.hold(attempt, Amount::ONE, now);
+    }
+
+    pub(crate) fn ended(&mut self, now: Time, attempt: Attempt) {
+        self.counter.free(attempt, now);
+    }
+
+    /// When one more call may be granted at the earliest; `None`: now.
+    pub(crate) fn blocked_until(&mut self, now: Time) -> Option<Time> {
+        self.counter.advance(now);
+        let until = self.counter.blocked_until(Amount::ONE, Amount::ZERO)?;
+        if now < self.raise_at {
+            return Some(until.min(self.raise_at));
+        }
+        self.counter.resize(self.counter.amount() + Amount::ONE);
+        self.raised = now;
+        self.raise_at = now + self.raise_after;
+        None
+    }
+
+    /// About how long until so many more calls have been granted.
+    pub(crate) fn wait_for(&self, calls: u64) -> Duration {
+        self.counter.wait_for(Amount(calls))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{CallId, SessionId};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn attempt(call: u64) -> Attempt {
+        Attempt { session: SessionId(1), call: CallId(call), number: 1 }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time(0) + SECOND * seconds as u32
+    }
+
+    fn of_twelve_four() -> ConcurrencyCap {
+        let mut cap = ConcurrencyCap::new((1..=12).map(|call| (attempt(call), at(10))), SECOND * 600);
+        (5..=12).for_each(|call| assert!(cap.rejected(at(11), attempt(call), at(10))));
+        cap
+    }
+
+    #[test]
+    fn it_shrinks_to_what_was_not_rejected() {
+        let mut cap = of_twelve_four();
+        assert!(cap.blocked_until(at(11)).is_some(), "four are under way");
+        cap.ended(at(12), attempt(1));
+        assert_eq!(cap.blocked_until(at(12)), None);
+        cap.granted(at(12), attempt(13));
+        assert!(cap.blocked_until(at(12)).is_some());
+    }
+
+    #[test]
+    fn one_more_is_tried_the_more_rarely_the_more_often_it_is_rejected() {
+        let mut cap = of_twelve_four();
+        let mut now = 11;
+        for (call, seconds) in [(20, 10), (21, 20), (22, 40)] {
+            assert!(cap.blocked_until(at(now + seconds - 1)).is_some());
+            now += seconds;
+            assert_eq!(cap.blocked_until(at(now)), None, "one more");
+            cap.granted(at(now), attempt(call));
+            assert!(cap.rejected(at(now), attempt(call), at(now)));
+        }
+    }
+
+    #[test]
+    fn where_nothing_else_is_under_way_only_time_helps() {
+        let mut cap = ConcurrencyCap::new([(attempt(1), at(10))].into_iter(), SECOND * 600);
+        assert!(!cap.rejected(at(11), attempt(1), at(10)));
+        assert_eq!(cap.blocked_until(at(11)), None, "one at a time may be tried");
+    }
+}
