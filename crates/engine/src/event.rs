@@ -83,6 +83,8 @@ pub struct Rejection {
     pub class: RejectionClass,
     /// Which calls it concerns.
     pub scope: Scope,
+    /// A model whose limit the rejected one shares, by the provider's word: its calls are concerned too.
+    pub shared_with: Option<String>,
     /// How long the provider asks to wait; `None`: it does not say.
     pub wait: Option<Duration>,
     /// The provider's own word for it, for people.
@@ -301,6 +303,8 @@ pub enum Action {
         reason: RefusalReason,
         /// When another try makes sense; `None`: not by waiting.
         retry_after: Option<Duration>,
+        /// The provider's word, where it is the reason.
+        words: Option<String>,
     },
     /// A scope is paused, or its pause has been prolonged.
     Paused {

@@ -108,6 +108,7 @@ impl Account {
 pub(crate) fn engine_rejection(
     class: quotakeeper_dialects::profile::Class,
     scope: &quotakeeper_dialects::Scope,
+    shared_with: Option<String>,
     wait: Option<Duration>,
     reason: &str,
     account: &Account,
@@ -129,7 +130,8 @@ pub(crate) fn engine_rejection(
         Affected::Model => Scope::account().of_model_of(call),
         Affected::Account | Affected::Provider => Scope::account(),
     };
-    Some(Rejection { class, scope, wait, reason: reason.to_owned() })
+    let shared_with = shared_with.map(|model| account.profile.model_class(&model).to_owned());
+    Some(Rejection { class, scope, shared_with, wait, reason: reason.to_owned() })
 }
 
 /// Limits' states from headers, as the limiter knows them.
@@ -158,7 +160,7 @@ mod tests {
         let compiled = CompiledAccount { tier, ..compiled(provider, profile) };
         let account = Account::new(AccountIndex(0), &compiled).unwrap();
         let call = account.engine_class(&CallShape { endpoint: named(endpoint), model: named(model) });
-        engine_rejection(Class::Quota, &scope, None, "", &account, &call).unwrap().scope.to_string()
+        engine_rejection(Class::Quota, &scope, None, None, "", &account, &call).unwrap().scope.to_string()
     }
 
     #[test]

@@ -80,12 +80,14 @@ pub enum LimiterEvent {
 }
 
 /// The call will not be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("refused: {reason}")]
 pub struct Refused {
     pub reason: Reason,
     /// When another try makes sense; none: not known, or never.
     pub retry_after: Option<Duration>,
+    /// The provider's word, where it is the reason.
+    pub words: Option<String>,
 }
 
 /// Why a call is refused.
@@ -181,11 +183,13 @@ impl AdmissionClient {
             let asked = inner.session.ask(clock::now(), account, class, patience);
             let call = asked.map_err(|error| match error {
                 AskError::TooManyCalls { .. } => {
-                    Refused { reason: Reason::TooManyCalls, retry_after: Some(FULL) }
+                    Refused { reason: Reason::TooManyCalls, retry_after: Some(FULL), words: None }
                 }
-                AskError::UnknownAccount(_) => {
-                    Refused { reason: Reason::Limiter(RefusalReason::NeverFits), retry_after: None }
-                }
+                AskError::UnknownAccount(_) => Refused {
+                    reason: Reason::Limiter(RefusalReason::NeverFits),
+                    retry_after: None,
+                    words: None,
+                },
             })?;
             inner.slots.insert(call, Slot::default());
             call
@@ -242,9 +246,9 @@ impl Shared {
     fn handle(&self, event: SessionEvent) {
         let (call, outcome) = match event {
             SessionEvent::Granted { call } => (call, Outcome::Granted),
-            SessionEvent::Refused { call, reason, retry_after } => {
+            SessionEvent::Refused { call, reason, retry_after, words } => {
                 let reason = Reason::Limiter(reason);
-                (call, Outcome::Refused(Refused { reason, retry_after }))
+                (call, Outcome::Refused(Refused { reason, retry_after, words }))
             }
             SessionEvent::Account { account, update } => {
                 self.remember_pause(account, &update);

@@ -201,7 +201,7 @@ async fn in_force(
     found.map_err(|_| {
         let reason = Reason::NotInForce;
         record.call.outcome = Outcome::Refused(reason);
-        let refused = Refused { reason, retry_after: Some(ABSENT) };
+        let refused = Refused { reason, retry_after: Some(ABSENT), words: None };
         LocalResponse::refused(refused, &endpoint.quota, None).because(&endpoint.absence())
     })
 }
@@ -221,8 +221,9 @@ impl Call<'_> {
         let (own, outcome) = match self.attempts().await {
             Ok(answer) => return relay(answer, self.record),
             Err(Stop::Refused(refused)) => {
+                let reason = refused.reason;
                 let own = LocalResponse::refused(refused, &self.account.quota, self.rejection.as_deref());
-                (own, Outcome::Refused(refused.reason))
+                (own, Outcome::Refused(reason))
             }
             Err(Stop::Failed(own)) => (own, Outcome::Unreachable),
         };

@@ -76,7 +76,11 @@ impl LocalResponse {
                 (StatusCode::SERVICE_UNAVAILABLE, "the proxy has no connection to the limiter")
             }
         };
-        let rejected = rejection.map_or_else(String::new, |reason| format!("; the provider said: {reason}"));
+        let rejected = refused
+            .words
+            .as_deref()
+            .or(rejection)
+            .map_or_else(String::new, |reason| format!("; the provider said: {reason}"));
         let message = format!("Quotakeeper did not send this call of quota {quota}: {what}{rejected}");
         let forbidden = status == StatusCode::FORBIDDEN;
         let retry_after = refused.retry_after.filter(|_| !forbidden);
@@ -143,7 +147,7 @@ mod tests {
 
     fn refusal(reason: Reason, millis: Option<u64>) -> Response<ResponseBody> {
         let retry_after = millis.map(Duration::from_millis);
-        LocalResponse::refused(Refused { reason, retry_after }, "gtm/openai", Some("status 429"))
+        LocalResponse::refused(Refused { reason, retry_after, words: None }, "gtm/openai", Some("status 429"))
             .into_response()
     }
 

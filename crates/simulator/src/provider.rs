@@ -112,6 +112,7 @@ impl Provider {
         if let Some(closed) = closed {
             let left = closed.from + closed.length - since;
             return Some(Rejection {
+                shared_with: None,
                 class: RejectionClass::Quota,
                 scope: closed.scope.clone(),
                 wait: closed.says_when.then(|| whole_seconds(left)),
@@ -120,6 +121,7 @@ impl Provider {
         }
         let really = self.really.as_mut()?;
         (!really.arrives(now)).then(|| Rejection {
+            shared_with: None,
             class: RejectionClass::Quota,
             scope: Scope::account(),
             wait: Some(Duration::from_secs(1)),

@@ -122,8 +122,9 @@ impl Session {
                 echo: *echo,
                 granted: now,
             },
-            Action::Refuse { session, call, reason, retry_after } if *session == proxy.session => {
-                LimiterMessage::Refuse { account, call: *call, reason: *reason, retry_after: *retry_after }
+            Action::Refuse { session, call, reason, retry_after, words } if *session == proxy.session => {
+                let (call, reason, retry_after, words) = (*call, *reason, *retry_after, words.clone());
+                LimiterMessage::Refuse { account, call, reason, retry_after, words }
             }
             Action::Grant { .. } | Action::Refuse { .. } => return None,
             Action::Paused { scope, until, reason } => {

@@ -282,6 +282,8 @@ pub enum LimiterMessage {
         reason: RefusalReason,
         /// When another try makes sense.
         retry_after: Option<Duration>,
+        /// The provider's word, where it is the reason.
+        words: Option<String>,
     },
 }
 

@@ -43,6 +43,7 @@ fn duration() -> impl Strategy<Value = Duration> {
 
 fn rejection() -> Rejection {
     Rejection {
+        shared_with: None,
         class: RejectionClass::Quota,
         scope: Scope::account(),
         wait: Some(Duration::MAX),
@@ -256,6 +257,7 @@ fn a_session_sends_only_its_own_messages() {
         call: CallId(1),
         reason: RefusalReason::QueueFull,
         retry_after: None,
+        words: None,
     };
     let account = AccountIndex(0);
     assert!(session.send(Time(6), account, &refuse(8)).is_none());

@@ -212,6 +212,7 @@ impl World {
             Step::Reject(index, again) => {
                 if let Some(call) = self.pick(index) {
                     let rejection = Rejection {
+                        shared_with: None,
                         class: RejectionClass::Quota,
                         scope: Scope::account(),
                         wait: None,

@@ -10,22 +10,24 @@ use crate::queue::{Arrival, CallKey, LaneId};
 use crate::time::Time;
 
 /// The answer to a call that is not granted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub(super) reason: RefusalReason,
     /// When another try makes sense; `None`: not by waiting.
     pub(super) retry_after: Option<Duration>,
+    /// The provider's word, where it is the reason.
+    pub(super) words: Option<String>,
 }
 
 impl From<RefusalReason> for Refusal {
     fn from(reason: RefusalReason) -> Refusal {
-        Refusal { reason, retry_after: None }
+        Refusal { reason, retry_after: None, words: None }
     }
 }
 
 impl Refusal {
     pub(super) fn until(reason: RefusalReason, retry_after: Duration) -> Refusal {
-        Refusal { reason, retry_after: Some(retry_after) }
+        Refusal { reason, retry_after: Some(retry_after), words: None }
     }
 }
 
@@ -93,8 +95,8 @@ impl Engine {
             return None;
         }
         let costs = ask.demand.costs;
-        if self.stopped(now, lane) {
-            return Some(RefusalReason::ProviderStopped.into());
+        if let Some(stopped) = self.stopped(now, lane) {
+            return Some(stopped);
         }
         if self.lanes.never_fits(lane, costs) {
             return Some(RefusalReason::NeverFits.into());
@@ -214,8 +216,8 @@ impl Engine {
     /// Refuses a call that is not, or no longer, among the account's calls.
     pub(super) fn count_refusal(&mut self, key: CallKey, refusal: Refusal, actions: &mut Vec<Action>) {
         self.totals.refused += 1;
-        let (CallKey { session, call }, Refusal { reason, retry_after }) = (key, refusal);
-        actions.push(Action::Refuse { session, call, reason, retry_after });
+        let (CallKey { session, call }, Refusal { reason, retry_after, words }) = (key, refusal);
+        actions.push(Action::Refuse { session, call, reason, retry_after, words });
     }
 
     /// Refuses calls whose deadline has come, and forgets calls that no proxy ended.

@@ -3,10 +3,11 @@
 //! Lanes that are open are served in the order of their heads' turns until none is open any more.
 //! A grant never opens a lane, so each lane is asked until it is closed, and not again.
 
+use super::calls::Refusal;
 use super::{CallState, Engine, Grant};
 use crate::config::Mode;
 use crate::cost::Costs;
-use crate::event::{Action, Attempt, Pulse};
+use crate::event::{Action, Attempt, Pulse, RefusalReason};
 use crate::mutant::{self, Mutant};
 use crate::pause::Pause;
 use crate::queue::{CallKey, Head, LaneId};
@@ -174,9 +175,12 @@ impl Engine {
         }
     }
 
-    /// Whether a lane's provider refuses until a person acts.
-    pub(super) fn stopped(&self, now: Time, lane: LaneId) -> bool {
+    /// The refusal of a lane's calls while their provider refuses until a person acts, in its own words.
+    pub(super) fn stopped(&self, now: Time, lane: LaneId) -> Option<Refusal> {
         let stops = |pause: &Pause| pause.stopped() && now < pause.until;
-        self.pauses.iter().any(|(scope, pause)| stops(pause) && self.lanes.covers(lane, scope))
+        let mut pauses = self.pauses.iter();
+        let (_, pause) = pauses.find(|(scope, pause)| stops(pause) && self.lanes.covers(lane, scope))?;
+        let words = Some(pause.reason.clone());
+        Some(Refusal { words, ..Refusal::from(RefusalReason::ProviderStopped) })
     }
 }

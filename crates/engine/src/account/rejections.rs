@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::reports::Answer;
 use super::{CallState, Engine};
 use crate::concurrency_cap::ConcurrencyCap;
-use crate::event::{Action, Attempt, RefusalReason, Rejection, RejectionClass, Scope};
+use crate::event::{Action, Attempt, Rejection, RejectionClass, Scope, Selector};
 use crate::pause::Pause;
-use crate::queue::CallKey;
 use crate::time::Time;
 
 /// Why a scope is closed.
+#[derive(Clone)]
 struct Closing {
     /// When the rejected call was granted.
     granted: Time,
@@ -54,7 +54,12 @@ impl Engine {
         let wait = rejection.wait.filter(|wait| !wait.is_zero());
         let wait = wait.map(|wait| wait.saturating_sub(on_its_way));
         if class != RejectionClass::Concurrency || !self.lower_cap(now, &scope, attempt, granted) {
-            self.close(now, &scope, Closing { granted, class, wait, reason: rejection.reason }, actions);
+            let closing = Closing { granted, class, wait, reason: rejection.reason };
+            if let Some(other) = rejection.shared_with.filter(|_| !scope.model.is_any()) {
+                let shared = Scope { model: Selector::from(other), ..scope.clone() };
+                self.close(now, &shared, closing.clone(), actions);
+            }
+            self.close(now, &scope, closing, actions);
         }
         self.finish(now, attempt, again && class != RejectionClass::Terminal, actions);
     }
@@ -98,16 +103,10 @@ impl Engine {
 
     /// Refuses what waits for a provider that has stopped.
     fn refuse_all(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let stopped: Vec<CallKey> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| {
-                matches!(call.state, CallState::Waiting { .. }) && self.stopped(now, call.wanted.lane)
-            })
-            .map(|(key, _)| *key)
-            .collect();
-        for key in stopped {
-            self.refuse(key, RefusalReason::ProviderStopped.into(), actions);
+        let waiting = self.calls.iter().filter(|(_, call)| matches!(call.state, CallState::Waiting { .. }));
+        let stopped = waiting.filter_map(|(key, call)| Some((*key, self.stopped(now, call.wanted.lane)?)));
+        for (key, refusal) in stopped.collect::<Vec<_>>() {
+            self.refuse(key, refusal, actions);
         }
     }
 

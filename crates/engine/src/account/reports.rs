@@ -157,8 +157,8 @@ impl Engine {
         let Some(Call { wanted, .. }) = self.end(key).filter(|_| again) else {
             return;
         };
-        if self.stopped(now, wanted.lane) {
-            self.count_refusal(key, RefusalReason::ProviderStopped.into(), actions);
+        if let Some(stopped) = self.stopped(now, wanted.lane) {
+            self.count_refusal(key, stopped, actions);
             return;
         }
         // It goes first in its flow, but not before a pause is over that it may have caused itself.

@@ -82,6 +82,7 @@ fn rejections_for_concurrency_shrink_to_the_real_limit_and_pause_nothing() {
             } else {
                 rejected += 1;
                 let rejection = Rejection {
+                    shared_with: None,
                     class: RejectionClass::Concurrency,
                     scope: Scope::model("haiku"),
                     wait: None,
@@ -119,6 +120,7 @@ fn concurrency_of_others_is_waited_for() {
     for seconds in [1, 2, 4] {
         let attempt = w.grants()[0];
         let rejection = Rejection {
+            shared_with: None,
             class: RejectionClass::Concurrency,
             scope: Scope::account(),
             wait: None,

@@ -51,6 +51,7 @@ fn retry_after_runs_from_the_response() {
     let answered = w.now;
     w.pass(SECOND * 3);
     let rejection = Rejection {
+        shared_with: None,
         class: RejectionClass::Quota,
         scope: Scope::account(),
         wait: Some(SECOND * 8),
@@ -89,6 +90,7 @@ fn a_rejection_of_an_unknown_limit_pauses_the_account() {
 
 fn refused(w: &mut World, attempt: Attempt) {
     let rejection = Rejection {
+        shared_with: None,
         class: RejectionClass::Terminal,
         scope: Scope::account(),
         wait: None,
@@ -107,6 +109,8 @@ fn a_provider_that_stops_is_asked_once_more_and_then_calls_are_refused_at_once()
     let asks_again = w.grants();
     assert_eq!((asks_again.len(), w.refusals().len()), (1, 0), "the others are held");
     refused(&mut w, asks_again[0]);
+    let words = |action: &Action| matches!(action, Action::Refuse { words: Some(words), .. } if words == "insufficient_quota");
+    assert!(w.actions.iter().any(words), "in the provider's words");
     assert_eq!(w.refusals(), [(RefusalReason::ProviderStopped, None); 2], "those that wait");
     w.ask(1);
     assert_eq!(w.refusals().len(), 1, "and those that come");
@@ -208,6 +212,7 @@ fn a_rejection_repeated_in_a_hello_starts_no_second_probe() {
     let (attempt, decided) = (w.grants()[0], w.now);
     w.pass(MS * 20);
     let rejection = Rejection {
+        shared_with: None,
         class: RejectionClass::Quota,
         scope: Scope::account(),
         wait: Some(SECOND),
@@ -300,4 +305,25 @@ fn a_rejected_call_that_cannot_make_it_is_refused_at_once() {
     assert_eq!(w.refusals(), []);
     w.pass(SECOND * 251);
     assert_eq!(w.grants().len(), 1);
+}
+
+#[test]
+fn a_pause_covers_the_model_whose_limit_is_shared() {
+    let mut w = World::new(vec![LimitConfig { per_model: true, ..sliding("requests", 100, 10) }]);
+    w.ask_as(1, "job", model("m-latest"), None);
+    let attempt = w.grants()[0];
+    let rejection = Rejection {
+        class: RejectionClass::Quota,
+        scope: Scope::limit("requests"),
+        shared_with: Some("m".to_owned()),
+        wait: Some(SECOND * 3),
+        reason: String::new(),
+    };
+    w.tell(Event::Rejected { attempt, latest: w.now, observations: vec![], rejection, again: true });
+    w.ask_as(1, "job", model("m"), None);
+    assert_eq!(w.grants().len(), 0);
+    w.ask_as(1, "job", model("other"), None);
+    assert_eq!(w.grants().len(), 1);
+    w.pass(SECOND * 3 + MS * 10);
+    assert_eq!(w.grants().len(), 2);
 }

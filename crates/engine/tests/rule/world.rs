@@ -188,6 +188,7 @@ impl World {
 
     pub fn sent_back(&mut self, attempt: Attempt, scope: Scope, wait: Option<Duration>) {
         let rejection = Rejection {
+            shared_with: None,
             class: RejectionClass::Quota,
             scope,
             wait,

@@ -258,7 +258,7 @@ impl Shared {
             true => Reason::Limiter(RefusalReason::WaitExceeded),
             false => Reason::LimiterUnreachable,
         };
-        Refused { reason, retry_after: None }
+        Refused { reason, retry_after: None, words: None }
     }
 }
 

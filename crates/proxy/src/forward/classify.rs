@@ -32,14 +32,15 @@ impl Call<'_> {
     ) -> Result<Next, Stop> {
         let (status, reading) = read(&self.account, &self.engine_class, &mut answer).await;
         let observations = engine_observations(reading.observations);
-        let Verdict::Rejected { class, scope, wait: pause, reason, .. } = reading.verdict else {
+        let Verdict::Rejected { class, scope, shared_with, wait: pause, reason } = reading.verdict else {
             permit.first_byte(at, observations);
             return Ok(Next::Answer(Box::new(answer.under(permit))));
         };
         let advised_against = reading.retry_advice == Some(false);
         let (method, headers) = (&self.head.method, &self.head.headers);
         let safe = !advised_against && self.account.profile.may_resend(method, headers, Some(status));
-        let rejection = engine_rejection(class, &scope, pause, &reason, &self.account, &self.engine_class);
+        let rejection =
+            engine_rejection(class, &scope, shared_with, pause, &reason, &self.account, &self.engine_class);
         let again = match class {
             // With the bypass on, it would be sent again at once, and again.
             Class::Quota | Class::Concurrency => {

@@ -93,10 +93,11 @@ impl StreamWatch {
 
     fn rejection(&self, event: &Event) -> Option<StreamRejection> {
         let (status, reading) = self.account.profile.rejection_in(event, &self.headers, Timestamp::now())?;
-        let Verdict::Rejected { class, scope, wait, reason, .. } = &reading.verdict else {
+        let Verdict::Rejected { class, scope, shared_with, wait, reason } = &reading.verdict else {
             return None;
         };
-        let for_limiter = engine_rejection(*class, scope, *wait, reason, &self.account, &self.class);
+        let for_limiter =
+            engine_rejection(*class, scope, shared_with.clone(), *wait, reason, &self.account, &self.class);
         Some(StreamRejection { status, reading, for_limiter })
     }
 }

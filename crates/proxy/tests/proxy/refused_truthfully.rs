@@ -70,7 +70,7 @@ async fn what_never_fits_is_forbidden_and_the_event_says_why() {
     let asked = hand.asked().await;
     let (account, call_id) = (asked.account, asked.call);
     let reason = RefusalReason::NeverFits;
-    hand.say(LimiterMessage::Refuse { account, call: call_id, reason, retry_after: None }).await;
+    hand.say(LimiterMessage::Refuse { account, call: call_id, reason, retry_after: None, words: None }).await;
     let got = call.await.unwrap();
     assert_eq!(got.status, 403);
     assert_eq!(got.header("retry-after"), None);

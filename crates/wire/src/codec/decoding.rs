@@ -78,6 +78,7 @@ pub(super) fn to_proxy(message: pb::ToProxy) -> Result<Option<ToProxy>, DecodeEr
             call: CallId(refuse.call),
             reason: refusal(refuse.reason()),
             retry_after: refuse.retry_after.map(Duration::from_nanos),
+            words: refuse.words.map(reason).transpose()?,
         },
         Body::Paused(paused) => {
             let Some(scope) = scope(paused.scope)? else { return Ok(None) };
@@ -237,6 +238,7 @@ fn rejection(rejection: Option<pb::Rejection>) -> Result<Rejection, DecodeError>
         scope: scope(rejection.scope)?.unwrap_or_default(),
         wait: rejection.wait.map(Duration::from_nanos),
         reason: reason(rejection.reason)?,
+        shared_with: rejection.shared_with.map(|text| name("a model", text)).transpose()?,
     })
 }
 

@@ -57,11 +57,12 @@ pub(super) fn to_proxy(message: ToProxy) -> pb::ToProxy {
             echo: echo.0,
             granted: granted.0,
         }),
-        LimiterMessage::Refuse { account, call, reason, retry_after } => Body::Refuse(pb::Refuse {
+        LimiterMessage::Refuse { account, call, reason, retry_after, words } => Body::Refuse(pb::Refuse {
             account: account.0,
             call: call.0,
             reason: refusal(reason).into(),
             retry_after: retry_after.map(nanos),
+            words: words.map(cut_reason),
         }),
     };
     pb::ToProxy { epoch: message.epoch.0, body: Some(body) }
@@ -219,6 +220,7 @@ fn rejection(rejection: Rejection) -> pb::Rejection {
         scope: Some(scope(rejection.scope)),
         wait: rejection.wait.map(nanos),
         reason: cut_reason(rejection.reason),
+        shared_with: rejection.shared_with.map(cut_name),
     }
 }
 

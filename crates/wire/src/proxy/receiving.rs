@@ -42,13 +42,13 @@ impl Session {
                 let grant = Grant { reference, expires: echo + validity };
                 self.granted(now, account, call, grant)
             }
-            LimiterMessage::Refuse { account, call, reason, retry_after } => {
+            LimiterMessage::Refuse { account, call, reason, retry_after, words } => {
                 let waits = self.calls.get(&call).is_some_and(|known| {
                     known.account == account && matches!(known.state, State::Waiting { .. })
                 });
                 waits.then(|| {
                     self.calls.remove(&call);
-                    SessionEvent::Refused { call, reason, retry_after }
+                    SessionEvent::Refused { call, reason, retry_after, words }
                 })
             }
         }

@@ -43,6 +43,8 @@ pub enum SessionEvent {
         reason: RefusalReason,
         /// When another try makes sense.
         retry_after: Option<Duration>,
+        /// The provider's word, where it is the reason.
+        words: Option<String>,
     },
     /// An account has changed.
     Account {

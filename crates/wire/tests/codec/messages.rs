@@ -71,12 +71,9 @@ fn rejection() -> impl Strategy<Value = Rejection> {
         Just(RejectionClass::Capacity),
         Just(RejectionClass::Terminal),
     ];
-    (class, scope(), option::of(duration()), text()).prop_map(|(class, scope, wait, reason)| Rejection {
-        class,
-        scope,
-        wait,
-        reason,
-    })
+    (class, scope(), option::of(text()), option::of(duration()), text()).prop_map(
+        |(class, scope, shared_with, wait, reason)| Rejection { class, scope, shared_with, wait, reason },
+    )
 }
 
 fn report() -> impl Strategy<Value = Report> {
@@ -179,12 +176,13 @@ pub fn to_proxy() -> impl Strategy<Value = ToProxy> {
                 granted
             }
         ),
-        (account(), call(), reason, option::of(duration())).prop_map(
-            |(account, call, reason, retry_after)| LimiterMessage::Refuse {
+        (account(), call(), reason, option::of(duration()), option::of(text())).prop_map(
+            |(account, call, reason, retry_after, words)| LimiterMessage::Refuse {
                 account,
                 call,
                 reason,
-                retry_after
+                retry_after,
+                words
             }
         ),
         (account(), update()).prop_map(|(account, update)| LimiterMessage::Account { account, update }),
@@ -217,6 +215,7 @@ const REASONS: &[RefusalReason] = &[
 /// A rejection with everything in it.
 pub fn a_rejection(class: RejectionClass, scope: Scope) -> Rejection {
     Rejection {
+        shared_with: None,
         class,
         scope,
         wait: Some(Duration::from_millis(7_500)),
@@ -320,6 +319,21 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
         ("rejected_concurrency", rejected(RejectionClass::Concurrency, endpoint, true)),
         ("rejected_capacity", rejected(RejectionClass::Capacity, model, false)),
         ("rejected_terminal", rejected(RejectionClass::Terminal, Scope::limit("spend"), false)),
+        (
+            "rejected_shared",
+            report(Report::Rejected {
+                at,
+                observations: Vec::new(),
+                rejection: Rejection {
+                    shared_with: Some("gpt-5.6-sol".to_owned()),
+                    ..a_rejection(
+                        RejectionClass::Quota,
+                        Scope { model: Selector::Unnamed, ..Scope::limit("tokens") },
+                    )
+                },
+                again: true,
+            }),
+        ),
         ("done", report(Report::Done { usage: None })),
         ("done_with_usage", report(Report::Done { usage: Some(some_usage()) })),
     ];
@@ -390,8 +404,15 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
     ];
     for &reason in REASONS {
         let retry_after = (reason != RefusalReason::NeverFits).then_some(Duration::from_secs(12));
-        let refuse = LimiterMessage::Refuse { account, call, reason, retry_after };
+        let refuse = LimiterMessage::Refuse { account, call, reason, retry_after, words: None };
         bodies.push((format!("refuse_{reason:?}"), refuse));
     }
+    let words = Some("insufficient_quota".to_owned());
+    let reason = RefusalReason::ProviderStopped;
+    let refuse = LimiterMessage::Refuse { account, call, reason, retry_after: None, words };
+    bodies.push(("refuse_with_words".to_owned(), refuse));
+    let scope = Scope { model: Selector::from("gpt-4o".to_owned()), ..Scope::limit("requests") };
+    let update = AccountUpdate::Resumed { scope, paused_for: Duration::from_millis(8_031) };
+    bodies.push(("resumed_limit_of_a_model".to_owned(), LimiterMessage::Account { account, update }));
     bodies.into_iter().map(|(name, body)| (name, ToProxy { epoch: Epoch(4), body })).collect()
 }

@@ -93,6 +93,7 @@ fn a_call_that_is_refused_for_an_unknown_reason_is_refused() {
         call: CallId(5),
         reason: RefusalReason::QuotaExceeded,
         retry_after: Some(Duration::from_nanos(7)),
+        words: None,
     };
     assert_eq!(ToProxy::decode(&bytes), Ok(Some(ToProxy { epoch: Epoch(0), body: refuse })));
 }

@@ -368,6 +368,9 @@ pub struct Rejection {
     /// The provider's code for it.
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
+    /// A model whose limit the rejected one shares.
+    #[prost(string, optional, tag = "5")]
+    pub shared_with: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// Which calls a pause holds: those that each of its parts covers. A reader that does
 /// not know the parts beside `of` holds more calls, never fewer.
@@ -483,7 +486,7 @@ pub struct Grant {
     pub granted: u64,
 }
 /// The call will not be granted.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refuse {
     #[prost(uint32, tag = "1")]
     pub account: u32,
@@ -494,6 +497,9 @@ pub struct Refuse {
     /// When another try makes sense.
     #[prost(uint64, optional, tag = "4")]
     pub retry_after: ::core::option::Option<u64>,
+    /// The provider's word, where it is the reason.
+    #[prost(string, optional, tag = "5")]
+    pub words: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// A part of the account is paused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
