@@ -22,6 +22,7 @@ mod invalid_input_starts_no_command;
 mod programs_fail_without_quotakeeper;
 mod real_sdks_stay_within_the_quota;
 mod refusals_state_when_to_retry;
+mod rejections_mean_what_the_provider_says;
 mod rejections_pause_what_is_counted_together;
 mod remains_of_a_killed_run_are_removed;
 mod signals_and_exit_codes_pass_through;

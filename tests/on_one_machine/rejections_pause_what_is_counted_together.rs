@@ -16,7 +16,7 @@ def call(what):
     time.sleep(what.get("after", 0))
     request = urllib.request.Request(os.environ[what["base"]] + what["path"], method="POST",
         data=json.dumps(what.get("body", {})).encode(),
-        headers={"Authorization": "Bearer " + what["key"], "Content-Type": "application/json"})
+        headers={"Authorization": "Bearer " + what["key"], "Content-Type": "application/json", "anthropic-version": "2023-06-01"})
     try:
         with urllib.request.urlopen(request) as answer:
             return {"status": answer.status}
@@ -43,10 +43,19 @@ pub type Results = Vec<Vec<Value>>;
 
 /// Runs groups of calls under Quotakeeper with a tier of a provider.
 pub fn run(scene: &Scene, provider: &str, tier: &str, groups: &[Vec<Value>]) -> (Results, Ended) {
-    let text = format!(
+    run_with(scene, &quota(provider, tier), groups)
+}
+
+/// A quota for a tier of a provider.
+pub fn quota(provider: &str, tier: &str) -> String {
+    format!(
         "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {{name: {provider}}}\nspec:\n  provider: {{name: {provider}, tier: {tier}}}\n"
-    );
-    let quota = scene.file("quota.yaml", &text);
+    )
+}
+
+/// Runs groups of calls under Quotakeeper with the documents of a quota file.
+pub fn run_with(scene: &Scene, documents: &str, groups: &[Vec<Value>]) -> (Results, Ended) {
+    let quota = scene.file("quota.yaml", documents);
     let mut command: Command = scene.quotakeeper(&quota);
     command.args(["--", "python3", "-c", CALLS]).arg(json!(groups).to_string());
     let ended = scene.run(command);

@@ -98,7 +98,7 @@ fn rejections_for_concurrency_shrink_to_the_real_limit_and_pause_nothing() {
             }
         }
         assert!(w.engine.status(w.now).pauses.is_empty(), "no fixed pause");
-        if under_way == 4 || w.engine.status(w.now).waiting == 0 {
+        if under_way == 4 || w.engine.status(w.now).waiting.is_empty() {
             w.pass(SECOND);
             rounds += 1;
             for attempt in std::mem::take(&mut ends) {

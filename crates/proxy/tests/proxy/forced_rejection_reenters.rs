@@ -64,17 +64,21 @@ async fn a_terminal_rejection_reaches_the_client_unchanged() {
 
     let body = json!({"error": {"code": "insufficient_quota", "message": "You exceeded your quota"}});
     let headers = BTreeMap::from([("x-request-id".to_owned(), "req_1".to_owned())]);
-    provider.force(Force { body: Some(body.clone()), headers, ..Force::default() }).unwrap();
-    let got = client::send(
-        proxy.base_url_addr(),
-        client::request("POST", "/openai/v1/chat/completions", r#"{"model":"gpt-4o","messages":[]}"#),
-    )
-    .await;
-    assert_eq!(got.status, 429);
-    assert_eq!(serde_json::from_slice::<serde_json::Value>(&got.body).unwrap(), body);
-    assert_eq!(got.header("x-request-id"), Some("req_1"));
-    assert_eq!(got.header("x-quotakeeper-reason"), None);
-    assert_eq!(provider.log("key").len(), 1);
+    let forced = Force { body: Some(body.clone()), headers, requests: Some(2), ..Force::default() };
+    provider.force(forced).unwrap();
+    // The second asks whether it is so.
+    for sent in 1..=2 {
+        let got = client::send(
+            proxy.base_url_addr(),
+            client::request("POST", "/openai/v1/chat/completions", r#"{"model":"gpt-4o","messages":[]}"#),
+        )
+        .await;
+        assert_eq!(got.status, 429);
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&got.body).unwrap(), body);
+        assert_eq!(got.header("x-request-id"), Some("req_1"));
+        assert_eq!(got.header("x-quotakeeper-reason"), None);
+        assert_eq!(provider.log("key").len(), sent);
+    }
 
     // The next call is told at once that waiting does not help.
     let next = client::send(
@@ -86,7 +90,8 @@ async fn a_terminal_rejection_reaches_the_client_unchanged() {
     assert_eq!(next.header("x-quotakeeper-reason"), Some("ProviderStopped"));
     assert_eq!(next.header("retry-after"), None);
     assert_eq!(next.header("x-should-retry"), Some("false"));
-    assert_eq!(provider.log("key").len(), 1);
+    assert!(next.text().contains("the provider said: insufficient_quota"), "{}", next.text());
+    assert_eq!(provider.log("key").len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,164 @@
+//! A rejection means what the provider says in it: some concern one call, some a moment, some a person.
+
+use counting_provider::{Force, Verdict};
+use serde_json::{Value, json};
+
+use crate::rejections_pause_what_is_counted_together::{
+    KEY, chat, later, of_model, quota, run, run_with, statuses,
+};
+use crate::scene::Scene;
+
+fn force(model: &str, requests: u64, status: u16, body: Value) -> Force {
+    Force {
+        account: Some(KEY.to_owned()),
+        model: Some(model.to_owned()),
+        status,
+        body: Some(body),
+        requests: Some(requests),
+        ..Force::default()
+    }
+}
+
+/// Anthropic's 429 without Retry-After.
+fn anthropic_429(model: &str, requests: u64, message: &str) -> Force {
+    let error = json!({"type": "rate_limit_error", "message": message});
+    let headers = [("x-should-retry".to_owned(), "true".to_owned())].into();
+    Force { headers, ..force(model, requests, 429, json!({"type": "error", "error": error})) }
+}
+
+fn message(model: &str) -> Value {
+    let body = json!({"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "hello"}]});
+    json!({"base": "ANTHROPIC_BASE_URL", "path": "/v1/messages", "key": KEY, "body": body})
+}
+
+#[test]
+fn an_anthropic_429_without_a_time_stops_no_account() {
+    let (long, throttled, used_up, crowded) =
+        ("claude-haiku-4-5", "claude-3-5-haiku-latest", "claude-sonnet-4", "claude-opus-4");
+    // As large as the tier: what is told of the limits slows nothing down.
+    let scene = Scene::new(
+        "providers: {anthropic: {limits: [{name: requests, count: 4000, windowMillis: 60000, countedAs: Sliding, perModel: true}]}}",
+    );
+    let provider = &scene.provider;
+    provider.force(anthropic_429(long, 1, "Extra usage is required for long context requests.")).unwrap();
+    provider.force(anthropic_429(throttled, 1, "Rate limited")).unwrap();
+    let mut exhausted = anthropic_429(used_up, 1, "Rate limited");
+    for (name, value) in [("limit", "4000"), ("remaining", "0"), ("reset", "2000-01-01T00:00:00Z")] {
+        exhausted.headers.insert(format!("anthropic-ratelimit-requests-{name}"), value.to_owned());
+    }
+    provider.force(exhausted).unwrap();
+    let concurrent = "Number of concurrent connections has exceeded your rate limit. Please try again later.";
+    provider.force(anthropic_429(crowded, 2, concurrent)).unwrap();
+
+    let models = [long, throttled, used_up, crowded];
+    let group = models.iter().flat_map(|model| (0..6).map(|_| message(model))).collect();
+    let (results, ended) = run(&scene, "anthropic", "tier-4", &[group]);
+    let statuses = statuses(&results, 0);
+    let of = |place: usize| statuses[place * 6..][..6].to_vec();
+    let mut first = of(0);
+    first.sort_unstable();
+    assert_eq!(first, [200, 200, 200, 200, 200, 429], "its own caller has the answer\n{}", ended.stderr);
+    for place in 1..4 {
+        assert_eq!(of(place), [200; 6], "{}: {:?}\n{}", models[place], results[0], ended.stderr);
+    }
+    for (model, forced) in [(long, 1), (throttled, 1), (used_up, 1), (crowded, 2)] {
+        let log = of_model(&scene, model);
+        assert_eq!(log.iter().filter(|entry| entry.verdict == Verdict::Forced).count(), forced, "{model}");
+    }
+}
+
+#[test]
+fn the_hard_limit_of_billing_stops_the_account_in_the_providers_words() {
+    let scene = Scene::new("{}");
+    let other = json!({"error": {"code": "invalid_value", "message": "no", "type": "invalid_request_error"}});
+    scene.provider.force(force("o3-mini", 1, 400, other)).unwrap();
+    let error = json!({"code": "billing_hard_limit_reached", "message": "Billing hard limit has been reached",
+        "param": null, "type": "invalid_request_error"});
+    scene.provider.force(force("gpt-4o", 1000, 400, json!({"error": error}))).unwrap();
+    let one_by_one = (0..8).map(|_| vec![chat("gpt-4o")]);
+    let groups: Vec<_> =
+        [vec![chat("o3-mini")], vec![chat("o3-mini")]].into_iter().chain(one_by_one).collect();
+    let (results, ended) = run(&scene, "openai", "tier-5", &groups);
+    assert_eq!((statuses(&results, 0), statuses(&results, 1)), (vec![400], vec![200]), "{}", ended.stderr);
+    assert_eq!(of_model(&scene, "gpt-4o").len(), 2, "the second asks again, and no other does");
+    for (group, call) in results.iter().enumerate().skip(4) {
+        assert_eq!(call[0]["status"], 403, "group {group}: {call:?}");
+        assert_eq!(call[0]["reason"], "ProviderStopped");
+        let text = call[0]["text"].as_str().unwrap();
+        assert!(text.contains("billing_hard_limit_reached"), "{text}");
+    }
+}
+
+#[test]
+fn words_name_the_wait_and_the_model_that_shares_the_limit() {
+    let scene = Scene::new("{}");
+    let message = "Rate limit reached for m-latest (for limit m) in organization org-x on tokens per min (TPM): Limit 40000000, Used 40000000. Please try again in 2.5s.";
+    let error = json!({"message": message, "type": "tokens", "code": "rate_limit_exceeded"});
+    scene.provider.force(force("m-latest", 1, 429, json!({"error": error}))).unwrap();
+    let html = Force {
+        headers: [("content-type".to_owned(), "text/html".to_owned())].into(),
+        ..force("behind-a-cdn", 1, 429, json!("<html><title>Too many requests</title></html>"))
+    };
+    scene.provider.force(html).unwrap();
+    let group = vec![
+        chat("m-latest"),
+        later(0.7, chat("m")),
+        later(0.7, chat("other")),
+        later(3.0, chat("behind-a-cdn")),
+    ];
+    let (results, ended) = run(&scene, "openai", "tier-5", &[group]);
+    assert_eq!(statuses(&results, 0), [200; 4], "{:?}\n{}", results[0], ended.stderr);
+    let (latest, shared, other) =
+        (of_model(&scene, "m-latest"), of_model(&scene, "m"), of_model(&scene, "other"));
+    let told = latest[0].arrival_nanos + 2_500_000_000;
+    assert!(
+        latest[1].arrival_nanos >= told && shared[0].arrival_nanos >= told,
+        "both waited as they were told"
+    );
+    assert!(other[0].arrival_nanos < told, "and the others did not");
+    assert_eq!(of_model(&scene, "behind-a-cdn").len(), 2);
+}
+
+/// A provider of the user's own that rejects as Google does. Its limits are so large that nothing else slows it down.
+fn gemini() -> String {
+    let profile = include_str!("../../crates/dialects/tests/profiles/gemini.yaml");
+    let (_, rejections) = profile.split_once("rejections:\n").unwrap();
+    let rejections: String = rejections.lines().map(|line| format!("  {line}\n")).collect();
+    let provider = "apiVersion: quotakeeper.dev/v1alpha1
+kind: ApiProvider
+metadata: {name: gemini}
+spec:
+  hosts: [api.demo.example]
+  baseUrl: {upstream: \"https://api.demo.example\", variables: [{name: DEMO_BASE_URL}]}
+  model: {body: /model}
+  tiers:
+  - name: default
+    limits:
+    - {name: requests, unit: Requests, amount: 10000, windowSeconds: 10, partition: Model}
+    - {name: daily, unit: Requests, amount: 10000000, windowSeconds: 86400, partition: Model}
+  rejections:
+";
+    format!("{provider}{rejections}---\n{}", quota("gemini", "default"))
+}
+
+#[test]
+fn a_plan_without_a_model_stops_that_model_alone_also_in_a_list() {
+    let scene = Scene::new("{}");
+    let error = json!({"code": 429, "status": "RESOURCE_EXHAUSTED",
+        "message": "Quota exceeded for metric: free_tier_requests, limit: 0, model: pro. Please retry in 45.578569677s."});
+    let forced = Force {
+        account: Some(KEY.to_owned()),
+        body: Some(json!([{"error": error}])),
+        requests: Some(2),
+        ..Force::default()
+    };
+    scene.provider.force(forced).unwrap();
+    let call = |model: &str| {
+        vec![json!({"base": "DEMO_BASE_URL", "path": "/anything", "key": KEY, "body": {"model": model}})]
+    };
+    let groups = [call("pro"), call("pro"), call("pro"), call("flash"), call("flash"), call("pro")];
+    let (results, ended) = run_with(&scene, &gemini(), &groups);
+    let statuses: Vec<u64> = (0..6).map(|group| statuses(&results, group)[0]).collect();
+    assert_eq!(statuses, [429, 429, 403, 200, 200, 403], "{results:?}\n{}", ended.stderr);
+    assert_eq!(scene.provider.log(KEY).len(), 4);
+}
