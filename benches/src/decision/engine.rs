@@ -74,6 +74,7 @@ fn window(name: &str, amount: u64, seconds: u64) -> LimitConfig {
         burst: None,
         pacing: Pacing::TokenBucket,
         endpoint: None,
+        except_endpoints: Vec::new(),
         models: Vec::new(),
         per_model: false,
     }

@@ -74,7 +74,7 @@ pub struct Profile {
     #[schemars(length(max = 8), inner(length(min = 1, max = 128)))]
     pub organization_headers: Vec<String>,
 
-    /// Endpoints that the provider limits apart from the rest, first match wins.
+    /// Endpoints that the provider limits apart from the rest, or not at all; first match wins.
     /// Default: none, all calls are alike.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -197,6 +197,11 @@ pub struct Endpoint {
     /// Example: `[/crm/v3/objects/*/search]`.
     #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 512)))]
     pub paths: Vec<String>,
+
+    /// Whether its calls count under no limit but those that name the endpoint, and name no model: lists, uploads,
+    /// polls of batches. A rejection of one pauses the endpoint alone. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<bool>,
 }
 
 /// Where a request names its model.

@@ -67,8 +67,11 @@ impl Profile {
     /// Which endpoint and model a request calls. `path` may have a query; `body` is what its body says, as far as that
     /// was read.
     pub fn describe(&self, method: &Method, path: &str, body: &BodyFacts) -> CallShape {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        let endpoint = self.endpoints.iter().find(|endpoint| endpoint.covers(method, path));
+        let endpoint = self.endpoint(method, path);
+        let path = without_query(path);
+        if endpoint.is_some_and(|endpoint| endpoint.apart == Some(true)) {
+            return CallShape { endpoint: endpoint.map(|endpoint| endpoint.name.clone()), model: None };
+        }
         let in_body = || body.model.clone().filter(|_| self.model_pointer().is_some());
         CallShape {
             endpoint: endpoint.map(|endpoint| endpoint.name.clone()),
@@ -78,10 +81,10 @@ impl Profile {
 
     /// The reader for the body of a request with these headers, which may be JSON or a form; `None` if a body decides
     /// nothing with this provider, or the path says it all.
-    pub fn body_reader(&self, path: &str, headers: &HeaderMap) -> Option<BodyReader> {
+    pub fn body_reader(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<BodyReader> {
         let pointer = self.model_pointer()?;
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        if self.model_in_path(path).is_some() {
+        let apart = self.endpoint(method, path).is_some_and(|endpoint| endpoint.apart == Some(true));
+        if apart || self.model_in_path(without_query(path)).is_some() {
             return None;
         }
         let content_type =
@@ -93,6 +96,10 @@ impl Profile {
             }
             _ => Scanner::Json(JsonScanner::new([pointer])),
         }))
+    }
+
+    fn endpoint(&self, method: &Method, path: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.covers(method, without_query(path)))
     }
 
     fn model_pointer(&self) -> Option<&str> {
@@ -111,6 +118,10 @@ impl Profile {
         };
         believable(name)
     }
+}
+
+fn without_query(path: &str) -> &str {
+    path.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// The boundary of a form's parts, from its content type.

@@ -83,6 +83,9 @@ pub struct LimitConfig {
     /// Covers only calls of this endpoint of the profile; `None`: of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Covers no calls of these endpoints, which the provider counts apart or not at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except_endpoints: Vec<String>,
     /// Covers only calls that name one of these models; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,

@@ -124,7 +124,10 @@ pub(crate) fn engine_rejection(
         Class::Terminal => RejectionClass::Terminal,
         Class::Oversize | Class::Lock => return None,
     };
+    let apart = account.profile.is_apart(call.endpoint.as_deref());
     let scope = match scope {
+        // The provider counts it with none of the others.
+        _ if apart && class != RejectionClass::Terminal => Scope::account().of_endpoint_of(call),
         Affected::Limit(name) => account.limit_scope(name, call),
         Affected::Endpoint => Scope::account().of_endpoint_of(call),
         Affected::Model => Scope::account().of_model_of(call),
@@ -172,6 +175,8 @@ mod tests {
             ("openai", limit("tokens"), "", "", "limit tokens, calls without model"),
             ("openai", Affected::Model, "", "gpt-4o", "model gpt-4o"),
             ("openai", Affected::Model, "", "", "calls without model"),
+            ("openai", Affected::Model, "files", "", "endpoint files"),
+            ("openai", limit("requests"), "batches", "", "endpoint batches"),
             ("hubspot", limit("daily"), "search", "", "limit daily"),
             ("hubspot", limit("search"), "search", "", "limit search, endpoint search"),
             ("hubspot", Affected::Endpoint, "", "", "calls without endpoint"),

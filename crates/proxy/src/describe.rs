@@ -79,7 +79,7 @@ impl Describer {
         body: &Stored,
         whole: bool,
     ) -> Description {
-        let Some(reader) = profile.body_reader(path, &head.headers) else {
+        let Some(reader) = profile.body_reader(&head.method, path, &head.headers) else {
             let shape = profile.describe(&head.method, path, &BodyFacts::default());
             return Description { shape, unreadable: None };
         };
@@ -137,8 +137,10 @@ mod tests {
 
     #[test]
     fn a_body_that_decodes_to_more_than_is_read_is_given_up() {
-        let reader =
-            catalogue::find("openai").unwrap().body_reader("/v1/responses", &HeaderMap::new()).unwrap();
+        let reader = catalogue::find("openai")
+            .unwrap()
+            .body_reader(&http::Method::POST, "/v1/responses", &HeaderMap::new())
+            .unwrap();
         let endless = io::Cursor::new(b"{\"model\":\"").chain(io::repeat(b'x'));
         assert_eq!(read(reader, endless), Err(Unreadable::DecodedTooLarge));
     }

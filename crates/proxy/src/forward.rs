@@ -139,7 +139,7 @@ pub(crate) async fn forward(
         Ok(uri) => head.uri = uri,
         Err(error) => return refuse(record, bad_request(&format!("the path is no path ({error})"))),
     }
-    let stream_pause = match account.profile.body_reader(&path, &head.headers) {
+    let stream_pause = match account.profile.body_reader(&head.method, &path, &head.headers) {
         // It is read to its end: the provider can't answer before that either.
         Some(_) => PATIENT_PAUSE,
         None => STREAM_PAUSE,

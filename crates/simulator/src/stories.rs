@@ -89,6 +89,7 @@ fn limit(name: &str, (amount, window, delivery): Window) -> LimitConfig {
         burst: None,
         pacing: Pacing::TokenBucket,
         endpoint: None,
+        except_endpoints: Vec::new(),
         models: Vec::new(),
         per_model: false,
     }

@@ -25,6 +25,7 @@ pub fn requests(amount: u64, window: Duration) -> LimitConfig {
         burst: Some(amount),
         pacing: Pacing::TokenBucket,
         endpoint: None,
+        except_endpoints: Vec::new(),
         models: Vec::new(),
         per_model: false,
     }

@@ -61,7 +61,7 @@ pub(super) fn compile(
     let mut enforced = Vec::new();
     for limit in declared {
         match ours(limit, spec).and_then(|limit| counted_models(limit, profile)) {
-            Ok(limit) => enforced.push(limit),
+            Ok(limit) => enforced.push(counted_apart(limit, profile)),
             Err(problem) => problems.push(problem),
         }
     }
@@ -125,11 +125,20 @@ impl Figures {
             burst: base.and_then(|base| base.burst),
             pacing: Pacing::TokenBucket,
             endpoint: base.and_then(|base| base.endpoint.clone()),
+            except_endpoints: Vec::new(),
             models: base.map(|base| base.models.clone()).unwrap_or_default(),
             // A count for each endpoint is kept as one for all of them, which is stricter.
             per_model: base.is_some_and(|base| base.partition == Some(Partition::Model)),
         }
     }
+}
+
+/// Leaves out the calls that count under the limits of their endpoint alone.
+fn counted_apart(limit: LimitConfig, profile: &Profile) -> LimitConfig {
+    if limit.endpoint.is_some() {
+        return limit;
+    }
+    LimitConfig { except_endpoints: profile.endpoints_apart().map(str::to_owned).collect(), ..limit }
 }
 
 /// This cluster's part of a limit, spread as the quota says.

@@ -152,6 +152,9 @@ impl Profile {
         if limit.endpoint.is_some() && limit.endpoint != shape.endpoint {
             return None;
         }
+        if limit.endpoint.is_none() && self.is_apart(shape.endpoint.as_deref()) {
+            return None;
+        }
         let class = shape.model.as_deref().map(|model| self.model_class(model));
         if let (Some(model), false) = (&shape.model, limit.models.is_empty()) {
             let covers = |pattern: &String| {
@@ -166,6 +169,17 @@ impl Profile {
             Partition::Model => class.unwrap_or_default().to_owned(),
             Partition::Endpoint => shape.endpoint.clone().unwrap_or_default(),
         })
+    }
+
+    /// Whether the calls of this endpoint count under no limit but its own.
+    pub fn is_apart(&self, endpoint: Option<&str>) -> bool {
+        self.endpoints_apart().any(|apart| Some(apart) == endpoint)
+    }
+
+    /// The endpoints whose calls count under no limit but their own.
+    pub fn endpoints_apart(&self) -> impl Iterator<Item = &str> {
+        let apart = self.endpoints.iter().filter(|endpoint| endpoint.apart == Some(true));
+        apart.map(|endpoint| endpoint.name.as_str())
     }
 
     /// The class that `model` is counted in, or `model` itself.

@@ -179,13 +179,15 @@ fn json_text() -> impl Strategy<Value = String> {
 
 fn reader_at(pointer: &str) -> BodyReader {
     let model = Model { body: Some(pointer.to_owned()), ..Model::default() };
-    Profile { model: Some(model), ..Profile::default() }.body_reader("/", &HeaderMap::new()).unwrap()
+    Profile { model: Some(model), ..Profile::default() }
+        .body_reader(&Method::POST, "/", &HeaderMap::new())
+        .unwrap()
 }
 
 fn form_reader() -> BodyReader {
     let model = Model { body: Some("/model".to_owned()), ..Model::default() };
     let headers = headers(&["content-type: multipart/form-data; boundary=b"]);
-    Profile { model: Some(model), ..Profile::default() }.body_reader("/", &headers).unwrap()
+    Profile { model: Some(model), ..Profile::default() }.body_reader(&Method::POST, "/", &headers).unwrap()
 }
 
 trait InPieces {
@@ -236,7 +238,7 @@ proptest! {
         body in body(),
     ) {
         prop_assert!(profile.patience(&headers).is_none_or(|patience| patience <= patience::LONGEST));
-        let said = profile.body_reader(&path, &headers).map(|mut reader| {
+        let said = profile.body_reader(&Method::POST, &path, &headers).map(|mut reader| {
             reader.push(&body);
             reader.finish()
         });

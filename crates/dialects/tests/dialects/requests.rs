@@ -15,7 +15,7 @@ fn model(profile: &Profile, path: &str, body: &str) -> Option<String> {
 
 /// What a body says that arrives in pieces of `piece` bytes.
 fn facts(profile: &Profile, path: &str, lines: &[&str], body: &[u8], piece: usize) -> BodyFacts {
-    let Some(mut reader) = profile.body_reader(path, &headers(lines)) else {
+    let Some(mut reader) = profile.body_reader(&Method::POST, path, &headers(lines)) else {
         return BodyFacts::default();
     };
     body.chunks(piece).for_each(|piece| reader.push(piece));
@@ -43,7 +43,7 @@ fn a_model_is_found_in_the_body_wherever_it_stands() {
     let endless = format!(r#"{{"model":"{}"}}"#, "a".repeat(300));
     assert_eq!(found(&endless), None, "no name is that long");
     assert_eq!(openai.describe(&Method::POST, "/v1/chat/completions", &BodyFacts::default()).model, None);
-    assert!(profile("hubspot").body_reader("/", &headers(&[])).is_none());
+    assert!(profile("hubspot").body_reader(&Method::POST, "/", &headers(&[])).is_none());
 }
 
 #[test]
@@ -153,6 +153,26 @@ fn hubspots_search_has_its_own_bucket_besides_the_accounts() {
     assert_eq!(search, pairs(&[("ten-seconds", ""), ("daily", ""), ("search", "")]));
     let get = draws(&hubspot, "pro", Method::GET, "/crm/v3/objects/contacts/1");
     assert_eq!(get, pairs(&[("ten-seconds", ""), ("daily", "")]));
+}
+
+#[test]
+fn lists_uploads_and_polls_draw_on_no_models_limits() {
+    let none: &[(&str, &str)] = &[];
+    for (name, method, path) in [
+        ("openai", Method::GET, "/v1/models?limit=5"),
+        ("openai", Method::POST, "/v1/files"),
+        ("openai", Method::GET, "/v1/batches/batch_1"),
+        ("anthropic", Method::GET, "/v1/models"),
+        ("anthropic", Method::POST, "/v1/messages/batches"),
+        ("anthropic", Method::GET, "/v1/messages/batches/msgbatch_1/results"),
+        ("anthropic", Method::POST, "/v1/messages/count_tokens"),
+    ] {
+        let provider = profile(name);
+        assert!(provider.body_reader(&method, path, &headers(&[])).is_none(), "{path}");
+        assert_eq!(draws(&provider, "tier-1", method, path), pairs(none), "{path}");
+    }
+    let messages = draws(&profile("anthropic"), "tier-1", Method::POST, "/v1/messages");
+    assert_eq!(messages.len(), 3);
 }
 
 #[test]

@@ -149,6 +149,33 @@ async fn in_a_form_behind_its_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lists_polls_and_uploads_go_though_a_model_has_no_room_and_leave_the_others_theirs() {
+    let (provider, url) = world::provider().await;
+    let account = world::account("openai", Some(url), world::plenty());
+    let except_endpoints = account.profile.endpoints_apart().map(str::to_owned).collect();
+    let limit = world::limit(1, Duration::from_secs(3600));
+    let quota = world::engine(vec![LimitConfig { per_model: true, except_endpoints, ..limit }]);
+    let (proxy, peer) = world::start(world::settings(vec![account])).await;
+    limiter::engine(peer, vec![quota]);
+    let file = "--x\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.jsonl\"\r\n\r\n{}\r\n--x--\r\n";
+    let form = [("content-type", "multipart/form-data; boundary=x")];
+    for request in [
+        chat(r#"{"model":"gpt-4o","messages":[]}"#),
+        client::request("GET", "/openai/v1/models", ""),
+        client::request("GET", "/openai/v1/batches/batch_1", ""),
+        post("/openai/v1/files", &form, file),
+        chat(r#"{"model":"gpt-4o-mini","messages":[]}"#),
+    ] {
+        let path = request.uri().path().to_owned();
+        let sent = tokio::time::timeout(SOON, client::send(proxy.base_url_addr(), request));
+        let got = sent.await.unwrap_or_else(|_| panic!("{path} waits"));
+        assert_eq!(got.status, 200, "{path}: {}", got.text());
+    }
+    assert_eq!(provider.log("key").len(), 5);
+    assert!(!proxy.metrics_text().contains("unreadable_requests_total{"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_stays_unknown_is_counted_and_passed_on() {
     let (_provider, url) = world::provider().await;
     let quota = world::plenty();
