@@ -187,7 +187,7 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     line.clear();
     let exit_code = child::exit_code(status);
     let health = limiter.health().await.context("the limiter stopped before the command did")?;
-    let report = Report::new(exit_code, began.elapsed(), proxy.stats(), &health.report.accounts);
+    let report = Report::new(exit_code, began.elapsed(), &proxy, &health.report.accounts);
     proxy.shutdown(GRACE).await;
     say(&report.sentence());
     // The command's exit code counts, even if the ledger or the report can't be written.

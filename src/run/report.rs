@@ -1,11 +1,12 @@
 //! The final report: the results of all calls, for people and for scripts.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use quotakeeper_proxy::Stats;
+use quotakeeper_proxy::Proxy;
 use serde::Serialize;
 
 use super::progress::seconds;
@@ -31,6 +32,8 @@ pub struct Report {
     pub rejections: u64,
     /// Calls that were refused by Quotakeeper.
     pub refused: u64,
+    /// The same by reason, as `x-quotakeeper-reason` names it.
+    pub refused_by_reason: BTreeMap<&'static str, u64>,
     /// Calls whose provider could not be reached or whose answer broke off.
     pub failed: u64,
     /// Calls whose client hung up.
@@ -77,7 +80,8 @@ pub struct LimitReport {
 
 impl Report {
     /// Puts the figures of a run together.
-    pub fn new(exit_code: u8, ran: Duration, stats: Stats, accounts: &[status::AccountReport]) -> Report {
+    pub fn new(exit_code: u8, ran: Duration, proxy: &Proxy, accounts: &[status::AccountReport]) -> Report {
+        let stats = proxy.stats();
         Report {
             exit_code,
             seconds: ran.as_secs_f64(),
@@ -87,6 +91,7 @@ impl Report {
             longest_wait_seconds: stats.longest_wait.as_secs_f64(),
             rejections: stats.forced,
             refused: stats.refused,
+            refused_by_reason: proxy.refused_by_reason(),
             failed: stats.failed,
             client_gone: stats.client_gone,
             accounts: accounts.iter().map(AccountReport::new).collect(),
@@ -114,7 +119,7 @@ impl Report {
         add(self.answered, "answered");
         add(self.waited, "waited");
         add(self.rejections, "rejected by the provider and sent again");
-        add(self.refused, "refused");
+        add(self.refused, &format!("refused ({})", self.why_refused()));
         add(self.failed, "failed");
         add(self.client_gone, "given up by their client");
         add(self.accounts.iter().map(|account| account.breaches).sum(), "sent after their grant had expired");
@@ -128,6 +133,30 @@ impl Report {
             words += "; no call came through the proxy: does the command set a base URL of its own?";
         }
         words
+    }
+}
+
+impl Report {
+    fn why_refused(&self) -> String {
+        let why = |(reason, calls): (&&str, &u64)| match self.refused_by_reason.len() {
+            1 => explained(reason).to_owned(),
+            _ => format!("{calls} because {}", explained(reason)),
+        };
+        self.refused_by_reason.iter().map(why).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What a reason of a refusal means.
+fn explained(reason: &str) -> &str {
+    match reason {
+        "WaitTooLong" => "their turn would have come after their client gives up, or after maxQueueSeconds",
+        "WaitExceeded" => "their turn did not come in time",
+        "QueueFull" => "as many calls waited as the quota lets wait",
+        "QuotaExceeded" => "the quota rejects calls instead of queueing them",
+        "NeverFits" => "they are larger than a limit",
+        "ProviderStopped" => "the provider refuses until a person acts",
+        "TooManyCalls" => "the proxy had as many open calls as it may have",
+        other => other,
     }
 }
 

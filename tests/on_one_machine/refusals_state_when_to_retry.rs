@@ -58,6 +58,12 @@ fn reject_mode_answers_with_a_correct_retry_after() {
     assert_eq!(totals.over, 0, "the provider was never asked");
     assert_eq!(totals.ok, told["accepted"].as_u64().unwrap() + 1, "{told}");
     assert_eq!(scene.report()["refused"], 1);
+    assert_eq!(scene.report()["refusedByReason"]["QuotaExceeded"], 1);
+    assert!(
+        ended.stderr.contains("1 refused (the quota rejects calls instead of queueing them)"),
+        "{}",
+        ended.stderr
+    );
 }
 
 /// More clients than can be served within their own timeout.

@@ -8,6 +8,7 @@
 mod events;
 mod start;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -106,6 +107,11 @@ impl Proxy {
     pub fn stats(&self) -> Stats {
         let admission = &self.context.admission;
         self.context.telemetry.counts.read(admission.waiting(), admission.counters())
+    }
+
+    /// Calls that were refused since the start, by the reason that their answers name.
+    pub fn refused_by_reason(&self) -> BTreeMap<&'static str, u64> {
+        self.context.telemetry.counts.refused_by_reason()
     }
 
     /// Whether the limiter is connected.

@@ -1,6 +1,8 @@
 //! Plain figures of a proxy since its start, for progress lines and the final report.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use quotakeeper_wire::proxy::Counters;
@@ -48,6 +50,7 @@ pub(crate) struct Counts {
     sent: AtomicU64,
     forced: AtomicU64,
     refused: AtomicU64,
+    refused_by_reason: Mutex<BTreeMap<&'static str, u64>>,
     failed: AtomicU64,
     client_gone: AtomicU64,
 }
@@ -70,12 +73,20 @@ impl Counts {
             Outcome::ClientGone => &self.client_gone,
         }
         .fetch_add(1, Ordering::Relaxed);
+        if let Outcome::Refused(reason) = call.outcome {
+            let mut refused = self.refused_by_reason.lock().unwrap_or_else(PoisonError::into_inner);
+            *refused.entry(reason.as_str()).or_default() += 1;
+        }
         if call.why != Why::NoWait {
             let millis = u64::try_from(call.waited.as_millis()).unwrap_or(u64::MAX);
             self.waited.fetch_add(1, Ordering::Relaxed);
             self.longest_wait_millis.fetch_max(millis, Ordering::Relaxed);
         }
         self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refused_by_reason(&self) -> BTreeMap<&'static str, u64> {
+        self.refused_by_reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn read(&self, waiting: usize, session: Counters) -> Stats {
