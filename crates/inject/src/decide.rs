@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use json_patch::Patch;
 use quotakeeper_api::workload::{self, Controller, InvalidName};
-use quotakeeper_wire::bootstrap::{Bootstrap, CatchMode};
+use quotakeeper_wire::bootstrap::{Bootstrap, InterceptionMode};
 use quotakeeper_wire::name::{Consumer, QuotaName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -96,7 +96,7 @@ pub struct StatusQuota {
     /// `namespace/name`.
     pub quota: QuotaName,
     /// How its calls are caught.
-    pub mode: CatchMode,
+    pub mode: InterceptionMode,
 }
 
 /// Calls of a container that are not caught.
@@ -203,7 +203,7 @@ fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), Outcome> {
             .bootstrap
             .quotas
             .iter()
-            .map(|place| StatusQuota { quota: place.quota.clone(), mode: place.mode })
+            .map(|it| StatusQuota { quota: it.quota.clone(), mode: it.mode })
             .collect(),
         skipped: remarks.skipped,
         warnings: once(warnings),

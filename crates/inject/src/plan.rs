@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quotakeeper_api::compile;
 use quotakeeper_api::quota::ApiQuota;
-use quotakeeper_wire::bootstrap::{BASE_URL_PORT, Bootstrap, CatchMode, QuotaPlace};
+use quotakeeper_wire::bootstrap::{BASE_URL_PORT, Bootstrap, InterceptedQuota, InterceptionMode};
 use quotakeeper_wire::name::{Consumer, QuotaName};
 use serde_json::Value;
 use thiserror::Error;
@@ -38,7 +38,7 @@ pub(crate) enum PlanError {
 /// How one quota is caught.
 #[derive(Debug)]
 pub(crate) struct Catch {
-    pub(crate) place: QuotaPlace,
+    pub(crate) intercepted: InterceptedQuota,
     /// The variables that lead base URLs to the proxy.
     pub(crate) variables: Vec<(String, String)>,
 }
@@ -64,7 +64,7 @@ impl Plan {
         let bootstrap = Bootstrap {
             limiter: settings.limiter.clone(),
             consumer,
-            quotas: catches.iter().map(|catch| catch.place.clone()).collect(),
+            quotas: catches.iter().map(|catch| catch.intercepted.clone()).collect(),
             extra_cas_pem: settings.extra_cas_pem.clone(),
             own_ca_files: Vec::new(),
         };
@@ -73,12 +73,12 @@ impl Plan {
 
     /// The plan by which a pod was injected before.
     pub(crate) fn again(bootstrap: Bootstrap, view: &dyn View) -> Plan {
-        let catches = bootstrap.quotas.iter().map(|place| {
-            let variables = match place.mode {
-                CatchMode::BaseUrl => variables(&place.provider, view).unwrap_or_default(),
-                CatchMode::Hosts => Vec::new(),
+        let catches = bootstrap.quotas.iter().map(|intercepted| {
+            let variables = match intercepted.mode {
+                InterceptionMode::BaseUrl => variables(&intercepted.provider, view).unwrap_or_default(),
+                InterceptionMode::Hosts => Vec::new(),
             };
-            Catch { place: place.clone(), variables }
+            Catch { intercepted: intercepted.clone(), variables }
         });
         Plan { catches: catches.collect(), bootstrap, own_mounts: Vec::new() }
     }
@@ -88,27 +88,31 @@ impl Plan {
         self.in_hosts_mode().next().is_some()
     }
 
-    pub(crate) fn in_hosts_mode(&self) -> impl Iterator<Item = &QuotaPlace> {
-        self.catches.iter().map(|catch| &catch.place).filter(|place| place.mode == CatchMode::Hosts)
+    pub(crate) fn in_hosts_mode(&self) -> impl Iterator<Item = &InterceptedQuota> {
+        self.catches
+            .iter()
+            .map(|catch| &catch.intercepted)
+            .filter(|intercepted| intercepted.mode == InterceptionMode::Hosts)
     }
 
     /// The hosts that a hosts file can hold.
     pub(crate) fn exact_hosts(&self) -> Vec<&str> {
-        let hosts = self.in_hosts_mode().flat_map(|place| &place.hosts);
+        let hosts = self.in_hosts_mode().flat_map(|intercepted| &intercepted.hosts);
         hosts.map(String::as_str).filter(|host| !is_pattern(host)).collect()
     }
 
     /// What the whole pod should know about hosts that can't be caught.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let places = self.in_hosts_mode();
-        let patterns = places.flat_map(|place| place.hosts.iter().map(move |host| (place, host)));
+        let all = self.in_hosts_mode();
+        let patterns =
+            all.flat_map(|intercepted| intercepted.hosts.iter().map(move |host| (intercepted, host)));
         patterns
             .filter(|(_, host)| is_pattern(host))
-            .map(|(place, host)| {
+            .map(|(intercepted, host)| {
                 format!(
                     "calls to {host} bypass the quota {}: a hosts file can't hold it; name the hosts in the \
                      ApiProvider {}",
-                    place.quota, place.provider
+                    intercepted.quota, intercepted.provider
                 )
             })
             .collect()
@@ -122,8 +126,9 @@ fn catch(quota: &ApiQuota, view: &dyn View) -> Result<Catch, PlanError> {
         profile(view, &provider).map_err(|source| PlanError::Provider { quota: name.clone(), source })?;
     let variables = profile.environment(&proxy(), &provider);
     if !variables.is_empty() {
-        let place = QuotaPlace { quota: name, provider, mode: CatchMode::BaseUrl, hosts: Vec::new() };
-        return Ok(Catch { place, variables });
+        let intercepted =
+            InterceptedQuota { quota: name, provider, mode: InterceptionMode::BaseUrl, hosts: Vec::new() };
+        return Ok(Catch { intercepted, variables });
     }
     let mut hosts: Vec<String> = Vec::new();
     for host in &profile.hosts {
@@ -135,8 +140,8 @@ fn catch(quota: &ApiQuota, view: &dyn View) -> Result<Catch, PlanError> {
     if !hosts.iter().any(|host| !is_pattern(host)) {
         return Err(PlanError::NothingToCatch { quota: name, provider });
     }
-    let place = QuotaPlace { quota: name, provider, mode: CatchMode::Hosts, hosts };
-    Ok(Catch { place, variables: Vec::new() })
+    let intercepted = InterceptedQuota { quota: name, provider, mode: InterceptionMode::Hosts, hosts };
+    Ok(Catch { intercepted, variables: Vec::new() })
 }
 
 fn variables(provider: &str, view: &dyn View) -> Option<Vec<(String, String)>> {
@@ -155,8 +160,8 @@ fn is_pattern(host: &str) -> bool {
 fn shared_host(catches: &[Catch]) -> Option<PlanError> {
     catches.iter().enumerate().find_map(|(index, catch)| {
         catches[..index].iter().find_map(|other| {
-            let host = catch.place.hosts.iter().find(|host| other.place.hosts.contains(host))?;
-            let (first, second) = (other.place.quota.clone(), catch.place.quota.clone());
+            let host = catch.intercepted.hosts.iter().find(|host| other.intercepted.hosts.contains(host))?;
+            let (first, second) = (other.intercepted.quota.clone(), catch.intercepted.quota.clone());
             Some(PlanError::SharedHost { host: host.clone(), first, second })
         })
     })

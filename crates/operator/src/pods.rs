@@ -12,7 +12,7 @@ use quotakeeper_api::workload::{self, Controller};
 use quotakeeper_inject::decide::Status;
 use quotakeeper_inject::requested_quotas::{Requested, requested};
 use quotakeeper_inject::view::Namespace;
-use quotakeeper_wire::bootstrap::CatchMode;
+use quotakeeper_wire::bootstrap::InterceptionMode;
 use quotakeeper_wire::name::Consumer;
 use serde_json::json;
 
@@ -157,8 +157,8 @@ impl PodView {
         let status = self.injected.as_ref()?;
         let quotas = status.quotas.iter().map(|quota| {
             let way = match quota.mode {
-                CatchMode::BaseUrl => "base URL",
-                CatchMode::Hosts => "hosts",
+                InterceptionMode::BaseUrl => "base URL",
+                InterceptionMode::Hosts => "hosts",
             };
             format!("{} by {way}", self.short(&quota.quota))
         });

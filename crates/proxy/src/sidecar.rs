@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use quotakeeper_wire::bootstrap::{
-    ADMIN_PORT, BASE_URL_PORT, BODY_FOLDER, BODY_FOLDER_BYTES, BUNDLE_FILE, Bootstrap, CatchMode, KEY_FOLDER,
-    TOKEN_FILE, VARIABLE,
+    ADMIN_PORT, BASE_URL_PORT, BODY_FOLDER, BODY_FOLDER_BYTES, BUNDLE_FILE, Bootstrap, InterceptionMode,
+    KEY_FOLDER, TOKEN_FILE, VARIABLE,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -129,7 +129,7 @@ impl Sidecar {
 }
 
 fn settings(bootstrap: &Bootstrap, layout: &Layout) -> Settings {
-    let by_hosts = |mode| mode == CatchMode::Hosts;
+    let by_hosts = |mode| mode == InterceptionMode::Hosts;
     let quotas: Vec<Quota> = bootstrap
         .quotas
         .iter()

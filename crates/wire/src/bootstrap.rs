@@ -41,7 +41,7 @@ pub struct Bootstrap {
     /// The workload that the pod belongs to: `namespace/kind/name`.
     pub consumer: Consumer,
     /// The quotas that the pod draws on, at most one of a provider.
-    pub quotas: Vec<QuotaPlace>,
+    pub quotas: Vec<InterceptedQuota>,
     /// PEM certificates that are trusted beside the system's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub extra_cas_pem: String,
@@ -63,16 +63,16 @@ pub struct Endpoint {
     pub ca_pem: String,
 }
 
-/// How calls on one quota reach the proxy.
+/// A quota whose calls are intercepted, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct QuotaPlace {
+pub struct InterceptedQuota {
     /// The quota: `namespace/name`.
     pub quota: QuotaName,
     /// Its provider: the first segment of the base URL.
     pub provider: String,
     /// How its calls reach the proxy.
-    pub mode: CatchMode,
+    pub mode: InterceptionMode,
     /// The provider's hosts: names, or `*.` and a name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
@@ -80,7 +80,7 @@ pub struct QuotaPlace {
 
 /// How a pod's calls reach the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CatchMode {
+pub enum InterceptionMode {
     /// Environment variables of the application name the proxy as the provider's base URL.
     #[serde(rename = "BaseURL")]
     BaseUrl,

@@ -4,7 +4,7 @@
 //! becomes a part of its bundle. All that is said follows from the pod as
 //! it becomes, so that a second look at it says the same.
 
-use quotakeeper_wire::bootstrap::{BUNDLE_FILE, CatchMode};
+use quotakeeper_wire::bootstrap::{BUNDLE_FILE, InterceptionMode};
 use serde_json::{Value, json};
 
 use super::sidecar::bundle_mount;
@@ -63,9 +63,9 @@ pub(crate) fn ensure(edit: &mut Edit, plan: &Plan, chosen: Option<&[String]>) ->
             }
             let mut container = Container { edit, list, index: index.to_string(), name };
             for catch in &plan.catches {
-                match catch.place.mode {
-                    CatchMode::BaseUrl => container.base_url(catch, &mut remarks)?,
-                    CatchMode::Hosts => container.hosts(catch, &mut remarks),
+                match catch.intercepted.mode {
+                    InterceptionMode::BaseUrl => container.base_url(catch, &mut remarks)?,
+                    InterceptionMode::Hosts => container.hosts(catch, &mut remarks),
                 }
             }
             if plan.by_hosts() {
@@ -120,7 +120,7 @@ impl Container<'_> {
     }
 
     fn base_url(&mut self, catch: &Catch, remarks: &mut Remarks) -> Result<(), EditError> {
-        let quota = &catch.place.quota;
+        let quota = &catch.intercepted.quota;
         let variables = || catch.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         // An SDK may read any of them first, so that one of its own decides for all.
         if let Some(variable) = self.own(variables()) {
@@ -166,10 +166,10 @@ impl Container<'_> {
         let Some((variable, _)) = self.text(&HTTPS_PROXIES) else {
             return;
         };
-        let hosts = catch.place.hosts.iter().filter(|host| !host.starts_with('*'));
+        let hosts = catch.intercepted.hosts.iter().filter(|host| !host.starts_with('*'));
         if let Some(host) = hosts.into_iter().find(|host| !self.spared(host)) {
             let reason = format!("it sets {variable}, by which calls to {host} may pass; add it to NO_PROXY");
-            let quota = catch.place.quota.clone();
+            let quota = catch.intercepted.quota.clone();
             remarks.skipped.push(Skip { container: self.name.clone(), quota, reason });
         }
     }
