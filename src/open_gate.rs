@@ -22,7 +22,7 @@ The gate closes when the limiter's pods end, and after 15 minutes while they are
 ConfigMap quotakeeper-gate closes it at once. For an incident, set `enforcement.mode: Disabled` on the quotas
 instead.
 
-Exit code: 0 when the gate is open, also when --timeout was over before all proxies were told, and with
+Exit code: 0 when the gate is open, also when --timeout was over before all proxies knew, and with
 --release also when the gate stays closed because no uninstall is under way: an uninstall must not hang on it;
 1 if it can't be opened; 2 if an option is wrong, or neither --yes nor --release is given.";
 
@@ -46,7 +46,7 @@ pub struct OpenGateArguments {
     #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "release")]
     revision: u64,
 
-    /// The UID of the hook's Job, which is told by an Event when the gate stays closed.
+    /// The UID of the hook's Job, which gets an Event when the gate stays closed.
     #[arg(long, env = "QUOTAKEEPER_JOB_UID", hide = true)]
     job_uid: Option<String>,
 
@@ -114,7 +114,7 @@ async fn open(arguments: &OpenGateArguments, source: &Source) -> anyhow::Result<
             if let Some(uid) = &arguments.job_uid
                 && let Err(error) = open_gate::tell_job(&client, namespace, uid, &note).await
             {
-                say(&format!("the Job can't be told by an Event: {error}"));
+                say(&format!("no Event could be written to the Job: {error}"));
             }
             return Ok(());
         }
@@ -135,7 +135,7 @@ async fn open(arguments: &OpenGateArguments, source: &Source) -> anyhow::Result<
              restarted without a proxy",
             arguments.timeout
         )),
-        Err(error) => say(&format!("{open}; whether the proxies know can't be told: {error}")),
+        Err(error) => say(&format!("{open}; whether the proxies know is not known: {error}")),
     }
     Ok(())
 }

@@ -70,7 +70,7 @@ pub struct Engine {
     deadlines: Alarms<CallKey>,
     sessions: BTreeMap<SessionId, Session>,
     pauses: BTreeMap<Scope, Pause>,
-    /// How many calls the provider takes at the same time, as far as its rejections have said so.
+    /// How many calls the provider takes at the same time, as far as its rejections show.
     caps: BTreeMap<Scope, ConcurrencyCap>,
     lease: Time,
     durability: Durability,
@@ -102,13 +102,13 @@ pub struct Totals {
 #[derive(Debug, Default)]
 struct Session {
     pulse: Option<Pulse>,
-    /// Waiting calls that stand aside until the session is heard again.
+    /// Waiting calls that stand aside until the session sends a message again.
     parked: Vec<CallKey>,
     /// How many calls are not over.
     calls: usize,
-    /// It has said hello to this engine, and named its calls.
+    /// It has sent a hello to this engine, with its calls.
     returned: bool,
-    /// Calls named since the connection began, and the last that was said of each.
+    /// Calls named since the connection began, and the last report of each.
     named: BTreeMap<CallKey, Named>,
     /// It is in the newest snapshot, and that is in the ledger.
     in_snapshot: bool,

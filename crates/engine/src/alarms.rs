@@ -25,7 +25,7 @@ where
 }
 
 impl<K: Ord + Copy> Alarms<K> {
-    /// Sets an alarm. `owners` are alive, with one alarm each, which `set` tells: this one already.
+    /// Sets an alarm. `owners` are alive, with one alarm each, which `set` returns: the new one for this owner.
     pub(crate) fn set(&mut self, at: Time, key: K, owners: usize, set: impl Fn(K) -> Option<Time>) {
         if self.0.len() > 3 * owners + FEW {
             self.0.retain(|Reverse((at, key))| set(*key) == Some(*at));

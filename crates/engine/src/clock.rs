@@ -70,7 +70,7 @@ fn bound(now: Time, stamp: Stamp, offset: i128) -> Time {
     now.min(Time(mapped.saturating_add(drift(age)).saturating_add(1)))
 }
 
-/// Whether a session was heard recently enough to be granted anything: `now − K(echo) ≤ D/2`.
+/// Whether a session's last message is recent enough to be granted anything: `now − K(echo) ≤ D/2`.
 /// An older echo would leave the grant too little of its validity to travel and be written.
 pub(crate) fn is_fresh(now: Time, pulse: Pulse, validity: Duration) -> bool {
     now.since(pulse.latest) <= validity / 2

@@ -1,4 +1,4 @@
-//! What one account's engine is told: its limits, its queue, its pauses.
+//! The configuration of one account: its limits, its queue, its pauses.
 //!
 //! Plain values, written by whoever compiled a quota with its provider's profile. Nothing here
 //! is validated again: [`AccountConfig::problems`] says what an engine cannot work with.

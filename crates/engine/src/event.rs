@@ -1,4 +1,4 @@
-//! What an engine is told, and what it says in return.
+//! The events that an engine receives, and the actions that it returns.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub struct CallClass {
     pub model: Option<String>,
 }
 
-/// Tells the credentials of an account's calls apart, without telling what they are.
+/// Distinguishes the credentials of an account's calls without revealing them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Fingerprint(pub u64);
 
@@ -122,7 +122,7 @@ pub struct Observation {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A session said something, stamped; precedes what it said.
+    /// A message of a session, with its stamp; comes before the message's own event.
     Heartbeat {
         /// The proxy.
         session: SessionId,
@@ -228,7 +228,7 @@ pub struct ResumedGrant {
 /// How far a granted call is that a hello names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrantProgress {
-    /// Not written yet, as far as the proxy knew, or what came of it is told next.
+    /// Not written yet, as far as the proxy knew, or its result is reported next.
     Granted,
     /// Written at this time or before.
     Sent {

@@ -8,7 +8,7 @@
 //! | room | holds |
 //! |---|---|
 //! | [`account`] | the engine: events in, actions out; its own page maps its rooms |
-//! | [`config`] | what an engine is told of its account |
+//! | [`config`] | the configuration of an account |
 //! | [`cost`] | what a call draws of the limits that cover it |
 //! | [`event`] | what happens, and what the engine wants done |
 //! | [`name`] | names that travel between components, as types; a consumer's |

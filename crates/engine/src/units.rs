@@ -21,7 +21,7 @@ pub(crate) struct Unit {
     pub(crate) leaves: Time,
     /// How much is charged. [`Units`] keeps the sum, so only it changes it.
     cost: Amount,
-    /// With the key's, tells it from units that were in the same place before.
+    /// Compared with the key's: another unit may have been in the same place before.
     generation: u32,
     /// Whether S has passed: it is in the bucket's level and no longer in flight.
     pub(crate) counted: bool,
@@ -32,7 +32,7 @@ pub(crate) struct Unit {
 /// What a unit stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
-    /// A call that this engine granted or was told of.
+    /// A call that this engine granted, or learned of from its proxy.
     Call,
     /// Grants that an earlier incarnation may have made after its last commit.
     Reserve,

@@ -11,7 +11,7 @@
 //! | `leaving` | when units leave the log |
 //! | `bulk` | units that nobody has to know one by one |
 //! | `forecast` | how long until so much more has been granted |
-//! | `past` | what a counter begins with, and what the provider tells of it |
+//! | `past` | what a counter begins with, and what the provider reveals of it |
 //! | `snapshot` | what the ledger keeps |
 
 mod bulk;

@@ -204,7 +204,7 @@ pub struct Lease {
 /// A change of the account in mid-flight.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// When the limiter is told.
+    /// When the limiter gets it.
     pub at: Duration,
     /// When the provider changes its mind.
     pub provider_at: Duration,

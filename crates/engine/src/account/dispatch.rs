@@ -78,8 +78,8 @@ impl Engine {
         Some(until)
     }
 
-    /// Whose turn is next among the open lanes. Heads whose session was not heard lately stand aside
-    /// until it is; lanes without a head are no longer open.
+    /// Whose turn is next among the open lanes. Heads whose session has no recent heartbeat stand aside
+    /// until it has; lanes without a head are no longer open.
     fn next_turn(&mut self, now: Time, open: &mut Vec<LaneId>) -> Option<Turn> {
         let mut first: Option<Turn> = None;
         open.retain(|lane| {

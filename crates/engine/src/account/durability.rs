@@ -18,7 +18,7 @@ pub(super) struct Durability {
     granted_since_snapshot: bool,
     /// A call or a session that the newest snapshot has is over.
     ended_since_snapshot: bool,
-    /// An answer has told something of the past that no snapshot has yet.
+    /// An answer has revealed past use that no snapshot has yet.
     learned_since_snapshot: bool,
     /// Sessions with calls that the ledger did not know yet when they came. Few at any time, so that each event
     /// need not look at all sessions.
@@ -124,7 +124,7 @@ impl Durability {
         self.ended_since_snapshot = true;
     }
 
-    /// More is known of the past than any snapshot says.
+    /// More is known of past use than any snapshot holds.
     pub(super) fn past_learned(&mut self) {
         self.learned_since_snapshot = true;
     }

@@ -1,4 +1,4 @@
-//! How long a call would wait, so that one that cannot make it is told at once.
+//! How long a call would wait, so that one that cannot be served in time is refused at once.
 
 use std::time::Duration;
 

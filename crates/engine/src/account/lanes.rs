@@ -45,7 +45,7 @@ struct Lane {
     limits: Vec<usize>,
     counters: Vec<CounterId>,
     waiting: Backlog,
-    /// A limit that tells models apart covers it, and it tells no model.
+    /// A limit that counts models apart covers it, and its model is not known.
     any_model: bool,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Lanes {
     start: InitialState,
     /// Limits that came later than the engine, and begin otherwise.
     starts: BTreeMap<String, InitialState>,
-    /// Models that are told apart.
+    /// Models that are counted apart.
     models: BTreeSet<String>,
     copied_counters: Vec<CopiedCounter>,
     /// Counters at which units are kept.
@@ -101,7 +101,7 @@ impl Lanes {
         }
     }
 
-    /// Makes the counters of limits that do not tell models apart, where there are none yet.
+    /// Makes the counters of limits that do not count models apart, where there are none yet.
     pub(super) fn make_counters(&mut self, now: Time) {
         for place in 0..self.limits.len() {
             if !self.limits[place].config.per_model {
@@ -183,7 +183,7 @@ impl Lanes {
         let (by_limit, limits) = (&mut self.by_limit, &self.limits);
         self.counters.retain(|id, entry| {
             let limit = limits.iter().find(|limit| entry.limit.is_continued_by(&limit.config));
-            // A model's counter of a limit that no longer tells models apart has no place.
+            // A model's counter of a limit that no longer counts models apart has no place.
             let Some(limit) = limit.filter(|limit| limit.config.per_model || entry.model.is_none()) else {
                 return false;
             };

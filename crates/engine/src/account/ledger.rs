@@ -145,7 +145,7 @@ impl Engine {
         })
     }
 
-    /// Sessions of the time before a restart that were never heard again: once nothing of the reserve counts
+    /// Sessions of the time before a restart that never returned: once nothing of the reserve counts
     /// any more they have nothing to say that matters, and the next restart need not wait for them.
     fn end_recovery(&mut self, now: Time) {
         let longest = self.config.limits.iter().map(|limit| limit.window).max().unwrap_or_default();
@@ -162,7 +162,7 @@ impl Engine {
     ///
     /// Until it is committed, nothing is granted that this reserve does not cover, although the commit
     /// before it may have charged more ahead: the process may die when the ledger has the new record
-    /// already, and then only the new record tells what may have been granted.
+    /// already, and then only the new record shows what may have been granted.
     pub fn reserve(&mut self, now: Time, horizon: Duration) -> Reserve {
         // The budget of the commit before may last longer than a horizon that has become shorter.
         let horizon = match horizon.is_zero() || mutant::active(Mutant::ReserveForgetsBudget) {
@@ -203,7 +203,7 @@ impl Engine {
     /// When the ledger is to be written next: while calls wait, before the reserve is over, and
     /// at once where only the ledger holds them up; afterwards once more, so that what was granted
     /// is known rather than reserved, and what is over is not held for a proxy that may be gone by the next
-    /// restart; and at once when an answer has told of the past. `None`: nothing has changed that
+    /// restart; and at once when an answer has revealed past use. `None`: nothing has changed that
     /// is worth a write.
     pub fn commit_due(&self, now: Time) -> Option<Time> {
         let unknown =

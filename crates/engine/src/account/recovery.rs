@@ -12,14 +12,14 @@ use crate::time::Time;
 pub(super) struct Recovery {
     /// What was granted before this time is in the ledger.
     commit: Option<Time>,
-    /// Sessions that have not said yet what they hold.
+    /// Sessions that have not reported their grants yet.
     unreconciled_sessions: BTreeSet<SessionId>,
     /// How many slots they may have been granted from the reserve, by the name of the limit. Windows have what may
     /// have been granted of them in every snapshot, slots in none.
     unreconciled_slots: BTreeMap<String, Amount>,
     /// The same as of the newest snapshot, whose reserve is for these too.
     unreconciled_in_snapshot: BTreeMap<String, Amount>,
-    /// A session has died before it said what it held: nobody else can say it.
+    /// A session died before it reported its grants; nobody else can.
     lost: bool,
 }
 
@@ -48,12 +48,12 @@ impl Recovery {
         granted.zip(self.commit).is_some_and(|(granted, commit)| granted >= commit)
     }
 
-    /// Whether the session has not said yet what it holds.
+    /// Whether the session has not reported its grants yet.
     pub(super) fn awaits(&self, session: SessionId) -> bool {
         self.unreconciled_sessions.contains(&session)
     }
 
-    /// Sessions that have not said yet what they hold.
+    /// Sessions that have not reported their grants yet.
     pub(super) fn sessions(&self) -> impl Iterator<Item = SessionId> {
         self.unreconciled_sessions.iter().copied()
     }
@@ -72,7 +72,7 @@ impl Recovery {
         self.unreconciled_in_snapshot.clone_from(&self.unreconciled_slots);
     }
 
-    /// The session has said what it holds. Returns whether all have: the rest of the reserve was never granted.
+    /// The session has reported its grants. Returns whether all have: the rest of the reserve was never granted.
     pub(super) fn session_reconciled(&mut self, session: SessionId) -> bool {
         let was_last = self.unreconciled_sessions.remove(&session) && self.unreconciled_sessions.is_empty();
         let complete = was_last && !self.lost;

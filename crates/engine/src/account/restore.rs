@@ -2,7 +2,7 @@
 //! takes over without one.
 //!
 //! A crash costs capacity, never correctness: whatever may have been granted since the last
-//! commit is held as if it had been, until every proxy has said what it got.
+//! commit is held as if it had been, until every proxy has reported its grants.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ impl Engine {
     ) -> Option<RestoredCounter> {
         let mut limits = self.lanes.limits().iter();
         let limit = limits.find(|limit| limit.config.name == snapshot.limit)?.clone();
-        // A model's counter of a limit that no longer tells models apart has no place.
+        // A model's counter of a limit that no longer counts models apart has no place.
         if !limit.counts_requests() || !limit.config.per_model && snapshot.model.is_some() {
             return None;
         }

@@ -13,7 +13,7 @@ use crate::time::Time;
 enum HeldFor {
     /// The reserve of the commit that it was made after.
     Reserve,
-    /// A slot, and nothing else that could be told from what is assumed of a predecessor.
+    /// A slot, and nothing else that could be distinguished from what is assumed of a predecessor.
     Predecessor,
     /// Nothing more: it was in the ledger, and is over there.
     Nobody,
@@ -51,7 +51,7 @@ impl Engine {
     }
 
     /// A session that holds a grant of a call is done with those that the call had before, though it may no
-    /// longer tell how they ended.
+    /// longer report how they ended.
     fn end_older(&mut self, now: Time, attempt: Attempt) {
         let key = attempt.key();
         let Some(call) = self.calls.get(&key) else { return };
@@ -109,7 +109,7 @@ impl Engine {
         let over = |(key, call): &(CallKey, &Call)| match named.get(key) {
             None => true,
             Some(Named::Waits) => false,
-            // A later grant was lost, and its call given up: only the earlier one's end is told.
+            // A later grant was lost, and its call given up: only the earlier one's end is reported.
             Some(Named::Holds(number)) => call.wanted.attempts != *number,
         };
         let over: Vec<_> = self.calls_of(session).filter(over).map(|(key, _)| key).collect();

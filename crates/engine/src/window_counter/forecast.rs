@@ -1,5 +1,5 @@
-//! How long until so much more has been granted: an estimate, so that a call that cannot make it is
-//! told at once.
+//! How long until so much more has been granted: an estimate, so that a call that cannot be
+//! served in time is refused at once.
 
 use std::time::Duration;
 

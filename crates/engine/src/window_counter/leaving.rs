@@ -1,7 +1,7 @@
 //! When units leave the log, the earliest first.
 //!
 //! They come nearly in order, so most are pushed at the end of a sorted queue. Nearly all units stand for one call,
-//! so a place in the queue tells how much leaves before; what the others stand for beyond one is kept beside it.
+//! so a place in the queue is how much leaves before it; what the others stand for beyond one is kept beside it.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
 //! What a counter begins with where the time before is not known, and what the provider's headers
-//! tell of it.
+//! reveal of it.
 
 use super::{LONG, Ramp, WindowCounter, WindowEnd, spread};
 use crate::cost::Amount;

@@ -95,7 +95,7 @@ fn slow_writes(random: &mut Random) -> Scenario {
     scenario.stalls.before_write = 10_000;
     scenario.upstream.thinks = *random.pick(&[ms(20), ms(300), seconds(30)]);
     scenario.upstream.delivery = Delivery::FromWire;
-    // A log that is longer than any stall still holds the call when its late write is told.
+    // A log that is longer than any stall still holds the call when its late write is reported.
     scenario.expects.excused = if window.1 > seconds(8) { Excused::Bucket } else { Excused::All };
     scenario
 }

@@ -120,9 +120,9 @@ impl World {
             }
             *left -= 1;
         }
-        let (class, told) = self.some_shape();
+        let (class, reported) = self.some_shape();
         let session = &mut self.proxies[proxy].session;
-        let asked = session.ask(now, ACCOUNT, told, workload.patience);
+        let asked = session.ask(now, ACCOUNT, reported, workload.patience);
         let Ok(call) = asked else {
             self.history.not_taken += 1;
             return;

@@ -14,7 +14,7 @@ use crate::mutant::{self, Mutant};
 use crate::queue::LaneId;
 use crate::time::Time;
 
-/// Models that are told apart: clients choose their names, and may choose ever new ones.
+/// Models that are counted apart: clients choose their names, and may choose ever new ones.
 const MODELS_AT_MOST: usize = 1024;
 
 /// The partition of all models beyond that bound: counted as one, which is stricter, never laxer.
@@ -28,7 +28,7 @@ impl Lanes {
         };
         if !self.models.contains(model) {
             let named = self.limits.iter().any(|limit| limit.config.models.contains(model));
-            // A model that was counted among the others once is never told apart again.
+            // A model that was counted among the others once is never counted apart again.
             let full = self.models.len() >= MODELS_AT_MOST || self.models.contains(OTHER_MODELS);
             let name = if full && !named { OTHER_MODELS } else { model };
             self.models.insert(name.to_owned());
@@ -108,7 +108,7 @@ impl Lanes {
         std::mem::take(&mut self.copied_counters)
     }
 
-    /// What a response says of a limit is said of one model: whether this is the counter of just
+    /// What a response says of a limit concerns one model: whether this is the counter of just
     /// that one.
     pub(in crate::account) fn speaks_of(&self, lane: LaneId, entry: &Entry) -> bool {
         let model = self.class_of(lane).model.as_deref();
