@@ -76,16 +76,17 @@ impl Describer {
         profile: &Profile,
         head: &request::Parts,
         path: &str,
-        body: &Stored,
+        body: Stored,
         whole: bool,
     ) -> Description {
         let Some(reader) = profile.body_reader(&head.method, path, &head.headers) else {
             let shape = profile.describe(&head.method, path, &BodyFacts::default());
             return Description { shape, unreadable: None };
         };
+        let empty = body.is_empty();
         let read = match Coding::of(&head.headers) {
             None => Err(Unreadable::UnknownEncoding),
-            Some(coding) => self.read(reader, coding, body.clone()).await,
+            Some(coding) => self.read(reader, coding, body).await,
         };
         let (facts, problem) = match read {
             Ok(facts) => (facts, None),
@@ -94,7 +95,7 @@ impl Describer {
         let missing = match facts.whole {
             true => Unreadable::NoModel,
             false if !whole => Unreadable::Streamed,
-            false if body.is_empty() => Unreadable::NoModel,
+            false if empty => Unreadable::NoModel,
             false => Unreadable::UnknownFormat,
         };
         let shape = profile.describe(&head.method, path, &facts);

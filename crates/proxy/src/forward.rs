@@ -139,17 +139,12 @@ pub(crate) async fn forward(
         Ok(uri) => head.uri = uri,
         Err(error) => return refuse(record, bad_request(&format!("the path is no path ({error})"))),
     }
-    let stream_pause = match account.profile.body_reader(&head.method, &path, &head.headers) {
-        // It is read to its end: the provider can't answer before that either.
-        Some(_) => PATIENT_PAUSE,
-        None => STREAM_PAUSE,
-    };
-    let body = match context.bodies.buffer(body, stream_pause).await {
+    let body = match buffered(context, &account, &head, &path, body).await {
         Ok(body) => body,
-        Err(error) => return refuse(record, bad_request(&format!("the body broke off ({error})"))),
+        Err(own) => return refuse(record, own),
     };
     let (start, whole) = (body.start().clone(), body.is_whole());
-    let description = context.describer.describe(&account.profile, &head, &path, &start, whole).await;
+    let description = context.describer.describe(&account.profile, &head, &path, start, whole).await;
     if let Some(reason) = description.unreadable {
         unreadable(context, &account.quota, &path, reason);
     }
@@ -171,6 +166,23 @@ pub(crate) async fn forward(
         record,
     };
     call.serve().await
+}
+
+/// The request's body, as far as it is buffered.
+async fn buffered(
+    context: &ProxyContext,
+    account: &Account,
+    head: &request::Parts,
+    path: &str,
+    body: Incoming,
+) -> Result<ReplayBody, LocalResponse> {
+    let stream_pause = match account.profile.body_reader(&head.method, path, &head.headers) {
+        // It is read to its end: the provider can't answer before that either.
+        Some(_) => PATIENT_PAUSE,
+        None => STREAM_PAUSE,
+    };
+    let buffered = context.bodies.buffer(body, stream_pause).await;
+    buffered.map_err(|error| bad_request(&format!("the body broke off ({error})")))
 }
 
 /// Counts a request whose model is not known, and logs it.
