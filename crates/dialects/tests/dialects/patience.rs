@@ -54,3 +54,27 @@ fn where_neither_says_it_is_unknown() {
     assert_eq!(profile("openai").max_queue(), Some(Duration::from_secs(480)));
     assert_eq!(profile("hubspot").max_queue(), None);
 }
+
+#[test]
+fn node_gives_up_after_300_seconds_whatever_its_sdk_announces() {
+    let sdk = ["x-stainless-timeout: 600", "x-stainless-lang: js", "x-stainless-runtime: node"];
+    assert_eq!(millis(&profile("openai"), &sdk), Some(300_000));
+    assert_eq!(
+        millis(&profile("openai"), &["x-stainless-timeout: 90", "x-stainless-runtime: node"]),
+        Some(90_000)
+    );
+    assert_eq!(
+        millis(&profile("openai"), &["x-stainless-timeout: 600", "x-stainless-runtime: bun"]),
+        Some(600_000)
+    );
+    for agent in ["node", "undici"] {
+        assert_eq!(millis(&profile("hubspot"), &[&format!("user-agent: {agent}")]), Some(300_000), "{agent}");
+    }
+    assert_eq!(millis(&profile("hubspot"), &["user-agent: node-red"]), None);
+    let ours = ["x-quotakeeper-patience: 900", "x-stainless-runtime: node"];
+    assert_eq!(
+        millis(&profile("openai"), &ours),
+        Some(900_000),
+        "a program that has set its dispatcher says so"
+    );
+}
