@@ -20,7 +20,7 @@ use crate::quota::{self, ApiQuota, ApiQuotaSpec};
 
 /// How long after its echo a grant may be written (D).
 const VALIDITY: Duration = Duration::from_secs(2);
-/// The longest wait where neither the quota nor the profile says one.
+/// The longest wait where neither the quota nor the profile sets one.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// The most calls that wait at the same time, at about 1 KB each.
 const MAX_WAITING_CALLS: usize = 10_000;
@@ -94,7 +94,7 @@ fn tier<'p>(spec: &ApiQuotaSpec, profile: &'p Profile) -> Result<Option<&'p Tier
     }
     if profile.tiers.len() > 1 && !profile.has_limit_headers() {
         let message = format!(
-            "is required, because {} doesn't tell its limits in headers; use one of: {}",
+            "is required, because {} doesn't state its limits in headers; use one of: {}",
             spec.provider.name,
             profile.tier_names().join(", ")
         );

@@ -1,5 +1,5 @@
 //! The resources `ApiQuota` and `ApiProvider`: what a person writes, whether it is right, and what
-//! the limiter and the proxies are told of it.
+//! the limiter and the proxies receive of it.
 //!
 //! ```text
 //!  quota.yaml ─► load ─► yaml ─► structure ─► quota::rules ─► compile ─► CompiledAccount
@@ -13,7 +13,7 @@
 //! | [`provider`] | `ApiProvider`: a profile as a resource |
 //! | [`validate`] | is a quota acceptable? |
 //! | [`load`] | quota files, without a cluster |
-//! | [`structure`] | does a document fit its schema, said in sentences |
+//! | [`structure`] | does a document fit its schema, in sentences |
 //! | [`compile`] | a quota and its profile into what an engine enforces |
 //! | [`crds`] | the generated CustomResourceDefinitions |
 //! | [`names`] | labels, annotations and object names that all programs share |

@@ -1,6 +1,6 @@
 //! Quota files for `quotakeeper run -f`: read, checked and compiled without a cluster.
 //!
-//! A file holds `ApiQuota` and `ApiProvider` documents, in any order. Whatever is wrong is told in
+//! A file holds `ApiQuota` and `ApiProvider` documents, in any order. Whatever is wrong is reported in
 //! one sentence a mistake, with the file, the document, the field and the remedy; then nothing is
 //! loaded. [`accounts`] does it all; the rest is its pure steps.
 
@@ -148,7 +148,7 @@ impl Documents {
     /// The quotas compiled with their providers.
     ///
     /// # Errors
-    /// Unknown providers and tiers, amounts that leave nothing, and quotas that can't be told apart:
+    /// Unknown providers and tiers, amounts that leave nothing, and quotas that can't be distinguished:
     /// a call must belong to exactly one account.
     pub fn accounts(&self) -> Result<Vec<CompiledAccount>, Refused> {
         let mut refused = Refused::default();

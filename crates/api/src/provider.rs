@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
     singular = "apiprovider",
     category = "quotakeeper",
     derive = "PartialEq",
-    doc = "An API that quotas are kept for: its hosts, tiers and limits, its limit headers and how it says no.",
+    doc = "The API of a provider: its hosts, tiers and limits, its limit headers and its rejections.",
     printcolumn = r#"{"name":"Extends","type":"string","jsonPath":".spec.extends"}"#,
     printcolumn = r#"{"name":"Hosts","type":"string","jsonPath":".spec.hosts"}"#,
     printcolumn = r#"{"name":"Lowest-Tier","type":"string","jsonPath":".spec.tiers[0].name"}"#,

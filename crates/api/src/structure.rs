@@ -1,4 +1,4 @@
-//! Whether a document has the structure that its CRD's schema asks for, said in sentences.
+//! Whether a document has the structure that its CRD's schema asks for, in sentences.
 //!
 //! A general schema validator says "additional properties are not allowed"; a person who wrote
 //! `windowSecs` wants to read which field was meant. This walks the vocabulary that a Kubernetes

@@ -79,7 +79,7 @@ fn read<T: DeserializeOwned>(
     Err(problems)
 }
 
-/// Adds what is not yet said about a field.
+/// Adds problems of fields that have none yet.
 fn add(problems: &mut Vec<Problem>, more: Vec<Problem>) {
     for problem in more {
         if problems.iter().all(|known| known.field != problem.field) {

@@ -59,7 +59,7 @@ pub fn owner(metadata: &ObjectMeta) -> Option<Controller> {
 }
 
 /// The topmost controller of a pod that its metadata tells: the Deployment or Rollout in place of its
-/// ReplicaSet. A Job's own controller it does not tell.
+/// ReplicaSet. It does not name a Job's own controller.
 pub fn controller(pod: &ObjectMeta) -> Option<Controller> {
     let owner = owner(pod)?;
     if owner.kind != "ReplicaSet" {

@@ -48,7 +48,7 @@ impl From<serde_yaml::Error> for Error {
     fn from(error: serde_yaml::Error) -> Self {
         let line = error.location().map(|at| at.line());
         let message = error.to_string();
-        // The place is told apart, and relative to the file.
+        // The place is reported separately, relative to the file.
         let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
         Self::Syntax { message, line }
     }

@@ -79,7 +79,7 @@ fn of_tier(limit: &profile::Limit) -> Option<Declared> {
     Some(Declared { field: "spec.account.sharePercent".to_owned(), limit })
 }
 
-/// The quota's own limit. What it does not say, it takes from the tier's limit of the same name.
+/// The quota's own limit. What it does not set, it takes from the tier's limit of the same name.
 fn of_spec(limit: &quota::Limit, base: Option<&profile::Limit>, at: &str) -> Result<Declared, Problem> {
     let amount = limit.amount.units().map_err(|message| Problem::new(format!("{at}.amount"), message))?;
     let unit = match limit.unit {
@@ -141,7 +141,7 @@ fn counted_apart(limit: LimitConfig, profile: &Profile) -> LimitConfig {
     LimitConfig { except_endpoints: profile.endpoints_apart().map(str::to_owned).collect(), ..limit }
 }
 
-/// This cluster's part of a limit, spread as the quota says.
+/// This cluster's part of a limit, spread as the quota asks.
 fn ours(declared: Declared, spec: &ApiQuotaSpec) -> Result<LimitConfig, Problem> {
     let Declared { field, mut limit } = declared;
     let [share, reserve] = [spec.share_percent(), spec.reserve_percent()];
@@ -165,7 +165,7 @@ fn ours(declared: Declared, spec: &ApiQuotaSpec) -> Result<LimitConfig, Problem>
 }
 
 /// The models of a limit by the names under which calls are counted: the class of a model that has
-/// one. A pattern can't be told from them; a limit that it covered would not be enforced.
+/// one. A pattern can't be distinguished from them; a limit that it covered would not be enforced.
 fn counted_models(mut limit: LimitConfig, profile: &Profile) -> Result<LimitConfig, Problem> {
     if let Some(pattern) = limit.models.iter().find(|model| model.contains('*')) {
         let message = format!(
@@ -208,7 +208,7 @@ fn part(amount: u64, share: i32, reserve: i32) -> u64 {
     u64::try_from(u128::from(amount) * share * left / 10_000).unwrap_or(u64::MAX)
 }
 
-/// J, the bound from the wire to the provider's count: what the profile says, else 0.3 s for
+/// J, the bound from the wire to the provider's count: what the profile sets, else 0.3 s for
 /// windows of 10 s and less, 1 s for those of 60 s and more, and on a line in between.
 fn delivery(window: Duration, millis: Option<u32>) -> Duration {
     let seconds = window.as_secs().clamp(10, 60) - 10;

@@ -1,5 +1,5 @@
 //! Rules between the fields of an `ApiQuota`: each once as CEL, for the API server, and once in
-//! Rust, for `quotakeeper run` and the operator. Both say the same sentence about the same field;
+//! Rust, for `quotakeeper run` and the operator. Both have the same sentence for the same field;
 //! the documents of `tests/documents` hold them against each other.
 //!
 //! The CEL keeps to what Kubernetes 1.33 has and to constant or bounded cost. `amount` is an
@@ -26,7 +26,7 @@ pub const ACCOUNT_ID: &str = "must be letters, digits and any of . _ : @ - insid
 /// Share and reserve together.
 pub const SOMETHING_LEFT: &str = "leaves less than 1 % of the account; raise sharePercent or lower \
     reservePercent";
-/// An amount with a Kubernetes milli suffix, as the API server says it.
+/// An amount with a Kubernetes milli suffix, as the API server writes it.
 pub const AMOUNT_MILLI: &str = "m means a thousandth; write M for millions, as in 2M";
 /// An amount with a binary suffix.
 pub const AMOUNT_BINARY: &str = "Ki, Mi and Gi count in 1024s; write 10k for thousands or 2M for \

@@ -73,7 +73,7 @@ pub struct LimitStatus {
     #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
     pub used: Option<i64>,
 
-    /// How much of the account others have used, as the provider's headers tell. Example: `300`.
+    /// How much of the account others have used, as the provider's headers show. Example: `300`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
     pub used_by_others: Option<i64>,
