@@ -47,6 +47,22 @@ pub(crate) struct Decision {
 }
 
 impl Decision {
+    fn ok(ticket: Ticket) -> Decision {
+        Decision {
+            ticket,
+            verdict: Verdict::Ok,
+            states: Vec::new(),
+            exceeded: None,
+            wait: 0,
+            forced: None,
+            belongs_to: None,
+            answer_nanos: 0,
+            stream_nanos: 0,
+        }
+    }
+}
+
+impl Decision {
     /// The request's number.
     pub(crate) fn sequence(&self) -> u64 {
         self.ticket.sequence
@@ -158,17 +174,7 @@ impl Book {
     pub(crate) fn admit(&mut self, call: Call, now: u64) -> Decision {
         self.sequence += 1;
         let ticket = Ticket { account: call.account.clone(), sequence: self.sequence };
-        let mut decision = Decision {
-            ticket,
-            verdict: Verdict::Ok,
-            states: Vec::new(),
-            exceeded: None,
-            wait: 0,
-            forced: None,
-            belongs_to: None,
-            answer_nanos: 0,
-            stream_nanos: 0,
-        };
+        let mut decision = Decision::ok(ticket);
         let down = now < self.down_until;
         let mut counted = call.arrival;
         let Some(name) = call.account.clone() else {

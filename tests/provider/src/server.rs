@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -88,6 +88,22 @@ where
     }
 }
 
+/// What the head says of a call.
+fn call(head: &request::Parts, route: &Route, arrival: u64, connection: u64) -> Call {
+    Call {
+        arrival,
+        dialect: route.dialect,
+        account: route.dialect.credential(&head.headers),
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        model: None,
+        endpoint: route.endpoint(),
+        protocol: if head.version == Version::HTTP_2 { Protocol::H2 } else { Protocol::H1 },
+        connection,
+        invalid: route.operation.is_none(),
+    }
+}
+
 async fn handle(
     shared: Arc<Shared>,
     request: Request<Incoming>,
@@ -99,18 +115,7 @@ async fn handle(
     let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| head.uri.authority().map(|authority| authority.as_str()));
     let route = dialect::route(host, &head.method, head.uri.path());
-    let call = Call {
-        arrival,
-        dialect: route.dialect,
-        account: route.dialect.credential(&head.headers),
-        method: head.method.to_string(),
-        path: head.uri.path().to_owned(),
-        model: None,
-        endpoint: route.endpoint(),
-        protocol: if head.version == Version::HTTP_2 { Protocol::H2 } else { Protocol::H1 },
-        connection,
-        invalid: route.operation.is_none(),
-    };
+    let call = call(&head, &route, arrival, connection);
     // Where the head says all that counting needs, the body is not waited for.
     let admit = |call: &Call| {
         let decision = shared.book().admit(call.clone(), shared.now());
