@@ -58,8 +58,8 @@ fn an_anthropic_429_without_a_time_stops_no_account() {
     let mut first = of(0);
     first.sort_unstable();
     assert_eq!(first, [200, 200, 200, 200, 200, 429], "its own caller has the answer\n{}", ended.stderr);
-    for place in 1..4 {
-        assert_eq!(of(place), [200; 6], "{}: {:?}\n{}", models[place], results[0], ended.stderr);
+    for (place, model) in models.iter().enumerate().skip(1) {
+        assert_eq!(of(place), [200; 6], "{model}: {:?}\n{}", results[0], ended.stderr);
     }
     for (model, forced) in [(long, 1), (throttled, 1), (used_up, 1), (crowded, 2)] {
         let log = of_model(&scene, model);
