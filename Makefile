@@ -152,7 +152,7 @@ CONTROL_PLANE := tests/cluster/control-plane.sh run
 ON_API_SERVERS := \
 	"operator on a real API server" "$(CONTROL_PLANE) --controllers tests/built.py quotakeeper-operator:a_cluster_is_kept -- --ignored" \
 	"limiter on a real API server" "$(CONTROL_PLANE) tests/built.py quotakeeper-limiter:in_a_cluster -- --ignored" \
-	"webhook on a real API server" "$(CONTROL_PLANE) tests/built.py quotakeeper-inject:the_api_server_agrees -- --ignored" \
+	"webhook on a real API server" "$(CONTROL_PLANE) tests/built.py quotakeeper-inject:on_a_real_api_server -- --ignored" \
 	"CRDs on a real API server" "$(CONTROL_PLANE) tests/built.py quotakeeper-api:real_api_server -- --ignored" \
 	"the chart grants what its programs need" tests/cluster/stories/chart_grants_enough_rights.sh \
 	"the chart installs" tests/cluster/stories/chart_installs.sh \

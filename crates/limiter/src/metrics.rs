@@ -187,7 +187,7 @@ mod tests {
     use quotakeeper_limiter_core::LedgerHealth;
 
     #[test]
-    fn the_names_are_those_that_are_documented() {
+    fn metric_names_are_documented() {
         let report: Report = serde_json::from_value(json!({
             "epoch": 7, "gateOpen": false, "proxies": {"current": 2, "connected": 3},
             "accounts": [{

@@ -72,7 +72,7 @@ pub enum LimiterEvent {
     Connected(bool),
     /// An account has changed.
     Account {
-        /// An index into [`Identity::accounts`].
+        /// An index into [`Identity::quotas`].
         account: AccountIndex,
         /// What has changed.
         update: AccountUpdate,

@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_runs_and_is_not_at_its_end() {
+    fn the_clock_advances() {
         let (one, two) = (now(), now());
         assert!(one <= two && one > Stamp(0) && two < Stamp(u64::MAX));
     }

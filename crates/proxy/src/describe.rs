@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_that_decodes_to_more_than_is_read_is_given_up() {
+    fn a_body_that_decodes_to_too_much_is_left_unread() {
         let reader = catalogue::find("openai")
             .unwrap()
             .body_reader(&http::Method::POST, "/v1/responses", &HeaderMap::new())

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn no_coding_is_asked_for_that_the_client_did_not_ask_for() {
+    fn no_encoding_is_requested_that_the_client_does_not_accept() {
         let mut none = HeaderMap::new();
         for_upstream(&mut none, "a");
         assert!(!none.contains_key(header::ACCEPT_ENCODING));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn crumbs_of_a_cookie_become_one_field() {
+    fn split_cookie_fields_are_joined() {
         let mut crumbs = headers(&[("cookie", "a=1"), ("cookie", "b=2; c=3")]);
         for_upstream(&mut crumbs, "a");
         let cookies: Vec<_> = crumbs.get_all(header::COOKIE).iter().collect();

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_are_those_that_are_documented() {
+    fn metric_names_are_documented() {
         let metrics = Metrics::default();
         metrics.decided("gtm/openai", "granted");
         metrics.waited("gtm/openai", Duration::from_millis(3));

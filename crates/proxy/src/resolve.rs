@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn overrides_are_read_like_curls() {
+    fn overrides_have_the_format_of_curl() {
         for (text, to) in [
             ("api.hubapi.com:443:127.0.0.1", "127.0.0.1:443"),
             ("api.hubapi.com:443:127.0.0.1:8443", "127.0.0.1:8443"),

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_certificate_is_refused_by_number() {
+    fn an_invalid_certificate_is_refused_by_its_number() {
         let error = Trust::load(&["nothing".to_owned()]).err().unwrap();
         assert_eq!(error.to_string(), "extra CA number 1 holds no certificate; give certificates in PEM");
     }

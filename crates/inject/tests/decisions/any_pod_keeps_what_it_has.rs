@@ -132,7 +132,7 @@ fn without_nulls(value: &Value) -> Value {
 
 proptest! {
     #[test]
-    fn nothing_is_lost_and_a_second_look_changes_nothing(pod in pod()) {
+    fn injection_loses_nothing_and_is_idempotent(pod in pod()) {
         let fixture = Fixture::new();
         let decision = fixture.decide(&pod);
         if let Decision::Patch { .. } = decision {
@@ -144,7 +144,7 @@ proptest! {
     }
 
     #[test]
-    fn there_is_an_answer_to_anything(
+    fn any_pod_gets_a_decision(
         place in proptest::sample::select(vec![
             "/metadata/labels", "/spec", "/spec/containers", "/spec/containers/0", "/spec/containers/0/env",
             "/spec/initContainers", "/spec/hostAliases", "/spec/hostAliases/0", "/spec/securityContext",

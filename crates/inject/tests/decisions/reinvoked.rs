@@ -29,14 +29,14 @@ fn variable<'p>(container: &'p Value, name: &str) -> Option<&'p str> {
 }
 
 #[test]
-fn a_pod_that_has_all_stays_as_it_is() {
+fn an_injected_pod_is_unchanged() {
     let fixture = Fixture::new();
     let once = applied(&pod(), &fixture.decide(&pod()));
     assert_eq!(fixture.decide(&once), Decision::Unchanged);
 }
 
 #[test]
-fn a_container_that_another_webhook_added_is_caught_too() {
+fn a_container_added_by_another_webhook_is_injected() {
     let fixture = Fixture::new();
     let mut pod = applied(&pod(), &fixture.decide(&pod()));
     let added = json!({"name": "added", "image": "y"});
@@ -57,7 +57,7 @@ fn a_container_that_another_webhook_added_is_caught_too() {
 }
 
 #[test]
-fn a_container_that_comes_later_with_a_base_url_of_its_own_is_told() {
+fn a_later_container_with_its_own_base_url_gets_a_warning() {
     let fixture = Fixture::new();
     let mut pod = applied(&pod(), &fixture.decide(&pod()));
     let env = json!([{"name": "OPENAI_BASE_URL", "value": "https://llm.example"}]);
@@ -69,7 +69,7 @@ fn a_container_that_comes_later_with_a_base_url_of_its_own_is_told() {
 }
 
 #[test]
-fn what_makes_the_proxy_a_sidecar_is_given_back() {
+fn the_sidecars_restart_policy_is_restored() {
     let fixture = Fixture::new();
     let once = applied(&pod(), &fixture.decide(&pod()));
     let mut stripped = once.clone();
@@ -78,7 +78,7 @@ fn what_makes_the_proxy_a_sidecar_is_given_back() {
 }
 
 #[test]
-fn quotas_that_change_meanwhile_change_nothing() {
+fn a_quota_change_between_reviews_changes_nothing() {
     let mut fixture = Fixture::new();
     let mut pod = applied(&pod(), &fixture.decide(&pod()));
     pod["metadata"]["annotations"][names::QUOTAS] = json!("openai,gone");
@@ -87,7 +87,7 @@ fn quotas_that_change_meanwhile_change_nothing() {
 }
 
 #[test]
-fn cas_that_come_later_are_taken_from_what_the_proxy_mounts_alone() {
+fn later_cas_come_from_the_proxys_mounts_only() {
     let fixture = Fixture::new();
     let with = |name: &str, file: &str| {
         json!({

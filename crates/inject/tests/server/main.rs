@@ -193,7 +193,7 @@ fn asking(quotas: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_pod_that_asks_is_patched() {
+async fn an_annotated_pod_is_patched() {
     let served = Served::ready().await;
     let response = served.create(asking("openai")).await;
     assert_eq!((&response["allowed"], &response["patchType"]), (&json!(true), &json!("JSONPatch")));
@@ -206,7 +206,7 @@ async fn a_pod_that_asks_is_patched() {
 }
 
 #[tokio::test]
-async fn a_refusal_and_a_skip_are_told_in_a_sentence() {
+async fn a_refusal_and_a_skip_are_explained() {
     let served = Served::ready().await;
     let response = served.create(asking("opnai")).await;
     assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(403)));
@@ -222,7 +222,7 @@ async fn a_refusal_and_a_skip_are_told_in_a_sentence() {
 }
 
 #[tokio::test]
-async fn until_all_is_known_a_pod_is_told_to_come_again() {
+async fn pods_are_retried_until_the_caches_are_synced() {
     let served = Served::empty().await;
     assert_eq!(served.get("/healthz").await.status, StatusCode::OK);
     for known in ["nothing", "settings"] {
@@ -242,7 +242,7 @@ async fn until_all_is_known_a_pod_is_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn what_was_created_a_moment_before_its_pod_is_waited_for() {
+async fn a_quota_created_just_before_its_pod_is_waited_for() {
     let patient = |webhook: Webhook| webhook.with_lag(Duration::from_secs(60));
     let served = Served::started(patient).await.filled();
     let early = pod("later", json!({(names::QUOTAS): "openai"}));
@@ -260,13 +260,13 @@ async fn what_was_created_a_moment_before_its_pod_is_waited_for() {
 }
 
 #[tokio::test]
-async fn what_never_comes_is_refused_in_the_end() {
+async fn a_quota_that_never_appears_is_refused() {
     let served = Served::ready().await;
     assert_eq!(served.create(pod("never", json!({(names::QUOTAS): "openai"}))).await["allowed"], false);
 }
 
 #[tokio::test]
-async fn a_job_whose_owner_can_not_be_read_stands_for_itself() {
+async fn a_job_with_an_unreadable_owner_is_its_own_workload() {
     let served = Served::ready().await;
     let mut pod = asking("openai");
     pod["metadata"]["ownerReferences"] = json!([{"kind": "Job", "name": "once", "controller": true}]);
@@ -284,7 +284,7 @@ async fn other_operations_pass() {
 }
 
 #[tokio::test]
-async fn what_is_no_review_is_refused() {
+async fn an_invalid_review_is_refused() {
     let served = Served::ready().await;
     let status = |answer: Answer| answer.status;
     for body in ["", "{}", "[]", "{\"kind\": \"AdmissionReview\", \"apiVersion\": \"admission.k8s.io/v1\"}"] {
@@ -295,7 +295,7 @@ async fn what_is_no_review_is_refused() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_taken_at_once_and_none_ends_the_connection() {
+async fn a_new_certificate_applies_at_once_without_ending_connections() {
     let mut served = Served::ready().await;
     let before = served.ca.pem();
     served.ca = Ca::new();
@@ -308,7 +308,7 @@ async fn a_new_certificate_is_taken_at_once_and_none_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn at_the_end_no_connection_is_left() {
+async fn shutdown_closes_all_connections() {
     let served = Served::ready().await;
     assert_eq!(served.get("/healthz").await.status, StatusCode::OK);
     served.shutdown.send(()).unwrap();

@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_a_number_below_the_one_for_none() {
+    fn a_memory_limit_is_below_the_value_for_none() {
         assert_eq!(parse("402653184\n"), Some(402_653_184));
         assert_eq!(parse("max\n"), None);
         assert_eq!(parse("9223372036854771712\n"), None);

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_told_by_the_flush_after_its_headers_however_the_writes_are_cut() {
+    fn a_call_is_recognised_by_the_flush_after_its_headers() {
         let sent: Vec<u8> = [
             vec![b'P'; PREFACE],
             frame(4, 0, 18),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_socket_did_not_take_is_not_counted() {
+    fn bytes_that_the_socket_did_not_accept_are_not_counted() {
         let frames = Frames::default();
         let headers = frame(HEADERS, 1, 40);
         let preface = [b'P'; PREFACE];

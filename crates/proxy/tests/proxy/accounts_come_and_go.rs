@@ -58,7 +58,7 @@ async fn calls_wait_until_their_quota_is_in_force() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_no_longer_is_told_why_the_quota_is_not_in_force() {
+async fn a_refused_call_names_why_its_quota_is_not_in_force() {
     let (proxy, peer) = world::start(awaiting()).await;
     let limiter = Hand::connect(&peer, 1).await;
     limiter.say(absent("quota gtm/demo admits no pods of gtm; add it to spec.consumers")).await;
@@ -73,7 +73,7 @@ async fn who_waits_no_longer_is_told_why_the_quota_is_not_in_force() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_that_cant_be_used_changes_nothing() {
+async fn an_unusable_document_changes_nothing() {
     let (provider, url) = world::provider().await;
     let (proxy, peer) = world::start(awaiting()).await;
     let mut limiter = Hand::connect(&peer, 1).await;

@@ -63,7 +63,7 @@ async fn an_overloaded_provider_is_asked_twice_for_a_get_and_once_for_a_post() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_advises_against_another_try_is_believed() {
+async fn advice_against_a_retry_is_followed() {
     let (provider, url) = world::provider().await;
     let proxy = proxied("openai", url).await;
     let models = || client::get(proxy.base_url_addr(), "/openai/v1/models");
@@ -75,7 +75,7 @@ async fn a_provider_that_advises_against_another_try_is_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn repetitions_end_when_their_budget_does() {
+async fn retries_end_with_their_budget() {
     let (provider, url) = world::provider().await;
     let proxy = proxied("demo", url).await;
     provider.down(Duration::from_secs(600));
@@ -90,7 +90,7 @@ async fn repetitions_end_when_their_budget_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_post_that_the_provider_says_it_did_not_process_is_sent_again() {
+async fn an_unprocessed_post_is_sent_again() {
     let (listener, url) = world::socket().await;
     let seen = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&seen);
@@ -126,7 +126,7 @@ async fn a_post_that_the_provider_says_it_did_not_process_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_slow_to_be_made_returns_its_grant_and_serves_the_next() {
+async fn a_slow_connection_returns_its_grant_and_serves_the_next_call() {
     let (provider, _) = world::provider().await;
     let (listener, _) = world::socket().await;
     let (door, behind) = (listener.local_addr().unwrap(), provider.https().unwrap());

@@ -42,7 +42,7 @@ fn contacts(authority: &str, http2: bool) -> http::Request<client::Body> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tls_and_both_protocols_reach_the_provider_as_the_client_spoke_them() {
+async fn the_provider_gets_the_protocol_of_the_client() {
     let (provider, proxy) = intercepting().await;
     assert_eq!(proxy.host_names(), [HOST, "api.hubspot.com"]);
     assert_eq!(proxy.host_names(), proxy.host_names_without_base_url());
@@ -86,7 +86,7 @@ async fn a_hundred_calls_at_once_share_one_http2_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_http_is_served_and_a_stranger_is_refused_with_a_sentence() {
+async fn plain_http_is_served_and_unknown_hosts_are_refused() {
     let (provider, proxy) = intercepting().await;
     let address = proxy.http_addrs()[0];
     let got = client::send(address, contacts(HOST, false)).await;
@@ -174,7 +174,7 @@ except ssl.SSLError as error:
 
 /// Whose own CAs are missing has at least the others.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_applications_own_cas_are_in_its_bundle_once_as_far_as_they_can_be_read() {
+async fn the_bundle_holds_the_applications_own_cas_once() {
     let folder = tempfile::tempdir().unwrap();
     let own = |name: &str| {
         let key = rcgen::KeyPair::generate().unwrap();

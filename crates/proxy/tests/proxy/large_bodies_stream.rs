@@ -38,7 +38,7 @@ async fn five_mebibytes_arrive_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_providers_own_429_goes_through_where_the_body_is_gone() {
+async fn a_429_reaches_the_client_when_the_body_cannot_be_replayed() {
     let (provider, proxy) = proxied().await;
     provider.force(Force { retry_after: Some("7".to_owned()), ..Force::default() }).unwrap();
     let got = client::send(proxy.base_url_addr(), large()).await;
@@ -49,7 +49,7 @@ async fn the_providers_own_429_goes_through_where_the_body_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_dribbles_is_sent_before_it_has_ended() {
+async fn a_slow_body_is_forwarded_as_it_arrives() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (listener, url) = world::socket().await;
     let quota = world::plenty();

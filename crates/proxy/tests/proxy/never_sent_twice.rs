@@ -86,7 +86,7 @@ async fn a_get_is_repeated_once_under_a_grant_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_was_closed_while_idle_is_replaced_unseen() {
+async fn an_idle_connection_that_closed_is_replaced() {
     let (listener, url) = world::socket().await;
     let seen = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&seen);
@@ -112,7 +112,7 @@ async fn a_connection_that_was_closed_while_idle_is_replaced_unseen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grant_that_has_run_out_is_returned_and_nothing_is_written() {
+async fn an_expired_grant_is_returned_unsent() {
     let (listener, url) = world::socket().await;
     let seen = closing_provider(listener, 9);
     let settings = world::settings(vec![world::account("demo", Some(url), world::plenty())]);

@@ -109,7 +109,7 @@ fn zstd(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_three_mebibytes_and_the_call_is_sent_again_after_a_429() {
+async fn the_model_behind_three_mebibytes_is_read_and_the_call_retried() {
     let scene = Scene::new().await;
     let body = with_image("gpt-4o-mini", 3 << 20);
     let got = scene.send(chat(body.clone())).await;
@@ -122,7 +122,7 @@ async fn behind_three_mebibytes_and_the_call_is_sent_again_after_a_429() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_gzip_and_zstd() {
+async fn the_model_in_a_compressed_body_is_read() {
     let scene = Scene::new().await;
     let (small, large) = (with_image("gpt-4o-mini", 10), with_image("gpt-4o-mini", 200_000));
     for (coding, body) in
@@ -136,7 +136,7 @@ async fn in_gzip_and_zstd() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_form_behind_its_file() {
+async fn the_model_in_a_form_behind_its_file_is_read() {
     let scene = Scene::new().await;
     let mut form =
         b"--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\n\r\n".to_vec();
@@ -149,7 +149,7 @@ async fn in_a_form_behind_its_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_polls_and_uploads_go_though_a_model_has_no_room_and_leave_the_others_theirs() {
+async fn lists_polls_and_uploads_draw_on_no_model() {
     let (provider, url) = world::provider().await;
     let account = world::account("openai", Some(url), world::plenty());
     let except_endpoints = account.profile.endpoints_apart().map(str::to_owned).collect();
@@ -176,7 +176,7 @@ async fn lists_polls_and_uploads_go_though_a_model_has_no_room_and_leave_the_oth
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_stays_unknown_is_counted_and_passed_on() {
+async fn unreadable_requests_are_counted_and_forwarded() {
     let (_provider, url) = world::provider().await;
     let quota = world::plenty();
     let settings = world::settings(vec![world::account("openai", Some(url), quota.clone())]);

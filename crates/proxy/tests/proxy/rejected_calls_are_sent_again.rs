@@ -18,7 +18,7 @@ fn force(times: u64) -> Force {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_is_rejected_twice_completes_and_the_pause_is_told() {
+async fn a_call_rejected_twice_completes_and_the_pause_is_reported() {
     let (provider, url) = world::provider().await;
     let quota = world::plenty();
     let settings = world::settings(vec![world::account("demo", Some(url), quota.clone())]);
@@ -95,7 +95,7 @@ async fn a_terminal_rejection_reaches_the_client_unchanged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_whose_patience_ends_gets_our_429_that_quotes_the_provider() {
+async fn a_call_out_of_patience_gets_a_429_that_quotes_the_provider() {
     let (provider, url) = world::provider().await;
     let quota = world::plenty();
     let settings = world::settings(vec![world::account("demo", Some(url), quota.clone())]);
@@ -118,7 +118,7 @@ async fn a_call_whose_patience_ends_gets_our_429_that_quotes_the_provider() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejection_whose_body_never_comes_pauses_all_the_same() {
+async fn a_rejection_without_its_body_still_pauses() {
     let (listener, url) = world::socket().await;
     // Rejects the first call by a head and a part of a body, and holds the connection; answers the others.
     let asked = tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! A real API server asks the webhook as `webhook.yaml` registers it: each entry catches what it should, pods become
 //! what the goldens say, and other webhooks and policies stand beside it.
 //!
-//! `tests/cluster/control-plane.sh run tests/built.py quotakeeper-inject:the_api_server_agrees -- --ignored`
+//! `tests/cluster/control-plane.sh run tests/built.py quotakeeper-inject:on_a_real_api_server -- --ignored`
 
 #![allow(clippy::unwrap_used)]
 
@@ -45,7 +45,7 @@ fn variable<'p>(container: &'p Value, name: &str) -> Option<&'p str> {
 
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn each_entry_catches_what_is_its_own_and_no_two_the_same() {
+fn each_webhook_matches_its_own_pods_only() {
     let world = world();
     let quotas = |value: &str| json!({(names::QUOTAS): value});
     let inject = |value: &str| json!({(names::INJECT): value});
@@ -85,7 +85,7 @@ const NO_POD: [&str; 1] = ["not_a_pod"];
 
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn pods_become_what_the_goldens_say() {
+fn admitted_pods_match_the_goldens() {
     let _world = world();
     let fixture = Fixture::new();
     let mut injected = 0;
@@ -131,7 +131,7 @@ fn pods_become_what_the_goldens_say() {
 
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn a_restricted_namespace_takes_an_injected_pod() {
+fn a_restricted_namespace_accepts_an_injected_pod() {
     let _world = world();
     let plain = pod("restricted", Value::Null, Value::Null);
     let refusal = create_dry(&plain).unwrap_err();
@@ -148,7 +148,7 @@ fn a_restricted_namespace_takes_an_injected_pod() {
 
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn a_container_that_a_later_webhook_adds_is_caught_too() {
+fn a_container_added_by_a_later_webhook_is_injected() {
     let world = world();
     let (answer, asked) =
         world.asked(|| create_dry(&pod("meddled", json!({(names::QUOTAS): "openai,hubspot"}), Value::Null)));
@@ -164,7 +164,7 @@ fn a_container_that_a_later_webhook_adds_is_caught_too() {
 
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn thirty_pods_of_different_makers_are_created() {
+fn pods_of_thirty_kinds_of_owners_are_created() {
     let _world = world();
     for number in 0..30 {
         let quotas = ["openai", "hubspot-app", "openai,platform/hubspot", "platform/anthropic"][number % 4];
@@ -202,7 +202,7 @@ fn thirty_pods_of_different_makers_are_created() {
 
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn a_quota_that_comes_with_its_pod_is_found() {
+fn a_quota_applied_with_its_pod_is_found() {
     let _world = world();
     let quota = json!({
         "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiQuota",
@@ -220,7 +220,7 @@ fn a_quota_that_comes_with_its_pod_is_found() {
 
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn an_annotation_at_the_wrong_place_is_told() {
+fn a_misplaced_annotation_gets_a_warning() {
     let _world = world();
     let meta = |on: bool| if on { json!({(names::QUOTAS): "openai"}) } else { json!({}) };
     let template = |on: bool| {
@@ -260,7 +260,7 @@ fn an_annotation_at_the_wrong_place_is_told() {
 /// The registration is what the chart renders: it must not say more than the API server keeps.
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
-fn the_registration_is_taken_without_a_word() {
+fn the_registration_applies_without_warnings() {
     let _world = world();
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     for file in ["webhook.yaml", "policy.yaml"] {

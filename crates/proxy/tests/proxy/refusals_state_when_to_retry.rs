@@ -35,7 +35,7 @@ async fn a_retry_after_the_time_that_we_named_succeeds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_would_give_up_too_early_is_not_kept_waiting() {
+async fn a_client_that_would_give_up_too_early_is_refused_at_once() {
     let (provider, url) = world::provider().await;
     let quota = world::engine(vec![world::limit(1, Duration::from_secs(60))]);
     let settings = world::settings(vec![world::account("openai", Some(url), quota.clone())]);
@@ -59,7 +59,7 @@ async fn a_client_that_would_give_up_too_early_is_not_kept_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_never_fits_is_forbidden_and_the_event_says_why() {
+async fn calls_that_never_fit_get_403_and_an_event() {
     let (_, url) = world::provider().await;
     let settings = world::settings(vec![world::account("demo", Some(url), world::plenty())]);
     let (proxy, peer) = world::start(settings).await;

@@ -11,7 +11,7 @@ use crate::limiter::Hand;
 use crate::{client, limiter, world};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_hangs_up_while_it_waits_is_taken_out_of_the_queue() {
+async fn a_hang_up_leaves_the_queue() {
     for http2 in [false, true] {
         let (_, url) = world::provider().await;
         let settings = world::settings(vec![world::account("demo", Some(url), world::plenty())]);
@@ -41,7 +41,7 @@ async fn a_client_that_hangs_up_while_it_waits_is_taken_out_of_the_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_in_the_queue_gets_what_a_hang_up_left() {
+async fn the_next_call_gets_the_grant_of_a_hang_up() {
     let (provider, url) = world::provider().await;
     let quota = world::engine(vec![world::limit(1, Duration::from_secs(15))]);
     let settings = world::settings(vec![world::account("demo", Some(url), quota.clone())]);
@@ -63,7 +63,7 @@ async fn the_next_in_the_queue_gets_what_a_hang_up_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hang_up_in_the_middle_of_a_stream_ends_it_upstream() {
+async fn a_hang_up_during_a_stream_ends_it_upstream() {
     for http2 in [false, true] {
         let (provider, _) = world::provider().await;
         let slow = Rules { stream_millis: Some(50), ..Rules::default() };
@@ -109,7 +109,7 @@ async fn a_hang_up_in_the_middle_of_a_stream_ends_it_upstream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hang_up_before_the_answer_gives_the_call_up_upstream_and_counts_it_as_sent() {
+async fn a_hang_up_before_the_response_counts_as_sent() {
     let (listener, url) = world::socket().await;
     let settings = world::settings(vec![world::account("demo", Some(url), world::plenty())]);
     let (proxy, peer) = world::start(settings).await;

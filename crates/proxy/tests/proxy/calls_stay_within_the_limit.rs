@@ -70,7 +70,7 @@ async fn telling_a_smaller_limit(listener: TcpListener) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_run_whose_limit_turns_out_smaller_goes_on_at_the_smaller_one() {
+async fn a_smaller_limit_in_the_headers_applies_at_once() {
     const SECONDS: u64 = 10;
     let (listener, url) = world::socket().await;
     tokio::spawn(telling_a_smaller_limit(listener));

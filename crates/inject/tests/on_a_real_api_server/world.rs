@@ -21,7 +21,7 @@ use crate::meddler;
 use crate::watched::Watched;
 
 const NEEDS: &str =
-    "tests/cluster/control-plane.sh run tests/built.py quotakeeper-inject:the_api_server_agrees -- --ignored";
+    "tests/cluster/control-plane.sh run tests/built.py quotakeeper-inject:on_a_real_api_server -- --ignored";
 
 /// The entries of the registration, in its order.
 const ENTRIES: [&str; 3] = ["annotation", "pod", "namespace"];

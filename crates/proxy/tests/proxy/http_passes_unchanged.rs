@@ -60,7 +60,7 @@ async fn answers_without_a_body_keep_their_heads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_goes_upstream_is_the_clients_own_head() {
+async fn the_clients_head_is_forwarded_unchanged() {
     let (listener, url) = world::socket().await;
     let host = url.strip_prefix("http://").unwrap().to_owned();
     let seen = answering(listener, b"HTTP/1.1 200 OK\r\nX-Request-Id: 7\r\nconnection: close, x-hop\r\nx-hop: 1\r\ncontent-length: 0\r\n\r\n");
@@ -141,7 +141,7 @@ async fn trailers_pass_in_both_directions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_served_is_refused_with_a_sentence() {
+async fn unsupported_requests_are_refused_with_an_explanation() {
     let (provider, url) = world::provider().await;
     let proxy = proxied(url).await;
     let address = proxy.base_url_addr();
@@ -164,7 +164,7 @@ async fn what_cannot_be_served_is_refused_with_a_sentence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
+async fn a_truncated_response_is_truncated_for_the_client() {
     let (listener, url) = world::socket().await;
     let _seen = answering(listener, b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf");
     let proxy = proxied(url).await;
@@ -190,7 +190,7 @@ async fn with_headers(count: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_headers_pass_and_too_many_are_told() {
+async fn too_many_headers_are_refused_with_an_explanation() {
     let got = with_headers(400).await;
     assert!(got.starts_with("HTTP/1.1 200 OK\r\n") && got.ends_with("\r\n\r\nok"), "{got}");
     assert!((0..400).all(|number| got.contains(&format!("\r\nx-{number}: {number}\r\n"))), "{got}");
@@ -200,7 +200,7 @@ async fn many_headers_pass_and_too_many_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_listens_everywhere_is_reached_on_loopback() {
+async fn a_wildcard_listener_is_reachable_on_loopback() {
     for (listen, reached) in [("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "[::1]"), ("[::1]:0", "[::1]")] {
         let (_provider, url) = world::provider().await;
         let quota = world::plenty();
@@ -215,7 +215,7 @@ async fn who_listens_everywhere_is_reached_on_loopback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_admin_door_tells_metrics_and_readiness() {
+async fn the_admin_listener_serves_metrics_and_readiness() {
     let (_provider, url) = world::provider().await;
     let proxy = proxied(url).await;
     let admin = proxy.admin_addr().unwrap();

@@ -9,7 +9,7 @@ use crate::limiter::Hand;
 use crate::{client, limiter, world};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_that_came_before_the_limiter_is_named_in_the_hello_and_then_granted() {
+async fn calls_from_before_the_limiter_are_in_the_hello_and_granted() {
     let (provider, url) = world::provider().await;
     let quota = world::plenty();
     let settings = world::settings(vec![world::account("demo", Some(url), quota.clone())]);
@@ -28,7 +28,7 @@ async fn a_call_that_came_before_the_limiter_is_named_in_the_hello_and_then_gran
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_connection_keeps_the_queue_and_the_next_one_hears_of_it() {
+async fn the_queue_survives_a_lost_connection() {
     let (provider, url) = world::provider().await;
     let settings = world::settings(vec![world::account("demo", Some(url), world::plenty())]);
     let (proxy, peer) = world::start(settings).await;
@@ -65,7 +65,7 @@ async fn a_lost_connection_keeps_the_queue_and_the_next_one_hears_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_little_patience_is_told_that_the_limiter_is_away() {
+async fn an_impatient_client_learns_that_the_limiter_is_unreachable() {
     let (provider, url) = world::provider().await;
     let settings = world::settings(vec![world::account("demo", Some(url), world::plenty())]);
     let (proxy, _peer) = world::start(settings).await;
@@ -79,7 +79,7 @@ async fn a_client_of_little_patience_is_told_that_the_limiter_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limiter_that_never_answers_is_not_waited_for_longer_than_the_client_bears() {
+async fn waiting_for_the_limiter_ends_with_the_clients_patience() {
     let (provider, url) = world::provider().await;
     let settings = world::settings(vec![world::account("demo", Some(url), world::plenty())]);
     let (proxy, peer) = world::start(settings).await;
