@@ -20,6 +20,8 @@ pub(super) struct Figures<'a> {
     all: Vec<Figure<'a>>,
     /// As they are reported.
     pub(super) limits: Vec<LimitStatus>,
+    /// The report is of the generation that is compared with it.
+    current: bool,
 }
 
 /// One limit.
@@ -51,7 +53,9 @@ impl<'a> Figures<'a> {
             })
             .collect();
         let limits = all.iter().map(|figure| figure.status(subject)).collect();
-        Figures { all, limits }
+        let generation = subject.account().map(|account| account.generation);
+        let current = subject.report().is_some_and(|report| report.generation == generation);
+        Figures { all, limits, current }
     }
 
     /// The limit of which the largest part is used.
@@ -72,8 +76,12 @@ impl<'a> Figures<'a> {
         uncertain.map(|figure| figure.config.name.as_str()).collect()
     }
 
-    /// The limits of which the provider reports less than is declared: name, reported, declared.
+    /// The limits of which the provider reports less than is declared: name, reported, declared. Nothing of a
+    /// report that is older than the declaration.
     pub(super) fn lowered(&self) -> Vec<(&'a str, u64, u64)> {
+        if !self.current {
+            return Vec::new();
+        }
         let lowered = |figure: &Figure<'a>| {
             let reported = figure.report?.amount;
             (reported < figure.config.amount).then_some((

@@ -307,6 +307,8 @@ fn lower_limits_of_the_provider_are_told() {
     let limit = &status.limits[0];
     assert_eq!((limit.hard, limit.effective, limit.used, limit.remaining), (100, 80, Some(10), Some(70)));
     assert_eq!(limit.source, quotakeeper_api::quota::LimitSource::Headers);
+    story.report().generation = Some(2);
+    assert!(story.conditions().contains("LimitsInSync=True"), "the report is older than the raise");
 }
 
 #[test]

@@ -47,7 +47,8 @@ pub(crate) fn rounded_up_seconds(duration: Duration) -> u64 {
 pub(crate) fn remaining(seconds: u64) -> String {
     match seconds {
         0..86_400 => step(seconds).1.to_owned(),
-        _ => format!("{}d", seconds.div_ceil(86_400)),
+        // A day's window is a little longer here, because the provider's clock may be slow.
+        _ => format!("{}d", (seconds - seconds / 100).div_ceil(86_400)),
     }
 }
 
@@ -116,6 +117,7 @@ mod tests {
         assert_eq!([0, 999, 1500, 10_000, 2_000_000].map(amount), ["0", "999", "1500", "10k", "2M"]);
         assert_eq!([1, 10, 60, 300, 3600, 86_400].map(per), ["/s", "/10 s", "/min", "/5 min", "/h", "/day"]);
         assert_eq!([0, 59, 60, 100_000].map(coarse), [60, 60, 300, 86_400]);
+        assert_eq!([86_400, 86_435, 172_870, 180_000].map(remaining), ["1d", "1d", "2d", "3d"]);
         assert_eq!([60, 300].map(under), ["<1m", "<5m"]);
         assert_eq!([60, 3600].map(longest), ["under 1 minute", "under 1 hour"]);
         let now: Timestamp = "2026-11-03T14:03:00Z".parse().unwrap();
