@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod judge;
+mod others_use_of_a_fixed_window_ends_with_it;
 mod programs;
 mod scene;
 
