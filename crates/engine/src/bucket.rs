@@ -92,12 +92,6 @@ impl Bucket {
         self.level = self.level.saturating_add(self.parts(amount));
     }
 
-    /// Adds an amount that is only assumed, with so much room beside it.
-    pub(crate) fn pour_assumed(&mut self, at: Time, amount: Amount, spare: Amount) {
-        self.pour(at, amount);
-        self.assumed = Some(Assumed { left: self.parts(amount), spare, since: self.at });
-    }
-
     /// Takes an amount back.
     pub(crate) fn take_back(&mut self, amount: Amount) {
         self.level = self.level.saturating_sub(self.parts(amount));
@@ -113,8 +107,8 @@ impl Bucket {
 
     /// Assumes that it was full but for `spare` at `at`.
     pub(crate) fn assume(&mut self, spare: Amount, at: Time) {
-        self.set(Amount::ZERO, at);
-        self.pour_assumed(at, self.size - spare, spare);
+        self.set(self.size - spare, at);
+        self.assumed = Some(Assumed { left: self.level, spare, since: at });
     }
 
     /// How much is in it, a part of a unit counted whole.

@@ -122,12 +122,7 @@ impl WindowCounter {
         let even = nanos(limit.window).div_ceil(self.amount.0.max(1));
         let spaced = rate && limit.pacing == Pacing::LeakyBucket;
         self.spacing = spaced.then(|| guarded(Duration::from_nanos(even)));
-        self.bulk.set_most(Most {
-            amount: self.amount.0,
-            at_once: self.at_once().0,
-            even_interval: self.even_interval(),
-            closest_interval: self.closest_interval(),
-        });
+        self.bulk.set_most(Most { amount: self.amount.0, interval: self.even_interval() });
     }
 
     /// The most that anybody may have used of it at one time.
@@ -181,8 +176,7 @@ impl WindowCounter {
             self.settle_until(settles);
             self.in_flight -= Amount(units);
             if !mutant::active(Mutant::GrantsPaced) {
-                let spare = self.bucket.size() - Amount(units);
-                self.bucket.pour_assumed(settles, Amount(units).min(self.at_once()), spare);
+                self.bucket.pour(settles, Amount(units));
             }
             let ramp = Ramp { units, last: settles + self.window, interval: 0, spare: 0 };
             self.bulk.add(ramp, now);

@@ -4,7 +4,8 @@
 //! that leave evenly; nothing is ever reported of one of them.
 //!
 //! No more is assumed than the limit in force allows. A ramp keeps what was assumed when it was made, and
-//! [`Most`] says how much of that counts: lowering a limit and raising it again forgets nothing.
+//! [`Most`] says how much of that counts: lowering a limit and raising it again forgets nothing. What a predecessor
+//! may have granted counts in full, because the provider may have counted it.
 
 use std::time::Duration;
 
@@ -42,12 +43,15 @@ impl Ramp {
         }
     }
 
+    /// Whether they are only assumed; otherwise a predecessor may really have granted them.
+    fn is_assumed(&self) -> bool {
+        self.spare > 0
+    }
+
     /// How many of them count at `at` under the limit in force.
     fn counted_at(&self, at: Time, most: &Most) -> u64 {
-        let even = if self.spare > 0 { most.even_interval } else { most.closest_interval };
-        let interval = if self.interval == 0 { 0 } else { self.interval.max(even) };
-        let at_once = if self.interval == 0 && self.spare == 0 { most.at_once } else { u64::MAX };
-        self.left_at_interval(at, interval).min(at_once)
+        let even = if self.is_assumed() && self.interval > 0 { most.interval } else { 0 };
+        self.left_at_interval(at, self.interval.max(even))
     }
 
     /// When the first of them leaves.
@@ -61,17 +65,13 @@ impl Ramp {
 pub(super) struct Most {
     /// In a window.
     pub(super) amount: u64,
-    /// At one time.
-    pub(super) at_once: u64,
-    /// Nanoseconds from unit to unit of an unknown past, W/N.
-    pub(super) even_interval: u64,
-    /// The same of a predecessor's units, of which none may leave early: W/N · (1 − ρ).
-    pub(super) closest_interval: u64,
+    /// Nanoseconds from unit to unit, W/N.
+    pub(super) interval: u64,
 }
 
 impl Default for Most {
     fn default() -> Most {
-        Most { amount: u64::MAX, at_once: u64::MAX, even_interval: 0, closest_interval: 0 }
+        Most { amount: u64::MAX, interval: 0 }
     }
 }
 
@@ -120,8 +120,11 @@ impl Bulk {
     /// How many units of the ramps count at `at`.
     fn counted_at(&self, at: Time) -> u64 {
         let spare = self.ramps.iter().map(|ramp| ramp.spare).max().unwrap_or(0);
-        let all = self.ramps.iter().map(|ramp| ramp.counted_at(at, &self.most)).sum::<u64>();
-        all.min(self.most.amount.saturating_sub(spare))
+        let counted = |assumed: bool| {
+            let ramps = self.ramps.iter().filter(move |ramp| ramp.is_assumed() == assumed);
+            ramps.map(|ramp| ramp.counted_at(at, &self.most)).sum::<u64>()
+        };
+        counted(false) + counted(true).min(self.most.amount.saturating_sub(spare))
     }
 
     /// Whether the limit in force lets all of them count.

@@ -13,7 +13,6 @@ use crate::world::{MS, SECOND, World, account, limit, sliding};
 enum Past {
     Unused,
     Unknown,
-    Predecessor,
 }
 
 fn world(past: Past, limit: LimitConfig) -> World {
@@ -22,7 +21,6 @@ fn world(past: Past, limit: LimitConfig) -> World {
     let engine = match past {
         Past::Unused => Engine::new(config, start),
         Past::Unknown => Engine::after_unknown_past(config, start),
-        Past::Predecessor => Engine::takeover(config, start, start),
     };
     World::with(engine, start)
 }
@@ -54,7 +52,7 @@ fn amounts() -> impl Strategy<Value = Vec<u64>> {
 }
 
 fn past() -> impl Strategy<Value = Past> {
-    prop_oneof![Just(Past::Unused), Just(Past::Unknown), Just(Past::Predecessor)]
+    prop_oneof![Just(Past::Unused), Just(Past::Unknown)]
 }
 
 fn counted_as() -> impl Strategy<Value = CountedAs> {
@@ -111,4 +109,18 @@ fn lowering_and_raising_forgets_nothing_of_an_unknown_past() {
     w.tell(Event::Configure(day(250_000)));
     assert!(w.engine.status(w.now).limits[0].assumed > 249_900);
     assert!(w.grants().len() <= 1);
+}
+
+/// The provider may have counted all of them.
+#[test]
+fn lowering_a_limit_forgets_nothing_that_a_predecessor_may_have_granted() {
+    let start = Time(200_000_000_000_000);
+    let ten = |amount| account(vec![sliding("requests", amount, 10)]);
+    let mut w = World::with(Engine::takeover(ten(100), start, start), start);
+    w.ask(50);
+    w.tell(Event::Configure(ten(20)));
+    w.pass(SECOND * 12);
+    assert_eq!(w.grants().len(), 0);
+    w.pass(SECOND);
+    assert_eq!(w.grants().len(), 20);
 }

@@ -13,7 +13,7 @@ pub(super) const STORIES: &[Story] = &[
     story("cut", "the quota is halved in mid-flight", cut),
     story("raise", "the quota is doubled in mid-flight", raise),
     story("edits", "the quota is edited again and again", edits),
-    story("edits-restarts", "the same, and the limiter dies, sometimes with its ledger", edits_restarts),
+    story("edits-restarts", "the same, and the limiter dies", edits_restarts),
     story("two-limits", "100 in 10 s, and 5 a second of one endpoint", two_limits),
     story("models", "models that are counted apart", models),
     story("hidden-models", "the same, and of some calls only the provider knows the model", hidden_models),
@@ -75,7 +75,6 @@ fn edits_restarts(random: &mut Random) -> Scenario {
     let window = scenario.account.limits[0].window;
     scenario.disk = Some(super::disasters::DISK);
     scenario.faults.limiter_crash = window * 7 / 10;
-    scenario.faults.ledger_loss = 100_000;
     scenario
 }
 
