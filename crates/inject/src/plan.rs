@@ -1,4 +1,4 @@
-//! How each quota of a pod is caught, and what the proxy is told.
+//! How the calls of each quota of a pod are intercepted, and the configuration of its proxy.
 
 use std::sync::Arc;
 
@@ -167,7 +167,7 @@ fn shared_host(catches: &[Catch]) -> Option<PlanError> {
     })
 }
 
-/// What was told to the proxy that a pod has already, from its variable.
+/// The configuration of the proxy that a pod has already, from its variable.
 pub(crate) fn read(variable: &Value) -> Option<Bootstrap> {
     serde_json::from_str(variable["value"].as_str()?).ok()
 }

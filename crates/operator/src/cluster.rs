@@ -108,7 +108,7 @@ impl Cluster {
 /// The operator's Deployment as an owner; none where it is not there, as outside of a cluster.
 ///
 /// # Errors
-/// When it can't be told.
+/// When it can't be determined.
 pub async fn owner(client: &Client, namespace: &str, name: &str) -> kube::Result<Option<OwnerReference>> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let deployment = deployments.get_metadata_opt(name).await?;

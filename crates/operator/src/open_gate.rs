@@ -1,7 +1,7 @@
 //! Opens the gate of all accounts, before an uninstall: running proxies let calls pass from then on.
 //!
 //! The gate belongs to the limiter's pods: it goes with the last of them and not before, so that
-//! nobody is told of a closed gate in between, and a new installation begins with a closed one. The
+//! no proxy sees a closed gate in between, and a new installation begins with a closed one. The
 //! limiter closes it after 15 minutes if it is still there.
 
 use std::future::Future;
@@ -35,16 +35,16 @@ const LIMITER: &str = "app.kubernetes.io/component=limiter";
 /// How far it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
-    /// All proxies that are connected have been told.
+    /// All connected proxies know.
     Told {
         /// How many.
         proxies: u32,
     },
-    /// The time was over: so many have been told, of so many.
+    /// The time was over: so many proxies know, of so many.
     OutOfTime {
         /// Told.
         told: u32,
-        /// Connected; 0 also where the limiter was not heard.
+        /// Connected; 0 also where the limiter did not report.
         connected: u32,
     },
 }

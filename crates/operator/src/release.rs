@@ -15,7 +15,7 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 
 /// How many revisions are looked at, from the one on that the chart was rendered as. A rollback makes a
-/// newer revision with the hooks of an older one; Helm keeps ten of them unless it is told otherwise.
+/// newer revision with the hooks of an older one; Helm keeps ten of them unless it is configured otherwise.
 /// The hook's Role in the chart names as many.
 pub const REVISIONS: u64 = 32;
 /// An uninstall that was begun longer ago has failed.
@@ -87,7 +87,7 @@ impl Release {
     /// Reads its newest record; none: it has none.
     ///
     /// # Errors
-    /// When that can't be told.
+    /// When that can't be determined.
     pub async fn newest(&self, client: &Client, namespace: &str) -> kube::Result<Option<Record>> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// The waits that are told apart, in seconds, in the column and in a sentence.
+/// The waits that are distinguished, in seconds, in the column and in a sentence.
 const WAITS: [(u64, &str, &str); 6] = [
     (60, "<1m", "under 1 minute"),
     (300, "<5m", "under 5 minutes"),
