@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use quotakeeper_api::quota::ApiQuotaStatus;
-use quotakeeper_wire::status::AccountReport;
+use quotakeeper_wire::message::NoticeKind;
+use quotakeeper_wire::status::{AccountReport, ConsumerNotice};
 
 use crate::conditions::{UNKNOWN, find, reasons, types, with_reason};
 use crate::reconcile::{Reason, Verdict};
@@ -15,6 +16,8 @@ use crate::status::words;
 const LONG_WAIT: Duration = Duration::from_secs(5);
 /// After this many seconds without waiting calls a workload gets a new Event the next time.
 const QUIET_SECONDS: i64 = 60;
+/// A notice that no proxy has repeated for this many seconds gets a new Event the next time: pods come and go.
+const NOTICE_QUIET_SECONDS: i64 = 3600;
 /// The most workloads of a quota that get an Event at a time.
 const MOST_CONSUMERS: usize = 50;
 
@@ -52,6 +55,8 @@ pub struct EventState {
     paused: Option<Pause>,
     /// When calls of a workload were last seen to wait.
     waiting: BTreeMap<String, Timestamp>,
+    /// When a notice of a workload was last in a report.
+    notices: BTreeMap<(String, NoticeKind), Timestamp>,
 }
 
 #[derive(Clone, Debug)]
@@ -79,6 +84,11 @@ impl EventState {
                 .filter(|report| !report.status.pauses.is_empty())
                 .map(|report| Pause { since: now, refused: report.totals.refused }),
             waiting: waiting.collect(),
+            notices: report
+                .into_iter()
+                .flat_map(|report| &report.notices)
+                .map(|notice| ((notice.consumer.to_string(), notice.kind), now))
+                .collect(),
         }
     }
 
@@ -118,6 +128,7 @@ impl EventState {
         self.bypass(status, &mut events);
         self.pauses(quota, report, now, &mut events);
         self.waits(quota, report, now, &mut events);
+        self.notices(quota, report, now, &mut events);
         events
     }
 
@@ -189,6 +200,45 @@ impl EventState {
             }
         }
         self.waiting.retain(|_, seen| now.as_second().saturating_sub(seen.as_second()) < QUIET_SECONDS);
+    }
+
+    fn notices(
+        &mut self,
+        quota: &str,
+        report: &AccountReport,
+        now: Timestamp,
+        events: &mut Vec<PlannedEvent>,
+    ) {
+        let mut new = 0;
+        for notice in &report.notices {
+            let Some((reason, note)) = notice_words(quota, notice) else { continue };
+            let key = (notice.consumer.to_string(), notice.kind);
+            if !self.notices.contains_key(&key) {
+                if new == MOST_CONSUMERS {
+                    continue;
+                }
+                new += 1;
+                let target = Target::Consumer(notice.consumer.to_string());
+                events.push(PlannedEvent { target, warning: true, reason, note });
+            }
+            self.notices.insert(key, now);
+        }
+        self.notices
+            .retain(|_, seen| now.as_second().saturating_sub(seen.as_second()) < NOTICE_QUIET_SECONDS);
+    }
+}
+
+/// The reason and the note of a notice's Event; none: this version does not know its kind.
+fn notice_words(quota: &str, notice: &ConsumerNotice) -> Option<(&'static str, String)> {
+    let detail = &notice.detail;
+    match notice.kind {
+        NoticeKind::UnreadableRequest => {
+            let note = format!(
+                "{quota}: a request's model is not known, so it waits for all models and is charged to each. {detail}."
+            );
+            Some(("ModelUnknown", note))
+        }
+        NoticeKind::Unknown => None,
     }
 }
 
@@ -278,6 +328,29 @@ mod tests {
         assert!(next(&mut state, &waits, 540).is_empty(), "the pause between two waits was short");
         assert!(next(&mut state, &report(), 601).is_empty());
         assert_eq!(next(&mut state, &waits, 620).len(), 1);
+    }
+
+    #[test]
+    fn a_notice_has_one_event_per_workload_and_hour() {
+        let mut state = EventState::default();
+        let mut seen = report();
+        let notice = |consumer: &str, kind| ConsumerNotice {
+            consumer: consumer.into(),
+            kind,
+            detail: "POST /v1/responses: its body names no model".to_owned(),
+            proxies: 3,
+        };
+        let unreadable = NoticeKind::UnreadableRequest;
+        seen.notices = vec![notice("gtm/Job/a", unreadable), notice("gtm/Job/b", NoticeKind::Unknown)];
+        let note = "gtm/crm: a request's model is not known, so it waits for all models and is charged to each. POST /v1/responses: its body names no model.";
+        assert_eq!(next(&mut state, &seen, 0), [format!("Consumer(\"gtm/Job/a\") ModelUnknown: {note}")]);
+        assert!(next(&mut state, &seen, 1).is_empty());
+        assert!(next(&mut state, &report(), 3000).is_empty(), "its pods are replaced");
+        assert!(next(&mut state, &seen, 3600).is_empty());
+        assert!(next(&mut state, &report(), 7200).is_empty());
+        assert_eq!(next(&mut state, &seen, 7201).len(), 1);
+        let mut later = EventState::published_before(&ApiQuotaStatus::default(), Some(&seen), at(7202));
+        assert!(next(&mut later, &seen, 7203).is_empty());
     }
 
     #[test]

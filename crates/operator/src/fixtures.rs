@@ -19,6 +19,7 @@ pub(crate) fn idle(quota: &str) -> AccountReport {
         proxies: ProxyCounts::default(),
         status: AccountStatus::default(),
         totals: Totals::default(),
+        notices: Vec::new(),
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::{CallClass, CallId, RefusalReason, Scope};
 use quotakeeper_engine::time::Stamp;
-use quotakeeper_wire::message::{AccountIndex, AccountUpdate, Epoch, ToLimiter};
+use quotakeeper_wire::message::{AccountIndex, AccountUpdate, Epoch, Notice, NoticeKind, ToLimiter};
 use quotakeeper_wire::proxy::{AskError, Counters, Identity, Session, SessionEvent};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -196,6 +196,12 @@ impl AdmissionClient {
         };
         self.shared.changed.notify_one();
         Ok(Permit::new(Arc::clone(&self.shared), (account, call), patience, max_wait))
+    }
+
+    /// Tells the limiter what the workload's author should know; it reports each kind once.
+    pub(crate) fn notice(&self, account: AccountIndex, kind: NoticeKind, detail: String) {
+        self.shared.inner().session.notice(account, Notice { kind, detail });
+        self.shared.changed.notify_one();
     }
 
     /// Whether the limiter is connected.

@@ -50,6 +50,18 @@ impl Unreadable {
             Self::Streamed => "Streamed",
         }
     }
+
+    /// The same as a part of a sentence that begins with the body.
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            Self::UnknownEncoding => "is encoded in another way than gzip or zstd",
+            Self::DecodingFailed => "can't be decompressed",
+            Self::DecodedTooLarge => "is too large when it is decompressed",
+            Self::UnknownFormat => "is neither JSON nor a form",
+            Self::NoModel => "names no model",
+            Self::Streamed => "is sent on before its end, because it is too large or arrives too slowly",
+        }
+    }
 }
 
 /// Reads what requests call.

@@ -33,6 +33,7 @@ use quotakeeper_dialects::patience::PATIENCE_HEADER;
 use quotakeeper_dialects::profile::Profile;
 use quotakeeper_engine::event::CallClass;
 use quotakeeper_engine::patience::longest_wait;
+use quotakeeper_wire::message::NoticeKind;
 use tokio::time::timeout;
 
 use crate::account::Account;
@@ -146,7 +147,7 @@ pub(crate) async fn forward(
     let (start, whole) = (body.start().clone(), body.is_whole());
     let description = context.describer.describe(&account.profile, &head, &path, start, whole).await;
     if let Some(reason) = description.unreadable {
-        unreadable(context, &account.quota, &path, reason);
+        unreadable(context, &account, &head.method, &path, reason);
     }
     let engine_class = account.engine_class(&description.shape);
     account.earn();
@@ -185,11 +186,20 @@ async fn buffered(
     buffered.map_err(|error| bad_request(&format!("the body broke off ({error})")))
 }
 
-/// Counts a request whose model is not known, and logs it.
-fn unreadable(context: &ProxyContext, quota: &Arc<str>, path: &str, reason: Unreadable) {
+/// Counts a request whose model is not known, logs it, and tells the limiter.
+fn unreadable(
+    context: &ProxyContext,
+    account: &Account,
+    method: &http::Method,
+    path: &str,
+    reason: Unreadable,
+) {
+    let quota = &account.quota;
+    let path = path.split('?').next().unwrap_or_default();
     context.telemetry.metrics.unreadable(quota, reason.as_str());
+    let detail = format!("{method} {path}: its body {}", reason.in_words());
+    context.admission.notice(account.index, NoticeKind::UnreadableRequest, detail);
     if context.unread.is_news() {
-        let path = path.split('?').next().unwrap_or_default();
         tracing::warn!(%quota, path, reason = reason.as_str(), "a request's model is not known; it waits for all models and is charged to each");
     }
 }

@@ -12,6 +12,7 @@ mod pod;
 mod proxy;
 mod violation;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quotakeeper_engine::clock::SessionClock;
@@ -24,8 +25,8 @@ pub use self::pod::PodIdentity;
 use self::proxy::Proxy;
 pub use self::violation::{MOST_CALLS, MOST_QUOTAS, Violation};
 use crate::message::{
-    AccountIndex, AccountUpdate, Epoch, GrantRef, Hello, LimiterMessage, Progress, ProxyMessage, ToLimiter,
-    ToProxy,
+    AccountIndex, AccountUpdate, Epoch, GrantRef, Hello, LimiterMessage, NoticeKind, Progress, ProxyMessage,
+    ToLimiter, ToProxy,
 };
 use crate::name::QuotaName;
 
@@ -77,6 +78,12 @@ impl Session {
         self.proxy.as_ref().map_or(&[], |proxy| &proxy.quotas)
     }
 
+    /// What the workload's author should know of an account, by kind: the detail that was seen first.
+    pub fn notices(&self, account: AccountIndex) -> impl Iterator<Item = (NoticeKind, &str)> {
+        let all = self.proxy.iter().flat_map(|proxy| &proxy.notices);
+        all.filter(move |((of, _), _)| *of == account).map(|((_, kind), detail)| (*kind, detail.as_str()))
+    }
+
     /// Handles a message. `now` is the limiter's clock, read after the message was received. The
     /// events are appended for the engines of the accounts named, in order; the reply, if there is
     /// one, is sent before anything that follows from them.
@@ -91,7 +98,7 @@ impl Session {
         events: &mut Vec<(AccountIndex, Event)>,
     ) -> Result<Option<ToProxy>, Violation> {
         let stamp = message.stamp;
-        let Some(proxy) = &self.proxy else {
+        let Some(proxy) = &mut self.proxy else {
             let ProxyMessage::Hello(hello) = message.body else {
                 return Err(Violation::NoHello);
             };
@@ -103,7 +110,10 @@ impl Session {
         violation::check(proxy.quotas.len(), stamp, &message.body)?;
         let pulse = self.clock.observe(now, stamp);
         proxy.alive(pulse, events);
-        proxy.events(now, &self.clock, message.body, events);
+        match message.body {
+            ProxyMessage::Notice { account, notice } => proxy.notice(account, notice),
+            body => proxy.events(now, &self.clock, body, events),
+        }
         Ok(None)
     }
 
@@ -163,7 +173,12 @@ impl Session {
     }
 
     fn greet(&self, now: Time, pulse: Pulse, hello: Hello, events: &mut Vec<(AccountIndex, Event)>) -> Proxy {
-        let proxy = Proxy { session: hello.session, consumer: hello.consumer, quotas: hello.quotas };
+        let proxy = Proxy {
+            session: hello.session,
+            consumer: hello.consumer,
+            quotas: hello.quotas,
+            notices: BTreeMap::new(),
+        };
         proxy.alive(pulse, events);
         for ended in hello.ended {
             let granted = self.on_our_clock(ended.grant);

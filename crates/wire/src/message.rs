@@ -52,6 +52,26 @@ pub enum ProxyMessage {
     Cancel { account: AccountIndex, call: CallId },
     /// What became of a grant.
     Report { account: AccountIndex, call: CallId, attempt: u32, report: Report },
+    /// Something that the workload's author should know. Repeated after each hello, since a connection may lose it.
+    Notice { account: AccountIndex, notice: Notice },
+}
+
+/// Something that the author of a workload should know, as one proxy has seen it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub kind: NoticeKind,
+    /// What was seen first, for people: never a header or a part of a body.
+    pub detail: String,
+}
+
+/// What a notice is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum NoticeKind {
+    /// A request does not say which model it calls.
+    UnreadableRequest,
+    /// A kind that a later version knows.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What a proxy knows of a call before it is sent.

@@ -25,7 +25,7 @@ use self::call::{Call, Grant, State};
 use self::outgoing::Outgoing;
 pub use self::terms::{AskError, Counters, Identity, SessionEvent};
 use self::unacknowledged::EndedAttempts;
-use crate::message::{AccountIndex, CallDetails, Ending, Epoch, ProxyMessage, Report};
+use crate::message::{AccountIndex, CallDetails, Ending, Epoch, Notice, NoticeKind, ProxyMessage, Report};
 
 /// `Sent` is reported when no answer has begun this long after the write: most answers come
 /// sooner, and report more.
@@ -46,6 +46,8 @@ pub struct Session {
     /// Written calls whose `Sent` is due unless an answer begins, in the order of the writes.
     unanswered: VecDeque<(Stamp, CallId, u32)>,
     counters: Counters,
+    /// What the workload's author should know; the limiter forgets it with the connection.
+    notices: BTreeMap<(AccountIndex, NoticeKind), String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +79,7 @@ impl Session {
             ended: EndedAttempts::default(),
             unanswered: VecDeque::new(),
             counters: Counters::default(),
+            notices: BTreeMap::new(),
         }
     }
 
@@ -251,6 +254,15 @@ impl Session {
     /// The client hung up, at whatever point of the call's life.
     pub fn cancel(&mut self, now: Stamp, call: CallId) {
         self.done(now, call);
+    }
+
+    /// The workload's author should know this. Of each kind and account, the first is reported.
+    pub fn notice(&mut self, account: AccountIndex, notice: Notice) {
+        let key = (account, notice.kind);
+        if (account.0 as usize) < self.identity.quotas.len() && !self.notices.contains_key(&key) {
+            self.notices.insert(key, notice.detail.clone());
+            self.queue(ProxyMessage::Notice { account, notice });
+        }
     }
 
     /// How many calls are not over.

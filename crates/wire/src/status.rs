@@ -5,7 +5,8 @@ use quotakeeper_engine::config::Mode;
 use quotakeeper_engine::{AccountStatus, Totals};
 use serde::{Deserialize, Serialize};
 
-use crate::name::{AccountKey, QuotaName};
+use crate::message::NoticeKind;
+use crate::name::{AccountKey, Consumer, QuotaName};
 
 /// The path of the limiter's stream of [`Report`]s: the first at once, then one per change, and at least one every
 /// [`EVERY_SECONDS`] seconds.
@@ -65,6 +66,22 @@ pub struct AccountReport {
     /// What has been counted since this limiter started.
     #[serde(flatten)]
     pub totals: Totals,
+    /// What the authors of its workloads should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<ConsumerNotice>,
+}
+
+/// What the author of a workload should know, as its proxies have seen it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerNotice {
+    /// The workload.
+    pub consumer: Consumer,
+    pub kind: NoticeKind,
+    /// What one of its proxies saw first.
+    pub detail: String,
+    /// The proxies that have seen it.
+    pub proxies: u32,
 }
 
 impl AccountReport {

@@ -12,7 +12,7 @@ use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session, Violation};
 use quotakeeper_wire::message::{
     AccountIndex, AccountUpdate, CallDetails, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterMessage,
-    LiveCall, Progress, ProxyMessage, Report, ToLimiter,
+    LiveCall, Notice, NoticeKind, Progress, ProxyMessage, Report, ToLimiter,
 };
 
 const GREETING: Greeting =
@@ -129,6 +129,10 @@ fn body() -> impl Strategy<Value = ProxyMessage> {
             }
         ),
         2 => (account(), call()).prop_map(|(account, call)| ProxyMessage::Cancel { account, call }),
+        1 => (account(), "[a-z]{0,9}").prop_map(|(account, detail)| ProxyMessage::Notice {
+            account,
+            notice: Notice { kind: NoticeKind::UnreadableRequest, detail },
+        }),
         5 => (account(), call(), attempt(), report()).prop_map(
             |(account, call, attempt, report)| ProxyMessage::Report {
                 account,

@@ -12,10 +12,11 @@ use flate2::write::GzEncoder;
 use http::Request;
 use quotakeeper_engine::config::LimitConfig;
 use quotakeeper_proxy::{Event, Proxy};
-use quotakeeper_wire::message::AccountUpdate;
+use quotakeeper_wire::message::{AccountUpdate, NoticeKind, ProxyMessage};
 use serde_json::json;
 
 use crate::client::Got;
+use crate::limiter::Hand;
 use crate::{client, limiter, world};
 
 const CHAT: &str = "/openai/v1/chat/completions";
@@ -207,4 +208,20 @@ async fn unreadable_requests_are_counted_and_forwarded() {
         );
         assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limiter_is_notified_of_the_first_unreadable_request() {
+    let (_provider, url) = world::provider().await;
+    let settings = world::settings(vec![world::account("openai", Some(url), world::plenty())]);
+    let (proxy, peer) = world::start(settings).await;
+    let mut hand = Hand::connect(&peer, 1).await;
+    let call = tokio::spawn({
+        let address = proxy.base_url_addr();
+        async move { client::send(address, chat("<xml/>")).await }
+    });
+    let ProxyMessage::Notice { notice, .. } = hand.hear().await else { panic!("no notice") };
+    assert_eq!(notice.kind, NoticeKind::UnreadableRequest);
+    assert_eq!(notice.detail, "POST /v1/chat/completions: its body is neither JSON nor a form");
+    call.abort();
 }

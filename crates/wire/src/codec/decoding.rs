@@ -15,7 +15,8 @@ use super::{DecodeError, NEWEST, OLDEST};
 use crate::limiter::{MOST_CALLS, MOST_QUOTAS};
 use crate::message::{
     AccountIndex, AccountState, AccountUpdate, CallDetails, CallSize, EndedAttempt, Ending, Epoch, GrantRef,
-    Hello, LimiterMessage, LiveCall, Progress, ProxyMessage, Report, ToLimiter, ToProxy, Usage,
+    Hello, LimiterMessage, LiveCall, Notice, NoticeKind, Progress, ProxyMessage, Report, ToLimiter, ToProxy,
+    Usage,
 };
 use crate::name::QuotaName;
 
@@ -39,6 +40,10 @@ pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeErro
             call: CallId(report.call),
             attempt: report.attempt,
             report: outcome(report.outcome)?,
+        },
+        Some(Body::Notice(notice)) => ProxyMessage::Notice {
+            account: AccountIndex(notice.account),
+            notice: Notice { kind: notice_kind(notice.kind()), detail: reason(notice.detail)? },
         },
     };
     Ok(ToLimiter { stamp: Stamp(message.stamp), body })
@@ -93,6 +98,13 @@ pub(super) fn to_proxy(message: pb::ToProxy) -> Result<Option<ToProxy>, DecodeEr
         }
     };
     Ok(Some(ToProxy { epoch: Epoch(message.epoch), body }))
+}
+
+fn notice_kind(kind: pb::NoticeKind) -> NoticeKind {
+    match kind {
+        pb::NoticeKind::UnreadableRequest => NoticeKind::UnreadableRequest,
+        pb::NoticeKind::Unspecified => NoticeKind::Unknown,
+    }
 }
 
 fn update(account: u32, update: AccountUpdate) -> LimiterMessage {

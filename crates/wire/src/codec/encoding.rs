@@ -11,7 +11,7 @@ use super::generated as pb;
 use super::{NEWEST, OLDEST};
 use crate::message::{
     AccountState, AccountUpdate, CallSize, EndedAttempt, Ending, GrantRef, Hello, LimiterMessage, LiveCall,
-    Progress, ProxyMessage, Report, ToLimiter, ToProxy, Usage,
+    NoticeKind, Progress, ProxyMessage, Report, ToLimiter, ToProxy, Usage,
 };
 
 pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
@@ -35,6 +35,11 @@ pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
             call: call.0,
             attempt,
             outcome: Some(outcome(report)),
+        }),
+        ProxyMessage::Notice { account, notice } => Body::Notice(pb::Notice {
+            account: account.0,
+            kind: notice_kind(notice.kind).into(),
+            detail: cut_reason(notice.detail),
         }),
     };
     pb::ToLimiter { stamp: message.stamp.0, body: Some(body) }
@@ -66,6 +71,13 @@ pub(super) fn to_proxy(message: ToProxy) -> pb::ToProxy {
         }),
     };
     pb::ToProxy { epoch: message.epoch.0, body: Some(body) }
+}
+
+fn notice_kind(kind: NoticeKind) -> pb::NoticeKind {
+    match kind {
+        NoticeKind::UnreadableRequest => pb::NoticeKind::UnreadableRequest,
+        NoticeKind::Unknown => pb::NoticeKind::Unspecified,
+    }
 }
 
 fn update(account: u32, update: AccountUpdate) -> pb::to_proxy::Body {

@@ -1,12 +1,15 @@
 //! Translates the messages of one proxy into events of the engine, and its stamps into the limiter's times.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quotakeeper_engine::clock::SessionClock;
 use quotakeeper_engine::event::{Ask, Attempt, CallId, Event, GrantProgress, Pulse, ResumedGrant, SessionId};
 use quotakeeper_engine::time::Time;
 
-use crate::message::{AccountIndex, EndedAttempt, Ending, LiveCall, Progress, ProxyMessage, Report};
+use crate::message::{
+    AccountIndex, EndedAttempt, Ending, LiveCall, Notice, NoticeKind, Progress, ProxyMessage, Report,
+};
 use crate::name::{Consumer, QuotaName};
 
 /// The proxy, from its hello.
@@ -15,6 +18,8 @@ pub(super) struct Proxy {
     pub(super) session: SessionId,
     pub(super) consumer: Consumer,
     pub(super) quotas: Vec<QuotaName>,
+    /// What its author should know, each kind once per account: the first detail.
+    pub(super) notices: BTreeMap<(AccountIndex, NoticeKind), String>,
 }
 
 impl Proxy {
@@ -30,6 +35,13 @@ impl Proxy {
         }
     }
 
+    /// The author should know this.
+    pub(super) fn notice(&mut self, account: AccountIndex, notice: Notice) {
+        if notice.kind != NoticeKind::Unknown {
+            self.notices.entry((account, notice.kind)).or_insert(notice.detail);
+        }
+    }
+
     fn attempt(&self, call: CallId, number: u32) -> Attempt {
         Attempt { session: self.session, call, number }
     }
@@ -42,7 +54,7 @@ impl Proxy {
         events: &mut Vec<(AccountIndex, Event)>,
     ) {
         match body {
-            ProxyMessage::Hello(_) | ProxyMessage::Heartbeat => {}
+            ProxyMessage::Hello(_) | ProxyMessage::Heartbeat | ProxyMessage::Notice { .. } => {}
             ProxyMessage::Ask { account, call, details, patience } => events.push((
                 account,
                 Event::Ask(Ask {

@@ -107,9 +107,9 @@ pub(super) fn check(known: usize, stamp: Stamp, body: &ProxyMessage) -> Result<(
     match body {
         ProxyMessage::Hello(_) => Err(Violation::SecondHello),
         ProxyMessage::Heartbeat => Ok(()),
-        ProxyMessage::Ask { account, .. } | ProxyMessage::Cancel { account, .. } => {
-            check_account(*account, known)
-        }
+        ProxyMessage::Ask { account, .. }
+        | ProxyMessage::Cancel { account, .. }
+        | ProxyMessage::Notice { account, .. } => check_account(*account, known),
         ProxyMessage::Report { account, call, attempt, report } => {
             check_account(*account, known)?;
             check_attempt(*call, *attempt)?;

@@ -4,7 +4,7 @@ use quotakeeper_engine::time::Stamp;
 
 use super::call::State;
 use super::{Link, SENT_AFTER, Session};
-use crate::message::{Hello, LiveCall, ProxyMessage, ToLimiter};
+use crate::message::{Hello, LiveCall, Notice, ProxyMessage, ToLimiter};
 
 impl Session {
     /// The next message to send, stamped `now`; read the clock just before. `None`: there is nothing to send.
@@ -13,6 +13,10 @@ impl Session {
             Link::Down => return None,
             Link::Fresh => {
                 self.link = Link::Greeted(now);
+                for (&(account, kind), detail) in &self.notices {
+                    let notice = Notice { kind, detail: detail.clone() };
+                    self.outgoing.push(ProxyMessage::Notice { account, notice });
+                }
                 ProxyMessage::Hello(self.hello(now))
             }
             Link::Greeted(_) => self.outgoing.pop()?,

@@ -12,7 +12,8 @@ use quotakeeper_engine::event::{
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
     AccountIndex, AccountState, AccountUpdate, CallDetails, CallSize, EndedAttempt, Ending, Epoch, GrantRef,
-    Hello, LimiterMessage, LiveCall, Progress, ProxyMessage, Report, ToLimiter, ToProxy, Usage,
+    Hello, LimiterMessage, LiveCall, Notice, NoticeKind, Progress, ProxyMessage, Report, ToLimiter, ToProxy,
+    Usage,
 };
 use quotakeeper_wire::name::QuotaName;
 
@@ -99,6 +100,15 @@ fn details() -> impl Strategy<Value = CallDetails> {
     })
 }
 
+fn notice() -> impl Strategy<Value = Notice> {
+    let kind = prop_oneof![Just(NoticeKind::UnreadableRequest), Just(NoticeKind::Unknown)];
+    (kind, text()).prop_map(|(kind, detail)| Notice { kind, detail })
+}
+
+fn a_notice() -> Notice {
+    Notice { kind: NoticeKind::UnreadableRequest, detail: "POST /v1/responses: UnknownEncoding".to_owned() }
+}
+
 fn usage() -> impl Strategy<Value = Usage> {
     (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
         |(input, cached, cache_write, output, exact)| Usage { input, cached, cache_write, output, exact },
@@ -158,6 +168,7 @@ pub fn to_limiter() -> impl Strategy<Value = ToLimiter> {
         (account(), call(), any::<u32>(), report()).prop_map(|(account, call, attempt, report)| {
             ProxyMessage::Report { account, call, attempt, report }
         }),
+        (account(), notice()).prop_map(|(account, notice)| ProxyMessage::Notice { account, notice }),
     ];
     (stamp(), body).prop_map(|(stamp, body)| ToLimiter { stamp, body })
 }
@@ -311,6 +322,7 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
         ("ask_bare", ProxyMessage::Ask { account, call, details: CallDetails::default(), patience: None }),
         ("ask_sized", ProxyMessage::Ask { account, call, details: a_sized_call(), patience: None }),
         ("cancel", ProxyMessage::Cancel { account, call }),
+        ("notice", ProxyMessage::Notice { account, notice: a_notice() }),
         ("unused", report(Report::Unused { again: false })),
         ("unused_again", report(Report::Unused { again: true })),
         ("sent", report(Report::Sent { written: at })),

@@ -5,7 +5,7 @@ pub struct ToLimiter {
     /// The proxy's clock, read just before this was sent.
     #[prost(fixed64, tag = "1")]
     pub stamp: u64,
-    #[prost(oneof = "to_limiter::Body", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "to_limiter::Body", tags = "2, 3, 4, 5, 6, 7")]
     pub body: ::core::option::Option<to_limiter::Body>,
 }
 /// Nested message and enum types in `ToLimiter`.
@@ -22,7 +22,20 @@ pub mod to_limiter {
         Cancel(super::Cancel),
         #[prost(message, tag = "6")]
         Report(super::Report),
+        #[prost(message, tag = "7")]
+        Notice(super::Notice),
     }
+}
+/// Something that the author of a workload should know, as one proxy has seen it. It is repeated after each hello.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Notice {
+    #[prost(uint32, tag = "1")]
+    pub account: u32,
+    #[prost(enumeration = "NoticeKind", tag = "2")]
+    pub kind: i32,
+    /// What was seen first, for people.
+    #[prost(string, tag = "3")]
+    pub detail: ::prost::alloc::string::String,
 }
 /// First on every connection: the proxy's identity, and the state of its calls.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -525,6 +538,34 @@ pub struct Resumed {
     /// How long it was paused.
     #[prost(uint64, tag = "3")]
     pub paused_for: u64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum NoticeKind {
+    /// Unknown to this version: it is ignored.
+    Unspecified = 0,
+    /// A request does not say which model it calls.
+    UnreadableRequest = 1,
+}
+impl NoticeKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "NOTICE_KIND_UNSPECIFIED",
+            Self::UnreadableRequest => "NOTICE_KIND_UNREADABLE_REQUEST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "NOTICE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "NOTICE_KIND_UNREADABLE_REQUEST" => Some(Self::UnreadableRequest),
+            _ => None,
+        }
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
