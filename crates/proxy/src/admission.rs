@@ -101,6 +101,8 @@ pub enum Reason {
     TooManyCalls,
     /// The quota has not come into force within the client's patience.
     NotInForce,
+    /// The proxy ends.
+    ProxyStopping,
 }
 
 impl Reason {
@@ -116,6 +118,7 @@ impl Reason {
             Self::LimiterUnreachable => "LimiterUnreachable",
             Self::TooManyCalls => "TooManyCalls",
             Self::NotInForce => "QuotaNotInForce",
+            Self::ProxyStopping => "ProxyStopping",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! | the provider's answer | what the client sees |
 //! |---|---|
 //! | quota or concurrency rejection | nothing: the call waits for another grant; past its deadline our 429, which quotes the provider |
+//! | none: the provider can't be reached, and not one byte was written | nothing: the call is tried again for as long as its client waits; then our 502 |
 //! | capacity rejection, busy record, lost connection | the answer of a second attempt, where that is safe and the budget of repetitions (one call in five) allows; else the provider's own answer, or our 502 |
 //! | terminal or oversize rejection, anything else | the provider's answer, unchanged |
 //!
@@ -14,12 +15,14 @@
 //! |---|---|
 //! | `attempt` | one sending by one grant, and what follows when there is no answer |
 //! | `classify` | what an answer means |
+//! | `reconnect` | when a provider that could not be reached is tried again |
 //! | `relay` | the answer on its way to the client |
 //! | `stream_watch` | rejections in the events of an answer |
 //! | `wait` | how long a call has waited, and why |
 
 mod attempt;
 mod classify;
+mod reconnect;
 mod relay;
 mod stream_watch;
 mod wait;
@@ -40,17 +43,19 @@ use crate::account::Account;
 use crate::admission::{AdmissionClient, Permit, Reason, Refused};
 use crate::describe::{Describer, Unreadable};
 use crate::head;
+use crate::listen::Closing;
 use crate::local_response::{LocalResponse, ResponseBody};
 use crate::quota_endpoint::QuotaEndpoint;
 use crate::record::{Outcome, Record, Telemetry, Why};
 use crate::replay::{ReplayBody, ReplayBuffer, STREAM_PAUSE};
 use crate::route::Route;
 use crate::upstream::{Origin, Protocols, Upstreams};
+use reconnect::Reconnects;
 use relay::{Answer, relay};
 pub(crate) use wait::RareLog;
-use wait::wait;
+use wait::{stopping, wait};
 
-/// Between a failed connection and the next try.
+/// Before a call is tried again that this machine or a busy record held up.
 const RECONNECT: Duration = Duration::from_millis(250);
 /// How long a call waits for its quota to come into force if its client's timeout is unknown …
 const LONGEST_ABSENCE: Duration = Duration::from_secs(600);
@@ -70,6 +75,8 @@ pub(crate) struct ProxyContext {
     pub(crate) describer: Describer,
     pub(crate) shortage: RareLog,
     pub(crate) unread: RareLog,
+    pub(crate) unreachable: RareLog,
+    pub(crate) closing: Closing,
 }
 
 /// A call under way.
@@ -81,10 +88,11 @@ struct Call<'a> {
     head: request::Parts,
     body: ReplayBody,
     engine_class: CallClass,
+    arrived: Instant,
     /// When the client gives up.
     deadline: Option<Instant>,
     failures: u32,
-    replacements: u32,
+    reconnects: Reconnects,
     /// Since when it can't be sent for want of a file descriptor.
     short_since: Option<Instant>,
     /// The provider's reason in its last rejection.
@@ -120,7 +128,7 @@ pub(crate) async fn forward(
     let Route { endpoint, origin, path } = route;
     let arrived = Instant::now();
     let mut record = Record::new(Arc::clone(&context.telemetry), &endpoint, request.method(), &path);
-    let account = match in_force(&endpoint, request.headers(), &mut record).await {
+    let account = match in_force(context, &endpoint, request.headers(), &mut record).await {
         Ok(account) => account,
         Err(own) => return refuse(record, own),
     };
@@ -159,9 +167,10 @@ pub(crate) async fn forward(
         head,
         body,
         engine_class,
+        arrived,
         deadline: patience.and_then(|patience| arrived.checked_add(patience)),
         failures: 0,
-        replacements: 0,
+        reconnects: Reconnects::default(),
         short_since: None,
         rejection: None,
         record,
@@ -206,6 +215,7 @@ fn unreadable(
 
 /// The account in force, for as long as the client waits for it.
 async fn in_force(
+    context: &ProxyContext,
     endpoint: &QuotaEndpoint,
     headers: &http::HeaderMap,
     record: &mut Record,
@@ -218,12 +228,15 @@ async fn in_force(
     // The provider's profile, which knows more of its clients, isn't known either.
     let patience = Profile::default().patience(headers);
     let longest = patience.map_or(LONGEST_ABSENCE, longest_wait);
-    let found = timeout(longest, endpoint.in_force()).await;
+    let found = tokio::select! {
+        found = timeout(longest, endpoint.in_force()) => found.map_err(|_| {
+            Refused { reason: Reason::NotInForce, retry_after: Some(ABSENT), words: None }
+        }),
+        () = context.closing.begun() => Err(stopping()),
+    };
     record.call.waited += since.elapsed();
-    found.map_err(|_| {
-        let reason = Reason::NotInForce;
-        record.call.outcome = Outcome::Refused(reason);
-        let refused = Refused { reason, retry_after: Some(ABSENT), words: None };
+    found.map_err(|refused| {
+        record.call.outcome = Outcome::Refused(refused.reason);
         LocalResponse::refused(refused, &endpoint.quota, None).because(&endpoint.absence())
     })
 }
@@ -262,6 +275,12 @@ impl Call<'_> {
                 Next::Again(again) => permit = again,
             }
         }
+    }
+
+    /// Until when it makes sense to send the call: its client leaves the provider some time to answer.
+    fn last_try(&self) -> Option<Instant> {
+        let patience = self.deadline?.saturating_duration_since(self.arrived);
+        self.arrived.checked_add(longest_wait(patience))
     }
 
     /// Asks for a first grant, or for one after an attempt that may have reached the provider.

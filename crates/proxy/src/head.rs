@@ -1,7 +1,9 @@
 //! Heads of requests and responses on their way through: what belongs to one connection stays there.
 
 use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::local_response::LocalResponse;
 
 /// Fields of one connection (RFC 9110 §7.6.1) and their old companions.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -89,15 +91,26 @@ fn accept_only_readable(headers: &mut HeaderMap) {
     }
 }
 
-/// The protocol that a request wants to leave HTTP for, if it insists: `h2c` is an offer that may be ignored
-/// (RFC 9110 §7.8), and some clients make it on every connection.
-pub(crate) fn upgrade(method: &Method, headers: &HeaderMap) -> Option<String> {
+/// The answer to a request that wants to leave HTTP: one grant is one call, and nobody could count what follows.
+/// `h2c` is an offer that may be ignored (RFC 9110 §7.8), and some clients make it on every connection.
+pub(crate) fn other_protocol(method: &Method, headers: &HeaderMap) -> Option<LocalResponse> {
     if method == Method::CONNECT {
-        return Some("CONNECT".to_owned());
+        let message = "Quotakeeper's proxy is no forward proxy and takes no CONNECT, because it could not count the \
+                       calls of a tunnel: unset HTTPS_PROXY and HTTP_PROXY for the provider's hosts, or list the \
+                       hosts in NO_PROXY; use the base-URL variables that Quotakeeper sets, or hosts mode";
+        let refused =
+            LocalResponse::new(StatusCode::METHOD_NOT_ALLOWED, "ConnectRefused", message.to_owned());
+        return Some(refused.with_header(header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
     let asked = headers.get(header::UPGRADE)?.to_str().ok()?;
     let insists = asked.split(',').map(str::trim).find(|name| !name.eq_ignore_ascii_case("h2c"))?;
-    Some(insists.to_owned())
+    let message = format!(
+        "Quotakeeper's proxy passes HTTP calls on, not {insists:?}, because it could not count the calls on such a \
+         connection: use the provider's HTTP API (for events, a streamed response) instead"
+    );
+    // Clients with both transports, such as Codex, fall back to HTTP at this status and show others as errors.
+    let refused = LocalResponse::new(StatusCode::UPGRADE_REQUIRED, "UpgradeRefused", message);
+    Some(refused.with_header(header::UPGRADE, "HTTP/1.1").with_header(header::CONNECTION, "upgrade"))
 }
 
 #[cfg(test)]
@@ -158,9 +171,10 @@ mod tests {
 
     #[test]
     fn an_offer_of_http2_is_no_upgrade_but_a_websocket_is() {
-        let ask = |value| upgrade(&Method::GET, &headers(&[("upgrade", value)]));
-        assert_eq!(ask("h2c"), None);
-        assert_eq!(ask("websocket").as_deref(), Some("websocket"));
-        assert_eq!(upgrade(&Method::CONNECT, &HeaderMap::new()).as_deref(), Some("CONNECT"));
+        let ask = |value| other_protocol(&Method::GET, &headers(&[("upgrade", value)]));
+        assert!(ask("h2c").is_none());
+        let reason = |refused: Option<LocalResponse>| refused.unwrap().reason;
+        assert_eq!(reason(ask("websocket")), "UpgradeRefused");
+        assert_eq!(reason(other_protocol(&Method::CONNECT, &HeaderMap::new())), "ConnectRefused");
     }
 }

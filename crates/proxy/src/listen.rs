@@ -91,6 +91,11 @@ pub(crate) struct Closing {
 }
 
 impl Closing {
+    /// Waits until the doors close.
+    pub(crate) async fn begun(&self) {
+        self.gentle.cancelled().await;
+    }
+
     /// Closes the doors, lets calls end for `grace`, then cuts them off; whether all ended by themselves.
     pub(crate) async fn close(&self, grace: Duration) -> bool {
         self.gentle.cancel();
@@ -174,7 +179,8 @@ where
     let handshake = timeout(HANDSHAKE, acceptor.accept(socket));
     let accepted = tokio::select! {
         accepted = handshake => accepted,
-        () = closing.hard.cancelled() => return,
+        // No call has begun on it.
+        () = closing.gentle.cancelled() => return,
     };
     match accepted {
         Ok(Ok(stream)) => http(stream, closing, serve).await,

@@ -34,12 +34,20 @@ pub(crate) struct LocalResponse {
     pub(crate) message: String,
     retry_after: Option<Duration>,
     should_retry: Option<bool>,
+    headers: Vec<(HeaderName, &'static str)>,
 }
 
 impl LocalResponse {
     /// A response to which no later retry makes a difference.
     pub(crate) fn new(status: StatusCode, reason: &'static str, message: String) -> Self {
-        Self { status, reason, message, retry_after: None, should_retry: None }
+        let headers = Vec::new();
+        Self { status, reason, message, retry_after: None, should_retry: None, headers }
+    }
+
+    /// Adds a header that the status calls for.
+    pub(crate) fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     /// A call of `quota` that is refused. `rejection`: the provider's reason, if it rejected the call before.
@@ -72,6 +80,7 @@ impl LocalResponse {
                 "the provider has stopped the account; look at its billing and limits",
             ),
             Reason::NotInForce => (StatusCode::SERVICE_UNAVAILABLE, "the quota is not in force"),
+            Reason::ProxyStopping => (StatusCode::SERVICE_UNAVAILABLE, "the proxy is stopping"),
             Reason::LimiterUnreachable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the proxy has no connection to the limiter")
             }
@@ -91,6 +100,7 @@ impl LocalResponse {
             message,
             retry_after,
             should_retry: (forbidden || too_long).then_some(false),
+            headers: Vec::new(),
         }
     }
 
@@ -129,6 +139,9 @@ impl LocalResponse {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(REASON_HEADER, HeaderValue::from_static(self.reason));
+        for (name, value) in self.headers {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
         if let Some(wait) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait));
         }

@@ -1,6 +1,7 @@
 //! `quotakeeper-proxy`: the proxy beside an application, in a pod.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use quotakeeper_proxy::sidecar;
@@ -28,12 +29,19 @@ Examples:
 #[command(name = "quotakeeper-proxy", version, about = "The proxy beside an application", after_help = ABOUT)]
 struct Arguments {}
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// How long work that can't be interrupted, such as the decoding of a body, may hold up the end of the process.
+const LAST_WORK: Duration = Duration::from_millis(50);
+
+fn main() -> ExitCode {
     Arguments::parse();
     let filter = EnvFilter::try_from_env("QUOTAKEEPER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
-    match sidecar::run().await {
+    let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
+        let ended = runtime.block_on(sidecar::run());
+        runtime.shutdown_timeout(LAST_WORK);
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

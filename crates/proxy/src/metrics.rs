@@ -38,6 +38,11 @@ struct Code {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TurnedAway {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Degraded {
     reason: &'static str,
 }
@@ -54,6 +59,7 @@ pub struct Metrics {
     upstream: SecondsFamily,
     pauses: Family<Quota, Counter<u64, AtomicU64>>,
     unreadable: Family<Unreadable, Counter<u64, AtomicU64>>,
+    turned_away: Family<TurnedAway, Counter<u64, AtomicU64>>,
     degraded: Family<Degraded, Gauge<i64, AtomicI64>>,
 }
 
@@ -69,6 +75,7 @@ impl Default for Metrics {
             upstream: Family::new_with_constructor(histogram),
             pauses: Family::default(),
             unreadable: Family::default(),
+            turned_away: Family::default(),
             degraded: Family::default(),
         };
         let registry = &mut this.registry;
@@ -100,6 +107,11 @@ impl Default for Metrics {
             "unreadable_requests",
             "Requests whose model is not known: they wait for all models and are charged to each",
             this.unreadable.clone(),
+        );
+        registry.register(
+            "turned_away_requests",
+            "Requests that belong to no quota, by the reason that their answer names",
+            this.turned_away.clone(),
         );
         registry.register("degraded", "1 while the proxy is degraded for this reason", this.degraded.clone());
         this.set_connected(false);
@@ -141,6 +153,10 @@ impl Metrics {
         self.unreadable.get_or_create(&Unreadable { quota: quota.to_owned(), reason }).inc();
     }
 
+    pub(crate) fn turned_away(&self, reason: &'static str) {
+        self.turned_away.get_or_create(&TurnedAway { reason }).inc();
+    }
+
     pub(crate) fn set_connected(&self, connected: bool) {
         let down = Degraded { reason: "LimiterUnreachable" };
         self.degraded.get_or_create(&down).set(i64::from(!connected));
@@ -166,6 +182,7 @@ mod tests {
         metrics.answered("gtm/openai", 200, Duration::from_secs(1));
         metrics.paused("gtm/openai");
         metrics.unreadable("gtm/openai", "NoModel");
+        metrics.turned_away("UnknownProvider");
         metrics.set_connected(true);
         let text = metrics.text();
         for line in [
@@ -176,6 +193,7 @@ mod tests {
             r#"quotakeeper_proxy_upstream_response_seconds_count{quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_pauses_total{quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_unreadable_requests_total{quota="gtm/openai",reason="NoModel"} 1"#,
+            r#"quotakeeper_proxy_turned_away_requests_total{reason="UnknownProvider"} 1"#,
             r#"quotakeeper_proxy_degraded{reason="LimiterUnreachable"} 0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

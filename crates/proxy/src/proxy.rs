@@ -14,14 +14,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::broadcast;
 
 use crate::authority::HostPattern;
 use crate::forward::{ProxyContext, forward};
-use crate::head::upgrade;
-use crate::listen::{Closing, connectable};
+use crate::head::other_protocol;
+use crate::listen::connectable;
 use crate::local_response::{LocalResponse, ResponseBody};
 use crate::quota_endpoint::QuotaEndpoint;
 use crate::route::{Door, route};
@@ -32,7 +32,6 @@ pub use start::StartError;
 /// A running proxy. Dropped, it closes at once; [`Proxy::shutdown`] lets calls end.
 pub struct Proxy {
     context: Arc<ProxyContext>,
-    closing: Closing,
     base_url: SocketAddr,
     https: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
@@ -124,10 +123,10 @@ impl Proxy {
         self.context.telemetry.metrics.text()
     }
 
-    /// Accepts no more connections, lets calls end for `grace`, then cuts them off. The limiter gets a report of
-    /// each call's end. Returns whether all calls ended by themselves.
+    /// Accepts no more connections, refuses the calls that wait, lets those under way end for `grace`, then cuts
+    /// them off. The limiter gets a report of each call's end. Returns whether all calls ended by themselves.
     pub async fn shutdown(self, grace: Duration) -> bool {
-        let ended = self.closing.close(grace).await;
+        let ended = self.context.closing.close(grace).await;
         self.context.admission.close();
         ended
     }
@@ -135,7 +134,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.closing.cut();
+        self.context.closing.cut();
         self.context.admission.close();
     }
 }
@@ -148,25 +147,24 @@ impl fmt::Debug for Proxy {
 
 /// One request, from any door.
 async fn serve(context: &ProxyContext, door: Door, request: Request<Incoming>) -> Response<ResponseBody> {
-    let own = match route(&context.endpoints, door, request.uri(), request.headers()) {
-        Ok(route) => match upgrade(request.method(), request.headers()) {
-            None => return forward(context, route, request).await,
-            // One grant is one call; on a socket that left HTTP nobody could count.
-            Some(protocol) => LocalResponse::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "UpgradeRefused",
-                format!(
-                    "Quotakeeper's proxy passes HTTP calls on, not {protocol:?}: it could not count what follows"
-                ),
-            ),
+    let own = match other_protocol(request.method(), request.headers()) {
+        Some(refused) => refused,
+        None => match route(&context.endpoints, door, request.uri(), request.headers()) {
+            Ok(route) => return forward(context, route, request).await,
+            Err(own) => own,
         },
-        Err(own) => own,
     };
+    turned_away(context, request.method(), own)
+}
+
+/// The proxy's own answer to a request that belongs to no quota: logged and counted.
+fn turned_away(context: &ProxyContext, method: &Method, own: LocalResponse) -> Response<ResponseBody> {
     tracing::info!(
         target: "quotakeeper::access",
-        method = %request.method(),
+        %method,
         status = own.status.as_u16(),
         outcome = own.reason,
     );
+    context.telemetry.metrics.turned_away(own.reason);
     own.into_response()
 }

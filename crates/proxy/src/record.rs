@@ -80,6 +80,8 @@ pub enum Why {
     NotInForce,
     /// The proxy had no file descriptor left for a connection.
     NoFileDescriptor,
+    /// The provider could not be reached.
+    ProviderUnreachable,
     /// A pause was in force: the provider's reason, or who paused.
     Paused(String),
     /// The provider rejected it, and it waited for another grant: the provider's reason.
@@ -94,6 +96,7 @@ impl Why {
             Self::LimiterUnreachable => ("limiter unreachable", ""),
             Self::NotInForce => ("quota not in force", ""),
             Self::NoFileDescriptor => ("no file descriptor", ""),
+            Self::ProviderUnreachable => ("provider unreachable", ""),
             Self::Paused(reason) => ("paused: ", reason),
             Self::Rejected(reason) => ("rejected: ", reason),
         }

@@ -19,11 +19,11 @@ use crate::resolve::Override;
 use crate::settings::Quota;
 use crate::{BodyBounds, HostsListeners, Link, Proxy, Settings};
 
-/// How long calls may still take when the pod ends. The applications have stopped by then, so there are hardly
-/// any; less than the 30 seconds that a pod usually has.
-const GRACE: Duration = Duration::from_secs(20);
-/// How long the last messages may take to reach the limiter.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long calls under way may still take when the pod ends. The kubelet stops native sidecars after the
+/// applications, so that nobody waits for them any more, while the pod's end and its Job's wait for the proxy.
+const GRACE: Duration = Duration::from_millis(600);
+/// How long the last messages may take to reach the limiter. Together with [`GRACE`] less than a second.
+const FAREWELL: Duration = Duration::from_millis(250);
 
 /// The addresses and files of one proxy in a pod.
 #[derive(Clone, Debug)]
@@ -116,10 +116,15 @@ impl Sidecar {
         &self.proxy
     }
 
-    /// Waits for calls to end, reports them to the limiter, and stops.
+    /// Refuses the calls that wait, lets those under way end for less than a second, reports them to the limiter
+    /// if it is there, and stops.
     pub async fn stop(self) {
+        let connected = self.proxy.is_connected();
         let ended = self.proxy.shutdown(GRACE).await;
-        if tokio::time::timeout(FAREWELL, self.session).await.is_err() {
+        let abort = self.session.abort_handle();
+        let reported = connected && tokio::time::timeout(FAREWELL, self.session).await.is_ok();
+        if !reported {
+            abort.abort();
             tracing::warn!(
                 "the last messages did not reach the limiter; it frees what the calls held a little later"
             );

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Once};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{Request, StatusCode};
 use tokio::time::timeout;
 
+use super::reconnect::{GiveUp, may_pass};
 use super::relay::Answer;
 use super::wait::wait;
 use super::{Call, Next, RECONNECT, Stop};
@@ -17,10 +18,8 @@ use crate::record::Why;
 use crate::upstream::write_permit::WritePermit;
 use crate::upstream::{ConnectError, SendError};
 
-/// How often one call is sent, or its connection tried, after failures; rejections of a quota do not count.
+/// How often one call is sent after failures; rejections of a quota do not count.
 const ATTEMPTS: u32 = 2;
-/// Connections that turn out closed before a byte was written are replaced this often.
-const REPLACEMENTS: u32 = 8;
 
 impl Call<'_> {
     /// Sends the call once, if its grant lasts until it can be written.
@@ -58,13 +57,7 @@ impl Call<'_> {
                 wait(context, &self.account, &mut self.record, granted).await?;
                 Ok(Next::Again(permit))
             }
-            Err(SendError::Unwritten(error)) => {
-                self.replacements += 1;
-                if self.replacements > REPLACEMENTS {
-                    return Err(Stop::Failed(unreachable(&error.to_string())));
-                }
-                self.unused(permit).await
-            }
+            Err(SendError::Unwritten(error)) => self.closed_unwritten(permit, &error.to_string()).await,
             Err(error @ SendError::TooLarge) => {
                 write.count();
                 Err(Stop::Failed(unreachable(&error.to_string())))
@@ -82,17 +75,43 @@ impl Call<'_> {
         }
     }
 
-    /// There is no connection to the provider: asks for another grant, unless the call has failed too often.
+    /// There is no connection to the provider: asks for another grant after a pause.
     async fn not_connected(&mut self, error: &ConnectError) -> Result<Next, Stop> {
         if error.is_shortage() {
             return self.later(error).await;
         }
-        self.failures += 1;
-        tracing::warn!(quota = %self.account.quota, %error, "a provider can't be reached");
-        if self.failures >= ATTEMPTS {
-            return Err(Stop::Failed(unreachable(&error.to_string())));
+        if self.context.unreachable.is_news() {
+            tracing::warn!(quota = %self.account.quota, %error, "a provider can't be reached");
         }
-        tokio::time::sleep(RECONNECT).await;
+        let (until, max_wait) = (self.last_try(), self.account.max_wait);
+        match self.reconnects.refused(Instant::now(), may_pass(error), until, max_wait) {
+            Ok(pause) => self.after(pause, Why::ProviderUnreachable).await,
+            Err(GiveUp) => Err(Stop::Failed(unreachable(&error.to_string()))),
+        }
+    }
+
+    /// The connection closed before a byte was written.
+    async fn closed_unwritten(&mut self, permit: Permit, error: &str) -> Result<Next, Stop> {
+        let (until, max_wait) = (self.last_try(), self.account.max_wait);
+        match self.reconnects.closed(Instant::now(), until, max_wait) {
+            Ok(Duration::ZERO) => self.unused(permit).await,
+            Ok(pause) => {
+                drop(permit);
+                self.after(pause, Why::ProviderUnreachable).await
+            }
+            Err(GiveUp) => Err(Stop::Failed(unreachable(error))),
+        }
+    }
+
+    /// Asks for another grant after a pause that is a part of the call's wait.
+    async fn after(&mut self, pause: Duration, why: Why) -> Result<Next, Stop> {
+        self.record.call.why = why;
+        let account = Arc::clone(&self.account);
+        let pause = async {
+            tokio::time::sleep(pause).await;
+            Ok(())
+        };
+        wait(self.context, &account, &mut self.record, pause).await?;
         Ok(Next::Again(self.admit().await?))
     }
 
@@ -108,14 +127,7 @@ impl Call<'_> {
             let own = LocalResponse::new(StatusCode::SERVICE_UNAVAILABLE, "NoFileDescriptor", message);
             return Err(Stop::Failed(own));
         }
-        self.record.call.why = Why::NoFileDescriptor;
-        let account = Arc::clone(&self.account);
-        let pause = async {
-            tokio::time::sleep(RECONNECT).await;
-            Ok(())
-        };
-        wait(context, &account, &mut self.record, pause).await?;
-        Ok(Next::Again(self.admit().await?))
+        self.after(RECONNECT, Why::NoFileDescriptor).await
     }
 
     async fn unused(&mut self, mut permit: Permit) -> Result<Next, Stop> {

@@ -7,11 +7,13 @@ use tokio::time::timeout;
 
 use super::ProxyContext;
 use crate::account::Account;
-use crate::admission::Refused;
+use crate::admission::{Reason, Refused};
 use crate::record::{Record, Why};
 
 /// Who is granted sooner has not waited.
 const NO_WAIT: Duration = Duration::from_millis(5);
+/// When a call may find another proxy than the one that stops.
+const NEXT_PROXY: Duration = Duration::from_secs(1);
 /// How often what many calls run into is logged.
 const TOLD_AGAIN: Duration = Duration::from_secs(30);
 
@@ -32,7 +34,16 @@ pub(super) async fn wait<T>(
         return at_once;
     }
     noted.why(context, account);
-    granted.await
+    tokio::select! {
+        biased;
+        granted = granted => granted,
+        () = context.closing.begun() => Err(stopping()),
+    }
+}
+
+/// Why calls that wait while the proxy stops are refused: nothing would come of their waiting.
+pub(super) fn stopping() -> Refused {
+    Refused { reason: Reason::ProxyStopping, retry_after: Some(NEXT_PROXY), words: None }
 }
 
 struct Noted<'a> {

@@ -104,7 +104,6 @@ impl Proxy {
         let context = Arc::new(assemble(&settings, endpoints, &trust, link)?);
         let mut proxy = Self {
             context,
-            closing: Closing::default(),
             base_url: sockets.base_url.address,
             https: addresses(&sockets.https),
             http: addresses(&sockets.http),
@@ -121,7 +120,7 @@ impl Proxy {
         let seats = seats();
         let door = |bound: Bound, tls: Option<Arc<ServerConfig>>, door: Door| {
             let context = Arc::clone(&self.context);
-            open(bound.listener, tls, &self.closing, Some(Arc::clone(&seats)), move |request| {
+            open(bound.listener, tls, &self.context.closing, Some(Arc::clone(&seats)), move |request| {
                 let context = Arc::clone(&context);
                 async move { serve(&context, door, request).await }
             });
@@ -139,7 +138,7 @@ impl Proxy {
         }
         if let Some(admin) = sockets.admin {
             let context = Arc::clone(&self.context);
-            open(admin.listener, None, &self.closing, None, move |request| {
+            open(admin.listener, None, &self.context.closing, None, move |request| {
                 std::future::ready(admin::serve(&context, &request))
             });
         }
@@ -219,6 +218,8 @@ fn assemble(
         describer: Describer::default(),
         shortage: RareLog::default(),
         unread: RareLog::default(),
+        unreachable: RareLog::default(),
+        closing: Closing::default(),
     })
 }
 

@@ -154,8 +154,20 @@ async fn unsupported_requests_are_refused_with_an_explanation() {
     headers.insert("connection", "upgrade".parse().unwrap());
     headers.insert("upgrade", "websocket".parse().unwrap());
     let refused = client::send(address, websocket).await;
-    assert_eq!(refused.status, 501);
+    assert_eq!(refused.status, 426);
     assert_eq!(refused.header("x-quotakeeper-reason"), Some("UpgradeRefused"));
+    assert_eq!(refused.header("upgrade"), Some("HTTP/1.1"));
+
+    let tunnel = client::request("CONNECT", "api.openai.com:443", "");
+    let refused = client::send(address, tunnel).await;
+    assert_eq!(refused.status, 405);
+    assert_eq!(refused.header("x-quotakeeper-reason"), Some("ConnectRefused"));
+    assert!(refused.header("allow").unwrap().contains("POST"));
+    assert!(refused.text().contains("NO_PROXY"), "{}", refused.text());
+    for reason in ["UnknownProvider", "UpgradeRefused", "ConnectRefused"] {
+        let counted = format!(r#"quotakeeper_proxy_turned_away_requests_total{{reason="{reason}"}} 1"#);
+        assert!(proxy.metrics_text().contains(&counted), "{counted}");
+    }
     assert!(provider.log("key").is_empty());
 
     let whole = format!("http://{address}/demo/anything/x");

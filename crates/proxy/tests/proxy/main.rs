@@ -8,6 +8,8 @@ mod client;
 mod limiter;
 mod world;
 
+mod a_provider_that_is_down_loses_no_calls;
+mod a_stopping_proxy_holds_nobody;
 mod accounts_come_and_go;
 mod calls_stay_within_the_limit;
 mod calls_wait_without_a_limiter;

@@ -53,6 +53,7 @@ fn secret(method: &str, path: &str) -> http::Request<client::Body> {
     let api = if path.contains("crm") { "hubspot" } else { "demo" };
     headers.insert("authorization", format!("Bearer {TOKEN}-{api}").parse().unwrap());
     headers.insert("x-private", TOKEN.parse().unwrap());
+    headers.insert("x-quotakeeper-patience", "5".parse().unwrap());
     headers.insert("cookie", format!("session={TOKEN}").parse().unwrap());
     request
 }
