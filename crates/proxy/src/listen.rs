@@ -1,4 +1,14 @@
 //! Doors: sockets that are listened on, connections that are served and, at the end, closed in good order.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `request_head` | the head of a request: made readable, or turned away with an answer |
+//! | `requests` | where the heads of a connection's requests begin and end |
+//! | `checked` | a connection whose heads are checked before the HTTP library reads them |
+
+mod checked;
+mod request_head;
+mod requests;
 
 use std::convert::Infallible;
 use std::io;
@@ -22,7 +32,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::local_response::ResponseBody;
+use crate::local_response::{LocalResponse, ResponseBody};
+use checked::Checked;
 
 /// How long a client may take for its part of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -36,6 +47,9 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// The most of an answer that is buffered for a slow client, in bytes.
 const WRITE_AHEAD: usize = 64 * 1024;
+
+/// A request, or the answer to one that can't be read.
+pub(crate) type Received = Result<Request<Incoming>, LocalResponse>;
 
 /// An address that can't be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +134,7 @@ pub(crate) fn open<S, F>(
     seats: Option<Arc<Semaphore>>,
     serve: S,
 ) where
-    S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    S: Fn(Received) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let tls = tls.map(TlsAcceptor::from);
@@ -167,7 +181,7 @@ async fn seat(seats: Option<Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
 
 async fn connection<S, F>(socket: TcpStream, tls: Option<TlsAcceptor>, closing: Closing, serve: S)
 where
-    S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    S: Fn(Received) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     if let Err(error) = socket.set_nodelay(true) {
@@ -193,16 +207,18 @@ where
 
 async fn http<S, F>(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, closing: Closing, serve: S)
 where
-    S: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    S: Fn(Received) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
+    let (stream, turnaways) = Checked::new(stream);
     let service = service_fn(move |request| {
-        let answer = serve(request);
+        let answer = serve(turnaways.next().map_or(Ok(request), Err));
         async move { Ok::<_, Infallible>(answer.await) }
     });
     // A Date that the provider did not send would be taken for its clock.
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().auto_date_header(false).preserve_header_case(true).max_buf_size(WRITE_AHEAD);
+    builder.http1().max_headers(request_head::MOST_HEADERS);
     builder
         .http2()
         .auto_date_header(false)

@@ -14,14 +14,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
+use http::{Method, Response};
 use tokio::sync::broadcast;
 
 use crate::authority::HostPattern;
 use crate::forward::{ProxyContext, forward};
 use crate::head::other_protocol;
-use crate::listen::connectable;
+use crate::listen::{Received, connectable};
 use crate::local_response::{LocalResponse, ResponseBody};
 use crate::quota_endpoint::QuotaEndpoint;
 use crate::route::{Door, route};
@@ -146,7 +145,14 @@ impl fmt::Debug for Proxy {
 }
 
 /// One request, from any door.
-async fn serve(context: &ProxyContext, door: Door, request: Request<Incoming>) -> Response<ResponseBody> {
+async fn serve(context: &ProxyContext, door: Door, received: Received) -> Response<ResponseBody> {
+    let request = match received {
+        Ok(request) => request,
+        Err(own) => {
+            tracing::warn!(reason = own.reason, message = own.message, "a request can't be read");
+            return turned_away(context, None, own);
+        }
+    };
     let own = match other_protocol(request.method(), request.headers()) {
         Some(refused) => refused,
         None => match route(&context.endpoints, door, request.uri(), request.headers()) {
@@ -154,14 +160,18 @@ async fn serve(context: &ProxyContext, door: Door, request: Request<Incoming>) -
             Err(own) => own,
         },
     };
-    turned_away(context, request.method(), own)
+    turned_away(context, Some(request.method()), own)
 }
 
 /// The proxy's own answer to a request that belongs to no quota: logged and counted.
-fn turned_away(context: &ProxyContext, method: &Method, own: LocalResponse) -> Response<ResponseBody> {
+fn turned_away(
+    context: &ProxyContext,
+    method: Option<&Method>,
+    own: LocalResponse,
+) -> Response<ResponseBody> {
     tracing::info!(
         target: "quotakeeper::access",
-        %method,
+        method = method.map(Method::as_str),
         status = own.status.as_u16(),
         outcome = own.reason,
     );

@@ -120,9 +120,9 @@ impl Proxy {
         let seats = seats();
         let door = |bound: Bound, tls: Option<Arc<ServerConfig>>, door: Door| {
             let context = Arc::clone(&self.context);
-            open(bound.listener, tls, &self.context.closing, Some(Arc::clone(&seats)), move |request| {
+            open(bound.listener, tls, &self.context.closing, Some(Arc::clone(&seats)), move |received| {
                 let context = Arc::clone(&context);
-                async move { serve(&context, door, request).await }
+                async move { serve(&context, door, received).await }
             });
         };
         door(sockets.base_url, None, Door::BaseUrl);
@@ -138,8 +138,11 @@ impl Proxy {
         }
         if let Some(admin) = sockets.admin {
             let context = Arc::clone(&self.context);
-            open(admin.listener, None, &self.context.closing, None, move |request| {
-                std::future::ready(admin::serve(&context, &request))
+            open(admin.listener, None, &self.context.closing, None, move |received| {
+                std::future::ready(match received {
+                    Ok(request) => admin::serve(&context, &request),
+                    Err(own) => own.into_response(),
+                })
             });
         }
         Ok(())

@@ -1,0 +1,225 @@
+//! Follows the requests of one HTTP/1.1 connection through reads that may end anywhere, and checks the head of each
+//! before the HTTP library sees it. HTTP/2 passes unread.
+
+use std::mem;
+
+use super::request_head::{Framing, LONGEST, readable, too_long};
+use crate::local_response::LocalResponse;
+
+/// How HTTP/2 begins (RFC 9113 §3.4).
+const HTTP2: &[u8] = b"PRI * HTTP/2";
+/// What is passed on in place of a head that is turned away: the library then asks for the answer as usual.
+const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
+/// How much of a head that is too long is read to its end, in bytes: a client that still writes would lose the answer.
+const MOST_DISCARDED: usize = 4 * 1024 * 1024;
+/// The longest line before a chunk, in bytes.
+const LONGEST_CHUNK_LINE: usize = 16 * 1024;
+
+/// A request that is turned away.
+#[derive(Debug)]
+pub(super) struct TurnedAway {
+    /// The how-manieth request of the connection it is, from 1.
+    pub(super) number: u64,
+    pub(super) answer: LocalResponse,
+}
+
+/// The requests of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    state: State,
+    /// Heads that were passed on.
+    heads: u64,
+    pub(super) turned_away: Option<TurnedAway>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Before the end of a head: what has come of it.
+    Head(Vec<u8>),
+    /// A head is too long: how much of it has come, and its last bytes.
+    TooLong {
+        answer: Option<Box<LocalResponse>>,
+        length: usize,
+        last: [u8; 3],
+    },
+    Body(u64),
+    /// Before the end of the line that gives a chunk's length.
+    ChunkLine(Vec<u8>),
+    ChunkData(u64),
+    /// Lines up to an empty one: whether the current one has a byte.
+    Trailers {
+        line: bool,
+    },
+    /// HTTP/2, or framing that the library will refuse.
+    Unread,
+    /// A request was turned away: the connection closes after the answer.
+    Over,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Head(Vec::new())
+    }
+}
+
+impl Requests {
+    /// How many bytes pass unread from here on.
+    pub(super) fn unread(&self) -> u64 {
+        match &self.state {
+            State::Body(left) | State::ChunkData(left) => *left,
+            State::Unread => u64::MAX,
+            _ => 0,
+        }
+    }
+
+    /// Notes that so many bytes have passed unread, at most [`Requests::unread`].
+    pub(super) fn passed(&mut self, bytes: u64) {
+        match &mut self.state {
+            State::Body(left) => {
+                *left -= bytes;
+                if *left == 0 {
+                    self.state = State::default();
+                }
+            }
+            State::ChunkData(left) => {
+                *left -= bytes;
+                if *left == 0 {
+                    self.state = State::ChunkLine(Vec::new());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads what has come and writes what the HTTP library sees of it.
+    pub(super) fn read(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
+        while !input.is_empty() {
+            let unread = usize::try_from(self.unread()).unwrap_or(usize::MAX).min(input.len());
+            if unread > 0 {
+                out.extend_from_slice(&input[..unread]);
+                self.passed(unread as u64);
+                input = &input[unread..];
+                continue;
+            }
+            input = match &self.state {
+                State::Head(_) => self.read_head(input, out),
+                State::TooLong { .. } => self.discard(input, out),
+                State::ChunkLine(_) | State::Trailers { .. } => {
+                    out.push(input[0]);
+                    self.read_line(input[0]);
+                    &input[1..]
+                }
+                _ => return,
+            };
+        }
+    }
+
+    /// Reads up to the end of a head; returns the rest.
+    fn read_head<'a>(&mut self, input: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        let State::Head(head) = &mut self.state else { return input };
+        let mut rest = input;
+        while let Some((byte, after)) = rest.split_first() {
+            rest = after;
+            // Empty lines before a request are skipped (RFC 9112 §2.2).
+            if head.is_empty() && matches!(byte, b'\r' | b'\n') {
+                continue;
+            }
+            head.push(*byte);
+            if head.len() > LONGEST {
+                let (answer, length) = (Some(Box::new(too_long(head))), head.len());
+                let last = [head[length - 3], head[length - 2], head[length - 1]];
+                self.state = State::TooLong { answer, length, last };
+                return rest;
+            }
+            if *byte == b'\n' && (head.ends_with(b"\n\r\n") || head.ends_with(b"\n\n")) {
+                let head = mem::take(head);
+                self.end_head(&head, out);
+                return rest;
+            }
+        }
+        rest
+    }
+
+    fn end_head(&mut self, head: &[u8], out: &mut Vec<u8>) {
+        if head.starts_with(HTTP2) {
+            out.extend_from_slice(head);
+            self.state = State::Unread;
+            return;
+        }
+        match readable(head) {
+            Ok(readable) => {
+                out.extend_from_slice(&readable.head);
+                self.heads += 1;
+                self.state = match readable.framing {
+                    Framing::Length(0) => State::default(),
+                    Framing::Length(length) => State::Body(length),
+                    Framing::Chunked => State::ChunkLine(Vec::new()),
+                };
+            }
+            Err(answer) => self.turn_away(answer, out),
+        }
+    }
+
+    /// Reads a head that is too long up to its end.
+    fn discard<'a>(&mut self, input: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        let State::TooLong { answer, length, last } = &mut self.state else { return input };
+        for (index, byte) in input.iter().enumerate() {
+            let ends = *byte == b'\n' && (last[2] == b'\n' || last[1..] == *b"\n\r");
+            *last = [last[1], last[2], *byte];
+            *length += 1;
+            if ends || *length > MOST_DISCARDED {
+                if let Some(answer) = answer.take() {
+                    self.turn_away(*answer, out);
+                }
+                return &input[index + 1..];
+            }
+        }
+        &[]
+    }
+
+    fn turn_away(&mut self, answer: LocalResponse, out: &mut Vec<u8>) {
+        out.extend_from_slice(PLACEHOLDER);
+        self.heads += 1;
+        self.turned_away = Some(TurnedAway { number: self.heads, answer });
+        self.state = State::Over;
+    }
+
+    /// Reads a byte of a line between chunks (RFC 9112 §7.1).
+    fn read_line(&mut self, byte: u8) {
+        match &mut self.state {
+            State::ChunkLine(line) if byte == b'\n' => {
+                self.state = match chunk(line) {
+                    // The line end after a chunk's data.
+                    Chunk::Empty => State::ChunkLine(Vec::new()),
+                    Chunk::Of(0) => State::Trailers { line: false },
+                    Chunk::Of(length) => State::ChunkData(length),
+                    Chunk::Unreadable => State::Unread,
+                };
+            }
+            State::ChunkLine(line) if line.len() >= LONGEST_CHUNK_LINE => self.state = State::Unread,
+            State::ChunkLine(line) => line.push(byte),
+            State::Trailers { line: false } if byte == b'\n' => self.state = State::default(),
+            State::Trailers { line } if byte == b'\n' => *line = false,
+            State::Trailers { line } => *line |= byte != b'\r',
+            _ => {}
+        }
+    }
+}
+
+enum Chunk {
+    Empty,
+    Of(u64),
+    Unreadable,
+}
+
+fn chunk(line: &[u8]) -> Chunk {
+    let text = std::str::from_utf8(line).unwrap_or("?").trim();
+    if text.is_empty() {
+        return Chunk::Empty;
+    }
+    let digits = text.split(';').next().unwrap_or_default().trim();
+    u64::from_str_radix(digits, 16).map_or(Chunk::Unreadable, Chunk::Of)
+}
+
+#[cfg(test)]
+mod tests;
