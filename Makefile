@@ -89,9 +89,10 @@ generate-all: generate ## generate, and the goldens of helm, of kubectl and of E
 	UPDATE_GOLDEN=1 $(CONTROL_PLANE) --controllers tests/built.py quotakeeper-operator:a_cluster_is_kept -- --ignored
 
 .PHONY: soak
-soak: ## thousands of simulated worlds and of fuzzed messages (SOAK_SEEDS, SOAK_MINUTES, SOAK_CASES)
+soak: ## thousands of simulated worlds and of fuzzed messages, and the long stories (SOAK_SEEDS, SOAK_MINUTES, SOAK_CASES)
 	$(call step,$(SOAK_SEEDS) seeds,cargo run -p quotakeeper-simulator --bin simulate -- soak --seeds $(SOAK_SEEDS) --minutes $(SOAK_MINUTES))
 	$(call step,$(SOAK_CASES) cases of each property,PROPTEST_CASES=$(SOAK_CASES) tests/built.py $(PROPERTIES_OF:%='%:*') -- $(PROPERTIES))
+	$(call step,long stories on one machine,tests/built.py quotakeeper:on_one_machine -- --ignored)
 	$(times)
 
 .PHONY: demo

@@ -28,3 +28,4 @@ mod rejections_pause_what_is_counted_together;
 mod remains_of_a_killed_run_are_removed;
 mod signals_and_exit_codes_pass_through;
 mod signals_reach_the_command_once;
+mod what_real_sdks_send_is_read;

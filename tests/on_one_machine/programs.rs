@@ -153,7 +153,7 @@ impl Program {
             vec!["node".to_owned(), program, "--calls".to_owned(), calls]
         } else {
             let python = sdks.join("python/bin/python").to_string_lossy().into_owned();
-            let program = source(self.file).to_string_lossy().into_owned();
+            let program = sdk_source(self.file).to_string_lossy().into_owned();
             vec![python, program, "--calls".to_owned(), calls, "--processes".to_owned(), "4".to_owned()]
         };
         let each = if self.file.ends_with(".mjs") { clients } else { clients.div_ceil(4) };
@@ -202,14 +202,15 @@ impl Program {
     }
 }
 
-fn source(file: &str) -> PathBuf {
+/// A program of tests/sdk.
+pub fn sdk_source(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk").join(file)
 }
 
 /// Node looks for packages beside the program.
 fn beside_node_modules(scene: &Scene, sdks: &Path, file: &str) -> String {
     let program = scene.path(file);
-    std::fs::copy(source(file), &program).unwrap();
+    std::fs::copy(sdk_source(file), &program).unwrap();
     let modules = scene.path("node_modules");
     if !modules.exists() {
         symlink(sdks.join("node/node_modules"), modules).unwrap();
@@ -221,7 +222,7 @@ fn beside_node_modules(scene: &Scene, sdks: &Path, file: &str) -> String {
 pub fn sdks() -> &'static Path {
     static SDKS: OnceLock<PathBuf> = OnceLock::new();
     SDKS.get_or_init(|| {
-        let installed = Command::new(source("install.sh")).output().unwrap();
+        let installed = Command::new(sdk_source("install.sh")).output().unwrap();
         let errors = String::from_utf8_lossy(&installed.stderr);
         assert!(installed.status.success(), "the SDKs can't be installed:\n{errors}");
         PathBuf::from(String::from_utf8(installed.stdout).unwrap().trim())

@@ -139,6 +139,11 @@ impl Running {
         killpg(self.pid(), signal).unwrap();
     }
 
+    /// The id of the command's first process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until `there` is; gives up when the command has ended or nothing happens for very long.
     pub fn until(&mut self, what: &str, there: impl Fn() -> bool) {
         let begun = Instant::now();
