@@ -5,6 +5,8 @@
 //! | `child`, `signals` | the command: started, signalled, waited for |
 //! | `environment` | variables for its environment |
 //! | `hosts` | its own view of /etc/hosts |
+//! | `trust` | how it is made to trust the proxy's CA |
+//! | `mounts` | files that it sees instead of the system's |
 //! | `interception` | whether and where the providers' hosts are intercepted |
 //! | `scratch` | files that live as long as the run |
 //! | `progress`, `report` | the progress line and the final report |
@@ -13,10 +15,12 @@ mod child;
 mod environment;
 mod hosts;
 mod interception;
+mod mounts;
 mod progress;
 mod report;
 mod scratch;
 mod signals;
+mod trust;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +32,6 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quotakeeper_api::load::{self, Source};
 use quotakeeper_proxy::{BodyBounds, Link, LinkPeer, Proxy, Settings};
 use quotakeeper_wire::account::CompiledAccount;
-use tempfile::NamedTempFile;
 
 use crate::cli::RunArguments;
 use crate::output::{BAD_INPUT, say, start_logging};
@@ -38,6 +41,7 @@ use quotakeeper_limiter::ledger;
 use quotakeeper_limiter::task::{Connection, Limiter};
 use report::Report;
 use signals::Signals;
+use trust::TrustedFiles;
 
 /// The interval of the progress line.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
@@ -47,6 +51,10 @@ const BODIES_ON_DISK: u64 = 4 * 1024 * 1024 * 1024;
 const LOG: &str = "warn,quotakeeper_proxy::proxy=error";
 /// How a certificate begins in PEM (RFC 7468).
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+/// What makes a client of the command trust the proxy.
+const TRUST_REMEDY: &str = "let it read the file of CAs that SSL_CERT_FILE names for the command, or the system's; a \
+     client whose CAs are compiled in (reqwest with webpki-roots, for example) has to be built with the system's, or \
+     be given a base URL that leads to the proxy";
 /// How long calls of processes that the command left behind may still take.
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -154,6 +162,8 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
         admin: arguments.admin,
         resolve: arguments.resolve.clone(),
         extra_cas,
+        own_ca_files: interception.as_ref().map(|_| trust::own_files()).unwrap_or_default(),
+        trust_remedy: TRUST_REMEDY.to_owned(),
         bodies: BodyBounds {
             disk: BODIES_ON_DISK,
             folder: Some(std::env::temp_dir()),
@@ -173,13 +183,15 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     tokio::spawn(carry(limiter.clone(), peer));
     let proxy = Proxy::start(settings, link).await.map_err(|error| bad_input(anyhow!("{error}")))?;
 
-    let bundle = interception.as_ref().map(|_| bundle(&proxy)).transpose()?;
-    let private = interception.as_ref().map(Interception::private_hosts).transpose()?;
-    let environment =
-        child_environment(&proxy, interception.as_ref(), bundle.as_ref().map(NamedTempFile::path));
+    let trusted = interception.as_ref().map(|_| TrustedFiles::new(&proxy, &arguments.command)).transpose()?;
+    let mut trusted = trusted.unwrap_or_default();
+    let replacements = interception.as_ref().map(Interception::replacements).transpose()?;
+    let mut replacements = replacements.unwrap_or_default();
+    replacements.append(&mut trusted.replacements);
+    let environment = child_environment(&proxy, interception.as_ref(), trusted.variables);
     let began = Instant::now();
     let signals = Signals::catch().context("signals can't be watched")?;
-    let child = child::start(&arguments.command, &environment, private.as_ref())
+    let child = child::start(&arguments.command, &environment, &replacements)
         .map_err(|error| Failure { code: error.exit_code(), error: anyhow!("{error}") })?;
 
     let mut line = Line::new(arguments.progress);
@@ -227,22 +239,16 @@ async fn watch(
 fn child_environment(
     proxy: &Proxy,
     interception: Option<&Interception>,
-    bundle: Option<&Path>,
+    trust: Vec<(String, String)>,
 ) -> Vec<(String, String)> {
     let (mut variables, own) = environment::without_own(proxy.environment());
     for name in own {
         say(&format!("{name} is set already and stays as it is: calls that follow it are not limited"));
     }
-    variables.extend(bundle.into_iter().flat_map(environment::ca_variables));
+    variables.extend(trust);
     let names = interception.map(Interception::names).unwrap_or_default();
     variables.extend(environment::past_other_proxies(proxy.base_url_addr().ip(), names));
     variables
-}
-
-/// The CA bundle in a file that lives as long as the run.
-fn bundle(proxy: &Proxy) -> anyhow::Result<NamedTempFile> {
-    let written = scratch::file("ca", proxy.ca_bundle_pem().as_bytes());
-    written.context("the CA bundle can't be written to the temporary folder")
 }
 
 /// The consumer: the program's name.

@@ -8,25 +8,26 @@ use anyhow::Context;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, getpgid, getpgrp};
 
-use super::hosts::PrivateHosts;
+use super::mounts::{self, Replacement};
 use super::signals::{Caught, Signals};
 
-/// Starts the command with `environment` on top of this process's own.
+/// Starts the command with `environment` on top of this process's own; with `replacements`, in a mount namespace of its
+/// own where it sees them.
 ///
 /// # Errors
 /// A sentence that names the command, and the exit code that a shell would give.
 pub fn start(
     command: &[String],
     environment: &[(String, String)],
-    hosts: Option<&PrivateHosts>,
+    replacements: &[Replacement],
 ) -> Result<Child, NotStarted> {
     let (program, arguments) =
         command.split_first().map_or(("", command), |(program, rest)| (program.as_str(), rest));
     let mut child = Command::new(program);
     child.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
-    let started = match hosts {
-        Some(hosts) => hosts.spawn(child),
-        None => child.spawn(),
+    let started = match replacements.is_empty() {
+        true => child.spawn(),
+        false => mounts::spawn(replacements, child),
     };
     started.map_err(|source| NotStarted { program: program.to_owned(), source })
 }
@@ -85,14 +86,14 @@ mod tests {
         for (script, code) in [("exit 7", 7), ("kill -TERM $$", 143)] {
             let command = ["sh".to_owned(), "-c".to_owned(), script.to_owned()];
             let signals = Signals::catch().expect("signals can be caught");
-            let child = start(&command, &[], None).expect("sh is there");
+            let child = start(&command, &[], &[]).expect("sh is there");
             assert_eq!(exit_code(wait(child, signals).await.expect("it ends")), code);
         }
     }
 
     #[test]
     fn a_command_that_is_not_there_is_named() {
-        let error = start(&["no-such-command".to_owned()], &[], None).expect_err("it is not there");
+        let error = start(&["no-such-command".to_owned()], &[], &[]).expect_err("it is not there");
         assert!(error.to_string().contains("`no-such-command`"), "{error}");
         assert_eq!(error.exit_code(), 127);
     }

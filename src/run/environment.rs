@@ -1,28 +1,6 @@
-//! Variables for the command: base URLs and, if hosts are intercepted, the CA bundle.
+//! Variables for the command: base URLs, and exemptions from other proxies.
 
 use std::net::IpAddr;
-use std::path::Path;
-
-/// Variables that name the trust store of a runtime. All but Node's replace the store, so the
-/// bundle holds the system's roots too.
-const CA_VARIABLES: [&str; 10] = [
-    "SSL_CERT_FILE",                    // OpenSSL, Go, Ruby, .NET, httpx, aiohttp, reqwest
-    "REQUESTS_CA_BUNDLE",               // requests
-    "CURL_CA_BUNDLE",                   // curl, requests
-    "NODE_EXTRA_CA_CERTS",              // Node
-    "AWS_CA_BUNDLE",                    // AWS SDKs and command line
-    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", // gRPC core
-    "GIT_SSL_CAINFO",                   // git
-    "PIP_CERT",                         // pip
-    "CARGO_HTTP_CAINFO",                // cargo
-    "DENO_CERT",                        // Deno
-];
-
-/// The CA variables, all naming `bundle`.
-pub fn ca_variables(bundle: &Path) -> Vec<(String, String)> {
-    let bundle = bundle.to_string_lossy();
-    CA_VARIABLES.iter().map(|name| ((*name).to_owned(), bundle.to_string())).collect()
-}
 
 /// Base-URL variables without those that are set already: the user's values win, and are printed, because calls
 /// that follow them are not limited.

@@ -1,51 +1,43 @@
-//! A private /etc/hosts for the command, in which providers' names point at the proxy.
-//!
-//! A thread leaves the common mount namespace, binds a file over /etc/hosts there and starts the command, so
-//! nothing outside the command sees the file, and it is gone with the command.
+//! The command's own view of names: an /etc/hosts in which providers' names point at the proxy, and nothing that would
+//! answer before it.
 
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::process::{Child, Command};
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
-use tempfile::NamedTempFile;
-
+use super::mounts::Replacement;
 use super::scratch;
 
-const HOSTS: &str = "/etc/hosts";
+/// The hosts file.
+pub const HOSTS: &str = "/etc/hosts";
+/// Which sources of names are asked, and in which order (nsswitch.conf(5)).
+const NAME_SOURCES: &str = "/etc/nsswitch.conf";
+/// Where the C library asks nscd, which answers from the machine's hosts file.
+const NSCD: &str = "/run/nscd/socket";
 
-/// A hosts file for one command.
-pub struct PrivateHosts {
-    file: NamedTempFile,
+/// The present hosts file with `names` at `address` instead of its own entries for them, and what makes the C library
+/// read it first.
+///
+/// # Errors
+/// When a file can't be read or written.
+pub fn replacements(names: &[String], address: Ipv4Addr) -> io::Result<Vec<Replacement>> {
+    let today = String::from_utf8_lossy(&fs::read(HOSTS)?).into_owned();
+    let mut replaced = vec![replacement(HOSTS, "hosts", &redirected(&today, names, address))?];
+    if let Some(sources) = fs::read_to_string(NAME_SOURCES).ok().and_then(|text| files_first(&text)) {
+        replaced.push(replacement(NAME_SOURCES, "sources", &sources)?);
+    }
+    // A file that is no socket: the C library goes on without nscd.
+    if fs::metadata(NSCD).is_ok_and(|found| found.file_type().is_socket()) {
+        replaced.push(replacement(NSCD, "nscd", "")?);
+    }
+    Ok(replaced)
 }
 
-impl PrivateHosts {
-    /// The present hosts file with `names` at `address` instead of its own entries for them.
-    ///
-    /// # Errors
-    /// When the file can't be read or written.
-    pub fn new(names: &[String], address: Ipv4Addr) -> io::Result<PrivateHosts> {
-        let today = String::from_utf8_lossy(&fs::read(HOSTS)?).into_owned();
-        let file = scratch::file("hosts", redirected(&today, names, address).as_bytes())?;
-        Ok(PrivateHosts { file })
-    }
-
-    /// Starts a command that sees this hosts file.
-    ///
-    /// # Errors
-    /// When the namespace can't be had or the command can't be started.
-    pub fn spawn(&self, mut command: Command) -> io::Result<Child> {
-        let path = self.file.path().to_owned();
-        // A namespace belongs to a thread: this one takes nothing else along.
-        let thread = std::thread::Builder::new().name("private-hosts".to_owned()).spawn(move || {
-            enter(&path)?;
-            command.spawn()
-        })?;
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that starts the command panicked")))
-    }
+fn replacement(at: &str, purpose: &str, text: &str) -> io::Result<Replacement> {
+    let file = scratch::file(purpose, text.as_bytes())?;
+    Ok(Replacement { at: Path::new(at).to_owned(), file, required: true })
 }
 
 /// Whether there is a hosts file that a private one can be made from and mounted over.
@@ -54,25 +46,6 @@ impl PrivateHosts {
 /// The reason.
 pub fn readable() -> io::Result<()> {
     fs::read(HOSTS).map(drop)
-}
-
-/// Whether this process may create a mount namespace.
-///
-/// # Errors
-/// The reason.
-pub fn available() -> io::Result<()> {
-    let thread = std::thread::Builder::new()
-        .name("private-hosts-probe".to_owned())
-        .spawn(|| enter(&fs::canonicalize(HOSTS)?))?;
-    thread.join().unwrap_or_else(|_| Err(io::Error::other("the probe panicked")))
-}
-
-fn enter(hosts: &Path) -> io::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    // Mounts here must not propagate back.
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    mount(Some(hosts), HOSTS, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-    Ok(())
 }
 
 /// `hosts` without its own entries for `names`, and with theirs at `address`.
@@ -95,6 +68,26 @@ fn redirected(hosts: &str, names: &[String], address: Ipv4Addr) -> String {
     text
 }
 
+/// `sources` with the hosts file before all other sources of host names; none where it is there already.
+fn files_first(sources: &str) -> Option<String> {
+    let mut changed = false;
+    let mut text = String::new();
+    for line in sources.lines() {
+        let before = line.split('#').next().unwrap_or_default();
+        match before.trim().strip_prefix("hosts:").map(str::trim) {
+            Some(order) if order.split_whitespace().next() != Some("files") => {
+                changed = true;
+                text.push_str(&format!("hosts: files {order}\n"));
+            }
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    changed.then_some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +100,14 @@ mod tests {
             redirected(hosts, &names, Ipv4Addr::new(127, 1, 2, 3)),
             "127.0.0.1 localhost\n# api.hubapi.com is not here\n10.0.0.1 crm\n\n127.1.2.3 api.hubapi.com\n"
         );
+    }
+
+    #[test]
+    fn the_hosts_file_is_asked_first() {
+        let sources = "passwd: files\nhosts: mymachines resolve [!UNAVAIL=return] files dns # all\n";
+        let expected = "passwd: files\nhosts: files mymachines resolve [!UNAVAIL=return] files dns\n";
+        assert_eq!(files_first(sources).as_deref(), Some(expected));
+        assert_eq!(files_first("hosts:          files dns\n"), None);
+        assert_eq!(files_first("passwd: files\n"), None);
     }
 }

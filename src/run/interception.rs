@@ -6,13 +6,15 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use quotakeeper_proxy::HostsListeners;
 use quotakeeper_proxy::authority::HostPattern;
 use quotakeeper_wire::account::CompiledAccount;
 
-use super::hosts::{self, PrivateHosts};
+use super::hosts;
+use super::mounts::{self, Replacement};
 use crate::cli::HostsMode;
 use crate::output::say;
 
@@ -61,7 +63,8 @@ impl Interception {
                  unlimited with --hosts off"
             )
         })?;
-        hosts::available().with_context(|| cannot(&quotas, "it needs a mount namespace of its own"))?;
+        mounts::available(Path::new(hosts::HOSTS))
+            .with_context(|| cannot(&quotas, "it needs a mount namespace of its own"))?;
         let address = free_address().with_context(|| cannot(&quotas, "it listens on ports 443 and 80"))?;
         Ok(Some(Interception { names, address }))
     }
@@ -79,12 +82,12 @@ impl Interception {
         &self.names
     }
 
-    /// The command's view of /etc/hosts.
+    /// The command's own view of names.
     ///
     /// # Errors
-    /// When the file can't be written.
-    pub fn private_hosts(&self) -> anyhow::Result<PrivateHosts> {
-        PrivateHosts::new(&self.names, self.address).context("the private /etc/hosts can't be written")
+    /// When a file can't be read or written.
+    pub fn replacements(&self) -> anyhow::Result<Vec<Replacement>> {
+        hosts::replacements(&self.names, self.address).context("the private /etc/hosts can't be written")
     }
 }
 

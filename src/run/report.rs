@@ -38,6 +38,11 @@ pub struct Report {
     pub failed: u64,
     /// Calls whose client hung up.
     pub client_gone: u64,
+    /// Connections of clients that don't trust the proxy's CA.
+    pub distrusted: u64,
+    /// How calls could have gone around the proxy; none if some came.
+    #[serde(skip)]
+    pub bypass: Option<&'static str>,
     /// The accounts that were drawn on.
     pub accounts: Vec<AccountReport>,
 }
@@ -94,6 +99,8 @@ impl Report {
             refused_by_reason: proxy.refused_by_reason(),
             failed: stats.failed,
             client_gone: stats.client_gone,
+            distrusted: stats.distrusted,
+            bypass: (stats.calls == 0).then(|| proxy.bypass_remedy()),
             accounts: accounts.iter().map(AccountReport::new).collect(),
         }
     }
@@ -129,8 +136,18 @@ impl Report {
                 seconds(Duration::from_secs_f64(self.longest_wait_seconds))
             );
         }
-        if self.calls == 0 {
-            words += "; no call came through the proxy: does the command set a base URL of its own?";
+        match (self.bypass, self.distrusted) {
+            (_, 1..) => {
+                words += &format!(
+                    "; on {} connections the client did not trust the proxy's CA: let it read the file of CAs that \
+                     SSL_CERT_FILE names, or the system's",
+                    self.distrusted
+                );
+            }
+            (Some(bypass), 0) => {
+                words += &format!("; no call came through the proxy; if the command made any, {bypass}");
+            }
+            (None, 0) => {}
         }
         words
     }

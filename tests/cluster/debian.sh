@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# debian.sh: unpacks the Debian packages that the node runs into the cache, once, and prints the directory. They are
-# not installed: no service of theirs starts, and nothing that this machine has is replaced.
+# debian.sh [PACKAGE…]: unpacks Debian packages, by default those that the node runs, into the cache, once, and prints the
+# directory. They are not installed: no service of theirs starts, and nothing that this machine has is replaced.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/cache.sh"
 
-packages=(containerd runc containernetworking-plugins nftables busybox)
+packages=("$@")
+((${#packages[@]})) || packages=(containerd runc containernetworking-plugins nftables busybox)
 
 unpack() {
   local out=$1 archive downloads

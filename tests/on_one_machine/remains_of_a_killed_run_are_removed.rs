@@ -35,18 +35,19 @@ fn the_next_run_removes_the_remains_of_a_killed_one() {
     let mut living = scene.start(kept(&scene, "touch living && exec sleep 600"));
     living.until("the living run", || scene.path("living").exists());
     let of_the_living = files(&scene);
-    assert_eq!(of_the_living.len(), 2, "a certificate and a hosts file: {of_the_living:?}");
+    let count = of_the_living.len();
+    assert!(count >= 2, "at least a certificate and a hosts file: {of_the_living:?}");
 
     let mut killed = scene.start(kept(&scene, "touch killed && exec sleep 600"));
     killed.until("the run to be killed", || scene.path("killed").exists());
     killed.signal_all(Signal::SIGKILL);
     assert_eq!(killed.ended().code, 128 + 9);
-    assert_eq!(files(&scene).len(), 4);
+    assert_eq!(files(&scene).len(), 2 * count);
 
     let next = scene.run(kept(&scene, "ls tmp; cat \"$SSL_CERT_FILE\" > /dev/null"));
     assert_eq!(next.code, 0, "{}", next.stderr);
     let during: Vec<&str> = next.stdout.lines().collect();
-    assert_eq!(during.len(), 4, "its own and those of the living: {during:?}");
+    assert_eq!(during.len(), 2 * count, "its own and those of the living: {during:?}");
     assert!(of_the_living.iter().all(|name| during.contains(&name.as_str())), "{during:?}");
     assert_eq!(files(&scene), of_the_living, "only those of the living are left");
     living.signal(Signal::SIGTERM);

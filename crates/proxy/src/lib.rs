@@ -25,7 +25,7 @@
 //! | [`local_response`] | the proxy's own responses |
 //! | [`authority`], [`trust`], [`resolve`] | the interception CA, the trusted CAs, the addresses of hosts |
 //! | [`record`], [`stats`], [`metrics`], `admin` | records, figures and metrics of calls, and where they are served |
-//! | `listen`, [`clock`] | sockets, and the clock that the rule needs |
+//! | `listen`, `handshake`, [`clock`] | sockets, TLS with clients, and the clock that the rule needs |
 //!
 //! Not here: Kubernetes, YAML, and any decision about quotas.
 
@@ -38,6 +38,7 @@ pub mod clock;
 mod coding;
 mod describe;
 mod forward;
+mod handshake;
 mod head;
 pub mod link;
 mod listen;

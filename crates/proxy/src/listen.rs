@@ -15,6 +15,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -23,15 +24,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use nix::sys::resource::{Resource, getrlimit};
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::handshake::{Handshakes, Secured};
 use crate::local_response::{LocalResponse, ResponseBody};
 use checked::Checked;
 
@@ -120,6 +120,17 @@ impl Closing {
         ended
     }
 
+    /// Runs a task until closing begins.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let gentle = self.gentle.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = gentle.cancelled() => {}
+            }
+        });
+    }
+
     pub(crate) fn cut(&self) {
         self.gentle.cancel();
         self.hard.cancel();
@@ -129,7 +140,7 @@ impl Closing {
 /// Serves connections of `listener` until closing; with `tls` after a handshake, with `seats` as many as there are.
 pub(crate) fn open<S, F>(
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<Handshakes>>,
     closing: &Closing,
     seats: Option<Arc<Semaphore>>,
     serve: S,
@@ -137,7 +148,6 @@ pub(crate) fn open<S, F>(
     S: Fn(Received) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
-    let tls = tls.map(TlsAcceptor::from);
     let ours = closing.clone();
     closing.tasks.spawn(async move {
         loop {
@@ -179,7 +189,7 @@ async fn seat(seats: Option<Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
     seats.acquire_owned().await.ok()
 }
 
-async fn connection<S, F>(socket: TcpStream, tls: Option<TlsAcceptor>, closing: Closing, serve: S)
+async fn connection<S, F>(socket: TcpStream, tls: Option<Arc<Handshakes>>, closing: Closing, serve: S)
 where
     S: Fn(Received) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
@@ -187,21 +197,28 @@ where
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "a socket can't be tuned");
     }
-    let Some(acceptor) = tls else {
+    let Some(tls) = tls else {
         return http(socket, closing, serve).await;
     };
-    let handshake = timeout(HANDSHAKE, acceptor.accept(socket));
     let accepted = tokio::select! {
-        accepted = handshake => accepted,
+        accepted = timeout(HANDSHAKE, tls.accept(socket)) => accepted,
         // No call has begun on it.
         () = closing.gentle.cancelled() => return,
     };
-    match accepted {
-        Ok(Ok(stream)) => http(stream, closing, serve).await,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "a client's TLS handshake failed; does it trust the proxy's CA bundle?");
-        }
-        Err(_) => tracing::warn!("a client's TLS handshake took too long"),
+    let Ok(accepted) = accepted else {
+        return tracing::warn!("a client's TLS handshake took too long");
+    };
+    let Some((stream, host)) = accepted.map(Secured::into_parts) else { return };
+    let used = Arc::new(AtomicBool::new(false));
+    let noted = Arc::clone(&used);
+    let serve = move |received: Received| {
+        noted.store(true, Ordering::Relaxed);
+        serve(received)
+    };
+    let gentle = closing.gentle.clone();
+    http(stream, closing, serve).await;
+    if !used.load(Ordering::Relaxed) && !gentle.is_cancelled() {
+        tls.left_unused(&host);
     }
 }
 

@@ -47,6 +47,11 @@ struct Degraded {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Failure {
+    reason: &'static str,
+}
+
 type SecondsFamily = Family<Quota, Histogram, fn() -> Histogram>;
 
 /// The proxy's metrics.
@@ -60,6 +65,7 @@ pub struct Metrics {
     pauses: Family<Quota, Counter<u64, AtomicU64>>,
     unreadable: Family<Unreadable, Counter<u64, AtomicU64>>,
     turned_away: Family<TurnedAway, Counter<u64, AtomicU64>>,
+    failed_handshakes: Family<Failure, Counter<u64, AtomicU64>>,
     degraded: Family<Degraded, Gauge<i64, AtomicI64>>,
 }
 
@@ -76,6 +82,7 @@ impl Default for Metrics {
             pauses: Family::default(),
             unreadable: Family::default(),
             turned_away: Family::default(),
+            failed_handshakes: Family::default(),
             degraded: Family::default(),
         };
         let registry = &mut this.registry;
@@ -112,6 +119,11 @@ impl Default for Metrics {
             "turned_away_requests",
             "Requests that belong to no quota, by the reason that their answer names",
             this.turned_away.clone(),
+        );
+        registry.register(
+            "failed_handshakes",
+            "Connections of clients that ended before a request, by reason: most often they do not trust the CA",
+            this.failed_handshakes.clone(),
         );
         registry.register("degraded", "1 while the proxy is degraded for this reason", this.degraded.clone());
         this.set_connected(false);
@@ -157,6 +169,14 @@ impl Metrics {
         self.turned_away.get_or_create(&TurnedAway { reason }).inc();
     }
 
+    pub(crate) fn handshake_failed(&self, reason: &'static str) {
+        self.failed_handshakes.get_or_create(&Failure { reason }).inc();
+    }
+
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.degraded.get_or_create(&Degraded { reason: "NoCalls" }).set(i64::from(silent));
+    }
+
     pub(crate) fn set_connected(&self, connected: bool) {
         let down = Degraded { reason: "LimiterUnreachable" };
         self.degraded.get_or_create(&down).set(i64::from(!connected));
@@ -183,6 +203,8 @@ mod tests {
         metrics.paused("gtm/openai");
         metrics.unreadable("gtm/openai", "NoModel");
         metrics.turned_away("UnknownProvider");
+        metrics.handshake_failed("DistrustedCA");
+        metrics.set_silent(true);
         metrics.set_connected(true);
         let text = metrics.text();
         for line in [
@@ -194,6 +216,8 @@ mod tests {
             r#"quotakeeper_proxy_pauses_total{quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_unreadable_requests_total{quota="gtm/openai",reason="NoModel"} 1"#,
             r#"quotakeeper_proxy_turned_away_requests_total{reason="UnknownProvider"} 1"#,
+            r#"quotakeeper_proxy_failed_handshakes_total{reason="DistrustedCA"} 1"#,
+            r#"quotakeeper_proxy_degraded{reason="NoCalls"} 1"#,
             r#"quotakeeper_proxy_degraded{reason="LimiterUnreachable"} 0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");

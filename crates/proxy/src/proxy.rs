@@ -3,9 +3,11 @@
 //! | room | holds |
 //! |---|---|
 //! | `start` | binds the addresses, assembles the rest, serves |
+//! | `silence` | a proxy that no call comes through |
 //! | `events` | what happens in a proxy, and changes that the limiter reports |
 
 mod events;
+mod silence;
 mod start;
 
 use std::collections::BTreeMap;
@@ -110,6 +112,11 @@ impl Proxy {
     /// Calls that were refused since the start, by the reason that their answers name.
     pub fn refused_by_reason(&self) -> BTreeMap<&'static str, u64> {
         self.context.telemetry.counts.refused_by_reason()
+    }
+
+    /// What may send calls around this proxy, and what brings them back, as a part of a sentence.
+    pub fn bypass_remedy(&self) -> &'static str {
+        silence::remedy(self.root.is_some())
     }
 
     /// Whether the limiter is connected.

@@ -1,4 +1,6 @@
-//! Where a host really is: by DNS, never by the hosts file, which in hosts mode points at the proxy itself.
+//! Where a host really is: by the hosts file, except where that leads to the proxy itself as in hosts mode, then by DNS.
+
+mod hosts_file;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,6 +10,8 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::ResolveHosts;
 use nix::libc;
 use socket2::{Domain, Socket, Type};
+
+pub use hosts_file::{HostsFile, Intercepted};
 
 /// Another place for one host and port, like curl's `--resolve`: `HOST:PORT:ADDR[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +54,7 @@ impl FromStr for Override {
 /// Finds addresses.
 pub struct Resolver {
     overrides: Vec<Override>,
+    hosts_file: HostsFile,
     // A machine without a readable resolver configuration can still use overrides and addresses.
     dns: Result<TokioResolver, String>,
 }
@@ -57,8 +62,11 @@ pub struct Resolver {
 /// A host without an address.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// DNS has no answer.
-    #[error("{host} has no address in DNS ({reason}); check the name and the cluster's DNS")]
+    /// Neither the hosts file nor DNS has an answer.
+    #[error(
+        "{host} has no address in /etc/hosts and DNS ({reason}); check the name and the DNS servers that \
+             /etc/resolv.conf names"
+    )]
     NotFound { host: String, reason: String },
     /// This machine has no file descriptor left to ask with; nothing is known of the host.
     #[error("{host} can't be looked up now ({reason}); raise the limit of open files")]
@@ -73,13 +81,13 @@ pub enum ResolveError {
 }
 
 impl Resolver {
-    /// A resolver of the system's configuration (`/etc/resolv.conf`), with `overrides` before it.
-    pub fn new(overrides: Vec<Override>) -> Self {
+    /// A resolver of the system's configuration (`/etc/resolv.conf`), with `overrides` and `hosts_file` before it.
+    pub fn new(overrides: Vec<Override>, hosts_file: HostsFile) -> Self {
         let dns = TokioResolver::builder_tokio().and_then(|mut builder| {
             builder.options_mut().use_hosts_file = ResolveHosts::Never;
             builder.build()
         });
-        Self { overrides, dns: dns.map_err(|error| error.to_string()) }
+        Self { overrides, hosts_file, dns: dns.map_err(|error| error.to_string()) }
     }
 
     /// The addresses of `host`, best first, never empty.
@@ -98,6 +106,10 @@ impl Resolver {
         if host.eq_ignore_ascii_case("localhost") {
             let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
             return Ok(loopback.map(|address| SocketAddr::new(address, port)).to_vec());
+        }
+        let listed = self.hosts_file.addresses(host).await;
+        if !listed.is_empty() {
+            return Ok(listed.into_iter().map(|address| SocketAddr::new(address, port)).collect());
         }
         let dns = self
             .dns
@@ -152,7 +164,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_override_concerns_its_port_only() {
-        let resolver = Resolver::new(vec!["127.0.0.1:443:127.0.0.9:1".parse().unwrap()]);
+        let resolver = Resolver::new(
+            vec!["127.0.0.1:443:127.0.0.9:1".parse().unwrap()],
+            HostsFile::past(Intercepted::default()),
+        );
         let ask = |port| resolver.addresses("127.0.0.1", port);
         assert_eq!(ask(443).await.unwrap(), ["127.0.0.9:1".parse().unwrap()]);
         assert_eq!(ask(80).await.unwrap(), ["127.0.0.1:80".parse().unwrap()]);

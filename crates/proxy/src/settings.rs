@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::bootstrap::BASE_URL_PORT;
@@ -35,6 +36,10 @@ pub struct Settings {
     pub extra_cas: Vec<String>,
     /// PEM files of CAs that the applications trust by themselves: a part of their bundle, and of nothing else.
     pub own_ca_files: Vec<PathBuf>,
+    /// How a client that does not trust the proxy's CA can be made to, as a sentence for the log.
+    pub trust_remedy: String,
+    /// When it is logged that no call has come.
+    pub silence: Duration,
     /// The bounds of the request bodies that are buffered.
     pub bodies: BodyBounds,
     /// The most calls that are not over at the same time.
@@ -95,6 +100,8 @@ impl Settings {
             resolve: Vec::new(),
             extra_cas: Vec::new(),
             own_ca_files: Vec::new(),
+            trust_remedy: "let it read the CA bundle".to_owned(),
+            silence: Duration::from_secs(60),
             bodies: BodyBounds::default(),
             max_calls: 10_000,
             pool: PoolSettings::default(),

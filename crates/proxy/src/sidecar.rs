@@ -25,6 +25,10 @@ const GRACE: Duration = Duration::from_millis(600);
 /// How long the last messages may take to reach the limiter. Together with [`GRACE`] less than a second.
 const FAREWELL: Duration = Duration::from_millis(250);
 
+/// What makes a client in a pod trust the proxy.
+const TRUST_REMEDY: &str = "let its container read /var/run/quotakeeper/ca/bundle.pem as its file of CAs (SSL_CERT_FILE \
+     and the like name it); a client whose CAs are compiled in needs a base URL that leads to the proxy";
+
 /// The addresses and files of one proxy in a pod.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -156,6 +160,7 @@ fn settings(bootstrap: &Bootstrap, layout: &Layout) -> Settings {
         resolve: layout.resolve.clone(),
         extra_cas: Some(bootstrap.extra_cas_pem.clone()).filter(|pem| !pem.is_empty()).into_iter().collect(),
         bodies: bodies(&layout.bodies),
+        trust_remedy: TRUST_REMEDY.to_owned(),
         own_ca_files: bootstrap.own_ca_files.iter().map(PathBuf::from).collect(),
         ..Settings::of_quotas(quotas, bootstrap.consumer.clone())
     }

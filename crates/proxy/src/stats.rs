@@ -34,6 +34,8 @@ pub struct Stats {
     pub failed: u64,
     /// Calls whose client hung up.
     pub client_gone: u64,
+    /// Connections of clients that don't trust the proxy's CA: ended by a TLS alert, or closed without a request.
+    pub distrusted: u64,
     /// Grants that were returned because they had run out before the write.
     pub expired: u64,
     /// Requests whose write returned after the grant's validity: the promise does not cover them.
@@ -53,11 +55,17 @@ pub(crate) struct Counts {
     refused_by_reason: Mutex<BTreeMap<&'static str, u64>>,
     failed: AtomicU64,
     client_gone: AtomicU64,
+    pub(crate) distrusted: AtomicU64,
 }
 
 impl Counts {
     pub(crate) fn begun(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a client has come that knows the proxy, even if it did not trust it.
+    pub(crate) fn heard_of(&self) -> bool {
+        [&self.calls, &self.distrusted].iter().any(|count| count.load(Ordering::Relaxed) > 0)
     }
 
     pub(crate) fn forced(&self) {
@@ -103,6 +111,7 @@ impl Counts {
             refused: read(&self.refused),
             failed: read(&self.failed),
             client_gone: read(&self.client_gone),
+            distrusted: read(&self.distrusted),
             expired: session.expired,
             late_writes: session.late_writes,
         }

@@ -4,15 +4,21 @@
 //! CA variables such as `SSL_CERT_FILE` replace a client's own trust store, so the bundle must hold every
 //! root; one with the interception CA alone would break all other TLS of the application.
 
+mod java;
+mod verifier;
+
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::RootCertStore;
+use rustls::client::danger::ServerCertVerifier;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+
+use verifier::Verifier;
 
 /// The most of a file of CAs that is read, in bytes; all roots of a system are 250 kB.
 const LARGEST: u64 = 4 * 1024 * 1024;
@@ -21,6 +27,7 @@ const LARGEST: u64 = 4 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Trust {
     store: Arc<RootCertStore>,
+    verifier: Option<Arc<dyn ServerCertVerifier>>,
     bundle: Arc<str>,
 }
 
@@ -66,11 +73,13 @@ impl Trust {
                 bundle.push_str(&pem(&certificate));
             }
         }
+        let mut named = HashSet::new();
         for (index, text) in (1..).zip(extra) {
             let before = store.len();
             for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
                 let certificate = certificate.map_err(|source| TrustError::Unreadable { index, source })?;
                 bundle.push_str(&pem(&certificate));
+                named.insert(certificate.clone());
                 store.add(certificate).map_err(|source| TrustError::Unusable { index, source })?;
             }
             if store.len() == before {
@@ -80,12 +89,22 @@ impl Trust {
         if store.is_empty() {
             tracing::warn!("no trusted root was found: calls to https upstreams will fail");
         }
-        Ok(Self { store: Arc::new(store), bundle: bundle.into() })
+        let store = Arc::new(store);
+        // It can't be had for an empty store.
+        let verifier = Verifier::new(Arc::clone(&store), named).ok();
+        let verifier = verifier.map(|verifier| Arc::new(verifier) as Arc<dyn ServerCertVerifier>);
+        Ok(Self { store, verifier, bundle: bundle.into() })
     }
 
     /// The roots, for a TLS client.
     pub fn store(&self) -> Arc<RootCertStore> {
         Arc::clone(&self.store)
+    }
+
+    /// What checks the certificates of upstreams: by the roots, but a certificate among the extra CAs may be a server's
+    /// own. None if there are no roots.
+    pub(crate) fn verifier(&self) -> Option<Arc<dyn ServerCertVerifier>> {
+        self.verifier.clone()
     }
 
     /// The same roots as PEM.
@@ -94,7 +113,20 @@ impl Trust {
     }
 }
 
-/// The certificates of `files` that `bundle` lacks, as PEM. What can't be read is left out and logged: without it an
+/// A Java trust store of the certificates in a PEM text, in a format that every JDK reads.
+pub fn java_store(pem: &str) -> Vec<u8> {
+    java::write(&CertificateDer::pem_slice_iter(pem.as_bytes()).flatten().collect::<Vec<_>>())
+}
+
+/// A Java trust store with the certificates of `store` and those in a PEM text; none if `store` can't be read without a
+/// password or holds no certificate.
+pub fn java_store_with(store: &[u8], pem: &str) -> Option<Vec<u8>> {
+    let mut certificates = java::read(store)?;
+    certificates.extend(CertificateDer::pem_slice_iter(pem.as_bytes()).flatten());
+    Some(java::write(&certificates))
+}
+
+/// The certificates of `files` (or of all files in a folder) that `bundle` lacks, as PEM. What can't be read is left out and logged: without it an
 /// application may miss a CA, without the proxy it would have nothing.
 pub(crate) fn others(files: &[PathBuf], bundle: &str) -> String {
     let mut others = String::new();
@@ -118,15 +150,26 @@ pub(crate) fn others(files: &[PathBuf], bundle: &str) -> String {
     others
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, io::Error> {
-    let mut text = Vec::new();
-    File::open(file)?.take(LARGEST).read_to_end(&mut text)?;
-    let read = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-    let found = read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+/// The certificates of a file, or of those files of a folder that hold some.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, io::Error> {
+    let found = match path.is_dir() {
+        false => in_file(path)?,
+        true => {
+            let files = fs::read_dir(path)?.filter_map(|entry| Some(entry.ok()?.path()));
+            files.filter(|file| file.is_file()).flat_map(|file| in_file(&file).unwrap_or_default()).collect()
+        }
+    };
     if found.is_empty() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it holds no certificate in PEM"));
     }
     Ok(found)
+}
+
+fn in_file(file: &Path) -> Result<Vec<CertificateDer<'static>>, io::Error> {
+    let mut text = Vec::new();
+    File::open(file)?.take(LARGEST).read_to_end(&mut text)?;
+    let read = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
 }
 
 /// A certificate as PEM.

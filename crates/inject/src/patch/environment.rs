@@ -5,6 +5,7 @@
 //! it becomes, so that a second look at it says the same.
 
 use quotakeeper_wire::bootstrap::{BUNDLE_FILE, InterceptionMode};
+use quotakeeper_wire::trust_variables::CA_VARIABLES;
 use serde_json::{Value, json};
 
 use super::sidecar::bundle_mount;
@@ -15,19 +16,6 @@ use crate::plan::{Catch, Plan};
 use crate::pod;
 use quotakeeper_api::names::CONTAINERS;
 
-/// Variables that name a file of CAs, by their readers: OpenSSL and with it httpx, aiohttp, Go, Ruby, .NET, reqwest;
-/// requests; curl; Node; gRPC's core; git; cargo; pip; the AWS SDKs. Node's adds to its own, the others replace.
-pub(crate) const CA_VARIABLES: [&str; 9] = [
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "NODE_EXTRA_CA_CERTS",
-    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
-    "GIT_SSL_CAINFO",
-    "CARGO_HTTP_CAINFO",
-    "PIP_CERT",
-    "AWS_CA_BUNDLE",
-];
 /// Variables by which clients send plain calls to a forward proxy.
 const HTTP_PROXIES: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
 /// The same of calls with TLS.

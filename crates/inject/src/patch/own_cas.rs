@@ -5,9 +5,9 @@
 //! these stay what the container says.
 
 use quotakeeper_wire::bootstrap::OWN_FOLDER;
+use quotakeeper_wire::trust_variables::CA_VARIABLES;
 use serde_json::{Value, json};
 
-use super::environment::CA_VARIABLES;
 use crate::names::PROXY;
 use crate::plan::Plan;
 use crate::pod;

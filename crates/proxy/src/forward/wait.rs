@@ -77,7 +77,7 @@ impl Drop for Noted<'_> {
 pub(crate) struct RareLog(Mutex<Option<Instant>>);
 
 impl RareLog {
-    pub(super) fn is_news(&self) -> bool {
+    pub(crate) fn is_news(&self) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let news = told.is_none_or(|at| at.elapsed() >= TOLD_AGAIN);
         if news {

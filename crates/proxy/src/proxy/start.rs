@@ -14,18 +14,19 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 
-use super::{Proxy, events, serve};
+use super::{Proxy, events, serve, silence};
 use crate::admission::AdmissionClient;
 use crate::authority::{Authority, AuthorityError, HostPattern};
 use crate::describe::Describer;
 use crate::forward::{ProxyContext, RareLog};
+use crate::handshake::Handshakes;
 use crate::link::Link;
 use crate::listen::{Closing, ListenError, bind, open, seats};
 use crate::metrics::Metrics;
 use crate::quota_endpoint::QuotaEndpoint;
 use crate::record::Telemetry;
 use crate::replay::ReplayBuffer;
-use crate::resolve::Resolver;
+use crate::resolve::{HostsFile, Intercepted, Resolver};
 use crate::route::Door;
 use crate::settings::Settings;
 use crate::stats::Counts;
@@ -111,14 +112,29 @@ impl Proxy {
             bundle,
             root,
         };
-        proxy.serve(sockets, authority)?;
+        proxy.serve(sockets, &settings, authority)?;
         Ok(proxy)
     }
 
-    fn serve(&mut self, sockets: Sockets, authority: Option<Arc<Authority>>) -> Result<(), StartError> {
+    fn serve(
+        &mut self,
+        sockets: Sockets,
+        settings: &Settings,
+        authority: Option<Arc<Authority>>,
+    ) -> Result<(), StartError> {
         let tls = authority.map(server_tls).transpose()?;
+        let tls = tls.map(|config| {
+            Arc::new(Handshakes {
+                config,
+                telemetry: Arc::clone(&self.context.telemetry),
+                remedy: settings.trust_remedy.clone(),
+                told: RareLog::default(),
+            })
+        });
+        let context = Arc::clone(&self.context);
+        self.context.closing.spawn(silence::watch(context, settings.silence, settings.hosts.is_some()));
         let seats = seats();
-        let door = |bound: Bound, tls: Option<Arc<ServerConfig>>, door: Door| {
+        let door = |bound: Bound, tls: Option<Arc<Handshakes>>, door: Door| {
             let context = Arc::clone(&self.context);
             open(bound.listener, tls, &self.context.closing, Some(Arc::clone(&seats)), move |received| {
                 let context = Arc::clone(&context);
@@ -204,7 +220,8 @@ fn assemble(
     trust: &Trust,
     link: Link,
 ) -> Result<ProxyContext, StartError> {
-    let resolver = Resolver::new(settings.resolve.clone());
+    let resolver =
+        Resolver::new(settings.resolve.clone(), HostsFile::past(intercepted(settings, &endpoints)));
     let upstreams = Upstreams::new(resolver, trust, settings.pool)?;
     let (subscribers, _) = broadcast::channel(EVENTS);
     let telemetry =
@@ -224,6 +241,15 @@ fn assemble(
         unreachable: RareLog::default(),
         closing: Closing::default(),
     })
+}
+
+/// The hosts that lead to the proxy itself, and where it listens for them.
+fn intercepted(settings: &Settings, endpoints: &[Arc<QuotaEndpoint>]) -> Intercepted {
+    let listeners = settings.hosts.iter().flat_map(|hosts| hosts.https.iter().chain(&hosts.http));
+    Intercepted {
+        hosts: endpoints.iter().flat_map(|endpoint| endpoint.hosts.iter().cloned()).collect(),
+        at: listeners.map(SocketAddr::ip).collect(),
+    }
 }
 
 fn endpoints(settings: &Settings) -> Result<Vec<Arc<QuotaEndpoint>>, StartError> {

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::Layout;
 use crate::LinkPeer;
-use crate::resolve::Resolver;
+use crate::resolve::{HostsFile, Intercepted, Resolver};
 
 /// Connects the proxy behind `peer` with the limiter, again and again, until the proxy is gone.
 ///
@@ -25,7 +25,7 @@ pub(super) fn keep_connected(
     // A CA that can never work fails the start.
     quotakeeper_transport::tls::client_config(&limiter.ca_pem)?;
     let (endpoint, token_file) = (limiter.clone(), layout.token.clone());
-    let dial = ByDns(Resolver::new(layout.resolve.clone()));
+    let dial = ByDns(Resolver::new(layout.resolve.clone(), HostsFile::past(Intercepted::default())));
     Ok(tokio::spawn(async move {
         let connected = quotakeeper_transport::keep_connected(endpoint, token_file, dial, Session(peer));
         if let Err(error) = connected.await {

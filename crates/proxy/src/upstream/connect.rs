@@ -46,7 +46,10 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// TLS fails: most often the certificate isn't trusted.
-    #[error("{origin} can't be reached by TLS ({source}); is its CA among the trusted ones?")]
+    #[error(
+        "{origin} can't be reached by TLS ({source}); if its CA is not trusted, name it by --upstream-ca, or in a \
+         cluster by the chart's trust.extraCAs"
+    )]
     Tls {
         /// Whom.
         origin: Origin,
@@ -95,10 +98,13 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(resolver: Resolver, trust: &Trust, limit: Duration) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(trust.store())
             .with_no_client_auth();
+        if let Some(verifier) = trust.verifier() {
+            config.dangerous().set_certificate_verifier(verifier);
+        }
         let with = |protocols: &[&[u8]]| {
             let mut config = config.clone();
             config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();

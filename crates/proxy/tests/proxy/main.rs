@@ -12,6 +12,7 @@ mod a_provider_that_is_down_loses_no_calls;
 mod a_stopping_proxy_holds_nobody;
 mod accounts_come_and_go;
 mod any_request_gets_an_answer_that_explains;
+mod bypasses_are_reported;
 mod calls_stay_within_the_limit;
 mod calls_wait_without_a_limiter;
 mod composite_answers_pause_and_are_not_repeated;
