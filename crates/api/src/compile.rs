@@ -10,7 +10,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::profile::Tier;
-use quotakeeper_engine::config::{AccountConfig, Mode, OnExceeded, PauseConfig, QueueConfig};
+use quotakeeper_engine::config::{AccountConfig, LimitConfig, Mode, OnExceeded, PauseConfig, QueueConfig};
 use quotakeeper_engine::patience::longest_wait;
 use quotakeeper_wire::account::{Admitted, CompiledAccount, FORMAT};
 use quotakeeper_wire::name::{AccountKey, QuotaName};
@@ -38,16 +38,18 @@ const MAX_CALL: Duration = Duration::from_secs(600);
 /// # Errors
 /// All that keeps the quota from being enforced: an unknown tier, amounts of which share and
 /// reserve leave nothing, limits that contradict the tier's.
-pub fn account(quota: &ApiQuota, profile: Profile) -> Result<CompiledAccount, Vec<Problem>> {
+pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount, Vec<Problem>> {
     let spec = &quota.spec;
     let tier = tier(spec, &profile).map_err(|problem| vec![problem])?;
     let limits = limits::compile(spec, tier, &profile)?;
+    let tier = tier.map(|tier| tier.name.clone()).unwrap_or_default();
+    set_windows(&mut profile, &limits.enforced);
     let account = CompiledAccount {
         format: FORMAT,
         generation: quota.metadata.generation.and_then(|it| u64::try_from(it).ok()).unwrap_or(0),
         key: key(quota),
         quota: name(quota),
-        tier: tier.map(|tier| tier.name.clone()).unwrap_or_default(),
+        tier,
         engine: AccountConfig {
             mode: mode(spec),
             on_exceeded: on_exceeded(spec),
@@ -66,6 +68,17 @@ pub fn account(quota: &ApiQuota, profile: Profile) -> Result<CompiledAccount, Ve
         Ok(account)
     } else {
         Err(unworkable.into_iter().map(|message| Problem::new("spec.limits", message)).collect())
+    }
+}
+
+/// Sets the windows of the profile's limits to those in force: by them the proxy tells which limit the figures of a
+/// header belong to.
+fn set_windows(profile: &mut Profile, enforced: &[LimitConfig]) {
+    for limit in profile.tiers.iter_mut().flat_map(|tier| &mut tier.limits) {
+        let in_force = enforced.iter().find(|other| other.name == limit.name);
+        if let (Some(window), Some(in_force)) = (&mut limit.window_seconds, in_force) {
+            *window = u32::try_from(in_force.window.as_secs()).unwrap_or(u32::MAX);
+        }
     }
 }
 

@@ -256,3 +256,29 @@ fn every_tier_of_the_catalogue_compiles_and_reads_back() {
         }
     }
 }
+
+#[test]
+fn headers_are_read_by_the_windows_in_force() {
+    let profile = profile(
+        "
+hosts: [api.acme.example]
+headers: [{limit: requests, hard: x-limit, remaining: x-left, intervalMillis: x-interval}]
+tiers:
+- {name: small, limits: [{name: requests, unit: Requests, amount: 100, windowSeconds: 10}]}
+- {name: large, limits: [{name: requests, unit: Requests, amount: 900, windowSeconds: 60}]}
+",
+    );
+    let observed = |spec: &str, interval: &str| {
+        let account = compile_with(profile.clone(), spec).unwrap();
+        let headers = [("x-limit", "50"), ("x-left", "7"), ("x-interval", interval)];
+        let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let headers = http::HeaderMap::from_iter(headers);
+        let reading = account.profile.read(http::StatusCode::OK, &headers, None, jiff::Timestamp::UNIX_EPOCH);
+        reading.observations.len()
+    };
+    let tier = "  provider: {name: acme, tier: small}\n";
+    let window =
+        format!("{tier}  limits: [{{name: requests, unit: Requests, amount: 50, windowSeconds: 30}}]\n");
+    assert_eq!([observed(tier, "10000"), observed(tier, "60000")], [1, 0]);
+    assert_eq!([observed(&window, "30000"), observed(&window, "10000")], [1, 0], "the quota's own window");
+}

@@ -1,11 +1,10 @@
 //! The Events of a workload about its injected pods, from what injection wrote on them. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use crate::pods::PodView;
-use crate::status::words::counted;
 
 /// Pods older than this, in seconds, have had their Events already, maybe from another leader.
 const FRESH: i64 = 600;
@@ -29,10 +28,8 @@ pub struct PodEvent {
 pub fn pod_events(pods: &[&PodView], now: Timestamp) -> Vec<PodEvent> {
     let age = |pod: &PodView| now.as_second().saturating_sub(pod.created.as_second());
     let fresh: Vec<&PodView> = pods.iter().copied().filter(|pod| age(pod) <= FRESH).collect();
-    let mut caught: BTreeMap<String, i64> = fresh.iter().filter_map(|pod| Some((pod.caught()?, 0))).collect();
-    for way in pods.iter().filter_map(|pod| pod.caught()) {
-        caught.entry(way).and_modify(|count| *count += 1);
-    }
+    // How many pods there are is in the quota's status: an Event is published once, and workloads grow.
+    let caught: BTreeSet<String> = fresh.iter().filter_map(|pod| pod.caught()).collect();
     let (mut bypassing, mut warnings) = (BTreeSet::new(), BTreeSet::new());
     for pod in fresh {
         if let Some(status) = &pod.injected {
@@ -43,9 +40,11 @@ pub fn pod_events(pods: &[&PodView], now: Timestamp) -> Vec<PodEvent> {
             warnings.extend(status.warnings.iter().cloned());
         }
     }
-    let injected = caught.into_iter().map(|(caught, count)| {
-        let note = format!("{caught}; {}", counted(count, "pod"));
-        PodEvent { warning: false, reason: "Injected", note, cause: caught }
+    let injected = caught.into_iter().map(|caught| PodEvent {
+        warning: false,
+        reason: "Injected",
+        note: caught.clone(),
+        cause: caught,
     });
     let warnings_of = |reason: &'static str, notes: BTreeSet<String>| {
         let event = move |note: String| PodEvent { warning: true, reason, cause: note.clone(), note };
@@ -99,8 +98,8 @@ mod tests {
         assert_eq!(
             events_of(&pods),
             [
-                "Injected openai by base URL; 3 pods",
-                "Injected platform/hubspot by hosts; 1 pod",
+                "Injected openai by base URL",
+                "Injected platform/hubspot by hosts",
                 "InjectionSkipped calls of container a bypass openai: it sets OPENAI_BASE_URL itself",
                 "InjectionSkipped calls of container b bypass openai: it sets OPENAI_BASE_URL itself",
                 "InjectionWarning calls to *.x bypass the quota",
@@ -109,10 +108,10 @@ mod tests {
     }
 
     #[test]
-    fn old_pods_are_counted_and_have_no_events_of_their_own() {
+    fn old_pods_have_no_events_of_their_own() {
         let old = || pod("2026-11-03T14:00:00Z", json!({"warnings": ["old"]}));
         assert!(events_of(&[old(), old()]).is_empty());
         let new = pod("2026-11-03T14:19:00Z", json!({}));
-        assert_eq!(events_of(&[old(), new]), ["Injected openai by base URL; 2 pods"]);
+        assert_eq!(events_of(&[old(), new]), ["Injected openai by base URL"]);
     }
 }
