@@ -61,6 +61,8 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
         },
         not_enforced: limits.not_enforced,
         admitted: Admitted::Everyone,
+        in_force_since: None,
+        used: Vec::new(),
         profile,
     };
     let unworkable = account.engine.problems();

@@ -38,6 +38,7 @@ mod status;
 
 use std::collections::BTreeMap;
 
+pub use lanes::Predecessor;
 pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
 pub use status::{AccountStatus, ConsumerWait, LimitStatus, PauseStatus};
 
@@ -170,6 +171,13 @@ impl Engine {
         Engine::beginning(config, InitialState::UnknownPast { since: now }, now)
     }
 
+    /// An engine of an account that comes into force for the first time: this installation has granted nothing on
+    /// it, so it is assumed to be unused. Others may use it, so one call of each limit goes first, and the others
+    /// follow when it has been answered or must have been counted; what its answer tells applies before that.
+    pub fn newly_in_force(config: AccountConfig, now: Time) -> Engine {
+        Engine::beginning(config, InitialState::NewlyInForce, now)
+    }
+
     fn beginning(config: AccountConfig, start: InitialState, now: Time) -> Engine {
         let lanes = Lanes::new(&config, start);
         let mut engine = Engine::with_lanes(config, lanes);
@@ -228,6 +236,7 @@ impl Engine {
             Event::Pause { scope, length } => self.pause_by_hand(now, scope, length, actions),
             Event::Resume(scope) => self.resume_by_hand(now, &scope, actions),
             Event::Configure(config) => self.configure(now, config, actions),
+            Event::UseStated(stated) => self.use_stated(now, &stated),
             Event::Lease(until) => self.lease = until,
             Event::Committed(reserve) => self.committed(&reserve),
             Event::ResumeGrant(grant) => self.resume_grant(now, &grant, actions),

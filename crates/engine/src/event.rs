@@ -198,6 +198,8 @@ pub enum Event {
     Resume(Scope),
     /// The quota or the profile changed.
     Configure(AccountConfig),
+    /// A person says how much of a limit was used.
+    UseStated(StatedUse),
     /// The right to grant ends at this time unless it is renewed.
     Lease(Time),
     /// The ledger has what [`crate::Engine::snapshot`] gave, and a reserve ahead of it.
@@ -208,6 +210,18 @@ pub enum Event {
     ResumeDone(SessionId),
     /// The time that [`crate::Engine::next_wake`] named has come.
     Wake,
+}
+
+/// How much of a limit the provider had counted, as a person says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatedUse {
+    /// The limit's name.
+    pub limit: String,
+    /// How much was used in the window until `at`, by all clients of the account; of each model, where the limit
+    /// counts models apart.
+    pub amount: u64,
+    /// When that was so, on this engine's clock.
+    pub at: Time,
 }
 
 /// A grant that a proxy holds when its connection begins.

@@ -43,6 +43,8 @@ pub mod time;
 mod units;
 mod window_counter;
 
-pub use account::{AccountStatus, ConsumerWait, Engine, LimitStatus, PauseStatus, Snapshot, Totals};
+pub use account::{
+    AccountStatus, ConsumerWait, Engine, LimitStatus, PauseStatus, Predecessor, Snapshot, Totals,
+};
 pub use units::Origin;
 pub use window_counter::{Arrival, Ramp, UnitSnapshot, WindowSnapshot};

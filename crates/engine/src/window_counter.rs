@@ -27,6 +27,8 @@ use std::time::Duration;
 pub use bulk::{Arrival, Ramp};
 pub use snapshot::{UnitSnapshot, WindowSnapshot};
 
+pub(crate) use past::StatedAmount;
+
 use bulk::{Bulk, Most};
 use leaving::Leaving;
 
@@ -56,6 +58,8 @@ pub(crate) struct WindowCounter {
     /// From then on one call may ask the provider how things stand; until that is known nobody
     /// can say how long a wait is.
     asks_provider: Option<Time>,
+    /// Nothing has been counted yet: one call goes first.
+    asks_first: bool,
     bucket: Bucket,
     units: Units,
     bulk: Bulk,
@@ -94,6 +98,7 @@ impl WindowCounter {
             spacing: None,
             spaced_until: Time(0),
             asks_provider: None,
+            asks_first: false,
             bucket: Bucket::new(bucket_size(limit, amount), amount, limit.window, now),
             units: Units::default(),
             bulk: Bulk::default(),
@@ -216,6 +221,7 @@ impl WindowCounter {
         let Some(unit) = self.units.get_mut(key) else {
             return;
         };
+        self.asks_first = false;
         unit.counted = true;
         unit.settles = at;
         unit.leaves = at + window;
@@ -234,6 +240,9 @@ impl WindowCounter {
     /// To be asked after [`WindowCounter::advance`], and again when the time has come.
     pub(crate) fn blocked_until(&self, now: Time, cost: Amount, kept: Amount) -> Option<Time> {
         let mut until = now;
+        if self.asks_first && !self.in_flight.is_zero() {
+            until = until.max(self.next_settling());
+        }
         if self.asks_log && self.logged() + kept + cost > self.amount {
             until = until.max(self.next_change());
         }

@@ -22,5 +22,5 @@ pub mod record;
 pub mod state;
 
 pub use commit::LedgerHealth;
-pub use record::{DueRecord, Record, Recovered};
+pub use record::{DueRecord, LostGrants, Record, Recovered};
 pub use state::{Configuration, ConnectionId, LedgerStart, LimiterState, Outbox, Start};

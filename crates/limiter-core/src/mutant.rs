@@ -7,6 +7,8 @@ pub enum Mutant {
     /// The first record after a restart holds nothing for the grants of the limiter before it, which
     /// no proxy has named yet.
     FirstRecordDropsReserve,
+    /// An account without a record in the ledger is taken to be new, whatever limiters before have granted.
+    LostCountsAsNew,
 }
 
 #[cfg(feature = "mutants")]

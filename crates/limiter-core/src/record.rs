@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use quotakeeper_engine::Snapshot;
 use quotakeeper_engine::event::{Reserve, SessionId};
+use quotakeeper_engine::time::Time;
 use quotakeeper_wire::message::Epoch;
 use quotakeeper_wire::name::AccountKey;
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,16 @@ pub struct DueRecord {
     pub record: Record,
 }
 
+/// A ledger that began when others had granted already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostGrants {
+    /// When the last of them had ended, on the clock of the ledger's times.
+    pub until: Time,
+    /// The same on the wall clock, by which it is known since when accounts are in force. An account that came into
+    /// force later is one that no other limiter can have granted on, so it errs to the late side.
+    pub until_wall: Timestamp,
+}
+
 /// What is known of the time before a limiter.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
@@ -39,8 +51,8 @@ pub struct Recovered {
     pub unreadable: BTreeSet<AccountKey>,
     /// The limiter that began the ledger: times since then are times of this node's clock.
     pub since: Option<Epoch>,
-    /// Another limiter may have granted, and what it granted is lost.
-    pub lost: bool,
+    /// Until when limiters may have granted whose grants the ledger does not have; `None`: it has all.
+    pub lost: Option<LostGrants>,
     /// The UIDs of pods that were deleted before the accounts of their records came into force.
     pub deleted_pods: BTreeSet<String>,
 }

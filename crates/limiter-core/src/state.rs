@@ -4,12 +4,14 @@
 //! | module | holds |
 //! |---|---|
 //! | `accounts` | the accounts in force, and their changes |
+//! | `past` | what is known of an account's use before it is opened |
 //! | `pods` | the pods of sessions, and their deletion |
 //! | `durable` | what the ledger has to store |
 //! | `report` | the status of all accounts |
 
 mod accounts;
 mod durable;
+mod past;
 mod pods;
 mod report;
 
@@ -20,12 +22,14 @@ use jiff::Timestamp;
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::event::{Action, Event, SessionId};
 use quotakeeper_engine::time::Time;
-use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::account::{CompiledAccount, StatedUse};
 use quotakeeper_wire::limiter::{Greeting, NewestHellos, PodIdentity, Session, SessionEnd};
 use quotakeeper_wire::message::{AccountIndex, Epoch, ProxyMessage, ToLimiter, ToProxy};
 use quotakeeper_wire::name::{AccountKey, QuotaName};
+use quotakeeper_wire::status::PastUse;
 
 pub use self::accounts::Configuration;
+use self::past::WallClock;
 use crate::commit::CommitSchedule;
 use crate::record::Recovered;
 
@@ -57,6 +61,8 @@ pub struct Start {
     pub epoch: Epoch,
     /// None: it has no ledger, and grants without one.
     pub ledger: Option<LedgerStart>,
+    /// The wall clock now.
+    pub wall: Timestamp,
 }
 
 /// A limiter's ledger when it starts.
@@ -80,6 +86,7 @@ pub struct LimiterState {
     /// Until when the right to grant lasts; none: it is not limited.
     lease: Option<Time>,
     began: Time,
+    wall: WallClock,
     /// By key; with those that are out of force but not yet forgotten.
     accounts: BTreeMap<AccountKey, Account>,
     /// The keys of the accounts in force, by their quotas' names.
@@ -103,6 +110,10 @@ struct Account {
     document: String,
     /// Since when it is out of force. What was drawn on it still counts if it comes back.
     retired: Option<Time>,
+    /// What was known of its use when it was opened.
+    past: PastUse,
+    /// Statements of its use that have been applied.
+    stated: Vec<StatedUse>,
 }
 
 #[derive(Debug)]
@@ -122,7 +133,7 @@ impl LimiterState {
     /// The state of a limiter that starts now. With a ledger it grants nothing before
     /// [`LimiterState::opening_records`] are stored.
     pub fn new(start: Start, now: Time) -> LimiterState {
-        let Start { configuration, epoch, ledger } = start;
+        let Start { configuration, epoch, ledger, wall } = start;
         let validity = configuration.accounts.iter().map(|account| account.engine.validity).min();
         let validity = validity.unwrap_or(VALIDITY);
         let commits = ledger.as_ref().map(|ledger| CommitSchedule::new(ledger.longest_horizon));
@@ -132,6 +143,7 @@ impl LimiterState {
             commits,
             lease: None,
             began: now,
+            wall: WallClock { at: now, reads: wall },
             accounts: BTreeMap::new(),
             quotas: BTreeMap::new(),
             problems: BTreeMap::new(),

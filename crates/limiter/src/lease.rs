@@ -18,6 +18,17 @@ use tracing::warn;
 
 use crate::epoch::EpochSources;
 
+/// The right to be the newest limiter.
+#[derive(Clone, Copy, Debug)]
+pub struct Acquired {
+    /// What was known of the limiters before.
+    pub known: EpochSources,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// When it began, by the API server's clock, to the second.
+    pub at: Timestamp,
+}
+
 /// Acquires an epoch greater than that of every limiter before, and writes it to the Lease. `ledger`:
 /// the epoch of the limiter that last used the ledger here.
 ///
@@ -28,7 +39,7 @@ pub async fn acquire(
     namespace: &str,
     holder: &str,
     ledger: Option<u64>,
-) -> Result<(EpochSources, Epoch), kube::Error> {
+) -> Result<Acquired, kube::Error> {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     loop {
         let found = leases.get_opt(LIMITER).await?;
@@ -48,12 +59,18 @@ pub async fn acquire(
             }
         };
         match written {
-            Ok(_) => return Ok((known, epoch)),
+            Ok(lease) => return Ok(Acquired { known, epoch, at: written_at(&lease) }),
             // Another has written meanwhile: try again.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// When the API server stored the Lease, by its own clock, which also dates the records of the accounts.
+fn written_at(lease: &Lease) -> Timestamp {
+    let managed = lease.metadata.managed_fields.iter().flatten();
+    managed.filter_map(|fields| Some(fields.time.as_ref()?.0)).max().unwrap_or_else(Timestamp::now)
 }
 
 fn held(mut lease: Lease, holder: &str, epoch: Epoch) -> Lease {

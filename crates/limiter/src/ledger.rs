@@ -21,7 +21,7 @@ pub mod store;
 
 use std::path::Path;
 
-use quotakeeper_limiter_core::{DueRecord, Record, Recovered};
+use quotakeeper_limiter_core::{DueRecord, LostGrants, Record, Recovered};
 use quotakeeper_wire::message::Epoch;
 use quotakeeper_wire::name::AccountKey;
 use serde::de::DeserializeOwned;
@@ -36,6 +36,8 @@ use crate::clock::{ClockDomain, ClockDomainError};
 const LAYOUT: u32 = 4;
 /// The key of the epoch of the limiter that last used the ledger.
 const EPOCH: &str = "epoch";
+/// The key of what was granted before the ledger began, as [`LostGrants`].
+const LOST: &str = "lost";
 /// The key of [`Beginning`].
 const SINCE: &str = "since";
 
@@ -102,22 +104,30 @@ impl<S: RecordStore> Ledger<S> {
     }
 
     /// Begins the limiter `epoch`, durably, and returns what the ledger knows of the time before.
-    /// Unless the ledger is `trusted`, and after a reboot, that is nothing, and the ledger begins anew.
+    /// Unless the ledger is `trusted`, and after a reboot, that is nothing, and the ledger begins anew: `lost` is
+    /// remembered for as long as it goes on.
     ///
     /// # Errors
     /// [`LedgerError`].
-    pub fn resume(&mut self, epoch: Epoch, trusted: bool) -> Result<Recovered, LedgerError> {
+    pub fn resume(
+        &mut self,
+        epoch: Epoch,
+        trusted: bool,
+        lost: Option<LostGrants>,
+    ) -> Result<Recovered, LedgerError> {
         let beginning: Option<Beginning> = self.meta(SINCE)?;
         let beginning = beginning.filter(|beginning| trusted && beginning.domain == self.domain);
         let mut meta = Entries::from([(EPOCH.to_owned(), postcard::to_stdvec(&epoch.0)?)]);
         if beginning.is_none() {
             let beginning = Beginning { domain: self.domain.clone(), epoch: epoch.0 };
             meta.insert(SINCE.to_owned(), postcard::to_stdvec(&beginning)?);
+            meta.insert(LOST.to_owned(), postcard::to_stdvec(&lost)?);
         }
         self.store.commit(&Batch { clear: beginning.is_none(), meta, ..Batch::default() })?;
 
         let since = beginning.map_or(epoch, |beginning| Epoch(beginning.epoch));
-        let mut recovered = Recovered { since: Some(since), ..Recovered::default() };
+        let lost = self.meta::<Option<LostGrants>>(LOST)?.flatten();
+        let mut recovered = Recovered { since: Some(since), lost, ..Recovered::default() };
         for (account, bytes) in self.store.load()? {
             let account = AccountKey::from(account);
             match self.decode(&bytes) {

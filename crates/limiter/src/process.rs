@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use kube::Client;
 use quotakeeper_api::names::{LIMITER, OPEN_GATE, OPERATOR};
-use quotakeeper_limiter_core::Recovered;
+use quotakeeper_limiter_core::{LostGrants, Recovered};
 use quotakeeper_transport::serve_beside;
 use quotakeeper_wire::message::Epoch;
 use rustls::ServerConfig;
@@ -31,8 +31,8 @@ use tracing::{error, info, warn};
 
 use crate::auth::Authenticator;
 use crate::auth::cluster_api::ApiServer;
-use crate::epoch::EpochSources;
-use crate::lease;
+use crate::clock::now;
+use crate::lease::{self, Acquired};
 use crate::ledger::redb::RedbStore;
 use crate::ledger::store::StoreError;
 use crate::ledger::{self, Ledger, LedgerError};
@@ -43,6 +43,9 @@ use crate::watches::Watches;
 
 /// How long to wait before a failed request to the API server is repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How far the clocks of the API server's replicas may differ, with the rounding of its timestamps to seconds.
+const SKEW: Duration = Duration::from_secs(3);
 
 /// The configuration of the process.
 #[derive(Clone, Debug)]
@@ -198,17 +201,22 @@ async fn resume(
     client: &Client,
     options: &Options,
 ) -> anyhow::Result<ResumedLedger> {
-    let (known, epoch) = acquire_epoch(client, options, ledger.last_epoch()?).await;
-    let mut recovered = ledger.resume(epoch, known.ledger_is_newest())?;
-    recovered.lost = known.has_predecessor() && recovered.since == Some(epoch);
+    let Acquired { known, epoch, at } = acquire_epoch(client, options, ledger.last_epoch()?).await;
+    let lost = || LostGrants { until: now(), until_wall: at + SKEW };
+    let recovered = ledger.resume(epoch, known.ledger_is_newest(), known.has_predecessor().then(lost))?;
     for account in &recovered.unreadable {
         warn!(%account, "the ledger's record can't be read; all of the account counts as used");
     }
-    info!(epoch = epoch.0, accounts = recovered.records.len(), lost = recovered.lost, "the ledger is open");
+    info!(
+        epoch = epoch.0,
+        accounts = recovered.records.len(),
+        lost = recovered.lost.is_some(),
+        "the ledger is open"
+    );
     Ok(ResumedLedger { ledger, epoch, recovered })
 }
 
-async fn acquire_epoch(client: &Client, options: &Options, ledger: Option<u64>) -> (EpochSources, Epoch) {
+async fn acquire_epoch(client: &Client, options: &Options, ledger: Option<u64>) -> Acquired {
     let mut logged = String::new();
     loop {
         match lease::acquire(client, &options.namespace, &options.holder, ledger).await {

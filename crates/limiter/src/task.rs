@@ -17,6 +17,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use quotakeeper_engine::time::Time;
 use quotakeeper_limiter_core::{ConnectionId, LimiterState, Outbox};
 use quotakeeper_transport::{PodIdentity, SessionEnd};
@@ -102,7 +103,10 @@ impl LimiterTask {
                 self.proxies.remove(&connection);
                 self.state.disconnect(now, connection, out);
             }
-            Command::Configure(configuration) => self.state.configure(now, configuration, out),
+            Command::Configure(configuration) => {
+                self.state.read_wall_clock(now, Timestamp::now());
+                self.state.configure(now, configuration, out);
+            }
             Command::PodDeleted(uid) => self.state.pod_deleted(now, &uid, out),
             Command::Health(reply) => {
                 let health = Health { report: self.state.report(now), ledger: self.state.ledger_health() };

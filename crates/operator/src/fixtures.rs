@@ -15,6 +15,7 @@ pub(crate) fn idle(quota: &str) -> AccountReport {
         tier: String::new(),
         generation: Some(1),
         problem: None,
+        past: PastUse::New,
         mode: Mode::Enforce,
         proxies: ProxyCounts::default(),
         status: AccountStatus::default(),

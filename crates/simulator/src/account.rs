@@ -21,6 +21,8 @@ pub(crate) fn compiled(config: &AccountConfig) -> CompiledAccount {
         engine: config.clone(),
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
+        in_force_since: None,
+        used: Vec::new(),
         profile: Default::default(),
     }
 }

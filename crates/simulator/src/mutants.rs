@@ -16,7 +16,7 @@ pub enum Fault {
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 12] = [
+pub const MUTANTS: [(Fault, &str); 13] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
@@ -29,6 +29,7 @@ pub const MUTANTS: [(Fault, &str); 12] = [
     (Fault::Rule(Mutant::SubtractOnUnused), "storm"),
     (Fault::Rule(Mutant::UnknownModelApart), "hidden-models"),
     (Fault::Commit(CommitMutant::FirstRecordDropsReserve), "killed-before-a-proxy-is-back"),
+    (Fault::Commit(CommitMutant::LostCountsAsNew), "new-account-and-lost-ledgers"),
 ];
 
 /// One world with a fault; `None`: there is no such story.

@@ -35,6 +35,9 @@ pub struct Scenario {
     pub faults: Faults,
     /// The disk of the limiter's ledger; `None`: it keeps none, and begins with an unknown past.
     pub disk: Option<Disk>,
+    /// It is recorded that the account comes into force when the world begins, and the first ledger is empty. Otherwise
+    /// that is not known, and the first ledger shows that the account is unused.
+    pub recorded: bool,
     /// How the right to grant is passed on; `None`: there is one limiter.
     pub lease: Option<Lease>,
     /// Changes of the account in mid-flight.

@@ -166,6 +166,7 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
         },
         faults: Faults::default(),
         disk: Some(Disk::PERFECT),
+        recorded: false,
         lease: None,
         changes: Vec::new(),
         expects: Expects::default(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use quotakeeper_dialects::profile::Profile;
 use quotakeeper_engine::config::AccountConfig;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,18 @@ impl Admitted {
     }
 }
 
+/// How much of a limit the provider had counted, as a person states.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatedUse {
+    /// The limit's name.
+    pub limit: String,
+    /// Units that all clients of the account had used in the window until `at`.
+    pub amount: u64,
+    /// When that was so.
+    pub at: Timestamp,
+}
+
 /// One account, ready to be enforced: one JSON document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -55,6 +68,12 @@ pub struct CompiledAccount {
     /// Whose pods may draw on it.
     #[serde(default)]
     pub admitted: Admitted,
+    /// When the account first came into force in this installation; `None`: not known. Proxies are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force_since: Option<Timestamp>,
+    /// How much of its limits was used, as a person states. Proxies are not told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub used: Vec<StatedUse>,
     /// The provider's dialect, for the proxy.
     pub profile: Profile,
 }

@@ -40,6 +40,20 @@ pub struct ProxyCounts {
     pub connected: u32,
 }
 
+/// What a limiter knew of an account's use when it put the account in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PastUse {
+    /// Nothing, not even whether the account is new. What a window can hold counts as used.
+    #[default]
+    Unknown,
+    /// The account is new: it is assumed to be unused.
+    New,
+    /// What its ledger has.
+    Recorded,
+    /// A limiter before it may have granted, and what it granted is lost: what it can have granted counts as used.
+    Lost,
+}
+
 /// The status of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +70,9 @@ pub struct AccountReport {
     /// Why the newest configuration could not be applied, as a sentence; the one before stays in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What was known of the account's use when this limiter put it in force.
+    #[serde(default)]
+    pub past: PastUse,
     /// Whether calls are held.
     pub mode: Mode,
     /// The proxies that draw on it.

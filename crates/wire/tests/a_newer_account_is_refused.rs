@@ -32,6 +32,8 @@ fn account() -> CompiledAccount {
         },
         not_enforced: vec!["tokensPerMinute (Tokens)".to_owned()],
         admitted: Admitted::Namespaces(["gtm".to_owned()].into()),
+        in_force_since: None,
+        used: Vec::new(),
         profile: Profile::default(),
     }
 }

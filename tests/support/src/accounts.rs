@@ -60,6 +60,8 @@ pub fn compiled(key: &str, quota: &str, engine: AccountConfig) -> CompiledAccoun
         engine,
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
+        in_force_since: None,
+        used: Vec::new(),
         profile: Default::default(),
     }
 }

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use begin::Predecessor;
 pub(super) use begin::{InitialState, hold_reserve};
 pub(super) use limit::{Entry, Limit};
 
@@ -241,6 +242,10 @@ impl Lanes {
 
     pub(super) fn entries(&self) -> impl Iterator<Item = (CounterId, &Entry)> {
         self.counters.iter()
+    }
+
+    pub(super) fn entries_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.counters.values_mut()
     }
 
     pub(super) fn counters(&mut self) -> impl Iterator<Item = &mut Counter> {

@@ -8,8 +8,9 @@ use super::reports::Answer;
 use super::{Charge, Engine};
 use crate::config::CountedAs;
 use crate::cost::Amount;
+use crate::event::StatedUse;
 use crate::time::{Time, stretched};
-use crate::window_counter::WindowEnd;
+use crate::window_counter::{StatedAmount, WindowEnd};
 
 impl Engine {
     /// Takes in what the answer to an attempt says of the limits that it was charged to.
@@ -47,6 +48,23 @@ impl Engine {
                 };
                 self.observe_remaining(now, charge, left);
             }
+        }
+    }
+
+    /// Takes in what a person says of a limit. It lowers what is only assumed, and raises what others are taken to have
+    /// used; our own charges stay.
+    pub(super) fn use_stated(&mut self, now: Time, stated: &StatedUse) {
+        let mut changed = false;
+        for entry in self.lanes.entries_mut().filter(|it| it.limit.config.name == stated.limit) {
+            let total = Amount(stated.amount);
+            let left = Amount(entry.limit.declared()) - total;
+            let Some(counter) = entry.counter.window_mut() else { continue };
+            counter.advance(now);
+            let used = StatedAmount { total, ours: counter.amount() - left };
+            changed |= counter.use_is_stated(used, stated.at, now);
+        }
+        if changed {
+            self.durability.past_learned();
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::durability::Durability;
-use super::lanes::{CounterId, InitialState, Lanes, hold_reserve};
+use super::lanes::{CounterId, InitialState, Lanes, Predecessor, hold_reserve};
 use super::ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
 use super::recovery::Recovery;
 use super::{Call, CallState, Charge, Engine, Grant, Wanted};
@@ -113,19 +113,24 @@ impl Engine {
         self.insert(key, Call { wanted, alarm, state });
     }
 
-    /// The engine of a limiter that took over without its predecessor's ledger at `since`, when the predecessor's
-    /// lease had ended. Limits whose windows have passed since then begin like those of
-    /// [`Engine::after_unknown_past`].
-    pub fn takeover(config: AccountConfig, since: Time, now: Time) -> Engine {
-        let mut lanes = Lanes::new(&config, InitialState::Predecessor { since });
+    /// The engine of a limiter that took over without its predecessor's ledger. Of limits whose windows have passed
+    /// since then nothing is left: they begin like those of [`Engine::newly_in_force`], or where it is not known for
+    /// how long the account was in force like those of [`Engine::after_unknown_past`].
+    pub fn takeover(config: AccountConfig, predecessor: Predecessor, now: Time) -> Engine {
+        let Predecessor { until, in_force } = predecessor;
+        let mut lanes = Lanes::new(&config, InitialState::Predecessor(predecessor));
         let over: Vec<String> = lanes
             .limits()
             .iter()
-            .filter(|limit| now > since + limit.counted_after_echo + guarded(limit.config.window))
+            .filter(|limit| now > until + limit.counted_after_echo + guarded(limit.config.window))
             .map(|limit| limit.config.name.clone())
             .collect();
         for limit in over {
-            lanes.start_limit(&limit, InitialState::UnknownPast { since: now });
+            let start = match in_force {
+                Some(_) => InitialState::NewlyInForce,
+                None => InitialState::UnknownPast { since: now },
+            };
+            lanes.start_limit(&limit, start);
         }
         let mut engine = Engine::with_lanes(config, lanes);
         engine.lanes.make_counters(now);

@@ -193,6 +193,13 @@ impl Bulk {
         Amount(self.units.saturating_sub(self.counted_at(at)))
     }
 
+    /// Until when it is not known what was drawn: each unit is held for `window` after it was.
+    pub(super) fn unknown_until(&self, window: Duration) -> Time {
+        let arriving = self.arriving.iter().map(|arrival| arrival.settles);
+        let ramps = self.ramps.iter().map(|ramp| ramp.last - window);
+        arriving.chain(ramps).max().unwrap_or(Time(0))
+    }
+
     /// Keeps at most so many units of an unknown past; those that would have left first go. What is
     /// in flight stays. Whether any went.
     pub(super) fn past_is_at_most(&mut self, most: Amount, now: Time) -> bool {

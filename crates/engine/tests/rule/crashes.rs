@@ -257,7 +257,7 @@ fn an_unchanged_limit_keeps_its_count_and_a_new_one_starts_unknown() {
 fn a_takeover_without_the_ledger_waits_for_the_predecessors_calls() {
     let config = account(vec![LimitConfig { burst: Some(5), ..limit("requests", 100, 10) }]);
     let start = quotakeeper_engine::time::Time(1_000_000_000_000);
-    let mut w = World::with(Engine::takeover(config, start, start), start);
+    let mut w = World::with(Engine::takeover(config, predecessor(start), start), start);
     w.ask(200);
     w.pass(SECOND * 2 + MS * 290);
     assert_eq!(w.grants().len(), 0, "D + J");
@@ -277,7 +277,7 @@ fn a_later_account_waits_only_for_windows_that_its_predecessor_can_have_used() {
     let limits = vec![sliding("minute", 10, 60), sliding("quarter", 1000, 900)];
     let since = Time(90_000_000_000_000);
     let opened = since + SECOND * 120;
-    let mut w = World::with(Engine::takeover(account(limits), since, opened), opened);
+    let mut w = World::with(Engine::takeover(account(limits), predecessor(since), opened), opened);
     let status = w.engine.status(w.now);
     assert_eq!(status.limits[0].assumed, 9, "the minute is over: one call asks the provider");
     assert!(status.limits[1].assumed > 800, "the quarter is not: {}", status.limits[1].assumed);
@@ -293,7 +293,7 @@ fn a_later_account_waits_only_for_windows_that_its_predecessor_can_have_used() {
 fn after_a_takeover_one_call_probes_a_long_window() {
     let day = account(vec![sliding("requests", 250_000, 86_400)]);
     let start = Time(90_000_000_000_000);
-    let mut w = World::with(Engine::takeover(day, start, start), start);
+    let mut w = World::with(Engine::takeover(day, predecessor(start), start), start);
     w.ask(50);
     w.pass(SECOND * 2 + MS * 290);
     assert_eq!(w.grants().len(), 0, "the predecessor's calls arrive first");
@@ -360,7 +360,7 @@ fn a_pause_survives_a_restart() {
 fn assumptions_about_a_predecessor_are_committed() {
     let config = || account(vec![sliding("requests", 100, 10)]);
     let start = quotakeeper_engine::time::Time(1_000_000_000_000);
-    let mut w = World::with(Engine::takeover(config(), start, start), start);
+    let mut w = World::with(Engine::takeover(config(), predecessor(start), start), start);
     w.pass(SECOND);
     w.alive(1);
     let (snapshot, reserve) = w.commit(0);

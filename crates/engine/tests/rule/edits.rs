@@ -6,7 +6,7 @@ use quotakeeper_engine::config::{CountedAs, LimitConfig};
 use quotakeeper_engine::event::Event;
 use quotakeeper_engine::time::Time;
 
-use crate::world::{MS, SECOND, World, account, limit, sliding};
+use crate::world::{MS, SECOND, World, account, limit, predecessor, sliding};
 
 /// What is known of the time before the engine.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +116,7 @@ fn lowering_and_raising_forgets_nothing_of_an_unknown_past() {
 fn lowering_a_limit_forgets_nothing_that_a_predecessor_may_have_granted() {
     let start = Time(200_000_000_000_000);
     let ten = |amount| account(vec![sliding("requests", amount, 10)]);
-    let mut w = World::with(Engine::takeover(ten(100), start, start), start);
+    let mut w = World::with(Engine::takeover(ten(100), predecessor(start), start), start);
     w.ask(50);
     w.tell(Event::Configure(ten(20)));
     w.pass(SECOND * 12);

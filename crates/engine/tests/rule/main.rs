@@ -6,6 +6,7 @@ mod costs;
 mod crashes;
 mod edits;
 mod headers;
+mod lost_ledgers;
 mod models;
 mod pauses;
 mod queueing;

@@ -11,7 +11,7 @@ use quotakeeper_engine::event::{
     Rejection, RejectionClass, Reserve, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
-use quotakeeper_engine::{Engine, Snapshot};
+use quotakeeper_engine::{Engine, Predecessor, Snapshot};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const MS: Duration = Duration::from_millis(1);
@@ -58,6 +58,11 @@ pub fn account(limits: Vec<LimitConfig>) -> AccountConfig {
         },
         weights: Default::default(),
     }
+}
+
+/// A limiter whose ledger is lost, of an account that may have been in force for ever.
+pub fn predecessor(until: Time) -> Predecessor {
+    Predecessor { until, in_force: None }
 }
 
 pub struct World {

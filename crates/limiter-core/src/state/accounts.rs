@@ -15,7 +15,9 @@ use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::limiter::SessionEnd;
 use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, LimiterMessage, ToProxy};
 use quotakeeper_wire::name::{AccountKey, QuotaName};
+use quotakeeper_wire::status::PastUse;
 
+use super::past::{Lost, opening};
 use super::{Account, Connection, ConnectionId, LimiterState, Outbox};
 use crate::record::Record;
 
@@ -83,6 +85,7 @@ impl LimiterState {
         let key = compiled.key.clone();
         let Some(account) = self.accounts.get_mut(&key) else {
             self.open(now, compiled);
+            self.apply_stated_use(now, &key, out);
             return None;
         };
         if account.retired.is_none() && account.compiled == compiled {
@@ -91,6 +94,7 @@ impl LimiterState {
         account.retired = None;
         account.compiled = compiled;
         self.reconfigure(now, &key, out);
+        self.apply_stated_use(now, &key, out);
         Some(key)
     }
 
@@ -98,7 +102,7 @@ impl LimiterState {
     fn open(&mut self, now: Time, compiled: CompiledAccount) {
         let config = self.effective(&compiled);
         let mut deleted = Vec::new();
-        let mut engine = match self.recovered.records.remove(&compiled.key) {
+        let (mut engine, past) = match self.recovered.records.remove(&compiled.key) {
             Some(Record { snapshot, reserve, pods }) => {
                 for (session, uid) in pods {
                     if self.recovered.deleted_pods.contains(&uid) {
@@ -107,13 +111,17 @@ impl LimiterState {
                         self.owners.insert(session, Some(uid));
                     }
                 }
-                Engine::restart(config, snapshot, reserve, now)
+                (Engine::restart(config, snapshot, reserve, now), PastUse::Recorded)
             }
-            // Grants of another limiter may still be written, and have been counted.
-            None if self.recovered.lost || self.recovered.unreadable.remove(&compiled.key) => {
-                Engine::takeover(config, self.began, now)
+            None => {
+                let unreadable = self.recovered.unreadable.remove(&compiled.key);
+                let lost = match unreadable {
+                    true => Lost::AllUntil(self.began),
+                    false => self.recovered.lost.as_ref().map_or(Lost::Nothing, Lost::By),
+                };
+                let opening = opening(lost, compiled.in_force_since);
+                (opening.engine(config, now), opening.past())
             }
-            None => Engine::after_unknown_past(config, now),
         };
         if self.commits.is_some() {
             // Otherwise the engine would assume that there is no ledger, and grant.
@@ -127,7 +135,10 @@ impl LimiterState {
             engine.handle(now, Event::PodDeleted(session), &mut Vec::new());
         }
         let document = document(&compiled, self.gate_open());
-        self.accounts.insert(compiled.key.clone(), Account { engine, compiled, document, retired: None });
+        self.accounts.insert(
+            compiled.key.clone(),
+            Account { engine, compiled, document, retired: None, past, stated: Vec::new() },
+        );
     }
 
     /// Applies to the engine of an account what is in force now.
@@ -278,7 +289,7 @@ fn change(quota: &QuotaName, found: Result<AccountKey, String>) -> String {
 
 /// An account as proxies get it.
 fn document(compiled: &CompiledAccount, gate_open: bool) -> String {
-    let mut compiled = compiled.clone();
+    let mut compiled = CompiledAccount { in_force_since: None, used: Vec::new(), ..compiled.clone() };
     if gate_open {
         compiled.engine.mode = Mode::Disabled;
     }

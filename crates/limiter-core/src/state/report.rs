@@ -7,7 +7,7 @@ use quotakeeper_engine::time::Time;
 use quotakeeper_engine::{AccountStatus, ConsumerWait, Totals};
 use quotakeeper_wire::message::NoticeKind;
 use quotakeeper_wire::name::{AccountKey, QuotaName};
-use quotakeeper_wire::status::{AccountReport, ConsumerNotice, ProxyCounts, Report};
+use quotakeeper_wire::status::{AccountReport, ConsumerNotice, PastUse, ProxyCounts, Report};
 
 use super::{Account, Connection, LimiterState};
 
@@ -90,6 +90,7 @@ impl Account {
             tier: self.compiled.tier.clone(),
             generation: Some(self.compiled.generation),
             problem,
+            past: self.past,
             mode: self.engine.config().mode,
             proxies,
             status,
@@ -116,6 +117,7 @@ fn nothing_in_force(quota: &QuotaName, problem: &str) -> AccountReport {
         tier: String::new(),
         generation: None,
         problem: Some(problem.to_owned()),
+        past: PastUse::Unknown,
         mode: Mode::Enforce,
         proxies: ProxyCounts::default(),
         status: AccountStatus::default(),

@@ -139,11 +139,11 @@ fn record(calls: u64) -> Record {
 
 fn the_next_limiter_reads_what_was_written<S: RecordStore>(open: impl Fn() -> S) {
     let mut first = ledger(open(), "monday");
-    first.resume(Epoch(100), false).unwrap();
+    first.resume(Epoch(100), false, None).unwrap();
     first.write(&[due("openai/a", 1), due("openai/b", 2)]).unwrap();
     first.write(&[due("openai/a", 3)]).unwrap();
     drop(first);
-    let recovered = ledger(open(), "monday").resume(Epoch(101), true).unwrap();
+    let recovered = ledger(open(), "monday").resume(Epoch(101), true, None).unwrap();
     let expected = [("openai/a".into(), record(3)), ("openai/b".into(), record(2))];
     assert_eq!(recovered.records, expected.into());
     assert!(recovered.unreadable.is_empty());
@@ -152,14 +152,14 @@ fn the_next_limiter_reads_what_was_written<S: RecordStore>(open: impl Fn() -> S)
 fn the_limiter_that_began_the_ledger_is_known_after_restarts<S: RecordStore>(open: impl Fn() -> S) {
     let mut first = ledger(open(), "monday");
     assert_eq!(first.last_epoch().unwrap(), None);
-    let recovered = first.resume(Epoch(100), false).unwrap();
+    let recovered = first.resume(Epoch(100), false, None).unwrap();
     assert_eq!((recovered.records.len(), recovered.since), (0, Some(Epoch(100))));
     first.write(&[due("openai/a", 1)]).unwrap();
     drop(first);
     for epoch in [101, 102] {
         let mut next = ledger(open(), "monday");
         assert_eq!(next.last_epoch().unwrap(), Some(epoch - 1));
-        let recovered = next.resume(Epoch(epoch), true).unwrap();
+        let recovered = next.resume(Epoch(epoch), true, None).unwrap();
         assert_eq!(recovered.records.get("openai/a"), Some(&record(1)));
         assert_eq!(recovered.since, Some(Epoch(100)));
     }
@@ -167,38 +167,38 @@ fn the_limiter_that_began_the_ledger_is_known_after_restarts<S: RecordStore>(ope
 
 fn a_record_of_an_unknown_layout_is_unreadable_and_not_absent<S: RecordStore>(open: impl Fn() -> S) {
     let mut ledger = ledger(open(), "monday");
-    ledger.resume(Epoch(100), false).unwrap();
+    ledger.resume(Epoch(100), false, None).unwrap();
     ledger.write(&[due("openai/a", 1)]).unwrap();
     let records = entries(&[("openai/b", &[0, 0, 0, 9, 1]), ("openai/c", &[0]), ("openai/d", b"")]);
     ledger.store.commit(&Batch { records, ..Batch::default() }).unwrap();
-    let recovered = ledger.resume(Epoch(101), true).unwrap();
+    let recovered = ledger.resume(Epoch(101), true, None).unwrap();
     assert_eq!(recovered.records.keys().collect::<Vec<_>>(), ["openai/a"]);
     assert_eq!(recovered.unreadable.iter().collect::<Vec<_>>(), ["openai/b", "openai/c", "openai/d"]);
 }
 
 fn a_record_of_another_clock_is_unreadable<S: RecordStore>(open: impl Fn() -> S) {
-    ledger(open(), "monday").resume(Epoch(100), false).unwrap();
+    ledger(open(), "monday").resume(Epoch(100), false, None).unwrap();
     ledger(open(), "tuesday").write(&[due("openai/a", 1)]).unwrap();
-    let recovered = ledger(open(), "monday").resume(Epoch(101), true).unwrap();
+    let recovered = ledger(open(), "monday").resume(Epoch(101), true, None).unwrap();
     assert!(recovered.records.is_empty());
     assert_eq!(recovered.unreadable.iter().collect::<Vec<_>>(), ["openai/a"]);
 }
 
 fn a_reboot_begins_the_ledger_anew<S: RecordStore>(open: impl Fn() -> S) {
     let mut first = ledger(open(), "monday");
-    first.resume(Epoch(100), false).unwrap();
+    first.resume(Epoch(100), false, None).unwrap();
     first.write(&[due("openai/a", 1)]).unwrap();
     drop(first);
-    let recovered = ledger(open(), "tuesday").resume(Epoch(101), true).unwrap();
+    let recovered = ledger(open(), "tuesday").resume(Epoch(101), true, None).unwrap();
     assert_eq!((recovered.records.len(), recovered.unreadable.len()), (0, 0));
     assert_eq!(recovered.since, Some(Epoch(101)));
 }
 
 fn a_ledger_that_is_not_trusted_begins_anew<S: RecordStore>(open: impl Fn() -> S) {
     let mut ledger = ledger(open(), "monday");
-    ledger.resume(Epoch(100), false).unwrap();
+    ledger.resume(Epoch(100), false, None).unwrap();
     ledger.write(&[due("openai/a", 1)]).unwrap();
-    let overtaken = ledger.resume(Epoch(110), false).unwrap();
+    let overtaken = ledger.resume(Epoch(110), false, None).unwrap();
     assert_eq!((overtaken.records.len(), overtaken.since), (0, Some(Epoch(110))));
-    assert_eq!(ledger.resume(Epoch(111), true).unwrap().records.len(), 0, "nothing comes back later");
+    assert_eq!(ledger.resume(Epoch(111), true, None).unwrap().records.len(), 0, "nothing comes back later");
 }

@@ -1,5 +1,6 @@
 //! Starts a limiter.
 
+use jiff::Timestamp;
 use quotakeeper_limiter_core::commit::{PROXIES_END_TOO, PROXIES_OUTLIVE};
 use quotakeeper_limiter_core::{Configuration, LedgerStart, LimiterState, Outbox, Recovered, Start};
 use quotakeeper_wire::message::Epoch;
@@ -45,7 +46,7 @@ impl Builder {
     /// [`LedgerError`].
     pub fn private_ledger<S: RecordStore>(self, mut ledger: Ledger<S>) -> Result<Builder, LedgerError> {
         let epoch = Epoch(ledger.last_epoch()?.map_or(1, |last| last.saturating_add(1)));
-        let recovered = ledger.resume(epoch, true)?;
+        let recovered = ledger.resume(epoch, true, None)?;
         let start = LedgerStart { recovered, longest_horizon: PROXIES_END_TOO };
         Ok(Builder { epoch, ledger: Some(ResumedLedger { ledger: ledger.boxed(), start }), ..self })
     }
@@ -61,8 +62,8 @@ impl Builder {
             Some(ResumedLedger { ledger, start }) => (Some(ledger), Some(start)),
             None => (None, None),
         };
-        let begun = now();
-        let mut state = LimiterState::new(Start { configuration, epoch, ledger: start }, begun);
+        let (begun, wall) = (now(), Timestamp::now());
+        let mut state = LimiterState::new(Start { configuration, epoch, ledger: start, wall }, begun);
         let writer = match ledger {
             Some(mut ledger) => {
                 ledger.write(&state.opening_records(begun))?;

@@ -1,12 +1,20 @@
 //! A limiter that was killed or stopped is followed by one that knows what was charged; one that has lost
 //! its ledger counts all as used.
 
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use quotakeeper_wire::account::{CompiledAccount, StatedUse};
+use quotakeeper_wire::status::PastUse;
 use test_support::wait::until;
 
 use crate::proxy::{Provider, Proxy};
 use crate::world::{World, quota};
 
 const AMOUNT: u64 = 60;
+
+/// The account of these tests, in force since then.
+fn recorded(since: Timestamp) -> CompiledAccount {
+    CompiledAccount { in_force_since: Some(since), ..quota("gtm/openai", AMOUNT) }
+}
 
 fn proxies(world: &World, provider: &Provider) -> Vec<Proxy> {
     (1..=3)
@@ -115,4 +123,40 @@ async fn a_limiter_without_its_ledger_counts_all_as_used_and_proxies_accept_it()
     assert!(account.status.limits[0].used >= AMOUNT - 1, "{account:?}");
     // What it had granted before it was killed was among the first calls.
     assert!(provider.counted() <= 30, "{}", provider.counted());
+}
+
+/// The limiter's pod was replaced, and then a quota was created.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_came_into_force_after_a_lost_ledger_is_new() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut world = World::start(first.path(), Vec::new()).await;
+    let provider = Provider::silent();
+    world.stop().await;
+    world.run(second.path(), Vec::new(), Some(1)).await;
+    world.configure(vec![recorded(Timestamp::now() + SignedDuration::from_secs(5))]).await;
+    let proxies = proxies(&world, &provider);
+    ask(&proxies, 20);
+    until("the whole quota is granted", || provider.counted() == AMOUNT).await;
+    assert_eq!(world.account("gtm/openai").await.past, PastUse::New);
+}
+
+/// What a person states replaces what is assumed of a daily limit whose ledger is lost, and is applied once.
+#[tokio::test(flavor = "multi_thread")]
+async fn stated_use_opens_a_daily_limit_whose_ledger_was_lost() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let old = || recorded(Timestamp::UNIX_EPOCH);
+    let mut world = World::start(first.path(), vec![old()]).await;
+    world.stop().await;
+    world.run(second.path(), vec![old()], Some(1)).await;
+    assert_eq!(world.account("gtm/openai").await.past, PastUse::Lost);
+    let provider = Provider::silent();
+    let proxies = proxies(&world, &provider);
+    ask(&proxies, 20);
+    until("one call asks the provider", || provider.counted() == 1).await;
+    let at = Timestamp::now() + SignedDuration::from_secs(5);
+    let used = vec![StatedUse { limit: "requests".to_owned(), amount: 40, at }];
+    world.configure(vec![CompiledAccount { generation: 2, used, ..old() }]).await;
+    until("what is left is granted", || provider.counted() == AMOUNT - 40).await;
+    world.knows_all("gtm/openai", || 60 - provider.counted()).await;
+    assert_eq!(provider.counted(), AMOUNT - 40);
 }

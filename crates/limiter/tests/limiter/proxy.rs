@@ -36,11 +36,17 @@ pub struct Provider {
     counted: Arc<Mutex<u64>>,
     keeps: Arc<AtomicBool>,
     amount: u64,
+    silent: bool,
 }
 
 impl Provider {
     pub fn of(amount: u64) -> Provider {
         Provider { amount, ..Provider::default() }
+    }
+
+    /// One that tells nothing in headers.
+    pub fn silent() -> Provider {
+        Provider { silent: true, ..Provider::default() }
     }
 
     pub fn counted(&self) -> u64 {
@@ -55,6 +61,9 @@ impl Provider {
     fn answer(&self) -> Vec<Observation> {
         let mut counted = self.counted.lock().unwrap();
         *counted += 1;
+        if self.silent {
+            return Vec::new();
+        }
         vec![Observation {
             limit: "requests".to_owned(),
             hard: Some(self.amount),

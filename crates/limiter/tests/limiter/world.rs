@@ -4,16 +4,19 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 use quotakeeper_engine::config::QueueConfig;
 use quotakeeper_limiter::Configuration;
 use quotakeeper_limiter::auth::Authenticator;
 use quotakeeper_limiter::auth::pods::Pods;
+use quotakeeper_limiter::clock::now;
 use quotakeeper_limiter::epoch::EpochSources;
 use quotakeeper_limiter::ledger::redb::RedbStore;
 use quotakeeper_limiter::ledger::{self, Ledger};
 use quotakeeper_limiter::stream::{Operators, StatusStream};
 use quotakeeper_limiter::task::Limiter;
+use quotakeeper_limiter_core::LostGrants;
 use quotakeeper_transport::{serve_beside, tls};
 use quotakeeper_wire::account::{Admitted, CompiledAccount};
 use quotakeeper_wire::status::AccountReport;
@@ -73,8 +76,8 @@ impl World {
         let mut ledger = open(&folder.join("ledger.redb")).await;
         let known = EpochSources { ledger: ledger.last_epoch().unwrap(), lease, unix_seconds: 0 };
         let epoch = known.next();
-        let mut recovered = ledger.resume(epoch, known.ledger_is_newest()).unwrap();
-        recovered.lost = known.has_predecessor() && recovered.since == Some(epoch);
+        let lost = known.has_predecessor().then(|| LostGrants { until: now(), until_wall: Timestamp::now() });
+        let recovered = ledger.resume(epoch, known.ledger_is_newest(), lost).unwrap();
         let limiter = Limiter::builder(configuration).ledger(epoch, ledger, recovered).start().unwrap();
         let listener = loop {
             // A port that has just been left may be busy for a moment.

@@ -52,6 +52,8 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
         },
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
+        in_force_since: None,
+        used: Vec::new(),
         profile,
     }
 }

@@ -37,6 +37,12 @@ pub(super) const STORIES: &[Story] = &[
     story("uneven-disk", "commits take long or hardly any time, and limiter and proxies die", uneven_disk),
     story("failing-disk", "commits are slow, and one in five fails", failing_disk),
     story("restarts-without-ledger", "the limiter restarts and knows nothing", restarts_without_ledger),
+    story(
+        "new-account-and-lost-ledgers",
+        "the ledger is lost soon after an account came into force, and again and again",
+        new_account_and_lost_ledgers,
+    ),
+    story("new-account-with-a-day", "a new account with a daily limit, and restarts", new_account_with_a_day),
     story("failover", "the limiter stalls beyond its lease, a standby takes over", failover),
     story("failover-bursts", "the same, with bursts and proxies that find the new one late", failover_bursts),
     story("everything", "storms, crashes, failovers, partitions and hang-ups at once", everything),
@@ -170,6 +176,33 @@ fn restarts_without_ledger(random: &mut Random) -> Scenario {
     let mut scenario = calm(random, window);
     scenario.faults.limiter_crash = window.1 * 2;
     scenario.faults.ledger_loss = 1_000_000;
+    scenario
+}
+
+fn new_account_and_lost_ledgers(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.recorded = true;
+    let counted = [CountedAs::Unknown, CountedAs::SlidingWindow, CountedAs::TokenBucket];
+    scenario.account.limits[0].counted_as = *random.pick(&counted);
+    scenario.disk = Some(DISK);
+    // Some die within the first window, when a predecessor can have granted little.
+    scenario.faults.limiter_crash = window.1 / 2;
+    scenario.faults.ledger_loss = 700_000;
+    scenario.upstream.adverse = random.chance(500_000);
+    scenario
+}
+
+/// No answer tells what is left of the day: nothing but the record says that all of it is.
+fn new_account_with_a_day(random: &mut Random) -> Scenario {
+    let mut scenario = calm(random, (100, seconds(10), ms(300)));
+    scenario.recorded = true;
+    let mut day = limit("daily", (250_000, seconds(86_400), ms(1000)));
+    day.counted_as = CountedAs::SlidingWindow;
+    scenario.account.limits.push(day);
+    scenario.disk = Some(DISK);
+    scenario.faults.limiter_crash = seconds(40);
+    scenario.expects.below_ceiling_at_most = Some(2_000);
     scenario
 }
 

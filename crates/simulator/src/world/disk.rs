@@ -8,7 +8,7 @@ use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::AccountConfig;
 use quotakeeper_engine::event::Reserve;
 use quotakeeper_engine::time::Time;
-use quotakeeper_limiter_core::{DueRecord, Record, Recovered};
+use quotakeeper_limiter_core::{DueRecord, LostGrants, Record, Recovered};
 use quotakeeper_wire::message::Epoch;
 use quotakeeper_wire::name::AccountKey;
 
@@ -25,6 +25,8 @@ pub(super) struct NodeDisk {
     records: BTreeMap<AccountKey, Record>,
     /// The limiter that began the ledger.
     since: Option<Epoch>,
+    /// What limiters before it have granted.
+    lost: Option<LostGrants>,
 }
 
 impl NodeDisk {
@@ -33,14 +35,21 @@ impl NodeDisk {
         let reserve = Reserve::nothing(now);
         let snapshot = Engine::new(config.clone(), now).snapshot(now);
         let record = Record { snapshot, reserve, pods: BTreeMap::new() };
-        NodeDisk { records: BTreeMap::from([(KEY.into(), record)]), since: Some(Epoch(1)) }
+        NodeDisk { records: BTreeMap::from([(KEY.into(), record)]), since: Some(Epoch(1)), lost: None }
     }
 
-    /// What the limiter of this epoch finds.
-    pub(super) fn recover(&mut self, epoch: Epoch, follows: bool) -> Recovered {
-        let lost = follows && self.since.is_none();
+    /// What the limiter of this epoch finds. `before`: what others have granted, if it begins the ledger.
+    pub(super) fn recover(&mut self, epoch: Epoch, before: Option<LostGrants>) -> Recovered {
+        if self.since.is_none() {
+            self.lost = before;
+        }
         let since = *self.since.get_or_insert(epoch);
-        Recovered { records: self.records.clone(), since: Some(since), lost, ..Recovered::default() }
+        Recovered {
+            records: self.records.clone(),
+            since: Some(since),
+            lost: self.lost.clone(),
+            ..Recovered::default()
+        }
     }
 
     fn store(&mut self, records: Vec<DueRecord>) {

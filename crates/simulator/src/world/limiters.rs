@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use quotakeeper_engine::config::CountedAs;
 use quotakeeper_engine::event::SessionId;
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_limiter_core::commit::PROXIES_OUTLIVE;
-use quotakeeper_limiter_core::{ConnectionId, LedgerStart, LimiterState, Outbox, Start};
+use quotakeeper_limiter_core::{ConnectionId, LedgerStart, LimiterState, LostGrants, Outbox, Start};
+use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::limiter::{PodIdentity, SessionEnd, Violation};
 use quotakeeper_wire::message::{Epoch, LimiterMessage, ToLimiter, ToProxy};
 
@@ -61,7 +63,10 @@ impl World {
             self.some_clock()
         };
         let now = Time(clock.read(self.now));
-        let disk = self.scenario.disk.map(|_| NodeDisk::of_an_unused_account(&self.scenario.account, now));
+        let disk = self.scenario.disk.map(|_| match self.scenario.recorded {
+            true => NodeDisk::default(),
+            false => NodeDisk::of_an_unused_account(&self.scenario.account, now),
+        });
         self.start_limiter(Boot { clock, epoch: Epoch(1), disk, follows: false });
         if self.scenario.lease.is_some() {
             self.begin_lease();
@@ -71,10 +76,12 @@ impl World {
     /// A process starts, and is the one that new connections reach.
     pub(super) fn start_limiter(&mut self, boot: Boot) -> usize {
         let Boot { clock, epoch, mut disk, follows } = boot;
-        let recovered = disk.as_mut().map(|disk| disk.recover(epoch, follows));
+        let (now, wall) = (Time(clock.read(self.now)), wall_clock(self.now));
+        let before = follows.then(|| LostGrants { until: now, until_wall: wall + Duration::from_secs(1) });
+        let recovered = disk.as_mut().map(|disk| disk.recover(epoch, before));
         let ledger = recovered.map(|recovered| LedgerStart { recovered, longest_horizon: PROXIES_OUTLIVE });
-        let configuration = vec![account::compiled(&self.scenario.account)].into();
-        let state = LimiterState::new(Start { configuration, epoch, ledger }, Time(clock.read(self.now)));
+        let configuration = vec![self.compiled()].into();
+        let state = LimiterState::new(Start { configuration, epoch, ledger, wall }, now);
         self.limiters.push(Limiter {
             clock,
             state,
@@ -91,6 +98,12 @@ impl World {
         self.active = self.limiters.len() - 1;
         self.opens_ledger(self.active);
         self.active
+    }
+
+    /// The account's document as the operator would write it now.
+    fn compiled(&self) -> CompiledAccount {
+        let in_force_since = self.scenario.recorded.then(|| wall_clock(Moment(0)));
+        CompiledAccount { in_force_since, ..account::compiled(&self.scenario.account) }
     }
 
     pub(super) fn time(&self, limiter: usize) -> Time {
@@ -345,8 +358,8 @@ impl World {
             return self.at(later, Happening::AccountChanges(change));
         }
         let account = self.scenario.changes[change].account.clone();
-        let configuration = vec![account::compiled(&account)].into();
         self.scenario.account = account;
+        let configuration = vec![self.compiled()].into();
         self.drive(limiter, |state, now, out| state.configure(now, configuration, out));
     }
 
@@ -385,6 +398,11 @@ impl World {
             self.after(window / 7, Happening::Samples);
         }
     }
+}
+
+/// The wall clock of all nodes: records are written to the second.
+fn wall_clock(now: Moment) -> Timestamp {
+    Timestamp::from_second((now.0 / 1_000_000_000) as i64).unwrap_or_default()
 }
 
 fn id(connection: usize) -> ConnectionId {

@@ -1,6 +1,7 @@
 //! What a counter begins with: whatever may have been drawn before it was made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Counter, Lanes, Limit};
 use crate::concurrency_counter::ConcurrencyCounter;
@@ -11,6 +12,15 @@ use crate::time::Time;
 use crate::units::Origin;
 use crate::window_counter::WindowCounter;
 
+/// A limiter whose ledger is lost, as far as an account is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Predecessor {
+    /// When its right to grant had ended.
+    pub until: Time,
+    /// For how long the account had been in force then; `None`: not known, perhaps for ever.
+    pub in_force: Option<Duration>,
+}
+
 /// What a counter that is made begins with.
 #[derive(Clone, Debug)]
 pub(in crate::account) enum InitialState {
@@ -18,8 +28,10 @@ pub(in crate::account) enum InitialState {
     Fresh,
     /// All of a window may have been drawn by `since`.
     UnknownPast { since: Time },
-    /// A predecessor may have granted all that the limit allows, until `since`.
-    Predecessor { since: Time },
+    /// Nobody has granted anything of it before, and no more than that is known: one call asks first.
+    NewlyInForce,
+    /// A predecessor may have granted all that the limit allows.
+    Predecessor(Predecessor),
     /// Nothing in the ledger as of a commit, and a reserve.
     Ledger { reserve: Arc<Reserve> },
 }
@@ -40,9 +52,9 @@ fn begin_slots(limit: &Limit, start: &InitialState) -> ConcurrencyCounter {
     let amount = Amount(limit.config.amount);
     let mut slots = ConcurrencyCounter::new(amount, limit.longest_call);
     match start {
-        InitialState::Fresh | InitialState::UnknownPast { .. } => {}
-        InitialState::Predecessor { since } => {
-            slots.hold_unknown(amount, *since + limit.counted_after_echo);
+        InitialState::Fresh | InitialState::NewlyInForce | InitialState::UnknownPast { .. } => {}
+        InitialState::Predecessor(Predecessor { until, .. }) => {
+            slots.hold_unknown(amount, *until + limit.counted_after_echo);
         }
         InitialState::Ledger { reserve } => {
             // As long as a call may last whose proxy has not come back: others would be beside it.
@@ -63,14 +75,17 @@ fn begin_window(limit: &Limit, start: &InitialState, now: Time) -> WindowCounter
     };
     match start {
         InitialState::Fresh => {}
+        InitialState::NewlyInForce => counter.ask_first(),
         // What was sent until then may be counted J later.
         InitialState::UnknownPast { since } => {
             counter.fill_with_past(*since + limit.counted_after_write);
         }
-        InitialState::Predecessor { since } if !mutant::active(Mutant::EmptyTakeover) => {
-            counter.fill_with_predecessor(*since, *since + limit.counted_after_echo);
+        InitialState::Predecessor(Predecessor { until, in_force })
+            if !mutant::active(Mutant::EmptyTakeover) =>
+        {
+            counter.fill_with_predecessor(*until, *until + limit.counted_after_echo, *in_force);
         }
-        InitialState::Predecessor { .. } => {}
+        InitialState::Predecessor(_) => {}
         InitialState::Ledger { reserve } => hold_reserve(&mut counter, limit, reserve),
     }
     counter.advance(now);
