@@ -44,6 +44,10 @@ pub const CONFIG_ACCOUNT: &str = "account";
 pub const ACCOUNT_DOCUMENT: &str = "account.json";
 /// How the names of these ConfigMaps begin.
 pub const ACCOUNT_PREFIX: &str = "quotakeeper-account-";
+/// The value of [`CONFIG`] of the ConfigMaps that record since when each account is in force.
+pub const CONFIG_RECORD: &str = "account-record";
+/// How the names of these ConfigMaps begin; the rest is as in the account's own.
+pub const RECORD_PREFIX: &str = "quotakeeper-record-";
 /// Annotation of such a ConfigMap: the quota that it was compiled from, `namespace/name`.
 pub const QUOTA: &str = "quotakeeper.dev/quota";
 /// Annotation of such a ConfigMap: that quota's UID.

@@ -10,7 +10,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use kube::Resource;
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::watcher::Config;
-use quotakeeper_api::names::{CONFIG, CONFIG_ACCOUNT, LIMITER_SECRET, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET};
+use quotakeeper_api::names::{
+    CONFIG, CONFIG_ACCOUNT, CONFIG_RECORD, LIMITER_SECRET, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET,
+};
 use quotakeeper_api::provider::ApiProvider;
 use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_kube_cache::{ObjectCache, Signal, undecoded, watch};
@@ -21,6 +23,7 @@ use crate::certificates::Entries;
 use crate::cluster::Cluster;
 use crate::pods::{self, PodView};
 use crate::reconcile::{ObservedState, QuotaView, StoredDocument};
+use crate::records::AccountRecord;
 use crate::view::{self, ProviderView};
 
 /// What is known of the cluster.
@@ -42,6 +45,8 @@ pub struct Caches {
     pub namespaces: Arc<ObjectCache<BTreeMap<String, String>>>,
     /// The documents for the limiter.
     pub documents: Arc<ObjectCache<StoredDocument>>,
+    /// The records of accounts.
+    pub records: Arc<ObjectCache<AccountRecord>>,
     /// The limiter's certificate.
     pub limiter_secret: Arc<ObjectCache<Entries>>,
     /// The webhook's certificate.
@@ -65,15 +70,22 @@ impl Caches {
             (undecoded::<ApiQuota>(client.clone()), undecoded::<ApiProvider>(client.clone()));
         let all = Config::default;
         let named = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
-        let ours = Config::default().labels(&format!("{CONFIG}={CONFIG_ACCOUNT}"));
+        let labelled = |value: &str| Config::default().labels(&format!("{CONFIG}={value}"));
         // Of ended pods there can be many; a pod that ends is reported as deleted.
         let living = Config::default().fields("status.phase!=Succeeded,status.phase!=Failed");
         let mut on_configured = Watches { signal: &configured, tasks: &mut *tasks };
         let quotas = on_configured.start(quotas, all(), "quotas", view::quota);
         let providers = on_configured.start(providers, all(), "providers", view::provider);
         let namespaces = on_configured.start(namespaces, all(), "namespaces", |it, _| view::namespace(it));
+        let document_owner = owner.clone();
         let documents =
-            on_configured.start(maps, ours, "documents", move |map, _| view::document(map, owner.as_deref()));
+            on_configured.start(maps.clone(), labelled(CONFIG_ACCOUNT), "documents", move |map, _| {
+                view::document(map, document_owner.as_deref())
+            });
+        let records =
+            on_configured.start(maps, labelled(CONFIG_RECORD), "records of accounts", move |map, _| {
+                view::record(&map, owner.as_deref())
+            });
         let mut on_trusted = Watches { signal: &trusted, tasks: &mut *tasks };
         let limiter_secret = on_trusted.start(
             secrets.clone(),
@@ -102,6 +114,7 @@ impl Caches {
             providers,
             namespaces,
             documents,
+            records,
             limiter_secret,
             webhook_secret,
             webhooks,
@@ -115,7 +128,8 @@ impl Caches {
             quotas: self.quotas.all()?,
             providers: providers.map(|(name, provider)| (name, provider.profile)).collect(),
             namespaces: self.namespaces.all()?,
-            stored: self.unprefixed(self.documents.all()?),
+            stored: unprefixed(self.documents.all()?),
+            records: unprefixed(self.records.all()?),
         })
     }
 
@@ -126,19 +140,18 @@ impl Caches {
             (self.providers.is_synced(), self.providers.what()),
             (self.namespaces.is_synced(), self.namespaces.what()),
             (self.documents.is_synced(), self.documents.what()),
+            (self.records.is_synced(), self.records.what()),
             (self.webhook_secret.is_synced(), self.webhook_secret.what()),
             (self.webhooks.is_synced(), self.webhooks.what()),
         ];
         caches.into_iter().filter(|(synced, _)| !synced).map(|(_, what)| what).collect()
     }
+}
 
-    /// Documents by the names of their ConfigMaps alone: all are in one namespace.
-    fn unprefixed(&self, documents: BTreeMap<String, StoredDocument>) -> BTreeMap<String, StoredDocument> {
-        let named = |(key, stored): (String, StoredDocument)| {
-            (key.rsplit('/').next().unwrap_or(&key).to_owned(), stored)
-        };
-        documents.into_iter().map(named).collect()
-    }
+/// What ConfigMaps hold by their names alone: all are in one namespace.
+fn unprefixed<T>(views: BTreeMap<String, T>) -> BTreeMap<String, T> {
+    let named = |(key, view): (String, T)| (key.rsplit('/').next().unwrap_or(&key).to_owned(), view);
+    views.into_iter().map(named).collect()
 }
 
 /// Starts watches that notify one signal.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams};
 use quotakeeper_api::names::{ACCOUNT_DOCUMENT, CONFIG, CONFIG_ACCOUNT, QUOTA, QUOTA_UID};
@@ -18,6 +19,10 @@ use crate::catalogue;
 use crate::cluster::{Cluster, WriteError};
 use crate::metrics::Metrics;
 use crate::reconcile::{DesiredState, Document, StoredDocument, Verdict, plan};
+
+mod record_maps;
+
+use record_maps::{Recorded, Records};
 
 /// Changes that come together are planned together.
 const TOGETHER: Duration = Duration::from_millis(100);
@@ -42,21 +47,28 @@ pub async fn run(
     published: &watch::Sender<Option<AppliedState>>,
 ) {
     let mut changed = caches.configured.subscribe();
+    let mut records = Records::default();
     let mut pause = AGAIN;
     loop {
         let mut done = true;
+        let mut until_next = Duration::MAX;
         if let Some(providers) = caches.providers.all() {
             done = catalogue::run(cluster, &providers).await;
         }
-        if let Some(observed) = caches.observed_state() {
-            let desired = Arc::new(plan(&observed));
+        if let Some(mut observed) = caches.observed_state() {
+            let recorded = records.write(cluster, &mut observed).await;
+            until_next = recorded.next.map_or(Duration::MAX, time_until);
+            let mut desired = plan(&observed);
+            desired.documents.retain(|name, _| !recorded.failed.contains_key(name));
+            let desired = Arc::new(desired);
             let accepted = desired.quotas.values().filter(|it| matches!(it, Verdict::Accepted(_))).count();
             metrics.quotas(accepted, desired.quotas.len() - accepted);
-            let unwritten = write(cluster, &observed.stored, &desired).await;
+            let mut unwritten = write(cluster, &observed.stored, &desired, &recorded).await;
+            unwritten.extend(recorded.failed.into_values());
             done &= unwritten.is_empty();
             published.send_replace(Some(AppliedState { desired, unwritten }));
         }
-        let again = if done { Duration::MAX } else { pause };
+        let again = if done { until_next } else { pause };
         pause = if done { AGAIN } else { (pause * 2).min(LONGEST) };
         tokio::select! {
             () = sleep(again) => {}
@@ -73,6 +85,7 @@ async fn write(
     cluster: &Cluster,
     stored: &BTreeMap<String, StoredDocument>,
     desired: &DesiredState,
+    recorded: &Recorded,
 ) -> BTreeMap<String, String> {
     let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let mut unwritten = BTreeMap::new();
@@ -90,7 +103,8 @@ async fn write(
             }
         }
     }
-    for (name, left) in stored.iter().filter(|(name, _)| !desired.documents.contains_key(*name)) {
+    let kept = |name: &String| desired.documents.contains_key(name) || recorded.failed.contains_key(name);
+    for (name, left) in stored.iter().filter(|(name, _)| !kept(name)) {
         match cluster.write("ConfigMap", maps.delete(name, &DeleteParams::default())).await {
             Ok(_) => info!(quota = left.quota, document = name, "the limiter's configuration is removed"),
             Err(error) if error.is_missing() => {}
@@ -101,6 +115,10 @@ async fn write(
         }
     }
     unwritten
+}
+
+fn time_until(at: Timestamp) -> Duration {
+    Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()
 }
 
 fn is_written(document: &Document, stored: &StoredDocument) -> bool {

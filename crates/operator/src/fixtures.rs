@@ -5,7 +5,7 @@ use std::time::Duration;
 use quotakeeper_engine::config::Mode;
 use quotakeeper_engine::event::Scope;
 use quotakeeper_engine::{AccountStatus, ConsumerWait, PauseStatus, Totals};
-use quotakeeper_wire::status::{AccountReport, ProxyCounts};
+use quotakeeper_wire::status::{AccountReport, PastUse, ProxyCounts};
 
 /// An account in force that nobody has drawn on.
 pub(crate) fn idle(quota: &str) -> AccountReport {

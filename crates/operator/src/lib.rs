@@ -49,6 +49,7 @@ pub mod pod_events;
 pub mod pods;
 pub mod probes;
 pub mod reconcile;
+pub mod records;
 pub mod release;
 pub mod secrets;
 pub mod status;

@@ -18,6 +18,8 @@ use quotakeeper_dialects::{Profile, catalogue, did_you_mean};
 use quotakeeper_wire::account::{Admitted, CompiledAccount};
 use quotakeeper_wire::name::AccountKey;
 
+use crate::records::{AccountRecord, record_name};
+
 /// A quota as the API server has it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuotaView {
@@ -61,6 +63,8 @@ pub struct ObservedState {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// The documents that are stored, by the name of their ConfigMap.
     pub stored: BTreeMap<String, StoredDocument>,
+    /// The records of accounts, by the name of their ConfigMap.
+    pub records: BTreeMap<String, AccountRecord>,
 }
 
 /// Why a quota is not accepted, in one word.
@@ -228,6 +232,8 @@ fn compiled(view: &QuotaView, observed: &ObservedState) -> Result<CompiledAccoun
         Refusal { reason, ..invalid(&problems) }
     })?;
     account.admitted = admitted(quota, &observed.namespaces)?;
+    let record = observed.records.get(&record_name(&document_name(&account.key)));
+    account.in_force_since = record.and_then(|record| record.since);
     Ok(account)
 }
 

@@ -18,6 +18,15 @@ use quotakeeper_wire::name::AccountKey;
 use serde_json::{Value, json};
 
 use crate::reconcile::{QuotaView, StoredDocument};
+use crate::records::AccountRecord;
+
+/// The entry of a record that names its account.
+const RECORD_ACCOUNT: &str = "account";
+/// The entry of a record that is not of the time at which its account came into force, and its value.
+const RECORD_SINCE: &str = "since";
+const RECORD_UNKNOWN: &str = "unknown";
+/// The entry of a record since when no quota has the account.
+const RECORD_ENDED: &str = "ended";
 
 /// A quota.
 pub fn quota(object: DynamicObject, before: Option<&QuotaView>) -> Option<QuotaView> {
@@ -113,6 +122,29 @@ pub fn document(map: ConfigMap, owner: Option<&str>) -> Option<StoredDocument> {
             .into(),
         proper: owned && labelled,
     })
+}
+
+/// The record of an account; `owner` is the UID that its owner should have.
+pub fn record(map: &ConfigMap, owner: Option<&str>) -> Option<AccountRecord> {
+    let data = map.data.as_ref()?;
+    let known = data.get(RECORD_SINCE).is_none_or(|since| since != RECORD_UNKNOWN);
+    let created = map.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    Some(AccountRecord {
+        key: data.get(RECORD_ACCOUNT)?.as_str().into(),
+        since: created.filter(|_| known),
+        ended: data.get(RECORD_ENDED).and_then(|ended| ended.parse().ok()),
+        proper: owner.is_none_or(|uid| map.owner_references().iter().any(|owner| owner.uid == uid)),
+    })
+}
+
+/// The data of a record's ConfigMap. Its creation says since when the account is in force.
+pub fn record_data(record: &AccountRecord) -> BTreeMap<&'static str, String> {
+    let mut data = BTreeMap::from([(RECORD_ACCOUNT, record.key.to_string())]);
+    if record.since.is_none() {
+        data.insert(RECORD_SINCE, RECORD_UNKNOWN.to_owned());
+    }
+    data.extend(record.ended.map(|ended| (RECORD_ENDED, ended.to_string())));
+    data
 }
 
 /// The entries of a Secret that are text.
