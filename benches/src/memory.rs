@@ -71,7 +71,7 @@ fn grown(after: usize, before: usize, things: u64) -> f64 {
 fn session(live: &dyn Fn() -> usize) -> anyhow::Result<f64> {
     let now = Time(3_600_000_000_000);
     let validity = std::time::Duration::from_secs(2);
-    let greeting = Greeting { epoch: Epoch(1), validity, heartbeat: validity / 4 };
+    let greeting = Greeting { epoch: Epoch(1), validity, heartbeat: validity / 4, fingerprint_key: None };
     let mut engine = Engine::new(Account::FourLimits.config(), now);
     let mut sessions = Vec::with_capacity(usize::try_from(SESSIONS)?);
     let (mut events, mut actions) = (Vec::with_capacity(16), Vec::with_capacity(16));

@@ -60,15 +60,15 @@ pub struct Profile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<BaseUrl>,
 
-    /// Where requests carry their credential, the most usual place first. Not in force yet: credentials are
-    /// passed on unread.
+    /// Where requests carry their credential, the most usual place first. Passed on as they are; a keyed
+    /// fingerprint tells the limiter which calls carry the same one, so that a refused key stops no other.
     /// Default: `authorization` alone. Example: `[{header: x-api-key}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub credentials: Vec<Credential>,
 
-    /// Response headers that name the account which the provider charged; the first one present counts.
-    /// Not in force yet: nothing compares that name with the quota's account.
+    /// Response headers that name the account which the provider charged; the first one present counts. Keys that
+    /// the provider refuses until a person acts stop the account only if it names the same for two of them, or none.
     /// Default: none. Example: `[openai-organization]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 128)))]
@@ -381,7 +381,7 @@ impl Profile {
             .collect()
     }
 
-    /// The secret part of a request's credential; never log it. No caller yet: see [`Profile::credentials`].
+    /// The secret part of a request's credential; never log it.
     pub fn credential<'h>(&self, headers: &'h HeaderMap) -> Option<&'h [u8]> {
         let bearer = [Credential { header: "authorization".to_owned(), scheme: None }];
         let known = if self.credentials.is_empty() { &bearer[..] } else { &self.credentials };

@@ -31,7 +31,7 @@ pub struct Reading {
     pub verdict: Verdict,
     /// The limits' state: one for each of the profile's headers that could be read.
     pub observations: Vec<Observation>,
-    /// The account that the provider names as charged. No reader yet: see [`Profile::organization_headers`].
+    /// The account that the provider names as charged. See [`Profile::organization_headers`].
     pub organization: Option<String>,
     /// The provider's advice on a retry (`x-should-retry`). With `false`, the client gets the answer as it is.
     pub retry_advice: Option<bool>,

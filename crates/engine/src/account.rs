@@ -5,6 +5,9 @@
 //! | `calls` | asks, refusals, and what ends a call |
 //! | `reports` | what became of grants: written, answered, over |
 //! | `rejections` | what rejections do to the calls that follow |
+//! | `claims` | long waits that one workload has reported |
+//! | `stops` | credentials, and accounts, that the provider refuses until a person acts |
+//! | `holds` | waiting calls that a pause of their workload or credential holds |
 //! | `dispatch` | who is granted next, and when to look again |
 //! | `lanes` | which limits and pauses cover a call, and their counters |
 //! | `counter` | the count of one limit, whatever it counts |
@@ -21,11 +24,13 @@
 
 mod calls;
 mod charge;
+mod claims;
 mod configure;
 mod counter;
 mod dispatch;
 mod durability;
 mod forecast;
+mod holds;
 mod lanes;
 mod ledger;
 mod observe;
@@ -35,6 +40,7 @@ mod reports;
 mod restore;
 mod resume;
 mod status;
+mod stops;
 
 use std::collections::BTreeMap;
 
@@ -45,17 +51,19 @@ pub use status::{AccountStatus, ConsumerWait, LimitStatus, PauseStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::alarms::Alarms;
+use crate::callers::{Caller, PauseKey};
 use crate::clock::is_fresh;
 use crate::concurrency_cap::ConcurrencyCap;
 use crate::config::AccountConfig;
 use crate::cost::Costs;
-use crate::event::{Action, Attempt, CallClass, CallId, Event, Pulse, Scope, SessionId};
+use crate::event::{Action, Attempt, CallClass, CallId, Event, Fingerprint, Pulse, Scope, SessionId};
 use crate::name::Consumer;
 use crate::pause::Pause;
 use crate::queue::{CallKey, LaneId, Queue, QueuePosition};
 use crate::time::Time;
 use charge::Charge;
 use durability::Durability;
+use holds::OnlyCredential;
 use lanes::{CopiedCounter, InitialState, Lanes};
 use recovery::Recovery;
 use reports::Answer;
@@ -70,7 +78,11 @@ pub struct Engine {
     /// When to look at a call again: a waiting one's deadline, or the end of the longest call.
     deadlines: Alarms<CallKey>,
     sessions: BTreeMap<SessionId, Session>,
-    pauses: BTreeMap<Scope, Pause>,
+    pauses: BTreeMap<PauseKey, Pause>,
+    /// Waiting calls that stand aside because of a pause of their workload or credential, in the order of their turns.
+    held: BTreeMap<PauseKey, Vec<CallKey>>,
+    /// The only credential that calls have carried so far, if it is one.
+    only_credential: OnlyCredential,
     /// How many calls the provider takes at the same time, as far as its rejections show.
     caps: BTreeMap<Scope, ConcurrencyCap>,
     lease: Time,
@@ -138,12 +150,19 @@ struct Call {
 struct Wanted {
     consumer: Consumer,
     lane: LaneId,
+    credential: Fingerprint,
     /// What it draws; what it has drawn, once that is known.
     costs: Costs,
     asked: Time,
     deadline: Time,
     /// Attempts that were granted.
     attempts: u32,
+}
+
+impl Wanted {
+    fn caller(&self) -> Caller<'_> {
+        Caller { consumer: &self.consumer, credential: self.credential }
+    }
 }
 
 #[derive(Debug)]
@@ -195,6 +214,8 @@ impl Engine {
             deadlines: Alarms::default(),
             sessions: BTreeMap::new(),
             pauses: BTreeMap::new(),
+            held: BTreeMap::new(),
+            only_credential: OnlyCredential::default(),
             caps: BTreeMap::new(),
             lease: Time::NEVER,
             durability,

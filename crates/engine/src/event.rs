@@ -10,6 +10,7 @@ use crate::cost::{Amount, Costs, Demand};
 use crate::name::Consumer;
 use crate::time::{Stamp, Time};
 
+pub use crate::callers::Callers;
 pub use crate::scope::{Scope, Selector};
 
 /// A proxy, across its reconnections: a number that it drew when it started.
@@ -89,6 +90,8 @@ pub struct Rejection {
     pub wait: Option<Duration>,
     /// The provider's own word for it, for people.
     pub reason: String,
+    /// Distinguishes the organisation that the provider charges; `None`: it does not name it.
+    pub organization: Option<Fingerprint>,
 }
 
 /// What a rejection means for the calls that follow.
@@ -233,6 +236,8 @@ pub struct ResumedGrant {
     pub consumer: Consumer,
     /// Which limits it draws on, and how much of each.
     pub demand: Demand,
+    /// Whose credential it carries; 0: not known.
+    pub credential: Fingerprint,
     /// When it was decided, on this engine's clock; `None`: on the clock of another node.
     pub granted: Option<Time>,
     /// How far it is.
@@ -324,6 +329,8 @@ pub enum Action {
     Paused {
         /// Which calls.
         scope: Scope,
+        /// Whose.
+        callers: Callers,
         /// Until when at the earliest.
         until: Time,
         /// The provider's word, or who paused.
@@ -333,6 +340,8 @@ pub enum Action {
     Resumed {
         /// Which calls.
         scope: Scope,
+        /// Whose.
+        callers: Callers,
         /// How long it was paused.
         paused_for: Duration,
     },

@@ -19,13 +19,14 @@
 //! | `queue` | whose turn is next |
 //! | `alarms` | when to look at something again |
 //! | `pause` | closed, one probe, a ramp |
-//! | `scope` | which calls a pause holds |
+//! | `scope`, `callers` | which calls a pause holds, and whose |
 //! | [`patience`] | how long a call may wait for a grant |
 //! | [`mutant`] | the rule's clauses, broken on purpose, for the simulator |
 
 pub mod account;
 mod alarms;
 mod bucket;
+mod callers;
 pub mod clock;
 mod concurrency_cap;
 mod concurrency_counter;

@@ -5,25 +5,28 @@
 //! unanswered at the same time grows with each answer until it no longer matters. A rejection in
 //! between closes the scope again, each time for longer where the provider names no time.
 //!
-//! A provider that refuses until a person acts is believed when it says so twice: the first time one more call asks at
-//! once, while the others are held. From the second on they are refused, and a call asks after 1, 2, 4 … 15 minutes.
+//! | room | holds |
+//! |---|---|
+//! | `claim` | long waits that one workload has reported |
+//! | `stop` | providers that refuse until a person acts |
+
+mod claim;
+mod stop;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::PauseConfig;
-use crate::event::{Attempt, RejectionClass};
+use crate::event::{Attempt, Fingerprint, RejectionClass};
 use crate::time::{Time, stretched};
+
+pub(crate) use claim::Claim;
+use stop::Refusals;
 
 /// Unanswered calls at which a ramp has done its work.
 const RAMP_DONE: u32 = 64;
 /// The longest that doubling makes a pause for which the provider names no time.
 const STRIKES_AT_MOST: u32 = 6;
-/// How long a provider that refuses until a person acts is not asked again: doubled from the first …
-const STOPPED: Duration = Duration::from_secs(60);
-/// … up to the longest.
-const LONGEST_STOPPED: Duration = Duration::from_secs(15 * 60);
-
 /// The pause of one scope.
 #[derive(Clone, Debug)]
 pub(crate) struct Pause {
@@ -34,23 +37,20 @@ pub(crate) struct Pause {
     /// The provider's word, or who paused.
     pub(crate) reason: String,
     refusals: Refusals,
+    /// A call of another credential was accepted since.
+    contradicted: bool,
+    /// The organisation that was refused.
+    organization: Option<Fingerprint>,
     /// The provider's last rejection said that it is overloaded.
     pub(crate) overloaded: bool,
     /// When it was last closed anew.
-    closed_at: Time,
+    pub(crate) closed_at: Time,
     strikes: u32,
     phase: Phase,
-}
-
-/// What the provider has said of refusing until a person acts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusals {
-    /// Nothing since it accepted a call, or rejected one for another reason.
-    None,
-    /// That it does, once.
-    One,
-    /// That it does, again.
-    Stopped,
+    /// A long wait that nobody but one workload has seen.
+    claim: Option<Claim>,
+    /// It holds calls only while a probe asks about the claim.
+    only_asks: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -84,16 +84,8 @@ impl Pause {
         reason: String,
         config: &PauseConfig,
     ) -> Pause {
-        let mut pause = Pause {
-            since: now,
-            until: now,
-            reason,
-            refusals: Refusals::None,
-            overloaded: false,
-            closed_at: now,
-            strikes: 0,
-            phase: Phase::Closed,
-        };
+        let mut pause = Pause::by_hand(now, Duration::ZERO);
+        pause.reason = reason;
         pause.prolong(now, class, wait, config);
         pause
     }
@@ -105,10 +97,14 @@ impl Pause {
             until: now + length,
             reason: "paused by hand".to_owned(),
             refusals: Refusals::None,
+            contradicted: false,
+            organization: None,
             overloaded: false,
             closed_at: now,
             strikes: 0,
             phase: Phase::Closed,
+            claim: None,
+            only_asks: false,
         }
     }
 
@@ -117,7 +113,7 @@ impl Pause {
             RejectionClass::Terminal => self.refused(),
             _ => {
                 self.refusals = Refusals::None;
-                config.fallback.saturating_mul(1 << self.strikes.min(STRIKES_AT_MOST))
+                self.unnamed(self.strikes, config)
             }
         };
         let length = wait.unwrap_or(unnamed).min(config.cap);
@@ -126,25 +122,18 @@ impl Pause {
         self.overloaded = class == RejectionClass::Capacity;
     }
 
-    /// The provider refuses until a person acts. Returns for how long it is not asked again.
-    fn refused(&mut self) -> Duration {
-        let before = self.refusals;
-        self.refusals = if before == Refusals::None { Refusals::One } else { Refusals::Stopped };
-        match before {
-            Refusals::None => Duration::ZERO,
-            Refusals::One => {
-                self.strikes = 0;
-                STOPPED
-            }
-            Refusals::Stopped => {
-                STOPPED.saturating_mul(1 << self.strikes.min(STRIKES_AT_MOST)).min(LONGEST_STOPPED)
-            }
-        }
+    fn unnamed(&self, strikes: u32, config: &PauseConfig) -> Duration {
+        config.fallback.saturating_mul(1 << strikes.min(STRIKES_AT_MOST))
     }
 
-    /// Whether the provider refuses until a person acts, and has said so more than once.
-    pub(crate) fn stopped(&self) -> bool {
-        self.refusals == Refusals::Stopped
+    /// How long the rejection of a call that was granted then pauses, if the provider names no time.
+    pub(crate) fn unnamed_after(&self, granted: Time, config: &PauseConfig) -> Duration {
+        self.unnamed(self.strikes + u32::from(self.is_news(granted)), config)
+    }
+
+    /// Whether the rejection of a call that was granted then closes it anew; one that was sent before is old news.
+    pub(crate) fn is_news(&self, granted: Time) -> bool {
+        granted >= self.closed_at && !matches!(self.phase, Phase::Closed)
     }
 
     /// A rejection of a call that was granted at `granted`. Returns whether the pause is longer
@@ -159,8 +148,7 @@ impl Pause {
     ) -> bool {
         let terminal = class == RejectionClass::Terminal;
         // What was sent before the pause may still say that the provider refuses, or confirm it, but not twice.
-        let news =
-            granted >= self.closed_at && !matches!(self.phase, Phase::Closed) || terminal && !self.stopped();
+        let news = self.is_news(granted) || terminal && !self.stopped();
         if !news && (terminal || wait.is_none_or(|wait| wait.is_zero())) {
             return false;
         }
@@ -173,6 +161,7 @@ impl Pause {
         let later = self.until > before && self.until > now;
         if news || later {
             self.phase = Phase::Closed;
+            self.only_asks = false;
         }
         news || later
     }
@@ -180,6 +169,7 @@ impl Pause {
     /// When a call of the scope may be granted at the earliest; `None`: now.
     pub(crate) fn blocked_until(&self, now: Time, config: &PauseConfig) -> Option<Time> {
         let until = match &self.phase {
+            Phase::Closed if self.asks_in_vain(now) => now,
             Phase::Closed => self.until,
             Phase::Probing { since, .. } => *since + config.probe_patience,
             Phase::Ramp { width, unanswered } if unanswered.len() >= *width as usize => {
@@ -188,6 +178,15 @@ impl Pause {
             Phase::Ramp { .. } => now,
         };
         (until > now).then_some(until)
+    }
+
+    /// How many calls it lets through now.
+    pub(crate) fn room(&self, now: Time, config: &PauseConfig) -> usize {
+        match &self.phase {
+            _ if self.blocked_until(now, config).is_some() => 0,
+            Phase::Closed | Phase::Probing { .. } => 1,
+            Phase::Ramp { width, unanswered } => (*width as usize).saturating_sub(unanswered.len()).max(1),
+        }
     }
 
     /// A call of the scope is granted: it is the probe, or one of the ramp.
@@ -205,9 +204,14 @@ impl Pause {
     pub(crate) fn accepted(&mut self, attempt: Attempt) -> Progress {
         match &mut self.phase {
             Phase::Probing { probe, .. } if *probe == attempt => {
+                self.claim = None;
+                if self.only_asks {
+                    return Progress::Over;
+                }
                 self.phase = Phase::Ramp { width: 2, unanswered: BTreeMap::new() };
                 self.strikes = 0;
                 self.refusals = Refusals::None;
+                self.contradicted = false;
                 Progress::Opened
             }
             Phase::Ramp { width, unanswered } => {

@@ -269,6 +269,11 @@ impl Queue {
         Some(Head { tag, order, call })
     }
 
+    /// Whether no consumer but this one has called.
+    pub(crate) fn knows_only(&self, consumer: &str) -> bool {
+        self.by_name.keys().all(|known| *known == *consumer)
+    }
+
     /// How many calls get a turn before a new one of this consumer does, if all lanes are open.
     pub(crate) fn ahead_of(&self, consumer: &str, weight: u32) -> u64 {
         let own = self.by_name.get(consumer).map(|id| &self.consumers[id.index()]);

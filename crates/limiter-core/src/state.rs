@@ -24,7 +24,7 @@ use quotakeeper_engine::event::{Action, Event, SessionId};
 use quotakeeper_engine::time::Time;
 use quotakeeper_wire::account::{CompiledAccount, StatedUse};
 use quotakeeper_wire::limiter::{Greeting, NewestHellos, PodIdentity, Session, SessionEnd};
-use quotakeeper_wire::message::{AccountIndex, Epoch, ProxyMessage, ToLimiter, ToProxy};
+use quotakeeper_wire::message::{AccountIndex, Epoch, FingerprintKey, ProxyMessage, ToLimiter, ToProxy};
 use quotakeeper_wire::name::{AccountKey, QuotaName};
 use quotakeeper_wire::status::PastUse;
 
@@ -63,6 +63,8 @@ pub struct Start {
     pub ledger: Option<LedgerStart>,
     /// The wall clock now.
     pub wall: Timestamp,
+    /// The key of the credentials' fingerprints; none: credentials are not distinguished.
+    pub fingerprint_key: Option<FingerprintKey>,
 }
 
 /// A limiter's ledger when it starts.
@@ -133,12 +135,12 @@ impl LimiterState {
     /// The state of a limiter that starts now. With a ledger it grants nothing before
     /// [`LimiterState::opening_records`] are stored.
     pub fn new(start: Start, now: Time) -> LimiterState {
-        let Start { configuration, epoch, ledger, wall } = start;
+        let Start { configuration, epoch, ledger, wall, fingerprint_key } = start;
         let validity = configuration.accounts.iter().map(|account| account.engine.validity).min();
         let validity = validity.unwrap_or(VALIDITY);
         let commits = ledger.as_ref().map(|ledger| CommitSchedule::new(ledger.longest_horizon));
         let mut state = LimiterState {
-            greeting: Greeting { epoch, validity, heartbeat: HEARTBEAT.min(validity / 4) },
+            greeting: Greeting { epoch, validity, heartbeat: HEARTBEAT.min(validity / 4), fingerprint_key },
             recovered: ledger.map(|ledger| ledger.recovered).unwrap_or_default(),
             commits,
             lease: None,

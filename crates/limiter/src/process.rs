@@ -107,12 +107,16 @@ async fn start(options: &Options, probes: &Probes) -> anyhow::Result<Started> {
         gate_open = configuration.gate_open_until.is_some(),
         "the accounts are known"
     );
-    let limiter = Limiter::builder(configuration).ledger(epoch, ledger, recovered).start()?;
-    // Set once in a process.
-    let _ = probes.limiter.set(limiter.clone());
-
     waits_for("the operator has made the Secret quotakeeper-limiter-tls");
     let tls = watches.certificates().await?;
+    let builder = Limiter::builder(configuration).ledger(epoch, ledger, recovered);
+    let builder = match watches.fingerprint_key() {
+        Some(key) => builder.fingerprint_key(key),
+        None => builder,
+    };
+    let limiter = builder.start()?;
+    // Set once in a process.
+    let _ = probes.limiter.set(limiter.clone());
     Ok(Started { client, limiter, tls, watches })
 }
 

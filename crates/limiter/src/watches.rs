@@ -18,6 +18,8 @@ use quotakeeper_kube_cache::Signal;
 use quotakeeper_limiter_core::Configuration;
 use quotakeeper_transport::tls;
 use quotakeeper_wire::gate;
+use quotakeeper_wire::message::FingerprintKey;
+use ring::hmac;
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -39,6 +41,7 @@ pub struct Watches {
     /// The UIDs of pods that were deleted.
     pub deleted_pods: mpsc::Receiver<String>,
     certificates: watch::Receiver<Option<Arc<ServerConfig>>>,
+    fingerprint_key: watch::Receiver<Option<FingerprintKey>>,
     _tasks: [AbortOnDropHandle<()>; 3],
 }
 
@@ -48,15 +51,20 @@ impl Watches {
     pub fn start(client: &Client, namespace: &str, before: BTreeSet<String>) -> Watches {
         let (to_configurations, configurations) = watch::channel(None);
         let (to_certificates, certificates) = watch::channel(None);
+        let (to_fingerprint_key, fingerprint_key) = watch::channel(None);
         let (to_deleted_pods, deleted_pods) = mpsc::channel(DELETED_PODS);
         let pods = Pods::default();
         let tasks = [
             tokio::spawn(watch_accounts(Api::namespaced(client.clone(), namespace), to_configurations)),
-            tokio::spawn(watch_certificate(Api::namespaced(client.clone(), namespace), to_certificates)),
+            tokio::spawn(watch_certificate(
+                Api::namespaced(client.clone(), namespace),
+                to_certificates,
+                to_fingerprint_key,
+            )),
             tokio::spawn(watch_pods(Api::all(client.clone()), pods.clone(), before, to_deleted_pods)),
         ];
         let _tasks = tasks.map(AbortOnDropHandle::new);
-        Watches { configurations, pods, deleted_pods, certificates, _tasks }
+        Watches { configurations, pods, deleted_pods, certificates, fingerprint_key, _tasks }
     }
 
     /// Waits for the first configuration.
@@ -68,6 +76,11 @@ impl Watches {
         let first = first.context("the watch of the accounts has ended")?.clone();
         self.configurations.mark_unchanged();
         Ok(first.unwrap_or_default())
+    }
+
+    /// The key of the credentials' fingerprints; none before the first certificate that can be used.
+    pub fn fingerprint_key(&self) -> Option<FingerprintKey> {
+        *self.fingerprint_key.borrow()
     }
 
     /// Waits for the first certificate that can be used, and returns the newest from then on.
@@ -131,8 +144,12 @@ fn stored(map: ConfigMap) -> StoredAccount {
     }
 }
 
-/// Sends each certificate that can be used.
-async fn watch_certificate(secrets: Api<Secret>, to: watch::Sender<Option<Arc<ServerConfig>>>) {
+/// Sends each certificate that can be used, and the key of fingerprints that goes with it.
+async fn watch_certificate(
+    secrets: Api<Secret>,
+    to: watch::Sender<Option<Arc<ServerConfig>>>,
+    key_to: watch::Sender<Option<FingerprintKey>>,
+) {
     let mut secret = pin!(kube_cache::object(secrets, LIMITER_SECRET, "the certificate"));
     while let Some(secret) = secret.next().await {
         let Some(secret) = secret else {
@@ -142,6 +159,7 @@ async fn watch_certificate(secrets: Api<Secret>, to: watch::Sender<Option<Arc<Se
         match server_config(&secret) {
             Ok(config) => {
                 info!(secret = LIMITER_SECRET, "the certificate is in use");
+                key_to.send_replace(fingerprint_key(&secret));
                 to.send_replace(Some(config));
             }
             Err(why) => {
@@ -149,6 +167,15 @@ async fn watch_certificate(secrets: Api<Secret>, to: watch::Sender<Option<Arc<Se
             }
         }
     }
+}
+
+/// The key of the credentials' fingerprints: derived from the CA's key, which is random for each installation, is
+/// known to each limiter of it, and stays for years.
+fn fingerprint_key(secret: &Secret) -> Option<FingerprintKey> {
+    let ca_key = secret.data.as_ref()?.get("ca.key")?;
+    let key =
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &ca_key.0), b"quotakeeper credential fingerprints");
+    key.as_ref().try_into().ok().map(FingerprintKey)
 }
 
 fn server_config(secret: &Secret) -> Result<Arc<ServerConfig>, String> {

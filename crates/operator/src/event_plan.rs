@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use quotakeeper_api::quota::ApiQuotaStatus;
+use quotakeeper_engine::PauseStatus;
+use quotakeeper_engine::event::Callers;
 use quotakeeper_wire::message::NoticeKind;
 use quotakeeper_wire::status::{AccountReport, ConsumerNotice};
 
@@ -63,6 +65,8 @@ pub struct EventState {
 struct Pause {
     since: Timestamp,
     refused: u64,
+    /// The provider refuses until a person acts.
+    stopped: bool,
 }
 
 impl EventState {
@@ -80,9 +84,11 @@ impl EventState {
             drift: reason(types::LIMITS_IN_SYNC, reasons::LOWER_LIMITS),
             exhausted: reason(types::THROTTLED, reasons::BUDGET_EXHAUSTED),
             gate_open: reason(types::THROTTLED, reasons::GATE_OPEN),
-            paused: report
-                .filter(|report| !report.status.pauses.is_empty())
-                .map(|report| Pause { since: now, refused: report.totals.refused }),
+            paused: report.filter(|report| !report.status.pauses.is_empty()).map(|report| Pause {
+                since: now,
+                refused: report.totals.refused,
+                stopped: report.status.pauses.iter().any(|pause| pause.stopped),
+            }),
             waiting: waiting.collect(),
             notices: report
                 .into_iter()
@@ -163,18 +169,12 @@ impl EventState {
                 note: note.clone(),
             })
         };
-        match (longest, &self.paused) {
-            (Some(pause), None) => {
-                self.paused = Some(Pause { since: now, refused: report.totals.refused });
-                let seconds = i64::try_from(pause.remaining.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
-                let end = Timestamp::from_second(now.as_second().saturating_add(seconds)).unwrap_or(now);
-                let how_long = match pause.stopped {
-                    true => "until a person acts".to_owned(),
-                    false => format!("until {}", words::until(end, now)),
-                };
-                let pods = words::counted(report.proxies.connected.into(), "pod");
-                let note = format!("{quota}: {}; {} of {pods} paused {how_long}", pause.reason, pause.scope);
-                events.extend(both(true, reasons::PROVIDER_PAUSED, note));
+        match (longest, &mut self.paused) {
+            (Some(pause), known) if known.as_ref().is_none_or(|known| pause.stopped && !known.stopped) => {
+                let (since, refused) = (now, report.totals.refused);
+                let begun = known.get_or_insert(Pause { since, refused, stopped: false });
+                begun.stopped = pause.stopped;
+                events.extend(both(true, reasons::PROVIDER_PAUSED, paused_note(quota, report, pause, now)));
             }
             (None, Some(pause)) => {
                 let seconds = now.as_second().saturating_sub(pause.since.as_second());
@@ -184,7 +184,7 @@ impl EventState {
                 self.paused = None;
                 events.extend(both(false, "Resumed", note));
             }
-            (Some(_), Some(_)) | (None, None) => {}
+            (Some(_), _) | (None, None) => {}
         }
     }
 
@@ -240,6 +240,24 @@ fn notice_words(quota: &str, notice: &ConsumerNotice) -> Option<(&'static str, S
         }
         NoticeKind::Unknown => None,
     }
+}
+
+/// What is paused and for how long, or refused until when one call asks again.
+fn paused_note(quota: &str, report: &AccountReport, pause: &PauseStatus, now: Timestamp) -> String {
+    let seconds = i64::try_from(pause.remaining.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+    let end = Timestamp::from_second(now.as_second().saturating_add(seconds)).unwrap_or(now);
+    let end = words::until(end, now);
+    let calls = match pause.callers {
+        Callers::All => {
+            format!("{} of {}", pause.scope, words::counted(report.proxies.connected.into(), "pod"))
+        }
+        _ => format!("{}{}", pause.scope, pause.callers),
+    };
+    let what = match pause.stopped {
+        true => format!("refused until a person acts; one call asks again at {end}"),
+        false => format!("paused until {end}"),
+    };
+    format!("{quota}: {}; {calls} {what}", pause.reason)
 }
 
 /// Workloads whose calls have waited for [`LONG_WAIT`], and how many calls for how long.
@@ -307,6 +325,27 @@ mod tests {
             [format!("Quota Resumed: {note}"), format!("Consumers Resumed: {note}")]
         );
         assert!(next(&mut state, &ended, 11).is_empty());
+    }
+
+    #[test]
+    fn a_stop_has_an_event_that_says_when_one_call_asks_again() {
+        let mut state = EventState::default();
+        let mut paused = report();
+        paused.status.pauses.push(pause(Scope::account(), 0, "insufficient_quota"));
+        assert_eq!(next(&mut state, &paused, 0).len(), 2);
+        let stopped = PauseStatus { stopped: true, ..pause(Scope::account(), 60_000, "insufficient_quota") };
+        paused.status.pauses[0] = stopped.clone();
+        let note = "gtm/crm: insufficient_quota; all calls of 9 pods refused until a person acts; one call asks again at 14:04:02";
+        assert_eq!(next(&mut state, &paused, 2)[0], format!("Quota ProviderPaused: {note}"));
+        assert!(next(&mut state, &paused, 3).is_empty());
+        for (callers, words) in [
+            (Callers::Workload("gtm/Job/a".into()), "all calls of workload gtm/Job/a refused"),
+            (Callers::Credential(Default::default()), "all calls with one of the credentials refused"),
+        ] {
+            paused.status.pauses[0] = PauseStatus { callers, ..stopped.clone() };
+            let events = next(&mut EventState::default(), &paused, 0);
+            assert!(events[0].contains(words), "{events:?}");
+        }
     }
 
     #[test]

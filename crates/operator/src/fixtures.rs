@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quotakeeper_engine::config::Mode;
-use quotakeeper_engine::event::Scope;
+use quotakeeper_engine::event::{Callers, Scope};
 use quotakeeper_engine::{AccountStatus, ConsumerWait, PauseStatus, Totals};
 use quotakeeper_wire::status::{AccountReport, PastUse, ProxyCounts};
 
@@ -33,6 +33,7 @@ pub(crate) fn wait(consumer: &str, calls: u64, longest_millis: u64) -> ConsumerW
 pub(crate) fn pause(scope: Scope, remaining_millis: u64, reason: &str) -> PauseStatus {
     PauseStatus {
         scope,
+        callers: Callers::All,
         remaining: Duration::from_millis(remaining_millis),
         reason: reason.to_owned(),
         stopped: false,

@@ -95,13 +95,19 @@ impl<'a> Subject<'a> {
             .status
             .pauses
             .iter()
-            .filter(|pause| !pause.stopped && self.holds_all(&pause.scope));
+            .filter(|pause| !pause.stopped && pause.callers.is_all() && self.holds_all(&pause.scope));
         held.max_by_key(|pause| pause.remaining)
     }
 
-    /// The pause that only a person ends.
+    /// The calls that the provider refuses until a person acts: everyone's if there are such.
     fn stopped(&self) -> Option<&'a PauseStatus> {
-        self.report()?.status.pauses.iter().find(|pause| pause.stopped)
+        let stopped = self.report()?.status.pauses.iter().filter(|pause| pause.stopped);
+        stopped.max_by_key(|pause| (pause.callers.is_all(), pause.remaining))
+    }
+
+    /// … where that holds every call back.
+    fn stopped_all(&self) -> Option<&'a PauseStatus> {
+        self.stopped().filter(|pause| pause.callers.is_all())
     }
 
     /// The pause, of any calls, because the provider is overloaded.
@@ -133,7 +139,8 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
     let paused_until = match subject.limiter {
         Limiter::Unknown => before.paused_until.clone(),
         Limiter::Connected { .. } | Limiter::Lost => {
-            subject.pause().filter(|pause| !pause.remaining.is_zero()).map(|pause| ends(pause, subject.now))
+            let held = subject.stopped_all().or(subject.pause());
+            held.filter(|pause| !pause.remaining.is_zero()).map(|pause| ends(pause, subject.now))
         }
     };
     let mut status = ApiQuotaStatus {
@@ -273,7 +280,9 @@ fn state(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) 
     }
     if let Some(reason) = is(types::THROTTLED, TRUE) {
         let ends = match reason.as_str() {
-            reasons::PROVIDER_PAUSED => status.paused_until.as_ref().map(|time| time.0),
+            reasons::PROVIDER_PAUSED | reasons::SPEND_CAP_REACHED => {
+                status.paused_until.as_ref().map(|time| time.0)
+            }
             reasons::BUDGET_EXHAUSTED => figures.exhausted().and_then(|figure| figure.reset_at(subject.now)),
             _ => None,
         };

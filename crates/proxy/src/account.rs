@@ -134,7 +134,7 @@ pub(crate) fn engine_rejection(
         Affected::Account | Affected::Provider => Scope::account(),
     };
     let shared_with = shared_with.map(|model| account.profile.model_class(&model).to_owned());
-    Some(Rejection { class, scope, shared_with, wait, reason: reason.to_owned() })
+    Some(Rejection { class, scope, shared_with, wait, reason: reason.to_owned(), organization: None })
 }
 
 /// Limits' states from headers, as the limiter knows them.

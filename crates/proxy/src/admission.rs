@@ -12,14 +12,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use quotakeeper_engine::event::{CallClass, CallId, RefusalReason, Scope};
+use quotakeeper_engine::event::{CallId, Fingerprint, RefusalReason, Scope};
 use quotakeeper_engine::time::Stamp;
-use quotakeeper_wire::message::{AccountIndex, AccountUpdate, Epoch, Notice, NoticeKind, ToLimiter};
+use quotakeeper_wire::message::{
+    AccountIndex, AccountUpdate, CallDetails, Epoch, Notice, NoticeKind, ToLimiter,
+};
 use quotakeeper_wire::proxy::{AskError, Counters, Identity, Session, SessionEvent};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
+use crate::fingerprint::fingerprint;
 use crate::link::{Link, LinkEvent};
 
 pub use permit::Permit;
@@ -165,11 +168,11 @@ impl AdmissionClient {
     pub async fn admit(
         &self,
         account: AccountIndex,
-        class: CallClass,
+        details: impl Into<CallDetails>,
         patience: Option<Duration>,
         max_wait: Duration,
     ) -> Result<Permit, Refused> {
-        let mut permit = self.ask(account, class, patience, max_wait)?;
+        let mut permit = self.ask(account, details.into(), patience, max_wait)?;
         permit.granted().await?;
         Ok(permit)
     }
@@ -177,13 +180,13 @@ impl AdmissionClient {
     fn ask(
         &self,
         account: AccountIndex,
-        class: CallClass,
+        details: CallDetails,
         patience: Option<Duration>,
         max_wait: Duration,
     ) -> Result<Permit, Refused> {
         let call = {
             let mut inner = self.shared.inner();
-            let asked = inner.session.ask(clock::now(), account, class, patience);
+            let asked = inner.session.ask(clock::now(), account, details, patience);
             let call = asked.map_err(|error| match error {
                 AskError::TooManyCalls { .. } => {
                     Refused { reason: Reason::TooManyCalls, retry_after: Some(FULL), words: None }
@@ -205,6 +208,12 @@ impl AdmissionClient {
     pub(crate) fn notice(&self, account: AccountIndex, kind: NoticeKind, detail: String) {
         self.shared.inner().session.notice(account, Notice { kind, detail });
         self.shared.changed.notify_one();
+    }
+
+    /// The fingerprint of a credential or an organisation, as the limiter distinguishes them; 0: not known.
+    pub(crate) fn fingerprint(&self, text: Option<&[u8]>) -> Fingerprint {
+        let key = self.shared.inner().session.fingerprint_key();
+        fingerprint(key, text)
     }
 
     /// Whether the limiter is connected.

@@ -34,9 +34,9 @@ use http::{Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
 use quotakeeper_dialects::patience::PATIENCE_HEADER;
 use quotakeeper_dialects::profile::Profile;
-use quotakeeper_engine::event::CallClass;
+use quotakeeper_engine::event::{CallClass, Fingerprint};
 use quotakeeper_engine::patience::longest_wait;
-use quotakeeper_wire::message::NoticeKind;
+use quotakeeper_wire::message::{CallDetails, NoticeKind};
 use tokio::time::timeout;
 
 use crate::account::Account;
@@ -89,6 +89,8 @@ struct Call<'a> {
     body: ReplayBody,
     engine_class: CallClass,
     arrived: Instant,
+    /// Of the credential that the request carries.
+    credential: Fingerprint,
     /// When the client gives up.
     deadline: Option<Instant>,
     failures: u32,
@@ -158,6 +160,7 @@ pub(crate) async fn forward(
         unreadable(context, &account, &head.method, &path, reason);
     }
     let engine_class = account.engine_class(&description.shape);
+    let credential = context.admission.fingerprint(account.profile.credential(&head.headers));
     account.earn();
     let call = Call {
         context,
@@ -168,6 +171,7 @@ pub(crate) async fn forward(
         body,
         engine_class,
         arrived,
+        credential,
         deadline: patience.and_then(|patience| arrived.checked_add(patience)),
         failures: 0,
         reconnects: Reconnects::default(),
@@ -287,8 +291,9 @@ impl Call<'_> {
     async fn admit(&mut self) -> Result<Permit, Refused> {
         let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let account = Arc::clone(&self.account);
-        let class = self.engine_class.clone();
-        let asked = self.context.admission.admit(account.index, class, left, account.max_wait);
+        let credential = self.credential;
+        let details = CallDetails { credential, ..self.engine_class.clone().into() };
+        let asked = self.context.admission.admit(account.index, details, left, account.max_wait);
         wait(self.context, &self.account, &mut self.record, asked).await
     }
 }

@@ -19,6 +19,7 @@
 //! | `account` | an account in force, and its calls as the limiter knows them |
 //! | `forward` | the life of one call |
 //! | `describe` | what a request calls, by its head and body |
+//! | `fingerprint` | keyed fingerprints of credentials |
 //! | `replay`, `head` | bodies and heads of requests |
 //! | `coding`, `request_coding`, `chunks` | content codings and parts of bodies |
 //! | [`upstream`] | connections to providers |
@@ -37,6 +38,7 @@ mod chunks;
 pub mod clock;
 mod coding;
 mod describe;
+mod fingerprint;
 mod forward;
 mod handshake;
 mod head;

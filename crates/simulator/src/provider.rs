@@ -32,6 +32,9 @@ impl Over {
     }
 }
 
+/// The wait in a rejection that one workload alone has seen.
+const CLAIMED: Duration = Duration::from_secs(3600);
+
 /// The provider of the account.
 #[derive(Debug)]
 pub(crate) struct Provider {
@@ -81,10 +84,10 @@ impl Provider {
 
     /// A call is counted. A rejection says no; the call was counted all the same by limits of
     /// windows, and takes no slot.
-    pub(crate) fn arrives(&mut self, at: Moment, class: &CallClass) -> Option<Rejection> {
+    pub(crate) fn arrives(&mut self, at: Moment, class: &CallClass, workload: &str) -> Option<Rejection> {
         self.arrivals.push(at);
         let now = self.clock.read(at);
-        let rejection = self.rejects(at, now, class);
+        let rejection = self.rejects(at, now, class, workload);
         self.rejections += u64::from(rejection.is_some());
         for limit in self.limits.iter().filter(|limit| covers(limit, class)) {
             match count(&mut self.counts, limit, class) {
@@ -104,15 +107,22 @@ impl Provider {
         rejection
     }
 
-    fn rejects(&mut self, at: Moment, now: u64, class: &CallClass) -> Option<Rejection> {
+    fn rejects(&mut self, at: Moment, now: u64, class: &CallClass, workload: &str) -> Option<Rejection> {
         let since = at.since(Moment(0));
         let closed = self.closed.iter().find(|closed| {
-            in_scope(&closed.scope, class) && closed.from <= since && since < closed.from + closed.length
+            closed.claimed_by.as_ref().is_none_or(|by| by == workload)
+                && in_scope(&closed.scope, class)
+                && closed.from <= since
+                && since < closed.from + closed.length
         });
         if let Some(closed) = closed {
-            let left = closed.from + closed.length - since;
+            let left = match closed.claimed_by {
+                Some(_) => CLAIMED,
+                None => closed.from + closed.length - since,
+            };
             return Some(Rejection {
                 shared_with: None,
+                organization: None,
                 class: RejectionClass::Quota,
                 scope: closed.scope.clone(),
                 wait: closed.says_when.then(|| whole_seconds(left)),
@@ -122,6 +132,7 @@ impl Provider {
         let really = self.really.as_mut()?;
         (!really.arrives(now)).then(|| Rejection {
             shared_with: None,
+            organization: None,
             class: RejectionClass::Quota,
             scope: Scope::account(),
             wait: Some(Duration::from_secs(1)),

@@ -135,6 +135,8 @@ pub struct Closed {
     pub scope: Scope,
     /// Whether rejections say how long it still lasts.
     pub says_when: bool,
+    /// Only the calls of this workload, with rejections that nobody else has seen: they claim an hour.
+    pub claimed_by: Option<String>,
 }
 
 /// Processes that stand still.

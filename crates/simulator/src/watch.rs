@@ -4,6 +4,7 @@
 //! It sees the messages of both directions and knows true time, nothing of the limiter's insides.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use quotakeeper_engine::config::{AccountConfig, PauseConfig};
 use quotakeeper_engine::event::{Attempt, CallClass, CallId, Rejection, RejectionClass, Scope, SessionId};
@@ -25,6 +26,9 @@ pub(crate) struct PauseWatch {
     /// announced were decided before it.
     closing: Vec<(Scope, Time)>,
 }
+
+/// The longest pause that binds everyone on the word of one workload.
+const WITHOUT_WITNESS: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 struct Closed {
@@ -113,8 +117,9 @@ impl PauseWatch {
         // Without a time nothing can be held against the engine's own.
         let Some(wait) = rejection.wait else { return };
         let until = at + wait.min(self.config.cap);
-        // Repeated by a hello, after its time: old news closes nothing.
-        if until > now {
+        // Repeated by a hello, after its time: old news closes nothing. What is longer than a minute binds the others
+        // on the word of a second workload alone.
+        if until > now && wait <= WITHOUT_WITNESS {
             self.closing.push((rejection.scope.clone(), until));
         }
     }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quotakeeper_engine::clock::SessionClock;
-use quotakeeper_engine::event::{Action, Event, Pulse, SessionId};
+use quotakeeper_engine::event::{Action, Callers, Event, Pulse, SessionId};
 use quotakeeper_engine::time::Time;
 
 pub use self::end::SessionEnd;
@@ -25,8 +25,8 @@ pub use self::pod::PodIdentity;
 use self::proxy::Proxy;
 pub use self::violation::{MOST_CALLS, MOST_QUOTAS, Violation};
 use crate::message::{
-    AccountIndex, AccountUpdate, Epoch, GrantRef, Hello, LimiterMessage, NoticeKind, Progress, ProxyMessage,
-    ToLimiter, ToProxy,
+    AccountIndex, AccountUpdate, Epoch, FingerprintKey, GrantRef, Hello, LimiterMessage, NoticeKind,
+    Progress, ProxyMessage, ToLimiter, ToProxy,
 };
 use crate::name::QuotaName;
 
@@ -39,6 +39,8 @@ pub struct Greeting {
     pub validity: Duration,
     /// The interval of heartbeats; less than D/2, or a proxy's calls are not granted.
     pub heartbeat: Duration,
+    /// The key of the credentials' fingerprints; `None`: credentials are not distinguished.
+    pub fingerprint_key: Option<FingerprintKey>,
 }
 
 /// The limiter's side of one connection.
@@ -137,12 +139,18 @@ impl Session {
                 LimiterMessage::Refuse { account, call, reason, retry_after, words }
             }
             Action::Grant { .. } | Action::Refuse { .. } => return None,
-            Action::Paused { scope, until, reason } => {
+            Action::Paused { callers: Callers::Workload(workload), .. }
+            | Action::Resumed { callers: Callers::Workload(workload), .. }
+                if *workload != proxy.consumer =>
+            {
+                return None;
+            }
+            Action::Paused { scope, until, reason, .. } => {
                 let (remaining, reason) = (until.since(now), reason.clone());
                 let update = AccountUpdate::Paused { scope: scope.clone(), remaining, reason };
                 LimiterMessage::Account { account, update }
             }
-            Action::Resumed { scope, paused_for } => {
+            Action::Resumed { scope, paused_for, .. } => {
                 let update = AccountUpdate::Resumed { scope: scope.clone(), paused_for: *paused_for };
                 LimiterMessage::Account { account, update }
             }
@@ -168,6 +176,7 @@ impl Session {
             body: LimiterMessage::Welcome {
                 validity: self.greeting.validity,
                 heartbeat: self.greeting.heartbeat,
+                fingerprint_key: self.greeting.fingerprint_key,
             },
         }
     }

@@ -81,6 +81,7 @@ pub struct CallDetails {
     pub class: CallClass,
     /// What its costs are estimated from; `None`: not known. Limits that count calls need none.
     pub size: Option<CallSize>,
+    /// Of its credential, by the key of the welcome; 0: not known.
     pub credential: Fingerprint,
 }
 
@@ -274,6 +275,8 @@ pub enum LimiterMessage {
         validity: Duration,
         /// The longest silence of a live proxy.
         heartbeat: Duration,
+        /// The key of the credentials' fingerprints; `None`: none are wanted.
+        fingerprint_key: Option<FingerprintKey>,
     },
     /// A change of an account of the session. After the welcome: the state of each account, then the pauses in
     /// force.
@@ -328,6 +331,17 @@ pub enum AccountUpdate {
         /// How long they were held.
         paused_for: Duration,
     },
+}
+
+/// The key of fingerprints, random for each installation: what a fingerprint was made of can't be guessed without it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FingerprintKey(pub [u8; 32]);
+
+/// Without the key, which no log may hold.
+impl std::fmt::Debug for FingerprintKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FingerprintKey(..)")
+    }
 }
 
 /// A grant as a proxy names it to a limiter that may be a later incarnation than the one that decided it.

@@ -25,7 +25,9 @@ use self::call::{Call, Grant, State};
 use self::outgoing::Outgoing;
 pub use self::terms::{AskError, Counters, Identity, SessionEvent};
 use self::unacknowledged::EndedAttempts;
-use crate::message::{AccountIndex, CallDetails, Ending, Epoch, Notice, NoticeKind, ProxyMessage, Report};
+use crate::message::{
+    AccountIndex, CallDetails, Ending, Epoch, FingerprintKey, Notice, NoticeKind, ProxyMessage, Report,
+};
 
 /// `Sent` is reported when no answer has begun this long after the write: most answers come
 /// sooner, and report more.
@@ -54,6 +56,7 @@ pub struct Session {
 struct Terms {
     validity: Duration,
     heartbeat: Duration,
+    fingerprint_key: Option<FingerprintKey>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +101,12 @@ impl Session {
     /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
         self.link != Link::Down
+    }
+
+    /// The key of the credentials' fingerprints, from the newest welcome; `None`: none are wanted, or no limiter has
+    /// answered yet.
+    pub fn fingerprint_key(&self) -> Option<FingerprintKey> {
+        self.terms.and_then(|terms| terms.fingerprint_key)
     }
 
     /// A call begins to wait. `patience`: how long its client still waits for the answer; the

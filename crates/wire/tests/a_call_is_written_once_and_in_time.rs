@@ -40,7 +40,8 @@ fn greet(session: &mut Session, now: Stamp, epoch: u64) -> quotakeeper_wire::mes
     let ProxyMessage::Hello(hello) = first.body else {
         panic!("the first message must be a hello, not {first:?}");
     };
-    let welcome = LimiterMessage::Welcome { validity: D, heartbeat: Duration::from_millis(500) };
+    let welcome =
+        LimiterMessage::Welcome { validity: D, heartbeat: Duration::from_millis(500), fingerprint_key: None };
     assert_eq!(session.receive(now, from(epoch, welcome)), None);
     hello
 }

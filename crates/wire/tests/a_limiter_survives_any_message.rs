@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use quotakeeper_engine::event::{
-    Action, CallId, Event, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
+    Action, CallId, Callers, Event, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session, Violation};
@@ -15,8 +15,12 @@ use quotakeeper_wire::message::{
     LiveCall, Notice, NoticeKind, Progress, ProxyMessage, Report, ToLimiter,
 };
 
-const GREETING: Greeting =
-    Greeting { epoch: Epoch(3), validity: Duration::from_secs(2), heartbeat: Duration::from_millis(500) };
+const GREETING: Greeting = Greeting {
+    epoch: Epoch(3),
+    validity: Duration::from_secs(2),
+    heartbeat: Duration::from_millis(500),
+    fingerprint_key: None,
+};
 
 fn stamp() -> impl Strategy<Value = Stamp> {
     prop_oneof![
@@ -44,6 +48,7 @@ fn duration() -> impl Strategy<Value = Duration> {
 fn rejection() -> Rejection {
     Rejection {
         shared_with: None,
+        organization: None,
         class: RejectionClass::Quota,
         scope: Scope::account(),
         wait: Some(Duration::MAX),
@@ -268,7 +273,15 @@ fn a_session_sends_only_its_own_messages() {
     assert!(session.send(Time(6), account, &refuse(9)).is_some());
     assert!(session.send(Time(6), AccountIndex(1), &refuse(9)).is_none());
     // A pause is sent as a duration, because the two clocks are not comparable.
-    let paused = Action::Paused { scope: Scope::account(), until: Time(106), reason: "429".to_owned() };
+    let paused = |callers| Action::Paused {
+        scope: Scope::account(),
+        callers,
+        until: Time(106),
+        reason: "429".to_owned(),
+    };
+    let of_another = paused(Callers::Workload("another".into()));
+    assert!(session.send(Time(6), account, &of_another).is_none(), "it does not concern this proxy");
+    let paused = paused(Callers::All);
     let sent = session.send(Time(6), account, &paused).unwrap();
     assert!(matches!(
         sent.body,

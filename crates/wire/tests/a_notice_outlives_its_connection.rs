@@ -30,6 +30,7 @@ fn limiter(epoch: u64) -> LimiterSession {
         epoch: Epoch(epoch),
         validity: Duration::from_secs(2),
         heartbeat: Duration::from_millis(500),
+        fingerprint_key: None,
     })
 }
 

@@ -213,6 +213,7 @@ impl World {
                 if let Some(call) = self.pick(index) {
                     let rejection = Rejection {
                         shared_with: None,
+                        organization: None,
                         class: RejectionClass::Quota,
                         scope: Scope::account(),
                         wait: None,
@@ -359,6 +360,7 @@ impl World {
             epoch: Epoch(self.limiter.epoch),
             validity: D,
             heartbeat: Duration::from_millis(500),
+            fingerprint_key: None,
         };
         self.limiter.session = Some(limiter::Session::new(greeting));
         self.proxy.connected();

@@ -35,7 +35,7 @@ pub struct ApiQuotaStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxies: Option<ProxyStatus>,
 
-    /// Until when the provider's rejection holds all calls back; absent: not paused.
+    /// Until when the provider's rejection holds all calls back, and one call asks again; absent: not paused.
     /// Example: `2026-11-03T14:03:10Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::bounded::time")]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Call, CallState, Engine, Named, Wanted};
+use crate::callers::Caller;
 use crate::config::OnExceeded;
 use crate::event::{Action, Ask, RefusalReason, SessionId};
 use crate::patience::longest_wait;
@@ -42,6 +43,7 @@ impl Engine {
             session.named.insert(key, Named::Waits);
         }
         let (lane, costs) = (self.lane_of(&ask.demand.class, now), ask.demand.costs);
+        self.only_credential.seen(ask.credential);
         let allowed = self.patience(ask.patience, ask.waited);
         if let Some(refusal) = self.refusal_on_arrival(now, lane, &ask, allowed) {
             return self.count_refusal(key, refusal, actions);
@@ -50,6 +52,7 @@ impl Engine {
         let wanted = Wanted {
             consumer: self.queue.name(&ask.consumer, weight),
             lane,
+            credential: ask.credential,
             costs,
             asked: now - ask.waited,
             deadline: now + allowed,
@@ -95,7 +98,8 @@ impl Engine {
             return None;
         }
         let costs = ask.demand.costs;
-        if let Some(stopped) = self.stopped(now, lane) {
+        let caller = Caller { consumer: &ask.consumer, credential: ask.credential };
+        if let Some(stopped) = self.stopped(now, lane, caller) {
             return Some(stopped);
         }
         if self.lanes.never_fits(lane, costs) {
@@ -104,11 +108,11 @@ impl Engine {
         // As if all that wait came before it: mostly that is soon enough, and known without looking.
         if !self.queue_is_full()
             && self.config.on_exceeded == OnExceeded::Queue
-            && self.wait_behind(now, lane, costs, self.lanes.waiting() as u64) <= allowed
+            && self.wait_behind(now, (lane, caller), costs, self.lanes.waiting() as u64) <= allowed
         {
             return None;
         }
-        let wait = self.forecast(now, lane, costs, &ask.consumer);
+        let wait = self.forecast(now, lane, costs, caller);
         let reason = if self.queue_is_full() {
             RefusalReason::QueueFull
         } else if self.config.on_exceeded == OnExceeded::Reject && !wait.is_zero() {
@@ -232,8 +236,8 @@ impl Engine {
                 self.end(key);
                 continue;
             }
-            let Wanted { lane, costs, consumer, .. } = call.wanted.clone();
-            let wait = self.forecast(now, lane, costs, &consumer);
+            let wanted = call.wanted.clone();
+            let wait = self.forecast(now, wanted.lane, wanted.costs, wanted.caller());
             self.refuse(key, Refusal::until(RefusalReason::WaitExceeded, wait), actions);
         }
     }

@@ -12,7 +12,7 @@ impl Engine {
         self.durability.reconfigure(&places);
         self.share_copied();
         let gone = |name: &String| old.has_limit(name) && !self.config.has_limit(name);
-        self.pauses.retain(|scope, _| !scope.limit.as_ref().is_some_and(gone));
+        self.pauses.retain(|key, _| !key.scope.limit.as_ref().is_some_and(gone));
         let mut too_late = Vec::new();
         for (key, call) in &self.calls {
             if matches!(call.state, CallState::Waiting { .. }) {

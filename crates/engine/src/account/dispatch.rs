@@ -5,6 +5,7 @@
 
 use super::calls::Refusal;
 use super::{CallState, Engine, Grant};
+use crate::callers::{Caller, PauseKey};
 use crate::config::Mode;
 use crate::cost::Costs;
 use crate::event::{Action, Attempt, Pulse, RefusalReason};
@@ -33,6 +34,7 @@ impl Engine {
     /// Grants everything that may be granted now, and sets the next wake.
     pub(super) fn dispatch(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.end_patience(now, actions);
+        self.release_held(now);
         let mut wake = self.deadlines.first().map_or(Time::NEVER, |(at, _)| at);
         self.kept_room = false;
         let mut open = std::mem::take(&mut self.open_lanes);
@@ -51,6 +53,7 @@ impl Engine {
         }
         open.clear();
         self.open_lanes = open;
+        wake = wake.min(self.holds_end(now));
         self.lanes.release_kept();
         self.wake = (wake < Time::NEVER).then_some(wake);
     }
@@ -88,6 +91,9 @@ impl Engine {
                     self.park(head.call);
                     continue;
                 };
+                if self.hold_if_paused(now, head.call) {
+                    continue;
+                }
                 let turn = Turn { lane: *lane, head, pulse };
                 if first.is_none_or(|first| turn.is_before(&first)) {
                     first = Some(turn);
@@ -119,12 +125,12 @@ impl Engine {
         paused.max(limited).or_else(|| self.capped_until(now, lane))
     }
 
-    /// When pauses let a call of the lane through at the earliest; `None`: now.
+    /// When pauses of everyone let a call of the lane through at the earliest; `None`: now.
     pub(super) fn paused_until(&self, now: Time, lane: LaneId) -> Option<Time> {
         let config = self.config.pause;
         self.pauses
             .iter()
-            .filter(|(scope, _)| self.lanes.covers(lane, scope))
+            .filter(|(key, _)| key.callers.is_all() && self.lanes.covers(lane, &key.scope))
             .filter_map(|(_, pause)| pause.blocked_until(now, &config))
             .max()
     }
@@ -146,15 +152,15 @@ impl Engine {
         let costs = call.wanted.costs;
         call.wanted.attempts += 1;
         let attempt = key.attempt(call.wanted.attempts);
+        for (paused, pause) in &mut self.pauses {
+            if self.lanes.covers(lane, &paused.scope) && paused.callers.cover(call.wanted.caller()) {
+                pause.granted(now, attempt);
+            }
+        }
         self.lanes.call_leaves(lane, costs);
         let charges = self.lanes.charge(lane, attempt, costs, now, pulse.latest);
         call.state = CallState::Granted(Grant { at: now, charges, answered: false });
         self.set_alarm(key, now + self.config.pause.max_call);
-        for (scope, pause) in &mut self.pauses {
-            if self.lanes.covers(lane, scope) {
-                pause.granted(now, attempt);
-            }
-        }
         for (scope, cap) in &mut self.caps {
             if self.lanes.covers(lane, scope) {
                 cap.granted(now, attempt);
@@ -175,11 +181,11 @@ impl Engine {
         }
     }
 
-    /// The refusal of a lane's calls while their provider refuses until a person acts, in its own words.
-    pub(super) fn stopped(&self, now: Time, lane: LaneId) -> Option<Refusal> {
+    /// The refusal of a caller's calls of a lane while their provider refuses until a person acts, in its own words.
+    pub(super) fn stopped(&self, now: Time, lane: LaneId, caller: Caller<'_>) -> Option<Refusal> {
         let stops = |pause: &Pause| pause.stopped() && now < pause.until;
-        let mut pauses = self.pauses.iter();
-        let (_, pause) = pauses.find(|(scope, pause)| stops(pause) && self.lanes.covers(lane, scope))?;
+        let covers = |key: &PauseKey| key.callers.cover(caller) && self.lanes.covers(lane, &key.scope);
+        let (_, pause) = self.pauses.iter().find(|(key, pause)| stops(pause) && covers(key))?;
         let words = Some(pause.reason.clone());
         Some(Refusal { words, ..Refusal::from(RefusalReason::ProviderStopped) })
     }

@@ -11,7 +11,7 @@ use super::lanes::{CounterId, Entry, Limit};
 use super::{Call, CallState, Charge, Engine};
 use crate::config::LimitConfig;
 use crate::cost::{Amount, Costs};
-use crate::event::{CallClass, CallId, Reserve, Scope, SessionId};
+use crate::event::{CallClass, CallId, Callers, Fingerprint, Reserve, Scope, SessionId};
 use crate::mutant::{self, Mutant};
 use crate::name::Consumer;
 use crate::queue::CallKey;
@@ -49,6 +49,8 @@ pub struct CallSnapshot {
     pub attempt: u32,
     /// The workload that draws.
     pub consumer: Consumer,
+    /// Whose credential it carries.
+    pub credential: Fingerprint,
     /// What decides which limits cover it.
     pub class: CallClass,
     /// What it draws of them.
@@ -82,10 +84,14 @@ type UnitPlaces = BTreeMap<(CounterId, UnitKey), UnitPlace>;
 pub struct PauseSnapshot {
     /// Which calls.
     pub scope: Scope,
+    /// Whose.
+    pub callers: Callers,
     /// Until when.
     pub until: Time,
     /// The provider's word, or who paused.
     pub reason: String,
+    /// The provider refuses until a person acts.
+    pub stopped: bool,
 }
 
 impl Engine {
@@ -111,10 +117,13 @@ impl Engine {
         }
         let calls = self.calls.iter().filter_map(|(key, call)| self.call_snapshot(*key, call, &places));
         let windows = self.config.limits.iter().map(|limit| (limit.name.clone(), limit.window));
-        let pauses = self.pauses.iter().map(|(scope, pause)| PauseSnapshot {
-            scope: scope.clone(),
+        let told = self.pauses.iter().filter(|(_, pause)| !pause.only_asks());
+        let pauses = told.map(|(key, pause)| PauseSnapshot {
+            scope: key.scope.clone(),
+            callers: key.callers.clone(),
             until: pause.until,
             reason: pause.reason.clone(),
+            stopped: pause.stopped(),
         });
         Snapshot {
             as_of: now,
@@ -136,6 +145,7 @@ impl Engine {
             call: key.call,
             attempt: call.wanted.attempts,
             consumer: call.wanted.consumer.clone(),
+            credential: call.wanted.credential,
             class: self.lanes.class_of(call.wanted.lane).clone(),
             costs: call.wanted.costs,
             granted: grant.at,

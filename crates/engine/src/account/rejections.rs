@@ -4,20 +4,31 @@ use std::time::Duration;
 
 use super::reports::Answer;
 use super::{CallState, Engine};
+use crate::callers::PauseKey;
 use crate::concurrency_cap::ConcurrencyCap;
-use crate::event::{Action, Attempt, Rejection, RejectionClass, Scope, Selector};
+use crate::event::{Action, Attempt, Callers, Fingerprint, Rejection, RejectionClass, Scope, Selector};
+use crate::name::Consumer;
 use crate::pause::Pause;
 use crate::time::Time;
 
+/// The most pauses of single workloads and credentials; beyond it the one whose last rejection is the oldest is
+/// forgotten, and what it holds is as good as never rejected.
+const MOST_SINGLE: usize = 256;
+
 /// Why a scope is closed.
 #[derive(Clone)]
-struct Closing {
+pub(super) struct Closing {
+    pub(super) attempt: Attempt,
+    /// The workload of the rejected call.
+    pub(super) by: Consumer,
+    pub(super) credential: Fingerprint,
+    pub(super) organization: Option<Fingerprint>,
     /// When the rejected call was granted.
-    granted: Time,
-    class: RejectionClass,
+    pub(super) granted: Time,
+    pub(super) class: RejectionClass,
     /// What is left of the provider's time.
-    wait: Option<Duration>,
-    reason: String,
+    pub(super) wait: Option<Duration>,
+    pub(super) reason: String,
 }
 
 impl Engine {
@@ -42,26 +53,33 @@ impl Engine {
             self.totals.rejected += 1;
         }
         let Some(call) = self.calls.get(&attempt.key()) else { return };
+        let (by, credential) = (call.wanted.consumer.clone(), call.wanted.credential);
         let scope = self.lanes.counted_scope(call.wanted.lane, rejection.scope);
-        // A probe that asked for several scopes has its answer for the others too.
-        for (other, pause) in &mut self.pauses {
-            if *other != scope {
-                pause.withdrawn(attempt);
-            }
-        }
         // The provider's time runs from its answer, which may have been long on its way to here.
         let on_its_way = now.since(latest);
         let wait = rejection.wait.filter(|wait| !wait.is_zero());
         let wait = wait.map(|wait| wait.saturating_sub(on_its_way));
         if class != RejectionClass::Concurrency || !self.lower_cap(now, &scope, attempt, granted) {
-            let closing = Closing { granted, class, wait, reason: rejection.reason };
+            let (organization, reason) = (rejection.organization, rejection.reason);
+            let closing = Closing { attempt, by, credential, organization, granted, class, wait, reason };
             if let Some(other) = rejection.shared_with.filter(|_| !scope.model.is_any()) {
                 let shared = Scope { model: Selector::from(other), ..scope.clone() };
-                self.close(now, &shared, closing.clone(), actions);
+                self.close_scope(now, &shared, closing.clone(), actions);
             }
-            self.close(now, &scope, closing, actions);
+            self.close_scope(now, &scope, closing, actions);
+        }
+        // A probe that asked for several pauses has its answer for the others too.
+        for pause in self.pauses.values_mut() {
+            pause.withdrawn(attempt);
         }
         self.finish(now, attempt, again && class != RejectionClass::Terminal, actions);
+    }
+
+    fn close_scope(&mut self, now: Time, scope: &Scope, closing: Closing, actions: &mut Vec<Action>) {
+        match closing.class {
+            RejectionClass::Terminal => self.refused_until_a_person_acts(now, scope, closing, actions),
+            _ => self.pause(now, scope, closing, actions),
+        }
     }
 
     /// The call was one too many of its scope at the same time. Returns whether that helps: there are others, whose
@@ -80,33 +98,43 @@ impl Engine {
         self.caps.get_mut(scope).is_some_and(|cap| cap.rejected(now, attempt, granted))
     }
 
-    fn close(&mut self, now: Time, scope: &Scope, closing: Closing, actions: &mut Vec<Action>) {
+    /// Closes a scope for these callers, or prolongs their pause. Returns whether the rejection is news.
+    pub(super) fn close(
+        &mut self,
+        now: Time,
+        key: PauseKey,
+        closing: Closing,
+        actions: &mut Vec<Action>,
+    ) -> bool {
         let config = self.config.pause;
-        let Closing { granted, class, wait, reason } = closing;
-        let news = match self.pauses.get_mut(scope) {
+        let Closing { granted, class, wait, reason, .. } = closing;
+        let news = match self.pauses.get_mut(&key) {
             Some(pause) => pause.rejected(now, granted, class, wait, &config),
             None => {
+                self.forget_oldest(&key);
                 let pause = Pause::closed(now, class, wait, reason.clone(), &config);
-                self.pauses.insert(scope.clone(), pause);
+                self.pauses.insert(key.clone(), pause);
                 true
             }
         };
-        let Some(pause) = self.pauses.get_mut(scope).filter(|_| news) else {
-            return;
-        };
-        pause.reason.clone_from(&reason);
-        actions.push(Action::Paused { scope: scope.clone(), until: pause.until, reason });
-        if pause.stopped() {
-            self.refuse_all(now, actions);
+        if let Some(pause) = self.pauses.get_mut(&key).filter(|_| news) {
+            pause.reason.clone_from(&reason);
+            let (PauseKey { scope, callers }, until) = (key, pause.until);
+            actions.push(Action::Paused { scope, callers, until, reason });
         }
+        news
     }
 
-    /// Refuses what waits for a provider that has stopped.
-    fn refuse_all(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let waiting = self.calls.iter().filter(|(_, call)| matches!(call.state, CallState::Waiting { .. }));
-        let stopped = waiting.filter_map(|(key, call)| Some((*key, self.stopped(now, call.wanted.lane)?)));
-        for (key, refusal) in stopped.collect::<Vec<_>>() {
-            self.refuse(key, refusal, actions);
+    /// Makes room for a pause of a single workload or credential.
+    fn forget_oldest(&mut self, new: &PauseKey) {
+        let single = |key: &PauseKey| !key.callers.is_all();
+        if !single(new) || self.pauses.keys().filter(|key| single(key)).count() < MOST_SINGLE {
+            return;
+        }
+        let known = self.pauses.iter().filter(|(key, _)| single(key));
+        let oldest = known.min_by_key(|(_, pause)| pause.closed_at).map(|(key, _)| key.clone());
+        if let Some(oldest) = oldest {
+            self.pauses.remove(&oldest);
         }
     }
 
@@ -119,13 +147,18 @@ impl Engine {
     ) {
         let pause = Pause::by_hand(now, length);
         let (until, reason) = (pause.until, pause.reason.clone());
-        self.pauses.insert(scope.clone(), pause);
-        actions.push(Action::Paused { scope, until, reason });
+        self.pauses.insert(PauseKey::all(&scope), pause);
+        actions.push(Action::Paused { scope, callers: Callers::All, until, reason });
     }
 
     pub(super) fn resume_by_hand(&mut self, now: Time, scope: &Scope, actions: &mut Vec<Action>) {
-        if let Some(pause) = self.pauses.remove(scope) {
-            actions.push(Action::Resumed { scope: scope.clone(), paused_for: now.since(pause.since) });
-        }
+        self.pauses.retain(|key, pause| {
+            let ends = key.scope == *scope;
+            if ends && !pause.only_asks() {
+                let PauseKey { scope, callers } = key.clone();
+                actions.push(Action::Resumed { scope, callers, paused_for: now.since(pause.since) });
+            }
+            !ends
+        });
     }
 }

@@ -2,6 +2,7 @@
 
 use super::calls::Refusal;
 use super::{Call, CallState, Charge, Engine};
+use crate::callers::PauseKey;
 use crate::cost::Costs;
 use crate::event::{Action, Attempt, Observation, RefusalReason};
 use crate::pause::Progress;
@@ -100,21 +101,29 @@ impl Engine {
     pub(super) fn first_byte(&mut self, now: Time, answer: Answer<'_>, actions: &mut Vec<Action>) {
         if self.counted(now, answer.attempt, answer.latest) {
             self.observe(now, answer);
+            self.contradict(answer.attempt);
             self.accepted(now, answer.attempt, actions);
         }
     }
 
     /// An answer that is no rejection moves pauses on.
     pub(super) fn accepted(&mut self, now: Time, attempt: Attempt, actions: &mut Vec<Action>) {
-        self.pauses.retain(|scope, pause| match pause.accepted(attempt) {
-            Progress::None => true,
-            Progress::Over => false,
-            Progress::Opened => {
-                let paused_for = now.since(pause.since);
-                actions.push(Action::Resumed { scope: scope.clone(), paused_for });
-                true
+        let mut reopened = Vec::new();
+        self.pauses.retain(|key, pause| {
+            let stopped = pause.stopped();
+            match pause.accepted(attempt) {
+                Progress::None => true,
+                Progress::Over => false,
+                Progress::Opened => {
+                    let PauseKey { scope, callers } = key.clone();
+                    let paused_for = now.since(pause.since);
+                    actions.push(Action::Resumed { scope, callers, paused_for });
+                    reopened.extend(stopped.then(|| key.clone()));
+                    true
+                }
             }
         });
+        self.ask_all_again(now, &reopened);
     }
 
     /// What the call has really drawn is known.
@@ -157,12 +166,12 @@ impl Engine {
         let Some(Call { wanted, .. }) = self.end(key).filter(|_| again) else {
             return;
         };
-        if let Some(stopped) = self.stopped(now, wanted.lane) {
+        if let Some(stopped) = self.stopped(now, wanted.lane, wanted.caller()) {
             self.count_refusal(key, stopped, actions);
             return;
         }
         // It goes first in its flow, but not before a pause is over that it may have caused itself.
-        let wait = self.wait_behind(now, wanted.lane, wanted.costs, 0);
+        let wait = self.wait_behind(now, (wanted.lane, wanted.caller()), wanted.costs, 0);
         if wanted.deadline <= now {
             self.count_refusal(key, Refusal::until(RefusalReason::WaitExceeded, wait), actions);
         } else if self.enforces() && wanted.deadline < now + wait {

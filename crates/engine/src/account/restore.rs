@@ -12,6 +12,7 @@ use super::lanes::{CounterId, InitialState, Lanes, Predecessor, hold_reserve};
 use super::ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
 use super::recovery::Recovery;
 use super::{Call, CallState, Charge, Engine, Grant, Wanted};
+use crate::callers::PauseKey;
 use crate::config::AccountConfig;
 use crate::event::Reserve;
 use crate::pause::Pause;
@@ -61,10 +62,13 @@ impl Engine {
         for call in snapshot.calls {
             engine.restore_call(call, &counters, now);
         }
-        for PauseSnapshot { scope, until, reason } in snapshot.pauses {
+        for PauseSnapshot { scope, callers, until, reason, stopped } in snapshot.pauses {
             let mut pause = Pause::by_hand(now, until.since(now));
             pause.reason = reason;
-            engine.pauses.insert(scope, pause);
+            if stopped {
+                pause.share_probe(until);
+            }
+            engine.pauses.insert(PauseKey { scope, callers }, pause);
         }
         engine.lanes.make_counters(now);
         engine
@@ -103,6 +107,7 @@ impl Engine {
         let wanted = Wanted {
             consumer: call.consumer,
             lane,
+            credential: call.credential,
             costs: call.costs,
             asked: call.granted,
             deadline: call.deadline,

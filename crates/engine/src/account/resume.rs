@@ -88,6 +88,7 @@ impl Engine {
         let wanted = Wanted {
             consumer: grant.consumer.clone(),
             lane,
+            credential: grant.credential,
             costs,
             asked: now,
             deadline: now + self.config.queue.max_wait,

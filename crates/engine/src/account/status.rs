@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{CallState, Engine};
-use crate::event::Scope;
+use crate::event::{Callers, Scope};
 use crate::name::Consumer;
 use crate::time::Time;
 
@@ -67,12 +67,15 @@ pub struct LimitStatus {
 pub struct PauseStatus {
     /// The calls that are held.
     pub scope: Scope,
+    /// Whose calls; all, too, where nobody else is known.
+    #[serde(default, skip_serializing_if = "Callers::is_all")]
+    pub callers: Callers,
     /// How much longer at least; zero while it is probed.
     #[serde(rename = "remainingMillis", with = "crate::millis")]
     pub remaining: Duration,
     /// The provider's reason, or who paused.
     pub reason: String,
-    /// The provider refuses until a person acts.
+    /// The provider refuses until a person acts; one call asks again when `remaining` has passed.
     pub stopped: bool,
     /// The provider is overloaded; the quota is not used up. Not known of a pause from the ledger.
     #[serde(default)]
@@ -111,9 +114,10 @@ impl Engine {
             pauses: self
                 .pauses
                 .iter()
-                .filter(|(_, pause)| pause.is_closed())
-                .map(|(scope, pause)| PauseStatus {
-                    scope: scope.clone(),
+                .filter(|(_, pause)| pause.is_closed() && !pause.only_asks())
+                .map(|(key, pause)| PauseStatus {
+                    scope: key.scope.clone(),
+                    callers: self.told_callers(&key.callers),
                     remaining: pause.until.since(now),
                     reason: pause.reason.clone(),
                     stopped: pause.stopped(),

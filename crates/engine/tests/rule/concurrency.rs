@@ -83,6 +83,7 @@ fn rejections_for_concurrency_shrink_to_the_real_limit_and_pause_nothing() {
                 rejected += 1;
                 let rejection = Rejection {
                     shared_with: None,
+                    organization: None,
                     class: RejectionClass::Concurrency,
                     scope: Scope::model("haiku"),
                     wait: None,
@@ -121,6 +122,7 @@ fn concurrency_of_others_is_waited_for() {
         let attempt = w.grants()[0];
         let rejection = Rejection {
             shared_with: None,
+            organization: None,
             class: RejectionClass::Concurrency,
             scope: Scope::account(),
             wait: None,

@@ -6,7 +6,7 @@ use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{CountedAs, LimitConfig, Pacing};
 use quotakeeper_engine::cost::{Amount, Costs, Demand};
 use quotakeeper_engine::event::{
-    Attempt, Event, GrantProgress, Observation, RefusalReason, ResumedGrant, SessionId,
+    Attempt, Event, Fingerprint, GrantProgress, Observation, RefusalReason, ResumedGrant, SessionId,
 };
 
 use crate::world::*;
@@ -353,6 +353,7 @@ fn a_restart_holds_the_reserve_as_one_unit_and_gives_calls_their_part_of_it() {
             attempt: *attempt,
             consumer: "job".into(),
             demand: requests(10),
+            credential: Fingerprint(0),
             granted: Some(w.now),
             progress: GrantProgress::Answered { latest: w.now },
         }));

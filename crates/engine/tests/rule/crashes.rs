@@ -4,7 +4,7 @@ use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::LimitConfig;
 use quotakeeper_engine::cost::{Amount, Demand};
 use quotakeeper_engine::event::{
-    Attempt, CallClass, CallId, Event, GrantProgress, Observation, ResumedGrant, SessionId,
+    Attempt, CallClass, CallId, Event, Fingerprint, GrantProgress, Observation, ResumedGrant, SessionId,
 };
 use quotakeeper_engine::time::Time;
 
@@ -166,7 +166,14 @@ fn returning_proxies_release_the_unused_reserve() {
     for attempt in &lost[..5] {
         let (granted, progress) = (Some(w.now), GrantProgress::Answered { latest: w.now });
         let (consumer, demand) = ("job".into(), Demand::default());
-        w.tell(Event::ResumeGrant(ResumedGrant { attempt: *attempt, consumer, demand, granted, progress }));
+        w.tell(Event::ResumeGrant(ResumedGrant {
+            attempt: *attempt,
+            consumer,
+            demand,
+            credential: Fingerprint(0),
+            granted,
+            progress,
+        }));
     }
     w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!(w.used("requests"), 25, "twenty of before, five of the reserve");
@@ -190,7 +197,14 @@ fn calls_in_the_ledger_do_not_consume_the_reserve() {
     for attempt in known {
         let (consumer, demand) = ("job".into(), Demand::default());
         let (granted, progress) = (Some(decided), GrantProgress::Answered { latest: decided });
-        w.tell(Event::ResumeGrant(ResumedGrant { attempt, consumer, demand, granted, progress }));
+        w.tell(Event::ResumeGrant(ResumedGrant {
+            attempt,
+            consumer,
+            demand,
+            credential: Fingerprint(0),
+            granted,
+            progress,
+        }));
         w.tell(Event::Done(attempt));
     }
     w.tell(Event::ResumeDone(SessionId(1)));
@@ -216,7 +230,14 @@ fn calls_in_the_ledger_do_not_consume_slots_held_for_others() {
     let mut w = World::with(engine, w.now);
     let (consumer, demand) = ("job".into(), Demand::default());
     let (granted, progress) = (Some(decided), GrantProgress::Answered { latest: decided });
-    w.tell(Event::ResumeGrant(ResumedGrant { attempt: known, consumer, demand, granted, progress }));
+    w.tell(Event::ResumeGrant(ResumedGrant {
+        attempt: known,
+        consumer,
+        demand,
+        credential: Fingerprint(0),
+        granted,
+        progress,
+    }));
     w.tell(Event::Done(known));
     w.tell(Event::ResumeDone(SessionId(1)));
     w.alive(1);
@@ -231,7 +252,14 @@ fn a_call_from_before_the_restart_ends_normally() {
     w.alive(1);
     let (consumer, demand) = ("job".into(), Demand::default());
     let (granted, progress) = (Some(w.now), GrantProgress::Sent { latest: w.now });
-    w.tell(Event::ResumeGrant(ResumedGrant { attempt: lost[0], consumer, demand, granted, progress }));
+    w.tell(Event::ResumeGrant(ResumedGrant {
+        attempt: lost[0],
+        consumer,
+        demand,
+        credential: Fingerprint(0),
+        granted,
+        progress,
+    }));
     w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!(w.engine.status(w.now).under_way, 1);
     w.answered(lost[0]);
@@ -316,7 +344,14 @@ fn a_reconnect_does_not_affect_calls_in_flight() {
     w.alive(1);
     let (consumer, demand) = ("job".into(), Demand::default());
     let (granted, progress) = (Some(w.now), GrantProgress::Sent { latest: w.now });
-    w.tell(Event::ResumeGrant(ResumedGrant { attempt: grants[0], consumer, demand, granted, progress }));
+    w.tell(Event::ResumeGrant(ResumedGrant {
+        attempt: grants[0],
+        consumer,
+        demand,
+        credential: Fingerprint(0),
+        granted,
+        progress,
+    }));
     w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!((w.used("requests"), w.engine.status(w.now).under_way), (2, 1), "the other one is over");
 }

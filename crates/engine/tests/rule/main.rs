@@ -4,6 +4,7 @@
 mod concurrency;
 mod costs;
 mod crashes;
+mod credentials;
 mod edits;
 mod headers;
 mod lost_ledgers;
@@ -13,4 +14,5 @@ mod queueing;
 mod reconciliation;
 mod scopes;
 mod windows;
+mod witnesses;
 mod world;

@@ -3,8 +3,8 @@
 use quotakeeper_engine::config::LimitConfig;
 use quotakeeper_engine::cost::Demand;
 use quotakeeper_engine::event::{
-    Action, Attempt, CallClass, Event, GrantProgress, RefusalReason, Rejection, RejectionClass, ResumedGrant,
-    Scope,
+    Action, Attempt, CallClass, Event, Fingerprint, GrantProgress, RefusalReason, Rejection, RejectionClass,
+    ResumedGrant, Scope,
 };
 
 use crate::world::*;
@@ -52,6 +52,7 @@ fn retry_after_runs_from_the_response() {
     w.pass(SECOND * 3);
     let rejection = Rejection {
         shared_with: None,
+        organization: None,
         class: RejectionClass::Quota,
         scope: Scope::account(),
         wait: Some(SECOND * 8),
@@ -91,6 +92,7 @@ fn a_rejection_of_an_unknown_limit_pauses_the_account() {
 fn refused(w: &mut World, attempt: Attempt) {
     let rejection = Rejection {
         shared_with: None,
+        organization: None,
         class: RejectionClass::Terminal,
         scope: Scope::account(),
         wait: None,
@@ -196,6 +198,7 @@ fn a_response_reported_in_a_hello_ends_the_probe() {
         attempt: probe,
         consumer,
         demand,
+        credential: Fingerprint(0),
         granted,
         progress: GrantProgress::Answered { latest: w.now },
     }));
@@ -213,6 +216,7 @@ fn a_rejection_repeated_in_a_hello_starts_no_second_probe() {
     w.pass(MS * 20);
     let rejection = Rejection {
         shared_with: None,
+        organization: None,
         class: RejectionClass::Quota,
         scope: Scope::account(),
         wait: Some(SECOND),
@@ -230,6 +234,7 @@ fn a_rejection_repeated_in_a_hello_starts_no_second_probe() {
         attempt,
         consumer,
         demand,
+        credential: Fingerprint(0),
         granted,
         progress: GrantProgress::Granted,
     }));
@@ -316,6 +321,7 @@ fn a_pause_covers_the_model_whose_limit_is_shared() {
         class: RejectionClass::Quota,
         scope: Scope::limit("requests"),
         shared_with: Some("m".to_owned()),
+        organization: None,
         wait: Some(SECOND * 3),
         reason: String::new(),
     };

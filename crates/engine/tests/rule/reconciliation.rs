@@ -2,14 +2,23 @@
 
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::cost::{Amount, Demand};
-use quotakeeper_engine::event::{Attempt, CallClass, Event, GrantProgress, ResumedGrant, SessionId};
+use quotakeeper_engine::event::{
+    Attempt, CallClass, Event, Fingerprint, GrantProgress, ResumedGrant, SessionId,
+};
 use quotakeeper_engine::time::Time;
 
 use crate::world::*;
 
 fn held(w: &mut World, attempt: Attempt, granted: Time, progress: GrantProgress) {
     let (consumer, demand) = ("job".into(), Demand::default());
-    w.tell(Event::ResumeGrant(ResumedGrant { attempt, consumer, demand, granted: Some(granted), progress }));
+    w.tell(Event::ResumeGrant(ResumedGrant {
+        attempt,
+        consumer,
+        demand,
+        credential: Fingerprint(0),
+        granted: Some(granted),
+        progress,
+    }));
 }
 
 /// Its client has hung up since. What the hello says of the first grant says nothing of the second.

@@ -135,6 +135,18 @@ impl World {
         demand: Demand,
         patience: Option<Duration>,
     ) -> CallId {
+        self.ask_with(session, consumer, demand, Fingerprint::default(), patience)
+    }
+
+    /// Each workload has a session of its own.
+    pub fn ask_with(
+        &mut self,
+        session: u64,
+        consumer: &str,
+        demand: Demand,
+        credential: Fingerprint,
+        patience: Option<Duration>,
+    ) -> CallId {
         self.alive(session);
         self.next += 1;
         let call = CallId(self.next);
@@ -143,7 +155,7 @@ impl World {
             call,
             consumer: consumer.into(),
             demand,
-            credential: Fingerprint::default(),
+            credential,
             patience,
             waited: Duration::ZERO,
             attempts: 0,
@@ -195,6 +207,7 @@ impl World {
     pub fn sent_back(&mut self, attempt: Attempt, scope: Scope, wait: Option<Duration>) {
         let rejection = Rejection {
             shared_with: None,
+            organization: None,
             class: RejectionClass::Quota,
             scope,
             wait,
@@ -207,6 +220,31 @@ impl World {
             rejection,
             again: true,
         });
+    }
+
+    /// The provider rejects the call with this class and wait.
+    pub fn rejected(&mut self, attempt: Attempt, class: RejectionClass, wait: Option<Duration>) {
+        self.rejected_by(attempt, class, wait, None);
+    }
+
+    /// The same; the answer names an organisation.
+    pub fn rejected_by(
+        &mut self,
+        attempt: Attempt,
+        class: RejectionClass,
+        wait: Option<Duration>,
+        organization: Option<Fingerprint>,
+    ) {
+        let rejection = Rejection {
+            class,
+            scope: Scope::account(),
+            shared_with: None,
+            wait,
+            reason: "insufficient_quota".to_owned(),
+            organization,
+        };
+        let again = class != RejectionClass::Terminal;
+        self.tell(Event::Rejected { attempt, latest: self.now, observations: vec![], rejection, again });
     }
 
     /// The ledger has what is charged, and a reserve of so much of each limit.

@@ -8,7 +8,7 @@ use std::path::Path;
 use quotakeeper_engine::Snapshot;
 use quotakeeper_engine::account::PauseSnapshot;
 use quotakeeper_engine::cost::Amount;
-use quotakeeper_engine::event::{Reserve, Scope, Selector, SessionId};
+use quotakeeper_engine::event::{Callers, Fingerprint, Reserve, Scope, Selector, SessionId};
 use quotakeeper_engine::time::Time;
 
 use super::memory::MemoryStore;
@@ -132,7 +132,15 @@ fn record(calls: u64) -> Record {
     let reserve = Reserve { as_of: Time(1), amounts, horizon: Time(9) };
     let unnamed = Scope { endpoint: Selector::Unnamed, ..Scope::limit("tokens") };
     let pauses = [Scope::account(), Scope::model("gpt-4o"), unnamed];
-    let pauses = pauses.map(|scope| PauseSnapshot { scope, until: Time(9), reason: "429".to_owned() }).into();
+    let pauses = pauses
+        .map(|scope| PauseSnapshot {
+            scope,
+            callers: Callers::Credential(Fingerprint(7)),
+            until: Time(9),
+            reason: "429".to_owned(),
+            stopped: true,
+        })
+        .into();
     let snapshot = Snapshot { as_of: Time(1), pauses, ..Snapshot::default() };
     Record { snapshot, reserve, pods: [(SessionId(7), "uid-7".to_owned())].into() }
 }

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use quotakeeper_limiter_core::commit::{PROXIES_END_TOO, PROXIES_OUTLIVE};
 use quotakeeper_limiter_core::{Configuration, LedgerStart, LimiterState, Outbox, Recovered, Start};
-use quotakeeper_wire::message::Epoch;
+use quotakeeper_wire::message::{Epoch, FingerprintKey};
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 
 use super::LimiterTask;
@@ -20,6 +21,7 @@ pub struct Builder {
     configuration: Configuration,
     epoch: Epoch,
     ledger: Option<ResumedLedger>,
+    fingerprint_key: Option<FingerprintKey>,
 }
 
 struct ResumedLedger {
@@ -29,7 +31,7 @@ struct ResumedLedger {
 
 impl Builder {
     pub(super) fn new(configuration: Configuration) -> Builder {
-        Builder { configuration, epoch: Epoch(1), ledger: None }
+        Builder { configuration, epoch: Epoch(1), ledger: None, fingerprint_key: random_key() }
     }
 
     /// The limiter of this epoch continues from `ledger`, and its proxies outlive it: `recovered` is
@@ -51,19 +53,26 @@ impl Builder {
         Ok(Builder { epoch, ledger: Some(ResumedLedger { ledger: ledger.boxed(), start }), ..self })
     }
 
+    /// The key of the credentials' fingerprints, where another limiter may follow this one; otherwise it is random.
+    #[must_use]
+    pub fn fingerprint_key(self, key: FingerprintKey) -> Builder {
+        Builder { fingerprint_key: Some(key), ..self }
+    }
+
     /// Starts the limiter. With a ledger, this waits for its first commit: nothing is granted before.
     ///
     /// # Errors
     /// [`LedgerError`], with a ledger only.
     pub fn start(self) -> Result<Limiter, LedgerError> {
         let (sender, commands) = mpsc::channel(COMMANDS);
-        let Builder { configuration, epoch, ledger } = self;
+        let Builder { configuration, epoch, ledger, fingerprint_key } = self;
         let (ledger, start) = match ledger {
             Some(ResumedLedger { ledger, start }) => (Some(ledger), Some(start)),
             None => (None, None),
         };
         let (begun, wall) = (now(), Timestamp::now());
-        let mut state = LimiterState::new(Start { configuration, epoch, ledger: start, wall }, begun);
+        let start = Start { configuration, epoch, ledger: start, wall, fingerprint_key };
+        let mut state = LimiterState::new(start, begun);
         let writer = match ledger {
             Some(mut ledger) => {
                 ledger.write(&state.opening_records(begun))?;
@@ -75,4 +84,11 @@ impl Builder {
         tokio::spawn(LimiterTask::new(state, commands, writer).run());
         Ok(Limiter { commands: sender })
     }
+}
+
+/// A random key; none where the system has no random bytes: credentials are not distinguished then.
+fn random_key() -> Option<FingerprintKey> {
+    let mut key = [0; 32];
+    SystemRandom::new().fill(&mut key).ok()?;
+    Some(FingerprintKey(key))
 }

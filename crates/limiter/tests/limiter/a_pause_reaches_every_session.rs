@@ -42,6 +42,7 @@ async fn nothing_is_granted_before_the_provider_accepts_a_call() {
     world.waiting(QUOTA, 20).await;
     one.reject_kept(&Rejection {
         shared_with: None,
+        organization: None,
         class: RejectionClass::Quota,
         scope: Scope::account(),
         wait: Some(Duration::from_secs(2)),
@@ -94,7 +95,14 @@ async fn a_pause_reports_whether_the_provider_is_overloaded() {
         until("it is at the provider", || proxy.kept() == 1).await;
         let wait = Some(Duration::from_secs(1));
         let reason = "status 503".to_owned();
-        proxy.reject_kept(&Rejection { shared_with: None, class, scope: Scope::account(), wait, reason });
+        proxy.reject_kept(&Rejection {
+            shared_with: None,
+            organization: None,
+            class,
+            scope: Scope::account(),
+            wait,
+            reason,
+        });
         let mut looks = 0..6000;
         while world
             .account(QUOTA)

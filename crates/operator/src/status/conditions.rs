@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use quotakeeper_api::quota::{ApiQuotaStatus, WaitingStatus};
+use quotakeeper_engine::PauseStatus;
 use quotakeeper_wire::gate;
 
 use super::figures::Figures;
-use super::words::{clipped, counted, longest, plural, until};
+use super::words::{clipped, coarse, counted, longest, plural, until};
 use super::{Limiter, Subject};
 use crate::conditions::{FALSE, TRUE, UNKNOWN, reasons, types};
 use crate::reconcile::Verdict;
@@ -183,8 +184,11 @@ fn provider_available(subject: &Subject<'_>) -> Draft {
         ),
         (Some(_), Some(stopped)) => {
             let message = format!(
-                "The provider refuses {} until a person acts: {}; see to the account, then call again.",
-                stopped.scope, stopped.reason
+                "The provider refuses {}{} until a person acts: {}; see to the account. {}",
+                stopped.scope,
+                stopped.callers,
+                stopped.reason,
+                asks_again(stopped)
             );
             reported(TYPE, FALSE, reasons::STOPPED, message)
         }
@@ -203,6 +207,14 @@ fn provider_available(subject: &Subject<'_>) -> Draft {
                 "No answer of the provider says that it is unavailable.",
             ),
         },
+    }
+}
+
+/// When a stopped provider is asked again. Coarse: the condition is written anew whenever it changes.
+fn asks_again(stopped: &PauseStatus) -> String {
+    match stopped.remaining.as_secs() {
+        0 => "The next call asks again.".to_owned(),
+        seconds => format!("One call asks again in {}.", longest(coarse(seconds))),
     }
 }
 
@@ -258,8 +270,9 @@ fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&Wait
     if subject.disabled() {
         return reported(TYPE, FALSE, reasons::DISABLED, "The quota is disabled: calls pass at once.");
     }
-    if let Some(stopped) = subject.stopped() {
-        let message = format!("The provider refuses {}: {}.", stopped.scope, stopped.reason);
+    if let Some(stopped) = subject.stopped_all() {
+        let message =
+            format!("The provider refuses {}: {}. {}", stopped.scope, stopped.reason, asks_again(stopped));
         return reported(TYPE, TRUE, reasons::SPEND_CAP_REACHED, message);
     }
     if let Some(pause) = subject.pause() {

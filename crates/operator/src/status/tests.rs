@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quotakeeper_api::problem::Problem;
 use quotakeeper_engine::LimitStatus as ReportedLimit;
+use quotakeeper_engine::event::Callers;
 use quotakeeper_wire::status::ProxyCounts;
 use serde_json::{Value, json};
 
@@ -294,6 +295,15 @@ fn an_account_that_the_provider_stopped_is_told() {
     let story = hubspot().paused(Scope::account(), 0, "insufficient_quota", true);
     assert!(story.conditions().contains("ProviderAvailable=False Stopped"));
     assert!(story.row().ends_with("SpendCapReached"));
+    let mut story = hubspot().paused(Scope::account(), 239_500, "insufficient_quota", true);
+    assert!(story.row().ends_with("SpendCapReached until 14:07:00"), "{}", story.row());
+    assert_eq!(story.status().paused_until.unwrap().0.to_string(), "2026-11-03T14:07:00Z");
+    assert!(story.conditions().contains(
+        "Throttled=True SpendCapReached: The provider refuses all calls: insufficient_quota. One call asks again in under 5 minutes."
+    ), "{}", story.conditions());
+    story.report().status.pauses[0].callers = Callers::Credential(Default::default());
+    assert!(story.row().ends_with("Ready"), "other credentials are not refused");
+    assert!(story.conditions().contains("The provider refuses all calls with one of the credentials until"));
 }
 
 #[test]

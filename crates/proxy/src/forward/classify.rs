@@ -7,7 +7,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use quotakeeper_dialects::profile::Class;
 use quotakeeper_dialects::{Reading, Verdict};
-use quotakeeper_engine::event::CallClass;
+use quotakeeper_engine::event::{CallClass, Fingerprint, Rejection};
 use quotakeeper_engine::time::Stamp;
 
 use super::relay::Answer;
@@ -41,6 +41,10 @@ impl Call<'_> {
         let safe = !advised_against && self.account.profile.may_resend(method, headers, Some(status));
         let rejection =
             engine_rejection(class, &scope, shared_with, pause, &reason, &self.account, &self.engine_class);
+        let organization = reading.organization.as_deref().map(str::as_bytes);
+        let organization = organization.map(|name| self.context.admission.fingerprint(Some(name)));
+        let organization = organization.filter(|fingerprint| *fingerprint != Fingerprint::default());
+        let rejection = rejection.map(|rejection| Rejection { organization, ..rejection });
         let again = match class {
             // With the bypass on, it would be sent again at once, and again.
             Class::Quota | Class::Concurrency => {

@@ -39,7 +39,8 @@ fn run(
         let mut engines: Vec<_> = accounts.into_iter().map(|account| begin(account, now())).collect();
         let Ok(mut says) = peer.connect().await else { return 0 };
         let heartbeat = VALIDITY / 4;
-        let mut session = Session::new(Greeting { epoch: Epoch(1), validity: VALIDITY, heartbeat });
+        let mut session =
+            Session::new(Greeting { epoch: Epoch(1), validity: VALIDITY, heartbeat, fingerprint_key: None });
         loop {
             let wake = engines.iter().filter_map(Engine::next_wake).min();
             let pause = wake.map_or(Duration::from_secs(3600), |wake| wake.since(now()));
@@ -100,7 +101,7 @@ impl Hand {
         let mut this = Self { peer: peer.clone(), says, newest: Stamp(0), epoch: Epoch(epoch) };
         let hello = this.hear().await;
         assert!(matches!(hello, ProxyMessage::Hello(_)), "{hello:?}");
-        this.say(LimiterMessage::Welcome { validity, heartbeat: VALIDITY / 4 }).await;
+        this.say(LimiterMessage::Welcome { validity, heartbeat: VALIDITY / 4, fingerprint_key: None }).await;
         this
     }
 

@@ -24,6 +24,7 @@ pub(super) const STORIES: &[Story] = &[
     story("even", "grants that are spread evenly", even),
     story("closed", "the provider rejects all calls for a while and says for how long", closed),
     story("closed-silent", "the same without a word of when", closed_silent),
+    story("claimed", "one workload is told to wait for an hour; the others use the quota as before", claimed),
     story("closed-endpoint", "the provider rejects the calls of one endpoint", closed_endpoint),
     story("less-than-declared", "the provider allows three quarters of what was declared", less),
     story("jobs", "finite jobs through a rejection and lost connections", jobs),
@@ -186,7 +187,7 @@ fn even(random: &mut Random) -> Scenario {
 
 fn close(scenario: &mut Scenario, scope: Scope, length: Duration, says_when: bool) {
     let from = scenario.length / 3;
-    scenario.upstream.closed.push(Closed { from, length, scope, says_when });
+    scenario.upstream.closed.push(Closed { from, length, scope, says_when, claimed_by: None });
     scenario.expects.rejections_at_least = 1;
 }
 
@@ -222,6 +223,20 @@ fn closed_endpoint(random: &mut Random) -> Scenario {
     scenario
 }
 
+fn claimed(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = calm(random, window);
+    close(&mut scenario, Scope::account(), Duration::MAX / 4, true);
+    let claims = scenario.upstream.closed.last_mut();
+    if let Some(closed) = claims {
+        closed.claimed_by = scenario.pods.first().cloned();
+    }
+    // It is fair that the one takes nothing, and the others take what it leaves.
+    scenario.expects.fair_at_least = None;
+    scenario.expects.below_ceiling_at_most = Some(1000);
+    scenario
+}
+
 fn less(random: &mut Random) -> Scenario {
     let window = *random.pick(&[WINDOWS[0], WINDOWS[1], WINDOWS[4]]);
     let mut scenario = calm(random, window);
@@ -241,6 +256,7 @@ fn jobs(random: &mut Random) -> Scenario {
         length: seconds(7),
         scope: Scope::account(),
         says_when: true,
+        claimed_by: None,
     });
     scenario
 }

@@ -81,7 +81,8 @@ impl World {
         let recovered = disk.as_mut().map(|disk| disk.recover(epoch, before));
         let ledger = recovered.map(|recovered| LedgerStart { recovered, longest_horizon: PROXIES_OUTLIVE });
         let configuration = vec![self.compiled()].into();
-        let state = LimiterState::new(Start { configuration, epoch, ledger, wall }, now);
+        let state =
+            LimiterState::new(Start { configuration, epoch, ledger, wall, fingerprint_key: None }, now);
         self.limiters.push(Limiter {
             clock,
             state,

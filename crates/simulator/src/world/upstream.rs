@@ -115,7 +115,8 @@ impl World {
         let id = self.proxies[flight.proxy].id;
         self.history.counted(id, flight.call);
         let class = &self.scenario.shapes[flight.class];
-        let rejection = self.provider.arrives(self.now, class).map(Box::new);
+        let workload = &self.scenario.pods[self.proxies[flight.proxy].pod];
+        let rejection = self.provider.arrives(self.now, class, workload).map(Box::new);
         let upstream = &self.scenario.upstream;
         let random = &mut self.chances.upstream;
         let way_back = if upstream.adverse {

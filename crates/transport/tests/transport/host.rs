@@ -29,7 +29,7 @@ pub struct Host {
 
 enum Inbound {
     Connected(usize, mpsc::Sender<ToProxy>, oneshot::Sender<SessionEnd>),
-    Message(usize, ToLimiter),
+    Message(usize, Box<ToLimiter>),
     Lost(usize),
     Status(oneshot::Sender<AccountStatus>),
 }
@@ -78,7 +78,7 @@ impl Accept for Host {
 
 impl Inbox for HostInbox {
     async fn deliver(&mut self, message: ToLimiter) -> Result<(), Stopped> {
-        self.inbox.send(Inbound::Message(self.id, message)).await.map_err(|_| Stopped)
+        self.inbox.send(Inbound::Message(self.id, Box::new(message))).await.map_err(|_| Stopped)
     }
 
     async fn close(self) {
@@ -119,10 +119,15 @@ impl Task {
         match inbound {
             Inbound::Connected(id, to_proxy, end) => {
                 let heartbeat = VALIDITY / 4;
-                let session = Session::new(Greeting { epoch: self.epoch, validity: VALIDITY, heartbeat });
+                let session = Session::new(Greeting {
+                    epoch: self.epoch,
+                    validity: VALIDITY,
+                    heartbeat,
+                    fingerprint_key: None,
+                });
                 self.connections.insert(id, Connection { session, to_proxy, end });
             }
-            Inbound::Message(id, message) => self.receive(id, message),
+            Inbound::Message(id, message) => self.receive(id, *message),
             Inbound::Lost(id) => self.lose(id, SessionEnd::Replaced),
             Inbound::Status(reply) => reply.send(self.engine.status(now())).unwrap(),
         }

@@ -14,9 +14,9 @@ use super::generated as pb;
 use super::{DecodeError, NEWEST, OLDEST};
 use crate::limiter::{MOST_CALLS, MOST_QUOTAS};
 use crate::message::{
-    AccountIndex, AccountState, AccountUpdate, CallDetails, CallSize, EndedAttempt, Ending, Epoch, GrantRef,
-    Hello, LimiterMessage, LiveCall, Notice, NoticeKind, Progress, ProxyMessage, Report, ToLimiter, ToProxy,
-    Usage,
+    AccountIndex, AccountState, AccountUpdate, CallDetails, CallSize, EndedAttempt, Ending, Epoch,
+    FingerprintKey, GrantRef, Hello, LimiterMessage, LiveCall, Notice, NoticeKind, Progress, ProxyMessage,
+    Report, ToLimiter, ToProxy, Usage,
 };
 use crate::name::QuotaName;
 
@@ -60,6 +60,7 @@ pub(super) fn to_proxy(message: pb::ToProxy) -> Result<Option<ToProxy>, DecodeEr
             LimiterMessage::Welcome {
                 validity: Duration::from_nanos(welcome.validity),
                 heartbeat: Duration::from_nanos(welcome.heartbeat),
+                fingerprint_key: welcome.fingerprint_key.try_into().ok().map(FingerprintKey),
             }
         }
         Body::Account(account) => {
@@ -251,6 +252,7 @@ fn rejection(rejection: Option<pb::Rejection>) -> Result<Rejection, DecodeError>
         wait: rejection.wait.map(Duration::from_nanos),
         reason: reason(rejection.reason)?,
         shared_with: rejection.shared_with.map(|text| name("a model", text)).transpose()?,
+        organization: (rejection.organization != 0).then_some(Fingerprint(rejection.organization)),
     })
 }
 

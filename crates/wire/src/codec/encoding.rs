@@ -48,11 +48,12 @@ pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
 pub(super) fn to_proxy(message: ToProxy) -> pb::ToProxy {
     use pb::to_proxy::Body;
     let body = match message.body {
-        LimiterMessage::Welcome { validity, heartbeat } => Body::Welcome(pb::Welcome {
+        LimiterMessage::Welcome { validity, heartbeat, fingerprint_key } => Body::Welcome(pb::Welcome {
             validity: nanos(validity),
             heartbeat: nanos(heartbeat),
             version: NEWEST,
             capabilities: Vec::new(),
+            fingerprint_key: fingerprint_key.map(|key| key.0.to_vec()).unwrap_or_default(),
         }),
         LimiterMessage::Account { account, update: of } => update(account.0, of),
         LimiterMessage::Grant { account, call, attempt, echo, granted } => Body::Grant(pb::Grant {
@@ -233,6 +234,7 @@ fn rejection(rejection: Rejection) -> pb::Rejection {
         wait: rejection.wait.map(nanos),
         reason: cut_reason(rejection.reason),
         shared_with: rejection.shared_with.map(cut_name),
+        organization: rejection.organization.map_or(0, |organization| organization.0),
     }
 }
 

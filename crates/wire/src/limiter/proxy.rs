@@ -115,6 +115,7 @@ impl Proxy {
             Event::ResumeGrant(ResumedGrant {
                 attempt: self.attempt(live.call, grant.attempt),
                 consumer: self.consumer.clone(),
+                credential: live.details.credential,
                 demand: live.details.demand(),
                 granted,
                 progress,
@@ -153,6 +154,7 @@ impl Proxy {
         let held = Event::ResumeGrant(ResumedGrant {
             attempt,
             consumer: self.consumer.clone(),
+            credential: ended.details.credential,
             demand: ended.details.demand(),
             granted,
             progress,

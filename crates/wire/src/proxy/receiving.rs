@@ -22,8 +22,8 @@ impl Session {
         }
         self.newest = message.epoch;
         match message.body {
-            LimiterMessage::Welcome { validity, heartbeat } => {
-                self.terms = Some(Terms { validity, heartbeat });
+            LimiterMessage::Welcome { validity, heartbeat, fingerprint_key } => {
+                self.terms = Some(Terms { validity, heartbeat, fingerprint_key });
                 None
             }
             LimiterMessage::Account { account, update } => {

@@ -11,9 +11,9 @@ use quotakeeper_engine::event::{
 };
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
-    AccountIndex, AccountState, AccountUpdate, CallDetails, CallSize, EndedAttempt, Ending, Epoch, GrantRef,
-    Hello, LimiterMessage, LiveCall, Notice, NoticeKind, Progress, ProxyMessage, Report, ToLimiter, ToProxy,
-    Usage,
+    AccountIndex, AccountState, AccountUpdate, CallDetails, CallSize, EndedAttempt, Ending, Epoch,
+    FingerprintKey, GrantRef, Hello, LimiterMessage, LiveCall, Notice, NoticeKind, Progress, ProxyMessage,
+    Report, ToLimiter, ToProxy, Usage,
 };
 use quotakeeper_wire::name::QuotaName;
 
@@ -72,8 +72,17 @@ fn rejection() -> impl Strategy<Value = Rejection> {
         Just(RejectionClass::Capacity),
         Just(RejectionClass::Terminal),
     ];
-    (class, scope(), option::of(text()), option::of(duration()), text()).prop_map(
-        |(class, scope, shared_with, wait, reason)| Rejection { class, scope, shared_with, wait, reason },
+    // 0 stands for none.
+    let organization = option::of((1..=u64::MAX).prop_map(Fingerprint));
+    (class, scope(), option::of(text()), option::of(duration()), text(), organization).prop_map(
+        |(class, scope, shared_with, wait, reason, organization)| Rejection {
+            class,
+            scope,
+            shared_with,
+            wait,
+            reason,
+            organization,
+        },
     )
 }
 
@@ -176,8 +185,9 @@ pub fn to_limiter() -> impl Strategy<Value = ToLimiter> {
 pub fn to_proxy() -> impl Strategy<Value = ToProxy> {
     let reason = prop::sample::select(REASONS);
     let body = prop_oneof![
-        (duration(), duration())
-            .prop_map(|(validity, heartbeat)| LimiterMessage::Welcome { validity, heartbeat }),
+        (duration(), duration(), option::of(any::<[u8; 32]>())).prop_map(|(validity, heartbeat, key)| {
+            LimiterMessage::Welcome { validity, heartbeat, fingerprint_key: key.map(FingerprintKey) }
+        }),
         (account(), call(), any::<u32>(), stamp(), time()).prop_map(
             |(account, call, attempt, echo, granted)| LimiterMessage::Grant {
                 account,
@@ -227,6 +237,7 @@ const REASONS: &[RefusalReason] = &[
 pub fn a_rejection(class: RejectionClass, scope: Scope) -> Rejection {
     Rejection {
         shared_with: None,
+        organization: None,
         class,
         scope,
         wait: Some(Duration::from_millis(7_500)),
@@ -332,6 +343,18 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
         ("rejected_capacity", rejected(RejectionClass::Capacity, model, false)),
         ("rejected_terminal", rejected(RejectionClass::Terminal, Scope::limit("spend"), false)),
         (
+            "rejected_of_organization",
+            report(Report::Rejected {
+                at,
+                observations: Vec::new(),
+                rejection: Rejection {
+                    organization: Some(Fingerprint(0x0123_4567_89ab_cdef)),
+                    ..a_rejection(RejectionClass::Terminal, Scope::account())
+                },
+                again: false,
+            }),
+        ),
+        (
             "rejected_shared",
             report(Report::Rejected {
                 at,
@@ -362,6 +385,15 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
             LimiterMessage::Welcome {
                 validity: Duration::from_secs(2),
                 heartbeat: Duration::from_millis(500),
+                fingerprint_key: None,
+            },
+        ),
+        (
+            "welcome_with_key".to_owned(),
+            LimiterMessage::Welcome {
+                validity: Duration::from_secs(2),
+                heartbeat: Duration::from_millis(500),
+                fingerprint_key: Some(FingerprintKey([0xa5; 32])),
             },
         ),
         (

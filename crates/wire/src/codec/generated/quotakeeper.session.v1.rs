@@ -384,6 +384,9 @@ pub struct Rejection {
     /// A model whose limit the rejected one shares.
     #[prost(string, optional, tag = "5")]
     pub shared_with: ::core::option::Option<::prost::alloc::string::String>,
+    /// A fingerprint of the organisation that the provider charges; 0: not known.
+    #[prost(fixed64, tag = "6")]
+    pub organization: u64,
 }
 /// Which calls a pause holds: those that each of its parts covers. A reader that does
 /// not know the parts beside `of` holds more calls, never fewer.
@@ -460,6 +463,9 @@ pub struct Welcome {
     /// What the limiter can do beyond its version; unknown capabilities are ignored.
     #[prost(string, repeated, tag = "4")]
     pub capabilities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The key of fingerprints, 32 bytes, the same for all proxies of an installation; absent: proxies send none.
+    #[prost(bytes = "vec", tag = "5")]
+    pub fingerprint_key: ::prost::alloc::vec::Vec<u8>,
 }
 /// The state of an account of the session: after the welcome for each, then whenever it changes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,0 +1,56 @@
+//! Long waits that one workload has reported. It obeys them in full; the others are held while one call of theirs
+//! asks, and bound if that is rejected for long too. So no answer that one pod alone has seen stops the others.
+
+use std::time::Duration;
+
+use super::Engine;
+use super::rejections::Closing;
+use crate::callers::PauseKey;
+use crate::event::{Action, Callers, Scope};
+use crate::pause::{Claim, Pause};
+use crate::time::Time;
+
+/// Pauses up to so long bind everyone on the word of one workload.
+pub(super) const WITHOUT_WITNESS: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Pauses a scope for as long as a rejection says: everyone, or the workload that reported it.
+    pub(super) fn pause(&mut self, now: Time, scope: &Scope, closing: Closing, actions: &mut Vec<Action>) {
+        let config = self.config.pause;
+        let all = PauseKey::all(scope);
+        let known = self.pauses.get(&all);
+        let unnamed = known.map_or(config.fallback, |pause| pause.unnamed_after(closing.granted, &config));
+        let length = closing.wait.unwrap_or(unnamed).min(config.cap);
+        if length <= WITHOUT_WITNESS {
+            self.close(now, all, closing, actions);
+            return;
+        }
+        let until = now + length;
+        if let Some(claimed) = known.and_then(|pause| pause.claimed_until(&closing.by)) {
+            let wait = Some(length.max(claimed.since(now)));
+            if let Some(pause) = self.pauses.get_mut(&all) {
+                pause.confirmed();
+            }
+            self.close(now, all, Closing { wait, ..closing }, actions);
+        } else if known.is_none_or(|pause| !pause.is_closed() || pause.until < until) {
+            self.claim(now, scope, Closing { wait: Some(length), ..closing }, actions);
+        }
+    }
+
+    fn claim(&mut self, now: Time, scope: &Scope, closing: Closing, actions: &mut Vec<Action>) {
+        let own = PauseKey { scope: scope.clone(), callers: Callers::Workload(closing.by.clone()) };
+        // What else of the workload was under way when it was rejected may prolong its pause, and asks nobody again.
+        let news = self.pauses.get(&own).is_none_or(|pause| pause.is_news(closing.granted));
+        let (by, attempt) = (closing.by.clone(), closing.attempt);
+        self.close(now, own.clone(), closing, actions);
+        let Some(until) = self.pauses.get(&own).map(|pause| pause.until) else { return };
+        let claim = Claim { by, until };
+        match self.pauses.get_mut(&PauseKey::all(scope)) {
+            Some(pause) => pause.ask_about(now, claim, news.then_some(attempt)),
+            None if news => {
+                self.pauses.insert(PauseKey::all(scope), Pause::question(now, claim));
+            }
+            None => {}
+        }
+    }
+}
