@@ -10,6 +10,7 @@
 //! | `catalogue` | the profiles that are built in (`providers/*.yaml`), behind the feature `catalogue` |
 //! | [`request`] | which endpoint and model does this request call? |
 //! | [`patience`] | how long will this request's client wait? |
+//! | [`expiry`] | until when may this request be sent? |
 //! | [`response`] | did the provider accept it, and what is the state of its limits? |
 //! | [`stream`] | did an event of a stream reject the call? |
 //! | [`retry`] | may a call be sent a second time? |
@@ -19,6 +20,7 @@
 
 #[cfg(feature = "catalogue")]
 pub mod catalogue;
+pub mod expiry;
 pub mod instant;
 pub mod json;
 pub mod patience;

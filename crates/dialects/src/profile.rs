@@ -298,6 +298,13 @@ pub struct Client {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400), extend("format" = "int32"))]
     pub max_queue_seconds: Option<u32>,
+
+    /// Seconds after its date for which the provider accepts a signed request (AWS Signature Version 4,
+    /// `x-amz-date`). A call that would wait longer is refused on arrival, so that its client signs it again.
+    /// Default: 300. Example: `900`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86400), extend("format" = "int32"))]
+    pub signature_seconds: Option<u32>,
 }
 
 /// When and against which document a profile was checked.

@@ -11,6 +11,11 @@ pub fn longest_wait(patience: Duration) -> Duration {
     patience.saturating_mul(WAIT_PERCENT) / 100
 }
 
+/// The patience of a client that may wait `wait` for a grant: the inverse of [`longest_wait`].
+pub fn patience_for(wait: Duration) -> Duration {
+    (wait / WAIT_PERCENT).saturating_mul(100)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -19,6 +24,11 @@ mod tests {
     fn a_fifth_of_the_timeout_is_left_for_the_answer() {
         assert_eq!(longest_wait(Duration::from_secs(600)), Duration::from_secs(480));
         assert_eq!(longest_wait(Duration::ZERO), Duration::ZERO);
+        assert_eq!(patience_for(Duration::from_secs(480)), Duration::from_secs(600));
+        assert!(
+            longest_wait(patience_for(Duration::from_nanos(123_456_789)))
+                <= Duration::from_nanos(123_456_789)
+        );
         assert!(longest_wait(Duration::MAX) < Duration::MAX, "saturates");
     }
 }

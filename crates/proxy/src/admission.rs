@@ -104,6 +104,8 @@ pub enum Reason {
     TooManyCalls,
     /// The quota has not come into force within the client's patience.
     NotInForce,
+    /// The call's signature or token is too old to be sent.
+    RequestExpired,
     /// The proxy ends.
     ProxyStopping,
 }
@@ -121,6 +123,7 @@ impl Reason {
             Self::LimiterUnreachable => "LimiterUnreachable",
             Self::TooManyCalls => "TooManyCalls",
             Self::NotInForce => "QuotaNotInForce",
+            Self::RequestExpired => "RequestExpired",
             Self::ProxyStopping => "ProxyStopping",
         }
     }

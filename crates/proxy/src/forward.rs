@@ -15,23 +15,29 @@
 //! |---|---|
 //! | `attempt` | one sending by one grant, and what follows when there is no answer |
 //! | `classify` | what an answer means |
+//! | `links` | URLs in the heads of answers |
 //! | `reconnect` | when a provider that could not be reached is tried again |
 //! | `relay` | the answer on its way to the client |
+//! | `send_by` | until when a signed call may be sent |
 //! | `stream_watch` | rejections in the events of an answer |
 //! | `wait` | how long a call has waited, and why |
 
 mod attempt;
 mod classify;
+mod links;
 mod reconnect;
 mod relay;
+mod send_by;
 mod stream_watch;
 mod wait;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response, StatusCode, Uri, Version, request};
+use http::uri::Authority;
+use http::{Request, Response, StatusCode, Uri, Version, header, request};
 use hyper::body::Incoming;
+use jiff::Timestamp;
 use quotakeeper_dialects::patience::PATIENCE_HEADER;
 use quotakeeper_dialects::profile::Profile;
 use quotakeeper_engine::event::{CallClass, Fingerprint};
@@ -50,8 +56,10 @@ use crate::record::{Outcome, Record, Telemetry, Why};
 use crate::replay::{ReplayBody, ReplayBuffer, STREAM_PAUSE};
 use crate::route::Route;
 use crate::upstream::{Origin, Protocols, Upstreams};
+use links::BaseUrlView;
 use reconnect::Reconnects;
 use relay::{Answer, relay};
+use send_by::SendBy;
 pub(crate) use wait::RareLog;
 use wait::{stopping, wait};
 
@@ -84,6 +92,8 @@ struct Call<'a> {
     context: &'a ProxyContext,
     account: Arc<Account>,
     origin: Origin,
+    /// How its client sees the provider, if by base URL.
+    base_url: Option<BaseUrlView>,
     protocols: Protocols,
     head: request::Parts,
     body: ReplayBody,
@@ -93,6 +103,8 @@ struct Call<'a> {
     credential: Fingerprint,
     /// When the client gives up.
     deadline: Option<Instant>,
+    /// When its signature or token is too old.
+    send_by: Option<SendBy>,
     failures: u32,
     reconnects: Reconnects,
     /// Since when it can't be sent for want of a file descriptor.
@@ -128,12 +140,13 @@ pub(crate) async fn forward(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let Route { endpoint, origin, path } = route;
-    let arrived = Instant::now();
+    let (arrived, now) = (Instant::now(), Timestamp::now());
     let mut record = Record::new(Arc::clone(&context.telemetry), &endpoint, request.method(), &path);
     let account = match in_force(context, &endpoint, request.headers(), &mut record).await {
         Ok(account) => account,
         Err(own) => return refuse(record, own),
     };
+    let base_url = origin.is_none().then(|| BaseUrlView::new(&endpoint.provider, named_host(&request)));
     let Some(origin) = origin.or_else(|| account.upstream.clone()) else {
         let what = format!("{} has no base URL; call its hosts", endpoint.provider);
         return refuse(record, bad_request(&what));
@@ -144,6 +157,7 @@ pub(crate) async fn forward(
     };
     let (mut head, body) = request.into_parts();
     let patience = account.profile.patience(&head.headers);
+    let send_by = SendBy::of(&account.profile, &path, &head.headers, arrived, now);
     head.headers.remove(PATIENCE_HEADER);
     head::for_upstream(&mut head.headers, &origin.authority());
     match format!("{}://{}{path}", origin.scheme(), origin.authority()).parse::<Uri>() {
@@ -166,6 +180,7 @@ pub(crate) async fn forward(
         context,
         account,
         origin,
+        base_url,
         protocols,
         head,
         body,
@@ -173,6 +188,7 @@ pub(crate) async fn forward(
         arrived,
         credential,
         deadline: patience.and_then(|patience| arrived.checked_add(patience)),
+        send_by,
         failures: 0,
         reconnects: Reconnects::default(),
         short_since: None,
@@ -180,6 +196,12 @@ pub(crate) async fn forward(
         record,
     };
     call.serve().await
+}
+
+/// The host and port that a request names.
+fn named_host(request: &Request<Incoming>) -> Option<&str> {
+    let host = || request.headers().get(header::HOST)?.to_str().ok();
+    request.uri().authority().map(Authority::as_str).or_else(host)
 }
 
 /// The request's body, as far as it is buffered.
@@ -258,10 +280,17 @@ fn refuse(mut record: Record, own: LocalResponse) -> Response<ResponseBody> {
 impl Call<'_> {
     async fn serve(mut self) -> Response<ResponseBody> {
         let (own, outcome) = match self.attempts().await {
-            Ok(answer) => return relay(answer, self.record),
+            Ok(mut answer) => {
+                if let Some(view) = &self.base_url {
+                    view.rewrite(&mut answer.head.headers, &self.origin);
+                }
+                return relay(answer, self.record);
+            }
             Err(Stop::Refused(refused)) => {
                 let reason = refused.reason;
                 let own = LocalResponse::refused(refused, &self.account.quota, self.rejection.as_deref());
+                let why = self.send_by.and_then(|send_by| send_by.explains(reason, self.last_try()));
+                let own = why.into_iter().fold(own, LocalResponse::because);
                 (own, Outcome::Refused(reason))
             }
             Err(Stop::Failed(own)) => (own, Outcome::Unreachable),
@@ -289,7 +318,9 @@ impl Call<'_> {
 
     /// Asks for a first grant, or for one after an attempt that may have reached the provider.
     async fn admit(&mut self) -> Result<Permit, Refused> {
-        let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let left = self.deadline.map(|at| at.saturating_duration_since(now));
+        let left = left.into_iter().chain(self.send_by.map(|send_by| send_by.patience(now))).min();
         let account = Arc::clone(&self.account);
         let credential = self.credential;
         let details = CallDetails { credential, ..self.engine_class.clone().into() };

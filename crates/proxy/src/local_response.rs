@@ -80,6 +80,10 @@ impl LocalResponse {
                 "the provider has stopped the account; look at its billing and limits",
             ),
             Reason::NotInForce => (StatusCode::SERVICE_UNAVAILABLE, "the quota is not in force"),
+            Reason::RequestExpired => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "the provider would reject it, because it has waited too long",
+            ),
             Reason::ProxyStopping => (StatusCode::SERVICE_UNAVAILABLE, "the proxy is stopping"),
             Reason::LimiterUnreachable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "the proxy has no connection to the limiter")

@@ -6,6 +6,7 @@
 mod answers;
 mod arbitrary;
 mod catalogue;
+mod expiry;
 mod inheritance;
 mod limit_headers;
 mod patience;

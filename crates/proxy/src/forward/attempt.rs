@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::reconnect::{GiveUp, may_pass};
 use super::relay::Answer;
+use super::send_by::SendBy;
 use super::wait::wait;
 use super::{Call, Next, RECONNECT, Stop};
 use crate::admission::Permit;
@@ -35,6 +36,9 @@ impl Call<'_> {
                 return self.not_connected(&error).await;
             }
         };
+        if self.has_expired() {
+            return Err(Stop::Refused(SendBy::refused()));
+        }
         let Some(body) = self.body.attempt(&self.record.sent) else {
             return Err(Stop::Failed(unreachable(
                 "its body was too large to be buffered for a second attempt",
@@ -42,8 +46,12 @@ impl Call<'_> {
         };
         let request = Request::from_parts(self.head.clone(), body);
         let began = Instant::now();
-        let write = permit.write_permit();
-        let write = Arc::new(Counted { permit: write, once: Once::new(), sent: self.record.attempts() });
+        let write = Arc::new(Counted {
+            permit: permit.write_permit(),
+            send_by: self.send_by,
+            once: Once::new(),
+            sent: self.record.attempts(),
+        });
         match ready.send(request, Arc::clone(&write) as Arc<dyn WritePermit>).await {
             Ok(response) => {
                 let at = clock::now();
@@ -52,6 +60,7 @@ impl Call<'_> {
                 context.telemetry.metrics.answered(quota, response.status().as_u16(), began.elapsed());
                 self.classify(permit, at, Answer::new(response)).await
             }
+            Err(SendError::Expired) if self.has_expired() => Err(Stop::Refused(SendBy::refused())),
             Err(SendError::Expired) => {
                 let granted = permit.granted();
                 wait(context, &self.account, &mut self.record, granted).await?;
@@ -130,6 +139,11 @@ impl Call<'_> {
         self.after(RECONNECT, Why::NoFileDescriptor).await
     }
 
+    /// Whether the call's signature or token is too old to be sent.
+    fn has_expired(&self) -> bool {
+        self.send_by.is_some_and(|send_by| send_by.has_passed(Instant::now()))
+    }
+
     async fn unused(&mut self, mut permit: Permit) -> Result<Next, Stop> {
         let granted = permit.unused();
         wait(self.context, &self.account, &mut self.record, granted).await?;
@@ -146,6 +160,7 @@ impl Call<'_> {
 /// Counts an attempt when it is written, even if its client hangs up before the answer.
 struct Counted {
     permit: Arc<dyn WritePermit>,
+    send_by: Option<SendBy>,
     once: Once,
     sent: Arc<AtomicU32>,
 }
@@ -160,7 +175,8 @@ impl Counted {
 
 impl WritePermit for Counted {
     fn may_write(&self) -> bool {
-        self.permit.may_write()
+        let expired = self.send_by.is_some_and(|send_by| send_by.has_passed(Instant::now()));
+        !expired && self.permit.may_write()
     }
 
     fn wrote(&self) {
