@@ -24,6 +24,8 @@ pub const DISABLED: &str = "disabled";
 pub const CONTAINERS: &str = "quotakeeper.dev/containers";
 /// Annotation of a pod: the proxy's `requests` and `limits` as JSON, in place of the installation's.
 pub const RESOURCES: &str = "quotakeeper.dev/resources";
+/// Annotation of a pod: files of CAs in its containers, separated by commas, that the proxy's CAs are mounted over.
+pub const TRUST_FILES: &str = "quotakeeper.dev/trust-files";
 /// Annotation of a pod without a controller: the name of the workload that it belongs to.
 pub const WORKLOAD: &str = "quotakeeper.dev/workload";
 

@@ -9,7 +9,7 @@ use crate::names::{BODY_VOLUME, CA_VOLUME, KEY_VOLUME, PROXY, TOKEN_VOLUME};
 use crate::patch::hosts::{PORTS_FROM, SYSCTL};
 use crate::plan::Plan;
 use crate::pod;
-use quotakeeper_api::names::CONTAINERS;
+use quotakeeper_api::names::{CONTAINERS, TRUST_FILES};
 
 /// The ports on which the proxy plays hosts.
 const HOSTS_PORTS: [u16; 2] = [443, 80];
@@ -45,6 +45,11 @@ pub(crate) enum ContainersError {
     )]
     Unknown { name: String, known: Vec<String> },
 }
+
+/// Why the annotation [`TRUST_FILES`] can't be followed.
+#[derive(Debug, Error)]
+#[error("the annotation {TRUST_FILES} names `{0}`; write absolute paths of files, separated by commas")]
+pub(crate) struct TrustFilesError(String);
 
 /// The first conflict of the pod with the plan.
 pub(crate) fn find(pod: &Value, plan: &Plan) -> Option<Conflict> {
@@ -113,4 +118,23 @@ pub(crate) fn selected_containers(pod: &Value) -> Result<Option<Vec<String>>, Co
         Some(name) => Err(ContainersError::Unknown { name: name.clone(), known }),
         None => Ok(Some(names)),
     }
+}
+
+/// The files of CAs that the proxy's are mounted over, as the annotation names them.
+///
+/// # Errors
+/// [`TrustFilesError`].
+pub(crate) fn trust_files(pod: &Value) -> Result<Vec<String>, TrustFilesError> {
+    let annotation = pod::annotation(pod, TRUST_FILES).unwrap_or_default();
+    let files = annotation.split(',').map(str::trim).filter(|file| !file.is_empty());
+    files
+        .map(|file| {
+            let parts: Vec<&str> = file.split('/').collect();
+            let plain = parts[1..].iter().all(|part| !["", ".", ".."].contains(part));
+            match parts[0].is_empty() && parts.len() > 1 && plain && !file.contains(':') {
+                true => Ok(file.to_owned()),
+                false => Err(TrustFilesError(file.to_owned())),
+            }
+        })
+        .collect()
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::conflicts::{self, Conflict, ContainersError};
+use crate::conflicts::{self, Conflict, ContainersError, TrustFilesError};
 use crate::names::{MIRROR, PROXY};
 use crate::patch::resources::ResourcesError;
 use crate::patch::{Edit, EditError, annotations, environment, hosts, own_cas, resources, sidecar};
@@ -129,6 +129,7 @@ enum DenialError {
     Plan(#[from] PlanError),
     Conflict(#[from] Conflict),
     Containers(#[from] ContainersError),
+    TrustFiles(#[from] TrustFilesError),
     Resources(#[from] ResourcesError),
     Edit(#[from] EditError),
 }
@@ -186,6 +187,7 @@ fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), Outcome> {
         }
     };
     let selected = conflicts::selected_containers(pod)?;
+    plan.trust_files = conflicts::trust_files(pod)?;
     if is_new {
         own_cas::plan(pod, &mut plan, selected.as_deref());
     }

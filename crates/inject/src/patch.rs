@@ -9,6 +9,7 @@ pub(crate) mod hosts;
 pub(crate) mod own_cas;
 pub(crate) mod resources;
 pub(crate) mod sidecar;
+pub(crate) mod trust;
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation};

@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) catches: Vec<Catch>,
     /// Volumes of the pod in which the proxy reads CAs, as it mounts them.
     pub(crate) own_mounts: Vec<Value>,
+    /// Files in the containers that the proxy's CAs are mounted over.
+    pub(crate) trust_files: Vec<String>,
 }
 
 /// Why a pod's calls can't be caught.
@@ -68,7 +70,7 @@ impl Plan {
             extra_cas_pem: settings.extra_cas_pem.clone(),
             own_ca_files: Vec::new(),
         };
-        Ok(Plan { bootstrap, catches, own_mounts: Vec::new() })
+        Ok(Plan { bootstrap, catches, own_mounts: Vec::new(), trust_files: Vec::new() })
     }
 
     /// The plan by which a pod was injected before.
@@ -80,7 +82,7 @@ impl Plan {
             };
             Catch { intercepted: intercepted.clone(), variables }
         });
-        Plan { catches: catches.collect(), bootstrap, own_mounts: Vec::new() }
+        Plan { catches: catches.collect(), bootstrap, own_mounts: Vec::new(), trust_files: Vec::new() }
     }
 
     /// Whether the proxy plays any host.

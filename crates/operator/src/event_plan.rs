@@ -238,6 +238,8 @@ fn notice_words(quota: &str, notice: &ConsumerNotice) -> Option<(&'static str, S
             );
             Some(("ModelUnknown", note))
         }
+        NoticeKind::DistrustedCa => Some(("ProxyNotTrusted", format!("{quota}: {detail}."))),
+        NoticeKind::NoCalls => Some(("NoCalls", format!("{quota}: {detail}."))),
         NoticeKind::Unknown => None,
     }
 }
@@ -390,6 +392,11 @@ mod tests {
         assert_eq!(next(&mut state, &seen, 7201).len(), 1);
         let mut later = EventState::published_before(&ApiQuotaStatus::default(), Some(&seen), at(7202));
         assert!(next(&mut later, &seen, 7203).is_empty());
+        seen.notices =
+            vec![notice("gtm/Job/c", NoticeKind::DistrustedCa), notice("gtm/Job/c", NoticeKind::NoCalls)];
+        let events = next(&mut later, &seen, 7204);
+        assert!(events[0].starts_with("Consumer(\"gtm/Job/c\") ProxyNotTrusted: gtm/crm: "), "{events:?}");
+        assert!(events[1].starts_with("Consumer(\"gtm/Job/c\") NoCalls: gtm/crm: "), "{events:?}");
     }
 
     #[test]

@@ -7,19 +7,20 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use quotakeeper_wire::message::NoticeKind;
 use rustls::server::Acceptor;
 use rustls::{AlertDescription, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::forward::RareLog;
-use crate::record::Telemetry;
+use crate::authority::HostPattern;
+use crate::forward::{ProxyContext, RareLog};
 
 /// The server's side of TLS for the providers' hosts.
 pub(crate) struct Handshakes {
     pub(crate) config: Arc<ServerConfig>,
-    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) context: Arc<ProxyContext>,
     /// How a client can be made to trust the proxy's CA, as a sentence.
     pub(crate) remedy: String,
     pub(crate) told: RareLog,
@@ -57,31 +58,41 @@ impl Handshakes {
 
     fn failed(&self, host: &str, error: &io::Error) {
         let Some(alert) = distrust(error) else {
-            self.telemetry.metrics.handshake_failed("Other");
+            self.context.telemetry.metrics.handshake_failed("Other");
             return tracing::warn!(host, %error, "a client's TLS handshake failed");
         };
-        self.telemetry.metrics.handshake_failed("DistrustedCA");
-        self.telemetry.counts.distrusted.fetch_add(1, Ordering::Relaxed);
-        if self.told.is_news() {
-            tracing::warn!(
-                host,
-                ?alert,
-                "a client does not trust the proxy's CA, and its call failed: {}",
+        self.context.telemetry.metrics.handshake_failed("DistrustedCA");
+        self.context.telemetry.counts.distrusted.fetch_add(1, Ordering::Relaxed);
+        self.tell(
+            format!(
+                "a client does not trust the proxy's CA ({alert:?}), and its call to {host} failed: {}",
                 self.remedy
-            );
+            ),
+            host,
+        );
+    }
+
+    /// Logs it, rarely, and tells the limiter, once a quota.
+    fn tell(&self, what: String, host: &str) {
+        if self.told.is_news() {
+            tracing::warn!("{what}");
+        }
+        let covers = |hosts: &[HostPattern]| hosts.iter().any(|pattern| pattern.covers(host));
+        if let Some(endpoint) = self.context.endpoints.iter().find(|endpoint| covers(&endpoint.hosts)) {
+            self.context.admission.notice(endpoint.index, NoticeKind::DistrustedCa, what);
         }
     }
 
     /// A client has closed its connection without a request.
     pub(crate) fn left_unused(&self, host: &str) {
-        self.telemetry.metrics.handshake_failed("NoRequest");
-        self.telemetry.counts.distrusted.fetch_add(1, Ordering::Relaxed);
-        if self.told.is_news() {
-            tracing::warn!(
-                host,
-                "a client closed its connection without a request; if it does not trust the proxy's CA: {}",
+        self.context.telemetry.metrics.handshake_failed("NoRequest");
+        self.context.telemetry.counts.distrusted.fetch_add(1, Ordering::Relaxed);
+        // Clients that are known to trust it may open connections ahead of need.
+        if !self.context.telemetry.counts.has_calls() {
+            self.tell(format!(
+                "a client closed its connection to {host} without a request; if it does not trust the proxy's CA: {}",
                 self.remedy
-            );
+            ), host);
         }
     }
 }

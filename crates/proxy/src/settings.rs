@@ -27,6 +27,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// Where the CA bundle for applications is written before anything is served; none: nowhere.
     pub bundle: Option<PathBuf>,
+    /// Where the same is written as a Java trust store; none: nowhere.
+    pub java_store: Option<PathBuf>,
     /// The folder in which the interception CA is stored, for a proxy that restarts beside the same applications;
     /// none: a new CA at every start.
     pub authority: Option<PathBuf>,
@@ -96,6 +98,7 @@ impl Settings {
             hosts: None,
             admin: None,
             bundle: None,
+            java_store: None,
             authority: None,
             resolve: Vec::new(),
             extra_cas: Vec::new(),

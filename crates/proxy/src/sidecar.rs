@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 use quotakeeper_wire::bootstrap::{
     ADMIN_PORT, BASE_URL_PORT, BODY_FOLDER, BODY_FOLDER_BYTES, BUNDLE_FILE, Bootstrap, InterceptionMode,
-    KEY_FOLDER, TOKEN_FILE, VARIABLE,
+    JAVA_STORE_FILE, KEY_FOLDER, TOKEN_FILE, VARIABLE,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -26,8 +26,9 @@ const GRACE: Duration = Duration::from_millis(600);
 const FAREWELL: Duration = Duration::from_millis(250);
 
 /// What makes a client in a pod trust the proxy.
-const TRUST_REMEDY: &str = "let its container read /var/run/quotakeeper/ca/bundle.pem as its file of CAs (SSL_CERT_FILE \
-     and the like name it); a client whose CAs are compiled in needs a base URL that leads to the proxy";
+const TRUST_REMEDY: &str = "let it read /var/run/quotakeeper/ca/bundle.pem as its file of CAs (Java: cacerts.jks beside \
+     it), by a setting of its own or by the pod's annotation quotakeeper.dev/trust-files, which names the file that \
+     it reads now; a client whose CAs are compiled in needs a base URL that leads to the proxy";
 
 /// The addresses and files of one proxy in a pod.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Layout {
     pub admin: SocketAddr,
     /// The CA bundle for applications.
     pub bundle: PathBuf,
+    /// The same as a Java trust store.
+    pub java_store: PathBuf,
     /// The interception CA's folder.
     pub key: PathBuf,
     /// The token for the limiter.
@@ -59,6 +62,7 @@ impl Default for Layout {
             hosts: HostsListeners { https: vec![loopback(443)], http: vec![loopback(80)] },
             admin: SocketAddr::from((Ipv4Addr::UNSPECIFIED, ADMIN_PORT)),
             bundle: BUNDLE_FILE.into(),
+            java_store: JAVA_STORE_FILE.into(),
             key: KEY_FOLDER.into(),
             token: TOKEN_FILE.into(),
             bodies: BODY_FOLDER.into(),
@@ -156,6 +160,7 @@ fn settings(bootstrap: &Bootstrap, layout: &Layout) -> Settings {
         hosts: any.then(|| layout.hosts.clone()),
         admin: Some(layout.admin),
         bundle: any.then(|| layout.bundle.clone()),
+        java_store: any.then(|| layout.java_store.clone()),
         authority: any.then(|| layout.key.clone()).filter(|folder| Path::is_dir(folder)),
         resolve: layout.resolve.clone(),
         extra_cas: Some(bootstrap.extra_cas_pem.clone()).filter(|pem| !pem.is_empty()).into_iter().collect(),

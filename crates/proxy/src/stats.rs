@@ -63,9 +63,14 @@ impl Counts {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether any call has come.
+    pub(crate) fn has_calls(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether a client has come that knows the proxy, even if it did not trust it.
     pub(crate) fn heard_of(&self) -> bool {
-        [&self.calls, &self.distrusted].iter().any(|count| count.load(Ordering::Relaxed) > 0)
+        self.has_calls() || self.distrusted.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn forced(&self) {

@@ -19,6 +19,8 @@ pub const TOKEN_FILE: &str = "/var/run/secrets/quotakeeper.dev/token";
 pub const CA_FOLDER: &str = "/var/run/quotakeeper/ca";
 /// All CAs that an application needs: the system's, the administrator's and the proxy's own.
 pub const BUNDLE_FILE: &str = "/var/run/quotakeeper/ca/bundle.pem";
+/// The same as a Java trust store, in a format that every JDK reads without a password.
+pub const JAVA_STORE_FILE: &str = "/var/run/quotakeeper/ca/cacerts.jks";
 /// The folder of the interception key: in memory, for the proxy's container alone.
 pub const KEY_FOLDER: &str = "/var/run/quotakeeper/key";
 

@@ -69,6 +69,10 @@ pub struct Notice {
 pub enum NoticeKind {
     /// A request does not say which model it calls.
     UnreadableRequest,
+    /// A client does not trust the proxy's CA.
+    DistrustedCa,
+    /// No call has come through the proxy in its first minute.
+    NoCalls,
     /// A kind that a later version knows.
     #[serde(other)]
     Unknown,

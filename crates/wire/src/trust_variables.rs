@@ -16,6 +16,8 @@ pub const CA_VARIABLES: [&str; 9] = [
 
 /// The variable whose options every JVM takes; it prints them to standard error at its start.
 pub const JAVA_OPTIONS: &str = "JAVA_TOOL_OPTIONS";
+/// The same for the launcher `java` of JDK 9 and later alone.
+pub const JAVA_LAUNCHER_OPTIONS: &str = "JDK_JAVA_OPTIONS";
 /// The system property that names a JVM's trust store (JSSE Reference Guide, "Customizing the Default Key Managers and
 /// Trust Managers, …"). It replaces the JDK's own, `lib/security/cacerts`.
 const JAVA_TRUST_STORE: &str = "-Djavax.net.ssl.trustStore=";

@@ -1,15 +1,14 @@
-//! Variables of the application's containers: base URLs that lead to the proxy, and the CAs of hosts mode.
+//! Variables of the application's containers: base URLs that lead to the proxy. The CAs of hosts mode are in
+//! [`super::trust`].
 //!
 //! What a container sets itself stays, and what follows from that is said; but a file of CAs that the proxy can read
 //! becomes a part of its bundle. All that is said follows from the pod as
 //! it becomes, so that a second look at it says the same.
 
-use quotakeeper_wire::bootstrap::{BUNDLE_FILE, InterceptionMode};
-use quotakeeper_wire::trust_variables::CA_VARIABLES;
+use quotakeeper_wire::bootstrap::InterceptionMode;
 use serde_json::{Value, json};
 
-use super::sidecar::bundle_mount;
-use super::{Edit, EditError, Place, own_cas};
+use super::{Edit, EditError, Place};
 use crate::decide::Skip;
 use crate::names::PROXY;
 use crate::plan::{Catch, Plan};
@@ -65,21 +64,21 @@ pub(crate) fn ensure(edit: &mut Edit, plan: &Plan, chosen: Option<&[String]>) ->
 }
 
 /// One container of a pod that is edited.
-struct Container<'e> {
-    edit: &'e mut Edit,
-    list: &'static str,
-    index: String,
-    name: String,
+pub(super) struct Container<'e> {
+    pub(super) edit: &'e mut Edit,
+    pub(super) list: &'static str,
+    pub(super) index: String,
+    pub(super) name: String,
 }
 
 impl Container<'_> {
-    fn value(&self) -> &Value {
+    pub(super) fn value(&self) -> &Value {
         let index = self.index.parse::<usize>().unwrap_or_default();
         &self.edit.pod()["spec"][self.list][index]
     }
 
     /// The entries of a variable; the last one counts.
-    fn entry(&self, variable: &str) -> Option<&Value> {
+    pub(super) fn entry(&self, variable: &str) -> Option<&Value> {
         pod::items(&self.value()["env"]).iter().rev().find(|entry| entry["name"] == variable)
     }
 
@@ -89,13 +88,13 @@ impl Container<'_> {
         texts.into_iter().find(|(_, text)| !text.is_empty())
     }
 
-    fn append(&mut self, variable: &str, value: &str) -> Result<(), EditError> {
+    pub(super) fn append(&mut self, variable: &str, value: &str) -> Result<(), EditError> {
         let list = ["spec", self.list, &self.index, "env"];
         self.edit.insert(&list, Place::Last, json!({"name": variable, "value": value}))
     }
 
     /// Gives the entry of a variable that counts another value.
-    fn replace(&mut self, variable: &str, value: &str) -> Result<(), EditError> {
+    pub(super) fn replace(&mut self, variable: &str, value: &str) -> Result<(), EditError> {
         let place = pod::items(&self.value()["env"]).iter().rposition(|entry| entry["name"] == variable);
         let place = place.unwrap_or_default().to_string();
         self.edit.set(&["spec", self.list, &self.index, "env", &place, "value"], json!(value))
@@ -138,7 +137,7 @@ impl Container<'_> {
     }
 
     /// The source of envFrom that may set one of the variables, whose keys are not known here.
-    fn source<'v>(&self, variables: impl Iterator<Item = &'v str>) -> Option<(String, &'v str)> {
+    pub(super) fn source<'v>(&self, variables: impl Iterator<Item = &'v str>) -> Option<(String, &'v str)> {
         let variables: Vec<&str> = variables.collect();
         pod::items(&self.value()["envFrom"]).iter().find_map(|source| {
             let prefix = source["prefix"].as_str().unwrap_or_default();
@@ -170,39 +169,5 @@ impl Container<'_> {
             let domain = entry.trim_start_matches('*').trim_start_matches('.');
             entry == "*" || entry == host || (!domain.is_empty() && host.ends_with(&format!(".{domain}")))
         })
-    }
-
-    fn trust(&mut self, plan: &Plan, remarks: &mut Remarks) -> Result<(), EditError> {
-        let ours = bundle_mount();
-        let mounts = pod::items(&self.value()["volumeMounts"]).iter();
-        if !mounts.into_iter().any(|mount| mount["mountPath"] == ours["mountPath"]) {
-            self.edit.insert(&["spec", self.list, &self.index, "volumeMounts"], Place::Last, ours)?;
-        }
-        let mut kept = Vec::new();
-        for variable in CA_VARIABLES {
-            match self.entry(variable) {
-                None => self.append(variable, BUNDLE_FILE)?,
-                Some(entry) if entry["value"] == BUNDLE_FILE => {}
-                Some(entry) if own_cas::is_read(self.edit.pod(), plan, self.value(), entry) => {
-                    self.replace(variable, BUNDLE_FILE)?;
-                }
-                Some(_) => kept.push(variable),
-            }
-        }
-        let host = plan.exact_hosts().first().copied().unwrap_or_default();
-        let name = &self.name;
-        if let Some(variable) = kept.first() {
-            remarks.warnings.push(format!(
-                "container {name} sets {variable} itself: clients that read it do not trust the proxy, and calls to \
-                 {host} fail; leave it out, and give its CAs to the installation (trust.extraCAs)"
-            ));
-        }
-        if let Some((source, variable)) = self.source(CA_VARIABLES.into_iter()) {
-            remarks.warnings.push(format!(
-                "container {name}: if {source} (envFrom) sets {variable} or another of CAs, that is overruled; give \
-                 its CAs to the installation (trust.extraCAs)"
-            ));
-        }
-        Ok(())
     }
 }

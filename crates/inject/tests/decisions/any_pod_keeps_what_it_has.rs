@@ -89,6 +89,7 @@ fn pod() -> BoxedStrategy<Value> {
         ("own", one(vec![json!("")])),
         (DEFAULT_CONTAINER, one(vec![json!("c0")])),
         (names::CONTAINERS, one(vec![json!("c0")])),
+        (names::TRUST_FILES, one(vec![json!("/etc/ssl/cert.pem,/jdk/lib/security/cacerts")])),
     ]);
     let labels = some(vec![("a/b~c", one(vec![json!("x")]))]);
     let namespaces = one(vec![json!("gtm"), json!("sales")]);

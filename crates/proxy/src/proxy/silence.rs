@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quotakeeper_wire::message::NoticeKind;
 use tokio::time::sleep;
 
 use crate::forward::ProxyContext;
@@ -20,10 +21,14 @@ pub(super) async fn watch(context: Arc<ProxyContext>, after: Duration, by_hosts:
     context.telemetry.metrics.set_silent(true);
     let seconds = after.as_secs();
     let remedy = remedy(by_hosts);
-    tracing::warn!(
+    let what = format!(
         "no call has come through the proxy within {seconds} s; if the application has made any, they went around the \
          quota: {remedy}"
     );
+    tracing::warn!("{what}");
+    for endpoint in &context.endpoints {
+        context.admission.notice(endpoint.index, NoticeKind::NoCalls, what.clone());
+    }
     while !heard_of(&context) {
         sleep(LOOK_EVERY).await;
     }

@@ -99,7 +99,10 @@ impl Proxy {
         let own = trust::others(&settings.own_ca_files, trust.bundle_pem());
         let bundle = format!("{}{own}{}", trust.bundle_pem(), root.as_deref().unwrap_or_default());
         if let Some(file) = &settings.bundle {
-            write_bundle(file, &bundle)?;
+            write_bundle(file, bundle.as_bytes())?;
+        }
+        if let Some(file) = &settings.java_store {
+            write_bundle(file, &trust::java_store(&bundle))?;
         }
         let sockets = Sockets::bind(&settings)?;
         let context = Arc::new(assemble(&settings, endpoints, &trust, link)?);
@@ -126,7 +129,7 @@ impl Proxy {
         let tls = tls.map(|config| {
             Arc::new(Handshakes {
                 config,
-                telemetry: Arc::clone(&self.context.telemetry),
+                context: Arc::clone(&self.context),
                 remedy: settings.trust_remedy.clone(),
                 told: RareLog::default(),
             })
@@ -270,7 +273,7 @@ fn endpoints(settings: &Settings) -> Result<Vec<Arc<QuotaEndpoint>>, StartError>
 }
 
 /// Replaces the file as a whole: an application may read it at any time.
-fn write_bundle(file: &Path, bundle: &str) -> Result<(), StartError> {
+fn write_bundle(file: &Path, bundle: &[u8]) -> Result<(), StartError> {
     let write = || {
         let unfinished = file.with_extension("unfinished");
         fs::write(&unfinished, bundle)?;

@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use quotakeeper_proxy::HostsListeners;
+use quotakeeper_wire::message::{NoticeKind, ProxyMessage};
 
 use crate::client::{self, Client};
+use crate::limiter::Hand;
 use crate::{limiter, world};
 
 const HOST: &str = "api.hubapi.com";
@@ -17,11 +19,23 @@ fn says(proxy: &quotakeeper_proxy::Proxy, line: &str) -> bool {
     proxy.metrics_text().lines().any(|found| found == line)
 }
 
+/// What the limiter is told next besides heartbeats.
+async fn noticed(hand: &mut Hand) -> quotakeeper_wire::message::Notice {
+    loop {
+        match hand.hear().await {
+            ProxyMessage::Heartbeat => {}
+            ProxyMessage::Notice { notice, .. } => return notice,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_do_not_trust_the_proxy_are_counted() {
     let mut settings = world::settings(vec![world::account("hubspot", None, world::plenty())]);
     settings.hosts = Some(HostsListeners { https: vec![world::free()], http: vec![] });
-    let (proxy, _peer) = world::start(settings).await;
+    let (proxy, peer) = world::start(settings).await;
+    let mut hand = Hand::connect(&peer, 1).await;
     let address = proxy.https_addrs()[0];
     let stranger = test_support::certificates::Ca::new().pem();
     for http2 in [false, true] {
@@ -32,6 +46,9 @@ async fn clients_that_do_not_trust_the_proxy_are_counted() {
     drop(Client::tls(address, HOST, proxy.root_pem().unwrap(), false).await.unwrap());
     world::until("the client to have left", || says(&proxy, LEFT)).await;
     assert_eq!((proxy.stats().distrusted, proxy.stats().calls), (3, 0));
+    let notice = noticed(&mut hand).await;
+    assert_eq!(notice.kind, NoticeKind::DistrustedCa);
+    assert!(notice.detail.contains("its call to api.hubapi.com failed"), "{}", notice.detail);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,4 +63,18 @@ async fn a_proxy_without_calls_says_so_until_the_first_one() {
     let got = client::send(proxy.base_url_addr(), client::request("GET", "/demo/anything", "")).await;
     assert_eq!(got.status, 200, "{}", got.text());
     world::until("the proxy to notice the call", || !says(&proxy, NO_CALLS)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limiter_is_notified_that_no_call_has_come() {
+    let mut settings = world::settings(vec![world::account("demo", None, world::plenty())]);
+    settings.silence = Duration::from_millis(100);
+    let (_proxy, peer) = world::start(settings).await;
+    let notice = noticed(&mut Hand::connect(&peer, 1).await).await;
+    assert_eq!(notice.kind, NoticeKind::NoCalls);
+    assert!(
+        notice.detail.contains("does not read the variables that name the base URL"),
+        "{}",
+        notice.detail
+    );
 }

@@ -195,6 +195,7 @@ async fn the_bundle_holds_the_applications_own_cas_once() {
     let mut settings = world::settings(vec![world::account("hubspot", None, world::plenty())]);
     settings.hosts = Some(HostsListeners { https: vec![world::free()], http: vec![world::free()] });
     settings.bundle = Some(folder.path().join("bundle.pem"));
+    settings.java_store = Some(folder.path().join("cacerts.jks"));
     settings.own_ca_files = files.to_vec();
     let (proxy, _peer) = world::start(settings).await;
 
@@ -203,8 +204,10 @@ async fn the_bundle_holds_the_applications_own_cas_once() {
         CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().unwrap()
     };
     let found = certificates(&bundle);
+    let java = std::fs::read(folder.path().join("cacerts.jks")).unwrap();
     for expected in [one.as_str(), &other, proxy.root_pem().unwrap()] {
         let expected = &certificates(expected)[0];
         assert_eq!(found.iter().filter(|found| *found == expected).count(), 1);
+        assert!(java.windows(expected.len()).any(|bytes| bytes == expected.as_ref()), "Java lacks it");
     }
 }

@@ -104,6 +104,8 @@ pub(super) fn to_proxy(message: pb::ToProxy) -> Result<Option<ToProxy>, DecodeEr
 fn notice_kind(kind: pb::NoticeKind) -> NoticeKind {
     match kind {
         pb::NoticeKind::UnreadableRequest => NoticeKind::UnreadableRequest,
+        pb::NoticeKind::DistrustedCa => NoticeKind::DistrustedCa,
+        pb::NoticeKind::NoCalls => NoticeKind::NoCalls,
         pb::NoticeKind::Unspecified => NoticeKind::Unknown,
     }
 }

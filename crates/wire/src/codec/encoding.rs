@@ -77,6 +77,8 @@ pub(super) fn to_proxy(message: ToProxy) -> pb::ToProxy {
 fn notice_kind(kind: NoticeKind) -> pb::NoticeKind {
     match kind {
         NoticeKind::UnreadableRequest => pb::NoticeKind::UnreadableRequest,
+        NoticeKind::DistrustedCa => pb::NoticeKind::DistrustedCa,
+        NoticeKind::NoCalls => pb::NoticeKind::NoCalls,
         NoticeKind::Unknown => pb::NoticeKind::Unspecified,
     }
 }

@@ -110,7 +110,12 @@ fn details() -> impl Strategy<Value = CallDetails> {
 }
 
 fn notice() -> impl Strategy<Value = Notice> {
-    let kind = prop_oneof![Just(NoticeKind::UnreadableRequest), Just(NoticeKind::Unknown)];
+    let kind = prop_oneof![
+        Just(NoticeKind::UnreadableRequest),
+        Just(NoticeKind::DistrustedCa),
+        Just(NoticeKind::NoCalls),
+        Just(NoticeKind::Unknown),
+    ];
     (kind, text()).prop_map(|(kind, detail)| Notice { kind, detail })
 }
 

@@ -552,6 +552,10 @@ pub enum NoticeKind {
     Unspecified = 0,
     /// A request does not say which model it calls.
     UnreadableRequest = 1,
+    /// A client does not trust the proxy's CA.
+    DistrustedCa = 2,
+    /// No call has come through the proxy in its first minute.
+    NoCalls = 3,
 }
 impl NoticeKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -562,6 +566,8 @@ impl NoticeKind {
         match self {
             Self::Unspecified => "NOTICE_KIND_UNSPECIFIED",
             Self::UnreadableRequest => "NOTICE_KIND_UNREADABLE_REQUEST",
+            Self::DistrustedCa => "NOTICE_KIND_DISTRUSTED_CA",
+            Self::NoCalls => "NOTICE_KIND_NO_CALLS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -569,6 +575,8 @@ impl NoticeKind {
         match value {
             "NOTICE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
             "NOTICE_KIND_UNREADABLE_REQUEST" => Some(Self::UnreadableRequest),
+            "NOTICE_KIND_DISTRUSTED_CA" => Some(Self::DistrustedCa),
+            "NOTICE_KIND_NO_CALLS" => Some(Self::NoCalls),
             _ => None,
         }
     }
