@@ -172,6 +172,7 @@ fn explained(reason: &str) -> &str {
         "QuotaExceeded" => "the quota rejects calls instead of queueing them",
         "NeverFits" => "they are larger than a limit",
         "ProviderStopped" => "the provider refuses until a person acts",
+        "RequestExpired" => "their signature or token grew too old while they waited",
         "TooManyCalls" => "the proxy had as many open calls as it may have",
         other => other,
     }

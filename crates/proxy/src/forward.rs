@@ -49,6 +49,7 @@ use crate::account::Account;
 use crate::admission::{AdmissionClient, Permit, Reason, Refused};
 use crate::describe::{Describer, Unreadable};
 use crate::head;
+use crate::learned_patience::ClientKind;
 use crate::listen::Closing;
 use crate::local_response::{LocalResponse, ResponseBody};
 use crate::quota_endpoint::QuotaEndpoint;
@@ -157,6 +158,10 @@ pub(crate) async fn forward(
     };
     let (mut head, body) = request.into_parts();
     let patience = account.profile.patience(&head.headers);
+    let client = ClientKind::of(&head.headers, patience);
+    let believed = client.as_ref().map(|client| context.telemetry.patience(client, patience));
+    let patience = believed.unwrap_or(patience);
+    record.of_client(client);
     let send_by = SendBy::of(&account.profile, &path, &head.headers, arrived, now);
     head.headers.remove(PATIENCE_HEADER);
     head::for_upstream(&mut head.headers, &origin.authority());
@@ -273,7 +278,7 @@ fn bad_request(what: &str) -> LocalResponse {
 }
 
 fn refuse(mut record: Record, own: LocalResponse) -> Response<ResponseBody> {
-    record.call.status = Some(own.status.as_u16());
+    record.answers(own.status.as_u16());
     own.into_response()
 }
 

@@ -21,6 +21,7 @@
 //! | `describe` | what a request calls, by its head and body |
 //! | `fingerprint` | keyed fingerprints of credentials |
 //! | `replay`, `head` | bodies and heads of requests |
+//! | `learned_patience` | how long clients really wait |
 //! | `coding`, `request_coding`, `chunks` | content codings and parts of bodies |
 //! | [`upstream`] | connections to providers |
 //! | [`local_response`] | the proxy's own responses |
@@ -42,6 +43,7 @@ mod fingerprint;
 mod forward;
 mod handshake;
 mod head;
+mod learned_patience;
 pub mod link;
 mod listen;
 pub mod local_response;

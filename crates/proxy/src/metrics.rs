@@ -43,6 +43,12 @@ struct TurnedAway {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Client {
+    quota: String,
+    client: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Degraded {
     reason: &'static str,
 }
@@ -64,6 +70,7 @@ pub struct Metrics {
     upstream: SecondsFamily,
     pauses: Family<Quota, Counter<u64, AtomicU64>>,
     unreadable: Family<Unreadable, Counter<u64, AtomicU64>>,
+    learned_patience: Family<Client, Gauge<f64, AtomicU64>>,
     turned_away: Family<TurnedAway, Counter<u64, AtomicU64>>,
     failed_handshakes: Family<Failure, Counter<u64, AtomicU64>>,
     degraded: Family<Degraded, Gauge<i64, AtomicI64>>,
@@ -81,6 +88,7 @@ impl Default for Metrics {
             upstream: Family::new_with_constructor(histogram),
             pauses: Family::default(),
             unreadable: Family::default(),
+            learned_patience: Family::default(),
             turned_away: Family::default(),
             failed_handshakes: Family::default(),
             degraded: Family::default(),
@@ -114,6 +122,12 @@ impl Default for Metrics {
             "unreadable_requests",
             "Requests whose model is not known: they wait for all models and are charged to each",
             this.unreadable.clone(),
+        );
+        registry.register_with_unit(
+            "learned_patience",
+            "Timeout of a kind of clients, learned from those that hung up; absent where nothing is learned",
+            Unit::Seconds,
+            this.learned_patience.clone(),
         );
         registry.register(
             "turned_away_requests",
@@ -177,6 +191,19 @@ impl Metrics {
         self.degraded.get_or_create(&Degraded { reason: "NoCalls" }).set(i64::from(silent));
     }
 
+    /// The timeout that is learned of a kind of clients; none: it is forgotten. Kinds are bounded.
+    pub(crate) fn learned_patience(&self, quota: &str, client: &str, patience: Option<Duration>) {
+        let client = Client { quota: quota.to_owned(), client: client.to_owned() };
+        match patience {
+            Some(patience) => {
+                self.learned_patience.get_or_create(&client).set(patience.as_secs_f64());
+            }
+            None => {
+                self.learned_patience.remove(&client);
+            }
+        }
+    }
+
     pub(crate) fn set_connected(&self, connected: bool) {
         let down = Degraded { reason: "LimiterUnreachable" };
         self.degraded.get_or_create(&down).set(i64::from(!connected));
@@ -202,6 +229,7 @@ mod tests {
         metrics.answered("gtm/openai", 200, Duration::from_secs(1));
         metrics.paused("gtm/openai");
         metrics.unreadable("gtm/openai", "NoModel");
+        metrics.learned_patience("gtm/openai", "node", Some(Duration::from_secs(285)));
         metrics.turned_away("UnknownProvider");
         metrics.handshake_failed("DistrustedCA");
         metrics.set_silent(true);
@@ -215,6 +243,7 @@ mod tests {
             r#"quotakeeper_proxy_upstream_response_seconds_count{quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_pauses_total{quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_unreadable_requests_total{quota="gtm/openai",reason="NoModel"} 1"#,
+            r#"quotakeeper_proxy_learned_patience_seconds{quota="gtm/openai",client="node"} 285.0"#,
             r#"quotakeeper_proxy_turned_away_requests_total{reason="UnknownProvider"} 1"#,
             r#"quotakeeper_proxy_failed_handshakes_total{reason="DistrustedCA"} 1"#,
             r#"quotakeeper_proxy_degraded{reason="NoCalls"} 1"#,

@@ -2,14 +2,15 @@
 //!
 //! The line holds neither headers nor queries: credentials stand there.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Method;
 use tokio::sync::broadcast;
 
 use crate::admission::Reason;
+use crate::learned_patience::{ClientKind, LearnedPatience};
 use crate::metrics::Metrics;
 use crate::quota_endpoint::QuotaEndpoint;
 use crate::stats::Counts;
@@ -107,6 +108,7 @@ impl Why {
 pub(crate) struct Telemetry {
     pub(crate) metrics: Metrics,
     pub(crate) counts: Counts,
+    pub(crate) learned: Mutex<LearnedPatience>,
     pub(crate) events: broadcast::Sender<crate::Event>,
 }
 
@@ -116,7 +118,41 @@ pub(crate) struct Record {
     started: Instant,
     pub(crate) sent: Arc<AtomicU64>,
     attempts: Arc<AtomicU32>,
+    /// Its client, where that is known.
+    client: Option<ClientKind>,
+    /// When its answer began.
+    answer_begun: Option<Instant>,
     pub(crate) call: CallRecord,
+}
+
+impl Telemetry {
+    /// Learns from a call of `client` whose answer began at `begun`, or whose client was gone by then.
+    fn learn(&self, quota: &str, client: &ClientKind, started: Instant, begun: Option<Instant>, gone: bool) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = begun.unwrap_or_else(Instant::now);
+        let age = now.saturating_duration_since(started);
+        let name = client.name.as_str();
+        if begun.is_some() {
+            if learned.stayed(client, age, now) {
+                self.metrics.learned_patience(quota, name, None);
+                tracing::info!(quota, client = name, ?age, "clients wait longer than they were believed to");
+            }
+        } else if gone && let Some(patience) = learned.hung_up(client, age, now) {
+            self.metrics.learned_patience(quota, name, Some(patience));
+            tracing::warn!(
+                quota,
+                client = name,
+                ?patience,
+                "clients of this kind hang up at about this age, whatever timeout they announce; from now on their calls wait no longer than leaves time for an answer"
+            );
+        }
+    }
+
+    /// How long a client is believed to wait, at most what it announces.
+    pub(crate) fn patience(&self, client: &ClientKind, announced: Option<Duration>) -> Option<Duration> {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.believed(client, Instant::now()).into_iter().chain(announced).min()
+    }
 }
 
 impl Record {
@@ -132,6 +168,8 @@ impl Record {
             started: Instant::now(),
             sent: Arc::default(),
             attempts: Arc::default(),
+            client: None,
+            answer_begun: None,
             call: CallRecord {
                 quota: Arc::clone(&endpoint.quota),
                 provider: endpoint.provider.clone(),
@@ -150,6 +188,17 @@ impl Record {
         }
     }
 
+    /// Learns from the call how long its client waits.
+    pub(crate) fn of_client(&mut self, client: Option<ClientKind>) {
+        self.client = client;
+    }
+
+    /// The answer begins, with this status.
+    pub(crate) fn answers(&mut self, status: u16) {
+        self.call.status = Some(status);
+        self.answer_begun = Some(Instant::now());
+    }
+
     /// Where attempts are counted as they are written.
     pub(crate) fn attempts(&self) -> Arc<AtomicU32> {
         Arc::clone(&self.attempts)
@@ -158,7 +207,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let Self { telemetry, started, sent, attempts, call } = self;
+        let Self { telemetry, started, sent, attempts, client, answer_begun, call } = self;
         call.duration = started.elapsed();
         call.sent_bytes = sent.load(Ordering::Relaxed);
         call.attempts = attempts.load(Ordering::Relaxed);
@@ -178,6 +227,10 @@ impl Drop for Record {
             answered_bytes = call.answered_bytes,
             duration_ms = millis(call.duration),
         );
+        if let Some(client) = client {
+            let gone = call.outcome == Outcome::ClientGone;
+            telemetry.learn(&call.quota, client, *started, *answer_begun, gone);
+        }
         if let Outcome::Refused(reason) = call.outcome {
             telemetry.metrics.decided(&call.quota, reason.as_str());
         }

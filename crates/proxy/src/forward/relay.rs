@@ -120,7 +120,7 @@ pub(super) fn relay(answer: Answer, mut record: Record) -> Response<ResponseBody
     let Answer { mut head, beginning, body, permit, watch, late } = answer;
     remove_hop_by_hop(&mut head.headers);
     head.version = Version::HTTP_11;
-    record.call.status = Some(head.status.as_u16());
+    record.answers(head.status.as_u16());
     let length = head.headers.get(header::CONTENT_LENGTH);
     let expected = length.and_then(|length| length.to_str().ok()?.parse().ok());
     // The watch has seen the beginning.

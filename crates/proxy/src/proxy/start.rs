@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use quotakeeper_engine::event::SessionId;
 use quotakeeper_wire::proxy::Identity;
@@ -227,8 +227,12 @@ fn assemble(
         Resolver::new(settings.resolve.clone(), HostsFile::past(intercepted(settings, &endpoints)));
     let upstreams = Upstreams::new(resolver, trust, settings.pool)?;
     let (subscribers, _) = broadcast::channel(EVENTS);
-    let telemetry =
-        Arc::new(Telemetry { metrics: Metrics::default(), counts: Counts::default(), events: subscribers });
+    let telemetry = Arc::new(Telemetry {
+        metrics: Metrics::default(),
+        counts: Counts::default(),
+        learned: Mutex::default(),
+        events: subscribers,
+    });
     let bypass = watch::Sender::new(events::bypassed(&endpoints));
     let bypassed = bypass.subscribe();
     let handler = events::handler(endpoints.clone(), bypass, Arc::clone(&telemetry));
