@@ -10,6 +10,7 @@ use crate::check::CheckArguments;
 use crate::limiter::LimiterArguments;
 use crate::open_gate::OpenGateArguments;
 use crate::operator::OperatorArguments;
+use crate::run::stated_use::UsedArgument;
 
 /// Keeps workflows inside the quotas of the external APIs that they call.
 #[derive(Debug, Parser)]
@@ -92,10 +93,20 @@ pub struct RunArguments {
     pub report: Option<PathBuf>,
 
     /// Record usage in this file, so that the next run with it continues where this one ended, even if
-    /// it was killed. Only one run at a time can use it. Without it, a run starts with a single call,
-    /// whose answer shows what the provider has counted so far.
+    /// it was killed. Only one run at a time can use it. Without it, the next run knows only that earlier
+    /// runs have used the account.
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
+
+    /// How much of a limit was used already, where no answer of the provider tells; repeatable. Needed after a
+    /// run without --ledger, for limits of an hour or more.
+    #[arg(long, value_name = "[QUOTA:]LIMIT=AMOUNT")]
+    pub used: Vec<UsedArgument>,
+
+    /// Folder in which each run records that it has used an account [default: $XDG_STATE_HOME/quotakeeper, else
+    /// ~/.local/state/quotakeeper].
+    #[arg(long, value_name = "FOLDER")]
+    pub state: Option<PathBuf>,
 
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, value_name = "ADDR:PORT")]

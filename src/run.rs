@@ -8,7 +8,9 @@
 //! | `trust` | how it is made to trust the proxy's CA |
 //! | `mounts` | files that it sees instead of the system's |
 //! | `interception` | whether and where the providers' hosts are intercepted |
+//! | `records` | which accounts earlier runs have used |
 //! | `scratch` | files that live as long as the run |
+//! | `stated_use` | what a person says was used already |
 //! | `progress`, `report` | the progress line and the final report |
 
 mod child;
@@ -17,9 +19,11 @@ mod hosts;
 mod interception;
 mod mounts;
 mod progress;
+mod records;
 mod report;
 mod scratch;
 mod signals;
+pub mod stated_use;
 mod trust;
 
 use std::fs;
@@ -28,6 +32,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
+use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quotakeeper_api::load::{self, Source};
 use quotakeeper_proxy::{BodyBounds, Link, LinkPeer, Proxy, Settings};
@@ -39,6 +44,7 @@ use interception::Interception;
 use progress::Line;
 use quotakeeper_limiter::ledger;
 use quotakeeper_limiter::task::{Connection, Limiter};
+use records::Records;
 use report::Report;
 use signals::Signals;
 use trust::TrustedFiles;
@@ -111,7 +117,7 @@ impl From<anyhow::Error> for Failure {
 }
 
 fn prepare(arguments: &RunArguments) -> anyhow::Result<Prepared> {
-    let accounts = load::documents(&sources(&arguments.files)?)?.accounts()?;
+    let mut accounts = load::documents(&sources(&arguments.files)?)?.accounts()?;
     let mut extra_cas = Vec::new();
     for file in &arguments.upstream_ca {
         let name = file.display();
@@ -131,6 +137,7 @@ fn prepare(arguments: &RunArguments) -> anyhow::Result<Prepared> {
         let writable = fs::OpenOptions::new().append(true).create(true).open(file);
         writable.with_context(|| format!("--report {} can't be written", file.display()))?;
     }
+    stated_use::apply(&arguments.used, &mut accounts, Timestamp::now())?;
     let interception = Interception::choose(arguments.hosts, &accounts)?;
     for account in &accounts {
         if !account.not_enforced.is_empty() {
@@ -155,7 +162,9 @@ fn sources(files: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
 }
 
 async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, Failure> {
-    let Prepared { accounts, extra_cas, interception } = prepared;
+    let Prepared { mut accounts, extra_cas, interception } = prepared;
+    let folder = records::state_folder(arguments.state.as_deref());
+    let mut records = Records::open(folder.as_deref(), arguments.ledger.as_deref(), &mut accounts);
     let settings = Settings {
         base_url: arguments.listen,
         hosts: interception.as_ref().map(Interception::listeners),
@@ -171,14 +180,20 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
         },
         ..Settings::new(accounts.clone(), consumer(&arguments.command))
     };
+    let earlier = std::mem::take(&mut records.earlier);
+    let builder = Limiter::builder(accounts);
     let limiter = match &arguments.ledger {
         Some(file) => ledger::open(file)
-            .and_then(|ledger| Limiter::builder(accounts).private_ledger(ledger)?.start())
+            .and_then(|ledger| builder.private_ledger(ledger)?.earlier_runs(earlier).start())
             .map_err(|error| bad_input(anyhow!("--ledger {} {error}", file.display())))?,
-        None => {
-            Limiter::builder(accounts).start().map_err(|error| Failure::from(anyhow::Error::from(error)))?
-        }
+        None => builder
+            .earlier_runs(earlier)
+            .start()
+            .map_err(|error| Failure::from(anyhow::Error::from(error)))?,
     };
+    let started = limiter.health().await.context("the limiter stopped at its start")?;
+    records.notes.iter().for_each(|note| say(note));
+    started.report.accounts.iter().filter_map(report::unknown_past).for_each(|sentence| say(&sentence));
     let (link, peer) = Link::pair();
     tokio::spawn(carry(limiter.clone(), peer));
     let proxy = Proxy::start(settings, link).await.map_err(|error| bad_input(anyhow!("{error}")))?;
@@ -189,13 +204,17 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let mut replacements = replacements.unwrap_or_default();
     replacements.append(&mut trusted.replacements);
     let environment = child_environment(&proxy, interception.as_ref(), trusted.variables);
+    records.command_starts();
     let began = Instant::now();
     let signals = Signals::catch().context("signals can't be watched")?;
     let child = child::start(&arguments.command, &environment, &replacements)
         .map_err(|error| Failure { code: error.exit_code(), error: anyhow!("{error}") })?;
 
     let mut line = Line::new(arguments.progress);
-    let status = watch(child, signals, &limiter, &mut line).await?;
+    let status = tokio::select! {
+        status = watch(child, signals, &limiter, &mut line) => status?,
+        never = records.keep_current() => match never {},
+    };
     line.clear();
     let exit_code = child::exit_code(status);
     let health = limiter.health().await.context("the limiter stopped before the command did")?;

@@ -10,7 +10,7 @@ use quotakeeper_proxy::Proxy;
 use serde::Serialize;
 
 use super::progress::seconds;
-use quotakeeper_wire::status;
+use quotakeeper_wire::status::{self, PastUse};
 
 /// The results of a run.
 #[derive(Debug, Serialize)]
@@ -63,6 +63,9 @@ pub struct AccountReport {
     pub rejections: u64,
     /// Calls written later than the validity of their grant allows.
     pub breaches: u64,
+    /// What was known of the account's use when the run began: `New` (no earlier run has used it), `Recorded` (by the
+    /// ledger), `Lost` (an earlier run has used it without this ledger) or `Unknown`.
+    pub past: PastUse,
     /// Its limits at the end.
     pub limits: Vec<LimitReport>,
 }
@@ -81,6 +84,8 @@ pub struct LimitReport {
     pub used: u64,
     /// Units of `used` by clients outside this run.
     pub used_by_others: u64,
+    /// Units of `used` that are only assumed, because the time before the run is not known.
+    pub assumed: u64,
 }
 
 impl Report {
@@ -163,6 +168,26 @@ impl Report {
     }
 }
 
+/// What is assumed of an account's use before the run, for people; none: it is known.
+pub fn unknown_past(account: &status::AccountReport) -> Option<String> {
+    let quota = &account.quota;
+    let assumed = account.status.limits.iter().filter(|limit| limit.assumed > 0);
+    let assumed: Vec<&str> = assumed.map(|limit| limit.name.as_str()).collect();
+    match account.past {
+        PastUse::New if account.status.limits.iter().all(|limit| limit.used == 0) => Some(format!(
+            "quota {quota}: no run has used its account before, so it is assumed to be unused; if it is not, state \
+             it with --used LIMIT=AMOUNT"
+        )),
+        PastUse::Lost if !assumed.is_empty() => Some(format!(
+            "quota {quota}: an earlier run may have used {}; without its ledger all of it counts as used until an \
+             answer of the provider tells what is left: state it with --used {}=AMOUNT, and keep a --ledger",
+            assumed.join(", "),
+            assumed.last().unwrap_or(&"LIMIT"),
+        )),
+        _ => None,
+    }
+}
+
 /// What a reason of a refusal means.
 fn explained(reason: &str) -> &str {
     match reason {
@@ -186,6 +211,7 @@ impl AccountReport {
             amount: limit.amount,
             used: limit.used,
             used_by_others: limit.used_by_others,
+            assumed: limit.assumed,
         });
         AccountReport {
             quota: account.quota.to_string(),
@@ -195,6 +221,7 @@ impl AccountReport {
             unused: account.totals.unused,
             rejections: account.totals.rejected,
             breaches: account.totals.breaches,
+            past: account.past,
             limits: limits.collect(),
         }
     }

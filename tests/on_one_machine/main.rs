@@ -15,6 +15,7 @@ mod programs;
 mod scene;
 
 mod a_429_pauses_every_client;
+mod a_daily_limit_that_no_answer_tells;
 mod a_full_disk_delays_calls;
 mod a_killed_run_resumes_from_its_ledger;
 mod a_refused_key_stops_no_other;

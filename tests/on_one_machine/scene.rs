@@ -99,6 +99,8 @@ impl Scene {
             command.arg("--resolve").arg(format!("{host}:443:{}:{}", provider.ip(), provider.port()));
         }
         command.arg("--report").arg(self.path("report.json"));
+        // A folder of its own: other stories use accounts of the same names.
+        command.arg("--state").arg(self.path("state"));
         // A person's own settings would send calls past the proxy.
         for name in ["OPENAI_BASE_URL", "OPENAI_API_BASE", "ANTHROPIC_BASE_URL", "DEMO_BASE_URL"] {
             command.env_remove(name);

@@ -53,6 +53,8 @@ pub struct Recovered {
     pub since: Option<Epoch>,
     /// Until when limiters may have granted whose grants the ledger does not have; `None`: it has all.
     pub lost: Option<LostGrants>,
+    /// The same of single accounts, whatever the ledger has.
+    pub lost_accounts: BTreeMap<AccountKey, LostGrants>,
     /// The UIDs of pods that were deleted before the accounts of their records came into force.
     pub deleted_pods: BTreeSet<String>,
 }

@@ -31,7 +31,7 @@ use quotakeeper_wire::status::PastUse;
 pub use self::accounts::Configuration;
 use self::past::WallClock;
 use crate::commit::CommitSchedule;
-use crate::record::Recovered;
+use crate::record::{LostGrants, Recovered};
 
 /// The interval of heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -61,6 +61,8 @@ pub struct Start {
     pub epoch: Epoch,
     /// None: it has no ledger, and grants without one.
     pub ledger: Option<LedgerStart>,
+    /// What others have granted on single accounts that is in no ledger.
+    pub lost_accounts: BTreeMap<AccountKey, LostGrants>,
     /// The wall clock now.
     pub wall: Timestamp,
     /// The key of the credentials' fingerprints; none: credentials are not distinguished.
@@ -135,13 +137,16 @@ impl LimiterState {
     /// The state of a limiter that starts now. With a ledger it grants nothing before
     /// [`LimiterState::opening_records`] are stored.
     pub fn new(start: Start, now: Time) -> LimiterState {
-        let Start { configuration, epoch, ledger, wall, fingerprint_key } = start;
+        let Start { configuration, epoch, ledger, lost_accounts, wall, fingerprint_key } = start;
         let validity = configuration.accounts.iter().map(|account| account.engine.validity).min();
         let validity = validity.unwrap_or(VALIDITY);
         let commits = ledger.as_ref().map(|ledger| CommitSchedule::new(ledger.longest_horizon));
         let mut state = LimiterState {
             greeting: Greeting { epoch, validity, heartbeat: HEARTBEAT.min(validity / 4), fingerprint_key },
-            recovered: ledger.map(|ledger| ledger.recovered).unwrap_or_default(),
+            recovered: Recovered {
+                lost_accounts,
+                ..ledger.map(|ledger| ledger.recovered).unwrap_or_default()
+            },
             commits,
             lease: None,
             began: now,

@@ -33,4 +33,4 @@ pub mod stream;
 pub mod task;
 pub mod watches;
 
-pub use quotakeeper_limiter_core::{Configuration, LedgerHealth};
+pub use quotakeeper_limiter_core::{Configuration, LedgerHealth, LostGrants};

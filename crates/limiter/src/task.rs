@@ -25,7 +25,7 @@ use quotakeeper_wire::message::ToProxy;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
-pub use self::builder::Builder;
+pub use self::builder::{Builder, EarlierRuns};
 use self::handle::{Command, NewConnection};
 pub use self::handle::{Connection, Health, Inbox, Limiter};
 use self::writer::Writer;

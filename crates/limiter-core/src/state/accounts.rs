@@ -115,9 +115,11 @@ impl LimiterState {
             }
             None => {
                 let unreadable = self.recovered.unreadable.remove(&compiled.key);
-                let lost = match unreadable {
-                    true => Lost::AllUntil(self.began),
-                    false => self.recovered.lost.as_ref().map_or(Lost::Nothing, Lost::By),
+                let of_account = self.recovered.lost_accounts.remove(&compiled.key);
+                let lost = match &of_account {
+                    Some(lost) => Lost::OfAccount(lost),
+                    None if unreadable => Lost::AllUntil(self.began),
+                    None => self.recovered.lost.as_ref().map_or(Lost::Nothing, Lost::By),
                 };
                 let opening = opening(lost, compiled.in_force_since);
                 (opening.engine(config, now), opening.past())

@@ -25,6 +25,8 @@ pub(super) enum Lost<'l> {
     Nothing,
     /// Those of accounts that were in force before.
     By(&'l LostGrants),
+    /// Those of others on this account.
+    OfAccount(&'l LostGrants),
     /// The ledger has a record that can't be read.
     AllUntil(Time),
 }
@@ -47,7 +49,7 @@ pub(super) fn opening(lost: Lost<'_>, since: Option<Timestamp>) -> Opening {
         (Lost::Nothing, Some(_)) => Opening::New,
         (Lost::Nothing, None) => Opening::Unknown,
         (Lost::By(lost), Some(since)) if since > lost.until_wall => Opening::New,
-        (Lost::By(lost), since) => {
+        (Lost::By(lost) | Lost::OfAccount(lost), since) => {
             let in_force = since.map(|since| lost.until_wall.duration_since(since).unsigned_abs());
             Opening::Lost(Predecessor { until: lost.until, in_force })
         }

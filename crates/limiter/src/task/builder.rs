@@ -1,9 +1,14 @@
 //! Starts a limiter.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use quotakeeper_limiter_core::commit::{PROXIES_END_TOO, PROXIES_OUTLIVE};
-use quotakeeper_limiter_core::{Configuration, LedgerStart, LimiterState, Outbox, Recovered, Start};
+use quotakeeper_limiter_core::{
+    Configuration, LedgerStart, LimiterState, LostGrants, Outbox, Recovered, Start,
+};
 use quotakeeper_wire::message::{Epoch, FingerprintKey};
+use quotakeeper_wire::name::AccountKey;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 
@@ -22,6 +27,16 @@ pub struct Builder {
     epoch: Epoch,
     ledger: Option<ResumedLedger>,
     fingerprint_key: Option<FingerprintKey>,
+    lost_accounts: BTreeMap<AccountKey, LostGrants>,
+}
+
+/// What earlier processes of this machine may have granted on an account.
+#[derive(Clone, Debug)]
+pub struct EarlierRuns {
+    /// Until when.
+    pub lost: LostGrants,
+    /// The last of them wrote the ledger of this limiter: nothing is lost that is there.
+    pub in_ledger: bool,
 }
 
 struct ResumedLedger {
@@ -31,7 +46,13 @@ struct ResumedLedger {
 
 impl Builder {
     pub(super) fn new(configuration: Configuration) -> Builder {
-        Builder { configuration, epoch: Epoch(1), ledger: None, fingerprint_key: random_key() }
+        Builder {
+            configuration,
+            epoch: Epoch(1),
+            ledger: None,
+            fingerprint_key: random_key(),
+            lost_accounts: BTreeMap::new(),
+        }
     }
 
     /// The limiter of this epoch continues from `ledger`, and its proxies outlive it: `recovered` is
@@ -59,19 +80,36 @@ impl Builder {
         Builder { fingerprint_key: Some(key), ..self }
     }
 
+    /// Earlier processes have used these accounts. To be called after [`Builder::private_ledger`].
+    #[must_use]
+    pub fn earlier_runs(mut self, runs: BTreeMap<AccountKey, EarlierRuns>) -> Builder {
+        for (key, EarlierRuns { lost, in_ledger }) in runs {
+            let recovered = self.ledger.as_mut().map(|ledger| &mut ledger.start.recovered);
+            let has_record = recovered.as_ref().is_some_and(|known| known.records.contains_key(&key));
+            if in_ledger && has_record {
+                continue;
+            }
+            if let Some(recovered) = recovered {
+                recovered.records.remove(&key);
+            }
+            self.lost_accounts.insert(key, lost);
+        }
+        self
+    }
+
     /// Starts the limiter. With a ledger, this waits for its first commit: nothing is granted before.
     ///
     /// # Errors
     /// [`LedgerError`], with a ledger only.
     pub fn start(self) -> Result<Limiter, LedgerError> {
         let (sender, commands) = mpsc::channel(COMMANDS);
-        let Builder { configuration, epoch, ledger, fingerprint_key } = self;
+        let Builder { configuration, epoch, ledger, lost_accounts, fingerprint_key } = self;
         let (ledger, start) = match ledger {
             Some(ResumedLedger { ledger, start }) => (Some(ledger), Some(start)),
             None => (None, None),
         };
         let (begun, wall) = (now(), Timestamp::now());
-        let start = Start { configuration, epoch, ledger: start, wall, fingerprint_key };
+        let start = Start { configuration, epoch, ledger: start, lost_accounts, wall, fingerprint_key };
         let mut state = LimiterState::new(start, begun);
         let writer = match ledger {
             Some(mut ledger) => {

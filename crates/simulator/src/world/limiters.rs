@@ -1,5 +1,6 @@
 //! Limiter processes: the limiter's own state machine, driven by simulated time, messages and a disk.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -81,8 +82,17 @@ impl World {
         let recovered = disk.as_mut().map(|disk| disk.recover(epoch, before));
         let ledger = recovered.map(|recovered| LedgerStart { recovered, longest_horizon: PROXIES_OUTLIVE });
         let configuration = vec![self.compiled()].into();
-        let state =
-            LimiterState::new(Start { configuration, epoch, ledger, wall, fingerprint_key: None }, now);
+        let state = LimiterState::new(
+            Start {
+                configuration,
+                epoch,
+                ledger,
+                lost_accounts: BTreeMap::new(),
+                wall,
+                fingerprint_key: None,
+            },
+            now,
+        );
         self.limiters.push(Limiter {
             clock,
             state,
