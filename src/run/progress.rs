@@ -100,7 +100,8 @@ fn account_words(account: &AccountReport) -> String {
     }
     for pause in &status.pauses {
         words += &if pause.stopped {
-            format!("  STOPPED by the provider: {}", pause.reason)
+            let again = seconds(pause.remaining);
+            format!("  STOPPED by the provider{}, asks again in {again}: {}", pause.callers, pause.reason)
         } else if pause.remaining.is_zero() {
             format!("  probing after: {}", pause.reason)
         } else {

@@ -5,10 +5,24 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::concurrency_counter::ConcurrencyCounter;
 use crate::cost::Amount;
-use crate::event::Attempt;
+use crate::event::{Attempt, Scope};
 use crate::time::Time;
+
+/// How many calls of a scope the provider takes at the same time, as its rejections show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LearnedConcurrency {
+    /// Which calls.
+    pub scope: Scope,
+    /// About how many at the same time.
+    pub calls: u64,
+    /// How long after a rejection one more is tried.
+    pub raise_after: Duration,
+}
 
 /// How long after a rejection one more is tried, at first …
 const RAISE_AFTER: Duration = Duration::from_secs(10);
@@ -30,6 +44,27 @@ impl ConcurrencyCap {
         let mut counter = ConcurrencyCounter::new(Amount(u64::MAX), longest);
         under_way.for_each(|(attempt, since)| counter.hold(attempt, Amount::ONE, since));
         ConcurrencyCap { counter, raised: Time(0), raise_at: Time(0), raise_after: RAISE_AFTER }
+    }
+
+    /// The cap as of a snapshot. No more is tried before as long as after its last rejection.
+    pub(crate) fn restored(
+        under_way: impl Iterator<Item = (Attempt, Time)>,
+        longest: Duration,
+        learned: &LearnedConcurrency,
+        now: Time,
+    ) -> ConcurrencyCap {
+        let mut cap = ConcurrencyCap::new(under_way, longest);
+        cap.counter.resize(Amount(learned.calls.max(1)));
+        cap.raise_after = learned.raise_after.clamp(RAISE_AFTER, LONGEST_RAISE_AFTER);
+        cap.raise_at = now + cap.raise_after;
+        cap
+    }
+
+    /// What has been learned: without the one more that is being tried.
+    pub(crate) fn learned(&self, scope: &Scope) -> LearnedConcurrency {
+        let tried = u64::from(self.raised > Time(0));
+        let calls = self.counter.amount().0.saturating_sub(tried).max(1);
+        LearnedConcurrency { scope: scope.clone(), calls, raise_after: self.raise_after }
     }
 
     /// This call, granted at `granted`, was one too many. Returns whether others are under way: otherwise only time
@@ -116,6 +151,21 @@ mod tests {
             cap.granted(at(now), attempt(call));
             assert!(cap.rejected(at(now), attempt(call), at(now)));
         }
+    }
+
+    #[test]
+    fn a_restart_remembers_it_and_how_rarely_one_more_is_tried() {
+        let mut cap = of_twelve_four();
+        assert_eq!(cap.blocked_until(at(21)), None, "one more");
+        cap.granted(at(21), attempt(20));
+        assert_eq!(cap.learned(&Scope::account()).calls, 4, "it is not known of the one more");
+        assert!(cap.rejected(at(21), attempt(20), at(21)));
+        let learned = cap.learned(&Scope::account());
+        let under_way = (1..=4).map(|call| (attempt(call), at(10)));
+        let mut cap = ConcurrencyCap::restored(under_way, SECOND * 600, &learned, at(30));
+        assert_eq!(cap.learned(&Scope::account()), learned);
+        assert!(cap.blocked_until(at(49)).is_some());
+        assert_eq!(cap.blocked_until(at(50)), None);
     }
 
     #[test]

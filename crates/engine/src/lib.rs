@@ -47,5 +47,6 @@ mod window_counter;
 pub use account::{
     AccountStatus, ConsumerWait, Engine, LimitStatus, PauseStatus, Predecessor, Snapshot, Totals,
 };
+pub use concurrency_cap::LearnedConcurrency;
 pub use units::Origin;
 pub use window_counter::{Arrival, Ramp, UnitSnapshot, WindowSnapshot};

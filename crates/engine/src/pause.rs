@@ -116,6 +116,8 @@ impl Pause {
                 self.unnamed(self.strikes, config)
             }
         };
+        // Who refuses until a person acts is asked again all the same.
+        let wait = wait.filter(|_| class != RejectionClass::Terminal);
         let length = wait.unwrap_or(unnamed).min(config.cap);
         let length = if length.is_zero() { length } else { stretched(length) };
         self.until = self.until.max(now + length);

@@ -55,6 +55,8 @@ pub struct EventState {
     exhausted: bool,
     gate_open: bool,
     paused: Option<Pause>,
+    /// How many calls the provider takes at the same time, by scope.
+    concurrency: BTreeMap<String, u64>,
     /// When calls of a workload were last seen to wait.
     waiting: BTreeMap<String, Timestamp>,
     /// When a notice of a workload was last in a report.
@@ -89,6 +91,7 @@ impl EventState {
                 refused: report.totals.refused,
                 stopped: report.status.pauses.iter().any(|pause| pause.stopped),
             }),
+            concurrency: report.into_iter().flat_map(learned).collect(),
             waiting: waiting.collect(),
             notices: report
                 .into_iter()
@@ -133,6 +136,7 @@ impl EventState {
         }
         self.bypass(status, &mut events);
         self.pauses(quota, report, now, &mut events);
+        self.learned_concurrency(quota, report, &mut events);
         self.waits(quota, report, now, &mut events);
         self.notices(quota, report, now, &mut events);
         events
@@ -150,6 +154,18 @@ impl EventState {
             self.gate_open = false;
             let note = "The gate is closed: limits are enforced again.".to_owned();
             events.push(on_quota(false, "GateClosed", note));
+        }
+    }
+
+    /// The first time, and when it has changed by more than a quarter: one more is tried time and again.
+    fn learned_concurrency(&mut self, quota: &str, report: &AccountReport, events: &mut Vec<PlannedEvent>) {
+        for (scope, calls) in learned(report) {
+            let told = self.concurrency.get(&scope);
+            if told.is_none_or(|told| told.abs_diff(calls) * 4 > *told) {
+                let note = format!("{quota}: the provider takes about {calls} at a time of {scope}");
+                events.push(on_quota(false, "ConcurrencyLearned", note));
+                self.concurrency.insert(scope, calls);
+            }
         }
     }
 
@@ -244,6 +260,11 @@ fn notice_words(quota: &str, notice: &ConsumerNotice) -> Option<(&'static str, S
     }
 }
 
+/// How many calls the provider takes at the same time, by scope.
+fn learned(report: &AccountReport) -> impl Iterator<Item = (String, u64)> {
+    report.status.concurrency.iter().map(|learned| (learned.scope.to_string(), learned.calls))
+}
+
 /// What is paused and for how long, or refused until when one call asks again.
 fn paused_note(quota: &str, report: &AccountReport, pause: &PauseStatus, now: Timestamp) -> String {
     let seconds = i64::try_from(pause.remaining.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
@@ -287,8 +308,8 @@ mod tests {
     use super::*;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-    use quotakeeper_engine::Totals;
     use quotakeeper_engine::event::Scope;
+    use quotakeeper_engine::{LearnedConcurrency, Totals};
     use quotakeeper_wire::status::ProxyCounts;
 
     use crate::fixtures::{idle, pause, wait};
@@ -348,6 +369,21 @@ mod tests {
             let events = next(&mut EventState::default(), &paused, 0);
             assert!(events[0].contains(words), "{events:?}");
         }
+    }
+
+    #[test]
+    fn what_is_learned_of_concurrency_has_an_event_when_it_changes() {
+        let mut state = EventState::default();
+        let mut learns = report();
+        let mut told = |calls| {
+            let (scope, raise_after) = (Scope::model("haiku"), Duration::from_secs(10));
+            learns.status.concurrency = vec![LearnedConcurrency { scope, calls, raise_after }];
+            next(&mut state, &learns, 0)
+        };
+        let note = "Quota ConcurrencyLearned: gtm/crm: the provider takes about 4 at a time of model haiku";
+        assert_eq!(told(4), [note]);
+        assert_eq!([4, 5, 4].map(|calls| told(calls).len()), [0; 3]);
+        assert_eq!([8, 2].map(|calls| told(calls).len()), [1; 2]);
     }
 
     #[test]

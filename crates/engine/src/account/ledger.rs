@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::durability::Waiting;
 use super::lanes::{CounterId, Entry, Limit};
 use super::{Call, CallState, Charge, Engine};
+use crate::concurrency_cap::LearnedConcurrency;
 use crate::config::LimitConfig;
 use crate::cost::{Amount, Costs};
 use crate::event::{CallClass, CallId, Callers, Fingerprint, Reserve, Scope, SessionId};
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub sessions: Vec<SessionId>,
     /// Pauses in force.
     pub pauses: Vec<PauseSnapshot>,
+    /// How many calls the provider takes at the same time.
+    pub concurrency: Vec<LearnedConcurrency>,
 }
 
 /// A granted call as of a commit.
@@ -132,6 +135,7 @@ impl Engine {
             counters,
             sessions: self.sessions.keys().copied().chain(self.recovery.sessions()).collect(),
             pauses: pauses.collect(),
+            concurrency: self.learned_concurrency(),
         }
     }
 

@@ -86,16 +86,20 @@ impl Engine {
     /// end makes room.
     fn lower_cap(&mut self, now: Time, scope: &Scope, attempt: Attempt, granted: Time) -> bool {
         if !self.caps.contains_key(scope) {
-            let under_way = self.calls.iter().filter_map(|(key, call)| match &call.state {
-                CallState::Granted(grant) if self.lanes.covers(call.wanted.lane, scope) => {
-                    Some((key.attempt(call.wanted.attempts), grant.at))
-                }
-                _ => None,
-            });
-            let cap = ConcurrencyCap::new(under_way, self.config.pause.max_call);
+            let cap = ConcurrencyCap::new(self.under_way(scope), self.config.pause.max_call);
             self.caps.insert(scope.clone(), cap);
         }
         self.caps.get_mut(scope).is_some_and(|cap| cap.rejected(now, attempt, granted))
+    }
+
+    /// The calls of a scope that hold a grant, and since when.
+    pub(super) fn under_way(&self, scope: &Scope) -> impl Iterator<Item = (Attempt, Time)> {
+        self.calls.iter().filter_map(move |(key, call)| match &call.state {
+            CallState::Granted(grant) if self.lanes.covers(call.wanted.lane, scope) => {
+                Some((key.attempt(call.wanted.attempts), grant.at))
+            }
+            _ => None,
+        })
     }
 
     /// Closes a scope for these callers, or prolongs their pause. Returns whether the rejection is news.

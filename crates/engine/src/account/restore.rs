@@ -13,6 +13,7 @@ use super::ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
 use super::recovery::Recovery;
 use super::{Call, CallState, Charge, Engine, Grant, Wanted};
 use crate::callers::PauseKey;
+use crate::concurrency_cap::ConcurrencyCap;
 use crate::config::AccountConfig;
 use crate::event::Reserve;
 use crate::pause::Pause;
@@ -69,6 +70,11 @@ impl Engine {
                 pause.share_probe(until);
             }
             engine.pauses.insert(PauseKey { scope, callers }, pause);
+        }
+        for learned in snapshot.concurrency {
+            let (under_way, longest) = (engine.under_way(&learned.scope), engine.config.pause.max_call);
+            let cap = ConcurrencyCap::restored(under_way, longest, &learned, now);
+            engine.caps.insert(learned.scope, cap);
         }
         engine.lanes.make_counters(now);
         engine

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{CallState, Engine};
+use crate::concurrency_cap::LearnedConcurrency;
 use crate::event::{Callers, Scope};
 use crate::name::Consumer;
 use crate::time::Time;
@@ -22,6 +23,9 @@ pub struct AccountStatus {
     pub waiting: Vec<ConsumerWait>,
     /// Calls that hold a grant and are not over.
     pub under_way: u64,
+    /// How many calls the provider takes at the same time, where its rejections have shown it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub concurrency: Vec<LearnedConcurrency>,
 }
 
 /// The calls of one workload that wait.
@@ -95,6 +99,11 @@ impl AccountStatus {
 }
 
 impl Engine {
+    /// How many calls the provider takes at the same time, as far as its rejections show.
+    pub(super) fn learned_concurrency(&self) -> Vec<LearnedConcurrency> {
+        self.caps.iter().map(|(scope, cap)| cap.learned(scope)).collect()
+    }
+
     /// The account as of `now`.
     pub fn status(&mut self, now: Time) -> AccountStatus {
         let mut waiting: BTreeMap<&Consumer, ConsumerWait> = BTreeMap::new();
@@ -115,9 +124,12 @@ impl Engine {
                 .pauses
                 .iter()
                 .filter(|(_, pause)| pause.is_closed() && !pause.only_asks())
-                .map(|(key, pause)| PauseStatus {
+                .map(|(key, pause)| (key, pause, self.told_callers(&key.callers)))
+                // Those of a workload or credential that is gone are never probed.
+                .filter(|(_, pause, callers)| callers.is_all() || pause.until > now)
+                .map(|(key, pause, callers)| PauseStatus {
                     scope: key.scope.clone(),
-                    callers: self.told_callers(&key.callers),
+                    callers,
                     remaining: pause.until.since(now),
                     reason: pause.reason.clone(),
                     stopped: pause.stopped(),
@@ -127,6 +139,7 @@ impl Engine {
             under_way: (self.calls.len() as u64).saturating_sub(calls),
             waiting,
             limits: self.lanes.status(now),
+            concurrency: self.learned_concurrency(),
         }
     }
 }

@@ -110,6 +110,12 @@ fn rejections_for_concurrency_shrink_to_the_real_limit_and_pause_nothing() {
         }
     }
     assert!((36..=37).contains(&rejected), "the burst, and at most one more that was tried: {rejected}");
+    let learned = w.engine.status(w.now).concurrency;
+    assert!(learned.len() == 1 && (4..=5).contains(&learned[0].calls), "{learned:?}");
+    let (snapshot, reserve) = w.commit(10);
+    let config = account(vec![sliding("requests", 1000, 10)]);
+    let mut restarted = quotakeeper_engine::Engine::restart(config, snapshot, reserve, w.now);
+    assert_eq!(restarted.status(w.now).concurrency, learned, "a restart need not learn it again");
     assert!(rounds <= 11, "four at a time: {rounds}");
     assert!(w.refusals().is_empty());
 }

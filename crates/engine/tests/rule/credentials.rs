@@ -209,13 +209,27 @@ fn calls_whose_credential_is_not_known_are_refused_by_workload() {
 fn no_more_refused_credentials_are_remembered_than_fit() {
     let mut w = world();
     for number in 1..=400 {
-        let attempt = granted(&mut w, Fingerprint(number));
-        w.rejected_by(attempt, RejectionClass::Terminal, None, Some(Fingerprint(number)));
+        for _ in 0..2 {
+            let attempt = granted(&mut w, Fingerprint(number));
+            w.rejected_by(attempt, RejectionClass::Terminal, None, Some(Fingerprint(number)));
+        }
         w.pass(MS * 20);
     }
     let pauses = w.engine.status(w.now).pauses;
     assert_eq!(pauses.len(), 256);
     assert!(pauses.iter().any(|pause| pause.callers == Callers::Credential(Fingerprint(400))));
+}
+
+#[test]
+fn a_time_beside_a_refusal_puts_off_no_probe() {
+    let mut w = world();
+    for _ in 0..2 {
+        let attempt = granted(&mut w, REVOKED);
+        w.rejected(attempt, RejectionClass::Terminal, Some(SECOND * 200));
+    }
+    assert_eq!(refused_at_once(&mut w, REVOKED), 1);
+    w.pass(SECOND * 62);
+    granted(&mut w, REVOKED);
 }
 
 #[test]

@@ -119,6 +119,19 @@ fn a_workload_alone_asks_nobody() {
 }
 
 #[test]
+fn a_pause_of_a_workload_that_is_gone_is_no_longer_shown() {
+    let mut w = world();
+    let first = granted(&mut w, 1);
+    told_hour(&mut w, first);
+    let other = granted(&mut w, 2);
+    w.answered(other);
+    assert_eq!(w.engine.status(w.now).pauses.len(), 1);
+    w.tell(quotakeeper_engine::event::Event::PodDeleted(first.session));
+    w.now += HOUR + SECOND * 60;
+    assert_eq!(w.engine.status(w.now).pauses, []);
+}
+
+#[test]
 fn a_minute_binds_all_at_once() {
     let mut w = world();
     let first = granted(&mut w, 1);

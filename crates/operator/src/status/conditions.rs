@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use quotakeeper_api::quota::{ApiQuotaStatus, WaitingStatus};
-use quotakeeper_engine::PauseStatus;
+use quotakeeper_engine::{LearnedConcurrency, PauseStatus};
 use quotakeeper_wire::gate;
 
 use super::figures::Figures;
@@ -229,23 +229,31 @@ fn limits_in_sync(subject: &Subject<'_>, figures: &Figures<'_>) -> Draft {
         );
     }
     let lowered = figures.lowered();
+    let learned = learned_concurrency(subject);
     if lowered.is_empty() {
-        return reported(
-            TYPE,
-            TRUE,
-            reasons::IN_SYNC,
-            "No answer of the provider contradicts the declared limits.",
-        );
+        let message = format!("No answer of the provider contradicts the declared limits.{learned}");
+        return reported(TYPE, TRUE, reasons::IN_SYNC, message);
     }
     let list: Vec<String> = lowered
         .into_iter()
         .map(|(name, reported, declared)| format!("{name} ({reported}, not {declared})"))
         .collect();
     let message = format!(
-        "The provider reports lower limits than are declared, and they are enforced: {}; correct the tier or `limits`.",
+        "The provider reports lower limits than are declared, and they are enforced: {}; correct the tier or `limits`.{learned}",
         list.join(", ")
     );
     reported(TYPE, FALSE, reasons::LOWER_LIMITS, message)
+}
+
+/// How many calls the provider takes at the same time, as its rejections show: of a few scopes, the others are alike.
+fn learned_concurrency(subject: &Subject<'_>) -> String {
+    let learned = subject.report().map(|report| report.status.concurrency.as_slice()).unwrap_or_default();
+    let words = |learned: &LearnedConcurrency| format!("about {} of {}", learned.calls, learned.scope);
+    let words: Vec<String> = learned.iter().take(3).map(words).collect();
+    if words.is_empty() {
+        return String::new();
+    }
+    clipped(&format!(" Calls that it takes at the same time: {}.", words.join(", ")), 512)
 }
 
 fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&WaitingStatus>) -> Draft {

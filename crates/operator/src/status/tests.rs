@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quotakeeper_api::problem::Problem;
-use quotakeeper_engine::LimitStatus as ReportedLimit;
 use quotakeeper_engine::event::Callers;
+use quotakeeper_engine::{LearnedConcurrency, LimitStatus as ReportedLimit};
 use quotakeeper_wire::status::ProxyCounts;
 use serde_json::{Value, json};
 
@@ -304,6 +304,15 @@ fn an_account_that_the_provider_stopped_is_told() {
     story.report().status.pauses[0].callers = Callers::Credential(Default::default());
     assert!(story.row().ends_with("Ready"), "other credentials are not refused");
     assert!(story.conditions().contains("The provider refuses all calls with one of the credentials until"));
+}
+
+#[test]
+fn what_is_learned_of_concurrency_is_told() {
+    let mut story = hubspot();
+    let (scope, raise_after) = (Scope::model("haiku"), Duration::from_secs(10));
+    story.report().status.concurrency = vec![LearnedConcurrency { scope, calls: 4, raise_after }];
+    let sentence = "Calls that it takes at the same time: about 4 of model haiku.";
+    assert!(story.conditions().contains(sentence), "{}", story.conditions());
 }
 
 #[test]

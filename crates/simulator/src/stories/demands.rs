@@ -226,7 +226,10 @@ fn closed_endpoint(random: &mut Random) -> Scenario {
 fn claimed(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = calm(random, window);
-    close(&mut scenario, Scope::account(), Duration::MAX / 4, true);
+    // Long enough for the one to come to its end too.
+    scenario.length = scenario.length.max(seconds(100));
+    scenario.account.pause.cap = seconds(61);
+    close(&mut scenario, Scope::account(), seconds(30), true);
     let claims = scenario.upstream.closed.last_mut();
     if let Some(closed) = claims {
         closed.claimed_by = scenario.pods.first().cloned();
