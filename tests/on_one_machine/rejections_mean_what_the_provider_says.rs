@@ -4,7 +4,7 @@ use counting_provider::{Force, Verdict};
 use serde_json::{Value, json};
 
 use crate::rejections_pause_what_is_counted_together::{
-    KEY, chat, later, of_model, quota, run, run_with, statuses,
+    KEY, chat, later, of_model, quota, run, run_by, run_with, statuses,
 };
 use crate::scene::Scene;
 
@@ -65,6 +65,26 @@ fn an_anthropic_429_without_a_time_stops_no_account() {
         let log = of_model(&scene, model);
         assert_eq!(log.iter().filter(|entry| entry.verdict == Verdict::Forced).count(), forced, "{model}");
     }
+}
+
+#[test]
+fn calls_settle_at_the_concurrency_that_the_provider_takes() {
+    let scene = Scene::new(&format!(
+        "providers: {{anthropic: {{limits: [{{name: requests, count: 4000, windowMillis: 60000, countedAs: Sliding}}]}}}}
+accounts: {{{KEY}: {{answerMillis: 1000, mostUnderWay: 4}}}}"
+    ));
+    let group = (0..40).map(|_| message("claude-haiku-4-5")).collect();
+    let (results, ended) = run_by(&scene, &quota("anthropic", "tier-4"), &[group], 12);
+    assert_eq!(statuses(&results, 0), [200; 40], "{}", ended.stderr);
+    let log = of_model(&scene, "claude-haiku-4-5");
+    let rejected = log.iter().filter(|entry| entry.verdict == Verdict::Over).count();
+    assert!(
+        (1..=8 + 3).contains(&rejected),
+        "{rejected} rejections: 8 of the first 12, and few to try one more"
+    );
+    // Four of the rest begin one after the other, or at about the same time when four have ended.
+    let full = log[12..].iter().filter(|entry| entry.verdict == Verdict::Ok && entry.under_way == 4).count();
+    assert!(full >= 7, "{full} of the later calls found three others under way: {log:?}");
 }
 
 #[test]

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use crate::scene::{Ended, Scene};
 
-/// Makes the calls that its argument lists, each group at once and one group after the other, without an SDK's own
-/// retries. Prints for each call of each group what came of it: a status, the reason of a refusal, the message.
+/// Makes the calls that its first argument lists, each group at once and one group after the other, without an SDK's
+/// own retries; no more at the same time than its second argument says. Prints for each call of each group what came of it: a status, the reason of a refusal, the message.
 const CALLS: &str = r#"
-import json, os, sys, threading, time, urllib.error, urllib.request
+import json, os, sys, time, urllib.error, urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 def call(what):
     time.sleep(what.get("after", 0))
@@ -26,13 +27,8 @@ def call(what):
 
 results = []
 for group in json.loads(sys.argv[1]):
-    came_of = [None] * len(group)
-    def make(place, what):
-        came_of[place] = call(what)
-    threads = [threading.Thread(target=make, args=(place, what)) for place, what in enumerate(group)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
-    results.append(came_of)
+    with ThreadPoolExecutor(int(sys.argv[2])) as workers:
+        results.append(list(workers.map(call, group)))
 print(json.dumps(results))
 "#;
 
@@ -55,9 +51,15 @@ pub fn quota(provider: &str, tier: &str) -> String {
 
 /// Runs groups of calls under Quotakeeper with the documents of a quota file.
 pub fn run_with(scene: &Scene, documents: &str, groups: &[Vec<Value>]) -> (Results, Ended) {
+    let largest = groups.iter().map(Vec::len).max().unwrap_or_default();
+    run_by(scene, documents, groups, largest)
+}
+
+/// The same, by so many workers.
+pub fn run_by(scene: &Scene, documents: &str, groups: &[Vec<Value>], workers: usize) -> (Results, Ended) {
     let quota = scene.file("quota.yaml", documents);
     let mut command: Command = scene.quotakeeper(&quota);
-    command.args(["--", "python3", "-c", CALLS]).arg(json!(groups).to_string());
+    command.args(["--", "python3", "-c", CALLS]).arg(json!(groups).to_string()).arg(workers.to_string());
     let ended = scene.run(command);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     let results = serde_json::from_str(ended.stdout.lines().last().unwrap_or_default());

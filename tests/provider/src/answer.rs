@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
@@ -50,6 +51,7 @@ impl Drop for Report {
 #[derive(Debug)]
 pub(crate) struct Answer {
     chunks: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
     gap: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     streamed: bool,
@@ -64,7 +66,12 @@ impl Answer {
         if chunks.is_empty() {
             report.finish(true);
         }
-        Self { chunks, gap, sleep: None, streamed, report }
+        Self { chunks, trailers: None, gap, sleep: None, streamed, report }
+    }
+
+    /// The same, with trailers after it.
+    pub(crate) fn with_trailers(self, trailers: HeaderMap) -> Self {
+        Self { trailers: Some(trailers).filter(|trailers| !trailers.is_empty()), ..self }
     }
 }
 
@@ -82,7 +89,7 @@ impl Body for Answer {
             this.sleep = None;
         }
         let Some(chunk) = this.chunks.pop_front() else {
-            return Poll::Ready(None);
+            return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
         };
         this.report.bytes_out += chunk.len() as u64;
         if this.chunks.is_empty() {
@@ -94,11 +101,11 @@ impl Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.chunks.is_empty()
+        self.chunks.is_empty() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.streamed {
+        if self.streamed || self.trailers.is_some() {
             return SizeHint::default();
         }
         SizeHint::with_exact(self.chunks.iter().map(|chunk| chunk.len() as u64).sum())

@@ -1,9 +1,12 @@
-//! Bodies of requests as they may come: compressed, and as forms.
+//! Bodies as they may come, and go: compressed, and as forms.
 
 use std::borrow::Cow;
-use std::io::Read;
+use std::io::{Read, Write};
 
+use bytes::Bytes;
+use flate2::Compression;
 use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use http::{HeaderMap, header};
 use ruzstd::decoding::StreamingDecoder;
 use serde_json::{Map, Value};
@@ -47,4 +50,12 @@ pub(crate) fn form(body: &[u8], boundary: &str) -> Option<Value> {
         };
         fields.insert(name.to_owned(), value);
     }
+}
+
+/// An answer's body with the content coding gzip.
+pub(crate) fn compressed(body: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    // Writing to memory doesn't fail.
+    let written = encoder.write_all(body).and_then(|()| encoder.finish());
+    Bytes::from(written.unwrap_or_default())
 }

@@ -3,7 +3,7 @@
 //! Without IO and without a clock: a request comes with its arrival. All limits that match are looked at and charged in
 //! one step, so that whoever holds the book decides atomically.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::counting::{Counter, Limit, LimitState, NANOS_PER_MILLI};
 use crate::dialect::Dialect;
@@ -37,6 +37,10 @@ pub(crate) struct Decision {
     pub states: Vec<(Limit, LimitState)>,
     /// The first limit that it was over.
     pub exceeded: Option<Limit>,
+    /// As many calls as may be were under way.
+    pub crowded: bool,
+    /// Calls of the account under way, this one included if it was accepted.
+    pub under_way: u64,
     /// Nanoseconds until all limits would let one more call pass.
     pub wait: u64,
     pub forced: Option<ForcedAnswer>,
@@ -53,6 +57,8 @@ impl Decision {
             verdict: Verdict::Ok,
             states: Vec::new(),
             exceeded: None,
+            crowded: false,
+            under_way: 0,
             wait: 0,
             forced: None,
             belongs_to: None,
@@ -94,11 +100,20 @@ struct Account {
     counters: Vec<HashMap<Option<String>, Counter>>,
     newest: u64,
     log: Vec<Entry>,
+    // The accepted calls whose answers are not over, by their numbers.
+    under_way: BTreeSet<u64>,
 }
 
 impl Account {
     fn new(dialect: Dialect, settings: Settings) -> Self {
-        let mut account = Self { dialect, settings, counters: Vec::new(), newest: 0, log: Vec::new() };
+        let mut account = Self {
+            dialect,
+            settings,
+            counters: Vec::new(),
+            newest: 0,
+            log: Vec::new(),
+            under_way: BTreeSet::new(),
+        };
         account.recount();
         account
     }
@@ -109,7 +124,7 @@ impl Account {
         for entry in &self.log {
             let charged = match entry.verdict {
                 Verdict::Ok => true,
-                Verdict::Over => self.settings.rejected_counts,
+                Verdict::Over => self.settings.rejected_counts && entry.exceeded.is_some(),
                 _ => false,
             };
             for (limit, counters) in self.settings.limits.iter().zip(&mut self.counters) {
@@ -120,7 +135,12 @@ impl Account {
         }
     }
 
-    fn decide(&mut self, now: u64, model: Option<&str>, endpoint: Option<&str>, forced: bool) -> Judged {
+    fn is_crowded(&self) -> bool {
+        self.settings.most_under_way.is_some_and(|most| self.under_way.len() as u64 >= most)
+    }
+
+    // What is decided already is looked at, not counted.
+    fn decide(&mut self, now: u64, model: Option<&str>, endpoint: Option<&str>, decided: bool) -> Judged {
         let mut matched: Vec<(&Limit, &mut Counter)> = self
             .settings
             .limits
@@ -132,8 +152,8 @@ impl Account {
         let exceeded = matched
             .iter_mut()
             .find_map(|(limit, counter)| (counter.state(now).next_in > 0).then(|| limit.clone()))
-            .filter(|_| !forced);
-        if !forced && (exceeded.is_none() || self.settings.rejected_counts) {
+            .filter(|_| !decided);
+        if !decided && (exceeded.is_none() || self.settings.rejected_counts) {
             matched.iter_mut().for_each(|(_, counter)| counter.charge(now));
         }
         let states: Vec<_> =
@@ -208,17 +228,24 @@ impl Book {
         } else {
             decision.forced = self.forces.take(&name, call.model.as_deref(), now);
             let forced = decision.forced.is_some();
+            decision.crowded = !forced && account.is_crowded();
             counted = counted.max(account.newest);
             account.newest = counted;
-            let judged = account.decide(counted, call.model.as_deref(), call.endpoint, forced);
+            let decided = forced || decision.crowded;
+            let judged = account.decide(counted, call.model.as_deref(), call.endpoint, decided);
             (decision.states, decision.exceeded, decision.wait) =
                 (judged.states, judged.exceeded, judged.wait);
             match (forced, &decision.exceeded) {
                 (true, _) => Verdict::Forced,
                 (false, Some(_)) => Verdict::Over,
+                (false, None) if decision.crowded => Verdict::Over,
                 (false, None) => Verdict::Ok,
             }
         };
+        if decision.verdict == Verdict::Ok {
+            account.under_way.insert(decision.ticket.sequence);
+        }
+        decision.under_way = account.under_way.len() as u64;
         account.log.push(entry(&call, &decision, counted));
         decision
     }
@@ -233,6 +260,10 @@ impl Book {
     /// Writes down how an answer ended. `now` tells a hang-up from the provider's own fall.
     pub(crate) fn ended(&mut self, ticket: &Ticket, bytes_out: u64, finished: bool, now: u64) {
         let down = now < self.down_until;
+        let account = ticket.account.as_ref().and_then(|name| self.accounts.get_mut(name));
+        if let Some(account) = account {
+            account.under_way.remove(&ticket.sequence);
+        }
         if let Some(entry) = self.entry_mut(ticket) {
             entry.bytes_out = bytes_out;
             entry.ended = match (finished, down) {
@@ -334,6 +365,7 @@ fn entry(call: &Call, decision: &Decision, counted_nanos: u64) -> Entry {
         status: None,
         verdict: decision.verdict,
         exceeded: decision.exceeded.as_ref().map(|limit| limit.name.clone()),
+        under_way: decision.under_way,
         counts: decision.states.iter().map(|(limit, state)| (limit.name.clone(), state.used)).collect(),
         bytes_out: 0,
         ended: Ended::Running,

@@ -30,6 +30,7 @@ struct RulesOrder {
     rejected_counts: Option<bool>,
     answer_millis: Option<u64>,
     stream_millis: Option<u64>,
+    most_under_way: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,8 +101,10 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
 fn order(shared: &Shared, path: &str, body: &[u8]) -> Result<Value, String> {
     match path {
         "/rules" => {
-            let RulesOrder { account, limits, rejected_counts, answer_millis, stream_millis } = parse(body)?;
-            let rules = Rules { limits, rejected_counts, answer_millis, stream_millis };
+            let order: RulesOrder = parse(body)?;
+            let RulesOrder { account, limits, rejected_counts, answer_millis, stream_millis, most_under_way } =
+                order;
+            let rules = Rules { limits, rejected_counts, answer_millis, stream_millis, most_under_way };
             rules.check().map_err(|error| error.to_string())?;
             shared.book().set_rules(&account, rules);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,8 +22,10 @@ pub struct Force {
     pub retry_after: Option<String>,
     /// The body: a string is sent as it is, anything else as JSON. When absent, the provider's own for the status.
     pub body: Option<Value>,
-    /// Headers to add or to replace.
+    /// Headers to add or to replace. With `content-encoding: gzip`, the body is compressed.
     pub headers: BTreeMap<String, String>,
+    /// Trailers, after the body.
+    pub trailers: BTreeMap<String, String>,
     /// For so many requests; 1 when neither this nor `for_millis` is given. With both, what ends first ends it.
     pub requests: Option<u64>,
     /// For so many milliseconds from now.
@@ -38,6 +41,7 @@ impl Default for Force {
             retry_after: None,
             body: None,
             headers: BTreeMap::new(),
+            trailers: BTreeMap::new(),
             requests: None,
             for_millis: None,
         }
@@ -70,10 +74,9 @@ impl Force {
             return Err(ForceError::Status(self.status));
         }
         let retry_after = self.retry_after.as_ref().map(|value| ("retry-after", value));
-        for (name, value) in
-            self.headers.iter().map(|(name, value)| (name.as_str(), value)).chain(retry_after)
-        {
-            if http::HeaderName::try_from(name).is_err() || http::HeaderValue::try_from(value).is_err() {
+        let fields = self.headers.iter().chain(&self.trailers).map(|(name, value)| (name.as_str(), value));
+        for (name, value) in fields.chain(retry_after) {
+            if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
                 return Err(ForceError::Header { name: name.to_owned(), value: value.clone() });
             }
         }
@@ -88,6 +91,17 @@ pub(crate) struct ForcedAnswer {
     pub retry_after: Option<String>,
     pub body: Option<Value>,
     pub headers: BTreeMap<String, String>,
+    pub trailers: BTreeMap<String, String>,
+}
+
+impl ForcedAnswer {
+    /// Its trailers; those that can't be sent were refused with the order.
+    pub(crate) fn trailers(&self) -> HeaderMap {
+        let field = |(name, value): (&String, &String)| {
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
+        };
+        self.trailers.iter().filter_map(field).collect()
+    }
 }
 
 /// The orders in force, oldest first.
@@ -119,8 +133,8 @@ impl Forces {
                 && wanted.model.as_deref().is_none_or(|name| Some(name) == model)
         })?;
         order.left = order.left.map(|left| left - 1);
-        let Force { status, retry_after, body, headers, .. } = order.force.clone();
-        Some(ForcedAnswer { status, retry_after, body, headers })
+        let Force { status, retry_after, body, headers, trailers, .. } = order.force.clone();
+        Some(ForcedAnswer { status, retry_after, body, headers, trailers })
     }
 
     /// Forgets an account's orders, or all.

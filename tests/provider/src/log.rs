@@ -79,8 +79,10 @@ pub struct Entry {
     pub status: Option<u16>,
     /// The decision.
     pub verdict: Verdict,
-    /// The first limit that it was over.
+    /// The first limit that it was over; absent where too many calls were under way.
     pub exceeded: Option<String>,
+    /// Calls of the account whose answers were not over then, this one included if it was accepted.
+    pub under_way: u64,
     /// Each limit that matched, with the units in its window after this request (of a bucket: units missing from full).
     pub counts: BTreeMap<String, u64>,
     /// Bytes of the answer's body that were sent.

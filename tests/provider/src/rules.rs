@@ -29,6 +29,8 @@ pub struct Rules {
     pub answer_millis: Option<u64>,
     /// Milliseconds between the chunks of a stream.
     pub stream_millis: Option<u64>,
+    /// How many calls may be under way at the same time; one more is rejected without saying when to retry.
+    pub most_under_way: Option<u64>,
 }
 
 /// A rules file: what differs from the built-in table, by provider and by account.
@@ -52,6 +54,8 @@ pub struct Settings {
     pub answer_millis: u64,
     /// Milliseconds between the chunks of a stream.
     pub stream_millis: u64,
+    /// How many calls may be under way at the same time; any number when absent.
+    pub most_under_way: Option<u64>,
 }
 
 /// Rules that can't be judged by.
@@ -119,6 +123,7 @@ impl RuleBook {
         own.rejected_counts = rules.rejected_counts.or(own.rejected_counts);
         own.answer_millis = rules.answer_millis.or(own.answer_millis);
         own.stream_millis = rules.stream_millis.or(own.stream_millis);
+        own.most_under_way = rules.most_under_way.or(own.most_under_way);
     }
 }
 
@@ -147,6 +152,7 @@ impl Settings {
         self.rejected_counts = rules.rejected_counts.unwrap_or(self.rejected_counts);
         self.answer_millis = rules.answer_millis.unwrap_or(self.answer_millis);
         self.stream_millis = rules.stream_millis.unwrap_or(self.stream_millis);
+        self.most_under_way = rules.most_under_way.or(self.most_under_way);
     }
 }
 
@@ -193,7 +199,13 @@ fn built_in(dialect: Dialect) -> Settings {
         Dialect::Demo => vec![limit("requests", 100, 10_000, CountedAs::Sliding)],
     };
     // OpenAI: "unsuccessful requests contribute to your per-minute limit" (its rate limits guide).
-    Settings { limits, rejected_counts: dialect == Dialect::Openai, answer_millis: 0, stream_millis: 0 }
+    Settings {
+        limits,
+        rejected_counts: dialect == Dialect::Openai,
+        answer_millis: 0,
+        stream_millis: 0,
+        most_under_way: None,
+    }
 }
 
 #[cfg(test)]

@@ -153,7 +153,9 @@ async fn handle(
     }
     report.status(reply.status.as_u16());
     let gap = Duration::from_nanos(decision.stream_nanos);
-    let mut response = Response::new(Answer::new(reply.chunks, reply.streamed, gap, report));
+    let trailers = decision.forced.as_ref().map(|order| order.trailers()).unwrap_or_default();
+    let answer = Answer::new(reply.chunks, reply.streamed, gap, report).with_trailers(trailers);
+    let mut response = Response::new(answer);
     *response.status_mut() = reply.status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
     write_headers(response.headers_mut(), &call, &decision, wall);
@@ -213,7 +215,7 @@ fn reply(call: &Call, route: &Route, decision: &Decision, body: &ReadBody, asked
     };
     match (decision.verdict, &route.operation) {
         (Verdict::Unauthorized, _) => refuse(401, unauthorized(decision)),
-        (Verdict::Over, _) => refuse(429, "Too many requests: over a limit.".to_owned()),
+        (Verdict::Over, _) => refuse(429, over(decision)),
         (Verdict::Forced, _) => forced(decision, refuse),
         (_, None) => refuse(404, format!("There is no {} {} here.", call.method, call.path)),
         (_, Some(operation)) => match complaint(call, operation, body) {
@@ -221,6 +223,14 @@ fn reply(call: &Call, route: &Route, decision: &Decision, body: &ReadBody, asked
             None => dialect::answer(operation, asked),
         },
     }
+}
+
+fn over(decision: &Decision) -> String {
+    match decision.crowded {
+        true => "Number of concurrent connections has exceeded your rate limit. Please try again later.",
+        false => "Too many requests: over a limit.",
+    }
+    .to_owned()
 }
 
 fn unauthorized(decision: &Decision) -> String {
@@ -248,6 +258,9 @@ fn forced(decision: &Decision, refuse: impl Fn(u16, String) -> Reply) -> Reply {
         Some(body) => reply.chunks = vec![Bytes::from(body.to_string())],
         None => (),
     }
+    if order.headers.get("content-encoding").is_some_and(|coding| coding == "gzip") {
+        reply.chunks = vec![body::compressed(&reply.chunks.concat())];
+    }
     reply
 }
 
@@ -261,7 +274,8 @@ fn write_headers(headers: &mut http::HeaderMap, call: &Call, decision: &Decision
         let own = call.dialect.headers(account, call.endpoint, &decision.states, decision.sequence(), wall);
         own.iter().for_each(|(name, value)| set(name, value));
     }
-    if decision.verdict == Verdict::Over && call.dialect.sends_retry_after() {
+    let says_when = call.dialect.sends_retry_after() && !decision.crowded;
+    if decision.verdict == Verdict::Over && says_when {
         set("retry-after", &dialect::seconds_up(decision.wait).to_string());
     }
     if let Some(order) = &decision.forced {

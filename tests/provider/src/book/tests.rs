@@ -47,6 +47,20 @@ fn a_call_over_one_limit_is_charged_to_none_unless_rejected_calls_count() {
 }
 
 #[test]
+fn a_call_beyond_those_that_may_be_under_way_is_over_and_uncharged() {
+    let mut book = book(vec![Limit::new("l", 9, 10, CountedAs::Sliding)], true);
+    book.set_rules("key", Rules { most_under_way: Some(2), ..Rules::default() });
+    let first = book.admit(call(0, "m"), 0);
+    let others = [1, 2].map(|at| book.admit(call(at, "m"), at).verdict);
+    assert_eq!((first.verdict, others), (Verdict::Ok, [Verdict::Ok, Verdict::Over]));
+    book.ended(&first.ticket, 1, true, 3);
+    assert_eq!(book.admit(call(4, "m"), 4).verdict, Verdict::Ok);
+    let log = book.log(Some("key"));
+    let seen: Vec<_> = log.iter().map(|entry| (entry.under_way, entry.counts["l"])).collect();
+    assert_eq!(seen, [(1, 1), (2, 2), (2, 2), (2, 3)]);
+}
+
+#[test]
 fn models_are_counted_separately() {
     let mut book = book(vec![Limit { per_model: true, ..Limit::new("l", 1, 10, CountedAs::Sliding) }], false);
     let verdicts = ["a", "b", "a"].map(|model| book.admit(call(0, model), 0).verdict);
