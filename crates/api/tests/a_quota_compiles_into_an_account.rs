@@ -273,7 +273,9 @@ tiers:
         let headers = [("x-limit", "50"), ("x-left", "7"), ("x-interval", interval)];
         let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         let headers = http::HeaderMap::from_iter(headers);
-        let reading = account.profile.read(http::StatusCode::OK, &headers, None, jiff::Timestamp::UNIX_EPOCH);
+        let head =
+            quotakeeper_dialects::Head { status: http::StatusCode::OK, headers: &headers, endpoint: None };
+        let reading = account.profile.read(head, None, jiff::Timestamp::UNIX_EPOCH);
         reading.observations.len()
     };
     let tier = "  provider: {name: acme, tier: small}\n";

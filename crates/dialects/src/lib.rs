@@ -13,6 +13,7 @@
 //! | [`expiry`] | until when may this request be sent? |
 //! | [`response`] | did the provider accept it, and what is the state of its limits? |
 //! | [`stream`] | did an event of a stream reject the call? |
+//! | [`grpc`] | did the trailers of a gRPC answer reject the call? |
 //! | [`retry`] | may a call be sent a second time? |
 //! | [`instant`] | times and durations in every notation that providers use |
 //! | [`prose`] | waits in the text of a message |
@@ -21,6 +22,7 @@
 #[cfg(feature = "catalogue")]
 pub mod catalogue;
 pub mod expiry;
+pub mod grpc;
 pub mod instant;
 pub mod json;
 pub mod patience;
@@ -34,5 +36,5 @@ mod suggestion;
 
 pub use profile::Profile;
 pub use request::CallShape;
-pub use response::{Observation, Reading, Scope, Verdict};
+pub use response::{Head, Observation, Reading, Scope, Verdict};
 pub use suggestion::did_you_mean;

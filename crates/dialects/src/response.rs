@@ -24,6 +24,17 @@ use crate::profile::{Class, Profile, ResetMeans};
 /// Longest text from a response that goes into a reason or an organisation, in bytes.
 const MAX_TEXT: usize = 128;
 
+/// What is known of a response before its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// The profile's endpoint that the call belongs to, if it is one of those.
+    pub endpoint: Option<&'a str>,
+}
+
 /// What was read in one response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
@@ -67,6 +78,8 @@ pub enum Scope {
     Limit(String),
     /// The calls of the call's endpoint.
     Endpoint,
+    /// The calls of this endpoint, which is not the call's.
+    OtherEndpoint(String),
     /// The calls of the call's model.
     Model,
     /// All calls of the account.
@@ -109,16 +122,11 @@ impl Observation {
 impl Profile {
     /// Reads a response. `body` is the beginning of the decoded body if [`Profile::needs_body`] asked for it;
     /// `now` is the wall clock, used if the response has no `Date`.
-    pub fn read(
-        &self,
-        status: StatusCode,
-        headers: &HeaderMap,
-        body: Option<&[u8]>,
-        now: Timestamp,
-    ) -> Reading {
+    pub fn read(&self, head: Head<'_>, body: Option<&[u8]>, now: Timestamp) -> Reading {
+        let headers = head.headers;
         let now = provider_now(headers, now);
         let observations = observe::observations(self, headers, now);
-        let answer = Answer { status, headers, body, observations: &observations, now };
+        let answer = Answer { head, body, observations: &observations, now };
         Reading {
             verdict: reject::verdict(self, &answer),
             observations,
@@ -129,13 +137,18 @@ impl Profile {
 
     /// Whether [`Profile::read`] wants the beginning of the body of such a response: only where a rejection that
     /// could match looks into it, and never in an event stream that was accepted.
-    pub fn needs_body(&self, status: StatusCode, headers: &HeaderMap) -> bool {
-        reject::needs_body(self, status, headers)
+    pub fn needs_body(&self, head: Head<'_>) -> bool {
+        reject::needs_body(self, head)
     }
 
     fn organization(&self, headers: &HeaderMap) -> Option<String> {
         self.organization_headers.iter().find_map(|name| printable(headers.get(name)?.to_str().ok()?))
     }
+}
+
+/// The reason of a rejection that names none.
+pub(crate) fn unnamed_reason(status: StatusCode) -> String {
+    format!("status {}", status.as_u16())
 }
 
 /// `text` cut to printable ASCII of bounded length; none where nothing is left.

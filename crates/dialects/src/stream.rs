@@ -1,13 +1,13 @@
 //! Event streams (server-sent events): a provider may begin one with a success and reject the call in an event.
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use jiff::Timestamp;
 use memchr::memmem;
 use serde_json::{Value, json};
 
 use crate::json;
 use crate::profile::{EventStream, Profile};
-use crate::response::{Reading, Verdict};
+use crate::response::{Head, Reading, Verdict};
 
 /// The longest line, and the longest data of an event, in bytes; of a longer one the beginning is stored.
 const MAX_DATA: usize = 64 * 1024;
@@ -82,18 +82,18 @@ fn append(text: &mut Vec<u8>, part: &[u8]) {
 
 impl Profile {
     /// How rejections are read in such an answer's events; `None`: it is no stream of events that are read.
-    pub fn event_stream(&self, status: StatusCode, headers: &HeaderMap) -> Option<&EventStream> {
-        let content_type = headers.get(http::header::CONTENT_TYPE)?.as_bytes().to_ascii_lowercase();
-        let fits = status.is_success() && content_type.starts_with(b"text/event-stream");
+    pub fn event_stream(&self, head: Head<'_>) -> Option<&EventStream> {
+        let content_type = head.headers.get(http::header::CONTENT_TYPE)?.as_bytes().to_ascii_lowercase();
+        let fits = head.status.is_success() && content_type.starts_with(b"text/event-stream");
         self.stream.as_ref().filter(|_| fits)
     }
 
-    /// What an event of an answer with these headers says, if it rejects the call; with the status that the
-    /// rejection stands for.
+    /// What an event of an answer with this head says, if it rejects the call; with the status that the rejection
+    /// stands for.
     pub fn rejection_in(
         &self,
         event: &Event,
-        headers: &HeaderMap,
+        head: Head<'_>,
         now: Timestamp,
     ) -> Option<(StatusCode, Reading)> {
         let stream = self.stream.as_ref()?;
@@ -104,7 +104,7 @@ impl Profile {
         let error = error.unwrap_or(&data);
         let status = StatusCode::from_u16(stream.status_of(error)?).ok()?;
         let body = json!({"error": error}).to_string();
-        let reading = self.read(status, headers, Some(body.as_bytes()), now);
+        let reading = self.read(Head { status, ..head }, Some(body.as_bytes()), now);
         matches!(reading.verdict, Verdict::Rejected { .. }).then_some((status, reading))
     }
 }

@@ -126,6 +126,7 @@ pub(crate) fn engine_rejection(
     };
     let apart = account.profile.is_apart(call.endpoint.as_deref());
     let scope = match scope {
+        Affected::OtherEndpoint(name) => Scope::endpoint(name),
         // The provider counts it with none of the others.
         _ if apart && class != RejectionClass::Terminal => Scope::account().of_endpoint_of(call),
         Affected::Limit(name) => account.limit_scope(name, call),
@@ -179,6 +180,7 @@ mod tests {
             ("openai", limit("requests"), "batches", "", "endpoint batches"),
             ("hubspot", limit("daily"), "search", "", "limit daily"),
             ("hubspot", limit("search"), "search", "", "limit search, endpoint search"),
+            ("openai", Affected::OtherEndpoint("batch-queue".into()), "batches", "", "endpoint batch-queue"),
             ("hubspot", Affected::Endpoint, "", "", "calls without endpoint"),
             ("hubspot", Affected::Provider, "search", "", "all calls"),
         ] {

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 /// Parts of a body; one part stays as it is.
@@ -30,9 +31,10 @@ impl Chunks {
     }
 }
 
-/// A body of which the beginning has been read already.
+/// A body of which the beginning has been read already, maybe with its trailers.
 pub(crate) struct Prefixed<B> {
     pub(crate) start: VecDeque<Bytes>,
+    pub(crate) trailers: Option<HeaderMap>,
     pub(crate) rest: B,
 }
 
@@ -49,11 +51,14 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Prefixed<B> {
                 return Poll::Ready(Some(Ok(Frame::data(part))));
             }
         }
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
         Pin::new(&mut self.rest).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.start.iter().all(Bytes::is_empty) && self.rest.is_end_stream()
+        self.start.iter().all(Bytes::is_empty) && self.trailers.is_none() && self.rest.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

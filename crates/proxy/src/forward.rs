@@ -20,6 +20,7 @@
 //! | `relay` | the answer on its way to the client |
 //! | `send_by` | until when a signed call may be sent |
 //! | `stream_watch` | rejections in the events of an answer |
+//! | `trailer_watch` | rejections in the trailers of an answer |
 //! | `wait` | how long a call has waited, and why |
 
 mod attempt;
@@ -29,6 +30,7 @@ mod reconnect;
 mod relay;
 mod send_by;
 mod stream_watch;
+mod trailer_watch;
 mod wait;
 
 use std::sync::Arc;

@@ -19,6 +19,11 @@ pub struct Rejection {
     )]
     pub statuses: Vec<u16>,
 
+    /// Endpoints, to one of which the call must belong. Default: no condition. Example: `[batches]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    pub endpoints: Vec<String>,
+
     /// Conditions on response headers. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
@@ -53,6 +58,11 @@ pub struct Rejection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub limit: Option<String>,
+
+    /// Scope `Endpoint`: the affected endpoint, where it is another than the call's. Example: `batch-queue`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub endpoint: Option<String>,
 
     /// Where the answer names the wait; of several sources the longest counts. A wait in whole seconds that is
     /// another one rounded up is the same wait.
@@ -145,6 +155,12 @@ pub struct BodyCondition {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 256)))]
     pub contains: Vec<String>,
+
+    /// The value is a time that is past by at most so many seconds, written as seconds since 1970; needs `at`.
+    /// Default: any value. Example: `120`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400), extend("format" = "int32"))]
+    pub within_seconds: Option<u32>,
 }
 
 /// The kind of a rejection.

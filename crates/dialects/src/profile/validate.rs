@@ -230,15 +230,8 @@ impl Check<'_> {
             );
         }
         let profile = self.profile;
-        if let (Some(endpoint), None) = (&limit.endpoint, &profile.extends) {
-            let known = profile.endpoints.iter().any(|known| known.name == *endpoint);
-            self.require(
-                known,
-                format!("{field}.endpoint"),
-                format!(
-                    "endpoint `{endpoint}` does not exist; add it to `endpoints` or name one that is there"
-                ),
-            );
+        if let Some(endpoint) = &limit.endpoint {
+            self.endpoint_name(&format!("{field}.endpoint"), endpoint);
         }
         self.models(&format!("{field}.models"), &limit.models);
         let by_model = limit.partition == Some(Partition::Model) || !limit.models.is_empty();
@@ -315,6 +308,16 @@ impl Check<'_> {
                 self.header_name(field, name);
             }
         }
+    }
+
+    fn endpoint_name(&mut self, field: &str, name: &str) {
+        let profile = self.profile;
+        let known = profile.endpoints.iter().any(|known| known.name == name);
+        self.require(
+            known || profile.extends.is_some(),
+            field,
+            format!("endpoint `{name}` does not exist; add it to `endpoints` or name one that is there"),
+        );
     }
 
     fn limit_name(&mut self, field: &str, name: &str) {

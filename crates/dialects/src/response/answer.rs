@@ -2,21 +2,21 @@
 
 use std::borrow::Cow;
 
+use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderName, SERVER};
-use http::{HeaderMap, StatusCode};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::Observation;
+use super::{Head, Observation};
+use crate::instant::offset;
 use crate::json;
-use crate::profile::{BodyCondition, Rejection};
+use crate::profile::{BodyCondition, Rejection, TimeFormat};
 
 /// How much of a body is searched as text, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
 /// What a response is to a rejection.
 pub(super) struct Answer<'a> {
-    pub(super) status: StatusCode,
-    pub(super) headers: &'a HeaderMap,
+    pub(super) head: Head<'a>,
     /// The beginning of the decoded body; `None`: it was not asked for.
     pub(super) body: Option<&'a [u8]>,
     pub(super) observations: &'a [Observation],
@@ -36,7 +36,7 @@ impl Answer<'_> {
     }
 
     pub(super) fn matches(&self, rejection: &Rejection) -> bool {
-        by_head(rejection, self.status, self.headers)
+        by_head(rejection, self.head)
             && (rejection.exhausted.is_empty()
                 || rejection.exhausted.iter().any(|limit| self.is_exhausted(limit)))
             && rejection.body.iter().all(|wanted| self.body_fits(wanted))
@@ -58,24 +58,33 @@ impl Answer<'_> {
             let lower = value.to_lowercase();
             let within = wanted.contains.is_empty()
                 || wanted.contains.iter().any(|part| lower.contains(&part.to_lowercase()));
-            equal && within
+            let recent = wanted.within_seconds.is_none_or(|seconds| self.is_recent(value, seconds));
+            equal && within && recent
         })
+    }
+
+    /// Whether a value is a time that is past by no more. Clocks may differ by a little.
+    fn is_recent(&self, value: &str, seconds: u32) -> bool {
+        let ahead = offset(TimeFormat::EpochSeconds, value, self.now);
+        ahead.is_some_and(|ahead| ahead.abs() <= SignedDuration::from_secs(seconds.into()))
     }
 
     /// Whether a CDN or a gateway before the API has answered: in HTML, or in the words of Cloudflare's own errors.
     pub(super) fn is_an_intermediarys(&self) -> bool {
-        if !may_be_an_intermediarys(self.status, self.headers) {
+        if !may_be_an_intermediarys(self.head) {
             return false;
         }
+        let headers = self.head.headers;
         let body = self.body.unwrap_or_default().trim_ascii_start();
-        begins(self.headers, CONTENT_TYPE, b"text/html")
+        begins(headers, CONTENT_TYPE, b"text/html")
             || body.starts_with(b"<")
-            || is_cloudflares(self.headers) && body.starts_with(b"error code: 1")
+            || is_cloudflares(headers) && body.starts_with(b"error code: 1")
     }
 }
 
 /// Whether a CDN may have answered, by the head: with a 429, or as Cloudflare, and not in JSON.
-pub(super) fn may_be_an_intermediarys(status: StatusCode, headers: &HeaderMap) -> bool {
+pub(super) fn may_be_an_intermediarys(head: Head<'_>) -> bool {
+    let Head { status, headers, .. } = head;
     let text = !headers.contains_key(CONTENT_TYPE) || begins(headers, CONTENT_TYPE, b"text/");
     text && match status.as_u16() {
         429 => true,
@@ -93,8 +102,11 @@ fn begins(headers: &HeaderMap, name: HeaderName, start: &[u8]) -> bool {
     value.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
 }
 
-/// Whether status and headers fit, whatever the body.
-pub(super) fn by_head(rejection: &Rejection, status: StatusCode, headers: &HeaderMap) -> bool {
-    rejection.statuses.contains(&status.as_u16())
-        && rejection.headers.iter().all(|wanted| wanted.holds(headers))
+/// Whether status, endpoint and headers fit, whatever the body.
+pub(super) fn by_head(rejection: &Rejection, head: Head<'_>) -> bool {
+    let of_endpoint = rejection.endpoints.is_empty()
+        || rejection.endpoints.iter().any(|endpoint| Some(endpoint.as_str()) == head.endpoint);
+    rejection.statuses.contains(&head.status.as_u16())
+        && of_endpoint
+        && rejection.headers.iter().all(|wanted| wanted.holds(head.headers))
 }

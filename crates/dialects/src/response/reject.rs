@@ -1,10 +1,9 @@
 //! Which rejection an answer is.
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, StatusCode};
 
 use super::answer::{Answer, by_head, may_be_an_intermediarys};
-use super::{Scope, Verdict, printable};
+use super::{Head, Scope, Verdict, printable, unnamed_reason};
 use crate::profile::{Class, HeaderCondition, Profile, Rejection, ScopeKind};
 
 /// Longest name of a model that a message names, in bytes.
@@ -37,19 +36,20 @@ fn rejected(rejection: &Rejection, answer: &Answer<'_>) -> Verdict {
     }
 }
 
-pub(super) fn needs_body(profile: &Profile, status: StatusCode, headers: &HeaderMap) -> bool {
+pub(super) fn needs_body(profile: &Profile, head: Head<'_>) -> bool {
+    let Head { status, headers, .. } = head;
     let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     let stream = content_type.to_ascii_lowercase().starts_with(b"text/event-stream");
     if stream && status.is_success() {
         return false;
     }
-    if may_be_an_intermediarys(status, headers) {
+    if may_be_an_intermediarys(head) {
         return true;
     }
     // The first whose head fits decides, or has to look into the body first; later ones need no look of their own.
     let implied = implied();
     let mut rejections = profile.rejections.iter().chain(&implied);
-    let candidate = rejections.find(|rejection| by_head(rejection, status, headers));
+    let candidate = rejections.find(|rejection| by_head(rejection, head));
     candidate.is_some_and(|rejection| {
         let wait_in_body = match rejection.wait.is_empty() {
             true => rejection.class.has_wait() && !headers.contains_key(RETRY_AFTER),
@@ -89,7 +89,10 @@ fn of_an_intermediary() -> Rejection {
 fn scope(rejection: &Rejection) -> Scope {
     match (rejection.scope.unwrap_or_default(), &rejection.limit) {
         (ScopeKind::Limit, Some(limit)) => Scope::Limit(limit.clone()),
-        (ScopeKind::Endpoint, _) => Scope::Endpoint,
+        (ScopeKind::Endpoint, _) => match &rejection.endpoint {
+            Some(endpoint) => Scope::OtherEndpoint(endpoint.clone()),
+            None => Scope::Endpoint,
+        },
         (ScopeKind::Model, _) => Scope::Model,
         (ScopeKind::Provider, _) => Scope::Provider,
         (ScopeKind::Limit | ScopeKind::Account, _) => Scope::Account,
@@ -110,7 +113,7 @@ fn shared_with(rejection: &Rejection, answer: &Answer<'_>) -> Option<String> {
 
 fn reason(rejection: &Rejection, answer: &Answer<'_>) -> String {
     let in_header =
-        || answer.headers.get(rejection.reason_header.as_deref()?)?.to_str().ok().and_then(printable);
+        || answer.head.headers.get(rejection.reason_header.as_deref()?)?.to_str().ok().and_then(printable);
     let in_body = || printable(answer.values(rejection.reason_body.as_deref()?).first()?);
-    in_header().or_else(in_body).unwrap_or_else(|| format!("status {}", answer.status.as_u16()))
+    in_header().or_else(in_body).unwrap_or_else(|| unnamed_reason(answer.head.status))
 }

@@ -72,7 +72,7 @@ impl Answer<'_> {
 
     /// The longest of the header's lines, and of the members of a list in one, that can be read.
     fn header(&self, name: &str, format: TimeFormat) -> Option<NamedWait> {
-        let lines = self.headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+        let lines = self.head.headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
         let waits =
             lines.filter_map(|line| self.ahead(format, line).or_else(|| self.longest_of(format, line)));
         waits.max().map(|wait| NamedWait { wait, exact: is_exact(format) })

@@ -4,7 +4,7 @@ use std::fs;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
-use quotakeeper_dialects::{Observation, Profile, Reading, Verdict, catalogue};
+use quotakeeper_dialects::{Head, Observation, Profile, Reading, Verdict, catalogue};
 
 /// Our clock in all these stories.
 pub fn now() -> Timestamp {
@@ -47,11 +47,23 @@ pub fn headers(lines: &[&str]) -> HeaderMap {
     headers
 }
 
-/// What the profile reads in an answer to [`shape`]; the body is handed over only where it is asked for.
+/// What the profile reads in an answer to a call of no endpoint; the body is handed over only where it is asked for.
 pub fn read(profile: &Profile, status: u16, lines: &[&str], body: &str) -> Reading {
+    read_of(profile, None, status, lines, body)
+}
+
+/// The same, of a call of this endpoint.
+pub fn read_of(
+    profile: &Profile,
+    endpoint: Option<&str>,
+    status: u16,
+    lines: &[&str],
+    body: &str,
+) -> Reading {
     let (status, headers) = (StatusCode::from_u16(status).unwrap(), headers(lines));
-    let body = profile.needs_body(status, &headers).then_some(body.as_bytes());
-    profile.read(status, &headers, body, now())
+    let head = Head { status, headers: &headers, endpoint };
+    let body = profile.needs_body(head).then_some(body.as_bytes());
+    profile.read(head, body, now())
 }
 
 /// What the profile reads in the headers of an accepted call.

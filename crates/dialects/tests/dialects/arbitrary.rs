@@ -11,7 +11,7 @@ use quotakeeper_dialects::instant::{decimal_seconds, go_duration, offset};
 use quotakeeper_dialects::profile::{HeaderFormat, LimitHeader, Model, Rejection, TimeFormat, WaitSource};
 use quotakeeper_dialects::request::{BodyFacts, BodyReader};
 use quotakeeper_dialects::stream::EventReader;
-use quotakeeper_dialects::{Profile, Reading, Verdict, catalogue, json, patience, prose};
+use quotakeeper_dialects::{Head, Profile, Reading, Verdict, catalogue, json, patience, prose};
 
 use crate::answers::{headers, profile, test_profiles};
 
@@ -153,6 +153,11 @@ fn assert_bounded(profile: &Profile, reading: &Reading) {
     assert!(reading.organization.as_ref().is_none_or(|name| (1..=128).contains(&name.len())));
 }
 
+/// One of the profile's endpoints, or none.
+fn endpoint_at(profile: &Profile, place: usize) -> Option<&str> {
+    profile.endpoints.get(place).map(|endpoint| endpoint.name.as_str())
+}
+
 /// A JSON text with white space, escapes and members that are named alike.
 fn json_text() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
@@ -209,11 +214,13 @@ impl InPieces for BodyReader {
 
 proptest! {
     #[test]
-    fn any_answer_is_read_within_bounds((profile, status, headers, body, now) in answer()) {
-        let reading = profile.read(status, &headers, Some(&body), now);
+    fn any_answer_is_read_within_bounds((profile, status, headers, body, now) in answer(), place in 0_usize..20) {
+        let endpoint = endpoint_at(&profile, place);
+        let head = Head { status, headers: &headers, endpoint };
+        let reading = profile.read(head, Some(&body), now);
         assert_bounded(&profile, &reading);
-        if !profile.needs_body(status, &headers) {
-            let unseen = profile.read(status, &headers, None, now);
+        if !profile.needs_body(head) {
+            let unseen = profile.read(head, None, now);
             // An accepted event stream may match a rule on bodies, and is passed on all the same.
             let stream = status.is_success() && headers.contains_key("content-type");
             prop_assert!(unseen == reading || stream, "a body that was not asked for made a difference");
@@ -373,7 +380,8 @@ proptest! {
                 headers.insert(name, value);
             }
         }
-        let reading = profile.read(StatusCode::TOO_MANY_REQUESTS, &headers, Some(&body), now);
+        let head = Head { status: StatusCode::TOO_MANY_REQUESTS, headers: &headers, endpoint: None };
+        let reading = profile.read(head, Some(&body), now);
         assert_bounded(&profile, &reading);
     }
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::time::Duration;
 
 use quotakeeper_dialects::profile::{Class, RejectedCalls, ScopeKind};
-use quotakeeper_dialects::{Profile, Scope, Verdict};
+use quotakeeper_dialects::{Head, Profile, Scope, Verdict};
 
 use serde::Deserialize;
 
-use crate::answers::{headers, names_in, profile, read, test_profiles};
+use crate::answers::{headers, names_in, profile, read, read_of, test_profiles};
 
 /// Class, scope, seconds to wait.
 type No = (Class, Scope, Option<u64>);
@@ -29,6 +29,8 @@ fn limit(name: &str) -> Scope {
 #[serde(deny_unknown_fields)]
 struct Answer {
     status: u16,
+    /// The endpoint of the call.
+    endpoint: Option<String>,
     #[serde(default)]
     headers: Vec<String>,
     #[serde(default)]
@@ -43,6 +45,8 @@ struct Meaning {
     class: Class,
     scope: ScopeKind,
     limit: Option<String>,
+    /// Scope `Endpoint`: the affected one, where it is not the call's.
+    endpoint: Option<String>,
     /// Absent: the answer gives no time and the profile has none.
     wait_seconds: Option<f64>,
     /// Absent: not checked.
@@ -53,7 +57,8 @@ struct Meaning {
 impl Answer {
     fn check(&self, provider: &str) {
         let lines: Vec<&str> = self.headers.iter().map(String::as_str).collect();
-        let verdict = read(&profile(provider), self.status, &lines, &self.body).verdict;
+        let verdict =
+            read_of(&profile(provider), self.endpoint.as_deref(), self.status, &lines, &self.body).verdict;
         let (class, scope, shared_with, wait, reason) = match (&self.means, verdict) {
             (None, Verdict::Accepted) => return,
             (Some(_), Verdict::Rejected { class, scope, shared_with, wait, reason }) => {
@@ -73,7 +78,10 @@ impl Meaning {
     fn scope(&self) -> Scope {
         match self.scope {
             ScopeKind::Limit => Scope::Limit(self.limit.clone().unwrap()),
-            ScopeKind::Endpoint => Scope::Endpoint,
+            ScopeKind::Endpoint => match &self.endpoint {
+                Some(endpoint) => Scope::OtherEndpoint(endpoint.clone()),
+                None => Scope::Endpoint,
+            },
             ScopeKind::Model => Scope::Model,
             ScopeKind::Account => Scope::Account,
             ScopeKind::Provider => Scope::Provider,
@@ -137,7 +145,8 @@ fn without_rules_the_standards_hold() {
 #[test]
 fn a_body_is_asked_for_only_where_it_makes_a_difference() {
     let asks = |provider: &str, status: u16, lines: &[&str]| {
-        profile(provider).needs_body(status.try_into().unwrap(), &headers(lines))
+        let (status, headers) = (status.try_into().unwrap(), headers(lines));
+        profile(provider).needs_body(Head { status, headers: &headers, endpoint: None })
     };
     assert!(asks("openai", 429, &[]));
     assert!(!asks("openai", 200, &[]));

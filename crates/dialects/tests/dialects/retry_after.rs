@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quotakeeper_dialects::profile::{Class, Rejection, TimeFormat, WaitSource};
-use quotakeeper_dialects::{Profile, Verdict};
+use quotakeeper_dialects::{Head, Profile, Verdict};
 
 use crate::answers::{headers, now, profile, read};
 
@@ -165,9 +165,10 @@ fn a_rejection_names_its_own_places() {
     let rejection = Rejection { statuses: vec![429], wait: places, ..Rejection::default() };
     let profile = Profile { rejections: vec![rejection], ..Profile::default() };
     let told = |lines: &[&str], body: &str| {
-        let answer = (429.try_into().unwrap(), headers(lines));
-        assert!(profile.needs_body(answer.0, &answer.1));
-        match profile.read(answer.0, &answer.1, Some(body.as_bytes()), now()).verdict {
+        let headers = headers(lines);
+        let head = Head { status: 429.try_into().unwrap(), headers: &headers, endpoint: None };
+        assert!(profile.needs_body(head));
+        match profile.read(head, Some(body.as_bytes()), now()).verdict {
             Verdict::Rejected { wait, .. } => wait,
             Verdict::Accepted => panic!("429 was taken for accepted"),
         }

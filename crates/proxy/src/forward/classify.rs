@@ -6,12 +6,13 @@ use std::time::Duration;
 use http::StatusCode;
 use jiff::Timestamp;
 use quotakeeper_dialects::profile::Class;
-use quotakeeper_dialects::{Reading, Verdict};
+use quotakeeper_dialects::{Head, Reading, Verdict};
 use quotakeeper_engine::event::{CallClass, Fingerprint, Rejection};
 use quotakeeper_engine::time::Stamp;
 
 use super::relay::Answer;
 use super::stream_watch::StreamWatch;
+use super::trailer_watch::TrailerWatch;
 use super::wait::wait;
 use super::{Call, Next, RECONNECT, Stop};
 use crate::account::{Account, engine_observations, engine_rejection};
@@ -79,7 +80,8 @@ impl Call<'_> {
     }
 }
 
-/// What the answer says, and the status that it stands for: of an event stream by its first events.
+/// What the answer says, and the status that it stands for: of an event stream by its first events, of gRPC by its
+/// trailers.
 async fn read(account: &Arc<Account>, class: &CallClass, answer: &mut Answer) -> (StatusCode, Reading) {
     let profile = &account.profile;
     let status = answer.status();
@@ -89,11 +91,20 @@ async fn read(account: &Arc<Account>, class: &CallClass, answer: &mut Answer) ->
     {
         return (rejection.status, rejection.reading);
     }
-    if profile.needs_body(status, &answer.head.headers) {
+    let watch = TrailerWatch::new(account, class, status, &answer.head.headers);
+    let grpc = watch.is_some();
+    if let Some(watch) = watch
+        && let Some(rejection) = answer.read_first_message(watch).await
+    {
+        return (rejection.status, rejection.reading);
+    }
+    let endpoint = class.endpoint.as_deref();
+    // Messages of gRPC are no text.
+    if !grpc && profile.needs_body(Head { status, headers: &answer.head.headers, endpoint }) {
         answer.read_beginning().await;
     }
-    let head = &answer.head;
-    let body = coding::decoded(&head.headers, &answer.beginning);
-    let body = body.as_deref().filter(|body| !body.is_empty());
-    (status, profile.read(status, &head.headers, body, Timestamp::now()))
+    let headers = &answer.head.headers;
+    let body = coding::decoded(headers, &answer.beginning);
+    let body = body.as_deref().filter(|body| !body.is_empty() && !grpc);
+    (status, profile.read(Head { status, headers, endpoint }, body, Timestamp::now()))
 }

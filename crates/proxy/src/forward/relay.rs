@@ -7,11 +7,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, StatusCode, Version, header, response};
+use http::{HeaderMap, Response, StatusCode, Version, header, response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 
 use super::stream_watch::{Look, StreamRejection, StreamWatch};
+use super::trailer_watch::TrailerWatch;
 use crate::admission::Permit;
 use crate::chunks::{Chunks, Prefixed};
 use crate::clock;
@@ -30,9 +31,12 @@ const PEEK: usize = 64 * 1024;
 pub(super) struct Answer {
     pub(super) head: response::Parts,
     pub(super) beginning: Bytes,
+    /// Trailers, where they were read with the beginning.
+    trailers: Option<HeaderMap>,
     body: UpstreamBody,
     permit: Option<Permit>,
     watch: Option<StreamWatch>,
+    trailer_watch: Option<TrailerWatch>,
     /// A rejection that stands after output in what was read of a stream.
     late: Option<StreamRejection>,
 }
@@ -40,7 +44,16 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn new(response: Response<UpstreamBody>) -> Self {
         let (head, body) = response.into_parts();
-        Self { head, beginning: Bytes::new(), body, permit: None, watch: None, late: None }
+        Self {
+            head,
+            beginning: Bytes::new(),
+            trailers: None,
+            body,
+            permit: None,
+            watch: None,
+            trailer_watch: None,
+            late: None,
+        }
     }
 
     pub(super) fn status(&self) -> StatusCode {
@@ -65,13 +78,34 @@ impl Answer {
             match next {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => parts.push(data),
-                    // Trailers of an answer that was looked into; such answers are JSON documents.
-                    Err(_) => break,
+                    Err(frame) => {
+                        self.trailers = frame.into_trailers().ok();
+                        break;
+                    }
                 },
                 _ => break,
             }
         }
         self.beginning = parts.join();
+    }
+
+    /// Reads a gRPC answer up to its first message, or to trailers that come before any. Returns the rejection, if
+    /// they are one; later trailers are watched for while the answer is relayed.
+    pub(super) async fn read_first_message(&mut self, watch: TrailerWatch) -> Option<StreamRejection> {
+        if let Some(rejection) = watch.of_head() {
+            return Some(rejection);
+        }
+        let first = tokio::time::timeout(STALL, self.body.frame()).await;
+        let mut found = None;
+        if let Ok(Some(Ok(frame))) = first {
+            match frame.into_data() {
+                Ok(data) => self.beginning = data,
+                Err(frame) => self.trailers = frame.into_trailers().ok(),
+            }
+            found = self.trailers.as_ref().and_then(|trailers| watch.rejection(trailers));
+        }
+        self.trailer_watch = Some(watch).filter(|_| self.trailers.is_none());
+        found
     }
 
     /// Reads a stream up to its first event that says something. Returns the rejection, if it is one; later ones are
@@ -88,8 +122,13 @@ impl Answer {
                 () = &mut in_time => break None,
             };
             let Some(Ok(frame)) = next else { break None };
-            // Streams of events have no trailers.
-            let Ok(data) = frame.into_data() else { break None };
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                Err(frame) => {
+                    self.trailers = frame.into_trailers().ok();
+                    break None;
+                }
+            };
             let found = watch.look(&data);
             parts.push(data);
             match found {
@@ -117,7 +156,7 @@ impl Answer {
 
 /// The answer for the client.
 pub(super) fn relay(answer: Answer, mut record: Record) -> Response<ResponseBody> {
-    let Answer { mut head, beginning, body, permit, watch, late } = answer;
+    let Answer { mut head, beginning, trailers, body, permit, watch, trailer_watch, late } = answer;
     remove_hop_by_hop(&mut head.headers);
     head.version = Version::HTTP_11;
     record.answers(head.status.as_u16());
@@ -125,8 +164,8 @@ pub(super) fn relay(answer: Answer, mut record: Record) -> Response<ResponseBody
     let expected = length.and_then(|length| length.to_str().ok()?.parse().ok());
     // The watch has seen the beginning.
     let unwatched = beginning.len();
-    let body = Prefixed { start: VecDeque::from([beginning]), rest: body };
-    let mut relay = Relay { body, expected, open: Some((record, permit)), watch, unwatched };
+    let body = Prefixed { start: VecDeque::from([beginning]), trailers, rest: body };
+    let mut relay = Relay { body, expected, open: Some((record, permit)), watch, unwatched, trailer_watch };
     if let Some(late) = late {
         relay.rejected_late(late);
     }
@@ -145,6 +184,7 @@ struct Relay {
     watch: Option<StreamWatch>,
     /// Bytes that the watch has seen before.
     unwatched: usize,
+    trailer_watch: Option<TrailerWatch>,
 }
 
 impl Relay {
@@ -188,6 +228,10 @@ impl Body for Relay {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 if let Some(data) = frame.data_ref().filter(|_| self.watch.is_some()).cloned() {
                     self.watch(&data);
+                }
+                let trailers = frame.trailers_ref().zip(self.trailer_watch.as_ref());
+                if let Some(rejection) = trailers.and_then(|(trailers, watch)| watch.rejection(trailers)) {
+                    self.rejected_late(rejection);
                 }
                 if let Some((record, _)) = &mut self.open {
                     record.call.answered_bytes += length as u64;

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
-use quotakeeper_dialects::Reading;
-use quotakeeper_dialects::Verdict;
 use quotakeeper_dialects::stream::{Event, EventReader};
+use quotakeeper_dialects::{Head, Reading, Verdict};
 use quotakeeper_engine::event::{CallClass, Rejection};
 
 use crate::account::{Account, engine_rejection};
@@ -26,7 +25,7 @@ pub(super) struct StreamWatch {
     begun: bool,
 }
 
-/// A rejection that stands in an event.
+/// A rejection that stands in an event, or in trailers.
 pub(super) struct StreamRejection {
     /// The status that it stands for.
     pub(super) status: StatusCode,
@@ -46,6 +45,22 @@ pub(super) enum Look {
     RejectedLate(StreamRejection),
 }
 
+impl StreamRejection {
+    /// A reading that rejects a call of this class, with the status that it stands for.
+    pub(super) fn new(
+        status: StatusCode,
+        reading: Reading,
+        account: &Account,
+        call: &CallClass,
+    ) -> Option<Self> {
+        let Verdict::Rejected { class, scope, shared_with, wait, reason } = &reading.verdict else {
+            return None;
+        };
+        let for_limiter = engine_rejection(*class, scope, shared_with.clone(), *wait, reason, account, call);
+        Some(Self { status, reading, for_limiter })
+    }
+}
+
 impl StreamWatch {
     /// A watch for an answer with this head; `None` where its events are not read.
     pub(super) fn new(
@@ -54,7 +69,7 @@ impl StreamWatch {
         status: StatusCode,
         headers: &HeaderMap,
     ) -> Option<Self> {
-        account.profile.event_stream(status, headers)?;
+        account.profile.event_stream(Head { status, headers, endpoint: class.endpoint.as_deref() })?;
         Some(Self {
             account: Arc::clone(account),
             class: class.clone(),
@@ -92,12 +107,9 @@ impl StreamWatch {
     }
 
     fn rejection(&self, event: &Event) -> Option<StreamRejection> {
-        let (status, reading) = self.account.profile.rejection_in(event, &self.headers, Timestamp::now())?;
-        let Verdict::Rejected { class, scope, shared_with, wait, reason } = &reading.verdict else {
-            return None;
-        };
-        let for_limiter =
-            engine_rejection(*class, scope, shared_with.clone(), *wait, reason, &self.account, &self.class);
-        Some(StreamRejection { status, reading, for_limiter })
+        let endpoint = self.class.endpoint.as_deref();
+        let head = Head { status: StatusCode::OK, headers: &self.headers, endpoint };
+        let (status, reading) = self.account.profile.rejection_in(event, head, Timestamp::now())?;
+        StreamRejection::new(status, reading, &self.account, &self.class)
     }
 }

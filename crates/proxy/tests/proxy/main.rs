@@ -17,6 +17,8 @@ mod calls_stay_within_the_limit;
 mod calls_wait_without_a_limiter;
 mod composite_answers_pause_and_are_not_repeated;
 mod failures_are_repeated_where_safe;
+mod framing_changes_no_verdict;
+mod grpc_rejections_pause;
 mod hang_ups_are_refunded;
 mod hosts_mode;
 mod http_passes_unchanged;

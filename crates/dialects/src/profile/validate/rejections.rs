@@ -13,6 +13,17 @@ impl Check<'_> {
             "is empty; write at least one HTTP status, such as 429",
         );
         self.statuses(&format!("{field}.statuses"), &rejection.statuses);
+        for (index, endpoint) in rejection.endpoints.iter().enumerate() {
+            self.endpoint_name(&format!("{field}.endpoints[{index}]"), endpoint);
+        }
+        if let Some(endpoint) = &rejection.endpoint {
+            self.endpoint_name(&format!("{field}.endpoint"), endpoint);
+            self.require(
+                rejection.scope == Some(ScopeKind::Endpoint),
+                format!("{field}.endpoint"),
+                "has no effect with this scope; set `scope: Endpoint`, or remove it",
+            );
+        }
         for (index, condition) in rejection.headers.iter().enumerate() {
             self.header_name(&format!("{field}.headers[{index}].name"), &condition.name);
         }
@@ -64,6 +75,11 @@ impl Check<'_> {
                     condition.equals.is_empty(),
                     format!("{field}.equals"),
                     "needs a place in the body; set `at`, or use `contains`",
+                );
+                self.require(
+                    condition.within_seconds.is_none(),
+                    format!("{field}.withinSeconds"),
+                    "needs a place in the body; set `at`, or remove it",
                 );
                 self.require(!condition.contains.is_empty(), field, "is empty; set `at` or `contains`");
             }
