@@ -9,11 +9,13 @@
 //! | `counters` | counters by their numbers |
 //! | `limit` | a limit as its counters know it, and one of its counters |
 //! | `partitions` | models that are counted apart, and calls whose model is not known |
+//! | `shared` | models that share a limit, as rejections have named them |
 
 mod begin;
 mod counters;
 mod limit;
 mod partitions;
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,6 +27,7 @@ pub(super) use limit::{Entry, Limit};
 
 use counters::Counters;
 use limit::Backlog;
+use shared::SharedLimits;
 
 use super::counter::{Counter, Usage};
 use super::status::LimitStatus;
@@ -79,6 +82,7 @@ pub(super) struct Lanes {
     starts: BTreeMap<String, InitialState>,
     /// Models that are counted apart.
     models: BTreeSet<String>,
+    shared: SharedLimits,
     copied_counters: Vec<CopiedCounter>,
     /// Counters at which units are kept.
     kept: Vec<CounterId>,
@@ -97,6 +101,7 @@ impl Lanes {
             start,
             starts: BTreeMap::new(),
             models: BTreeSet::new(),
+            shared: SharedLimits::default(),
             copied_counters: Vec::new(),
             kept: Vec::new(),
         }
@@ -133,6 +138,9 @@ impl Lanes {
     }
 
     fn open(&mut self, class: CallClass, now: Time) -> Lane {
+        if let Some(model) = &class.model {
+            self.shared.join_snapshot(model);
+        }
         let limits = self.covering(&class);
         let counters = self.cover(&class, &limits, now);
         let any_model = self.may_be_any_model(&class);
@@ -271,7 +279,9 @@ impl Lanes {
     /// Whether a pause of this scope holds the lane's calls.
     pub(super) fn covers(&self, lane: LaneId, scope: &Scope) -> bool {
         let limit = scope.limit.as_ref().and_then(|name| self.limit_named(name));
-        scope.covers_class(self.class_of(lane))
+        let class = self.class_of(lane);
+        scope.endpoint.covers(class.endpoint.as_deref())
+            && self.covers_model(&scope.model, class)
             && limit.is_none_or(|limit| self.lane(lane).limits.contains(&limit.place))
     }
 
@@ -287,8 +297,8 @@ impl Lanes {
         let of_one_model = limit.is_some_and(|limit| limit.config.per_model);
         match scope.model {
             Selector::Any if !of_one_model => scope,
-            // As it is counted: beyond many models the others are one.
-            Selector::Any | Selector::Named(_) => scope.of_model_of(class),
+            // As it is counted: beyond many models the others are one, and so are those that share a limit.
+            Selector::Any | Selector::Named(_) => Scope { model: self.model_counted(class), ..scope },
             Selector::Unnamed => scope,
         }
     }

@@ -6,7 +6,7 @@ use super::reports::Answer;
 use super::{CallState, Engine};
 use crate::callers::PauseKey;
 use crate::concurrency_cap::ConcurrencyCap;
-use crate::event::{Action, Attempt, Callers, Fingerprint, Rejection, RejectionClass, Scope, Selector};
+use crate::event::{Action, Attempt, Callers, Fingerprint, Rejection, RejectionClass, Scope};
 use crate::name::Consumer;
 use crate::pause::Pause;
 use crate::time::Time;
@@ -53,8 +53,12 @@ impl Engine {
             self.totals.rejected += 1;
         }
         let Some(call) = self.calls.get(&attempt.key()) else { return };
-        let (by, credential) = (call.wanted.consumer.clone(), call.wanted.credential);
-        let scope = self.lanes.counted_scope(call.wanted.lane, rejection.scope);
+        let (lane, by, credential) = (call.wanted.lane, call.wanted.consumer.clone(), call.wanted.credential);
+        if let Some(limit) = &rejection.shared_with {
+            self.lanes.share(lane, limit, now);
+            self.share_copied();
+        }
+        let scope = self.lanes.counted_scope(lane, rejection.scope);
         // The provider's time runs from its answer, which may have been long on its way to here.
         let on_its_way = now.since(latest);
         let wait = rejection.wait.filter(|wait| !wait.is_zero());
@@ -62,9 +66,10 @@ impl Engine {
         if class != RejectionClass::Concurrency || !self.lower_cap(now, &scope, attempt, granted) {
             let (organization, reason) = (rejection.organization, rejection.reason);
             let closing = Closing { attempt, by, credential, organization, granted, class, wait, reason };
-            if let Some(other) = rejection.shared_with.filter(|_| !scope.model.is_any()) {
-                let shared = Scope { model: Selector::from(other), ..scope.clone() };
-                self.close_scope(now, &shared, closing.clone(), actions);
+            // Of a call without a model, or where too many models share limits, that one is not yet paused with it.
+            let shared = rejection.shared_with.map(|other| self.lanes.named(other));
+            if let Some(model) = shared.filter(|model| !scope.model.is_any() && scope.model != *model) {
+                self.close_scope(now, &Scope { model, ..scope.clone() }, closing.clone(), actions);
             }
             self.close_scope(now, &scope, closing, actions);
         }

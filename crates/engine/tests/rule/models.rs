@@ -3,7 +3,9 @@
 
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{LimitConfig, Pacing};
-use quotakeeper_engine::event::{Attempt, CallClass, Event, Observation, SessionId};
+use quotakeeper_engine::event::{
+    Action, Attempt, CallClass, Event, Observation, Rejection, RejectionClass, Scope, Selector, SessionId,
+};
 
 use crate::world::*;
 
@@ -223,4 +225,70 @@ fn a_limit_that_becomes_per_model_keeps_its_count() {
     before.into_iter().for_each(|attempt| w.answered(attempt));
     w.pass(SECOND * 10 + MS * 5);
     assert_eq!(w.grants().len(), 6);
+}
+
+/// The provider rejects a call and says whose limit its model shares.
+fn rejected_as_sharing(w: &mut World, attempt: Attempt, limit: &str) {
+    let rejection = Rejection {
+        class: RejectionClass::Quota,
+        scope: Scope::limit("requests"),
+        shared_with: Some(limit.to_owned()),
+        organization: None,
+        wait: Some(SECOND),
+        reason: String::new(),
+    };
+    w.tell(Event::Rejected { attempt, latest: w.now, observations: vec![], rejection, again: false });
+}
+
+fn limit_of(name: &str) -> Scope {
+    Scope { model: Selector::from(name.to_owned()), ..Scope::limit("requests") }
+}
+
+#[test]
+fn models_that_share_a_limit_draw_on_one_count_from_then_on() {
+    let mut w = ten_each();
+    granted(&mut w, &model("other"), 2);
+    let latest = granted(&mut w, &model("latest"), 4);
+    rejected_as_sharing(&mut w, latest[0], "m");
+    w.tell(Event::Resume(limit_of("m")));
+    assert_eq!(granted(&mut w, &model("m"), 2).len(), 2);
+    assert_eq!(granted(&mut w, &model("m-2026-08-01"), 1).len(), 1);
+    assert_eq!(granted(&mut w, &model("latest"), 2).len(), 2);
+    assert_eq!(granted(&mut w, &model("m"), 9).len(), 1, "4 + 2 + 1 + 2 are used");
+    assert_eq!(granted(&mut w, &model("other"), 9).len(), 8, "nobody has said that it shares");
+    assert_eq!((waiting(&mut w, "latest"), waiting(&mut w, "m")), (8, 8));
+}
+
+#[test]
+fn a_model_that_turns_out_to_share_brings_its_own_use_and_its_waiting_calls() {
+    let mut w = ten_each();
+    granted(&mut w, &model("m"), 7);
+    let latest = granted(&mut w, &model("latest"), 12);
+    assert_eq!(latest.len(), 10);
+    rejected_as_sharing(&mut w, latest[0], "m");
+    w.tell(Event::Resume(limit_of("m")));
+    assert_eq!(granted(&mut w, &model("m"), 5).len(), 0, "latest has used up its own");
+    assert_eq!((waiting(&mut w, "latest"), waiting(&mut w, "m")), (7, 7));
+    latest.into_iter().skip(1).for_each(|attempt| w.answered(attempt));
+    w.pass(SECOND * 14);
+    assert_eq!(w.grants().len(), 7);
+}
+
+#[test]
+fn a_rejection_of_one_model_pauses_those_that_share_its_limit() {
+    let mut w = ten_each();
+    let latest = granted(&mut w, &model("latest"), 1);
+    rejected_as_sharing(&mut w, latest[0], "m");
+    let paused = w.actions.iter().filter_map(|action| match action {
+        Action::Paused { scope, .. } => Some(scope.to_string()),
+        _ => None,
+    });
+    assert_eq!(paused.collect::<Vec<_>>(), ["limit requests, model m"], "one pause, under one name");
+    w.tell(Event::Resume(limit_of("m")));
+    let m = granted(&mut w, &model("m"), 1);
+    // This time nobody says that they share.
+    w.sent_back(m[0], Scope::limit("requests"), Some(SECOND * 3));
+    assert_eq!(granted(&mut w, &model("latest"), 1).len(), 0);
+    assert_eq!(granted(&mut w, &model("m-latest"), 1).len(), 0);
+    assert_eq!(granted(&mut w, &model("other"), 1).len(), 1);
 }

@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use super::{CopiedCounter, CounterId, Entry, Lanes, Limit};
+use super::{CopiedCounter, CounterId, Entry, Lane, Lanes, Limit};
 use crate::cost::{Amount, Costs};
-use crate::event::CallClass;
+use crate::event::{CallClass, Selector};
 use crate::mutant::{self, Mutant};
 use crate::queue::LaneId;
 use crate::time::Time;
@@ -39,16 +39,25 @@ impl Lanes {
 
     /// The limits that count calls of this class, by their places.
     pub(super) fn covering(&self, class: &CallClass) -> Vec<usize> {
-        self.limits.iter().filter(|limit| limit.covers(class)).map(|limit| limit.place).collect()
+        let shared = class.model.iter().flat_map(|model| self.shared.others(model));
+        let others = shared.map(|model| CallClass { model: Some(model.to_owned()), ..class.clone() });
+        let classes: Vec<CallClass> = others.chain([class.clone()]).collect();
+        let covering = |limit: &&Arc<Limit>| classes.iter().any(|class| limit.covers(class));
+        self.limits.iter().filter(covering).map(|limit| limit.place).collect()
     }
 
     /// The counters of these limits that count calls of this class.
     pub(super) fn cover(&mut self, class: &CallClass, limits: &[usize], now: Time) -> Vec<CounterId> {
         let mut counters = Vec::new();
+        let shared = class.model.iter().flat_map(|model| self.shared.others(model)).map(str::to_owned);
+        let shared: Vec<String> = shared.collect();
         for place in limits {
             let limit = self.limits[*place].clone();
             let model = if limit.config.per_model { class.model.clone() } else { None };
             counters.push(self.counter(limit.place, model, now));
+            for other in shared.iter().filter(|_| limit.config.per_model) {
+                counters.push(self.counter(limit.place, Some(other.clone()), now));
+            }
             if limit.may_be_any_model(class) {
                 counters.extend(self.models_of(limit.place));
             }
@@ -113,7 +122,58 @@ impl Lanes {
     pub(in crate::account) fn speaks_of(&self, lane: LaneId, entry: &Entry) -> bool {
         let model = self.class_of(lane).model.as_deref();
         !entry.limit.config.per_model
-            || model.is_some_and(|model| model != OTHER_MODELS && entry.model.as_deref() == Some(model))
+            || model.is_some_and(|model| model != OTHER_MODELS && self.is_counted_with(model, entry))
+    }
+
+    fn is_counted_with(&self, model: &str, entry: &Entry) -> bool {
+        entry.model.as_deref().is_some_and(|other| self.shared.name(other) == self.shared.name(model))
+    }
+
+    /// The provider says that the lane's model shares this limit, which may be another model's name: the calls of both
+    /// draw on the counters of both from now on.
+    pub(in crate::account) fn share(&mut self, lane: LaneId, limit: &str, now: Time) {
+        let Some(model) = self.class_of(lane).model.clone() else { return };
+        let too_many = self.models.len() >= MODELS_AT_MOST && !self.models.contains(limit);
+        if too_many || model == OTHER_MODELS || !self.shared.join(&model, limit) {
+            return;
+        }
+        self.models.iter().for_each(|known| self.shared.join_snapshot(known));
+        for index in 0..self.lanes.len() {
+            let class = self.lanes[index].class.clone();
+            if class.model.as_deref().is_none_or(|one| self.shared.name(one) != self.shared.name(&model)) {
+                continue;
+            }
+            let Lane { limits, counters, .. } = self.open(class, now);
+            let lane = &mut self.lanes[index];
+            for id in counters.iter().filter(|id| !lane.counters.contains(id)) {
+                if let Some(entry) = self.counters.get_mut(*id) {
+                    entry.waiting.join(&lane.waiting);
+                }
+            }
+            (lane.limits, lane.counters) = (limits, counters);
+        }
+    }
+
+    /// The model as which calls of this class are paused: that of all with which it shares a limit.
+    pub(super) fn model_counted(&self, class: &CallClass) -> Selector {
+        let model = class.model.as_deref();
+        Selector::same_as(model.map(|model| self.shared.name(model).to_owned()).as_ref())
+    }
+
+    /// The calls of this model, and of those that share a limit with it.
+    pub(in crate::account) fn named(&self, model: String) -> Selector {
+        Selector::from(self.shared.name(&model).to_owned())
+    }
+
+    /// Whether a part of a scope covers the model of this class, or one that shares a limit with it.
+    pub(super) fn covers_model(&self, selector: &Selector, class: &CallClass) -> bool {
+        let model = class.model.as_deref();
+        match selector {
+            Selector::Named(name) => {
+                model.is_some_and(|model| model == name || self.shared.name(model) == self.shared.name(name))
+            }
+            Selector::Any | Selector::Unnamed => selector.covers(model),
+        }
     }
 
     /// Whether the lane's calls may be of any of the models that a limit counts apart.
