@@ -110,55 +110,94 @@ fn the_hard_limit_of_billing_stops_the_account_in_the_providers_words() {
 }
 
 #[test]
-fn words_name_the_wait_and_the_model_that_shares_the_limit() {
+fn words_name_the_wait_and_the_models_that_share_the_limit() {
     let scene = Scene::new("{}");
-    let message = "Rate limit reached for m-latest (for limit m) in organization org-x on tokens per min (TPM): Limit 40000000, Used 40000000. Please try again in 2.5s.";
-    let error = json!({"message": message, "type": "tokens", "code": "rate_limit_exceeded"});
-    scene.provider.force(force("m-latest", 1, 429, json!({"error": error}))).unwrap();
+    let says = |kind: &str, message: &str| {
+        let message = format!("Rate limit reached for {message}");
+        json!({"error": {"message": message, "type": kind, "code": "rate_limit_exceeded"}})
+    };
+    let tokens = "m-latest (for limit m) in organization org-x on tokens per min (TPM): Limit 40000000, Used 40000000. Please try again in 2.5s.";
+    scene.provider.force(force("m-latest", 1, 429, says("tokens", tokens))).unwrap();
+    // Later on nobody says again who shares.
+    let requests = "m on requests per min (RPM): Limit 3000, Used 3000. Please try again in 2.5s.";
+    scene.provider.force(force("m", 1, 429, says("requests", requests))).unwrap();
+    let images =
+        "gpt-image-1 on input-images per min: Limit 10, Used 10, Requested 2. Please try again in 2.5s.";
+    scene.provider.force(force("gpt-image-1", 1, 429, says("input-images", images))).unwrap();
     let html = Force {
         headers: [("content-type".to_owned(), "text/html".to_owned())].into(),
         ..force("behind-a-cdn", 1, 429, json!("<html><title>Too many requests</title></html>"))
     };
     scene.provider.force(html).unwrap();
-    let group = vec![
+    let first = vec![
         chat("m-latest"),
-        later(0.7, chat("m")),
+        chat("gpt-image-1"),
+        later(0.7, chat("m-2026-08-01")),
+        later(0.7, chat("gpt-image-1")),
         later(0.7, chat("other")),
         later(3.0, chat("behind-a-cdn")),
     ];
-    let (results, ended) = run(&scene, "openai", "tier-5", &[group]);
-    assert_eq!(statuses(&results, 0), [200; 4], "{:?}\n{}", results[0], ended.stderr);
-    let (latest, shared, other) =
-        (of_model(&scene, "m-latest"), of_model(&scene, "m"), of_model(&scene, "other"));
-    let told = latest[0].arrival_nanos + 2_500_000_000;
-    assert!(
-        latest[1].arrival_nanos >= told && shared[0].arrival_nanos >= told,
-        "both waited as they were told"
-    );
-    assert!(other[0].arrival_nanos < told, "and the others did not");
-    assert_eq!(of_model(&scene, "behind-a-cdn").len(), 2);
+    let second = vec![chat("m"), later(0.7, chat("m-latest")), later(0.7, chat("m-2026-08-01"))];
+    let (results, ended) = run(&scene, "openai", "tier-5", &[first, second]);
+    assert_eq!(statuses(&results, 0), [200; 6], "{:?}\n{}", results[0], ended.stderr);
+    assert_eq!(statuses(&results, 1), [200; 3], "{:?}\n{}", results[1], ended.stderr);
+    let arrivals = |model: &str| -> Vec<u64> {
+        of_model(&scene, model).iter().map(|entry| entry.arrival_nanos).collect()
+    };
+    let (latest, dated, m) = (arrivals("m-latest"), arrivals("m-2026-08-01"), arrivals("m"));
+    let pause = 2_500_000_000;
+    let told = latest[0] + pause;
+    assert!(latest[1] >= told && dated[0] >= told, "both waited as they were told");
+    assert!(arrivals("other")[0] < told, "and the others did not");
+    let told = m[0] + pause;
+    assert!(m[1] >= told && latest[2] >= told && dated[1] >= told, "they share the limit from then on");
+    let images = arrivals("gpt-image-1");
+    assert!(images.len() == 3 && images[1..].iter().all(|at| *at >= images[0] + pause), "{images:?}");
+    assert_eq!(arrivals("behind-a-cdn").len(), 2);
 }
 
-/// A provider of the user's own that rejects as Google does. Its limits are so large that nothing else slows it down.
-fn gemini() -> String {
-    let profile = include_str!("../../crates/dialects/tests/profiles/gemini.yaml");
+/// A provider of the user's own that rejects as a test profile says. Its limits are so large that nothing else slows it
+/// down.
+fn rejecting(profile: &str, limits: &str) -> String {
     let (_, rejections) = profile.split_once("rejections:\n").unwrap();
     let rejections: String = rejections.lines().map(|line| format!("  {line}\n")).collect();
-    let provider = "apiVersion: quotakeeper.dev/v1alpha1
+    let provider = format!(
+        "apiVersion: quotakeeper.dev/v1alpha1
 kind: ApiProvider
-metadata: {name: gemini}
+metadata: {{name: own}}
 spec:
   hosts: [api.demo.example]
-  baseUrl: {upstream: \"https://api.demo.example\", variables: [{name: DEMO_BASE_URL}]}
-  model: {body: /model}
+  baseUrl: {{upstream: \"https://api.demo.example\", variables: [{{name: DEMO_BASE_URL}}]}}
+  model: {{body: /model}}
   tiers:
   - name: default
     limits:
-    - {name: requests, unit: Requests, amount: 10000, windowSeconds: 10, partition: Model}
-    - {name: daily, unit: Requests, amount: 10000000, windowSeconds: 86400, partition: Model}
+{limits}
   rejections:
-";
-    format!("{provider}{rejections}---\n{}", quota("gemini", "default"))
+"
+    );
+    format!("{provider}{rejections}---\n{}", quota("own", "default"))
+}
+
+fn gemini() -> String {
+    rejecting(
+        include_str!("../../crates/dialects/tests/profiles/gemini.yaml"),
+        "    - {name: requests, unit: Requests, amount: 10000, windowSeconds: 10, partition: Model}
+    - {name: daily, unit: Requests, amount: 10000000, windowSeconds: 86400, partition: Model}",
+    )
+}
+
+fn salesforce() -> String {
+    rejecting(
+        include_str!("../../crates/dialects/tests/profiles/salesforce.yaml"),
+        "    - {name: daily, unit: Requests, amount: 10000000, windowSeconds: 86400}
+    - {name: long-calls, unit: ConcurrentRequests, amount: 25}",
+    )
+}
+
+/// A call whose client waits for ten seconds.
+fn own(model: &str) -> Value {
+    json!({"base": "DEMO_BASE_URL", "path": "/anything", "key": KEY, "body": {"model": model}, "patience": 10})
 }
 
 #[test]
@@ -173,12 +212,83 @@ fn a_plan_without_a_model_stops_that_model_alone_also_in_a_list() {
         ..Force::default()
     };
     scene.provider.force(forced).unwrap();
-    let call = |model: &str| {
-        vec![json!({"base": "DEMO_BASE_URL", "path": "/anything", "key": KEY, "body": {"model": model}})]
-    };
+    let call = |model: &str| vec![own(model)];
     let groups = [call("pro"), call("pro"), call("pro"), call("flash"), call("flash"), call("pro")];
     let (results, ended) = run_with(&scene, &gemini(), &groups);
     let statuses: Vec<u64> = (0..6).map(|group| statuses(&results, group)[0]).collect();
     assert_eq!(statuses, [429, 429, 403, 200, 200, 403], "{results:?}\n{}", ended.stderr);
     assert_eq!(scene.provider.log(KEY).len(), 4);
+}
+
+#[test]
+fn a_day_of_a_model_lasts_to_its_end_and_a_minute_as_long_as_it_says() {
+    let scene = Scene::new("{}");
+    let violation = |id: &str, delay: &str| {
+        let violations = json!([{"quotaId": id, "quotaValue": "20"}]);
+        let message = format!("You exceeded your current quota. Please retry in {delay}.");
+        let details = json!([{"violations": violations}, {"retryDelay": delay}]);
+        json!({"error": {"code": 429, "message": message, "status": "RESOURCE_EXHAUSTED", "details": details}})
+    };
+    let minute = violation("GenerateRequestsPerMinutePerProjectPerModel-FreeTier", "2.5s");
+    let day = violation("GenerateRequestsPerDayPerProjectPerModel-FreeTier", "2.5s");
+    let forms = [("single", false, false), ("list", true, false), ("gzip", true, true)];
+    for (form, list, gzip) in forms {
+        for (what, body) in [("minute", &minute), ("day", &day)] {
+            let body = if list { json!([body]) } else { body.clone() };
+            let mut forced = force("", 1, 429, body);
+            // The demo API takes no notice of models: each call is rejected by a credential of its own.
+            forced.model = None;
+            forced.account = Some(format!("{KEY}-{what}-{form}"));
+            if gzip {
+                forced.headers.insert("content-encoding".to_owned(), "gzip".to_owned());
+            }
+            scene.provider.force(forced).unwrap();
+        }
+    }
+    let names = ["minute", "day"].map(|what| forms.map(|(form, ..)| format!("{what}-{form}"))).concat();
+    let call = |name: &String| {
+        let mut call = own(name);
+        call["key"] = json!(format!("{KEY}-{name}"));
+        call
+    };
+    let group = names.iter().map(call).chain(names.iter().map(|name| later(0.7, call(name)))).collect();
+    let (results, ended) = run_with(&scene, &gemini(), &[group]);
+    let statuses = statuses(&results, 0);
+    for (place, name) in names.iter().enumerate() {
+        let log = scene.provider.log(&format!("{KEY}-{name}"));
+        let both = [statuses[place], statuses[names.len() + place]];
+        if name.starts_with("day") {
+            assert_eq!((both, log.len()), ([429; 2], 1), "{name}: {results:?}\n{}", ended.stderr);
+        } else {
+            assert_eq!((both, log.len()), ([200; 2], 3), "{name}: {results:?}\n{}", ended.stderr);
+            let told = log[0].arrival_nanos + 2_500_000_000;
+            assert!(log[1..].iter().all(|entry| entry.arrival_nanos >= told), "{name}: {log:?}");
+        }
+    }
+}
+
+#[test]
+fn one_word_for_a_day_and_for_a_moment_is_told_apart_by_the_message() {
+    let error = |message: &str| json!([{"message": message, "errorCode": "REQUEST_LIMIT_EXCEEDED"}]);
+    let total = error("TotalRequests Limit exceeded.");
+    let forced = |status, body| Force { model: None, ..force("", 1, status, body) };
+    // A moment: sent again, and nobody notices.
+    let scene = Scene::new(&format!("accounts: {{{KEY}: {{answerMillis: 300}}}}"));
+    let concurrent = error("ConcurrentRequests (Concurrent API Requests) Limit exceeded.");
+    scene.provider.force(forced(403, concurrent)).unwrap();
+    let group = (0..30).map(|_| own("any")).collect();
+    let (results, ended) = run_with(&scene, &salesforce(), &[group]);
+    assert_eq!(statuses(&results, 0), [200; 30], "{results:?}\n{}", ended.stderr);
+    assert_eq!(scene.provider.log(KEY).len(), 31);
+    // A day: also where a part of a composite answer says so, which reaches its client.
+    let composite =
+        json!([{"httpStatusCode": 200, "body": {"id": "1"}}, {"httpStatusCode": 403, "body": total}]);
+    for (status, body, first) in [(403, total.clone(), 429), (200, composite, 200)] {
+        let scene = Scene::new("{}");
+        scene.provider.force(forced(status, body)).unwrap();
+        let (results, ended) = run_with(&scene, &salesforce(), &[vec![own("any")], vec![own("any")]]);
+        let statuses = [statuses(&results, 0)[0], statuses(&results, 1)[0]];
+        assert_eq!(statuses, [first, 429], "{results:?}\n{}", ended.stderr);
+        assert_eq!(scene.provider.log(KEY).len(), 1);
+    }
 }

@@ -17,7 +17,8 @@ def call(what):
     time.sleep(what.get("after", 0))
     request = urllib.request.Request(os.environ[what["base"]] + what["path"], method="POST",
         data=json.dumps(what.get("body", {})).encode(),
-        headers={"Authorization": "Bearer " + what["key"], "Content-Type": "application/json", "anthropic-version": "2023-06-01"})
+        headers={"Authorization": "Bearer " + what["key"], "Content-Type": "application/json", "anthropic-version": "2023-06-01",
+            **({"X-Quotakeeper-Patience": str(what["patience"])} if "patience" in what else {})})
     try:
         with urllib.request.urlopen(request) as answer:
             return {"status": answer.status}
