@@ -225,10 +225,28 @@ pub struct Model {
     #[schemars(length(min = 1, max = 16))]
     pub path_until: Option<String>,
 
+    /// Where a request names its tier of service, and which tiers are counted apart. Default: one count for all tiers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<ServiceTier>,
+
     /// Models that share a limit, first match wins. Default: each model has limits of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub classes: Vec<ModelClass>,
+}
+
+/// Where a request names its tier of service, such as `flex` or `priority`, and which of them have limits of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceTier {
+    /// JSON pointer (RFC 6901) into the request's body. Example: `/service_tier`.
+    #[schemars(length(min = 1, max = 256))]
+    pub body: String,
+
+    /// The tiers whose calls the provider counts apart from all others: each model has limits of its own in them, and
+    /// pauses of its own. Example: `[priority]`.
+    #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 32)))]
+    pub counted_apart: Vec<String>,
 }
 
 /// Models that the provider counts together.

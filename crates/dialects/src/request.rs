@@ -1,4 +1,4 @@
-//! Which endpoint and model a request calls: what decides the limits that it draws on.
+//! Which endpoint, model and tier of service a request calls: what decides the limits that it draws on.
 //!
 //! `request/json_scanner.rs` and `request/multipart_scanner.rs` read bodies of any size in pieces.
 
@@ -8,7 +8,7 @@ mod multipart_scanner;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 
-use crate::profile::{Endpoint, Profile};
+use crate::profile::{Endpoint, Profile, ServiceTier};
 use json_scanner::JsonScanner;
 use multipart_scanner::{MultipartScanner, parameter};
 
@@ -22,6 +22,8 @@ pub struct CallShape {
     pub endpoint: Option<String>,
     /// The model as the request names it; `None` if no name was found.
     pub model: Option<String>,
+    /// The tier of service, if the provider counts it apart.
+    pub service_tier: Option<String>,
 }
 
 /// What a request's body says of the call.
@@ -29,13 +31,19 @@ pub struct CallShape {
 pub struct BodyFacts {
     /// The model, if a name was found.
     pub model: Option<String>,
+    /// The tier of service, if one was found.
+    pub service_tier: Option<String>,
     /// Whether the body was a whole JSON text or form. With `false`, the facts are those that stood before the break.
     pub whole: bool,
 }
 
 /// Reads a decoded body in pieces of any size, in bounded memory.
 #[derive(Debug)]
-pub struct BodyReader(Scanner);
+pub struct BodyReader {
+    scanner: Scanner,
+    /// Whether the first of the values is the model.
+    reads_model: bool,
+}
 
 #[derive(Debug)]
 enum Scanner {
@@ -46,7 +54,7 @@ enum Scanner {
 impl BodyReader {
     /// Reads the next piece.
     pub fn push(&mut self, bytes: &[u8]) {
-        match &mut self.0 {
+        match &mut self.scanner {
             Scanner::Json(scanner) => scanner.push(bytes),
             Scanner::Multipart(scanner) => scanner.push(bytes),
         }
@@ -54,12 +62,14 @@ impl BodyReader {
 
     /// What the pieces have said.
     pub fn finish(self) -> BodyFacts {
-        let (whole, found) = match self.0 {
+        let (whole, found) = match self.scanner {
             Scanner::Json(scanner) => scanner.finish(),
             Scanner::Multipart(scanner) => scanner.finish(),
         };
-        let model = found.into_iter().next().flatten();
-        BodyFacts { model: model.as_deref().and_then(believable), whole }
+        let mut found = found.into_iter();
+        let model = if self.reads_model { found.next().flatten() } else { None };
+        let service_tier = found.next().flatten();
+        BodyFacts { model: model.as_deref().and_then(believable), service_tier, whole }
     }
 }
 
@@ -70,32 +80,42 @@ impl Profile {
         let endpoint = self.endpoint(method, path);
         let path = without_query(path);
         if endpoint.is_some_and(|endpoint| endpoint.apart == Some(true)) {
-            return CallShape { endpoint: endpoint.map(|endpoint| endpoint.name.clone()), model: None };
+            let endpoint = endpoint.map(|endpoint| endpoint.name.clone());
+            return CallShape { endpoint, ..CallShape::default() };
         }
         let in_body = || body.model.clone().filter(|_| self.model_pointer().is_some());
         CallShape {
             endpoint: endpoint.map(|endpoint| endpoint.name.clone()),
             model: self.model_in_path(path).or_else(in_body),
+            service_tier: body.service_tier.clone().filter(|tier| self.is_counted_apart(tier)),
         }
     }
 
     /// The reader for the body of a request with these headers, which may be JSON or a form; `None` if a body decides
     /// nothing with this provider, or the path says it all.
     pub fn body_reader(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<BodyReader> {
-        let pointer = self.model_pointer()?;
-        let apart = self.endpoint(method, path).is_some_and(|endpoint| endpoint.apart == Some(true));
-        if apart || self.model_in_path(without_query(path)).is_some() {
+        if self.endpoint(method, path).is_some_and(|endpoint| endpoint.apart == Some(true)) {
+            return None;
+        }
+        let in_path = self.model_in_path(without_query(path)).is_some();
+        let model = self.model_pointer().filter(|_| !in_path);
+        let tier = self.service_tier().map(|tier| tier.body.as_str());
+        let pointers: Vec<&str> = [model, tier].into_iter().flatten().collect();
+        if pointers.is_empty() {
             return None;
         }
         let content_type =
             headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let field = pointer.strip_prefix('/').filter(|name| !name.contains('/'));
-        Some(BodyReader(match (boundary(content_type), field) {
-            (Some(boundary), Some(field)) => {
-                Scanner::Multipart(MultipartScanner::new(&boundary, vec![field.to_owned()]))
-            }
-            _ => Scanner::Json(JsonScanner::new([pointer])),
-        }))
+        let field = |pointer: &&str| {
+            let name = pointer.strip_prefix('/').filter(|name| !name.contains('/'));
+            name.map(str::to_owned)
+        };
+        let fields: Option<Vec<String>> = pointers.iter().map(field).collect();
+        let scanner = match (boundary(content_type), fields) {
+            (Some(boundary), Some(fields)) => Scanner::Multipart(MultipartScanner::new(&boundary, fields)),
+            _ => Scanner::Json(JsonScanner::new(pointers)),
+        };
+        Some(BodyReader { scanner, reads_model: model.is_some() })
     }
 
     fn endpoint(&self, method: &Method, path: &str) -> Option<&Endpoint> {
@@ -104,6 +124,14 @@ impl Profile {
 
     fn model_pointer(&self) -> Option<&str> {
         self.model.as_ref()?.body.as_deref()
+    }
+
+    fn service_tier(&self) -> Option<&ServiceTier> {
+        self.model.as_ref()?.service_tier.as_ref()
+    }
+
+    fn is_counted_apart(&self, tier: &str) -> bool {
+        self.service_tier().is_some_and(|known| known.counted_apart.iter().any(|apart| apart == tier))
     }
 
     fn model_in_path(&self, path: &str) -> Option<String> {

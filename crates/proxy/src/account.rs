@@ -94,13 +94,10 @@ impl Account {
         }
     }
 
-    /// The call as the limiter knows it: models that share a limit are one.
+    /// The call as the limiter knows it: models that share a limit are one, and one model is several where the
+    /// provider counts its tiers of service apart.
     pub(crate) fn engine_class(&self, shape: &CallShape) -> CallClass {
-        let model = shape.model.as_deref();
-        CallClass {
-            endpoint: shape.endpoint.clone(),
-            model: model.map(|model| self.profile.model_class(model).to_owned()),
-        }
+        CallClass { endpoint: shape.endpoint.clone(), model: self.profile.counted_model(shape) }
     }
 }
 
@@ -163,7 +160,11 @@ mod tests {
         let tier = profile.tiers[0].name.clone();
         let compiled = CompiledAccount { tier, ..compiled(provider, profile) };
         let account = Account::new(AccountIndex(0), &compiled).unwrap();
-        let call = account.engine_class(&CallShape { endpoint: named(endpoint), model: named(model) });
+        let call = account.engine_class(&CallShape {
+            endpoint: named(endpoint),
+            model: named(model),
+            service_tier: None,
+        });
         engine_rejection(Class::Quota, &scope, None, None, "", &account, &call).unwrap().scope.to_string()
     }
 

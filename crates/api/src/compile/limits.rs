@@ -183,6 +183,7 @@ fn counted_models(mut limit: LimitConfig, profile: &Profile) -> Result<LimitConf
         }
     }
     limit.models.dedup();
+    limit.models = limit.models.iter().flat_map(|model| profile.counted_names(model)).collect();
     Ok(limit)
 }
 

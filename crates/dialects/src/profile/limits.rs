@@ -156,6 +156,7 @@ impl Profile {
             return None;
         }
         let class = shape.model.as_deref().map(|model| self.model_class(model));
+        let counted = self.counted_model(shape).unwrap_or_default();
         if let (Some(model), false) = (&shape.model, limit.models.is_empty()) {
             let covers = |pattern: &String| {
                 matches_name(pattern, model) || class.is_some_and(|class| pattern == class)
@@ -166,7 +167,7 @@ impl Profile {
         }
         Some(match limit.partition.unwrap_or_default() {
             Partition::Account => String::new(),
-            Partition::Model => class.unwrap_or_default().to_owned(),
+            Partition::Model => counted,
             Partition::Endpoint => shape.endpoint.clone().unwrap_or_default(),
         })
     }
@@ -180,6 +181,25 @@ impl Profile {
     pub fn endpoints_apart(&self) -> impl Iterator<Item = &str> {
         let apart = self.endpoints.iter().filter(|endpoint| endpoint.apart == Some(true));
         apart.map(|endpoint| endpoint.name.as_str())
+    }
+
+    /// The name under which the call's model is counted: its class, with the tier of service where that is counted
+    /// apart.
+    pub fn counted_model(&self, shape: &CallShape) -> Option<String> {
+        let class = self.model_class(shape.model.as_deref()?);
+        Some(Self::model_in_tier(class, shape.service_tier.as_deref()))
+    }
+
+    /// The name under which a class of models is counted in a tier of service that is counted apart.
+    fn model_in_tier(class: &str, tier: Option<&str>) -> String {
+        tier.map_or_else(|| class.to_owned(), |tier| format!("{class} ({tier})"))
+    }
+
+    /// The names under which a class of models is counted: its own, and those in tiers that are counted apart.
+    pub fn counted_names(&self, class: &str) -> Vec<String> {
+        let tiers = self.model.iter().filter_map(|model| model.service_tier.as_ref());
+        let apart = tiers.flat_map(|tier| &tier.counted_apart).map(|tier| Some(tier.as_str()));
+        std::iter::once(None).chain(apart).map(|tier| Self::model_in_tier(class, tier)).collect()
     }
 
     /// The class that `model` is counted in, or `model` itself.

@@ -157,6 +157,14 @@ impl Check<'_> {
             "model.pathUntil",
             "has no effect by itself; set `pathAfter` too",
         );
+        if let Some(tier) = &model.service_tier {
+            self.pointer("model.serviceTier.body", &tier.body);
+            self.require(
+                !tier.counted_apart.is_empty(),
+                "model.serviceTier.countedApart",
+                "is empty; name the tiers that have limits of their own, or remove `serviceTier`",
+            );
+        }
         self.unique("model.classes", model.classes.iter().map(|class| &class.name));
         for (index, class) in model.classes.iter().enumerate() {
             let field = format!("model.classes[{index}].models");

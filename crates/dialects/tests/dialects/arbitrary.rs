@@ -15,7 +15,7 @@ use quotakeeper_dialects::{Head, Profile, Reading, Verdict, catalogue, json, pat
 
 use crate::answers::{headers, profile, test_profiles};
 
-const FORMATS: [TimeFormat; 9] = [
+pub const FORMATS: [TimeFormat; 9] = [
     TimeFormat::DeltaSeconds,
     TimeFormat::DeltaMillis,
     TimeFormat::EpochSeconds,
@@ -119,7 +119,7 @@ fn instant() -> impl Strategy<Value = Timestamp> {
         .prop_map(|second| Timestamp::from_second(second).unwrap())
 }
 
-fn answer() -> impl Strategy<Value = (Profile, StatusCode, HeaderMap, Vec<u8>, Timestamp)> {
+pub fn answer() -> impl Strategy<Value = (Profile, StatusCode, HeaderMap, Vec<u8>, Timestamp)> {
     let statuses =
         prop_oneof![select(vec![200_u16, 400, 402, 403, 413, 423, 429, 477, 503, 529]), 100_u16..600];
     profiles().prop_flat_map(move |profile| {
@@ -315,7 +315,7 @@ proptest! {
             _ => None,
         });
         let expected = expected.filter(|name| (1..=256).contains(&name.len()));
-        prop_assert_eq!(reader, BodyFacts { model: expected, whole: true }, "{}", text);
+        prop_assert_eq!(reader, BodyFacts { model: expected, service_tier: None, whole: true }, "{}", text);
     }
 
     #[test]

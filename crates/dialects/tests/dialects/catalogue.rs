@@ -129,7 +129,7 @@ fn sdks_are_pointed_at_the_proxy_by_their_own_variables() {
 fn models_that_share_a_limit_share_a_count() {
     let count = |provider: &str, tier: &str, model: &str| {
         let profile = catalogue::find(provider).unwrap();
-        let shape = CallShape { endpoint: None, model: Some(model.to_owned()) };
+        let shape = CallShape { model: Some(model.to_owned()), ..CallShape::default() };
         profile.partition(limit(&profile, tier, "requests"), &shape).unwrap()
     };
     assert_eq!(count("openai", "tier-1", "gpt-4o-2024-08-06"), "gpt-4o");

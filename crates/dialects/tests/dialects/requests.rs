@@ -1,7 +1,7 @@
 //! What a request calls, and which counts it draws on.
 
 use http::Method;
-use quotakeeper_dialects::profile::{Credential, Limit};
+use quotakeeper_dialects::profile::{Credential, Limit, ServiceTier};
 use quotakeeper_dialects::request::BodyFacts;
 use quotakeeper_dialects::{CallShape, Profile, json};
 
@@ -56,7 +56,7 @@ fn a_model_is_found_behind_megabytes_of_messages() {
         let said = facts(&openai, "/v1/chat/completions", &[], body.as_bytes(), piece);
         assert_eq!(
             said,
-            BodyFacts { model: Some("gpt-4o-mini".to_owned()), whole: true },
+            BodyFacts { model: Some("gpt-4o-mini".to_owned()), service_tier: None, whole: true },
             "pieces of {piece}"
         );
     }
@@ -90,7 +90,7 @@ fn a_model_is_found_in_any_field_of_a_form() {
     }
     let cut = format!("{field}{file}");
     let said = facts(&openai, path, &form, cut.as_bytes(), 10);
-    assert_eq!(said, BodyFacts { model: Some("whisper-1".to_owned()), whole: false });
+    assert_eq!(said, BodyFacts { model: Some("whisper-1".to_owned()), service_tier: None, whole: false });
     let other = facts(&openai, path, &["content-type: text/plain"], cut.as_bytes(), 10);
     assert_eq!(other, BodyFacts::default());
 }
@@ -193,7 +193,7 @@ fn a_limit_for_some_models_covers_those_and_the_unknown() {
         ..Limit::default()
     };
     let covered = |models: &[&str], model: Option<&str>| {
-        let shape = CallShape { endpoint: None, model: model.map(str::to_owned) };
+        let shape = CallShape { model: model.map(str::to_owned), ..CallShape::default() };
         openai.partition(&limit(models), &shape).is_some()
     };
     assert!(covered(&["gpt-4o-mini"], Some("gpt-4o-mini")));
@@ -252,4 +252,34 @@ fn a_pointer_finds_values_of_every_kind() {
     assert_eq!(json::all(many.as_bytes(), "/*").len(), 64, "bounded");
     let deep = "[".repeat(100_000);
     assert_eq!(json::all(deep.as_bytes(), "/*"), Vec::<String>::new());
+}
+
+#[test]
+fn a_tier_of_service_that_is_counted_apart_has_counts_of_its_own() {
+    let mut openai = profile("openai");
+    let limit = openai.tiers[0].limit("requests").unwrap().clone();
+    let counted = |profile: &Profile, path: &str, body: &str| {
+        let said = facts(profile, path, &[], body.as_bytes(), 7);
+        profile.partition(&limit, &profile.describe(&Method::POST, path, &said)).unwrap()
+    };
+    let (path, flex) =
+        ("/v1/responses", r#"{"service_tier":"flex","input":"hi","model":"gpt-4o-2024-08-06"}"#);
+    assert_eq!(counted(&openai, path, flex), "gpt-4o", "nothing says that flex has limits of its own");
+    let tier = ServiceTier { body: "/service_tier".to_owned(), counted_apart: vec!["flex".to_owned()] };
+    openai.model.as_mut().unwrap().service_tier = Some(tier.clone());
+    assert_eq!(openai.validate(), Ok(()));
+    assert_eq!(counted(&openai, path, flex), "gpt-4o (flex)");
+    for other in [r#"{"model":"gpt-4o","service_tier":"auto"}"#, r#"{"model":"gpt-4o"}"#] {
+        assert_eq!(counted(&openai, path, other), "gpt-4o");
+    }
+    let some = Limit { models: vec!["gpt-4o".to_owned()], ..limit.clone() };
+    let shape = openai.describe(&Method::POST, path, &facts(&openai, path, &[], flex.as_bytes(), 9));
+    assert!(openai.partition(&some, &shape).is_some(), "a limit of some models covers their tiers");
+    assert_eq!(openai.counted_names("gpt-4o"), ["gpt-4o", "gpt-4o (flex)"]);
+    // Also where the path names the model.
+    let mut gemini = profile("gemini");
+    gemini.model.as_mut().unwrap().service_tier = Some(tier);
+    let path = "/v1beta/models/gemini-2.5-pro:generateContent";
+    assert_eq!(counted(&gemini, path, r#"{"service_tier":"flex"}"#), "gemini-2.5-pro (flex)");
+    assert_eq!(counted(&gemini, path, "{}"), "gemini-2.5-pro");
 }
