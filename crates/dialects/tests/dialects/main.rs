@@ -8,6 +8,7 @@ mod arbitrary;
 mod catalogue;
 mod expiry;
 mod inheritance;
+mod kinds_of_misreading;
 mod limit_headers;
 mod patience;
 mod rejections;
