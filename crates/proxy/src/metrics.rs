@@ -93,59 +93,63 @@ impl Default for Metrics {
             failed_handshakes: Family::default(),
             degraded: Family::default(),
         };
-        let registry = &mut this.registry;
-        registry.register(
-            "calls",
-            "Calls by decision: granted, or the reason of the refusal",
-            this.calls.clone(),
-        );
-        registry.register_with_unit(
-            "queue_wait",
-            "Time that calls waited for a grant",
-            Unit::Seconds,
-            this.wait.clone(),
-        );
-        registry.register("waiting_calls", "Calls that are waiting for a grant", this.waiting.clone());
-        registry.register(
-            "upstream_responses",
-            "Responses of the provider, including rejections of calls that were sent again",
-            this.responses.clone(),
-        );
-        registry.register_with_unit(
-            "upstream_response",
-            "Time from the grant to the first byte of the response",
-            Unit::Seconds,
-            this.upstream.clone(),
-        );
-        registry.register("pauses", "Pauses announced by the limiter", this.pauses.clone());
-        registry.register(
-            "unreadable_requests",
-            "Requests whose model is not known: they wait for all models and are charged to each",
-            this.unreadable.clone(),
-        );
-        registry.register_with_unit(
-            "learned_patience",
-            "Timeout of a kind of clients, learned from those that hung up; absent where nothing is learned",
-            Unit::Seconds,
-            this.learned_patience.clone(),
-        );
-        registry.register(
-            "turned_away_requests",
-            "Requests that belong to no quota, by the reason that their answer names",
-            this.turned_away.clone(),
-        );
-        registry.register(
-            "failed_handshakes",
-            "Connections of clients that ended before a request, by reason: most often they do not trust the CA",
-            this.failed_handshakes.clone(),
-        );
-        registry.register("degraded", "1 while the proxy is degraded for this reason", this.degraded.clone());
+        this.register();
         this.set_connected(false);
         this
     }
 }
 
 impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "calls",
+            "Calls by decision: granted, or the reason of the refusal",
+            self.calls.clone(),
+        );
+        registry.register_with_unit(
+            "queue_wait",
+            "Time that calls waited for a grant",
+            Unit::Seconds,
+            self.wait.clone(),
+        );
+        registry.register("waiting_calls", "Calls that are waiting for a grant", self.waiting.clone());
+        registry.register(
+            "upstream_responses",
+            "Responses of the provider, including rejections of calls that were sent again",
+            self.responses.clone(),
+        );
+        registry.register_with_unit(
+            "upstream_response",
+            "Time from the grant to the first byte of the response",
+            Unit::Seconds,
+            self.upstream.clone(),
+        );
+        registry.register("pauses", "Pauses announced by the limiter", self.pauses.clone());
+        registry.register(
+            "unreadable_requests",
+            "Requests whose model is not known: they wait for all models and are charged to each",
+            self.unreadable.clone(),
+        );
+        registry.register_with_unit(
+            "learned_patience",
+            "Timeout of a kind of clients, learned from those that hung up; absent where nothing is learned",
+            Unit::Seconds,
+            self.learned_patience.clone(),
+        );
+        registry.register(
+            "turned_away_requests",
+            "Requests that belong to no quota, by the reason that their answer names",
+            self.turned_away.clone(),
+        );
+        registry.register(
+            "failed_handshakes",
+            "Connections of clients that ended before a request, by reason: most often they do not trust the CA",
+            self.failed_handshakes.clone(),
+        );
+        registry.register("degraded", "1 while the proxy is degraded for this reason", self.degraded.clone());
+    }
+
     /// All metrics as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
