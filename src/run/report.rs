@@ -38,7 +38,7 @@ pub struct Report {
     pub failed: u64,
     /// Calls whose client hung up.
     pub client_gone: u64,
-    /// Connections of clients that don't trust the proxy's CA.
+    /// Connections that ended before a call, most often because their client does not trust the proxy's CA.
     pub distrusted: u64,
     /// How calls could have gone around the proxy; none if some came.
     #[serde(skip)]
@@ -144,8 +144,8 @@ impl Report {
         match (self.bypass, self.distrusted) {
             (_, 1..) => {
                 words += &format!(
-                    "; on {} connections the client did not trust the proxy's CA: let it read the file of CAs that \
-                     SSL_CERT_FILE names, or the system's",
+                    "; {} connections ended before a call, as if their client did not trust the proxy's CA: let it \
+                     read the file of CAs that SSL_CERT_FILE names, or the system's",
                     self.distrusted
                 );
             }

@@ -86,9 +86,9 @@ impl Handshakes {
     /// A client has closed its connection without a request.
     pub(crate) fn left_unused(&self, host: &str) {
         self.context.telemetry.metrics.handshake_failed("NoRequest");
-        self.context.telemetry.counts.distrusted.fetch_add(1, Ordering::Relaxed);
         // Clients that are known to trust it may open connections ahead of need.
         if !self.context.telemetry.counts.has_calls() {
+            self.context.telemetry.counts.distrusted.fetch_add(1, Ordering::Relaxed);
             self.tell(format!(
                 "a client closed its connection to {host} without a request; if it does not trust the proxy's CA: {}",
                 self.remedy

@@ -163,6 +163,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_hosts_file_is_asked_after_overrides_and_before_dns() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "127.0.0.7 crm.invalid localhost\n").unwrap();
+        let hosts_file = HostsFile::at(file.path().to_owned(), Intercepted::default());
+        let resolver = Resolver::new(vec!["crm.invalid:80:127.0.0.9".parse().unwrap()], hosts_file);
+        let ask = |host, port| resolver.addresses(host, port);
+        assert_eq!(ask("crm.invalid", 443).await.unwrap(), ["127.0.0.7:443".parse().unwrap()]);
+        assert_eq!(ask("crm.invalid", 80).await.unwrap(), ["127.0.0.9:80".parse().unwrap()]);
+        assert!(ask("localhost", 80).await.unwrap().iter().all(|address| address.ip().is_loopback()));
+    }
+
+    #[tokio::test]
     async fn an_override_concerns_its_port_only() {
         let resolver = Resolver::new(
             vec!["127.0.0.1:443:127.0.0.9:1".parse().unwrap()],

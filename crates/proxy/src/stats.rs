@@ -34,7 +34,8 @@ pub struct Stats {
     pub failed: u64,
     /// Calls whose client hung up.
     pub client_gone: u64,
-    /// Connections of clients that don't trust the proxy's CA: ended by a TLS alert, or closed without a request.
+    /// Connections of clients that don't trust the proxy's CA: ended by a TLS alert, or closed without a
+    /// request before any call had come.
     pub distrusted: u64,
     /// Grants that were returned because they had run out before the write.
     pub expired: u64,

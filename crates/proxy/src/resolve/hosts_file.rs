@@ -29,7 +29,7 @@ impl HostsFile {
         Self::at(HOSTS.into(), intercepted)
     }
 
-    fn at(path: PathBuf, intercepted: Intercepted) -> Self {
+    pub(super) fn at(path: PathBuf, intercepted: Intercepted) -> Self {
         Self { path, intercepted }
     }
 
