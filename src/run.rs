@@ -192,8 +192,6 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
             .map_err(|error| Failure::from(anyhow::Error::from(error)))?,
     };
     let started = limiter.health().await.context("the limiter stopped at its start")?;
-    records.notes.iter().for_each(|note| say(note));
-    started.report.accounts.iter().filter_map(report::unknown_past).for_each(|sentence| say(&sentence));
     let (link, peer) = Link::pair();
     tokio::spawn(carry(limiter.clone(), peer));
     let proxy = Proxy::start(settings, link).await.map_err(|error| bad_input(anyhow!("{error}")))?;
@@ -209,6 +207,8 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let signals = Signals::catch().context("signals can't be watched")?;
     let child = child::start(&arguments.command, &environment, &replacements)
         .map_err(|error| Failure { code: error.exit_code(), error: anyhow!("{error}") })?;
+    records.notes.iter().for_each(|note| say(note));
+    started.report.accounts.iter().filter_map(report::unknown_past).for_each(|sentence| say(&sentence));
 
     let mut line = Line::new(arguments.progress);
     let status = tokio::select! {
