@@ -18,6 +18,7 @@ mod a_429_pauses_every_client;
 mod a_daily_limit_that_no_answer_tells;
 mod a_full_disk_delays_calls;
 mod a_killed_run_resumes_from_its_ledger;
+mod a_long_pause_refuses_what_cannot_wait;
 mod a_refused_key_stops_no_other;
 mod any_client_trusts_the_proxy;
 mod base_urls_point_to_the_proxy;

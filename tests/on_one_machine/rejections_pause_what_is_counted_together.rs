@@ -24,7 +24,8 @@ def call(what):
             return {"status": answer.status}
     except urllib.error.HTTPError as error:
         text = error.read().decode()
-        return {"status": error.code, "reason": error.headers.get("x-quotakeeper-reason"), "text": text}
+        headers = error.headers
+        return {"status": error.code, "reason": headers.get("x-quotakeeper-reason"), "text": text, "retryAfter": headers.get("retry-after")}
 
 results = []
 for group in json.loads(sys.argv[1]):

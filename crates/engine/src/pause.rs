@@ -43,6 +43,8 @@ pub(crate) struct Pause {
     organization: Option<Fingerprint>,
     /// The provider's last rejection said that it is overloaded.
     pub(crate) overloaded: bool,
+    /// It lasts as long as a person said, who may end it at any time.
+    pub(crate) by_hand: bool,
     /// When it was last closed anew.
     pub(crate) closed_at: Time,
     strikes: u32,
@@ -86,6 +88,7 @@ impl Pause {
     ) -> Pause {
         let mut pause = Pause::by_hand(now, Duration::ZERO);
         pause.reason = reason;
+        pause.by_hand = false;
         pause.prolong(now, class, wait, config);
         pause
     }
@@ -100,6 +103,7 @@ impl Pause {
             contradicted: false,
             organization: None,
             overloaded: false,
+            by_hand: true,
             closed_at: now,
             strikes: 0,
             phase: Phase::Closed,
@@ -120,6 +124,7 @@ impl Pause {
         let wait = wait.filter(|_| class != RejectionClass::Terminal);
         let length = wait.unwrap_or(unnamed).min(config.cap);
         let length = if length.is_zero() { length } else { stretched(length) };
+        self.by_hand &= self.until >= now + length;
         self.until = self.until.max(now + length);
         self.overloaded = class == RejectionClass::Capacity;
     }

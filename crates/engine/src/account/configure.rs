@@ -25,5 +25,6 @@ impl Engine {
         for key in too_late {
             self.refuse(key, RefusalReason::NeverFits.into(), actions);
         }
+        self.renew_forecasts(now, actions);
     }
 }

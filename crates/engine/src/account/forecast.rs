@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::Engine;
+use super::calls::Refusal;
+use super::{CallState, Engine};
 use crate::callers::Caller;
 use crate::cost::Costs;
+use crate::event::{Action, Callers, RefusalReason};
 use crate::queue::LaneId;
 use crate::time::Time;
 
@@ -26,8 +28,52 @@ impl Engine {
     ) -> Duration {
         let until = self.paused_until(now, lane).max(self.held_until(now, lane, caller));
         let paused = until.map_or(Duration::ZERO, |until| until.since(now));
+        self.limited_behind(now, lane, costs, ahead).max(paused)
+    }
+
+    /// The same without pauses.
+    fn limited_behind(&mut self, now: Time, lane: LaneId, costs: Costs, ahead: u64) -> Duration {
         let covering = self.caps.iter().filter(|(scope, _)| self.lanes.covers(lane, scope));
         let capped = covering.map(|(_, cap)| cap.wait_for(ahead.saturating_add(1))).max().unwrap_or_default();
-        self.lanes.wait_for(lane, costs, now, ahead).max(paused).max(capped)
+        self.lanes.wait_for(lane, costs, now, ahead).max(capped)
+    }
+
+    /// About how long a call that waits already still waits at least: as if it came first, and as if whoever paused
+    /// by hand resumed at once. Without a caller: the longest of all callers.
+    fn least_wait(&mut self, now: Time, lane: LaneId, caller: Option<Caller<'_>>, costs: Costs) -> Duration {
+        let config = self.config.pause;
+        let pauses = self.pauses.iter().filter(|(_, pause)| !pause.by_hand);
+        let holds = |callers: &Callers| caller.is_none_or(|caller| callers.cover(caller));
+        let pauses = pauses.filter(|(key, _)| holds(&key.callers) && self.lanes.covers(lane, &key.scope));
+        let until = pauses.filter_map(|(_, pause)| pause.blocked_until(now, &config)).max();
+        let paused = until.map_or(Duration::ZERO, |until| until.since(now));
+        self.limited_behind(now, lane, costs, 0).max(paused)
+    }
+
+    /// Refuses the waiting calls that cannot be granted by their deadlines any more. To be called when a change may
+    /// have made waits longer: a pause by the provider, an edit, use by others.
+    pub(super) fn renew_forecasts(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if !self.enforces() || !self.waits_beyond_a_deadline(now) {
+            return;
+        }
+        let waiting = self.calls.iter().filter(|(_, call)| matches!(call.state, CallState::Waiting { .. }));
+        let waiting: Vec<_> = waiting.map(|(key, call)| (*key, call.wanted.clone())).collect();
+        for (key, wanted) in waiting {
+            let (lane, caller, costs) = (wanted.lane, wanted.caller(), wanted.costs);
+            if wanted.deadline < now + self.least_wait(now, lane, Some(caller), costs) {
+                let wait = self.wait_behind(now, (lane, caller), costs, 0);
+                self.refuse(key, Refusal::until(RefusalReason::WaitTooLong, wait), actions);
+            }
+        }
+    }
+
+    /// Whether some lane's first call may wait beyond the earliest deadline: mostly none does, and that is known
+    /// without looking at each call.
+    fn waits_beyond_a_deadline(&mut self, now: Time) -> bool {
+        let Some((earliest, _)) = self.deadlines.first() else { return false };
+        self.lanes.with_waiting().into_iter().any(|lane| {
+            let costs = self.lanes.costs_of_each(lane);
+            costs.is_none_or(|costs| earliest < now + self.least_wait(now, lane, None, costs))
+        })
     }
 }

@@ -171,12 +171,14 @@ impl Lanes {
         self.add(Entry { observed, ..entry })
     }
 
-    /// Takes in the provider's own figure of the limit.
-    pub(super) fn observe_hard(&mut self, counter: CounterId, hard: u64, now: Time) {
-        let Some(entry) = self.counters.get_mut(counter) else { return };
-        if entry.observed.replace(hard) != Some(hard) {
+    /// Takes in the provider's own figure of the limit. Returns whether it is news.
+    pub(super) fn observe_hard(&mut self, counter: CounterId, hard: u64, now: Time) -> bool {
+        let Some(entry) = self.counters.get_mut(counter) else { return false };
+        let news = entry.observed.replace(hard) != Some(hard);
+        if news {
             entry.reconfigure(now);
         }
+        news
     }
 
     /// Takes on another configuration. A limit keeps its counters by its name and what it counts;
@@ -372,6 +374,12 @@ impl Lanes {
 
     pub(super) fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// The lanes in which calls wait.
+    pub(super) fn with_waiting(&self) -> Vec<LaneId> {
+        let all = (0..).map(LaneId).zip(&self.lanes);
+        all.filter(|(_, lane)| lane.waiting.calls > 0).map(|(id, _)| id).collect()
     }
 
     pub(super) fn status(&mut self, now: Time) -> Vec<LimitStatus> {

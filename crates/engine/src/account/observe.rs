@@ -8,13 +8,13 @@ use super::reports::Answer;
 use super::{Charge, Engine};
 use crate::config::CountedAs;
 use crate::cost::Amount;
-use crate::event::StatedUse;
+use crate::event::{Action, StatedUse};
 use crate::time::{Time, stretched};
 use crate::window_counter::{StatedAmount, WindowEnd};
 
 impl Engine {
     /// Takes in what the answer to an attempt says of the limits that it was charged to.
-    pub(super) fn observe(&mut self, now: Time, answer: Answer<'_>) {
+    pub(super) fn observe(&mut self, now: Time, answer: Answer<'_>, actions: &mut Vec<Action>) {
         let Answer { attempt, latest, observations } = answer;
         if observations.is_empty() {
             return;
@@ -27,6 +27,7 @@ impl Engine {
             return;
         };
         let lane = call.wanted.lane;
+        let mut lowered = false;
         for charge in charges {
             let Some(entry) = self.lanes.entry(charge.counter) else { continue };
             if !self.lanes.speaks_of(lane, entry) {
@@ -37,7 +38,7 @@ impl Engine {
                 continue;
             };
             if let Some(hard) = seen.hard.filter(|hard| *hard > 0) {
-                self.lanes.observe_hard(charge.counter, hard, now);
+                lowered |= self.lanes.observe_hard(charge.counter, hard, now);
             }
             if let Some(remaining) = seen.remaining {
                 let hard = seen.hard.unwrap_or_else(|| limit.declared());
@@ -46,8 +47,11 @@ impl Engine {
                     remaining: Amount(remaining),
                     end: seen.ends_in.and_then(|ends_in| window_end(&limit, ends_in, granted, latest)),
                 };
-                self.observe_remaining(now, charge, left);
+                lowered |= self.observe_remaining(now, charge, left);
             }
+        }
+        if lowered {
+            self.renew_forecasts(now, actions);
         }
     }
 
@@ -68,10 +72,11 @@ impl Engine {
         }
     }
 
-    /// Takes in what the provider said of a limit when it answered the call that was charged.
-    fn observe_remaining(&mut self, now: Time, charge: Charge, left: Left) {
+    /// Takes in what the provider said of a limit when it answered the call that was charged. Returns whether
+    /// others have used some of it.
+    fn observe_remaining(&mut self, now: Time, charge: Charge, left: Left) -> bool {
         let Some(counter) = self.lanes.window(charge.counter) else {
-            return;
+            return false;
         };
         counter.advance(now);
         let mut learned = counter.past_is_at_most(left.used, now);
@@ -80,14 +85,16 @@ impl Engine {
         }
         // Of ours the provider can have counted what was in the log when this call was
         // granted and what was granted since; a stale answer therefore accuses nobody.
+        let mut others = Amount::ZERO;
         if let Some(at_grant) = charge.at_grant {
             let used = counter.amount() - left.remaining;
-            let others = used - at_grant.ours(counter.charged());
+            others = used - at_grant.ours(counter.charged());
             counter.charge_others(now, others, left.end.map(|end| end.latest));
         }
         if learned {
             self.durability.past_learned();
         }
+        !others.is_zero()
     }
 }
 

@@ -47,7 +47,7 @@ impl Engine {
         // Where a hello could not tell when it was granted: before its answer.
         let granted = grant.at.min(latest);
         self.counted(now, attempt, latest);
-        self.observe(now, answer);
+        self.observe(now, answer, actions);
         let class = rejection.class;
         if matches!(class, RejectionClass::Quota | RejectionClass::Concurrency) {
             self.totals.rejected += 1;
@@ -129,7 +129,12 @@ impl Engine {
         if let Some(pause) = self.pauses.get_mut(&key).filter(|_| news) {
             pause.reason.clone_from(&reason);
             let (PauseKey { scope, callers }, until) = (key, pause.until);
+            let stopped = pause.stopped();
             actions.push(Action::Paused { scope, callers, until, reason });
+            // Of a stop the waiting calls are refused in the provider's words.
+            if !stopped {
+                self.renew_forecasts(now, actions);
+            }
         }
         news
     }

@@ -100,7 +100,7 @@ impl Engine {
 
     pub(super) fn first_byte(&mut self, now: Time, answer: Answer<'_>, actions: &mut Vec<Action>) {
         if self.counted(now, answer.attempt, answer.latest) {
-            self.observe(now, answer);
+            self.observe(now, answer, actions);
             self.contradict(answer.attempt);
             self.accepted(now, answer.attempt, actions);
         }

@@ -23,6 +23,7 @@ impl Pause {
             contradicted: false,
             organization: None,
             overloaded: false,
+            by_hand: false,
             closed_at: now,
             strikes: 0,
             phase: Phase::Closed,

@@ -2,7 +2,7 @@
 
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{LimitConfig, OnExceeded};
-use quotakeeper_engine::event::{CallClass, Event, RefusalReason, SessionId};
+use quotakeeper_engine::event::{CallClass, Event, Observation, RefusalReason, Scope, SessionId};
 
 use crate::world::*;
 
@@ -198,4 +198,62 @@ fn two_endpoints_of_one_consumer_alternate_at_their_shared_limit() {
         w.pass(SECOND + MS * 5);
     }
     assert_eq!(order, [1, 2, 1, 2, 1, 2, 1, 2], "as they came");
+}
+
+/// Three calls of which one may wait long enough for what comes, and two may not.
+fn three_waiting(w: &mut World) {
+    for patience in [SECOND * 500, SECOND * 50, SECOND * 50] {
+        w.ask_as(1, "job", CallClass::default(), Some(patience));
+    }
+}
+
+fn too_long(w: &mut World) -> usize {
+    let refusals = w.refusals();
+    assert!(
+        refusals.iter().all(|(reason, wait)| *reason == RefusalReason::WaitTooLong && wait.is_some()),
+        "{refusals:?}"
+    );
+    refusals.len()
+}
+
+#[test]
+fn a_pause_refuses_waiting_calls_that_cannot_outlast_it() {
+    let mut w = World::new(vec![concurrent("slots", 1)]);
+    w.ask(1);
+    let holder = w.grants()[0];
+    three_waiting(&mut w);
+    w.sent_back(holder, Scope::account(), Some(SECOND * 30));
+    assert_eq!(too_long(&mut w), 0, "all have the time");
+    w.pass(SECOND * 31);
+    let probe = w.grants()[0];
+    w.sent_back(probe, Scope::account(), Some(SECOND * 200));
+    assert_eq!(too_long(&mut w), 2);
+    w.pass(SECOND * 201);
+    assert_eq!(w.grants().len(), 1);
+}
+
+#[test]
+fn an_edit_refuses_waiting_calls_that_cannot_outlast_it() {
+    let mut w = World::new(vec![sliding("requests", 10, 60)]);
+    w.ask(10);
+    w.grants().into_iter().for_each(|attempt| w.answered(attempt));
+    w.pass(SECOND * 30);
+    three_waiting(&mut w);
+    assert_eq!((w.grants().len(), too_long(&mut w)), (0, 0));
+    w.tell(Event::Configure(account(vec![sliding("requests", 10, 300)])));
+    assert_eq!(too_long(&mut w), 2);
+    assert_eq!(w.grants().len(), 0);
+}
+
+#[test]
+fn use_by_others_refuses_waiting_calls_that_cannot_outlast_it() {
+    let mut w = World::new(vec![sliding("requests", 100, 300), concurrent("slots", 1)]);
+    w.ask(1);
+    let holder = w.grants()[0];
+    three_waiting(&mut w);
+    let used_up =
+        Observation { limit: "requests".to_owned(), hard: Some(100), remaining: Some(0), ends_in: None };
+    w.answered_with(holder, used_up);
+    assert_eq!(too_long(&mut w), 2);
+    assert_eq!(w.grants().len(), 0);
 }
