@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use crate::cost::Amount;
+use crate::mutant::{self, Mutant};
 use crate::time::{SLOW, SLOW_SCALE, Time, nanos};
 
 /// The level L of one limit, and how fast it drains.
@@ -165,6 +166,7 @@ impl Bucket {
         let (full, full_before, kept_rest) = (self.parts(self.size), self.parts(old.size), scaled(kept_rest));
         let remains = full_before.saturating_sub(kept_rest);
         let kept_rest = full - remains.min(full) + kept_rest.saturating_sub(full_before);
+        let kept_level = if mutant::active(Mutant::EditLowersLevel) { 0 } else { kept_level };
         self.level = if mint { 0 } else { kept_level.max(kept_rest) };
         let below = self.level.saturating_sub(kept_level.min(kept_rest));
         self.other = Other { below, kept_level: kept_level < kept_rest };

@@ -29,6 +29,18 @@ pub enum Mutant {
     SubtractOnUnused,
     /// Calls whose model is not known are counted apart from all models.
     UnknownModelApart,
+    /// An edit of a limit adds an unknown past to what is charged already.
+    EditAddsPast,
+    /// Lowering a limit keeps what remains in the bucket, but not what is in it.
+    EditLowersLevel,
+    /// The reset that answers name is believed of sliding windows too.
+    ResetOfSlidingWindow,
+    /// At a reset our own charges are free again.
+    ResetFreesOwnCharges,
+    /// What others have used is charged for a window, although the reset is sooner.
+    OthersOutlastReset,
+    /// Each answer charges what others have used, whether or not it is charged already.
+    OthersChargedAgain,
 }
 
 #[cfg(feature = "mutants")]

@@ -12,12 +12,16 @@
 //! | `bulk` | units that nobody has to know one by one |
 //! | `forecast` | how long until so much more has been granted |
 //! | `past` | what a counter begins with, and what the provider reveals of it |
+//! | `others` | what others have drawn |
+//! | `period` | which of our charges the provider's fixed window can have counted |
 //! | `snapshot` | what the ledger keeps |
 
 mod bulk;
 mod forecast;
 mod leaving;
+mod others;
 mod past;
+mod period;
 mod snapshot;
 
 use std::cmp::Reverse;
@@ -25,12 +29,15 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 pub use bulk::{Arrival, Ramp};
+pub(crate) use period::{Left, WindowEnd};
 pub use snapshot::{UnitSnapshot, WindowSnapshot};
 
 pub(crate) use past::StatedAmount;
 
 use bulk::{Bulk, Most};
 use leaving::Leaving;
+use others::{Others, OthersSeen};
+use period::Period;
 
 use crate::bucket::Bucket;
 use crate::config::{CountedAs, LimitConfig, Pacing};
@@ -68,15 +75,26 @@ pub(crate) struct WindowCounter {
     charged: Amount,
     settling: Timers,
     leaving: Leaving,
+    others: Others,
+    /// Poured into the bucket on account of others, since the beginning.
+    poured_for_others: Amount,
+    period: Period,
 }
 
-/// When a provider's window ends, as it says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WindowEnd {
-    /// Not before this time.
-    pub(crate) earliest: Time,
-    /// What was counted before the end is back by this time.
-    pub(crate) latest: Time,
+/// A counter just after a charge. What the provider can have counted of ours when it answers is at most what was
+/// there then and what was charged since.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AtGrant {
+    /// What was in the log, without what others have drawn.
+    logged: Amount,
+    /// What was in flight, the charge included.
+    in_flight: Amount,
+    /// What was in the bucket.
+    level: Amount,
+    /// What was charged since the counter began.
+    charged: Amount,
+    /// What was poured on account of others since the counter began.
+    poured_for_others: Amount,
 }
 
 /// What a late or early report did.
@@ -106,6 +124,9 @@ impl WindowCounter {
             charged: Amount::ZERO,
             settling: Timers::new(),
             leaving: Leaving::default(),
+            others: Others::default(),
+            poured_for_others: Amount::ZERO,
+            period: Period::default(),
         };
         counter.apply_limit(limit);
         counter.bulk.leave(now);
@@ -158,6 +179,9 @@ impl WindowCounter {
         self.apply_limit(limit);
         self.bulk.reconfigure(old_window, self.window);
         self.bulk.leave(now);
+        if mutant::active(Mutant::EditAddsPast) {
+            self.fill_with_past(now);
+        }
         if self.window == old_window {
             return;
         }
@@ -177,6 +201,11 @@ impl WindowCounter {
 
     /// Lets everything happen whose time has come.
     pub(crate) fn advance(&mut self, now: Time) {
+        let begins = self.period.advance(now, self.charged - self.in_flight);
+        if begins && mutant::active(Mutant::ResetFreesOwnCharges) {
+            let own = self.units.iter().filter(|(_, unit)| unit.counted && unit.origin == Origin::Call);
+            own.map(|(key, _)| key).collect::<Vec<_>>().into_iter().for_each(|key| self.refund(key));
+        }
         while let Some(Arrival { settles, units }) = self.bulk.arrive(now) {
             self.settle_until(settles);
             self.in_flight -= Amount(units);
@@ -193,7 +222,7 @@ impl WindowCounter {
                 break;
             }
             self.leaving.pop();
-            if current {
+            if current && !self.extend_others(key, at) {
                 self.units.remove(key);
             }
         }
@@ -422,10 +451,15 @@ impl WindowCounter {
         self.amount
     }
 
-    /// Charged to calls since the beginning: the difference of two readings is what was charged
-    /// between them.
-    pub(crate) fn charged(&self) -> Amount {
-        self.charged
+    /// How it stands, for an answer to what was charged last.
+    pub(crate) fn at_grant(&self) -> AtGrant {
+        AtGrant {
+            logged: self.logged_by_us(),
+            in_flight: self.in_flight,
+            level: self.bucket.level(),
+            charged: self.charged,
+            poured_for_others: self.poured_for_others,
+        }
     }
 
     /// How much is in the log.
@@ -435,11 +469,6 @@ impl WindowCounter {
 
     fn logged_of(&self, origin: Origin) -> Amount {
         self.units.iter().filter(|(_, unit)| unit.origin == origin).map(|(_, unit)| unit.cost()).sum()
-    }
-
-    /// What of the log others have drawn.
-    pub(crate) fn used_by_others(&self) -> Amount {
-        self.logged_of(Origin::Others)
     }
 
     /// What of the log is of a time of which nothing is known.

@@ -1,11 +1,12 @@
 //! What a grant charges to each limit that covers its call.
 
 use super::lanes::{CounterId, Lanes};
-use crate::cost::{Amount, Costs};
+use crate::cost::Costs;
 use crate::event::Attempt;
 use crate::queue::LaneId;
 use crate::time::Time;
 use crate::units::{Origin, UnitKey};
+use crate::window_counter::AtGrant;
 
 /// What a grant charged to one limit.
 #[derive(Clone, Copy, Debug)]
@@ -14,23 +15,6 @@ pub(super) struct Charge {
     pub(super) unit: UnitKey,
     /// `None`: the grant is one of the time before a restart.
     pub(super) at_grant: Option<AtGrant>,
-}
-
-/// A counter just after a charge. What the provider can have counted of ours when it answers is at most what was
-/// logged then and what was charged since.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AtGrant {
-    /// What was in the log.
-    pub(super) logged: Amount,
-    /// What was charged since the counter began.
-    pub(super) charged: Amount,
-}
-
-impl AtGrant {
-    /// The most that the provider can have counted of ours by now, when so much is charged since the counter began.
-    pub(super) fn ours(self, charged: Amount) -> Amount {
-        self.logged + (charged - self.charged)
-    }
 }
 
 impl Lanes {

@@ -11,8 +11,7 @@ impl Engine {
         let places = self.lanes.configure(&self.config, now);
         self.durability.reconfigure(&places);
         self.share_copied();
-        let gone = |name: &String| old.has_limit(name) && !self.config.has_limit(name);
-        self.pauses.retain(|key, _| !key.scope.limit.as_ref().is_some_and(gone));
+        self.rename_pauses(&old, &places);
         let mut too_late = Vec::new();
         for (key, call) in &self.calls {
             if matches!(call.state, CallState::Waiting { .. }) {
@@ -26,5 +25,20 @@ impl Engine {
             self.refuse(key, RefusalReason::NeverFits.into(), actions);
         }
         self.renew_forecasts(now, actions);
+    }
+
+    /// Has pauses of limits go with them, under their new names, or end with them.
+    fn rename_pauses(&mut self, old: &AccountConfig, places: &[Option<usize>]) {
+        for (mut key, pause) in std::mem::take(&mut self.pauses) {
+            let place = |name: &String| old.limits.iter().position(|limit| limit.name == *name);
+            if let Some(place) = key.scope.limit.as_ref().and_then(place) {
+                let now = places.iter().position(|before| *before == Some(place));
+                let Some(limit) = now.and_then(|now| self.config.limits.get(now)) else { continue };
+                let held = self.held.remove(&key);
+                key.scope.limit = Some(limit.name.clone());
+                self.held.extend(held.map(|held| (key.clone(), held)));
+            }
+            self.pauses.insert(key, pause);
+        }
     }
 }

@@ -181,19 +181,27 @@ impl Lanes {
         news
     }
 
-    /// Takes on another configuration. A limit keeps its counters by its name and what it counts;
-    /// one that is new begins with an unknown past. Returns for each limit the place that it had.
+    /// Takes on another configuration. A limit keeps its counters, also under another name; one that is new begins
+    /// with an unknown past. Returns for each limit the place that it had.
     pub(super) fn configure(&mut self, config: &AccountConfig, now: Time) -> Vec<Option<usize>> {
         let old = std::mem::replace(&mut self.limits, Limit::all_of(config));
-        for limit in &self.limits {
-            if !old.iter().any(|known| known.is_continued_by(&limit.config)) {
-                self.starts.insert(limit.config.name.clone(), InitialState::UnknownPast { since: now });
+        let places = Limit::continued(&old, &self.limits);
+        for (limit, place) in self.limits.iter().zip(&places) {
+            let name = &limit.config.name;
+            let start = match place.and_then(|place| old.get(place)) {
+                None => Some(InitialState::UnknownPast { since: now }),
+                Some(known) if known.config.name != *name => self.starts.remove(&known.config.name),
+                Some(_) => None,
+            };
+            if let Some(start) = start {
+                self.starts.insert(name.clone(), start);
             }
         }
         self.by_limit.clear();
         let (by_limit, limits) = (&mut self.by_limit, &self.limits);
         self.counters.retain(|id, entry| {
-            let limit = limits.iter().find(|limit| entry.limit.is_continued_by(&limit.config));
+            let place = places.iter().position(|place| *place == Some(entry.limit.place));
+            let limit = place.and_then(|place| limits.get(place));
             // A model's counter of a limit that no longer counts models apart has no place.
             let Some(limit) = limit.filter(|limit| limit.config.per_model || entry.model.is_none()) else {
                 return false;
@@ -212,8 +220,7 @@ impl Lanes {
             entry.waiting = Backlog::EMPTY;
         }
         self.waiting = 0;
-        let place = |limit: &Arc<Limit>| old.iter().position(|known| known.is_continued_by(&limit.config));
-        self.limits.iter().map(place).collect()
+        places
     }
 
     /// The counters of the limits that cover the lane.

@@ -9,8 +9,9 @@ use super::{Charge, Engine};
 use crate::config::CountedAs;
 use crate::cost::Amount;
 use crate::event::{Action, StatedUse};
+use crate::mutant::{self, Mutant};
 use crate::time::{Time, stretched};
-use crate::window_counter::{StatedAmount, WindowEnd};
+use crate::window_counter::{Left, StatedAmount, WindowEnd};
 
 impl Engine {
     /// Takes in what the answer to an attempt says of the limits that it was charged to.
@@ -26,7 +27,7 @@ impl Engine {
         let Some(call) = self.calls.get(&attempt.key()) else {
             return;
         };
-        let lane = call.wanted.lane;
+        let (lane, costs) = (call.wanted.lane, call.wanted.costs);
         let mut lowered = false;
         for charge in charges {
             let Some(entry) = self.lanes.entry(charge.counter) else { continue };
@@ -42,12 +43,9 @@ impl Engine {
             }
             if let Some(remaining) = seen.remaining {
                 let hard = seen.hard.unwrap_or_else(|| limit.declared());
-                let left = Left {
-                    used: Amount(hard) - Amount(remaining),
-                    remaining: Amount(remaining),
-                    end: seen.ends_in.and_then(|ends_in| window_end(&limit, ends_in, granted, latest)),
-                };
-                lowered |= self.observe_remaining(now, charge, left);
+                let end = seen.ends_in.and_then(|ends_in| window_end(&limit, ends_in, granted, latest));
+                let left = Left { remaining: Amount(remaining), end, granted, cost: limit.cost(costs) };
+                lowered |= self.observe_remaining(now, charge, Amount(hard) - Amount(remaining), left);
             }
         }
         if lowered {
@@ -72,49 +70,35 @@ impl Engine {
         }
     }
 
-    /// Takes in what the provider said of a limit when it answered the call that was charged. Returns whether
-    /// others have used some of it.
-    fn observe_remaining(&mut self, now: Time, charge: Charge, left: Left) -> bool {
+    /// Takes in what the provider said of a limit when it answered the call that was charged; `used` is what is used
+    /// in all. Returns whether others have used more than was known.
+    fn observe_remaining(&mut self, now: Time, charge: Charge, used: Amount, left: Left) -> bool {
         let Some(counter) = self.lanes.window(charge.counter) else {
             return false;
         };
         counter.advance(now);
-        let mut learned = counter.past_is_at_most(left.used, now);
+        let mut learned = counter.past_is_at_most(used, now);
         if let Some(end) = left.end {
             learned |= counter.past_ends(end, now);
         }
-        // Of ours the provider can have counted what was in the log when this call was
-        // granted and what was granted since; a stale answer therefore accuses nobody.
-        let mut others = Amount::ZERO;
-        if let Some(at_grant) = charge.at_grant {
-            let used = counter.amount() - left.remaining;
-            others = used - at_grant.ours(counter.charged());
-            counter.charge_others(now, others, left.end.map(|end| end.latest));
-        }
+        let others = charge.at_grant.is_some_and(|at_grant| counter.learn_of_others(now, at_grant, left));
         if learned {
             self.durability.past_learned();
         }
-        !others.is_zero()
+        others
     }
 }
 
-/// What an answer says of a limit.
-struct Left {
-    used: Amount,
-    remaining: Amount,
-    end: Option<WindowEnd>,
-}
-
-/// Rounding of what a provider tells in seconds, and a margin for its clock.
+/// Rounding of what a provider tells in seconds. A time of day is rounded as well as the Date that it is read against.
 const ROUNDING: Duration = Duration::from_secs(1);
 
 /// When the window ends in which the provider has counted a call, as its answer says. Believed only of windows with
 /// a fixed end, and not where it is further away than a window.
 fn window_end(limit: &Limit, ends_in: Duration, granted: Time, latest: Time) -> Option<WindowEnd> {
     let config = &limit.config;
-    let believed = config.counted_as == CountedAs::FixedWindow && ends_in <= config.window;
-    believed.then(|| WindowEnd {
-        earliest: granted + ends_in.saturating_sub(ROUNDING),
+    let fixed = config.counted_as == CountedAs::FixedWindow || mutant::active(Mutant::ResetOfSlidingWindow);
+    (fixed && ends_in <= config.window).then(|| WindowEnd {
+        earliest: granted + ends_in.saturating_sub(ROUNDING * 2),
         latest: latest + stretched(ends_in) + limit.counted_after_write + ROUNDING,
     })
 }

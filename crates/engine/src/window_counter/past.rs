@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{LONG, Ramp, WindowCounter, WindowEnd, spread};
+use super::{LONG, OthersSeen, Ramp, WindowCounter, WindowEnd, spread};
 use crate::cost::Amount;
 use crate::mutant::{self, Mutant};
 use crate::time::{Time, stretched};
@@ -88,23 +88,15 @@ impl WindowCounter {
             return false;
         }
         let lifted = self.past_is_at_most(used.total, now);
-        let others = used.ours - self.logged();
-        self.charge_others(now, others, Some(at + self.window));
-        lifted || !others.is_zero()
+        let (amount, end) = (used.ours - self.logged_by_us(), Some(at + self.window));
+        let seen = OthersSeen { amount, end, granted: at, room: Amount::ZERO };
+        let more = self.charge_others(now, seen);
+        lifted || more
     }
 
     /// The provider says when its window ends: an unknown past is back then, and nothing of it before. Whether
     /// anything changed.
     pub(crate) fn past_ends(&mut self, end: WindowEnd, now: Time) -> bool {
         self.bulk.past_ends(end, self.window, now)
-    }
-
-    /// Others have drawn an amount that we did not see: charged from now on until `end`, or for one window.
-    pub(crate) fn charge_others(&mut self, now: Time, amount: Amount, end: Option<Time>) {
-        let amount = amount.min(self.amount);
-        let leaves = end.unwrap_or(Time::NEVER).min(now + self.window);
-        if amount > Amount::ZERO && leaves > now {
-            self.insert_counted(Unit::counted(amount, now, leaves, Origin::Others));
-        }
     }
 }

@@ -95,7 +95,11 @@ impl WindowCounter {
         let origin = if origin == Origin::Reserve { Origin::Past } else { origin };
         self.charged += cost;
         if counted {
-            return self.insert_counted(Unit::counted(cost, settles, leaves, origin));
+            let key = self.insert_counted(Unit::counted(cost, settles, leaves, origin));
+            if origin == Origin::Others {
+                self.others.restore(key, settles, leaves);
+            }
+            return key;
         }
         self.in_flight += cost;
         let key = self.units.insert(Unit::in_flight(cost, settles, origin));

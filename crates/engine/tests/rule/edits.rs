@@ -124,3 +124,26 @@ fn lowering_a_limit_forgets_nothing_that_a_predecessor_may_have_granted() {
     w.pass(SECOND);
     assert_eq!(w.grants().len(), 20);
 }
+
+#[test]
+fn another_name_is_no_new_count() {
+    let mut w = World::new(vec![sliding("requests", 60, 30), sliding("daily", 1000, 86_400)]);
+    w.ask(100);
+    assert_eq!(w.grants().len(), 60);
+    w.pass(SECOND * 5);
+    w.tell(Event::Configure(account(vec![sliding("all", 60, 30), sliding("daily", 1000, 86_400)])));
+    assert_eq!(w.used("all"), 60);
+    w.pass(SECOND * 24);
+    assert_eq!(w.grants().len(), 0);
+    w.pass(SECOND * 4);
+    assert_eq!(w.grants().len(), 40);
+}
+
+#[test]
+fn a_limit_of_another_window_is_a_new_count() {
+    let mut w = World::new(vec![sliding("requests", 60, 30)]);
+    w.ask(10);
+    assert_eq!(w.grants().len(), 10);
+    w.tell(Event::Configure(account(vec![sliding("minutely", 60, 60)])));
+    assert_eq!(w.engine.status(w.now).limits[0].assumed, 59);
+}

@@ -190,3 +190,65 @@ fn an_end_is_believed_of_fixed_windows_only() {
     w.pass(SECOND * 29);
     assert_eq!(w.grants().len(), 0);
 }
+
+#[test]
+fn many_answers_that_tell_the_same_charge_it_once() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.ask(10);
+    // Others made 20 calls before any of these was counted.
+    for (place, attempt) in w.grants().into_iter().enumerate() {
+        w.answered_with(attempt, seen(Some(100), Some(100 - 21 - place as u64)));
+    }
+    assert_eq!(w.engine.status(w.now).limits[0].used_by_others, 20);
+    w.ask(100);
+    assert_eq!(w.grants().len(), 70);
+}
+
+#[test]
+fn use_by_others_stays_charged_while_answers_tell_of_it() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    for second in 0..20 {
+        w.ask(1);
+        let attempt = w.grants()[0];
+        let ours = (second + 1).min(10);
+        w.answered_with(attempt, seen(Some(100), Some(100 - 40 - ours)));
+        assert_eq!(w.engine.status(w.now).limits[0].used_by_others, 40, "second {second}");
+        w.pass(SECOND + MS * 5);
+    }
+    // They have stopped, longer than a window after they were first seen.
+    w.ask(1);
+    let attempt = w.grants()[0];
+    w.answered_with(attempt, seen(Some(100), Some(90)));
+    assert!(w.engine.status(w.now).limits[0].used_by_others <= 1);
+}
+
+#[test]
+fn in_a_fixed_window_only_our_calls_since_its_beginning_may_explain_what_is_used() {
+    let mut w = World::new(vec![fixed(60, 30)]);
+    w.ask(60);
+    for attempt in w.grants() {
+        w.answered_with(attempt, Observation { ends_in: Some(SECOND * 10), ..seen(Some(60), Some(0)) });
+    }
+    w.pass(SECOND * 30 + MS * 20);
+    // A window later, and 20 seconds into the provider's own: others have used 40 of it.
+    w.ask(1);
+    let attempt = w.grants()[0];
+    w.answered_with(attempt, Observation { ends_in: Some(SECOND * 10), ..seen(Some(60), Some(19)) });
+    assert_eq!(w.engine.status(w.now).limits[0].used_by_others, 40);
+    w.ask(60);
+    assert_eq!(w.grants().len(), 19);
+}
+
+#[test]
+fn use_by_others_fills_a_bucket() {
+    let bucket =
+        LimitConfig { counted_as: CountedAs::TokenBucket, burst: Some(40), ..limit("requests", 40, 20) };
+    let mut w = World::new(vec![bucket]);
+    w.ask(1);
+    let attempt = w.grants()[0];
+    w.answered_with(attempt, seen(Some(40), Some(10)));
+    w.ask(100);
+    assert_eq!(w.grants().len(), 10);
+    w.pass(SECOND);
+    assert!((1..=2).contains(&w.grants().len()), "two a second come back");
+}

@@ -285,7 +285,7 @@ fn a_pause_of_a_limit_that_goes_ends_and_one_of_a_limit_that_never_was_enforced_
         w.ask_as(1, "job", model("gpt-4o"), None);
         let attempt = w.grants()[0];
         w.sent_back(attempt, Scope::limit(limit).of_model_of(&model("gpt-4o")), Some(SECOND * 30));
-        w.tell(Event::Configure(account(vec![sliding("other", 100, 10)])));
+        w.tell(Event::Configure(account(vec![sliding("other", 100, 20)])));
         w.pass(SECOND * 11);
         assert_eq!(w.grants().len(), granted, "{limit}");
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::charge::AtGrant;
 use crate::account::counter::Counter;
 use crate::config::{AccountConfig, LimitConfig, Unit};
 use crate::cost::{Amount, Costs};
@@ -11,7 +10,7 @@ use crate::event::{Attempt, CallClass};
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
 use crate::units::{Origin, UnitKey};
-use crate::window_counter::guarded;
+use crate::window_counter::{AtGrant, guarded};
 
 /// A limit's configuration, and what follows from it and the account's.
 #[derive(Debug)]
@@ -83,9 +82,40 @@ impl Limit {
             && !mutant::active(Mutant::UnknownModelApart)
     }
 
-    /// Whether it is still the same count under another configuration.
-    pub(super) fn is_continued_by(&self, other: &LimitConfig) -> bool {
-        self.config.name == other.name && self.config.unit == other.unit
+    /// Whether it is still the same count under another configuration that keeps its name.
+    fn is_continued_by(&self, other: &Limit) -> bool {
+        self.config.name == other.config.name && self.config.unit == other.config.unit
+    }
+
+    /// Whether it is the same but for its name and how much it allows.
+    fn has_shape_of(&self, other: &Limit) -> bool {
+        let shape = |limit: &Limit| LimitConfig {
+            name: String::new(),
+            amount: 0,
+            declared: None,
+            burst: None,
+            ..limit.config.clone()
+        };
+        shape(self) == shape(other)
+    }
+
+    /// For each limit of a new configuration the place of the one that it continues: the one of its name, else one of
+    /// its shape whose name is gone. Another name is no new count.
+    pub(super) fn continued(old: &[Arc<Limit>], new: &[Arc<Limit>]) -> Vec<Option<usize>> {
+        let by_name = |limit: &Arc<Limit>| old.iter().position(|known| known.is_continued_by(limit));
+        let mut places: Vec<Option<usize>> = new.iter().map(by_name).collect();
+        for (limit, of) in new.iter().enumerate() {
+            let named =
+                |limits: &[Arc<Limit>], name: &str| limits.iter().any(|limit| limit.config.name == name);
+            if places[limit].is_some() || named(old, &of.config.name) {
+                continue;
+            }
+            let gone = |known: &Limit| !named(new, &known.config.name) && known.has_shape_of(of);
+            let taken = |place: usize| places.contains(&Some(place));
+            let found = (0..old.len()).find(|place| !taken(*place) && gone(&old[*place]));
+            places[limit] = found;
+        }
+        places
     }
 
     pub(in crate::account) fn counts_requests(&self) -> bool {
@@ -203,7 +233,7 @@ impl Entry {
         };
         window.advance(now);
         let unit = window.charge(now, settles, cost, Origin::Call);
-        Some((unit, AtGrant { logged: window.logged(), charged: window.charged() }))
+        Some((unit, window.at_grant()))
     }
 }
 

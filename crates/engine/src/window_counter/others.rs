@@ -1,0 +1,176 @@
+//! Use of the account by others, as answers reveal it.
+//!
+//! An answer says how much is used in all. What of it cannot be ours is charged to others: at least so much stays
+//! charged for a window after the newest answer that says so, because nobody knows which of it was drawn when. What has
+//! been charged for longer than a window may be gone already: it goes as soon as an answer to a later call says that
+//! there is room.
+
+use super::WindowCounter;
+use crate::cost::Amount;
+use crate::mutant::{self, Mutant};
+use crate::time::Time;
+use crate::units::{Origin, Unit, UnitKey};
+
+/// What others have drawn, by when it is free again; the last is what the newest answers say.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Others {
+    parts: Vec<Part>,
+    /// When the call was granted that was the latest of those whose answers have come.
+    newest: Time,
+}
+
+/// Use by others that is one unit of the log.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    unit: UnitKey,
+    /// When an answer last revealed more of it.
+    seen: Time,
+    /// Until when it is charged, if no answer says more.
+    until: Time,
+}
+
+impl Others {
+    /// Takes in a unit that was restored.
+    pub(super) fn restore(&mut self, unit: UnitKey, seen: Time, until: Time) {
+        self.parts.push(Part { unit, seen, until });
+    }
+}
+
+/// What an answer says of use by others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OthersSeen {
+    /// At least so much.
+    pub(crate) amount: Amount,
+    /// When it is free again at the latest, if that is told; else after a window.
+    pub(crate) end: Option<Time>,
+    /// When the call was granted that the answer is to.
+    pub(crate) granted: Time,
+    /// How much may be granted now, whatever is charged.
+    pub(crate) room: Amount,
+}
+
+impl WindowCounter {
+    /// Charges what an answer says of others. Returns whether that is more than was known.
+    pub(crate) fn charge_others(&mut self, now: Time, seen: OthersSeen) -> bool {
+        let end = seen.end.filter(|_| !mutant::active(Mutant::OthersOutlastReset));
+        let until = end.unwrap_or(Time::NEVER).min(now + self.window);
+        self.others.parts.retain(|part| self.units.get(part.unit).is_some());
+        let again =
+            if mutant::active(Mutant::OthersChargedAgain) { self.used_by_others() } else { Amount::ZERO };
+        let amount = (seen.amount + again).min(self.amount);
+        let more = !amount.is_zero() && until > now && self.keep_others(now, amount, until);
+        // One that was overtaken by a later call's answer may tell of room that is gone.
+        if !more && seen.granted >= self.others.newest {
+            self.release_others(now, seen);
+        }
+        self.others.newest = self.others.newest.max(seen.granted);
+        more
+    }
+
+    /// Has at least so much stay until then. Returns whether more was charged for it.
+    fn keep_others(&mut self, now: Time, amount: Amount, until: Time) -> bool {
+        let known = self.used_by_others();
+        let mut seen = now;
+        if known >= amount {
+            // The newest of the parts that make up the amount: what is beyond keeps its time.
+            let mut left = amount;
+            let mut kept = Vec::new();
+            while let Some(part) = self.others.parts.pop() {
+                let cost = self.units.get(part.unit).map_or(Amount::ZERO, Unit::cost);
+                if cost > left {
+                    self.others.parts.push(part);
+                    break;
+                }
+                left -= cost;
+                kept.push(part);
+                if left.is_zero() {
+                    break;
+                }
+            }
+            seen = kept.iter().map(|part| part.seen).max().unwrap_or(Time(0));
+            if let Some(part) = self.others.parts.last().copied().filter(|_| !left.is_zero()) {
+                let cost = self.units.get(part.unit).map_or(Amount::ZERO, Unit::cost);
+                self.correct(part.unit, cost - left);
+                seen = seen.max(part.seen);
+            }
+            if let [only] = kept[..]
+                && left.is_zero()
+            {
+                self.others.parts.push(Part { until: only.until.max(until), ..only });
+                return false;
+            }
+            kept.iter().for_each(|part| self.drop_unit(part.unit));
+        } else {
+            let all = std::mem::take(&mut self.others.parts);
+            all.iter().for_each(|part| self.drop_unit(part.unit));
+        }
+        let unit = self.insert_counted(Unit::counted(amount, seen, until, Origin::Others));
+        self.others.parts.push(Part { unit, seen, until });
+        known < amount
+    }
+
+    /// Lets go of what others may have drawn longer than a window ago, as far as an answer to a later call has room
+    /// that is taken by it.
+    fn release_others(&mut self, now: Time, seen: OthersSeen) {
+        let free = self.amount - self.logged();
+        let mut surplus = seen.room - free;
+        let window = self.window;
+        let gone = |part: &Part| part.seen + window <= now && part.until <= seen.granted + window;
+        let parts = std::mem::take(&mut self.others.parts);
+        for part in parts {
+            let cost = self.units.get(part.unit).map_or(Amount::ZERO, Unit::cost);
+            if surplus.is_zero() || !gone(&part) {
+                self.others.parts.push(part);
+            } else if cost <= surplus {
+                surplus -= cost;
+                self.drop_unit(part.unit);
+            } else {
+                self.correct(part.unit, cost - surplus);
+                surplus = Amount::ZERO;
+                self.others.parts.push(part);
+            }
+        }
+    }
+
+    /// A part of a unit that is charged for longer stays in the log. Returns whether it does.
+    pub(super) fn extend_others(&mut self, key: UnitKey, at: Time) -> bool {
+        let Some(part) = self.others.parts.iter().find(|part| part.unit == key && part.until > at) else {
+            return false;
+        };
+        let until = part.until;
+        let Some(unit) = self.units.get_mut(key) else { return false };
+        unit.leaves = until;
+        let cost = unit.cost();
+        self.leaving.push(until, key, cost);
+        true
+    }
+
+    fn correct(&mut self, key: UnitKey, cost: Amount) {
+        if let Some(leaves) = self.units.get(key).map(|unit| unit.leaves) {
+            self.units.set_cost(key, cost);
+            self.leaving.set_cost(leaves, key, cost);
+        }
+    }
+
+    fn drop_unit(&mut self, key: UnitKey) {
+        self.correct(key, Amount::ONE);
+        self.units.remove(key);
+    }
+
+    /// What of the log others have drawn.
+    pub(crate) fn used_by_others(&self) -> Amount {
+        let cost = |part: &Part| self.units.get(part.unit).map_or(Amount::ZERO, Unit::cost);
+        self.others.parts.iter().map(cost).sum()
+    }
+
+    /// How much is in the log that is not of others.
+    pub(crate) fn logged_by_us(&self) -> Amount {
+        self.logged() - self.used_by_others()
+    }
+
+    /// The provider's bucket holds at least so much more than ours can have put into it.
+    pub(crate) fn pour_others(&mut self, now: Time, amount: Amount) {
+        self.bucket.pour(now, amount);
+        self.poured_for_others += amount;
+    }
+}
