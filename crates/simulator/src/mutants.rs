@@ -16,7 +16,7 @@ pub enum Fault {
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 13] = [
+pub const MUTANTS: [(Fault, &str); 19] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
@@ -28,6 +28,12 @@ pub const MUTANTS: [(Fault, &str); 13] = [
     (Fault::Rule(Mutant::IgnoreLateSent), "slow-writes"),
     (Fault::Rule(Mutant::SubtractOnUnused), "storm"),
     (Fault::Rule(Mutant::UnknownModelApart), "hidden-models"),
+    (Fault::Rule(Mutant::EditAddsPast), "small-edits"),
+    (Fault::Rule(Mutant::EditLowersLevel), "edits"),
+    (Fault::Rule(Mutant::ResetOfSlidingWindow), "others-sliding"),
+    (Fault::Rule(Mutant::ResetFreesOwnCharges), "others-fixed"),
+    (Fault::Rule(Mutant::OthersOutlastReset), "others-fixed"),
+    (Fault::Rule(Mutant::OthersChargedAgain), "others-sliding"),
     (Fault::Commit(CommitMutant::FirstRecordDropsReserve), "killed-before-a-proxy-is-back"),
     (Fault::Commit(CommitMutant::LostCountsAsNew), "new-account-and-lost-ledgers"),
 ];
@@ -53,10 +59,10 @@ fn set(fault: Option<Fault>) {
     quotakeeper_limiter_core::mutant::set(commit);
 }
 
-/// The first of `seeds` in which a fault sends calls over the quota, and how many.
-pub fn caught(fault: Fault, story: &str, seeds: std::ops::Range<u64>) -> Option<(u64, u64)> {
+/// The first of `seeds` in which a fault is noticed, and what is wrong with that world.
+pub fn noticed(fault: Fault, story: &str, seeds: std::ops::Range<u64>) -> Option<(u64, Vec<String>)> {
     seeds
         .filter_map(|seed| run_broken(Some(fault), story, seed))
-        .map(|outcome| (outcome.seed, outcome.report.over_beyond_promise()))
-        .find(|(_, over)| *over > 0)
+        .map(|outcome| (outcome.seed, outcome.report.faults()))
+        .find(|(_, faults)| !faults.is_empty())
 }

@@ -1,16 +1,20 @@
 //! The provider: what it counts, what it rejects.
 
+mod headers;
 mod judge;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quotakeeper_engine::config::{AccountConfig, CountedAs, LimitConfig, Unit};
-use quotakeeper_engine::event::{CallClass, Rejection, RejectionClass, Scope};
+use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClass, Scope};
 
 use crate::clock::{Clock, Moment};
 use crate::scenario::{Closed, Scenario};
-use judge::{Allowed, FixedPhases, Sliding, Tokens};
+use judge::{Allowed, FixedPhases, Keeps, Sliding, Tokens};
+pub(crate) use shared::Key;
+use shared::Shared;
 
 /// Calls over the quota, by how the provider may count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,13 +27,23 @@ pub struct Over {
     pub bucket: u64,
     /// Calls at the same time.
     pub concurrent: u64,
+    /// Of an account that others use as well: although answers had told.
+    pub told: u64,
 }
 
 impl Over {
     /// The worst of all counts.
     pub fn most(&self) -> u64 {
-        self.sliding.max(self.fixed).max(self.bucket).max(self.concurrent)
+        self.sliding.max(self.fixed).max(self.bucket).max(self.concurrent).max(self.told)
     }
+}
+
+/// What the provider answers.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) rejection: Option<Rejection>,
+    /// What the proxy reads in its headers.
+    pub(crate) observations: Vec<Observation>,
 }
 
 /// The wait in a rejection that one workload alone has seen.
@@ -44,6 +58,8 @@ pub(crate) struct Provider {
     closed: Vec<Closed>,
     /// What it really allows of the first limit.
     really: Option<Sliding>,
+    /// The first limit, if others use it as well.
+    shared: Option<Shared>,
     pub(crate) rejections: u64,
     /// When calls were counted, all of them.
     pub(crate) arrivals: Vec<Moment>,
@@ -54,7 +70,8 @@ pub(crate) struct Provider {
 struct Window {
     sliding: Sliding,
     fixed: FixedPhases,
-    tokens: Tokens,
+    /// Buckets that take on a change of the limit in one way and the other.
+    tokens: [Tokens; 2],
 }
 
 #[derive(Debug)]
@@ -71,8 +88,10 @@ impl Provider {
             less.amount = less.amount * percent / 100;
             Some(Sliding::new(less))
         });
+        let shared = scenario.upstream.shared.as_ref().zip(limits.first());
         Provider {
             clock,
+            shared: shared.map(|(shared, limit)| Shared::new(shared, limit)),
             limits,
             counts: BTreeMap::new(),
             closed: scenario.upstream.closed.clone(),
@@ -84,17 +103,23 @@ impl Provider {
 
     /// A call is counted. A rejection says no; the call was counted all the same by limits of
     /// windows, and takes no slot.
-    pub(crate) fn arrives(&mut self, at: Moment, class: &CallClass, workload: &str) -> Option<Rejection> {
+    pub(crate) fn arrives(&mut self, at: Moment, key: Key, class: &CallClass, workload: &str) -> Answer {
         self.arrivals.push(at);
         let now = self.clock.read(at);
-        let rejection = self.rejects(at, now, class, workload);
+        let mut rejection = self.rejects(at, now, class, workload);
+        let mut observations = Vec::new();
+        if let Some(shared) = &mut self.shared {
+            let verdict = shared.ours(now, key);
+            observations = shared.read(&verdict.headers);
+            rejection = rejection.or_else(|| verdict.over.map(used_up));
+        }
         self.rejections += u64::from(rejection.is_some());
         for limit in self.limits.iter().filter(|limit| covers(limit, class)) {
             match count(&mut self.counts, limit, class) {
                 Count::Window(window) => {
                     window.sliding.arrives(now);
                     window.fixed.arrives(now);
-                    window.tokens.arrives(now);
+                    window.tokens.iter_mut().for_each(|tokens| tokens.arrives(now));
                 }
                 Count::Concurrent { now, over } => {
                     if rejection.is_none() {
@@ -104,7 +129,48 @@ impl Provider {
                 }
             }
         }
-        rejection
+        Answer { rejection, observations }
+    }
+
+    /// A call of others arrives.
+    pub(crate) fn others(&mut self, at: Moment) {
+        let now = self.clock.read(at);
+        if let Some(shared) = &mut self.shared {
+            shared.others(now);
+        }
+    }
+
+    /// The limiter has granted a call.
+    pub(crate) fn granted(&mut self, at: Moment, key: Key) {
+        let now = self.clock.read(at);
+        if let Some(shared) = &mut self.shared {
+            shared.granted(now, key);
+        }
+    }
+
+    /// The limiter has heard of the answer to a call.
+    pub(crate) fn heard(&mut self, at: Moment, key: Key) {
+        let now = self.clock.read(at);
+        if let Some(shared) = &mut self.shared {
+            shared.heard(now, key);
+        }
+    }
+
+    /// Calls over the quota that nobody could have held back.
+    pub(crate) fn untold(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| shared.untold)
+    }
+
+    /// What was counted of the first limit in `[from, to)`, and in which all users share.
+    pub(crate) fn counted_between(&self, from: Moment, to: Moment) -> u64 {
+        let all = match &self.shared {
+            Some(shared) => {
+                let (from, to) = (self.clock.read(from), self.clock.read(to));
+                shared.all.iter().filter(|at| (from..to).contains(at)).count()
+            }
+            None => self.arrivals.iter().filter(|at| (from..to).contains(at)).count(),
+        };
+        all as u64
     }
 
     fn rejects(&mut self, at: Moment, now: u64, class: &CallClass, workload: &str) -> Option<Rejection> {
@@ -152,14 +218,26 @@ impl Provider {
     /// The provider allows something else from now on.
     pub(crate) fn change(&mut self, at: Moment, account: &AccountConfig) {
         let now = self.clock.read(at);
+        let renamed = self.limits.iter().zip(&account.limits).filter(|(old, new)| old.name != new.name);
+        for (old, new) in renamed {
+            let moved: Vec<_> = self.counts.keys().filter(|(name, _)| *name == old.name).cloned().collect();
+            for (name, model) in moved {
+                if let Some(count) = self.counts.remove(&(name, model.clone())) {
+                    self.counts.insert((new.name.clone(), model), count);
+                }
+            }
+        }
         self.limits.clone_from(&account.limits);
+        if let Some((shared, limit)) = self.shared.as_mut().zip(self.limits.first()) {
+            shared.change(now, limit);
+        }
         for limit in &self.limits {
             let of_limit = self.counts.iter_mut().filter(|((name, _), _)| *name == limit.name);
             for (_, count) in of_limit {
                 if let Count::Window(window) = count {
                     window.sliding.change(now, allowed(limit));
                     window.fixed.change(now, allowed(limit));
-                    window.tokens.change(now, allowed(limit));
+                    window.tokens.iter_mut().for_each(|tokens| tokens.change(now, allowed(limit)));
                 }
             }
         }
@@ -176,7 +254,8 @@ impl Provider {
 
     /// Calls over the quota so far, as far as limits are counted that way.
     pub(crate) fn over(&self) -> Over {
-        let mut over = Over::default();
+        let told = self.shared.as_ref().map_or(0, |shared| shared.told);
+        let mut over = Over { told, ..Over::default() };
         for ((name, _), count) in &self.counts {
             let Some(limit) = self.limits.iter().find(|limit| limit.name == *name) else {
                 continue;
@@ -195,7 +274,7 @@ impl Provider {
                     }
                     if unknown || matches!(limit.counted_as, CountedAs::TokenBucket | CountedAs::LeakyBucket)
                     {
-                        over.bucket += tokens.over;
+                        over.bucket += tokens.iter().map(|tokens| tokens.over).max().unwrap_or(0);
                     }
                 }
                 Count::Concurrent { over: concurrent, .. } => over.concurrent += concurrent,
@@ -216,7 +295,7 @@ fn count<'a>(
         Unit::Requests => Count::Window(Box::new(Window {
             sliding: Sliding::new(allowed(limit)),
             fixed: FixedPhases::new(allowed(limit)),
-            tokens: Tokens::new(allowed(limit)),
+            tokens: [Keeps::Rest, Keeps::Level].map(|keeps| Tokens::new(allowed(limit), keeps)),
         })),
     })
 }
@@ -235,6 +314,18 @@ fn covers(limit: &LimitConfig, class: &CallClass) -> bool {
 /// Whether a rejection of this scope concerns such a call.
 pub(crate) fn in_scope(scope: &Scope, class: &CallClass) -> bool {
     scope.covers_class(class)
+}
+
+/// How the provider says that an account is used up, and for how long.
+fn used_up(left: Duration) -> Rejection {
+    Rejection {
+        shared_with: None,
+        organization: None,
+        class: RejectionClass::Quota,
+        scope: Scope::account(),
+        wait: Some(whole_seconds(left)),
+        reason: "used up".to_owned(),
+    }
 }
 
 /// Retry-After has whole seconds (RFC 9110, 10.2.3), rounded so that it is not too short.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use quotakeeper_engine::config::{AccountConfig, LimitConfig};
 
 use crate::clock::Moment;
-use crate::provider::Over;
+use crate::provider::{Over, Provider};
 use crate::scenario::{Delivery, Excused, Expects};
 use crate::world::World;
 
@@ -38,6 +38,8 @@ pub struct Report {
     pub lost: u64,
     /// Rejections by the provider.
     pub rejections: u64,
+    /// Calls over because others had used the account since the newest answer.
+    pub untold: u64,
     /// Proxies that died.
     pub proxy_crashes: u64,
     /// Restarts of the limiter.
@@ -89,10 +91,11 @@ impl Report {
             died: history.died,
             lost: history.under_way,
             rejections: world.provider.rejections,
+            untold: world.provider.untold(),
             proxy_crashes: history.proxy_crashes,
             restarts: history.restarts,
             takeovers: history.takeovers,
-            used: first.as_ref().map_or(0, |limit| used(&world.provider.arrivals, measured, limit)),
+            used: first.as_ref().map_or(0, |limit| used(&world.provider, measured, limit)),
             ceiling: first.as_ref().map_or(0, |limit| ceiling(limit, hold)),
             hold,
             fairness: fairness(&by_consumer, &world.scenario.account),
@@ -107,8 +110,8 @@ impl Report {
 
     /// Calls over the quota that the promise does not excuse.
     pub fn over_beyond_promise(&self) -> u64 {
-        let Over { sliding, fixed, bucket, concurrent } = self.over;
-        let logged = sliding.max(fixed).max(concurrent);
+        let Over { sliding, fixed, bucket, concurrent, told } = self.over;
+        let logged = sliding.max(fixed).max(concurrent).max(told);
         match self.expects.excused {
             Excused::Nothing => logged.max(bucket),
             Excused::Bucket => logged.max(bucket.saturating_sub(self.breaches)),
@@ -147,6 +150,16 @@ impl Report {
             faults.push(format!(
                 "used {used} %, more than {below} hundredths below the ceiling of {ceiling} %"
             ));
+        }
+        if let Some(most) = expects.longest_wait_at_most
+            && self.longest_wait > most
+        {
+            faults.push(format!("a call took {:?}, {most:?} at most it should", self.longest_wait));
+        }
+        if let Some(least) = expects.used_at_least
+            && self.used < least
+        {
+            faults.push(format!("used {} hundredths of a percent, at least {least} should be", self.used));
         }
         if let Some(least) = expects.fair_at_least
             && self.fairness < least
@@ -196,8 +209,8 @@ impl World {
     }
 }
 
-fn used(arrivals: &[Moment], (from, to): (Moment, Moment), limit: &LimitConfig) -> u64 {
-    let counted = arrivals.iter().filter(|at| (from..to).contains(at)).count() as u128;
+fn used(provider: &Provider, (from, to): (Moment, Moment), limit: &LimitConfig) -> u64 {
+    let counted = u128::from(provider.counted_between(from, to));
     let allowed = u128::from(limit.amount) * to.since(from).as_nanos();
     u64::try_from(counted * 10_000 * limit.window.as_nanos() / allowed.max(1)).unwrap_or(u64::MAX)
 }
@@ -232,8 +245,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  completed {}, refused {}, hung up {}, died {}, lost {}, rejected by the provider {}",
-            self.completed, self.refused, self.hung_up, self.died, self.lost, self.rejections
+            "  completed {}, refused {}, hung up {}, died {}, lost {}, rejected by the provider {}, of these not told {}",
+            self.completed, self.refused, self.hung_up, self.died, self.lost, self.rejections, self.untold
         )?;
         write!(
             f,

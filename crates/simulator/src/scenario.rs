@@ -122,6 +122,73 @@ pub struct Upstream {
     pub closed: Vec<Closed>,
     /// It allows only this part of the first limit, and rejects what goes beyond.
     pub allows_percent: Option<u64>,
+    /// Others use the account as well, and answers say where the first limit stands.
+    pub shared: Option<Shared>,
+}
+
+/// An account that others use as well. The provider rejects what goes beyond the first limit, and says in each answer
+/// how much of it remains.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// How much others use.
+    pub others: Others,
+    /// How long before the world the first of the provider's fixed windows began.
+    pub phase: Duration,
+    /// What answers say.
+    pub headers: Headers,
+}
+
+/// Use of the account past Quotakeeper.
+#[derive(Clone, Copy, Debug)]
+pub struct Others {
+    /// Evenly at random, at this part of the first limit's rate.
+    pub percent: u64,
+    /// At once, this part of the first limit …
+    pub burst_percent: u64,
+    /// … this often on average; zero: never.
+    pub bursts_every: Duration,
+}
+
+/// How answers say where a limit stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers {
+    /// How the reset is written.
+    pub reset: Reset,
+    /// How it is rounded to whole seconds.
+    pub rounding: Rounding,
+    /// What the provider's calendar is ahead of the true one, in seconds.
+    pub clock_ahead: i64,
+    /// The reset that is told is so much later than the true one.
+    pub reset_is_late_by: Duration,
+}
+
+impl Headers {
+    /// Whether they say when a fixed window ends.
+    pub(crate) fn tells_ends(&self, window: Duration) -> bool {
+        self.reset != Reset::Untold && self.reset_is_late_by < window
+    }
+}
+
+/// How a reset is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// Not at all.
+    Untold,
+    /// Seconds from now.
+    Seconds,
+    /// Seconds since 1970.
+    Epoch,
+}
+
+/// How a time is rounded to whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// Never later than the true one.
+    Down,
+    /// Within half a second.
+    Nearest,
+    /// Never earlier.
+    Up,
 }
 
 /// A time in which the provider rejects calls.
@@ -243,4 +310,8 @@ pub struct Expects {
     pub rejections_at_least: u64,
     /// The most calls that may be refused.
     pub refused_at_most: u64,
+    /// Used of the first limit by all, in hundredths of a percent at least.
+    pub used_at_least: Option<u64>,
+    /// The longest that a call may take from ask to answer.
+    pub longest_wait_at_most: Option<Duration>,
 }

@@ -5,9 +5,11 @@
 //! | `weather` | what happens on any day: calm, storms, slow answers, odd clocks |
 //! | `disasters` | what dies: proxies, connections, limiters, leases |
 //! | `demands` | what is asked for: several limits, shares, changes, rejections |
+//! | `others` | accounts that others use as well, and what answers say of them |
 
 mod demands;
 mod disasters;
+mod others;
 mod weather;
 
 use std::collections::BTreeMap;
@@ -43,7 +45,7 @@ impl Story {
 
 /// All of them.
 pub fn all() -> Vec<Story> {
-    [weather::STORIES, disasters::STORIES, demands::STORIES].concat()
+    [weather::STORIES, disasters::STORIES, demands::STORIES, others::STORIES].concat()
 }
 
 /// The one of this name.
@@ -154,6 +156,7 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
             streams: ms(20),
             closed: Vec::new(),
             allows_percent: None,
+            shared: None,
         },
         stalls: Stalls {
             proxy_every: Duration::ZERO,

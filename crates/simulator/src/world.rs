@@ -7,19 +7,21 @@
 //! | `disk` | commits, crashes and restarts |
 //! | `lease` | lease, standby and failover |
 //! | `upstream` | from a proxy's wire to the provider and back |
+//! | `others` | who uses the account past the proxies |
 //! | `faults` | what breaks when |
 
 mod disk;
 mod faults;
 mod lease;
 mod limiters;
+mod others;
 mod proxies;
 mod upstream;
 
 use std::time::Duration;
 
 use quotakeeper_engine::config::Unit;
-use quotakeeper_engine::event::{CallId, Rejection};
+use quotakeeper_engine::event::CallId;
 use quotakeeper_engine::time::Time;
 use quotakeeper_limiter_core::DueRecord;
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
@@ -28,7 +30,7 @@ use crate::agenda::Agenda;
 use crate::clock::{Clock, Moment};
 use crate::history::History;
 use crate::network::Connection;
-use crate::provider::Provider;
+use crate::provider::{Answer, Provider};
 use crate::random::Random;
 use crate::report::Report;
 use crate::scenario::Scenario;
@@ -59,12 +61,16 @@ pub(crate) enum Happening {
     /// The provider has said the last of its answer.
     Answered(Flight),
     /// The answer's first byte reaches the proxy.
-    FirstByte(Flight, Option<Box<Rejection>>),
+    FirstByte(Flight, Box<Answer>),
     /// The answer's last byte does.
     LastByte(Flight),
     HangsUp(usize, CallId),
     /// Calls come, by the workload's plan.
     Works,
+    /// Others use the account: one call, after which others follow, or so many at once.
+    OthersCall,
+    OthersBurst,
+    OthersArrive,
     ProxyStalls,
     LimiterStalls,
     ProxyCrashes,
@@ -120,6 +126,7 @@ pub(crate) struct Chances {
     pub(crate) faults: Random,
     pub(crate) work: Random,
     pub(crate) disk: Random,
+    pub(crate) others: Random,
 }
 
 /// A world in motion.
@@ -156,6 +163,7 @@ impl World {
             faults: random.fork(),
             work: random.fork(),
             disk: random.fork(),
+            others: random.fork(),
         };
         let clock = Clock::new(Duration::from_secs(1_000_000), -scenario.clocks.provider);
         let mut world = World {
@@ -176,6 +184,7 @@ impl World {
         };
         world.begin_limiter();
         world.begin_pods();
+        world.begin_others();
         world.plan_faults();
         world
     }
@@ -239,10 +248,13 @@ impl World {
             Happening::Wrote(flight) => self.wrote(flight),
             Happening::Counted(flight) => self.counted(flight),
             Happening::Answered(flight) => self.answered(flight),
-            Happening::FirstByte(flight, rejection) => self.first_byte(flight, rejection),
+            Happening::FirstByte(flight, answer) => self.first_byte(flight, answer),
             Happening::LastByte(flight) => self.last_byte(flight),
             Happening::HangsUp(proxy, call) => self.hangs_up(proxy, call),
             Happening::Works => self.works(),
+            Happening::OthersCall => self.others_call(),
+            Happening::OthersBurst => self.others_burst(),
+            Happening::OthersArrive => self.others_arrive(),
             Happening::ProxyStalls => self.proxy_stalls(),
             Happening::LimiterStalls => self.limiter_stalls(),
             Happening::ProxyCrashes => self.proxy_crashes(),

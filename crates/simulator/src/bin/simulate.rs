@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use quotakeeper_simulator::campaign::{campaign, run};
-use quotakeeper_simulator::mutants::{MUTANTS, caught};
+use quotakeeper_simulator::mutants::{MUTANTS, noticed};
 use quotakeeper_simulator::stories::{self, Story};
 
 /// Runs the engine and both sessions in simulated worlds.
@@ -96,8 +96,8 @@ fn mutants(seeds: u64, named: Option<String>, story: Option<String>) -> ExitCode
     let wanted = |name: &str| named.as_ref().is_none_or(|part| name.contains(part.as_str()));
     for (fault, _) in MUTANTS {
         for story in stories.iter().filter(|_| wanted(&format!("{fault:?}"))) {
-            if let Some((seed, over)) = caught(fault, story.name, 0..seeds) {
-                println!("{fault:?}: {over} over in {} with seed {seed}", story.name);
+            if let Some((seed, faults)) = noticed(fault, story.name, 0..seeds) {
+                println!("{fault:?} in {} with seed {seed}: {}", story.name, faults.join("; "));
             }
         }
     }

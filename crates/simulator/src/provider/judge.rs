@@ -126,9 +126,19 @@ impl FixedPhases {
     }
 }
 
+/// What a bucket keeps when its limit changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// What remains: a raise does not fill it.
+    Rest,
+    /// What is in it: a cut leaves less room.
+    Level,
+}
+
 /// A bucket of `burst` that refills at N/W.
 #[derive(Clone, Debug)]
 pub(crate) struct Tokens {
+    keeps: Keeps,
     allowed: Allowed,
     /// In N-ths of a nanosecond of refill: a token is W of them, a nanosecond refills N.
     tokens: u128,
@@ -137,9 +147,9 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    pub(crate) fn new(allowed: Allowed) -> Tokens {
+    pub(crate) fn new(allowed: Allowed, keeps: Keeps) -> Tokens {
         let tokens = u128::from(allowed.burst) * u128::from(nanos(allowed.window));
-        Tokens { allowed, tokens, at: 0, over: 0 }
+        Tokens { keeps, allowed, tokens, at: 0, over: 0 }
     }
 
     fn refill(&mut self, at: u64) {
@@ -149,10 +159,14 @@ impl Tokens {
         self.at = self.at.max(at);
     }
 
-    /// What remains, remains: a raise does not fill the bucket.
     pub(crate) fn change(&mut self, at: u64, allowed: Allowed) {
         self.refill(at);
+        let full = |allowed: Allowed| u128::from(allowed.burst) * u128::from(nanos(allowed.window));
+        let level = full(self.allowed) - self.tokens;
         self.allowed = allowed;
+        if self.keeps == Keeps::Level {
+            self.tokens = full(allowed).saturating_sub(level);
+        }
         self.refill(at);
     }
 
@@ -199,11 +213,25 @@ mod tests {
 
     #[test]
     fn tokens_come_back_at_the_rate() {
-        let mut tokens = Tokens::new(allowed(10));
+        let mut tokens = Tokens::new(allowed(10), Keeps::Rest);
         for at in [0, 0, 0, SECOND / 10, SECOND / 10] {
             tokens.arrives(at);
         }
         assert_eq!(tokens.over, 2);
+    }
+
+    #[test]
+    fn a_cut_leaves_what_remained_or_what_was_in_it() {
+        for (keeps, over) in [(Keeps::Rest, 0), (Keeps::Level, 1)] {
+            let large = Allowed { burst: 4, ..allowed(1) };
+            let mut tokens = Tokens::new(large, keeps);
+            for at in [0, 0, 0] {
+                tokens.arrives(at);
+            }
+            tokens.change(1, Allowed { burst: 2, ..large });
+            tokens.arrives(1);
+            assert_eq!(tokens.over, over, "{keeps:?}");
+        }
     }
 
     #[test]

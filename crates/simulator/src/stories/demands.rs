@@ -13,6 +13,11 @@ pub(super) const STORIES: &[Story] = &[
     story("cut", "the quota is halved in mid-flight", cut),
     story("raise", "the quota is doubled in mid-flight", raise),
     story("edits", "the quota is edited again and again", edits),
+    story(
+        "small-edits",
+        "the quota is edited by a few percent again and again, of an account with a past",
+        small_edits,
+    ),
     story("edits-restarts", "the same, and the limiter dies", edits_restarts),
     story("two-limits", "100 in 10 s, and 5 a second of one endpoint", two_limits),
     story("models", "models that are counted apart", models),
@@ -42,7 +47,13 @@ fn change(scenario: &mut Scenario, amount: u64, provider_first: bool, lead: Dura
 }
 
 /// The quota changes. The provider is never behind a raise, never ahead of a cut.
-fn change_at(scenario: &mut Scenario, from: Duration, amount: u64, provider_first: bool, lead: Duration) {
+pub(super) fn change_at(
+    scenario: &mut Scenario,
+    from: Duration,
+    amount: u64,
+    provider_first: bool,
+    lead: Duration,
+) {
     let mut account = scenario.account.clone();
     account.limits[0].amount = amount;
     let (at, provider_at) = if provider_first { (from + lead, from) } else { (from, from + lead) };
@@ -68,6 +79,28 @@ fn edits(random: &mut Random) -> Scenario {
         amount = next;
         from = from + lead + window.1 + random.within(ms(1), window.1);
     }
+    scenario
+}
+
+/// Each edit costs next to nothing, also while the past is unknown.
+fn small_edits(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = calm(random, window);
+    scenario.account.limits[0].counted_as =
+        *random.pick(&[CountedAs::Unknown, CountedAs::SlidingWindow, CountedAs::FixedWindow]);
+    let lead = seconds(2) + window.2 + ms(100);
+    scenario.length = scenario.length.max((window.1 + lead) * 8);
+    let mut from = random.within(ms(1), window.1);
+    let mut amount = window.0;
+    while from + lead < scenario.length {
+        let next = window.0 - random.below(window.0.div_ceil(20));
+        if next != amount {
+            change_at(&mut scenario, from, next, next > amount, lead);
+        }
+        amount = next;
+        from = from + lead + window.1 + random.within(ms(1), window.1);
+    }
+    scenario.expects.used_at_least = Some(7_500);
     scenario
 }
 

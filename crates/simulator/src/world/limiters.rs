@@ -11,7 +11,7 @@ use quotakeeper_limiter_core::commit::PROXIES_OUTLIVE;
 use quotakeeper_limiter_core::{ConnectionId, LedgerStart, LimiterState, LostGrants, Outbox, Start};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::limiter::{PodIdentity, SessionEnd, Violation};
-use quotakeeper_wire::message::{Epoch, LimiterMessage, ToLimiter, ToProxy};
+use quotakeeper_wire::message::{Epoch, LimiterMessage, ProxyMessage, Report, ToLimiter, ToProxy};
 
 use super::disk::NodeDisk;
 use super::{Happening, World};
@@ -217,6 +217,12 @@ impl World {
         let now = self.time(limiter);
         let mut out = Outbox::default();
         let proxy = &self.proxies[entry.proxy];
+        if let ProxyMessage::Report {
+            call, report: Report::FirstByte { .. } | Report::Rejected { .. }, ..
+        } = &message.body
+        {
+            self.provider.heard(self.now, (proxy.id, *call));
+        }
         let entry = &mut self.limiters[limiter];
         entry.state.receive(now, id(connection), (*message).clone(), &mut out);
         if !out.ended.iter().any(|(ended, _)| *ended == id(connection)) {
@@ -309,6 +315,7 @@ impl World {
         if let LimiterMessage::Grant { call, .. } = message.body {
             entry.grants += 1;
             self.history.granted(session, call);
+            self.provider.granted(self.now, (session, call));
         }
         entry.watch.sends(now, session, &message.body, &mut self.history);
     }

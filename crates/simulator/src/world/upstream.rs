@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::event::Rejection;
-
 use super::{Flight, Happening, World};
 use crate::clock::Moment;
+use crate::provider::Answer;
 use crate::scenario::Delivery;
 
 impl World {
@@ -116,7 +115,8 @@ impl World {
         self.history.counted(id, flight.call);
         let class = &self.scenario.shapes[flight.class];
         let workload = &self.scenario.pods[self.proxies[flight.proxy].pod];
-        let rejection = self.provider.arrives(self.now, class, workload).map(Box::new);
+        let answer = Box::new(self.provider.arrives(self.now, (id, flight.call), class, workload));
+        let rejected = answer.rejection.is_some();
         let upstream = &self.scenario.upstream;
         let random = &mut self.chances.upstream;
         let way_back = if upstream.adverse {
@@ -124,14 +124,14 @@ impl World {
         } else {
             upstream.transit.mul_f64(0.7) + random.exponential(upstream.transit.mul_f64(0.3))
         };
-        let thinks = if rejection.is_some() {
+        let thinks = if rejected {
             Duration::from_millis(1)
         } else {
             upstream.thinks.mul_f64(random.between(600, 1400) as f64 / 1000.0)
         };
         let streams = upstream.streams.mul_f64(random.between(500, 1500) as f64 / 1000.0);
-        self.after(thinks + way_back, Happening::FirstByte(flight, rejection.clone()));
-        if rejection.is_none() {
+        self.after(thinks + way_back, Happening::FirstByte(flight, answer));
+        if !rejected {
             self.after(thinks + streams, Happening::Answered(flight));
             self.after(thinks + streams + way_back, Happening::LastByte(flight));
         }
@@ -141,9 +141,9 @@ impl World {
         self.provider.answered(&self.scenario.shapes[flight.class]);
     }
 
-    pub(super) fn first_byte(&mut self, flight: Flight, rejection: Option<Box<Rejection>>) {
+    pub(super) fn first_byte(&mut self, flight: Flight, answer: Box<Answer>) {
         if let Some(later) = self.stands_still(flight.proxy) {
-            return self.at(later, Happening::FirstByte(flight, rejection));
+            return self.at(later, Happening::FirstByte(flight, answer));
         }
         let now = self.now;
         let bound = self.bound();
@@ -155,9 +155,10 @@ impl World {
         self.history.held(hold);
         let stamp = self.stamp(flight.proxy);
         let session = &mut self.proxies[flight.proxy].session;
+        let Answer { rejection, observations } = *answer;
         match rejection {
-            Some(rejection) => session.rejected(stamp, flight.call, Vec::new(), *rejection, true),
-            None => session.first_byte(stamp, flight.call, Vec::new()),
+            Some(rejection) => session.rejected(stamp, flight.call, observations, rejection, true),
+            None => session.first_byte(stamp, flight.call, observations),
         }
         self.pump(flight.proxy);
     }
