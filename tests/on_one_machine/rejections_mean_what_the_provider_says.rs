@@ -276,7 +276,13 @@ fn one_word_for_a_day_and_for_a_moment_is_told_apart_by_the_message() {
     let scene = Scene::new(&format!("accounts: {{{KEY}: {{answerMillis: 300}}}}"));
     let concurrent = error("ConcurrentRequests (Concurrent API Requests) Limit exceeded.");
     scene.provider.force(forced(403, concurrent)).unwrap();
-    let group = (0..30).map(|_| own("any")).collect();
+    // One that is rejected while few others are under way leaves room for few: the calls have the time to wait.
+    let patient = || {
+        let mut call = own("any");
+        call["patience"] = json!(120);
+        call
+    };
+    let group = (0..30).map(|_| patient()).collect();
     let (results, ended) = run_with(&scene, &salesforce(), &[group]);
     assert_eq!(statuses(&results, 0), [200; 30], "{results:?}\n{}", ended.stderr);
     assert_eq!(scene.provider.log(KEY).len(), 31);
