@@ -157,7 +157,7 @@ class Demo:
         return subprocess.run(words, env=self.environment("naive", own), stdin=subprocess.DEVNULL).returncode
 
     def kept(self, quota, words):
-        options = ["-f", str(quota), "--report", str(self.folder / "report.json"), "--upstream-ca", str(self.provider.ca)]
+        options = ["-f", str(quota), "--report", str(self.folder / "report.json"), "--state", str(self.folder / "state"), "--upstream-ca", str(self.provider.ca)]
         for host in ("api.hubapi.com", "api.openai.com"):
             options += ["--resolve", f"{host}:443:{self.provider.https}"]
         running = subprocess.Popen(

@@ -93,17 +93,16 @@ pub struct RunArguments {
     pub report: Option<PathBuf>,
 
     /// Record usage in this file, so that the next run with it continues where this one ended, even if
-    /// it was killed. Only one run at a time can use it. Without it, the next run knows only that earlier
-    /// runs have used the account.
+    /// it was killed. Only one run at a time can use it [default: a file in the state folder].
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
 
-    /// How much of a limit was used already, where no answer of the provider tells; repeatable. Needed after a
-    /// run without --ledger, for limits of an hour or more.
+    /// How much of a limit was used already, where no answer of the provider tells; repeatable. Needed for limits
+    /// of an hour or more where the ledger of the runs before is lost.
     #[arg(long, value_name = "[QUOTA:]LIMIT=AMOUNT")]
     pub used: Vec<UsedArgument>,
 
-    /// Folder in which each run records that it has used an account [default: $XDG_STATE_HOME/quotakeeper, else
+    /// Folder in which each run records which accounts it uses, and how much of them [default: $XDG_STATE_HOME/quotakeeper, else
     /// ~/.local/state/quotakeeper].
     #[arg(long, value_name = "FOLDER")]
     pub state: Option<PathBuf>,

@@ -9,6 +9,7 @@
 //! | `mounts` | files that it sees instead of the system's |
 //! | `interception` | whether and where the providers' hosts are intercepted |
 //! | `records` | which accounts earlier runs have used |
+//! | `run_ledger` | where a run records how much of them it uses |
 //! | `scratch` | files that live as long as the run |
 //! | `stated_use` | what a person says was used already |
 //! | `progress`, `report` | the progress line and the final report |
@@ -21,11 +22,13 @@ mod mounts;
 mod progress;
 mod records;
 mod report;
+mod run_ledger;
 mod scratch;
 mod signals;
 pub mod stated_use;
 mod trust;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
@@ -37,15 +40,16 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quotakeeper_api::load::{self, Source};
 use quotakeeper_proxy::{BodyBounds, Link, LinkPeer, Proxy, Settings};
 use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::name::AccountKey;
 
 use crate::cli::RunArguments;
 use crate::output::{BAD_INPUT, say, start_logging};
 use interception::Interception;
 use progress::Line;
-use quotakeeper_limiter::ledger;
-use quotakeeper_limiter::task::{Connection, Limiter};
+use quotakeeper_limiter::task::{Connection, EarlierRuns, Limiter};
 use records::Records;
 use report::Report;
+use run_ledger::RunLedger;
 use signals::Signals;
 use trust::TrustedFiles;
 
@@ -164,33 +168,12 @@ fn sources(files: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
 async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, Failure> {
     let Prepared { mut accounts, extra_cas, interception } = prepared;
     let folder = records::state_folder(arguments.state.as_deref());
-    let mut records = Records::open(folder.as_deref(), arguments.ledger.as_deref(), &mut accounts);
-    let settings = Settings {
-        base_url: arguments.listen,
-        hosts: interception.as_ref().map(Interception::listeners),
-        admin: arguments.admin,
-        resolve: arguments.resolve.clone(),
-        extra_cas,
-        own_ca_files: interception.as_ref().map(|_| trust::own_files()).unwrap_or_default(),
-        trust_remedy: TRUST_REMEDY.to_owned(),
-        bodies: BodyBounds {
-            disk: BODIES_ON_DISK,
-            folder: Some(std::env::temp_dir()),
-            ..BodyBounds::default()
-        },
-        ..Settings::new(accounts.clone(), consumer(&arguments.command))
-    };
-    let earlier = std::mem::take(&mut records.earlier);
-    let builder = Limiter::builder(accounts);
-    let limiter = match &arguments.ledger {
-        Some(file) => ledger::open(file)
-            .and_then(|ledger| builder.private_ledger(ledger)?.earlier_runs(earlier).start())
-            .map_err(|error| bad_input(anyhow!("--ledger {} {error}", file.display())))?,
-        None => builder
-            .earlier_runs(earlier)
-            .start()
-            .map_err(|error| Failure::from(anyhow::Error::from(error)))?,
-    };
+    let (ledger, problem) = open_ledger(arguments, folder.as_deref(), &accounts)?;
+    let ledger_file = ledger.as_ref().map(|ledger| ledger.file.clone());
+    let mut records = Records::open(folder.as_deref(), ledger_file.as_deref(), &mut accounts);
+    records.notes.extend(problem);
+    let settings = Settings { extra_cas, ..settings(arguments, accounts.clone(), interception.as_ref()) };
+    let limiter = start_limiter(accounts, ledger, std::mem::take(&mut records.earlier))?;
     let started = limiter.health().await.context("the limiter stopped at its start")?;
     let (link, peer) = Link::pair();
     tokio::spawn(carry(limiter.clone(), peer));
@@ -222,14 +205,69 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     proxy.shutdown(GRACE).await;
     say(&report.sentence());
     // The command's exit code counts, even if the ledger or the report can't be written.
-    if let (Err(error), Some(file)) = (limiter.close().await, &arguments.ledger) {
+    if let (Err(error), Some(file)) = (limiter.close().await, &ledger_file) {
         let file = file.display();
-        say(&format!("--ledger {file} {error:#}; the next run with this ledger begins carefully"));
+        say(&format!("the ledger {file} {error:#}; the next run with it begins carefully"));
     }
     if let Some(Err(error)) = arguments.report.as_ref().map(|file| report.write(file)) {
         say(&format!("{error:#}"));
     }
     Ok(ExitCode::from(exit_code))
+}
+
+fn settings(
+    arguments: &RunArguments,
+    accounts: Vec<CompiledAccount>,
+    interception: Option<&Interception>,
+) -> Settings {
+    Settings {
+        base_url: arguments.listen,
+        hosts: interception.map(Interception::listeners),
+        admin: arguments.admin,
+        resolve: arguments.resolve.clone(),
+        own_ca_files: interception.map(|_| trust::own_files()).unwrap_or_default(),
+        trust_remedy: TRUST_REMEDY.to_owned(),
+        bodies: BodyBounds {
+            disk: BODIES_ON_DISK,
+            folder: Some(std::env::temp_dir()),
+            ..BodyBounds::default()
+        },
+        ..Settings::new(accounts, consumer(&arguments.command))
+    }
+}
+
+fn start_limiter(
+    accounts: Vec<CompiledAccount>,
+    ledger: Option<RunLedger>,
+    earlier: BTreeMap<AccountKey, EarlierRuns>,
+) -> Result<Limiter, Failure> {
+    let builder = Limiter::builder(accounts);
+    match ledger {
+        Some(RunLedger { file, ledger }) => builder
+            .private_ledger(ledger)
+            .and_then(|builder| builder.earlier_runs(earlier).start())
+            .map_err(|error| bad_input(anyhow!("the ledger {} {error}", file.display()))),
+        None => {
+            builder.earlier_runs(earlier).start().map_err(|error| Failure::from(anyhow::Error::from(error)))
+        }
+    }
+}
+
+/// The run's ledger, or why it has none.
+fn open_ledger(
+    arguments: &RunArguments,
+    folder: Option<&Path>,
+    accounts: &[CompiledAccount],
+) -> Result<(Option<RunLedger>, Option<String>), Failure> {
+    if let Some(file) = &arguments.ledger {
+        return Ok((Some(RunLedger::named(file)?), None));
+    }
+    // Without a folder, the records say what follows.
+    let Some(folder) = folder else { return Ok((None, None)) };
+    match RunLedger::in_state_folder(folder, accounts) {
+        Ok(ledger) => Ok((ledger, None)),
+        Err(error) => Ok((None, Some(format!("{error:#}; give another with --ledger FILE")))),
+    }
 }
 
 fn bad_input(error: anyhow::Error) -> Failure {

@@ -88,7 +88,7 @@ impl Records {
         account: &mut CompiledAccount,
     ) -> anyhow::Result<()> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        let path = folder.join(file_name(&account.key));
+        let path = folder.join(file_name(&account.key, "json"));
         let context = || path.display().to_string();
         let mut file = OpenOptions::new();
         let mut file =
@@ -184,12 +184,12 @@ fn write(file: &mut File, record: &Record) -> anyhow::Result<()> {
 }
 
 /// The account's key, with `%` and two hexadecimal digits for what does not belong into a file's name.
-fn file_name(key: &str) -> String {
+pub fn file_name(key: &str, extension: &str) -> String {
     let escaped = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
         other => format!("%{other:02X}"),
     };
-    key.bytes().map(escaped).collect::<String>() + ".json"
+    key.bytes().map(escaped).collect::<String>() + "." + extension
 }
 
 #[cfg(test)]
@@ -199,9 +199,9 @@ mod tests {
 
     #[test]
     fn keys_have_file_names_of_their_own() {
-        assert_eq!(file_name("openai/gtm/openai"), "openai%2Fgtm%2Fopenai.json");
-        assert_ne!(file_name("a/b_c"), file_name("a_b/c"));
-        assert_eq!(file_name("x/../y"), "x%2F..%2Fy.json");
+        assert_eq!(file_name("openai/gtm/openai", "json"), "openai%2Fgtm%2Fopenai.json");
+        assert_ne!(file_name("a/b_c", "json"), file_name("a_b/c", "json"));
+        assert_eq!(file_name("x/../y", "ledger"), "x%2F..%2Fy.ledger");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A daily limit that no answer tells, as with HubSpot's search and its OAuth apps: a first run is not slowed down by it,
-//! and a later one without the ledger of the first waits until a person states what was used.
+//! the next continues from its ledger, and one whose ledger is lost waits until a person states what was used.
 
+use std::fs;
 use std::process::Command;
 
 use crate::scene::{Ended, Scene};
@@ -46,7 +47,7 @@ fn run(scene: &Scene, calls: u64, longest: &str, options: &[&str]) -> Ended {
 }
 
 #[test]
-fn a_first_run_is_not_slowed_down_and_a_later_one_waits_for_what_was_used() {
+fn a_run_continues_from_the_last_and_after_a_lost_ledger_waits_for_what_was_used() {
     let scene = Scene::new(RULES);
     // At 250,000 a day evenly, 2.9 a second, sixty calls take 21 seconds.
     let first = run(&scene, 60, "18", &[]);
@@ -55,14 +56,20 @@ fn a_first_run_is_not_slowed_down_and_a_later_one_waits_for_what_was_used() {
     assert_eq!(scene.report()["accounts"][0]["past"], "New");
 
     let second = run(&scene, 5, "12", &[]);
-    assert_eq!(second.stdout, "[(200, 1), (429, 4)]\n", "one call asks the provider: {}", second.stderr);
-    assert!(second.stderr.contains("state it with --used daily=AMOUNT"), "{}", second.stderr);
+    assert_eq!(second.stdout, "[(200, 5)]\n", "{}", second.stderr);
+    assert!(!second.stderr.contains("assumed"), "{}", second.stderr);
+
+    fs::remove_file(scene.path("state/silent%2Fcrm.ledger")).unwrap();
+    let third = run(&scene, 5, "12", &[]);
+    assert_eq!(third.stdout, "[(200, 1), (429, 4)]\n", "one call asks the provider: {}", third.stderr);
+    assert!(third.stderr.contains("state it with --used daily=AMOUNT"), "{}", third.stderr);
     assert_eq!(scene.report()["accounts"][0]["past"], "Lost");
 
-    let third = run(&scene, 5, "12", &["--used", "daily=61"]);
-    assert_eq!(third.stdout, "[(200, 5)]\n", "{}", third.stderr);
+    fs::remove_file(scene.path("state/silent%2Fcrm.ledger")).unwrap();
+    let fourth = run(&scene, 5, "12", &["--used", "daily=66"]);
+    assert_eq!(fourth.stdout, "[(200, 5)]\n", "{}", fourth.stderr);
     let totals = scene.provider.summary("crm").totals;
-    assert_eq!((totals.ok, totals.over), (66, 0));
+    assert_eq!((totals.ok, totals.over), (71, 0));
 
     let wrong = run(&scene, 5, "12", &["--used", "weekly=61"]);
     assert_eq!(wrong.code, 2);

@@ -152,6 +152,7 @@ impl Wrapped {
         command.arg("run").arg("-f").arg(&quota).arg("--listen").arg(address.to_string());
         command.arg("--resolve").arg(format!("{HOST}:443:{}", provider.address));
         command.arg("--upstream-ca").arg(&provider.authority).args(["--progress", "off", "--hosts", "off"]);
+        command.arg("--state").arg(room.join("state"));
         // It ends when its input does.
         command.args(["--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let mut process = Process::start("quotakeeper", &mut command, room)?;
