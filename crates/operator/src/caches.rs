@@ -87,16 +87,10 @@ impl Caches {
                 view::record(&map, owner.as_deref())
             });
         let mut on_trusted = Watches { signal: &trusted, tasks: &mut *tasks };
-        let limiter_secret = on_trusted.start(
-            secrets.clone(),
-            named(LIMITER_SECRET),
-            "the limiter's certificate",
-            |secret, _| view::secret(secret),
-        );
-        let webhook_secret =
-            on_trusted.start(secrets, named(WEBHOOK_SECRET), "the webhook's certificate", |secret, _| {
-                view::secret(secret)
-            });
+        let (of_limiter, of_webhook) = (named(LIMITER_SECRET), named(WEBHOOK_SECRET));
+        let limiter_secret =
+            on_trusted.start(secrets.clone(), of_limiter, "the limiter's certificate", view::secret);
+        let webhook_secret = on_trusted.start(secrets, of_webhook, "the webhook's certificate", view::secret);
         let webhooks = on_trusted.start(
             webhooks,
             named(WEBHOOK_CONFIGURATION),

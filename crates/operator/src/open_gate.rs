@@ -145,7 +145,8 @@ pub async fn told(
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let named = ListParams::default().fields(&format!("metadata.name={LIMITER_SECRET}"));
     let secret = secrets.list(&named).await?.items.into_iter().next();
-    let ca = secret.and_then(view::secret).and_then(|mut entries| entries.remove("ca.crt"));
+    let ca =
+        secret.and_then(|secret| view::secret(secret, None)).and_then(|mut entries| entries.remove("ca.crt"));
     let (_known, limiter_ca) = watch::channel(ca);
     let (sender, mut heard) = watch::channel(LimiterView::nothing());
     let all = async {

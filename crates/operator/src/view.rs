@@ -148,7 +148,10 @@ pub fn record_data(record: &AccountRecord) -> BTreeMap<&'static str, String> {
 }
 
 /// The entries of a Secret that are text.
-pub fn secret(secret: Secret) -> Option<BTreeMap<String, String>> {
+pub fn secret(
+    secret: Secret,
+    _before: Option<&BTreeMap<String, String>>,
+) -> Option<BTreeMap<String, String>> {
     let entries = secret.data.unwrap_or_default().into_iter();
     Some(entries.filter_map(|(name, value)| Some((name, String::from_utf8(value.0).ok()?))).collect())
 }

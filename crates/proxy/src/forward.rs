@@ -56,7 +56,7 @@ use crate::listen::Closing;
 use crate::local_response::{LocalResponse, ResponseBody};
 use crate::quota_endpoint::QuotaEndpoint;
 use crate::record::{Outcome, Record, Telemetry, Why};
-use crate::replay::{ReplayBody, ReplayBuffer, STREAM_PAUSE};
+use crate::replay::{ReplayBody, ReplayBuffer, STREAM_PAUSE, Stored};
 use crate::route::Route;
 use crate::upstream::{Origin, Protocols, Upstreams};
 use links::BaseUrlView;
@@ -159,11 +159,7 @@ pub(crate) async fn forward(
         _ => Protocols::Http1,
     };
     let (mut head, body) = request.into_parts();
-    let patience = account.profile.patience(&head.headers);
-    let client = ClientKind::of(&head.headers, patience);
-    let believed = client.as_ref().map(|client| context.telemetry.patience(client, patience));
-    let patience = believed.unwrap_or(patience);
-    record.of_client(client);
+    let patience = believed_patience(context, &account, &head.headers, &mut record);
     let send_by = SendBy::of(&account.profile, &path, &head.headers, arrived, now);
     head.headers.remove(PATIENCE_HEADER);
     head::for_upstream(&mut head.headers, &origin.authority());
@@ -176,11 +172,7 @@ pub(crate) async fn forward(
         Err(own) => return refuse(record, own),
     };
     let (start, whole) = (body.start().clone(), body.is_whole());
-    let description = context.describer.describe(&account.profile, &head, &path, start, whole).await;
-    if let Some(reason) = description.unreadable {
-        unreadable(context, &account, &head.method, &path, reason);
-    }
-    let engine_class = account.engine_class(&description.shape);
+    let engine_class = engine_class(context, &account, &head, &path, start, whole).await;
     let credential = context.admission.fingerprint(account.profile.credential(&head.headers));
     account.earn();
     let call = Call {
@@ -211,6 +203,20 @@ fn named_host(request: &Request<Incoming>) -> Option<&str> {
     request.uri().authority().map(Authority::as_str).or_else(host)
 }
 
+/// How long the client waits for its answer: what it announces, unless its like has hung up sooner.
+fn believed_patience(
+    context: &ProxyContext,
+    account: &Account,
+    headers: &http::HeaderMap,
+    record: &mut Record,
+) -> Option<Duration> {
+    let announced = account.profile.patience(headers);
+    let client = ClientKind::of(headers, announced);
+    let believed = client.as_ref().map(|client| context.telemetry.patience(client, announced));
+    record.of_client(client);
+    believed.unwrap_or(announced)
+}
+
 /// The request's body, as far as it is buffered.
 async fn buffered(
     context: &ProxyContext,
@@ -226,6 +232,22 @@ async fn buffered(
     };
     let buffered = context.bodies.buffer(body, stream_pause).await;
     buffered.map_err(|error| bad_request(&format!("the body broke off ({error})")))
+}
+
+/// What decides which limits cover the call.
+async fn engine_class(
+    context: &ProxyContext,
+    account: &Account,
+    head: &request::Parts,
+    path: &str,
+    start: Stored,
+    whole: bool,
+) -> CallClass {
+    let description = context.describer.describe(&account.profile, head, path, start, whole).await;
+    if let Some(reason) = description.unreadable {
+        unreadable(context, account, &head.method, path, reason);
+    }
+    account.engine_class(&description.shape)
 }
 
 /// Counts a request whose model is not known, logs it, and tells the limiter.
