@@ -28,18 +28,14 @@ impl Engine {
     ) -> Duration {
         let until = self.paused_until(now, lane).max(self.held_until(now, lane, caller));
         let paused = until.map_or(Duration::ZERO, |until| until.since(now));
-        self.limited_behind(now, lane, costs, ahead).max(paused)
-    }
-
-    /// The same without pauses.
-    fn limited_behind(&mut self, now: Time, lane: LaneId, costs: Costs, ahead: u64) -> Duration {
         let covering = self.caps.iter().filter(|(scope, _)| self.lanes.covers(lane, scope));
         let capped = covering.map(|(_, cap)| cap.wait_for(ahead.saturating_add(1))).max().unwrap_or_default();
-        self.lanes.wait_for(lane, costs, now, ahead).max(capped)
+        self.lanes.wait_for(lane, costs, now, ahead).max(paused).max(capped)
     }
 
-    /// About how long a call that waits already still waits at least: as if it came first, and as if whoever paused
-    /// by hand resumed at once. Without a caller: the longest of all callers.
+    /// About how long a call that waits already still waits at least: as if it came first, as if whoever paused by hand
+    /// resumed at once, and as if a call under way ended now, for nobody knows how long those last. Without a caller:
+    /// the longest of all callers.
     fn least_wait(&mut self, now: Time, lane: LaneId, caller: Option<Caller<'_>>, costs: Costs) -> Duration {
         let config = self.config.pause;
         let pauses = self.pauses.iter().filter(|(_, pause)| !pause.by_hand);
@@ -47,7 +43,7 @@ impl Engine {
         let pauses = pauses.filter(|(key, _)| holds(&key.callers) && self.lanes.covers(lane, &key.scope));
         let until = pauses.filter_map(|(_, pause)| pause.blocked_until(now, &config)).max();
         let paused = until.map_or(Duration::ZERO, |until| until.since(now));
-        self.limited_behind(now, lane, costs, 0).max(paused)
+        self.lanes.wait_for_windows(lane, costs, now).max(paused)
     }
 
     /// Refuses the waiting calls that cannot be granted by their deadlines any more. To be called when a change may

@@ -336,6 +336,17 @@ impl Lanes {
         wait
     }
 
+    /// How long until the lane's windows let one call of these costs through, if it came first.
+    pub(super) fn wait_for_windows(&mut self, lane: LaneId, costs: Costs, now: Time) -> Duration {
+        let mut wait = Duration::ZERO;
+        self.each_entry(lane, |entry| {
+            if entry.counter.window().is_some() {
+                wait = wait.max(entry.wait_for(now, costs, 0));
+            }
+        });
+        wait
+    }
+
     fn each_entry(&mut self, lane: LaneId, mut of: impl FnMut(&mut Entry)) {
         for id in &self.lanes[lane.0 as usize].counters {
             if let Some(entry) = self.counters.get_mut(*id) {

@@ -257,3 +257,22 @@ fn use_by_others_refuses_waiting_calls_that_cannot_outlast_it() {
     assert_eq!(too_long(&mut w), 2);
     assert_eq!(w.grants().len(), 0);
 }
+
+#[test]
+fn a_pause_refuses_no_call_that_only_waits_for_another_to_end() {
+    let mut w = World::new(vec![concurrent("slots", 2)]);
+    w.ask(1);
+    w.grants().into_iter().for_each(|attempt| w.answered(attempt));
+    w.ask(2);
+    let held = w.grants();
+    // A long call makes the mean long, and says nothing of the next one.
+    w.pass(SECOND * 400);
+    w.tell(Event::Done(held[0]));
+    w.ask(1);
+    let next = w.grants()[0];
+    w.ask_as(1, "job", CallClass::default(), Some(SECOND * 500));
+    w.pass(SECOND * 370);
+    assert_eq!(w.refusals(), []);
+    w.sent_back(next, Scope::endpoint("other"), Some(SECOND));
+    assert_eq!(too_long(&mut w), 0);
+}
