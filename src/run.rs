@@ -207,7 +207,7 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     // The command's exit code counts, even if the ledger or the report can't be written.
     if let (Err(error), Some(file)) = (limiter.close().await, &ledger_file) {
         let file = file.display();
-        say(&format!("the ledger {file} {error:#}; the next run with it begins carefully"));
+        say(&format!("the ledger {file} {error:#}; the next run with this ledger begins carefully"));
     }
     if let Some(Err(error)) = arguments.report.as_ref().map(|file| report.write(file)) {
         say(&format!("{error:#}"));
