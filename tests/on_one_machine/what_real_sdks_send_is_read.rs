@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use counting_provider::{Entry, Force, Verdict};
 use serde_json::{Value, json};
@@ -22,6 +21,11 @@ fn start(scene: &Scene, provider: &str, tier: &str, calls: &[String]) -> Running
     command.env("OPENAI_API_KEY", OPENAI).env("ANTHROPIC_API_KEY", ANTHROPIC);
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     scene.start(command)
+}
+
+/// Whether the progress line has shown a pause.
+fn is_paused(scene: &Scene) -> bool {
+    fs::read_to_string(scene.path("stderr")).unwrap_or_default().contains("PAUSED")
 }
 
 fn assert_all_ok(ended: &Ended, calls: usize) {
@@ -67,8 +71,7 @@ fn calls_of_other_models_and_of_none_go_while_one_model_is_paused() {
     calls.extend(words(&["models", "batch", "file:20000000", "transcription:whisper-1"]));
     let mut running = start(&scene, "openai", "tier-5", &calls);
     running.until("the 429", || verdicts(&of_model(&scene, OPENAI, "gpt-4o")) == [Verdict::Forced]);
-    // The provider has counted it; the proxy has yet to read it.
-    std::thread::sleep(Duration::from_millis(500));
+    running.until("its pause", || is_paused(&scene));
     fs::write(gate, "").unwrap();
     assert_all_ok(&running.ended(), 14);
     assert_eq!(verdicts(&of_model(&scene, OPENAI, "gpt-4o")), [Verdict::Forced]);
@@ -113,7 +116,7 @@ fn a_rejection_in_a_streams_events_pauses_all_and_reaches_no_client() {
     calls.extend((0..4).map(|_| "stream:gpt-4.1-mini".to_owned()));
     let mut running = start(&scene, "openai", "tier-5", &calls);
     running.until("the rejection", || !of_model(&scene, OPENAI, "gpt-4.1-mini").is_empty());
-    std::thread::sleep(Duration::from_millis(500));
+    running.until("its pause", || is_paused(&scene));
     fs::write(gate, "").unwrap();
     assert_all_ok(&running.ended(), 5);
     let log = of_model(&scene, OPENAI, "gpt-4.1-mini");

@@ -15,7 +15,7 @@
 //! | [`time`] | points on the limiter's and on a proxy's clock, the guard against drift |
 //! | [`clock`] | when, on the limiter's clock, a proxy's stamp was taken |
 //! | `window_counter`, `bucket`, `units` | one limit's log, units in flight, and level |
-//! | `concurrency_counter` | a limit of calls under way at the same time |
+//! | `concurrency_counter`, `concurrency_cap` | a limit of calls under way at the same time, declared, or as rejections show it |
 //! | `queue` | whose turn is next |
 //! | `alarms` | when to look at something again |
 //! | `pause` | closed, one probe, a ramp |
