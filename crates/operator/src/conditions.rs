@@ -73,7 +73,9 @@ pub mod reasons {
     /// `Throttled`: the quota's calls pass.
     pub const DISABLED: &str = "Disabled";
     /// `Throttled`: the provider refuses calls until a person acts.
-    pub const SPEND_CAP_REACHED: &str = "SpendCapReached";
+    pub const PROVIDER_STOPPED: &str = "ProviderStopped";
+    /// `Throttled`: the provider is overloaded.
+    pub const PROVIDER_OVERLOADED: &str = "ProviderOverloaded";
     /// `Throttled`: the provider has rejected calls.
     pub const PROVIDER_PAUSED: &str = "ProviderPaused";
     /// `Throttled`: a budget is used up.

@@ -10,6 +10,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use jiff::Timestamp;
 use quotakeeper_transport::tls::{TlsError, client_config};
 use quotakeeper_wire::status::{EVERY_SECONDS, PATH, Report};
 use rustls_pki_types::{InvalidDnsNameError, ServerName};
@@ -23,6 +24,9 @@ use crate::injection::endpoint;
 
 /// After this time without a report the connection is dropped.
 const SILENCE: Duration = Duration::from_secs(3 * EVERY_SECONDS);
+/// After this time without a report the limiter counts as unavailable: a few reports are missed, which a moment's
+/// stall of the machine does not explain.
+pub const LIMITER_TIMEOUT: Duration = Duration::from_secs(4 * EVERY_SECONDS);
 /// The longest that connecting may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause before connecting again.
@@ -48,12 +52,28 @@ pub struct LimiterView {
     pub report: Option<Arc<Report>>,
     /// When it arrived; before the first: when the operator began to lead.
     pub at: Instant,
+    /// The same time, for people.
+    pub at_time: Timestamp,
 }
 
 impl LimiterView {
     /// No report yet.
     pub fn nothing() -> LimiterView {
-        LimiterView { report: None, at: Instant::now() }
+        LimiterView::arrived(None)
+    }
+
+    fn arrived(report: Option<Arc<Report>>) -> LimiterView {
+        LimiterView { report, at: Instant::now(), at_time: Timestamp::now() }
+    }
+
+    /// How long the limiter has been silent.
+    pub fn silence(&self, now: Instant) -> Duration {
+        now.duration_since(self.at)
+    }
+
+    /// The newest report; none: the limiter has not reported for [`LIMITER_TIMEOUT`], or not to this leader yet.
+    pub fn current(&self, now: Instant) -> Option<&Arc<Report>> {
+        self.report.as_ref().filter(|_| self.silence(now) < LIMITER_TIMEOUT)
     }
 }
 
@@ -146,7 +166,7 @@ async fn stream(
             let Ok(data) = frame.into_data() else { continue };
             for line in lines.take(&data)? {
                 let report: Report = serde_json::from_slice(&line)?;
-                view.send_replace(LimiterView { report: Some(Arc::new(report)), at: Instant::now() });
+                view.send_replace(LimiterView::arrived(Some(Arc::new(report))));
             }
         }
     };

@@ -29,6 +29,8 @@ pub struct QuotaView {
     pub generation: i64,
     /// When it was created.
     pub created: Timestamp,
+    /// It is being deleted.
+    pub deleting: bool,
     /// The quota without its status, or all that is wrong with it.
     pub quota: Result<Arc<ApiQuota>, Arc<Vec<Problem>>>,
     /// The quota as far as it can be decoded, else its last state that could: what admission goes by.

@@ -5,8 +5,11 @@
 
 mod conditions;
 mod figures;
+pub mod state;
 pub(crate) mod words;
 pub mod write_policy;
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -19,8 +22,9 @@ use quotakeeper_wire::status::AccountReport;
 
 use self::conditions::Conditions;
 use self::figures::Figures;
+use self::state::{Held, Inputs, State};
 use self::words::{counted, longest, plural, until};
-use crate::conditions::{FALSE, TRUE, UNKNOWN, find, reasons, types};
+use crate::conditions::{TRUE, find, types};
 use crate::reconcile::{QuotaView, Verdict};
 
 /// The state of the limiter.
@@ -35,8 +39,13 @@ pub enum Limiter<'a> {
         /// Until when every call passes, whatever the accounts say; none: the gate is closed.
         gate_open_until: Option<Timestamp>,
     },
-    /// It has not reported for a minute.
-    Lost,
+    /// It reports no more, or has never reported to this leader.
+    Lost {
+        /// Since when.
+        since: Timestamp,
+        /// For how long: [`crate::limiter_view::LIMITER_TIMEOUT`] or more.
+        silence: Duration,
+    },
 }
 
 /// What a status is derived from.
@@ -50,8 +59,8 @@ pub struct Subject<'a> {
     pub unwritten: Option<&'a str>,
     /// The limiter.
     pub limiter: Limiter<'a>,
-    /// Calls have been waiting for more than a moment.
-    pub queueing: bool,
+    /// How long ago calls were last seen that had waited for more than a moment.
+    pub long_wait_ago: Option<Duration>,
     /// Pods that request it and have no proxy.
     pub not_injected: u32,
     /// The namespace of operator and limiter.
@@ -72,14 +81,14 @@ impl<'a> Subject<'a> {
     fn report(&self) -> Option<&'a AccountReport> {
         match self.limiter {
             Limiter::Connected { account, .. } => account,
-            Limiter::Unknown | Limiter::Lost => None,
+            Limiter::Unknown | Limiter::Lost { .. } => None,
         }
     }
 
     fn gate_open_until(&self) -> Option<Timestamp> {
         match self.limiter {
             Limiter::Connected { gate_open_until, .. } => gate_open_until,
-            Limiter::Unknown | Limiter::Lost => None,
+            Limiter::Unknown | Limiter::Lost { .. } => None,
         }
     }
 
@@ -110,6 +119,20 @@ impl<'a> Subject<'a> {
         self.stopped().filter(|pause| pause.callers.is_all())
     }
 
+    /// What the provider has said that holds every call back.
+    fn held(&self) -> Option<Held> {
+        match (self.stopped_all(), self.pause()) {
+            (Some(_), _) => Some(Held::Stopped),
+            (None, Some(pause)) if pause.overloaded => Some(Held::Overloaded),
+            (None, pause) => pause.map(|_| Held::Paused),
+        }
+    }
+
+    /// Calls wait for more than a moment.
+    fn queueing(&self) -> bool {
+        state::queueing(self.long_wait_ago)
+    }
+
     /// The pause, of any calls, because the provider is overloaded.
     fn overloaded(&self) -> Option<&'a PauseStatus> {
         self.report()?.status.pauses.iter().find(|pause| pause.overloaded)
@@ -124,21 +147,50 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// What the state of a quota is decided from.
+fn inputs(subject: &Subject<'_>, figures: &Figures<'_>) -> Inputs {
+    let report = subject.report();
+    let acknowledged = report.and_then(|report| report.generation);
+    Inputs {
+        deleting: subject.view.deleting,
+        refused: match subject.verdict {
+            Verdict::Refused { reason, .. } => Some(*reason),
+            Verdict::Accepted(_) => None,
+        },
+        silence: match subject.limiter {
+            Limiter::Lost { silence, .. } => silence,
+            Limiter::Unknown | Limiter::Connected { .. } => Duration::ZERO,
+        },
+        heard: matches!(subject.limiter, Limiter::Connected { .. }),
+        unwritten: subject.unwritten.is_some(),
+        inapplicable: report.is_some_and(|report| report.problem.is_some()),
+        generation: subject.view.generation,
+        acknowledged: acknowledged.and_then(|generation| i64::try_from(generation).ok()),
+        gate_open: subject.gate_open_until().is_some(),
+        disabled: subject.disabled(),
+        held: subject.held(),
+        exhausted: figures.exhausted().is_some(),
+        long_wait_ago: subject.long_wait_ago,
+        not_injected: subject.not_injected > 0,
+    }
+}
+
 /// The status of a quota.
 pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
     let before = &*subject.view.status;
     let generation = subject.view.generation;
     let figures = Figures::of(subject);
+    let inputs = inputs(subject, &figures);
     let waiting = waiting(subject);
     let proxies = proxies(subject);
     let conditions =
-        Conditions::of(subject, &figures, waiting.as_ref()).list(before, generation, subject.now);
+        Conditions::of(subject, &inputs, &figures, waiting.as_ref()).list(before, generation, subject.now);
     let keep = matches!(subject.limiter, Limiter::Unknown) && !before.limits.is_empty();
     let limits = if keep { before.limits.clone() } else { figures.limits.clone() };
     let waiting = if keep { before.waiting.clone() } else { waiting };
     let paused_until = match subject.limiter {
         Limiter::Unknown => before.paused_until.clone(),
-        Limiter::Connected { .. } | Limiter::Lost => {
+        Limiter::Connected { .. } | Limiter::Lost { .. } => {
             let held = subject.stopped_all().or(subject.pause());
             held.filter(|pause| !pause.remaining.is_zero()).map(|pause| ends(pause, subject.now))
         }
@@ -152,7 +204,7 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
         paused_until,
         conditions,
     };
-    status.summary = Some(summary(subject, &figures, &status));
+    status.summary = Some(summary(subject, &inputs, &figures, &status));
     status
 }
 
@@ -166,7 +218,7 @@ fn ends(pause: &PauseStatus, now: Timestamp) -> Time {
 
 fn waiting(subject: &Subject<'_>) -> Option<WaitingStatus> {
     let report = subject.report()?;
-    if !subject.queueing {
+    if !subject.queueing() {
         return Some(WaitingStatus::default());
     }
     let calls = report.status.waiting_calls();
@@ -188,7 +240,7 @@ fn proxies(subject: &Subject<'_>) -> Option<ProxyStatus> {
             let known = before.or_else(|| (not_injected > 0).then(ProxyStatus::default));
             return known.map(|known| ProxyStatus { not_injected, ..known });
         }
-        Limiter::Lost => return None,
+        Limiter::Lost { .. } => return None,
     };
     Some(ProxyStatus {
         connected: bounded(reported.connected.into(), 1_000_000),
@@ -202,7 +254,13 @@ fn bounded(count: u64, most: i32) -> i32 {
 }
 
 /// The texts of the columns of `kubectl get`.
-fn summary(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) -> StatusSummary {
+fn summary(
+    subject: &Subject<'_>,
+    inputs: &Inputs,
+    figures: &Figures<'_>,
+    status: &ApiQuotaStatus,
+) -> StatusSummary {
+    let state = State::of(inputs);
     let dash = || Some("-".to_owned());
     let tightest = figures.tightest();
     let waiting = status.waiting.as_ref();
@@ -214,22 +272,27 @@ fn summary(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus
         waiting: waiting.map(|waiting| waiting.calls.to_string()).or_else(dash),
         wait: delayed.map(|waiting| words::under(waiting.longest_seconds)).or_else(dash),
         pods: status.proxies.as_ref().map(pods).or_else(dash),
-        status: Some(state(subject, figures, status)),
+        status: Some(words_of(state, subject, figures, status)),
         mode: Some(if subject.disabled() { "Disabled" } else { "Enforce" }.to_owned()),
         share: subject.quota().map(share),
         resets: tightest.and_then(|figure| figure.resets_text()).or_else(dash),
-        message: Some(message(subject, figures, status)),
+        message: Some(message(state, subject, figures, status)),
     };
     match (subject.limiter, &subject.view.status.summary) {
-        (Limiter::Unknown, Some(before)) if before.used.is_some() => last_reported(before, summary),
+        (Limiter::Unknown, Some(before)) if before.used.is_some() => {
+            let edited = subject.view.status.observed_generation != Some(subject.view.generation);
+            last_reported(before, summary, state == State::Programming && !edited)
+        }
         _ => summary,
     }
 }
 
-/// The summary with the figures as the limiter last reported them: a new leader does not blank them.
-fn last_reported(before: &StatusSummary, summary: StatusSummary) -> StatusSummary {
-    let StatusSummary { tightest, used, waiting, wait, pods, resets, .. } = before.clone();
-    StatusSummary { tightest, used, waiting, wait, pods, resets, ..summary }
+/// The summary with the figures as the limiter last reported them: a new leader does not blank them. The state, too,
+/// unless the operator knows another by itself.
+fn last_reported(before: &StatusSummary, summary: StatusSummary, same_state: bool) -> StatusSummary {
+    let StatusSummary { tightest, used, waiting, wait, pods, resets, status, message, .. } = before.clone();
+    let summary = StatusSummary { tightest, used, waiting, wait, pods, resets, ..summary };
+    if same_state { StatusSummary { status, message, ..summary } } else { summary }
 }
 
 /// The tier in force; `(learned)` where the spec names none.
@@ -257,50 +320,42 @@ fn pods(proxies: &ProxyStatus) -> String {
     }
 }
 
-/// The state in two or three words: the most severe first.
-fn state(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) -> String {
-    let is = |type_: &str, wanted: &str| {
-        let found = find(&status.conditions, type_).filter(|it| it.status == wanted);
-        found.map(|it| it.reason.clone())
+/// The state in two or three words.
+fn words_of(state: State, subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) -> String {
+    let refused = match subject.verdict {
+        Verdict::Refused { reason, .. } => Some(*reason),
+        Verdict::Accepted(_) => None,
     };
-    if let Some(reason) = is(types::ACCEPTED, FALSE) {
-        return reason;
-    }
-    if is(types::LIMITER_AVAILABLE, FALSE).is_some() {
-        return reasons::LIMITER_UNAVAILABLE.to_owned();
-    }
-    if let Some(reason) = is(types::PROGRAMMED, FALSE).or_else(|| is(types::PROGRAMMED, UNKNOWN)) {
-        return if reason == reasons::PENDING { "Programming".to_owned() } else { reason };
-    }
-    if let Some(closes) = subject.gate_open_until() {
-        return format!("{} until {}", reasons::GATE_OPEN, until(closes, subject.now));
-    }
-    if subject.disabled() {
-        return reasons::DISABLED.to_owned();
-    }
-    if let Some(reason) = is(types::THROTTLED, TRUE) {
-        let ends = match reason.as_str() {
-            reasons::PROVIDER_PAUSED | reasons::SPEND_CAP_REACHED => {
-                status.paused_until.as_ref().map(|time| time.0)
-            }
-            reasons::BUDGET_EXHAUSTED => figures.exhausted().and_then(|figure| figure.reset_at(subject.now)),
-            _ => None,
-        };
-        return ends.map_or(reason.clone(), |ends| format!("{reason} until {}", until(ends, subject.now)));
-    }
-    match subject.not_injected {
-        0 => reasons::READY.to_owned(),
-        1 => "1 pod not injected".to_owned(),
-        count => format!("{count} pods not injected"),
-    }
+    let word = state.word(refused);
+    let ends = match state {
+        State::NotInjected if subject.not_injected == 1 => return "1 pod not injected".to_owned(),
+        State::NotInjected => return format!("{} pods not injected", subject.not_injected),
+        State::GateOpen => subject.gate_open_until(),
+        State::ProviderStopped | State::ProviderOverloaded | State::ProviderPaused => {
+            status.paused_until.as_ref().map(|time| time.0)
+        }
+        State::BudgetExhausted => figures.exhausted().and_then(|figure| figure.reset_at(subject.now)),
+        _ => None,
+    };
+    ends.map_or(word.to_owned(), |ends| format!("{word} until {}", until(ends, subject.now)))
 }
 
 /// The state in one sentence.
-fn message(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) -> String {
+fn message(state: State, subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus) -> String {
     let failed = find(&status.conditions, types::READY).filter(|it| it.status != TRUE);
     if let Some(failed) = failed {
         return words::clipped(&failed.message, 1024);
     }
+    let held = match state {
+        State::ProviderStopped
+        | State::ProviderOverloaded
+        | State::ProviderPaused
+        | State::BudgetExhausted => {
+            let throttled = find(&status.conditions, types::THROTTLED);
+            throttled.map(|it| format!("{} ", it.message)).unwrap_or_default()
+        }
+        _ => String::new(),
+    };
     if subject.disabled() {
         return "Calls pass at once and are counted; nothing is held back.".to_owned();
     }
@@ -324,7 +379,8 @@ fn message(subject: &Subject<'_>, figures: &Figures<'_>, status: &ApiQuotaStatus
         [] => String::new(),
         names => format!("; earlier use of {} is not known yet, so calls begin one by one", names.join(", ")),
     };
-    words::clipped(&format!("{used} of {} ({shape}) is used; {waiting}{unknown}.", figure.config.name), 1024)
+    let use_ = format!("{used} of {} ({shape}) is used; {waiting}{unknown}.", figure.config.name);
+    words::clipped(&(held + &use_), 1024)
 }
 
 #[cfg(test)]

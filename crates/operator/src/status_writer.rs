@@ -18,7 +18,7 @@ use crate::caches::Caches;
 use crate::cluster::{Cluster, STATUS_MANAGER, WriteError};
 use crate::conditions::{reasons, types, with_reason};
 use crate::configuration::AppliedState;
-use crate::limiter_view::LimiterView;
+use crate::limiter_view::{LIMITER_TIMEOUT, LimiterView};
 use crate::pods::Counts;
 use crate::reconcile::QuotaView;
 use crate::status::write_policy::{Worth, worth};
@@ -32,12 +32,8 @@ const TICK: Duration = Duration::from_secs(EVERY_SECONDS);
 const WRITE_INTERVAL_OF_QUOTA: Duration = Duration::from_secs(10);
 /// The time between two writes: at most 20 a second.
 const WRITE_INTERVAL: Duration = Duration::from_millis(50);
-/// After this time without a report the limiter counts as unavailable.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(60);
 /// A wait from this length on is reported as queueing; shorter ones are pacing.
 const LONG_WAIT: Duration = Duration::from_secs(1);
-/// After this time without long waits the quota no longer counts as queueing.
-const QUEUEING_ENDS: Duration = Duration::from_secs(30);
 
 /// The state of a quota between two rounds.
 #[derive(Clone, Debug, Default)]
@@ -58,12 +54,12 @@ impl StatusCache {
         StatusCache { uid: view.uid.clone(), queued: queued.then(Instant::now), ..StatusCache::default() }
     }
 
-    /// Whether calls have waited for long within [`QUEUEING_ENDS`].
-    fn queueing(&mut self, report: Option<&AccountReport>, now: Instant) -> bool {
+    /// How long ago a call was last seen that had waited for long.
+    fn long_wait_ago(&mut self, report: Option<&AccountReport>, now: Instant) -> Option<Duration> {
         if report.is_some_and(|it| it.status.longest_wait() >= Some(LONG_WAIT)) {
             self.queued = Some(now);
         }
-        self.queued.is_some_and(|queued| now.duration_since(queued) < QUEUEING_ENDS)
+        self.queued.map(|queued| now.duration_since(queued))
     }
 
     /// The status in the cluster, as far as is known.
@@ -129,7 +125,7 @@ fn due(
     cache: &mut HashMap<String, StatusCache>,
 ) -> Vec<(String, QuotaView, ApiQuotaStatus)> {
     let now = Instant::now();
-    let accounts = limiter_view.report.as_deref().map(by_quota).unwrap_or_default();
+    let accounts = limiter_view.current(now).map(|report| by_quota(report)).unwrap_or_default();
     let mut due = Vec::new();
     for (name, view) in quotas {
         let Some(verdict) = applied.desired.quotas.get(name) else { continue };
@@ -142,7 +138,7 @@ fn due(
             verdict,
             unwritten: applied.unwritten.get(name).map(String::as_str),
             limiter: limiter(limiter_view, account, now),
-            queueing: cached.queueing(account, now),
+            long_wait_ago: cached.long_wait_ago(account, now),
             not_injected: counts.not_injected.get(name).copied().unwrap_or(0),
             namespace: &cluster.namespace,
             now: Timestamp::now(),
@@ -163,9 +159,15 @@ fn by_quota(report: &Report) -> HashMap<&str, &AccountReport> {
     report.accounts.iter().map(|account| (account.quota.as_str(), account)).collect()
 }
 
-fn limiter<'a>(view: &'a LimiterView, account: Option<&'a AccountReport>, now: Instant) -> Limiter<'a> {
-    if now.duration_since(view.at) >= REPORT_TIMEOUT {
-        return Limiter::Lost;
+/// The limiter as the status of one quota sees it.
+pub(crate) fn limiter<'a>(
+    view: &'a LimiterView,
+    account: Option<&'a AccountReport>,
+    now: Instant,
+) -> Limiter<'a> {
+    let silence = view.silence(now);
+    if silence >= LIMITER_TIMEOUT {
+        return Limiter::Lost { since: view.at_time, silence };
     }
     match &view.report {
         Some(report) => Limiter::Connected { account, gate_open_until: report.gate_open_until },

@@ -60,6 +60,7 @@ pub fn quota(object: DynamicObject, before: Option<&QuotaView>) -> Option<QuotaV
         uid: metadata.uid.clone().unwrap_or_default(),
         generation,
         created: metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        deleting: metadata.deletion_timestamp.is_some(),
         quota,
         decoded,
         key,

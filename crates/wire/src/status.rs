@@ -12,7 +12,7 @@ use crate::name::{AccountKey, Consumer, QuotaName};
 /// [`EVERY_SECONDS`] seconds.
 pub const PATH: &str = "/status/v1";
 /// The longest silence of the stream, in seconds.
-pub const EVERY_SECONDS: u64 = 5;
+pub const EVERY_SECONDS: u64 = 2;
 
 /// The status of all accounts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@ use quotakeeper_engine::{LearnedConcurrency, PauseStatus};
 use quotakeeper_wire::gate;
 
 use super::figures::Figures;
+use super::state::{Inputs, State};
 use super::words::{clipped, coarse, counted, longest, plural, until};
 use super::{Limiter, Subject};
 use crate::conditions::{FALSE, TRUE, UNKNOWN, reasons, types};
@@ -36,6 +37,7 @@ pub(super) struct Conditions {
 impl Conditions {
     pub(super) fn of(
         subject: &Subject<'_>,
+        inputs: &Inputs,
         figures: &Figures<'_>,
         waiting: Option<&WaitingStatus>,
     ) -> Conditions {
@@ -45,7 +47,7 @@ impl Conditions {
             limiter_available(subject),
             provider_available(subject),
             limits_in_sync(subject, figures),
-            throttled(subject, figures, waiting),
+            throttled(subject, State::of_calls(inputs), figures, waiting),
         ];
         drafts.push(ready(&drafts));
         Conditions { drafts, no_report_yet: matches!(subject.limiter, Limiter::Unknown) }
@@ -137,7 +139,7 @@ fn programmed(subject: &Subject<'_>) -> Draft {
     };
     match subject.limiter {
         Limiter::Unknown => reported(TYPE, UNKNOWN, reasons::PENDING, "The limiter has not reported yet."),
-        Limiter::Lost => {
+        Limiter::Lost { .. } => {
             reported(TYPE, UNKNOWN, reasons::LIMITER_UNAVAILABLE, "The limiter does not report.")
         }
         Limiter::Connected { account: None, .. } => pending(),
@@ -163,14 +165,19 @@ fn limiter_available(subject: &Subject<'_>) -> Draft {
             reported(TYPE, TRUE, reasons::CONNECTED, "The limiter reports to the operator.")
         }
         Limiter::Unknown => reported(TYPE, UNKNOWN, reasons::CONNECTING, "The limiter has not reported yet."),
-        Limiter::Lost => {
-            let message = format!(
-                "The limiter has not reported for a minute, and new calls wait; look at it with `kubectl get pods -n {}`.",
-                subject.namespace
-            );
-            reported(TYPE, FALSE, reasons::NOT_REPORTING, message)
+        Limiter::Lost { since, .. } => {
+            reported(TYPE, FALSE, reasons::NOT_REPORTING, limiter_is_lost(since, subject))
         }
     }
+}
+
+/// Since when the limiter is silent, and what to do.
+pub(super) fn limiter_is_lost(since: Timestamp, subject: &Subject<'_>) -> String {
+    format!(
+        "The limiter has not reported since {} UTC, and calls wait until it is back; look at it with `kubectl get pods -n {}`.",
+        until(since, subject.now),
+        subject.namespace
+    )
 }
 
 fn provider_available(subject: &Subject<'_>) -> Draft {
@@ -256,7 +263,12 @@ fn learned_concurrency(subject: &Subject<'_>) -> String {
     clipped(&format!(" Calls that it takes at the same time: {}.", words.join(", ")), 512)
 }
 
-fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&WaitingStatus>) -> Draft {
+fn throttled(
+    subject: &Subject<'_>,
+    state: State,
+    figures: &Figures<'_>,
+    waiting: Option<&WaitingStatus>,
+) -> Draft {
     const TYPE: &str = types::THROTTLED;
     if subject.report().is_none() {
         return reported(
@@ -266,45 +278,56 @@ fn throttled(subject: &Subject<'_>, figures: &Figures<'_>, waiting: Option<&Wait
             "There is no report of waiting calls: the limiter does not report.",
         );
     }
-    if let Some(closes) = subject.gate_open_until() {
-        let message = format!(
+    let status = if matches!(state, State::GateOpen | State::Disabled) { FALSE } else { TRUE };
+    match holdup(subject, state, figures, waiting) {
+        Some(message) => reported(TYPE, status, state.word(None), message),
+        None => reported(TYPE, FALSE, reasons::NOT_THROTTLED, "Calls pass without a noticeable wait."),
+    }
+}
+
+/// What keeps calls from going, or lets all of them pass, as a sentence; none: they take their turns without a
+/// noticeable wait.
+pub(super) fn holdup(
+    subject: &Subject<'_>,
+    state: State,
+    figures: &Figures<'_>,
+    waiting: Option<&WaitingStatus>,
+) -> Option<String> {
+    Some(match state {
+        State::GateOpen => format!(
             "The gate is open until {} UTC: the calls of all workloads pass at once, whatever the limits. To close it now: kubectl -n {} delete configmap {}.",
-            until(closes, subject.now),
+            until(subject.gate_open_until()?, subject.now),
             subject.namespace,
             gate::NAME
-        );
-        return reported(TYPE, FALSE, reasons::GATE_OPEN, message);
-    }
-    if subject.disabled() {
-        return reported(TYPE, FALSE, reasons::DISABLED, "The quota is disabled: calls pass at once.");
-    }
-    if let Some(stopped) = subject.stopped_all() {
-        let message =
-            format!("The provider refuses {}: {}. {}", stopped.scope, stopped.reason, asks_again(stopped));
-        return reported(TYPE, TRUE, reasons::SPEND_CAP_REACHED, message);
-    }
-    if let Some(pause) = subject.pause() {
-        let message = format!("The provider has rejected calls ({}); paused: {}.", pause.reason, pause.scope);
-        return reported(TYPE, TRUE, reasons::PROVIDER_PAUSED, message);
-    }
-    if let Some(spent) = figures.exhausted() {
-        let message = format!("All of {} is used.", spent.config.name);
-        return reported(TYPE, TRUE, reasons::BUDGET_EXHAUSTED, message);
-    }
-    match waiting.filter(|waiting| subject.queueing && waiting.calls > 0) {
-        Some(waiting) => {
+        ),
+        State::Disabled => "The quota is disabled: calls pass at once.".to_owned(),
+        State::ProviderStopped => {
+            let stopped = subject.stopped_all()?;
+            format!("The provider refuses {}: {}. {}", stopped.scope, stopped.reason, asks_again(stopped))
+        }
+        State::ProviderOverloaded => {
+            let pause = subject.pause()?;
+            format!("The provider is overloaded ({}); paused: {}.", pause.reason, pause.scope)
+        }
+        State::ProviderPaused => {
+            let pause = subject.pause()?;
+            format!("The provider has rejected calls ({}); paused: {}.", pause.reason, pause.scope)
+        }
+        State::BudgetExhausted => format!("All of {} is used.", figures.exhausted()?.config.name),
+        State::Queueing => {
+            let waiting = waiting.filter(|waiting| waiting.calls > 0);
+            let waiting = waiting.cloned().unwrap_or_default();
             let (calls, workloads) = (i64::from(waiting.calls), i64::from(waiting.workloads));
-            let message = format!(
+            format!(
                 "{} of {} {}, longest {}.",
                 counted(calls, "call"),
                 counted(workloads, "workload"),
                 plural(calls, "waits", "wait"),
                 longest(waiting.longest_seconds)
-            );
-            reported(TYPE, TRUE, reasons::QUEUEING, message)
+            )
         }
-        None => reported(TYPE, FALSE, reasons::NOT_THROTTLED, "Calls pass without a noticeable wait."),
-    }
+        _ => return None,
+    })
 }
 
 /// What `Ready` is derived from: conditions as drafts, or as they stay.

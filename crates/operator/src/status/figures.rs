@@ -193,7 +193,7 @@ impl Figure<'_> {
             remaining: certain.map(|used| figure(effective.saturating_sub(used))),
             waiting: self
                 .reporting
-                .then(|| if subject.queueing { bounded(self.waiting, 1_000_000_000) } else { 0 }),
+                .then(|| if subject.queueing() { bounded(self.waiting, 1_000_000_000) } else { 0 }),
             reset_time: self.reset_at(subject.now).map(Time),
         }
     }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::write_policy::{Worth, worth};
 use super::*;
 use crate::fixtures::{idle, pause, wait};
+use crate::limiter_view::LIMITER_TIMEOUT;
 use crate::reconcile::{ObservedState, Reason, plan};
 use crate::view;
 
@@ -112,7 +113,7 @@ impl Story {
 
     fn status(&self) -> ApiQuotaStatus {
         let limiter = match (self.lost, self.heard) {
-            (true, _) => Limiter::Lost,
+            (true, _) => Limiter::Lost { since: now(), silence: LIMITER_TIMEOUT },
             (false, true) => {
                 Limiter::Connected { account: self.report.as_ref(), gate_open_until: self.gate_open_until }
             }
@@ -123,7 +124,7 @@ impl Story {
             verdict: &self.verdict,
             unwritten: None,
             limiter,
-            queueing: self.queueing,
+            long_wait_ago: self.queueing.then_some(Duration::ZERO),
             not_injected: self.not_injected,
             namespace: "quotakeeper",
             now: self.now,
@@ -286,7 +287,10 @@ fn a_provider_that_is_overloaded_is_not_called_available() {
         "ProviderAvailable=False Overloaded: The provider says that it is overloaded (status 503); paused: all \
          calls, until a call succeeds again."
     ));
-    assert!(story.conditions().contains("Throttled=True ProviderPaused"));
+    assert!(story.conditions().contains(
+        "Throttled=True ProviderOverloaded: The provider is overloaded (status 503); paused: all calls.\n"
+    ));
+    assert!(story.row().ends_with("ProviderOverloaded until 14:03:04"), "{}", story.row());
     assert!(story.conditions().contains("Ready=True"), "that is about our own parts");
 }
 
@@ -294,12 +298,12 @@ fn a_provider_that_is_overloaded_is_not_called_available() {
 fn an_account_that_the_provider_stopped_is_told() {
     let story = hubspot().paused(Scope::account(), 0, "insufficient_quota", true);
     assert!(story.conditions().contains("ProviderAvailable=False Stopped"));
-    assert!(story.row().ends_with("SpendCapReached"));
+    assert!(story.row().ends_with("ProviderStopped"));
     let mut story = hubspot().paused(Scope::account(), 239_500, "insufficient_quota", true);
-    assert!(story.row().ends_with("SpendCapReached until 14:07:00"), "{}", story.row());
+    assert!(story.row().ends_with("ProviderStopped until 14:07:00"), "{}", story.row());
     assert_eq!(story.status().paused_until.unwrap().0.to_string(), "2026-11-03T14:07:00Z");
     assert!(story.conditions().contains(
-        "Throttled=True SpendCapReached: The provider refuses all calls: insufficient_quota. One call asks again in under 5 minutes."
+        "Throttled=True ProviderStopped: The provider refuses all calls: insufficient_quota. One call asks again in under 5 minutes."
     ), "{}", story.conditions());
     story.report().status.pauses[0].callers = Callers::Credential(Default::default());
     assert!(story.row().ends_with("Ready"), "other credentials are not refused");
@@ -364,10 +368,21 @@ fn a_limiter_that_is_lost_is_told_and_figures_are_not_made_up() {
     assert_eq!(story.worth(), Worth::Now);
     assert_eq!(story.row(), "free (learned) | ten-seconds | - | - | - | - | LimiterUnavailable");
     assert!(
-        story.conditions().contains("Ready=False NotReporting: The limiter has not reported for a minute")
+        story
+            .conditions()
+            .contains("Ready=False NotReporting: The limiter has not reported since 14:03:00 UTC")
     );
     story.written();
     story.lost = false;
+    assert_eq!(story.worth(), Worth::Now);
+}
+
+#[test]
+fn a_quota_that_is_being_deleted_says_so_at_once() {
+    let mut story = hubspot();
+    story.written();
+    story.view.deleting = true;
+    assert!(story.row().ends_with("Deleting"));
     assert_eq!(story.worth(), Worth::Now);
 }
 

@@ -51,8 +51,8 @@ fn turned(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
 }
 
 /// The columns that are written whenever they change. The columns left out show figures that move all the
-/// time, or what conditions say too: the figures and conditions themselves are compared. A new column is
-/// compared unless it is named here.
+/// time, or what conditions say too: the figures and conditions themselves are compared. Of the state, its word is
+/// compared. A new column is compared unless it is named here.
 fn steady_columns(summary: StatusSummary) -> StatusSummary {
     StatusSummary {
         tightest: None,
@@ -61,10 +61,16 @@ fn steady_columns(summary: StatusSummary) -> StatusSummary {
         wait: None,
         resets: None,
         pods: None,
-        status: None,
+        status: summary.status.as_deref().and_then(word),
         message: None,
         ..summary
     }
+}
+
+/// The word of a state, without its end; none where it begins with a figure.
+fn word(state: &str) -> Option<String> {
+    let word = state.split(' ').next()?;
+    word.starts_with(|first: char| first.is_ascii_uppercase()).then(|| word.to_owned())
 }
 
 /// The parts of a condition whose change is written at once.
