@@ -40,7 +40,6 @@ use http::uri::Authority;
 use http::{Request, Response, StatusCode, Uri, Version, header, request};
 use hyper::body::Incoming;
 use jiff::Timestamp;
-use quotakeeper_dialects::patience::PATIENCE_HEADER;
 use quotakeeper_dialects::profile::Profile;
 use quotakeeper_engine::event::{CallClass, Fingerprint};
 use quotakeeper_engine::patience::longest_wait;
@@ -50,7 +49,7 @@ use tokio::time::timeout;
 use crate::account::Account;
 use crate::admission::{AdmissionClient, Permit, Reason, Refused};
 use crate::describe::{Describer, Unreadable};
-use crate::head;
+use crate::head::{self, SignedFields};
 use crate::learned_patience::ClientKind;
 use crate::listen::Closing;
 use crate::local_response::{LocalResponse, ResponseBody};
@@ -161,8 +160,12 @@ pub(crate) async fn forward(
     let (mut head, body) = request.into_parts();
     let patience = believed_patience(context, &account, &head.headers, &mut record);
     let send_by = SendBy::of(&account.profile, &path, &head.headers, arrived, now);
-    head.headers.remove(PATIENCE_HEADER);
-    head::for_upstream(&mut head.headers, &origin.authority());
+    let mut signed = SignedFields::of(&head.headers, &path);
+    if base_url.is_some() {
+        // It names the proxy.
+        signed = signed.without(&header::HOST);
+    }
+    head::for_upstream(&mut head.headers, &origin.authority(), signed);
     match format!("{}://{}{path}", origin.scheme(), origin.authority()).parse::<Uri>() {
         Ok(uri) => head.uri = uri,
         Err(error) => return refuse(record, bad_request(&format!("the path is no path ({error})"))),

@@ -1,9 +1,17 @@
 //! Heads of requests and responses on their way through: what belongs to one connection stays there.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `signed` | fields that the client has signed |
+
+mod signed;
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use quotakeeper_dialects::patience::PATIENCE_HEADER;
 
 use crate::local_response::LocalResponse;
+pub(crate) use signed::SignedFields;
 
 /// Fields of one connection (RFC 9110 §7.6.1) and their old companions.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -35,8 +43,9 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Makes the head of the request that goes upstream: for `authority`, without the hop's own fields. Nothing
 /// is added about who passed it on: the proxy acts for its client alone, and the provider must see what it
-/// would see without it.
-pub(crate) fn for_upstream(headers: &mut HeaderMap, authority: &str) {
+/// would see without it. Fields that are `signed` stay as they are.
+pub(crate) fn for_upstream(headers: &mut HeaderMap, authority: &str, signed: SignedFields) {
+    headers.remove(PATIENCE_HEADER);
     // Trailers of HTTP/2 and gRPC depend on it, and it survives only there (RFC 9113 §8.2.2).
     let trailers = headers.get_all(header::TE).iter().any(|value| {
         let value = value.to_str().unwrap_or_default();
@@ -53,6 +62,7 @@ pub(crate) fn for_upstream(headers: &mut HeaderMap, authority: &str) {
     }
     join_cookies(headers);
     accept_only_readable(headers);
+    signed.restore(headers);
 }
 
 /// HTTP/2 clients may send a cookie in crumbs, which HTTP/1.1 does not know (RFC 9113 §8.2.3).
@@ -116,6 +126,8 @@ pub(crate) fn other_protocol(method: &Method, headers: &HeaderMap) -> Option<Loc
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
     use super::*;
 
     fn headers(fields: &[(&str, &str)]) -> HeaderMap {
@@ -140,7 +152,7 @@ mod tests {
             ("authorization", "Bearer x"),
             ("x-forwarded-for", "10.0.0.1"),
         ]);
-        for_upstream(&mut given, "api.example.com");
+        for_upstream(&mut given, "api.example.com", SignedFields::default());
         let expected = headers(&[
             ("host", "api.example.com"),
             ("te", "trailers"),
@@ -154,17 +166,58 @@ mod tests {
     #[test]
     fn no_encoding_is_requested_that_the_client_does_not_accept() {
         let mut none = HeaderMap::new();
-        for_upstream(&mut none, "a");
+        for_upstream(&mut none, "a", SignedFields::default());
         assert!(!none.contains_key(header::ACCEPT_ENCODING));
         let mut unreadable = headers(&[("accept-encoding", "br")]);
-        for_upstream(&mut unreadable, "a");
+        for_upstream(&mut unreadable, "a", SignedFields::default());
         assert_eq!(unreadable[header::ACCEPT_ENCODING], "identity");
+    }
+
+    const CHANGED: [&str; 7] =
+        ["accept-encoding", "te", "expect", "keep-alive", "cookie", "host", "x-quotakeeper-patience"];
+
+    /// A field that the proxy would change, or one of any name.
+    fn field() -> impl Strategy<Value = (String, String)> {
+        let name = prop_oneof![prop::sample::select(&CHANGED[..]).prop_map(str::to_owned), "x-[a-z]{1,3}"];
+        (name, prop_oneof![Just("gzip, br".to_owned()), "[!-~]{0,8}"])
+    }
+
+    proptest! {
+        #[test]
+        fn no_signed_field_changes(
+            fields in prop::collection::vec((field(), any::<bool>()), 1..8),
+            scheme in 0..4_usize,
+        ) {
+            let named = |name: &str| fields.iter().any(|((field, _), signed)| *signed && field == name);
+            let given: Vec<_> = fields.iter().map(|((name, value), _)| (name.as_str(), value.as_str())).collect();
+            let mut given = headers(&given);
+            let signed: Vec<String> =
+                given.keys().map(ToString::to_string).filter(|name| named(name)).collect();
+            let (mut path, list) = ("/".to_owned(), signed.join(";"));
+            let (field, value) = match scheme {
+                0 => ("authorization", format!("AWS4-HMAC-SHA256 Credential=A, SignedHeaders={list}, Signature=0")),
+                1 => ("signature-input", format!("sig=(\"{}\");created=1", signed.join("\" \""))),
+                2 => ("signature", format!("keyId=\"k\",headers=\"{}\",signature=\"0\"", signed.join(" "))),
+                _ => ("x-none", String::new()),
+            };
+            if scheme == 3 {
+                path = format!("/a?X-Amz-SignedHeaders={}&X-Amz-Signature=0", list.replace(';', "%3B"));
+            }
+            given.insert(HeaderName::from_static(field), HeaderValue::from_str(&value).unwrap());
+            let before = given.clone();
+            let fields = SignedFields::of(&given, &path);
+            for_upstream(&mut given, "api.example.com", fields);
+            for name in signed {
+                let values = |headers: &HeaderMap| headers.get_all(&name).iter().cloned().collect::<Vec<_>>();
+                prop_assert_eq!(values(&given), values(&before), "{}", name);
+            }
+        }
     }
 
     #[test]
     fn split_cookie_fields_are_joined() {
         let mut crumbs = headers(&[("cookie", "a=1"), ("cookie", "b=2; c=3")]);
-        for_upstream(&mut crumbs, "a");
+        for_upstream(&mut crumbs, "a", SignedFields::default());
         let cookies: Vec<_> = crumbs.get_all(header::COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2; c=3"]);
     }

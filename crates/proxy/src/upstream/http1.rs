@@ -105,7 +105,7 @@ impl Connection {
     }
 }
 
-/// `ReplayBuffer-Alive: timeout=N` (RFC 2068 §19.7.1.1), less a second for the way.
+/// `Keep-Alive: timeout=N` (RFC 2068 §19.7.1.1), less a second for the way.
 fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     let field = headers.get(header::HeaderName::from_static("keep-alive"))?.to_str().ok()?;
     let seconds = field.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
