@@ -5,8 +5,10 @@
 //! | `request_head` | the head of a request: made readable, or turned away with an answer |
 //! | `requests` | where the heads of a connection's requests begin and end |
 //! | `checked` | a connection whose heads are checked before the HTTP library reads them |
+//! | `half_close` | whether a client that has ended its side still waits for its answer |
 
 mod checked;
+mod half_close;
 mod request_head;
 mod requests;
 
@@ -34,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use crate::handshake::{Handshakes, Secured};
 use crate::local_response::{LocalResponse, ResponseBody};
 use checked::Checked;
+use half_close::Peer;
 
 /// How long a client may take for its part of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -222,15 +225,19 @@ where
     }
 }
 
-async fn http<S, F>(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, closing: Closing, serve: S)
-where
+async fn http<S, F>(
+    stream: impl AsyncRead + AsyncWrite + Peer + Send + Unpin + 'static,
+    closing: Closing,
+    serve: S,
+) where
     S: Fn(Received) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let (stream, turnaways) = Checked::new(stream);
     let service = service_fn(move |request| {
         let answer = serve(turnaways.next().map_or(Ok(request), Err));
-        async move { Ok::<_, Infallible>(answer.await) }
+        let turnaways = turnaways.clone();
+        async move { Ok::<_, Infallible>(turnaways.answered(answer.await)) }
     });
     // A Date that the provider did not send would be taken for its clock.
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::half_close::{AnswerBody, Answers, HalfClosed, Peer};
 use super::requests::{Requests, TurnedAway};
-use crate::local_response::LocalResponse;
+use crate::local_response::{LocalResponse, ResponseBody};
 
 /// What is read at once where heads and chunks are looked at, in bytes.
 const PIECE: usize = 8 * 1024;
@@ -22,6 +24,9 @@ pub(super) struct Checked<S> {
     out: Vec<u8>,
     read: usize,
     turned_away: Turnaways,
+    /// Whether all that the library has written is on its way to the client.
+    flushed: bool,
+    half_closed: Option<HalfClosed>,
 }
 
 /// The request of a connection that is turned away, for the one who answers its requests in their order.
@@ -32,6 +37,7 @@ pub(super) struct Turnaways(Arc<Shared>);
 struct Shared {
     answered: AtomicU64,
     turned_away: Mutex<Option<TurnedAway>>,
+    answers: Answers,
 }
 
 impl Turnaways {
@@ -41,13 +47,26 @@ impl Turnaways {
         let mut turned_away = self.0.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
         turned_away.take_if(|turned_away| turned_away.number == number).map(|turned_away| turned_away.answer)
     }
+
+    /// A request has got its answer.
+    pub(super) fn answered(&self, answer: Response<ResponseBody>) -> Response<AnswerBody> {
+        answer.map(|body| self.0.answers.begin(body))
+    }
 }
 
 impl<S> Checked<S> {
     pub(super) fn new(stream: S) -> (Self, Turnaways) {
         let turned_away = Turnaways::default();
         let requests = Requests::default();
-        let this = Self { stream, requests, out: Vec::new(), read: 0, turned_away: turned_away.clone() };
+        let this = Self {
+            stream,
+            requests,
+            out: Vec::new(),
+            read: 0,
+            turned_away: turned_away.clone(),
+            flushed: true,
+            half_closed: None,
+        };
         (this, turned_away)
     }
 
@@ -69,7 +88,33 @@ impl<S> Checked<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
+impl<S: AsyncWrite + Peer + Unpin> Checked<S> {
+    /// The client has ended its side: waits while it may still be there for an answer.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.half_closed.is_none() {
+            if !self.requests.may_end() || self.stream.is_reset() != Some(false) {
+                return Poll::Ready(());
+            }
+            let answers = self.turned_away.0.answers.clone();
+            self.half_closed = Some(HalfClosed::new(self.requests.heads(), answers));
+        }
+        match &mut self.half_closed {
+            Some(half_closed) => half_closed.poll_over(&mut self.stream, self.flushed, cx),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Waits until the library may write.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.flushed = false;
+        match &mut self.half_closed {
+            Some(half_closed) => half_closed.poll_write(&mut self.stream, cx),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Peer + Unpin> AsyncRead for Checked<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
@@ -83,6 +128,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
                 let mut direct = ReadBuf::new(buf.initialize_unfilled_to(room));
                 ready!(Pin::new(&mut this.stream).poll_read(cx, &mut direct))?;
                 let length = direct.filled().len();
+                if length == 0 {
+                    ready!(this.poll_end(cx));
+                }
                 buf.advance(length);
                 this.requests.passed(length as u64);
                 return Poll::Ready(Ok(()));
@@ -91,6 +139,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
             let mut read = ReadBuf::new(&mut piece);
             ready!(Pin::new(&mut this.stream).poll_read(cx, &mut read))?;
             if read.filled().is_empty() {
+                ready!(this.poll_end(cx));
                 return Poll::Ready(Ok(()));
             }
             this.look(read.filled());
@@ -98,9 +147,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Checked<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Checked<S> {
+impl<S: AsyncWrite + Peer + Unpin> AsyncWrite for Checked<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        ready!(this.poll_turn(cx))?;
+        Pin::new(&mut this.stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -108,7 +159,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Checked<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        ready!(this.poll_turn(cx))?;
+        Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -116,7 +169,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Checked<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
+        this.flushed = true;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

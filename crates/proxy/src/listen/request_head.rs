@@ -32,6 +32,8 @@ pub(super) enum Framing {
 pub(super) struct Readable {
     pub(super) head: Vec<u8>,
     pub(super) framing: Framing,
+    /// Whether it is of HTTP/1.1, not HTTP/1.0.
+    pub(super) http_11: bool,
 }
 
 /// Makes a head, from the request line to the empty line, readable.
@@ -45,8 +47,9 @@ pub(super) fn readable(head: &[u8]) -> Result<Readable, LocalResponse> {
     let mut head = encoded(line);
     head.push(b'\r');
     head.extend_from_slice(rest);
+    let http_11 = line.ends_with(b" HTTP/1.1");
     let framing = check(&head)?;
-    Ok(Readable { head, framing })
+    Ok(Readable { head, framing, http_11 })
 }
 
 /// The answer to a head of more than [`LONGEST`] bytes, of which `beginning` has come.

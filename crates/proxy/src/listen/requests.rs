@@ -29,6 +29,8 @@ pub(super) struct Requests {
     state: State,
     /// Heads that were passed on.
     heads: u64,
+    /// Whether the last of them is of HTTP/1.1.
+    http_11: bool,
     pub(super) turned_away: Option<TurnedAway>,
 }
 
@@ -63,6 +65,22 @@ impl Default for State {
 }
 
 impl Requests {
+    /// How many heads were passed on.
+    pub(super) fn heads(&self) -> u64 {
+        self.heads
+    }
+
+    /// Whether a client may end its side here and wait for its answers: its requests are whole, and it knows interim
+    /// answers, as HTTP/1.0 does not.
+    pub(super) fn may_end(&self) -> bool {
+        let whole = match &self.state {
+            State::Head(head) => head.is_empty(),
+            State::Over => true,
+            _ => false,
+        };
+        whole && self.http_11
+    }
+
     /// How many bytes pass unread from here on.
     pub(super) fn unread(&self) -> u64 {
         match &self.state {
@@ -150,6 +168,7 @@ impl Requests {
             Ok(readable) => {
                 out.extend_from_slice(&readable.head);
                 self.heads += 1;
+                self.http_11 = readable.http_11;
                 self.state = match readable.framing {
                     Framing::Length(0) => State::default(),
                     Framing::Length(length) => State::Body(length),

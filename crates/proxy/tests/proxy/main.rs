@@ -19,6 +19,7 @@ mod composite_answers_pause_and_are_not_repeated;
 mod failures_are_repeated_where_safe;
 mod framing_changes_no_verdict;
 mod grpc_rejections_pause;
+mod half_closed_clients_get_their_answers;
 mod hang_ups_are_refunded;
 mod hosts_mode;
 mod http_passes_unchanged;
