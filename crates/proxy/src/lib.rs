@@ -23,6 +23,7 @@
 //! | `replay`, `head` | bodies and heads of requests |
 //! | `learned_patience` | how long clients really wait |
 //! | `coding`, `request_coding`, `chunks` | content codings and parts of bodies |
+//! | `frame_reader` | the frames of an HTTP/2 connection |
 //! | [`upstream`] | connections to providers |
 //! | [`local_response`] | the proxy's own responses |
 //! | [`authority`], [`trust`], [`resolve`] | the interception CA, the trusted CAs, the addresses of hosts |
@@ -41,6 +42,7 @@ mod coding;
 mod describe;
 mod fingerprint;
 mod forward;
+mod frame_reader;
 mod handshake;
 mod head;
 mod learned_patience;

@@ -234,9 +234,10 @@ async fn http<S, F>(
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let (stream, turnaways) = Checked::new(stream);
+    let (answers, serve_one) = (turnaways.clone(), serve.clone());
     let service = service_fn(move |request| {
-        let answer = serve(turnaways.next().map_or(Ok(request), Err));
-        let turnaways = turnaways.clone();
+        let answer = serve_one(answers.next().map_or(Ok(request), Err));
+        let turnaways = answers.clone();
         async move { Ok::<_, Infallible>(turnaways.answered(answer.await)) }
     });
     // A Date that the provider did not send would be taken for its clock.
@@ -259,6 +260,8 @@ async fn http<S, F>(
                 closing_now = true;
                 connection.as_mut().graceful_shutdown();
             }
+            // Logged and counted; its stream is closed already.
+            () = turnaways.reset() => drop(serve(Err(request_head::reset())).await),
             () = closing.hard.cancelled() => return,
         }
     };

@@ -8,13 +8,17 @@ use std::task::{Context, Poll, ready};
 
 use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 use super::half_close::{AnswerBody, Answers, HalfClosed, Peer};
 use super::requests::{Requests, TurnedAway};
+use crate::frame_reader::FrameReader;
 use crate::local_response::{LocalResponse, ResponseBody};
 
 /// What is read at once where heads and chunks are looked at, in bytes.
 const PIECE: usize = 8 * 1024;
+/// The error by which a malformed request of HTTP/2 is reset (RFC 9113 §8.1.1).
+const PROTOCOL_ERROR: u32 = 1;
 
 /// A checked connection.
 pub(super) struct Checked<S> {
@@ -27,6 +31,8 @@ pub(super) struct Checked<S> {
     /// Whether all that the library has written is on its way to the client.
     flushed: bool,
     half_closed: Option<HalfClosed>,
+    /// What the library writes where the connection speaks HTTP/2.
+    http2: FrameReader,
 }
 
 /// The request of a connection that is turned away, for the one who answers its requests in their order.
@@ -38,6 +44,7 @@ struct Shared {
     answered: AtomicU64,
     turned_away: Mutex<Option<TurnedAway>>,
     answers: Answers,
+    reset: Notify,
 }
 
 impl Turnaways {
@@ -46,6 +53,11 @@ impl Turnaways {
         let number = self.0.answered.fetch_add(1, Ordering::Relaxed) + 1;
         let mut turned_away = self.0.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
         turned_away.take_if(|turned_away| turned_away.number == number).map(|turned_away| turned_away.answer)
+    }
+
+    /// Waits until the library has reset a request of HTTP/2 because it can't read its head.
+    pub(super) async fn reset(&self) {
+        self.0.reset.notified().await;
     }
 
     /// A request has got its answer.
@@ -66,6 +78,7 @@ impl<S> Checked<S> {
             turned_away: turned_away.clone(),
             flushed: true,
             half_closed: None,
+            http2: FrameReader::behind(0),
         };
         (this, turned_away)
     }
@@ -101,6 +114,22 @@ impl<S: AsyncWrite + Peer + Unpin> Checked<S> {
         match &mut self.half_closed {
             Some(half_closed) => half_closed.poll_over(&mut self.stream, self.flushed, cx),
             None => Poll::Ready(()),
+        }
+    }
+
+    /// Looks for requests of HTTP/2 that the library resets.
+    fn written<'a>(&mut self, bufs: impl IntoIterator<Item = &'a [u8]>, mut written: usize) {
+        if !self.requests.is_http2() {
+            return;
+        }
+        for buf in bufs {
+            let part = &buf[..buf.len().min(written)];
+            written -= part.len();
+            self.http2.read(part, |frame| {
+                if frame.error == Some(PROTOCOL_ERROR) {
+                    self.turned_away.0.reset.notify_one();
+                }
+            });
         }
     }
 
@@ -151,7 +180,9 @@ impl<S: AsyncWrite + Peer + Unpin> AsyncWrite for Checked<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_turn(cx))?;
-        Pin::new(&mut this.stream).poll_write(cx, buf)
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
+        this.written([buf], written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -161,7 +192,9 @@ impl<S: AsyncWrite + Peer + Unpin> AsyncWrite for Checked<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_turn(cx))?;
-        Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
+        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
+        this.written(bufs.iter().map(|buf| &**buf), written);
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -166,6 +166,14 @@ fn unreadable(what: &str) -> LocalResponse {
     LocalResponse::new(StatusCode::BAD_REQUEST, "UnreadableRequest", message)
 }
 
+/// What is logged of a request of HTTP/2 that the library has reset: its client hears no more than that.
+pub(super) fn reset() -> LocalResponse {
+    unreadable(
+        "it came by HTTP/2 and was reset, most often because bytes of its path are not percent-encoded (over HTTP/1.1 the \
+         proxy encodes them)",
+    )
+}
+
 fn url_too_long() -> LocalResponse {
     let message = format!(
         "Quotakeeper's proxy takes URLs of up to {} KiB: send long parameters in a body",

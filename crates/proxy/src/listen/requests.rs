@@ -52,7 +52,8 @@ enum State {
     Trailers {
         line: bool,
     },
-    /// HTTP/2, or framing that the library will refuse.
+    Http2,
+    /// Framing that the library will refuse.
     Unread,
     /// A request was turned away: the connection closes after the answer.
     Over,
@@ -65,6 +66,11 @@ impl Default for State {
 }
 
 impl Requests {
+    /// Whether the connection speaks HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        matches!(self.state, State::Http2)
+    }
+
     /// How many heads were passed on.
     pub(super) fn heads(&self) -> u64 {
         self.heads
@@ -85,7 +91,7 @@ impl Requests {
     pub(super) fn unread(&self) -> u64 {
         match &self.state {
             State::Body(left) | State::ChunkData(left) => *left,
-            State::Unread => u64::MAX,
+            State::Http2 | State::Unread => u64::MAX,
             _ => 0,
         }
     }
@@ -161,7 +167,7 @@ impl Requests {
     fn end_head(&mut self, head: &[u8], out: &mut Vec<u8>) {
         if head.starts_with(HTTP2) {
             out.extend_from_slice(head);
-            self.state = State::Unread;
+            self.state = State::Http2;
             return;
         }
         match readable(head) {

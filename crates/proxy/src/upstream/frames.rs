@@ -13,24 +13,25 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::write_permit::WritePermit;
-
-/// The client's connection preface (RFC 9113 §3.4), after which frames follow.
-const PREFACE: usize = 24;
-const FRAME_HEADER: usize = 9;
-const HEADERS: u8 = 1;
+use crate::frame_reader::{FrameReader, HEADERS, PREFACE};
 
 /// What is known of a connection's frames; shared with the senders of requests.
 #[derive(Default)]
 pub(super) struct Frames(Mutex<State>);
 
-#[derive(Default)]
 struct State {
-    reader: Reader,
+    reader: FrameReader,
     /// The highest stream whose HEADERS were handed to the socket …
     handed: u32,
     /// … and were flushed.
     flushed: u32,
     waiting: Vec<(u32, Arc<dyn WritePermit>)>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { reader: FrameReader::behind(PREFACE), handed: 0, flushed: 0, waiting: Vec::new() }
+    }
 }
 
 impl Frames {
@@ -57,13 +58,15 @@ impl Frames {
     }
 
     fn handed<'a>(&self, bytes: impl Iterator<Item = &'a [u8]>, mut written: usize) {
-        let mut state = self.state();
+        let State { reader, handed, .. } = &mut *self.state();
         for part in bytes {
             let part = &part[..part.len().min(written)];
             written -= part.len();
-            if let Some(stream) = state.reader.read(part) {
-                state.handed = state.handed.max(stream);
-            }
+            reader.read(part, |frame| {
+                if frame.kind == HEADERS {
+                    *handed = frame.stream.max(*handed);
+                }
+            });
         }
     }
 
@@ -77,45 +80,6 @@ impl Frames {
         for (_, turn) in state.waiting.extract_if(.., |(stream, _)| *stream <= flushed) {
             turn.wrote();
         }
-    }
-}
-
-/// Follows the frames of one direction through writes that may end anywhere.
-struct Reader {
-    /// Bytes to pass before the next frame header.
-    skip: usize,
-    header: [u8; FRAME_HEADER],
-    filled: usize,
-}
-
-impl Default for Reader {
-    fn default() -> Self {
-        Self { skip: PREFACE, header: [0; FRAME_HEADER], filled: 0 }
-    }
-}
-
-impl Reader {
-    /// The highest stream whose HEADERS begin in `bytes`.
-    fn read(&mut self, mut bytes: &[u8]) -> Option<u32> {
-        let mut highest = None;
-        while !bytes.is_empty() {
-            let passed = self.skip.min(bytes.len());
-            self.skip -= passed;
-            bytes = &bytes[passed..];
-            let taken = (FRAME_HEADER - self.filled).min(bytes.len());
-            self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
-            self.filled += taken;
-            bytes = &bytes[taken..];
-            if self.filled == FRAME_HEADER {
-                let [a, b, c, kind, _, stream @ ..] = self.header;
-                self.filled = 0;
-                self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
-                if kind == HEADERS {
-                    highest = highest.max(Some(u32::from_be_bytes(stream) & (u32::MAX >> 1)));
-                }
-            }
-        }
-        highest
     }
 }
 
@@ -177,6 +141,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::frame_reader::FRAME_HEADER;
 
     fn frame(kind: u8, stream: u32, length: u8) -> Vec<u8> {
         let mut frame = vec![0, 0, length, kind, 0];

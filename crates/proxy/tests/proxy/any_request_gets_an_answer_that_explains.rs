@@ -142,3 +142,34 @@ async fn what_can_not_be_read_gets_a_body_a_reason_and_a_count() {
     }
     assert!(got.lock().unwrap().is_empty());
 }
+
+/// A frame of HTTP/2 (RFC 9113 §4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream][..], payload].concat()
+}
+
+/// A request of HTTP/2 for a path, its fields as literals without index (RFC 7541 §6.2.2).
+fn http2(stream: u8, path: &str) -> Vec<u8> {
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "proxy"), (":path", path)];
+    let literal = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    let block: Vec<u8> =
+        fields.iter().flat_map(|(name, value)| [vec![0], literal(name), literal(value)].concat()).collect();
+    const END_STREAM_AND_HEADERS: u8 = 0x5;
+    frame(1, END_STREAM_AND_HEADERS, stream, &block)
+}
+
+/// HTTP/2 leaves no place for an answer to a head that can't be read: its stream is reset. That is logged and counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_http2_that_is_reset_is_counted() {
+    let (got, proxy) = proxied().await;
+    let mut socket = TcpStream::connect(proxy.base_url_addr()).await.unwrap();
+    let begin = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
+    for bytes in [begin, http2(1, "/demo/raw space"), http2(3, "/demo/anything/fine")] {
+        socket.write_all(&bytes).await.unwrap();
+    }
+    // The connection goes on; this provider speaks HTTP/1.1 alone.
+    world::until("the other call", || proxy.stats().ended == 1).await;
+    let count = r#"quotakeeper_proxy_turned_away_requests_total{reason="UnreadableRequest"} 1"#;
+    world::until("the count", || proxy.metrics_text().contains(count)).await;
+    assert!(got.lock().unwrap().is_empty());
+}
