@@ -58,7 +58,9 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// What request bodies may take of the folder of temporary files, in bytes.
 const BODIES_ON_DISK: u64 = 4 * 1024 * 1024 * 1024;
 /// The default log filter. Pauses are left out: the progress line shows them.
-const LOG: &str = "warn,quotakeeper_proxy::proxy=error";
+const LOG: &str = "warn,quotakeeper_proxy::proxy=error,quotakeeper_proxy::proxy::silence=warn";
+/// A person who watches a command wants to know soon that no call has come.
+const SILENCE: Duration = Duration::from_secs(30);
 /// How a certificate begins in PEM (RFC 7468).
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 /// What makes a client of the command trust the proxy.
@@ -227,6 +229,7 @@ fn settings(
         resolve: arguments.resolve.clone(),
         own_ca_files: interception.map(|_| trust::own_files()).unwrap_or_default(),
         trust_remedy: TRUST_REMEDY.to_owned(),
+        silence: SILENCE,
         bodies: BodyBounds {
             disk: BODIES_ON_DISK,
             folder: Some(std::env::temp_dir()),

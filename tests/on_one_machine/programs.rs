@@ -208,7 +208,7 @@ pub fn sdk_source(file: &str) -> PathBuf {
 }
 
 /// Node looks for packages beside the program.
-fn beside_node_modules(scene: &Scene, sdks: &Path, file: &str) -> String {
+pub fn beside_node_modules(scene: &Scene, sdks: &Path, file: &str) -> String {
     let program = scene.path(file);
     std::fs::copy(sdk_source(file), &program).unwrap();
     let modules = scene.path("node_modules");
