@@ -34,4 +34,5 @@ mod rejections_pause_what_is_counted_together;
 mod remains_of_a_killed_run_are_removed;
 mod signals_and_exit_codes_pass_through;
 mod signals_reach_the_command_once;
+mod signed_calls_arrive_as_they_were_signed;
 mod what_real_sdks_send_is_read;

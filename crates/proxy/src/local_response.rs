@@ -20,6 +20,8 @@ use crate::upstream::BoxError;
 pub const REASON_HEADER: HeaderName = HeaderName::from_static("x-quotakeeper-reason");
 /// Honoured by the SDKs of OpenAI and Anthropic.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// What the SDKs of AWS honour in its place, in milliseconds (botocore, `retries/standard.py`).
+const AMZ_RETRY_AFTER: HeaderName = HeaderName::from_static("x-amz-retry-after");
 /// The SDKs honour Retry-After up to a minute; a longer one would be cut short.
 const LONGEST_SDK_WAIT: Duration = Duration::from_secs(60);
 
@@ -148,6 +150,7 @@ impl LocalResponse {
         }
         if let Some(wait) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait));
+            headers.insert(AMZ_RETRY_AFTER, HeaderValue::from(wait.saturating_mul(1_000)));
         }
         if let Some(retry) = self.should_retry {
             let value = if retry { "true" } else { "false" };
@@ -184,6 +187,8 @@ mod tests {
             let response = refusal(Reason::Limiter(RefusalReason::WaitTooLong), Some(millis));
             assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
             assert_eq!(field(&response, header::RETRY_AFTER), Some(seconds), "{millis}");
+            let millis_told = field(&response, AMZ_RETRY_AFTER).unwrap();
+            assert_eq!(millis_told.strip_suffix("000"), Some(seconds), "{millis}");
             assert_eq!(field(&response, SHOULD_RETRY), retry, "{millis}");
             assert_eq!(field(&response, REASON_HEADER), Some("WaitTooLong"));
         }
