@@ -85,13 +85,14 @@ impl Engine {
     /// until it has; lanes without a head are no longer open.
     fn next_turn(&mut self, now: Time, open: &mut Vec<LaneId>) -> Option<Turn> {
         let mut first: Option<Turn> = None;
+        let some_are_held = self.pauses_single_callers();
         open.retain(|lane| {
             while let Some(head) = self.queue.head(*lane) {
                 let Some(pulse) = self.fresh_pulse(now, head.call.session) else {
                     self.park(head.call);
                     continue;
                 };
-                if self.hold_if_paused(now, head.call) {
+                if some_are_held && self.hold_if_paused(now, head.call) {
                     continue;
                 }
                 let turn = Turn { lane: *lane, head, pulse };
@@ -127,6 +128,9 @@ impl Engine {
 
     /// When pauses of everyone let a call of the lane through at the earliest; `None`: now.
     pub(super) fn paused_until(&self, now: Time, lane: LaneId) -> Option<Time> {
+        if self.pauses.is_empty() {
+            return None;
+        }
         let config = self.config.pause;
         self.pauses
             .iter()
@@ -173,6 +177,9 @@ impl Engine {
 
     /// Probes and calls of a ramp that were unanswered for long enough count as accepted.
     fn end_patience(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.pauses.is_empty() {
+            return;
+        }
         let config = self.config.pause;
         let over: Vec<Attempt> =
             self.pauses.values().flat_map(|pause| pause.patience_ended(now, &config)).collect();

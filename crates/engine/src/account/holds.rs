@@ -31,7 +31,7 @@ impl Engine {
     /// The pause of this workload or credential that holds a call of the lane the longest.
     fn holding(&self, now: Time, lane: LaneId, caller: Caller<'_>) -> Option<(&PauseKey, Time)> {
         let config = self.config.pause;
-        if self.config.mode == Mode::Disabled {
+        if self.pauses.is_empty() || self.config.mode == Mode::Disabled {
             return None;
         }
         let covering = self.pauses.iter().filter(|(key, _)| {
@@ -44,6 +44,11 @@ impl Engine {
     /// Until when a pause of its workload or credential holds a call of the lane; `None`: none does.
     pub(super) fn held_until(&self, now: Time, lane: LaneId, caller: Caller<'_>) -> Option<Time> {
         self.holding(now, lane, caller).map(|(_, until)| until)
+    }
+
+    /// Whether there are pauses of single workloads or credentials: mostly there are none, and no call is looked up.
+    pub(super) fn pauses_single_callers(&self) -> bool {
+        self.pauses.keys().any(|key| !key.callers.is_all())
     }
 
     /// Takes a call out of the queue that a pause of its workload or credential holds. Returns whether it does.
@@ -63,6 +68,9 @@ impl Engine {
 
     /// Lets as many calls stand where they stood as their pauses let through.
     pub(super) fn release_held(&mut self, now: Time) {
+        if self.held.is_empty() {
+            return;
+        }
         let config = self.config.pause;
         let disabled = self.config.mode == Mode::Disabled;
         let mut released = Vec::new();

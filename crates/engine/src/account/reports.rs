@@ -108,6 +108,9 @@ impl Engine {
 
     /// An answer that is no rejection moves pauses on.
     pub(super) fn accepted(&mut self, now: Time, attempt: Attempt, actions: &mut Vec<Action>) {
+        if self.pauses.is_empty() {
+            return;
+        }
         let mut reopened = Vec::new();
         self.pauses.retain(|key, pause| {
             let stopped = pause.stopped();

@@ -66,6 +66,9 @@ impl Engine {
 
     /// A call was accepted: credentials other than its own that were refused have their refusals for themselves.
     pub(super) fn contradict(&mut self, attempt: Attempt) {
+        if self.pauses.is_empty() {
+            return;
+        }
         let Some(call) = self.calls.get(&attempt.key()) else { return };
         for (key, pause) in &mut self.pauses {
             let other = !key.callers.cover(call.wanted.caller());
