@@ -1,7 +1,8 @@
 //! How many calls a provider takes at the same time, where only its rejections say so.
 //!
 //! A call that is rejected for this was one too many: what else is under way is what the provider takes. From then on
-//! no more are, and from time to time one more is tried, the more rarely the more often it was rejected.
+//! no more are, until as many calls have been accepted: then one more is tried, and so on. Once that one was rejected,
+//! another is tried only from time to time, the more rarely the more often it was rejected.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub struct LearnedConcurrency {
     pub raise_after: Duration,
 }
 
-/// How long after a rejection one more is tried, at first …
+/// How long after a rejection one more is tried whatever was accepted, at first …
 const RAISE_AFTER: Duration = Duration::from_secs(10);
 /// … and after many attempts that were rejected.
 const LONGEST_RAISE_AFTER: Duration = Duration::from_secs(600);
@@ -36,6 +37,11 @@ pub(crate) struct ConcurrencyCap {
     raised: Time,
     raise_at: Time,
     raise_after: Duration,
+    /// The last one more was rejected.
+    tried_in_vain: bool,
+    /// How many calls were accepted, with as many under way as may be, of those granted since then.
+    accepted: u64,
+    since: Time,
 }
 
 impl ConcurrencyCap {
@@ -43,7 +49,15 @@ impl ConcurrencyCap {
     pub(crate) fn new(under_way: impl Iterator<Item = (Attempt, Time)>, longest: Duration) -> ConcurrencyCap {
         let mut counter = ConcurrencyCounter::new(Amount(u64::MAX), longest);
         under_way.for_each(|(attempt, since)| counter.hold(attempt, Amount::ONE, since));
-        ConcurrencyCap { counter, raised: Time(0), raise_at: Time(0), raise_after: RAISE_AFTER }
+        ConcurrencyCap {
+            counter,
+            raised: Time(0),
+            raise_at: Time(0),
+            raise_after: RAISE_AFTER,
+            tried_in_vain: false,
+            accepted: 0,
+            since: Time(0),
+        }
     }
 
     /// The cap as of a snapshot. No more is tried before as long as after its last rejection.
@@ -57,6 +71,7 @@ impl ConcurrencyCap {
         cap.counter.resize(Amount(learned.calls.max(1)));
         cap.raise_after = learned.raise_after.clamp(RAISE_AFTER, LONGEST_RAISE_AFTER);
         cap.raise_at = now + cap.raise_after;
+        cap.tried_in_vain = true;
         cap
     }
 
@@ -77,9 +92,36 @@ impl ConcurrencyCap {
         if self.raised > Time(0) && granted >= self.raised {
             self.raise_after = self.raise_after.saturating_mul(2).min(LONGEST_RAISE_AFTER);
             self.raised = Time(0);
+            self.tried_in_vain = true;
         }
         self.raise_at = now + self.raise_after;
+        // What was granted in the same instant is of the same burst.
+        self.count_accepted_since(now + Duration::from_nanos(1));
         !under_way.is_zero()
+    }
+
+    fn count_accepted_since(&mut self, since: Time) {
+        self.since = since;
+        self.accepted = 0;
+    }
+
+    /// A call, granted at `granted`, was accepted. When as many were as may be under way, the one more that was tried
+    /// is what the provider takes, and another may be tried.
+    pub(crate) fn accepted(&mut self, now: Time, attempt: Attempt, granted: Time) {
+        let all_are_under_way = self.counter.used() >= self.counter.amount();
+        if granted < self.since || !all_are_under_way || !self.counter.holds(attempt) {
+            return;
+        }
+        self.accepted += 1;
+        if self.accepted < self.counter.amount().0 {
+            return;
+        }
+        self.tried_in_vain &= self.raised == Time(0);
+        self.raised = Time(0);
+        self.accepted = 0;
+        if !self.tried_in_vain {
+            self.raise_at = now;
+        }
     }
 
     pub(crate) fn granted(&mut self, now: Time, attempt: Attempt) {
@@ -100,6 +142,7 @@ impl ConcurrencyCap {
         self.counter.resize(self.counter.amount() + Amount::ONE);
         self.raised = now;
         self.raise_at = now + self.raise_after;
+        self.count_accepted_since(now);
         None
     }
 
@@ -151,6 +194,35 @@ mod tests {
             cap.granted(at(now), attempt(call));
             assert!(cap.rejected(at(now), attempt(call), at(now)));
         }
+    }
+
+    /// All that are under way are accepted.
+    fn round(cap: &mut ConcurrencyCap, now: u64, calls: std::ops::RangeInclusive<u64>) {
+        calls.for_each(|call| cap.accepted(at(now), attempt(call), at(now)));
+    }
+
+    #[test]
+    fn one_more_is_tried_after_each_round_of_accepted_calls_until_it_is_rejected() {
+        let mut cap =
+            ConcurrencyCap::new([(attempt(1), at(10)), (attempt(2), at(10))].into_iter(), SECOND * 600);
+        assert!(cap.rejected(at(11), attempt(2), at(10)));
+        round(&mut cap, 11, 1..=1);
+        assert!(cap.blocked_until(at(11)).is_some(), "what was granted before the rejection shows nothing");
+        for calls in 1..4 {
+            let now = 11 + calls;
+            (1..=calls).for_each(|call| cap.ended(at(now), attempt(call)));
+            (1..=calls).for_each(|call| cap.granted(at(now), attempt(call)));
+            round(&mut cap, now, 1..=calls);
+            assert_eq!(cap.blocked_until(at(now)), None, "one more than {calls}");
+            assert_eq!(cap.learned(&Scope::account()).calls, calls);
+            cap.granted(at(now), attempt(calls + 1));
+        }
+        assert!(cap.rejected(at(15), attempt(4), at(14)));
+        (1..=3).for_each(|call| cap.ended(at(16), attempt(call)));
+        (1..=3).for_each(|call| cap.granted(at(16), attempt(call)));
+        round(&mut cap, 16, 1..=3);
+        assert!(cap.blocked_until(at(34)).is_some(), "the fourth was rejected");
+        assert_eq!(cap.blocked_until(at(35)), None);
     }
 
     #[test]

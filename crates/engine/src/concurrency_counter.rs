@@ -121,6 +121,10 @@ impl ConcurrencyCounter {
         self.mean_hold = (self.mean_hold * 7 + held_for) / 8;
     }
 
+    pub(crate) fn holds(&self, attempt: Attempt) -> bool {
+        self.held.contains_key(&attempt)
+    }
+
     pub(crate) fn used(&self) -> Amount {
         self.in_use + self.unknown
     }

@@ -103,6 +103,17 @@ impl Engine {
             self.observe(now, answer, actions);
             self.contradict(answer.attempt);
             self.accepted(now, answer.attempt, actions);
+            self.accepted_at_caps(now, answer.attempt);
+        }
+    }
+
+    fn accepted_at_caps(&mut self, now: Time, attempt: Attempt) {
+        if self.caps.is_empty() {
+            return;
+        }
+        let Some(granted) = self.grant_of(attempt).map(|grant| grant.at) else { return };
+        for cap in self.caps.values_mut() {
+            cap.accepted(now, attempt, granted);
         }
     }
 

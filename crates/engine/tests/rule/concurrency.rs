@@ -120,6 +120,41 @@ fn rejections_for_concurrency_shrink_to_the_real_limit_and_pause_nothing() {
     assert!(w.refusals().is_empty());
 }
 
+/// The provider takes twelve calls at the same time, each a second long; the first two came while others used it.
+#[test]
+fn what_was_rejected_while_others_used_the_account_grows_again_with_accepted_calls() {
+    let mut w = World::new(vec![sliding("requests", 1000, 10)]);
+    w.ask(2);
+    let first = w.grants();
+    w.rejected(first[1], RejectionClass::Concurrency, None);
+    w.tell(Event::FirstByte { attempt: first[0], latest: w.now, observations: vec![] });
+    w.tell(Event::Done(first[0]));
+    w.ask(100);
+    let mut under_way = std::collections::VecDeque::new();
+    let mut rejected = 0;
+    for _ in 0..14 {
+        loop {
+            let grants = w.grants();
+            if grants.is_empty() {
+                break;
+            }
+            for attempt in grants {
+                if under_way.len() < 12 {
+                    w.tell(Event::FirstByte { attempt, latest: w.now, observations: vec![] });
+                    under_way.push_back(attempt);
+                } else {
+                    rejected += 1;
+                    w.rejected(attempt, RejectionClass::Concurrency, None);
+                }
+            }
+        }
+        w.pass(SECOND);
+        under_way.drain(..).for_each(|attempt| w.tell(Event::Done(attempt)));
+    }
+    assert_eq!(w.engine.status(w.now).concurrency[0].calls, 12);
+    assert!(rejected <= 1, "{rejected}");
+}
+
 #[test]
 fn concurrency_of_others_is_waited_for() {
     let mut w = World::new(vec![sliding("requests", 1000, 10)]);
