@@ -38,6 +38,9 @@ pub struct Snapshot {
     pub pauses: Vec<PauseSnapshot>,
     /// How many calls the provider takes at the same time.
     pub concurrency: Vec<LearnedConcurrency>,
+    /// Models that share limits, as rejections have named them: each with the name under which all that share are
+    /// known.
+    pub shared_models: BTreeMap<String, String>,
 }
 
 /// A granted call as of a commit.
@@ -136,6 +139,7 @@ impl Engine {
             sessions: self.sessions.keys().copied().chain(self.recovery.sessions()).collect(),
             pauses: pauses.collect(),
             concurrency: self.learned_concurrency(),
+            shared_models: self.lanes.shared_models().clone(),
         }
     }
 

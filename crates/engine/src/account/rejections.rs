@@ -54,9 +54,11 @@ impl Engine {
         }
         let Some(call) = self.calls.get(&attempt.key()) else { return };
         let (lane, by, credential) = (call.wanted.lane, call.wanted.consumer.clone(), call.wanted.credential);
-        if let Some(limit) = &rejection.shared_with {
-            self.lanes.share(lane, limit, now);
+        if let Some(limit) = &rejection.shared_with
+            && self.lanes.share(lane, limit, now)
+        {
             self.share_copied();
+            self.durability.past_learned();
         }
         let scope = self.lanes.counted_scope(lane, rejection.scope);
         // The provider's time runs from its answer, which may have been long on its way to here.

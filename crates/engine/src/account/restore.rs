@@ -52,6 +52,7 @@ impl Engine {
         let slots = slots.map(|limit| &limit.config.name);
         let unreconciled = slots.map(|name| (name.clone(), reserve.of(name))).collect();
         engine.recovery = Recovery::from_commit(snapshot.as_of, &snapshot.sessions, unreconciled);
+        engine.lanes.restore_shared(snapshot.shared_models);
         for limit in &engine.config.limits {
             // A limit that the ledger does not know, or not for so long, has an unknown past.
             if snapshot.windows.get(&limit.name).is_none_or(|window| *window < limit.window) {

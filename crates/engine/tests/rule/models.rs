@@ -292,3 +292,22 @@ fn a_rejection_of_one_model_pauses_those_that_share_its_limit() {
     assert_eq!(granted(&mut w, &model("m-latest"), 1).len(), 0);
     assert_eq!(granted(&mut w, &model("other"), 1).len(), 1);
 }
+
+#[test]
+fn a_restart_remembers_which_models_share_a_limit() {
+    let mut w = ten_each();
+    let latest = granted(&mut w, &model("latest"), 4);
+    w.commit(20);
+    rejected_as_sharing(&mut w, latest[0], "m");
+    assert!(w.engine.commit_due(w.now).is_some_and(|due| due <= w.now), "what is learned is written at once");
+    w.tell(Event::Resume(limit_of("m")));
+    latest.into_iter().skip(1).for_each(|attempt| w.answered(attempt));
+    let (snapshot, reserve) = w.commit(0);
+    let mut w = World::with(Engine::restart(w.engine.config().clone(), snapshot, reserve, w.now), w.now);
+    w.alive(1);
+    w.tell(Event::ResumeDone(SessionId(1)));
+    w.commit(20);
+    assert_eq!(granted(&mut w, &model("m"), 9).len(), 6, "latest has used 4");
+    assert_eq!(granted(&mut w, &model("m-2026-08-01"), 1).len(), 0);
+    assert_eq!(granted(&mut w, &model("other"), 10).len(), 10);
+}

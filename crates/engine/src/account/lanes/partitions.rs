@@ -5,8 +5,10 @@
 //! model) remembers such calls: the counter of a model that is seen later begins as its copy, since
 //! they may have been of that model too.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::shared::SharedLimits;
 use super::{CopiedCounter, CounterId, Entry, Lane, Lanes, Limit};
 use crate::cost::{Amount, Costs};
 use crate::event::{CallClass, Selector};
@@ -129,13 +131,23 @@ impl Lanes {
         entry.model.as_deref().is_some_and(|other| self.shared.name(other) == self.shared.name(model))
     }
 
+    /// Models that share limits, each with the name under which all that share are known.
+    pub(in crate::account) fn shared_models(&self) -> &BTreeMap<String, String> {
+        self.shared.by_model()
+    }
+
+    /// Takes in which models shared limits before a restart; to be called before there are counters.
+    pub(in crate::account) fn restore_shared(&mut self, by_model: BTreeMap<String, String>) {
+        self.shared = SharedLimits::restored(by_model);
+    }
+
     /// The provider says that the lane's model shares this limit, which may be another model's name: the calls of both
-    /// draw on the counters of both from now on.
-    pub(in crate::account) fn share(&mut self, lane: LaneId, limit: &str, now: Time) {
-        let Some(model) = self.class_of(lane).model.clone() else { return };
+    /// draw on the counters of both from now on. Returns whether that is news.
+    pub(in crate::account) fn share(&mut self, lane: LaneId, limit: &str, now: Time) -> bool {
+        let Some(model) = self.class_of(lane).model.clone() else { return false };
         let too_many = self.models.len() >= MODELS_AT_MOST && !self.models.contains(limit);
         if too_many || model == OTHER_MODELS || !self.shared.join(&model, limit) {
-            return;
+            return false;
         }
         self.models.iter().for_each(|known| self.shared.join_snapshot(known));
         for index in 0..self.lanes.len() {
@@ -152,6 +164,7 @@ impl Lanes {
             }
             (lane.limits, lane.counters) = (limits, counters);
         }
+        true
     }
 
     /// The model as which calls of this class are paused: that of all with which it shares a limit.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// all that it shares with.
 const NAMES_AT_MOST: usize = 64;
 
-/// Which models share a limit. It is not in the ledger: a restarted limiter learns it again.
+/// Which models share a limit.
 #[derive(Debug, Default)]
 pub(super) struct SharedLimits {
     /// The name under which a model is known together with those that it shares with.
@@ -17,6 +17,16 @@ pub(super) struct SharedLimits {
 }
 
 impl SharedLimits {
+    /// As of a snapshot.
+    pub(super) fn restored(by_model: BTreeMap<String, String>) -> SharedLimits {
+        SharedLimits { by_model }
+    }
+
+    /// Models that share, each with the name under which all that share are known.
+    pub(super) fn by_model(&self) -> &BTreeMap<String, String> {
+        &self.by_model
+    }
+
     /// Takes the models for one from now on, under the name of `limit`. Returns whether they were not yet: also where
     /// too many are known already.
     pub(super) fn join(&mut self, model: &str, limit: &str) -> bool {
