@@ -21,6 +21,8 @@ pub(crate) struct Bucket {
     assumed: Option<Assumed>,
     /// What the provider's bucket holds less than `level`, if it took on changes of the limit in the other way.
     other: Other,
+    /// It holds a window's amount at most.
+    within_a_window: bool,
     at: Time,
 }
 
@@ -54,6 +56,7 @@ impl Bucket {
             level: 0,
             assumed: None,
             other: Other::default(),
+            within_a_window: false,
             at: now,
         }
     }
@@ -91,6 +94,19 @@ impl Bucket {
         self.drain(at);
         self.other.below = self.other.below.min(self.level);
         self.level = self.level.saturating_add(self.parts(amount));
+        self.limit_level();
+    }
+
+    /// Whether it drains within a window, whatever was poured into it while it was larger or drained faster.
+    pub(crate) fn drain_within_a_window(&mut self, whether: bool) {
+        self.within_a_window = whether;
+        self.limit_level();
+    }
+
+    fn limit_level(&mut self) {
+        if self.within_a_window {
+            self.level = self.level.min(self.parts(self.size.max(Amount(self.amount))));
+        }
     }
 
     /// Takes an amount back.

@@ -138,6 +138,7 @@ impl WindowCounter {
         self.window = guarded(limit.window);
         self.asks_log =
             matches!(counted, CountedAs::Unknown | CountedAs::FixedWindow | CountedAs::SlidingWindow);
+        self.bucket.drain_within_a_window(self.asks_log);
         // Nobody hands out a day's budget drop by drop; pacing it would.
         let rate = limit.window < LONG;
         self.asks_bucket = match counted {

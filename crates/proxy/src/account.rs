@@ -1,5 +1,8 @@
 //! An account in force, and how its calls and answers are described to the limiter.
 
+#[cfg(test)]
+mod any_answer;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

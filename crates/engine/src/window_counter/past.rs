@@ -19,6 +19,12 @@ pub(crate) struct StatedAmount {
 }
 
 impl WindowCounter {
+    /// Counts for a window, and no longer, what was granted before the limit became much smaller: its bucket would
+    /// drain for as many windows as it holds of the smaller amounts.
+    pub(crate) fn drain_within_a_window(&mut self) {
+        self.bucket.drain_within_a_window(true);
+    }
+
     /// Use of the time before this engine: N units that leave evenly through one window, and a
     /// full bucket but for one call, which asks the provider how things stand.
     pub(crate) fn fill_with_past(&mut self, begin: Time) {

@@ -147,3 +147,16 @@ fn a_limit_of_another_window_is_a_new_count() {
     w.tell(Event::Configure(account(vec![sliding("minutely", 60, 60)])));
     assert_eq!(w.engine.status(w.now).limits[0].assumed, 59);
 }
+
+#[test]
+fn an_edit_to_a_hundredth_and_less_stops_calls_for_a_window_at_most() {
+    let mut w = World::new(vec![limit("requests", 10_000, 60)]);
+    w.ask(100);
+    let grants = w.grants();
+    assert_eq!(grants.len(), 100);
+    grants.into_iter().for_each(|attempt| w.answered(attempt));
+    w.tell(Event::Configure(account(vec![limit("requests", 3, 60)])));
+    w.ask(1);
+    w.pass(SECOND * 62);
+    assert_eq!(w.grants().len(), 1);
+}

@@ -252,3 +252,22 @@ fn use_by_others_fills_a_bucket() {
     w.pass(SECOND);
     assert!((1..=2).contains(&w.grants().len()), "two a second come back");
 }
+
+#[test]
+fn a_much_smaller_limit_that_an_answer_names_stops_calls_for_a_window_at_most() {
+    for counted_as in [CountedAs::Unknown, CountedAs::TokenBucket, CountedAs::SlidingWindow] {
+        let mut w =
+            World::new(vec![LimitConfig { counted_as, burst: Some(100), ..limit("requests", 10_000, 60) }]);
+        w.ask(100);
+        let mut grants = w.grants();
+        let (last, under_way) = (grants.pop().unwrap(), grants.split_off(50));
+        grants.into_iter().for_each(|attempt| w.answered(attempt));
+        let told =
+            Observation { limit: "requests".to_owned(), hard: Some(3), remaining: None, ends_in: None };
+        w.answered_with(last, told);
+        under_way.into_iter().for_each(|attempt| w.answered(attempt));
+        w.ask(1);
+        w.pass(SECOND * 62);
+        assert_eq!(w.grants().len(), 1, "{counted_as:?}");
+    }
+}

@@ -196,6 +196,10 @@ impl Entry {
     pub(super) fn reconfigure(&mut self, now: Time) {
         let amount = self.limit.effective(self.observed);
         self.counter.reconfigure(&self.limit.config, amount, now);
+        // What an answer names stops nobody for longer than a window, whatever is granted already.
+        if let Some(window) = self.counter.window_mut().filter(|_| self.observed.is_some()) {
+            window.drain_within_a_window();
+        }
     }
 
     /// When a call of these costs may fit at the earliest; `None`: now.
