@@ -67,6 +67,10 @@ pub struct OperatorArguments {
     #[arg(long, env = "QUOTAKEEPER_PROXY_CPU", value_name = "QUANTITY")]
     proxy_cpu: Option<String>,
 
+    /// Its CPU limit. Default: none, or where the pod's namespace demands one --proxy-guaranteed-cpu.
+    #[arg(long, env = "QUOTAKEEPER_PROXY_CPU_LIMIT", value_name = "QUANTITY")]
+    proxy_cpu_limit: Option<String>,
+
     /// Its memory request. Default: 64Mi.
     #[arg(long, env = "QUOTAKEEPER_PROXY_MEMORY", value_name = "QUANTITY")]
     proxy_memory: Option<String>,
@@ -75,7 +79,7 @@ pub struct OperatorArguments {
     #[arg(long, env = "QUOTAKEEPER_PROXY_MEMORY_LIMIT", value_name = "QUANTITY")]
     proxy_memory_limit: Option<String>,
 
-    /// Its CPU request and limit in pods of the class Guaranteed; others have no CPU limit. Default: 200m.
+    /// Its CPU request and limit in pods of the class Guaranteed. Default: 200m.
     #[arg(long, env = "QUOTAKEEPER_PROXY_GUARANTEED_CPU", value_name = "QUANTITY")]
     proxy_guaranteed_cpu: Option<String>,
 
@@ -161,6 +165,7 @@ fn settings(arguments: OperatorArguments) -> anyhow::Result<Settings> {
     let default = ProxyResources::default();
     let proxy_resources = ProxyResources {
         cpu: arguments.proxy_cpu.unwrap_or(default.cpu),
+        cpu_limit: arguments.proxy_cpu_limit,
         memory: arguments.proxy_memory.unwrap_or(default.memory),
         memory_limit: arguments.proxy_memory_limit.unwrap_or(default.memory_limit),
         guaranteed_cpu: arguments.proxy_guaranteed_cpu.unwrap_or(default.guaranteed_cpu),

@@ -182,7 +182,8 @@ fn patch(input: &Input<'_>) -> Result<(Option<Patch>, Status), Outcome> {
         Some(Injected::ByThis { bootstrap, job }) => (Plan::again(*bootstrap, view), Value::Null, job),
         Some(Injected::ByAnother) => return Err(Outcome::Unchanged),
         None => {
-            let (plan, resources) = (plan(input, &requested)?, resources::of(pod, &settings.resources)?);
+            let plan = plan(input, &requested)?;
+            let resources = resources::of(pod, &settings.resources, &view.policies(&namespace.name))?;
             (plan, resources, workload::job(&pod::metadata(pod)))
         }
     };
@@ -253,7 +254,7 @@ fn beyond_reach(pod: &Value) -> Option<&'static str> {
             "a pod with hostNetwork gets no proxy, which would listen on its node's ports: its calls are not limited",
         );
     }
-    if spec["os"]["name"] == "windows" {
+    if spec["os"]["name"] == "windows" || pod::only_on_windows(spec) {
         return Some("a pod for Windows gets no proxy, which runs on Linux: its calls are not limited");
     }
     pod::annotation(pod, MIRROR)

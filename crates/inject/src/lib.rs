@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`names`] | the proxy's container and volumes, and what else injection names in a pod |
 //! | [`settings`] | what the installation decides: image, resources, limiter, CAs |
+//! | [`policies`] | what a namespace's LimitRanges and ResourceQuotas demand |
 //! | [`view`] | what is read of the cluster; which namespaces a quota admits |
 //! | [`requested_quotas`] | whether a pod asks for quotas, and which |
 //! | [`decide`] | the decision for one pod: pure |
@@ -28,6 +29,8 @@ pub mod names;
 mod patch;
 mod plan;
 mod pod;
+pub mod policies;
+mod quantity;
 pub mod requested_quotas;
 mod resolve;
 mod review;

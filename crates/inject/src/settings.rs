@@ -4,7 +4,7 @@ use quotakeeper_wire::bootstrap::Endpoint;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::patch::resources::is_quantity;
+use crate::quantity;
 
 /// The longest PEM text of extra CAs, in bytes: the bootstrap is one environment variable, and Linux takes no
 /// variable of more than 128 KiB (`MAX_ARG_STRLEN`).
@@ -46,6 +46,10 @@ pub struct Settings {
 pub struct ProxyResources {
     /// Requested CPU.
     pub cpu: String,
+    /// Most CPU; none: as much as there is, unless the namespace's policies demand a limit. Then it is
+    /// `guaranteed_cpu`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_limit: Option<String>,
     /// Requested memory.
     pub memory: String,
     /// Most memory.
@@ -59,6 +63,7 @@ impl Default for ProxyResources {
     fn default() -> Self {
         Self {
             cpu: "20m".to_owned(),
+            cpu_limit: None,
             memory: "64Mi".to_owned(),
             memory_limit: "384Mi".to_owned(),
             guaranteed_cpu: "200m".to_owned(),
@@ -89,9 +94,9 @@ impl ProxyResources {
     /// # Errors
     /// [`SettingsError::NoQuantity`].
     pub fn check(&self) -> Result<(), SettingsError> {
-        let Self { cpu, memory, memory_limit, guaranteed_cpu } = self;
-        let mut amounts = [cpu, memory, memory_limit, guaranteed_cpu].into_iter();
-        match amounts.find(|amount| !is_quantity(amount)) {
+        let Self { cpu, cpu_limit, memory, memory_limit, guaranteed_cpu } = self;
+        let mut amounts = [cpu, memory, memory_limit, guaranteed_cpu].into_iter().chain(cpu_limit);
+        match amounts.find(|amount| quantity::read(amount).is_none()) {
             Some(amount) => Err(SettingsError::NoQuantity(amount.clone())),
             None => Ok(()),
         }

@@ -8,6 +8,8 @@ use kube::core::{Selector, SelectorExt};
 use quotakeeper_api::quota::{ApiQuota, NamespacesFrom};
 use quotakeeper_dialects::Profile;
 
+use crate::policies::Policies;
+
 /// The namespace of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
@@ -25,6 +27,9 @@ pub trait View: Send + Sync {
 
     /// The namespace of that name; none: it has not been seen yet.
     fn namespace(&self, name: &str) -> Option<Namespace>;
+
+    /// What the LimitRanges and ResourceQuotas of a namespace demand; nothing where they are not known.
+    fn policies(&self, namespace: &str) -> Policies;
 
     /// All quotas of the cluster, in any order.
     fn quotas(&self) -> Vec<Arc<ApiQuota>>;

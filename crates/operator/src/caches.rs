@@ -6,15 +6,16 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
-use kube::Resource;
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, Pod, ResourceQuota, Secret};
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::watcher::Config;
+use kube::{Client, Resource};
 use quotakeeper_api::names::{
     CONFIG, CONFIG_ACCOUNT, CONFIG_RECORD, LIMITER_SECRET, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET,
 };
 use quotakeeper_api::provider::ApiProvider;
 use quotakeeper_api::quota::ApiQuota;
+use quotakeeper_inject::policies::{self, Bounds, Policies};
 use quotakeeper_kube_cache::{ObjectCache, Signal, undecoded, watch};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -53,6 +54,41 @@ pub struct Caches {
     pub webhook_secret: Arc<ObjectCache<Entries>>,
     /// The CAs by which the API server trusts the webhook.
     pub webhooks: Arc<ObjectCache<BTreeMap<String, String>>>,
+    /// What namespaces demand of a container.
+    pub policies: PolicyCaches,
+}
+
+/// What namespaces demand of a container. Where the operator may not read it, nothing is known to be demanded.
+#[derive(Debug)]
+pub struct PolicyCaches {
+    /// The bounds of all LimitRanges.
+    limit_ranges: Arc<ObjectCache<Vec<Bounds>>>,
+    /// Whether CPU limits are counted, of all ResourceQuotas.
+    resource_quotas: Arc<ObjectCache<bool>>,
+}
+
+impl PolicyCaches {
+    fn watch(client: &Client, tasks: &mut JoinSet<()>) -> PolicyCaches {
+        let (ranges, quotas) =
+            (Api::<LimitRange>::all(client.clone()), Api::<ResourceQuota>::all(client.clone()));
+        // Read when a pod is created, and by nobody before.
+        let mut watches = Watches { signal: &Signal::default(), tasks };
+        PolicyCaches {
+            limit_ranges: watches
+                .start(ranges, Config::default(), "LimitRanges", |range, _| Some(policies::bounds(&range))),
+            resource_quotas: watches.start(quotas, Config::default(), "ResourceQuotas", |quota, _| {
+                Some(policies::counts_cpu_limits(&quota))
+            }),
+        }
+    }
+
+    /// Those of a namespace.
+    pub fn of(&self, namespace: &str) -> Policies {
+        let here = |key: &str| key.split_once('/').is_some_and(|(found, _)| found == namespace);
+        let bounds = self.limit_ranges.filter_map(|key, bounds| here(key).then(|| bounds.clone()));
+        let counting = self.resource_quotas.filter_map(|key, counts| (here(key) && *counts).then_some(()));
+        Policies { bounds: bounds.concat(), counts_cpu_limits: !counting.is_empty() }
+    }
 }
 
 impl Caches {
@@ -60,6 +96,7 @@ impl Caches {
     pub fn watch(cluster: &Cluster, tasks: &mut JoinSet<()>) -> Caches {
         let (configured, trusted, peopled) = (Signal::default(), Signal::default(), Signal::default());
         let client = &cluster.client;
+        let policies = PolicyCaches::watch(client, tasks);
         let owner = cluster.owner.as_ref().map(|owner| owner.uid.clone());
         let secrets: Api<Secret> = Api::namespaced(client.clone(), &cluster.namespace);
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &cluster.namespace);
@@ -112,6 +149,7 @@ impl Caches {
             limiter_secret,
             webhook_secret,
             webhooks,
+            policies,
         }
     }
 

@@ -6,6 +6,7 @@ use kube::Client;
 use quotakeeper_api::names::LIMITER;
 use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_dialects::{Profile, catalogue};
+use quotakeeper_inject::policies::Policies;
 use quotakeeper_inject::server::Webhook;
 use quotakeeper_inject::settings::Settings as Injected;
 use quotakeeper_inject::view::{Namespace, View};
@@ -24,6 +25,10 @@ impl View for Caches {
 
     fn namespace(&self, name: &str) -> Option<Namespace> {
         Some(Namespace { name: name.to_owned(), labels: self.namespaces.get(name)? })
+    }
+
+    fn policies(&self, namespace: &str) -> Policies {
+        self.policies.of(namespace)
     }
 
     fn quotas(&self) -> Vec<Arc<ApiQuota>> {

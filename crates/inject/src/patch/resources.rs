@@ -1,4 +1,5 @@
-//! The resources of the proxy's container: the installation's defaults, the pod's annotation, and the pod's QoS class.
+//! The resources of the proxy's container: the installation's defaults, the pod's QoS class, what the namespace's
+//! policies demand, and the pod's annotation.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +9,15 @@ use thiserror::Error;
 
 use crate::names::PROXY;
 use crate::pod;
+use crate::policies::Policies;
+use crate::quantity;
 use crate::settings::ProxyResources;
 use quotakeeper_api::names::RESOURCES;
 
 /// The resources that decide a pod's QoS class.
 const COUNTED: [&str; 2] = ["cpu", "memory"];
-/// Suffixes of Kubernetes' quantities.
-const SUFFIXES: [&str; 15] = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi"];
+/// With less memory the proxy would be killed.
+const LEAST_MEMORY: &str = "48Mi";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,14 +38,23 @@ pub(crate) enum ResourcesError {
     Unreadable(#[from] serde_json::Error),
     #[error("the annotation {RESOURCES} says {value} for {resource}; write a quantity such as \"256Mi\"")]
     NoQuantity { resource: String, value: Value },
+    #[error(
+        "the proxy needs {LEAST_MEMORY} of memory, and a LimitRange of the namespace allows a container {0}; raise its \
+         max, or leave the pod without a proxy"
+    )]
+    TooLittleMemory(String),
 }
 
-/// The `resources` of the proxy's container in this pod.
+/// The `resources` of the proxy's container in this pod, in a namespace with these policies.
 ///
 /// # Errors
 /// [`ResourcesError`].
-pub(crate) fn of(pod: &Value, installation: &ProxyResources) -> Result<Value, ResourcesError> {
-    let ProxyResources { cpu, memory, memory_limit, guaranteed_cpu } = installation;
+pub(crate) fn of(
+    pod: &Value,
+    installation: &ProxyResources,
+    policies: &Policies,
+) -> Result<Value, ResourcesError> {
+    let ProxyResources { cpu, cpu_limit, memory, memory_limit, guaranteed_cpu } = installation;
     let mut resources = match guaranteed(pod) {
         true => {
             let all = json!({"cpu": guaranteed_cpu, "memory": memory_limit});
@@ -50,6 +62,21 @@ pub(crate) fn of(pod: &Value, installation: &ProxyResources) -> Result<Value, Re
         }
         false => json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory_limit}}),
     };
+    if resources["limits"]["cpu"].is_null() {
+        let demanded = policies.demand_a_cpu_limit().then_some(guaranteed_cpu);
+        if let Some(limit) = cpu_limit.as_ref().or(demanded) {
+            resources["limits"]["cpu"] = json!(limit);
+        }
+    }
+    for name in COUNTED {
+        let amount = |kind: &str| resources[kind][name].as_str().map(str::to_owned);
+        let (request, limit) = policies.fit(name, amount("requests"), amount("limits"));
+        for (kind, amount) in [("requests", request), ("limits", limit)] {
+            if let Some(amount) = amount {
+                resources[kind][name] = json!(amount);
+            }
+        }
+    }
     for kind in ["requests", "limits"] {
         // Where the pod as a whole has an amount, it stands for the proxy too, and the sum must not exceed it.
         for name in COUNTED {
@@ -63,12 +90,18 @@ pub(crate) fn of(pod: &Value, installation: &ProxyResources) -> Result<Value, Re
         let Written { requests, limits } = serde_json::from_str(annotation)?;
         for (kind, written) in [("requests", requests), ("limits", limits)] {
             for (name, value) in written {
-                let Some(quantity) = quantity(&value) else {
+                let Some(quantity) = written_quantity(&value) else {
                     return Err(ResourcesError::NoQuantity { resource: name, value });
                 };
                 resources[kind][name] = json!(quantity);
             }
         }
+    }
+    if let Some(memory) = resources["limits"]["memory"].as_str()
+        && quantity::is_more(LEAST_MEMORY, memory)
+        && policies.bounds.iter().any(|bounds| bounds.max.get("memory").is_some_and(|max| max == memory))
+    {
+        return Err(ResourcesError::TooLittleMemory(memory.to_owned()));
     }
     if let Some(kinds) = resources.as_object_mut() {
         kinds.retain(|_, amounts| amounts.as_object().is_some_and(|amounts| !amounts.is_empty()));
@@ -82,20 +115,13 @@ fn remove(resources: &mut Value, kind: &str, name: &str) {
     }
 }
 
-fn quantity(value: &Value) -> Option<String> {
+fn written_quantity(value: &Value) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
-    is_quantity(&text).then_some(text)
-}
-
-/// Whether a text is an amount as Kubernetes writes it, and not below zero.
-pub(crate) fn is_quantity(text: &str) -> bool {
-    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
-    let (number, suffix) = text.split_at(end);
-    number.parse::<f64>().is_ok() && SUFFIXES.contains(&suffix)
+    quantity::read(&text).is_some().then_some(text)
 }
 
 /// Whether each container of the pod has limits of CPU and memory, and requests as much. The API server has filled in
@@ -118,13 +144,52 @@ fn guaranteed(pod: &Value) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::policies::bounds;
 
     fn pod(resources: Value) -> Value {
         json!({"metadata": {}, "spec": {"containers": [{"name": "app", "resources": resources}]}})
     }
 
     fn proxy(pod: &Value) -> Value {
-        of(pod, &ProxyResources::default()).unwrap()
+        of(pod, &ProxyResources::default(), &Policies::default()).unwrap()
+    }
+
+    fn range(kind: &str, amounts: Value) -> Policies {
+        let range = json!({"metadata": {}, "spec": {"limits": [{"type": "Container", (kind): amounts}]}});
+        Policies { bounds: bounds(&serde_json::from_value(range).unwrap()), counts_cpu_limits: false }
+    }
+
+    #[test]
+    fn a_namespace_gets_the_limits_that_it_demands() {
+        let own = pod(json!({}));
+        let with = |policies: &Policies| of(&own, &ProxyResources::default(), policies);
+        let counting = Policies { counts_cpu_limits: true, ..Policies::default() };
+        for policies in
+            [counting, range("default", json!({"cpu": "100m"})), range("max", json!({"cpu": "2"}))]
+        {
+            let given = with(&policies).unwrap();
+            assert_eq!(given["limits"], json!({"cpu": "200m", "memory": "384Mi"}), "{policies:?}");
+            assert_eq!(given["requests"], json!({"cpu": "20m", "memory": "64Mi"}));
+        }
+        let small = with(&range("max", json!({"cpu": "10m", "memory": "256Mi"}))).unwrap();
+        assert_eq!(small["limits"], json!({"cpu": "10m", "memory": "256Mi"}));
+        assert_eq!(small["requests"], json!({"cpu": "10m", "memory": "64Mi"}));
+        let large = with(&range("min", json!({"cpu": "100m", "memory": "512Mi"}))).unwrap();
+        assert_eq!(large["requests"], json!({"cpu": "100m", "memory": "512Mi"}));
+        assert_eq!(large["limits"], json!({"memory": "512Mi"}));
+        let refused = with(&range("max", json!({"memory": "32Mi"}))).unwrap_err().to_string();
+        assert!(refused.contains("allows a container 32Mi; raise its max"), "{refused}");
+        let limited = ProxyResources { cpu_limit: Some("1".to_owned()), ..ProxyResources::default() };
+        assert_eq!(of(&own, &limited, &Policies::default()).unwrap()["limits"]["cpu"], "1");
+    }
+
+    #[test]
+    fn a_guaranteed_pod_stays_one_within_bounds() {
+        let limits = json!({"cpu": "1", "memory": "1Gi"});
+        let policies = range("max", json!({"cpu": "150m", "memory": "256Mi"}));
+        let given = of(&pod(json!({"limits": limits})), &ProxyResources::default(), &policies).unwrap();
+        assert_eq!(given["limits"], json!({"cpu": "150m", "memory": "256Mi"}));
+        assert_eq!(given["requests"], given["limits"]);
     }
 
     #[test]
@@ -173,7 +238,7 @@ mod tests {
             (r#"{"limits": {"memory": "1GB"}}"#, "says \"1GB\" for memory"),
         ] {
             annotate(&mut pod, wrong);
-            let refused = of(&pod, &ProxyResources::default()).unwrap_err().to_string();
+            let refused = of(&pod, &ProxyResources::default(), &Policies::default()).unwrap_err().to_string();
             assert!(refused.contains(said), "{refused}");
         }
     }

@@ -10,6 +10,7 @@ use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_api::{workload, yaml};
 use quotakeeper_dialects::{Profile, catalogue};
 use quotakeeper_inject::decide::{Decision, Input, decide};
+use quotakeeper_inject::policies::{self, Policies};
 use quotakeeper_inject::settings::Settings;
 use quotakeeper_inject::view::{Namespace, View};
 use quotakeeper_wire::bootstrap::Endpoint;
@@ -31,6 +32,7 @@ pub struct Fixture {
     quotas: Vec<Arc<ApiQuota>>,
     providers: Vec<ApiProvider>,
     jobs: Vec<Value>,
+    policies: BTreeMap<String, Policies>,
 }
 
 impl Fixture {
@@ -48,6 +50,7 @@ impl Fixture {
             quotas: Vec::new(),
             providers: Vec::new(),
             jobs: Vec::new(),
+            policies: BTreeMap::new(),
         };
         let text = std::fs::read_to_string(goldens().join("cluster.yaml")).unwrap();
         for document in yaml::read(&text).unwrap() {
@@ -66,6 +69,16 @@ impl Fixture {
             "ApiQuota" => self.quotas.push(Arc::new(serde_json::from_value(object).unwrap())),
             "ApiProvider" => self.providers.push(serde_json::from_value(object).unwrap()),
             "Job" => self.jobs.push(object),
+            "LimitRange" => {
+                let namespace = object["metadata"]["namespace"].as_str().unwrap().to_owned();
+                let bounds = policies::bounds(&serde_json::from_value(object).unwrap());
+                self.policies.entry(namespace).or_default().bounds.extend(bounds);
+            }
+            "ResourceQuota" => {
+                let namespace = object["metadata"]["namespace"].as_str().unwrap().to_owned();
+                let counts = policies::counts_cpu_limits(&serde_json::from_value(object).unwrap());
+                self.policies.entry(namespace).or_default().counts_cpu_limits |= counts;
+            }
             other => panic!("{other} is no part of the fixture"),
         }
     }
@@ -92,6 +105,10 @@ impl View for Fixture {
 
     fn namespace(&self, name: &str) -> Option<Namespace> {
         self.namespaces.get(name).cloned()
+    }
+
+    fn policies(&self, namespace: &str) -> Policies {
+        self.policies.get(namespace).cloned().unwrap_or_default()
     }
 
     fn quotas(&self) -> Vec<Arc<ApiQuota>> {

@@ -11,6 +11,7 @@ use kube::{Api, Client, ResourceExt};
 use quotakeeper_api::provider::ApiProvider;
 use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_dialects::{Profile, catalogue};
+use quotakeeper_inject::policies::Policies;
 use quotakeeper_inject::view::{Namespace, View};
 use quotakeeper_kube_cache::{ObjectCache, Signal, undecoded, watch};
 use serde::de::DeserializeOwned;
@@ -60,6 +61,10 @@ impl View for Watched {
 
     fn namespace(&self, name: &str) -> Option<Namespace> {
         Some(Namespace { name: name.to_owned(), labels: self.namespaces.get(name)? })
+    }
+
+    fn policies(&self, _namespace: &str) -> Policies {
+        Policies::default()
     }
 
     fn quotas(&self) -> Vec<Arc<ApiQuota>> {

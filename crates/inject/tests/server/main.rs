@@ -16,6 +16,7 @@ use quotakeeper_api::names;
 use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_dialects::{Profile, catalogue};
 use quotakeeper_inject::names::PROXY;
+use quotakeeper_inject::policies::Policies;
 use quotakeeper_inject::server::{Counts, Webhook, serve};
 use quotakeeper_inject::settings::Settings;
 use quotakeeper_inject::view::{Namespace, View};
@@ -58,6 +59,10 @@ impl View for Known {
         let known = self.0.lock().unwrap();
         let found = known.iter().any(|objects| objects.namespaces.contains(&name));
         found.then(|| Namespace { name: name.to_owned(), ..Namespace::default() })
+    }
+
+    fn policies(&self, _namespace: &str) -> Policies {
+        Policies::default()
     }
 
     fn quotas(&self) -> Vec<Arc<ApiQuota>> {
