@@ -8,8 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use quotakeeper_operator::client;
 use quotakeeper_operator::limiter_view::Source;
-use quotakeeper_operator::open_gate::{self, Opened};
-use quotakeeper_operator::release::{NoProof, Release};
+use quotakeeper_operator::open_gate;
 use quotakeeper_wire::bootstrap::TOKEN_FILE;
 
 use crate::operator::limiter_source;
@@ -22,9 +21,11 @@ The gate closes when the limiter's pods end, and after 15 minutes while they are
 ConfigMap quotakeeper-gate closes it at once. For an incident, set `enforcement.mode: Disabled` on the quotas
 instead.
 
-Exit code: 0 when the gate is open, also when --timeout was over before all proxies knew, and with
---release also when the gate stays closed because no uninstall is under way: an uninstall must not hang on it;
-1 if it can't be opened; 2 if an option is wrong, or neither --yes nor --release is given.";
+Exit code: 0 when the gate is open, also when --timeout was over before all proxies knew; 1 if it can't be opened;
+2 if an option is wrong, or --yes is not given.";
+
+/// How long a request to the API server is tried.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const CONFIRM: &str = "\
 nothing is opened: an open gate lets the calls of all workloads pass without limits. `helm uninstall` opens it \
@@ -34,21 +35,9 @@ by itself; before you remove Quotakeeper by other means, confirm with --yes";
 #[derive(Debug, Args)]
 #[command(after_help = ABOUT)]
 pub struct OpenGateArguments {
-    /// Open it without proof of an uninstall.
-    #[arg(long, conflicts_with = "release")]
+    /// Confirms it.
+    #[arg(long)]
     yes: bool,
-
-    /// Open it only while Helm is uninstalling this release of the namespace: for the chart's hook.
-    #[arg(long, value_name = "NAME")]
-    release: Option<String>,
-
-    /// The revision of the release that the hook was rendered for.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "release")]
-    revision: u64,
-
-    /// The UID of the hook's Job, which gets an Event when the gate stays closed.
-    #[arg(long, env = "QUOTAKEEPER_JOB_UID", hide = true)]
-    job_uid: Option<String>,
 
     /// The namespace of operator and limiter.
     #[arg(long, env = "POD_NAMESPACE", default_value = "quotakeeper", value_name = "NAME")]
@@ -78,7 +67,7 @@ pub struct OpenGateArguments {
 /// Opens the gate.
 pub fn main(arguments: OpenGateArguments) -> ExitCode {
     start_service_logging(LOG, arguments.log_format);
-    if !arguments.yes && arguments.release.is_none() {
+    if !arguments.yes {
         say(CONFIRM);
         return ExitCode::from(BAD_INPUT);
     }
@@ -106,22 +95,7 @@ pub fn main(arguments: OpenGateArguments) -> ExitCode {
 async fn open(arguments: &OpenGateArguments, source: &Source) -> anyhow::Result<()> {
     let client = client().await.context("the cluster can't be reached")?;
     let namespace = &arguments.namespace;
-    if let Some(name) = arguments.release.clone() {
-        let release = Release { name, revision: arguments.revision };
-        if let Err(why) = open_gate::proof(&client, namespace, &release).await {
-            let note = stays_closed(&why, namespace);
-            say(&note);
-            if let Some(uid) = &arguments.job_uid
-                && let Err(error) = open_gate::tell_job(&client, namespace, uid, &note).await
-            {
-                say(&format!("no Event could be written to the Job: {error}"));
-            }
-            return Ok(());
-        }
-    }
-    let until = open_gate::open(&client, namespace).await.context(
-        "the gate can't be opened; `helm uninstall --no-hooks` goes on without, and running pods wait",
-    )?;
+    let until = open_gate::open(&client, namespace, PATIENCE).await.context("the gate can't be opened")?;
     let open = format!("the gate is open until {until}");
     if !arguments.wait {
         say(&open);
@@ -129,22 +103,8 @@ async fn open(arguments: &OpenGateArguments, source: &Source) -> anyhow::Result<
     }
     let patience = Duration::from_secs(arguments.timeout);
     match open_gate::told(&client, namespace, source, patience).await {
-        Ok(Opened::Told { proxies }) => say(&format!("{open}, and {proxies} proxies know")),
-        Ok(Opened::OutOfTime { told, connected }) => say(&format!(
-            "{open}, and {told} of {connected} proxies know after {} s; pods of the others wait until they are \
-             restarted without a proxy",
-            arguments.timeout
-        )),
+        Ok(opened) => say(&opened.sentence(until, patience)),
         Err(error) => say(&format!("{open}; whether the proxies know is not known: {error}")),
     }
     Ok(())
-}
-
-/// The message of a Job that opens nothing.
-fn stays_closed(why: &NoProof, namespace: &str) -> String {
-    format!(
-        "the gate stays closed: {why}. This Job only acts during `helm uninstall`; after an installation there is \
-         nothing to do. Before you remove Quotakeeper by other means, open the gate: \
-         kubectl -n {namespace} exec deploy/quotakeeper-operator -- /quotakeeper open-gate --yes --wait"
-    )
 }

@@ -4,14 +4,14 @@ come back. Installing opens nothing, however it is done."""
 import unittest
 
 import product
-from cluster import apply, events, get, items, kubectl, run, until
+from cluster import Failed, apply, events, get, items, kubectl, run, until
 from provider import Provider
 from workloads import Job, namespace
 
 # It uninstalls.
 DISTURBS_THE_INSTALLATION = True
 AMOUNT, CALLS = 10, 60
-OPENER, GATE = "quotakeeper-open-gate", "quotakeeper-gate"
+HOOK, GATE = "quotakeeper-uninstall", "quotakeeper-gate"
 
 
 class Gate(unittest.TestCase):
@@ -51,11 +51,15 @@ class Gate(unittest.TestCase):
         self.assertEqual([each for each in names("customresourcedefinitions") if "quotakeeper" in each], [])
 
     def leave(self, name, *values):
-        """Uninstalls while calls wait, and sees what is left."""
+        """Uninstalls while calls wait."""
         product.install(self.provider, *values)
         job = self.waiting(name)
+        self.uninstalled(lambda: self.passed(job))
+
+    def uninstalled(self, meanwhile=lambda: None):
+        """Uninstalls, and sees what is left."""
         run("helm", "uninstall", "quotakeeper", "--namespace", product.NAMESPACE, "--wait", "--timeout", "180s")
-        self.passed(job)
+        meanwhile()
         kinds = "deployments,pods,services,configmaps,secrets,serviceaccounts,leases,jobs,poddisruptionbudgets,roles,rolebindings"
         left = lambda: [
             f"{each['kind']}/{each['metadata']['name']}"
@@ -66,23 +70,23 @@ class Gate(unittest.TestCase):
         wide = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingadmissionpolicies"
         self.assertEqual([each for each in names(wide) if "quotakeeper" in each], [])
 
-    # The last one: it needs a cluster without a release.
+    # After the others: it needs a cluster without a release.
     def test_what_is_applied_without_helm_leaves_the_gate_closed(self):
         rendered = product.rendered(self.provider)
         self.addCleanup(lambda: kubectl("delete", "--filename", "-", "--ignore-not-found", "--wait=true", input=rendered))
         if not get("namespace", product.NAMESPACE):
             kubectl("create", "namespace", product.NAMESPACE)
-        # The chart's own test wants definitions that are only just being made: whoever applies tries again.
-        until("the chart is applied", lambda: apply(rendered))
+        apply(rendered)
         for deployment in ("quotakeeper-operator", "quotakeeper-limiter"):
             kubectl("--namespace", product.NAMESPACE, "rollout", "status", f"deployment/{deployment}", "--timeout=180s")
-        self.stays_closed()
+        self.assertIsNone(get("configmap", GATE, "--namespace", product.NAMESPACE))
 
         job = self.waiting("applied", allowed=AMOUNT)
-        # As a tool does that keeps what is rendered in the cluster.
-        kubectl("--namespace", product.NAMESPACE, "delete", "job", OPENER, "--wait=true")
-        apply(rendered)
-        self.stays_closed()
+        # As a tool does that keeps what is rendered in the cluster; now the operator is asked about the hook.
+        kubectl("--namespace", product.NAMESPACE, "delete", "configmap", HOOK)
+        told = kubectl("apply", "--filename", "-", input=rendered, check=False).stderr
+        self.assertIn("the gate stays closed: Helm has no release quotakeeper", told)
+        self.assertIsNone(get("configmap", GATE, "--namespace", product.NAMESPACE))
         totals = self.provider.totals(job.name)
         self.assertEqual(totals["over"], 0, totals)
         waits = product.status("gate", job.name)["waiting"]["calls"]
@@ -101,15 +105,14 @@ class Gate(unittest.TestCase):
         until("it is closed again", lambda: not state().startswith("GateOpen"))
         until("that is told too", lambda: told("GateClosed"))
 
-    def stays_closed(self):
-        """The Job that opens the gate before an uninstall has run, and has done nothing else than say so."""
-        job = lambda: get("job", OPENER, "--namespace", product.NAMESPACE)
-        until("the Job has run", lambda: job()["status"].get("succeeded") == 1)
-        said = kubectl("--namespace", product.NAMESPACE, "logs", f"job/{OPENER}")
-        self.assertIn("the gate stays closed: Helm has no release quotakeeper", said)
-        told = lambda: any(" GateStaysClosed " in row for row in events(product.NAMESPACE, f"job/{OPENER}"))
-        until("it says so by an Event", told)
-        self.assertIsNone(get("configmap", GATE, "--namespace", product.NAMESPACE))
+    # Without a release before, too.
+    def test_then_a_failed_install_can_be_uninstalled(self):
+        images = ("--set", "image.repository=localhost/missing,proxy.image.repository=localhost/missing")
+        with self.assertRaises(Failed):
+            product.helm(self.provider, "install", "quotakeeper", product.CHART, "--create-namespace", *images, "--wait", "--timeout", "5s")
+        state = lambda: {each["state"]["waiting"]["reason"] for pod in product.pods("operator") for each in pod["status"]["containerStatuses"]}
+        until("no image is found", lambda: state() & {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull"})
+        self.uninstalled()
 
 
 def names(kinds):

@@ -9,21 +9,51 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
-{{- /* An image by (list . .Values.image). */ -}}
+{{- /* Labels of pods, of (list . "operator" .Values.operator). Nothing that changes with the chart alone: that would
+restart them. */ -}}
+{{- define "quotakeeper.podLabels" -}}
+{{- include "quotakeeper.selector" (index . 1) }}
+{{- with merge (dict) (index . 2).podLabels (index . 0).Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* An image by (list . .Values.image). The registry of all images takes the place of the repository's own, which is
+its first part if that has a dot or a port, or is localhost. */ -}}
 {{- define "quotakeeper.image" -}}
-{{- $chart := (index . 0).Chart }}{{ $image := index . 1 -}}
+{{- $top := index . 0 }}{{ $image := index . 1 -}}
+{{- $repository := $image.repository }}
+{{- with ($top.Values.global).imageRegistry }}
+{{- $parts := splitList "/" $repository }}
+{{- if and (gt (len $parts) 1) (or (contains "." (first $parts)) (contains ":" (first $parts)) (eq (first $parts) "localhost")) }}
+{{- $parts = rest $parts }}
+{{- end }}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (join "/" $parts) }}
+{{- end }}
 {{- if $image.digest -}}
-{{ $image.repository }}@{{ $image.digest }}
+{{ $repository }}@{{ $image.digest }}
 {{- else -}}
-{{- $tag := $image.tag | default $chart.AppVersion -}}
-{{ $image.repository }}:{{ kindIs "string" $tag | ternary $tag (int64 $tag) }}
+{{- $tag := $image.tag | default $top.Chart.AppVersion -}}
+{{ $repository }}:{{ kindIs "string" $tag | ternary $tag (int64 $tag) }}
 {{- end -}}
 {{- end }}
 
+{{- /* Names of Secrets, as JSON, of (list . .Values.imagePullSecrets): the global ones first, each once. */ -}}
+{{- define "quotakeeper.pullSecretNames" -}}
+{{- $names := list }}
+{{- range concat (default list ((index . 0).Values.global).imagePullSecrets) (index . 1) }}
+{{- $names = append $names (kindIs "map" . | ternary (get (kindIs "map" . | ternary . dict) "name") .) }}
+{{- end }}
+{{- $names | uniq | toJson }}
+{{- end }}
+
 {{- define "quotakeeper.pullSecrets" -}}
-{{- with .Values.imagePullSecrets }}
+{{- with include "quotakeeper.pullSecretNames" (list . .Values.imagePullSecrets) | fromJsonArray }}
 imagePullSecrets:
 {{- range . }}
 - name: {{ . }}
@@ -70,6 +100,9 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- with .log }}
 - name: QUOTAKEEPER_LOG
   value: {{ . | quote }}
+{{- end }}
+{{- with .extraEnv }}
+{{ toYaml . }}
 {{- end }}
 {{- end }}
 

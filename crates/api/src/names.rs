@@ -69,8 +69,6 @@ pub const EPOCH: &str = "quotakeeper.dev/epoch";
 pub const OPERATOR: &str = "quotakeeper-operator";
 /// The limiter's Deployment, Service and Lease.
 pub const LIMITER: &str = "quotakeeper-limiter";
-/// The ServiceAccount of the hook that opens the gate before an uninstall.
-pub const OPEN_GATE: &str = "quotakeeper-open-gate";
 /// The Secret with the limiter's certificate.
 pub const LIMITER_SECRET: &str = "quotakeeper-limiter-tls";
 /// The webhook's Service.

@@ -16,6 +16,7 @@
 //! | [`requested_quotas`] | whether a pod asks for quotas, and which |
 //! | [`decide`] | the decision for one pod: pure |
 //! | [`server`] | HTTPS: reviews in, answers out |
+//! | [`uninstall`] | the review of the chart's pre-delete hook |
 //! | [`tls`] | the serving certificate |
 //!
 //! `resolve` finds the quotas, `plan` says how each is caught, `conflicts` what a pod may not have, `patch` edits
@@ -37,4 +38,5 @@ mod review;
 pub mod server;
 pub mod settings;
 pub mod tls;
+pub mod uninstall;
 pub mod view;

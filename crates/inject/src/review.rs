@@ -23,13 +23,21 @@ const BETWEEN: Duration = Duration::from_millis(100);
 /// The longest warning in bytes that the API server passes on uncut.
 const LONGEST_WARNING: usize = 256;
 
-/// Not a review of a pod that is created.
+/// Not a review.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
     #[error("the request is not an AdmissionReview: {0}; only an API server calls this")]
     Review(#[from] serde_json::Error),
     #[error("the AdmissionReview has no request; only an API server calls this")]
     Empty,
+}
+
+/// The request of a review, and its object. The object stays raw: typed metadata would lose fields of later versions.
+pub(crate) fn read(body: &[u8]) -> Result<(AdmissionRequest<DynamicObject>, Value), Unreadable> {
+    let mut review: Value = serde_json::from_slice(body)?;
+    let object = review.pointer_mut("/request/object").map(Value::take).unwrap_or_default();
+    let review: AdmissionReview<DynamicObject> = serde_json::from_value(review)?;
+    Ok((review.try_into().map_err(|_| Unreadable::Empty)?, object))
 }
 
 /// A request to admit a pod.
@@ -40,11 +48,7 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn read(body: &[u8]) -> Result<Request, Unreadable> {
-        let mut review: Value = serde_json::from_slice(body)?;
-        // The pod stays raw: typed metadata would lose fields of later versions.
-        let pod = review.pointer_mut("/request/object").map(Value::take).unwrap_or_default();
-        let review: AdmissionReview<DynamicObject> = serde_json::from_value(review)?;
-        let request: AdmissionRequest<DynamicObject> = review.try_into().map_err(|_| Unreadable::Empty)?;
+        let (request, pod) = read(body)?;
         Ok(Request { request, pod })
     }
 
@@ -152,7 +156,8 @@ impl Request {
     }
 }
 
-fn warnings(sentences: Vec<String>) -> Option<Vec<String>> {
+/// Sentences as the API server passes them on.
+pub(crate) fn warnings(sentences: Vec<String>) -> Option<Vec<String>> {
     let told = sentences.into_iter().map(|sentence| {
         let mut warning = format!("quotakeeper: {sentence}");
         if warning.len() > LONGEST_WARNING {

@@ -1,4 +1,5 @@
-//! HTTPS for the API server: `POST /inject` takes an AdmissionReview and answers it.
+//! HTTPS for the API server: `POST /inject` takes an AdmissionReview of a pod and answers it, `POST /uninstall` one of
+//! the chart's pre-delete hook.
 //!
 //! Everything is bounded: connections, reviews at a time, a review's size and its time. A certificate that is
 //! replaced holds for the next connection.
@@ -20,6 +21,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use kube::Client;
+use kube::core::DynamicObject;
+use kube::core::admission::AdmissionReview;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -29,6 +32,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::decide::Decision;
 use crate::review;
 use crate::settings::Settings;
+use crate::uninstall::{self, Uninstall};
 use crate::view::View;
 
 /// Where reviews are sent.
@@ -59,6 +63,7 @@ pub struct Webhook {
     settings: watch::Receiver<Option<Arc<Settings>>>,
     reviews: Arc<Semaphore>,
     counts: Arc<Counters>,
+    uninstall: Option<Arc<dyn Uninstall>>,
     lag: Duration,
 }
 
@@ -102,7 +107,14 @@ impl Webhook {
         settings: watch::Receiver<Option<Arc<Settings>>>,
     ) -> Self {
         let reviews = Arc::new(Semaphore::new(REVIEWS));
-        Self { view, client, settings, reviews, counts: Arc::default(), lag: LAG }
+        Self { view, client, settings, reviews, counts: Arc::default(), uninstall: None, lag: LAG }
+    }
+
+    /// Prepares an uninstall so; without it, every uninstall is admitted.
+    #[must_use]
+    pub fn with_uninstall(mut self, uninstall: Arc<dyn Uninstall>) -> Self {
+        self.uninstall = Some(uninstall);
+        self
     }
 
     /// Waits so long for watches that lag behind the API server.
@@ -149,12 +161,16 @@ impl Webhook {
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         match (request.method(), request.uri().path()) {
             (&Method::POST, PATH) => self.review(request).await,
+            (&Method::POST, uninstall::PATH) => self.review_uninstall(request).await,
             (&Method::GET, "/healthz") => text(StatusCode::OK, "ok\n"),
             (&Method::GET, "/readyz") if self.is_ready() => text(StatusCode::OK, "ok\n"),
             (&Method::GET, "/readyz") => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "settings or watches are not there yet\n")
             }
-            _ => text(StatusCode::NOT_FOUND, "serves POST /inject, GET /healthz and GET /readyz\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "serves POST /inject, POST /uninstall, GET /healthz and GET /readyz\n",
+            ),
         }
     }
 
@@ -164,15 +180,9 @@ impl Webhook {
         let Ok(Ok(_turn)) = timeout_at(deadline, self.reviews.acquire()).await else {
             return slow();
         };
-        let body = match timeout_at(deadline, Limited::new(request.into_body(), LARGEST).collect()).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return text(StatusCode::PAYLOAD_TOO_LARGE, "a review has at most 8 MiB\n");
-            }
-            Ok(Err(error)) => {
-                return text(StatusCode::BAD_REQUEST, &format!("the review breaks off: {error}\n"));
-            }
-            Err(_) => return text(StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time\n"),
+        let body = match body(request, deadline).await {
+            Ok(body) => body,
+            Err(refusal) => return refusal,
         };
         let request = match review::Request::read(&body) {
             Ok(request) => request,
@@ -199,14 +209,45 @@ impl Webhook {
                 }
             }
         };
-        match serde_json::to_vec(&answer) {
-            Ok(json) => {
-                let mut response = Response::new(Full::new(Bytes::from(json)));
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                response
-            }
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+        json(&answer)
+    }
+
+    /// Answers when all proxies know, or the announced time is over.
+    async fn review_uninstall(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let body = match body(request, Instant::now() + self.deadline()).await {
+            Ok(body) => body,
+            Err(refusal) => return refusal,
+        };
+        let Some(uninstall) = &self.uninstall else {
+            return text(StatusCode::NOT_FOUND, "nothing is done before an uninstall\n");
+        };
+        match uninstall::answer(&body, &**uninstall).await {
+            Ok(answer) => json(&answer),
+            Err(error) => text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
         }
+    }
+}
+
+/// The body of a review, or the answer to one that can't be read.
+async fn body(request: Request<Incoming>, deadline: Instant) -> Result<Bytes, Response<Full<Bytes>>> {
+    match timeout_at(deadline, Limited::new(request.into_body(), LARGEST).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(text(StatusCode::PAYLOAD_TOO_LARGE, "a review has at most 8 MiB\n"))
+        }
+        Ok(Err(error)) => Err(text(StatusCode::BAD_REQUEST, &format!("the review breaks off: {error}\n"))),
+        Err(_) => Err(text(StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time\n")),
+    }
+}
+
+fn json(answer: &AdmissionReview<DynamicObject>) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(answer) {
+        Ok(json) => {
+            let mut response = Response::new(Full::new(Bytes::from(json)));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use kube::Client;
-use quotakeeper_api::names::{LIMITER, OPEN_GATE, OPERATOR};
+use quotakeeper_api::names::{LIMITER, OPERATOR};
 use quotakeeper_limiter_core::{LostGrants, Recovered};
 use quotakeeper_transport::serve_beside;
 use quotakeeper_wire::message::Epoch;
@@ -129,9 +129,8 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let Started { client, limiter, tls, mut watches } = started;
     let authenticator = Authenticator::new(ApiServer::new(client), watches.pods.clone());
-    let user = |account| format!("system:serviceaccount:{}:{account}", options.namespace);
-    let users = vec![user(OPERATOR), user(OPEN_GATE)];
-    let readers = Operators { authenticator: authenticator.clone(), users };
+    let user = format!("system:serviceaccount:{}:{OPERATOR}", options.namespace);
+    let readers = Operators { authenticator: authenticator.clone(), users: vec![user] };
     let stop = CancellationToken::new();
     let status = StatusStream { readers, limiter: limiter.clone(), stop: stop.clone() };
     let listener = TcpListener::bind(options.listen)

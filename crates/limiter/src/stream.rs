@@ -31,7 +31,7 @@ pub trait Readers: Send + Sync + 'static {
     fn may_read(&self, token: &str) -> impl Future<Output = Result<(), Unauthenticated>> + Send;
 }
 
-/// The operator, and the Job that opens the gate before an uninstall and waits until proxies know.
+/// The operator.
 pub struct Operators<A> {
     /// Checks their tokens.
     pub authenticator: Authenticator<A>,

@@ -3,18 +3,45 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::Api;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
-use quotakeeper_api::names::{LIMITER, OPERATOR};
+use quotakeeper_api::names::{API_VERSION, LIMITER, OPERATOR};
 use quotakeeper_api::quota::ApiQuota;
+use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::cluster::FIELD_MANAGER;
 use crate::conditions::{TRUE, find, types};
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_secs(1);
 /// The Deployments; the limiter's has the name of its Service.
 const DEPLOYMENTS: [&str; 2] = [OPERATOR, LIMITER];
+
+/// As [`missing`], with a quota of that name that is made for it and deleted afterwards. Nobody draws on it.
+pub async fn missing_with_own_quota(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    patience: Duration,
+) -> Vec<String> {
+    let quotas: Api<ApiQuota> = Api::namespaced(client.clone(), namespace);
+    let object = json!({
+        "apiVersion": API_VERSION,
+        "kind": "ApiQuota",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"provider": {"name": "demo"}},
+    });
+    let applied = quotas.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await;
+    if let Err(error) = applied {
+        return vec![format!("the ApiQuota {name} can't be made: {error}; are the CRDs installed?")];
+    }
+    let mut missing = missing(client, namespace, Some(name), patience).await;
+    if let Err(error) = quotas.delete(name, &DeleteParams::default()).await {
+        missing.push(format!("the ApiQuota {name} can't be deleted: {error}; delete it yourself"));
+    }
+    missing
+}
 
 /// Waits until nothing is missing, at most for `patience`; returns what was missing last, as
 /// sentences. `quota` is the name of a quota in `namespace`.

@@ -23,7 +23,8 @@
 //! | [`certificates`], [`secrets`] | certificates, pure; writes them |
 //! | `injection` | what the admission webhook reads |
 //! | [`cluster`] | writes to the cluster, while this replica leads |
-//! | [`open_gate`], [`release`] | opens the gate before an uninstall; whether Helm is uninstalling |
+//! | [`open_gate`] | opens the gate of all accounts |
+//! | `uninstall`, [`release`] | opens it when the chart's pre-delete hook is created; whether Helm is uninstalling |
 //! | [`check`] | whether an installation works |
 //! | [`probes`], [`metrics`] | health, readiness and metrics of the process |
 
@@ -54,6 +55,7 @@ pub mod release;
 pub mod secrets;
 pub mod status;
 pub mod status_writer;
+mod uninstall;
 pub mod view;
 
 pub use operator::{OperatorError, Settings, client, run};

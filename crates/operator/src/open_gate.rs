@@ -8,10 +8,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, ListParams, PartialObjectMeta, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, ResourceExt};
 use quotakeeper_api::names::{LIMITER_SECRET, OPERATOR};
 use quotakeeper_wire::gate::{NAME, Opening};
@@ -24,10 +23,7 @@ use crate::limiter_view::{self, LimiterView, Source};
 use crate::release::{NoProof, Release};
 use crate::view;
 
-/// The hook's Job in the chart.
-const JOB: &str = "quotakeeper-open-gate";
-/// How long a request is tried, and the time between two.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time between two attempts of a request.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Which pods are the limiter's.
 const LIMITER: &str = "app.kubernetes.io/component=limiter";
@@ -49,28 +45,57 @@ pub enum Opened {
     },
 }
 
-/// Looks whether Helm is uninstalling the release.
+impl Opened {
+    /// How far it came, for people: the gate is open until then, and proxies were waited for so long.
+    pub fn sentence(&self, until: Timestamp, waited: Duration) -> String {
+        match self {
+            Opened::Told { proxies } => format!("the gate is open until {until}, and {proxies} proxies know"),
+            Opened::OutOfTime { told, connected } => format!(
+                "the gate is open until {until}, and {told} of {connected} proxies know after {} s; pods of the \
+                 others wait until they are restarted without a proxy",
+                waited.as_secs()
+            ),
+        }
+    }
+}
+
+/// Looks whether Helm is uninstalling the release; what can't be read is asked for again during `patience`.
 ///
 /// # Errors
 /// [`NoProof`]: the gate has to stay closed.
-pub async fn proof(client: &Client, namespace: &str, release: &Release) -> Result<(), NoProof> {
-    let newest = patiently(|| release.newest(client, namespace))
+pub async fn proof(
+    client: &Client,
+    namespace: &str,
+    release: &Release,
+    patience: Duration,
+) -> Result<(), NoProof> {
+    let newest = patiently(patience, || release.newest(client, namespace))
         .await
-        .map_err(|error| NoProof::Unreadable { name: release.name.clone(), why: error.to_string() })?;
+        .map_err(|error| unreadable(release.name.clone(), &error))?;
     release.is_going(namespace, newest.as_ref(), Timestamp::now())
+}
+
+fn unreadable(name: String, error: &kube::Error) -> NoProof {
+    match error {
+        kube::Error::Api(status) if status.is_forbidden() => NoProof::NotAllowed { name },
+        error => NoProof::Unreadable { name, why: error.to_string() },
+    }
 }
 
 /// Opens the gate, and returns when it closes by itself.
 ///
 /// # Errors
-/// When it can't be written.
-pub async fn open(client: &Client, namespace: &str) -> kube::Result<Timestamp> {
-    patiently(|| write(client, namespace)).await
+/// When it can't be written during `patience`.
+pub async fn open(client: &Client, namespace: &str, patience: Duration) -> kube::Result<Timestamp> {
+    patiently(patience, || write(client, namespace)).await
 }
 
 /// Tries again for a while: the rights of a hook that has just been made are not known everywhere yet.
-async fn patiently<T, F: Future<Output = kube::Result<T>>>(request: impl Fn() -> F) -> kube::Result<T> {
-    let end = Instant::now() + PATIENCE;
+async fn patiently<T, F: Future<Output = kube::Result<T>>>(
+    patience: Duration,
+    request: impl Fn() -> F,
+) -> kube::Result<T> {
+    let end = Instant::now() + patience;
     loop {
         match request().await {
             Err(_) if Instant::now() < end => sleep(AGAIN).await,
@@ -95,26 +120,6 @@ async fn write(client: &Client, namespace: &str) -> kube::Result<Timestamp> {
     });
     maps.patch(NAME, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object)).await?;
     Ok(opening.open_until())
-}
-
-/// Tells a Job, by an Event, that it has opened nothing; `uid` is the Job's.
-///
-/// # Errors
-/// When it can't be written.
-pub async fn tell_job(client: &Client, namespace: &str, uid: &str, note: &str) -> kube::Result<()> {
-    let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some("open-gate".to_owned()) };
-    let job = ObjectReference {
-        api_version: Some("batch/v1".to_owned()),
-        kind: Some("Job".to_owned()),
-        namespace: Some(namespace.to_owned()),
-        name: Some(JOB.to_owned()),
-        uid: Some(uid.to_owned()),
-        ..ObjectReference::default()
-    };
-    let reason = "GateStaysClosed".to_owned();
-    let (action, note) = (reason.clone(), Some(note.to_owned()));
-    let event = Event { type_: EventType::Warning, reason, note, action, secondary: None };
-    Recorder::new(client.clone(), reporter).publish(&event, &job).await
 }
 
 /// The limiter's pods, else the operator's Deployment, so that an uninstall leaves nothing.

@@ -29,8 +29,13 @@ use crate::limiter_view::{self, LimiterView, Source};
 use crate::metrics::Metrics;
 use crate::pods::Counts;
 use crate::secrets::Served;
+use crate::uninstall::GateOpener;
 use crate::{events, probes, secrets, status_writer};
 
+/// How long a replica that ends still answers reviews: API servers go on to send them until they know that its Service
+/// leads elsewhere. The address of a pod that is gone answers nothing, not even a refusal, and pods would be refused
+/// after a timeout.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Between two attempts to reach the API server at start.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -63,6 +68,13 @@ pub struct Settings {
     pub extra_cas_pem: String,
 }
 
+impl Settings {
+    fn source(&self) -> Source {
+        let Self { limiter, namespace, token_file, .. } = self;
+        Source { limiter: limiter.clone(), namespace: namespace.clone(), token_file: token_file.clone() }
+    }
+}
+
 /// Why the operator has ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
@@ -91,14 +103,14 @@ pub async fn client() -> kube::Result<Client> {
     Client::try_default().await
 }
 
-/// Runs until `stop`; then gives up the lease.
+/// Runs until `stop`; then gives up the lease at once, and ends after a last few seconds of reviews.
 ///
 /// # Errors
 /// [`OperatorError`]: the process should end and be started anew.
 pub async fn run(client: Client, settings: Settings, stop: CancellationToken) -> Result<(), OperatorError> {
     let metrics = Metrics::default();
     let probes = listen("--metrics", settings.metrics_listen).await?;
-    let webhook = listen("--webhook-listen", settings.webhook_listen).await?;
+    let reviews = listen("--webhook-listen", settings.webhook_listen).await?;
     let Some(owner) = known_owner(&client, &settings.namespace, &stop).await else { return Ok(()) };
     let leadership = Leadership::default();
     let cluster =
@@ -108,26 +120,18 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     let caches = Arc::new(Caches::watch(&cluster, &mut tasks));
     let served = Arc::new(Served { tls: watch::Sender::new(None), limiter_ca: watch::Sender::new(None) });
     tasks.spawn(secrets::follow(settings.namespace.clone(), Arc::clone(&caches), Arc::clone(&served)));
+    let source = settings.source();
     let injection = Injection::begin(&client, &caches, &settings, &served, &mut tasks);
+    let opener = GateOpener::new(client.clone(), &settings.namespace, source.clone());
+    let webhook = injection.webhook.clone().with_uninstall(Arc::new(opener));
     let readiness =
         readiness(&settings.namespace, &caches, injection.webhook.clone(), served.tls.subscribe());
     tasks.spawn(probes::serve(probes, metrics.clone(), readiness));
     let answering = CancellationToken::new();
     let answered = answering.clone().cancelled_owned();
-    let reviews =
-        tokio::spawn(server::serve(webhook, served.tls.subscribe(), injection.webhook.clone(), answered));
-    let leader = Leader {
-        source: Source {
-            limiter: settings.limiter.clone(),
-            namespace: settings.namespace.clone(),
-            token_file: settings.token_file.clone(),
-        },
-        limiter_ca: served.limiter_ca.subscribe(),
-        injection,
-        cluster,
-        caches,
-        metrics,
-    };
+    let reviews = tokio::spawn(server::serve(reviews, served.tls.subscribe(), webhook, answered));
+    let limiter_ca = served.limiter_ca.subscribe();
+    let leader = Leader { source, limiter_ca, injection, cluster, caches, metrics };
 
     let leases: Api<Lease> = Api::namespaced(client, &settings.namespace);
     let release = CancellationToken::new();
@@ -145,6 +149,9 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     release.cancel();
     if let Err(error) = contending.await {
         warn!(%error, "the lease was not given up; it ends by itself");
+    }
+    if outcome.is_ok() {
+        sleep(FAREWELL).await;
     }
     answering.cancel();
     if let Err(error) = reviews.await {

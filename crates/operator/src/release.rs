@@ -66,6 +66,12 @@ pub enum NoProof {
         /// When, as RFC 3339.
         when: Timestamp,
     },
+    /// The rights to read its record are not there: they are hooks too.
+    #[error("the operator may not read Helm's record of the release {name}")]
+    NotAllowed {
+        /// The release.
+        name: String,
+    },
     /// The records can't be read.
     #[error("Helm's record of the release {name} can't be read: {why}")]
     Unreadable {

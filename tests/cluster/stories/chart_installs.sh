@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The chart on a real API server: what is installed, who may do what, upgrade, rollback, uninstall. Nothing runs,
+# The chart on a real API server: what is installed, who may do what, upgrade, rollback, failed installs, uninstall. Nothing runs,
 # since there are no nodes: Pod Security admits the pods, and no more. About a minute.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/story.sh"
@@ -8,7 +8,7 @@ use_helm
 system=quotakeeper
 operator=system:serviceaccount:$system:quotakeeper-operator
 limiter=system:serviceaccount:$system:quotakeeper-limiter
-gate=system:serviceaccount:$system:quotakeeper-open-gate
+tester=system:serviceaccount:$system:quotakeeper-test
 # quietly COMMAND…: succeeds and warns of nothing.
 quietly() { "$@" >"$scratch/out" 2>"$scratch/err" && [[ ! -s $scratch/err ]] || { cat "$scratch"/{out,err} >&2; return 1; }; }
 release() { quietly helm "$1" quotakeeper "${@:2}" --namespace $system; }
@@ -33,10 +33,14 @@ objects >"$scratch/before"
 story "it installs"
 accepted() { kubectl apply --server-side --dry-run=server --warnings-as-errors --validate=strict -f "$scratch/rendered" >"$scratch/out"; }
 rendered() { helm template quotakeeper "$chart" --namespace $system "$@" >"$scratch/rendered"; }
-rendered --no-hooks --set networkPolicy.enabled=true
-holds "the API server takes every object, and warns of nothing" accepted
-rendered --show-only templates/open-gate.yaml
-holds "and the hook of an uninstallation" accepted
+rendered --set networkPolicy.enabled=true
+holds "the API server takes every object, hooks too, and warns of nothing" accepted
+holds "helm install --dry-run=server" release install "$chart" --dry-run=server --hide-notes
+unready() { ! helm install quotakeeper "$chart" --namespace $system --wait --timeout 3s >"$scratch/out" 2>&1; }
+holds "an installation whose pods can't start fails" unready
+holds "and can be uninstalled, with its hooks" release uninstall --wait
+hookless() { [[ -z $(kubectl -n $system get configmap,role,rolebinding -o name | grep quotakeeper) ]]; }
+holds "which are gone then" hookless
 holds "helm install" release install "$chart"
 holds "the CRDs are established" kubectl wait crd/apiquotas.quotakeeper.dev crd/apiproviders.quotakeeper.dev \
   --for=condition=Established --timeout=60s >/dev/null
@@ -87,20 +91,20 @@ can() { # USER VERB RESOURCE…
 }
 may() { can "$@" && [[ $answer = yes ]]; }
 may_not() { can "$@" && [[ $answer = no ]]; }
-# The hook's rights are there during an uninstallation alone.
-helm template quotakeeper "$chart" --namespace $system --show-only templates/open-gate.yaml |
-  awk -v RS='---\n' -v ORS='---\n' '!/kind: Job/' >"$scratch/rights"
-kubectl apply -f "$scratch/rights" >/dev/null
-while read -r who word rest; do
-  [[ -n $who ]] || continue
-  account=${!who}
-  read -ra question <<<"$rest"
-  case $word in
-    may) holds "$who may $rest" may "$account" "${question[@]}" ;;
-    not) holds "$who may not $rest" may_not "$account" "${question[@]}" ;;
-    *) fail "no such word: $word" ;;
-  esac
-done <<'R'
+rights() { # from a table
+  local who word rest account question
+  while read -r who word rest; do
+    [[ -n $who ]] || continue
+    account=${!who}
+    read -ra question <<<"$rest"
+    case $word in
+      may) holds "$who may $rest" may "$account" "${question[@]}" ;;
+      not) holds "$who may not $rest" may_not "$account" "${question[@]}" ;;
+      *) fail "no such word: $word" ;;
+    esac
+  done
+}
+rights <<'R'
 operator may list apiquotas.quotakeeper.dev --all-namespaces
 operator may watch apiquotas.quotakeeper.dev --all-namespaces
 operator may patch apiquotas.quotakeeper.dev --subresource=status --namespace=gtm
@@ -112,6 +116,10 @@ operator may patch apiproviders.quotakeeper.dev/openai
 operator not delete apiproviders.quotakeeper.dev/openai
 operator may watch namespaces
 operator not patch namespaces
+operator may watch limitranges --all-namespaces
+operator not patch limitranges --namespace=gtm
+operator may watch resourcequotas --all-namespaces
+operator not patch resourcequotas --namespace=gtm
 operator may watch pods --all-namespaces
 operator may get pods --namespace=gtm
 operator not create pods --namespace=gtm
@@ -184,22 +192,22 @@ limiter not create events.events.k8s.io --namespace=gtm
 limiter not list namespaces
 operator not get secrets/sh.helm.release.v1.quotakeeper.v1 --namespace=quotakeeper
 limiter not get secrets/sh.helm.release.v1.quotakeeper.v1 --namespace=quotakeeper
-gate may get secrets/sh.helm.release.v1.quotakeeper.v1 --namespace=quotakeeper
-gate may get configmaps/sh.helm.release.v1.quotakeeper.v32 --namespace=quotakeeper
-gate not get secrets/sh.helm.release.v1.another.v1 --namespace=quotakeeper
-gate not list secrets --namespace=quotakeeper
-gate not watch secrets --namespace=quotakeeper
-gate not get secrets/quotakeeper-webhook-tls --namespace=quotakeeper
-gate may list secrets/quotakeeper-limiter-tls --namespace=quotakeeper
-gate may patch configmaps/quotakeeper-gate --namespace=quotakeeper
-gate not patch configmaps/another --namespace=quotakeeper
-gate not list configmaps --namespace=quotakeeper
-gate may list pods --namespace=quotakeeper
-gate not list pods --namespace=gtm
-gate not create pods --namespace=quotakeeper
-gate may create events.events.k8s.io --namespace=quotakeeper
-gate not create events.events.k8s.io --namespace=gtm
-gate not list apiquotas.quotakeeper.dev --all-namespaces
+R
+# These are hooks: there during an uninstallation, and during a test.
+helm template quotakeeper "$chart" --namespace $system --show-only templates/open-gate.yaml --show-only templates/tests/check.yaml |
+  awk -v RS='---\n' -v ORS='---\n' '!/kind: (Job|ConfigMap)/' >"$scratch/rights"
+kubectl apply -f "$scratch/rights" >/dev/null
+holds "an uninstallation gives the operator a right" eventually 10 may $operator get secrets/sh.helm.release.v1.quotakeeper.v1 --namespace=$system
+rights <<'R'
+operator may get configmaps/sh.helm.release.v1.quotakeeper.v32 --namespace=quotakeeper
+operator not get secrets/sh.helm.release.v1.another.v1 --namespace=quotakeeper
+operator not list secrets --namespace=quotakeeper
+operator not watch secrets --namespace=quotakeeper
+tester may create apiquotas.quotakeeper.dev/quotakeeper-test --namespace=quotakeeper
+tester may delete apiquotas.quotakeeper.dev/quotakeeper-test --namespace=quotakeeper
+tester not delete apiquotas.quotakeeper.dev/another --namespace=quotakeeper
+tester not list apiquotas.quotakeeper.dev --namespace=quotakeeper
+tester not get secrets --namespace=quotakeeper
 R
 kubectl delete -f "$scratch/rights" >/dev/null
 # Their tokens are for whom they run as: nobody else in the namespace has these rights.
@@ -223,7 +231,7 @@ kubectl delete clusterrolebinding eve >/dev/null
 story "helm test"
 untested() { ! helm test quotakeeper --namespace $system --timeout 3s >"$scratch/out" 2>&1; }
 holds "says no where nothing runs" untested
-untouched() { [[ -z $(kubectl -n $system get apiquota,pod,role,rolebinding,serviceaccount -o name | grep /quotakeeper-test) ]]; }
+untouched() { [[ -z $(kubectl -n $system get apiquota,pod,job,role,rolebinding,serviceaccount -o name | grep /quotakeeper-test) ]]; }
 holds "and leaves nothing" eventually 60 untouched
 
 story "what the programs write outlives upgrades, and not an uninstallation"
@@ -264,7 +272,7 @@ P
 base64 -d <<<"$bundle" >"$scratch/ca"
 holds "it tells the API server its CA" \
   patch "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/quotakeeper?fieldManager=quotakeeper" "{\"webhooks\": [$entries]}"
-bundled() { [[ $(kubectl get mutatingwebhookconfiguration quotakeeper -o jsonpath='{.webhooks[*].clientConfig.caBundle}') = "$bundle $bundle $bundle" ]]; }
+bundled() { [[ $(kubectl get mutatingwebhookconfiguration quotakeeper -o jsonpath='{.webhooks[*].clientConfig.caBundle}') = "$bundle $bundle $bundle $bundle" ]]; }
 image() { [[ $(kubectl -n $system get deployment quotakeeper-operator -o jsonpath='{.spec.template.spec.containers[0].image}') = "localhost/quotakeeper:$1" ]]; }
 holds "that is so" bundled
 holds "helm upgrade to another image" release upgrade "$chart" --set image.tag=2,operator.replicas=3
@@ -280,23 +288,13 @@ again() { ! helm install second "$chart" --namespace gtm --wait=hookOnly >/dev/n
 holds "a second installation in the cluster is refused" again
 
 story "it goes"
-# There are no nodes: the hook's Job cannot run.
-helm upgrade quotakeeper "$chart" --namespace $system --set uninstall.timeoutSeconds=1,image.tag=2 >/dev/null 2>&1
-blocked() { ! helm uninstall quotakeeper --namespace $system >"$scratch/out" 2>&1; }
-holds "an uninstall whose hook cannot run says so in time, and leaves all as it is" blocked
-holds "naming the Job" grep -q 'quotakeeper-open-gate' "$scratch/out"
-recorded() { [[ -n $(kubectl -n $system get secret -l owner=helm,name=quotakeeper,status=uninstalling,modifiedAt -o name) ]]; }
-holds "Helm has recorded it, which is the proof that the hook looks for" recorded
-rightless() { [[ -z $(kubectl -n $system get job,serviceaccount,role,rolebinding -o name | grep open-gate) ]]; }
-holds "the hook and its rights are gone" eventually 60 rightless
-holds "the programs are still there" kubectl -n $system get deployment/quotakeeper-operator deployment/quotakeeper-limiter >/dev/null
-holds "without hooks it goes" release uninstall --no-hooks
+holds "helm uninstall, though no operator answers its hook" release uninstall
 crds=$'CustomResourceDefinition <no value>/apiproviders.quotakeeper.dev\nCustomResourceDefinition <no value>/apiquotas.quotakeeper.dev'
 definitions() { left <<<"ApiQuota gtm/kept"$'\n'"$crds"; }
 holds "the definitions stay, and the quotas, and nothing else" eventually 60 definitions
 holds "the next installation takes them over" release install "$chart"
 holds "with the quotas" kubectl -n gtm get apiquota kept >/dev/null
-release uninstall --no-hooks
+release uninstall
 other() { quietly helm "$1" other "${@:2}" --namespace $system; }
 holds "one of another name does so with --take-ownership" \
   other install "$chart" --take-ownership --set crds.keep=false,uninstall.openGate=false

@@ -16,7 +16,9 @@ MIIB
 -----END CERTIFICATE-----
 C
 cat >"$scratch/everything.yaml" <<'V'
-image: {repository: "registry.example.com:5000/team/quotakeeper", digest: "sha256:0000000000000000000000000000000000000000000000000000000000000000", pullPolicy: Always}
+global: {imageRegistry: mirror.example.com/proxied, imagePullSecrets: [{name: mirror}, everywhere]}
+commonLabels: {cost-center: "42"}
+image: {repository: "registry.example.com:5000/team/quotakeeper", tag: 20260101, digest: "sha256:0000000000000000000000000000000000000000000000000000000000000000", pullPolicy: Always}
 imagePullSecrets: [registry]
 operator:
   replicas: 3
@@ -29,10 +31,19 @@ operator:
   tolerations: [{key: infra, operator: Exists}]
   affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: pool, operator: In, values: [infra]}]}]}}}
   topologySpreadConstraints: [{topologyKey: kubernetes.io/hostname, maxSkew: 1, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app.kubernetes.io/component: operator}}}]
+  extraEnv: [{name: HTTPS_PROXY, value: "http://proxy.example.com:3128"}]
+  revisionHistoryLimit: 3
+  serviceAccount: {annotations: {example.com/role: operator}}
+  podDisruptionBudget: {enabled: true, maxUnavailable: 50%}
 limiter:
   log: debug
   logFormat: json
   ledger: {sizeLimit: 2Gi}
+  persistence: {enabled: true, storageClass: fast, accessModes: [ReadWriteOncePod], size: 2Gi, annotations: {example.com/backup: "true"}, fsGroup: 1000}
+  extraEnv: [{name: SSL_CERT_FILE, value: /etc/ssl/cert.pem}]
+  topologySpreadConstraints: [{topologyKey: topology.kubernetes.io/zone, maxSkew: 1, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {team: platform}}}]
+  revisionHistoryLimit: 3
+  serviceAccount: {annotations: {example.com/role: limiter}}
   podLabels: {team: platform}
   podAnnotations: {example.com/scrape: "true"}
   priorityClassName: system-cluster-critical
@@ -40,14 +51,16 @@ limiter:
   tolerations: [{key: infra, operator: Exists}]
   affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: pool, operator: In, values: [infra]}]}]}}}
 proxy:
-  image: {repository: registry.example.com/team/quotakeeper-proxy, tag: "1.2", pullPolicy: Always}
+  image: {repository: team/quotakeeper-proxy, tag: "1.2", pullPolicy: Always}
   imagePullSecrets: [registry, other]
   log: info,quotakeeper::access=info
-  resources: {requests: {cpu: 50m, memory: 128Mi}, limits: {memory: 512Mi}}
+  resources: {requests: {cpu: 50m, memory: 128Mi}, limits: {cpu: 500m, memory: 512Mi}}
   guaranteedCPU: "1"
-webhook: {failurePolicy: Ignore}
+webhook: {failurePolicy: Ignore, timeoutSeconds: 10, namespaceSelector: {matchLabels: {team: gtm}}, objectSelector: {matchExpressions: [{key: skip, operator: DoesNotExist}]}}
+uninstall: {timeoutSeconds: 5}
+rbac: {aggregate: false}
 networkPolicy: {enabled: true}
-metrics: {podMonitor: {enabled: true, interval: 10s, labels: {release: prometheus}}}
+metrics: {podMonitor: {enabled: true, sidecars: true, interval: 10s, labels: {release: prometheus}}}
 V
 
 story "what it is made of"
@@ -89,12 +102,36 @@ holds "another namespace is used everywhere" bash -c '
   ! helm template q "$0" --namespace elsewhere --set crds.enabled=false |
     grep -E "namespace: *(quotakeeper|default|RELEASE)|RELEASE_NAMESPACE|quotakeeper, kube-system"' "$chart"
 holds "a tag that is a number is written out" has 'image: localhost/quotakeeper:20260101$' --set image.tag=20260101
+holds "a registry of all images takes the place of their own" has 'image: mirror.example.com:5000/a/quotakeeper:' --set global.imageRegistry=mirror.example.com:5000/a
+holds "of the sidecar's too" has '--proxy-image=mirror.example.com:5000/a/quotakeeper-proxy:' --set global.imageRegistry=mirror.example.com:5000/a/
 holds "one operator has no disruption budget" lacks '^kind: PodDisruptionBudget' --set operator.replicas=1
 holds "the pre-delete hook can be left out" lacks 'helm.sh/hook: pre-delete' --set uninstall.openGate=false
 revisions=$(sed -n 's/^pub const REVISIONS: u64 = \(.*\);/\1/p' "$root/crates/operator/src/release.rs")
 records() { [[ $(rendered --show-only templates/open-gate.yaml | grep -c '  - sh.helm.release.v1.quotakeeper.v') = "$revisions" ]]; }
 holds "the hook may read the $revisions records that its program looks at" records
 holds "Kubernetes before 1.33 is refused" bash -c '! helm template q "$0" --kube-version 1.32 2>"$1" && grep -q "kubeVersion: >=1.33" "$1"' "$chart" "$scratch/refusal"
+
+story "every value matters"
+cat >"$scratch/otherwise.yaml" <<'V'
+crds: {enabled: false, keep: false}
+limiter: {persistence: {existingClaim: mine}, resources: {requests: {cpu: "1"}, limits: {cpu: "1"}}}
+operator: {podDisruptionBudget: {enabled: false}, resources: {requests: {cpu: "1"}, limits: {cpu: "1"}}}
+proxy: {image: {digest: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}}
+webhook:
+  namespaceSelector: {matchExpressions: [{key: team, operator: Exists}]}
+  objectSelector: {matchLabels: {proxied: "true"}}
+trust: {extraCAs: "-----BEGIN CERTIFICATE-----"}
+uninstall: {openGate: false}
+metrics: {podMonitor: {sidecars: false}}
+V
+# As JSON, by helm, which needs a chart for it.
+mkdir -p "$scratch/values/templates"
+printf 'apiVersion: v2\nname: values\nversion: 0.1.0\n' >"$scratch/values/Chart.yaml"
+echo '{{ .Values | toJson }}' >"$scratch/values/templates/values.yaml"
+helm template values "$scratch/values" --values "$scratch/everything.yaml" --values "$scratch/otherwise.yaml" |
+  grep '^{' >"$scratch/all.json"
+holds "each of the schema changes what is rendered" \
+  python3 "$(dirname "${BASH_SOURCE[0]}")/values_matter.py" "$chart" "$scratch/all.json"
 
 story "what is refused, with the value's place"
 refused() { # SENTENCE OPTION…
@@ -118,7 +155,10 @@ refuses "at '/trust/extraCAs'" --set trust.extraCAs=ca.pem
 refuses "at '/trust/extraCAs': 'not' failed" --set-file trust.extraCAs="$scratch/key.pem"
 refuses "at '/crds/enabled': got string, want boolean" --set-string crds.enabled=true
 refuses "at '/proxy/imagePullSecrets/0': got object, want string" --set "proxy.imagePullSecrets[0].name=registry"
-refuses "at '/proxy/resources/limits': additional properties 'cpu' not allowed" --set proxy.resources.limits.cpu=1
+refuses "at '/proxy/resources/limits/cpu'" --set proxy.resources.limits.cpu=lots
+refuses "at '/commonLabels/app.kubernetes.io~1name'" --set-string commonLabels.app\\.kubernetes\\.io/name=mine
+refuses "at '/operator/extraEnv/0/name'" --set "operator.extraEnv[0].name=POD_NAME"
+refuses "at '/webhook/timeoutSeconds': minimum" --set webhook.timeoutSeconds=2
 refuses "at '/proxy/resources/requests/memory'" --set proxy.resources.requests.memory=64mb
 refuses "at '/uninstall/timeoutSeconds': maximum" --set uninstall.timeoutSeconds=3600
 paths() { # the schema's names or the values', a path on each line
@@ -129,7 +169,7 @@ def schema_paths(schema, path=()):
     if "$ref" in schema:
         schema = whole["definitions"][schema["$ref"].split("/")[-1]]
     for name, value in schema.get("properties", {}).items():
-        if name not in ("global", "requests", "limits", "claims"):
+        if name not in ("requests", "limits", "claims", "matchLabels", "matchExpressions"):
             yield path + (name,)
             yield from schema_paths(value, path + (name,))
 

@@ -19,6 +19,7 @@ use quotakeeper_inject::names::PROXY;
 use quotakeeper_inject::policies::Policies;
 use quotakeeper_inject::server::{Counts, Webhook, serve};
 use quotakeeper_inject::settings::Settings;
+use quotakeeper_inject::uninstall::{Announcement, Answering, Uninstall};
 use quotakeeper_inject::view::{Namespace, View};
 use quotakeeper_wire::bootstrap::Endpoint;
 use rustls::ServerConfig;
@@ -286,6 +287,51 @@ async fn other_operations_pass() {
     let answer = served.post(review(asking("nobody"), "UPDATE").to_string()).await;
     let review: Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(review["response"]["allowed"], true);
+}
+
+/// Takes releases that are known, and refuses the others.
+struct KnownReleases;
+
+impl Uninstall for KnownReleases {
+    fn prepare(&self, announcement: Announcement) -> Answering<'_> {
+        Box::pin(async move {
+            let Announcement { release, revision, patience } = announcement;
+            match release.as_str() {
+                "known" => Ok(format!("{release} {revision} {}", patience.as_secs())),
+                _ => Err("unknown".to_owned()),
+            }
+        })
+    }
+}
+
+/// The review of the chart's pre-delete hook.
+fn hook(release: &str, operation: &str, dry_run: bool) -> String {
+    let mut review = review(json!({"metadata": {"namespace": "quotakeeper"}}), operation);
+    let data = json!({"release": release, "revision": "3", "timeoutSeconds": "7"});
+    review["request"]["object"] =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}, "data": data});
+    review["request"]["dryRun"] = json!(dry_run);
+    review.to_string()
+}
+
+#[tokio::test]
+async fn an_uninstall_is_answered_when_it_is_prepared() {
+    let served = Served::started(|webhook| webhook.with_uninstall(Arc::new(KnownReleases))).await;
+    let post = async |body: String| {
+        let answer = client::send(served.address, &served.ca.pem(), "POST", "/uninstall", body.into());
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK);
+        serde_json::from_slice::<Value>(&answer.body).unwrap()["response"].clone()
+    };
+    let response = post(hook("known", "CREATE", false)).await;
+    assert_eq!((&response["allowed"], &response["uid"]), (&json!(true), &json!("the-uid")));
+    assert_eq!(response["warnings"][0], "quotakeeper: known 3 7");
+    let response = post(hook("another", "CREATE", false)).await;
+    assert_eq!((&response["allowed"], message(&response)), (&json!(false), "unknown"));
+    for (operation, dry_run) in [("CREATE", true), ("UPDATE", false)] {
+        let response = post(hook("another", operation, dry_run)).await;
+        assert_eq!((&response["allowed"], &response["warnings"]), (&json!(true), &Value::Null));
+    }
 }
 
 #[tokio::test]
