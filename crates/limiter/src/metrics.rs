@@ -207,6 +207,7 @@ mod tests {
         .unwrap();
         let ledger = LedgerHealth { failing: true, took: Duration::from_millis(250) };
         let text = text(Health { report, ledger: Some(ledger) });
+        test_support::metrics_page::assert_section("quotakeeper_limiter", &text);
         for line in [
             r#"quotakeeper_limiter_limit_amount{quota="gtm/openai",limit="requests",model=""} 100"#,
             r#"quotakeeper_limiter_limit_used{quota="gtm/openai",limit="requests",model=""} 40"#,

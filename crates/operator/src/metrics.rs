@@ -78,3 +78,23 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_documented() {
+        let metrics = Metrics::default();
+        metrics.wrote("Secret", true);
+        metrics.leader.set(1);
+        metrics.quotas(2, 1);
+        metrics.certificate("quotakeeper-webhook-tls", 1.0);
+        let text = metrics.text();
+        test_support::metrics_page::assert_section("quotakeeper_operator", &text);
+        assert!(
+            text.contains("quotakeeper_operator_writes_total{object=\"Secret\",outcome=\"done\"} 1"),
+            "{text}"
+        );
+    }
+}

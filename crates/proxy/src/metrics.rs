@@ -239,6 +239,7 @@ mod tests {
         metrics.set_silent(true);
         metrics.set_connected(true);
         let text = metrics.text();
+        test_support::metrics_page::assert_section("quotakeeper_proxy", &text);
         for line in [
             r#"quotakeeper_proxy_calls_total{quota="gtm/openai",decision="granted"} 1"#,
             r#"quotakeeper_proxy_queue_wait_seconds_bucket{le="0.005",quota="gtm/openai"} 1"#,

@@ -112,6 +112,7 @@ holds "the hook may read the $revisions records that its program looks at" recor
 holds "Kubernetes before 1.33 is refused" bash -c '! helm template q "$0" --kube-version 1.32 2>"$1" && grep -q "kubeVersion: >=1.33" "$1"' "$chart" "$scratch/refusal"
 
 story "every value matters"
+holds "the README lists them as values.yaml explains them" "$root/charts/values_table.py" --check
 cat >"$scratch/otherwise.yaml" <<'V'
 crds: {enabled: false, keep: false}
 limiter: {persistence: {existingClaim: mine}, resources: {requests: {cpu: "1"}, limits: {cpu: "1"}}}

@@ -9,5 +9,6 @@ pub mod accounts;
 pub mod certificates;
 pub mod golden;
 pub mod kubectl;
+pub mod metrics_page;
 pub mod ports;
 pub mod wait;

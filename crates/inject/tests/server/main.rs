@@ -318,8 +318,8 @@ fn hook(release: &str, operation: &str, dry_run: bool) -> String {
 async fn an_uninstall_is_answered_when_it_is_prepared() {
     let served = Served::started(|webhook| webhook.with_uninstall(Arc::new(KnownReleases))).await;
     let post = async |body: String| {
-        let answer = client::send(served.address, &served.ca.pem(), "POST", "/uninstall", body.into());
-        let answer = answer.await.unwrap();
+        let ca = served.ca.pem();
+        let answer = client::send(served.address, &ca, "POST", "/uninstall", body.into()).await.unwrap();
         assert_eq!(answer.status, StatusCode::OK);
         serde_json::from_slice::<Value>(&answer.body).unwrap()["response"].clone()
     };
