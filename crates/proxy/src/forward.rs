@@ -41,7 +41,7 @@ use http::{Request, Response, StatusCode, Uri, Version, header, request};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use quotakeeper_dialects::profile::Profile;
-use quotakeeper_engine::event::{CallClass, Fingerprint};
+use quotakeeper_engine::event::{CallClass, Fingerprint, RefusalReason};
 use quotakeeper_engine::patience::longest_wait;
 use quotakeeper_wire::message::{CallDetails, NoticeKind};
 use tokio::time::timeout;
@@ -54,7 +54,7 @@ use crate::learned_patience::ClientKind;
 use crate::listen::Closing;
 use crate::local_response::{LocalResponse, ResponseBody};
 use crate::quota_endpoint::QuotaEndpoint;
-use crate::record::{Outcome, Record, Telemetry, Why};
+use crate::record::{Outcome, Record, Telemetry, WaitBound, Why};
 use crate::replay::{ReplayBody, ReplayBuffer, STREAM_PAUSE, Stored};
 use crate::route::Route;
 use crate::upstream::{Origin, Protocols, Upstreams};
@@ -322,7 +322,14 @@ impl Call<'_> {
                 let reason = refused.reason;
                 let own = LocalResponse::refused(refused, &self.account.quota, self.rejection.as_deref());
                 let why = self.send_by.and_then(|send_by| send_by.explains(reason, self.last_try()));
-                let own = why.into_iter().fold(own, LocalResponse::because);
+                let own = match (why, self.bound(reason)) {
+                    (Some(why), _) => own.because(why),
+                    (None, Some(bound)) => {
+                        self.record.call.bound = Some(bound);
+                        own.bounded(bound)
+                    }
+                    (None, None) => own,
+                };
                 (own, Outcome::Refused(reason))
             }
             Err(Stop::Failed(own)) => (own, Outcome::Unreachable),
@@ -346,6 +353,18 @@ impl Call<'_> {
     fn last_try(&self) -> Option<Instant> {
         let patience = self.deadline?.saturating_duration_since(self.arrived);
         self.arrived.checked_add(longest_wait(patience))
+    }
+
+    /// What kept the call from waiting longer, if it is refused for `reason`.
+    fn bound(&self, reason: Reason) -> Option<WaitBound> {
+        use RefusalReason::{WaitExceeded, WaitTooLong};
+        if !matches!(reason, Reason::Limiter(WaitTooLong | WaitExceeded)) {
+            return None;
+        }
+        let queue = self.account.max_wait;
+        let client = self.deadline.map(|at| at.saturating_duration_since(self.arrived));
+        let by_client = client.filter(|patience| longest_wait(*patience) <= queue);
+        Some(by_client.map_or(WaitBound::Queue(queue), WaitBound::Client))
     }
 
     /// Asks for a first grant, or for one after an attempt that may have reached the provider.

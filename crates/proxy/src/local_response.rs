@@ -14,6 +14,7 @@ use quotakeeper_engine::event::RefusalReason;
 use serde_json::json;
 
 use crate::admission::{Reason, Refused};
+use crate::record::WaitBound;
 use crate::upstream::BoxError;
 
 /// The header that distinguishes the proxy's responses from the provider's.
@@ -56,10 +57,9 @@ impl LocalResponse {
     pub(crate) fn refused(refused: Refused, quota: &str, rejection: Option<&str>) -> Self {
         let reason = refused.reason;
         let (status, what) = match reason {
-            Reason::Limiter(RefusalReason::WaitTooLong) => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "its client would give up before a grant; try again later, or set a longer timeout",
-            ),
+            Reason::Limiter(RefusalReason::WaitTooLong) => {
+                (StatusCode::TOO_MANY_REQUESTS, "it would have to wait longer for a grant than it may")
+            }
             Reason::Limiter(RefusalReason::WaitExceeded) => {
                 (StatusCode::TOO_MANY_REQUESTS, "no grant came in time")
             }
@@ -116,6 +116,20 @@ impl LocalResponse {
         self
     }
 
+    /// Adds what bounded the call's wait, and how to move it.
+    pub(crate) fn bounded(self, bound: WaitBound) -> Self {
+        self.because(&match bound {
+            WaitBound::Client(timeout) => format!(
+                "its client gives up after {} s, and a fifth of that is left for the answer; set a longer timeout",
+                decimals(timeout)
+            ),
+            WaitBound::Queue(wait) => format!(
+                "the quota lets calls wait {} s; set enforcement.maxQueueSeconds higher",
+                decimals(wait)
+            ),
+        })
+    }
+
     pub(crate) fn into_response(self) -> Response<ResponseBody> {
         // Rounded up: a retry that comes early is refused again.
         let seconds = |wait: Duration| (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
@@ -160,6 +174,15 @@ impl LocalResponse {
     }
 }
 
+/// Seconds, with a decimal where they are few.
+fn decimals(duration: Duration) -> String {
+    let tenths = (duration.as_millis() + 50) / 100;
+    match (tenths / 10, tenths % 10) {
+        (seconds, 1..) if seconds < 10 => format!("{seconds}.{}", tenths % 10),
+        (seconds, _) => seconds.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -192,6 +215,23 @@ mod tests {
             assert_eq!(field(&response, SHOULD_RETRY), retry, "{millis}");
             assert_eq!(field(&response, REASON_HEADER), Some("WaitTooLong"));
         }
+    }
+
+    #[tokio::test]
+    async fn the_bound_that_kept_a_call_from_waiting_is_named() {
+        let told = async |bound| {
+            let reason = Reason::Limiter(RefusalReason::WaitTooLong);
+            let refused = Refused { reason, retry_after: Some(Duration::from_secs(45)), words: None };
+            let response = LocalResponse::refused(refused, "crm", None).bounded(bound).into_response();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            String::from_utf8(body.to_vec()).unwrap()
+        };
+        let queue = told(WaitBound::Queue(Duration::from_secs(30))).await;
+        assert!(queue.contains("the quota lets calls wait 30 s; set enforcement.maxQueueSeconds"), "{queue}");
+        assert!(!queue.contains("client"), "{queue}");
+        let client = told(WaitBound::Client(Duration::from_millis(3_960))).await;
+        assert!(client.contains("its client gives up after 4 s"), "{client}");
+        assert!(!client.contains("maxQueueSeconds"), "{client}");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct CallRecord {
     /// The status that the client got; none when it was gone.
     pub status: Option<u16>,
     pub outcome: Outcome,
+    /// What bounded its wait; known of calls that were refused for it.
+    pub bound: Option<WaitBound>,
     pub why: Why,
     /// How long it waited for grants, all together.
     pub waited: Duration,
@@ -53,6 +55,15 @@ pub enum Outcome {
     BrokenOff,
     /// The client hung up.
     ClientGone,
+}
+
+/// What keeps a call from waiting longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitBound {
+    /// Its client waits so long for the answer.
+    Client(Duration),
+    /// The queue lets calls wait so long.
+    Queue(Duration),
 }
 
 impl Outcome {
@@ -178,6 +189,7 @@ impl Record {
                 status: None,
                 // Until something else is known: the future that serves a client is dropped when it hangs up.
                 outcome: Outcome::ClientGone,
+                bound: None,
                 why: Why::NoWait,
                 waited: Duration::ZERO,
                 attempts: 0,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quotakeeper_wire::proxy::Counters;
 
-use crate::record::{CallRecord, Outcome, Why};
+use crate::record::{CallRecord, Outcome, WaitBound, Why};
 
 /// Figures since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,10 +30,20 @@ pub struct Stats {
     pub forced: u64,
     /// Calls that were refused.
     pub refused: u64,
+    /// Of these: calls that could not be granted within their client's timeout.
+    pub refused_for_client: u64,
+    /// Of these: calls that could not be granted within the time that the queue lets them wait.
+    pub refused_for_queue: u64,
     /// Calls whose provider could not be reached or whose answer broke off.
     pub failed: u64,
     /// Calls whose client hung up.
     pub client_gone: u64,
+    /// Of these: calls that waited for a grant and had not been sent.
+    pub gone_waiting: u64,
+    /// The shortest that one of those waited, to the millisecond.
+    pub gone_after: Duration,
+    /// The longest that one of those waited, to the millisecond.
+    pub gone_by: Duration,
     /// Connections of clients that don't trust the proxy's CA: ended by a TLS alert, or closed without a
     /// request before any call had come.
     pub distrusted: u64,
@@ -54,9 +64,28 @@ pub(crate) struct Counts {
     forced: AtomicU64,
     refused: AtomicU64,
     refused_by_reason: Mutex<BTreeMap<&'static str, u64>>,
+    refused_for_client: AtomicU64,
+    refused_for_queue: AtomicU64,
     failed: AtomicU64,
     client_gone: AtomicU64,
+    gone_waiting: Mutex<GoneWaiting>,
     pub(crate) distrusted: AtomicU64,
+}
+
+/// Calls whose client hung up before they were sent.
+#[derive(Clone, Copy, Default)]
+struct GoneWaiting {
+    calls: u64,
+    shortest: Duration,
+    longest: Duration,
+}
+
+impl GoneWaiting {
+    fn add(&mut self, waited: Duration) {
+        self.shortest = if self.calls == 0 { waited } else { self.shortest.min(waited) };
+        self.longest = self.longest.max(waited);
+        self.calls += 1;
+    }
 }
 
 impl Counts {
@@ -90,6 +119,14 @@ impl Counts {
         if let Outcome::Refused(reason) = call.outcome {
             let mut refused = self.refused_by_reason.lock().unwrap_or_else(PoisonError::into_inner);
             *refused.entry(reason.as_str()).or_default() += 1;
+            match call.bound {
+                Some(WaitBound::Client(_)) => self.refused_for_client.fetch_add(1, Ordering::Relaxed),
+                Some(WaitBound::Queue(_)) => self.refused_for_queue.fetch_add(1, Ordering::Relaxed),
+                None => 0,
+            };
+        }
+        if call.outcome == Outcome::ClientGone && call.why != Why::NoWait && call.attempts == 0 {
+            self.gone_waiting.lock().unwrap_or_else(PoisonError::into_inner).add(call.waited);
         }
         if call.why != Why::NoWait {
             let millis = u64::try_from(call.waited.as_millis()).unwrap_or(u64::MAX);
@@ -105,6 +142,7 @@ impl Counts {
 
     pub(crate) fn read(&self, waiting: usize, session: Counters) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let gone = *self.gone_waiting.lock().unwrap_or_else(PoisonError::into_inner);
         Stats {
             calls: read(&self.calls),
             ended: read(&self.ended),
@@ -115,8 +153,13 @@ impl Counts {
             sent: read(&self.sent),
             forced: read(&self.forced),
             refused: read(&self.refused),
+            refused_for_client: read(&self.refused_for_client),
+            refused_for_queue: read(&self.refused_for_queue),
             failed: read(&self.failed),
             client_gone: read(&self.client_gone),
+            gone_waiting: gone.calls,
+            gone_after: gone.shortest,
+            gone_by: gone.longest,
             distrusted: read(&self.distrusted),
             expired: session.expired,
             late_writes: session.late_writes,

@@ -403,6 +403,7 @@ impl Lanes {
     pub(super) fn status(&mut self, now: Time) -> Vec<LimitStatus> {
         let status = |entry: &mut Entry| {
             let Usage { amount, used, used_by_others, assumed, resets_in } = entry.counter.usage(now);
+            let ahead = entry.waiting.calls.saturating_sub(1);
             LimitStatus {
                 name: entry.limit.config.name.clone(),
                 model: entry.model.clone(),
@@ -412,6 +413,7 @@ impl Lanes {
                 assumed: assumed.0,
                 waiting: entry.waiting.calls,
                 resets_in,
+                wait: entry.wait_for(now, Costs::default(), ahead),
             }
         };
         self.counters.values_mut().map(status).collect()

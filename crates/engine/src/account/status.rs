@@ -63,6 +63,9 @@ pub struct LimitStatus {
     /// When all of it is free again, if nothing more is drawn.
     #[serde(rename = "resetsInMillis", with = "crate::millis")]
     pub resets_in: Duration,
+    /// About how long until it has let all waiting calls through; none waits: until it lets the next one through.
+    #[serde(default, rename = "waitMillis", with = "crate::millis")]
+    pub wait: Duration,
 }
 
 /// A pause in force.

@@ -88,6 +88,7 @@ impl Story {
             assumed: 0,
             waiting: 0,
             resets_in: Duration::from_secs(resets),
+            wait: Duration::ZERO,
         };
         self.report().status.limits.push(limit);
         self
