@@ -73,7 +73,7 @@ pub fn read(text: &str) -> Result<Vec<Document>, Error> {
     // Windows' editors begin a file with it.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, part) in split(text) {
-        let value = parse(&part).map_err(|error| error.in_file(line))?;
+        let value = parse(&part).map_err(|error| with_tab(error, &part).in_file(line))?;
         if !value.is_null() {
             documents.push(Document { line, value });
         }
@@ -94,6 +94,18 @@ fn parse(text: &str) -> Result<Value, Error> {
     let mut value = serde_yaml::Value::deserialize(serde_yaml::Deserializer::from_str(text))?;
     value.apply_merge()?;
     serde_json::to_value(value).map_err(|error| Error::Syntax { message: error.to_string(), line: None })
+}
+
+/// The error with a tab in the indentation named, which the library does not.
+fn with_tab(error: Error, text: &str) -> Error {
+    let indented = |line: &str| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
+    match (error, text.lines().position(indented)) {
+        (Error::Syntax { .. }, Some(at)) => Error::Syntax {
+            message: "a tab stands in the indentation, where YAML allows spaces only".to_owned(),
+            line: Some(at + 1),
+        },
+        (error, _) => error,
+    }
 }
 
 /// The documents of a stream and the lines at which they start. The markers `---` and `...` at a line's start are

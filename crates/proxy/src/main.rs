@@ -34,8 +34,14 @@ const LAST_WORK: Duration = Duration::from_millis(50);
 
 fn main() -> ExitCode {
     Arguments::parse();
-    let filter = EnvFilter::try_from_env("QUOTAKEEPER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let given = std::env::var("QUOTAKEEPER_LOG").ok().filter(|text| !text.is_empty());
+    let given = given.map(EnvFilter::try_new).transpose();
+    let wrong = given.as_ref().err().map(ToString::to_string);
+    let filter = given.ok().flatten().unwrap_or_else(|| EnvFilter::new("info"));
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+    if let Some(wrong) = wrong {
+        tracing::error!("QUOTAKEEPER_LOG holds no log filter, info is used: {wrong}");
+    }
     let ended = tokio::runtime::Runtime::new().map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(sidecar::run());
         runtime.shutdown_timeout(LAST_WORK);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::bootstrap::BASE_URL_PORT;
 use quotakeeper_wire::name::{Consumer, QuotaName};
+use tokio::sync::watch;
 
 use crate::replay::BodyBounds;
 use crate::resolve::Override;
@@ -32,6 +33,8 @@ pub struct Settings {
     /// The folder in which the interception CA is stored, for a proxy that restarts beside the same applications;
     /// none: a new CA at every start.
     pub authority: Option<PathBuf>,
+    /// Further metrics that are served with its own, as text in the format of OpenMetrics 1.0; none: no others.
+    pub more_metrics: Option<watch::Receiver<String>>,
     /// Addresses of hosts, instead of DNS.
     pub resolve: Vec<Override>,
     /// PEM texts of CAs that are trusted beside the system's.
@@ -100,6 +103,7 @@ impl Settings {
             bundle: None,
             java_store: None,
             authority: None,
+            more_metrics: None,
             resolve: Vec::new(),
             extra_cas: Vec::new(),
             own_ca_files: Vec::new(),

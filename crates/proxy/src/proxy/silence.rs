@@ -48,7 +48,7 @@ pub(super) fn remedy(by_hosts: bool) -> &'static str {
         }
         false => {
             "its client does not read the variables that name the base URL; pass it the value, or intercept the \
-             provider's hosts"
+             provider's hosts (quotakeeper run --hosts on, as root)"
         }
     }
 }

@@ -157,9 +157,10 @@ impl Proxy {
         }
         if let Some(admin) = sockets.admin {
             let context = Arc::clone(&self.context);
+            let more = settings.more_metrics.clone();
             open(admin.listener, None, &self.context.closing, None, move |received| {
                 std::future::ready(match received {
-                    Ok(request) => admin::serve(&context, &request),
+                    Ok(request) => admin::serve(&context, more.as_ref(), &request),
                     Err(own) => own.into_response(),
                 })
             });
