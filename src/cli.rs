@@ -3,14 +3,20 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quotakeeper_proxy::resolve::Override;
 
 use crate::check::CheckArguments;
 use crate::limiter::LimiterArguments;
+use crate::limits::LimitsArguments;
 use crate::open_gate::OpenGateArguments;
 use crate::operator::OperatorArguments;
+use crate::output::{BAD_INPUT, say};
+use crate::providers::ProvidersArguments;
+use crate::run::names_within::ResolveArguments;
 use crate::run::stated_use::UsedArgument;
+use crate::run::user::AsUserArguments;
 
 /// Keeps workflows inside the quotas of the external APIs that they call.
 #[derive(Debug, Parser)]
@@ -26,6 +32,10 @@ pub struct Cli {
 pub enum Command {
     /// Run a command and keep its API calls inside a quota, without a cluster or code changes.
     Run(Box<RunArguments>),
+    /// List the built-in providers with their tiers, or show one with all figures.
+    Providers(ProvidersArguments),
+    /// Show the limits of quotas: in force, assumed, learned, and used as far as a run has recorded it.
+    Limits(LimitsArguments),
     /// Run the operator: reconcile quotas, serve the admission webhook.
     Operator(Box<OperatorArguments>),
     /// Send all calls without limits, before an uninstall.
@@ -36,6 +46,43 @@ pub enum Command {
     Check(CheckArguments),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`.
     Crds,
+    /// Print what the system's resolver says of hosts.
+    #[command(hide = true)]
+    Resolve(ResolveArguments),
+    /// Become a user, then a command.
+    #[command(hide = true)]
+    AsUser(AsUserArguments),
+}
+
+/// The command line of this process; a wrong one ends it, with a sentence and exit code 2.
+pub fn parse() -> Cli {
+    match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let words: Vec<String> = std::env::args().collect();
+            if let Some(sentence) = missing_separator(&error, &words) {
+                say(&sentence);
+                std::process::exit(i32::from(BAD_INPUT));
+            }
+            error.exit()
+        }
+    }
+}
+
+/// What to say if `run` was given a command without `--` before it; none: something else is wrong.
+fn missing_separator(error: &clap::Error, words: &[String]) -> Option<String> {
+    let unknown = error.kind() == ErrorKind::UnknownArgument;
+    if !unknown || words.get(1).map(String::as_str) != Some("run") || words.iter().any(|word| word == "--") {
+        return None;
+    }
+    let Some(ContextValue::String(first)) = error.get(ContextKind::InvalidArg) else { return None };
+    let at = words.iter().position(|word| word == first).filter(|_| !first.starts_with('-'))?;
+    let (before, command) = words.split_at(at);
+    Some(format!(
+        "`--` is missing before the command; write: quotakeeper {} -- {}",
+        before[1..].join(" "),
+        command.join(" ")
+    ))
 }
 
 const EXAMPLES: &str = "\
@@ -71,8 +118,7 @@ pub struct RunArguments {
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR:PORT")]
     pub listen: SocketAddr,
 
-    /// Whether to intercept the hosts of clients without a base-URL variable, by a private /etc/hosts and
-    /// a CA of this run.
+    /// Whether to intercept the providers' hosts, by a private /etc/hosts and a CA of this run.
     #[arg(long, value_enum, default_value_t = HostsMode::Auto)]
     pub hosts: HostsMode,
 
@@ -88,7 +134,19 @@ pub struct RunArguments {
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     pub progress: Progress,
 
-    /// Write the final report as JSON.
+    /// Print nothing but errors and warnings: no progress, no notes, no last lines.
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Run the command as this user, with the user's groups and HOME; for interception, which needs root.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// Show what would be set, intercepted and enforced, and start nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Write the final report as JSON, in the form of docs/run-report.schema.json.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
@@ -119,9 +177,10 @@ pub struct RunArguments {
 /// Whether hosts are intercepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum HostsMode {
-    /// For providers without a base-URL variable; an error if interception is not possible here.
+    /// For all providers where that can be had, which needs root; an error if it can't be had and a provider's clients
+    /// know no base-URL variable.
     Auto,
-    /// For all providers.
+    /// For all providers; an error if it can't be had.
     On,
     /// Never; clients without a base-URL variable are not limited.
     Off,
@@ -130,7 +189,8 @@ pub enum HostsMode {
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
-    /// A line that is updated on a terminal; otherwise like `plain`.
+    /// A line that is updated on a terminal, which the command's output passes through unchanged; without a terminal
+    /// like `plain`.
     Auto,
     /// A line per change, and every ten seconds while calls wait.
     Plain,

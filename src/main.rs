@@ -5,6 +5,9 @@
 //! | [`cli`] | the command line |
 //! | [`check`] | `quotakeeper check`: whether an installation works |
 //! | [`run`] | `quotakeeper run`: proxy and limiter in one process around a command |
+//! | [`providers`] | `quotakeeper providers`: the built-in profiles |
+//! | [`limits`] | `quotakeeper limits`: the limits of quota files |
+//! | [`tables`] | tables and other forms of results |
 //! | [`operator`] | `quotakeeper operator`: reconciles quotas, serves the admission webhook |
 //! | [`open_gate`] | `quotakeeper open-gate`: sends all calls without limits, before an uninstall |
 //! | [`limiter`] | `quotakeeper limiter`: grants calls, for all pods |
@@ -13,23 +16,28 @@
 mod check;
 mod cli;
 mod limiter;
+mod limits;
 mod open_gate;
 mod operator;
 mod output;
+mod providers;
 mod run;
+mod tables;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    match cli::Cli::parse().command {
+    match cli::parse().command {
         cli::Command::Run(arguments) => run::main(*arguments),
         cli::Command::Operator(arguments) => operator::main(*arguments),
         cli::Command::OpenGate(arguments) => open_gate::main(arguments),
         cli::Command::Limiter(arguments) => limiter::main(*arguments),
         cli::Command::Check(arguments) => check::main(&arguments),
         cli::Command::Crds => crds(),
+        cli::Command::Providers(arguments) => providers::main(&arguments),
+        cli::Command::Limits(arguments) => limits::main(&arguments),
+        cli::Command::Resolve(arguments) => run::names_within::main(&arguments),
+        cli::Command::AsUser(arguments) => run::user::main(&arguments),
     }
 }
 

@@ -2,12 +2,24 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 /// The exit code for wrong input, before anything is started.
 pub const BAD_INPUT: u8 = 2;
+/// The variable with the log filter, in the syntax of tracing's `EnvFilter`.
+const FILTER: &str = "QUOTAKEEPER_LOG";
+
+/// Where messages go while a command shares the terminal.
+type Messages = Box<dyn Fn(&str) + Send>;
+static MESSAGES: Mutex<Option<Messages>> = Mutex::new(None);
+
+/// Sends messages and logs through `messages`, a text of one or more lines at a time; none: to standard error again.
+pub fn send_messages(messages: Option<Messages>) {
+    *MESSAGES.lock().unwrap_or_else(PoisonError::into_inner) = messages;
+}
 
 /// Prints a result. A closed pipe, as after `head`, is no failure.
 pub fn print(text: &str) -> ExitCode {
@@ -23,20 +35,61 @@ pub fn print(text: &str) -> ExitCode {
 /// Prints a message to standard error.
 pub fn say(text: &str) {
     // A closed standard error is no failure.
-    let _ = writeln!(io::stderr().lock(), "quotakeeper: {text}");
+    let _ = Lines.write_all(format!("quotakeeper: {text}\n").as_bytes());
 }
 
-/// Starts logging with the filter in `QUOTAKEEPER_LOG` (the syntax of tracing's `EnvFilter`), else `default`.
-/// `quotakeeper::access=info` is a line for each call.
-pub fn start_logging(default: &str) {
-    let filter = EnvFilter::try_from_env("QUOTAKEEPER_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+/// Standard error, or whatever stands before it. Whole lines are written at once.
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &*MESSAGES.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(messages) => messages(String::from_utf8_lossy(bytes).trim_end_matches('\n')),
+            None => io::stderr().lock().write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// Whether text for people may have colours: on a terminal, unless `NO_COLOR` is set (no-color.org).
+fn has_colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The filter of `QUOTAKEEPER_LOG`, else `default`.
+///
+/// # Errors
+/// A sentence, if the variable holds no filter.
+fn filter(default: &str) -> anyhow::Result<EnvFilter> {
+    match std::env::var(FILTER) {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text).map_err(|error| {
+            anyhow::anyhow!(
+                "{FILTER}={text:?} is no log filter ({error}); write a level such as info, or TARGET=LEVEL, separated \
+                 by commas"
+            )
+        }),
+        _ => Ok(EnvFilter::new(default)),
+    }
+}
+
+/// Starts logging with the filter in `QUOTAKEEPER_LOG`, else `default`. `quotakeeper::access=info` is a line for each
+/// call.
+///
+/// # Errors
+/// A sentence, if the variable holds no filter.
+pub fn start_logging(default: &str) -> anyhow::Result<()> {
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_env_filter(filter(default)?)
+        .with_writer(|| Lines)
+        .with_ansi(has_colours())
         .finish();
     // Fails only if logging was started before.
     let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(())
 }
 
 /// The format of a service's log lines.
@@ -48,15 +101,22 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging of a process in a cluster, with the filter in `QUOTAKEEPER_LOG`, else `default`.
+/// Starts logging of a process in a cluster, with the filter in `QUOTAKEEPER_LOG`, else `default`. A variable that
+/// holds no filter is logged: a pod that does not start would be worse.
 pub fn start_service_logging(default: &str, format: LogFormat) {
-    let filter = EnvFilter::try_from_env("QUOTAKEEPER_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let (filter, wrong) = match filter(default) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new(default), Some(error)),
+    };
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // Fails only if logging was started before.
     let _ = match format {
         LogFormat::Text => {
-            tracing::subscriber::set_global_default(subscriber.with_ansi(io::stderr().is_terminal()).finish())
+            tracing::subscriber::set_global_default(subscriber.with_ansi(has_colours()).finish())
         }
         LogFormat::Json => tracing::subscriber::set_global_default(subscriber.json().finish()),
     };
+    if let Some(error) = wrong {
+        tracing::error!("{error}");
+    }
 }

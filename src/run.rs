@@ -2,67 +2,85 @@
 //!
 //! | room | holds |
 //! |---|---|
+//! | `prepare` | what a run is given, read and checked |
+//! | `supervise` | the command while it runs |
 //! | `child`, `signals` | the command: started, signalled, waited for |
-//! | `environment` | variables for its environment |
+//! | `view`, `environment` | what it sees that others don't: files and variables |
 //! | `hosts` | its own view of /etc/hosts |
 //! | `trust` | how it is made to trust the proxy's CA |
+//! | `names_within` | what the command would find under the providers' names |
+//! | `direct` | connections that go around the proxy |
 //! | `mounts` | files that it sees instead of the system's |
 //! | `interception` | whether and where the providers' hosts are intercepted |
 //! | `records` | which accounts earlier runs have used |
+//! | `plan` | what `--dry-run` shows |
 //! | `run_ledger` | where a run records how much of them it uses |
 //! | `scratch` | files that live as long as the run |
 //! | `stated_use` | what a person says was used already |
-//! | `progress`, `report` | the progress line and the final report |
+//! | `terminal` | the terminal that the command, the progress line and messages share |
+//! | `user` | the command as another user |
+//! | `waits` | how long calls may wait, and what is told of long waits |
+//! | `progress`, `report`, `summary` | the progress line, the final report, and its last lines |
+//! | `refusals` | which limits calls were refused for |
+//! | `words` | figures in words |
 
 mod child;
+mod direct;
 mod environment;
 mod hosts;
 mod interception;
 mod mounts;
+pub mod names_within;
+mod plan;
+pub mod prepare;
 mod progress;
-mod records;
+pub mod records;
+mod refusals;
 mod report;
-mod run_ledger;
+pub mod run_ledger;
 mod scratch;
 mod signals;
 pub mod stated_use;
+mod summary;
+mod supervise;
+mod terminal;
 mod trust;
+pub mod user;
+mod view;
+pub mod waits;
+pub mod words;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, ExitStatus};
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
-use jiff::Timestamp;
+use anyhow::{Context, anyhow};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use quotakeeper_api::load::{self, Source};
+use quotakeeper_limiter::task::{Connection, EarlierRuns, Limiter};
 use quotakeeper_proxy::{BodyBounds, Link, LinkPeer, Proxy, Settings};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::name::AccountKey;
+use quotakeeper_wire::status::AccountReport;
+use tokio::sync::watch;
 
 use crate::cli::RunArguments;
-use crate::output::{BAD_INPUT, say, start_logging};
+use crate::output::{BAD_INPUT, print, say, start_logging};
+use direct::DirectConnections;
 use interception::Interception;
-use progress::Line;
-use quotakeeper_limiter::task::{Connection, EarlierRuns, Limiter};
+use prepare::{Prepared, prepare};
 use records::Records;
-use report::Report;
+use report::{Report, Seen};
 use run_ledger::RunLedger;
-use signals::Signals;
-use trust::TrustedFiles;
+use supervise::Ended;
+use view::View;
 
-/// The interval of the progress line.
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// What request bodies may take of the folder of temporary files, in bytes.
 const BODIES_ON_DISK: u64 = 4 * 1024 * 1024 * 1024;
 /// The default log filter. Pauses are left out: the progress line shows them.
 const LOG: &str = "warn,quotakeeper_proxy::proxy=error,quotakeeper_proxy::proxy::silence=warn";
 /// A person who watches a command wants to know soon that no call has come.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How a certificate begins in PEM (RFC 7468).
-const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 /// What makes a client of the command trust the proxy.
 const TRUST_REMEDY: &str = "let it read the file of CAs that SSL_CERT_FILE names for the command, or the system's; a \
      client whose CAs are compiled in (reqwest with webpki-roots, for example) has to be built with the system's, or \
@@ -74,14 +92,16 @@ const GRACE: Duration = Duration::from_millis(200);
 /// Quotakeeper itself fails.
 pub fn main(arguments: RunArguments) -> ExitCode {
     raise_open_files();
-    start_logging(LOG);
-    let prepared = match prepare(&arguments) {
+    let prepared = match start_logging(LOG).and_then(|()| prepare(&arguments)) {
         Ok(prepared) => prepared,
         Err(error) => {
             say(&format!("{error:#}"));
             return ExitCode::from(BAD_INPUT);
         }
     };
+    if arguments.dry_run {
+        return print(&plan::of(&arguments, &prepared.accounts, prepared.interception.as_ref()));
+    }
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -103,13 +123,6 @@ fn raise_open_files() {
     }
 }
 
-/// The input, read and checked.
-struct Prepared {
-    accounts: Vec<CompiledAccount>,
-    extra_cas: Vec<String>,
-    interception: Option<Interception>,
-}
-
 /// A failure and its exit code.
 struct Failure {
     error: anyhow::Error,
@@ -122,92 +135,74 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-fn prepare(arguments: &RunArguments) -> anyhow::Result<Prepared> {
-    let mut accounts = load::documents(&sources(&arguments.files)?)?.accounts()?;
-    let mut extra_cas = Vec::new();
-    for file in &arguments.upstream_ca {
-        let name = file.display();
-        let text = fs::read_to_string(file).with_context(|| format!("--upstream-ca {name} can't be read"))?;
-        ensure!(
-            text.contains(CERTIFICATE),
-            "--upstream-ca {name} holds no certificate; give certificates in PEM"
-        );
-        extra_cas.push(text);
-    }
-    for account in &accounts {
-        let problems = account.engine.problems();
-        ensure!(problems.is_empty(), "quota {}: {}", account.quota, problems.join("; "));
-    }
-    if let Some(file) = &arguments.report {
-        // Checked before the run, which may take hours.
-        let writable = fs::OpenOptions::new().append(true).create(true).open(file);
-        writable.with_context(|| format!("--report {} can't be written", file.display()))?;
-    }
-    stated_use::apply(&arguments.used, &mut accounts, Timestamp::now())?;
-    let interception = Interception::choose(arguments.hosts, &accounts)?;
-    for account in &accounts {
-        if !account.not_enforced.is_empty() {
-            let limits = account.not_enforced.join(", ");
-            say(&format!("quota {}: not enforced by this version: {limits}", account.quota));
-        }
-    }
-    Ok(Prepared { accounts, extra_cas, interception })
-}
-
-/// The quota files' texts; `-` is standard input.
-fn sources(files: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
-    let mut sources = Vec::new();
-    for file in files {
-        if file.as_os_str() == "-" {
-            sources.push(load::source("standard input", std::io::stdin().lock())?);
-        } else {
-            sources.extend(load::read(std::slice::from_ref(file))?);
-        }
-    }
-    Ok(sources)
+/// What runs beside the command.
+struct Started {
+    limiter: Limiter,
+    proxy: Proxy,
+    records: Records,
+    /// The ledger's file; none: there is none.
+    ledger: Option<PathBuf>,
+    direct: DirectConnections,
+    /// Where the limiter's metrics go.
+    metrics: Option<watch::Sender<String>>,
+    /// The accounts before the first call.
+    accounts: Vec<AccountReport>,
 }
 
 async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, Failure> {
-    let Prepared { mut accounts, extra_cas, interception } = prepared;
+    let interception = prepared.interception.as_ref();
+    let mut started = start(arguments, &prepared).await?;
+    let view = View::new(&started.proxy, interception, &arguments.command)?;
+    let mut records = std::mem::take(&mut started.records);
+    records.command_starts();
+    let unknown = started.accounts.iter().filter_map(summary::unknown_past);
+    let notes = std::mem::take(&mut records.notes).into_iter().chain(unknown);
+    let notes: Vec<String> = notes.filter(|_| !arguments.quiet).collect();
+    let ended = tokio::select! {
+        ended = supervise::run_command(arguments, &mut started, &view, &notes) => ended?,
+        never = records.keep_current() => match never {},
+    };
+    finish(arguments, started, ended).await
+}
+
+/// Starts limiter and proxy.
+async fn start(arguments: &RunArguments, prepared: &Prepared) -> Result<Started, Failure> {
+    let mut accounts = prepared.accounts.clone();
     let folder = records::state_folder(arguments.state.as_deref());
     let (ledger, problem) = open_ledger(arguments, folder.as_deref(), &accounts)?;
     let ledger_file = ledger.as_ref().map(|ledger| ledger.file.clone());
     let mut records = Records::open(folder.as_deref(), ledger_file.as_deref(), &mut accounts);
     records.notes.extend(problem);
-    let settings = Settings { extra_cas, ..settings(arguments, accounts.clone(), interception.as_ref()) };
+    let (metrics, more_metrics) = watch::channel(String::new());
+    let settings = Settings {
+        extra_cas: prepared.extra_cas.clone(),
+        more_metrics: Some(more_metrics),
+        ..settings(arguments, accounts.clone(), prepared.interception.as_ref())
+    };
+    let direct = DirectConnections::new(&accounts, &arguments.resolve);
     let limiter = start_limiter(accounts, ledger, std::mem::take(&mut records.earlier))?;
-    let started = limiter.health().await.context("the limiter stopped at its start")?;
+    let accounts = limiter.health().await.context("the limiter stopped at its start")?.report.accounts;
     let (link, peer) = Link::pair();
     tokio::spawn(carry(limiter.clone(), peer));
     let proxy = Proxy::start(settings, link).await.map_err(|error| bad_input(anyhow!("{error}")))?;
+    Ok(Started { limiter, proxy, records, ledger: ledger_file, direct, metrics: Some(metrics), accounts })
+}
 
-    let trusted = interception.as_ref().map(|_| TrustedFiles::new(&proxy, &arguments.command)).transpose()?;
-    let mut trusted = trusted.unwrap_or_default();
-    let replacements = interception.as_ref().map(Interception::replacements).transpose()?;
-    let mut replacements = replacements.unwrap_or_default();
-    replacements.append(&mut trusted.replacements);
-    let environment = child_environment(&proxy, interception.as_ref(), trusted.variables);
-    records.command_starts();
-    let began = Instant::now();
-    let signals = Signals::catch().context("signals can't be watched")?;
-    let child = child::start(&arguments.command, &environment, &replacements)
-        .map_err(|error| Failure { code: error.exit_code(), error: anyhow!("{error}") })?;
-    records.notes.iter().for_each(|note| say(note));
-    started.report.accounts.iter().filter_map(report::unknown_past).for_each(|sentence| say(&sentence));
-
-    let mut line = Line::new(arguments.progress);
-    let status = tokio::select! {
-        status = watch(child, signals, &limiter, &mut line) => status?,
-        never = records.keep_current() => match never {},
-    };
-    line.clear();
+/// Reports what came of the calls, and ends limiter and proxy.
+async fn finish(arguments: &RunArguments, started: Started, ended: Ended) -> Result<ExitCode, Failure> {
+    let Started { limiter, proxy, ledger, .. } = started;
+    let Ended { status, ran, mut shown } = ended;
     let exit_code = child::exit_code(status);
     let health = limiter.health().await.context("the limiter stopped before the command did")?;
-    let report = Report::new(exit_code, began.elapsed(), &proxy, &health.report.accounts);
+    let accounts = &health.report.accounts;
+    shown.refusals.look(&proxy.stats(), accounts);
+    let seen = Seen { refused_by_limit: shown.refusals.counts, direct_connections: shown.direct.counts };
+    let report = Report::new(exit_code, ran, &proxy, accounts, seen);
+    let lines = summary::lines(&report, proxy.bypass_remedy(), accounts);
     proxy.shutdown(GRACE).await;
-    say(&report.sentence());
+    lines.iter().filter(|_| !arguments.quiet).for_each(|line| say(line));
     // The command's exit code counts, even if the ledger or the report can't be written.
-    if let (Err(error), Some(file)) = (limiter.close().await, &ledger_file) {
+    if let (Err(error), Some(file)) = (limiter.close().await, &ledger) {
         let file = file.display();
         say(&format!("the ledger {file} {error:#}; the next run with this ledger begins carefully"));
     }
@@ -275,40 +270,6 @@ fn open_ledger(
 
 fn bad_input(error: anyhow::Error) -> Failure {
     Failure { error, code: BAD_INPUT }
-}
-
-/// Shows progress until the command ends.
-async fn watch(
-    child: std::process::Child,
-    signals: Signals,
-    limiter: &Limiter,
-    line: &mut Line,
-) -> anyhow::Result<ExitStatus> {
-    let mut ended = std::pin::pin!(child::wait(child, signals));
-    let mut tick = tokio::time::interval(PROGRESS_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            status = &mut ended => return status,
-            _ = tick.tick() => line.show(&limiter.health().await?.report.accounts),
-        }
-    }
-}
-
-/// The variables that the command gets on top of this process's environment.
-fn child_environment(
-    proxy: &Proxy,
-    interception: Option<&Interception>,
-    trust: Vec<(String, String)>,
-) -> Vec<(String, String)> {
-    let (mut variables, own) = environment::without_own(proxy.environment());
-    for name in own {
-        say(&format!("{name} is set already and stays as it is: calls that follow it are not limited"));
-    }
-    variables.extend(trust);
-    let names = interception.map(Interception::names).unwrap_or_default();
-    variables.extend(environment::past_other_proxies(proxy.base_url_addr().ip(), names));
-    variables
 }
 
 /// The consumer: the program's name.

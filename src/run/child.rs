@@ -10,9 +10,10 @@ use nix::unistd::{Pid, getpgid, getpgrp};
 
 use super::mounts::{self, Replacement};
 use super::signals::{Caught, Signals};
+use super::terminal::Outputs;
 
 /// Starts the command with `environment` on top of this process's own; with `replacements`, in a mount namespace of its
-/// own where it sees them.
+/// own where it sees them; with `outputs`, writing there what would go to the terminal.
 ///
 /// # Errors
 /// A sentence that names the command, and the exit code that a shell would give.
@@ -20,16 +21,26 @@ pub fn start(
     command: &[String],
     environment: &[(String, String)],
     replacements: &[Replacement],
+    outputs: Option<&Outputs>,
 ) -> Result<Child, NotStarted> {
     let (program, arguments) =
         command.split_first().map_or(("", command), |(program, rest)| (program.as_str(), rest));
     let mut child = Command::new(program);
     child.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
-    let started = match replacements.is_empty() {
+    let redirected = outputs.map_or(Ok(()), |outputs| redirect(&mut child, outputs));
+    let started = redirected.and_then(|()| match replacements.is_empty() {
         true => child.spawn(),
         false => mounts::spawn(replacements, child),
-    };
-    started.map_err(|source| NotStarted { program: program.to_owned(), source })
+    });
+    started.map_err(|source| NotStarted::new(program, source))
+}
+
+fn redirect(command: &mut Command, outputs: &Outputs) -> io::Result<()> {
+    command.stderr(outputs.stderr()?);
+    if let Some(stdout) = outputs.stdout()? {
+        command.stdout(stdout);
+    }
+    Ok(())
 }
 
 /// The command could not be started.
@@ -41,10 +52,23 @@ pub struct NotStarted {
 }
 
 impl NotStarted {
+    /// The system's refusal to start a program.
+    pub fn new(program: &str, source: io::Error) -> NotStarted {
+        NotStarted { program: program.to_owned(), source }
+    }
+
     /// The exit code of a shell: 127 where there is no such command, 126 where it can't be run.
     pub fn exit_code(&self) -> u8 {
         if self.source.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
     }
+}
+
+/// The command's process id.
+///
+/// # Errors
+/// It is none of this system's.
+pub fn pid(child: &Child) -> anyhow::Result<Pid> {
+    Ok(Pid::from_raw(i32::try_from(child.id()).context("the command's process id is out of range")?))
 }
 
 /// Waits for the command to end; signals are passed on to it that it does not have already.
@@ -52,7 +76,7 @@ impl NotStarted {
 /// # Errors
 /// When the command can't be waited for.
 pub async fn wait(mut child: Child, mut signals: Signals) -> anyhow::Result<ExitStatus> {
-    let pid = Pid::from_raw(i32::try_from(child.id()).context("the command's process id is out of range")?);
+    let pid = pid(&child)?;
     let mut ended = tokio::task::spawn_blocking(move || child.wait());
     loop {
         let caught = tokio::select! {
@@ -86,14 +110,14 @@ mod tests {
         for (script, code) in [("exit 7", 7), ("kill -TERM $$", 143)] {
             let command = ["sh".to_owned(), "-c".to_owned(), script.to_owned()];
             let signals = Signals::catch().expect("signals can be caught");
-            let child = start(&command, &[], &[]).expect("sh is there");
+            let child = start(&command, &[], &[], None).expect("sh is there");
             assert_eq!(exit_code(wait(child, signals).await.expect("it ends")), code);
         }
     }
 
     #[test]
     fn a_command_that_is_not_there_is_named() {
-        let error = start(&["no-such-command".to_owned()], &[], &[]).expect_err("it is not there");
+        let error = start(&["no-such-command".to_owned()], &[], &[], None).expect_err("it is not there");
         assert!(error.to_string().contains("`no-such-command`"), "{error}");
         assert_eq!(error.exit_code(), 127);
     }

@@ -1,11 +1,12 @@
 //! The command's own view of names: an /etc/hosts in which providers' names point at the proxy, and nothing that would
 //! answer before it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::mounts::Replacement;
 use super::scratch;
@@ -14,8 +15,8 @@ use super::scratch;
 pub const HOSTS: &str = "/etc/hosts";
 /// Which sources of names are asked, and in which order (nsswitch.conf(5)).
 const NAME_SOURCES: &str = "/etc/nsswitch.conf";
-/// Where the C library asks nscd, which answers from the machine's hosts file.
-const NSCD: &str = "/run/nscd/socket";
+/// Where the C library asks nscd, which answers from the machine's hosts file; often one is a link to the other.
+const NSCD: [&str; 2] = ["/run/nscd/socket", "/var/run/nscd/socket"];
 
 /// The present hosts file with `names` at `address` instead of its own entries for them, and what makes the C library
 /// read it first.
@@ -24,20 +25,23 @@ const NSCD: &str = "/run/nscd/socket";
 /// When a file can't be read or written.
 pub fn replacements(names: &[String], address: Ipv4Addr) -> io::Result<Vec<Replacement>> {
     let today = String::from_utf8_lossy(&fs::read(HOSTS)?).into_owned();
-    let mut replaced = vec![replacement(HOSTS, "hosts", &redirected(&today, names, address))?];
+    let mut replaced = vec![replacement(Path::new(HOSTS), "hosts", &redirected(&today, names, address))?];
     if let Some(sources) = fs::read_to_string(NAME_SOURCES).ok().and_then(|text| files_first(&text)) {
-        replaced.push(replacement(NAME_SOURCES, "sources", &sources)?);
+        replaced.push(replacement(Path::new(NAME_SOURCES), "sources", &sources)?);
     }
     // A file that is no socket: the C library goes on without nscd.
-    if fs::metadata(NSCD).is_ok_and(|found| found.file_type().is_socket()) {
-        replaced.push(replacement(NSCD, "nscd", "")?);
+    let sockets: BTreeSet<PathBuf> = NSCD.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+    for socket in sockets {
+        if fs::metadata(&socket).is_ok_and(|found| found.file_type().is_socket()) {
+            replaced.push(replacement(&socket, "nscd", "")?);
+        }
     }
     Ok(replaced)
 }
 
-fn replacement(at: &str, purpose: &str, text: &str) -> io::Result<Replacement> {
+fn replacement(at: &Path, purpose: &str, text: &str) -> io::Result<Replacement> {
     let file = scratch::file(purpose, text.as_bytes())?;
-    Ok(Replacement { at: Path::new(at).to_owned(), file, required: true })
+    Ok(Replacement { at: at.to_owned(), file, required: true })
 }
 
 /// Whether there is a hosts file that a private one can be made from and mounted over.

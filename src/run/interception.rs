@@ -2,19 +2,19 @@
 //!
 //! A client with a base-URL variable is pointed at the proxy. The others connect to the provider's name: for the
 //! command alone, that name resolves to a loopback address of this run, so that two runs and a web server on
-//! 127.0.0.1 don't collide.
+//! 127.0.0.1 don't collide. Where this can be had, clients that should read the variable and don't are caught too.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use quotakeeper_proxy::HostsListeners;
 use quotakeeper_proxy::authority::HostPattern;
 use quotakeeper_wire::account::CompiledAccount;
 
 use super::hosts;
-use super::mounts::{self, Replacement};
+use super::mounts::Replacement;
+use super::names_within;
 use crate::cli::HostsMode;
 use crate::output::say;
 
@@ -35,13 +35,16 @@ impl Interception {
     /// # Errors
     /// A sentence, if a provider's calls could not be intercepted and would pass unlimited.
     pub fn choose(mode: HostsMode, accounts: &[CompiledAccount]) -> anyhow::Result<Option<Interception>> {
+        let all: Vec<&CompiledAccount> = accounts.iter().collect();
         let without_variable = |account: &&CompiledAccount| account.profile.base_url.is_none();
         let needing: Vec<&CompiledAccount> = match mode {
-            HostsMode::On => accounts.iter().collect(),
+            HostsMode::On => all.clone(),
             HostsMode::Auto | HostsMode::Off => accounts.iter().filter(without_variable).collect(),
         };
         if needing.is_empty() {
-            return Ok(None);
+            // The variables lead to the proxy; clients that ignore them are caught where that can be had.
+            let caught = (mode == HostsMode::Auto).then(|| Interception::of(&all, "").ok());
+            return Ok(caught.flatten());
         }
         let quotas = needing.iter().map(|account| account.quota.as_str()).collect::<Vec<_>>().join(", ");
         if mode == HostsMode::Off {
@@ -50,11 +53,21 @@ impl Interception {
             ));
             return Ok(None);
         }
-        let names = names(&needing);
+        ensure!(
+            !names(&needing, true).is_empty(),
+            "{quotas}: the provider names no host that could be intercepted; give its ApiProvider `hosts`"
+        );
+        Interception::of(&all, &quotas).map(Some)
+    }
+
+    /// Of the hosts of all these accounts, checked from within: a command would find the proxy under each name.
+    ///
+    /// # Errors
+    /// A sentence.
+    fn of(accounts: &[&CompiledAccount], quotas: &str) -> anyhow::Result<Interception> {
+        let names = names(accounts, false);
         if names.is_empty() {
-            bail!(
-                "{quotas}: the provider names no host that could be intercepted; give its ApiProvider `hosts`"
-            );
+            bail!("no host can be intercepted");
         }
         hosts::readable().with_context(|| {
             format!(
@@ -63,10 +76,13 @@ impl Interception {
                  unlimited with --hosts off"
             )
         })?;
-        mounts::available(Path::new(hosts::HOSTS))
-            .with_context(|| cannot(&quotas, "it needs a mount namespace of its own"))?;
-        let address = free_address().with_context(|| cannot(&quotas, "it listens on ports 443 and 80"))?;
-        Ok(Some(Interception { names, address }))
+        let address = free_address().with_context(|| cannot(quotas, "it listens on ports 443 and 80"))?;
+        let interception = Interception { names, address };
+        let replacements = interception.replacements()?;
+        let found = names_within::resolve(&interception.names, &replacements)
+            .with_context(|| cannot(quotas, "it needs a mount namespace of its own"))?;
+        names_within::check(&interception.names, address, &found)?;
+        Ok(interception)
     }
 
     /// Where the proxy listens.
@@ -75,6 +91,11 @@ impl Interception {
             https: vec![SocketAddr::from((self.address, HTTPS))],
             http: vec![SocketAddr::from((self.address, HTTP))],
         }
+    }
+
+    /// The address to which the hosts lead.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
     }
 
     /// The hosts that are intercepted.
@@ -98,12 +119,14 @@ fn cannot(quotas: &str, why: &str) -> String {
     )
 }
 
-fn names(accounts: &[&CompiledAccount]) -> Vec<String> {
+/// The hosts that can stand in a hosts file. `told`: the others are named to the person.
+fn names(accounts: &[&CompiledAccount], told: bool) -> Vec<String> {
     let mut names = Vec::new();
     for account in accounts {
         for host in &account.profile.hosts {
             match HostPattern::new(host).exact() {
                 Some(name) => names.push(name.to_owned()),
+                None if !told => {}
                 None => {
                     say(&format!("quota {}: {host} can't stand in /etc/hosts; name its hosts", account.quota))
                 }

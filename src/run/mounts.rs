@@ -3,7 +3,6 @@
 //! A thread leaves the common mount namespace, binds files over others there and starts the command, so nothing outside
 //! the command sees them, and they are gone with the command.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -48,17 +47,6 @@ pub fn spawn(replacements: &[Replacement], mut command: Command) -> io::Result<C
     started.and_then(|joined| {
         joined.unwrap_or_else(|_| Err(io::Error::other("the thread that starts the command panicked")))
     })
-}
-
-/// Whether this process may create a mount namespace and replace `file` there.
-///
-/// # Errors
-/// The reason.
-pub fn available(file: &Path) -> io::Result<()> {
-    let file = fs::canonicalize(file)?;
-    let probe = move || enter().and_then(|()| bind(&file, &file));
-    let thread = std::thread::Builder::new().name("private-files-probe".to_owned()).spawn(probe)?;
-    thread.join().unwrap_or_else(|_| Err(io::Error::other("the probe panicked")))
 }
 
 fn enter() -> io::Result<()> {

@@ -1,72 +1,71 @@
 //! The progress line: what is used, what waits, and until when.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use quotakeeper_engine::LimitStatus;
-
-use crate::cli::Progress;
 use quotakeeper_wire::status::AccountReport;
+
+use super::terminal::Terminal;
+use super::words::{duration, limit_name};
 
 /// How often a plain line is written while calls wait.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Shows progress on standard error.
+#[derive(Default)]
 pub struct Line {
     style: Style,
-    shown: bool,
     last_state: String,
     last_plain: Option<Instant>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Style {
-    Live,
+/// How progress is shown.
+#[derive(Default)]
+pub enum Style {
+    /// A line that is updated on the terminal.
+    Live(Terminal),
+    /// A line per change, and every ten seconds while calls wait.
     Plain,
+    /// Not at all.
+    #[default]
     Off,
 }
 
 impl Line {
-    /// A line in the style that was asked for.
-    pub fn new(progress: Progress) -> Line {
-        let style = match progress {
-            Progress::Off => Style::Off,
-            Progress::Auto if io::stderr().is_terminal() => Style::Live,
-            Progress::Auto | Progress::Plain => Style::Plain,
-        };
-        Line { style, shown: false, last_state: String::new(), last_plain: None }
+    /// A line in a style.
+    pub fn new(style: Style) -> Line {
+        Line { style, ..Line::default() }
     }
 
     /// Shows the status of the accounts.
     pub fn show(&mut self, accounts: &[AccountReport]) {
-        match self.style {
+        match &self.style {
             Style::Off => {}
-            Style::Live => self.write(&format!("\r\x1b[2K{}", words(accounts))),
-            Style::Plain => {
-                let state = state(accounts);
-                let quiet = accounts.iter().all(|account| account.status.waiting.is_empty());
-                let changed = state != self.last_state;
-                let due = self.last_plain.is_none_or(|at| at.elapsed() >= PLAIN_EVERY) && !quiet;
-                if changed || due {
-                    self.last_state = state;
-                    self.last_plain = Some(Instant::now());
-                    self.write(&format!("quotakeeper: {}\n", words(accounts)));
-                }
-            }
+            Style::Live(terminal) => terminal.draw(&variants(accounts)),
+            Style::Plain => self.show_plain(accounts),
         }
     }
 
-    fn write(&mut self, text: &str) {
-        let mut stderr = io::stderr().lock();
-        // A closed standard error is no failure.
-        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
-        self.shown = true;
+    /// Passes the terminal's new size on.
+    pub fn fit(&self) {
+        if let Style::Live(terminal) = &self.style {
+            terminal.fit();
+        }
     }
 
-    /// Clears the line for other output.
-    pub fn clear(&mut self) {
-        if self.style == Style::Live && self.shown {
-            self.write("\r\x1b[2K");
+    fn show_plain(&mut self, accounts: &[AccountReport]) {
+        let state = state(accounts);
+        let quiet = accounts.iter().all(|account| account.status.waiting.is_empty());
+        let changed = state != self.last_state;
+        let due = self.last_plain.is_none_or(|at| at.elapsed() >= PLAIN_EVERY) && !quiet;
+        if changed || due {
+            self.last_state = state;
+            self.last_plain = Some(Instant::now());
+            let line = format!("quotakeeper: {}\n", words(accounts));
+            let mut stderr = io::stderr().lock();
+            // A closed standard error is no failure.
+            let _ = stderr.write_all(line.as_bytes()).and_then(|()| stderr.flush());
         }
     }
 }
@@ -78,6 +77,29 @@ fn state(accounts: &[AccountReport]) -> String {
         format!("{}:{}:{paused:?}", account.quota, !account.status.waiting.is_empty())
     };
     accounts.iter().map(of).collect::<Vec<_>>().join(";")
+}
+
+/// The line in all detail, and shorter ones for narrow terminals.
+fn variants(accounts: &[AccountReport]) -> Vec<String> {
+    let each =
+        |of: &dyn Fn(&AccountReport) -> String| accounts.iter().map(of).collect::<Vec<_>>().join("  |  ");
+    let waiting = |account: &AccountReport| format!("{} waiting", account.status.waiting_calls());
+    let paused = |account: &AccountReport| match account.status.pauses.iter().map(|it| it.remaining).max() {
+        Some(remaining) => format!("  PAUSED {}", duration(remaining)),
+        None => String::new(),
+    };
+    let used = |account: &AccountReport| {
+        let used = |limit: &LimitStatus| format!("  {}/{}", known_use(limit).min(limit.amount), limit.amount);
+        tightest(&account.status.limits).map(used).unwrap_or_default()
+    };
+    vec![
+        words(accounts),
+        each(&|account| {
+            format!("{}{}  {}{}", account.quota, used(account), waiting(account), paused(account))
+        }),
+        each(&|account| format!("{}  {}{}", account.quota, waiting(account), paused(account))),
+        each(&|account| format!("{}{}", waiting(account), paused(account))),
+    ]
 }
 
 fn words(accounts: &[AccountReport]) -> String {
@@ -96,16 +118,16 @@ fn account_words(account: &AccountReport) -> String {
     }
     words += &format!("  {} waiting", status.waiting_calls());
     if let Some(longest) = status.longest_wait() {
-        words += &format!(", longest {}", seconds(longest));
+        words += &format!(", longest {}", duration(longest));
     }
     for pause in &status.pauses {
         words += &if pause.stopped {
-            let again = seconds(pause.remaining);
+            let again = duration(pause.remaining);
             format!("  STOPPED by the provider{}, asks again in {again}: {}", pause.callers, pause.reason)
         } else if pause.remaining.is_zero() {
             format!("  probing after: {}", pause.reason)
         } else {
-            format!("  PAUSED {} more: {}", seconds(pause.remaining), pause.reason)
+            format!("  PAUSED {} more: {}", duration(pause.remaining), pause.reason)
         };
     }
     words
@@ -118,17 +140,4 @@ fn tightest(limits: &[LimitStatus]) -> Option<&LimitStatus> {
 
 fn known_use(limit: &LimitStatus) -> u64 {
     limit.used.saturating_sub(limit.assumed)
-}
-
-fn limit_name(limit: &LimitStatus) -> String {
-    limit.model.as_ref().map_or_else(|| limit.name.clone(), |model| format!("{} ({model})", limit.name))
-}
-
-/// A duration for people: whole seconds, one tenth below ten.
-pub fn seconds(duration: Duration) -> String {
-    if duration < Duration::from_secs(10) {
-        format!("{:.1} s", duration.as_secs_f64())
-    } else {
-        format!("{} s", duration.as_secs())
-    }
 }

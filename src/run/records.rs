@@ -113,11 +113,8 @@ impl Records {
         if !text.is_empty() || !alone {
             let changed = file.metadata().and_then(|data| data.modified()).with_context(context)?;
             let ended = if alone { ended(changed, wall) } else { wall };
-            let ago = Duration::try_from(wall.duration_since(ended)).unwrap_or_default();
-            let lost = LostGrants { until: now() - ago, until_wall: ended };
-            let in_ledger =
-                alone && ledger.is_some() && known.as_ref().is_some_and(|it| it.ledger.as_deref() == ledger);
-            self.earlier.insert(account.key.clone(), EarlierRuns { lost, in_ledger });
+            let in_ledger = alone && is_in(ledger, known.as_ref());
+            self.earlier.insert(account.key.clone(), earlier_runs(ended, wall, in_ledger));
             account.in_force_since = since;
         } else {
             account.in_force_since = Some(wall);
@@ -167,6 +164,40 @@ impl Drop for Records {
         }
         self.touch();
     }
+}
+
+/// What earlier runs may have granted, as of their records; nothing is written. Puts into each account since when it is
+/// in force.
+pub fn earlier(
+    folder: Option<&Path>,
+    ledger: Option<&Path>,
+    accounts: &mut [CompiledAccount],
+) -> BTreeMap<AccountKey, EarlierRuns> {
+    let wall = Timestamp::now();
+    let mut all = BTreeMap::new();
+    for account in accounts {
+        let path = folder.map(|folder| folder.join(file_name(&account.key, "json")));
+        let changed = path.as_ref().and_then(|path| fs::metadata(path).ok()?.modified().ok());
+        let Some((path, changed)) = path.zip(changed) else {
+            account.in_force_since = Some(wall);
+            continue;
+        };
+        let known: Option<Record> =
+            fs::read_to_string(path).ok().and_then(|text| serde_json::from_str(&text).ok());
+        account.in_force_since = known.as_ref().and_then(|record| record.since.parse().ok());
+        let runs = earlier_runs(ended(changed, wall), wall, is_in(ledger, known.as_ref()));
+        all.insert(account.key.clone(), runs);
+    }
+    all
+}
+
+fn is_in(ledger: Option<&Path>, record: Option<&Record>) -> bool {
+    ledger.is_some() && record.is_some_and(|record| record.ledger.as_deref() == ledger)
+}
+
+fn earlier_runs(ended: Timestamp, wall: Timestamp, in_ledger: bool) -> EarlierRuns {
+    let ago = Duration::try_from(wall.duration_since(ended)).unwrap_or_default();
+    EarlierRuns { lost: LostGrants { until: now() - ago, until_wall: ended }, in_ledger }
 }
 
 /// When a run ended that updated its file then for the last time.

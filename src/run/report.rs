@@ -1,4 +1,7 @@
 //! The final report: the results of all calls, for people and for scripts.
+//!
+//! Its JSON is described by `docs/run-report.schema.json`, which is generated from these types. Fields may be added to
+//! a version; a change of a field's meaning raises [`VERSION`].
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,22 +10,27 @@ use std::time::Duration;
 
 use anyhow::Context;
 use quotakeeper_proxy::Proxy;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::progress::seconds;
 use quotakeeper_wire::status::{self, PastUse};
 
-/// The results of a run.
-#[derive(Debug, Serialize)]
+/// The version of the report's form.
+const VERSION: u32 = 1;
+
+/// What `quotakeeper run --report FILE` writes when the command has ended.
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// The command's exit code.
+    /// The version of this form: 1.
+    pub version: u32,
+    /// The command's exit code, 128 + n if signal n ended it.
     pub exit_code: u8,
     /// How long the command ran.
     pub seconds: f64,
-    /// Calls that the command made.
+    /// Calls that the command made through the proxy.
     pub calls: u64,
-    /// Calls that were answered by the provider.
+    /// Calls that were answered by the provider, whatever its status.
     pub answered: u64,
     /// Calls that waited for a grant.
     pub waited: u64,
@@ -32,28 +40,51 @@ pub struct Report {
     pub rejections: u64,
     /// Calls that were refused by Quotakeeper.
     pub refused: u64,
-    /// The same by reason, as `x-quotakeeper-reason` names it.
+    /// The same by reason, as the header `x-quotakeeper-reason` names it.
     pub refused_by_reason: BTreeMap<&'static str, u64>,
+    /// Of `refused`: calls that could not be granted within their client's timeout.
+    pub refused_for_client: u64,
+    /// Of `refused`: calls that could not be granted within the time that the quota lets calls wait.
+    pub refused_for_queue: u64,
+    /// Of `refused`: by `QUOTA: LIMIT` (or the reason of a pause) that made calls wait longest then.
+    pub refused_by_limit: BTreeMap<String, u64>,
     /// Calls whose provider could not be reached or whose answer broke off.
     pub failed: u64,
     /// Calls whose client hung up.
     pub client_gone: u64,
+    /// Of `clientGone`: calls that waited and had not been sent.
+    pub gone_waiting: u64,
+    /// The shortest that one of `goneWaiting` waited.
+    pub gone_after_seconds: f64,
+    /// The longest that one of `goneWaiting` waited.
+    pub gone_by_seconds: f64,
     /// Connections that ended before a call, most often because their client does not trust the proxy's CA.
     pub distrusted: u64,
-    /// How calls could have gone around the proxy; none if some came.
-    #[serde(skip)]
-    pub bypass: Option<&'static str>,
+    /// Connections to providers' addresses that did not come through the proxy, by host, as far as they were seen: those
+    /// of more than a quarter of a second. None of their calls was limited.
+    pub direct_connections: BTreeMap<String, u64>,
     /// The accounts that were drawn on.
     pub accounts: Vec<AccountReport>,
 }
 
+/// What was seen while the command ran.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Refused calls, by `QUOTA: LIMIT`.
+    pub refused_by_limit: BTreeMap<String, u64>,
+    /// Connections around the proxy, by host.
+    pub direct_connections: BTreeMap<String, u64>,
+}
+
 /// The results of one account.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccountReport {
+    /// The quota's name.
     pub quota: String,
+    /// Its provider.
     pub provider: String,
-    /// The tier in force.
+    /// The tier in force; empty: the provider has none.
     pub tier: String,
     /// Grants that were made.
     pub granted: u64,
@@ -65,34 +96,43 @@ pub struct AccountReport {
     pub breaches: u64,
     /// What was known of the account's use when the run began: `New` (no earlier run has used it), `Recorded` (by the
     /// ledger), `Lost` (an earlier run has used it without this ledger) or `Unknown`.
+    #[schemars(with = "String")]
     pub past: PastUse,
     /// Its limits at the end.
     pub limits: Vec<LimitReport>,
 }
 
 /// A limit at the end.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitReport {
+    /// Its name.
     pub name: String,
     /// The model, where models are counted apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Units per window.
     pub amount: u64,
-    /// Units in use.
+    /// Units that are known to be in use.
     pub used: u64,
     /// Units of `used` by clients outside this run.
     pub used_by_others: u64,
-    /// Units of `used` that are only assumed, because the time before the run is not known.
+    /// Units that count as used beside `used`, because the time before the run is not known.
     pub assumed: u64,
 }
 
 impl Report {
     /// Puts the figures of a run together.
-    pub fn new(exit_code: u8, ran: Duration, proxy: &Proxy, accounts: &[status::AccountReport]) -> Report {
+    pub fn new(
+        exit_code: u8,
+        ran: Duration,
+        proxy: &Proxy,
+        accounts: &[status::AccountReport],
+        seen: Seen,
+    ) -> Report {
         let stats = proxy.stats();
         Report {
+            version: VERSION,
             exit_code,
             seconds: ran.as_secs_f64(),
             calls: stats.calls,
@@ -102,10 +142,16 @@ impl Report {
             rejections: stats.forced,
             refused: stats.refused,
             refused_by_reason: proxy.refused_by_reason(),
+            refused_for_client: stats.refused_for_client,
+            refused_for_queue: stats.refused_for_queue,
+            refused_by_limit: seen.refused_by_limit,
             failed: stats.failed,
             client_gone: stats.client_gone,
+            gone_waiting: stats.gone_waiting,
+            gone_after_seconds: stats.gone_after.as_secs_f64(),
+            gone_by_seconds: stats.gone_by.as_secs_f64(),
             distrusted: stats.distrusted,
-            bypass: (stats.calls == 0).then(|| proxy.bypass_remedy()),
+            direct_connections: seen.direct_connections,
             accounts: accounts.iter().map(AccountReport::new).collect(),
         }
     }
@@ -119,88 +165,6 @@ impl Report {
         json.push('\n');
         fs::write(file, json).with_context(|| format!("cannot write the report to {}", file.display()))
     }
-
-    /// A line for people.
-    pub fn sentence(&self) -> String {
-        let mut words = format!("{} calls in {}", self.calls, seconds(Duration::from_secs_f64(self.seconds)));
-        let mut add = |count: u64, what: &str| {
-            if count > 0 {
-                words += &format!(", {count} {what}");
-            }
-        };
-        add(self.answered, "answered");
-        add(self.waited, "waited");
-        add(self.rejections, "rejected by the provider and sent again");
-        add(self.refused, &format!("refused ({})", self.why_refused()));
-        add(self.failed, "failed");
-        add(self.client_gone, "given up by their client");
-        add(self.accounts.iter().map(|account| account.breaches).sum(), "sent after their grant had expired");
-        if self.waited > 0 {
-            words += &format!(
-                "; the longest wait was {}",
-                seconds(Duration::from_secs_f64(self.longest_wait_seconds))
-            );
-        }
-        match (self.bypass, self.distrusted) {
-            (_, 1..) => {
-                words += &format!(
-                    "; {} connections ended before a call, as if their client did not trust the proxy's CA: let it \
-                     read the file of CAs that SSL_CERT_FILE names, or the system's",
-                    self.distrusted
-                );
-            }
-            (Some(bypass), 0) => {
-                words += &format!("; no call came through the proxy; if the command made any, {bypass}");
-            }
-            (None, 0) => {}
-        }
-        words
-    }
-}
-
-impl Report {
-    fn why_refused(&self) -> String {
-        let why = |(reason, calls): (&&str, &u64)| match self.refused_by_reason.len() {
-            1 => explained(reason).to_owned(),
-            _ => format!("{calls} because {}", explained(reason)),
-        };
-        self.refused_by_reason.iter().map(why).collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// What is assumed of an account's use before the run, for people; none: it is known.
-pub fn unknown_past(account: &status::AccountReport) -> Option<String> {
-    let quota = &account.quota;
-    let assumed = account.status.limits.iter().filter(|limit| limit.assumed > 0);
-    let assumed: Vec<&str> = assumed.map(|limit| limit.name.as_str()).collect();
-    match account.past {
-        PastUse::New if account.status.limits.iter().all(|limit| limit.used == 0) => Some(format!(
-            "quota {quota}: no run has used its account before, so it is assumed to be unused; if it is not, state \
-             it with --used LIMIT=AMOUNT"
-        )),
-        PastUse::Lost if !assumed.is_empty() => Some(format!(
-            "quota {quota}: an earlier run may have used {}; without its ledger all of it counts as used until an \
-             answer of the provider tells what is left: state it with --used {}=AMOUNT, and keep a --ledger",
-            assumed.join(", "),
-            assumed.last().unwrap_or(&"LIMIT"),
-        )),
-        _ => None,
-    }
-}
-
-/// What a reason of a refusal means.
-fn explained(reason: &str) -> &str {
-    match reason {
-        "WaitTooLong" => "their turn would have come after their client gives up, or after maxQueueSeconds",
-        "WaitExceeded" => "their turn did not come in time",
-        "QueueFull" => "as many calls waited as the quota lets wait",
-        "QuotaExceeded" => "the quota rejects calls instead of queueing them",
-        "NeverFits" => "they are larger than a limit",
-        "ProviderStopped" => "the provider refuses until a person acts",
-        "RequestExpired" => "their signature or token grew too old while they waited",
-        "TooManyCalls" => "the proxy had as many open calls as it may have",
-        other => other,
-    }
 }
 
 impl AccountReport {
@@ -209,7 +173,7 @@ impl AccountReport {
             name: limit.name.clone(),
             model: limit.model.clone(),
             amount: limit.amount,
-            used: limit.used,
+            used: limit.used.saturating_sub(limit.assumed),
             used_by_others: limit.used_by_others,
             assumed: limit.assumed,
         });
@@ -224,5 +188,25 @@ impl AccountReport {
             past: account.past,
             limits: limits.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/run-report.schema.json");
+
+    /// UPDATE_GOLDEN=1 writes it anew.
+    #[test]
+    fn the_documented_schema_is_fresh() {
+        let schema = schemars::schema_for!(Report);
+        let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(FILE, &text).unwrap();
+        }
+        let written = fs::read_to_string(FILE).unwrap_or_default();
+        assert!(written == text, "docs/run-report.schema.json is stale: make generate");
     }
 }

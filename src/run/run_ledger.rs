@@ -21,10 +21,15 @@ impl RunLedger {
     ///
     /// # Errors
     /// It can't be opened.
-    pub fn named(file: &Path) -> Result<RunLedger, Failure> {
+    pub(super) fn named(file: &Path) -> Result<RunLedger, Failure> {
         let ledger =
             ledger::open(file).map_err(|error| bad_input(anyhow!("--ledger {} {error}", file.display())))?;
         Ok(RunLedger { file: file.to_owned(), ledger })
+    }
+
+    /// The file in the state folder, named after the first account.
+    pub fn file_in(folder: &Path, accounts: &[CompiledAccount]) -> Option<PathBuf> {
+        accounts.first().map(|first| folder.join(file_name(&first.key, "ledger")))
     }
 
     /// Opens the one in the state folder, named after the first account.
@@ -32,8 +37,7 @@ impl RunLedger {
     /// # Errors
     /// What a person should know: this run's use will not be known to the next.
     pub fn in_state_folder(folder: &Path, accounts: &[CompiledAccount]) -> anyhow::Result<Option<RunLedger>> {
-        let Some(first) = accounts.first() else { return Ok(None) };
-        let file = folder.join(file_name(&first.key, "ledger"));
+        let Some(file) = RunLedger::file_in(folder, accounts) else { return Ok(None) };
         let open = || {
             std::fs::create_dir_all(folder)?;
             anyhow::Ok(ledger::open(&file)?)

@@ -89,6 +89,42 @@ fn text_that_is_no_yaml() {
 }
 
 #[test]
+fn a_tab_in_the_indentation() {
+    mistake("  limits:", "\tlimits:", &["leads.yaml", "line 6", "a tab stands in the indentation"]);
+}
+
+#[test]
+fn a_log_filter_that_is_none() {
+    let scene = Scene::new(&rules());
+    let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
+    command.env("QUOTAKEEPER_LOG", "access=loud");
+    refused(&scene, command, &["QUOTAKEEPER_LOG", "access=loud", "write a level such as info"]);
+}
+
+#[test]
+fn a_command_without_the_two_hyphens() {
+    let scene = Scene::new(&rules());
+    let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
+    command.args(["touch", "started"]);
+    let ended = scene.run(command);
+    assert_eq!(ended.code, 2, "{}", ended.stderr);
+    assert!(!scene.path("started").exists());
+    assert!(ended.stderr.contains("`--` is missing before the command"), "{}", ended.stderr);
+    assert!(ended.stderr.trim_end().ends_with("-- touch started"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_user_that_does_not_exist() {
+    if !is_root("a command as another user") {
+        return;
+    }
+    let scene = Scene::new(&rules());
+    let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
+    command.args(["--user", "no-such-user"]);
+    refused(&scene, command, &["--user no-such-user", "there is no such user"]);
+}
+
+#[test]
 fn a_file_that_is_not_there() {
     let scene = Scene::new(&rules());
     let command = scene.quotakeeper(Path::new("nowhere.yaml"));

@@ -60,7 +60,9 @@ fn reject_mode_answers_with_a_correct_retry_after() {
     assert_eq!(scene.report()["refused"], 1);
     assert_eq!(scene.report()["refusedByReason"]["QuotaExceeded"], 1);
     assert!(
-        ended.stderr.contains("1 refused (the quota rejects calls instead of queueing them)"),
+        ended.stderr.contains(
+            ": the quota rejects calls instead of queueing them; remove enforcement.onExceeded: Reject"
+        ),
         "{}",
         ended.stderr
     );
