@@ -22,7 +22,7 @@ use crate::output::{BAD_INPUT, say};
 use crate::run::prepare;
 use crate::run::records::{earlier, state_folder};
 use crate::run::run_ledger::RunLedger;
-use crate::run::words::duration;
+use crate::run::words::{count, duration};
 use crate::tables::{Format, figure, print_as, table, window};
 
 /// The arguments of `quotakeeper limits`.
@@ -124,6 +124,14 @@ fn text(accounts: &[CompiledAccount], known: &Known, wide: bool) -> String {
         for limit in &account.engine.limits {
             let figures = figures_of(limit, report.map(|report| &report.status));
             rows.extend(figures.iter().map(|figures| row(account, limit, figures, wide)));
+        }
+        for learned in report.into_iter().flat_map(|report| &report.status.concurrency) {
+            notes += &format!(
+                "\n{}: the provider takes {} at the same time ({}), as its rejections have shown\n",
+                account.quota,
+                count(learned.calls, "call", "calls"),
+                learned.scope
+            );
         }
         if !account.not_enforced.is_empty() {
             notes += &format!("\n{}: not enforced: {}\n", account.quota, account.not_enforced.join(", "));

@@ -27,6 +27,7 @@ type Addresses = BTreeMap<(IpAddr, u16), String>;
 #[derive(Debug, Default)]
 pub struct DirectConnections {
     addresses: Arc<Mutex<Addresses>>,
+    /// The sockets that were looked at: a process is not looked for twice.
     seen: BTreeSet<u64>,
     /// How many there were, by host.
     pub counts: BTreeMap<String, u64>,
@@ -68,7 +69,7 @@ impl DirectConnections {
 
     /// Looks for connections of the command and what it has started. Returns the hosts to which the first were found.
     pub fn look(&mut self, command: Pid) -> Vec<String> {
-        let found: Vec<(u64, String)> = {
+        let mut found: Vec<(u64, String)> = {
             let addresses = self.lock();
             let sockets = sockets::connected().into_iter();
             let new = sockets.filter(|socket| !self.seen.contains(&socket.inode));
@@ -77,10 +78,16 @@ impl DirectConnections {
         if found.is_empty() {
             return Vec::new();
         }
+        self.seen.extend(found.iter().map(|(inode, _)| *inode));
+        // Mostly the proxy's own, which is known at once.
+        let own = sockets::of_process("self");
+        found.retain(|(inode, _)| !own.contains(inode));
+        if found.is_empty() {
+            return Vec::new();
+        }
         let theirs = sockets::of_tree(command);
         let mut first = Vec::new();
-        for (inode, host) in found.into_iter().filter(|(inode, _)| theirs.contains(inode)) {
-            self.seen.insert(inode);
+        for (_, host) in found.into_iter().filter(|(inode, _)| theirs.contains(inode)) {
             let count = self.counts.entry(host.clone()).or_default();
             *count += 1;
             if *count == 1 {

@@ -104,7 +104,7 @@ fn gone(report: &Report) -> Option<String> {
     let after = if first == last { first } else { format!("{first} to {last}") };
     (report.gone_waiting > 0).then(|| {
         format!(
-            "{} gave up while waiting, after {after}, and was not sent; if the command did not end them, give their \
+            "{} gave up while waiting, after {after}, without being sent; if it was not the command's end, give their \
              client a longer timeout",
             count(report.gone_waiting, "call", "calls")
         )

@@ -160,6 +160,17 @@ fn a_client_that_never_will_is_told_of_at_once() {
 /// nscd answers from the machine's hosts file, which does not know of the proxy.
 #[test]
 fn nscd_does_not_lead_past_the_proxy() {
+    beside_nscd("mkdir -p /run/nscd && mount -t tmpfs none /run/nscd");
+}
+
+/// The C library looks for its socket below /var/run, which need not be a link to /run.
+#[test]
+fn nscd_of_an_older_machine_does_not_lead_past_the_proxy() {
+    beside_nscd("mount -t tmpfs none /var && mkdir -p /var/run/nscd /var/db/nscd");
+}
+
+/// One call beside an nscd whose folders `folders` makes.
+fn beside_nscd(folders: &str) {
     let Some(scene) = scene() else { return };
     let nscd = unpacked().join("usr/sbin/nscd");
     let run = kept(
@@ -182,15 +193,15 @@ fn nscd_does_not_lead_past_the_proxy() {
         scene.file("nscd.conf", "enable-cache hosts yes\npersistent hosts no\nshared hosts no\n");
     let script = r#"
 mount --bind "$1" /etc/hosts
-mkdir -p /run/nscd && mount -t tmpfs none /run/nscd
+eval "$3"
 "$0" --foreground --config-file "$2" & nscd=$!
 trap 'kill $nscd' EXIT
-until [ -S /run/nscd/socket ]; do sleep 0.1; done
-shift 2
+until [ -S /var/run/nscd/socket ]; do sleep 0.1; done
+shift 3
 "$@"
 "#;
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-ec", script]).args([&nscd, &hosts, &configuration]);
+    command.args(["--mount", "sh", "-ec", script]).args([&nscd, &hosts, &configuration]).arg(folders);
     command.arg(run.get_program()).args(run.get_args());
     let ended = scene.run(command);
     answered(&scene, &ended, 1);

@@ -55,9 +55,7 @@ fn a_call_waits_for_more_than_a_minute_and_that_is_told() {
     // The last of forty gets its turn after seventy seconds, and its client would wait for ten minutes.
     let mut running = scene.start(behind(&["env"], &command(&scene, "", &["40", "600"])));
     let told = || fs::read_to_string(scene.path("stderr")).unwrap_or_default();
-    running.until("a long wait is told", || {
-        told().contains("35 calls wait for requests (5 of 5 used), until about")
-    });
+    running.until("a long wait is told", || told().contains(" calls wait for requests ("));
     running.until("five calls are answered", || scene.provider.summary("crm").totals.ok >= 5);
     running.signal(Signal::SIGTERM);
     let ended = running.ended();

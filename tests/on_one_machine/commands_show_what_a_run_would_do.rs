@@ -117,6 +117,25 @@ fn limits_show_what_a_run_has_used() {
     assert_eq!(daily(&limits(&["-o", "json"])), (3.into(), 0.into()), "looking changes nothing");
 }
 
+/// The schema's own dialect is checked too.
+#[test]
+fn a_report_is_as_its_schema_says() {
+    let scene = Scene::new(RULES);
+    let mut run = scene.quotakeeper(&scene.file("quota.yaml", QUOTA));
+    run.args(["--", "python3", "-c", &format!("{CALL}\ncall()")]);
+    assert_eq!(scene.run(run).code, 0);
+    let schema: Value = serde_json::from_str(include_str!("../../docs/run-report.schema.json")).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let mut report = scene.report();
+    let problems: Vec<String> = validator.iter_errors(&report).map(|error| error.to_string()).collect();
+    assert!(problems.is_empty(), "{problems:?}");
+    let limits = report["accounts"][0]["limits"].as_array().unwrap();
+    let daily = limits.iter().find(|limit| limit["name"] == "daily").unwrap();
+    assert_eq!((&daily["used"], &daily["assumed"]), (&1.into(), &0.into()), "{report}");
+    report["calls"] = "many".into();
+    assert!(!validator.is_valid(&report));
+}
+
 #[test]
 fn a_scrape_shows_use_and_pauses() {
     let scene = Scene::new(RULES);

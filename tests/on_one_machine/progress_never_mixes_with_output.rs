@@ -121,6 +121,57 @@ fn shown(columns: u16) {
     assert!(all.last().unwrap().starts_with("quotakeeper: 12 calls in "), "{columns}: {all:#?}");
 }
 
+/// Runs a command in a terminal of 80 columns that is made 40 wide once the command has written its first size.
+const RESIZED: &str = r#"
+import fcntl, os, pty, struct, sys, termios
+pid, terminal = pty.fork()
+if pid == 0:
+    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 80, 0, 0))
+    os.execvp(sys.argv[1], sys.argv[1:])
+shown, resized = b"", False
+try:
+    while part := os.read(terminal, 4096):
+        shown += part
+        if b"80 columns" in shown and not resized:
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 40, 0, 0))
+            resized = True
+except OSError:
+    pass
+os.write(1, shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+/// Waits until its own terminal has another width, as its last signal of it says.
+const WATCHES_SIZE: &str = r#"
+import os, signal, time
+def told(*_):
+    print(os.get_terminal_size(1).columns, "columns", flush=True)
+signal.signal(signal.SIGWINCH, told)
+told()
+until = time.monotonic() + 60
+while os.get_terminal_size(1).columns != 40 and time.monotonic() < until:
+    signal.sigtimedwait([], 0.1)
+"#;
+
+#[test]
+fn the_command_hears_of_a_new_width() {
+    let scene = Scene::new(RULES);
+    let mut kept = scene.quotakeeper(&scene.file("quota.yaml", QUOTA));
+    kept.args(["--", "python3", "-c", WATCHES_SIZE]);
+    let ended = scene.run(behind(&["python3", "-c", RESIZED], &kept));
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("40 columns"), "{}", ended.stdout);
+}
+
+#[test]
+fn quiet_means_nothing_but_the_commands_own_output() {
+    let scene = Scene::new(RULES);
+    let mut kept = scene.quotakeeper(&scene.file("quota.yaml", QUOTA));
+    kept.args(["--quiet", "--", "sh", "-c", "echo out; echo err >&2; exit 3"]);
+    let ended = scene.run(kept);
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (3, "out\n", "err\n"));
+}
+
 #[test]
 fn on_terminals_of_any_width() {
     std::thread::scope(|scope| {

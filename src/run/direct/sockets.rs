@@ -37,12 +37,16 @@ pub fn of_tree(root: Pid) -> BTreeSet<u64> {
     let mut sockets = BTreeSet::new();
     while let Some(id) = left.pop() {
         left.extend(children.remove(&id).unwrap_or_default());
-        let descriptors = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
-        sockets.extend(
-            descriptors.filter_map(|entry| socket(&fs::read_link(entry.path()).ok()?.to_string_lossy())),
-        );
+        sockets.extend(of_process(&id.to_string()));
     }
     sockets
+}
+
+/// The inodes of the sockets that a process has open.
+pub fn of_process(id: &str) -> BTreeSet<u64> {
+    let descriptors = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+    let link = |entry: fs::DirEntry| socket(&fs::read_link(entry.path()).ok()?.to_string_lossy());
+    descriptors.filter_map(link).collect()
 }
 
 /// The parent in a line of /proc/PID/stat. The name before it may hold anything, parentheses too.
