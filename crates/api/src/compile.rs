@@ -1,8 +1,10 @@
 //! A quota and its provider's profile, compiled into what an engine enforces and a proxy reads.
 //!
-//! Pure: the same quota and profile give the same account. The amounts are in `compile/limits.rs`.
+//! Pure: the same quota and profile give the same account. The amounts are in `compile/limits.rs`, what is stated of
+//! their use in `compile/used.rs`.
 
 mod limits;
+mod used;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,11 +39,12 @@ const MAX_CALL: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// All that keeps the quota from being enforced: an unknown tier, amounts of which share and
-/// reserve leave nothing, limits that contradict the tier's.
+/// reserve leave nothing, limits that contradict the tier's, stated use of limits that are not in force.
 pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount, Vec<Problem>> {
     let spec = &quota.spec;
     let tier = tier(spec, &profile).map_err(|problem| vec![problem])?;
     let limits = limits::compile(spec, tier, &profile)?;
+    let used = used::compile(&spec.used, &limits.enforced)?;
     let tier = tier.map(|tier| tier.name.clone()).unwrap_or_default();
     set_windows(&mut profile, &limits.enforced);
     let account = CompiledAccount {
@@ -62,7 +65,7 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
         not_enforced: limits.not_enforced,
         admitted: Admitted::Everyone,
         in_force_since: None,
-        used: Vec::new(),
+        used,
         profile,
     };
     let unworkable = account.engine.problems();

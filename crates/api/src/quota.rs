@@ -9,7 +9,7 @@ pub(crate) mod columns;
 pub mod rules;
 mod status;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,15 @@ pub struct ApiQuotaSpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
     pub limits: Vec<Limit>,
+
+    /// How much of its limits had been used at a time, where you know better than Quotakeeper: after a lost ledger, or
+    /// because another system draws on the account. It replaces what is assumed and what is known of others until that
+    /// time, is applied once, and the newest statement of a limit counts.
+    /// Default: nothing is stated. Example: `[{limit: daily, amount: 120000, at: 2026-11-03T14:03:10Z}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["limit".into()]))]
+    pub used: Vec<StatedUse>,
 
     /// Whose pods may draw on the quota.
     /// Default: the pods of the quota's own namespace. Example: `{namespaces: {from: All}}`.
@@ -149,6 +158,26 @@ pub struct Limit {
     /// safe for each of the others. Example: `SlidingWindow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_as: Option<CountedAs>,
+}
+
+/// How much of a limit had been used.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatedUse {
+    /// Name of a limit of `Requests` that is in force. Example: `daily`.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = rules::name())]
+    pub limit: String,
+
+    /// How much all clients of the account had used in the window until `at`, in the limit's unit; of a limit that
+    /// counts models apart, of each model. Example: `120000`.
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
+    pub amount: i64,
+
+    /// When that was so. A time to come is waited for. One that is longer ago than the limit's window has no effect.
+    /// Example: `2026-11-03T14:03:10Z`.
+    #[schemars(schema_with = "crate::bounded::time")]
+    pub at: Time,
 }
 
 /// What a limit counts.

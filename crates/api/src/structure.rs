@@ -5,6 +5,9 @@
 //! schema can have. Patterns come apart, and last: mostly a rule of the quota or the profile says
 //! better what a text should look like.
 
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
 use quotakeeper_dialects::did_you_mean;
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -123,7 +126,20 @@ fn wrong_text(text: &str, schema: &Value) -> Option<String> {
             format!("`{text}` is unknown{hint}; use one of: {}", values.join(", "))
         });
     }
-    wrong_size(text.chars().count(), schema, ["minLength", "maxLength"], "characters")
+    let size = wrong_size(text.chars().count(), schema, ["minLength", "maxLength"], "characters");
+    size.or_else(|| {
+        let wrong = schema["format"] == "date-time" && !is_time(text);
+        wrong.then(|| format!("`{text}` is no time{}", example(schema)))
+    })
+}
+
+/// Whether a text is a time with seconds and an offset (RFC 3339), as API servers read it.
+fn is_time(text: &str) -> bool {
+    static FORM: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:[0-5]\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$").ok()
+    });
+    let has_form = FORM.as_ref().is_none_or(|form| form.is_match(text));
+    has_form && text.parse::<Timestamp>().is_ok()
 }
 
 fn wrong_size(size: usize, schema: &Value, keys: [&str; 2], what: &str) -> Option<String> {

@@ -9,7 +9,7 @@ use quotakeeper_api::problem::Problem;
 use quotakeeper_api::{validate, yaml};
 use quotakeeper_dialects::{Profile, catalogue};
 use quotakeeper_engine::config::{CountedAs, LimitConfig, Mode, OnExceeded, Pacing, Unit};
-use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::account::{CompiledAccount, StatedUse};
 
 /// A provider with every kind of limit.
 const PROFILE: &str = "
@@ -283,4 +283,21 @@ tiers:
         format!("{tier}  limits: [{{name: requests, unit: Requests, amount: 50, windowSeconds: 30}}]\n");
     assert_eq!([observed(tier, "10000"), observed(tier, "60000")], [1, 0]);
     assert_eq!([observed(&window, "30000"), observed(&window, "10000")], [1, 0], "the quota's own window");
+}
+
+#[test]
+fn stated_use_is_compiled_where_its_limit_is_in_force() {
+    let stated = "  used: [{limit: requests, amount: 7, at: \"2026-11-03T16:03:10+02:00\"}]\n";
+    let used = account(&format!("{LARGE}{stated}")).used;
+    let at = "2026-11-03T14:03:10Z".parse().unwrap();
+    assert_eq!(used, [StatedUse { limit: "requests".to_owned(), amount: 7, at }]);
+    for other in ["daily", "concurrency", "tokens"] {
+        let stated = format!("{LARGE}  used: [{{limit: {other}, amount: 7, at: 2026-11-03T14:03:10Z}}]\n");
+        assert_eq!(
+            refused(&stated),
+            [format!(
+                "spec.used[0].limit: no limit of Requests named {other} is in force; use one of: requests, bucket, search, or remove the entry"
+            )]
+        );
+    }
 }

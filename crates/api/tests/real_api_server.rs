@@ -156,9 +156,14 @@ fn explain_matches_the_golden_files() {
         assert_golden(&file, &explained, NEEDS);
     };
     let mut explained = published(&["explain", "apiquota.spec", "--recursive"]);
-    for field in
-        ["limits", "limits.amount", "pacing.algorithm", "consumers.namespaces", "enforcement.maxQueueSeconds"]
-    {
+    for field in [
+        "limits",
+        "limits.amount",
+        "used",
+        "pacing.algorithm",
+        "consumers.namespaces",
+        "enforcement.maxQueueSeconds",
+    ] {
         explained.push_str(&kubectl(&["explain", &format!("apiquota.spec.{field}")], None).unwrap());
     }
     golden("explain_apiquota_spec", explained);

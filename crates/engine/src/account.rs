@@ -257,7 +257,7 @@ impl Engine {
             Event::Pause { scope, length } => self.pause_by_hand(now, scope, length, actions),
             Event::Resume(scope) => self.resume_by_hand(now, &scope, actions),
             Event::Configure(config) => self.configure(now, config, actions),
-            Event::UseStated(stated) => self.use_stated(now, &stated),
+            Event::UseStated(stated) => self.use_stated(now, &stated, actions),
             Event::Lease(until) => self.lease = until,
             Event::Committed(reserve) => self.committed(&reserve),
             Event::ResumeGrant(grant) => self.resume_grant(now, &grant, actions),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use quotakeeper_engine::Snapshot;
 use quotakeeper_engine::event::{Reserve, SessionId};
 use quotakeeper_engine::time::Time;
+use quotakeeper_wire::account::StatedUse;
 use quotakeeper_wire::message::Epoch;
 use quotakeeper_wire::name::AccountKey;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ pub struct Record {
     /// The UIDs of the pods that the snapshot's sessions belong to. A pod that was deleted while no limiter
     /// ran is missing when the pods are listed.
     pub pods: BTreeMap<SessionId, String>,
+    /// What people have stated of its use, by limit: it is applied once.
+    pub stated: BTreeMap<String, StatedUse>,
 }
 
 /// A record that the ledger has to store now.

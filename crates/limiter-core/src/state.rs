@@ -116,8 +116,10 @@ struct Account {
     retired: Option<Time>,
     /// What was known of its use when it was opened.
     past: PastUse,
-    /// Statements of its use that have been applied.
-    stated: Vec<StatedUse>,
+    /// The newest statement of its use that has been applied, by limit.
+    stated: BTreeMap<String, StatedUse>,
+    /// When the next statement is due; none: all are applied.
+    stated_use_due: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -290,11 +292,13 @@ impl LimiterState {
     /// happens before.
     pub fn next_wake(&self, now: Time) -> Option<Time> {
         let engines = self.accounts.values().filter_map(|account| account.engine.next_wake());
-        engines.chain(self.commit_due(now)).min()
+        let stated = self.accounts.values().filter_map(|account| account.stated_use_due);
+        engines.chain(stated).chain(self.commit_due(now)).min()
     }
 
     /// Wakes the engines whose time has come.
     pub fn wake(&mut self, now: Time, out: &mut Outbox) {
+        self.apply_due_statements(now, out);
         let due: Vec<AccountKey> = self
             .accounts
             .iter()

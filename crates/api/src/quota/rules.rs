@@ -190,6 +190,9 @@ pub(crate) fn problems(spec: &ApiQuotaSpec) -> Vec<Problem> {
     for (index, limit) in spec.limits.iter().enumerate() {
         of_limit(limit, &format!("spec.limits[{index}]"), &mut found);
     }
+    for (index, used) in spec.used.iter().enumerate() {
+        found.unless(is_name(&used.limit), format!("spec.used[{index}].limit"), NAME);
+    }
     if let Some(namespaces) = spec.consumers.as_ref().and_then(|it| it.namespaces.as_ref()) {
         of_namespaces(namespaces, &mut found);
     }

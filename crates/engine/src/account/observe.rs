@@ -53,9 +53,9 @@ impl Engine {
         }
     }
 
-    /// Takes in what a person says of a limit. It lowers what is only assumed, and raises what others are taken to have
-    /// used; our own charges stay.
-    pub(super) fn use_stated(&mut self, now: Time, stated: &StatedUse) {
+    /// Takes in what a person says of a limit. It lowers what is only assumed, and replaces what others are taken to
+    /// have used by then; our own charges stay.
+    pub(super) fn use_stated(&mut self, now: Time, stated: &StatedUse, actions: &mut Vec<Action>) {
         let mut changed = false;
         for entry in self.lanes.entries_mut().filter(|it| it.limit.config.name == stated.limit) {
             let total = Amount(stated.amount);
@@ -67,6 +67,7 @@ impl Engine {
         }
         if changed {
             self.durability.past_learned();
+            self.renew_forecasts(now, actions);
         }
     }
 

@@ -132,6 +132,23 @@ impl WindowCounter {
         }
     }
 
+    /// Others had drawn so much at a time, which stays charged until then. It replaces what was known of them by that
+    /// time; what answers have revealed since stays, and is a part of it. Returns whether that changed anything.
+    pub(super) fn replace_others(&mut self, amount: Amount, at: Time, until: Time) -> bool {
+        let before = self.used_by_others();
+        let (old, newer) =
+            std::mem::take(&mut self.others.parts).into_iter().partition(|part| part.seen <= at);
+        self.others.parts = newer;
+        let old: Vec<Part> = old;
+        old.iter().for_each(|part| self.drop_unit(part.unit));
+        let missing = amount.min(self.amount) - self.used_by_others();
+        if !missing.is_zero() {
+            let unit = self.insert_counted(Unit::counted(missing, at, until, Origin::Others));
+            self.others.parts.insert(0, Part { unit, seen: at, until });
+        }
+        self.used_by_others() != before
+    }
+
     /// A part of a unit that is charged for longer stays in the log. Returns whether it does.
     pub(super) fn extend_others(&mut self, key: UnitKey, at: Time) -> bool {
         let Some(part) = self.others.parts.iter().find(|part| part.unit == key && part.until > at) else {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{LONG, OthersSeen, Ramp, WindowCounter, WindowEnd, spread};
+use super::{LONG, Ramp, WindowCounter, WindowEnd, spread};
 use crate::cost::Amount;
 use crate::mutant::{self, Mutant};
 use crate::time::{Time, stretched};
@@ -87,17 +87,23 @@ impl WindowCounter {
     }
 
     /// A person says how much of the limit the provider had counted at a time: of what was unknown until then no
-    /// more than that is left, and what is more than is charged here was drawn by others. It says nothing of what
-    /// became unknown later. Whether anything changed.
+    /// more than that is left, and what is more than ours had drawn by then was drawn by others. That replaces what
+    /// was known of others until then. It says nothing of what became unknown or was drawn later. Whether anything
+    /// changed.
     pub(crate) fn use_is_stated(&mut self, used: StatedAmount, at: Time, now: Time) -> bool {
         if self.bulk.unknown_until(self.window) > at || at + self.window <= now {
             return false;
         }
         let lifted = self.past_is_at_most(used.total, now);
-        let (amount, end) = (used.ours - self.logged_by_us(), Some(at + self.window));
-        let seen = OthersSeen { amount, end, granted: at, room: Amount::ZERO };
-        let more = self.charge_others(now, seen);
-        lifted || more
+        let others = used.ours - self.ours_counted_by(at) - self.bulk.amount();
+        let replaced = self.replace_others(others, at, at + self.window);
+        lifted || replaced
+    }
+
+    /// What of the log the provider had counted of ours by a time.
+    fn ours_counted_by(&self, at: Time) -> Amount {
+        let ours = |unit: &Unit| unit.counted && unit.settles <= at && unit.origin != Origin::Others;
+        self.units.iter().filter(|(_, unit)| ours(unit)).map(|(_, unit)| unit.cost()).sum()
     }
 
     /// The provider says when its window ends: an unknown past is back then, and nothing of it before. Whether

@@ -118,6 +118,63 @@ fn stated_use_never_lifts_our_own_charges() {
     assert_eq!(w.used("daily"), 95, "the same value again changes nothing");
 }
 
+/// The engine of an account with a daily limit of 100, of which ours have drawn 3 by the time that is returned.
+fn daily_with_own_calls() -> (World, Time) {
+    let config = account(vec![sliding("daily", 100, 86_400)]);
+    let mut w = World::with(Engine::newly_in_force(config, START), START);
+    own_calls(&mut w, 3);
+    let now = w.now;
+    (w, now)
+}
+
+fn own_calls(w: &mut World, calls: usize) {
+    let before = w.used("daily");
+    for _ in 0..calls {
+        w.ask(1);
+        w.pass(SECOND * 3);
+        w.grants().into_iter().for_each(|attempt| w.answered(attempt));
+    }
+    assert_eq!(w.used("daily"), before + calls as u64);
+}
+
+/// A person looks at the provider's page, and the program runs on until the quota is patched.
+#[test]
+fn calls_since_the_time_of_a_statement_come_on_top_of_it() {
+    let (mut w, looked_at) = daily_with_own_calls();
+    own_calls(&mut w, 20);
+    w.tell(stated(40, looked_at));
+    assert_eq!(w.used("daily"), 40 + 20);
+}
+
+#[test]
+fn a_later_statement_replaces_an_earlier_one_also_where_it_is_lower() {
+    let (mut w, first) = daily_with_own_calls();
+    w.tell(stated(90, first));
+    assert_eq!(w.used("daily"), 90);
+    own_calls(&mut w, 2);
+    w.tell(stated(9, first));
+    assert_eq!(w.used("daily"), 9 + 2, "a mistake is corrected, of the same time");
+    own_calls(&mut w, 2);
+    w.tell(stated(50, w.now));
+    assert_eq!(w.used("daily"), 50);
+    w.tell(stated(0, w.now));
+    assert_eq!(w.used("daily"), 3 + 2 + 2, "ours stay");
+}
+
+/// Twelve hours later, an answer shows more.
+#[test]
+fn what_answers_reveal_after_a_statement_stays() {
+    let (mut w, at) = daily_with_own_calls();
+    w.pass(SECOND * 43_200);
+    w.ask(1);
+    let asking = w.grants();
+    w.answered_with(asking[0], told("daily", 100, 30));
+    let told = w.used("daily");
+    assert!(told >= 70, "{told}");
+    w.tell(stated(10, at));
+    assert_eq!(w.used("daily"), told);
+}
+
 fn any_limit() -> impl Strategy<Value = LimitConfig> {
     let counted = prop_oneof![
         Just(CountedAs::Unknown),

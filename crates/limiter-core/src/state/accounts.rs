@@ -17,7 +17,7 @@ use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, Limit
 use quotakeeper_wire::name::{AccountKey, QuotaName};
 use quotakeeper_wire::status::PastUse;
 
-use super::past::{Lost, opening};
+use super::past::{Lost, Opening, opening};
 use super::{Account, Connection, ConnectionId, LimiterState, Outbox};
 use crate::record::Record;
 
@@ -102,8 +102,10 @@ impl LimiterState {
     fn open(&mut self, now: Time, compiled: CompiledAccount) {
         let config = self.effective(&compiled);
         let mut deleted = Vec::new();
+        let mut applied = BTreeMap::new();
         let (mut engine, past) = match self.recovered.records.remove(&compiled.key) {
-            Some(Record { snapshot, reserve, pods }) => {
+            Some(Record { snapshot, reserve, pods, stated }) => {
+                applied = stated;
                 for (session, uid) in pods {
                     if self.recovered.deleted_pods.contains(&uid) {
                         deleted.push(session);
@@ -114,14 +116,7 @@ impl LimiterState {
                 (Engine::restart(config, snapshot, reserve, now), PastUse::Recorded)
             }
             None => {
-                let unreadable = self.recovered.unreadable.remove(&compiled.key);
-                let of_account = self.recovered.lost_accounts.remove(&compiled.key);
-                let lost = match &of_account {
-                    Some(lost) => Lost::OfAccount(lost),
-                    None if unreadable => Lost::AllUntil(self.began),
-                    None => self.recovered.lost.as_ref().map_or(Lost::Nothing, Lost::By),
-                };
-                let opening = opening(lost, compiled.in_force_since);
+                let opening = self.opening_without_record(&compiled);
                 (opening.engine(config, now), opening.past())
             }
         };
@@ -139,8 +134,27 @@ impl LimiterState {
         let document = document(&compiled, self.gate_open());
         self.accounts.insert(
             compiled.key.clone(),
-            Account { engine, compiled, document, retired: None, past, stated: Vec::new() },
+            Account {
+                engine,
+                compiled,
+                document,
+                retired: None,
+                past,
+                stated: applied,
+                stated_use_due: None,
+            },
         );
+    }
+
+    fn opening_without_record(&mut self, compiled: &CompiledAccount) -> Opening {
+        let unreadable = self.recovered.unreadable.remove(&compiled.key);
+        let of_account = self.recovered.lost_accounts.remove(&compiled.key);
+        let lost = match &of_account {
+            Some(lost) => Lost::OfAccount(lost),
+            None if unreadable => Lost::AllUntil(self.began),
+            None => self.recovered.lost.as_ref().map_or(Lost::Nothing, Lost::By),
+        };
+        opening(lost, compiled.in_force_since)
     }
 
     /// Applies to the engine of an account what is in force now.

@@ -11,11 +11,11 @@ use quotakeeper_engine::{Engine, Predecessor};
 use quotakeeper_wire::name::AccountKey;
 use quotakeeper_wire::status::PastUse;
 
-use super::{LimiterState, Outbox};
+use super::{Account, LimiterState, Outbox};
 use crate::mutant::{self, Mutant};
 use crate::record::LostGrants;
 
-/// How far the clock of a person may be ahead. What is stated of a later time is not applied yet.
+/// How far the clock of a person may be ahead. What is stated of a later time is applied when it is so near.
 const AHEAD: Duration = Duration::from_secs(60);
 
 /// What the ledger lacks of the grants on an account that it has no record of.
@@ -99,21 +99,35 @@ impl LimiterState {
         self.wall = WallClock { at: now, reads };
     }
 
-    /// Applies what people state of an account's use, each value once.
+    /// Applies what people state of an account's use: of each limit the newest statement, once.
     pub(super) fn apply_stated_use(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
         let Some(account) = self.accounts.get_mut(key) else { return };
-        let used = account.compiled.used.clone();
-        account.stated.retain(|stated| used.contains(stated));
-        let mut new = Vec::new();
-        for stated in used {
-            let at = self.wall.time(stated.at);
-            if !account.stated.contains(&stated) && at <= now + AHEAD {
-                new.push(StatedUse { limit: stated.limit.clone(), amount: stated.amount, at });
-                account.stated.push(stated);
+        let (mut new, mut due) = (Vec::new(), None);
+        for stated in &account.compiled.used {
+            let applied = account.stated.get(&stated.limit);
+            if applied.is_some_and(|applied| stated == applied || stated.at < applied.at) {
+                continue;
             }
+            let at = self.wall.time(stated.at);
+            if at > now + AHEAD {
+                due = due.into_iter().chain([at - AHEAD]).min();
+                continue;
+            }
+            new.push(StatedUse { limit: stated.limit.clone(), amount: stated.amount, at });
+            account.stated.insert(stated.limit.clone(), stated.clone());
         }
+        account.stated_use_due = due;
         for stated in new {
             self.handle_event(now, Some(key.clone()), Event::UseStated(stated), out);
+        }
+    }
+
+    /// Applies what was stated of a time that was too far ahead.
+    pub(super) fn apply_due_statements(&mut self, now: Time, out: &mut Outbox) {
+        let due = |account: &Account| account.stated_use_due.is_some_and(|at| at <= now);
+        let keys = self.accounts.iter().filter(|(_, account)| due(account)).map(|(key, _)| key.clone());
+        for key in keys.collect::<Vec<_>>() {
+            self.apply_stated_use(now, &key, out);
         }
     }
 }

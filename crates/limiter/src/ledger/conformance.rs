@@ -10,6 +10,7 @@ use quotakeeper_engine::account::PauseSnapshot;
 use quotakeeper_engine::cost::Amount;
 use quotakeeper_engine::event::{Callers, Fingerprint, Reserve, Scope, Selector, SessionId};
 use quotakeeper_engine::time::Time;
+use quotakeeper_wire::account::StatedUse;
 
 use super::memory::MemoryStore;
 use super::*;
@@ -142,7 +143,9 @@ fn record(calls: u64) -> Record {
         })
         .into();
     let snapshot = Snapshot { as_of: Time(1), pauses, ..Snapshot::default() };
-    Record { snapshot, reserve, pods: [(SessionId(7), "uid-7".to_owned())].into() }
+    let stated = StatedUse { limit: "requests".to_owned(), amount: 5, at: jiff::Timestamp::UNIX_EPOCH };
+    let stated = [("requests".to_owned(), stated)].into();
+    Record { snapshot, reserve, pods: [(SessionId(7), "uid-7".to_owned())].into(), stated }
 }
 
 fn the_next_limiter_reads_what_was_written<S: RecordStore>(open: impl Fn() -> S) {

@@ -160,3 +160,49 @@ async fn stated_use_opens_a_daily_limit_whose_ledger_was_lost() {
     world.knows_all("gtm/openai", || 60 - provider.counted()).await;
     assert_eq!(provider.counted(), AMOUNT - 40);
 }
+
+/// The quota of an account whose ledger is lost, with what is stated of its use.
+fn stating(amount: u64, at: Timestamp) -> CompiledAccount {
+    let used = vec![StatedUse { limit: "requests".to_owned(), amount, at }];
+    CompiledAccount { generation: 2, used, ..recorded(Timestamp::UNIX_EPOCH) }
+}
+
+/// The document stays in the cluster: it is read again after each restart, and whenever the quota is edited.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_is_applied_once_across_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::start(folder.path(), vec![recorded(Timestamp::now())]).await;
+    let provider = Provider::silent();
+    let proxies = proxies(&world, &provider);
+    ask(&proxies, 4);
+    until("own calls are granted", || provider.counted() == 12).await;
+    world.settled("gtm/openai").await;
+    let stated = stating(40, Timestamp::now() + SignedDuration::from_secs(1));
+    world.configure(vec![stated.clone()]).await;
+    let used = world.account("gtm/openai").await.status.limits[0].clone();
+    assert_eq!((used.used, used.used_by_others), (40, 28));
+    for _ in 0..2 {
+        world.stop().await;
+        world.run(folder.path(), vec![stated.clone()], None).await;
+        world.configure(vec![CompiledAccount { generation: 3, ..stated.clone() }]).await;
+    }
+    let epoch = proxies[0].newest_epoch();
+    ask(&proxies, 20);
+    until("what is left is granted", || provider.counted() == AMOUNT - 28).await;
+    until("all are back", || proxies.iter().all(|proxy| proxy.newest_epoch() >= epoch)).await;
+    world.knows_all("gtm/openai", || 72 - provider.counted()).await;
+    assert_eq!(provider.counted(), AMOUNT - 28);
+}
+
+/// A person's clock is ahead, or the day's import of another system is stated before it runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_of_a_time_to_come_is_applied_then() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut world = World::start(first.path(), vec![recorded(Timestamp::UNIX_EPOCH)]).await;
+    world.stop().await;
+    let soon = Timestamp::now() + SignedDuration::from_secs(62);
+    world.run(second.path(), vec![stating(40, soon)], Some(1)).await;
+    let used = world.account("gtm/openai").await.status.limits[0].used;
+    assert!(used >= AMOUNT - 1, "{used}");
+    world.uses("gtm/openai", 45).await;
+}

@@ -34,7 +34,7 @@ impl NodeDisk {
     pub(super) fn of_an_unused_account(config: &AccountConfig, now: Time) -> NodeDisk {
         let reserve = Reserve::nothing(now);
         let snapshot = Engine::new(config.clone(), now).snapshot(now);
-        let record = Record { snapshot, reserve, pods: BTreeMap::new() };
+        let record = Record { snapshot, reserve, pods: BTreeMap::new(), stated: BTreeMap::new() };
         NodeDisk { records: BTreeMap::from([(KEY.into(), record)]), since: Some(Epoch(1)), lost: None }
     }
 
