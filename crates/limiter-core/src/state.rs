@@ -30,6 +30,7 @@ use quotakeeper_wire::status::PastUse;
 
 pub use self::accounts::Configuration;
 use self::past::WallClock;
+use crate::blame::Blame;
 use crate::commit::CommitSchedule;
 use crate::record::{LostGrants, Recovered};
 
@@ -254,7 +255,9 @@ impl LimiterState {
         let Some(key) = account else { return };
         let Some(account) = self.accounts.get_mut(&key) else { return };
         let mut actions = Vec::new();
+        let blame = Blame::on(&key);
         account.engine.handle(now, event, &mut actions);
+        drop(blame);
         self.send(now, &key, &actions, out);
     }
 

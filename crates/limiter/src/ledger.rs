@@ -10,11 +10,13 @@
 //! |---|---|
 //! | [`store`] | what a store has to do |
 //! | [`redb`] | the store in a file |
+//! | [`damage`] | a file that can't be read is set aside |
 //! | [`memory`] | the store for tests |
 //! | `conformance` | the tests that every store passes |
 
 #[cfg(test)]
 mod conformance;
+pub mod damage;
 pub mod memory;
 pub mod redb;
 pub mod store;
@@ -70,6 +72,9 @@ pub enum LedgerError {
     /// A value has no stored form.
     #[error("a ledger record can't be encoded: {0}; please report this")]
     Encode(#[from] postcard::Error),
+    /// Its store has panicked.
+    #[error("the ledger's store has panicked; please report this with the limiter's log")]
+    Panicked,
     /// The clock.
     #[error(transparent)]
     Clock(#[from] ClockDomainError),
@@ -101,6 +106,12 @@ impl<S: RecordStore> Ledger<S> {
     /// [`LedgerError`].
     pub fn last_epoch(&mut self) -> Result<Option<u64>, LedgerError> {
         self.meta(EPOCH)
+    }
+
+    /// Reads all records, to find out whether that is possible.
+    fn read_all(&mut self) -> Result<(), LedgerError> {
+        self.store.load()?;
+        Ok(())
     }
 
     /// Begins the limiter `epoch`, durably, and returns what the ledger knows of the time before.

@@ -95,8 +95,10 @@ fn encode_accounts(
 }
 
 fn encode_health(encoder: &mut DescriptorEncoder<'_>, health: &Health) -> Result<(), fmt::Error> {
-    let Health { report, ledger } = health;
+    let Health { report, ledger, panics } = health;
     let accounts = &report.accounts;
+    let help = "Panics of the limiter's state, which was recovered from the ledger each time";
+    counter(encoder, "panics", help, vec![(Labels::new(), *panics)])?;
     let mut degraded =
         vec![(reason("ConfigurationProblem"), u64::from(accounts.iter().any(|one| one.problem.is_some())))];
     if let Some(ledger) = ledger {
@@ -206,7 +208,7 @@ mod tests {
         }))
         .unwrap();
         let ledger = LedgerHealth { failing: true, took: Duration::from_millis(250) };
-        let text = text(Health { report, ledger: Some(ledger) });
+        let text = text(Health { report, ledger: Some(ledger), panics: 2 });
         test_support::metrics_page::assert_section("quotakeeper_limiter", &text);
         for line in [
             r#"quotakeeper_limiter_limit_amount{quota="gtm/openai",limit="requests",model=""} 100"#,
@@ -219,6 +221,7 @@ mod tests {
             r#"quotakeeper_limiter_degraded{reason="LedgerUnavailable"} 1"#,
             r#"quotakeeper_limiter_degraded{reason="ConfigurationProblem"} 0"#,
             "quotakeeper_limiter_ledger_commit_seconds 0.25",
+            "quotakeeper_limiter_panics_total 2",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

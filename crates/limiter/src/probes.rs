@@ -102,6 +102,8 @@ async fn answer(probes: &Probes, request: &Request<Incoming>) -> Response<Full<B
     match request.uri().path() {
         "/healthz" => match probes.limiter.get() {
             None => ok(),
+            // A restart of the process would only take longer.
+            Some(limiter) if limiter.is_recovering() => ok(),
             Some(limiter) => match timeout(ANSWER, limiter.health()).await {
                 Ok(Ok(_)) => ok(),
                 _ => text(
@@ -112,6 +114,9 @@ async fn answer(probes: &Probes, request: &Request<Incoming>) -> Response<Full<B
         },
         "/readyz" => {
             let why = match &*probes.readiness.borrow() {
+                Readiness::Ready if probes.limiter.get().is_some_and(Limiter::is_recovering) => {
+                    "recovering from a panic"
+                }
                 Readiness::Ready => return ok(),
                 Readiness::Starting => "starting",
                 Readiness::WaitsFor(what) => what,

@@ -33,12 +33,12 @@ use crate::auth::Authenticator;
 use crate::auth::cluster_api::ApiServer;
 use crate::clock::now;
 use crate::lease::{self, Acquired};
+use crate::ledger::Ledger;
+use crate::ledger::damage::{Opened, SetAside, open_or_set_aside};
 use crate::ledger::redb::RedbStore;
-use crate::ledger::store::StoreError;
-use crate::ledger::{self, Ledger, LedgerError};
 use crate::probes::{self, Probes, Readiness};
 use crate::stream::{Operators, StatusStream};
-use crate::task::Limiter;
+use crate::task::{Limiter, NextEpoch, Succession};
 use crate::watches::Watches;
 
 /// How long to wait before a failed request to the API server is repeated.
@@ -109,7 +109,12 @@ async fn start(options: &Options, probes: &Probes) -> anyhow::Result<Started> {
     );
     waits_for("the operator has made the Secret quotakeeper-limiter-tls");
     let tls = watches.certificates().await?;
-    let builder = Limiter::builder(configuration).ledger(epoch, ledger, recovered);
+    let (again, options) = (client.clone(), options.clone());
+    let next_epoch: NextEpoch = Box::new(move |last| {
+        let (client, options) = (again.clone(), options.clone());
+        Box::pin(async move { acquire_epoch(&client, &options, Some(last.0)).await })
+    });
+    let builder = Limiter::builder(configuration).ledger(epoch, ledger, recovered).next_epoch(next_epoch);
     let builder = match watches.fingerprint_key() {
         Some(key) => builder.fingerprint_key(key),
         None => builder,
@@ -176,20 +181,15 @@ async fn follow(limiter: &Limiter, watches: &mut Watches) -> anyhow::Error {
     }
 }
 
-/// The ledger in the file. One that can't be read is put aside: that costs capacity, as if it had been
+/// The ledger in the file. One that can't be read is set aside: that costs capacity, as if it had been
 /// lost with its pod.
 fn open(file: &Path) -> anyhow::Result<Ledger<RedbStore>> {
-    let opened = match ledger::open(file) {
-        Err(LedgerError::Store(StoreError::Damaged(why))) => {
-            let aside = file.with_extension("damaged");
-            error!(%why, aside = %aside.display(), "the ledger is damaged; it is put aside, and begins anew");
-            std::fs::rename(file, &aside)
-                .with_context(|| format!("{} can't be put aside", file.display()))?;
-            ledger::open(file)
-        }
-        opened => opened,
-    };
-    opened.with_context(|| format!("the ledger {}", file.display()))
+    let opened = open_or_set_aside(file);
+    let Opened { ledger, set_aside } = opened.with_context(|| format!("the ledger {}", file.display()))?;
+    if let Some(SetAside { file, why }) = set_aside {
+        error!(%why, aside = %file.display(), "the ledger is damaged; it is set aside, and begins anew");
+    }
+    Ok(ledger)
 }
 
 /// The ledger of a limiter that has its epoch.
@@ -204,9 +204,9 @@ async fn resume(
     client: &Client,
     options: &Options,
 ) -> anyhow::Result<ResumedLedger> {
-    let Acquired { known, epoch, at } = acquire_epoch(client, options, ledger.last_epoch()?).await;
-    let lost = || LostGrants { until: now(), until_wall: at + SKEW };
-    let recovered = ledger.resume(epoch, known.ledger_is_newest(), known.has_predecessor().then(lost))?;
+    let Succession { epoch, ledger_is_newest, lost } =
+        acquire_epoch(client, options, ledger.last_epoch()?).await;
+    let recovered = ledger.resume(epoch, ledger_is_newest, lost)?;
     for account in &recovered.unreadable {
         warn!(%account, "the ledger's record can't be read; all of the account counts as used");
     }
@@ -219,11 +219,16 @@ async fn resume(
     Ok(ResumedLedger { ledger, epoch, recovered })
 }
 
-async fn acquire_epoch(client: &Client, options: &Options, ledger: Option<u64>) -> Acquired {
+/// Acquires an epoch after all limiters before; `ledger`: that of the one that last used the ledger.
+async fn acquire_epoch(client: &Client, options: &Options, ledger: Option<u64>) -> Succession {
     let mut logged = String::new();
     loop {
         match lease::acquire(client, &options.namespace, &options.holder, ledger).await {
-            Ok(acquired) => return acquired,
+            Ok(Acquired { known, epoch, at }) => {
+                let lost = || LostGrants { until: now(), until_wall: at + SKEW };
+                let lost = known.has_predecessor().then(lost);
+                return Succession { epoch, ledger_is_newest: known.ledger_is_newest(), lost };
+            }
             Err(error) => {
                 let sentence = error.to_string();
                 if sentence != logged {

@@ -8,26 +8,32 @@
 //! |---|---|
 //! | `builder` | starts a limiter |
 //! | `handle` | the handles of a running limiter |
+//! | `recovery` | what happens when the state panics |
 //! | `writer` | the thread that waits for the disk |
 
 mod builder;
 mod handle;
+mod recovery;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use quotakeeper_engine::time::Time;
-use quotakeeper_limiter_core::{ConnectionId, LimiterState, Outbox};
+use quotakeeper_limiter_core::{Configuration, ConnectionId, LimiterState, Outbox};
 use quotakeeper_transport::{PodIdentity, SessionEnd};
-use quotakeeper_wire::message::ToProxy;
+use quotakeeper_wire::message::{Epoch, ToProxy};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 pub use self::builder::{Builder, EarlierRuns};
 use self::handle::{Command, NewConnection};
 pub use self::handle::{Connection, Health, Inbox, Limiter};
+pub use self::recovery::{NextEpoch, Succession};
+use self::recovery::{Panicked, Restart, guarded};
 use self::writer::Writer;
 use crate::clock::now;
 use crate::ledger::LedgerError;
@@ -38,10 +44,28 @@ const TO_PROXY: usize = 8192;
 
 struct LimiterTask {
     state: LimiterState,
+    epoch: Epoch,
     proxies: BTreeMap<ConnectionId, ProxyChannel>,
     last_connection: u64,
     commands: mpsc::Receiver<Command>,
-    writer: Option<Writer>,
+    ledger: Option<OpenLedger>,
+    /// Panics are being recovered from.
+    recovering: Arc<AtomicBool>,
+}
+
+/// A ledger, and how to begin again from it.
+struct OpenLedger {
+    writer: Writer,
+    restart: Restart,
+    task: mpsc::WeakSender<Command>,
+}
+
+/// How a task ends.
+enum End {
+    /// Nobody has a handle any more.
+    Dropped,
+    /// It was closed.
+    Close(oneshot::Sender<Result<(), LedgerError>>),
 }
 
 /// The channels to one proxy.
@@ -51,43 +75,90 @@ struct ProxyChannel {
 }
 
 impl LimiterTask {
-    fn new(state: LimiterState, commands: mpsc::Receiver<Command>, writer: Option<Writer>) -> LimiterTask {
-        LimiterTask { state, proxies: BTreeMap::new(), last_connection: 0, commands, writer }
-    }
-
     async fn run(mut self) {
-        let mut out = Outbox::default();
         loop {
-            let wake = self.state.next_wake(now());
-            let until_wake = wake.map_or(Duration::MAX, |at| at.since(now()));
-            tokio::select! {
-                biased;
-                command = self.commands.recv() => match command {
-                    Some(Command::Close(reply)) => return self.close(reply),
-                    Some(command) => self.handle(command, &mut out),
+            match self.run_until_panic().await {
+                Ok(End::Dropped) => return,
+                Ok(End::Close(reply)) => return self.close(reply),
+                Err(Panicked) => match self.recovered().await {
+                    Some(again) => self = again,
                     None => return,
                 },
-                () = tokio::time::sleep(until_wake), if wake.is_some() => {
-                    self.state.wake(now(), &mut out);
-                }
             }
-            self.send(&mut out);
-            if let Some(writer) = &self.writer
-                && let Some(records) = self.state.due_records(now())
-            {
-                writer.write(records);
+        }
+    }
+
+    async fn run_until_panic(&mut self) -> Result<End, Panicked> {
+        let mut out = Outbox::default();
+        loop {
+            let wake = guarded(|| self.state.next_wake(now()))?;
+            let until_wake = wake.map_or(Duration::MAX, |at| at.since(now()));
+            let command = tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Command::Close(reply)) => return Ok(End::Close(reply)),
+                    Some(command) => Some(command),
+                    None => return Ok(End::Dropped),
+                },
+                () = tokio::time::sleep(until_wake), if wake.is_some() => None,
+            };
+            guarded(|| self.step(command, &mut out))?;
+        }
+    }
+
+    /// One command, or the time that was waited for.
+    fn step(&mut self, command: Option<Command>, out: &mut Outbox) {
+        match command {
+            Some(command) => self.handle(command, out),
+            None => self.state.wake(now(), out),
+        }
+        self.send(out);
+        if let Some(ledger) = &self.ledger
+            && let Some(records) = self.state.due_records(now())
+        {
+            ledger.writer.write(self.epoch, records);
+        }
+    }
+
+    /// The task with a new state, from the ledger; none: that is not possible, and the limiter ends.
+    async fn recovered(mut self) -> Option<LimiterTask> {
+        self.end_sessions();
+        let Some(OpenLedger { writer, mut restart, task }) = self.ledger.take() else {
+            error!("the limiter has panicked, and has no ledger to recover from");
+            return None;
+        };
+        self.recovering.store(true, Ordering::Relaxed);
+        let mut ledger = writer.into_ledger().await?;
+        match restart.recover(self.epoch, &mut ledger).await {
+            Ok((epoch, state)) => (self.epoch, self.state) = (epoch, state),
+            Err(error) => {
+                error!(%error, "the limiter has panicked, and can't recover from its ledger");
+                return None;
             }
+        }
+        let writer = Writer::start(ledger, task.clone());
+        self.ledger = Some(OpenLedger { writer, restart, task });
+        self.recovering.store(false, Ordering::Relaxed);
+        Some(self)
+    }
+
+    /// Proxies connect again and name all of their calls.
+    fn end_sessions(&mut self) {
+        for proxy in std::mem::take(&mut self.proxies).into_values() {
+            // Fails if the proxy has disconnected: then there is nothing to do.
+            let _ = proxy.end.send(SessionEnd::Stopped);
         }
     }
 
     /// Writes the ledger a last time: nothing is granted any more, so nothing is reserved.
     fn close(mut self, reply: oneshot::Sender<Result<(), LedgerError>>) {
-        for proxy in std::mem::take(&mut self.proxies).into_values() {
-            // Fails if the proxy has disconnected: then there is nothing to do.
-            let _ = proxy.end.send(SessionEnd::Stopped);
-        }
-        match self.writer.take() {
-            Some(writer) => writer.close(self.state.closing_records(now()), reply),
+        self.end_sessions();
+        match self.ledger.take() {
+            // After a panic, the next limiter begins from the last commit.
+            Some(OpenLedger { writer, .. }) => {
+                let records = guarded(|| self.state.closing_records(now())).unwrap_or_default();
+                writer.close(records, reply);
+            }
             // Fails if nobody waits for the reply any more.
             None => drop(reply.send(Ok(()))),
         }
@@ -98,29 +169,50 @@ impl LimiterTask {
         let now = now();
         match command {
             Command::Connect(pod, reply) => self.connect(now, pod, reply),
-            Command::Receive(connection, message) => self.state.receive(now, connection, message, out),
+            // What is left of connections from before a panic has no meaning any more.
+            Command::Receive(connection, message) => {
+                if self.proxies.contains_key(&connection) {
+                    self.state.receive(now, connection, message, out);
+                }
+            }
             Command::Disconnect(connection) => {
                 self.proxies.remove(&connection);
                 self.state.disconnect(now, connection, out);
             }
-            Command::Configure(configuration) => {
-                self.state.read_wall_clock(now, Timestamp::now());
-                self.state.configure(now, configuration, out);
+            Command::Configure(configuration) => self.configure(now, configuration, out),
+            Command::PodDeleted(uid) => {
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.restart.pod_deleted(&uid);
+                }
+                self.state.pod_deleted(now, &uid, out);
             }
-            Command::PodDeleted(uid) => self.state.pod_deleted(now, &uid, out),
             Command::Health(reply) => {
-                let health = Health { report: self.state.report(now), ledger: self.state.ledger_health() };
+                let panics = self.ledger.as_ref().map_or(0, |ledger| ledger.restart.panics.total);
+                let report = self.state.report(now);
                 // Fails if nobody waits for it any more.
-                let _ = reply.send(health);
+                let _ = reply.send(Health { report, ledger: self.state.ledger_health(), panics });
             }
-            Command::Written(Ok(())) => self.state.committed(now, out),
-            Command::Written(Err(error)) => {
+            Command::Written(epoch, _) if epoch != self.epoch => {}
+            Command::Written(_, Ok(())) => self.state.committed(now, out),
+            Command::Written(_, Err(error)) => {
                 error!(%error, "calls wait until the ledger can be written");
                 self.state.commit_failed(now);
             }
             // The loop ends with it.
             Command::Close(_) => {}
         }
+    }
+
+    fn configure(&mut self, now: Time, configuration: Configuration, out: &mut Outbox) {
+        let open = match &mut self.ledger {
+            Some(OpenLedger { restart, .. }) => {
+                restart.configuration = configuration.clone();
+                restart.panics.open(configuration)
+            }
+            None => configuration,
+        };
+        self.state.read_wall_clock(now, Timestamp::now());
+        self.state.configure(now, open, out);
     }
 
     fn connect(&mut self, now: Time, pod: Option<PodIdentity>, reply: oneshot::Sender<NewConnection>) {

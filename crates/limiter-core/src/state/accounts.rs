@@ -19,6 +19,7 @@ use quotakeeper_wire::status::PastUse;
 
 use super::past::{Lost, Opening, opening};
 use super::{Account, Connection, ConnectionId, LimiterState, Outbox};
+use crate::blame::Blame;
 use crate::record::Record;
 
 /// Everything that is to be in force.
@@ -100,6 +101,8 @@ impl LimiterState {
 
     /// An account that this limiter does not hold yet.
     fn open(&mut self, now: Time, compiled: CompiledAccount) {
+        let key = compiled.key.clone();
+        let _blame = Blame::on(&key);
         let config = self.effective(&compiled);
         let mut deleted = Vec::new();
         let mut applied = BTreeMap::new();
@@ -133,7 +136,7 @@ impl LimiterState {
         }
         let document = document(&compiled, self.gate_open());
         self.accounts.insert(
-            compiled.key.clone(),
+            key.clone(),
             Account {
                 engine,
                 compiled,

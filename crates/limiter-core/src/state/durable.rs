@@ -8,6 +8,7 @@ use quotakeeper_engine::time::Time;
 use quotakeeper_wire::name::AccountKey;
 
 use super::{Account, LimiterState, Outbox};
+use crate::blame::Blame;
 use crate::commit::{AccountReserve, LedgerHealth};
 use crate::mutant::{self, Mutant};
 use crate::record::{DueRecord, Record};
@@ -90,6 +91,7 @@ impl LimiterState {
             if !due(engine) {
                 return None;
             }
+            let _blame = Blame::on(key);
             let mut reserve = engine.reserve(now, horizon);
             if horizon.is_zero() && mutant::active(Mutant::FirstRecordDropsReserve) {
                 reserve = Reserve::nothing(now);

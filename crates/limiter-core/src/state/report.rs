@@ -10,6 +10,7 @@ use quotakeeper_wire::name::{AccountKey, QuotaName};
 use quotakeeper_wire::status::{AccountReport, ConsumerNotice, PastUse, ProxyCounts, Report};
 
 use super::{Account, Connection, LimiterState};
+use crate::blame::Blame;
 
 /// The workloads of an account whose waiting calls are reported; more would make a report too long to read.
 const MOST_CONSUMERS: usize = 1000;
@@ -82,7 +83,9 @@ impl Account {
         proxies: ProxyCounts,
         now: Time,
     ) -> AccountReport {
+        let blame = Blame::on(key);
         let mut status = self.engine.status(now);
+        drop(blame);
         keep_longest(&mut status.waiting);
         AccountReport {
             key: key.clone(),

@@ -13,7 +13,8 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// A store in a file.
 pub struct RedbStore {
     file: PathBuf,
-    /// None after a failed commit: the database refuses everything from then on and has to be opened anew.
+    /// None after a failed commit, or one that panicked: the database refuses everything from then on and has to be
+    /// opened anew.
     database: Option<Database>,
 }
 
@@ -59,24 +60,24 @@ impl RedbStore {
         };
         Ok(self.database.insert(database))
     }
+}
 
-    fn write(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let write = checked(self.database()?.begin_write())?;
-        {
-            let mut accounts = checked(write.open_table(ACCOUNTS))?;
-            if batch.clear {
-                checked(accounts.retain(|_, _| false))?;
-            }
-            for (account, record) in &batch.records {
-                checked(accounts.insert(account.as_str(), record.as_slice()))?;
-            }
-            let mut meta = checked(write.open_table(META))?;
-            for (key, value) in &batch.meta {
-                checked(meta.insert(key.as_str(), value.as_slice()))?;
-            }
+fn write(database: &Database, batch: &Batch) -> Result<(), StoreError> {
+    let write = checked(database.begin_write())?;
+    {
+        let mut accounts = checked(write.open_table(ACCOUNTS))?;
+        if batch.clear {
+            checked(accounts.retain(|_, _| false))?;
         }
-        checked(write.commit())
+        for (account, record) in &batch.records {
+            checked(accounts.insert(account.as_str(), record.as_slice()))?;
+        }
+        let mut meta = checked(write.open_table(META))?;
+        for (key, value) in &batch.meta {
+            checked(meta.insert(key.as_str(), value.as_slice()))?;
+        }
     }
+    checked(write.commit())
 }
 
 impl RecordStore for RedbStore {
@@ -91,11 +92,11 @@ impl RecordStore for RedbStore {
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let written = self.write(batch);
-        if written.is_err() {
-            self.database = None;
-        }
-        written
+        self.database()?;
+        let Some(database) = self.database.take() else { return Ok(()) };
+        write(&database, batch)?;
+        self.database = Some(database);
+        Ok(())
     }
 
     fn meta(&mut self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -1,20 +1,22 @@
 //! Starts a limiter.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use quotakeeper_limiter_core::commit::{PROXIES_END_TOO, PROXIES_OUTLIVE};
-use quotakeeper_limiter_core::{
-    Configuration, LedgerStart, LimiterState, LostGrants, Outbox, Recovered, Start,
-};
+use quotakeeper_limiter_core::{Configuration, LedgerStart, LimiterState, LostGrants, Recovered, Start};
 use quotakeeper_wire::message::{Epoch, FingerprintKey};
 use quotakeeper_wire::name::AccountKey;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 
-use super::LimiterTask;
 use super::handle::{COMMANDS, Limiter};
+use super::recovery::{AnyLedger, NextEpoch, Restart, Succession};
 use super::writer::Writer;
+use super::{LimiterTask, OpenLedger};
 use crate::clock::now;
 use crate::ledger::store::RecordStore;
 use crate::ledger::{Ledger, LedgerError};
@@ -28,6 +30,7 @@ pub struct Builder {
     ledger: Option<ResumedLedger>,
     fingerprint_key: Option<FingerprintKey>,
     lost_accounts: BTreeMap<AccountKey, LostGrants>,
+    next_epoch: NextEpoch,
 }
 
 /// What earlier processes of this machine may have granted on an account.
@@ -40,7 +43,7 @@ pub struct EarlierRuns {
 }
 
 struct ResumedLedger {
-    ledger: Ledger<Box<dyn RecordStore>>,
+    ledger: AnyLedger,
     start: LedgerStart,
 }
 
@@ -52,6 +55,7 @@ impl Builder {
             ledger: None,
             fingerprint_key: random_key(),
             lost_accounts: BTreeMap::new(),
+            next_epoch: Box::new(counted_on),
         }
     }
 
@@ -72,6 +76,12 @@ impl Builder {
         let recovered = ledger.resume(epoch, true, None)?;
         let start = LedgerStart { recovered, longest_horizon: PROXIES_END_TOO };
         Ok(Builder { epoch, ledger: Some(ResumedLedger { ledger: ledger.boxed(), start }), ..self })
+    }
+
+    /// Where the epoch of the state comes from that follows one that has panicked, if there are other limiters.
+    #[must_use]
+    pub fn next_epoch(self, next_epoch: NextEpoch) -> Builder {
+        Builder { next_epoch, ..self }
     }
 
     /// The key of the credentials' fingerprints, where another limiter may follow this one; otherwise it is random.
@@ -103,25 +113,36 @@ impl Builder {
     /// [`LedgerError`], with a ledger only.
     pub fn start(self) -> Result<Limiter, LedgerError> {
         let (sender, commands) = mpsc::channel(COMMANDS);
-        let Builder { configuration, epoch, ledger, lost_accounts, fingerprint_key } = self;
-        let (ledger, start) = match ledger {
-            Some(ResumedLedger { ledger, start }) => (Some(ledger), Some(start)),
-            None => (None, None),
-        };
-        let (begun, wall) = (now(), Timestamp::now());
-        let start = Start { configuration, epoch, ledger: start, lost_accounts, wall, fingerprint_key };
-        let mut state = LimiterState::new(start, begun);
-        let writer = match ledger {
-            Some(mut ledger) => {
-                ledger.write(&state.opening_records(begun))?;
-                state.committed(now(), &mut Outbox::default());
-                Some(Writer::start(ledger, sender.downgrade()))
+        let Builder { configuration, epoch, ledger, lost_accounts, fingerprint_key, next_epoch } = self;
+        let recovering = Arc::<AtomicBool>::default();
+        let (state, ledger) = match ledger {
+            Some(ResumedLedger { mut ledger, start: LedgerStart { recovered, longest_horizon } }) => {
+                let mut restart =
+                    Restart::new(next_epoch, fingerprint_key, longest_horizon, lost_accounts, configuration);
+                let state = restart.begin(epoch, &mut ledger, &recovered)?;
+                let task = sender.downgrade();
+                let writer = Writer::start(ledger, task.clone());
+                (state, Some(OpenLedger { writer, restart, task }))
             }
-            None => None,
+            None => {
+                let (ledger, wall) = (None, Timestamp::now());
+                let start = Start { configuration, epoch, ledger, lost_accounts, wall, fingerprint_key };
+                (LimiterState::new(start, now()), None)
+            }
         };
-        tokio::spawn(LimiterTask::new(state, commands, writer).run());
-        Ok(Limiter { commands: sender })
+        let recovers = Arc::clone(&recovering);
+        let (proxies, last_connection) = (BTreeMap::new(), 0);
+        let task =
+            LimiterTask { state, epoch, proxies, last_connection, commands, ledger, recovering: recovers };
+        tokio::spawn(task.run());
+        Ok(Limiter { commands: sender, recovering })
     }
+}
+
+/// In a process whose proxies end with it, no other limiter counts epochs.
+fn counted_on(last: Epoch) -> Pin<Box<dyn Future<Output = Succession> + Send>> {
+    let epoch = Epoch(last.0.saturating_add(1));
+    Box::pin(std::future::ready(Succession { epoch, ledger_is_newest: true, lost: None }))
 }
 
 /// A random key; none where the system has no random bytes: credentials are not distinguished then.

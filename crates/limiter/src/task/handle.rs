@@ -1,8 +1,11 @@
 //! The handles of a limiter: for its own process, and for the proxies.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use quotakeeper_limiter_core::{Configuration, ConnectionId, LedgerHealth};
 use quotakeeper_transport::{Accept, Accepted, PodIdentity, SessionEnd, Stopped};
-use quotakeeper_wire::message::{ToLimiter, ToProxy};
+use quotakeeper_wire::message::{Epoch, ToLimiter, ToProxy};
 use quotakeeper_wire::status::Report;
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +19,7 @@ pub(super) const COMMANDS: usize = 8192;
 #[derive(Clone)]
 pub struct Limiter {
     pub(super) commands: mpsc::Sender<Command>,
+    pub(super) recovering: Arc<AtomicBool>,
 }
 
 /// A connection of this process's own proxy.
@@ -38,6 +42,8 @@ pub struct Health {
     pub report: Report,
     /// Its ledger, if it has one.
     pub ledger: Option<LedgerHealth>,
+    /// How often its state has panicked and was recovered from the ledger.
+    pub panics: u64,
 }
 
 /// A command to the task.
@@ -48,8 +54,8 @@ pub(super) enum Command {
     Configure(Configuration),
     PodDeleted(String),
     Health(oneshot::Sender<Health>),
-    /// The commit under way has ended.
-    Written(Result<(), LedgerError>),
+    /// The commit under way of the state with this epoch has ended.
+    Written(Epoch, Result<(), LedgerError>),
     Close(oneshot::Sender<Result<(), LedgerError>>),
 }
 
@@ -108,6 +114,11 @@ impl Limiter {
     /// [`Stopped`].
     pub async fn health(&self) -> Result<Health, Stopped> {
         self.ask(Command::Health).await
+    }
+
+    /// Whether the state has panicked, and a new one is about to begin; until then, nothing is answered.
+    pub fn is_recovering(&self) -> bool {
+        self.recovering.load(Ordering::Relaxed)
     }
 
     async fn send(&self, command: Command) -> Result<(), Stopped> {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod a_failing_store_delays_calls;
+mod a_panic_is_recovered_from;
 mod a_pause_reaches_every_session;
 mod a_restart_continues_from_the_ledger;
 mod accounts_are_added_changed_and_removed;
