@@ -50,7 +50,11 @@ impl Account {
             on_exceeded: OnExceeded::Queue,
             validity: Duration::from_secs(2),
             limits,
-            queue: QueueConfig { max_wait: Duration::from_secs(36_000), max_calls: 1_000_000 },
+            queue: QueueConfig {
+                max_wait: Duration::from_secs(36_000),
+                max_absence: None,
+                max_calls: 1_000_000,
+            },
             pause: PauseConfig {
                 fallback: Duration::from_secs(1),
                 cap: Duration::from_secs(300),

@@ -58,7 +58,7 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
             on_exceeded: on_exceeded(spec),
             validity: VALIDITY,
             limits: limits.enforced,
-            queue: QueueConfig { max_wait: max_wait(spec, &profile), max_calls: MAX_WAITING_CALLS },
+            queue: queue(spec, &profile),
             pause: pause(&profile),
             weights: BTreeMap::new(),
         },
@@ -135,13 +135,16 @@ fn on_exceeded(spec: &ApiQuotaSpec) -> OnExceeded {
     }
 }
 
-/// The quota's maximum, else the profile's, else what the timeout of the provider's clients allows.
-fn max_wait(spec: &ApiQuotaSpec, profile: &Profile) -> Duration {
+/// The quota's maximum, else the profile's, else what the timeout of the provider's clients allows. Only a maximum
+/// of the quota also bounds the wait for an absent limiter: the others are meant for a queue that moves.
+fn queue(spec: &ApiQuotaSpec, profile: &Profile) -> QueueConfig {
     let seconds = spec.enforcement.as_ref().and_then(|enforcement| enforcement.max_queue_seconds);
-    if let Some(seconds) = seconds.and_then(|seconds| u64::try_from(seconds).ok()) {
-        return Duration::from_secs(seconds);
-    }
-    profile.max_queue().unwrap_or_else(|| MAX_WAIT.max(longest_wait(patience(profile))))
+    let own = seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    let default = || profile.max_queue().unwrap_or_else(|| MAX_WAIT.max(longest_wait(patience(profile))));
+    let max_wait = own.unwrap_or_else(default);
+    let rejects = on_exceeded(spec) == OnExceeded::Reject;
+    let max_absence = own.or(rejects.then_some(max_wait));
+    QueueConfig { max_wait, max_absence, max_calls: MAX_WAITING_CALLS }
 }
 
 fn pause(profile: &Profile) -> PauseConfig {

@@ -285,7 +285,8 @@ pub struct Enforcement {
 
     /// The longest that a call may wait, in seconds; the client's own timeout wins where it is
     /// shorter. Only with `onExceeded: Queue`.
-    /// Default: what the provider's profile says, else 30. Example: `60`.
+    /// Default: what the provider's profile says, else 30; while no limiter answers, as long as
+    /// the client waits. Example: `60`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub max_queue_seconds: Option<i32>,

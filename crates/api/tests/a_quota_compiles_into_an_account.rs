@@ -197,6 +197,17 @@ fn queue_time_comes_from_the_quota_then_the_profile_then_the_clients() {
 }
 
 #[test]
+fn only_a_quotas_own_maximum_bounds_the_wait_for_an_absent_limiter() {
+    let absence = |spec: &str| {
+        let profile = profile(&format!("{PROFILE}client: {{maxQueueSeconds: 90}}"));
+        compile_with(profile, &format!("{LARGE}{spec}")).unwrap().engine.queue.max_absence
+    };
+    assert_eq!(absence(""), None, "as long as the client waits");
+    assert_eq!(absence("  enforcement: {maxQueueSeconds: 5}\n"), Some(Duration::from_secs(5)));
+    assert_eq!(absence("  enforcement: {onExceeded: Reject}\n"), Some(Duration::from_secs(90)));
+}
+
+#[test]
 fn a_limits_models_use_the_counted_names() {
     let models = |models: &str| {
         let text = PROFILE.replace("endpoint: search, ", &format!("models: {models}, "));

@@ -133,6 +133,10 @@ pub enum Pacing {
 pub struct QueueConfig {
     /// The longest that a call may wait, whatever its client would bear.
     pub max_wait: Duration,
+    /// The same for a time in which no limiter answers; none: it waits as long as its client, and that time does not
+    /// count towards `max_wait`.
+    #[serde(default)]
+    pub max_absence: Option<Duration>,
     /// The most calls that may wait at the same time.
     pub max_calls: usize,
 }

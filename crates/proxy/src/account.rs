@@ -11,7 +11,7 @@ use std::time::Duration;
 use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::profile::{Partition, ResetMeans};
 use quotakeeper_dialects::request::CallShape;
-use quotakeeper_engine::config::Mode;
+use quotakeeper_engine::config::{Mode, QueueConfig};
 use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClass, Scope};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::message::AccountIndex;
@@ -34,8 +34,8 @@ pub(crate) struct Account {
     tier: String,
     /// Where the base URL leads.
     pub(crate) upstream: Option<Origin>,
-    /// How long the queue lets a call wait.
-    pub(crate) max_wait: Duration,
+    /// How long a call may wait.
+    pub(crate) queue: QueueConfig,
     /// Whether calls are sent without a grant when the limiter does not answer.
     pub(crate) bypass: bool,
     /// The names of the limits that the limiter counts.
@@ -59,7 +59,7 @@ impl Account {
             profile,
             tier: compiled.tier.clone(),
             upstream,
-            max_wait: compiled.engine.queue.max_wait,
+            queue: compiled.engine.queue,
             bypass: compiled.engine.mode == Mode::Disabled,
             enforced: compiled.engine.limits.iter().map(|limit| limit.name.clone()).collect(),
             budget: AtomicU32::new(BUDGET),

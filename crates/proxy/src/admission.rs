@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use quotakeeper_engine::config::QueueConfig;
 use quotakeeper_engine::event::{CallId, Fingerprint, RefusalReason, Scope};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_wire::message::{
@@ -19,6 +20,7 @@ use quotakeeper_wire::message::{
 };
 use quotakeeper_wire::proxy::{AskError, Counters, Identity, Session, SessionEvent};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -50,6 +52,8 @@ struct Shared {
 
 struct Inner {
     session: Session,
+    /// Since when the limiter is connected, while it is.
+    connected_since: Option<Instant>,
     slots: HashMap<CallId, Slot>,
     pauses: BTreeMap<(AccountIndex, Scope), String>,
 }
@@ -147,6 +151,7 @@ impl AdmissionClient {
         let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
                 session: Session::new(identity),
+                connected_since: None,
                 slots: HashMap::new(),
                 pauses: BTreeMap::new(),
             }),
@@ -163,8 +168,8 @@ impl AdmissionClient {
 
     /// Waits until a call may be sent. Dropping the future takes the call out of the queue.
     ///
-    /// `patience`: how long its client still waits for the answer. `max_wait`: how long the queue lets it
-    /// wait; only used while the limiter can't be reached, who knows better.
+    /// `patience`: how long its client still waits for the answer. `queue`: how long the account lets it wait; only
+    /// used while the limiter can't be reached or does not answer, for it knows better.
     ///
     /// # Errors
     /// [`Refused`].
@@ -173,9 +178,9 @@ impl AdmissionClient {
         account: AccountIndex,
         details: impl Into<CallDetails>,
         patience: Option<Duration>,
-        max_wait: Duration,
+        queue: QueueConfig,
     ) -> Result<Permit, Refused> {
-        let mut permit = self.ask(account, details.into(), patience, max_wait)?;
+        let mut permit = self.ask(account, details.into(), patience, queue)?;
         permit.granted().await?;
         Ok(permit)
     }
@@ -185,7 +190,7 @@ impl AdmissionClient {
         account: AccountIndex,
         details: CallDetails,
         patience: Option<Duration>,
-        max_wait: Duration,
+        queue: QueueConfig,
     ) -> Result<Permit, Refused> {
         let call = {
             let mut inner = self.shared.inner();
@@ -204,7 +209,7 @@ impl AdmissionClient {
             call
         };
         self.shared.changed.notify_one();
-        Ok(Permit::new(Arc::clone(&self.shared), (account, call), patience, max_wait))
+        Ok(Permit::new(Arc::clone(&self.shared), (account, call), patience, queue))
     }
 
     /// Tells the limiter what the workload's author should know; it reports each kind once.
@@ -300,6 +305,7 @@ impl Shared {
     fn set_connected(&self, connected: bool) {
         {
             let mut inner = self.inner();
+            inner.connected_since = connected.then(Instant::now);
             if connected {
                 inner.session.connected();
             } else {

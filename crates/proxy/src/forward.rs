@@ -361,7 +361,7 @@ impl Call<'_> {
         if !matches!(reason, Reason::Limiter(WaitTooLong | WaitExceeded)) {
             return None;
         }
-        let queue = self.account.max_wait;
+        let queue = self.account.queue.max_wait;
         let client = self.deadline.map(|at| at.saturating_duration_since(self.arrived));
         let by_client = client.filter(|patience| longest_wait(*patience) <= queue);
         Some(by_client.map_or(WaitBound::Queue(queue), WaitBound::Client))
@@ -375,7 +375,7 @@ impl Call<'_> {
         let account = Arc::clone(&self.account);
         let credential = self.credential;
         let details = CallDetails { credential, ..self.engine_class.clone().into() };
-        let asked = self.context.admission.admit(account.index, details, left, account.max_wait);
+        let asked = self.context.admission.admit(account.index, details, left, account.queue);
         wait(self.context, &self.account, &mut self.record, asked).await
     }
 }

@@ -104,7 +104,7 @@ fn account(limits: Vec<LimitConfig>) -> AccountConfig {
         on_exceeded: OnExceeded::Queue,
         validity: seconds(2),
         limits,
-        queue: QueueConfig { max_wait: seconds(360_000), max_calls: 1_000_000 },
+        queue: QueueConfig { max_wait: seconds(360_000), max_absence: None, max_calls: 1_000_000 },
         pause: PauseConfig {
             fallback: seconds(1),
             cap: seconds(300),

@@ -21,7 +21,7 @@ fn account() -> CompiledAccount {
             on_exceeded: OnExceeded::Queue,
             validity: Duration::from_secs(2),
             limits: Vec::new(),
-            queue: QueueConfig { max_wait: Duration::from_secs(30), max_calls: 1000 },
+            queue: QueueConfig { max_wait: Duration::from_secs(30), max_absence: None, max_calls: 1000 },
             pause: PauseConfig {
                 fallback: Duration::from_secs(5),
                 cap: Duration::from_secs(300),

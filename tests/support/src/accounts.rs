@@ -38,7 +38,7 @@ pub fn enforced(limits: Vec<LimitConfig>) -> AccountConfig {
         on_exceeded: OnExceeded::Queue,
         validity: VALIDITY,
         limits,
-        queue: QueueConfig { max_wait: Duration::from_secs(60), max_calls: 1000 },
+        queue: QueueConfig { max_wait: Duration::from_secs(60), max_absence: None, max_calls: 1000 },
         pause: PauseConfig {
             fallback: Duration::from_millis(500),
             cap: Duration::from_secs(60),

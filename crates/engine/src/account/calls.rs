@@ -39,12 +39,15 @@ impl Engine {
             return;
         };
         let session = self.sessions.entry(ask.session).or_default();
-        if !session.returned {
+        let returns = !session.returned;
+        if returns {
             session.named.insert(key, Named::Waits);
         }
         let (lane, costs) = (self.lane_of(&ask.demand.class, now), ask.demand.costs);
         self.only_credential.seen(ask.credential);
-        let allowed = self.patience(ask.patience, ask.waited);
+        let waited =
+            if returns && self.config.queue.max_absence.is_none() { Duration::ZERO } else { ask.waited };
+        let allowed = self.patience(ask.patience, waited);
         if let Some(refusal) = self.refusal_on_arrival(now, lane, &ask, allowed) {
             return self.count_refusal(key, refusal, actions);
         }
@@ -61,7 +64,7 @@ impl Engine {
         self.insert_waiting(key, wanted, ask.attempts > 0);
     }
 
-    /// How long a call may wait from now on.
+    /// How long a call may wait from now on that has waited in the queue for so long.
     fn patience(&self, client: Option<Duration>, waited: Duration) -> Duration {
         let longest = self.config.queue.max_wait.saturating_sub(waited);
         client.map_or(longest, |client| longest.min(longest_wait(client)))

@@ -49,7 +49,7 @@ pub fn account(limits: Vec<LimitConfig>) -> AccountConfig {
         on_exceeded: OnExceeded::Queue,
         validity: SECOND * 2,
         limits,
-        queue: QueueConfig { max_wait: SECOND * 600, max_calls: 10_000 },
+        queue: QueueConfig { max_wait: SECOND * 600, max_absence: None, max_calls: 10_000 },
         pause: PauseConfig {
             fallback: SECOND,
             cap: SECOND * 300,

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use quotakeeper_engine::config::QueueConfig;
 use quotakeeper_engine::event::{CallId, Observation, RefusalReason, Rejection};
 use quotakeeper_engine::patience::longest_wait;
 use quotakeeper_engine::time::Stamp;
@@ -22,6 +23,8 @@ use crate::upstream::write_permit::WritePermit;
 
 /// How much longer than the longest allowed wait the limiter may take to answer.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a client waits whose timeout is not known.
+const UNKNOWN_PATIENCE: Duration = Duration::from_secs(600);
 /// With the bypass on: how long a call still waits for a connected limiter, so that it is counted.
 const BYPASS_DELAY: Duration = Duration::from_millis(250);
 /// How long a call without a grant may take to connect.
@@ -30,10 +33,40 @@ const BYPASS_CONNECT: Duration = Duration::from_secs(10);
 /// A call that may be sent, or waits for a grant.
 pub struct Permit {
     pending: Arc<PendingCall>,
-    /// When the call gives up on an unreachable limiter …
-    unreachable_at: Option<Instant>,
-    /// … and on one that does not answer.
-    give_up_at: Option<Instant>,
+    deadlines: Deadlines,
+}
+
+/// When a call gives up on the limiter.
+#[derive(Clone, Copy, Debug)]
+struct Deadlines {
+    asked: Instant,
+    /// How long it waits for an answer of a limiter that is connected …
+    answer: Duration,
+    /// … and for one to connect.
+    absence: Duration,
+    /// How long it waits at all.
+    patience: Duration,
+}
+
+impl Deadlines {
+    fn new(patience: Option<Duration>, queue: QueueConfig) -> Deadlines {
+        let unknown = || longest_wait(UNKNOWN_PATIENCE).max(queue.max_wait);
+        let patience = patience.map_or_else(unknown, longest_wait);
+        Deadlines {
+            asked: Instant::now(),
+            answer: queue.max_wait.min(patience),
+            absence: queue.max_absence.unwrap_or(Duration::MAX).min(patience),
+            patience,
+        }
+    }
+
+    /// When it gives up, given since when the limiter is connected.
+    fn gives_up_at(&self, connected_since: Option<Instant>) -> Option<Instant> {
+        let Some(since) = connected_since else { return self.asked.checked_add(self.absence) };
+        let answered = since.max(self.asked).checked_add(self.answer);
+        let ends = self.asked.checked_add(self.patience);
+        answered.into_iter().chain(ends).min()?.checked_add(GRACE)
+    }
 }
 
 struct PendingCall {
@@ -49,15 +82,10 @@ impl Permit {
         shared: Arc<Shared>,
         (account, call): (AccountIndex, CallId),
         patience: Option<Duration>,
-        max_wait: Duration,
+        queue: QueueConfig,
     ) -> Self {
-        let now = Instant::now();
-        let wait = patience.map_or(max_wait, |patience| max_wait.min(longest_wait(patience)));
-        Self {
-            pending: Arc::new(PendingCall { shared, account, call, bypassed: AtomicBool::new(false) }),
-            unreachable_at: now.checked_add(wait),
-            give_up_at: now.checked_add(wait.saturating_add(GRACE)),
-        }
+        let pending = PendingCall { shared, account, call, bypassed: AtomicBool::new(false) };
+        Self { pending: Arc::new(pending), deadlines: Deadlines::new(patience, queue) }
     }
 
     /// Waits for the limiter's answer.
@@ -69,10 +97,9 @@ impl Permit {
             return Ok(());
         }
         let _waiting = Waiting::new(&self.pending.shared);
-        let mut unreachable = pin!(sleep_until(self.unreachable_at));
         // A call that was sent before may be past its deadline: the limiter still gets time to answer.
         let soonest = Instant::now() + GRACE;
-        let mut given_up = pin!(sleep_until(self.give_up_at.map(|at| at.max(soonest))));
+        let mut late = pin!(sleep_until(self.gives_up_at(soonest)));
         let mut look = pin!(poll_fn(|cx| {
             let mut inner = self.pending.shared.inner();
             let Some(slot) = inner.slots.get_mut(&self.pending.call) else {
@@ -88,7 +115,7 @@ impl Permit {
             }
         }));
         let mut pass = pin!(self.pending.may_bypass());
-        let late = loop {
+        loop {
             tokio::select! {
                 biased;
                 outcome = &mut look => return outcome,
@@ -97,18 +124,23 @@ impl Permit {
                     self.pending.shared.step(|inner, now| inner.session.cancel(now, self.pending.call));
                     return Ok(());
                 }
-                () = &mut unreachable => {
-                    if !self.pending.shared.connected.load(Ordering::Relaxed) {
-                        break self.pending.shared.late();
-                    }
-                    // The connection may be lost later: check again until the limiter must have answered.
-                    unreachable.set(sleep_until(Instant::now().checked_add(GRACE / 4)));
-                }
-                () = &mut given_up => break self.pending.shared.late(),
+                () = &mut late => match self.gives_up_at(soonest) {
+                    // The limiter was lost or has come back meanwhile.
+                    at if at.is_none_or(|at| at > Instant::now()) => late.set(sleep_until(at)),
+                    _ => break,
+                },
             }
-        };
+        }
+        let late = self.pending.shared.late();
         self.pending.shared.step(|inner, now| inner.session.cancel(now, self.pending.call));
         Err(late)
+    }
+
+    /// When the call gives up, as the connection to the limiter is now.
+    fn gives_up_at(&self, soonest: Instant) -> Option<Instant> {
+        let connected_since = self.pending.shared.inner().connected_since;
+        let at = self.deadlines.gives_up_at(connected_since)?;
+        Some(if connected_since.is_some() { at.max(soonest) } else { at })
     }
 
     /// The part that the connection to the provider asks before the write, and reports the write to.

@@ -92,7 +92,7 @@ impl Call<'_> {
         if self.context.unreachable.is_news() {
             tracing::warn!(quota = %self.account.quota, %error, "a provider can't be reached");
         }
-        let (until, max_wait) = (self.last_try(), self.account.max_wait);
+        let (until, max_wait) = (self.last_try(), self.account.queue.max_wait);
         match self.reconnects.refused(Instant::now(), may_pass(error), until, max_wait) {
             Ok(pause) => self.after(pause, Why::ProviderUnreachable).await,
             Err(GiveUp) => Err(Stop::Failed(unreachable(&error.to_string()))),
@@ -101,7 +101,7 @@ impl Call<'_> {
 
     /// The connection closed before a byte was written.
     async fn closed_unwritten(&mut self, permit: Permit, error: &str) -> Result<Next, Stop> {
-        let (until, max_wait) = (self.last_try(), self.account.max_wait);
+        let (until, max_wait) = (self.last_try(), self.account.queue.max_wait);
         match self.reconnects.closed(Instant::now(), until, max_wait) {
             Ok(Duration::ZERO) => self.unused(permit).await,
             Ok(pause) => {
@@ -131,7 +131,7 @@ impl Call<'_> {
         if context.shortage.is_news() {
             tracing::warn!(quota = %self.account.quota, %error, "calls wait for a file descriptor");
         }
-        if self.short_since.get_or_insert_with(Instant::now).elapsed() >= self.account.max_wait {
+        if self.short_since.get_or_insert_with(Instant::now).elapsed() >= self.account.queue.max_wait {
             let message = format!("Quotakeeper's proxy could not send this call: {error}");
             let own = LocalResponse::new(StatusCode::SERVICE_UNAVAILABLE, "NoFileDescriptor", message);
             return Err(Stop::Failed(own));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quotakeeper_engine::config::{AccountConfig, QueueConfig};
 use quotakeeper_proxy::Event;
 use quotakeeper_wire::message::{Progress, ProxyMessage};
 
@@ -94,5 +95,62 @@ async fn waiting_for_the_limiter_ends_with_the_clients_patience() {
     let got = call.await.unwrap();
     assert_eq!(got.status, 429);
     assert_eq!(got.header("x-quotakeeper-reason"), Some("WaitExceeded"));
+    assert!(provider.log("key").is_empty());
+}
+
+/// A quota whose calls may wait for their turn for a second.
+fn impatient(max_absence: Option<Duration>) -> AccountConfig {
+    let plenty = world::plenty();
+    AccountConfig {
+        queue: QueueConfig { max_wait: Duration::from_secs(1), max_absence, ..plenty.queue },
+        ..plenty
+    }
+}
+
+/// Clients that ask before the limiter is lost, while it is away, and without a timeout that is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absence_longer_than_the_queue_loses_no_call_of_a_patient_client() {
+    let (provider, url) = world::provider().await;
+    let settings = world::settings(vec![world::account("demo", Some(url), impatient(None))]);
+    let (proxy, peer) = world::start(settings).await;
+    let address = proxy.base_url_addr();
+    let call = |patience: Option<&str>| {
+        let mut request = client::request("GET", "/demo/anything", "");
+        if let Some(patience) = patience {
+            request.headers_mut().insert("x-quotakeeper-patience", patience.parse().unwrap());
+        }
+        tokio::spawn(async move { client::send(address, request).await })
+    };
+    let mut calls = Vec::new();
+    for patience in [None, Some("600")] {
+        let hand = Hand::connect(&peer, 1).await;
+        calls.extend((0..3).map(|_| call(patience)));
+        world::until("they wait", || proxy.stats().waiting == calls.len() as u64).await;
+        drop(hand);
+        peer.disconnect().await.unwrap();
+        world::until("it is noticed", || !proxy.is_connected()).await;
+        calls.extend((0..2).map(|_| call(patience)));
+    }
+    world::until("all wait", || proxy.stats().waiting == 10).await;
+    // More than the queue's second and the two that a limiter may take to answer.
+    tokio::time::sleep(Duration::from_millis(4500)).await;
+    assert_eq!(proxy.stats().waiting, 10);
+    limiter::engine(peer, vec![impatient(None)]);
+    for call in calls {
+        let got = call.await.unwrap();
+        assert_eq!(got.status, 200, "{:?}", got.header("x-quotakeeper-reason"));
+    }
+    assert_eq!(provider.log("key").len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quotas_own_maximum_bounds_the_wait_for_a_limiter_too() {
+    let (provider, url) = world::provider().await;
+    let bounded = impatient(Some(Duration::from_secs(1)));
+    let settings = world::settings(vec![world::account("demo", Some(url), bounded)]);
+    let (proxy, _peer) = world::start(settings).await;
+    let got = client::get(proxy.base_url_addr(), "/demo/anything").await;
+    assert_eq!(got.status, 503);
+    assert_eq!(got.header("x-quotakeeper-reason"), Some("LimiterUnreachable"));
     assert!(provider.log("key").is_empty());
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::config::Unit;
+use quotakeeper_engine::config::{QueueConfig, Unit};
 use quotakeeper_engine::event::{CallClass, SessionId};
 use quotakeeper_proxy::Link;
 use quotakeeper_proxy::admission::AdmissionClient;
@@ -14,7 +14,8 @@ use quotakeeper_wire::proxy::Identity;
 use crate::host::{self, Host};
 use crate::world::{CONSUMER, Ca, NAME, Peer, Pod, Server, Tokens, endpoint, free, server_tls, until};
 
-pub const WAIT: Duration = Duration::from_secs(120);
+pub const QUEUE: QueueConfig =
+    QueueConfig { max_wait: Duration::from_secs(120), max_absence: None, max_calls: 1000 };
 
 pub fn admission(session: u64) -> (AdmissionClient, Peer) {
     let (link, peer) = Link::pair();
@@ -32,7 +33,7 @@ pub fn admission(session: u64) -> (AdmissionClient, Peer) {
 
 /// One call from its request to its end. Returns when it was written.
 pub async fn call(admission: &AdmissionClient) -> u64 {
-    let mut permit = admission.admit(AccountIndex(0), CallClass::default(), None, WAIT).await.unwrap();
+    let mut permit = admission.admit(AccountIndex(0), CallClass::default(), None, QUEUE).await.unwrap();
     while !permit.write_permit().may_write() {
         permit.granted().await.unwrap();
     }
@@ -65,7 +66,7 @@ async fn calls_are_granted_and_their_slots_freed() {
     assert_eq!(host.connections(), 1);
 
     // A proxy that stops returns its grants first.
-    let permit = admission.admit(AccountIndex(0), CallClass::default(), None, WAIT).await.unwrap();
+    let permit = admission.admit(AccountIndex(0), CallClass::default(), None, QUEUE).await.unwrap();
     assert_eq!(host.status().await.under_way, 1);
     drop(permit);
     admission.close();

@@ -7,7 +7,7 @@ use quotakeeper_engine::event::CallClass;
 use quotakeeper_transport::{SystemDial, keep_connected};
 use quotakeeper_wire::message::AccountIndex;
 
-use crate::calls_are_granted_over_a_session::{admission, call};
+use crate::calls_are_granted_over_a_session::{QUEUE, admission, call};
 use crate::host::{self, Host};
 use crate::world::{Ca, NAME, Pod, Server, Tokens, endpoint, free, server_tls, until};
 
@@ -22,7 +22,7 @@ async fn waiting_calls_continue_at_the_next_limiter() {
         let (address, pod) = (server.address, Pod::with_token("old"));
         let (admission, peer) = admission(1);
         tokio::spawn(keep_connected(endpoint(address, &ca), pod.token_file(), SystemDial, peer));
-        let held = admission.admit(AccountIndex(0), CallClass::default(), None, Duration::from_secs(120));
+        let held = admission.admit(AccountIndex(0), CallClass::default(), None, QUEUE);
         let held = held.await.unwrap();
         assert!(held.write_permit().may_write());
         held.write_permit().wrote();
