@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use quotakeeper_wire::account::CompiledAccount;
+use jiff::{SignedDuration, Timestamp};
+use quotakeeper_wire::account::{CompiledAccount, StatedUse};
 use quotakeeper_wire::gate;
 use serde_json::{Value, json};
 use test_support::certificates::Ca;
@@ -338,6 +338,28 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     kubectl(&["delete", "pod", "pod-3", "-n", "gtm", "--grace-period=0", "--force"]);
     let two = r#"quotakeeper_limiter_connected_proxies{quota="gtm/openai"} 2"#;
     until("a deleted pod's session ends", || limiter.metric(two)).await;
+
+    // A damaged ledger is set aside, and closes what was in force for long; what is stated opens it, once.
+    limiter.stop();
+    std::fs::write(limiter.folder.path().join("ledger.redb"), "rubbish").unwrap();
+    let old = CompiledAccount { in_force_since: Some(Timestamp::UNIX_EPOCH), ..quota("gtm/old", 50) };
+    write_account(&old);
+    limiter.spawn();
+    limiter.ready().await;
+    assert!(limiter.folder.path().join("ledger.damaged").exists());
+    let silent = Provider::silent();
+    let token = pod("old", true);
+    let stated = Proxy::drawing(&limiter, (14, &token), "gtm/Job/old", &["gtm/old"], silent.clone());
+    stated.ask(0, 30);
+    until("one call asks the provider", || silent.counted() == 1).await;
+    let at = Timestamp::now() + SignedDuration::from_secs(5);
+    let used = vec![StatedUse { limit: "requests".to_owned(), amount: 40, at }];
+    write_account(&CompiledAccount { generation: 2, used: used.clone(), ..old.clone() });
+    until("what is left is granted", || silent.counted() == 10).await;
+    write_account(&CompiledAccount { generation: 3, used, ..old });
+    let waiting = r#"quotakeeper_limiter_waiting_calls{quota="gtm/old"} 20"#;
+    until("it knows of all calls that it may not grant", || limiter.metric(waiting)).await;
+    assert_eq!(silent.counted(), 10);
 
     // A renewed certificate, of another CA even, is shown to new connections.
     limiter.ca = Ca::new();

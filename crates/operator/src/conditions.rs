@@ -22,6 +22,8 @@ pub mod types {
     pub const PROVIDER_AVAILABLE: &str = "ProviderAvailable";
     /// The provider reports no lower limits than are declared.
     pub const LIMITS_IN_SYNC: &str = "LimitsInSync";
+    /// What had been used of the limits before this limiter began is known.
+    pub const USAGE_KNOWN: &str = "UsageKnown";
     /// Calls wait, and why.
     pub const THROTTLED: &str = "Throttled";
     /// The quota is accepted and enforced.
@@ -80,6 +82,18 @@ pub mod reasons {
     pub const PROVIDER_PAUSED: &str = "ProviderPaused";
     /// `Throttled`: a budget is used up.
     pub const BUDGET_EXHAUSTED: &str = "BudgetExhausted";
+    /// `Throttled`: a limit is closed, because it is not known what was used of it.
+    pub const USAGE_UNKNOWN: &str = "UsageUnknown";
+    /// `UsageKnown`: the account is new, so nothing is assumed to be used.
+    pub const NEW_ACCOUNT: &str = "NewAccount";
+    /// `UsageKnown`: all use counts that the limiter's ledger has.
+    pub const RECORDED: &str = "Recorded";
+    /// `UsageKnown`: nothing is assumed any more.
+    pub const LEARNED: &str = "Learned";
+    /// `UsageKnown`: the limiter's ledger was lost.
+    pub const LEDGER_LOST: &str = "LedgerLost";
+    /// `UsageKnown`: it is not recorded whether the account is new.
+    pub const NOT_RECORDED: &str = "NotRecorded";
     /// `Throttled`: calls wait for their turn.
     pub const QUEUEING: &str = "Queueing";
     /// `Throttled`: no call waits for long.

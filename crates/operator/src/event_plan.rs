@@ -53,6 +53,7 @@ pub struct EventState {
     conflict: bool,
     drift: bool,
     exhausted: bool,
+    usage_unknown: bool,
     gate_open: bool,
     paused: Option<Pause>,
     /// How many calls the provider takes at the same time, by scope.
@@ -85,6 +86,7 @@ impl EventState {
             conflict: reason(types::ACCEPTED, Reason::AccountConflict.word()),
             drift: reason(types::LIMITS_IN_SYNC, reasons::LOWER_LIMITS),
             exhausted: reason(types::THROTTLED, reasons::BUDGET_EXHAUSTED),
+            usage_unknown: reason(types::THROTTLED, reasons::USAGE_UNKNOWN),
             gate_open: reason(types::THROTTLED, reasons::GATE_OPEN),
             paused: report.filter(|report| !report.status.pauses.is_empty()).map(|report| Pause {
                 since: now,
@@ -134,6 +136,11 @@ impl EventState {
             let note = exhausted.unwrap_or_default() + &free.unwrap_or_default();
             events.push(on_quota(true, reasons::BUDGET_EXHAUSTED, note));
         }
+        let unknown = condition(types::THROTTLED, reasons::USAGE_UNKNOWN);
+        if begins(&mut self.usage_unknown, unknown.is_some()) {
+            let note = format!("{quota}: {}", unknown.unwrap_or_default());
+            events.extend(on_all(true, reasons::USAGE_UNKNOWN, note));
+        }
         self.bypass(status, &mut events);
         self.pauses(quota, report, now, &mut events);
         self.learned_concurrency(quota, report, &mut events);
@@ -177,20 +184,12 @@ impl EventState {
         events: &mut Vec<PlannedEvent>,
     ) {
         let longest = report.status.pauses.iter().max_by_key(|pause| (pause.stopped, pause.remaining));
-        let both = |warning: bool, reason: &'static str, note: String| {
-            [Target::Quota, Target::Consumers].map(|target| PlannedEvent {
-                target,
-                warning,
-                reason,
-                note: note.clone(),
-            })
-        };
         match (longest, &mut self.paused) {
             (Some(pause), known) if known.as_ref().is_none_or(|known| pause.stopped && !known.stopped) => {
                 let (since, refused) = (now, report.totals.refused);
                 let begun = known.get_or_insert(Pause { since, refused, stopped: false });
                 begun.stopped = pause.stopped;
-                events.extend(both(true, reasons::PROVIDER_PAUSED, paused_note(quota, report, pause, now)));
+                events.extend(on_all(true, reasons::PROVIDER_PAUSED, paused_note(quota, report, pause, now)));
             }
             (None, Some(pause)) => {
                 let seconds = now.as_second().saturating_sub(pause.since.as_second());
@@ -198,7 +197,7 @@ impl EventState {
                 let calls = words::counted(i64::try_from(refused).unwrap_or(i64::MAX), "call");
                 let note = format!("{quota}: after {seconds}s, {calls} refused meanwhile");
                 self.paused = None;
-                events.extend(both(false, "Resumed", note));
+                events.extend(on_all(false, "Resumed", note));
             }
             (Some(_), _) | (None, None) => {}
         }
@@ -297,10 +296,23 @@ fn on_quota(warning: bool, reason: &'static str, note: String) -> PlannedEvent {
     PlannedEvent { target: Target::Quota, warning, reason, note }
 }
 
+/// At the quota and at all workloads that draw on it.
+fn on_all(warning: bool, reason: &'static str, note: String) -> [PlannedEvent; 2] {
+    [Target::Quota, Target::Consumers].map(|target| PlannedEvent {
+        target,
+        warning,
+        reason,
+        note: note.clone(),
+    })
+}
+
 /// Whether something has begun since the last time.
 fn begins(before: &mut bool, now: bool) -> bool {
     !std::mem::replace(before, now) && now
 }
+
+#[cfg(test)]
+mod begins_once;
 
 #[cfg(test)]
 mod tests {
@@ -479,14 +491,5 @@ mod tests {
             assert_eq!(events.iter().map(|it| (it.1, it.2)).collect::<Vec<_>>(), [(false, "GateClosed")]);
             assert_eq!(next(state, &closed), []);
         }
-    }
-
-    #[test]
-    fn a_conflict_has_one_event() {
-        let mut state = EventState::default();
-        let message = "The account org-1 belongs to ApiQuota a/b.".to_owned();
-        let verdict = Verdict::Refused { reason: Reason::AccountConflict, message, in_force: None };
-        let mut next = || state.next("gtm/crm", &verdict, &ApiQuotaStatus::default(), None, at(0)).len();
-        assert_eq!([next(), next()], [1, 0]);
     }
 }

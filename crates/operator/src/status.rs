@@ -5,6 +5,7 @@
 
 mod conditions;
 mod figures;
+mod past;
 pub mod state;
 pub(crate) mod words;
 pub mod write_policy;
@@ -170,6 +171,7 @@ fn inputs(subject: &Subject<'_>, figures: &Figures<'_>) -> Inputs {
         disabled: subject.disabled(),
         held: subject.held(),
         exhausted: figures.exhausted().is_some(),
+        usage_unknown: !figures.closed().is_empty(),
         long_wait_ago: subject.long_wait_ago,
         not_injected: subject.not_injected > 0,
     }
@@ -335,6 +337,7 @@ fn words_of(state: State, subject: &Subject<'_>, figures: &Figures<'_>, status: 
             status.paused_until.as_ref().map(|time| time.0)
         }
         State::BudgetExhausted => figures.exhausted().and_then(|figure| figure.reset_at(subject.now)),
+        State::UsageUnknown => past::opens_at(subject, figures),
         _ => None,
     };
     ends.map_or(word.to_owned(), |ends| format!("{word} until {}", until(ends, subject.now)))
@@ -358,6 +361,10 @@ fn message(state: State, subject: &Subject<'_>, figures: &Figures<'_>, status: &
     };
     if subject.disabled() {
         return "Calls pass at once and are counted; nothing is held back.".to_owned();
+    }
+    if state == State::UsageUnknown {
+        let known = find(&status.conditions, types::USAGE_KNOWN);
+        return words::clipped(&known.map(|it| it.message.clone()).unwrap_or_default(), 1024);
     }
     let Some(figure) = figures.tightest() else { return "No calls have been made.".to_owned() };
     let used = figure.used_words().unwrap_or_else(|| "0 %".to_owned());

@@ -42,7 +42,7 @@ pub struct ApiQuotaStatus {
     pub paused_until: Option<Time>,
 
     /// `Accepted`, `Programmed`, `LimiterAvailable`, `ProviderAvailable`, `LimitsInSync`,
-    /// `Throttled` and `Ready`, each with a whole sentence.
+    /// `UsageKnown`, `Throttled` and `Ready`, each with a whole sentence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::bounded::conditions")]
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["type".into()]))]
@@ -77,6 +77,12 @@ pub struct LimitStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
     pub used_by_others: Option<i64>,
+
+    /// How much more counts as used, because it is not known what was used before the limiter began; the condition
+    /// `UsageKnown` says why. Example: `9000`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
+    pub assumed: Option<i64>,
 
     /// How much is left. Example: `50`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

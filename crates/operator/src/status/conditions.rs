@@ -7,6 +7,7 @@ use quotakeeper_engine::{LearnedConcurrency, PauseStatus};
 use quotakeeper_wire::gate;
 
 use super::figures::Figures;
+use super::past::{self, Past};
 use super::state::{Inputs, State};
 use super::words::{clipped, coarse, counted, longest, plural, until};
 use super::{Limiter, Subject};
@@ -47,6 +48,7 @@ impl Conditions {
             limiter_available(subject),
             provider_available(subject),
             limits_in_sync(subject, figures),
+            usage_known(subject, figures),
             throttled(subject, State::of_calls(inputs), figures, waiting),
         ];
         drafts.push(ready(&drafts));
@@ -252,6 +254,16 @@ fn limits_in_sync(subject: &Subject<'_>, figures: &Figures<'_>) -> Draft {
     reported(TYPE, FALSE, reasons::LOWER_LIMITS, message)
 }
 
+fn usage_known(subject: &Subject<'_>, figures: &Figures<'_>) -> Draft {
+    const TYPE: &str = types::USAGE_KNOWN;
+    let Some(report) = subject.report() else {
+        let message = "There is no report of what is used: the limiter does not report.";
+        return reported(TYPE, UNKNOWN, reasons::UNKNOWN, message);
+    };
+    let Past { known, reason, message } = past::of(subject, report.past, figures);
+    reported(TYPE, if known { TRUE } else { FALSE }, reason, message)
+}
+
 /// How many calls the provider takes at the same time, as its rejections show: of a few scopes, the others are alike.
 fn learned_concurrency(subject: &Subject<'_>) -> String {
     let learned = subject.report().map(|report| report.status.concurrency.as_slice()).unwrap_or_default();
@@ -314,6 +326,7 @@ pub(super) fn holdup(
             format!("The provider has rejected calls ({}); paused: {}.", pause.reason, pause.scope)
         }
         State::BudgetExhausted => format!("All of {} is used.", figures.exhausted()?.config.name),
+        State::UsageUnknown => past::closed(subject, figures)?,
         State::Queueing => {
             let waiting = waiting.filter(|waiting| waiting.calls > 0);
             let waiting = waiting.cloned().unwrap_or_default();

@@ -66,8 +66,22 @@ impl<'a> Figures<'a> {
 
     /// The budget that is used up, if one is: of several the one that is free again last.
     pub(super) fn exhausted(&self) -> Option<&Figure<'a>> {
-        let spent = self.all.iter().filter(|figure| figure.is_budget() && figure.permille() >= 1000);
+        let spent = self
+            .all
+            .iter()
+            .filter(|figure| figure.is_budget() && !figure.is_closed() && figure.permille() >= 1000);
         spent.max_by_key(|figure| figure.report.map(|report| report.resets_in))
+    }
+
+    /// The budgets that are closed, because it is not known what was used of them.
+    pub(super) fn closed(&self) -> Vec<&Figure<'a>> {
+        self.all.iter().filter(|figure| figure.is_closed()).collect()
+    }
+
+    /// The names of all limits that have a window.
+    pub(super) fn windows(&self) -> Vec<&'a str> {
+        let windows = self.all.iter().filter(|figure| !figure.config.window.is_zero());
+        windows.map(|figure| figure.config.name.as_str()).collect()
     }
 
     /// The limits of whose earlier use too little is known.
@@ -100,12 +114,22 @@ impl Figure<'_> {
         self.report.is_some_and(|report| report.assumed > report.amount / 20)
     }
 
+    /// Whether it is a budget that only what is assumed of the time before keeps closed.
+    fn is_closed(&self) -> bool {
+        let closed = |report: &ReportedLimit| {
+            // Beside what is assumed, one call may ask the provider.
+            let assumed = report.assumed > report.amount / 20;
+            assumed && known(report) < report.amount && report.used.saturating_add(1) >= report.amount
+        };
+        self.is_budget() && self.report.is_some_and(closed)
+    }
+
     fn is_budget(&self) -> bool {
         self.config.window.as_secs() >= BUDGET_SECONDS
     }
 
     fn permille(&self) -> u64 {
-        self.report.map_or(0, permille)
+        if self.is_closed() { 1000 } else { self.report.map_or(0, permille) }
     }
 
     /// In percent, rounded down; none where nothing is known.
@@ -114,13 +138,14 @@ impl Figure<'_> {
     }
 
     fn seconds_to_reset(&self) -> Option<u64> {
-        let report = self.report.filter(|report| known(report) > 0)?;
+        let report = self.report.filter(|report| known(report) > 0 || self.is_closed())?;
         Some(rounded_up_seconds(report.resets_in))
     }
 
-    /// `97%`, `<5%`, `0%`.
+    /// `97%`, `<5%`, `0%`, `unknown`.
     pub(super) fn used_text(&self) -> Option<String> {
         Some(match self.percent()? {
+            _ if self.is_closed() => "unknown".to_owned(),
             0 if self.permille() == 0 => "0%".to_owned(),
             0..5 => "<5%".to_owned(),
             percent => format!("{percent}%"),
@@ -182,6 +207,7 @@ impl Figure<'_> {
         };
         let used = self.reporting.then(|| self.report.map_or(0, known));
         let certain = used.filter(|_| self.report.is_none_or(|report| report.assumed == 0));
+        let assumed = self.report.map(|report| report.assumed).filter(|assumed| *assumed > 0);
         let others = self.report.map(|report| report.used_by_others).filter(|used| *used > 0);
         LimitStatus {
             name: self.config.name.clone(),
@@ -190,6 +216,7 @@ impl Figure<'_> {
             effective: figure(effective),
             used: used.map(figure),
             used_by_others: others.map(figure),
+            assumed: assumed.map(figure),
             remaining: certain.map(|used| figure(effective.saturating_sub(used))),
             waiting: self
                 .reporting

@@ -40,6 +40,8 @@ pub struct Inputs {
     pub held: Option<Held>,
     /// A budget is used up.
     pub exhausted: bool,
+    /// A budget is closed, because it is not known what was used of it.
+    pub usage_unknown: bool,
     /// How long ago a call was last seen that had waited for more than a moment.
     pub long_wait_ago: Option<Duration>,
     /// Pods that request the quota have no proxy.
@@ -84,6 +86,8 @@ pub enum State {
     ProviderPaused,
     /// A budget is used up.
     BudgetExhausted,
+    /// A budget is closed, because it is not known what was used of it.
+    UsageUnknown,
     /// Calls wait for their turn.
     Queueing,
     /// Calls pass; those of some pods are not counted.
@@ -94,7 +98,7 @@ pub enum State {
 
 impl State {
     /// All states: the first whose cause holds is the quota's.
-    pub const ALL: [State; 15] = [
+    pub const ALL: [State; 16] = [
         State::Deleting,
         State::Refused,
         State::LimiterUnavailable,
@@ -107,6 +111,7 @@ impl State {
         State::ProviderOverloaded,
         State::ProviderPaused,
         State::BudgetExhausted,
+        State::UsageUnknown,
         State::Queueing,
         State::NotInjected,
         State::Ready,
@@ -142,6 +147,7 @@ impl State {
             State::ProviderOverloaded => inputs.held == Some(Held::Overloaded),
             State::ProviderPaused => inputs.held == Some(Held::Paused),
             State::BudgetExhausted => inputs.exhausted,
+            State::UsageUnknown => inputs.usage_unknown,
             State::Queueing => queueing(inputs.long_wait_ago),
             State::NotInjected => inputs.not_injected,
             State::Ready => true,
@@ -163,6 +169,7 @@ impl State {
             State::ProviderOverloaded => reasons::PROVIDER_OVERLOADED,
             State::ProviderPaused => reasons::PROVIDER_PAUSED,
             State::BudgetExhausted => reasons::BUDGET_EXHAUSTED,
+            State::UsageUnknown => reasons::USAGE_UNKNOWN,
             State::Queueing => reasons::QUEUEING,
             State::NotInjected => "NotInjected",
             State::Ready => reasons::READY,
@@ -196,6 +203,7 @@ mod tests {
         disabled: false,
         held: None,
         exhausted: false,
+        usage_unknown: false,
         long_wait_ago: None,
         not_injected: false,
     };
@@ -237,6 +245,7 @@ mod tests {
                 it.held = value
             }),
             each(&both, |it, value| it.exhausted = value),
+            each(&both, |it, value| it.usage_unknown = value),
             each(
                 &[None, Some(Duration::ZERO), Some(QUEUEING_ENDS - tick), Some(QUEUEING_ENDS)],
                 |it, value| {
@@ -273,6 +282,7 @@ mod tests {
                 Inputs { held: None, ..well }
             }
             State::BudgetExhausted => Inputs { exhausted: false, ..well },
+            State::UsageUnknown => Inputs { usage_unknown: false, ..well },
             State::Queueing => Inputs { long_wait_ago: None, ..well },
             State::NotInjected => Inputs { not_injected: false, ..well },
             State::Ready => well,
@@ -297,7 +307,7 @@ mod tests {
             assert!(State::of_calls(inputs) >= State::GateOpen);
             assert!(state < State::GateOpen || state == State::of_calls(inputs), "{inputs:?}");
         });
-        assert_eq!(combinations, 2 * 2 * 2 * 2 * 2 * 2 * 3 * 2 * 2 * 4 * 2 * 4 * 2);
+        assert_eq!(combinations, 2 * 2 * 2 * 2 * 2 * 2 * 3 * 2 * 2 * 4 * 2 * 2 * 4 * 2);
         assert_eq!(seen.len(), State::ALL.len(), "each word is reached: {seen:?}");
         let refused = REFUSALS.map(|reason| State::Refused.word(Some(reason)));
         assert_eq!(BTreeSet::from(refused).len(), REFUSALS.len());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use quotakeeper_api::problem::Problem;
 use quotakeeper_engine::event::Callers;
 use quotakeeper_engine::{LearnedConcurrency, LimitStatus as ReportedLimit};
-use quotakeeper_wire::status::ProxyCounts;
+use quotakeeper_wire::status::{PastUse, ProxyCounts};
 use serde_json::{Value, json};
 
 use super::write_policy::{Worth, worth};
@@ -217,6 +217,7 @@ fn all_is_well() {
          LimiterAvailable=True Connected: The limiter reports to the operator.\n\
          ProviderAvailable=True Available: No answer of the provider says that it is unavailable.\n\
          LimitsInSync=True InSync: No answer of the provider contradicts the declared limits.\n\
+         UsageKnown=True NewAccount: The account is new here: ten-seconds, daily, search began as unused. All that this cluster uses counts in full; what others had used before is known as far as answers tell it.\n\
          Throttled=False NotThrottled: Calls pass without a noticeable wait.\n\
          Ready=True Ready: The quota is accepted, and the limiter enforces it.\n"
     );
@@ -456,18 +457,97 @@ fn a_queue_that_hovers_is_written_seldom() {
     assert_eq!(ended.worth(), Worth::Now, "the queue is gone");
 }
 
-/// Right after an installation nothing is used, whatever the limiter has to take for used.
+/// Right after an installation nothing is used of a short window, whatever the limiter has to take for used.
 #[test]
 fn what_is_only_assumed_is_not_shown_as_used() {
-    let mut story = hubspot().uses("daily", 624_999, 86_400);
-    story.report().status.limits[0].assumed = 624_999;
+    let mut story = hubspot().uses("ten-seconds", 99, 10);
+    story.report().status.limits[0].assumed = 99;
     let status = story.status();
-    let limit = status.limits.iter().find(|limit| limit.name == "daily").unwrap();
+    let limit = status.limits.iter().find(|limit| limit.name == "ten-seconds").unwrap();
     assert_eq!((limit.used, limit.remaining, &limit.reset_time), (Some(0), None, &None));
     assert!(story.row().contains(" 0% "), "{}", story.row());
     assert!(
-        story.message().ends_with("earlier use of daily is not known yet, so calls begin one by one."),
+        story.message().ends_with("earlier use of ten-seconds is not known yet, so calls begin one by one."),
         "{}",
         story.message()
     );
+}
+
+/// So much of a limit is assumed to be used, because the past is not known.
+fn assumes(mut story: Story, past: PastUse, name: &str, assumed: u64, resets: u64) -> Story {
+    story = story.uses(name, assumed, resets);
+    story.report().past = past;
+    story.report().status.limits.last_mut().unwrap().assumed = assumed;
+    story
+}
+
+fn daily() -> Story {
+    Story::new("gtm/hubspot", json!({"provider": {"name": "hubspot", "tier": "free"}}))
+}
+
+fn amount_of(story: &Story, name: &str) -> u64 {
+    let limits = &story.verdict.account().unwrap().engine.limits;
+    limits.iter().find(|limit| limit.name == name).unwrap().amount
+}
+
+fn condition(status: &ApiQuotaStatus, type_: &str) -> (String, String, String) {
+    let found = find(&status.conditions, type_).unwrap();
+    (found.status.clone(), found.reason.clone(), found.message.clone())
+}
+
+#[test]
+fn a_budget_that_is_closed_by_assumption_never_reads_as_unused() {
+    let amount = amount_of(&daily(), "daily");
+    for (past, reason, why) in [
+        (PastUse::Lost, "LedgerLost", "the limiter's ledger was lost"),
+        (PastUse::Unknown, "NotRecorded", "it is not recorded"),
+    ] {
+        // With and without the call that may ask the provider.
+        for assumed in [amount, amount - 1] {
+            let status = assumes(daily(), past, "daily", assumed, 80_000).status();
+            let summary = status.summary.clone().unwrap();
+            assert_eq!(summary.tightest.as_deref(), Some("daily"));
+            assert_eq!(summary.used.as_deref(), Some("unknown"));
+            assert_eq!(summary.status.as_deref(), Some("UsageUnknown until 12:16"));
+            let (known, got, message) = condition(&status, "UsageKnown");
+            assert_eq!((known.as_str(), got.as_str()), ("False", reason));
+            for words in [
+                why,
+                "until 12:16 UTC",
+                "an answer of the provider",
+                "kubectl patch aq hubspot -n gtm",
+                r#"{"spec":{"used":[{"limit":"daily","amount":UNITS,"at":"2026-11-03T14:03:00Z"}]}}"#,
+            ] {
+                assert!(message.contains(words), "{words}: {message}");
+            }
+            assert_eq!(summary.message, Some(message));
+            assert_eq!(condition(&status, "Throttled").1, "UsageUnknown");
+            let limit = status.limits.iter().find(|limit| limit.name == "daily").unwrap();
+            assert_eq!((limit.assumed, limit.remaining), (Some(i64::try_from(assumed).unwrap()), None));
+        }
+    }
+}
+
+#[test]
+fn what_is_known_of_the_past_is_said() {
+    let mut new = daily();
+    new.report().past = PastUse::New;
+    let mut recorded = daily();
+    recorded.report().past = PastUse::Recorded;
+    let mut learned = daily();
+    learned.report().past = PastUse::Lost;
+    for (story, reason) in [(new, "NewAccount"), (recorded, "Recorded"), (learned, "Learned")] {
+        let (known, got, message) = condition(&story.status(), "UsageKnown");
+        assert_eq!((known.as_str(), got.as_str()), ("True", reason));
+        assert!(message.contains("daily"), "{message}");
+        assert_eq!(story.status().summary.unwrap().status.as_deref(), Some("Ready"));
+    }
+    // A short window fills by itself: no word for it, but it is said.
+    let short = daily().verdict.account().unwrap().engine.limits[0].name.clone();
+    let half = amount_of(&daily(), &short) / 2;
+    let status = assumes(daily(), PastUse::Lost, &short, half, 10).status();
+    let (known, reason, message) = condition(&status, "UsageKnown");
+    assert_eq!((known.as_str(), reason.as_str()), ("False", "LedgerLost"));
+    assert!(message.contains(&short), "{message}");
+    assert_eq!(status.summary.unwrap().status.as_deref(), Some("Ready"));
 }

@@ -1,0 +1,80 @@
+//! What is known of the use of an account before its limiter began, and what is assumed, as sentences.
+
+use jiff::Timestamp;
+use quotakeeper_wire::status::PastUse;
+
+use super::Subject;
+use super::figures::Figures;
+use super::words::until;
+use crate::conditions::reasons;
+
+/// What the condition `UsageKnown` says.
+pub(super) struct Past {
+    pub(super) known: bool,
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+}
+
+/// What the limiter knew when it put the account in force, and what of that it assumes still.
+pub(super) fn of(subject: &Subject<'_>, past: PastUse, figures: &Figures<'_>) -> Past {
+    let assumed = figures.uncertain();
+    let all = figures.windows().join(", ");
+    let (known, reason, message) = match past {
+        PastUse::Recorded if assumed.is_empty() => {
+            let message = format!("All that this cluster has used of {all} is recorded and counts in full.");
+            (true, reasons::RECORDED, message)
+        }
+        PastUse::New if assumed.is_empty() => {
+            let message = format!(
+                "The account is new here: {all} began as unused. All that this cluster uses counts in full; what others had used before is known as far as answers tell it."
+            );
+            (true, reasons::NEW_ACCOUNT, message)
+        }
+        _ if assumed.is_empty() => {
+            let message = format!(
+                "What was unknown of the time before has been told, stated, or has left its window: of {all} nothing is assumed any more."
+            );
+            (true, reasons::LEARNED, message)
+        }
+        PastUse::Recorded | PastUse::New | PastUse::Unknown => {
+            (false, reasons::NOT_RECORDED, unknown(subject, &assumed, figures))
+        }
+        PastUse::Lost => (false, reasons::LEDGER_LOST, unknown(subject, &assumed, figures)),
+    };
+    Past { known, reason, message }
+}
+
+fn unknown(subject: &Subject<'_>, assumed: &[&str], figures: &Figures<'_>) -> String {
+    closed(subject, figures).unwrap_or_else(|| {
+        format!(
+            "Earlier use of {} is not known, so what may have been used counts as used until it has left its window, or an answer of the provider tells.",
+            assumed.join(", ")
+        )
+    })
+}
+
+/// When the first of the budgets opens by itself that are closed.
+pub(super) fn opens_at(subject: &Subject<'_>, figures: &Figures<'_>) -> Option<Timestamp> {
+    figures.closed().iter().filter_map(|figure| figure.reset_at(subject.now)).max()
+}
+
+/// Which budgets are closed until when, and what opens them; none: no budget is.
+pub(super) fn closed(subject: &Subject<'_>, figures: &Figures<'_>) -> Option<String> {
+    let closed = figures.closed();
+    let first = &closed.first()?.config.name;
+    let why = match subject.report()?.past {
+        PastUse::Lost => "the limiter's ledger was lost",
+        PastUse::Recorded | PastUse::New | PastUse::Unknown => "it is not recorded",
+    };
+    let names: Vec<&str> = closed.iter().map(|figure| figure.config.name.as_str()).collect();
+    let at = opens_at(subject, figures);
+    let at = at.map(|at| format!(" until {} UTC", until(at, subject.now))).unwrap_or_default();
+    let quota = subject.quota()?.metadata.clone();
+    let namespace = quota.namespace.map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
+    let name = quota.name.unwrap_or_default();
+    Some(format!(
+        "How much of {} was used is not known, because {why}: all of it counts as used{at}, and calls wait. It opens before as soon as an answer of the provider tells what is left, or when you state what was used: kubectl patch aq {name}{namespace} --type=merge -p '{{\"spec\":{{\"used\":[{{\"limit\":\"{first}\",\"amount\":UNITS,\"at\":\"{}\"}}]}}}}'.",
+        names.join(", "),
+        subject.now.strftime("%FT%TZ"),
+    ))
+}
