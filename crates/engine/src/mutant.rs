@@ -41,6 +41,10 @@ pub enum Mutant {
     OthersOutlastReset,
     /// Each answer charges what others have used, whether or not it is charged already.
     OthersChargedAgain,
+    /// What others have used is not charged.
+    OthersForgotten,
+    /// A reset that is further away than a window is believed.
+    LateResetBelieved,
 }
 
 #[cfg(feature = "mutants")]

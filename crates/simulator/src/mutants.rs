@@ -16,7 +16,7 @@ pub enum Fault {
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 19] = [
+pub const MUTANTS: [(Fault, &str); 21] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
@@ -34,6 +34,8 @@ pub const MUTANTS: [(Fault, &str); 19] = [
     (Fault::Rule(Mutant::ResetFreesOwnCharges), "others-fixed"),
     (Fault::Rule(Mutant::OthersOutlastReset), "others-fixed"),
     (Fault::Rule(Mutant::OthersChargedAgain), "others-sliding"),
+    (Fault::Rule(Mutant::OthersForgotten), "others-sliding"),
+    (Fault::Rule(Mutant::LateResetBelieved), "others-late-reset"),
     (Fault::Commit(CommitMutant::FirstRecordDropsReserve), "killed-before-a-proxy-is-back"),
     (Fault::Commit(CommitMutant::LostCountsAsNew), "new-account-and-lost-ledgers"),
 ];

@@ -98,7 +98,8 @@ const ROUNDING: Duration = Duration::from_secs(1);
 fn window_end(limit: &Limit, ends_in: Duration, granted: Time, latest: Time) -> Option<WindowEnd> {
     let config = &limit.config;
     let fixed = config.counted_as == CountedAs::FixedWindow || mutant::active(Mutant::ResetOfSlidingWindow);
-    (fixed && ends_in <= config.window).then(|| WindowEnd {
+    let near = ends_in <= config.window || mutant::active(Mutant::LateResetBelieved);
+    (fixed && near).then(|| WindowEnd {
         earliest: granted + ends_in.saturating_sub(ROUNDING * 2),
         latest: latest + stretched(ends_in) + limit.counted_after_write + ROUNDING,
     })

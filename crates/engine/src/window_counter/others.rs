@@ -53,12 +53,14 @@ impl WindowCounter {
     /// Charges what an answer says of others. Returns whether that is more than was known.
     pub(crate) fn charge_others(&mut self, now: Time, seen: OthersSeen) -> bool {
         let end = seen.end.filter(|_| !mutant::active(Mutant::OthersOutlastReset));
-        let until = end.unwrap_or(Time::NEVER).min(now + self.window);
+        let late = end.filter(|_| mutant::active(Mutant::LateResetBelieved));
+        let until = late.unwrap_or(end.unwrap_or(Time::NEVER).min(now + self.window));
         self.others.parts.retain(|part| self.units.get(part.unit).is_some());
         let again =
             if mutant::active(Mutant::OthersChargedAgain) { self.used_by_others() } else { Amount::ZERO };
         let amount = (seen.amount + again).min(self.amount);
-        let more = !amount.is_zero() && until > now && self.keep_others(now, amount, until);
+        let charged = !amount.is_zero() && until > now && !mutant::active(Mutant::OthersForgotten);
+        let more = charged && self.keep_others(now, amount, until);
         // One that was overtaken by a later call's answer may tell of room that is gone.
         if !more && seen.granted >= self.others.newest {
             self.release_others(now, seen);
