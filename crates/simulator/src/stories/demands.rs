@@ -60,7 +60,30 @@ pub(super) fn change_at(
     scenario.changes.push(Change { at, provider_at, account });
 }
 
-/// Edits from the first window on, each at least a window after the one before.
+/// After so long what was in flight under the limit before has been counted.
+fn lead(window: Window) -> Duration {
+    seconds(2) + window.2 + ms(100)
+}
+
+/// Edits of the amount from the first window on, each at least a window after the one before.
+pub(super) fn edit_repeatedly(
+    random: &mut Random,
+    scenario: &mut Scenario,
+    window: Window,
+    next_amount: impl Fn(&mut Random) -> u64,
+) {
+    let lead = lead(window);
+    let (mut from, mut amount) = (random.within(ms(1), window.1), window.0);
+    while from + lead < scenario.length {
+        let next = next_amount(random);
+        if next != amount {
+            change_at(scenario, from, next, next > amount, lead);
+        }
+        amount = next;
+        from = from + lead + window.1 + random.within(ms(1), window.1);
+    }
+}
+
 fn edits(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = storm(random, window);
@@ -69,16 +92,8 @@ fn edits(random: &mut Random) -> Scenario {
     scenario.stalls.after_decision = 0;
     scenario.account.limits[0].counted_as =
         *random.pick(&[CountedAs::Unknown, CountedAs::SlidingWindow, CountedAs::TokenBucket]);
-    let lead = seconds(2) + window.2 + ms(100);
-    let (mut from, mut amount) = (random.within(ms(1), window.1), window.0);
-    while from + lead < scenario.length {
-        let next = random.between(window.0 / 4 + 1, window.0 * 2);
-        if next != amount {
-            change_at(&mut scenario, from, next, next > amount, lead);
-        }
-        amount = next;
-        from = from + lead + window.1 + random.within(ms(1), window.1);
-    }
+    let amount = |random: &mut Random| random.between(window.0 / 4 + 1, window.0 * 2);
+    edit_repeatedly(random, &mut scenario, window, amount);
     scenario
 }
 
@@ -88,18 +103,9 @@ fn small_edits(random: &mut Random) -> Scenario {
     let mut scenario = calm(random, window);
     scenario.account.limits[0].counted_as =
         *random.pick(&[CountedAs::Unknown, CountedAs::SlidingWindow, CountedAs::FixedWindow]);
-    let lead = seconds(2) + window.2 + ms(100);
-    scenario.length = scenario.length.max((window.1 + lead) * 8);
-    let mut from = random.within(ms(1), window.1);
-    let mut amount = window.0;
-    while from + lead < scenario.length {
-        let next = window.0 - random.below(window.0.div_ceil(20));
-        if next != amount {
-            change_at(&mut scenario, from, next, next > amount, lead);
-        }
-        amount = next;
-        from = from + lead + window.1 + random.within(ms(1), window.1);
-    }
+    scenario.length = scenario.length.max((window.1 + lead(window)) * 8);
+    let amount = |random: &mut Random| window.0 - random.below(window.0.div_ceil(20));
+    edit_repeatedly(random, &mut scenario, window, amount);
     scenario.expects.used_at_least = Some(7_500);
     scenario
 }
@@ -118,9 +124,7 @@ fn cut(random: &mut Random) -> Scenario {
     scenario.upstream.adverse = true;
     scenario.stalls.limiter_every = Duration::ZERO;
     scenario.stalls.after_decision = 0;
-    // What is in flight still comes under the old quota.
-    let lead = seconds(2) + window.2 + ms(100);
-    change(&mut scenario, window.0 / 2, false, lead);
+    change(&mut scenario, window.0 / 2, false, lead(window));
     scenario
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::config::CountedAs;
 
-use super::demands::change_at;
+use super::demands::{change_at, edit_repeatedly};
 use super::{Story, WINDOWS, Window, calm, ms, seconds, story};
 use crate::random::Random;
 use crate::scenario::{Arrivals, Headers, Others, Reset, Rounding, Scenario, Shared};
@@ -113,16 +113,8 @@ fn edited(random: &mut Random) -> Scenario {
     let mut scenario = shared(random, window, CountedAs::SlidingWindow);
     // It is measured against the last amount.
     scenario.expects.used_at_least = None;
-    let lead = seconds(2) + window.2 + ms(100);
-    let (mut from, mut amount) = (random.within(ms(1), window.1), window.0);
-    while from + lead < scenario.length {
-        let next = random.between(window.0 / 2 + 1, window.0 * 2);
-        if next != amount {
-            change_at(&mut scenario, from, next, next > amount, lead);
-        }
-        amount = next;
-        from = from + lead + window.1 + random.within(ms(1), window.1);
-    }
+    let amount = |random: &mut Random| random.between(window.0 / 2 + 1, window.0 * 2);
+    edit_repeatedly(random, &mut scenario, window, amount);
     scenario
 }
 
