@@ -63,7 +63,7 @@ use reconnect::Reconnects;
 use relay::{Answer, relay};
 use send_by::SendBy;
 pub(crate) use wait::RareLog;
-use wait::{stopping, wait};
+use wait::{Noted, stopping, wait};
 
 /// Before a call is tried again that this machine or a busy record held up.
 const RECONNECT: Duration = Duration::from_millis(250);
@@ -282,7 +282,7 @@ async fn in_force(
         return Ok(account);
     }
     record.call.why = Why::NotInForce;
-    let since = Instant::now();
+    let waits = Noted::begin(context, &endpoint.quota, record);
     // The provider's profile, which knows more of its clients, isn't known either.
     let patience = Profile::default().patience(headers);
     let longest = patience.map_or(LONGEST_ABSENCE, longest_wait);
@@ -292,7 +292,7 @@ async fn in_force(
         }),
         () = context.closing.begun() => Err(stopping()),
     };
-    record.call.waited += since.elapsed();
+    drop(waits);
     found.map_err(|refused| {
         record.call.outcome = Outcome::Refused(refused.reason);
         LocalResponse::refused(refused, &endpoint.quota, None).because(&endpoint.absence())

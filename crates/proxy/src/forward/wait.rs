@@ -24,11 +24,7 @@ pub(super) async fn wait<T>(
     record: &mut Record,
     granted: impl Future<Output = Result<T, Refused>>,
 ) -> Result<T, Refused> {
-    let gauge = context.telemetry.metrics.waiting(&account.quota);
-    gauge.inc();
-    let since = Instant::now();
-    // Also when the client hangs up meanwhile.
-    let mut noted = Noted { record, gauge, since };
+    let mut noted = Noted::begin(context, &account.quota, record);
     let mut granted = std::pin::pin!(granted);
     if let Ok(at_once) = timeout(NO_WAIT, &mut granted).await {
         return at_once;
@@ -46,13 +42,20 @@ pub(super) fn stopping() -> Refused {
     Refused { reason: Reason::ProxyStopping, retry_after: Some(NEXT_PROXY), words: None }
 }
 
-struct Noted<'a> {
+/// A call that waits, until it is dropped: also when its client hangs up meanwhile.
+pub(super) struct Noted<'a> {
     record: &'a mut Record,
     gauge: prometheus_client::metrics::gauge::Gauge<i64, std::sync::atomic::AtomicI64>,
     since: Instant,
 }
 
-impl Noted<'_> {
+impl<'a> Noted<'a> {
+    pub(super) fn begin(context: &ProxyContext, quota: &str, record: &'a mut Record) -> Self {
+        let gauge = context.telemetry.metrics.waiting(quota);
+        gauge.inc();
+        Self { record, gauge, since: Instant::now() }
+    }
+
     fn why(&mut self, context: &ProxyContext, account: &Account) {
         let why = &mut self.record.call.why;
         if matches!(why, Why::NoWait | Why::Queue) {

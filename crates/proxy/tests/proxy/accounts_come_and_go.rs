@@ -48,13 +48,18 @@ async fn calls_wait_until_their_quota_is_in_force() {
     let mut limiter = Hand::connect(&peer, 1).await;
     limiter.say(absent("quota gtm/demo does not exist")).await;
     let held = call(&proxy);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let waits = |calls: u32| {
+        let line = format!(r#"quotakeeper_proxy_waiting_calls{{quota="gtm/demo"}} {calls}"#);
+        proxy.metrics_text().lines().any(|found| found == line)
+    };
+    world::until("the call to wait", || waits(1)).await;
     assert!(!held.is_finished() && provider.log("key").is_empty());
 
     limiter.say(in_force(&world::account("demo", Some(url), world::plenty()))).await;
     let asked = limiter.asked().await;
     limiter.grant(asked, 1).await;
     assert_eq!(held.await.unwrap().status, 200);
+    world::until("no call to wait", || waits(0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
