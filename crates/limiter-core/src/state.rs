@@ -8,9 +8,11 @@
 //! | `pods` | the pods of sessions, and their deletion |
 //! | `durable` | what the ledger has to store |
 //! | `report` | the status of all accounts |
+//! | `notices` | what proxies have seen that people should know |
 
 mod accounts;
 mod durable;
+mod notices;
 mod past;
 mod pods;
 mod report;
@@ -29,6 +31,7 @@ use quotakeeper_wire::name::{AccountKey, QuotaName};
 use quotakeeper_wire::status::PastUse;
 
 pub use self::accounts::Configuration;
+use self::notices::LeftNotices;
 use self::past::WallClock;
 use crate::blame::Blame;
 use crate::commit::CommitSchedule;
@@ -102,6 +105,7 @@ pub struct LimiterState {
     gate_open_until: Option<Timestamp>,
     connections: BTreeMap<ConnectionId, Connection>,
     current: BTreeMap<SessionId, ConnectionId>,
+    left_notices: LeftNotices,
     hellos: NewestHellos,
     /// The UID of the pod that each session belongs to; none: this process's own.
     owners: BTreeMap<SessionId, Option<String>>,
@@ -160,6 +164,7 @@ impl LimiterState {
             gate_open_until: None,
             connections: BTreeMap::new(),
             current: BTreeMap::new(),
+            left_notices: LeftNotices::default(),
             hellos: NewestHellos::default(),
             owners: BTreeMap::new(),
         };
@@ -185,6 +190,7 @@ impl LimiterState {
             return;
         }
         self.current.remove(&id);
+        self.left_notices.keep(&lost, now);
         for (index, event) in lost.session.lost() {
             let account = lost.accounts.get(index.0 as usize).cloned().flatten();
             self.handle_event(now, account, event, out);

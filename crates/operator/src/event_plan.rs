@@ -226,15 +226,14 @@ impl EventState {
     ) {
         let mut new = 0;
         for notice in &report.notices {
-            let Some((reason, note)) = notice_words(quota, notice) else { continue };
+            let Some(event) = notice_event(quota, notice) else { continue };
             let key = (notice.consumer.to_string(), notice.kind);
             if !self.notices.contains_key(&key) {
                 if new == MOST_CONSUMERS {
                     continue;
                 }
                 new += 1;
-                let target = Target::Consumer(notice.consumer.to_string());
-                events.push(PlannedEvent { target, warning: true, reason, note });
+                events.push(event);
             }
             self.notices.insert(key, now);
         }
@@ -243,18 +242,25 @@ impl EventState {
     }
 }
 
-/// The reason and the note of a notice's Event; none: this version does not know its kind.
-fn notice_words(quota: &str, notice: &ConsumerNotice) -> Option<(&'static str, String)> {
+/// The Event of a notice; none: this version does not know its kind.
+fn notice_event(quota: &str, notice: &ConsumerNotice) -> Option<PlannedEvent> {
     let detail = &notice.detail;
+    let event = |warning: bool, reason: &'static str, note: String| PlannedEvent {
+        target: Target::Consumer(notice.consumer.to_string()),
+        warning,
+        reason,
+        note,
+    };
     match notice.kind {
         NoticeKind::UnreadableRequest => {
             let note = format!(
                 "{quota}: a request's model is not known, so it waits for all models and is charged to each. {detail}."
             );
-            Some(("ModelUnknown", note))
+            Some(event(true, "ModelUnknown", note))
         }
-        NoticeKind::DistrustedCa => Some(("ProxyNotTrusted", format!("{quota}: {detail}."))),
-        NoticeKind::NoCalls => Some(("NoCalls", format!("{quota}: {detail}."))),
+        NoticeKind::DistrustedCa => Some(event(true, "ProxyNotTrusted", format!("{quota}: {detail}."))),
+        // It may have nothing to do yet.
+        NoticeKind::NoCalls => Some(event(false, "NoCalls", format!("{quota}: {detail}."))),
         NoticeKind::Unknown => None,
     }
 }
@@ -445,6 +451,8 @@ mod tests {
         let events = next(&mut later, &seen, 7204);
         assert!(events[0].starts_with("Consumer(\"gtm/Job/c\") ProxyNotTrusted: gtm/crm: "), "{events:?}");
         assert!(events[1].starts_with("Consumer(\"gtm/Job/c\") NoCalls: gtm/crm: "), "{events:?}");
+        let warnings = seen.notices.iter().map(|notice| notice_event("gtm/crm", notice).unwrap().warning);
+        assert_eq!(warnings.collect::<Vec<_>>(), [true, false], "a pod without calls may have nothing to do");
     }
 
     #[test]

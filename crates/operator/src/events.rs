@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::{Api, DynamicObject};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -266,12 +267,11 @@ impl EventPublisher {
     /// A reference with a UID, by which `kubectl describe` finds the Events of an object.
     async fn reference(&mut self, cluster: &Cluster, owner: &Owner) -> ObjectReference {
         let mut reference = owner.reference();
-        if owner.uid.is_none() && owner.kind == "Deployment" {
-            if !self.uids.contains_key(owner) {
-                let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), &owner.namespace);
-                if let Ok(Ok(found)) = timeout(REQUEST, deployments.get_metadata_opt(&owner.name)).await {
-                    self.uids.insert(owner.clone(), found.and_then(|found| found.metadata.uid));
-                }
+        if owner.uid.is_none() {
+            if !self.uids.contains_key(owner)
+                && let Ok(uid) = timeout(REQUEST, uid(cluster, owner)).await
+            {
+                self.uids.insert(owner.clone(), uid);
             }
             reference.uid = self.uids.get(owner).cloned().flatten();
         }
@@ -311,23 +311,23 @@ impl EventPublisher {
             Some(consumer) => pod.consumer.as_deref() == Some(consumer),
             None => pod.draws_on(name),
         };
-        let owners: BTreeSet<&Owner> = match &event.target {
+        let owners: BTreeSet<Owner> = match &event.target {
             Target::Quota => {
                 let reference = quota_reference(name, view);
                 return self.enqueue(event.warning, event.reason, event.note, reference);
             }
-            Target::Consumer(consumer) => pods
-                .values()
-                .find(|pod| drawing(pod, Some(consumer)))
-                .map(|pod| &pod.owner)
-                .into_iter()
-                .collect(),
+            Target::Consumer(consumer) => {
+                let living = pods.values().find(|pod| drawing(pod, Some(consumer)));
+                // Its last pod may have ended since.
+                let owner = living.map(|pod| pod.owner.clone()).or_else(|| Owner::of_consumer(consumer));
+                owner.into_iter().collect()
+            }
             Target::Consumers => {
-                pods.values().filter(|pod| drawing(pod, None)).map(|pod| &pod.owner).collect()
+                pods.values().filter(|pod| drawing(pod, None)).map(|pod| pod.owner.clone()).collect()
             }
         };
         for owner in owners.into_iter().take(MOST_OWNERS) {
-            let reference = self.reference(observed.cluster, owner).await;
+            let reference = self.reference(observed.cluster, &owner).await;
             self.enqueue(event.warning, event.reason, event.note.clone(), reference);
         }
     }
@@ -396,6 +396,23 @@ fn not_injected(owner: &Owner, missing: &[MissingProxy<'_>]) -> PodEvent {
         restart(owner)
     );
     PodEvent { warning: true, reason: "NotInjected", note, cause: names }
+}
+
+/// The UID of a Deployment or a Job; none: it is not there, or it can't be read.
+async fn uid(cluster: &Cluster, owner: &Owner) -> Option<String> {
+    let (client, namespace) = (cluster.client.clone(), &owner.namespace);
+    let metadata = match owner.kind.as_str() {
+        "Deployment" => {
+            let found = Api::<Deployment>::namespaced(client, namespace).get_metadata_opt(&owner.name).await;
+            found.ok()??.metadata
+        }
+        "Job" => {
+            let found = Api::<Job>::namespaced(client, namespace).get_metadata_opt(&owner.name).await;
+            found.ok()??.metadata
+        }
+        _ => return None,
+    };
+    metadata.uid
 }
 
 fn owners_of<T>(workloads: &BTreeMap<&Owner, T>) -> HashSet<Owner> {

@@ -57,11 +57,29 @@ pub struct Owner {
     pub kind: String,
     /// Its name.
     pub name: String,
-    /// Its UID; none of a Deployment or Rollout, which pods do not name.
+    /// Its UID; none of a Deployment or Rollout, which pods do not name, or where no pod is left.
     pub uid: Option<String>,
 }
 
 impl Owner {
+    /// The workload of a consumer, `namespace/kind/name`, none of whose pods is left; none: it is of an unknown kind.
+    pub fn of_consumer(consumer: &str) -> Option<Owner> {
+        let mut parts = consumer.splitn(3, '/');
+        let (namespace, kind, name) = (parts.next()?, parts.next()?, parts.next()?);
+        let api_version = match kind {
+            "Job" | "CronJob" => "batch/v1",
+            "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" => "apps/v1",
+            _ => return None,
+        };
+        Some(Owner {
+            namespace: namespace.to_owned(),
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            uid: None,
+        })
+    }
+
     /// The reference by which Events name it.
     pub fn reference(&self) -> ObjectReference {
         ObjectReference {
@@ -265,6 +283,16 @@ mod tests {
         assert_eq!(owned("ReplicaSet", "web-5d4", rollout), "Rollout web None");
         assert_eq!(owned("ReplicaSet", "alone", json!({})), "ReplicaSet alone Some(\"o\")");
         assert_eq!(pod(json!({})).owner.kind, "Pod");
+    }
+
+    #[test]
+    fn a_consumer_without_pods_names_its_workload() {
+        let owner =
+            |consumer| Owner::of_consumer(consumer).map(|it| format!("{} {}", it.api_version, it.name));
+        assert_eq!(owner("gtm/Job/enrich").as_deref(), Some("batch/v1 enrich"));
+        assert_eq!(owner("gtm/Deployment/web").as_deref(), Some("apps/v1 web"));
+        assert_eq!(owner("gtm/ServiceAccount/default"), None);
+        assert_eq!(owner("gtm"), None);
     }
 
     #[test]

@@ -1,13 +1,10 @@
 //! The status of all accounts, for `quotakeeper run` and for the operator.
 
-use std::collections::BTreeMap;
-
 use quotakeeper_engine::config::Mode;
 use quotakeeper_engine::time::Time;
 use quotakeeper_engine::{AccountStatus, ConsumerWait, Totals};
-use quotakeeper_wire::message::NoticeKind;
 use quotakeeper_wire::name::{AccountKey, QuotaName};
-use quotakeeper_wire::status::{AccountReport, ConsumerNotice, PastUse, ProxyCounts, Report};
+use quotakeeper_wire::status::{AccountReport, PastUse, ProxyCounts, Report};
 
 use super::{Account, Connection, LimiterState};
 use crate::blame::Blame;
@@ -26,7 +23,7 @@ impl LimiterState {
             .map(|key| count(open().filter(|connection| connection.index_of(key).is_some())))
             .collect();
         let problems = &self.problems;
-        let notices: Vec<_> = self.accounts.keys().map(|key| self.notices(key)).collect();
+        let notices: Vec<_> = self.accounts.keys().map(|key| self.notices(key, now)).collect();
         let observed = proxies.into_iter().zip(notices);
         let in_force =
             self.accounts.iter_mut().zip(observed).filter(|((_, account), _)| account.retired.is_none());
@@ -40,28 +37,6 @@ impl LimiterState {
         accounts.extend(without.map(|(quota, problem)| nothing_in_force(quota, problem)));
         let (epoch, gate_open_until) = (self.greeting.epoch.0, self.gate_open_until);
         Report { epoch, gate_open: gate_open_until.is_some(), gate_open_until, proxies: all, accounts }
-    }
-
-    /// What the proxies of each workload have seen of an account.
-    fn notices(&self, key: &AccountKey) -> Vec<ConsumerNotice> {
-        let mut seen: BTreeMap<(&str, NoticeKind), ConsumerNotice> = BTreeMap::new();
-        for connection in self.connections.values() {
-            let Some(account) = connection.index_of(key) else { continue };
-            let consumer = connection.session.consumer();
-            for (kind, detail) in connection.session.notices(account) {
-                if seen.len() >= MOST_CONSUMERS && !seen.contains_key(&(consumer, kind)) {
-                    continue;
-                }
-                let notice = seen.entry((consumer, kind)).or_insert_with(|| ConsumerNotice {
-                    consumer: consumer.into(),
-                    kind,
-                    detail: detail.to_owned(),
-                    proxies: 0,
-                });
-                notice.proxies += 1;
-            }
-        }
-        seen.into_values().collect()
     }
 }
 

@@ -10,6 +10,7 @@ mod a_restart_continues_from_the_ledger;
 mod accounts_are_added_changed_and_removed;
 mod an_open_gate_lets_all_calls_pass;
 mod cluster;
+mod notices_outlive_their_proxy;
 mod only_pods_of_this_cluster_are_authenticated;
 mod only_the_operator_reads_the_status;
 mod pods_draw_only_on_quotas_that_admit_them;

@@ -14,7 +14,9 @@ use quotakeeper_limiter::clock;
 use quotakeeper_transport::{Dial, Link, ProxyGone, SystemDial, keep_connected};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::bootstrap::Endpoint;
-use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, ToLimiter, ToProxy};
+use quotakeeper_wire::message::{
+    AccountIndex, AccountState, AccountUpdate, Notice, NoticeKind, ToLimiter, ToProxy,
+};
 use quotakeeper_wire::proxy::{Identity, Session, SessionEvent};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -162,6 +164,17 @@ impl Proxy {
             let call = state.session.ask(now(), AccountIndex(account), CallClass::default(), None).unwrap();
             state.asked.insert(call, account);
         }
+    }
+
+    /// Something that the author of its workload should know.
+    pub fn notice(&self, account: u32, kind: NoticeKind) {
+        let notice = Notice { kind, detail: "seen".to_owned() };
+        self.state.lock().unwrap().session.notice(AccountIndex(account), notice);
+    }
+
+    /// Its pod ends.
+    pub fn leave(self) {
+        self.state.lock().unwrap().session.disconnected();
     }
 
     /// Calls that were granted, written and answered.
