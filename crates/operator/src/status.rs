@@ -139,6 +139,12 @@ impl<'a> Subject<'a> {
         self.report()?.status.pauses.iter().find(|pause| pause.overloaded)
     }
 
+    /// The longest pause that holds the calls of one workload or credential alone.
+    fn pause_of_some(&self) -> Option<&'a PauseStatus> {
+        let pauses = self.report()?.status.pauses.iter();
+        pauses.filter(|pause| !pause.stopped && !pause.callers.is_all()).max_by_key(|pause| pause.remaining)
+    }
+
     fn holds_all(&self, scope: &Scope) -> bool {
         let covers_all =
             |limit: &LimitConfig| limit.endpoint.is_none() && limit.models.is_empty() && !limit.per_model;

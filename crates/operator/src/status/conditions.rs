@@ -291,9 +291,17 @@ fn throttled(
         );
     }
     let status = if matches!(state, State::GateOpen | State::Disabled) { FALSE } else { TRUE };
+    let some = subject.pause_of_some().map(|pause| {
+        let (reason, scope, callers) = (&pause.reason, &pause.scope, &pause.callers);
+        format!(" The provider has rejected some calls ({reason}); paused: {scope}{callers}.")
+    });
+    let some = some.unwrap_or_default();
     match holdup(subject, state, figures, waiting) {
-        Some(message) => reported(TYPE, status, state.word(None), message),
-        None => reported(TYPE, FALSE, reasons::NOT_THROTTLED, "Calls pass without a noticeable wait."),
+        Some(message) => reported(TYPE, status, state.word(None), message + &some),
+        None => {
+            let message = format!("Calls pass without a noticeable wait.{some}");
+            reported(TYPE, FALSE, reasons::NOT_THROTTLED, message)
+        }
     }
 }
 

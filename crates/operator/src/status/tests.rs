@@ -313,6 +313,16 @@ fn an_account_that_the_provider_stopped_is_told() {
 }
 
 #[test]
+fn a_pause_of_one_workload_is_told_and_throttles_no_other() {
+    let mut story = hubspot().paused(Scope::account(), 3_599_000, "daily limit", false);
+    story.report().status.pauses[0].callers = Callers::Workload("gtm/Job/forger".into());
+    assert!(story.row().ends_with("Ready"), "{}", story.row());
+    assert!(story.conditions().contains(
+        "Throttled=False NotThrottled: Calls pass without a noticeable wait. The provider has rejected some calls (daily limit); paused: all calls of workload gtm/Job/forger."
+    ), "{}", story.conditions());
+}
+
+#[test]
 fn what_is_learned_of_concurrency_is_told() {
     let mut story = hubspot();
     let (scope, raise_after) = (Scope::model("haiku"), Duration::from_secs(10));
