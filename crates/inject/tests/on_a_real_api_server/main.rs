@@ -162,6 +162,19 @@ fn a_container_added_by_a_later_webhook_is_injected() {
     assert_eq!(asked[0], ("annotation", Counts { injected: 2, ..Counts::default() }));
 }
 
+/// It would stay in Init for ever: the startup probe, which only sidecars may have, lets the API server refuse it. Whoever
+/// creates the pod, for example its Job, has the sentence in an Event.
+#[test]
+#[ignore = "needs an API server: make cluster-test"]
+fn a_pod_whose_proxy_is_no_sidecar_any_more_is_refused() {
+    let world = world();
+    let asked_for = pod(meddler::STRIPPED, json!({(names::QUOTAS): "openai"}), Value::Null);
+    let (refusal, asked) = world.asked(|| create_dry(&asked_for).unwrap_err());
+    let sentence = "startupProbe: Forbidden: may not be set for init containers without restartPolicy=Always";
+    assert!(refusal.contains(sentence), "{refusal}");
+    assert_eq!(asked[0], ("annotation", Counts { injected: 2, ..Counts::default() }), "ours gave it back");
+}
+
 #[test]
 #[ignore = "needs an API server: make cluster-test"]
 fn pods_of_thirty_kinds_of_owners_are_created() {

@@ -90,7 +90,7 @@ fn fill() {
         let metadata = json!({"name": name, "labels": labels});
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     };
-    for name in ["platform", "research", "finance", "crm", "meddled"] {
+    for name in ["platform", "research", "finance", "crm", "meddled", meddler::STRIPPED] {
         objects.push(namespace(name, json!({"kubernetes.io/metadata.name": name})));
     }
     let restricted = "pod-security.kubernetes.io/enforce";
@@ -99,6 +99,7 @@ fn fill() {
         ("crm", "openai"),
         ("meddled", "openai"),
         ("meddled", "hubspot"),
+        (meddler::STRIPPED, "openai"),
         ("restricted", "openai"),
         ("restricted", "hubspot"),
     ] {
@@ -156,14 +157,18 @@ fn register(ca: &Ca, ports: &[u16]) {
         webhook["clientConfig"] = client(*port);
     }
     let mut other = ours.clone();
-    let name = "zz.meddler.example.com";
-    other["metadata"]["name"] = json!(name);
-    let mut webhook = ours["webhooks"][0].clone();
-    webhook["name"] = json!(name);
-    webhook["reinvocationPolicy"] = json!("Never");
-    webhook["clientConfig"] = client(ports[ENTRIES.len()]);
-    webhook["namespaceSelector"] = json!({"matchLabels": {"kubernetes.io/metadata.name": "meddled"}});
-    other["webhooks"] = json!([webhook]);
+    other["metadata"]["name"] = json!("zz.meddler.example.com");
+    // The second one has the last word.
+    let meddlers =
+        [("meddled", "Never"), (meddler::STRIPPED, "IfNeeded")].map(|(namespace, reinvocation)| {
+            let mut webhook = ours["webhooks"][0].clone();
+            webhook["name"] = json!(format!("{namespace}.meddler.example.com"));
+            webhook["reinvocationPolicy"] = json!(reinvocation);
+            webhook["clientConfig"] = client(ports[ENTRIES.len()]);
+            webhook["namespaceSelector"] = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
+            webhook
+        });
+    other["webhooks"] = json!(meddlers);
     for object in [&ours, &other] {
         kubectl(&["create", "-f", "-"], Some(object)).unwrap();
     }
