@@ -14,6 +14,12 @@ pub const CA_VARIABLES: [&str; 9] = [
     "AWS_CA_BUNDLE",                    // AWS SDKs and command line
 ];
 
+/// The variable that names a folder of hashed CAs. OpenSSL, Go and .NET read that of their system even where
+/// `SSL_CERT_FILE` is set; rustls-native-certs (`CertPaths::from_env`) reads it only where this variable names it.
+pub const CA_FOLDER_VARIABLE: &str = "SSL_CERT_DIR";
+/// The folder where Debian, Alpine, Red Hat and SUSE have them, also those that are added to an image.
+pub const SYSTEM_CA_FOLDER: &str = "/etc/ssl/certs";
+
 /// The variable whose options every JVM takes; it prints them to standard error at its start.
 pub const JAVA_OPTIONS: &str = "JAVA_TOOL_OPTIONS";
 /// The same for the launcher `java` of JDK 9 and later alone.

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use quotakeeper_wire::bootstrap::{BUNDLE_FILE, JAVA_STORE_FILE};
 use quotakeeper_wire::trust_variables::{
-    CA_VARIABLES, JAVA_LAUNCHER_OPTIONS, JAVA_OPTIONS, with_java_trust_store,
+    CA_FOLDER_VARIABLE, CA_VARIABLES, JAVA_LAUNCHER_OPTIONS, JAVA_OPTIONS, SYSTEM_CA_FOLDER,
+    with_java_trust_store,
 };
 use serde_json::json;
 
@@ -54,8 +55,19 @@ impl Container<'_> {
                  its CAs to the installation (trust.extraCAs)"
             ));
         }
+        self.system_folder()?;
         self.java_options(remarks)?;
         self.trust_files(plan)
+    }
+
+    /// CAs that were added to the image's own are in its folder too: clients that read only what variables name would
+    /// lose them by the bundle.
+    fn system_folder(&mut self) -> Result<(), EditError> {
+        let is_set = self.entry(CA_FOLDER_VARIABLE).is_some();
+        if is_set || self.source([CA_FOLDER_VARIABLE].into_iter()).is_some() {
+            return Ok(());
+        }
+        self.append(CA_FOLDER_VARIABLE, SYSTEM_CA_FOLDER)
     }
 
     /// The trust store in the options of the container's JVMs. An image may set `JAVA_TOOL_OPTIONS` itself, which a
