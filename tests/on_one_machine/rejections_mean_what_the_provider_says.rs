@@ -158,7 +158,7 @@ fn words_name_the_wait_and_the_models_that_share_the_limit() {
 
 /// A provider of the user's own that rejects as a test profile says. Its limits are so large that nothing else slows it
 /// down.
-fn rejecting(profile: &str, limits: &str) -> String {
+fn rejecting(model: &str, profile: &str, limits: &str) -> String {
     let (_, rejections) = profile.split_once("rejections:\n").unwrap();
     let rejections: String = rejections.lines().map(|line| format!("  {line}\n")).collect();
     let provider = format!(
@@ -168,7 +168,7 @@ metadata: {{name: own}}
 spec:
   hosts: [api.demo.example]
   baseUrl: {{upstream: \"https://api.demo.example\", variables: [{{name: DEMO_BASE_URL}}]}}
-  model: {{body: /model}}
+  model: {model}
   tiers:
   - name: default
     limits:
@@ -181,6 +181,7 @@ spec:
 
 fn gemini() -> String {
     rejecting(
+        "{body: /model}",
         include_str!("../../crates/dialects/tests/profiles/gemini.yaml"),
         "    - {name: requests, unit: Requests, amount: 10000, windowSeconds: 10, partition: Model}
     - {name: daily, unit: Requests, amount: 10000000, windowSeconds: 86400, partition: Model}",
@@ -189,6 +190,7 @@ fn gemini() -> String {
 
 fn salesforce() -> String {
     rejecting(
+        "{body: /model}",
         include_str!("../../crates/dialects/tests/profiles/salesforce.yaml"),
         "    - {name: daily, unit: Requests, amount: 10000000, windowSeconds: 86400}
     - {name: long-calls, unit: ConcurrentRequests, amount: 25}",
@@ -297,4 +299,103 @@ fn one_word_for_a_day_and_for_a_moment_is_told_apart_by_the_message() {
         assert_eq!(statuses, [first, 429], "{results:?}\n{}", ended.stderr);
         assert_eq!(scene.provider.log(KEY).len(), 1);
     }
+}
+
+/// A call of a model in Bedrock's form, with a credential of its own, whose rejections are forced by it.
+fn invoke(model: &str) -> Value {
+    let body = json!({"messages": [{"role": "user", "content": "hello"}]});
+    let path = format!("/anything/model/{model}/invoke");
+    json!({"base": "DEMO_BASE_URL", "path": path, "key": format!("{KEY}-{model}"), "body": body, "patience": 60})
+}
+
+#[test]
+fn bedrocks_throttling_without_a_time_holds_its_model_alone() {
+    let bedrock = rejecting(
+        "{pathAfter: model}",
+        include_str!("../../crates/dialects/tests/profiles/bedrock.yaml"),
+        "    - {name: requests, unit: Requests, amount: 10000, windowSeconds: 10, partition: Model}
+    - {name: tokens, unit: TotalTokens, amount: 10000000, windowSeconds: 60, partition: Model}",
+    );
+    let scene = Scene::new("{}");
+    // Until when a model is held, in seconds.
+    let rejected = [
+        ("opus", "ThrottlingException", "Too many tokens, please wait before trying again.", 5),
+        ("titan", "ThrottlingException", "Too many requests, please wait before trying again.", 5),
+        ("nova", "ModelNotReadyException", "The model is not ready for inference.", 2),
+        ("daily", "ThrottlingException", "Too many tokens per day, please wait before trying again.", 600),
+    ];
+    for (model, kind, message, _) in rejected {
+        let forced = Force {
+            account: Some(format!("{KEY}-{model}")),
+            headers: [("x-amzn-errortype".to_owned(), kind.to_owned())].into(),
+            model: None,
+            ..force("", 1, 429, json!({"message": message}))
+        };
+        scene.provider.force(forced).unwrap();
+    }
+    let models = rejected.map(|(model, ..)| model);
+    let at_once = models.iter().map(|model| invoke(model));
+    let soon = models.iter().chain(&["haiku"]).map(|model| later(0.7, invoke(model)));
+    let (results, ended) = run_with(&scene, &bedrock, &[at_once.chain(soon).collect()]);
+    let statuses = statuses(&results, 0);
+    let arrivals = |model: &str| -> Vec<u64> {
+        let mut log = scene.provider.log(&format!("{KEY}-{model}"));
+        log.sort_by_key(|entry| entry.arrival_nanos);
+        log.iter().map(|entry| entry.arrival_nanos).collect()
+    };
+    for (place, (model, _, _, seconds)) in rejected.into_iter().enumerate() {
+        let (both, arrivals) = ([statuses[place], statuses[models.len() + place]], arrivals(model));
+        if model == "daily" {
+            assert_eq!((both, arrivals.len()), ([429; 2], 1), "{results:?}\n{}", ended.stderr);
+            continue;
+        }
+        assert_eq!((both, arrivals.len()), ([200; 2], 3), "{model}: {results:?}\n{}", ended.stderr);
+        let told = arrivals[0] + seconds * 1_000_000_000;
+        assert!(arrivals[1..].iter().all(|at| *at >= told), "{model}: {arrivals:?}");
+    }
+    assert_eq!(statuses.last(), Some(&200));
+    let free = arrivals("haiku")[0];
+    let held = models[..3].iter().map(|model| arrivals(model)[1]);
+    assert!(held.min() > Some(free), "a model that was not rejected went at once");
+}
+
+#[test]
+fn a_tier_of_service_that_is_counted_apart_has_limits_and_pauses_of_its_own() {
+    let documents = rejecting(
+        "{body: /model, serviceTier: {body: /service_tier, countedApart: [flex]}}",
+        "rejections:\n- {statuses: [429], class: Quota, scope: Limit, limit: requests, cooldownSeconds: 3}\n",
+        "    - {name: requests, unit: Requests, amount: 4, windowSeconds: 60, partition: Model, countedAs: SlidingWindow}",
+    );
+    let scene = Scene::new("{}");
+    let call = |tier: &str| {
+        let mut call = own("m");
+        call["key"] = json!(format!("{KEY}-{tier}"));
+        call["body"]["service_tier"] = json!(tier);
+        call
+    };
+    let forced = Force { account: Some(format!("{KEY}-flex")), model: None, ..force("", 1, 429, json!({})) };
+    scene.provider.force(forced).unwrap();
+    // Rejections count too: three calls of flex are left, and four of the others.
+    let first = vec![call("flex"), later(0.7, call("default")), later(0.7, call("flex"))];
+    let rest = ["flex", "default", "default", "default"].map(&call).to_vec();
+    let more = vec![call("flex"), call("default")];
+    let (results, ended) = run_with(&scene, &documents, &[first, rest, more]);
+    assert_eq!(statuses(&results, 0), [200; 3], "{:?}\n{}", results[0], ended.stderr);
+    assert_eq!(statuses(&results, 1), [200; 4], "{:?}\n{}", results[1], ended.stderr);
+    assert_eq!(
+        statuses(&results, 2),
+        [429; 2],
+        "each has used its own four: {:?}\n{}",
+        results[2],
+        ended.stderr
+    );
+    let arrivals = |tier: &str| -> Vec<u64> {
+        let mut log = scene.provider.log(&format!("{KEY}-{tier}"));
+        log.sort_by_key(|entry| entry.arrival_nanos);
+        log.iter().map(|entry| entry.arrival_nanos).collect()
+    };
+    let (flex, others) = (arrivals("flex"), arrivals("default"));
+    assert_eq!((flex.len(), others.len()), (4, 4));
+    let told = flex[0] + 3_000_000_000;
+    assert!(flex[1] >= told && others[0] < told, "{flex:?} {others:?}");
 }
