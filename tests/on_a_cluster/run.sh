@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 export PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-exec ../cluster/filled.sh python3 run.py "$@"
+exec ../cluster/filled.sh --clients python3 run.py "$@"

@@ -1,6 +1,7 @@
 """Jobs that call providers with unmodified SDKs, as a workflow's author writes them."""
 
 import json
+from typing import NamedTuple
 
 import guest
 from cluster import apply, items, kubectl, until
@@ -16,7 +17,7 @@ spec:
   parallelism: {pods}
   completions: {pods}
   completionMode: Indexed
-  backoffLimitPerIndex: 0
+  {retries}
   template:
 {template}
       restartPolicy: Never
@@ -40,23 +41,37 @@ TEMPLATE = """\
       securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}
       containers:
       - name: enrich
-        image: {images}/python:1
+        image: {images}/{image}:1
         imagePullPolicy: {pull}
         args: {args}
         env:
         - {{name: {key}, value: {account}}}
 {more_env}        resources: {{requests: {{cpu: {cpu}, memory: {memory}}}}}
         securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-        volumeMounts: [{{name: roots, mountPath: {store}, subPath: roots.pem}}, {{name: roots, mountPath: /own}}]
-      volumes: [{{name: roots, configMap: {{name: roots}}}}]"""
+        volumeMounts: [{mounts}]
+      volumes: [{{name: roots, configMap: {{name: roots}}}}]{more_spec}"""
+MOUNTS = "{name: roots, mountPath: %s, subPath: roots.pem}, {name: roots, mountPath: /own}" % STORE
 # A container that trusts what it brings along, as pods behind a company's proxy do.
 OWN_CAS = "        - {name: SSL_CERT_FILE, value: /own/roots.pem}\n"
 
+NO_RETRIES = "backoffLimitPerIndex: 0"
+
+
+class Program(NamedTuple):
+    """What a container runs."""
+
+    # The variable that names its account.
+    key: str
+    # Arguments for the image's entrypoint, an SDK's program by default, which takes more.
+    words: list
+    image: str = "python"
+
+
 PROGRAMS = {
-    "hubspot": ("hubspot_contacts.py", "HUBSPOT_ACCESS_TOKEN", []),
-    "openai": ("openai_chat.py", "OPENAI_API_KEY", []),
-    "openai-streaming": ("openai_chat.py", "OPENAI_API_KEY", ["--stream"]),
-    "anthropic": ("anthropic_messages.py", "ANTHROPIC_API_KEY", []),
+    "hubspot": Program("HUBSPOT_ACCESS_TOKEN", ["/programs/hubspot_contacts.py"]),
+    "openai": Program("OPENAI_API_KEY", ["/programs/openai_chat.py"]),
+    "openai-streaming": Program("OPENAI_API_KEY", ["/programs/openai_chat.py", "--stream"]),
+    "anthropic": Program("ANTHROPIC_API_KEY", ["/programs/anthropic_messages.py"]),
 }
 
 
@@ -77,14 +92,34 @@ data: {{roots.pem: {json.dumps(provider.ca_pem)}}}
 """)
 
 
-def pod_template(name, program, account, calls, clients, quotas=None, more_env="", cpu="20m", memory="64Mi"):
-    """Pods of one container that makes so many calls, so many at once."""
-    script, key, more = PROGRAMS[program]
-    args = [f"/programs/{script}", "--calls", str(calls), "--processes", "1", "--clients", str(clients), *more]
-    annotations = f"quotakeeper.dev/quotas: {json.dumps(quotas)}" if quotas else ""
+class Pods(NamedTuple):
+    """What a workload's pods have beside their program."""
+
+    quotas: str | None = None
+    trust_files: str | None = None
+    more_env: str = ""
+    # Fields of the pod, each on a line of its own.
+    more_spec: tuple = ()
+    cpu: str = "20m"
+    memory: str = "64Mi"
+
+
+def sdk(program, calls, clients):
+    """The program of an SDK that makes so many calls, so many at once."""
+    known = PROGRAMS[program]
+    counts = ["--calls", str(calls), "--processes", "1", "--clients", str(clients)]
+    return known._replace(words=known.words + counts)
+
+
+def pod_template(name, program, account, pods):
+    """Pods of one container, called as an account."""
+    annotations = {"quotas": pods.quotas, "trust-files": pods.trust_files}
+    annotations = {f"quotakeeper.dev/{key}": value for key, value in annotations.items() if value}
     return TEMPLATE.format(
-        name=name, annotations=annotations, args=json.dumps(args), key=key, account=json.dumps(account), store=STORE,
-        more_env=more_env, cpu=cpu, memory=memory, images=guest.IMAGES, pull=guest.PULL,
+        name=name, annotations=json.dumps(annotations)[1:-1], image=program.image, args=json.dumps(program.words),
+        key=program.key, account=json.dumps(account), more_env=pods.more_env, cpu=pods.cpu, memory=pods.memory,
+        more_spec="".join(f"\n      {field}" for field in pods.more_spec), images=guest.IMAGES, pull=guest.PULL,
+        mounts=MOUNTS if program.image == "python" else "",
     )
 
 
@@ -93,7 +128,8 @@ class Deployment:
 
     def __init__(self, namespace, name, program, replicas, clients, quotas):
         self.namespace, self.name = namespace, name
-        template = pod_template(name, program, name, 100000, clients, quotas, cpu="10m", memory="48Mi")
+        pods = Pods(quotas, cpu="10m", memory="48Mi")
+        template = pod_template(name, sdk(program, 100000, clients), name, pods)
         self.manifest = DEPLOYMENT.format(name=name, namespace=namespace, pods=replicas, template=template)
 
     def start(self):
@@ -111,9 +147,20 @@ class Job:
     """A Job of pods that share nothing but their account."""
 
     def __init__(self, namespace, name, program, account, pods, calls, clients=4, quotas=None, more_env=""):
+        template = Pods(quotas, more_env=more_env)
+        self._of(namespace, name, sdk(program, calls, clients), account, pods, template, NO_RETRIES)
+
+    @classmethod
+    def of(cls, namespace, name, program, account, template, retries=NO_RETRIES):
+        """A Job of one pod that runs any program; `retries`: the fields of the Job about pods that fail."""
+        job = cls.__new__(cls)
+        job._of(namespace, name, program, account, 1, template, retries)
+        return job
+
+    def _of(self, namespace, name, program, account, pods, template, retries):
         self.namespace, self.name, self.pods = namespace, name, pods
-        template = pod_template(name, program, account, calls, clients, quotas, more_env)
-        self.manifest = JOB.format(name=name, namespace=namespace, pods=pods, template=template)
+        template = pod_template(name, program, account, template)
+        self.manifest = JOB.format(name=name, namespace=namespace, pods=pods, template=template, retries=retries)
 
     def start(self):
         # Of an earlier run on this cluster.

@@ -84,23 +84,10 @@ fn phps_curl() {
     answered(&scene, &ended, 1);
 }
 
-const JAVA: &str = r#"
-import java.net.URI;
-import java.net.http.*;
-
-class Calls {
-    public static void main(String[] words) throws Exception {
-        var request = HttpRequest.newBuilder(URI.create(words[0])).header("Authorization", "Bearer " + words[1]).build();
-        var answer = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());
-        System.out.println(answer.statusCode());
-    }
-}
-"#;
-
 #[test]
 fn javas_http_client() {
     let Some(scene) = scene().filter(|_| there("java")) else { return };
-    scene.file("Calls.java", JAVA);
+    scene.file("Calls.java", include_str!("../sdk/Calls.java"));
     let ended = scene.run(kept(&scene, &["java", "-XX:TieredStopAtLevel=1", "Calls.java", URL, KEY]));
     answered(&scene, &ended, 1);
     assert_eq!(ended.stdout.trim(), "200");
