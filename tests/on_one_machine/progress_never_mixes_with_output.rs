@@ -74,8 +74,18 @@ fn lines(terminal: &vt100::Parser) -> Vec<String> {
     lines
 }
 
+/// A message, or a line of the log, or the beginning of one.
+fn is_ours(line: &str) -> bool {
+    line.starts_with("quotakeeper: ") || "quotakeeper: ".starts_with(line) || is_logged(line)
+}
+
+fn is_logged(line: &str) -> bool {
+    line.starts_with("20")
+}
+
 fn is_progress(line: &str) -> bool {
-    !line.starts_with("call")
+    !is_ours(line)
+        && !line.starts_with("call")
         && !line.starts_with("size")
         && (line.contains("waiting") || line.starts_with("crm"))
 }
@@ -84,6 +94,8 @@ fn shown(columns: u16) {
     let scene = Scene::new(RULES);
     let mut kept = scene.quotakeeper(&scene.file("quota.yaml", QUOTA));
     kept.args(["--", "python3", "-c", COMMAND]);
+    // A line for each call, without colours.
+    kept.env("QUOTAKEEPER_LOG", "quotakeeper::access=info").env("NO_COLOR", "1");
     let (width, parts) = (columns.to_string(), scene.path("parts"));
     let command: Command = behind(&["python3", "-c", TERMINAL, &width, parts.to_str().unwrap()], &kept);
     let ended = scene.run(command);
@@ -95,6 +107,7 @@ fn shown(columns: u16) {
     for part in std::fs::read_to_string(&parts).unwrap().lines() {
         let bytes: Vec<u8> =
             (0..part.len()).step_by(2).map(|at| u8::from_str_radix(&part[at..at + 2], 16).unwrap()).collect();
+        assert!(!bytes.windows(3).any(|three| three == b"\x1b[3"), "{columns}: colours: {part}");
         terminal.process(&bytes);
         let all = lines(&terminal);
         let drawn: Vec<&String> = all.iter().filter(|line| is_progress(line)).collect();
@@ -105,7 +118,7 @@ fn shown(columns: u16) {
             drawn.iter().all(|line| line.chars().count() < columns.into()),
             "{columns}: wrapped: {all:#?}"
         );
-        let theirs = all.iter().filter(|line| !is_progress(line) && !line.starts_with("quotakeeper: "));
+        let theirs = all.iter().filter(|line| !is_progress(line) && !is_ours(line));
         for (line, whole) in theirs.zip(&expected) {
             assert!(
                 whole.starts_with(line.trim_end()),
@@ -115,8 +128,9 @@ fn shown(columns: u16) {
     }
     assert!(progress > 0, "{columns}: the progress line was never drawn");
     let all = lines(&terminal);
-    let theirs: Vec<&str> =
-        all.iter().map(|line| line.trim_end()).filter(|line| !line.starts_with("quotakeeper: ")).collect();
+    let theirs: Vec<&str> = all.iter().map(|line| line.trim_end()).filter(|line| !is_ours(line)).collect();
+    let logged = all.iter().filter(|line| is_logged(line) && line.contains("outcome=\"answered\"")).count();
+    assert_eq!(logged, 12, "{columns}: {all:#?}");
     assert_eq!(theirs, expected, "{columns}: {all:#?}");
     assert!(all.last().unwrap().starts_with("quotakeeper: 12 calls in "), "{columns}: {all:#?}");
 }

@@ -38,8 +38,9 @@ use crate::local_response::{LocalResponse, ResponseBody};
 use checked::Checked;
 use half_close::Peer;
 
-/// How long a client may take for its part of the TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a TLS handshake with a client may take. On a busy machine hundreds that begin at the same moment take long,
+/// and a client whose connection is closed has lost its call.
+const HANDSHAKE: Duration = Duration::from_secs(60);
 /// Connections that may wait to be accepted: a job's hundred workers begin at the same moment, and past a full
 /// queue the system resets connections.
 const BACKLOG: u32 = 4096;
