@@ -80,6 +80,8 @@ class Gate(unittest.TestCase):
         for deployment in ("quotakeeper-operator", "quotakeeper-limiter"):
             kubectl("--namespace", product.NAMESPACE, "rollout", "status", f"deployment/{deployment}", "--timeout=180s")
         self.assertIsNone(get("configmap", GATE, "--namespace", product.NAMESPACE))
+        tried = lambda: get("job", "quotakeeper-test", "--namespace", product.NAMESPACE)["status"]
+        until("the chart's test has been run", lambda: tried().get("succeeded") == 1)
 
         job = self.waiting("applied", allowed=AMOUNT)
         # As a tool does that keeps what is rendered in the cluster; now the operator is asked about the hook.

@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 /// From a call that did not wait to one that waited for a window of minutes.
@@ -76,8 +77,9 @@ pub struct Metrics {
     degraded: Family<Degraded, Gauge<i64, AtomicI64>>,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
+impl Metrics {
+    /// The metrics of a proxy whose calls are this workload's: `namespace/kind/name`.
+    pub fn new(workload: &str) -> Self {
         let histogram: fn() -> Histogram = || Histogram::new(WAITS);
         let mut this = Self {
             registry: Registry::with_prefix("quotakeeper_proxy"),
@@ -94,12 +96,12 @@ impl Default for Metrics {
             degraded: Family::default(),
         };
         this.register();
+        let info = Info::new(vec![("workload", workload.to_owned())]);
+        this.registry.register("workload", "1; its label names whose calls the proxy sends", info);
         this.set_connected(false);
         this
     }
-}
 
-impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register(
@@ -226,7 +228,7 @@ mod tests {
 
     #[test]
     fn metric_names_are_documented() {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new("gtm/Job/enrich");
         metrics.decided("gtm/openai", "granted");
         metrics.waited("gtm/openai", Duration::from_millis(3));
         metrics.waiting("gtm/openai").inc();
@@ -241,6 +243,7 @@ mod tests {
         let text = metrics.text();
         test_support::metrics_page::assert_section("quotakeeper_proxy", &text);
         for line in [
+            r#"quotakeeper_proxy_workload_info{workload="gtm/Job/enrich"} 1"#,
             r#"quotakeeper_proxy_calls_total{quota="gtm/openai",decision="granted"} 1"#,
             r#"quotakeeper_proxy_queue_wait_seconds_bucket{le="0.005",quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_waiting_calls{quota="gtm/openai"} 1"#,

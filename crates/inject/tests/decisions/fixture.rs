@@ -74,11 +74,6 @@ impl Fixture {
                 let bounds = policies::bounds(&serde_json::from_value(object).unwrap());
                 self.policies.entry(namespace).or_default().bounds.extend(bounds);
             }
-            "ResourceQuota" => {
-                let namespace = object["metadata"]["namespace"].as_str().unwrap().to_owned();
-                let counts = policies::counts_cpu_limits(&serde_json::from_value(object).unwrap());
-                self.policies.entry(namespace).or_default().counts_cpu_limits |= counts;
-            }
             other => panic!("{other} is no part of the fixture"),
         }
     }

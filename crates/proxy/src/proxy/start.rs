@@ -229,7 +229,7 @@ fn assemble(
     let upstreams = Upstreams::new(resolver, trust, settings.pool)?;
     let (subscribers, _) = broadcast::channel(EVENTS);
     let telemetry = Arc::new(Telemetry {
-        metrics: Metrics::default(),
+        metrics: Metrics::new(&settings.consumer.to_string()),
         counts: Counts::default(),
         learned: Mutex::default(),
         events: subscribers,
