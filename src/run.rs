@@ -83,8 +83,9 @@ const LOG: &str = "warn,quotakeeper_proxy::proxy=error,quotakeeper_proxy::proxy:
 const SILENCE: Duration = Duration::from_secs(30);
 /// What makes a client of the command trust the proxy.
 const TRUST_REMEDY: &str = "let it read the file of CAs that SSL_CERT_FILE names for the command, or the system's; a \
-     client whose CAs are compiled in (reqwest with webpki-roots, for example) has to be built with the system's, or \
-     be given a base URL that leads to the proxy";
+     trust store of Java that a script names has to be named in JAVA_TOOL_OPTIONS of `run` too \
+     (-Djavax.net.ssl.trustStore=…), so that the CA is added to it; a client whose CAs are compiled in (reqwest with \
+     webpki-roots, for example) has to be built with the system's, or be given a base URL that leads to the proxy";
 /// How long calls of processes that the command left behind may still take.
 const GRACE: Duration = Duration::from_millis(200);
 

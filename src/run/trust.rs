@@ -3,6 +3,8 @@
 //!
 //! A file is replaced by itself with that CA, so that whatever it trusts is trusted still.
 
+mod java;
+
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
@@ -15,7 +17,6 @@ use tempfile::NamedTempFile;
 
 use super::mounts::Replacement;
 use super::scratch;
-use crate::output::say;
 
 /// Where systems have the file of all CAs (the list of Go's crypto/x509, root_linux.go).
 const SYSTEM_FILES: [&str; 6] = [
@@ -25,15 +26,6 @@ const SYSTEM_FILES: [&str; 6] = [
     "/etc/ssl/ca-bundle.pem",             // SUSE
     "/etc/pki/tls/cacert.pem",            // OpenELEC
     "/etc/ssl/cert.pem",                  // Alpine, OpenSSL built from source
-];
-/// Folders of JDKs, each with one in a folder of its own.
-const JDK_FOLDERS: [&str; 5] = ["/usr/lib/jvm", "/usr/lib64/jvm", "/opt/java", "/opt", "/usr/java"];
-/// Where a JDK has its trust stores, of which it takes the first (JSSE Reference Guide); the last two: JDK 8.
-const JAVA_STORES: [&str; 4] = [
-    "lib/security/jssecacerts",
-    "lib/security/cacerts",
-    "jre/lib/security/jssecacerts",
-    "jre/lib/security/cacerts",
 ];
 /// Further variables that name a file of CAs; changed only where a person has set them.
 const ONLY_OWN: [&str; 5] =
@@ -73,9 +65,10 @@ impl TrustedFiles {
         let mut variables = ca_variables(bundle.path());
         let mut files = vec![bundle];
         let mut replacements = system_files(root).context("the CA bundles can't be written")?;
-        let java = java_stores(root, command).context("the Java trust stores can't be written")?;
+        let java = java::stores(root, command).context("the Java trust stores can't be written")?;
         if java.is_empty() {
-            let store = scratch::file("java", &trust::java_store(proxy.ca_bundle_pem()))?;
+            let store = trust::java_store(proxy.ca_bundle_pem(), trust::JAVA_PASSWORD);
+            let store = scratch::file("java", &store)?;
             let options = env::var(JAVA_OPTIONS).unwrap_or_default();
             let options = with_java_trust_store(&options, &store.path().to_string_lossy());
             variables.extend(options.map(|options| (JAVA_OPTIONS.to_owned(), options)));
@@ -102,44 +95,6 @@ fn system_files(root: &str) -> anyhow::Result<Vec<Replacement>> {
         replacements.push(Replacement { file: scratch::file("system", &text)?, at, required: false });
     }
     Ok(replacements)
-}
-
-fn java_stores(root: &str, command: &[String]) -> anyhow::Result<Vec<Replacement>> {
-    let homes = java_homes(command);
-    let stores = homes.iter().flat_map(|home| JAVA_STORES.iter().map(|store| home.join(store)));
-    let mut replacements = Vec::new();
-    for at in distinct(stores) {
-        let present = fs::read(&at).with_context(|| format!("{} can't be read", at.display()))?;
-        match trust::java_store_with(&present, root) {
-            Some(store) => {
-                replacements.push(Replacement { file: scratch::file("java", &store)?, at, required: false });
-            }
-            None => say(&format!(
-                "{} can't be read without a password: Java programs that use it don't trust the proxy; \
-                 start them with -Djavax.net.ssl.trustStore",
-                at.display()
-            )),
-        }
-    }
-    Ok(replacements)
-}
-
-/// The JDKs that the command may use: JAVA_HOME's, those whose `java` is in the PATH or the command itself, and those
-/// in the folders where systems install them.
-fn java_homes(command: &[String]) -> Vec<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let programs = env::split_paths(&path).map(|folder| folder.join("java"));
-    let programs = programs.chain(command.first().map(PathBuf::from)).filter_map(|it| it.canonicalize().ok());
-    // HOME/bin/java.
-    let mut homes: Vec<PathBuf> =
-        programs.filter_map(|program| Some(program.parent()?.parent()?.to_owned())).collect();
-    homes.extend(own("JAVA_HOME").map(PathBuf::from));
-    let sdkman = own("HOME").map(|home| Path::new(&home).join(".sdkman/candidates/java"));
-    for folder in JDK_FOLDERS.iter().map(PathBuf::from).chain(sdkman) {
-        let found = fs::read_dir(folder).into_iter().flatten().flatten();
-        homes.extend(found.map(|entry| entry.path()));
-    }
-    homes
 }
 
 /// The files behind those of `paths` that exist, each once.

@@ -94,6 +94,43 @@ fn javas_http_client() {
     assert!(!ended.stderr.contains("JAVA_TOOL_OPTIONS"), "its own trust store is enough: {}", ended.stderr);
 }
 
+/// Stores that options name, one encrypted and one not, each with a password of its own.
+#[test]
+fn javas_own_trust_stores() {
+    let Some(scene) = scene().filter(|_| there("java")) else { return };
+    scene.file("Calls.java", JAVA);
+    let own = scene.file("own.pem", &Ca::new().pem());
+    let store = |name: &str, kind: &str, password: &str| {
+        let file = scene.path(name);
+        let mut keytool = Command::new("keytool");
+        keytool.args([
+            "-importcert",
+            "-noprompt",
+            "-alias",
+            "own",
+            "-storetype",
+            kind,
+            "-storepass",
+            password,
+        ]);
+        let made = keytool.arg("-file").arg(&own).arg("-keystore").arg(&file).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        format!("-Djavax.net.ssl.trustStore={} -Djavax.net.ssl.trustStorePassword={password}", file.display())
+    };
+    let (encrypted, plain) =
+        (store("own.p12", "PKCS12", "secret-one"), store("own.jks", "JKS", "secret-two"));
+    let script = format!(
+        r#"keytool -list -keystore own.p12 -storepass secret-one | grep -c trustedCertEntry
+        java -XX:TieredStopAtLevel=1 {encrypted} Calls.java "$0" {KEY}
+        java -XX:TieredStopAtLevel=1 $APP_OPTS Calls.java "$0" {KEY}"#
+    );
+    let mut command = kept(&scene, &["sh", "-ec", &script, URL]);
+    command.env("APP_OPTS", plain);
+    let ended = scene.run(command);
+    answered(&scene, &ended, 2);
+    assert_eq!(ended.stdout, "2\n200\n200\n", "the own CA, and the run's: {}", ended.stderr);
+}
+
 /// A service that only the person's own CA vouches for is reached from within the command as before, by a client of
 /// each variable.
 #[test]

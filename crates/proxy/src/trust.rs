@@ -113,17 +113,21 @@ impl Trust {
     }
 }
 
-/// A Java trust store of the certificates in a PEM text, in a format that every JDK reads.
-pub fn java_store(pem: &str) -> Vec<u8> {
-    java::write(&CertificateDer::pem_slice_iter(pem.as_bytes()).flatten().collect::<Vec<_>>())
+/// The password of every JDK's own trust store.
+pub const JAVA_PASSWORD: &str = "changeit";
+
+/// A Java trust store of the certificates in a PEM text, in a format that every JDK reads. Readers that give a password
+/// have to give this one.
+pub fn java_store(pem: &str, password: &str) -> Vec<u8> {
+    java::write(&CertificateDer::pem_slice_iter(pem.as_bytes()).flatten().collect::<Vec<_>>(), password)
 }
 
 /// A Java trust store with the certificates of `store` and those in a PEM text; none if `store` can't be read without a
-/// password or holds no certificate.
-pub fn java_store_with(store: &[u8], pem: &str) -> Option<Vec<u8>> {
+/// password, holds no certificate, or holds keys, which would be lost.
+pub fn java_store_with(store: &[u8], pem: &str, password: &str) -> Option<Vec<u8>> {
     let mut certificates = java::read(store)?;
     certificates.extend(CertificateDer::pem_slice_iter(pem.as_bytes()).flatten());
-    Some(java::write(&certificates))
+    Some(java::write(&certificates, password))
 }
 
 /// The certificates of `files` (or of all files in a folder) that `bundle` lacks, as PEM. What can't be read is left out and logged: without it an

@@ -102,7 +102,7 @@ impl Proxy {
             write_bundle(file, bundle.as_bytes())?;
         }
         if let Some(file) = &settings.java_store {
-            write_bundle(file, &trust::java_store(&bundle))?;
+            write_bundle(file, &trust::java_store(&bundle, trust::JAVA_PASSWORD))?;
         }
         let sockets = Sockets::bind(&settings)?;
         let context = Arc::new(assemble(&settings, endpoints, &trust, link)?);

@@ -11,16 +11,16 @@ use rustls_pki_types::CertificateDer;
 /// The beginning of a JKS file, and the versions that exist (OpenJDK, `sun.security.provider.JavaKeyStore`).
 const MAGIC: u32 = 0xFEED_FEED;
 const VERSIONS: [u32; 2] = [1, 2];
-/// Tags of its entries.
-const KEY: u32 = 1;
+/// The tag of its entries that are trusted.
 const TRUSTED_CERTIFICATE: u32 = 2;
 /// What the closing digest covers besides the password and the file.
 const SALT: &[u8] = b"Mighty Aphrodite";
-/// The password of every JDK's own trust store. Readers that give none don't check the digest.
-const PASSWORD: &str = "changeit";
 
 /// The DER of the object identifier of X.509 certificates in PKCS #12 (RFC 7292 §4.2.3).
 const X509_CERTIFICATE: [u8; 12] = [0x06, 0x0A, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x09, 0x16, 0x01];
+/// The beginning of the identifiers of its bags, and the ends of those that hold keys: plain and encrypted (§4.2).
+const BAG: [u8; 12] = [0x06, 0x0B, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x0C, 0x0A, 0x01];
+const KEY_BAGS: [u8; 2] = [1, 2];
 const OCTET_STRING: u8 = 0x04;
 const SEQUENCE: u8 = 0x30;
 const CONTEXT_0: u8 = 0xA0;
@@ -29,19 +29,20 @@ const CONSTRUCTED: u8 = 0x20;
 const DEEPEST: u32 = 32;
 
 /// The certificates of a trust store: of a JKS file, or of a PKCS #12 file that is not encrypted, as JDKs have
-/// it since version 18. None if it is neither, or holds none.
+/// it since version 18. None if it is neither, holds no certificate, or holds keys.
 pub(super) fn read(store: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
-    let mut found = Vec::new();
-    if store.starts_with(&MAGIC.to_be_bytes()) {
-        found = jks(&mut Reader(store))?;
+    let found = if store.starts_with(&MAGIC.to_be_bytes()) {
+        jks(&mut Reader(store))?
     } else {
-        pkcs12(store, DEEPEST, &mut found);
-    }
+        let mut found = Vec::new();
+        pkcs12(store, DEEPEST, &mut found)?;
+        found
+    };
     (!found.is_empty()).then_some(found)
 }
 
-/// A JKS file that trusts the certificates.
-pub(super) fn write(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
+/// A JKS file that trusts the certificates. Readers that give no password don't check the digest.
+pub(super) fn write(certificates: &[CertificateDer<'_>], password: &str) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let now = u64::try_from(now).unwrap_or_default();
     let mut store = Vec::new();
@@ -57,7 +58,7 @@ pub(super) fn write(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
         store.extend_from_slice(certificate);
     }
     let mut digest = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-    PASSWORD.encode_utf16().for_each(|letter| digest.update(&letter.to_be_bytes()));
+    password.encode_utf16().for_each(|letter| digest.update(&letter.to_be_bytes()));
     digest.update(SALT);
     digest.update(&store);
     store.extend_from_slice(digest.finish().as_ref());
@@ -73,7 +74,7 @@ fn text(store: &mut Vec<u8>, text: &str) {
     store.extend_from_slice(text.as_bytes());
 }
 
-/// The trusted certificates of a JKS file; none where it breaks off or has a form that is not known.
+/// The trusted certificates of a JKS file; none where it breaks off, has a form that is not known, or holds keys.
 fn jks(reader: &mut Reader<'_>) -> Option<Vec<CertificateDer<'static>>> {
     let (_magic, version) = (reader.u32()?, reader.u32()?);
     let typed = version == VERSIONS[1];
@@ -86,28 +87,26 @@ fn jks(reader: &mut Reader<'_>) -> Option<Vec<CertificateDer<'static>>> {
         let (_alias, _date) = (reader.text()?, reader.take(8)?);
         match tag {
             TRUSTED_CERTIFICATE => trusted.push(reader.certificate(typed)?.to_vec().into()),
-            KEY => {
-                reader.counted()?;
-                for _ in 0..reader.u32()? {
-                    reader.certificate(typed)?;
-                }
-            }
             _ => return None,
         }
     }
     Some(trusted)
 }
 
-/// Collects the certificates of DER-encoded values that may contain each other.
-fn pkcs12(der: &[u8], deeper: u32, found: &mut Vec<CertificateDer<'static>>) {
+/// Collects the certificates of DER-encoded values that may contain each other; none where one of them is a key.
+fn pkcs12(der: &[u8], deeper: u32, found: &mut Vec<CertificateDer<'static>>) -> Option<()> {
     let mut reader = Reader(der);
     while let Some((tag, content)) = reader.value() {
+        if content.strip_prefix(&BAG).and_then(<[u8]>::first).is_some_and(|end| KEY_BAGS.contains(end)) {
+            return None;
+        }
         if let Some(certificate) = content.strip_prefix(&X509_CERTIFICATE).and_then(wrapped) {
             found.push(certificate.to_vec().into());
         } else if deeper > 0 && (tag & CONSTRUCTED != 0 || contains_values(tag, content)) {
-            pkcs12(content, deeper - 1, found);
+            pkcs12(content, deeper - 1, found)?;
         }
     }
+    Some(())
 }
 
 /// Whether it is an OCTET STRING around other values.
@@ -188,8 +187,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        assert_eq!(read(&write(&certificates())), Some(certificates()));
-        assert_eq!(read(&write(&[])), None);
+        assert_eq!(read(&write(&certificates(), "secret")), Some(certificates()));
+        assert_eq!(read(&write(&[], "secret")), None);
         assert_eq!(read(b""), None);
         assert_eq!(read(b"-----BEGIN CERTIFICATE-----"), None);
     }
@@ -206,7 +205,7 @@ mod tests {
     proptest! {
         #[test]
         fn damaged_stores_never_panic(at in 0usize..200, byte: u8, cut in 0usize..200, random: Vec<u8>) {
-            let mut store = write(&certificates());
+            let mut store = write(&certificates(), "secret");
             let length = store.len();
             store[at % length] = byte;
             store.truncate(length - cut % length);
