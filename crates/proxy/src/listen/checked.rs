@@ -105,10 +105,12 @@ impl<S: AsyncWrite + Peer + Unpin> Checked<S> {
     /// The client has ended its side: waits while it may still be there for an answer.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.half_closed.is_none() {
-            if !self.requests.may_end() || self.stream.is_reset() != Some(false) {
+            let answers = self.turned_away.0.answers.clone();
+            // Within an answer nothing can be asked, and most clients that leave there have hung up.
+            let may_wait = self.requests.may_end() && answers.is_between();
+            if !may_wait || self.stream.is_reset() != Some(false) {
                 return Poll::Ready(());
             }
-            let answers = self.turned_away.0.answers.clone();
             self.half_closed = Some(HalfClosed::new(self.requests.heads(), answers));
         }
         match &mut self.half_closed {

@@ -105,7 +105,8 @@ impl Answers {
         self.0.ended.load(Ordering::Relaxed)
     }
 
-    fn is_between(&self) -> bool {
+    /// Whether none is on its way to the client.
+    pub(super) fn is_between(&self) -> bool {
         self.0.begun.load(Ordering::Relaxed) == self.ended()
     }
 }

@@ -108,6 +108,27 @@ async fn a_hang_up_during_a_stream_ends_it_upstream() {
     }
 }
 
+/// The provider thinks for longer than the story lasts: nothing is written that could fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_while_a_stream_is_silent_ends_it_upstream() {
+    let (provider, url) = world::provider().await;
+    let silent = Rules { stream_millis: Some(600_000), ..Rules::default() };
+    provider.set_rules("key", silent).unwrap();
+    let settings = world::settings(vec![world::account("openai", Some(url), world::plenty())]);
+    let (proxy, peer) = world::start(settings).await;
+    limiter::engine(peer, vec![world::plenty()]);
+    let ask =
+        r#"{"model":"gpt-4o","stream":true,"max_tokens":9,"messages":[{"role":"user","content":"hello"}]}"#;
+    let mut connection = client::Client::http1(proxy.base_url_addr()).await;
+    let mut request = client::request("POST", "/openai/v1/chat/completions", ask);
+    request.headers_mut().insert("host", "api.openai.com".parse().unwrap());
+    let mut answer = connection.begin(request).await.unwrap();
+    answer.body_mut().frame().await.unwrap().unwrap();
+    drop((answer, connection));
+    world::until("the provider notices", || provider.log("key")[0].ended == Ended::HungUp).await;
+    assert_eq!(proxy.stats().client_gone, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hang_up_before_the_response_counts_as_sent() {
     let (listener, url) = world::socket().await;
