@@ -16,6 +16,7 @@
 //! | `plan` | what `--dry-run` shows |
 //! | `run_ledger` | where a run records how much of them it uses |
 //! | `scratch` | files that live as long as the run |
+//! | `learned` | what is assumed and learned where no tier is declared |
 //! | `stated_use` | what a person says was used already |
 //! | `terminal` | the terminal that the command, the progress line and messages share |
 //! | `user` | the command as another user |
@@ -29,6 +30,7 @@ mod direct;
 mod environment;
 mod hosts;
 mod interception;
+mod learned;
 mod mounts;
 pub mod names_within;
 mod plan;
@@ -157,7 +159,8 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let mut records = std::mem::take(&mut started.records);
     records.command_starts();
     let unknown = started.accounts.iter().filter_map(summary::unknown_past);
-    let notes = std::mem::take(&mut records.notes).into_iter().chain(unknown);
+    let questions = learned::questions(&learned::undeclared(&prepared.accounts), &started.accounts);
+    let notes = std::mem::take(&mut records.notes).into_iter().chain(unknown).chain(questions);
     let notes: Vec<String> = notes.filter(|_| !arguments.quiet).collect();
     let ended = tokio::select! {
         ended = supervise::run_command(arguments, &mut started, &view, &notes) => ended?,
@@ -200,8 +203,9 @@ async fn finish(arguments: &RunArguments, started: Started, ended: Ended) -> Res
     let seen = Seen { refused_by_limit: shown.refusals.counts, direct_connections: shown.direct.counts };
     let report = Report::new(exit_code, ran, &proxy, accounts, seen);
     let lines = summary::lines(&report, proxy.bypass_remedy(), accounts);
+    let learned = shown.learned.news(accounts);
     proxy.shutdown(GRACE).await;
-    lines.iter().filter(|_| !arguments.quiet).for_each(|line| say(line));
+    learned.iter().chain(&lines).filter(|_| !arguments.quiet).for_each(|line| say(line));
     // The command's exit code counts, even if the ledger or the report can't be written.
     if let (Err(error), Some(file)) = (limiter.close().await, &ledger) {
         let file = file.display();

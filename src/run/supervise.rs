@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::child;
 use super::direct::DirectConnections;
+use super::learned::Learned;
 use super::progress::{Line, Style};
 use super::refusals::RefusalsByLimit;
 use super::signals::Signals;
@@ -122,6 +123,7 @@ async fn all_calls_end(proxy: &Proxy) {
 pub struct Shown {
     line: Line,
     waits: LongWaits,
+    pub learned: Learned,
     pub refusals: RefusalsByLimit,
     pub direct: DirectConnections,
     /// Where the limiter's metrics are served; none: nowhere.
@@ -141,7 +143,8 @@ impl Shown {
             ));
         }
         let news = self.waits.news(accounts, Timestamp::now());
-        news.iter().filter(|_| !self.quiet).for_each(|sentence| say(sentence));
+        let learned = self.learned.news(accounts);
+        news.iter().chain(&learned).filter(|_| !self.quiet).for_each(|sentence| say(sentence));
         if let Some(metrics) = &self.metrics {
             metrics.send_replace(quotakeeper_limiter::metrics::text(health));
         }

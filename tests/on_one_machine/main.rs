@@ -21,6 +21,7 @@ mod a_killed_run_resumes_from_its_ledger;
 mod a_long_pause_refuses_what_cannot_wait;
 mod a_refused_key_stops_no_other;
 mod a_resolver_of_its_own_is_told_of;
+mod a_tier_that_is_not_declared_is_learned;
 mod any_client_trusts_the_proxy;
 mod base_urls_point_to_the_proxy;
 mod calls_wait_as_long_as_their_clients;

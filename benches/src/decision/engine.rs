@@ -50,6 +50,7 @@ impl Account {
             on_exceeded: OnExceeded::Queue,
             validity: Duration::from_secs(2),
             limits,
+            assumed: false,
             queue: QueueConfig {
                 max_wait: Duration::from_secs(36_000),
                 max_absence: None,
@@ -72,6 +73,7 @@ fn window(name: &str, amount: u64, seconds: u64) -> LimitConfig {
         unit: Unit::Requests,
         amount,
         declared: None,
+        model_amounts: Default::default(),
         window: Duration::from_secs(seconds),
         counted_as: CountedAs::Unknown,
         delivery: Duration::from_millis(300),

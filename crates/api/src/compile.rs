@@ -16,6 +16,7 @@ use quotakeeper_engine::config::{AccountConfig, LimitConfig, Mode, OnExceeded, P
 use quotakeeper_engine::patience::longest_wait;
 use quotakeeper_wire::account::{Admitted, CompiledAccount, FORMAT};
 use quotakeeper_wire::name::{AccountKey, QuotaName};
+use quotakeeper_wire::tier::{TierLimits, UndeclaredTier};
 
 use crate::problem::Problem;
 use crate::quota::{self, ApiQuota, ApiQuotaSpec};
@@ -46,7 +47,13 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
     let limits = limits::compile(spec, tier, &profile)?;
     let used = used::compile(&spec.used, &limits.enforced)?;
     let tier = tier.map(|tier| tier.name.clone()).unwrap_or_default();
-    set_windows(&mut profile, &limits.enforced);
+    let undeclared = undeclared_tier(spec, &profile);
+    set_windows(
+        &mut profile,
+        limits.enforced.iter().filter(|limit| {
+            undeclared.as_ref().is_none_or(|undeclared| undeclared.declared.contains(&limit.name))
+        }),
+    );
     let account = CompiledAccount {
         format: FORMAT,
         generation: quota.metadata.generation.and_then(|it| u64::try_from(it).ok()).unwrap_or(0),
@@ -58,10 +65,12 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
             on_exceeded: on_exceeded(spec),
             validity: VALIDITY,
             limits: limits.enforced,
+            assumed: false,
             queue: queue(spec, &profile),
             pause: pause(&profile),
             weights: BTreeMap::new(),
         },
+        undeclared,
         not_enforced: limits.not_enforced,
         admitted: Admitted::Everyone,
         in_force_since: None,
@@ -76,11 +85,11 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
     }
 }
 
-/// Sets the windows of the profile's limits to those in force: by them the proxy tells which limit the figures of a
+/// Sets the windows of the profile's limits to those in force, whatever the tier: by them the proxy tells which limit the figures of a
 /// header belong to.
-fn set_windows(profile: &mut Profile, enforced: &[LimitConfig]) {
+fn set_windows<'l>(profile: &mut Profile, enforced: impl Iterator<Item = &'l LimitConfig> + Clone) {
     for limit in profile.tiers.iter_mut().flat_map(|tier| &mut tier.limits) {
-        let in_force = enforced.iter().find(|other| other.name == limit.name);
+        let in_force = enforced.clone().find(|other| other.name == limit.name);
         if let (Some(window), Some(in_force)) = (&mut limit.window_seconds, in_force) {
             *window = u32::try_from(in_force.window.as_secs()).unwrap_or(u32::MAX);
         }
@@ -106,19 +115,32 @@ pub fn name(quota: &ApiQuota) -> QuotaName {
 /// The tier in force; none where the provider has none.
 fn tier<'p>(spec: &ApiQuotaSpec, profile: &'p Profile) -> Result<Option<&'p Tier>, Problem> {
     let field = "spec.provider.tier";
-    if let Some(name) = &spec.provider.tier {
-        let tier = profile.tier(name);
-        return tier.map(Some).map_err(|unknown| Problem::new(field, unknown.to_string()));
+    match &spec.provider.tier {
+        Some(name) => profile.tier(name).map(Some).map_err(|it| Problem::new(field, it.to_string())),
+        None => Ok(profile.lowest_tier()),
     }
-    if profile.tiers.len() > 1 && !profile.has_limit_headers() {
-        let message = format!(
-            "is required, because {} doesn't state its limits in headers; use one of: {}",
-            spec.provider.name,
-            profile.tier_names().join(", ")
-        );
-        return Err(Problem::new(field, message));
+}
+
+/// The tiers that the account may have, where the quota declares none and there are several.
+fn undeclared_tier(spec: &ApiQuotaSpec, profile: &Profile) -> Option<UndeclaredTier> {
+    if spec.provider.tier.is_some() || profile.tiers.len() < 2 {
+        return None;
     }
-    Ok(profile.lowest_tier())
+    // A tier that the quota's own limits contradict can't be in force; the lowest has been compiled already.
+    let compiled = |tier: &Tier| {
+        let limits = limits::compile(spec, Some(tier), profile).ok()?;
+        Some(TierLimits {
+            name: tier.name.clone(),
+            limits: limits.enforced,
+            not_enforced: limits.not_enforced,
+        })
+    };
+    Some(UndeclaredTier {
+        tiers: profile.tiers.iter().filter_map(compiled).collect(),
+        share: limits::share(spec),
+        declared: spec.limits.iter().map(|limit| limit.name.clone()).collect(),
+        told_by_answers: profile.has_limit_headers(),
+    })
 }
 
 fn mode(spec: &ApiQuotaSpec) -> Mode {

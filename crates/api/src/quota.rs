@@ -90,7 +90,8 @@ pub struct ProviderRef {
     pub name: String,
 
     /// The account's plan at the provider, as its profile names it.
-    /// Default: the lowest tier, where the provider tells its limits in headers. Example: `tier-4`.
+    /// Default: the one whose limits the provider's answers tell; until then, and where they tell none, the lowest.
+    /// Example: `tier-4`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub tier: Option<String>,

@@ -114,11 +114,35 @@ fn the_lowest_tier_is_the_default() {
 }
 
 #[test]
-fn a_provider_without_limit_headers_requires_a_tier() {
+fn without_a_tier_all_tiers_are_compiled_for_when_an_answer_tells() {
+    let spec = "  provider: {name: acme}\n  account: {sharePercent: 50}\n  limits:\n  - {name: concurrency, unit: ConcurrentRequests, amount: 8}\n";
+    let undeclared = account(spec).undeclared.unwrap();
+    let names: Vec<&str> = undeclared.tiers.iter().map(|tier| tier.name.as_str()).collect();
+    assert_eq!(names, ["small", "large"]);
+    let of = |tier: usize, name: &str| {
+        let found = undeclared.tiers[tier].limits.iter().find(|limit| limit.name == name);
+        found.map(|limit| (limit.amount, limit.declared))
+    };
+    assert_eq!(of(0, "requests"), Some((50, Some(100))));
+    assert_eq!(of(1, "requests"), Some((1_000_000, Some(2_000_000))));
+    assert_eq!([of(0, "concurrency"), of(1, "concurrency")], [Some((4, Some(8))); 2], "the quota's own");
+    assert_eq!(undeclared.tiers[1].not_enforced, ["tokens (TotalTokens)"]);
+    assert!(undeclared.told_by_answers && undeclared.declared.contains("concurrency"));
+    assert_eq!(account(LARGE).undeclared, None);
+}
+
+#[test]
+fn a_provider_without_limit_headers_is_in_force_with_its_lowest_tier_and_asks() {
     let silent = PROFILE.replace("headers: [{limit: requests, hard: x-limit}]\n", "");
-    let problems = compile_with(profile(&silent), "  provider: {name: acme}\n").unwrap_err();
-    assert_eq!(problems[0].field, "spec.provider.tier");
-    assert!(problems[0].message.ends_with("use one of: small, large"), "{}", problems[0]);
+    let account = compile_with(profile(&silent), "  provider: {name: acme}\n").unwrap();
+    assert_eq!(account.tier, "small");
+    let undeclared = account.undeclared.unwrap();
+    assert!(!undeclared.told_by_answers);
+    let question = undeclared.question();
+    assert!(
+        question.contains("one of: small (100 requests per 10 s), large (2000000 requests per 60 s, "),
+        "{question}"
+    );
 
     let single = silent.replace("- name: small\n", "- name: default\n");
     let single = single.split("- name: large").next().unwrap();

@@ -257,6 +257,10 @@ impl Engine {
             Event::Pause { scope, length } => self.pause_by_hand(now, scope, length, actions),
             Event::Resume(scope) => self.resume_by_hand(now, &scope, actions),
             Event::Configure(config) => self.configure(now, config, actions),
+            Event::Learned(config) => {
+                self.durability.past_learned();
+                return self.configure(now, config, actions);
+            }
             Event::UseStated(stated) => self.use_stated(now, &stated, actions),
             Event::Lease(until) => self.lease = until,
             Event::Committed(reserve) => self.committed(&reserve),
@@ -281,6 +285,13 @@ impl Engine {
     /// What has been counted since the engine began.
     pub fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// What decides which limits count the call of an attempt that is granted and not over, as it is counted.
+    pub fn class_of(&self, attempt: Attempt) -> Option<&CallClass> {
+        let call = self.calls.get(&attempt.key())?;
+        let granted = matches!(call.state, CallState::Granted(_)) && call.wanted.attempts == attempt.number;
+        granted.then(|| self.lanes.class_of(call.wanted.lane))
     }
 
     /// A sign of life; returns whether calls stood aside for want of one.

@@ -27,6 +27,10 @@ pub struct AccountConfig {
     pub validity: Duration,
     /// The account's limits; a call draws on all that cover it, or on none.
     pub limits: Vec<LimitConfig>,
+    /// Its amounts are only assumed, and no answer has told better ones yet: calls wait for the first answer, however
+    /// long they would wait by the amounts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub assumed: bool,
     /// Bounds of the queue.
     pub queue: QueueConfig,
     /// How rejections pause the account.
@@ -69,6 +73,9 @@ pub struct LimitConfig {
     /// figure below it lowers `amount` in proportion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared: Option<u64>,
+    /// Models with another amount than `amount`, where models are counted apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub model_amounts: BTreeMap<String, LimitAmount>,
     /// The window or period (W); without meaning for [`Unit::ConcurrentRequests`].
     pub window: Duration,
     /// How the provider counts.
@@ -92,6 +99,24 @@ pub struct LimitConfig {
     /// Counted apart for each model.
     #[serde(default)]
     pub per_model: bool,
+}
+
+/// How much of a limit may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitAmount {
+    /// As [`LimitConfig::amount`].
+    pub amount: u64,
+    /// As [`LimitConfig::declared`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared: Option<u64>,
+}
+
+impl LimitAmount {
+    /// The provider's own figure.
+    pub fn hard(&self) -> u64 {
+        self.declared.unwrap_or(self.amount)
+    }
 }
 
 /// What a limit counts.
@@ -157,20 +182,40 @@ pub struct PauseConfig {
 }
 
 impl LimitConfig {
+    /// How much a model may use, or all calls where models are not counted apart.
+    pub fn amount_of(&self, model: Option<&str>) -> LimitAmount {
+        let own = model.and_then(|model| self.model_amounts.get(model));
+        own.copied().unwrap_or(LimitAmount { amount: self.amount, declared: self.declared })
+    }
+
+    /// The most that may be used by any one of its models.
+    pub fn largest_amount(&self) -> u64 {
+        self.model_amounts.values().map(|own| own.amount).fold(self.amount, u64::max)
+    }
+
     /// b where none is set: enough for the calls that are between the grant and the provider's
     /// count at full rate, and at least 1 % of the limit: max(2, N/100, ⌈(N/W)(J + 0.1 s)⌉ + 2),
     /// at most N. This assumes a provider that bears a burst of b.
     pub fn default_burst(&self) -> u64 {
+        self.default_burst_of(self.amount)
+    }
+
+    fn default_burst_of(&self, amount: u64) -> u64 {
         let window = self.window.as_nanos().max(1);
         let hold = (self.delivery + Duration::from_millis(100)).as_nanos();
-        let under_way = (u128::from(self.amount) * hold).div_ceil(window);
+        let under_way = (u128::from(amount) * hold).div_ceil(window);
         let under_way = u64::try_from(under_way).unwrap_or(u64::MAX).saturating_add(2);
-        under_way.max(self.amount / 100).max(2).min(self.amount)
+        under_way.max(amount / 100).max(2).min(amount)
     }
 
     /// The bucket's size that is in force.
     pub fn effective_burst(&self) -> u64 {
-        self.burst.unwrap_or_else(|| self.default_burst()).clamp(1, self.amount.max(1))
+        self.burst_of(self.amount)
+    }
+
+    /// The same for a model with an amount of its own.
+    pub(crate) fn burst_of(&self, amount: u64) -> u64 {
+        self.burst.unwrap_or_else(|| self.default_burst_of(amount)).clamp(1, amount.max(1))
     }
 }
 
@@ -187,8 +232,8 @@ impl AccountConfig {
             problems.push("validity must be longer than 0".to_owned());
         }
         for (index, limit) in self.limits.iter().enumerate() {
-            if limit.unit == Unit::Requests && limit.amount > MOST_REQUESTS {
-                let LimitConfig { name, amount, .. } = limit;
+            let (name, amount) = (&limit.name, limit.largest_amount());
+            if limit.unit == Unit::Requests && amount > MOST_REQUESTS {
                 problems.push(format!(
                     "limit {name}: {amount} requests a window are more than can be kept apart; the most is {MOST_REQUESTS}"
                 ));

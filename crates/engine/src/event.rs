@@ -201,6 +201,8 @@ pub enum Event {
     Resume(Scope),
     /// The quota or the profile changed.
     Configure(AccountConfig),
+    /// The answer that is reported next tells other limits than were known: nothing is granted before that report.
+    Learned(AccountConfig),
     /// A person says how much of a limit was used.
     UseStated(StatedUse),
     /// The right to grant ends at this time unless it is renewed.

@@ -485,7 +485,8 @@ impl WindowCounter {
 
 /// The bucket of a limit of this amount.
 fn bucket_size(limit: &LimitConfig, amount: Amount) -> Amount {
-    Amount(limit.effective_burst()).min(amount.max(Amount::ONE))
+    // An observed figure lowers the amount, not the bucket.
+    Amount(limit.burst_of(limit.amount.max(amount.0))).min(amount.max(Amount::ONE))
 }
 
 /// The time that grants of this amount take where one unit takes `spacing`.

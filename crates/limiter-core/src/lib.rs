@@ -13,12 +13,14 @@
 //! |---|---|
 //! | [`state`] | engines and sessions together: messages in, messages out |
 //! | [`commit`] | when the ledger is written, and how far ahead of need it charges |
+//! | [`learned`] | which limits an account has whose quota declares no tier |
 //! | [`record`] | what the ledger stores of an account, and what a restarted limiter knows from it |
 //! | [`blame`] | which account a panic was about |
 //! | [`mutant`] | deliberate faults, for the simulator |
 
 pub mod blame;
 pub mod commit;
+pub mod learned;
 pub mod mutant;
 pub mod record;
 pub mod state;

@@ -11,6 +11,8 @@ use quotakeeper_wire::message::Epoch;
 use quotakeeper_wire::name::AccountKey;
 use serde::{Deserialize, Serialize};
 
+use crate::learned::LearnedLimits;
+
 /// What the ledger stores of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -23,6 +25,8 @@ pub struct Record {
     pub pods: BTreeMap<SessionId, String>,
     /// What people have stated of its use, by limit: it is applied once.
     pub stated: BTreeMap<String, StatedUse>,
+    /// What answers have told of its limits, where no tier is declared.
+    pub learned: LearnedLimits,
 }
 
 /// A record that the ledger has to store now.

@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `accounts` | the accounts in force, and their changes |
+//! | `learned` | limits that answers tell of accounts without a declared tier |
 //! | `past` | what is known of an account's use before it is opened |
 //! | `pods` | the pods of sessions, and their deletion |
 //! | `durable` | what the ledger has to store |
@@ -12,6 +13,7 @@
 
 mod accounts;
 mod durable;
+mod learned;
 mod notices;
 mod past;
 mod pods;
@@ -35,6 +37,7 @@ use self::notices::LeftNotices;
 use self::past::WallClock;
 use crate::blame::Blame;
 use crate::commit::CommitSchedule;
+use crate::learned::LearnedLimits;
 use crate::record::{LostGrants, Recovered};
 
 /// The interval of heartbeats.
@@ -114,8 +117,13 @@ pub struct LimiterState {
 #[derive(Debug)]
 struct Account {
     engine: Engine,
+    /// As its quota says.
     compiled: CompiledAccount,
-    /// [`CompiledAccount`] as JSON, as proxies get it.
+    /// What answers have told, where the quota declares no tier.
+    learned: LearnedLimits,
+    /// `compiled` with what was learned.
+    in_force: CompiledAccount,
+    /// `in_force` as JSON, as proxies get it.
     document: String,
     /// Since when it is out of force. What was drawn on it still counts if it comes back.
     retired: Option<Time>,
@@ -236,10 +244,11 @@ impl LimiterState {
             Ok(None) => {}
         }
         for (index, event) in events {
-            let account = self
-                .connections
-                .get(&connection)
-                .and_then(|entry| entry.accounts.get(index.0 as usize).cloned().flatten());
+            let Some(entry) = self.connections.get(&connection) else { continue };
+            let account = entry.accounts.get(index.0 as usize).cloned().flatten();
+            if let Some(key) = &account {
+                self.learn(now, key, connection, &event, out);
+            }
             self.handle_event(now, account, event, out);
         }
     }

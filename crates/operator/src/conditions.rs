@@ -68,6 +68,10 @@ pub mod reasons {
     pub const STOPPED: &str = "Stopped";
     /// `LimitsInSync`: no response contradicts the declared limits.
     pub const IN_SYNC: &str = "InSync";
+    /// `LimitsInSync`: no tier is declared, and answers tell the limits.
+    pub const TIER_LEARNED: &str = "TierLearned";
+    /// `LimitsInSync`: no tier is declared, and no answer has told the limits.
+    pub const TIER_UNKNOWN: &str = "TierUnknown";
     /// `LimitsInSync`: the provider reports lower limits.
     pub const LOWER_LIMITS: &str = "LowerLimits";
     /// `Throttled`, `Ready`: every call passes, whatever the limits.

@@ -9,6 +9,7 @@ use quotakeeper_engine::PauseStatus;
 use quotakeeper_engine::event::Callers;
 use quotakeeper_wire::message::NoticeKind;
 use quotakeeper_wire::status::{AccountReport, ConsumerNotice};
+use quotakeeper_wire::tier::TierBasis;
 
 use crate::conditions::{UNKNOWN, find, reasons, types, with_reason};
 use crate::reconcile::{Reason, Verdict};
@@ -52,6 +53,8 @@ pub struct PlannedEvent {
 pub struct EventState {
     conflict: bool,
     drift: bool,
+    /// What was last said to be learned of a tier that is not declared.
+    tier: Option<TierFigures>,
     exhausted: bool,
     usage_unknown: bool,
     gate_open: bool,
@@ -85,6 +88,7 @@ impl EventState {
         EventState {
             conflict: reason(types::ACCEPTED, Reason::AccountConflict.word()),
             drift: reason(types::LIMITS_IN_SYNC, reasons::LOWER_LIMITS),
+            tier: report.and_then(tier_figures),
             exhausted: reason(types::THROTTLED, reasons::BUDGET_EXHAUSTED),
             usage_unknown: reason(types::THROTTLED, reasons::USAGE_UNKNOWN),
             gate_open: reason(types::THROTTLED, reasons::GATE_OPEN),
@@ -127,6 +131,12 @@ impl EventState {
         let drift = condition(types::LIMITS_IN_SYNC, reasons::LOWER_LIMITS);
         if begins(&mut self.drift, drift.is_some()) {
             events.push(on_quota(true, "LimitDrift", drift.unwrap_or_default()));
+        }
+        let learned = condition(types::LIMITS_IN_SYNC, reasons::TIER_LEARNED).zip(tier_figures(report));
+        if let Some((note, figures)) = learned
+            && self.tier.replace(figures.clone()).as_ref() != Some(&figures)
+        {
+            events.push(on_quota(false, reasons::TIER_LEARNED, note));
         }
         let exhausted = condition(types::THROTTLED, reasons::BUDGET_EXHAUSTED);
         if begins(&mut self.exhausted, exhausted.is_some()) {
@@ -240,6 +250,16 @@ impl EventState {
         self.notices
             .retain(|_, seen| now.as_second().saturating_sub(seen.as_second()) < NOTICE_QUIET_SECONDS);
     }
+}
+
+/// A tier, and the amounts that are told of each limit.
+type TierFigures = (String, Vec<(String, u64)>);
+
+/// What was learned of a tier that is not declared. How many workloads confirm it is no news.
+fn tier_figures(report: &AccountReport) -> Option<TierFigures> {
+    let learned = report.learned.as_ref().filter(|learned| learned.basis != TierBasis::Assumed)?;
+    let told = learned.told.iter().map(|told| (told.limit.clone(), told.amount)).collect();
+    Some((learned.tier.clone(), told))
 }
 
 /// The Event of a notice; none: this version does not know its kind.

@@ -13,6 +13,7 @@ pub(crate) fn idle(quota: &str) -> AccountReport {
         key: format!("hubspot/{quota}").into(),
         quota: quota.into(),
         tier: String::new(),
+        learned: None,
         generation: Some(1),
         problem: None,
         past: PastUse::New,

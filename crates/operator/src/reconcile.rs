@@ -76,8 +76,6 @@ pub enum Reason {
     ProviderNotFound,
     /// The provider is wrong in itself.
     ProviderInvalid,
-    /// The provider tells no limits, so the tier must be declared.
-    TierRequired,
     /// The provider has no such tier.
     TierNotFound,
     /// Another quota has the account.
@@ -92,7 +90,6 @@ impl Reason {
         match self {
             Reason::ProviderNotFound => "ProviderNotFound",
             Reason::ProviderInvalid => "ProviderInvalid",
-            Reason::TierRequired => "TierRequired",
             Reason::TierNotFound => "TierNotFound",
             Reason::AccountConflict => "AccountConflict",
             Reason::Invalid => "Invalid",
@@ -226,11 +223,7 @@ fn compiled(view: &QuotaView, observed: &ObservedState) -> Result<CompiledAccoun
     let profile = profile(quota, observed)?;
     let mut account = compile::account(quota, profile).map_err(|problems| {
         let tier = problems.iter().any(|problem| problem.field == "spec.provider.tier");
-        let reason = match (&quota.spec.provider.tier, tier) {
-            (None, true) => Reason::TierRequired,
-            (Some(_), true) => Reason::TierNotFound,
-            (_, false) => Reason::Invalid,
-        };
+        let reason = if tier { Reason::TierNotFound } else { Reason::Invalid };
         Refusal { reason, ..invalid(&problems) }
     })?;
     account.admitted = admitted(quota, &observed.namespaces)?;

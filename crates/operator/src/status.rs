@@ -20,6 +20,7 @@ use quotakeeper_engine::config::{LimitConfig, Mode};
 use quotakeeper_engine::event::Scope;
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::status::AccountReport;
+use quotakeeper_wire::tier::{LearnedTier, TierBasis};
 
 use self::conditions::Conditions;
 use self::figures::Figures;
@@ -77,6 +78,19 @@ impl<'a> Subject<'a> {
 
     fn account(&self) -> Option<&'a CompiledAccount> {
         self.verdict.account().map(|account| &**account)
+    }
+
+    /// The limits in force: as the quota declares them, or as the limiter has learned them.
+    fn limits(&self) -> &'a [LimitConfig] {
+        let learned = self.learned().map(|learned| learned.limits.as_slice());
+        let declared = self.account().map(|account| account.engine.limits.as_slice());
+        learned.or(declared).unwrap_or_default()
+    }
+
+    /// What is known of the limits, where the quota declares no tier.
+    fn learned(&self) -> Option<&'a LearnedTier> {
+        let undeclared = self.account().is_some_and(|account| account.undeclared.is_some());
+        self.report().filter(|_| undeclared)?.learned.as_ref()
     }
 
     fn report(&self) -> Option<&'a AccountReport> {
@@ -148,8 +162,8 @@ impl<'a> Subject<'a> {
     fn holds_all(&self, scope: &Scope) -> bool {
         let covers_all =
             |limit: &LimitConfig| limit.endpoint.is_none() && limit.models.is_empty() && !limit.per_model;
-        let limits = self.account().map(|account| account.engine.limits.as_slice()).unwrap_or_default();
-        let limit = scope.limit.as_ref().and_then(|name| limits.iter().find(|limit| limit.name == *name));
+        let limit =
+            scope.limit.as_ref().and_then(|name| self.limits().iter().find(|limit| limit.name == *name));
         scope.endpoint.is_any() && scope.model.is_any() && limit.is_none_or(covers_all)
     }
 }
@@ -303,14 +317,21 @@ fn last_reported(before: &StatusSummary, summary: StatusSummary, same_state: boo
     if same_state { StatusSummary { status, message, ..summary } } else { summary }
 }
 
-/// The tier in force; `(learned)` where the spec names none.
+/// The tier in force, and what it rests on where the spec names none.
 fn tier(subject: &Subject<'_>) -> Option<String> {
     let account = subject.account()?;
-    let declared = subject.quota().is_some_and(|quota| quota.spec.provider.tier.is_some());
-    Some(match (account.tier.as_str(), declared || account.profile.tiers.len() < 2) {
-        ("", _) => "-".to_owned(),
-        (tier, true) => tier.to_owned(),
-        (tier, false) => format!("{tier} (learned)"),
+    let before = subject.view.status.summary.as_ref().and_then(|before| before.tier.clone());
+    if account.undeclared.is_some() && subject.report().is_none() && before.is_some() {
+        return before;
+    }
+    let learned = subject.learned().map(|learned| (learned.tier.as_str(), learned.basis));
+    let (tier, basis) = learned.unwrap_or((account.tier.as_str(), TierBasis::Assumed));
+    Some(match (tier, account.undeclared.is_some(), basis) {
+        ("", ..) => "-".to_owned(),
+        (tier, false, _) => tier.to_owned(),
+        (tier, true, TierBasis::Assumed) => format!("{tier} (assumed)"),
+        (tier, true, TierBasis::Matched) => format!("{tier} (learned)"),
+        (_, true, TierBasis::Told) => "limits learned".to_owned(),
     })
 }
 

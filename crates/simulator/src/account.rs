@@ -19,6 +19,7 @@ pub(crate) fn compiled(config: &AccountConfig) -> CompiledAccount {
         quota: QUOTA.into(),
         tier: "tier-1".to_owned(),
         engine: config.clone(),
+        undeclared: None,
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
         in_force_since: None,

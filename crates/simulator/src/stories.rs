@@ -85,6 +85,7 @@ fn limit(name: &str, (amount, window, delivery): Window) -> LimitConfig {
         unit: Unit::Requests,
         amount,
         declared: None,
+        model_amounts: BTreeMap::new(),
         window,
         counted_as: CountedAs::Unknown,
         delivery,
@@ -104,6 +105,7 @@ fn account(limits: Vec<LimitConfig>) -> AccountConfig {
         on_exceeded: OnExceeded::Queue,
         validity: seconds(2),
         limits,
+        assumed: false,
         queue: QueueConfig { max_wait: seconds(360_000), max_absence: None, max_calls: 1_000_000 },
         pause: PauseConfig {
             fallback: seconds(1),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::name::{AccountKey, QuotaName};
+use crate::tier::UndeclaredTier;
 
 /// The format that this version writes. A reader refuses newer ones.
 pub const FORMAT: u32 = 1;
@@ -62,6 +63,10 @@ pub struct CompiledAccount {
     pub tier: String,
     /// What the engine enforces.
     pub engine: AccountConfig,
+    /// The tiers that the account may have, where the quota declares none; `tier` and `engine` are as in the lowest.
+    /// Proxies are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undeclared: Option<UndeclaredTier>,
     /// Limits of the tier that this version does not enforce, by name, with their unit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_enforced: Vec<String>,

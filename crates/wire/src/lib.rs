@@ -9,6 +9,7 @@
 //! | [`bootstrap`] | the configuration of an injected proxy before it reaches a limiter |
 //! | [`gate`] | the gate: while it is open, every call passes |
 //! | [`name`] | names of accounts, quotas and consumers, as types |
+//! | [`tier`] | the tiers of an account whose quota declares none |
 //! | [`trust_variables`] | the variables by which clients find the CAs that they trust |
 //! | [`status`] | the status of accounts, from the limiter to the operator |
 //! | [`limiter`] | the limiter's side: messages into events, actions into messages |
@@ -23,4 +24,5 @@ pub mod message;
 pub mod name;
 pub mod proxy;
 pub mod status;
+pub mod tier;
 pub mod trust_variables;

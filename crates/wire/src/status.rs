@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::NoticeKind;
 use crate::name::{AccountKey, Consumer, QuotaName};
+use crate::tier::LearnedTier;
 
 /// The path of the limiter's stream of [`Report`]s: the first at once, then one per change, and at least one every
 /// [`EVERY_SECONDS`] seconds.
@@ -64,6 +65,9 @@ pub struct AccountReport {
     pub quota: QuotaName,
     /// The tier in force; empty: the provider has none.
     pub tier: String,
+    /// What is known of the limits, where the quota declares no tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<LearnedTier>,
     /// The generation of the quota that is in force; none: nothing is enforced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,

@@ -21,6 +21,7 @@ fn account() -> CompiledAccount {
             on_exceeded: OnExceeded::Queue,
             validity: Duration::from_secs(2),
             limits: Vec::new(),
+            assumed: false,
             queue: QueueConfig { max_wait: Duration::from_secs(30), max_absence: None, max_calls: 1000 },
             pause: PauseConfig {
                 fallback: Duration::from_secs(5),
@@ -30,6 +31,7 @@ fn account() -> CompiledAccount {
             },
             weights: BTreeMap::new(),
         },
+        undeclared: None,
         not_enforced: vec!["tokensPerMinute (Tokens)".to_owned()],
         admitted: Admitted::Namespaces(["gtm".to_owned()].into()),
         in_force_since: None,

@@ -19,6 +19,7 @@ pub fn requests(amount: u64, window: Duration) -> LimitConfig {
         unit: Unit::Requests,
         amount,
         declared: None,
+        model_amounts: BTreeMap::new(),
         window,
         counted_as: CountedAs::Unknown,
         delivery: Duration::from_millis(300),
@@ -38,6 +39,7 @@ pub fn enforced(limits: Vec<LimitConfig>) -> AccountConfig {
         on_exceeded: OnExceeded::Queue,
         validity: VALIDITY,
         limits,
+        assumed: false,
         queue: QueueConfig { max_wait: Duration::from_secs(60), max_absence: None, max_calls: 1000 },
         pause: PauseConfig {
             fallback: Duration::from_millis(500),
@@ -58,6 +60,7 @@ pub fn compiled(key: &str, quota: &str, engine: AccountConfig) -> CompiledAccoun
         quota: quota.into(),
         tier: "test".to_owned(),
         engine,
+        undeclared: None,
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
         in_force_since: None,

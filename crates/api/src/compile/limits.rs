@@ -1,10 +1,12 @@
 //! The limits of an account: the tier's, with the quota's own in their place or on top, less what
 //! is not this cluster's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quotakeeper_dialects::profile::{self, Partition, Profile, Tier};
 use quotakeeper_engine::config::{CountedAs, LimitConfig, Pacing, Unit};
+use quotakeeper_wire::tier::Share;
 
 use crate::problem::Problem;
 use crate::quota::{self, ApiQuotaSpec, PacingAlgorithm};
@@ -119,6 +121,7 @@ impl Figures {
             unit: self.unit,
             amount: self.amount,
             declared: None,
+            model_amounts: BTreeMap::new(),
             window: self.window,
             counted_as: self.counted_as,
             delivery: delivery(self.window, base.and_then(|base| base.delivery_millis)),
@@ -144,20 +147,20 @@ fn counted_apart(limit: LimitConfig, profile: &Profile) -> LimitConfig {
 /// This cluster's part of a limit, spread as the quota asks.
 fn ours(declared: Declared, spec: &ApiQuotaSpec) -> Result<LimitConfig, Problem> {
     let Declared { field, mut limit } = declared;
-    let [share, reserve] = [spec.share_percent(), spec.reserve_percent()];
+    let share = share(spec);
     let hard = limit.amount;
-    limit.amount = part(hard, share, reserve);
+    limit.amount = share.of(hard);
     if limit.amount == 0 {
         let message = format!(
-            "of limit `{}` ({hard}), {share} % less a reserve of {reserve} % is not even 1; \
+            "of limit `{}` ({hard}), {} % less a reserve of {} % is not even 1; \
              raise sharePercent, lower reservePercent, or declare a larger amount under `limits`",
-            limit.name
+            limit.name, share.percent, share.reserve_percent
         );
         return Err(Problem::new(field, message));
     }
     limit.declared = (limit.amount != hard).then_some(hard);
     // The other parts' bursts come from the same bucket.
-    limit.burst = limit.burst.map(|burst| part(burst, share, reserve).max(1));
+    limit.burst = limit.burst.map(|burst| share.of(burst).max(1));
     if limit.unit == Unit::Requests {
         pace(&mut limit, spec);
     }
@@ -203,10 +206,11 @@ fn pace(limit: &mut LimitConfig, spec: &ApiQuotaSpec) {
     }
 }
 
-/// `share` percent of an amount, less `reserve` percent of that, rounded down.
-fn part(amount: u64, share: i32, reserve: i32) -> u64 {
-    let [share, left] = [share, 100 - reserve].map(|percent| u128::try_from(percent).unwrap_or(0));
-    u64::try_from(u128::from(amount) * share * left / 10_000).unwrap_or(u64::MAX)
+/// This cluster's part of the account.
+pub(super) fn share(spec: &ApiQuotaSpec) -> Share {
+    let [percent, reserve_percent] =
+        [spec.share_percent(), spec.reserve_percent()].map(|percent| u8::try_from(percent).unwrap_or(0));
+    Share { percent, reserve_percent }
 }
 
 /// J, the bound from the wire to the provider's count: what the profile sets, else 0.3 s for
@@ -265,14 +269,5 @@ mod tests {
             );
         }
         assert_eq!(delivery(Duration::from_secs(60), Some(250)), Duration::from_millis(250));
-    }
-
-    #[test]
-    fn a_part_is_rounded_down_once_and_never_overflows() {
-        assert_eq!(part(2_000_000, 20, 10), 360_000);
-        assert_eq!(part(25, 50, 20), 10, "12.5 × 0.8: rounding twice would leave 9");
-        assert_eq!(part(5, 18, 0), 0);
-        assert_eq!(part(1_000_000_000_000_000, 100, 0), 1_000_000_000_000_000);
-        assert_eq!(part(u64::MAX, 100, 0), u64::MAX);
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusSummary {
-    /// The tier in force. Example: `pro (learned)`.
+    /// The tier in force; `(assumed)` or `(learned)` where the spec names none. Example: `pro (learned)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 80))]
     pub tier: Option<String>,

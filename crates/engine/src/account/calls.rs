@@ -111,7 +111,8 @@ impl Engine {
         // As if all that wait came before it: mostly that is soon enough, and known without looking.
         if !self.queue_is_full()
             && self.config.on_exceeded == OnExceeded::Queue
-            && self.wait_behind(now, (lane, caller), costs, self.lanes.waiting() as u64) <= allowed
+            && (self.config.assumed
+                || self.wait_behind(now, (lane, caller), costs, self.lanes.waiting() as u64) <= allowed)
         {
             return None;
         }

@@ -49,7 +49,7 @@ impl Engine {
     /// Refuses the waiting calls that cannot be granted by their deadlines any more. To be called when a change may
     /// have made waits longer: a pause by the provider, an edit, use by others.
     pub(super) fn renew_forecasts(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if !self.enforces() || !self.waits_beyond_a_deadline(now) {
+        if !self.enforces() || self.config.assumed || !self.waits_beyond_a_deadline(now) {
             return;
         }
         let waiting = self.calls.iter().filter(|(_, call)| matches!(call.state, CallState::Waiting { .. }));

@@ -265,8 +265,9 @@ fn counter_snapshot(entry: &Entry) -> Option<(WindowSnapshot, Vec<UnitKey>)> {
 
 /// The most that a limit with a bucket lets through within `horizon`.
 fn granted_within(limit: &LimitConfig, horizon: Duration) -> Amount {
-    let drained = u128::from(limit.amount) * horizon.as_nanos();
+    let amount = limit.largest_amount();
+    let drained = u128::from(amount) * horizon.as_nanos();
     let drained = drained.div_ceil(u128::from(nanos(limit.window).max(1)));
     let drained = u64::try_from(drained).unwrap_or(u64::MAX);
-    Amount(drained.saturating_add(limit.effective_burst()).min(limit.amount))
+    Amount(drained.saturating_add(limit.burst_of(amount)).min(amount))
 }

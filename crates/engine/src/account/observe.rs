@@ -34,7 +34,7 @@ impl Engine {
             if !self.lanes.speaks_of(lane, entry) {
                 continue;
             }
-            let limit = entry.limit.clone();
+            let (limit, declared) = (entry.limit.clone(), entry.declared());
             let Some(seen) = observations.iter().find(|seen| seen.limit == limit.config.name) else {
                 continue;
             };
@@ -42,7 +42,7 @@ impl Engine {
                 lowered |= self.lanes.observe_hard(charge.counter, hard, now);
             }
             if let Some(remaining) = seen.remaining {
-                let hard = seen.hard.unwrap_or_else(|| limit.declared());
+                let hard = seen.hard.unwrap_or(declared);
                 let end = seen.ends_in.and_then(|ends_in| window_end(&limit, ends_in, granted, latest));
                 let left = Left { remaining: Amount(remaining), end, granted, cost: limit.cost(costs) };
                 lowered |= self.observe_remaining(now, charge, Amount(hard) - Amount(remaining), left);
@@ -59,7 +59,7 @@ impl Engine {
         let mut changed = false;
         for entry in self.lanes.entries_mut().filter(|it| it.limit.config.name == stated.limit) {
             let total = Amount(stated.amount);
-            let left = Amount(entry.limit.declared()) - total;
+            let left = Amount(entry.declared()) - total;
             let Some(counter) = entry.counter.window_mut() else { continue };
             counter.advance(now);
             let used = StatedAmount { total, ours: counter.amount() - left };

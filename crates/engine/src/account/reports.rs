@@ -188,7 +188,7 @@ impl Engine {
         let wait = self.wait_behind(now, (wanted.lane, wanted.caller()), wanted.costs, 0);
         if wanted.deadline <= now {
             self.count_refusal(key, Refusal::until(RefusalReason::WaitExceeded, wait), actions);
-        } else if self.enforces() && wanted.deadline < now + wait {
+        } else if self.enforces() && !self.config.assumed && wanted.deadline < now + wait {
             self.count_refusal(key, Refusal::until(RefusalReason::WaitTooLong, wait), actions);
         } else {
             self.insert_waiting(key, wanted, true);

@@ -93,7 +93,7 @@ impl Engine {
         if !limit.counts_requests() || !limit.config.per_model && snapshot.model.is_some() {
             return None;
         }
-        let amount = limit.effective(snapshot.observed);
+        let amount = limit.effective(snapshot.model.as_deref(), snapshot.observed);
         let (mut counter, units) =
             WindowCounter::restored(&limit.config, amount, Some(snapshot), reserve.as_of);
         hold_reserve(&mut counter, &limit, reserve);

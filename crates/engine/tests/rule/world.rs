@@ -1,5 +1,6 @@
 //! An engine with a hand to drive it: asks, reports, and what was said in return.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quotakeeper_engine::config::{
@@ -23,6 +24,7 @@ pub fn limit(name: &str, amount: u64, seconds: u64) -> LimitConfig {
         unit: Unit::Requests,
         amount,
         declared: None,
+        model_amounts: BTreeMap::new(),
         window: SECOND * seconds as u32,
         counted_as: CountedAs::Unknown,
         delivery: MS * 300,
@@ -49,6 +51,7 @@ pub fn account(limits: Vec<LimitConfig>) -> AccountConfig {
         on_exceeded: OnExceeded::Queue,
         validity: SECOND * 2,
         limits,
+        assumed: false,
         queue: QueueConfig { max_wait: SECOND * 600, max_absence: None, max_calls: 10_000 },
         pause: PauseConfig {
             fallback: SECOND,

@@ -93,6 +93,7 @@ impl LimiterState {
             return None;
         }
         account.retired = None;
+        account.in_force = account.learned.in_force(&compiled);
         account.compiled = compiled;
         self.reconfigure(now, &key, out);
         self.apply_stated_use(now, &key, out);
@@ -103,11 +104,14 @@ impl LimiterState {
     fn open(&mut self, now: Time, compiled: CompiledAccount) {
         let key = compiled.key.clone();
         let _blame = Blame::on(&key);
-        let config = self.effective(&compiled);
+        let mut record = self.recovered.records.remove(&key);
+        let learned = record.as_mut().map(|record| std::mem::take(&mut record.learned)).unwrap_or_default();
+        let in_force = learned.in_force(&compiled);
+        let config = self.effective(&in_force);
         let mut deleted = Vec::new();
         let mut applied = BTreeMap::new();
-        let (mut engine, past) = match self.recovered.records.remove(&compiled.key) {
-            Some(Record { snapshot, reserve, pods, stated }) => {
+        let (mut engine, past) = match record {
+            Some(Record { snapshot, reserve, pods, stated, learned: _ }) => {
                 applied = stated;
                 for (session, uid) in pods {
                     if self.recovered.deleted_pods.contains(&uid) {
@@ -134,12 +138,14 @@ impl LimiterState {
             // No call waits yet that it could make room for.
             engine.handle(now, Event::PodDeleted(session), &mut Vec::new());
         }
-        let document = document(&compiled, self.gate_open());
+        let document = document(&in_force, self.gate_open());
         self.accounts.insert(
             key.clone(),
             Account {
                 engine,
                 compiled,
+                learned,
+                in_force,
                 document,
                 retired: None,
                 past,
@@ -164,9 +170,9 @@ impl LimiterState {
     fn reconfigure(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
         let gate_open = self.gate_open();
         let Some(account) = self.accounts.get(key) else { return };
-        let config = self.effective(&account.compiled);
+        let config = self.effective(&account.in_force);
         let changed = *account.engine.config() != config;
-        let document = document(&account.compiled, gate_open);
+        let document = document(&account.in_force, gate_open);
         if let Some(account) = self.accounts.get_mut(key) {
             account.document = document;
         }
@@ -179,7 +185,7 @@ impl LimiterState {
         self.gate_open_until.is_some()
     }
 
-    fn effective(&self, compiled: &CompiledAccount) -> AccountConfig {
+    pub(super) fn effective(&self, compiled: &CompiledAccount) -> AccountConfig {
         let mut config = compiled.engine.clone();
         // A session has one D for all of its accounts: holding a grant for longer is safe.
         config.validity = config.validity.max(self.greeting.validity);
@@ -255,7 +261,7 @@ impl LimiterState {
     }
 
     /// Sends an account's state to the sessions that draw on it.
-    fn notify_sessions(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
+    pub(super) fn notify_sessions(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
         let Some(state) = self.in_force(key) else { return };
         let drawing: Vec<_> = self
             .connections
@@ -307,8 +313,9 @@ fn change(quota: &QuotaName, found: Result<AccountKey, String>) -> String {
 }
 
 /// An account as proxies get it.
-fn document(compiled: &CompiledAccount, gate_open: bool) -> String {
-    let mut compiled = CompiledAccount { in_force_since: None, used: Vec::new(), ..compiled.clone() };
+pub(super) fn document(compiled: &CompiledAccount, gate_open: bool) -> String {
+    let mut compiled =
+        CompiledAccount { in_force_since: None, used: Vec::new(), undeclared: None, ..compiled.clone() };
     if gate_open {
         compiled.engine.mode = Mode::Disabled;
     }

@@ -65,7 +65,8 @@ impl Account {
         AccountReport {
             key: key.clone(),
             quota: self.compiled.quota.clone(),
-            tier: self.compiled.tier.clone(),
+            tier: self.in_force.tier.clone(),
+            learned: self.learned.report(&self.compiled),
             generation: Some(self.compiled.generation),
             problem,
             past: self.past,
@@ -93,6 +94,7 @@ fn nothing_in_force(quota: &QuotaName, problem: &str) -> AccountReport {
         key: AccountKey::default(),
         quota: quota.clone(),
         tier: String::new(),
+        learned: None,
         generation: None,
         problem: Some(problem.to_owned()),
         past: PastUse::Unknown,

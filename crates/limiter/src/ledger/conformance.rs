@@ -10,6 +10,7 @@ use quotakeeper_engine::account::PauseSnapshot;
 use quotakeeper_engine::cost::Amount;
 use quotakeeper_engine::event::{Callers, Fingerprint, Reserve, Scope, Selector, SessionId};
 use quotakeeper_engine::time::Time;
+use quotakeeper_limiter_core::learned::LearnedLimits;
 use quotakeeper_wire::account::StatedUse;
 
 use super::memory::MemoryStore;
@@ -145,7 +146,8 @@ fn record(calls: u64) -> Record {
     let snapshot = Snapshot { as_of: Time(1), pauses, ..Snapshot::default() };
     let stated = StatedUse { limit: "requests".to_owned(), amount: 5, at: jiff::Timestamp::UNIX_EPOCH };
     let stated = [("requests".to_owned(), stated)].into();
-    Record { snapshot, reserve, pods: [(SessionId(7), "uid-7".to_owned())].into(), stated }
+    let pods = [(SessionId(7), "uid-7".to_owned())].into();
+    Record { snapshot, reserve, pods, stated, learned: LearnedLimits::default() }
 }
 
 fn the_next_limiter_reads_what_was_written<S: RecordStore>(open: impl Fn() -> S) {

@@ -181,7 +181,7 @@ fn one_bad_quota_leaves_the_others_alone() {
 }
 
 #[test]
-fn a_provider_that_tells_no_limits_needs_a_tier() {
+fn where_no_answer_tells_limits_the_lowest_tier_is_assumed_and_a_person_asked() {
     let mut cluster = Cluster::new();
     let tier = |name: &str, amount: u64| {
         json!({"name": name, "limits": [
@@ -192,9 +192,12 @@ fn a_provider_that_tells_no_limits_needs_a_tier() {
         json!({"hosts": ["api.example.com"], "tiers": [tier("small", 5), tier("big", 50)]}),
     );
     let desired = cluster.apply("gtm/silent", json!({"provider": {"name": "silent"}}));
-    let (reason, message, _) = refused(&desired, "gtm/silent");
-    assert_eq!(reason, Reason::TierRequired);
-    assert!(message.contains("small, big"), "{message}");
+    let account = accepted(&desired, "gtm/silent");
+    assert_eq!((account.tier.as_str(), account.engine.limits[0].amount), ("small", 5));
+    let question = account.undeclared.as_ref().unwrap().question();
+    assert!(question.contains("small (5 requests per 60 s), big (50 requests per 60 s)"), "{question}");
+    let declared = cluster.apply("gtm/silent", json!({"provider": {"name": "silent", "tier": "big"}}));
+    assert_eq!(accepted(&declared, "gtm/silent").undeclared, None);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use quotakeeper_api::quota::{ApiQuotaStatus, WaitingStatus};
 use quotakeeper_engine::{LearnedConcurrency, PauseStatus};
 use quotakeeper_wire::gate;
+use quotakeeper_wire::tier::{LearnedTier, UndeclaredTier};
 
 use super::figures::Figures;
 use super::past::{self, Past};
@@ -239,6 +240,18 @@ fn limits_in_sync(subject: &Subject<'_>, figures: &Figures<'_>) -> Draft {
     }
     let lowered = figures.lowered();
     let learned = learned_concurrency(subject);
+    if let Some((undeclared, tier)) = undeclared_tier(subject).filter(|_| lowered.is_empty()) {
+        return match tier.and_then(LearnedTier::sentence) {
+            Some(sentence) => {
+                let message = format!("No tier is declared; {sentence}.{learned}");
+                reported(TYPE, TRUE, reasons::TIER_LEARNED, message)
+            }
+            None => {
+                let message = format!("{}.{learned}", capitalized(&undeclared.question()));
+                reported(TYPE, UNKNOWN, reasons::TIER_UNKNOWN, message)
+            }
+        };
+    }
     if lowered.is_empty() {
         let message = format!("No answer of the provider contradicts the declared limits.{learned}");
         return reported(TYPE, TRUE, reasons::IN_SYNC, message);
@@ -262,6 +275,16 @@ fn usage_known(subject: &Subject<'_>, figures: &Figures<'_>) -> Draft {
     };
     let Past { known, reason, message } = past::of(subject, report.past, figures);
     reported(TYPE, if known { TRUE } else { FALSE }, reason, message)
+}
+
+/// The tiers of a quota that declares none, and what is known of them.
+fn undeclared_tier<'a>(subject: &Subject<'a>) -> Option<(&'a UndeclaredTier, Option<&'a LearnedTier>)> {
+    Some((subject.account()?.undeclared.as_ref()?, subject.learned()))
+}
+
+fn capitalized(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// How many calls the provider takes at the same time, as its rejections show: of a few scopes, the others are alike.

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use quotakeeper_api::quota::{ApiQuota, LimitSource, LimitStatus};
 use quotakeeper_engine::LimitStatus as ReportedLimit;
 use quotakeeper_engine::config::{LimitConfig, Unit};
+use quotakeeper_wire::tier::LearnedTier;
 
 use super::words::{amount, per, remaining, rounded_up_seconds};
 use super::{Subject, bounded};
@@ -37,7 +38,7 @@ pub(super) struct Figure<'a> {
 
 impl<'a> Figures<'a> {
     pub(super) fn of(subject: &Subject<'a>) -> Figures<'a> {
-        let configs = subject.account().map(|account| account.engine.limits.as_slice()).unwrap_or_default();
+        let configs = subject.limits();
         let reports = subject.report().map(|report| report.status.limits.as_slice()).unwrap_or_default();
         let all: Vec<Figure<'a>> = configs
             .iter()
@@ -200,7 +201,9 @@ impl Figure<'_> {
             subject.quota().is_some_and(|it| it.spec.limits.iter().any(|own| own.name == self.config.name));
         let effective =
             self.report.map_or(self.config.amount, |report| report.amount.min(self.config.amount));
-        let source = match (effective < self.config.amount, declared) {
+        let told = |learned: &LearnedTier| learned.told.iter().any(|told| told.limit == self.config.name);
+        let lowered = effective < self.config.amount;
+        let source = match (lowered || subject.learned().is_some_and(told), declared) {
             (true, _) => LimitSource::Headers,
             (false, true) => LimitSource::Spec,
             (false, false) => LimitSource::Tier,

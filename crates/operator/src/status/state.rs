@@ -208,10 +208,9 @@ mod tests {
         not_injected: false,
     };
 
-    const REFUSALS: [Reason; 6] = [
+    const REFUSALS: [Reason; 5] = [
         Reason::ProviderNotFound,
         Reason::ProviderInvalid,
-        Reason::TierRequired,
         Reason::TierNotFound,
         Reason::AccountConflict,
         Reason::Invalid,

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quotakeeper_api::problem::Problem;
+use quotakeeper_api::quota::LimitSource;
 use quotakeeper_engine::event::Callers;
 use quotakeeper_engine::{LearnedConcurrency, LimitStatus as ReportedLimit};
 use quotakeeper_wire::status::{PastUse, ProxyCounts};
+use quotakeeper_wire::tier::ToldLimit;
 use serde_json::{Value, json};
 
 use super::write_policy::{Worth, worth};
 use super::*;
+use crate::event_plan::EventState;
 use crate::fixtures::{idle, pause, wait};
 use crate::limiter_view::LIMITER_TIMEOUT;
 use crate::reconcile::{ObservedState, Reason, plan};
@@ -196,7 +199,7 @@ fn the_columns_of_a_busy_morning() {
          longest under 1 minute."
     );
     let crm = hubspot().uses("daily", 220_000, 9 * 3600).pods(6, 3);
-    assert_eq!(crm.row(), "free (learned) | daily | 88% | 0 | - | 6/9 | 3 pods not injected");
+    assert_eq!(crm.row(), "free (assumed) | daily | 88% | 0 | - | 6/9 | 3 pods not injected");
     let budget = json!({"name": "budget", "unit": "Requests", "amount": 1000, "windowSeconds": 2_592_000});
     let spec = json!({"provider": {"name": "anthropic", "tier": "tier-2"}, "limits": [budget]});
     let spent = Story::new("platform/anthropic", spec).uses("budget", 1000, 27 * 86_400 + 36_000).pods(2, 0);
@@ -221,6 +224,52 @@ fn all_is_well() {
          Throttled=False NotThrottled: Calls pass without a noticeable wait.\n\
          Ready=True Ready: The quota is accepted, and the limiter enforces it.\n"
     );
+}
+
+#[test]
+fn a_tier_that_is_not_declared_is_asked_for_and_then_learned() {
+    let mut story = hubspot();
+    let mut events = EventState::default();
+    let mut news = |story: &Story| -> Vec<String> {
+        let planned =
+            events.next(&story.name, &story.verdict, &story.status(), story.report.as_ref(), story.now);
+        planned.into_iter().map(|event| format!("{}: {}", event.reason, event.note)).collect()
+    };
+    assert!(story.row().starts_with("free (assumed) | ten-seconds | 0%"), "{}", story.row());
+    let conditions = story.conditions();
+    let question = "LimitsInSync=Unknown TierUnknown: No tier is declared: the lowest, free, is assumed until an answer \
+                    of the provider tells its limits; declare the account's own as spec.provider.tier, one of: free \
+                    (100 ten-seconds per 10 s, 250000 daily per day, 5 search per second), ";
+    assert!(conditions.contains(question), "{conditions}");
+    assert!(news(&story).is_empty());
+
+    let tiers = story.verdict.account().unwrap().undeclared.clone().unwrap().tiers;
+    let pro = tiers.into_iter().find(|tier| tier.name == "pro").unwrap();
+    let told = |workloads| ToldLimit {
+        limit: "ten-seconds".to_owned(),
+        model: None,
+        amount: 190,
+        header: "x-hubspot-ratelimit-max".to_owned(),
+        workloads,
+    };
+    let learned = |workloads| LearnedTier {
+        basis: TierBasis::Matched,
+        tier: pro.name.clone(),
+        told: vec![told(workloads)],
+        limits: pro.limits.clone(),
+    };
+    story.report().learned = Some(learned(1));
+    assert_eq!(story.worth(), Worth::Now);
+    assert!(story.row().starts_with("pro (learned) | ten-seconds | 0%"), "{}", story.row());
+    let sentence = "No tier is declared; tier learned: pro, from x-hubspot-ratelimit-max 190 of 1 workload.";
+    let conditions = story.conditions();
+    assert!(conditions.contains(&format!("LimitsInSync=True TierLearned: {sentence}\n")), "{conditions}");
+    let limits = story.status().limits;
+    assert_eq!((limits[0].hard, limits[0].effective, limits[0].source), (190, 190, LimitSource::Headers));
+    assert_eq!((limits[1].hard, limits[1].source), (625_000, LimitSource::Tier));
+    assert_eq!(news(&story), [format!("TierLearned: {sentence}")]);
+    story.report().learned = Some(learned(2));
+    assert!(news(&story).is_empty(), "another witness is no news");
 }
 
 #[test]
@@ -333,7 +382,8 @@ fn what_is_learned_of_concurrency_is_told() {
 
 #[test]
 fn lower_limits_of_the_provider_are_told() {
-    let mut story = hubspot().uses("ten-seconds", 10, 9);
+    let spec = json!({"provider": {"name": "hubspot", "tier": "free"}});
+    let mut story = Story::new("platform/hubspot", spec).uses("ten-seconds", 10, 9);
     story.report().status.limits[0].amount = 80;
     let conditions = story.conditions();
     assert!(conditions.contains("LimitsInSync=False LowerLimits"), "{conditions}");
@@ -378,7 +428,7 @@ fn a_limiter_that_is_lost_is_told_and_figures_are_not_made_up() {
     story.written();
     story.lost = true;
     assert_eq!(story.worth(), Worth::Now);
-    assert_eq!(story.row(), "free (learned) | ten-seconds | - | - | - | - | LimiterUnavailable");
+    assert_eq!(story.row(), "free (assumed) | ten-seconds | - | - | - | - | LimiterUnavailable");
     assert!(
         story
             .conditions()

@@ -41,6 +41,7 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
             on_exceeded: OnExceeded::Queue,
             validity: Duration::from_secs(2),
             limits: Vec::new(),
+            assumed: false,
             queue: QueueConfig { max_wait: Duration::from_secs(1), max_absence: None, max_calls: 10 },
             pause: PauseConfig {
                 fallback: Duration::from_secs(1),
@@ -50,6 +51,7 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
             },
             weights: BTreeMap::new(),
         },
+        undeclared: None,
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
         in_force_since: None,

@@ -8,6 +8,7 @@ use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::AccountConfig;
 use quotakeeper_engine::event::Reserve;
 use quotakeeper_engine::time::Time;
+use quotakeeper_limiter_core::learned::LearnedLimits;
 use quotakeeper_limiter_core::{DueRecord, LostGrants, Record, Recovered};
 use quotakeeper_wire::message::Epoch;
 use quotakeeper_wire::name::AccountKey;
@@ -34,7 +35,8 @@ impl NodeDisk {
     pub(super) fn of_an_unused_account(config: &AccountConfig, now: Time) -> NodeDisk {
         let reserve = Reserve::nothing(now);
         let snapshot = Engine::new(config.clone(), now).snapshot(now);
-        let record = Record { snapshot, reserve, pods: BTreeMap::new(), stated: BTreeMap::new() };
+        let (stated, learned) = (BTreeMap::new(), LearnedLimits::default());
+        let record = Record { snapshot, reserve, pods: BTreeMap::new(), stated, learned };
         NodeDisk { records: BTreeMap::from([(KEY.into(), record)]), since: Some(Epoch(1)), lost: None }
     }
 

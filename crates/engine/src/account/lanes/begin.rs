@@ -37,11 +37,11 @@ pub(in crate::account) enum InitialState {
 }
 
 impl Lanes {
-    /// A new counter, with whatever may have been drawn before it was made.
-    pub(super) fn begin(&self, limit: &Limit, now: Time) -> Counter {
+    /// A new counter of a model, or of all calls, with whatever may have been drawn before it was made.
+    pub(super) fn begin(&self, limit: &Limit, model: Option<&str>, now: Time) -> Counter {
         let start = self.starts.get(&limit.config.name).unwrap_or(&self.start);
         if limit.counts_requests() {
-            Counter::Window(begin_window(limit, start, now))
+            Counter::Window(begin_window(limit, limit.effective(model, None), start, now))
         } else {
             Counter::Concurrency(begin_slots(limit, start))
         }
@@ -59,14 +59,13 @@ fn begin_slots(limit: &Limit, start: &InitialState) -> ConcurrencyCounter {
         InitialState::Ledger { reserve } => {
             // As long as a call may last whose proxy has not come back: others would be beside it.
             let last_sent = reserve.horizon + limit.counted_after_echo;
-            slots.hold_unknown(limit.reserved(reserve), last_sent + limit.longest_call);
+            slots.hold_unknown(reserve.of(&limit.config.name).min(amount), last_sent + limit.longest_call);
         }
     }
     slots
 }
 
-fn begin_window(limit: &Limit, start: &InitialState, now: Time) -> WindowCounter {
-    let amount = Amount(limit.config.amount);
+fn begin_window(limit: &Limit, amount: Amount, start: &InitialState, now: Time) -> WindowCounter {
     let mut counter = match start {
         InitialState::Ledger { reserve } => {
             WindowCounter::restored(&limit.config, amount, None, reserve.as_of).0
@@ -92,16 +91,10 @@ fn begin_window(limit: &Limit, start: &InitialState, now: Time) -> WindowCounter
     counter
 }
 
-impl Limit {
-    /// What a reserve has of it.
-    fn reserved(&self, reserve: &Reserve) -> Amount {
-        reserve.of(&self.config.name).min(Amount(self.config.amount))
-    }
-}
-
 /// Holds what an earlier incarnation may have granted after the commit.
 pub(in crate::account) fn hold_reserve(counter: &mut WindowCounter, limit: &Limit, reserve: &Reserve) {
-    let amount = limit.reserved(reserve);
+    let most = Amount(limit.config.largest_amount());
+    let amount = reserve.of(&limit.config.name).min(most);
     if amount.is_zero() || mutant::active(Mutant::NoReserve) {
         return;
     }

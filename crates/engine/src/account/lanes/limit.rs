@@ -1,5 +1,6 @@
 //! A limit, as all of its counters know it, and one of those counters.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,14 +42,10 @@ impl Limit {
         config.limits.iter().enumerate().map(limit).collect()
     }
 
-    /// The provider's figure by the quota.
-    pub(in crate::account) fn declared(&self) -> u64 {
-        self.config.declared.unwrap_or(self.config.amount)
-    }
-
-    /// The limit's amount, lowered in proportion where the provider has less than was declared.
-    pub(in crate::account) fn effective(&self, observed: Option<u64>) -> Amount {
-        let (amount, declared) = (self.config.amount, self.declared());
+    /// The limit's amount for a model, lowered in proportion where the provider has less than was declared.
+    pub(in crate::account) fn effective(&self, model: Option<&str>, observed: Option<u64>) -> Amount {
+        let of_model = self.config.amount_of(model);
+        let (amount, declared) = (of_model.amount, of_model.hard());
         Amount(match observed {
             Some(hard) if hard < declared => {
                 let part = u128::from(amount) * u128::from(hard) / u128::from(declared);
@@ -93,6 +90,7 @@ impl Limit {
             name: String::new(),
             amount: 0,
             declared: None,
+            model_amounts: BTreeMap::new(),
             burst: None,
             ..limit.config.clone()
         };
@@ -192,9 +190,14 @@ impl Entry {
         Entry { limit, model, counter, observed: None, waiting: Backlog::EMPTY, kept: Amount::ZERO }
     }
 
+    /// The provider's figure by the quota.
+    pub(in crate::account) fn declared(&self) -> u64 {
+        self.limit.config.amount_of(self.model.as_deref()).hard()
+    }
+
     /// Takes on the limit as it is configured and observed now.
     pub(super) fn reconfigure(&mut self, now: Time) {
-        let amount = self.limit.effective(self.observed);
+        let amount = self.limit.effective(self.model.as_deref(), self.observed);
         self.counter.reconfigure(&self.limit.config, amount, now);
         // What an answer names stops nobody for longer than a window, whatever is granted already.
         if let Some(window) = self.counter.window_mut().filter(|_| self.observed.is_some()) {

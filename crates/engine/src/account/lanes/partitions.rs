@@ -89,7 +89,8 @@ impl Lanes {
             None => self.add_new(limit.clone(), model, now),
             Some((original, Entry { counter, observed, .. })) => {
                 let observed = *observed;
-                let entry = Entry { observed, ..Entry::new(limit.clone(), model, counter.clone()) };
+                let mut entry = Entry { observed, ..Entry::new(limit.clone(), model, counter.clone()) };
+                entry.reconfigure(now);
                 let copy = self.add(entry);
                 self.copied_counters.push(CopiedCounter { original, copy });
                 copy
@@ -100,7 +101,7 @@ impl Lanes {
     }
 
     fn add_new(&mut self, limit: Arc<Limit>, model: Option<String>, now: Time) -> CounterId {
-        let counter = self.begin(&limit, now);
+        let counter = self.begin(&limit, model.as_deref(), now);
         self.add(Entry::new(limit, model, counter))
     }
 
