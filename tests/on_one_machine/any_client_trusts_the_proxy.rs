@@ -98,7 +98,7 @@ fn javas_http_client() {
 #[test]
 fn javas_own_trust_stores() {
     let Some(scene) = scene().filter(|_| there("java")) else { return };
-    scene.file("Calls.java", JAVA);
+    scene.file("Calls.java", include_str!("../sdk/Calls.java"));
     let own = scene.file("own.pem", &Ca::new().pem());
     let store = |name: &str, kind: &str, password: &str| {
         let file = scene.path(name);
