@@ -265,24 +265,19 @@ fn tier_figures(report: &AccountReport) -> Option<TierFigures> {
 /// The Event of a notice; none: this version does not know its kind.
 fn notice_event(quota: &str, notice: &ConsumerNotice) -> Option<PlannedEvent> {
     let detail = &notice.detail;
-    let event = |warning: bool, reason: &'static str, note: String| PlannedEvent {
-        target: Target::Consumer(notice.consumer.to_string()),
-        warning,
-        reason,
-        note,
-    };
-    match notice.kind {
+    let said = || format!("{quota}: {detail}.");
+    let (warning, reason, note) = match notice.kind {
         NoticeKind::UnreadableRequest => {
-            let note = format!(
-                "{quota}: a request's model is not known, so it waits for all models and is charged to each. {detail}."
-            );
-            Some(event(true, "ModelUnknown", note))
+            let what = "a request's model is not known, so it waits for all models and is charged to each";
+            (true, "ModelUnknown", format!("{quota}: {what}. {detail}."))
         }
-        NoticeKind::DistrustedCa => Some(event(true, "ProxyNotTrusted", format!("{quota}: {detail}."))),
+        NoticeKind::DistrustedCa => (true, "ProxyNotTrusted", said()),
         // It may have nothing to do yet.
-        NoticeKind::NoCalls => Some(event(false, "NoCalls", format!("{quota}: {detail}."))),
-        NoticeKind::Unknown => None,
-    }
+        NoticeKind::NoCalls => (false, "NoCalls", said()),
+        NoticeKind::Unknown => return None,
+    };
+    let target = Target::Consumer(notice.consumer.to_string());
+    Some(PlannedEvent { target, warning, reason, note })
 }
 
 /// How many calls the provider takes at the same time, by scope.
