@@ -8,6 +8,7 @@
 //! | `claims` | long waits that one workload has reported |
 //! | `stops` | credentials, and accounts, that the provider refuses until a person acts |
 //! | `holds` | waiting calls that a pause of their workload or credential holds |
+//! | `hang_ups` | clients that hang up while their calls wait |
 //! | `dispatch` | who is granted next, and when to look again |
 //! | `lanes` | which limits and pauses cover a call, and their counters |
 //! | `counter` | the count of one limit, whatever it counts |
@@ -30,6 +31,7 @@ mod counter;
 mod dispatch;
 mod durability;
 mod forecast;
+mod hang_ups;
 mod holds;
 mod lanes;
 mod ledger;
@@ -44,6 +46,7 @@ mod stops;
 
 use std::collections::BTreeMap;
 
+pub use hang_ups::ConsumerHangUps;
 pub use lanes::Predecessor;
 pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
 pub use status::{AccountStatus, ConsumerWait, LimitStatus, PauseStatus};
@@ -63,6 +66,7 @@ use crate::queue::{CallKey, LaneId, Queue, QueuePosition};
 use crate::time::Time;
 use charge::Charge;
 use durability::Durability;
+use hang_ups::HangUps;
 use holds::OnlyCredential;
 use lanes::{CopiedCounter, InitialState, Lanes};
 use recovery::Recovery;
@@ -94,6 +98,7 @@ pub struct Engine {
     /// In the last round of grants room was kept for a call of an unknown model.
     kept_room: bool,
     totals: Totals,
+    hang_ups: HangUps,
 }
 
 /// Grants and calls by what became of them, since the engine started.
@@ -224,6 +229,7 @@ impl Engine {
             open_lanes: Vec::new(),
             kept_room: false,
             totals: Totals::default(),
+            hang_ups: HangUps::default(),
         }
     }
 

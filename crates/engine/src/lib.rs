@@ -45,7 +45,8 @@ mod units;
 mod window_counter;
 
 pub use account::{
-    AccountStatus, ConsumerWait, Engine, LimitStatus, PauseStatus, Predecessor, Snapshot, Totals,
+    AccountStatus, ConsumerHangUps, ConsumerWait, Engine, LimitStatus, PauseStatus, Predecessor, Snapshot,
+    Totals,
 };
 pub use concurrency_cap::LearnedConcurrency;
 pub use units::Origin;

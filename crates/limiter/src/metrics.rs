@@ -1,5 +1,5 @@
 //! The limiter's metrics for Prometheus, made from a report when they are scraped. Labels are bounded:
-//! quotas, their limits, the models that providers count separately.
+//! quotas, their limits, the models that providers count separately, and workloads, of which a report has a thousand.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use quotakeeper_engine::LimitStatus;
+use quotakeeper_engine::{AccountStatus, LimitStatus};
+use quotakeeper_wire::name::Consumer;
 use quotakeeper_wire::status::AccountReport;
 
 use crate::task::Health;
@@ -61,6 +62,7 @@ fn encode_accounts(
         "Calls that are waiting for a grant",
         each(accounts, |account| account.status.waiting_calls()),
     )?;
+    encode_workloads(encoder, accounts)?;
     gauge(
         encoder,
         "inflight_calls",
@@ -92,6 +94,48 @@ fn encode_accounts(
         "Calls that were written after their grant had expired, so that the quota is not guaranteed",
         each(accounts, |account| account.totals.breaches),
     )
+}
+
+/// By workload: those that wait, a thousand of an account at most, and those whose clients have hung up.
+fn encode_workloads(
+    encoder: &mut DescriptorEncoder<'_>,
+    accounts: &[AccountReport],
+) -> Result<(), fmt::Error> {
+    gauge(
+        encoder,
+        "workload_waiting_calls",
+        "Calls of a workload that are waiting for a grant",
+        workloads(accounts, |status| &status.waiting, |wait| (&wait.consumer, wait.calls)),
+    )?;
+    gauge(
+        encoder,
+        "workload_longest_wait_seconds",
+        "Time that the call of a workload has waited which has waited longest",
+        workloads(accounts, |status| &status.waiting, |wait| (&wait.consumer, wait.longest.as_secs())),
+    )?;
+    counter(
+        encoder,
+        "workload_hung_up_calls",
+        "Calls of a workload whose clients hung up while they waited; ends an hour after the last",
+        workloads(accounts, |status| &status.hang_ups, |hang_ups| (&hang_ups.consumer, hang_ups.calls)),
+    )
+}
+
+fn workloads<'a, T: 'a>(
+    accounts: &'a [AccountReport],
+    all: impl Fn(&'a AccountStatus) -> &'a [T],
+    value: impl Fn(&'a T) -> (&'a Consumer, u64),
+) -> Vec<(Labels, u64)> {
+    let mut values = Vec::new();
+    for account in accounts {
+        for of_one in all(&account.status) {
+            let (workload, value) = value(of_one);
+            let mut labels = of(account);
+            labels.push(("workload", workload.to_string()));
+            values.push((labels, value));
+        }
+    }
+    values
 }
 
 fn encode_health(encoder: &mut DescriptorEncoder<'_>, health: &Health) -> Result<(), fmt::Error> {
@@ -200,9 +244,10 @@ mod tests {
                 }],
                 "pauses": [], "underWay": 2, "proxies": {"current": 2, "connected": 3},
                 "waiting": [
-                    {"consumer": "gtm/Job/a", "calls": 2, "longestMillis": 9},
+                    {"consumer": "gtm/Job/a", "calls": 2, "longestMillis": 7900},
                     {"consumer": "gtm/Job/b", "calls": 3, "longestMillis": 1},
                 ],
+                "hangUps": [{"consumer": "gtm/Job/a", "calls": 20, "shortestMillis": 5000, "longestMillis": 5000, "waitMillis": 40000}],
                 "granted": 60, "unused": 0, "refused": 1, "rejected": 0, "breaches": 4,
             }],
         }))
@@ -214,6 +259,9 @@ mod tests {
             r#"quotakeeper_limiter_limit_amount{quota="gtm/openai",limit="requests",model=""} 100"#,
             r#"quotakeeper_limiter_limit_used{quota="gtm/openai",limit="requests",model=""} 40"#,
             r#"quotakeeper_limiter_waiting_calls{quota="gtm/openai"} 5"#,
+            r#"quotakeeper_limiter_workload_waiting_calls{quota="gtm/openai",workload="gtm/Job/b"} 3"#,
+            r#"quotakeeper_limiter_workload_longest_wait_seconds{quota="gtm/openai",workload="gtm/Job/a"} 7"#,
+            r#"quotakeeper_limiter_workload_hung_up_calls_total{quota="gtm/openai",workload="gtm/Job/a"} 20"#,
             r#"quotakeeper_limiter_calls_total{quota="gtm/openai",decision="granted"} 60"#,
             r#"quotakeeper_limiter_calls_total{quota="gtm/openai",decision="refused"} 1"#,
             r#"quotakeeper_limiter_late_calls_total{quota="gtm/openai"} 4"#,

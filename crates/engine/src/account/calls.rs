@@ -211,8 +211,10 @@ impl Engine {
         if matches!(call.state, CallState::Granted(_)) {
             // The two crossed: a proxy does not write a grant for a call that it has given up.
             self.take_back(now, key.attempt(call.wanted.attempts));
+            self.end(key);
+        } else if let Some(call) = self.end(key) {
+            self.count_hang_up(now, &call.wanted);
         }
-        self.end(key);
     }
 
     pub(super) fn refuse(&mut self, key: CallKey, refusal: Refusal, actions: &mut Vec<Action>) {

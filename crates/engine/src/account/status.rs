@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallState, Engine};
+use super::{CallState, ConsumerHangUps, Engine};
 use crate::concurrency_cap::LearnedConcurrency;
 use crate::event::{Callers, Scope};
 use crate::name::Consumer;
@@ -26,6 +26,9 @@ pub struct AccountStatus {
     /// How many calls the provider takes at the same time, where its rejections have shown it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub concurrency: Vec<LearnedConcurrency>,
+    /// Workloads whose clients hang up while their calls wait, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hang_ups: Vec<ConsumerHangUps>,
 }
 
 /// The calls of one workload that wait.
@@ -143,6 +146,7 @@ impl Engine {
             waiting,
             limits: self.lanes.status(now),
             concurrency: self.learned_concurrency(),
+            hang_ups: self.hang_ups.status(now),
         }
     }
 }

@@ -150,6 +150,32 @@ fn a_cancelled_call_leaves_the_queue_at_once() {
 }
 
 #[test]
+fn hang_ups_of_waiting_calls_are_counted_with_their_waits() {
+    let mut config = account(vec![sliding("requests", 1, 40)]);
+    config.queue.max_wait = SECOND * 600;
+    let mut w = World::of(config);
+    w.ask(1);
+    let first = w.grants()[0];
+    w.answered(first);
+    let hung_up = |w: &mut World, after: u64| {
+        let call = w.ask_as(1, "job", CallClass::default(), None);
+        w.pass(SECOND * u32::try_from(after).unwrap());
+        w.tell(Event::Cancel { session: SessionId(1), call });
+    };
+    hung_up(&mut w, 5);
+    hung_up(&mut w, 6);
+    w.tell(Event::Cancel { session: SessionId(1), call: first.call });
+    let hang_ups = w.engine.status(w.now).hang_ups;
+    assert_eq!(hang_ups.len(), 1, "of one workload: {hang_ups:?}");
+    let job = &hang_ups[0];
+    assert_eq!((job.consumer.as_str(), job.calls), ("job", 2), "a granted call was not waiting");
+    assert_eq!((job.shortest.as_secs(), job.longest.as_secs()), (5, 6));
+    assert!((30..=41).contains(&job.wait.as_secs()), "{:?}", job.wait);
+    w.pass(SECOND * 3600);
+    assert_eq!(w.engine.status(w.now).hang_ups, [], "forgotten after an hour");
+}
+
+#[test]
 fn a_lost_session_removes_its_waiting_calls() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(3);
