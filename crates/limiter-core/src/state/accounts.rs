@@ -227,9 +227,12 @@ impl LimiterState {
         let Some((key, account)) = account else {
             return Err(match self.problems.get(quota) {
                 Some(problem) => format!("quota {quota} is not in force: {problem}"),
-                None => format!(
-                    "there is no quota {quota} in force; create it, or correct the pod's annotation quotakeeper.dev/quotas"
-                ),
+                None => {
+                    let (namespace, name) = quota.split_once('/').unwrap_or(("", quota));
+                    format!(
+                        "quota {quota} is not in force; `kubectl describe apiquota {name} -n {namespace}` says why; if there is none of that name, create it or correct the pod's annotation quotakeeper.dev/quotas"
+                    )
+                }
             });
         };
         match connection.namespace() {

@@ -18,7 +18,12 @@ async fn a_call_waits_until_its_quota_is_in_force() {
     proxy.ask(0, 3);
     until("the quota is absent", || proxy.absence(0).is_some()).await;
     let reason = proxy.absence(0).unwrap();
-    assert!(reason.starts_with("there is no quota gtm/openai in force"), "{reason}");
+    assert!(
+        reason.starts_with(
+            "quota gtm/openai is not in force; `kubectl describe apiquota openai -n gtm` says why"
+        ),
+        "{reason}"
+    );
     until("the other is in force", || proxy.in_force(1).is_some()).await;
     // Absent quotas hold up nobody else.
     proxy.ask(1, 1);
