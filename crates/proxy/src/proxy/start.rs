@@ -92,6 +92,8 @@ impl Proxy {
     /// # Errors
     /// [`StartError`] says what to change.
     pub async fn start(settings: Settings, link: Link) -> Result<Self, StartError> {
+        // First: a kubelet that probes meanwhile waits for the answer, instead of being refused the connection.
+        let sockets = Sockets::bind(&settings)?;
         let endpoints = endpoints(&settings)?;
         let trust = Trust::load(&settings.extra_cas)?;
         let authority = authority(&settings, &endpoints)?;
@@ -104,7 +106,6 @@ impl Proxy {
         if let Some(file) = &settings.java_store {
             write_bundle(file, &trust::java_store(&bundle, trust::JAVA_PASSWORD))?;
         }
-        let sockets = Sockets::bind(&settings)?;
         let context = Arc::new(assemble(&settings, endpoints, &trust, link)?);
         let mut proxy = Self {
             context,

@@ -28,6 +28,7 @@ mod large_bodies_wait_in_bounded_memory;
 mod never_sent_twice;
 mod nothing_leaks_in_a_storm;
 mod patience_is_learned_from_hang_ups;
+mod probes_wait_while_the_proxy_starts;
 mod redirects_stay_inside_the_proxy;
 mod refusals_state_when_to_retry;
 mod rejected_calls_are_sent_again;
