@@ -60,6 +60,9 @@ pub const CATALOGUE: &str = "quotakeeper.dev/catalogue";
 pub const CATALOGUE_BUILTIN: &str = "builtin";
 /// Annotation of a built-in provider: a digest of the profile that was applied last.
 pub const CATALOGUE_DIGEST: &str = "quotakeeper.dev/catalogue-digest";
+/// Annotation of a provider: the names of its tiers, the lowest first, as `kubectl get` shows them. A column can't show
+/// a list.
+pub const TIERS: &str = "quotakeeper.dev/tiers";
 /// Annotation of the limiter's Lease: its epoch.
 pub const EPOCH: &str = "quotakeeper.dev/epoch";
 

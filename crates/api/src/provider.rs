@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
     doc = "The API of a provider: its hosts, tiers and limits, its limit headers and its rejections.",
     printcolumn = r#"{"name":"Extends","type":"string","jsonPath":".spec.extends"}"#,
     printcolumn = r#"{"name":"Hosts","type":"string","jsonPath":".spec.hosts"}"#,
-    printcolumn = r#"{"name":"Lowest-Tier","type":"string","jsonPath":".spec.tiers[0].name"}"#,
+    printcolumn = r#"{"name":"Tiers","type":"string","jsonPath":".metadata.annotations.quotakeeper\\.dev/tiers"}"#,
+    printcolumn = r#"{"name":"Lowest-Tier","type":"string","priority":1,"jsonPath":".spec.tiers[0].name"}"#,
     printcolumn = r#"{"name":"Verified","type":"string","priority":1,"jsonPath":".spec.verified.date"}"#,
     printcolumn = r#"{"name":"Age","type":"date","priority":1,"jsonPath":".metadata.creationTimestamp"}"#
 )]

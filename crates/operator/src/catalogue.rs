@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use kube::api::{Api, ApiResource, DynamicObject};
-use quotakeeper_api::names::{API_VERSION, CATALOGUE, CATALOGUE_BUILTIN, CATALOGUE_DIGEST};
+use quotakeeper_api::names::{API_VERSION, CATALOGUE, CATALOGUE_BUILTIN, CATALOGUE_DIGEST, TIERS};
 use quotakeeper_api::provider::ApiProvider;
 use quotakeeper_dialects::catalogue;
 use ring::digest::{SHA256, digest};
@@ -50,6 +50,8 @@ pub async fn run(cluster: &Cluster, present: &BTreeMap<String, ProviderView>) ->
 fn object(name: &str) -> Option<Value> {
     // The catalogue's tests read every profile.
     let profile = catalogue::find(name).ok()?;
+    let resolved = profile.clone().resolve(|name| catalogue::find(name).ok()).ok()?;
+    let tiers: Vec<&str> = resolved.tiers.iter().map(|tier| tier.name.as_str()).collect();
     let spec = serde_json::to_value(profile).ok()?;
     let text = spec.to_string();
     let hex: String =
@@ -60,7 +62,7 @@ fn object(name: &str) -> Option<Value> {
         "metadata": {
             "name": name,
             "labels": {CATALOGUE: CATALOGUE_BUILTIN},
-            "annotations": {CATALOGUE_DIGEST: hex},
+            "annotations": {CATALOGUE_DIGEST: hex, TIERS: tiers.join(", ")},
         },
         "spec": spec,
     }))
@@ -102,6 +104,12 @@ mod tests {
     fn what_was_applied_is_left_alone() {
         assert!(due(&applied()).is_empty());
         assert_eq!(due(&BTreeMap::new()).len(), catalogue::names().len());
+    }
+
+    #[test]
+    fn all_tiers_are_in_the_annotation_that_kubectl_shows() {
+        let tiers = object("openai").unwrap()["metadata"]["annotations"][TIERS].clone();
+        assert_eq!(tiers, "free, tier-1, tier-2, tier-3, tier-4, tier-5");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use quotakeeper_wire::status::AccountReport;
 use quotakeeper_wire::tier::{LearnedTier, TierBasis};
 
 use self::conditions::Conditions;
+pub(crate) use self::conditions::limiter_is_lost;
 use self::figures::Figures;
 use self::state::{Held, Inputs, State};
 use self::words::{counted, longest, plural, until};
@@ -93,7 +94,7 @@ impl<'a> Subject<'a> {
         self.report().filter(|_| undeclared)?.learned.as_ref()
     }
 
-    fn report(&self) -> Option<&'a AccountReport> {
+    pub(crate) fn report(&self) -> Option<&'a AccountReport> {
         match self.limiter {
             Limiter::Connected { account, .. } => account,
             Limiter::Unknown | Limiter::Lost { .. } => None,
@@ -218,6 +219,7 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
         }
     };
     let mut status = ApiQuotaStatus {
+        brief: None,
         observed_generation: Some(generation),
         summary: None,
         limits,
@@ -226,7 +228,10 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
         paused_until,
         conditions,
     };
-    status.summary = Some(summary(subject, &inputs, &figures, &status));
+    let summary = summary(subject, &inputs, &figures, &status);
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    status.brief = Some(format!("{}: {}", part(&summary.status), part(&summary.message)));
+    status.summary = Some(summary);
     status
 }
 

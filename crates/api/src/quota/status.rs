@@ -12,6 +12,12 @@ use super::columns::StatusSummary;
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiQuotaStatus {
+    /// The state and the reason in one sentence. The first field by name, so that `kubectl describe` begins with it.
+    /// Example: `Queueing: 97 % of requests (10k/min) is used; 212 calls of 2 workloads wait.`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1280))]
+    pub brief: Option<String>,
+
     /// The generation of the spec that this status is about. Example: `3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]

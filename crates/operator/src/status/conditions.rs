@@ -175,7 +175,7 @@ fn limiter_available(subject: &Subject<'_>) -> Draft {
 }
 
 /// Since when the limiter is silent, and what to do.
-pub(super) fn limiter_is_lost(since: Timestamp, subject: &Subject<'_>) -> String {
+pub(crate) fn limiter_is_lost(since: Timestamp, subject: &Subject<'_>) -> String {
     format!(
         "The limiter has not reported since {} UTC, and calls wait until it is back; look at it with `kubectl get pods -n {}`.",
         until(since, subject.now),

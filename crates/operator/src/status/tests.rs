@@ -198,6 +198,7 @@ fn the_columns_of_a_busy_morning() {
         "97 % of mini-requests (2M/min × 20 % share − 10 % reserve = 360k) is used; 212 calls of 2 workloads wait, \
          longest under 1 minute."
     );
+    assert_eq!(openai.status().brief.unwrap(), format!("Queueing: {}", openai.message()));
     let crm = hubspot().uses("daily", 220_000, 9 * 3600).pods(6, 3);
     assert_eq!(crm.row(), "free (assumed) | daily | 88% | 0 | - | 6/9 | 3 pods not injected");
     let budget = json!({"name": "budget", "unit": "Requests", "amount": 1000, "windowSeconds": 2_592_000});
@@ -342,6 +343,11 @@ fn a_provider_that_is_overloaded_is_not_called_available() {
         "Throttled=True ProviderOverloaded: The provider is overloaded (status 503); paused: all calls.\n"
     ));
     assert!(story.row().ends_with("ProviderOverloaded until 14:03:04"), "{}", story.row());
+    assert_eq!(
+        story.status().brief.unwrap(),
+        "ProviderOverloaded until 14:03:04: The provider is overloaded (status 503); paused: all calls. 0 % of \
+         ten-seconds (100/10 s) is used; no calls wait."
+    );
     assert!(story.conditions().contains("Ready=True"), "that is about our own parts");
 }
 
