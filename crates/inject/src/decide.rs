@@ -151,8 +151,10 @@ impl<E: Into<DenialError>> From<E> for Outcome {
 pub fn decide(input: &Input<'_>) -> Decision {
     match patch(input) {
         Ok((Some(patch), status)) => {
+            // Not in the pod's status: what holds calls up now is over when someone reads that.
+            let holdups = status.quotas.iter().filter_map(|it| input.view.holdup(&it.quota));
             let skipped = status.skipped.iter().map(Skip::sentence);
-            let warnings = skipped.chain(status.warnings.iter().cloned()).collect();
+            let warnings = holdups.chain(skipped).chain(status.warnings.iter().cloned()).collect();
             Decision::Patch { patch, warnings, status }
         }
         Ok((None, _)) | Err(Outcome::Unchanged) => Decision::Unchanged,

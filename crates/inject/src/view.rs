@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
 use quotakeeper_api::quota::{ApiQuota, NamespacesFrom};
 use quotakeeper_dialects::Profile;
+use quotakeeper_wire::name::QuotaName;
 
 use crate::policies::Policies;
 
@@ -36,6 +37,11 @@ pub trait View: Send + Sync {
 
     /// The profile of a provider as it is written: that of the cluster, else the built-in one.
     fn provider(&self, name: &str) -> Option<Profile>;
+
+    /// Why calls on a quota won't go for now and what to do, as a sentence; none: nothing is known to keep them.
+    fn holdup(&self, _quota: &QuotaName) -> Option<String> {
+        None
+    }
 }
 
 /// Why a quota's provider can't be used.

@@ -35,6 +35,11 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// There is an object of that name already, or it has changed.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, WriteError::Refused(kube::Error::Api(status)) if status.code == 409)
+    }
+
     /// The object is not there (any more).
     pub fn is_missing(&self) -> bool {
         matches!(self, WriteError::Refused(kube::Error::Api(status)) if status.code == 404)

@@ -5,20 +5,32 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use quotakeeper_api::quota::ApiQuotaStatus;
-use quotakeeper_engine::PauseStatus;
 use quotakeeper_engine::event::Callers;
+use quotakeeper_engine::{ConsumerHangUps, PauseStatus};
 use quotakeeper_wire::message::NoticeKind;
 use quotakeeper_wire::status::{AccountReport, ConsumerNotice};
 use quotakeeper_wire::tier::TierBasis;
 
 use crate::conditions::{UNKNOWN, find, reasons, types, with_reason};
-use crate::reconcile::{Reason, Verdict};
-use crate::status::words;
+use crate::status::{Subject, words};
+
+mod obstacles;
+
+use obstacles::{Obstacle, ObstacleKind, Published, Sight};
 
 /// A workload whose calls have waited this long gets an Event.
 const LONG_WAIT: Duration = Duration::from_secs(5);
+/// Clients that hang up sooner than this were not waiting.
+const NOTICED_WAIT: Duration = Duration::from_secs(1);
 /// After this many seconds without waiting calls a workload gets a new Event the next time.
 const QUIET_SECONDS: i64 = 60;
+/// A budget that is used up and has been free for no longer than this many seconds is used up still: it hovers.
+const HOVERING_SECONDS: i64 = 60;
+/// An end of a pause that is later by more than this many seconds gets a new Event.
+const LATER_SECONDS: i64 = 30;
+/// So many hang-ups of a workload get an Event, and another after so many seconds.
+const HANG_UPS: u64 = 3;
+const HANG_UPS_SECONDS: i64 = 600;
 /// A notice that no proxy has repeated for this many seconds gets a new Event the next time: pods come and go.
 const NOTICE_QUIET_SECONDS: i64 = 3600;
 /// The most workloads of a quota that get an Event at a time.
@@ -51,11 +63,11 @@ pub struct PlannedEvent {
 /// What is under way at a quota, and has been published.
 #[derive(Clone, Debug, Default)]
 pub struct EventState {
-    conflict: bool,
+    /// What keeps calls from going.
+    obstacles: BTreeMap<ObstacleKind, Begun>,
     drift: bool,
     /// What was last said to be learned of a tier that is not declared.
     tier: Option<TierFigures>,
-    exhausted: bool,
     usage_unknown: bool,
     gate_open: bool,
     paused: Option<Pause>,
@@ -65,6 +77,16 @@ pub struct EventState {
     waiting: BTreeMap<String, Timestamp>,
     /// When a notice of a workload was last in a report.
     notices: BTreeMap<(String, NoticeKind), Timestamp>,
+    /// How many hang-ups of a workload have had an Event, and when.
+    hang_ups: BTreeMap<String, (u64, Timestamp)>,
+}
+
+/// An obstacle that has had its Event.
+#[derive(Clone, Debug)]
+struct Begun {
+    obstacle: Obstacle,
+    since: Timestamp,
+    seen: Timestamp,
 }
 
 #[derive(Clone, Debug)]
@@ -73,58 +95,51 @@ struct Pause {
     refused: u64,
     /// The provider refuses until a person acts.
     stopped: bool,
+    /// The end that the last Event told.
+    until: Timestamp,
+    /// The last Event's reason and note.
+    told: (&'static str, String),
 }
 
 impl EventState {
     /// What an earlier leader has published, by the status that it wrote; pauses and waits that are under way count
     /// as published.
-    pub fn published_before(
-        status: &ApiQuotaStatus,
-        report: Option<&AccountReport>,
-        now: Timestamp,
-    ) -> EventState {
+    pub fn published_before(quota: &str, subject: &Subject<'_>) -> EventState {
+        let (status, report, now) = (&*subject.view.status, subject.report(), subject.now);
         let reason = |type_: &str, wanted: &str| with_reason(&status.conditions, type_, wanted).is_some();
         let waiting = report.into_iter().flat_map(waiters).map(|(consumer, _)| (consumer.to_owned(), now));
+        let notices = report.into_iter().flat_map(|report| &report.notices);
+        let hang_ups = report.into_iter().flat_map(|report| &report.status.hang_ups);
         EventState {
-            conflict: reason(types::ACCEPTED, Reason::AccountConflict.word()),
+            obstacles: obstacles::published(quota, subject)
+                .into_iter()
+                .map(|Published { kind, obstacle, since }| (kind, Begun { obstacle, since, seen: now }))
+                .collect(),
             drift: reason(types::LIMITS_IN_SYNC, reasons::LOWER_LIMITS),
             tier: report.and_then(tier_figures),
-            exhausted: reason(types::THROTTLED, reasons::BUDGET_EXHAUSTED),
             usage_unknown: reason(types::THROTTLED, reasons::USAGE_UNKNOWN),
             gate_open: reason(types::THROTTLED, reasons::GATE_OPEN),
-            paused: report.filter(|report| !report.status.pauses.is_empty()).map(|report| Pause {
-                since: now,
-                refused: report.totals.refused,
-                stopped: report.status.pauses.iter().any(|pause| pause.stopped),
+            paused: report.and_then(|report| {
+                let pause = longest(report)?;
+                let (refused, until) = (report.totals.refused, end(pause, now));
+                let told = (paused_reason(pause), paused_note(quota, report, pause, now));
+                Some(Pause { since: now, refused, stopped: pause.stopped, until, told })
             }),
             concurrency: report.into_iter().flat_map(learned).collect(),
             waiting: waiting.collect(),
-            notices: report
-                .into_iter()
-                .flat_map(|report| &report.notices)
-                .map(|notice| ((notice.consumer.to_string(), notice.kind), now))
-                .collect(),
+            notices: notices.map(|notice| ((notice.consumer.to_string(), notice.kind), now)).collect(),
+            hang_ups: hang_ups.map(|of_one| (of_one.consumer.to_string(), (of_one.calls, now))).collect(),
         }
     }
 
-    /// The Events that are due now; `status` is the newest.
-    pub fn next(
-        &mut self,
-        quota: &str,
-        verdict: &Verdict,
-        status: &ApiQuotaStatus,
-        report: Option<&AccountReport>,
-        now: Timestamp,
-    ) -> Vec<PlannedEvent> {
+    /// The Events of a quota that are due now.
+    pub fn next(&mut self, quota: &str, subject: &Subject<'_>) -> Vec<PlannedEvent> {
+        let (status, now) = (&*subject.view.status, subject.now);
         let mut events = Vec::new();
-        let conflict = match verdict {
-            Verdict::Refused { reason: Reason::AccountConflict, message, .. } => Some(message.clone()),
-            _ => None,
-        };
-        if begins(&mut self.conflict, conflict.is_some()) {
-            events.push(on_quota(true, "AccountConflict", conflict.unwrap_or_default()));
+        for (kind, sight) in obstacles::sights(quota, subject) {
+            self.obstacle(quota, kind, sight, now, &mut events);
         }
-        let Some(report) = report else { return events };
+        let Some(report) = subject.report() else { return events };
         let condition = |type_: &str, reason: &str| {
             with_reason(&status.conditions, type_, reason).map(|it| it.message.clone())
         };
@@ -138,25 +153,64 @@ impl EventState {
         {
             events.push(on_quota(false, reasons::TIER_LEARNED, note));
         }
-        let exhausted = condition(types::THROTTLED, reasons::BUDGET_EXHAUSTED);
-        if begins(&mut self.exhausted, exhausted.is_some()) {
-            let used_up = status.limits.iter().filter(|limit| limit.remaining == Some(0));
-            let free = used_up.filter_map(|limit| limit.reset_time.as_ref()).map(|time| time.0).max();
-            let free = free.map(|at| format!(" It is free again by {}.", words::until(at, now)));
-            let note = exhausted.unwrap_or_default() + &free.unwrap_or_default();
-            events.push(on_quota(true, reasons::BUDGET_EXHAUSTED, note));
-        }
         let unknown = condition(types::THROTTLED, reasons::USAGE_UNKNOWN);
         if begins(&mut self.usage_unknown, unknown.is_some()) {
             let note = format!("{quota}: {}", unknown.unwrap_or_default());
-            events.extend(on_all(true, reasons::USAGE_UNKNOWN, note));
+            events.extend(targets(true, true, reasons::USAGE_UNKNOWN, &note));
         }
         self.bypass(status, &mut events);
         self.pauses(quota, report, now, &mut events);
         self.learned_concurrency(quota, report, &mut events);
         self.waits(quota, report, now, &mut events);
+        self.hang_ups(quota, report, now, &mut events);
         self.notices(quota, report, now, &mut events);
         events
+    }
+
+    /// The Events of what keeps calls from going now, for workloads that begin to draw on the quota meanwhile.
+    pub fn standing(&self) -> impl Iterator<Item = PlannedEvent> {
+        let obstacles = self.obstacles.values().map(|begun| &begun.obstacle);
+        let obstacles = obstacles.filter(|it| it.holds_calls && !it.note.is_empty());
+        let obstacles = obstacles.map(|it| (it.reason, &it.note));
+        let told = obstacles.chain(self.paused.iter().map(|pause| (pause.told.0, &pause.told.1)));
+        let target = Target::Consumers;
+        told.map(move |(reason, note)| PlannedEvent {
+            target: target.clone(),
+            warning: true,
+            reason,
+            note: note.clone(),
+        })
+    }
+
+    /// An obstacle has an Event when it begins or changes, and one when it is gone.
+    fn obstacle(
+        &mut self,
+        quota: &str,
+        kind: ObstacleKind,
+        sight: Sight,
+        now: Timestamp,
+        events: &mut Vec<PlannedEvent>,
+    ) {
+        let known = self.obstacles.get_mut(&kind);
+        match (sight, known) {
+            (Sight::Unknown, _) | (Sight::Clear, None) => {}
+            (Sight::Stands(obstacle), Some(known)) if known.obstacle.is_same(&obstacle) => known.seen = now,
+            (Sight::Stands(obstacle), known) => {
+                let since = known.map_or(now, |known| known.since);
+                let (reason, note) = (obstacle.reason, obstacle.note.clone());
+                events.extend(targets(obstacle.holds_calls, true, reason, &note));
+                self.obstacles.insert(kind, Begun { obstacle, since, seen: now });
+            }
+            (Sight::Clear, Some(known)) => {
+                let hovers = kind == ObstacleKind::Exhausted && seconds(known.seen, now) < HOVERING_SECONDS;
+                if !hovers {
+                    let (lasted, holds) = (seconds(known.since, now), known.obstacle.holds_calls);
+                    let note = format!("{quota}: {} after {lasted}s", kind.over());
+                    events.extend(targets(holds, false, "Resumed", &note));
+                    self.obstacles.remove(&kind);
+                }
+            }
+        }
     }
 
     fn bypass(&mut self, status: &ApiQuotaStatus, events: &mut Vec<PlannedEvent>) {
@@ -186,6 +240,7 @@ impl EventState {
         }
     }
 
+    /// A pause has an Event when it begins, when it becomes a stop, and when its end is put off.
     fn pauses(
         &mut self,
         quota: &str,
@@ -193,23 +248,31 @@ impl EventState {
         now: Timestamp,
         events: &mut Vec<PlannedEvent>,
     ) {
-        let longest = report.status.pauses.iter().max_by_key(|pause| (pause.stopped, pause.remaining));
-        match (longest, &mut self.paused) {
-            (Some(pause), known) if known.as_ref().is_none_or(|known| pause.stopped && !known.stopped) => {
+        match (longest(report), &mut self.paused) {
+            (Some(pause), known) => {
+                let until = end(pause, now);
+                let told = known.as_ref().is_some_and(|known| {
+                    known.stopped == pause.stopped && seconds(known.until, until) <= LATER_SECONDS
+                });
+                if told {
+                    return;
+                }
                 let (since, refused) = (now, report.totals.refused);
-                let begun = known.get_or_insert(Pause { since, refused, stopped: false });
-                begun.stopped = pause.stopped;
-                events.extend(on_all(true, reasons::PROVIDER_PAUSED, paused_note(quota, report, pause, now)));
+                let told = (paused_reason(pause), paused_note(quota, report, pause, now));
+                events.extend(targets(true, true, told.0, &told.1));
+                let stopped = pause.stopped;
+                let (since, refused) = known.as_ref().map_or((since, refused), |it| (it.since, it.refused));
+                *known = Some(Pause { since, refused, stopped, until, told });
             }
             (None, Some(pause)) => {
-                let seconds = now.as_second().saturating_sub(pause.since.as_second());
+                let seconds = seconds(pause.since, now);
                 let refused = report.totals.refused.saturating_sub(pause.refused);
                 let calls = words::counted(i64::try_from(refused).unwrap_or(i64::MAX), "call");
                 let note = format!("{quota}: after {seconds}s, {calls} refused meanwhile");
                 self.paused = None;
-                events.extend(on_all(false, "Resumed", note));
+                events.extend(targets(true, false, "Resumed", &note));
             }
-            (Some(_), _) | (None, None) => {}
+            (None, None) => {}
         }
     }
 
@@ -225,6 +288,33 @@ impl EventState {
             }
         }
         self.waiting.retain(|_, seen| now.as_second().saturating_sub(seen.as_second()) < QUIET_SECONDS);
+    }
+
+    /// Clients that hang up while their calls wait: their timeout is shorter than the wait.
+    fn hang_ups(
+        &mut self,
+        quota: &str,
+        report: &AccountReport,
+        now: Timestamp,
+        events: &mut Vec<PlannedEvent>,
+    ) {
+        let mut new = 0;
+        for of_one in report.status.hang_ups.iter().filter(|it| it.longest >= NOTICED_WAIT) {
+            let (told, at) = self.hang_ups.get(of_one.consumer.as_str()).copied().unzip();
+            // A limiter that has restarted counts from 0.
+            let told = told.filter(|told| *told <= of_one.calls).unwrap_or(0);
+            let calls = of_one.calls - told;
+            let rested = at.is_none_or(|at| seconds(at, now) >= HANG_UPS_SECONDS);
+            if calls >= HANG_UPS && rested && new < MOST_CONSUMERS {
+                new += 1;
+                let note = hang_ups_note(quota, of_one, calls);
+                let target = Target::Consumer(of_one.consumer.to_string());
+                events.push(PlannedEvent { target, warning: true, reason: "ClientsGiveUp", note });
+                self.hang_ups.insert(of_one.consumer.to_string(), (of_one.calls, now));
+            }
+        }
+        let reported = |consumer: &str| report.status.hang_ups.iter().any(|it| it.consumer == *consumer);
+        self.hang_ups.retain(|consumer, _| reported(consumer));
     }
 
     fn notices(
@@ -285,11 +375,41 @@ fn learned(report: &AccountReport) -> impl Iterator<Item = (String, u64)> {
     report.status.concurrency.iter().map(|learned| (learned.scope.to_string(), learned.calls))
 }
 
+/// The pause that holds its calls back the longest.
+fn longest(report: &AccountReport) -> Option<&PauseStatus> {
+    report.status.pauses.iter().max_by_key(|pause| (pause.stopped, pause.remaining))
+}
+
+/// When a pause ends, in whole seconds.
+fn end(pause: &PauseStatus, now: Timestamp) -> Timestamp {
+    let seconds = i64::try_from(pause.remaining.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+    Timestamp::from_second(now.as_second().saturating_add(seconds)).unwrap_or(now)
+}
+
+/// The word of the state that a pause of all calls has.
+fn paused_reason(pause: &PauseStatus) -> &'static str {
+    match (pause.stopped, pause.overloaded) {
+        (true, _) => reasons::PROVIDER_STOPPED,
+        (false, true) => reasons::PROVIDER_OVERLOADED,
+        (false, false) => reasons::PROVIDER_PAUSED,
+    }
+}
+
+/// How long the calls had waited whose clients hung up, how long they would have waited, and what to do.
+fn hang_ups_note(quota: &str, of_one: &ConsumerHangUps, calls: u64) -> String {
+    let calls = words::counted(i64::try_from(calls).unwrap_or(i64::MAX), "waiting call");
+    let (shortest, longest) = (of_one.shortest.as_secs(), of_one.longest.as_secs());
+    let after =
+        if shortest == longest { format!("{longest}s") } else { format!("{shortest}s to {longest}s") };
+    let wait = words::rounded_up_seconds(of_one.wait);
+    format!(
+        "{quota}: the clients of {calls} hung up after {after}, before their turn; a call waits about {wait}s; set the client's timeout above that, or run fewer workers"
+    )
+}
+
 /// What is paused and for how long, or refused until when one call asks again.
 fn paused_note(quota: &str, report: &AccountReport, pause: &PauseStatus, now: Timestamp) -> String {
-    let seconds = i64::try_from(pause.remaining.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
-    let end = Timestamp::from_second(now.as_second().saturating_add(seconds)).unwrap_or(now);
-    let end = words::until(end, now);
+    let end = words::until(end(pause, now), now);
     let calls = match pause.callers {
         Callers::All => {
             format!("{} of {}", pause.scope, words::counted(report.proxies.connected.into(), "pod"))
@@ -313,18 +433,23 @@ fn waiters(report: &AccountReport) -> impl Iterator<Item = (&str, String)> {
     })
 }
 
-fn on_quota(warning: bool, reason: &'static str, note: String) -> PlannedEvent {
-    PlannedEvent { target: Target::Quota, warning, reason, note }
+/// An Event at the quota, and at all workloads that draw on it if it concerns their calls.
+fn targets(
+    workloads: bool,
+    warning: bool,
+    reason: &'static str,
+    note: &str,
+) -> impl Iterator<Item = PlannedEvent> {
+    let on = |target| PlannedEvent { target, warning, reason, note: note.to_owned() };
+    std::iter::once(on(Target::Quota)).chain(workloads.then(|| on(Target::Consumers)))
 }
 
-/// At the quota and at all workloads that draw on it.
-fn on_all(warning: bool, reason: &'static str, note: String) -> [PlannedEvent; 2] {
-    [Target::Quota, Target::Consumers].map(|target| PlannedEvent {
-        target,
-        warning,
-        reason,
-        note: note.clone(),
-    })
+fn seconds(from: Timestamp, to: Timestamp) -> i64 {
+    to.as_second().saturating_sub(from.as_second())
+}
+
+fn on_quota(warning: bool, reason: &'static str, note: String) -> PlannedEvent {
+    PlannedEvent { target: Target::Quota, warning, reason, note }
 }
 
 /// Whether something has begun since the last time.
@@ -333,186 +458,4 @@ fn begins(before: &mut bool, now: bool) -> bool {
 }
 
 #[cfg(test)]
-mod begins_once;
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-
-    use quotakeeper_engine::event::Scope;
-    use quotakeeper_engine::{LearnedConcurrency, Totals};
-    use quotakeeper_wire::status::ProxyCounts;
-
-    use crate::fixtures::{idle, pause, wait};
-
-    fn report() -> AccountReport {
-        AccountReport { proxies: ProxyCounts { current: 9, connected: 9 }, ..idle("gtm/crm") }
-    }
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_793_714_580 + second).unwrap()
-    }
-
-    fn next(state: &mut EventState, report: &AccountReport, second: i64) -> Vec<String> {
-        let verdict = Verdict::Refused { reason: Reason::Invalid, message: String::new(), in_force: None };
-        let events = state.next("gtm/crm", &verdict, &ApiQuotaStatus::default(), Some(report), at(second));
-        events.into_iter().map(|it| format!("{:?} {}: {}", it.target, it.reason, it.note)).collect()
-    }
-
-    #[test]
-    fn a_pause_has_an_event_when_it_begins_and_when_it_ends() {
-        let mut state = EventState::default();
-        let mut paused = report();
-        assert!(next(&mut state, &paused, 0).is_empty());
-        paused.status.pauses.push(pause(Scope::account(), 8000, "429 TEN_SECONDLY_ROLLING"));
-        let note = "gtm/crm: 429 TEN_SECONDLY_ROLLING; all calls of 9 pods paused until 14:03:10";
-        assert_eq!(
-            next(&mut state, &paused, 2),
-            [format!("Quota ProviderPaused: {note}"), format!("Consumers ProviderPaused: {note}")]
-        );
-        assert!(next(&mut state, &paused, 3).is_empty(), "it has one already");
-        let totals = Totals { refused: 1, ..Totals::default() };
-        let ended = AccountReport { totals, ..report() };
-        let note = "gtm/crm: after 8s, 1 call refused meanwhile";
-        assert_eq!(
-            next(&mut state, &ended, 10),
-            [format!("Quota Resumed: {note}"), format!("Consumers Resumed: {note}")]
-        );
-        assert!(next(&mut state, &ended, 11).is_empty());
-    }
-
-    #[test]
-    fn a_stop_has_an_event_that_says_when_one_call_asks_again() {
-        let mut state = EventState::default();
-        let mut paused = report();
-        paused.status.pauses.push(pause(Scope::account(), 0, "insufficient_quota"));
-        assert_eq!(next(&mut state, &paused, 0).len(), 2);
-        let stopped = PauseStatus { stopped: true, ..pause(Scope::account(), 60_000, "insufficient_quota") };
-        paused.status.pauses[0] = stopped.clone();
-        let note = "gtm/crm: insufficient_quota; all calls of 9 pods refused until a person acts; one call asks again at 14:04:02";
-        assert_eq!(next(&mut state, &paused, 2)[0], format!("Quota ProviderPaused: {note}"));
-        assert!(next(&mut state, &paused, 3).is_empty());
-        for (callers, words) in [
-            (Callers::Workload("gtm/Job/a".into()), "all calls of workload gtm/Job/a refused"),
-            (Callers::Credential(Default::default()), "all calls with one of the credentials refused"),
-        ] {
-            paused.status.pauses[0] = PauseStatus { callers, ..stopped.clone() };
-            let events = next(&mut EventState::default(), &paused, 0);
-            assert!(events[0].contains(words), "{events:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_learned_of_concurrency_has_an_event_when_it_changes() {
-        let mut state = EventState::default();
-        let mut learns = report();
-        let mut told = |calls| {
-            let (scope, raise_after) = (Scope::model("haiku"), Duration::from_secs(10));
-            learns.status.concurrency = vec![LearnedConcurrency { scope, calls, raise_after }];
-            next(&mut state, &learns, 0)
-        };
-        let note = "Quota ConcurrencyLearned: gtm/crm: the provider takes about 4 at a time of model haiku";
-        assert_eq!(told(4), [note]);
-        assert_eq!([4, 5, 4].map(|calls| told(calls).len()), [0; 3]);
-        assert_eq!([8, 2].map(|calls| told(calls).len()), [1; 2]);
-    }
-
-    #[test]
-    fn a_workload_that_waits_gets_one_event_and_another_after_a_quiet_minute() {
-        let mut state = EventState::default();
-        let mut waits = report();
-        let waiting = |millis| wait("gtm/Job/a", 212, millis);
-        waits.status.waiting = vec![waiting(900)];
-        assert!(next(&mut state, &waits, 0).is_empty(), "a short wait has no event");
-        waits.status.waiting = vec![waiting(9000)];
-        assert_eq!(
-            next(&mut state, &waits, 1),
-            ["Consumer(\"gtm/Job/a\") WaitingForQuota: 212 calls wait, under 1 minute, for gtm/crm"]
-        );
-        for second in 2..500 {
-            assert!(next(&mut state, &waits, second).is_empty());
-        }
-        assert!(next(&mut state, &report(), 530).is_empty());
-        assert!(next(&mut state, &waits, 540).is_empty(), "the pause between two waits was short");
-        assert!(next(&mut state, &report(), 601).is_empty());
-        assert_eq!(next(&mut state, &waits, 620).len(), 1);
-    }
-
-    #[test]
-    fn a_notice_has_one_event_per_workload_and_hour() {
-        let mut state = EventState::default();
-        let mut seen = report();
-        let notice = |consumer: &str, kind| ConsumerNotice {
-            consumer: consumer.into(),
-            kind,
-            detail: "POST /v1/responses: its body names no model".to_owned(),
-            proxies: 3,
-        };
-        let unreadable = NoticeKind::UnreadableRequest;
-        seen.notices = vec![notice("gtm/Job/a", unreadable), notice("gtm/Job/b", NoticeKind::Unknown)];
-        let note = "gtm/crm: a request's model is not known, so it waits for all models and is charged to each. POST /v1/responses: its body names no model.";
-        assert_eq!(next(&mut state, &seen, 0), [format!("Consumer(\"gtm/Job/a\") ModelUnknown: {note}")]);
-        assert!(next(&mut state, &seen, 1).is_empty());
-        assert!(next(&mut state, &report(), 3000).is_empty(), "its pods are replaced");
-        assert!(next(&mut state, &seen, 3600).is_empty());
-        assert!(next(&mut state, &report(), 7200).is_empty());
-        assert_eq!(next(&mut state, &seen, 7201).len(), 1);
-        let mut later = EventState::published_before(&ApiQuotaStatus::default(), Some(&seen), at(7202));
-        assert!(next(&mut later, &seen, 7203).is_empty());
-        seen.notices =
-            vec![notice("gtm/Job/c", NoticeKind::DistrustedCa), notice("gtm/Job/c", NoticeKind::NoCalls)];
-        let events = next(&mut later, &seen, 7204);
-        assert!(events[0].starts_with("Consumer(\"gtm/Job/c\") ProxyNotTrusted: gtm/crm: "), "{events:?}");
-        assert!(events[1].starts_with("Consumer(\"gtm/Job/c\") NoCalls: gtm/crm: "), "{events:?}");
-        let warnings = seen.notices.iter().map(|notice| notice_event("gtm/crm", notice).unwrap().warning);
-        assert_eq!(warnings.collect::<Vec<_>>(), [true, false], "a pod without calls may have nothing to do");
-    }
-
-    #[test]
-    fn a_new_leader_does_not_repeat_events_of_what_is_under_way() {
-        let mut waits = report();
-        waits.status.waiting = vec![wait("gtm/Job/a", 2, 9000)];
-        let mut state = EventState::published_before(&ApiQuotaStatus::default(), Some(&waits), at(0));
-        assert!(next(&mut state, &waits, 1).is_empty());
-    }
-
-    #[test]
-    fn the_gate_has_an_event_when_it_opens_and_when_it_closes() {
-        let throttled = |status: &str, reason: &str, message: &str| ApiQuotaStatus {
-            conditions: vec![Condition {
-                type_: "Throttled".to_owned(),
-                status: status.to_owned(),
-                reason: reason.to_owned(),
-                message: message.to_owned(),
-                observed_generation: Some(1),
-                last_transition_time: Time(at(0)),
-            }],
-            ..ApiQuotaStatus::default()
-        };
-        let verdict = Verdict::Refused { reason: Reason::Invalid, message: String::new(), in_force: None };
-        let next = |state: &mut EventState, status: &ApiQuotaStatus| -> Vec<_> {
-            let events = state.next("gtm/crm", &verdict, status, Some(&report()), at(0));
-            events.into_iter().map(|it| (it.target, it.warning, it.reason, it.note)).collect()
-        };
-        let (open, closed) =
-            (throttled("False", "GateOpen", "Until 14:18:00."), throttled("False", "NotThrottled", ""));
-        let unknown = throttled("Unknown", "Unknown", "");
-        let mut state = EventState::default();
-        assert_eq!(next(&mut state, &closed), []);
-        assert_eq!(
-            next(&mut state, &open),
-            [(Target::Quota, true, "GateOpen", "Until 14:18:00.".to_owned())]
-        );
-        assert_eq!(next(&mut state, &open), []);
-        assert_eq!(next(&mut state, &unknown), [], "unknown changes nothing");
-        let mut later = EventState::published_before(&open, Some(&report()), at(0));
-        assert_eq!(next(&mut later, &open), [], "an earlier leader has published it");
-        for state in [&mut state, &mut later] {
-            let events = next(state, &closed);
-            assert_eq!(events.iter().map(|it| (it.1, it.2)).collect::<Vec<_>>(), [(false, "GateClosed")]);
-            assert_eq!(next(state, &closed), []);
-        }
-    }
-}
+mod tests;

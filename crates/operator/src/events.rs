@@ -1,6 +1,6 @@
 //! Writes Events to the cluster, and counts the pods that request a quota and have no proxy.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,39 +9,34 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::{Api, DynamicObject};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use quotakeeper_api::names::API_VERSION;
+use quotakeeper_api::names::{API_VERSION, QUOTAS};
 use quotakeeper_inject::decide::{Decision, Input, decide};
 use quotakeeper_inject::settings::Settings as Injected;
 use quotakeeper_inject::view::Namespace;
+use quotakeeper_wire::status::EVERY_SECONDS;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::caches::Caches;
-use crate::cluster::{Cluster, FIELD_MANAGER};
+use crate::cluster::Cluster;
 use crate::configuration::AppliedState;
 use crate::event_plan::{EventState, PlannedEvent, Target};
+use crate::event_writer::{DueEvent, EventWriter};
 use crate::lease::REQUEST;
 use crate::limiter_view::LimiterView;
 use crate::pod_events::{PodEvent, pod_events};
 use crate::pods::{Counts, Owner, PodView};
-use crate::reconcile::{DesiredState, QuotaView};
+use crate::reconcile::QuotaView;
 use crate::status::words::counted;
+use crate::status::{Limiter, Subject};
+use crate::status_writer::limiter;
 
 /// How long changes are collected before a round: a controller creates its pods one after the other.
 const DEBOUNCE: Duration = Duration::from_secs(2);
-/// The longest time between two rounds: a wait or a pause may end without a change.
-const TICK: Duration = Duration::from_secs(15);
+/// The longest time between two rounds: the limiter may fall silent, and a wait or a pause end, without a change.
+const TICK: Duration = Duration::from_secs(EVERY_SECONDS);
 /// The most pods that are read from the API server in a round.
 const MOST_READS: usize = 50;
-/// The most Events that wait to be written; more are dropped.
-const MOST_QUEUED: usize = 1000;
-/// The most Events written in a round, and the time between two.
-const MOST_WRITES: usize = 40;
-const WRITE_INTERVAL: Duration = Duration::from_millis(50);
-/// The API server takes notes of at most 1 kB.
-const LONGEST_NOTE: usize = 1000;
 /// The most workloads that get an Event about one quota at a time.
 const MOST_OWNERS: usize = 50;
 
@@ -66,13 +61,13 @@ struct Observed<'a> {
     pods: BTreeMap<String, PodView>,
     /// The labels of namespaces.
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
-    desired: &'a DesiredState,
+    applied: &'a AppliedState,
     limiter: &'a LimiterView,
 }
 
 /// The Events that this leader has published, and those that wait to be written.
 struct EventPublisher {
-    recorder: Recorder,
+    writer: EventWriter,
     /// UID and state by quota. None before the first round: an earlier leader may have published already.
     quotas: Option<HashMap<String, (String, EventState)>>,
     /// By the pod's UID.
@@ -86,7 +81,10 @@ struct EventPublisher {
     /// Some workloads were new to the last round.
     arriving: bool,
     uids: HashMap<Owner, Option<String>>,
-    queue: VecDeque<(Event, ObjectReference)>,
+    /// Workloads whose pods draw on a quota that is gone, with its name.
+    orphans: BTreeSet<(Owner, String)>,
+    /// Workloads that have had the Event of something that keeps their calls from going still, with its note.
+    informed: HashSet<(Owner, String)>,
 }
 
 /// Publishes Events and counts pods without a proxy, while this replica leads.
@@ -98,9 +96,8 @@ pub async fn run(
     mut limiter: watch::Receiver<LimiterView>,
     counts: &watch::Sender<Counts>,
 ) {
-    let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some("operator".to_owned()) };
     let mut publisher = EventPublisher {
-        recorder: Recorder::new(cluster.client.clone(), reporter),
+        writer: EventWriter::new(cluster.client.clone()),
         quotas: None,
         findings: HashMap::new(),
         published: HashSet::new(),
@@ -108,7 +105,8 @@ pub async fn run(
         missing: HashSet::new(),
         arriving: false,
         uids: HashMap::new(),
-        queue: VecDeque::new(),
+        orphans: BTreeSet::new(),
+        informed: HashSet::new(),
     };
     let mut changed = caches.peopled.subscribe();
     loop {
@@ -117,16 +115,17 @@ pub async fn run(
         let cached = (caches.quotas.all(), caches.pods.all(), caches.namespaces.all());
         if let (Some(state), (Some(quotas), Some(pods), Some(namespaces))) = (state, cached) {
             let settings = settings.borrow().clone();
-            let (desired, limiter) = (&state.desired, &limiter_view);
-            let observed = Observed { cluster, caches, settings, quotas, pods, namespaces, desired, limiter };
+            let (applied, limiter) = (&state, &limiter_view);
+            let observed = Observed { cluster, caches, settings, quotas, pods, namespaces, applied, limiter };
             let missing = publisher.review_pods(&observed).await;
             counts.send_if_modified(|known| {
                 let changed = *known != missing;
                 *known = missing;
                 changed
             });
+            publisher.review_orphans(&observed).await;
             publisher.review_quotas(&observed).await;
-            publisher.write(cluster).await;
+            publisher.writer.write(cluster).await;
         }
         let again = if publisher.arriving { Duration::ZERO } else { TICK };
         tokio::select! {
@@ -148,7 +147,27 @@ impl Observed<'_> {
             return Vec::new();
         }
         let none = BTreeMap::new();
-        pod.requests(self.namespaces.get(&pod.namespace).unwrap_or(&none), self.desired)
+        pod.requests(self.namespaces.get(&pod.namespace).unwrap_or(&none), &self.applied.desired)
+    }
+
+    /// A quota as its status is derived from it, without what has no Event of a quota.
+    fn subject<'s>(
+        &'s self,
+        name: &str,
+        view: &'s QuotaView,
+        limiter: Limiter<'s>,
+        now: Timestamp,
+    ) -> Option<Subject<'s>> {
+        Some(Subject {
+            view,
+            verdict: self.applied.desired.quotas.get(name)?,
+            unwritten: self.applied.unwritten.get(name).map(String::as_str),
+            limiter,
+            long_wait_ago: None,
+            not_injected: 0,
+            namespace: &self.cluster.namespace,
+            now,
+        })
     }
 
     /// What the webhook would decide about a pod that exists already; none if that can't be found out now.
@@ -258,9 +277,9 @@ impl EventPublisher {
     /// Publishes an event of a workload, unless one of its reason and cause was published before.
     async fn publish_once(&mut self, cluster: &Cluster, due: OwnerEvent) {
         let OwnerEvent { owner, event: PodEvent { warning, reason, note, cause } } = due;
-        if self.published.insert((owner.clone(), reason, cause)) {
-            let reference = self.reference(cluster, &owner).await;
-            self.enqueue(warning, reason, note, reference);
+        if self.published.insert((owner.clone(), reason, cause.clone())) {
+            let regarding = self.reference(cluster, &owner).await;
+            self.writer.push(DueEvent { warning, reason, note, regarding, once: Some(cause) });
         }
     }
 
@@ -278,43 +297,106 @@ impl EventPublisher {
         reference
     }
 
+    /// Tells workloads that a quota of theirs is gone, and that it is there again.
+    async fn review_orphans(&mut self, observed: &Observed<'_>) {
+        let mut orphans = BTreeSet::new();
+        for pod in observed.pods.values() {
+            let drawn = pod.injected.iter().flat_map(|status| &status.quotas);
+            let gone = drawn.filter(|it| !observed.quotas.contains_key(it.quota.as_str()));
+            orphans.extend(gone.map(|it| (pod.owner.clone(), it.quota.to_string())));
+        }
+        let before = std::mem::replace(&mut self.orphans, orphans.clone());
+        let new = orphans.difference(&before).map(|orphan| (orphan, true));
+        // Of a quota that is there again; of pods that are gone there is nothing to tell.
+        let ended = before.difference(&orphans).filter(|(_, quota)| observed.quotas.contains_key(quota));
+        for ((owner, quota), warning) in new.chain(ended.map(|orphan| (orphan, false))) {
+            let regarding = self.reference(observed.cluster, owner).await;
+            let (reason, note) = match warning {
+                true => (
+                    "QuotaDeleted",
+                    format!(
+                        "{quota}: there is no such ApiQuota any more, and calls wait until it is created again; to draw on another, change the annotation {QUOTAS} and {}",
+                        restart(owner)
+                    ),
+                ),
+                false => ("Resumed", format!("{quota}: the ApiQuota is there again")),
+            };
+            let once = self.once_if_inherited(&note);
+            self.writer.push(DueEvent { warning, reason, note, regarding, once });
+        }
+    }
+
+    /// What stands in a leader's first round may have its Event from the leader before: the same text is not counted.
+    fn once_if_inherited(&self, note: &str) -> Option<String> {
+        self.quotas.is_none().then(|| note.to_owned())
+    }
+
     /// Publishes what is new about quotas.
     async fn review_quotas(&mut self, observed: &Observed<'_>) {
-        let Observed { quotas, desired, limiter, .. } = observed;
         let first = self.quotas.is_none();
         let mut all = self.quotas.take().unwrap_or_default();
-        all.retain(|name, (uid, _)| quotas.get(name).is_some_and(|view| view.uid == *uid));
-        let now = Timestamp::now();
-        let accounts = limiter.report.iter().flat_map(|report| &report.accounts);
-        let accounts: HashMap<&str, _> = accounts.map(|account| (account.quota.as_str(), account)).collect();
-        for (name, view) in quotas {
-            let Some(verdict) = desired.quotas.get(name) else { continue };
-            let report = accounts.get(name.as_str()).copied();
+        all.retain(|name, (uid, _)| observed.quotas.get(name).is_some_and(|view| view.uid == *uid));
+        let (now, at) = (Timestamp::now(), Instant::now());
+        let reports = observed.limiter.current(at).into_iter().flat_map(|report| &report.accounts);
+        let reports: HashMap<&str, _> = reports.map(|account| (account.quota.as_str(), account)).collect();
+        let (mut due, mut standing) = (Vec::new(), Vec::new());
+        for (name, view) in &observed.quotas {
+            let limiter = limiter(observed.limiter, reports.get(name.as_str()).copied(), at);
+            let Some(subject) = observed.subject(name, view, limiter, now) else { continue };
             let (_, state) = all.entry(name.clone()).or_insert_with(|| {
                 let state = match first {
-                    true => EventState::published_before(&view.status, report, now),
+                    true => EventState::published_before(name, &subject),
                     false => EventState::default(),
                 };
                 (view.uid.clone(), state)
             });
-            for event in state.next(name, verdict, &view.status, report, now) {
-                self.publish(observed, name, view, event).await;
-            }
+            due.extend(state.next(name, &subject).into_iter().map(|event| (name, view, event)));
+            standing.extend(state.standing().map(|event| (name, event)));
         }
+        for (name, view, event) in due {
+            self.publish(observed, name, view, event, first).await;
+        }
+        self.inform_newcomers(observed, standing).await;
         self.quotas = Some(all);
     }
 
+    /// Tells workloads that have begun to draw on a quota what keeps its calls from going already.
+    async fn inform_newcomers(&mut self, observed: &Observed<'_>, standing: Vec<(&String, PlannedEvent)>) {
+        let notes: HashSet<&str> = standing.iter().map(|(_, event)| event.note.as_str()).collect();
+        self.informed.retain(|(_, note)| notes.contains(note.as_str()));
+        for (name, PlannedEvent { warning, reason, note, .. }) in standing {
+            let drawing = observed.pods.values().filter(|pod| pod.draws_on(name));
+            let owners: BTreeSet<&Owner> = drawing.map(|pod| &pod.owner).collect();
+            for owner in owners.into_iter().take(MOST_OWNERS) {
+                if self.informed.insert((owner.clone(), note.clone())) {
+                    let regarding = self.reference(observed.cluster, owner).await;
+                    let (note, once) = (note.clone(), Some(note.clone()));
+                    self.writer.push(DueEvent { warning, reason, note, regarding, once });
+                }
+            }
+        }
+    }
+
     /// Publishes an event on its target, which may be several workloads.
-    async fn publish(&mut self, observed: &Observed<'_>, name: &str, view: &QuotaView, event: PlannedEvent) {
+    async fn publish(
+        &mut self,
+        observed: &Observed<'_>,
+        name: &str,
+        view: &QuotaView,
+        event: PlannedEvent,
+        first: bool,
+    ) {
+        let PlannedEvent { target, warning, reason, note } = event;
+        let once = first.then(|| note.clone());
         let pods = &observed.pods;
         let drawing = |pod: &&PodView, consumer: Option<&str>| match consumer {
             Some(consumer) => pod.consumer.as_deref() == Some(consumer),
             None => pod.draws_on(name),
         };
-        let owners: BTreeSet<Owner> = match &event.target {
+        let owners: BTreeSet<Owner> = match &target {
             Target::Quota => {
-                let reference = quota_reference(name, view);
-                return self.enqueue(event.warning, event.reason, event.note, reference);
+                let regarding = quota_reference(name, view);
+                return self.writer.push(DueEvent { warning, reason, note, regarding, once });
             }
             Target::Consumer(consumer) => {
                 let living = pods.values().find(|pod| drawing(pod, Some(consumer)));
@@ -327,30 +409,12 @@ impl EventPublisher {
             }
         };
         for owner in owners.into_iter().take(MOST_OWNERS) {
-            let reference = self.reference(observed.cluster, &owner).await;
-            self.enqueue(event.warning, event.reason, event.note.clone(), reference);
-        }
-    }
-
-    fn enqueue(&mut self, warning: bool, reason: &'static str, note: String, reference: ObjectReference) {
-        if self.queue.len() >= MOST_QUEUED {
-            debug!(reason, note, "too many Events wait to be written; one is dropped");
-            return;
-        }
-        let type_ = if warning { EventType::Warning } else { EventType::Normal };
-        let note = Some(crate::status::words::clipped(&note, LONGEST_NOTE));
-        let event =
-            Event { type_, reason: reason.to_owned(), note, action: reason.to_owned(), secondary: None };
-        self.queue.push_back((event, reference));
-    }
-
-    async fn write(&mut self, cluster: &Cluster) {
-        for _ in 0..MOST_WRITES {
-            let Some((event, reference)) = self.queue.pop_front() else { return };
-            if let Err(error) = cluster.write("Event", self.recorder.publish(&event, &reference)).await {
-                warn!(reason = event.reason, %error, "an Event can't be written, and is dropped");
+            let regarding = self.reference(observed.cluster, &owner).await;
+            let (note, once) = (note.clone(), once.clone());
+            if warning && target == Target::Consumers {
+                self.informed.insert((owner.clone(), note.clone()));
             }
-            sleep(WRITE_INTERVAL).await;
+            self.writer.push(DueEvent { warning, reason, note, regarding, once });
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::Client;
 use quotakeeper_api::names::LIMITER;
 use quotakeeper_api::quota::ApiQuota;
@@ -11,9 +12,11 @@ use quotakeeper_inject::server::Webhook;
 use quotakeeper_inject::settings::Settings as Injected;
 use quotakeeper_inject::view::{Namespace, View};
 use quotakeeper_wire::bootstrap::Endpoint;
+use quotakeeper_wire::name::QuotaName;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::admission_warning;
 use crate::caches::Caches;
 use crate::operator::Settings;
 use crate::secrets::Served;
@@ -39,6 +42,10 @@ impl View for Caches {
         // The catalogue becomes ApiProviders too, but a moment after the first start.
         let own = self.providers.get(name).and_then(|provider| provider.decoded);
         own.map(|profile| (*profile).clone()).or_else(|| catalogue::find(name).ok())
+    }
+
+    fn holdup(&self, quota: &QuotaName) -> Option<String> {
+        admission_warning::warning(quota, &self.quotas.get(quota)?, Timestamp::now())
     }
 }
 

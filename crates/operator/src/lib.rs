@@ -18,16 +18,17 @@
 //! | [`limiter_view`] | the limiter's reports |
 //! | [`conditions`] | types and reasons of a quota's conditions |
 //! | [`status`], [`status_writer`] | the status of a quota, pure; writes it |
-//! | [`event_plan`], [`events`] | which Events are due, pure; publishes them |
+//! | [`event_plan`], [`events`], `event_writer` | which Events are due, pure; publishes them; writes each with its own text |
 //! | [`pods`], [`pod_events`] | which pods have a proxy, and which should; the Events about injected pods |
 //! | [`certificates`], [`secrets`] | certificates, pure; writes them |
-//! | `injection` | what the admission webhook reads |
+//! | `injection`, `admission_warning` | what the admission webhook reads, and what it warns of |
 //! | [`cluster`] | writes to the cluster, while this replica leads |
 //! | [`open_gate`] | opens the gate of all accounts |
 //! | `uninstall`, [`release`] | opens it when the chart's pre-delete hook is created; whether Helm is uninstalling |
 //! | [`check`] | whether an installation works |
 //! | [`probes`], [`metrics`] | health, readiness and metrics of the process |
 
+mod admission_warning;
 pub mod caches;
 pub mod catalogue;
 pub mod certificates;
@@ -37,6 +38,7 @@ pub mod cluster;
 pub mod conditions;
 pub mod configuration;
 pub mod event_plan;
+mod event_writer;
 pub mod events;
 #[cfg(test)]
 mod fixtures;

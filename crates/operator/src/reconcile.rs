@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
-use quotakeeper_api::names::ACCOUNT_PREFIX;
+use quotakeeper_api::names::{ACCOUNT_PREFIX, QUOTAS};
 use quotakeeper_api::problem::Problem;
 use quotakeeper_api::quota::{ApiQuota, ApiQuotaStatus, NamespacesFrom};
 use quotakeeper_api::{compile, validate};
@@ -210,10 +210,19 @@ fn conflict(
     let key = view.key.as_deref()?;
     let owner = owners.get(key).filter(|owner| **owner != name)?;
     let (provider, id) = key.split_once('/')?;
-    let created = observed.quotas.get(*owner)?.created;
+    let winner = observed.quotas.get(*owner)?;
+    let (created, namespace) = (winner.created, name.split_once('/')?.0);
+    let admitted = winner.quota.as_ref().is_ok_and(|quota| {
+        admitted(quota, &observed.namespaces).is_ok_and(|admitted| admitted.admits(namespace))
+    });
+    let draw = match admitted {
+        true => format!("draw on that one (annotation {QUOTAS}: {owner})"),
+        false => format!(
+            "let that one admit namespace {namespace} (spec.consumers.namespaces) and draw on it (annotation {QUOTAS}: {owner})"
+        ),
+    };
     let message = format!(
-        "The account {id} of {provider} belongs to ApiQuota {owner}, which is older (created {created}); \
-         draw on that one, or correct spec.account.id."
+        "The account {id} of {provider} belongs to ApiQuota {owner}, which is older (created {created}); {draw}, or correct spec.account.id."
     );
     Some(Refusal { reason: Reason::AccountConflict, message })
 }

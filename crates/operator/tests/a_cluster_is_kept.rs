@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "a_cluster_is_kept/authors.rs"]
+mod authors;
 #[path = "a_cluster_is_kept/kubectl.rs"]
 mod kubectl;
 #[path = "a_cluster_is_kept/limiter.rs"]
@@ -110,58 +112,6 @@ fn holder() -> String {
     lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
 }
 
-/// What happens to workloads is told where their authors look.
-fn authors_are_told(limiter: &FakeLimiter) {
-    let asks = |quota: &str| json!({"quotakeeper.dev/quotas": quota});
-    let variables = |own: &str| json!([{"name": "OPENAI_BASE_URL", "value": own}]);
-    let main = |more: Value| {
-        let mut container = json!({"name": "main", "image": "localhost/busybox:1"});
-        container.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
-        container
-    };
-    kubectl::job("gtm", "enrich", 5, &asks("hubspot"), &json!({"containers": [main(json!({}))]}));
-    let host = json!({"hostNetwork": true, "containers": [main(json!({}))]});
-    kubectl::deployment("gtm", "edge", &asks("hubspot"), &host);
-    let own = main(json!({"env": variables("http://gateway.example/v1")}));
-    kubectl::deployment("sales", "own-address", &asks("openai"), &json!({"containers": [own]}));
-    let from = main(json!({"envFrom": [{"configMapRef": {"name": "settings"}}]}));
-    kubectl::deployment("sales", "from-elsewhere", &asks("openai"), &json!({"containers": [from]}));
-
-    told("gtm", "job/enrich", "Injected hubspot by hosts");
-    told("gtm", "deployment/edge", "InjectionSkipped a pod with hostNetwork gets no proxy");
-    told("sales", "deployment/own-address", "Injected openai by base URL");
-    told("sales", "deployment/own-address", "InjectionSkipped calls of container main bypass openai");
-    told("sales", "deployment/from-elsewhere", "InjectionWarning container main: if the ConfigMap settings");
-
-    let daily = |amount: u64, used: u64| {
-        json!([{
-            "name": "daily", "amount": amount, "used": used, "usedByOthers": 0, "assumed": 0, "waiting": 0,
-            "resetsInMillis": 20 * 60_000,
-        }])
-    };
-    limiter.change("gtm/hubspot", |report| {
-        report["limits"] = daily(500_000, 500_000);
-        report["waiting"] = json!([{"consumer": "gtm/Job/enrich", "calls": 12, "longestMillis": 9000}]);
-    });
-    becomes("gtm/hubspot", "LimitsInSync", "False", "LowerLimits");
-    becomes("gtm/hubspot", "Throttled", "True", "BudgetExhausted");
-    told("gtm", "apiquota/hubspot", "LimitDrift The provider reports lower limits");
-    told("gtm", "apiquota/hubspot", "BudgetExhausted All of daily is used");
-    told("gtm", "job/enrich", "WaitingForQuota 12 calls wait");
-    limiter.change("gtm/hubspot", |report| {
-        report["limits"] = daily(625_000, 1000);
-        report["waiting"] = json!([]);
-    });
-    becomes("gtm/hubspot", "LimitsInSync", "True", "InSync");
-    becomes("gtm/hubspot", "Throttled", "False", "NotThrottled");
-    let mut table = kubectl::events_table("gtm", &["apiquota/hubspot", "job/enrich", "deployment/edge"]);
-    table += &kubectl::events_table("sales", &["deployment/own-address", "deployment/from-elsewhere"]);
-    golden("events_of_workloads", &table, NEEDS);
-    // Found by the object's UID, as an author finds them.
-    let shown = kubectl(&["describe", "deployment", "edge", "-n", "gtm"], None).unwrap();
-    assert!(shown.contains("InjectionSkipped"), "{shown}");
-}
-
 /// A CA whose key is gone is followed by another, and the API server goes on to reach every replica.
 fn certificates_are_renewed(replicas: &[Replica]) {
     let presented = |cas: &str| -> Vec<Option<Vec<u8>>> {
@@ -231,8 +181,10 @@ fn quotas_are_kept_by_two_replicas() {
     let message = becomes("gtm/hubspot", "Accepted", "False", "TierNotFound");
     assert!(message.ends_with("Generation 3 stays in force until then."), "{message}");
     assert_eq!(documents()["gtm/hubspot"]["generation"], 3);
+    told("gtm", "apiquota/hubspot", "TierNotFound gtm/hubspot is refused: ");
     quota("gtm/hubspot", of_hubspot("pro"));
     becomes("gtm/hubspot", "Ready", "True", "Ready");
+    told("gtm", "apiquota/hubspot", "Resumed gtm/hubspot: its spec is accepted, after ");
 
     // Two quotas of one account: the older has it.
     let org = json!({"provider": {"name": "openai", "tier": "tier-1"}, "account": {"id": "org-1"}});
@@ -242,7 +194,11 @@ fn quotas_are_kept_by_two_replicas() {
     quota("gtm/openai", org);
     let message = becomes("gtm/openai", "Accepted", "False", "AccountConflict");
     assert!(message.contains("belongs to ApiQuota sales/openai, which is older"), "{message}");
-    told("gtm", "apiquota/openai", "AccountConflict The account org-1 of openai belongs to");
+    told(
+        "gtm",
+        "apiquota/openai",
+        "AccountConflict gtm/openai is refused: The account org-1 of openai belongs to",
+    );
 
     // What the limiter tells is in the columns, and a pause in the Events.
     limiter.change("gtm/hubspot", |report| {
@@ -286,16 +242,19 @@ fn quotas_are_kept_by_two_replicas() {
     golden("events", &table, NEEDS);
 
     webhook::register(&replicas[0]);
-    authors_are_told(&limiter);
+    authors::are_told(&limiter);
+    authors::are_told_why_no_call_goes(&limiter);
     certificates_are_renewed(&replicas);
 
-    // A provider in trouble is told apart from a quota that is used up.
+    // A provider in trouble is told apart from a quota that is used up, each pause with its own words.
     limiter.change("gtm/hubspot", |report| {
         report["pauses"] = json!([{
             "scope": "account", "remainingMillis": 20_000, "reason": "status 503", "stopped": false, "overloaded": true,
         }]);
     });
     becomes("gtm/hubspot", "ProviderAvailable", "False", "Overloaded");
+    becomes("gtm/hubspot", "Throttled", "True", "ProviderOverloaded");
+    told("gtm", "job/enrich", "ProviderOverloaded gtm/hubspot: status 503; all calls of 5 pods paused until");
     limiter.change("gtm/hubspot", |report| report["pauses"] = json!([]));
     becomes("gtm/hubspot", "ProviderAvailable", "True", "Available");
 

@@ -14,6 +14,7 @@ use quotakeeper_inject::policies::{self, Policies};
 use quotakeeper_inject::settings::Settings;
 use quotakeeper_inject::view::{Namespace, View};
 use quotakeeper_wire::bootstrap::Endpoint;
+use quotakeeper_wire::name::QuotaName;
 use serde_json::Value;
 
 pub fn goldens() -> PathBuf {
@@ -33,6 +34,8 @@ pub struct Fixture {
     providers: Vec<ApiProvider>,
     jobs: Vec<Value>,
     policies: BTreeMap<String, Policies>,
+    /// Why calls of quotas won't go.
+    pub holdups: BTreeMap<QuotaName, String>,
 }
 
 impl Fixture {
@@ -51,6 +54,7 @@ impl Fixture {
             providers: Vec::new(),
             jobs: Vec::new(),
             policies: BTreeMap::new(),
+            holdups: BTreeMap::new(),
         };
         let text = std::fs::read_to_string(goldens().join("cluster.yaml")).unwrap();
         for document in yaml::read(&text).unwrap() {
@@ -113,6 +117,10 @@ impl View for Fixture {
     fn provider(&self, name: &str) -> Option<Profile> {
         let own = self.providers.iter().find(|it| it.name_any() == name);
         own.map(|it| it.spec.profile.clone()).or_else(|| catalogue::find(name).ok())
+    }
+
+    fn holdup(&self, quota: &QuotaName) -> Option<String> {
+        self.holdups.get(quota).cloned()
     }
 }
 

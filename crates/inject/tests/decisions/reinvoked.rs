@@ -36,6 +36,18 @@ fn an_injected_pod_is_unchanged() {
 }
 
 #[test]
+fn what_holds_calls_up_now_is_a_warning_and_is_not_written_on_the_pod() {
+    let mut fixture = Fixture::new();
+    let without = applied(&pod(), &fixture.decide(&pod()));
+    fixture.holdups.insert("platform/hubspot".into(), "calls on the quota platform/hubspot wait".to_owned());
+    let decision = fixture.decide(&pod());
+    let Decision::Patch { warnings, .. } = &decision else { panic!("{decision:?}") };
+    assert_eq!(warnings[0], "calls on the quota platform/hubspot wait");
+    assert_eq!(applied(&pod(), &decision), without);
+    assert_eq!(fixture.decide(&without), Decision::Unchanged);
+}
+
+#[test]
 fn a_container_added_by_another_webhook_is_injected() {
     let fixture = Fixture::new();
     let mut pod = applied(&pod(), &fixture.decide(&pod()));

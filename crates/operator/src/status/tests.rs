@@ -116,6 +116,10 @@ impl Story {
     }
 
     fn status(&self) -> ApiQuotaStatus {
+        self.with_subject(status)
+    }
+
+    fn with_subject<T>(&self, of: impl FnOnce(&Subject<'_>) -> T) -> T {
         let limiter = match (self.lost, self.heard) {
             (true, _) => Limiter::Lost { since: now(), silence: LIMITER_TIMEOUT },
             (false, true) => {
@@ -123,7 +127,7 @@ impl Story {
             }
             (false, false) => Limiter::Unknown,
         };
-        status(&Subject {
+        of(&Subject {
             view: &self.view,
             verdict: &self.verdict,
             unwritten: None,
@@ -232,8 +236,10 @@ fn a_tier_that_is_not_declared_is_asked_for_and_then_learned() {
     let mut story = hubspot();
     let mut events = EventState::default();
     let mut news = |story: &Story| -> Vec<String> {
-        let planned =
-            events.next(&story.name, &story.verdict, &story.status(), story.report.as_ref(), story.now);
+        let planned = story.with_subject(|subject| {
+            let view = QuotaView { status: Arc::new(status(subject)), ..story.view.clone() };
+            events.next(&story.name, &Subject { view: &view, ..*subject })
+        });
         planned.into_iter().map(|event| format!("{}: {}", event.reason, event.note)).collect()
     };
     assert!(story.row().starts_with("free (assumed) | ten-seconds | 0%"), "{}", story.row());

@@ -69,7 +69,7 @@ pub fn masked(text: &str) -> String {
         (r"(UID:\s+)\S+", "${1}UID"),
         (r"(Resource Version:\s+)\d+", "${1}N"),
         (r"(?m)^\S+( \(x\d+ over \S+\))?(\s+(Normal|Warning)\s)", "AGE$2"),
-        (r"after \d+s,", "after Ns,"),
+        (r"after \d+s\b", "after Ns"),
         (r"(\S)[ \t]{2,}", "$1  "),
         (r"(?m)[ \t]+$", ""),
     ];

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,13 +18,22 @@ use serde_json::{Value, json};
 use test_support::kubectl::get;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 type Changes = Arc<Mutex<BTreeMap<String, Value>>>;
 
+/// What it tells.
+#[derive(Clone, Default)]
+struct Told {
+    changes: Changes,
+    /// It keeps its connections and tells nothing, as a stopped process does.
+    silent: Arc<AtomicBool>,
+}
+
 /// It runs until dropped.
 pub struct FakeLimiter {
-    changes: Changes,
+    told: Told,
     _runtime: Runtime,
 }
 
@@ -37,45 +47,78 @@ impl FakeLimiter {
         let entry = |name: &str| crate::replica::text(&secret[name]).unwrap();
         let tls = quotakeeper_transport::tls::server_config(&entry("tls.crt"), &entry("tls.key")).unwrap();
         let (runtime, address) = (Runtime::new().unwrap(), address.to_owned());
-        let changes = Changes::default();
-        let told = Arc::clone(&changes);
+        let shared = Told::default();
+        let told = shared.clone();
         runtime.spawn(async move {
             let listener = TcpListener::bind(address).await.unwrap();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (acceptor, told) = (TlsAcceptor::from(Arc::clone(&tls)), Arc::clone(&told));
+                let (acceptor, told) = (TlsAcceptor::from(Arc::clone(&tls)), told.clone());
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(move |request| answer(request, Arc::clone(&told)));
+                    let service = service_fn(move |request| answer(request, told.clone()));
                     let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });
-        FakeLimiter { changes, _runtime: runtime }
+        FakeLimiter { told: shared, _runtime: runtime }
     }
 
     /// What is reported of a quota from now on, beside what its document says.
     pub fn change(&self, quota: &str, change: impl FnOnce(&mut Value)) {
-        change(self.changes.lock().unwrap().entry(quota.to_owned()).or_insert_with(|| json!({})));
+        change(self.told.changes.lock().unwrap().entry(quota.to_owned()).or_insert_with(|| json!({})));
+    }
+
+    /// Stops the reports, or continues with them.
+    pub fn falls_silent(&self, silent: bool) {
+        self.told.silent.store(silent, Ordering::Relaxed);
     }
 }
 
 async fn answer(
     request: Request<Incoming>,
-    changes: Changes,
+    told: Told,
 ) -> Result<Response<StreamBody<impl stream::Stream<Item = Result<Frame<Bytes>, Infallible>>>>, Infallible> {
     let right = request.uri().path() == "/status/v1"
         && request.headers()["authorization"] == "Bearer the operator's token";
-    let lines = stream::unfold(changes, |changes| async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let known = changes.lock().unwrap().clone();
-        let report = tokio::task::spawn_blocking(move || report(&known)).await.unwrap();
-        Some((Ok(Frame::data(Bytes::from(format!("{report}\n")))), changes))
+    let lines = stream::unfold(Lines { told, last: None, next: None }, |mut lines| async {
+        let report = lines.next().await;
+        Some((Ok(Frame::data(Bytes::from(format!("{report}\n")))), lines))
     });
     let mut response = Response::new(StreamBody::new(lines));
     *response.status_mut() = if right { StatusCode::OK } else { StatusCode::FORBIDDEN };
     Ok(response)
+}
+
+/// The reports of one reader.
+struct Lines {
+    told: Told,
+    last: Option<Value>,
+    /// The report that is being made.
+    next: Option<JoinHandle<Value>>,
+}
+
+impl Lines {
+    /// The newest report; on a machine that is slow to make another, the last one again: a limiter is not silent then.
+    async fn next(&mut self) -> Value {
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            if self.told.silent.load(Ordering::Relaxed) {
+                continue;
+            }
+            let known = self.told.changes.lock().unwrap().clone();
+            let mut next =
+                self.next.take().unwrap_or_else(|| tokio::task::spawn_blocking(move || report(&known)));
+            match tokio::time::timeout(Duration::from_secs(1), &mut next).await {
+                Ok(report) => self.last = Some(report.unwrap()),
+                Err(_) => self.next = Some(next),
+            }
+            if let Some(last) = &self.last {
+                return last.clone();
+            }
+        }
+    }
 }
 
 fn report(changes: &BTreeMap<String, Value>) -> Value {
