@@ -29,10 +29,9 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 pub use bulk::{Arrival, Ramp};
+pub(crate) use past::StatedAmount;
 pub(crate) use period::{Left, WindowEnd};
 pub use snapshot::{UnitSnapshot, WindowSnapshot};
-
-pub(crate) use past::StatedAmount;
 
 use bulk::{Bulk, Most};
 use leaving::Leaving;

@@ -1,5 +1,7 @@
 //! Writes Events to the cluster, and counts the pods that request a quota and have no proxy.
 
+mod missing_proxy;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,9 +29,9 @@ use crate::limiter_view::LimiterView;
 use crate::pod_events::{PodEvent, pod_events};
 use crate::pods::{Counts, Owner, PodView};
 use crate::reconcile::QuotaView;
-use crate::status::words::counted;
 use crate::status::{Limiter, Subject};
 use crate::status_writer::limiter;
+use missing_proxy::{MissingProxy, not_injected, restart};
 
 /// How long changes are collected before a round: a controller creates its pods one after the other.
 const DEBOUNCE: Duration = Duration::from_secs(2);
@@ -428,12 +430,6 @@ struct Found<'p> {
     skipped: Vec<(&'p Owner, String)>,
 }
 
-/// A pod that should have a proxy, and the quotas that it names.
-struct MissingProxy<'p> {
-    pod: &'p PodView,
-    quotas: Vec<String>,
-}
-
 /// An event of a workload.
 struct OwnerEvent {
     owner: Owner,
@@ -448,18 +444,6 @@ impl Found<'_> {
         }
         counts
     }
-}
-
-fn not_injected(owner: &Owner, missing: &[MissingProxy<'_>]) -> PodEvent {
-    let names: BTreeSet<&str> =
-        missing.iter().flat_map(|it| it.quotas.iter().map(|quota| it.pod.short(quota))).collect();
-    let names = names.into_iter().collect::<Vec<_>>().join(", ");
-    let note = format!(
-        "{} without a proxy, calls are not limited by {names}: created before Quotakeeper or while it was away; {}",
-        counted(i64::try_from(missing.len()).unwrap_or(i64::MAX), "pod"),
-        restart(owner)
-    );
-    PodEvent { warning: true, reason: "NotInjected", note, cause: names }
 }
 
 /// The UID of a Deployment or a Job; none: it is not there, or it can't be read.
@@ -492,17 +476,5 @@ fn quota_reference(name: &str, view: &QuotaView) -> ObjectReference {
         name: Some(short.to_owned()),
         uid: Some(view.uid.clone()),
         ..ObjectReference::default()
-    }
-}
-
-/// What to do so that a workload's pods get proxies.
-fn restart(owner: &Owner) -> String {
-    let Owner { namespace, kind, name, .. } = owner;
-    match kind.as_str() {
-        "Deployment" | "StatefulSet" | "DaemonSet" => {
-            format!("run kubectl rollout restart {}/{name} -n {namespace}", kind.to_lowercase())
-        }
-        "Rollout" => format!("run kubectl argo rollouts restart {name} -n {namespace}"),
-        _ => format!("create the {kind} {name} anew"),
     }
 }

@@ -135,6 +135,13 @@ enum Next {
     Again(Permit),
 }
 
+/// The fields that the client has signed and the provider gets.
+fn signed_fields(head: &request::Parts, path: &str, by_base_url: bool) -> SignedFields {
+    let signed = SignedFields::of(&head.headers, path);
+    // By base URL it names the proxy.
+    if by_base_url { signed.without(&header::HOST) } else { signed }
+}
+
 /// Serves one call.
 pub(crate) async fn forward(
     context: &ProxyContext,
@@ -160,11 +167,7 @@ pub(crate) async fn forward(
     let (mut head, body) = request.into_parts();
     let patience = believed_patience(context, &account, &head.headers, &mut record);
     let send_by = SendBy::of(&account.profile, &path, &head.headers, arrived, now);
-    let mut signed = SignedFields::of(&head.headers, &path);
-    if base_url.is_some() {
-        // It names the proxy.
-        signed = signed.without(&header::HOST);
-    }
+    let signed = signed_fields(&head, &path, base_url.is_some());
     head::for_upstream(&mut head.headers, &origin.authority(), signed);
     match format!("{}://{}{path}", origin.scheme(), origin.authority()).parse::<Uri>() {
         Ok(uri) => head.uri = uri,
