@@ -229,6 +229,12 @@ pub struct Model {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_tier: Option<ServiceTier>,
 
+    /// JSON pointers (RFC 6901) to the most tokens that the answer may have; the largest that is there counts. A
+    /// metric of the proxy shows it. Default: unknown. Example: `[/max_completion_tokens, /max_tokens]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 256)))]
+    pub max_output_tokens: Vec<String>,
+
     /// Models that share a limit, first match wins. Default: each model has limits of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -33,6 +33,10 @@ pub struct BodyFacts {
     pub model: Option<String>,
     /// The tier of service, if one was found.
     pub service_tier: Option<String>,
+    /// Whether the answer is to be an event stream.
+    pub stream: bool,
+    /// The most tokens that the answer may have, if that was found.
+    pub max_output_tokens: Option<u64>,
     /// Whether the body was a whole JSON text or form. With `false`, the facts are those that stood before the break.
     pub whole: bool,
 }
@@ -41,8 +45,17 @@ pub struct BodyFacts {
 #[derive(Debug)]
 pub struct BodyReader {
     scanner: Scanner,
-    /// Whether the first of the values is the model.
-    reads_model: bool,
+    /// What each of its values is.
+    wanted: Vec<Fact>,
+}
+
+/// What a value of a body says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fact {
+    Model,
+    ServiceTier,
+    Stream,
+    MaxOutputTokens,
 }
 
 #[derive(Debug)]
@@ -52,6 +65,11 @@ enum Scanner {
 }
 
 impl BodyReader {
+    /// Whether the body should name a model.
+    pub fn reads_model(&self) -> bool {
+        self.wanted.contains(&Fact::Model)
+    }
+
     /// Reads the next piece.
     pub fn push(&mut self, bytes: &[u8]) {
         match &mut self.scanner {
@@ -66,10 +84,19 @@ impl BodyReader {
             Scanner::Json(scanner) => scanner.finish(),
             Scanner::Multipart(scanner) => scanner.finish(),
         };
-        let mut found = found.into_iter();
-        let model = if self.reads_model { found.next().flatten() } else { None };
-        let service_tier = found.next().flatten();
-        BodyFacts { model: model.as_deref().and_then(believable), service_tier, whole }
+        let mut facts = BodyFacts { whole, ..BodyFacts::default() };
+        for (fact, value) in self.wanted.into_iter().zip(found) {
+            let Some(value) = value else { continue };
+            match fact {
+                Fact::Model => facts.model = believable(&value),
+                Fact::ServiceTier => facts.service_tier = Some(value),
+                Fact::Stream => facts.stream = value == "true",
+                Fact::MaxOutputTokens => {
+                    facts.max_output_tokens = value.parse().ok().max(facts.max_output_tokens)
+                }
+            }
+        }
+        facts
     }
 }
 
@@ -97,25 +124,30 @@ impl Profile {
         if self.endpoint(method, path).is_some_and(|endpoint| endpoint.apart == Some(true)) {
             return None;
         }
-        let in_path = self.model_in_path(without_query(path)).is_some();
-        let model = self.model_pointer().filter(|_| !in_path);
-        let tier = self.service_tier().map(|tier| tier.body.as_str());
-        let pointers: Vec<&str> = [model, tier].into_iter().flatten().collect();
-        if pointers.is_empty() {
+        let facts = self.facts(path);
+        if facts.is_empty() {
             return None;
         }
+        let (wanted, pointers): (Vec<Fact>, Vec<&str>) = facts.into_iter().unzip();
         let content_type =
             headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let field = |pointer: &&str| {
-            let name = pointer.strip_prefix('/').filter(|name| !name.contains('/'));
-            name.map(str::to_owned)
+        let scanner = match boundary(content_type) {
+            Some(boundary) => Scanner::Multipart(MultipartScanner::new(&boundary, fields(&pointers))),
+            None => Scanner::Json(JsonScanner::new(pointers)),
         };
-        let fields: Option<Vec<String>> = pointers.iter().map(field).collect();
-        let scanner = match (boundary(content_type), fields) {
-            (Some(boundary), Some(fields)) => Scanner::Multipart(MultipartScanner::new(&boundary, fields)),
-            _ => Scanner::Json(JsonScanner::new(pointers)),
-        };
-        Some(BodyReader { scanner, reads_model: model.is_some() })
+        Some(BodyReader { scanner, wanted })
+    }
+
+    /// What a body may say that matters, and where.
+    fn facts(&self, path: &str) -> Vec<(Fact, &str)> {
+        let in_path = self.model_in_path(without_query(path)).is_some();
+        let model = self.model_pointer().filter(|_| !in_path).map(|at| (Fact::Model, at));
+        let tier = self.service_tier().map(|tier| (Fact::ServiceTier, tier.body.as_str()));
+        let stream = self.stream.iter().filter_map(|stream| stream.requested.as_deref());
+        let most = self.model.iter().flat_map(|model| &model.max_output_tokens);
+        let asked =
+            stream.map(|at| (Fact::Stream, at)).chain(most.map(|at| (Fact::MaxOutputTokens, at.as_str())));
+        model.into_iter().chain(tier).chain(asked).collect()
     }
 
     fn endpoint(&self, method: &Method, path: &str) -> Option<&Endpoint> {
@@ -159,6 +191,11 @@ fn boundary(content_type: &str) -> Option<String> {
     let fits = |boundary: &String| (1..=70).contains(&boundary.len());
     parameter(content_type, "boundary")
         .filter(|boundary| essence.eq_ignore_ascii_case("multipart/form-data") && fits(boundary))
+}
+
+/// The names of a form's fields at pointers; a pointer into a field's value leads nowhere, and no field has its name.
+fn fields(pointers: &[&str]) -> Vec<String> {
+    pointers.iter().map(|pointer| pointer.strip_prefix('/').unwrap_or(pointer).to_owned()).collect()
 }
 
 fn believable(name: &str) -> Option<String> {

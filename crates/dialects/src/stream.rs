@@ -82,9 +82,14 @@ fn append(text: &mut Vec<u8>, part: &[u8]) {
 
 impl Profile {
     /// How rejections are read in such an answer's events; `None`: it is no stream of events that are read.
-    pub fn event_stream(&self, head: Head<'_>) -> Option<&EventStream> {
-        let content_type = head.headers.get(http::header::CONTENT_TYPE)?.as_bytes().to_ascii_lowercase();
-        let fits = head.status.is_success() && content_type.starts_with(b"text/event-stream");
+    /// `requested`: the request wants one. Then an answer without a content type is one, or with another than JSON.
+    pub fn event_stream(&self, head: Head<'_>, requested: bool) -> Option<&EventStream> {
+        let content_type = head.headers.get(http::header::CONTENT_TYPE);
+        let content_type =
+            content_type.map(|value| value.as_bytes().to_ascii_lowercase()).unwrap_or_default();
+        let json = memmem::find(&content_type, b"json").is_some();
+        let named = content_type.starts_with(b"text/event-stream");
+        let fits = head.status.is_success() && (named || requested && !json);
         self.stream.as_ref().filter(|_| fits)
     }
 

@@ -1,4 +1,4 @@
-//! What a request calls, by its head and as much of its body as has arrived. A body that says nothing is counted and
+//! What a request calls, by its head and as much of its body as has arrived. A body that names no model is counted and
 //! logged, because its call then waits for all models and is charged to each.
 
 use std::io::{self, Read};
@@ -72,6 +72,10 @@ pub(crate) struct Describer {
 /// What a request calls, and why that isn't all known.
 pub(crate) struct Description {
     pub(crate) shape: CallShape,
+    /// Whether the answer is to be an event stream.
+    pub(crate) stream: bool,
+    /// The most tokens that the answer may have, if the request says so.
+    pub(crate) max_output_tokens: Option<u64>,
     pub(crate) unreadable: Option<Unreadable>,
 }
 
@@ -93,8 +97,9 @@ impl Describer {
     ) -> Description {
         let Some(reader) = profile.body_reader(&head.method, path, &head.headers) else {
             let shape = profile.describe(&head.method, path, &BodyFacts::default());
-            return Description { shape, unreadable: None };
+            return Description { shape, stream: false, max_output_tokens: None, unreadable: None };
         };
+        let reads_model = reader.reads_model();
         let empty = body.is_empty();
         let read = match Coding::of(&head.headers) {
             None => Err(Unreadable::UnknownEncoding),
@@ -111,8 +116,9 @@ impl Describer {
             false => Unreadable::UnknownFormat,
         };
         let shape = profile.describe(&head.method, path, &facts);
-        let unreadable = shape.model.is_none().then(|| problem.unwrap_or(missing));
-        Description { shape, unreadable }
+        let unreadable = (reads_model && shape.model.is_none()).then(|| problem.unwrap_or(missing));
+        let (stream, max_output_tokens) = (facts.stream, facts.max_output_tokens);
+        Description { shape, stream, max_output_tokens, unreadable }
     }
 
     async fn read(&self, reader: BodyReader, coding: Coding, body: Stored) -> Result<BodyFacts, Unreadable> {

@@ -48,7 +48,7 @@ use tokio::time::timeout;
 
 use crate::account::Account;
 use crate::admission::{AdmissionClient, Permit, Reason, Refused};
-use crate::describe::{Describer, Unreadable};
+use crate::describe::{Describer, Description, Unreadable};
 use crate::head::{self, SignedFields};
 use crate::learned_patience::ClientKind;
 use crate::listen::Closing;
@@ -100,6 +100,8 @@ struct Call<'a> {
     head: request::Parts,
     body: ReplayBody,
     engine_class: CallClass,
+    /// The request wants an event stream.
+    stream: bool,
     arrived: Instant,
     /// Of the credential that the request carries.
     credential: Fingerprint,
@@ -178,7 +180,8 @@ pub(crate) async fn forward(
         Err(own) => return refuse(record, own),
     };
     let (start, whole) = (body.start().clone(), body.is_whole());
-    let engine_class = engine_class(context, &account, &head, &path, start, whole).await;
+    let description = described(context, &account, &head, &path, start, whole).await;
+    let (engine_class, stream) = (account.engine_class(&description.shape), description.stream);
     let credential = context.admission.fingerprint(account.profile.credential(&head.headers));
     account.earn();
     let call = Call {
@@ -190,6 +193,7 @@ pub(crate) async fn forward(
         head,
         body,
         engine_class,
+        stream,
         arrived,
         credential,
         deadline: patience.and_then(|patience| arrived.checked_add(patience)),
@@ -240,20 +244,23 @@ async fn buffered(
     buffered.map_err(|error| bad_request(&format!("the body broke off ({error})")))
 }
 
-/// What decides which limits cover the call.
-async fn engine_class(
+/// What the request calls.
+async fn described(
     context: &ProxyContext,
     account: &Account,
     head: &request::Parts,
     path: &str,
     start: Stored,
     whole: bool,
-) -> CallClass {
+) -> Description {
     let description = context.describer.describe(&account.profile, head, path, start, whole).await;
     if let Some(reason) = description.unreadable {
         unreadable(context, account, &head.method, path, reason);
     }
-    account.engine_class(&description.shape)
+    if let Some(tokens) = description.max_output_tokens {
+        context.telemetry.metrics.max_output_tokens(&account.quota, tokens);
+    }
+    description
 }
 
 /// Counts a request whose model is not known, logs it, and tells the limiter.

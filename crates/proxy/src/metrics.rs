@@ -15,6 +15,10 @@ use prometheus_client::registry::{Registry, Unit};
 /// From a call that did not wait to one that waited for a window of minutes.
 const WAITS: [f64; 14] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
+/// From a word to the most that models of today produce.
+const TOKENS: [f64; 11] =
+    [16.0, 64.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 65536.0, 131_072.0];
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Quota {
     quota: String,
@@ -59,17 +63,18 @@ struct Failure {
     reason: &'static str,
 }
 
-type SecondsFamily = Family<Quota, Histogram, fn() -> Histogram>;
+type HistogramFamily = Family<Quota, Histogram, fn() -> Histogram>;
 
 /// The proxy's metrics.
 pub struct Metrics {
     registry: Registry,
     calls: Family<Decision, Counter<u64, AtomicU64>>,
-    wait: SecondsFamily,
+    wait: HistogramFamily,
     waiting: Family<Quota, Gauge<i64, AtomicI64>>,
     responses: Family<Code, Counter<u64, AtomicU64>>,
-    upstream: SecondsFamily,
+    upstream: HistogramFamily,
     pauses: Family<Quota, Counter<u64, AtomicU64>>,
+    max_output_tokens: HistogramFamily,
     unreadable: Family<Unreadable, Counter<u64, AtomicU64>>,
     learned_patience: Family<Client, Gauge<f64, AtomicU64>>,
     turned_away: Family<TurnedAway, Counter<u64, AtomicU64>>,
@@ -89,6 +94,7 @@ impl Metrics {
             responses: Family::default(),
             upstream: Family::new_with_constructor(histogram),
             pauses: Family::default(),
+            max_output_tokens: Family::new_with_constructor(|| Histogram::new(TOKENS)),
             unreadable: Family::default(),
             learned_patience: Family::default(),
             turned_away: Family::default(),
@@ -128,6 +134,11 @@ impl Metrics {
             self.upstream.clone(),
         );
         registry.register("pauses", "Pauses announced by the limiter", self.pauses.clone());
+        registry.register(
+            "max_output_tokens",
+            "The most tokens that requests let their answers have, of those that say so",
+            self.max_output_tokens.clone(),
+        );
         registry.register(
             "unreadable_requests",
             "Requests whose model is not known: they wait for all models and are charged to each",
@@ -179,6 +190,11 @@ impl Metrics {
 
     pub(crate) fn paused(&self, quota: &str) {
         self.pauses.get_or_create(&Quota::of(quota)).inc();
+    }
+
+    pub(crate) fn max_output_tokens(&self, quota: &str, tokens: u64) {
+        // A float has 53 bits: more tokens than that are in the last bucket anyway.
+        self.max_output_tokens.get_or_create(&Quota::of(quota)).observe(tokens as f64);
     }
 
     pub(crate) fn unreadable(&self, quota: &str, reason: &'static str) {
@@ -234,6 +250,7 @@ mod tests {
         metrics.waiting("gtm/openai").inc();
         metrics.answered("gtm/openai", 200, Duration::from_secs(1));
         metrics.paused("gtm/openai");
+        metrics.max_output_tokens("gtm/openai", 4096);
         metrics.unreadable("gtm/openai", "NoModel");
         metrics.learned_patience("gtm/openai", "node", Some(Duration::from_secs(285)));
         metrics.turned_away("UnknownProvider");
@@ -250,6 +267,7 @@ mod tests {
             r#"quotakeeper_proxy_upstream_responses_total{quota="gtm/openai",code="200"} 1"#,
             r#"quotakeeper_proxy_upstream_response_seconds_count{quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_pauses_total{quota="gtm/openai"} 1"#,
+            r#"quotakeeper_proxy_max_output_tokens_bucket{le="4096.0",quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_unreadable_requests_total{quota="gtm/openai",reason="NoModel"} 1"#,
             r#"quotakeeper_proxy_learned_patience_seconds{quota="gtm/openai",client="node"} 285.0"#,
             r#"quotakeeper_proxy_turned_away_requests_total{reason="UnknownProvider"} 1"#,

@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventStream {
+    /// JSON pointer (RFC 6901) into a request's body to whether it wants an event stream: the answer is then read as
+    /// one although it names no content type, or another than JSON. Default: the content type decides alone.
+    /// Example: `/stream`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub requested: Option<String>,
+
     /// Events, by name or by the member `type` of their data, that say only that the answer has begun. A call whose
     /// first other event is a rejection can be sent again. Default: none. Example: `[response.created]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

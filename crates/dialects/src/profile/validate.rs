@@ -152,6 +152,9 @@ impl Check<'_> {
         if let Some(pointer) = &model.body {
             self.pointer("model.body", pointer);
         }
+        for (index, pointer) in model.max_output_tokens.iter().enumerate() {
+            self.pointer(&format!("model.maxOutputTokens[{index}]"), pointer);
+        }
         self.require(
             model.path_until.is_none() || model.path_after.is_some(),
             "model.pathUntil",
@@ -288,6 +291,9 @@ impl Check<'_> {
         let Some(stream) = &self.profile.stream else {
             return;
         };
+        if let Some(pointer) = &stream.requested {
+            self.pointer("stream.requested", pointer);
+        }
         for (index, pointer) in stream.errors.iter().enumerate() {
             let message = "a JSON pointer begins with `/`; write for example `/error`";
             self.require(json::is_pointer(pointer), format!("stream.errors[{index}]"), message.to_owned());

@@ -56,7 +56,7 @@ fn a_model_is_found_behind_megabytes_of_messages() {
         let said = facts(&openai, "/v1/chat/completions", &[], body.as_bytes(), piece);
         assert_eq!(
             said,
-            BodyFacts { model: Some("gpt-4o-mini".to_owned()), service_tier: None, whole: true },
+            BodyFacts { model: Some("gpt-4o-mini".to_owned()), whole: true, ..BodyFacts::default() },
             "pieces of {piece}"
         );
     }
@@ -90,9 +90,32 @@ fn a_model_is_found_in_any_field_of_a_form() {
     }
     let cut = format!("{field}{file}");
     let said = facts(&openai, path, &form, cut.as_bytes(), 10);
-    assert_eq!(said, BodyFacts { model: Some("whisper-1".to_owned()), service_tier: None, whole: false });
+    assert_eq!(said, BodyFacts { model: Some("whisper-1".to_owned()), ..BodyFacts::default() });
     let other = facts(&openai, path, &["content-type: text/plain"], cut.as_bytes(), 10);
     assert_eq!(other, BodyFacts::default());
+}
+
+#[test]
+fn a_stream_and_the_largest_answer_are_found_wherever_they_stand() {
+    let openai = profile("openai");
+    let image = "A".repeat(3 << 20);
+    for (body, stream, most) in [
+        (format!(r#"{{"stream":true,"messages":["{image}"],"max_tokens":512}}"#), true, Some(512)),
+        (
+            format!(r#"{{"max_completion_tokens":99,"max_tokens":7,"input":"{image}","stream":true}}"#),
+            true,
+            Some(99),
+        ),
+        (r#"{"stream":"true","max_output_tokens":4096.5}"#.to_owned(), true, None),
+        (r#"{"stream":false,"max_output_tokens":null}"#.to_owned(), false, None),
+        (r#"{"messages":[{"stream":true,"max_tokens":5}],"max_tokens":-1}"#.to_owned(), false, None),
+    ] {
+        let said = facts(&openai, "/v1/responses", &[], body.as_bytes(), 65_536);
+        assert_eq!((said.stream, said.max_output_tokens), (stream, most), "{}", &body[..body.len().min(80)]);
+    }
+    let form = ["content-type: multipart/form-data; boundary=b"];
+    let body = "--b\r\nContent-Disposition: form-data; name=stream\r\n\r\ntrue\r\n--b--";
+    assert!(facts(&openai, "/v1/audio/transcriptions", &form, body.as_bytes(), 9).stream);
 }
 
 #[test]

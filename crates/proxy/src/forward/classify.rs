@@ -31,7 +31,7 @@ impl Call<'_> {
         at: Stamp,
         mut answer: Answer,
     ) -> Result<Next, Stop> {
-        let (status, reading) = read(&self.account, &self.engine_class, &mut answer).await;
+        let (status, reading) = read(&self.account, &self.engine_class, self.stream, &mut answer).await;
         let observations = engine_observations(reading.observations);
         let Verdict::Rejected { class, scope, shared_with, wait: pause, reason } = reading.verdict else {
             permit.first_byte(at, observations);
@@ -81,11 +81,16 @@ impl Call<'_> {
 }
 
 /// What the answer says, and the status that it stands for: of an event stream by its first events, of gRPC by its
-/// trailers.
-async fn read(account: &Arc<Account>, class: &CallClass, answer: &mut Answer) -> (StatusCode, Reading) {
+/// trailers. `stream`: the request wants an event stream.
+async fn read(
+    account: &Arc<Account>,
+    class: &CallClass,
+    stream: bool,
+    answer: &mut Answer,
+) -> (StatusCode, Reading) {
     let profile = &account.profile;
     let status = answer.status();
-    let watch = StreamWatch::new(account, class, status, &answer.head.headers);
+    let watch = StreamWatch::new(account, class, status, &answer.head.headers, stream);
     if let Some(watch) = watch
         && let Some(rejection) = answer.read_first_event(watch).await
     {

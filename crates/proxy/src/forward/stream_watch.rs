@@ -62,14 +62,17 @@ impl StreamRejection {
 }
 
 impl StreamWatch {
-    /// A watch for an answer with this head; `None` where its events are not read.
+    /// A watch for an answer with this head to a request that has `requested` a stream, or not; `None` where its events
+    /// are not read.
     pub(super) fn new(
         account: &Arc<Account>,
         class: &CallClass,
         status: StatusCode,
         headers: &HeaderMap,
+        requested: bool,
     ) -> Option<Self> {
-        account.profile.event_stream(Head { status, headers, endpoint: class.endpoint.as_deref() })?;
+        let head = Head { status, headers, endpoint: class.endpoint.as_deref() };
+        account.profile.event_stream(head, requested)?;
         Some(Self {
             account: Arc::clone(account),
             class: class.clone(),

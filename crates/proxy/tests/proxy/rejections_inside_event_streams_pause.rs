@@ -81,6 +81,18 @@ async fn a_first_event_that_rejects_is_a_429() {
     }
 }
 
+/// The request says that a stream comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_event_without_its_content_type_is_read_too() {
+    let scene = scene("openai").await;
+    let mut rejection = stream(&format!("{CREATED}{FAILED}"));
+    rejection.headers = BTreeMap::from([("content-type".to_owned(), "application/octet-stream".to_owned())]);
+    scene.provider.force(rejection).unwrap();
+    assert!(scene.call().await.text().contains("response.completed"));
+    let verdicts: Vec<Verdict> = scene.provider.log("key").iter().map(|entry| entry.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Forced, Verdict::Ok]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_after_output_reaches_the_client_and_pauses_the_others() {
     let mut scene = scene("openai").await;
