@@ -162,10 +162,8 @@ pub(crate) async fn forward(
         let what = format!("{} has no base URL; call its hosts", endpoint.provider);
         return refuse(record, bad_request(&what));
     };
-    let protocols = match request.version() {
-        Version::HTTP_2 => Protocols::Http2First,
-        _ => Protocols::Http1,
-    };
+    let http2 = request.version() == Version::HTTP_2;
+    let protocols = if http2 { Protocols::Http2First } else { Protocols::Http1 };
     let (mut head, body) = request.into_parts();
     let patience = believed_patience(context, &account, &head.headers, &mut record);
     let send_by = SendBy::of(&account.profile, &path, &head.headers, arrived, now);
@@ -181,7 +179,7 @@ pub(crate) async fn forward(
     };
     let (start, whole) = (body.start().clone(), body.is_whole());
     let description = described(context, &account, &head, &path, start, whole).await;
-    let (engine_class, stream) = (account.engine_class(&description.shape), description.stream);
+    let engine_class = account.engine_class(&description.shape);
     let credential = context.admission.fingerprint(account.profile.credential(&head.headers));
     account.earn();
     let call = Call {
@@ -193,7 +191,7 @@ pub(crate) async fn forward(
         head,
         body,
         engine_class,
-        stream,
+        stream: description.stream,
         arrived,
         credential,
         deadline: patience.and_then(|patience| arrived.checked_add(patience)),
