@@ -199,6 +199,11 @@ impl Shared {
 
     /// A call of ours.
     pub(crate) fn ours(&mut self, now: u64, key: Key) -> Verdict {
+        // Of older ones it is no longer known what came back since.
+        while self.answers.front().is_some_and(|first| first.at + 2 * self.window() < now) {
+            self.answers.pop_front();
+            self.dropped += 1;
+        }
         let granted = self.grants.get(&key).copied().unwrap_or(now);
         let over = self.count(now) >= self.most();
         if !over {
@@ -216,10 +221,6 @@ impl Shared {
         let slack = self.slack(now, granted);
         self.on_its_way.insert(key, self.dropped + self.answers.len());
         self.answers.push_back(Answer { at: now, remaining, slack, heard: None });
-        while self.answers.front().is_some_and(|first| first.at + 2 * self.window() < now) {
-            self.answers.pop_front();
-            self.dropped += 1;
-        }
         let standing = Standing { amount: self.allowed.amount, remaining, resets_in };
         Verdict {
             headers: headers::written(&self.style.headers, standing, now),
