@@ -45,6 +45,10 @@ pub enum Mutant {
     OthersForgotten,
     /// A reset that is further away than a window is believed.
     LateResetBelieved,
+    /// A limit that gets another name is a new one.
+    RenameStartsAnew,
+    /// The answer that comes last replaces what is known of others, also if it was overtaken and tells of less.
+    LastAnswerCounts,
 }
 
 #[cfg(feature = "mutants")]

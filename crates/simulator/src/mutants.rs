@@ -16,7 +16,7 @@ pub enum Fault {
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 21] = [
+pub const MUTANTS: [(Fault, &str); 23] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
@@ -36,6 +36,8 @@ pub const MUTANTS: [(Fault, &str); 21] = [
     (Fault::Rule(Mutant::OthersChargedAgain), "others-sliding"),
     (Fault::Rule(Mutant::OthersForgotten), "others-sliding"),
     (Fault::Rule(Mutant::LateResetBelieved), "others-late-reset"),
+    (Fault::Rule(Mutant::RenameStartsAnew), "others-renamed"),
+    (Fault::Rule(Mutant::LastAnswerCounts), "others-fixed"),
     (Fault::Commit(CommitMutant::FirstRecordDropsReserve), "killed-before-a-proxy-is-back"),
     (Fault::Commit(CommitMutant::LostCountsAsNew), "new-account-and-lost-ledgers"),
 ];

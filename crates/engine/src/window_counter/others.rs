@@ -56,6 +56,10 @@ impl WindowCounter {
         let late = end.filter(|_| mutant::active(Mutant::LateResetBelieved));
         let until = late.unwrap_or(end.unwrap_or(Time::NEVER).min(now + self.window));
         self.others.parts.retain(|part| self.units.get(part.unit).is_some());
+        if mutant::active(Mutant::LastAnswerCounts) {
+            let all = std::mem::take(&mut self.others.parts);
+            all.iter().for_each(|part| self.drop_unit(part.unit));
+        }
         let again =
             if mutant::active(Mutant::OthersChargedAgain) { self.used_by_others() } else { Amount::ZERO };
         let amount = (seen.amount + again).min(self.amount);

@@ -105,7 +105,8 @@ impl Limit {
         for (limit, of) in new.iter().enumerate() {
             let named =
                 |limits: &[Arc<Limit>], name: &str| limits.iter().any(|limit| limit.config.name == name);
-            if places[limit].is_some() || named(old, &of.config.name) {
+            let anew = mutant::active(Mutant::RenameStartsAnew);
+            if places[limit].is_some() || named(old, &of.config.name) || anew {
                 continue;
             }
             let gone = |known: &Limit| !named(new, &known.config.name) && known.has_shape_of(of);
