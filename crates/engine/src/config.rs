@@ -200,9 +200,14 @@ impl LimitConfig {
         self.default_burst_of(self.amount)
     }
 
+    /// The longest usual time between a grant and the provider's count.
+    pub(crate) fn hold(&self) -> Duration {
+        self.delivery + Duration::from_millis(100)
+    }
+
     fn default_burst_of(&self, amount: u64) -> u64 {
         let window = self.window.as_nanos().max(1);
-        let hold = (self.delivery + Duration::from_millis(100)).as_nanos();
+        let hold = self.hold().as_nanos();
         let under_way = (u128::from(amount) * hold).div_ceil(window);
         let under_way = u64::try_from(under_way).unwrap_or(u64::MAX).saturating_add(2);
         under_way.max(amount / 100).max(2).min(amount)

@@ -56,6 +56,8 @@ pub(crate) struct WindowCounter {
     amount: Amount,
     /// W(1+ρ).
     window: Duration,
+    /// How much longer than the provider a call may be counted here: until it has surely arrived, and for ρ.
+    outlasts: Duration,
     asks_log: bool,
     asks_bucket: bool,
     /// W/N where grants are spread evenly.
@@ -110,6 +112,7 @@ impl WindowCounter {
         let mut counter = WindowCounter {
             amount,
             window: Duration::ZERO,
+            outlasts: Duration::ZERO,
             asks_log: false,
             asks_bucket: false,
             spacing: None,
@@ -135,6 +138,7 @@ impl WindowCounter {
     fn apply_limit(&mut self, limit: &LimitConfig) {
         let counted = limit.counted_as;
         self.window = guarded(limit.window);
+        self.outlasts = limit.hold() + self.window.saturating_sub(limit.window);
         self.asks_log =
             matches!(counted, CountedAs::Unknown | CountedAs::FixedWindow | CountedAs::SlidingWindow);
         self.bucket.drain_within_a_window(self.asks_log);
@@ -465,15 +469,6 @@ impl WindowCounter {
     /// How much is in the log.
     pub(crate) fn logged(&self) -> Amount {
         self.units.amount() + self.bulk.amount()
-    }
-
-    fn logged_of(&self, origin: Origin) -> Amount {
-        self.units.iter().filter(|(_, unit)| unit.origin == origin).map(|(_, unit)| unit.cost()).sum()
-    }
-
-    /// What of the log is of a time of which nothing is known.
-    pub(crate) fn assumed(&self) -> Amount {
-        self.logged_of(Origin::Past) + self.bulk.amount()
     }
 
     /// What counts against the limit now, in its own terms.

@@ -1,6 +1,6 @@
 //! The provider: what it counts, what it rejects.
 
-mod headers;
+pub(crate) mod headers;
 mod judge;
 mod shared;
 

@@ -12,6 +12,9 @@ use crate::network::Network;
 pub struct Scenario {
     /// The account as the limiter knows it at the beginning.
     pub account: AccountConfig,
+    /// The first limit's amounts in the provider's tiers, the lowest first, where the quota declares none: the limiter
+    /// is told these, and what `account` says of that limit is known to the provider alone. Empty: it is declared.
+    pub tiers: Vec<u64>,
     /// The workload of each pod, by name.
     pub pods: Vec<String>,
     /// What calls look like; each is as likely.

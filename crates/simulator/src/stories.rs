@@ -6,9 +6,11 @@
 //! | `disasters` | what dies: proxies, connections, limiters, leases |
 //! | `demands` | what is asked for: several limits, shares, changes, rejections |
 //! | `others` | accounts that others use as well, and what answers say of them |
+//! | `learned` | accounts whose quota declares no tier |
 
 mod demands;
 mod disasters;
+mod learned;
 mod others;
 mod weather;
 
@@ -45,7 +47,7 @@ impl Story {
 
 /// All of them.
 pub fn all() -> Vec<Story> {
-    [weather::STORIES, disasters::STORIES, demands::STORIES, others::STORIES].concat()
+    [weather::STORIES, disasters::STORIES, demands::STORIES, others::STORIES, learned::STORIES].concat()
 }
 
 /// The one of this name.
@@ -131,6 +133,7 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
     };
     Scenario {
         account: account(vec![first]),
+        tiers: Vec::new(),
         pods: (0..pods).map(|pod| format!("team/job-{}", pod % 3)).collect(),
         shapes: vec![CallClass::default()],
         hidden: Hidden::default(),

@@ -119,7 +119,9 @@ impl WindowCounter {
     /// that is taken by it.
     fn release_others(&mut self, now: Time, seen: OthersSeen) {
         let free = self.amount - self.logged();
-        let mut surplus = seen.room - free;
+        // The provider may count some of ours no longer that are about to leave here: room is theirs first.
+        let ours = self.leaving.by(now + self.outlasts) - self.others_until(now + self.outlasts);
+        let mut surplus = seen.room - free - ours;
         let window = self.window;
         let gone = |part: &Part| part.seen + window <= now && part.until <= seen.granted + window;
         let parts = std::mem::take(&mut self.others.parts);
@@ -166,6 +168,12 @@ impl WindowCounter {
         let cost = unit.cost();
         self.leaving.push(until, key, cost);
         true
+    }
+
+    /// What others have drawn that is free again by `at`.
+    fn others_until(&self, at: Time) -> Amount {
+        let by_then = self.others.parts.iter().filter(|part| part.until <= at);
+        by_then.map(|part| self.units.get(part.unit).map_or(Amount::ZERO, Unit::cost)).sum()
     }
 
     fn correct(&mut self, key: UnitKey, cost: Amount) {

@@ -19,6 +19,12 @@ pub(crate) struct StatedAmount {
 }
 
 impl WindowCounter {
+    /// What of the log is of a time of which nothing is known.
+    pub(crate) fn assumed(&self) -> Amount {
+        let past = self.units.iter().filter(|(_, unit)| unit.origin == Origin::Past);
+        past.map(|(_, unit)| unit.cost()).sum::<Amount>() + self.bulk.amount()
+    }
+
     /// Counts for a window, and no longer, what was granted before the limit became much smaller: its bucket would
     /// drain for as many windows as it holds of the smaller amounts.
     pub(crate) fn drain_within_a_window(&mut self) {

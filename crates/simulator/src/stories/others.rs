@@ -24,7 +24,7 @@ pub(super) const STORIES: &[Story] = &[
 ];
 
 /// A calm day on an account that others use as well.
-fn shared(random: &mut Random, window: Window, counted_as: CountedAs) -> Scenario {
+pub(super) fn shared(random: &mut Random, window: Window, counted_as: CountedAs) -> Scenario {
     let mut scenario = calm(random, window);
     scenario.account.limits[0].counted_as = counted_as;
     let others = match random.below(3) {
@@ -57,7 +57,7 @@ fn shared(random: &mut Random, window: Window, counted_as: CountedAs) -> Scenari
 /// Windows in which a second, to which resets are rounded, is a part.
 const LONG_ENOUGH: [Window; 3] = [WINDOWS[0], WINDOWS[3], WINDOWS[4]];
 
-fn some_window(random: &mut Random) -> Window {
+pub(super) fn some_window(random: &mut Random) -> Window {
     *random.pick(&LONG_ENOUGH)
 }
 

@@ -114,7 +114,13 @@ impl World {
     /// The account's document as the operator would write it now.
     fn compiled(&self) -> CompiledAccount {
         let in_force_since = self.scenario.recorded.then(|| wall_clock(Moment(0)));
-        CompiledAccount { in_force_since, ..account::compiled(&self.scenario.account) }
+        let declared = CompiledAccount { in_force_since, ..account::compiled(&self.scenario.account) };
+        match &self.scenario.upstream.shared {
+            Some(shared) if !self.scenario.tiers.is_empty() => {
+                account::without_a_tier(declared, &self.scenario.tiers, &shared.headers)
+            }
+            _ => declared,
+        }
     }
 
     pub(super) fn time(&self, limiter: usize) -> Time {
