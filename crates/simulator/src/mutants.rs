@@ -32,7 +32,7 @@ pub const MUTANTS: [(Fault, &str); 23] = [
     (Fault::Rule(Mutant::EditLowersLevel), "edits"),
     (Fault::Rule(Mutant::ResetOfSlidingWindow), "others-sliding"),
     (Fault::Rule(Mutant::ResetFreesOwnCharges), "others-fixed"),
-    (Fault::Rule(Mutant::OthersOutlastReset), "others-fixed"),
+    (Fault::Rule(Mutant::OthersOutlastReset), "others-renamed"),
     (Fault::Rule(Mutant::OthersChargedAgain), "others-sliding"),
     (Fault::Rule(Mutant::OthersForgotten), "others-sliding"),
     (Fault::Rule(Mutant::LateResetBelieved), "others-late-reset"),
