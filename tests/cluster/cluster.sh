@@ -108,7 +108,8 @@ has_owner() {
   read -r pid begun <"$directory/owner" || return 1
   [[ $(started "$pid") = "$begun" ]]
 } 2>/dev/null
-started() { sed 's/.*) //' "/proc/$1/stat" | cut -d' ' -f20; }
+# When a process was started; nothing: it has ended, though its parent may not have looked yet.
+started() { sed -n 's/.*) \([^ZX]\)/\1/p' "/proc/$1/stat" | cut -d' ' -f20; }
 
 # Removes the nodes whose run was killed.
 sweep() {

@@ -111,6 +111,7 @@ begin starting "$cluster" run true
 holds "it starts" eventually 60 has_said starting 'API server is ready'
 disown
 kill -KILL "$begun"
+holds "every process ends by itself" eventually 30 gone
 "$cluster" down
 nothing_is_left "after down nothing is left"
 
