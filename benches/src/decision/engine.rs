@@ -14,6 +14,7 @@ use quotakeeper_engine::config::{
 use quotakeeper_engine::cost::Demand;
 use quotakeeper_engine::event::{Action, Ask, Attempt, CallId, Event, Fingerprint, Pulse, SessionId};
 use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_engine::tokens::CallEnd;
 
 use crate::rounds::Contestant;
 
@@ -63,6 +64,8 @@ impl Account {
                 max_call: Duration::from_secs(600),
             },
             weights: Default::default(),
+            models: Default::default(),
+            any_model: Default::default(),
         }
     }
 }
@@ -83,6 +86,7 @@ fn window(name: &str, amount: u64, seconds: u64) -> LimitConfig {
         except_endpoints: Vec::new(),
         models: Vec::new(),
         per_model: false,
+        tokens: None,
     }
 }
 
@@ -135,7 +139,7 @@ impl Driven {
     fn answered(&mut self, attempt: Attempt) {
         let first_byte = Event::FirstByte { attempt, latest: self.now, observations: Vec::new() };
         self.says(attempt.session, first_byte);
-        self.says(attempt.session, Event::Done(attempt));
+        self.says(attempt.session, Event::Done { attempt, end: CallEnd::Seen, usage: None });
     }
 
     /// Calls that wait.

@@ -69,6 +69,8 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
             queue: queue(spec, &profile),
             pause: pause(&profile),
             weights: BTreeMap::new(),
+            models: Default::default(),
+            any_model: Default::default(),
         },
         undeclared,
         not_enforced: limits.not_enforced,

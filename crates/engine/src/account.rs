@@ -257,7 +257,8 @@ impl Engine {
                 self.rejected(now, answer, rejection, again, actions);
             }
             Event::Settled { attempt, usage } => self.settled(now, attempt, usage),
-            Event::Done(attempt) => self.done(now, attempt, actions),
+            Event::Produced { .. } => {}
+            Event::Done { attempt, .. } => self.done(now, attempt, actions),
             Event::Disconnected(session) => self.disconnected(session),
             Event::PodDeleted(session) => self.pod_deleted(now, session),
             Event::Pause { scope, length } => self.pause_by_hand(now, scope, length, actions),

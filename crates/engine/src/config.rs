@@ -35,6 +35,12 @@ pub struct AccountConfig {
     pub queue: QueueConfig,
     /// How rejections pause the account.
     pub pause: PauseConfig,
+    /// What is known of models, by name; calls of others are bounded by `any_model`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, ModelFacts>,
+    /// The same of a model that is not known: the dearest and largest of each figure.
+    #[serde(default)]
+    pub any_model: ModelFacts,
     /// Weights of consumers, by name; a consumer that is not named has weight 1. Not in force yet: no field of
     /// a quota sets a weight, so compiled accounts have none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -99,6 +105,26 @@ pub struct LimitConfig {
     /// Counted apart for each model.
     #[serde(default)]
     pub per_model: bool,
+    /// How it counts tokens; `None`: it counts none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenLimit>,
+}
+
+/// How a limit counts tokens, or what they cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenLimit {
+    /// When the provider counts.
+    pub charged: Charged,
+    /// What it counts of a call that has just arrived; needed for [`Charged::AtArrival`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<ArrivalFormula>,
+    /// What it counts for each token. Of [`Unit::Dollars`], the model's prices are taken instead.
+    #[serde(default)]
+    pub rates: TokenRates,
+    /// What is held for a call meanwhile.
+    #[serde(default)]
+    pub reserving: Reserving,
 }
 
 /// How much of a limit may be used.
@@ -126,6 +152,107 @@ pub enum Unit {
     Requests,
     /// Calls that are under way at the same time.
     ConcurrentRequests,
+    /// Tokens that calls send, in a window.
+    InputTokens,
+    /// Tokens that calls get, in a window.
+    OutputTokens,
+    /// Both together.
+    TotalTokens,
+    /// The provider's own unit, of which an endpoint draws a number that its profile says.
+    Credits,
+    /// Money, in picodollars: a price per million tokens with six decimals is a whole number of them per token.
+    Dollars,
+}
+
+impl Unit {
+    /// Whether what a call draws of it depends on its tokens.
+    pub fn counts_tokens(self) -> bool {
+        matches!(self, Unit::InputTokens | Unit::OutputTokens | Unit::TotalTokens | Unit::Dollars)
+    }
+}
+
+/// When the provider counts what a call draws.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Charged {
+    /// When it arrives, by what the request says; its usage changes nothing.
+    #[default]
+    AtArrival,
+    /// By an estimate when it arrives, which its usage corrects at the end.
+    Settled,
+    /// As its output is produced.
+    AsProduced,
+    /// Not known: any of the others.
+    Unknown,
+}
+
+/// How a provider counts tokens of a call that has just arrived ([`Charged::AtArrival`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArrivalFormula {
+    /// Bytes of text that it takes for one token; at least 1.
+    pub bytes_per_token: u64,
+    /// What it makes of the most output tokens that the request allows.
+    pub output: ArrivalOutput,
+    /// It is known to be what the provider computes. Otherwise what headers say corrects it.
+    pub exact: bool,
+}
+
+/// What a provider makes of the most output tokens that a request allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArrivalOutput {
+    /// Added to the input.
+    Added,
+    /// The larger of it and the input counts.
+    Largest,
+    /// It counts input alone.
+    Ignored,
+}
+
+/// What a limit counts for each token, by its kind: 1 for tokens, a weight where the provider has one, picodollars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenRates {
+    /// For a token of input that no cache knew.
+    pub input: u64,
+    /// For a token of input that was read from a cache.
+    pub cached: u64,
+    /// For a token of input that was written to a cache.
+    pub cache_write: u64,
+    /// For a token of output.
+    pub output: u64,
+}
+
+/// What is held for a call from its grant until its usage is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reserving {
+    /// The most that it can use: nothing is overspent, and what is not used comes back at its end.
+    Bound,
+    /// What such calls use, learned from those before; 0.9 of them use less.
+    #[default]
+    Learned,
+}
+
+/// What is known of a model before any call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModelFacts {
+    /// The most output tokens of one completion; `None`: not known.
+    pub max_output: Option<u64>,
+    /// The most tokens of input and output together; `None`: not known.
+    pub context: Option<u64>,
+    /// Picodollars; `None`: its price is not known.
+    pub prices: Option<ModelPrices>,
+}
+
+/// The prices of a model, in picodollars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelPrices {
+    /// Per token.
+    pub tokens: TokenRates,
+    /// Per call, whatever its tokens.
+    #[serde(default)]
+    pub call: u64,
 }
 
 /// How the provider counts a window.

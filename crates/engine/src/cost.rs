@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Unit;
 use crate::event::CallClass;
+use crate::tokens::CallSize;
 
 /// An amount of the unit that a limit counts. Sums stop at the largest amount and differences at zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,17 +70,20 @@ pub struct Costs {
     pub requests: Amount,
     /// Of limits of [`Unit::ConcurrentRequests`].
     pub concurrent_requests: Amount,
+    /// Of limits of [`Unit::Credits`].
+    pub credits: Amount,
 }
 
 impl Default for Costs {
     fn default() -> Costs {
-        Costs { requests: Amount::ONE, concurrent_requests: Amount::ONE }
+        Costs { requests: Amount::ONE, concurrent_requests: Amount::ONE, credits: Amount::ZERO }
     }
 }
 
 impl Costs {
     /// Nothing of any unit.
-    pub(crate) const ZERO: Costs = Costs { requests: Amount::ZERO, concurrent_requests: Amount::ZERO };
+    pub(crate) const ZERO: Costs =
+        Costs { requests: Amount::ZERO, concurrent_requests: Amount::ZERO, credits: Amount::ZERO };
 
     /// Whether it is a single request.
     pub(crate) fn are_usual(self) -> bool {
@@ -91,6 +95,8 @@ impl Costs {
         match unit {
             Unit::Requests => self.requests,
             Unit::ConcurrentRequests => self.concurrent_requests,
+            Unit::Credits => self.credits,
+            Unit::InputTokens | Unit::OutputTokens | Unit::TotalTokens | Unit::Dollars => Amount::ZERO,
         }
     }
 }
@@ -99,6 +105,7 @@ impl AddAssign for Costs {
     fn add_assign(&mut self, rhs: Costs) {
         self.requests += rhs.requests;
         self.concurrent_requests += rhs.concurrent_requests;
+        self.credits += rhs.credits;
     }
 }
 
@@ -106,6 +113,7 @@ impl SubAssign for Costs {
     fn sub_assign(&mut self, rhs: Costs) {
         self.requests -= rhs.requests;
         self.concurrent_requests -= rhs.concurrent_requests;
+        self.credits -= rhs.credits;
     }
 }
 
@@ -115,13 +123,15 @@ impl SubAssign for Costs {
 pub struct Demand {
     /// What decides which limits cover it.
     pub class: CallClass,
-    /// What it draws of them.
+    /// What it draws of limits that count calls.
     pub costs: Costs,
+    /// What its tokens are estimated from; `None`: nothing is known of it.
+    pub size: Option<CallSize>,
 }
 
 impl From<CallClass> for Demand {
     /// A single call of the class.
     fn from(class: CallClass) -> Demand {
-        Demand { class, costs: Costs::default() }
+        Demand { class, costs: Costs::default(), size: None }
     }
 }

@@ -9,6 +9,7 @@ use crate::config::AccountConfig;
 use crate::cost::{Amount, Costs, Demand};
 use crate::name::Consumer;
 use crate::time::{Stamp, Time};
+use crate::tokens::{CallEnd, TokenUsage};
 
 pub use crate::callers::Callers;
 pub use crate::scope::{Scope, Selector};
@@ -184,8 +185,22 @@ pub enum Event {
         /// What it has drawn of each unit. Slots are held until the end, however many it needed.
         usage: Costs,
     },
+    /// So many tokens of output have been produced for the call until now. Repeated reports replace each other.
+    Produced {
+        /// The attempt.
+        attempt: Attempt,
+        /// Output tokens since the answer began.
+        output: u64,
+    },
     /// The call is over: its answer was read to the end, or given up.
-    Done(Attempt),
+    Done {
+        /// The attempt.
+        attempt: Attempt,
+        /// Whether the provider may go on.
+        end: CallEnd,
+        /// What it has used in tokens; `None`: not known.
+        usage: Option<TokenUsage>,
+    },
     /// The session's connection is lost. Its waiting calls leave; it may come back.
     Disconnected(SessionId),
     /// The session's pod is dead: it holds nothing any more.

@@ -10,6 +10,7 @@
 //! | [`account`] | the engine: events in, actions out; its own page maps its rooms |
 //! | [`config`] | the configuration of an account |
 //! | [`cost`] | what a call draws of the limits that cover it |
+//! | [`tokens`] | what requests and answers say of tokens |
 //! | [`event`] | what happens, and what the engine wants done |
 //! | [`name`] | names that travel between components, as types; a consumer's |
 //! | [`time`] | points on the limiter's and on a proxy's clock, the guard against drift |
@@ -41,6 +42,7 @@ mod pause;
 mod queue;
 mod scope;
 pub mod time;
+pub mod tokens;
 mod units;
 mod window_counter;
 

@@ -292,7 +292,7 @@ fn count<'a>(
     let model = if limit.per_model { class.model.clone() } else { None };
     counts.entry((limit.name.clone(), model)).or_insert_with(|| match limit.unit {
         Unit::ConcurrentRequests => Count::Concurrent { now: 0, over: 0 },
-        Unit::Requests => Count::Window(Box::new(Window {
+        _ => Count::Window(Box::new(Window {
             sliding: Sliding::new(allowed(limit)),
             fixed: FixedPhases::new(allowed(limit)),
             tokens: [Keeps::Rest, Keeps::Level].map(|keeps| Tokens::new(allowed(limit), keeps)),

@@ -97,6 +97,7 @@ fn limit(name: &str, (amount, window, delivery): Window) -> LimitConfig {
         except_endpoints: Vec::new(),
         models: Vec::new(),
         per_model: false,
+        tokens: None,
     }
 }
 
@@ -116,6 +117,8 @@ fn account(limits: Vec<LimitConfig>) -> AccountConfig {
             max_call: seconds(600),
         },
         weights: BTreeMap::new(),
+        models: Default::default(),
+        any_model: Default::default(),
     }
 }
 

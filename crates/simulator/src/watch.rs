@@ -56,7 +56,7 @@ impl PauseWatch {
     ) {
         match message {
             ProxyMessage::Hello(hello) => self.hello(now, hello, limiter_time),
-            ProxyMessage::Heartbeat | ProxyMessage::Notice { .. } => {}
+            ProxyMessage::Heartbeat { .. } | ProxyMessage::Notice { .. } => {}
             ProxyMessage::Ask { call, details, .. } => {
                 // A call that is asked for again has lost its grant.
                 self.withdraw(session, *call);

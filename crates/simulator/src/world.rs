@@ -215,8 +215,8 @@ impl World {
         let answers = (self.scenario.upstream.thinks + self.scenario.upstream.streams) * 2;
         let calls = u32::try_from(self.history.under_way).unwrap_or(u32::MAX);
         let slowest = limits.iter().map(|limit| match limit.unit {
-            Unit::Requests => limit.window.div_f64(limit.amount as f64),
             Unit::ConcurrentRequests => answers.div_f64(limit.amount as f64),
+            _ => limit.window.div_f64(limit.amount as f64),
         });
         // Three times what it takes on a quiet day.
         slowest.max().unwrap_or_default() * calls * 3 + windows * 4 + answers * 10 + Duration::from_secs(120)

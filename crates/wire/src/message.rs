@@ -11,6 +11,7 @@ use quotakeeper_engine::event::{
     CallClass, CallId, Fingerprint, Observation, RefusalReason, Rejection, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 use serde::{Deserialize, Serialize};
 
 use crate::name::{Consumer, QuotaName};
@@ -36,8 +37,11 @@ pub struct ToLimiter {
 pub enum ProxyMessage {
     /// First on every connection.
     Hello(Hello),
-    /// Nothing else was due; the proxy is alive.
-    Heartbeat,
+    /// The proxy is alive, and some of its answers have grown.
+    Heartbeat {
+        /// Calls whose answers have grown since the last heartbeat.
+        produced: Vec<Produced>,
+    },
     /// A call wants to be sent.
     Ask {
         /// Which account it draws on.
@@ -54,6 +58,22 @@ pub enum ProxyMessage {
     Report { account: AccountIndex, call: CallId, attempt: u32, report: Report },
     /// Something that the workload's author should know. Repeated after each hello, since a connection may lose it.
     Notice { account: AccountIndex, notice: Notice },
+}
+
+impl ProxyMessage {
+    /// Nothing else was due; the proxy is alive.
+    pub const ALIVE: ProxyMessage = ProxyMessage::Heartbeat { produced: Vec::new() };
+}
+
+/// How far the answer of a call has grown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Produced {
+    pub account: AccountIndex,
+    pub call: CallId,
+    /// Counts the call's grants.
+    pub attempt: u32,
+    /// Output tokens since the answer began.
+    pub output: u64,
 }
 
 /// Something that the author of a workload should know, as one proxy has seen it.
@@ -96,36 +116,10 @@ impl From<CallClass> for CallDetails {
 }
 
 impl CallDetails {
-    /// What the call draws: of limits that count calls, one each.
+    /// What the call draws: of limits that count calls, one each; of tokens, what its size says.
     pub fn demand(self) -> Demand {
-        self.class.into()
+        Demand { size: self.size, ..self.class.into() }
     }
-}
-
-/// The parts of a request that its cost is estimated from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CallSize {
-    /// Bytes of text in its body, decompressed.
-    pub text_bytes: u64,
-    /// Images and other media in it.
-    pub media: u32,
-    /// The most tokens that the response may have, if the request limits them.
-    pub max_output: Option<u64>,
-    /// Completions that it requests; 0: not given.
-    pub choices: u32,
-}
-
-/// What a call has used, in tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    pub input: u64,
-    /// Of the input, read from a cache.
-    pub cached: u64,
-    /// Of the input, written to a cache.
-    pub cache_write: u64,
-    pub output: u64,
-    /// The provider has reported it; otherwise it is estimated.
-    pub exact: bool,
 }
 
 /// What became of a grant.
@@ -161,8 +155,10 @@ pub enum Report {
     },
     /// It is over: read to the end, or given up.
     Done {
+        /// Whether the provider may go on.
+        end: CallEnd,
         /// What it has used; `None`: not known.
-        usage: Option<Usage>,
+        usage: Option<TokenUsage>,
     },
 }
 
@@ -209,8 +205,10 @@ pub enum Ending {
     Answered {
         /// When the answer began, at the latest.
         at: Stamp,
+        /// Whether the provider may go on.
+        end: CallEnd,
         /// What it has used; `None`: not known.
-        usage: Option<Usage>,
+        usage: Option<TokenUsage>,
     },
     /// Its answer was a rejection.
     Rejected {

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::{CallId, Observation, Rejection};
 use quotakeeper_engine::time::Stamp;
+use quotakeeper_engine::tokens::CallEnd;
 
 use self::call::{Call, Grant, State};
 use self::outgoing::Outgoing;
@@ -250,12 +251,18 @@ impl Session {
             }
             State::Sent { grant, written } => {
                 self.report_sent(id);
-                self.report(id, grant, Report::Done { usage: None });
+                self.report(id, grant, Report::Done { end: CallEnd::Lost, usage: None });
                 self.end_attempt(now, id, grant, Ending::Sent { written }, false);
             }
             State::Answered { grant, at } => {
-                self.report(id, grant, Report::Done { usage: None });
-                self.end_attempt(now, id, grant, Ending::Answered { at, usage: None }, false);
+                self.report(id, grant, Report::Done { end: CallEnd::Lost, usage: None });
+                self.end_attempt(
+                    now,
+                    id,
+                    grant,
+                    Ending::Answered { at, end: CallEnd::Lost, usage: None },
+                    false,
+                );
             }
         }
     }

@@ -88,9 +88,9 @@ fn figures(limits: &[LimitConfig]) -> String {
         let hard = limit.amount_of(None).hard();
         match (limit.unit, limit.window.as_secs()) {
             (Unit::ConcurrentRequests, _) => format!("{hard} {} at a time", limit.name),
-            (Unit::Requests, 86_400) => format!("{hard} {} per day", limit.name),
-            (Unit::Requests, 1) => format!("{hard} {} per second", limit.name),
-            (Unit::Requests, seconds) => format!("{hard} {} per {seconds} s", limit.name),
+            (_, 86_400) => format!("{hard} {} per day", limit.name),
+            (_, 1) => format!("{hard} {} per second", limit.name),
+            (_, seconds) => format!("{hard} {} per {seconds} s", limit.name),
         }
     };
     limits.iter().map(of).collect::<Vec<_>>().join(", ")

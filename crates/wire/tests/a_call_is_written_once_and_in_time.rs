@@ -180,7 +180,7 @@ fn a_silent_proxy_sends_heartbeats() {
     session.wake(ms(499));
     assert_eq!(drain(&mut session, ms(499)), []);
     session.wake(ms(500));
-    assert_eq!(drain(&mut session, ms(500)), [ProxyMessage::Heartbeat]);
+    assert_eq!(drain(&mut session, ms(500)), [ProxyMessage::ALIVE]);
     assert_eq!(session.next_wake(), Some(ms(1000)));
 }
 

@@ -9,6 +9,7 @@ use quotakeeper_engine::event::{
     Action, CallId, Callers, Event, RefusalReason, Rejection, RejectionClass, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_engine::tokens::CallEnd;
 use quotakeeper_wire::limiter::{Greeting, NewestHellos, Session, Violation};
 use quotakeeper_wire::message::{
     AccountIndex, AccountUpdate, CallDetails, EndedAttempt, Ending, Epoch, GrantRef, Hello, LimiterMessage,
@@ -67,7 +68,7 @@ fn report() -> impl Strategy<Value = Report> {
             rejection: rejection(),
             again,
         }),
-        Just(Report::Done { usage: None }),
+        Just(Report::Done { end: CallEnd::Lost, usage: None }),
     ]
 }
 
@@ -91,7 +92,7 @@ fn ended() -> impl Strategy<Value = EndedAttempt> {
     let ending = prop_oneof![
         Just(Ending::Unused),
         stamp().prop_map(|written| Ending::Sent { written }),
-        stamp().prop_map(|at| Ending::Answered { at, usage: None }),
+        stamp().prop_map(|at| Ending::Answered { at, end: CallEnd::Seen, usage: None }),
         stamp().prop_map(|at| Ending::Rejected { at, observations: Vec::new(), rejection: rejection() }),
     ];
     (account(), call(), grant(), ending).prop_map(|(account, call, grant, ending)| EndedAttempt {
@@ -124,7 +125,7 @@ fn hello() -> impl Strategy<Value = ProxyMessage> {
 fn body() -> impl Strategy<Value = ProxyMessage> {
     prop_oneof![
         1 => hello(),
-        1 => Just(ProxyMessage::Heartbeat),
+        1 => Just(ProxyMessage::ALIVE),
         3 => (account(), call(), proptest::option::of(duration())).prop_map(
             |(account, call, patience)| ProxyMessage::Ask {
                 account,
@@ -245,7 +246,7 @@ fn a_hello_that_was_overtaken_by_a_newer_one_is_not_admitted() {
     assert!(newest.admit(&hello(10)));
     assert!(newest.admit(&hello(30)));
     assert!(!newest.admit(&hello(20)));
-    assert!(newest.admit(&ToLimiter { stamp: Stamp(25), body: ProxyMessage::Heartbeat }));
+    assert!(newest.admit(&ToLimiter { stamp: Stamp(25), body: ProxyMessage::ALIVE }));
 }
 
 #[test]

@@ -30,6 +30,8 @@ fn account() -> CompiledAccount {
                 max_call: Duration::from_secs(600),
             },
             weights: BTreeMap::new(),
+            models: Default::default(),
+            any_model: Default::default(),
         },
         undeclared: None,
         not_enforced: vec!["tokensPerMinute (Tokens)".to_owned()],

@@ -97,7 +97,7 @@ impl Limiter {
             }
             Event::Unused { attempt, again } => self.end(attempt, again),
             Event::Rejected { attempt, again, .. } => self.end(attempt, again),
-            Event::Done(attempt) => self.end(attempt, false),
+            Event::Done { attempt, .. } => self.end(attempt, false),
             Event::Sent { .. } | Event::FirstByte { .. } => {}
             Event::ResumeGrant(ResumedGrant { attempt, .. }) => {
                 let number = attempt.number;

@@ -29,6 +29,7 @@ pub fn requests(amount: u64, window: Duration) -> LimitConfig {
         except_endpoints: Vec::new(),
         models: Vec::new(),
         per_model: false,
+        tokens: None,
     }
 }
 
@@ -48,6 +49,8 @@ pub fn enforced(limits: Vec<LimitConfig>) -> AccountConfig {
             max_call: Duration::from_secs(600),
         },
         weights: BTreeMap::new(),
+        models: Default::default(),
+        any_model: Default::default(),
     }
 }
 

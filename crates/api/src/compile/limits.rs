@@ -132,6 +132,7 @@ impl Figures {
             models: base.map(|base| base.models.clone()).unwrap_or_default(),
             // A count for each endpoint is kept as one for all of them, which is stricter.
             per_model: base.is_some_and(|base| base.partition == Some(Partition::Model)),
+            tokens: None,
         }
     }
 }

@@ -77,7 +77,7 @@ impl Engine {
 
     fn insert_resumed(&mut self, now: Time, grant: &ResumedGrant, held_for: HeldFor) {
         let attempt = grant.attempt;
-        let Demand { class, costs } = &grant.demand;
+        let Demand { class, costs, .. } = &grant.demand;
         let (lane, costs) = (self.lane_of(class, now), *costs);
         match held_for {
             HeldFor::Nobody => self.lanes.hold_slots(lane, attempt, costs, now),

@@ -12,7 +12,7 @@ fn a_slot_is_freed_when_its_call_ends() {
     assert_eq!(grants.len(), 2);
     w.tell(Event::FirstByte { attempt: grants[0], latest: w.now, observations: vec![] });
     assert_eq!(w.grants().len(), 0);
-    w.tell(Event::Done(grants[0]));
+    w.tell(over(grants[0]));
     assert_eq!(w.grants().len(), 1);
 }
 
@@ -105,7 +105,7 @@ fn rejections_for_concurrency_shrink_to_the_real_limit_and_pause_nothing() {
             for attempt in std::mem::take(&mut ends) {
                 under_way -= 1;
                 answered += 1;
-                w.tell(Event::Done(attempt));
+                w.tell(over(attempt));
             }
         }
     }
@@ -128,7 +128,7 @@ fn what_was_rejected_while_others_used_the_account_grows_again_with_accepted_cal
     let first = w.grants();
     w.rejected(first[1], RejectionClass::Concurrency, None);
     w.tell(Event::FirstByte { attempt: first[0], latest: w.now, observations: vec![] });
-    w.tell(Event::Done(first[0]));
+    w.tell(over(first[0]));
     w.ask(100);
     let mut under_way = std::collections::VecDeque::new();
     let mut rejected = 0;
@@ -149,7 +149,7 @@ fn what_was_rejected_while_others_used_the_account_grows_again_with_accepted_cal
             }
         }
         w.pass(SECOND);
-        under_way.drain(..).for_each(|attempt| w.tell(Event::Done(attempt)));
+        under_way.drain(..).for_each(|attempt| w.tell(over(attempt)));
     }
     assert_eq!(w.engine.status(w.now).concurrency[0].calls, 12);
     assert!(rejected <= 1, "{rejected}");

@@ -109,7 +109,7 @@ fn a_call_may_need_several_slots() {
     }
     let first = w.grants();
     assert_eq!((first.len(), w.used("parallel")), (1, 3));
-    w.tell(Event::Done(first[0]));
+    w.tell(over(first[0]));
     assert_eq!((w.grants().len(), w.used("parallel")), (1, 3));
 }
 
@@ -177,13 +177,13 @@ fn room_is_kept_for_all_that_a_call_of_an_unknown_model_costs() {
     let mut w = World::new(vec![limit]);
     for name in ["a", "b"] {
         let class = model(name);
-        w.ask_for(1, name, Demand { class, costs: usage(6) }, None);
+        w.ask_for(1, name, Demand { costs: usage(6), ..class.into() }, None);
     }
     assert_eq!(w.grants().len(), 2);
     // It needs 8 of both; as its turn is first, 4 of each are not given to others.
     w.ask_for(1, "unknown", requests(8), None);
     for _ in 0..4 {
-        w.ask_for(1, "a", Demand { class: model("a"), costs: usage(1) }, None);
+        w.ask_for(1, "a", Demand { costs: usage(1), ..model("a").into() }, None);
     }
     assert_eq!(w.grants().len(), 0);
 }
@@ -227,7 +227,7 @@ fn a_charge_in_flight_is_settled_up_and_down() {
         let attempt = w.grants()[0];
         w.tell(Event::Settled { attempt, usage: usage(real) });
         assert_eq!(w.used("requests"), real);
-        w.tell(Event::Done(attempt));
+        w.tell(over(attempt));
         ask(&mut w, "job", 20, 10);
         assert_eq!(w.grants().len(), others_fit);
     }
@@ -255,7 +255,7 @@ fn what_was_drawn_beyond_the_charge_is_debt_that_is_not_forgotten() {
     let attempt = w.grants()[0];
     w.tell(Event::FirstByte { attempt, latest: w.now, observations: Vec::new() });
     w.tell(Event::Settled { attempt, usage: usage(200) });
-    w.tell(Event::Done(attempt));
+    w.tell(over(attempt));
     ask(&mut w, "job", 1, 1);
     w.pass(SECOND * 10 + MS * 90);
     assert_eq!(w.grants().len(), 0, "twice the bucket drains for ten seconds until anything fits");
@@ -369,7 +369,7 @@ fn the_ledger_keeps_costs() {
     let mut w = World::new(limits());
     w.alive(1);
     w.commit(100);
-    let costs = Costs { requests: Amount(30), concurrent_requests: Amount(7) };
+    let costs = Costs { requests: Amount(30), concurrent_requests: Amount(7), ..Costs::default() };
     w.ask_for(1, "job", Demand { costs, ..Demand::default() }, None);
     let attempt = w.grants()[0];
     w.tell(Event::Settled { attempt, usage: usage(45) });
@@ -377,7 +377,7 @@ fn the_ledger_keeps_costs() {
     let mut w = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
     assert_eq!((w.used("requests"), w.used("parallel")), (45, 7));
     w.tell(Event::Settled { attempt, usage: usage(20) });
-    w.tell(Event::Done(attempt));
+    w.tell(over(attempt));
     assert_eq!((w.used("requests"), w.used("parallel")), (20, 0));
 }
 

@@ -205,7 +205,7 @@ fn calls_in_the_ledger_do_not_consume_the_reserve() {
             granted,
             progress,
         }));
-        w.tell(Event::Done(attempt));
+        w.tell(over(attempt));
     }
     w.tell(Event::ResumeDone(SessionId(1)));
     w.pass(SECOND * 9 + MS * 10);
@@ -222,7 +222,7 @@ fn calls_in_the_ledger_do_not_consume_slots_held_for_others() {
     w.ask(1);
     let known = w.grants()[0];
     let decided = w.now;
-    w.tell(Event::Done(known));
+    w.tell(over(known));
     w.pass(MS);
     // Three slots may have been given to the other session since.
     let (snapshot, reserve) = w.commit(3);
@@ -238,7 +238,7 @@ fn calls_in_the_ledger_do_not_consume_slots_held_for_others() {
         granted,
         progress,
     }));
-    w.tell(Event::Done(known));
+    w.tell(over(known));
     w.tell(Event::ResumeDone(SessionId(1)));
     w.alive(1);
     w.commit(10);

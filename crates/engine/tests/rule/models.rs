@@ -135,9 +135,9 @@ fn an_unknown_call_holds_a_slot_of_every_model() {
     assert_eq!(granted(&mut w, &model("late"), 3).len(), 1);
     assert_eq!(granted(&mut w, &CallClass::default(), 1).len(), 0);
     let late = waiting(&mut w, "late");
-    w.tell(Event::Done(unknown[0]));
+    w.tell(over(unknown[0]));
     assert_eq!(w.grants().len(), 1, "a call of late, which has come before");
-    w.tell(Event::Done(unknown[1]));
+    w.tell(over(unknown[1]));
     w.grants();
     assert_eq!((late, waiting(&mut w, "late"), waiting(&mut w, "early")), (3, 1, 1));
     assert_eq!(used(&mut w, Some("late")), 3);

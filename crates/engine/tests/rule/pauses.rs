@@ -281,7 +281,7 @@ fn a_pause_of_a_limit_that_goes_ends_and_one_of_a_limit_that_never_was_enforced_
         let mut w = World::new(vec![sliding("requests", 100, 10)]);
         w.ask_as(1, "job", model("gpt-4o"), None);
         let attempt = w.grants()[0];
-        w.tell(Event::Done(attempt));
+        w.tell(over(attempt));
         w.ask_as(1, "job", model("gpt-4o"), None);
         let attempt = w.grants()[0];
         w.sent_back(attempt, Scope::limit(limit).of_model_of(&model("gpt-4o")), Some(SECOND * 30));

@@ -293,7 +293,7 @@ fn a_pause_refuses_no_call_that_only_waits_for_another_to_end() {
     let held = w.grants();
     // A long call makes the mean long, and says nothing of the next one.
     w.pass(SECOND * 400);
-    w.tell(Event::Done(held[0]));
+    w.tell(over(held[0]));
     w.ask(1);
     let next = w.grants()[0];
     w.ask_as(1, "job", CallClass::default(), Some(SECOND * 500));

@@ -150,7 +150,7 @@ fn a_used_up_window_of_our_own_count_needs_no_witness() {
         w.tell(quotakeeper_engine::event::Event::FirstByte { attempt, latest: w.now, observations: vec![] });
         last = Some(attempt);
     }
-    w.tell(quotakeeper_engine::event::Event::Done(last.unwrap()));
+    w.tell(over(last.unwrap()));
     ask(&mut w, 2);
     w.pass(SECOND * 119);
     assert_eq!(w.grants().len(), 0, "nobody is sent to ask what is known");

@@ -12,10 +12,16 @@ use quotakeeper_engine::event::{
     Rejection, RejectionClass, Reserve, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_engine::tokens::CallEnd;
 use quotakeeper_engine::{Engine, Predecessor, Snapshot};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 pub const MS: Duration = Duration::from_millis(1);
+
+/// A call's answer was read to the end, and says nothing of tokens.
+pub fn over(attempt: Attempt) -> Event {
+    Event::Done { attempt, end: CallEnd::Seen, usage: None }
+}
 
 /// A limit of `amount` requests in `seconds`, counted in a way that we don't know.
 pub fn limit(name: &str, amount: u64, seconds: u64) -> LimitConfig {
@@ -34,6 +40,7 @@ pub fn limit(name: &str, amount: u64, seconds: u64) -> LimitConfig {
         except_endpoints: Vec::new(),
         models: Vec::new(),
         per_model: false,
+        tokens: None,
     }
 }
 
@@ -60,6 +67,8 @@ pub fn account(limits: Vec<LimitConfig>) -> AccountConfig {
             max_call: SECOND * 600,
         },
         weights: Default::default(),
+        models: Default::default(),
+        any_model: Default::default(),
     }
 }
 
@@ -199,12 +208,12 @@ impl World {
     /// The call was written and answered within the same instant.
     pub fn answered(&mut self, attempt: Attempt) {
         self.tell(Event::FirstByte { attempt, latest: self.now, observations: Vec::new() });
-        self.tell(Event::Done(attempt));
+        self.tell(over(attempt));
     }
 
     pub fn answered_with(&mut self, attempt: Attempt, observation: Observation) {
         self.tell(Event::FirstByte { attempt, latest: self.now, observations: vec![observation] });
-        self.tell(Event::Done(attempt));
+        self.tell(over(attempt));
     }
 
     pub fn sent_back(&mut self, attempt: Attempt, scope: Scope, wait: Option<Duration>) {

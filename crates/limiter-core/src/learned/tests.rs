@@ -116,6 +116,7 @@ fn undeclared(profile: &Profile, declared: &[&str]) -> UndeclaredTier {
         except_endpoints: Vec::new(),
         models: Vec::new(),
         per_model: limit.partition.is_some(),
+        tokens: None,
     };
     let requests = |tier: &profile::Tier| {
         let requests = tier.limits.iter().filter(|limit| limit.unit == profile::Unit::Requests);

@@ -88,7 +88,7 @@ async fn calls_wait_while_commits_fail_and_are_granted_afterwards() {
     while granted(&mut connection) == 0 {
         assert!(looks.next().is_some(), "no call was granted");
         // Only a session that is alive is granted anything.
-        send(&connection, ProxyMessage::Heartbeat).await;
+        send(&connection, ProxyMessage::ALIVE).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(limiter.health().await.unwrap().ledger.map(|ledger| ledger.failing), Some(false));

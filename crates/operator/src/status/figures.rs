@@ -179,8 +179,8 @@ impl Figure<'_> {
     pub(super) fn shape(&self, quota: Option<&ApiQuota>) -> String {
         let hard = self.config.declared.unwrap_or(self.config.amount);
         let mut shape = match self.config.unit {
-            Unit::Requests => format!("{}{}", amount(hard), per(self.config.window.as_secs())),
             Unit::ConcurrentRequests => format!("{} at a time", amount(hard)),
+            _ => format!("{}{}", amount(hard), per(self.config.window.as_secs())),
         };
         let (share, reserve) =
             quota.map_or((100, 0), |it| (it.spec.share_percent(), it.spec.reserve_percent()));

@@ -14,6 +14,7 @@ use quotakeeper_engine::event::{
     Action, Ask, Attempt, CallId, Event, Fingerprint, Pulse, RejectionClass, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_engine::tokens::CallEnd;
 use serde_json::json;
 
 use super::*;
@@ -301,7 +302,7 @@ impl World {
         match rejection {
             None => {
                 self.tell(Event::FirstByte { attempt, latest, observations });
-                self.tell(Event::Done(attempt));
+                self.tell(Event::Done { attempt, end: CallEnd::Seen, usage: None });
             }
             Some(rejection) => {
                 let again =

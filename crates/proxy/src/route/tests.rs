@@ -50,6 +50,8 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
                 max_call: Duration::from_secs(600),
             },
             weights: BTreeMap::new(),
+            models: Default::default(),
+            any_model: Default::default(),
         },
         undeclared: None,
         not_enforced: Vec::new(),

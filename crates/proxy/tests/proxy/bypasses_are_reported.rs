@@ -23,7 +23,7 @@ fn says(proxy: &quotakeeper_proxy::Proxy, line: &str) -> bool {
 async fn noticed(hand: &mut Hand) -> quotakeeper_wire::message::Notice {
     loop {
         match hand.hear().await {
-            ProxyMessage::Heartbeat => {}
+            ProxyMessage::Heartbeat { .. } => {}
             ProxyMessage::Notice { notice, .. } => return notice,
             other => panic!("{other:?}"),
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use counting_provider::{Ended, Rules};
 use http_body_util::BodyExt;
+use quotakeeper_engine::tokens::CallEnd;
 use quotakeeper_wire::message::{ProxyMessage, Report};
 use tokio::io::AsyncReadExt;
 
@@ -94,7 +95,7 @@ async fn a_hang_up_during_a_stream_ends_it_upstream() {
         hand.grant(asked, 1).await;
         begun.await.unwrap();
         let mut reports = Vec::new();
-        while reports.last() != Some(&Report::Done { usage: None }) {
+        while reports.last() != Some(&Report::Done { end: CallEnd::Lost, usage: None }) {
             let (call, attempt, report) = hand.report().await;
             assert_eq!((call, attempt), (asked.call, 1));
             reports.push(report);
@@ -151,7 +152,7 @@ async fn a_hang_up_before_the_response_counts_as_sent() {
     let (id, attempt, report) = hand.report().await;
     assert!(matches!(report, Report::Sent { .. }) && (id, attempt) == (asked.call, 1), "{report:?}");
     call.abort();
-    assert_eq!(hand.report().await, (asked.call, 1, Report::Done { usage: None }));
+    assert_eq!(hand.report().await, (asked.call, 1, Report::Done { end: CallEnd::Lost, usage: None }));
     assert_eq!(socket.read_buf(&mut seen).await.unwrap_or(0), 0, "the connection is given up");
     world::until("it is told", || proxy.stats().client_gone == 1).await;
     assert_eq!(proxy.stats().sent, 1);

@@ -111,7 +111,7 @@ impl Hand {
             let heard = tokio::time::timeout(Duration::from_secs(30), self.says.recv());
             let message = heard.await.expect("the proxy says nothing").expect("the proxy is gone");
             self.newest = message.stamp;
-            if message.body != ProxyMessage::Heartbeat {
+            if message.body != ProxyMessage::ALIVE {
                 return message.body;
             }
         }
@@ -120,7 +120,7 @@ impl Hand {
     /// Takes the signs of life that have come meanwhile.
     fn take_pulse(&mut self) {
         while let Ok(message) = self.says.try_recv() {
-            assert_eq!(message.body, ProxyMessage::Heartbeat);
+            assert_eq!(message.body, ProxyMessage::ALIVE);
             self.newest = message.stamp;
         }
     }

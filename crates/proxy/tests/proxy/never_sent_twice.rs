@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quotakeeper_engine::time::Stamp;
+use quotakeeper_engine::tokens::CallEnd;
 use quotakeeper_wire::message::Report;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -78,7 +79,7 @@ async fn a_get_is_repeated_once_under_a_grant_of_its_own() {
         hand.grant(asked, 1).await;
         let (sent, done) = (hand.report().await, hand.report().await);
         assert!(matches!(sent.2, Report::Sent { .. }), "{sent:?}");
-        assert_eq!(done, (asked.call, 1, Report::Done { usage: None }));
+        assert_eq!(done, (asked.call, 1, Report::Done { end: CallEnd::Lost, usage: None }));
         assert_eq!(seen.load(Ordering::SeqCst), attempt);
     }
     assert_eq!(call.await.unwrap().status, 502);

@@ -23,6 +23,8 @@ pub const MOST_NAME: usize = 512;
 pub const MOST_REASON: usize = 1024;
 /// The most limits that one answer's headers may report.
 pub const MOST_OBSERVATIONS: usize = 64;
+/// The most answers that one heartbeat may say have grown.
+pub const MOST_PRODUCED: usize = 1024;
 /// The most capabilities that one end may name.
 pub const MOST_CAPABILITIES: usize = 64;
 

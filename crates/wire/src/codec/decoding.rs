@@ -8,15 +8,18 @@ use quotakeeper_engine::event::{
     SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 
-use super::bounds::{MOST_CAPABILITIES, MOST_OBSERVATIONS, check_count, document, name, reason};
+use super::bounds::{
+    MOST_CAPABILITIES, MOST_OBSERVATIONS, MOST_PRODUCED, check_count, document, name, reason,
+};
 use super::generated as pb;
 use super::{DecodeError, NEWEST, OLDEST};
 use crate::limiter::{MOST_CALLS, MOST_QUOTAS};
 use crate::message::{
-    AccountIndex, AccountState, AccountUpdate, CallDetails, CallSize, EndedAttempt, Ending, Epoch,
-    FingerprintKey, GrantRef, Hello, LimiterMessage, LiveCall, Notice, NoticeKind, Progress, ProxyMessage,
-    Report, ToLimiter, ToProxy, Usage,
+    AccountIndex, AccountState, AccountUpdate, CallDetails, EndedAttempt, Ending, Epoch, FingerprintKey,
+    GrantRef, Hello, LimiterMessage, LiveCall, Notice, NoticeKind, Produced, Progress, ProxyMessage, Report,
+    ToLimiter, ToProxy,
 };
 use crate::name::QuotaName;
 
@@ -25,7 +28,11 @@ pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeErro
     let body = match message.body {
         Some(Body::Hello(message)) => ProxyMessage::Hello(hello(message)?),
         // An unknown body is still a sign of life.
-        Some(Body::Heartbeat(_)) | None => ProxyMessage::Heartbeat,
+        Some(Body::Heartbeat(heartbeat)) => {
+            check_count("answers that grew", heartbeat.produced.len(), MOST_PRODUCED)?;
+            ProxyMessage::Heartbeat { produced: heartbeat.produced.into_iter().map(produced).collect() }
+        }
+        None => ProxyMessage::ALIVE,
         Some(Body::Ask(ask)) => ProxyMessage::Ask {
             account: AccountIndex(ask.account),
             call: CallId(ask.call),
@@ -144,9 +151,11 @@ fn ended(attempt: pb::EndedAttempt) -> Result<EndedAttempt, DecodeError> {
     let ending = match attempt.ending.ok_or(DecodeError::Unknown("the ending of an attempt"))? {
         Pb::Unused(_) => Ending::Unused,
         Pb::Sent(sent) => Ending::Sent { written: Stamp(sent.written) },
-        Pb::Answered(answered) => {
-            Ending::Answered { at: Stamp(answered.at), usage: answered.usage.map(usage) }
-        }
+        Pb::Answered(answered) => Ending::Answered {
+            at: Stamp(answered.at),
+            end: end(answered.complete),
+            usage: answered.usage.map(usage),
+        },
         Pb::Rejected(rejected) => Ending::Rejected {
             at: Stamp(rejected.at),
             observations: observations(rejected.observations)?,
@@ -202,7 +211,7 @@ fn outcome(outcome: Option<pb::report::Outcome>) -> Result<Report, DecodeError> 
             rejection: rejection(rejected.rejection)?,
             again: rejected.again,
         },
-        Outcome::Done(done) => Report::Done { usage: done.usage.map(usage) },
+        Outcome::Done(done) => Report::Done { end: end(done.complete), usage: done.usage.map(usage) },
     })
 }
 
@@ -212,15 +221,24 @@ fn details(
     credential: u64,
 ) -> Result<CallDetails, DecodeError> {
     let size = size.map(|size| {
-        let pb::CallSize { text_bytes, media, max_output, choices } = size;
-        CallSize { text_bytes, media, max_output, choices }
+        let pb::CallSize { text_bytes, media_tokens, max_output, choices, stored_input } = size;
+        CallSize { text_bytes, media_tokens, max_output, choices, stored_input }
     });
     Ok(CallDetails { class: class(of)?, size, credential: Fingerprint(credential) })
 }
 
-fn usage(usage: pb::Usage) -> Usage {
+fn produced(produced: pb::Produced) -> Produced {
+    let pb::Produced { account, call, attempt, output } = produced;
+    Produced { account: AccountIndex(account), call: CallId(call), attempt, output }
+}
+
+fn end(complete: bool) -> CallEnd {
+    if complete { CallEnd::Seen } else { CallEnd::Lost }
+}
+
+fn usage(usage: pb::Usage) -> TokenUsage {
     let pb::Usage { input, cached, cache_write, output, exact } = usage;
-    Usage { input, cached, cache_write, output, exact }
+    TokenUsage { input, cached, cache_write, output, exact }
 }
 
 fn class(class: Option<pb::CallClass>) -> Result<CallClass, DecodeError> {

@@ -5,20 +5,23 @@ use std::time::Duration;
 use quotakeeper_engine::event::{
     CallClass, Observation, RefusalReason, Rejection, RejectionClass, Scope, Selector,
 };
+use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 
 use super::bounds::{MOST_DOCUMENT, MOST_OBSERVATIONS, cut_name, cut_reason};
 use super::generated as pb;
 use super::{NEWEST, OLDEST};
 use crate::message::{
-    AccountState, AccountUpdate, CallSize, EndedAttempt, Ending, GrantRef, Hello, LimiterMessage, LiveCall,
-    NoticeKind, Progress, ProxyMessage, Report, ToLimiter, ToProxy, Usage,
+    AccountState, AccountUpdate, EndedAttempt, Ending, GrantRef, Hello, LimiterMessage, LiveCall, NoticeKind,
+    Produced, Progress, ProxyMessage, Report, ToLimiter, ToProxy,
 };
 
 pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
     use pb::to_limiter::Body;
     let body = match message.body {
         ProxyMessage::Hello(message) => Body::Hello(hello(message)),
-        ProxyMessage::Heartbeat => Body::Heartbeat(pb::Heartbeat {}),
+        ProxyMessage::Heartbeat { produced: of } => {
+            Body::Heartbeat(pb::Heartbeat { produced: of.into_iter().map(produced).collect() })
+        }
         ProxyMessage::Ask { account, call, details, patience } => Body::Ask(pb::Ask {
             account: account.0,
             call: call.0,
@@ -130,7 +133,9 @@ fn ended(attempt: EndedAttempt) -> pb::EndedAttempt {
     let ending = match attempt.ending {
         Ending::Unused => Pb::Unused(Unused {}),
         Ending::Sent { written } => Pb::Sent(Sent { written: written.0 }),
-        Ending::Answered { at, usage: of } => Pb::Answered(Answered { at: at.0, usage: of.map(usage) }),
+        Ending::Answered { at, end, usage: of } => {
+            Pb::Answered(Answered { at: at.0, usage: of.map(usage), complete: end == CallEnd::Seen })
+        }
         Ending::Rejected { at, observations: of, rejection: no } => Pb::Rejected(Rejected {
             at: at.0,
             observations: observations(of),
@@ -190,17 +195,24 @@ fn outcome(report: Report) -> pb::report::Outcome {
             rejection: Some(rejection(no)),
             again,
         }),
-        Report::Done { usage: of } => Outcome::Done(Done { usage: of.map(usage) }),
+        Report::Done { end, usage: of } => {
+            Outcome::Done(Done { usage: of.map(usage), complete: end == CallEnd::Seen })
+        }
     }
 }
 
 fn size(size: CallSize) -> pb::CallSize {
-    let CallSize { text_bytes, media, max_output, choices } = size;
-    pb::CallSize { text_bytes, media, max_output, choices }
+    let CallSize { text_bytes, media_tokens, max_output, choices, stored_input } = size;
+    pb::CallSize { text_bytes, media_tokens, max_output, choices, stored_input }
 }
 
-fn usage(usage: Usage) -> pb::Usage {
-    let Usage { input, cached, cache_write, output, exact } = usage;
+fn produced(produced: Produced) -> pb::Produced {
+    let Produced { account, call, attempt, output } = produced;
+    pb::Produced { account: account.0, call: call.0, attempt, output }
+}
+
+fn usage(usage: TokenUsage) -> pb::Usage {
+    let TokenUsage { input, cached, cache_write, output, exact } = usage;
     pb::Usage { input, cached, cache_write, output, exact }
 }
 

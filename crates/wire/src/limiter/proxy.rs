@@ -6,9 +6,11 @@ use std::time::Duration;
 use quotakeeper_engine::clock::SessionClock;
 use quotakeeper_engine::event::{Ask, Attempt, CallId, Event, GrantProgress, Pulse, ResumedGrant, SessionId};
 use quotakeeper_engine::time::Time;
+use quotakeeper_engine::tokens::CallEnd;
 
 use crate::message::{
-    AccountIndex, EndedAttempt, Ending, LiveCall, Notice, NoticeKind, Progress, ProxyMessage, Report,
+    AccountIndex, EndedAttempt, Ending, LiveCall, Notice, NoticeKind, Produced, Progress, ProxyMessage,
+    Report,
 };
 use crate::name::{Consumer, QuotaName};
 
@@ -54,7 +56,12 @@ impl Proxy {
         events: &mut Vec<(AccountIndex, Event)>,
     ) {
         match body {
-            ProxyMessage::Hello(_) | ProxyMessage::Heartbeat | ProxyMessage::Notice { .. } => {}
+            ProxyMessage::Hello(_) | ProxyMessage::Notice { .. } => {}
+            ProxyMessage::Heartbeat { produced } => {
+                events.extend(produced.into_iter().map(|Produced { account, call, attempt, output }| {
+                    (account, Event::Produced { attempt: self.attempt(call, attempt), output })
+                }));
+            }
             ProxyMessage::Ask { account, call, details, patience } => events.push((
                 account,
                 Event::Ask(Ask {
@@ -136,11 +143,11 @@ impl Proxy {
             Ending::Unused => (GrantProgress::Granted, Event::Unused { attempt, again: false }),
             Ending::Sent { written } => {
                 let latest = clock.latest(now, written);
-                (GrantProgress::Sent { latest }, Event::Done(attempt))
+                (GrantProgress::Sent { latest }, Event::Done { attempt, end: CallEnd::Lost, usage: None })
             }
-            Ending::Answered { at, .. } => {
+            Ending::Answered { at, end, usage } => {
                 let latest = clock.latest(now, at);
-                (GrantProgress::Answered { latest }, Event::Done(attempt))
+                (GrantProgress::Answered { latest }, Event::Done { attempt, end, usage })
             }
             Ending::Rejected { at, observations, rejection } => {
                 let latest = clock.latest(now, at);
@@ -174,6 +181,6 @@ fn reported(now: Time, clock: &SessionClock, attempt: Attempt, report: Report) -
         Report::Rejected { at, observations, rejection, again } => {
             Event::Rejected { attempt, latest: clock.latest(now, at), observations, rejection, again }
         }
-        Report::Done { .. } => Event::Done(attempt),
+        Report::Done { end, usage } => Event::Done { attempt, end, usage },
     }
 }

@@ -106,7 +106,10 @@ pub(super) fn check_hello(ours: Epoch, stamp: Stamp, hello: &Hello) -> Result<()
 pub(super) fn check(known: usize, stamp: Stamp, body: &ProxyMessage) -> Result<(), Violation> {
     match body {
         ProxyMessage::Hello(_) => Err(Violation::SecondHello),
-        ProxyMessage::Heartbeat => Ok(()),
+        ProxyMessage::Heartbeat { produced } => produced.iter().try_for_each(|grown| {
+            check_account(grown.account, known)?;
+            check_attempt(grown.call, grown.attempt)
+        }),
         ProxyMessage::Ask { account, .. }
         | ProxyMessage::Cancel { account, .. }
         | ProxyMessage::Notice { account, .. } => check_account(*account, known),

@@ -54,7 +54,7 @@ impl Session {
         }
         let due = self.terms.and_then(|terms| self.outgoing.silent_until(terms.heartbeat));
         if self.outgoing.is_empty() && due.is_some_and(|due| due <= now) {
-            self.queue(ProxyMessage::Heartbeat);
+            self.queue(ProxyMessage::ALIVE);
         }
     }
 

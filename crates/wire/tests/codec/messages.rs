@@ -10,10 +10,11 @@ use quotakeeper_engine::event::{
     SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 use quotakeeper_wire::message::{
-    AccountIndex, AccountState, AccountUpdate, CallDetails, CallSize, EndedAttempt, Ending, Epoch,
-    FingerprintKey, GrantRef, Hello, LimiterMessage, LiveCall, Notice, NoticeKind, Progress, ProxyMessage,
-    Report, ToLimiter, ToProxy, Usage,
+    AccountIndex, AccountState, AccountUpdate, CallDetails, EndedAttempt, Ending, Epoch, FingerprintKey,
+    GrantRef, Hello, LimiterMessage, LiveCall, Notice, NoticeKind, Produced, Progress, ProxyMessage, Report,
+    ToLimiter, ToProxy,
 };
 use quotakeeper_wire::name::QuotaName;
 
@@ -94,13 +95,19 @@ fn report() -> impl Strategy<Value = Report> {
         (stamp(), observations(), rejection(), any::<bool>()).prop_map(
             |(at, observations, rejection, again)| Report::Rejected { at, observations, rejection, again }
         ),
-        option::of(usage()).prop_map(|usage| Report::Done { usage }),
+        (end(), option::of(usage())).prop_map(|(end, usage)| Report::Done { end, usage }),
     ]
 }
 
 fn details() -> impl Strategy<Value = CallDetails> {
-    let size = (any::<u64>(), any::<u32>(), option::of(any::<u64>()), any::<u32>()).prop_map(
-        |(text_bytes, media, max_output, choices)| CallSize { text_bytes, media, max_output, choices },
+    let size = (any::<u64>(), any::<u64>(), option::of(any::<u64>()), any::<u32>(), any::<bool>()).prop_map(
+        |(text_bytes, media_tokens, max_output, choices, stored_input)| CallSize {
+            text_bytes,
+            media_tokens,
+            max_output,
+            choices,
+            stored_input,
+        },
     );
     (class(), option::of(size), any::<u64>()).prop_map(|(class, size, credential)| CallDetails {
         class,
@@ -123,9 +130,25 @@ fn a_notice() -> Notice {
     Notice { kind: NoticeKind::UnreadableRequest, detail: "POST /v1/responses: UnknownEncoding".to_owned() }
 }
 
-fn usage() -> impl Strategy<Value = Usage> {
+fn produced() -> impl Strategy<Value = Produced> {
+    (0..8u32, any::<u64>(), any::<u32>(), any::<u64>()).prop_map(|(account, call, attempt, output)| {
+        Produced { account: AccountIndex(account), call: CallId(call), attempt, output }
+    })
+}
+
+fn end() -> impl Strategy<Value = CallEnd> {
+    prop_oneof![Just(CallEnd::Seen), Just(CallEnd::Lost)]
+}
+
+fn usage() -> impl Strategy<Value = TokenUsage> {
     (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
-        |(input, cached, cache_write, output, exact)| Usage { input, cached, cache_write, output, exact },
+        |(input, cached, cache_write, output, exact)| TokenUsage {
+            input,
+            cached,
+            cache_write,
+            output,
+            exact,
+        },
     )
 }
 
@@ -134,7 +157,11 @@ fn ended() -> impl Strategy<Value = EndedAttempt> {
         prop_oneof![
             Just(Ending::Unused),
             stamp().prop_map(|written| Ending::Sent { written }),
-            (stamp(), option::of(usage())).prop_map(|(at, usage)| Ending::Answered { at, usage }),
+            (stamp(), end(), option::of(usage())).prop_map(|(at, end, usage)| Ending::Answered {
+                at,
+                end,
+                usage
+            }),
             (stamp(), observations(), rejection())
                 .prop_map(|(at, observations, rejection)| Ending::Rejected { at, observations, rejection }),
         ];
@@ -174,7 +201,7 @@ fn hello() -> impl Strategy<Value = Hello> {
 pub fn to_limiter() -> impl Strategy<Value = ToLimiter> {
     let body = prop_oneof![
         hello().prop_map(ProxyMessage::Hello),
-        Just(ProxyMessage::Heartbeat),
+        vec(produced(), 0..4).prop_map(|produced| ProxyMessage::Heartbeat { produced }),
         (account(), call(), details(), option::of(duration())).prop_map(
             |(account, call, details, patience)| { ProxyMessage::Ask { account, call, details, patience } }
         ),
@@ -263,12 +290,21 @@ fn a_shape() -> CallClass {
 }
 
 fn a_sized_call() -> CallDetails {
-    let size = CallSize { text_bytes: 4_096, media: 1, max_output: Some(1_024), choices: 2 };
+    let size = CallSize { text_bytes: 4_096, max_output: Some(1_024), choices: 2, ..CallSize::default() };
     CallDetails { class: a_shape(), size: Some(size), credential: Fingerprint(0xc0ff_ee00_0000_0001) }
 }
 
-fn some_usage() -> Usage {
-    Usage { input: 1_200, cached: 1_000, cache_write: 100, output: 350, exact: true }
+fn a_call_with_media() -> CallDetails {
+    let size = a_sized_call().size.map(|size| CallSize { media_tokens: 765, stored_input: true, ..size });
+    CallDetails { size, ..a_sized_call() }
+}
+
+fn some_progress() -> Produced {
+    Produced { account: AccountIndex(1), call: CallId(5), attempt: 2, output: 350 }
+}
+
+fn some_usage() -> TokenUsage {
+    TokenUsage { input: 1_200, cached: 1_000, cache_write: 100, output: 350, exact: true }
 }
 
 /// A hello of before costs, with everything in it.
@@ -290,7 +326,7 @@ pub fn a_hello() -> Hello {
         ended: vec![
             ended(1, Ending::Unused),
             ended(2, Ending::Sent { written }),
-            ended(3, Ending::Answered { at, usage: None }),
+            ended(3, Ending::Answered { at, end: CallEnd::Lost, usage: None }),
             ended(4, Ending::Rejected { at, observations: some_observations(), rejection }),
         ],
         calls: vec![
@@ -325,7 +361,8 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
     let (endpoint, model) = (Scope::endpoint("search"), Scope::model("gpt-4o"));
     let bodies = vec![
         ("hello", ProxyMessage::Hello(a_hello())),
-        ("heartbeat", ProxyMessage::Heartbeat),
+        ("heartbeat", ProxyMessage::ALIVE),
+        ("heartbeat_with_progress", ProxyMessage::Heartbeat { produced: vec![some_progress()] }),
         (
             "ask",
             ProxyMessage::Ask {
@@ -337,6 +374,7 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
         ),
         ("ask_bare", ProxyMessage::Ask { account, call, details: CallDetails::default(), patience: None }),
         ("ask_sized", ProxyMessage::Ask { account, call, details: a_sized_call(), patience: None }),
+        ("ask_with_media", ProxyMessage::Ask { account, call, details: a_call_with_media(), patience: None }),
         ("cancel", ProxyMessage::Cancel { account, call }),
         ("notice", ProxyMessage::Notice { account, notice: a_notice() }),
         ("unused", report(Report::Unused { again: false })),
@@ -374,8 +412,9 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
                 again: true,
             }),
         ),
-        ("done", report(Report::Done { usage: None })),
-        ("done_with_usage", report(Report::Done { usage: Some(some_usage()) })),
+        ("done", report(Report::Done { end: CallEnd::Lost, usage: None })),
+        ("done_with_usage", report(Report::Done { end: CallEnd::Lost, usage: Some(some_usage()) })),
+        ("done_complete", report(Report::Done { end: CallEnd::Seen, usage: Some(some_usage()) })),
     ];
     let stamp = Stamp(77_100_000_000);
     bodies.into_iter().map(|(name, body)| (name, ToLimiter { stamp, body })).collect()

@@ -41,7 +41,7 @@ fn with(number: u8, inner: &[u8]) -> Vec<u8> {
 fn an_unknown_body_to_a_limiter_counts_as_a_heartbeat() {
     let stamp = [9, 7, 0, 0, 0, 0, 0, 0, 0];
     let bytes = [&stamp[..], &with(15, b"new")].concat();
-    let alive = ToLimiter { stamp: Stamp(7), body: ProxyMessage::Heartbeat };
+    let alive = ToLimiter { stamp: Stamp(7), body: ProxyMessage::ALIVE };
     assert_eq!(ToLimiter::decode(&bytes), Ok(Some(alive)));
 }
 

@@ -68,9 +68,27 @@ pub struct Hello {
     #[prost(message, repeated, tag = "9")]
     pub calls: ::prost::alloc::vec::Vec<LiveCall>,
 }
-/// Nothing else was due; the proxy is alive.
+/// The proxy is alive.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Heartbeat {
+    /// Calls whose answers have grown since the last heartbeat.
+    #[prost(message, repeated, tag = "1")]
+    pub produced: ::prost::alloc::vec::Vec<Produced>,
+}
+/// How far the answer of a call has grown.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Heartbeat {}
+pub struct Produced {
+    #[prost(uint32, tag = "1")]
+    pub account: u32,
+    #[prost(uint64, tag = "2")]
+    pub call: u64,
+    /// Which of the call's grants, from 1.
+    #[prost(uint32, tag = "3")]
+    pub attempt: u32,
+    /// Output tokens since the answer began.
+    #[prost(uint64, tag = "4")]
+    pub output: u64,
+}
 /// A call wants to be sent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ask {
@@ -93,18 +111,21 @@ pub struct Ask {
 /// The parts of a request that its cost is estimated from. A limiter whose limits count calls ignores them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CallSize {
-    /// Bytes of text in its body, decompressed.
+    /// Bytes of text in its body, decompressed; inlined media are left out.
     #[prost(uint64, tag = "1")]
     pub text_bytes: u64,
-    /// Images and other media in it.
-    #[prost(uint32, tag = "2")]
-    pub media: u32,
     /// The most tokens that the response may have, if the request limits them.
     #[prost(uint64, optional, tag = "3")]
     pub max_output: ::core::option::Option<u64>,
     /// Completions that it requests; 0: not given.
     #[prost(uint32, tag = "4")]
     pub choices: u32,
+    /// It refers to input that the provider has stored, or has the provider call tools.
+    #[prost(bool, tag = "5")]
+    pub stored_input: bool,
+    /// The most tokens that its images, sounds and files cost.
+    #[prost(uint64, tag = "6")]
+    pub media_tokens: u64,
 }
 /// What a call has used, in tokens. A limiter whose limits count calls ignores it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -187,6 +208,9 @@ pub mod report {
         /// Absent: not known.
         #[prost(message, optional, tag = "1")]
         pub usage: ::core::option::Option<super::Usage>,
+        /// Its answer was read to the end. Otherwise the provider may go on.
+        #[prost(bool, tag = "2")]
+        pub complete: bool,
     }
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Outcome {
@@ -245,6 +269,9 @@ pub mod ended_attempt {
         /// Absent: not known.
         #[prost(message, optional, tag = "2")]
         pub usage: ::core::option::Option<super::Usage>,
+        /// Its answer was read to the end. Otherwise the provider may go on.
+        #[prost(bool, tag = "3")]
+        pub complete: bool,
     }
     /// Its answer was a rejection.
     #[derive(Clone, PartialEq, ::prost::Message)]
