@@ -14,6 +14,8 @@
 //! | `counter` | the count of one limit, whatever it counts |
 //! | `charge` | what a grant charges to each limit |
 //! | `forecast` | how long a call would wait |
+//! | `settling` | charges that the provider may still change after the call has arrived |
+//! | `token_costs` | what is known of a call's tokens when it comes |
 //! | `observe` | what response headers change |
 //! | `configure` | a changed quota or profile |
 //! | `ledger` | snapshots, and the reserve that is charged ahead of them |
@@ -41,8 +43,10 @@ mod rejections;
 mod reports;
 mod restore;
 mod resume;
+mod settling;
 mod status;
 mod stops;
+mod token_costs;
 
 use std::collections::BTreeMap;
 
@@ -181,6 +185,8 @@ struct Grant {
     at: Time,
     charges: Vec<Charge>,
     answered: bool,
+    /// Tokens of output that are charged already, apart from what is held.
+    told: u64,
 }
 
 impl Engine {
@@ -257,8 +263,11 @@ impl Engine {
                 self.rejected(now, answer, rejection, again, actions);
             }
             Event::Settled { attempt, usage } => self.settled(now, attempt, usage),
-            Event::Produced { .. } => {}
-            Event::Done { attempt, .. } => self.done(now, attempt, actions),
+            Event::Produced { attempt, output } => self.produced(now, attempt, output),
+            Event::Done { attempt, end, usage } => {
+                self.settle_tokens(now, attempt, end, usage);
+                self.done(now, attempt, actions);
+            }
             Event::Disconnected(session) => self.disconnected(session),
             Event::PodDeleted(session) => self.pod_deleted(now, session),
             Event::Pause { scope, length } => self.pause_by_hand(now, scope, length, actions),

@@ -66,7 +66,7 @@ impl Bucket {
     }
 
     fn parts(&self, amount: Amount) -> u128 {
-        u128::from(amount.0) * self.unit()
+        u128::from(amount.0).saturating_mul(self.unit())
     }
 
     fn drained_in(&self, nanos: u64) -> u128 {

@@ -160,7 +160,7 @@ pub enum Unit {
     TotalTokens,
     /// The provider's own unit, of which an endpoint draws a number that its profile says.
     Credits,
-    /// Money, in picodollars: a price per million tokens with six decimals is a whole number of them per token.
+    /// Money, in nanodollars.
     Dollars,
 }
 
@@ -209,7 +209,7 @@ pub enum ArrivalOutput {
 }
 
 /// What a limit counts for each token, by its kind: 1 for tokens, a weight where the provider has one, picodollars.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenRates {
     /// For a token of input that no cache knew.
@@ -245,7 +245,7 @@ pub struct ModelFacts {
 }
 
 /// The prices of a model, in picodollars.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelPrices {
     /// Per token.
@@ -322,7 +322,7 @@ impl LimitConfig {
 
     /// b where none is set: enough for the calls that are between the grant and the provider's
     /// count at full rate, and at least 1 % of the limit: max(2, N/100, ⌈(N/W)(J + 0.1 s)⌉ + 2),
-    /// at most N. This assumes a provider that bears a burst of b.
+    /// at most N. This assumes a provider that bears a burst of b. Of tokens, credits and money: N.
     pub fn default_burst(&self) -> u64 {
         self.default_burst_of(self.amount)
     }
@@ -333,6 +333,10 @@ impl LimitConfig {
     }
 
     fn default_burst_of(&self, amount: u64) -> u64 {
+        // No documented bucket of tokens is smaller, and a part of one may be less than a single call.
+        if self.unit.counts_tokens() || self.unit == Unit::Credits {
+            return amount;
+        }
         let window = self.window.as_nanos().max(1);
         let hold = self.hold().as_nanos();
         let under_way = (u128::from(amount) * hold).div_ceil(window);
@@ -370,7 +374,7 @@ impl AccountConfig {
                     "limit {name}: {amount} requests a window are more than can be kept apart; the most is {MOST_REQUESTS}"
                 ));
             }
-            if limit.unit == Unit::Requests && limit.window.is_zero() {
+            if limit.unit != Unit::ConcurrentRequests && limit.window.is_zero() {
                 problems.push(format!("limit {}: window must be longer than 0", limit.name));
             }
             if self.limits[..index].iter().any(|other| other.name == limit.name) {

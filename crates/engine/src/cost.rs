@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Unit;
 use crate::event::CallClass;
+use crate::token_costs::TokenCosts;
 use crate::tokens::CallSize;
 
 /// An amount of the unit that a limit counts. Sums stop at the largest amount and differences at zero.
@@ -71,26 +72,26 @@ pub struct Costs {
     /// Of limits of [`Unit::ConcurrentRequests`].
     pub concurrent_requests: Amount,
     /// Of limits of [`Unit::Credits`].
+    #[serde(default)]
     pub credits: Amount,
+    /// What is known of its tokens; `None`: no limit of the account counts any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenCosts>,
 }
 
 impl Default for Costs {
     fn default() -> Costs {
-        Costs { requests: Amount::ONE, concurrent_requests: Amount::ONE, credits: Amount::ZERO }
+        Costs { requests: Amount::ONE, concurrent_requests: Amount::ONE, credits: Amount::ZERO, tokens: None }
     }
 }
 
 impl Costs {
-    /// Nothing of any unit.
-    pub(crate) const ZERO: Costs =
-        Costs { requests: Amount::ZERO, concurrent_requests: Amount::ZERO, credits: Amount::ZERO };
-
     /// Whether it is a single request.
     pub(crate) fn are_usual(self) -> bool {
         self == Costs::default()
     }
 
-    /// What it draws of this unit.
+    /// What it draws of this unit, whatever the limit; of tokens that depends on the limit.
     pub fn of(self, unit: Unit) -> Amount {
         match unit {
             Unit::Requests => self.requests,
@@ -98,22 +99,6 @@ impl Costs {
             Unit::Credits => self.credits,
             Unit::InputTokens | Unit::OutputTokens | Unit::TotalTokens | Unit::Dollars => Amount::ZERO,
         }
-    }
-}
-
-impl AddAssign for Costs {
-    fn add_assign(&mut self, rhs: Costs) {
-        self.requests += rhs.requests;
-        self.concurrent_requests += rhs.concurrent_requests;
-        self.credits += rhs.credits;
-    }
-}
-
-impl SubAssign for Costs {
-    fn sub_assign(&mut self, rhs: Costs) {
-        self.requests -= rhs.requests;
-        self.concurrent_requests -= rhs.concurrent_requests;
-        self.credits -= rhs.credits;
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`config`] | the configuration of an account |
 //! | [`cost`] | what a call draws of the limits that cover it |
 //! | [`tokens`] | what requests and answers say of tokens |
+//! | [`token_costs`] | what a call draws of a limit of tokens or money |
 //! | [`event`] | what happens, and what the engine wants done |
 //! | [`name`] | names that travel between components, as types; a consumer's |
 //! | [`time`] | points on the limiter's and on a proxy's clock, the guard against drift |
@@ -42,6 +43,7 @@ mod pause;
 mod queue;
 mod scope;
 pub mod time;
+pub mod token_costs;
 pub mod tokens;
 mod units;
 mod window_counter;

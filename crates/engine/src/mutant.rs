@@ -47,6 +47,10 @@ pub enum Mutant {
     LateResetBelieved,
     /// A limit that gets another name is a new one.
     RenameStartsAnew,
+    /// A call whose client has hung up is taken to be over at the provider.
+    HangUpIsAnEnd,
+    /// A large call that waits at a limit keeps nothing of it for itself.
+    NothingKept,
     /// The answer that comes last replaces what is known of others, also if it was overtaken and tells of less.
     LastAnswerCounts,
 }

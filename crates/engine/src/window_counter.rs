@@ -46,7 +46,7 @@ use crate::time::{Time, drift, nanos, stretched};
 use crate::units::{Origin, Unit, UnitKey, Units};
 
 /// From here on a window is a budget, not a rate.
-const LONG: Duration = Duration::from_secs(3600);
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 type Timers = BinaryHeap<Reverse<(Time, UnitKey)>>;
 
@@ -74,6 +74,8 @@ pub(crate) struct WindowCounter {
     in_flight: Amount,
     /// Charged to calls since the beginning.
     charged: Amount,
+    /// What has left flight since the beginning, because the provider has counted it.
+    landed: Amount,
     settling: Timers,
     leaving: Leaving,
     others: Others,
@@ -94,6 +96,8 @@ pub(crate) struct AtGrant {
     level: Amount,
     /// What was charged since the counter began.
     charged: Amount,
+    /// What had left flight since the counter began.
+    landed: Amount,
     /// What was poured on account of others since the counter began.
     poured_for_others: Amount,
 }
@@ -124,6 +128,7 @@ impl WindowCounter {
             bulk: Bulk::default(),
             in_flight: Amount::ZERO,
             charged: Amount::ZERO,
+            landed: Amount::ZERO,
             settling: Timers::new(),
             leaving: Leaving::default(),
             others: Others::default(),
@@ -139,14 +144,17 @@ impl WindowCounter {
         let counted = limit.counted_as;
         self.window = guarded(limit.window);
         self.outlasts = limit.hold() + self.window.saturating_sub(limit.window);
-        self.asks_log =
-            matches!(counted, CountedAs::Unknown | CountedAs::FixedWindow | CountedAs::SlidingWindow);
+        // A bucket never forgets what was charged too low, a log does after a window.
+        let guessed = limit.tokens.is_some_and(|tokens| tokens.is_guessed());
+        self.asks_log = guessed
+            || matches!(counted, CountedAs::Unknown | CountedAs::FixedWindow | CountedAs::SlidingWindow);
         self.bucket.drain_within_a_window(self.asks_log);
         // Nobody hands out a day's budget drop by drop; pacing it would.
         let rate = limit.window < LONG;
         self.asks_bucket = match counted {
             CountedAs::TokenBucket | CountedAs::LeakyBucket => true,
-            CountedAs::Unknown => rate,
+            // Whose log is at most N has a bucket of N.
+            CountedAs::Unknown => rate && !(limit.tokens.is_some() && self.bucket.size() >= self.amount),
             CountedAs::FixedWindow | CountedAs::SlidingWindow => rate && limit.burst.is_some(),
         };
         let even = nanos(limit.window).div_ceil(self.amount.0.max(1));
@@ -261,6 +269,7 @@ impl WindowCounter {
         let assumed = matches!(unit.origin, Origin::Reserve | Origin::Past);
         let (leaves, cost) = (unit.leaves, unit.cost());
         self.in_flight -= cost;
+        self.landed += cost;
         if !mutant::active(Mutant::GrantsPaced) {
             // Whoever granted from a reserve kept within the bucket, however many reserves there were.
             let most = if assumed { self.bucket.room(at) } else { cost };
@@ -398,6 +407,23 @@ impl WindowCounter {
         }
     }
 
+    /// What a unit stands for; nothing when it is gone.
+    pub(crate) fn cost_of(&self, key: UnitKey) -> Amount {
+        self.units.get(key).map_or(Amount::ZERO, Unit::cost)
+    }
+
+    /// So much of what is held for a call in flight has been counted, or will be by `settles`. At least a tenth of it
+    /// stays held.
+    pub(crate) fn produced(&mut self, key: UnitKey, amount: Amount, settles: Time) {
+        let Some(unit) = self.units.get(key).copied().filter(|unit| !unit.counted) else { return };
+        let rest = (unit.cost() - amount).max(Amount(amount.0 / 10));
+        self.units.set_cost(key, rest);
+        let part = self.units.insert(Unit::in_flight(amount, settles, Origin::Call));
+        self.settling.push(Reverse((settles, part)));
+        self.in_flight = self.in_flight - unit.cost() + rest + amount;
+        self.charged += rest + amount - unit.cost();
+    }
+
     /// The call was not and will not be written. It leaves the log; what the bucket has counted
     /// stays, because calls may have been held back on account of it.
     pub(crate) fn refund(&mut self, key: UnitKey) {
@@ -462,6 +488,7 @@ impl WindowCounter {
             in_flight: self.in_flight,
             level: self.bucket.level(),
             charged: self.charged,
+            landed: self.landed,
             poured_for_others: self.poured_for_others,
         }
     }
@@ -469,6 +496,17 @@ impl WindowCounter {
     /// How much is in the log.
     pub(crate) fn logged(&self) -> Amount {
         self.units.amount() + self.bulk.amount()
+    }
+
+    /// How much is free now.
+    pub(crate) fn room(&self) -> Amount {
+        let log = if self.asks_log { self.amount - self.logged() } else { self.amount };
+        let bucket = if self.asks_bucket {
+            self.bucket.size() - self.bucket.level() - self.in_flight
+        } else {
+            self.amount
+        };
+        log.min(bucket)
     }
 
     /// What counts against the limit now, in its own terms.
@@ -485,7 +523,7 @@ fn bucket_size(limit: &LimitConfig, amount: Amount) -> Amount {
 
 /// The time that grants of this amount take where one unit takes `spacing`.
 fn spread(spacing: Duration, amount: Amount) -> Duration {
-    spacing.saturating_mul(u32::try_from(amount.0).unwrap_or(u32::MAX))
+    Duration::from_nanos(nanos(spacing).saturating_mul(amount.0))
 }
 
 /// `duration · (1 + ρ)`: what is measured here must hold on the provider's clock too.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Call, CallState, Engine, Named, Wanted};
 use crate::callers::Caller;
 use crate::config::OnExceeded;
+use crate::cost::Costs;
 use crate::event::{Action, Ask, RefusalReason, SessionId};
 use crate::patience::longest_wait;
 use crate::queue::{Arrival, CallKey, LaneId};
@@ -43,12 +44,13 @@ impl Engine {
         if returns {
             session.named.insert(key, Named::Waits);
         }
-        let (lane, costs) = (self.lane_of(&ask.demand.class, now), ask.demand.costs);
+        let lane = self.lane_of(&ask.demand.class, now);
+        let costs = self.costs_of(&ask.consumer, &ask.demand);
         self.only_credential.seen(ask.credential);
         let waited =
             if returns && self.config.queue.max_absence.is_none() { Duration::ZERO } else { ask.waited };
         let allowed = self.patience(ask.patience, waited);
-        if let Some(refusal) = self.refusal_on_arrival(now, lane, &ask, allowed) {
+        if let Some(refusal) = self.refusal_on_arrival(now, lane, costs, &ask, allowed) {
             return self.count_refusal(key, refusal, actions);
         }
         let weight = self.weight_of(&ask.consumer);
@@ -94,13 +96,13 @@ impl Engine {
         &mut self,
         now: Time,
         lane: LaneId,
+        costs: Costs,
         ask: &Ask,
         allowed: Duration,
     ) -> Option<Refusal> {
         if !self.enforces() {
             return None;
         }
-        let costs = ask.demand.costs;
         let caller = Caller { consumer: &ask.consumer, credential: ask.credential };
         if let Some(stopped) = self.stopped(now, lane, caller) {
             return Some(stopped);

@@ -43,8 +43,8 @@ impl Lanes {
         let counters = self.counters_of(lane).to_vec();
         let claim = |counter: CounterId| {
             let entry = self.entry_mut(counter)?;
-            let cost = entry.limit.cost(costs);
-            let settles = now + entry.limit.counted_after_echo;
+            let cost = entry.cost(costs);
+            let settles = entry.limit.settles(now, now);
             let window = entry.counter.window_mut().filter(|_| !cost.is_zero())?;
             window.advance(now);
             let unit = window

@@ -74,9 +74,9 @@ impl Engine {
             return Some(Time::NEVER);
         }
         let until = self.blocked_until(now, lane, costs)?;
-        if self.lanes.may_be_of_any_model(lane) && self.paused_until(now, lane).is_none() {
-            self.lanes.keep_room(lane, costs);
-            self.kept_room = true;
+        let keeps = self.lanes.may_be_of_any_model(lane) || costs.tokens.is_some();
+        if keeps && !mutant::active(Mutant::NothingKept) && self.paused_until(now, lane).is_none() {
+            self.kept_room |= self.lanes.keep_room(now, lane, costs);
         }
         Some(until)
     }
@@ -163,7 +163,7 @@ impl Engine {
         }
         self.lanes.call_leaves(lane, costs);
         let charges = self.lanes.charge(lane, attempt, costs, now, pulse.latest);
-        call.state = CallState::Granted(Grant { at: now, charges, answered: false });
+        call.state = CallState::Granted(Grant { at: now, charges, answered: false, told: 0 });
         self.set_alarm(key, now + self.config.pause.max_call);
         for (scope, cap) in &mut self.caps {
             if self.lanes.covers(lane, scope) {

@@ -26,12 +26,12 @@ pub(super) use begin::{InitialState, hold_reserve};
 pub(super) use limit::{Entry, Limit};
 
 use counters::Counters;
-use limit::Backlog;
+use limit::{Backlog, LaneBacklog};
 use shared::SharedLimits;
 
 use super::counter::{Counter, Usage};
 use super::status::LimitStatus;
-use crate::config::AccountConfig;
+use crate::config::{AccountConfig, Unit};
 use crate::cost::{Amount, Costs};
 use crate::event::{Attempt, CallClass, Scope, Selector};
 use crate::queue::LaneId;
@@ -48,7 +48,7 @@ struct Lane {
     /// The limits that cover it, by their places.
     limits: Vec<usize>,
     counters: Vec<CounterId>,
-    waiting: Backlog,
+    waiting: LaneBacklog,
     /// A limit that counts models apart covers it, and its model is not known.
     any_model: bool,
 }
@@ -121,6 +121,11 @@ impl Lanes {
         &self.limits
     }
 
+    /// Whether some limit counts tokens, or what they cost.
+    pub(super) fn counts_tokens(&self) -> bool {
+        self.limits.iter().any(|limit| limit.config.tokens.is_some())
+    }
+
     /// The lane of calls of this class.
     pub(super) fn lane_of(&mut self, class: &CallClass, now: Time) -> LaneId {
         if let Some(lane) = self.by_class.get(class) {
@@ -144,7 +149,7 @@ impl Lanes {
         let limits = self.covering(&class);
         let counters = self.cover(&class, &limits, now);
         let any_model = self.may_be_any_model(&class);
-        Lane { class, limits, counters, waiting: Backlog::EMPTY, any_model }
+        Lane { class, limits, counters, waiting: LaneBacklog::default(), any_model }
     }
 
     fn lane(&self, lane: LaneId) -> &Lane {
@@ -241,8 +246,31 @@ impl Lanes {
         if costs.are_usual() {
             return 1;
         }
-        let most = self.draws(lane, costs).map(|draw| draw.cost).max().unwrap_or(Amount::ONE);
-        u32::try_from(most.0.max(1)).unwrap_or(u32::MAX)
+        let most = match costs.tokens {
+            None => self.draws(lane, costs).map(|draw| u128::from(draw.cost.0)).max().unwrap_or(1),
+            Some(_) => self.refill(lane, costs).div_ceil(self.turn()),
+        };
+        u32::try_from(most.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Nanoseconds in which the limit that a call of these costs draws on most has refilled what it draws. Windows of
+    /// an hour and more are no rates, and count only where nothing else does.
+    fn refill(&self, lane: LaneId, costs: Costs) -> u128 {
+        let refills = |rates: bool| {
+            let draws = self
+                .draws(lane, costs)
+                .filter_map(move |draw| Some((self.limits.get(draw.limit)?, draw.cost)));
+            let draws = draws.filter(move |(limit, _)| limit.counts_a_window() && limit.is_a_rate() == rates);
+            draws.map(|(limit, cost)| limit.refill(cost)).max()
+        };
+        refills(true).or_else(|| refills(false)).unwrap_or(0)
+    }
+
+    /// Nanoseconds of refill of a turn: that of a call at the limit of requests that refills fastest.
+    fn turn(&self) -> u128 {
+        let of_requests =
+            self.limits.iter().filter(|limit| limit.config.unit == Unit::Requests && limit.is_a_rate());
+        of_requests.map(|limit| limit.refill(Amount::ONE)).min().unwrap_or(1_000_000).max(1)
     }
 
     pub(super) fn entry(&self, counter: CounterId) -> Option<&Entry> {
@@ -312,9 +340,19 @@ impl Lanes {
         }
     }
 
+    /// What of a limit is free, of the model of which most is: all of it, where none was drawn on.
+    pub(super) fn room_of(&self, place: usize) -> Amount {
+        let all = self.limits.get(place).map_or(0, |limit| limit.config.largest_amount());
+        let of_limit = self.counters.iter().filter(|(_, entry)| entry.limit.place == place);
+        let rooms = of_limit.filter_map(|(_, entry)| Some(entry.counter.window()?.room()));
+        let room = rooms.max().unwrap_or(Amount(all));
+        // A model that comes next may use all of its own.
+        if self.limits.get(place).is_some_and(|limit| limit.config.per_model) { Amount(all) } else { room }
+    }
+
     /// Whether a call of these costs could not be granted by an account that is all its own.
     pub(super) fn never_fits(&self, lane: LaneId, costs: Costs) -> bool {
-        self.entries_of(lane).any(|entry| entry.counter.amount() < entry.limit.cost(costs))
+        self.entries_of(lane).any(|entry| entry.counter.amount() < entry.cost(costs))
     }
 
     fn entries_of(&self, lane: LaneId) -> impl Iterator<Item = &Entry> {
@@ -380,14 +418,16 @@ impl Lanes {
 
     pub(super) fn call_waits(&mut self, lane: LaneId, costs: Costs) {
         self.waiting += 1;
-        self.lanes[lane.0 as usize].waiting.add(costs);
-        self.each_entry(lane, |entry| entry.waiting.add(costs));
+        let Lane { waiting, limits, .. } = &mut self.lanes[lane.0 as usize];
+        waiting.add(&self.limits, limits, costs);
+        self.each_entry(lane, |Entry { waiting, limit, .. }| waiting.add(limit, costs));
     }
 
     pub(super) fn call_leaves(&mut self, lane: LaneId, costs: Costs) {
         self.waiting = self.waiting.saturating_sub(1);
-        self.lanes[lane.0 as usize].waiting.remove(costs);
-        self.each_entry(lane, |entry| entry.waiting.remove(costs));
+        let Lane { waiting, limits, .. } = &mut self.lanes[lane.0 as usize];
+        waiting.remove(&self.limits, limits, costs);
+        self.each_entry(lane, |Entry { waiting, limit, .. }| waiting.remove(limit, costs));
     }
 
     pub(super) fn waiting(&self) -> usize {

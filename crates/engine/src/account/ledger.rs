@@ -10,7 +10,7 @@ use super::durability::Waiting;
 use super::lanes::{CounterId, Entry, Limit};
 use super::{Call, CallState, Charge, Engine};
 use crate::concurrency_cap::LearnedConcurrency;
-use crate::config::LimitConfig;
+use crate::config::{LimitConfig, Unit};
 use crate::cost::{Amount, Costs};
 use crate::event::{CallClass, CallId, Callers, Fingerprint, Reserve, Scope, SessionId};
 use crate::mutant::{self, Mutant};
@@ -67,6 +67,9 @@ pub struct CallSnapshot {
     pub deadline: Time,
     /// Its answer has begun.
     pub answered: bool,
+    /// Tokens of output that are charged already, apart from what is held.
+    #[serde(default)]
+    pub told: u64,
     /// Its units.
     pub units: Vec<UnitPlace>,
 }
@@ -159,6 +162,7 @@ impl Engine {
             granted: grant.at,
             deadline: call.wanted.deadline,
             answered: grant.answered,
+            told: grant.told,
             units: grant.charges.iter().filter_map(place).collect(),
         })
     }
@@ -205,13 +209,18 @@ impl Engine {
         if horizon.is_zero() {
             return limits.map(|_| Amount::ZERO).collect();
         }
-        let windows = limits.clone().filter(|limit| limit.counts_requests());
+        let windows = limits.clone().filter(|limit| limit.config.unit == Unit::Requests);
         let most = windows.map(|limit| granted_within(&limit.config, horizon)).max();
         let ahead = |limit: &Arc<Limit>| {
             // Slots are given again and again: to as many calls as windows let through.
-            let ahead = match limit.counts_requests() {
-                true => granted_within(&limit.config, horizon),
-                false => most.unwrap_or(Amount(u64::MAX)),
+            let ahead = match limit.config.unit {
+                Unit::ConcurrentRequests => most.unwrap_or(Amount(u64::MAX)),
+                // Its bucket is all of it; what of that is used can't be granted.
+                _ if limit.config.tokens.is_some() => {
+                    let refilled = refilled_within(&limit.config, horizon);
+                    (self.lanes.room_of(limit.place) + refilled).min(Amount(limit.config.largest_amount()))
+                }
+                _ => granted_within(&limit.config, horizon),
             };
             ahead.max(self.durability.missing(limit.place))
         };
@@ -266,8 +275,12 @@ fn counter_snapshot(entry: &Entry) -> Option<(WindowSnapshot, Vec<UnitKey>)> {
 /// The most that a limit with a bucket lets through within `horizon`.
 fn granted_within(limit: &LimitConfig, horizon: Duration) -> Amount {
     let amount = limit.largest_amount();
-    let drained = u128::from(amount) * horizon.as_nanos();
-    let drained = drained.div_ceil(u128::from(nanos(limit.window).max(1)));
-    let drained = u64::try_from(drained).unwrap_or(u64::MAX);
-    Amount(drained.saturating_add(limit.burst_of(amount)).min(amount))
+    (refilled_within(limit, horizon) + Amount(limit.burst_of(amount))).min(Amount(amount))
+}
+
+/// What a limit refills within `horizon`.
+fn refilled_within(limit: &LimitConfig, horizon: Duration) -> Amount {
+    let refilled = u128::from(limit.largest_amount()) * horizon.as_nanos();
+    let refilled = refilled.div_ceil(u128::from(nanos(limit.window).max(1)));
+    Amount(u64::try_from(refilled).unwrap_or(u64::MAX))
 }

@@ -74,15 +74,18 @@ impl Engine {
     /// Takes in what the provider said of a limit when it answered the call that was charged; `used` is what is used
     /// in all. Returns whether others have used more than was known.
     fn observe_remaining(&mut self, now: Time, charge: Charge, used: Amount, left: Left) -> bool {
-        let Some(counter) = self.lanes.window(charge.counter) else {
-            return false;
-        };
+        let Some(entry) = self.lanes.entry_mut(charge.counter) else { return false };
+        let estimated = entry.limit.settling().is_some();
+        let Some(counter) = entry.counter.window_mut() else { return false };
         counter.advance(now);
         let mut learned = counter.past_is_at_most(used, now);
         if let Some(end) = left.end {
             learned |= counter.past_ends(end, now);
         }
-        let others = charge.at_grant.is_some_and(|at_grant| counter.learn_of_others(now, at_grant, left));
+        let others = charge.at_grant.is_some_and(|at_grant| match estimated {
+            true => counter.raise_level(now, at_grant, left),
+            false => counter.learn_of_others(now, at_grant, left),
+        });
         if learned {
             self.durability.past_learned();
         }

@@ -48,6 +48,7 @@ impl Engine {
         let granted = grant.at.min(latest);
         self.counted(now, attempt, latest);
         self.observe(now, answer, actions);
+        self.settle_rejected(now, attempt, latest);
         let class = rejection.class;
         if matches!(class, RejectionClass::Quota | RejectionClass::Concurrency) {
             self.totals.rejected += 1;

@@ -64,7 +64,10 @@ impl Engine {
             let Some(entry) = self.lanes.entry_mut(charge.counter) else {
                 continue;
             };
-            let (bound, cost) = (latest + entry.limit.counted_after_write, entry.limit.cost(costs));
+            if entry.limit.settling().is_some() {
+                continue;
+            }
+            let (bound, cost) = (latest + entry.limit.counted_after_write, entry.cost(costs));
             let Some(counter) = entry.counter.window_mut() else {
                 continue;
             };
@@ -90,7 +93,8 @@ impl Engine {
         }
         let charges = grant.charges.clone();
         for Charge { counter, unit, .. } in charges {
-            if let Some(counter) = self.lanes.window(counter) {
+            let entry = self.lanes.entry_mut(counter).filter(|entry| entry.limit.settling().is_none());
+            if let Some(counter) = entry.and_then(|entry| entry.counter.window_mut()) {
                 counter.advance(now);
                 counter.counted_by(now, unit, latest);
             }
@@ -149,6 +153,9 @@ impl Engine {
         }
         for Charge { counter, unit, .. } in &grant.charges {
             let Some(entry) = self.lanes.entry_mut(*counter) else { continue };
+            if entry.limit.config.tokens.is_some() {
+                continue;
+            }
             let (charged, cost) = (entry.limit.cost(call.wanted.costs), entry.limit.cost(usage));
             if let Some(window) = entry.counter.window_mut() {
                 window.advance(now);
@@ -156,6 +163,7 @@ impl Engine {
             }
         }
         call.wanted.costs.requests = usage.requests;
+        call.wanted.costs.credits = usage.credits;
         self.durability.past_learned();
     }
 

@@ -48,7 +48,7 @@ impl Engine {
         let lanes = Lanes::new(&config, InitialState::Ledger { reserve: reserve.clone() });
         let mut engine = Engine::with_lanes(config, lanes);
         engine.durability = Durability::without_budget(engine.lanes.limits().len(), now);
-        let slots = engine.lanes.limits().iter().filter(|limit| !limit.counts_requests());
+        let slots = engine.lanes.limits().iter().filter(|limit| !limit.counts_a_window());
         let slots = slots.map(|limit| &limit.config.name);
         let unreconciled = slots.map(|name| (name.clone(), reserve.of(name))).collect();
         engine.recovery = Recovery::from_commit(snapshot.as_of, &snapshot.sessions, unreconciled);
@@ -90,7 +90,7 @@ impl Engine {
         let mut limits = self.lanes.limits().iter();
         let limit = limits.find(|limit| limit.config.name == snapshot.limit)?.clone();
         // A model's counter of a limit that no longer counts models apart has no place.
-        if !limit.counts_requests() || !limit.config.per_model && snapshot.model.is_some() {
+        if !limit.counts_a_window() || !limit.config.per_model && snapshot.model.is_some() {
             return None;
         }
         let amount = limit.effective(snapshot.model.as_deref(), snapshot.observed);
@@ -120,7 +120,8 @@ impl Engine {
             deadline: call.deadline,
             attempts: call.attempt,
         };
-        let state = CallState::Granted(Grant { at: call.granted, charges, answered: call.answered });
+        let state =
+            CallState::Granted(Grant { at: call.granted, charges, answered: call.answered, told: call.told });
         let alarm = call.granted + self.config.pause.max_call;
         self.insert(key, Call { wanted, alarm, state });
     }

@@ -3,7 +3,6 @@
 
 use super::lanes::InitialState;
 use super::{Call, CallState, Engine, Grant, Named, Wanted};
-use crate::cost::Demand;
 use crate::event::{Action, Attempt, GrantProgress, ResumedGrant, SessionId};
 use crate::queue::CallKey;
 use crate::time::Time;
@@ -77,8 +76,8 @@ impl Engine {
 
     fn insert_resumed(&mut self, now: Time, grant: &ResumedGrant, held_for: HeldFor) {
         let attempt = grant.attempt;
-        let Demand { class, costs, .. } = &grant.demand;
-        let (lane, costs) = (self.lane_of(class, now), *costs);
+        let lane = self.lane_of(&grant.demand.class, now);
+        let costs = self.costs_of(&grant.consumer, &grant.demand);
         match held_for {
             HeldFor::Nobody => self.lanes.hold_slots(lane, attempt, costs, now),
             HeldFor::Reserve | HeldFor::Predecessor => self.lanes.claim_slots(lane, attempt, costs, now),
@@ -96,7 +95,7 @@ impl Engine {
         };
         let alarm = now + self.config.pause.max_call;
         let at = grant.granted.map_or(now, |granted| granted.min(now));
-        let state = CallState::Granted(Grant { at, charges, answered: false });
+        let state = CallState::Granted(Grant { at, charges, answered: false, told: 0 });
         self.insert(attempt.key(), Call { wanted, alarm, state });
     }
 

@@ -30,6 +30,13 @@ struct Part {
 }
 
 impl Others {
+    /// Takes in that an answer has come to a call that was granted then. Returns whether it is the newest.
+    pub(super) fn is_newest(&mut self, granted: Time) -> bool {
+        let newest = granted >= self.newest;
+        self.newest = self.newest.max(granted);
+        newest
+    }
+
     /// Takes in a unit that was restored.
     pub(super) fn restore(&mut self, unit: UnitKey, seen: Time, until: Time) {
         self.parts.push(Part { unit, seen, until });

@@ -58,6 +58,20 @@ impl Period {
 }
 
 impl WindowCounter {
+    /// Takes in what remains of a bucket whose calls' costs are only estimated: it is at least as full as that says,
+    /// as far as calls that have been counted since do not explain it. Whose use that is is not known. Only the answer
+    /// to the newest of the answered calls counts. Returns whether the level was raised.
+    pub(crate) fn raise_level(&mut self, now: Time, at_grant: AtGrant, left: Left) -> bool {
+        if !self.others.is_newest(left.granted) {
+            return false;
+        }
+        let (size, since) = (self.bucket.size(), self.landed - at_grant.landed);
+        let told = (size - left.remaining + since).min(size);
+        let missing = told - self.bucket.level();
+        self.pour_others(now, missing);
+        !missing.is_zero()
+    }
+
     /// Takes in what the provider said of the limit when it answered a call that stood so at its grant. Returns
     /// whether others have used more of it than was known.
     pub(crate) fn learn_of_others(&mut self, now: Time, at_grant: AtGrant, left: Left) -> bool {

@@ -13,6 +13,7 @@ mod pauses;
 mod queueing;
 mod reconciliation;
 mod scopes;
+mod tokens;
 mod windows;
 mod witnesses;
 mod world;

@@ -40,7 +40,7 @@ impl Lanes {
     /// A new counter of a model, or of all calls, with whatever may have been drawn before it was made.
     pub(super) fn begin(&self, limit: &Limit, model: Option<&str>, now: Time) -> Counter {
         let start = self.starts.get(&limit.config.name).unwrap_or(&self.start);
-        if limit.counts_requests() {
+        if limit.counts_a_window() {
             Counter::Window(begin_window(limit, limit.effective(model, None), start, now))
         } else {
             Counter::Concurrency(begin_slots(limit, start))
@@ -98,6 +98,6 @@ pub(in crate::account) fn hold_reserve(counter: &mut WindowCounter, limit: &Limi
     if amount.is_zero() || mutant::active(Mutant::NoReserve) {
         return;
     }
-    let settles = reserve.horizon + limit.counted_after_echo;
+    let settles = limit.settles(reserve.horizon, reserve.horizon);
     counter.charge(reserve.as_of, settles, amount, Origin::Reserve);
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::account::counter::Counter;
-use crate::config::{AccountConfig, LimitConfig, Unit};
+use crate::config::{AccountConfig, LimitConfig, Reserving, TokenLimit, Unit};
 use crate::cost::{Amount, Costs};
 use crate::event::{Attempt, CallClass};
 use crate::mutant::{self, Mutant};
-use crate::time::Time;
+use crate::time::{Time, nanos};
 use crate::units::{Origin, UnitKey};
-use crate::window_counter::{AtGrant, guarded};
+use crate::window_counter::{AtGrant, LONG, guarded};
 
 /// A limit's configuration, and what follows from it and the account's.
 #[derive(Debug)]
@@ -25,6 +25,10 @@ pub(in crate::account) struct Limit {
     pub(in crate::account) counted_after_write: Duration,
     /// No call lasts longer.
     pub(super) longest_call: Duration,
+    /// The longest call, D and J, each (1 + ρ): so long after its grant nothing more is counted of any call.
+    pub(in crate::account) counted_after_end: Duration,
+    /// The least that any model may use of it.
+    smallest: Amount,
 }
 
 impl Limit {
@@ -37,6 +41,10 @@ impl Limit {
                 counted_after_echo: guarded(config.validity + limit.delivery),
                 counted_after_write: guarded(limit.delivery),
                 longest_call: config.pause.max_call,
+                counted_after_end: guarded(config.pause.max_call + config.validity + limit.delivery),
+                smallest: Amount(
+                    limit.model_amounts.values().map(|own| own.amount).fold(limit.amount, u64::min),
+                ),
             })
         };
         config.limits.iter().enumerate().map(limit).collect()
@@ -55,9 +63,33 @@ impl Limit {
         })
     }
 
-    /// What a call of these costs draws of it.
+    /// What is charged for a call of these costs at its grant.
     pub(in crate::account) fn cost(&self, costs: Costs) -> Amount {
-        costs.of(self.config.unit)
+        let LimitConfig { tokens, unit, .. } = &self.config;
+        match (tokens, &costs.tokens) {
+            (None, _) => costs.of(*unit),
+            (Some(limit), Some(costs)) => limit.reserved(*unit, costs, self.smallest),
+            (Some(_), None) => Amount::ZERO,
+        }
+    }
+
+    /// How it counts tokens, if the provider may still change what it counts for a call after that has arrived.
+    pub(in crate::account) fn settling(&self) -> Option<&TokenLimit> {
+        self.config.tokens.as_ref().filter(|limit| limit.settles_at_end())
+    }
+
+    /// Whether what is charged is only likely to be enough.
+    fn reserves_likely(&self) -> bool {
+        self.settling().is_some_and(|limit| limit.reserving == Reserving::Learned)
+    }
+
+    /// When at the latest the provider has counted a call that is granted now, on the strength of an echo that was
+    /// stamped at `echoed` or before.
+    pub(in crate::account) fn settles(&self, now: Time, echoed: Time) -> Time {
+        match self.settling() {
+            Some(_) => now + self.counted_after_end,
+            None => echoed + self.counted_after_echo,
+        }
     }
 
     /// Whether it counts calls of this class. Where the model is not known it may be any of them.
@@ -117,8 +149,20 @@ impl Limit {
         places
     }
 
-    pub(in crate::account) fn counts_requests(&self) -> bool {
-        self.config.unit == Unit::Requests
+    /// Whether it is a rate. Longer windows are budgets.
+    pub(super) fn is_a_rate(&self) -> bool {
+        self.config.window < LONG
+    }
+
+    /// Nanoseconds in which so much is refilled: c·W/N.
+    pub(super) fn refill(&self, cost: Amount) -> u128 {
+        let refilled = u128::from(cost.0) * u128::from(nanos(self.config.window));
+        refilled / u128::from(self.config.largest_amount().max(1))
+    }
+
+    /// Whether it counts what is drawn in a window, not what is under way.
+    pub(in crate::account) fn counts_a_window(&self) -> bool {
+        self.config.unit != Unit::ConcurrentRequests
     }
 }
 
@@ -135,49 +179,81 @@ pub(in crate::account) struct Entry {
     pub(super) kept: Amount,
 }
 
-/// Calls that wait. Nearly all have the costs of a single request, so only the others' costs are summed.
+/// Calls that wait for a limit. Nearly all have the costs of a single request, so only the others' costs are summed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backlog {
     pub(super) calls: u64,
     /// How many of them have other costs than a single request.
     unusual: u64,
-    unusual_costs: Costs,
+    /// What those draw of the limit.
+    amount: Amount,
 }
 
 impl Backlog {
-    pub(super) const EMPTY: Backlog = Backlog { calls: 0, unusual: 0, unusual_costs: Costs::ZERO };
+    pub(super) const EMPTY: Backlog = Backlog { calls: 0, unusual: 0, amount: Amount::ZERO };
 
-    pub(super) fn add(&mut self, costs: Costs) {
+    pub(super) fn add(&mut self, limit: &Limit, costs: Costs) {
         self.calls += 1;
         if !costs.are_usual() {
             self.unusual += 1;
-            self.unusual_costs += costs;
+            self.amount += limit.cost(costs);
         }
     }
 
-    pub(super) fn remove(&mut self, costs: Costs) {
+    pub(super) fn remove(&mut self, limit: &Limit, costs: Costs) {
         self.calls = self.calls.saturating_sub(1);
         if !costs.are_usual() {
             self.unusual = self.unusual.saturating_sub(1);
-            self.unusual_costs -= costs;
+            self.amount -= limit.cost(costs);
         }
     }
 
-    /// These calls wait as well.
-    pub(super) fn join(&mut self, other: &Backlog) {
-        self.calls += other.calls;
-        self.unusual += other.unusual;
-        self.unusual_costs += other.unusual_costs;
+    /// The calls of this lane wait for the limit as well.
+    pub(super) fn join(&mut self, limit: &Limit, lane: &LaneBacklog) {
+        self.calls += lane.calls;
+        self.unusual += lane.unusual;
+        self.amount += lane.amounts.get(limit.place).copied().unwrap_or_default();
     }
 
     /// What `ahead` of the calls draw of a limit, at the mean: whose turn comes first is not looked up.
     fn cost_of(&self, ahead: u64, limit: &Limit) -> Amount {
         let ahead = ahead.min(self.calls);
+        let usual = limit.cost(Costs::default()).0;
         if self.unusual == 0 {
-            return Amount(limit.cost(Costs::default()).0 * ahead);
+            return Amount(usual.saturating_mul(ahead));
         }
-        let usual = limit.cost(Costs::default()).0.saturating_mul(self.calls - self.unusual);
-        Amount(mean_of(limit.cost(self.unusual_costs) + Amount(usual), self.calls, ahead))
+        let usual = usual.saturating_mul(self.calls - self.unusual);
+        Amount(mean_of(self.amount + Amount(usual), self.calls, ahead))
+    }
+}
+
+/// Calls that wait in a lane.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LaneBacklog {
+    pub(super) calls: u64,
+    /// How many of them have other costs than a single request.
+    unusual: u64,
+    /// What those draw of each limit, by its place; of limits beyond its end nothing.
+    amounts: Vec<Amount>,
+}
+
+impl LaneBacklog {
+    pub(super) fn add(&mut self, limits: &[Arc<Limit>], covering: &[usize], costs: Costs) {
+        self.calls += 1;
+        if !costs.are_usual() {
+            self.unusual += 1;
+            self.amounts.resize(limits.len(), Amount::ZERO);
+            covering.iter().for_each(|place| self.amounts[*place] += limits[*place].cost(costs));
+        }
+    }
+
+    pub(super) fn remove(&mut self, limits: &[Arc<Limit>], covering: &[usize], costs: Costs) {
+        self.calls = self.calls.saturating_sub(1);
+        if !costs.are_usual() {
+            self.unusual = self.unusual.saturating_sub(1);
+            self.amounts.resize(limits.len(), Amount::ZERO);
+            covering.iter().for_each(|place| self.amounts[*place] -= limits[*place].cost(costs));
+        }
     }
 
     /// The costs of each of the calls, where all have the usual ones.
@@ -206,9 +282,15 @@ impl Entry {
         }
     }
 
+    /// What is charged here for a call of these costs at its grant.
+    pub(in crate::account) fn cost(&self, costs: Costs) -> Amount {
+        let cost = self.limit.cost(costs);
+        if self.limit.reserves_likely() { cost.min(self.counter.amount()) } else { cost }
+    }
+
     /// When a call of these costs may fit at the earliest; `None`: now.
     pub(super) fn blocked_until(&mut self, now: Time, costs: Costs) -> Option<Time> {
-        let cost = self.limit.cost(costs);
+        let cost = self.cost(costs);
         self.counter.advance(now);
         // A call that draws nothing passes a full limit.
         if cost.is_zero() { None } else { self.counter.blocked_until(now, cost, self.kept) }
@@ -218,7 +300,7 @@ impl Entry {
     /// costs have been granted.
     pub(super) fn wait_for(&mut self, now: Time, costs: Costs, ahead: u64) -> Duration {
         self.counter.advance(now);
-        self.counter.wait_for(now, self.waiting.cost_of(ahead, &self.limit) + self.limit.cost(costs))
+        self.counter.wait_for(now, self.waiting.cost_of(ahead, &self.limit) + self.cost(costs))
     }
 
     /// Charges a call that is granted on the strength of an echo that was stamped at `echoed` or before.
@@ -230,11 +312,11 @@ impl Entry {
         now: Time,
         echoed: Time,
     ) -> Option<(UnitKey, AtGrant)> {
-        let cost = self.limit.cost(costs);
+        let cost = self.cost(costs);
         if cost.is_zero() {
             return None;
         }
-        let settles = echoed + self.limit.counted_after_echo;
+        let settles = self.limit.settles(now, echoed);
         let Some(window) = self.counter.window_mut() else {
             self.counter.hold_slots(attempt, cost, now);
             return None;

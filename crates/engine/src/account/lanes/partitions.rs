@@ -110,7 +110,7 @@ impl Lanes {
         let Some(entry) = self.counters.get_mut(id) else { return };
         for lane in self.lanes.iter_mut().filter(|lane| limit.may_be_any_model(&lane.class)) {
             lane.counters.push(id);
-            entry.waiting.join(&lane.waiting);
+            entry.waiting.join(&entry.limit, &lane.waiting);
         }
     }
 
@@ -160,7 +160,7 @@ impl Lanes {
             let lane = &mut self.lanes[index];
             for id in counters.iter().filter(|id| !lane.counters.contains(id)) {
                 if let Some(entry) = self.counters.get_mut(*id) {
-                    entry.waiting.join(&lane.waiting);
+                    entry.waiting.join(&entry.limit, &lane.waiting);
                 }
             }
             (lane.limits, lane.counters) = (limits, counters);
@@ -195,18 +195,22 @@ impl Lanes {
         self.lane(lane).any_model
     }
 
-    /// Keeps room at each model's counter for the lane's next call, of these costs, until
-    /// [`Lanes::release_kept`]. It needs room at all of them at the same time; where each is taken as
-    /// soon as it has any, that would never be.
-    pub(in crate::account) fn keep_room(&mut self, lane: LaneId, costs: Costs) {
+    /// Keeps room for the lane's next call, of these costs, until [`Lanes::release_kept`]: where it may be of any
+    /// model, at each model's counter, because it needs room at all of them at the same time; of tokens, at each
+    /// counter that blocks it, because where each part is taken as soon as it is free there is never enough. Returns
+    /// whether anything is kept.
+    pub(in crate::account) fn keep_room(&mut self, now: Time, lane: LaneId, costs: Costs) -> bool {
+        let any_model = self.lane(lane).any_model;
+        let kept_before = self.kept.len();
         for id in &self.lanes[lane.0 as usize].counters {
             if let Some(entry) = self.counters.get_mut(*id)
-                && entry.limit.config.per_model
+                && (any_model && entry.limit.config.per_model || entry.blocked_until(now, costs).is_some())
             {
-                entry.kept += entry.limit.cost(costs);
+                entry.kept += entry.cost(costs);
                 self.kept.push(*id);
             }
         }
+        self.kept.len() > kept_before
     }
 
     /// Ends what [`Lanes::keep_room`] has begun.
