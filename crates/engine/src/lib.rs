@@ -12,6 +12,7 @@
 //! | [`cost`] | what a call draws of the limits that cover it |
 //! | [`tokens`] | what requests and answers say of tokens |
 //! | [`token_costs`] | what a call draws of a limit of tokens or money |
+//! | [`estimate`] | what calls likely use, learned from those before |
 //! | [`event`] | what happens, and what the engine wants done |
 //! | [`name`] | names that travel between components, as types; a consumer's |
 //! | [`time`] | points on the limiter's and on a proxy's clock, the guard against drift |
@@ -34,6 +35,7 @@ mod concurrency_cap;
 mod concurrency_counter;
 pub mod config;
 pub mod cost;
+pub mod estimate;
 pub mod event;
 mod millis;
 pub mod mutant;
