@@ -37,7 +37,7 @@ pub async fn run(cluster: &Cluster, present: &BTreeMap<String, ProviderView>) ->
     let mut done = true;
     for (name, object) in due(present) {
         match cluster.apply("ApiProvider", &providers, name, &object).await {
-            Ok(()) => info!(provider = name, "the built-in provider is applied"),
+            Ok(_) => info!(provider = name, "the built-in provider is applied"),
             Err(error) => {
                 warn!(provider = name, %error, "the built-in provider can't be applied; trying on");
                 done = false;

@@ -1,5 +1,6 @@
 //! The cluster as the operator writes it: only while it leads, each request with an end.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
@@ -7,9 +8,10 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::lease::{Leadership, REQUEST};
@@ -91,7 +93,8 @@ impl Cluster {
         outcome
     }
 
-    /// Applies an object by server-side apply; what others have set of the same fields is overruled.
+    /// Applies an object by server-side apply; what others have set of the same fields is overruled. The object as it
+    /// is stored then.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -101,13 +104,54 @@ impl Cluster {
         api: &Api<K>,
         name: &str,
         object: &Value,
-    ) -> Result<(), WriteError>
+    ) -> Result<K, WriteError>
     where
         K: Resource + Clone + DeserializeOwned + Debug,
     {
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        self.write(what, api.patch(name, &parameters, &Patch::Apply(object))).await.map(drop)
+        self.write(what, api.patch(name, &parameters, &Patch::Apply(object))).await
     }
+
+    /// Applies an object of the operator's own namespace, which goes when the operator's Deployment does.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn apply_own<K>(
+        &self,
+        what: &'static str,
+        name: &str,
+        own: OwnObject<'_>,
+    ) -> Result<K, WriteError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let OwnObject { labels, annotations, mut content } = own;
+        let managed = ("app.kubernetes.io/managed-by", "quotakeeper");
+        let labels: BTreeMap<&str, &str> = labels.iter().copied().chain([managed]).collect();
+        let annotations: BTreeMap<&str, &str> = annotations.iter().copied().collect();
+        content["apiVersion"] = K::api_version(&()).into();
+        content["kind"] = K::kind(&()).into();
+        content["metadata"] = json!({
+            "name": name,
+            "namespace": &*self.namespace,
+            "labels": labels,
+            "annotations": annotations,
+            "ownerReferences": self.owner.iter().collect::<Vec<_>>(),
+        });
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        self.apply(what, &api, name, &content).await
+    }
+}
+
+/// An object of the operator's own namespace, without what all of them have.
+#[derive(Debug)]
+pub struct OwnObject<'a> {
+    /// Its labels.
+    pub labels: &'a [(&'a str, &'a str)],
+    /// Its annotations.
+    pub annotations: &'a [(&'a str, &'a str)],
+    /// Its fields beside `metadata`: an object.
+    pub content: Value,
 }
 
 /// The operator's Deployment as an owner; none where it is not there, as outside of a cluster.

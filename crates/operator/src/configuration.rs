@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::caches::Caches;
 use crate::catalogue;
-use crate::cluster::{Cluster, WriteError};
+use crate::cluster::{Cluster, OwnObject, WriteError};
 use crate::metrics::Metrics;
 use crate::reconcile::{DesiredState, Document, StoredDocument, Verdict, plan};
 
@@ -93,7 +93,7 @@ async fn write(
         if stored.get(name).is_some_and(|stored| is_written(document, stored)) {
             continue;
         }
-        match apply(cluster, &maps, name, document).await {
+        match apply(cluster, name, document).await {
             Ok(()) => {
                 info!(quota = document.quota, document = name, "the limiter's configuration is written")
             }
@@ -126,23 +126,11 @@ fn is_written(document: &Document, stored: &StoredDocument) -> bool {
     *proper && *quota == document.quota && *uid == document.uid && *json == document.json
 }
 
-async fn apply(
-    cluster: &Cluster,
-    maps: &Api<ConfigMap>,
-    name: &str,
-    document: &Document,
-) -> Result<(), WriteError> {
-    let object = json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": name,
-            "namespace": &*cluster.namespace,
-            "labels": {CONFIG: CONFIG_ACCOUNT, "app.kubernetes.io/managed-by": "quotakeeper"},
-            "annotations": {QUOTA: document.quota, QUOTA_UID: document.uid},
-            "ownerReferences": cluster.owner.iter().collect::<Vec<_>>(),
-        },
-        "data": {ACCOUNT_DOCUMENT: &*document.json},
-    });
-    cluster.apply("ConfigMap", maps, name, &object).await
+async fn apply(cluster: &Cluster, name: &str, document: &Document) -> Result<(), WriteError> {
+    let own = OwnObject {
+        labels: &[(CONFIG, CONFIG_ACCOUNT)],
+        annotations: &[(QUOTA, &document.quota), (QUOTA_UID, &document.uid)],
+        content: json!({"data": {ACCOUNT_DOCUMENT: &*document.json}}),
+    };
+    cluster.apply_own::<ConfigMap>("ConfigMap", name, own).await.map(drop)
 }

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use crate::caches::Caches;
 use crate::certificates::{self, CertificateError, Entries, bundle, due, is_known};
-use crate::cluster::{Cluster, FIELD_MANAGER, WriteError};
+use crate::cluster::{Cluster, FIELD_MANAGER, OwnObject, WriteError};
 use crate::metrics::Metrics;
 
 /// How often the ends of the certificates are looked at, and failed writes repeated.
@@ -140,24 +140,13 @@ async fn webhook(cluster: &Cluster, caches: &Caches, written: &mut Written) -> R
 }
 
 async fn write(cluster: &Cluster, name: &'static str, entries: &Entries) -> Result<(), WriteError> {
-    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let encoded: BTreeMap<&String, k8s_openapi::ByteString> = entries
         .iter()
         .map(|(name, text)| (name, k8s_openapi::ByteString(text.clone().into_bytes())))
         .collect();
-    let object = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": name,
-            "namespace": &*cluster.namespace,
-            "labels": {"app.kubernetes.io/managed-by": "quotakeeper"},
-            "ownerReferences": cluster.owner.iter().collect::<Vec<_>>(),
-        },
-        "type": "kubernetes.io/tls",
-        "data": encoded,
-    });
-    cluster.apply("Secret", &secrets, name, &object).await?;
+    let content = json!({"type": "kubernetes.io/tls", "data": encoded});
+    let own = OwnObject { labels: &[], annotations: &[], content };
+    cluster.apply_own::<Secret>("Secret", name, own).await?;
     info!(secret = name, "the certificate is made or renewed");
     Ok(())
 }

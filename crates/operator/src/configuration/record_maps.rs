@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams};
 use quotakeeper_api::names::{CONFIG, CONFIG_RECORD};
 use serde_json::json;
 use tracing::{info, warn};
 
-use crate::cluster::{Cluster, FIELD_MANAGER, WriteError};
+use crate::cluster::{Cluster, OwnObject, WriteError};
 use crate::reconcile::{ObservedState, plan};
 use crate::records::{AccountRecord, RecordChanges, changes, record_name};
 use crate::view;
@@ -40,7 +40,7 @@ impl Records {
         for (document_name, document) in &desired.documents {
             let name = record_name(document_name);
             let Some(record) = first.get(&name) else { continue };
-            match apply(cluster, &maps, &name, record).await {
+            match apply(cluster, &name, record).await {
                 Ok(written) => {
                     info!(account = %record.key, since = ?written.since, "it is recorded since when the account is in force");
                     self.0.insert(name.clone(), written.clone());
@@ -53,7 +53,7 @@ impl Records {
             }
         }
         for (name, record) in again {
-            match apply(cluster, &maps, &name, &record).await {
+            match apply(cluster, &name, &record).await {
                 Ok(written) => drop(observed.records.insert(name, written)),
                 Err(error) => {
                     warn!(account = %record.key, %error, "the account's record can't be written; trying on")
@@ -71,25 +71,13 @@ impl Records {
     }
 }
 
-async fn apply(
-    cluster: &Cluster,
-    maps: &Api<ConfigMap>,
-    name: &str,
-    record: &AccountRecord,
-) -> Result<AccountRecord, WriteError> {
-    let object = json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": name,
-            "namespace": &*cluster.namespace,
-            "labels": {CONFIG: CONFIG_RECORD, "app.kubernetes.io/managed-by": "quotakeeper"},
-            "ownerReferences": cluster.owner.iter().collect::<Vec<_>>(),
-        },
-        "data": view::record_data(record),
-    });
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let written = cluster.write("ConfigMap", maps.patch(name, &parameters, &Patch::Apply(&object))).await?;
+async fn apply(cluster: &Cluster, name: &str, record: &AccountRecord) -> Result<AccountRecord, WriteError> {
+    let own = OwnObject {
+        labels: &[(CONFIG, CONFIG_RECORD)],
+        annotations: &[],
+        content: json!({"data": view::record_data(record)}),
+    };
+    let written: ConfigMap = cluster.apply_own("ConfigMap", name, own).await?;
     let owner = cluster.owner.as_ref().map(|owner| owner.uid.as_str());
     Ok(view::record(&written, owner).unwrap_or_else(|| record.clone()))
 }
