@@ -75,11 +75,12 @@ PROPERTIES := any_answer_is_read a_ramp_is_its_units nothing_is_lost_and_a_secon
 	what_a_limiter_says_arrives random_bytes damaged_messages nothing_panics every_call_ends_once the_log_recounted
 
 .PHONY: generate
-generate: ## write anew what is generated: CRDs, reference, metrics page, values of the chart, session messages, the report's schema, goldens that need no API server (seconds once built)
+generate: ## write anew what is generated: CRDs, reference, pages of metrics and of events, values of the chart, session messages, the report's schema, goldens that need no API server (seconds once built)
 	UPDATE_CRDS=1 cargo test --quiet -p quotakeeper-api --test crds_are_up_to_date
 	UPDATE_PROTO=1 cargo test --quiet -p quotakeeper-wire --test codec generated_code_is_fresh
 	UPDATE_GOLDEN=1 cargo test --quiet -p quotakeeper-inject --test decisions
 	UPDATE_GOLDEN=1 cargo test --quiet -p quotakeeper-proxy -p quotakeeper-limiter -p quotakeeper-operator --lib metrics
+	UPDATE_GOLDEN=1 cargo test --quiet -p quotakeeper-operator --lib the_page_of_events
 	UPDATE_GOLDEN=1 cargo test --quiet -p quotakeeper --bin quotakeeper documented_schema
 	cp crates/inject/webhook.yaml crates/inject/policy.yaml charts/quotakeeper/files/
 	charts/values_table.py

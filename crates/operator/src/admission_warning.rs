@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::conditions::{FALSE, TRUE, find, reasons, types};
 use crate::reconcile::QuotaView;
-use crate::status::words::until;
+use crate::status::words::{CALLS_WAIT, until_utc};
 
 /// A pause that ends sooner is not worth a warning, in seconds.
 const LONG_PAUSE: i64 = 60;
@@ -35,8 +35,13 @@ pub fn warning(name: &str, view: &QuotaView, now: Timestamp) -> Option<String> {
     if let Some(lost) = is(types::LIMITER_AVAILABLE, FALSE) {
         return Some(format!("calls on the quota {name} wait: {}", lost.message));
     }
-    if let Some(refused) = is(types::PROGRAMMED, FALSE).filter(|it| it.reason == reasons::REFUSED) {
-        return Some(format!("the newest limits of the quota {name} are not in force: {}", refused.message));
+    let unapplied = is(types::PROGRAMMED, FALSE);
+    let unapplied = unapplied.filter(|it| [reasons::REFUSED, reasons::NOT_WRITTEN].contains(&&*it.reason));
+    if let Some(Condition { message, .. }) = unapplied {
+        return Some(match message.strip_suffix(CALLS_WAIT) {
+            Some(message) => format!("calls on the quota {name} wait: {message}"),
+            None => format!("the newest limits of the quota {name} are not in force: {message}"),
+        });
     }
     let Condition { reason, message, .. } = is(types::THROTTLED, TRUE)?;
     let paused = status.paused_until.as_ref().map(|time| time.0);
@@ -45,14 +50,22 @@ pub fn warning(name: &str, view: &QuotaView, now: Timestamp) -> Option<String> {
         reasons::PROVIDER_STOPPED => Some(format!("calls on the quota {name} are refused: {message}")),
         reasons::PROVIDER_PAUSED | reasons::PROVIDER_OVERLOADED => {
             let end = paused.filter(far)?;
-            Some(format!("calls on the quota {name} wait until {} UTC: {message}", until(end, now)))
+            Some(format!("calls on the quota {name} wait until {}: {message}", until_utc(end, now)))
         }
         reasons::BUDGET_EXHAUSTED => {
             let used_up = status.limits.iter().filter(|limit| limit.remaining == Some(0));
             let free = used_up.filter_map(|limit| limit.reset_time.as_ref()).map(|time| time.0).max();
-            let free = free.map(|at| format!("; it is free again by {}", until(at, now))).unwrap_or_default();
+            let free =
+                free.map(|at| format!("; it is free again by {}", until_utc(at, now))).unwrap_or_default();
             let message = message.trim_end_matches('.');
             Some(format!("calls on the quota {name} wait or are refused: {message}{free}"))
+        }
+        // The message is too long for a warning.
+        reasons::USAGE_UNKNOWN => {
+            let (namespace, short) = name.split_once('/').unwrap_or(("default", name));
+            Some(format!(
+                "calls on the quota {name} wait, because it is not known how much of a budget was used; `kubectl describe aq {short} -n {namespace}` says how to state it"
+            ))
         }
         _ => None,
     }
@@ -125,8 +138,10 @@ mod tests {
         let spent = warned("Throttled", "True", "BudgetExhausted", |it| it.limits.push(limit(0))).unwrap();
         assert_eq!(
             spent,
-            "calls on the quota gtm/crm wait or are refused: The reason; it is free again by 23:30"
+            "calls on the quota gtm/crm wait or are refused: The reason; it is free again by 23:30 UTC"
         );
+        let unknown = warned("Throttled", "True", "UsageUnknown", |_| ()).unwrap();
+        assert!(unknown.contains("kubectl describe aq crm -n gtm"), "{unknown}");
         let deleting = QuotaView { deleting: true, ..view() };
         assert!(
             warning("gtm/crm", &deleting, now()).unwrap().starts_with("the quota gtm/crm is being deleted")

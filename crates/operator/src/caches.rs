@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, Pod, ResourceQuota, Secret};
 use kube::api::{Api, PartialObjectMeta};
@@ -36,7 +37,7 @@ pub struct Caches {
     pub trusted: Signal,
     /// Notifies when pods are created, changed or deleted.
     pub peopled: Signal,
-    /// All pods that have not ended.
+    /// All pods that have not ended, and of the limiter also those that are being deleted.
     pub pods: Arc<ObjectCache<PodView>>,
     /// All quotas.
     pub quotas: Arc<ObjectCache<QuotaView>>,
@@ -92,6 +93,11 @@ impl PolicyCaches {
 }
 
 impl Caches {
+    /// Whether the limiter's pod is being replaced, as in an upgrade.
+    pub fn limiter_is_replaced(&self, namespace: &str, now: Timestamp) -> bool {
+        !self.pods.filter_map(|_, pod| pod.replaces_limiter(namespace, now).then_some(())).is_empty()
+    }
+
     /// Begins to watch; the tasks end with `tasks`.
     pub fn watch(cluster: &Cluster, tasks: &mut JoinSet<()>) -> Caches {
         let (configured, trusted, peopled) = (Signal::default(), Signal::default(), Signal::default());

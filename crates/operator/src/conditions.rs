@@ -34,76 +34,89 @@ pub mod types {
     pub const WITH_FIXED_SENTENCES: [&str; 3] = [ACCEPTED, PROGRAMMED, READY];
 }
 
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal;)+) => {
+        $($(#[doc = $doc])+ pub const $name: &str = $word;)+
+
+        /// All of them, each with what it says of which condition.
+        pub const ALL: &[(&str, &str)] = &[$(($word, concat!($($doc),+)),)+];
+    };
+}
+
 /// The reasons of conditions. Those of a refused quota are [`crate::reconcile::Reason`].
 pub mod reasons {
-    /// `Accepted`: nothing is left out.
-    pub const ACCEPTED: &str = "Accepted";
-    /// `Accepted`: this version does not enforce all of the tier's limits.
-    pub const PARTLY_ENFORCED: &str = "PartlyEnforced";
-    /// `Programmed`: the limiter enforces it.
-    pub const PROGRAMMED: &str = "Programmed";
-    /// `Programmed`: the quota is refused.
-    pub const NOT_ACCEPTED: &str = "NotAccepted";
-    /// `Programmed`: its document can't be written.
-    pub const NOT_WRITTEN: &str = "NotWritten";
-    /// `Programmed`: the limiter has not applied it yet.
-    pub const PENDING: &str = "Pending";
-    /// `Programmed`: the limiter can't apply it.
-    pub const REFUSED: &str = "Refused";
-    /// `Programmed`: the limiter does not report.
-    pub const LIMITER_UNAVAILABLE: &str = "LimiterUnavailable";
-    /// `LimiterAvailable`: it reports.
-    pub const CONNECTED: &str = "Connected";
-    /// `LimiterAvailable`: it has not reported to this leader yet.
-    pub const CONNECTING: &str = "Connecting";
-    /// `LimiterAvailable`: it has stopped reporting.
-    pub const NOT_REPORTING: &str = "NotReporting";
-    /// Any condition that rests on the limiter's report: there is none.
-    pub const UNKNOWN: &str = "Unknown";
-    /// `ProviderAvailable`: nothing says otherwise.
-    pub const AVAILABLE: &str = "Available";
-    /// `ProviderAvailable`: it says that it is overloaded.
-    pub const OVERLOADED: &str = "Overloaded";
-    /// `ProviderAvailable`: it refuses calls until a person acts.
-    pub const STOPPED: &str = "Stopped";
-    /// `LimitsInSync`: no response contradicts the declared limits.
-    pub const IN_SYNC: &str = "InSync";
-    /// `LimitsInSync`: no tier is declared, and answers tell the limits.
-    pub const TIER_LEARNED: &str = "TierLearned";
-    /// `LimitsInSync`: no tier is declared, and no answer has told the limits.
-    pub const TIER_UNKNOWN: &str = "TierUnknown";
-    /// `LimitsInSync`: the provider reports lower limits.
-    pub const LOWER_LIMITS: &str = "LowerLimits";
-    /// `Throttled`, `Ready`: every call passes, whatever the limits.
-    pub const GATE_OPEN: &str = "GateOpen";
-    /// `Throttled`: the quota's calls pass.
-    pub const DISABLED: &str = "Disabled";
-    /// `Throttled`: the provider refuses calls until a person acts.
-    pub const PROVIDER_STOPPED: &str = "ProviderStopped";
-    /// `Throttled`: the provider is overloaded.
-    pub const PROVIDER_OVERLOADED: &str = "ProviderOverloaded";
-    /// `Throttled`: the provider has rejected calls.
-    pub const PROVIDER_PAUSED: &str = "ProviderPaused";
-    /// `Throttled`: a budget is used up.
-    pub const BUDGET_EXHAUSTED: &str = "BudgetExhausted";
-    /// `Throttled`: a limit is closed, because it is not known what was used of it.
-    pub const USAGE_UNKNOWN: &str = "UsageUnknown";
-    /// `UsageKnown`: the account is new, so nothing is assumed to be used.
-    pub const NEW_ACCOUNT: &str = "NewAccount";
-    /// `UsageKnown`: all use counts that the limiter's ledger has.
-    pub const RECORDED: &str = "Recorded";
-    /// `UsageKnown`: nothing is assumed any more.
-    pub const LEARNED: &str = "Learned";
-    /// `UsageKnown`: the limiter's ledger was lost.
-    pub const LEDGER_LOST: &str = "LedgerLost";
-    /// `UsageKnown`: it is not recorded whether the account is new.
-    pub const NOT_RECORDED: &str = "NotRecorded";
-    /// `Throttled`: calls wait for their turn.
-    pub const QUEUEING: &str = "Queueing";
-    /// `Throttled`: no call waits for long.
-    pub const NOT_THROTTLED: &str = "NotThrottled";
-    /// `Ready`: accepted and enforced.
-    pub const READY: &str = "Ready";
+    reasons! {
+        /// `Accepted`: nothing is left out.
+        ACCEPTED = "Accepted";
+        /// `Accepted`: this version does not enforce all of the tier's limits.
+        PARTLY_ENFORCED = "PartlyEnforced";
+        /// `Programmed`: the limiter enforces it.
+        PROGRAMMED = "Programmed";
+        /// `Programmed`: the quota is refused.
+        NOT_ACCEPTED = "NotAccepted";
+        /// `Programmed`: its document can't be written.
+        NOT_WRITTEN = "NotWritten";
+        /// `Programmed`: the limiter has not applied it yet.
+        PENDING = "Pending";
+        /// `Programmed`: the limiter can't apply it.
+        REFUSED = "Refused";
+        /// `Programmed`: the limiter does not report.
+        LIMITER_UNAVAILABLE = "LimiterUnavailable";
+        /// `LimiterAvailable`: it reports.
+        CONNECTED = "Connected";
+        /// `LimiterAvailable`: it has not reported to this leader yet.
+        CONNECTING = "Connecting";
+        /// `LimiterAvailable`: it has stopped reporting.
+        NOT_REPORTING = "NotReporting";
+        /// `LimiterAvailable`: its pod is being replaced, as in an upgrade, and does not report yet.
+        BEING_REPLACED = "BeingReplaced";
+        /// Any condition that rests on the limiter's report: there is none.
+        UNKNOWN = "Unknown";
+        /// `ProviderAvailable`: nothing says otherwise.
+        AVAILABLE = "Available";
+        /// `ProviderAvailable`: it says that it is overloaded.
+        OVERLOADED = "Overloaded";
+        /// `ProviderAvailable`: it refuses calls until a person acts.
+        STOPPED = "Stopped";
+        /// `LimitsInSync`: no response contradicts the declared limits.
+        IN_SYNC = "InSync";
+        /// `LimitsInSync`: no tier is declared, and answers tell the limits.
+        TIER_LEARNED = "TierLearned";
+        /// `LimitsInSync`: no tier is declared, and no answer has told the limits.
+        TIER_UNKNOWN = "TierUnknown";
+        /// `LimitsInSync`: the provider reports lower limits.
+        LOWER_LIMITS = "LowerLimits";
+        /// `Throttled`, `Ready`: every call passes, whatever the limits.
+        GATE_OPEN = "GateOpen";
+        /// `Throttled`: the quota's calls pass.
+        DISABLED = "Disabled";
+        /// `Throttled`: the provider refuses calls until a person acts.
+        PROVIDER_STOPPED = "ProviderStopped";
+        /// `Throttled`: the provider is overloaded.
+        PROVIDER_OVERLOADED = "ProviderOverloaded";
+        /// `Throttled`: the provider has rejected calls.
+        PROVIDER_PAUSED = "ProviderPaused";
+        /// `Throttled`: a budget is used up.
+        BUDGET_EXHAUSTED = "BudgetExhausted";
+        /// `Throttled`: a limit is closed, because it is not known what was used of it.
+        USAGE_UNKNOWN = "UsageUnknown";
+        /// `UsageKnown`: the account is new, so nothing is assumed to be used.
+        NEW_ACCOUNT = "NewAccount";
+        /// `UsageKnown`: all use counts that the limiter's ledger has.
+        RECORDED = "Recorded";
+        /// `UsageKnown`: nothing is assumed any more.
+        LEARNED = "Learned";
+        /// `UsageKnown`: the limiter's ledger was lost.
+        LEDGER_LOST = "LedgerLost";
+        /// `UsageKnown`: it is not recorded whether the account is new.
+        NOT_RECORDED = "NotRecorded";
+        /// `Throttled`: calls wait for their turn.
+        QUEUEING = "Queueing";
+        /// `Throttled`: no call waits for long.
+        NOT_THROTTLED = "NotThrottled";
+        /// `Ready`: accepted and enforced.
+        READY = "Ready";
+    }
 }
 
 /// The condition of a type.

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use crate::cluster::{Cluster, FIELD_MANAGER, WriteError};
+use crate::event_reason::EventReason;
 use crate::status::words::clipped;
 
 /// The most Events that wait to be written; more are dropped.
@@ -34,10 +35,8 @@ const INSTANCE: &str = "operator";
 /// An Event that is due.
 #[derive(Clone, Debug)]
 pub(crate) struct DueEvent {
-    /// Its type is Warning, not Normal.
-    pub(crate) warning: bool,
-    /// Its reason, in CamelCase.
-    pub(crate) reason: &'static str,
+    /// Its reason, which its type follows from.
+    pub(crate) reason: EventReason,
     /// Its text.
     pub(crate) note: String,
     /// Its object.
@@ -53,7 +52,7 @@ impl DueEvent {
         let ObjectReference { kind, name, uid, .. } = &self.regarding;
         let text = |part: &Option<String>| part.clone().unwrap_or_default();
         let identity = self.once.as_ref().unwrap_or(&self.note);
-        let parts = [&text(kind), &text(name), &text(uid), self.reason, identity].map(str::to_owned);
+        let parts = [&text(kind), &text(name), &text(uid), self.reason.word(), identity].map(str::to_owned);
         let digest = ring::digest::digest(&ring::digest::SHA256, parts.join("\n").as_bytes());
         let hex: String = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let mut object = text(name);
@@ -66,10 +65,10 @@ impl DueEvent {
         Event {
             metadata: ObjectMeta { name: Some(self.name()), namespace, ..ObjectMeta::default() },
             event_time: Some(MicroTime(at)),
-            action: Some(self.reason.to_owned()),
-            reason: Some(self.reason.to_owned()),
+            action: Some(self.reason.word().to_owned()),
+            reason: Some(self.reason.word().to_owned()),
             note: Some(clipped(&self.note, LONGEST_NOTE)),
-            type_: Some(if self.warning { "Warning" } else { "Normal" }.to_owned()),
+            type_: Some(if self.reason.is_warning() { "Warning" } else { "Normal" }.to_owned()),
             regarding: Some(self.regarding.clone()),
             reporting_controller: Some(FIELD_MANAGER.to_owned()),
             reporting_instance: Some(INSTANCE.to_owned()),
@@ -95,7 +94,7 @@ impl EventWriter {
     pub(crate) fn push(&mut self, event: DueEvent) {
         if self.queue.len() >= MOST_QUEUED {
             let DueEvent { reason, note, .. } = event;
-            debug!(reason, note, "too many Events wait to be written; one is dropped");
+            debug!(reason = reason.word(), note, "too many Events wait to be written; one is dropped");
             return;
         }
         self.queue.push_back(event);
@@ -106,7 +105,7 @@ impl EventWriter {
         for _ in 0..MOST_WRITES {
             let Some(event) = self.queue.pop_front() else { return };
             if let Err(error) = self.write_one(cluster, &event).await {
-                warn!(reason = event.reason, %error, "an Event can't be written, and is dropped");
+                warn!(reason = event.reason.word(), %error, "an Event can't be written, and is dropped");
             }
             sleep(WRITE_INTERVAL).await;
         }
@@ -160,7 +159,7 @@ mod tests {
             ..ObjectReference::default()
         };
         let once = once.map(str::to_owned);
-        DueEvent { warning: true, reason: "ProviderPaused", note: note.to_owned(), regarding, once }
+        DueEvent { reason: EventReason::ProviderPaused, note: note.to_owned(), regarding, once }
     }
 
     #[test]

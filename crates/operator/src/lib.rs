@@ -18,8 +18,9 @@
 //! | [`limiter_view`] | the limiter's reports |
 //! | [`conditions`] | types and reasons of a quota's conditions |
 //! | [`status`], [`status_writer`] | the status of a quota, pure; writes it |
+//! | [`event_reason`] | the reasons of Events, and what each means |
 //! | [`event_plan`], [`events`], `event_writer` | which Events are due, pure; publishes them; writes each with its own text |
-//! | [`pods`], [`pod_events`] | which pods have a proxy, and which should; the Events about injected pods |
+//! | [`pods`], [`pod_events`] | which pods have a proxy, and which should; the Events about pods |
 //! | [`certificates`], [`secrets`] | certificates, pure; writes them |
 //! | `injection`, `admission_warning` | what the admission webhook reads, and what it warns of |
 //! | [`cluster`] | writes to the cluster, while this replica leads |
@@ -38,6 +39,7 @@ pub mod cluster;
 pub mod conditions;
 pub mod configuration;
 pub mod event_plan;
+pub mod event_reason;
 mod event_writer;
 pub mod events;
 #[cfg(test)]

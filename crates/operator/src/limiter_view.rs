@@ -27,6 +27,8 @@ const SILENCE: Duration = Duration::from_secs(3 * EVERY_SECONDS);
 /// After this time without a report the limiter counts as unavailable: a few reports are missed, which a moment's
 /// stall of the machine does not explain.
 pub const LIMITER_TIMEOUT: Duration = Duration::from_secs(4 * EVERY_SECONDS);
+/// An ordinary replacement of the limiter's pod takes no longer than this.
+pub const REPLACEMENT: Duration = Duration::from_secs(60);
 /// The longest that connecting may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause before connecting again.

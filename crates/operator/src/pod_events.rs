@@ -1,10 +1,12 @@
-//! The Events of a workload about its injected pods, from what injection wrote on them. Pure.
+//! The Events of a workload about its pods: what injection wrote on them, and why some have no proxy. Pure.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use crate::pods::PodView;
+use crate::event_reason::EventReason;
+use crate::pods::{Owner, PodView};
+use crate::status::words::counted;
 
 /// Pods older than this, in seconds, have had their Events already, maybe from another leader.
 const FRESH: i64 = 600;
@@ -14,14 +16,19 @@ const MOST: usize = 20;
 /// An Event about the pods of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodEvent {
-    /// Its type is Warning, not Normal.
-    pub warning: bool,
-    /// Its reason, in CamelCase.
-    pub reason: &'static str,
+    /// Its reason.
+    pub reason: EventReason,
     /// Its note, a sentence.
     pub note: String,
     /// Distinguishes it from others of its reason: an Event of the same cause is published once.
     pub cause: String,
+}
+
+impl PodEvent {
+    /// One that is published once for its note.
+    pub(crate) fn of(reason: EventReason, note: String) -> PodEvent {
+        PodEvent { reason, cause: note.clone(), note }
+    }
 }
 
 /// The Events of a workload with these pods, all of them injected.
@@ -40,21 +47,44 @@ pub fn pod_events(pods: &[&PodView], now: Timestamp) -> Vec<PodEvent> {
             warnings.extend(status.warnings.iter().cloned());
         }
     }
-    let injected = caught.into_iter().map(|caught| PodEvent {
-        warning: false,
-        reason: "Injected",
-        note: caught.clone(),
-        cause: caught,
-    });
-    let warnings_of = |reason: &'static str, notes: BTreeSet<String>| {
-        let event = move |note: String| PodEvent { warning: true, reason, cause: note.clone(), note };
-        notes.into_iter().take(MOST).map(event)
+    let of = |reason, notes: BTreeSet<String>| {
+        notes.into_iter().take(MOST).map(move |note| PodEvent::of(reason, note))
     };
-    injected
-        .take(MOST)
-        .chain(warnings_of("InjectionSkipped", bypassing))
-        .chain(warnings_of("InjectionWarning", warnings))
+    of(EventReason::Injected, caught)
+        .chain(of(EventReason::InjectionSkipped, bypassing))
+        .chain(of(EventReason::InjectionWarning, warnings))
         .collect()
+}
+
+/// A pod that should have a proxy, and the quotas that it names.
+pub(crate) struct MissingProxy<'p> {
+    pub(crate) pod: &'p PodView,
+    pub(crate) quotas: Vec<String>,
+}
+
+/// The Event of a workload some of whose pods were created while nothing could give them a proxy.
+pub(crate) fn not_injected(owner: &Owner, missing: &[MissingProxy<'_>]) -> PodEvent {
+    let names: BTreeSet<&str> =
+        missing.iter().flat_map(|it| it.quotas.iter().map(|quota| it.pod.short(quota))).collect();
+    let names = names.into_iter().collect::<Vec<_>>().join(", ");
+    let note = format!(
+        "{} without a proxy, calls are not limited by {names}: created before Quotakeeper or while it was away; {}",
+        counted(i64::try_from(missing.len()).unwrap_or(i64::MAX), "pod"),
+        restart(owner)
+    );
+    PodEvent { reason: EventReason::NotInjected, note, cause: names }
+}
+
+/// What to do so that a workload's pods get proxies.
+pub(crate) fn restart(owner: &Owner) -> String {
+    let Owner { namespace, kind, name, .. } = owner;
+    match kind.as_str() {
+        "Deployment" | "StatefulSet" | "DaemonSet" => {
+            format!("run kubectl rollout restart {}/{name} -n {namespace}", kind.to_lowercase())
+        }
+        "Rollout" => format!("run kubectl argo rollouts restart {name} -n {namespace}"),
+        _ => format!("create the {kind} {name} anew"),
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +112,7 @@ mod tests {
     fn events_of(pods: &[PodView]) -> Vec<String> {
         let pods: Vec<&PodView> = pods.iter().collect();
         let pod_events = pod_events(&pods, NOW.parse().unwrap());
-        pod_events.into_iter().map(|it| format!("{} {}", it.reason, it.note)).collect()
+        pod_events.into_iter().map(|it| format!("{} {}", it.reason.word(), it.note)).collect()
     }
 
     #[test]

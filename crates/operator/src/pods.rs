@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::PartialObjectMeta;
-use quotakeeper_api::names::{INJECT, QUOTAS, STATUS};
+use quotakeeper_api::names::{INJECT, LIMITER, QUOTAS, STATUS};
 use quotakeeper_api::workload::{self, Controller};
 use quotakeeper_inject::decide::Status;
 use quotakeeper_inject::requested_quotas::{Requested, requested};
@@ -17,6 +17,9 @@ use quotakeeper_wire::name::Consumer;
 use serde_json::json;
 
 use crate::reconcile::DesiredState;
+
+/// A limiter's pod that was created, or whose deletion was asked for, this many seconds ago or less is being replaced.
+const REPLACEMENT_SECONDS: i64 = 60;
 
 /// A pod that has not ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +32,8 @@ pub struct PodView {
     pub name: String,
     /// When it was created.
     pub created: Timestamp,
+    /// When its deletion was asked for, of a limiter's pod; others that are being deleted have no view.
+    ending: Option<Timestamp>,
     /// The request for quotas.
     request: QuotaRequest,
     /// What injection wrote; none: the pod has no proxy.
@@ -100,10 +105,12 @@ pub struct Counts {
     pub not_injected: BTreeMap<String, u32>,
 }
 
-/// The view of a pod; none: the pod is being deleted.
+/// The view of a pod; none: the pod is being deleted, and is no limiter's.
 pub fn view(object: PartialObjectMeta<Pod>) -> Option<PodView> {
     let metadata = &object.metadata;
-    if metadata.deletion_timestamp.is_some() {
+    let owner = owner(metadata)?;
+    let ending = ending(metadata);
+    if ending.is_some() && owner.name != LIMITER {
         return None;
     }
     let annotation = |name: &str| object.annotations().get(name).cloned();
@@ -116,8 +123,16 @@ pub fn view(object: PartialObjectMeta<Pod>) -> Option<PodView> {
         request: QuotaRequest { quotas: annotation(QUOTAS), label: object.labels().get(INJECT).cloned() },
         consumer: injected.as_ref().map(|status| consumer(metadata, status)),
         injected,
-        owner: owner(metadata)?,
+        ending,
+        owner,
     })
+}
+
+/// When the deletion of a pod was asked for: its time of deletion is the end of its grace period.
+fn ending(pod: &ObjectMeta) -> Option<Timestamp> {
+    let end = pod.deletion_timestamp.as_ref()?.0;
+    let grace = pod.deletion_grace_period_seconds.unwrap_or(0);
+    Timestamp::from_second(end.as_second().saturating_sub(grace)).ok()
 }
 
 /// The consumer as the limiter derives it. Metadata does not hold the ServiceAccount; injection wrote it down.
@@ -163,6 +178,15 @@ impl PodView {
             }
             Ok(Requested::Nothing) | Err(_) => Vec::new(),
         }
+    }
+
+    /// Whether it is a limiter's pod in `namespace` that has just begun, or is about to end: the limiter is being
+    /// replaced, as in an upgrade.
+    pub fn replaces_limiter(&self, namespace: &str, now: Timestamp) -> bool {
+        let changed = self.ending.unwrap_or(self.created);
+        let recent = now.as_second().saturating_sub(changed.as_second()) <= REPLACEMENT_SECONDS;
+        let Owner { kind, name, .. } = &self.owner;
+        recent && self.namespace == namespace && kind == "Deployment" && name == LIMITER
     }
 
     /// Whether its proxy draws on a quota, `namespace/name`.
@@ -283,6 +307,31 @@ mod tests {
         assert_eq!(owned("ReplicaSet", "web-5d4", rollout), "Rollout web None");
         assert_eq!(owned("ReplicaSet", "alone", json!({})), "ReplicaSet alone Some(\"o\")");
         assert_eq!(pod(json!({})).owner.kind, "Pod");
+    }
+
+    #[test]
+    fn a_pod_of_the_limiter_that_begins_or_ends_replaces_it_for_a_minute() {
+        let time = |second: i64| Timestamp::from_second(1_793_714_580 + second).unwrap();
+        let pod_of = |deployment: &str, more: Value| {
+            let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{deployment}-5d4"), "uid": "o", "controller": true}]);
+            let mut metadata = json!({
+                "name": "p", "namespace": "quotakeeper", "uid": "u", "ownerReferences": owner,
+                "labels": {"pod-template-hash": "5d4"}, "creationTimestamp": time(0).to_string(),
+            });
+            metadata.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+            let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata});
+            view(serde_json::from_value(object).unwrap())
+        };
+        let replaces = |pod: &PodView, second| pod.replaces_limiter("quotakeeper", time(second));
+        let begins = pod_of(LIMITER, json!({})).unwrap();
+        assert!(replaces(&begins, 0) && replaces(&begins, 60) && !replaces(&begins, 61));
+        assert!(!begins.replaces_limiter("other", time(0)), "another installation's");
+        assert!(!replaces(&pod_of("web", json!({})).unwrap(), 0));
+        let asked = json!({"deletionTimestamp": time(1030).to_string(), "deletionGracePeriodSeconds": 30});
+        let ends = pod_of(LIMITER, asked.clone()).unwrap();
+        assert!(replaces(&ends, 1000) && replaces(&ends, 1060));
+        assert!(!replaces(&ends, 1061), "its node is gone, say");
+        assert!(pod_of("web", asked).is_none());
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub enum Limiter<'a> {
         since: Timestamp,
         /// For how long: [`crate::limiter_view::LIMITER_TIMEOUT`] or more.
         silence: Duration,
+        /// Its pod is being replaced, as in an upgrade.
+        replaced: bool,
     },
 }
 
@@ -101,6 +103,14 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// The limiter reports, and no generation of the quota is in force: calls wait.
+    pub(crate) fn has_nothing_in_force(&self) -> bool {
+        match self.limiter {
+            Limiter::Connected { account, .. } => account.is_none_or(|report| report.generation.is_none()),
+            Limiter::Unknown | Limiter::Lost { .. } => false,
+        }
+    }
+
     fn gate_open_until(&self) -> Option<Timestamp> {
         match self.limiter {
             Limiter::Connected { gate_open_until, .. } => gate_open_until,
@@ -114,7 +124,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The pause that holds every call back the longest.
-    fn pause(&self) -> Option<&'a PauseStatus> {
+    pub(crate) fn pause(&self) -> Option<&'a PauseStatus> {
         let held = self
             .report()?
             .status
@@ -131,7 +141,7 @@ impl<'a> Subject<'a> {
     }
 
     /// … where that holds every call back.
-    fn stopped_all(&self) -> Option<&'a PauseStatus> {
+    pub(crate) fn stopped_all(&self) -> Option<&'a PauseStatus> {
         self.stopped().filter(|pause| pause.callers.is_all())
     }
 

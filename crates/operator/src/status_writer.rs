@@ -18,7 +18,7 @@ use crate::caches::Caches;
 use crate::cluster::{Cluster, STATUS_MANAGER, WriteError};
 use crate::conditions::{reasons, types, with_reason};
 use crate::configuration::AppliedState;
-use crate::limiter_view::{LIMITER_TIMEOUT, LimiterView};
+use crate::limiter_view::{LIMITER_TIMEOUT, LimiterView, REPLACEMENT};
 use crate::pods::Counts;
 use crate::reconcile::QuotaView;
 use crate::status::write_policy::{Worth, worth};
@@ -90,7 +90,16 @@ pub async fn run(
         let pods = counts.borrow_and_update().clone();
         if let (Some(state), Some(quotas)) = (state, caches.quotas.all()) {
             cache.retain(|name, cached| quotas.get(name).is_some_and(|view| view.uid == cached.uid));
-            for (name, view, new) in due(cluster, &quotas, &state, &limiter_view, &pods, &mut cache) {
+            let replaced = caches.limiter_is_replaced(&cluster.namespace, Timestamp::now());
+            let observed = Observed {
+                cluster,
+                quotas: &quotas,
+                applied: &state,
+                limiter: &limiter_view,
+                replaced,
+                counts: &pods,
+            };
+            for (name, view, new) in due(&observed, &mut cache) {
                 let before = Arc::clone(&view.status);
                 match write(cluster, &resource, &name, &view, &new).await {
                     Ok(()) => {
@@ -115,15 +124,23 @@ pub async fn run(
     }
 }
 
+/// What a round works from.
+struct Observed<'a> {
+    cluster: &'a Cluster,
+    quotas: &'a BTreeMap<String, QuotaView>,
+    applied: &'a AppliedState,
+    limiter: &'a LimiterView,
+    /// The limiter's pod is being replaced.
+    replaced: bool,
+    counts: &'a Counts,
+}
+
 /// The statuses to be written now, what has begun or ended first.
 fn due(
-    cluster: &Cluster,
-    quotas: &BTreeMap<String, QuotaView>,
-    applied: &AppliedState,
-    limiter_view: &LimiterView,
-    counts: &Counts,
+    observed: &Observed<'_>,
     cache: &mut HashMap<String, StatusCache>,
 ) -> Vec<(String, QuotaView, ApiQuotaStatus)> {
+    let Observed { cluster, quotas, applied, counts, replaced, limiter: limiter_view } = *observed;
     let now = Instant::now();
     let accounts = limiter_view.current(now).map(|report| by_quota(report)).unwrap_or_default();
     let mut due = Vec::new();
@@ -137,7 +154,7 @@ fn due(
             view: &view,
             verdict,
             unwritten: applied.unwritten.get(name).map(String::as_str),
-            limiter: limiter(limiter_view, account, now),
+            limiter: limiter(limiter_view, account, replaced, now),
             long_wait_ago: cached.long_wait_ago(account, now),
             not_injected: counts.not_injected.get(name).copied().unwrap_or(0),
             namespace: &cluster.namespace,
@@ -159,15 +176,16 @@ fn by_quota(report: &Report) -> HashMap<&str, &AccountReport> {
     report.accounts.iter().map(|account| (account.quota.as_str(), account)).collect()
 }
 
-/// The limiter as the status of one quota sees it.
+/// The limiter as the status of one quota sees it; `replaced`: its pod has just begun, or is about to end.
 pub(crate) fn limiter<'a>(
     view: &'a LimiterView,
     account: Option<&'a AccountReport>,
+    replaced: bool,
     now: Instant,
 ) -> Limiter<'a> {
     let silence = view.silence(now);
     if silence >= LIMITER_TIMEOUT {
-        return Limiter::Lost { since: view.at_time, silence };
+        return Limiter::Lost { since: view.at_time, silence, replaced: replaced && silence < REPLACEMENT };
     }
     match &view.report {
         Some(report) => Limiter::Connected { account, gate_open_until: report.gate_open_until },

@@ -219,7 +219,7 @@ fn quotas_are_kept_by_two_replicas() {
     );
     limiter.change("gtm/hubspot", |report| report["pauses"] = json!([]));
     becomes("gtm/hubspot", "Throttled", "False", "NotThrottled");
-    told("gtm", "apiquota/hubspot", "Resumed gtm/hubspot: after ");
+    told("gtm", "apiquota/hubspot", "Resumed gtm/hubspot: calls go again after ");
 
     // A pod that asks and has no proxy is told where its author looks.
     kubectl::pod("gtm", "enrich", &json!({"quotakeeper.dev/quotas": "hubspot"}));
@@ -286,18 +286,24 @@ fn quotas_are_kept_by_two_replicas() {
     std::thread::sleep(Duration::from_secs(30));
     assert_eq!(writes(), settled, "an idle operator writes");
 
-    // The leader dies; the other goes on.
+    // The leader dies; the other goes on, and repeats nothing.
+    let standing = authors::wait_while_the_leader_changes(&limiter);
     let leader = holder();
     let index = replicas.iter().position(|replica| leader.starts_with(replica.name)).unwrap();
     replicas[index].kill();
+    webhook::register(&replicas[1 - index]);
+    until("another leads", || (holder() != leader).then_some(()));
+    authors::are_told_once(&standing);
     kubectl(&["delete", "aq", "bad", "-n", "gtm"], None).unwrap();
     kubectl(&["delete", "aq", "openai", "-n", "sales"], None).unwrap();
     quota("sales/hubspot", of_hubspot("free"));
-    until("another leads", || (holder() != leader).then_some(()));
     becomes("sales/hubspot", "Ready", "True", "Ready");
     becomes("gtm/openai", "Ready", "True", "Ready");
     let names: Vec<String> = documents().into_keys().collect();
     assert_eq!(names, ["gtm/hubspot", "gtm/openai", "sales/hubspot"]);
+
+    // The limiter is upgraded: that is said at once, and alarms no author.
+    authors::are_not_alarmed_by_an_upgrade(&limiter);
 
     // The limiter is lost, and is told to be.
     drop(limiter);

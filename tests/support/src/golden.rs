@@ -18,3 +18,20 @@ pub fn assert_golden(file: &Path, text: &str, rerun: &str) {
         file.display()
     );
 }
+
+/// Compares the part of a page between the marks `<!-- begin NAME -->` and `<!-- end NAME -->` with a text;
+/// `UPDATE_GOLDEN=1` writes it instead.
+///
+/// # Panics
+/// If they differ, or if the page has no such marks.
+pub fn assert_part(file: &Path, name: &str, text: &str) {
+    let page = std::fs::read_to_string(file).unwrap();
+    let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
+    let (before, rest) = page.split_once(&begin).unwrap();
+    let (present, after) = rest.split_once(&end).unwrap();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(file, format!("{before}{begin}{text}{end}{after}")).unwrap();
+    } else {
+        assert_eq!(present, text, "{} is stale; run: make generate", file.display());
+    }
+}

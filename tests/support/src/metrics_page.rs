@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::golden::assert_part;
+
 /// A family of metrics, as OpenMetrics describes it.
 #[derive(Default)]
 struct Family {
@@ -20,16 +22,7 @@ struct Family {
 /// If they differ, if the section has no marks, or if a metric has no sample that shows its labels.
 pub fn assert_section(program: &str, exposed: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
-    let page = std::fs::read_to_string(&file).unwrap();
-    let (begin, end) = (format!("<!-- begin {program} -->\n"), format!("<!-- end {program} -->"));
-    let (before, rest) = page.split_once(&begin).unwrap();
-    let (present, after) = rest.split_once(&end).unwrap();
-    let table = table(exposed);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&file, format!("{before}{begin}{table}{end}{after}")).unwrap();
-    } else {
-        assert_eq!(present, table, "docs/metrics.md is stale; run: make generate");
-    }
+    assert_part(&file, program, &table(exposed));
 }
 
 fn table(exposed: &str) -> String {

@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use quotakeeper_api::quota::ApiQuotaStatus;
 
 use crate::conditions::{FALSE, find, reasons, types, with_reason};
+use crate::event_reason::EventReason;
 use crate::reconcile::Verdict;
 use crate::status::{Limiter, Subject, limiter_is_lost, words};
 
@@ -18,6 +20,8 @@ pub(super) enum ObstacleKind {
     NotApplied,
     /// A budget is used up.
     Exhausted,
+    /// A budget is closed, because it is not known what was used of it.
+    UsageUnknown,
 }
 
 impl ObstacleKind {
@@ -26,21 +30,46 @@ impl ObstacleKind {
         let with = |type_: &str, reason: &str| with_reason(conditions, type_, reason);
         match self {
             ObstacleKind::Refused => find(conditions, types::ACCEPTED).filter(|it| it.status == FALSE),
-            ObstacleKind::Limiter => with(types::LIMITER_AVAILABLE, reasons::NOT_REPORTING),
+            ObstacleKind::Limiter => {
+                find(conditions, types::LIMITER_AVAILABLE).filter(|it| it.status == FALSE)
+            }
             ObstacleKind::NotApplied => with(types::PROGRAMMED, reasons::NOT_WRITTEN)
                 .or_else(|| with(types::PROGRAMMED, reasons::REFUSED)),
             ObstacleKind::Exhausted => with(types::THROTTLED, reasons::BUDGET_EXHAUSTED),
+            ObstacleKind::UsageUnknown => with(types::THROTTLED, reasons::USAGE_UNKNOWN),
         }
     }
 
-    /// Its reason, as far as it does not depend on more.
-    fn reason(self) -> &'static str {
+    /// Its reason, as the condition tells it.
+    fn reason(self, condition: &Condition) -> EventReason {
         match self {
-            ObstacleKind::Refused => reasons::NOT_ACCEPTED,
-            ObstacleKind::Limiter => reasons::LIMITER_UNAVAILABLE,
-            ObstacleKind::NotApplied => reasons::NOT_WRITTEN,
-            ObstacleKind::Exhausted => reasons::BUDGET_EXHAUSTED,
+            ObstacleKind::Refused => EventReason::Invalid,
+            ObstacleKind::Limiter => EventReason::LimiterUnavailable,
+            ObstacleKind::NotApplied if condition.reason == reasons::REFUSED => EventReason::Refused,
+            ObstacleKind::NotApplied => EventReason::NotWritten,
+            ObstacleKind::Exhausted => EventReason::BudgetExhausted,
+            ObstacleKind::UsageUnknown => EventReason::UsageUnknown,
         }
+    }
+
+    /// Whether all calls wait for it, as the condition tells it.
+    fn holds_calls(self, condition: &Condition, status: &ApiQuotaStatus) -> bool {
+        match self {
+            ObstacleKind::Refused => status.limits.is_empty(),
+            ObstacleKind::Limiter => condition.reason != reasons::BEING_REPLACED,
+            ObstacleKind::NotApplied => condition.message.ends_with(words::CALLS_WAIT),
+            ObstacleKind::Exhausted | ObstacleKind::UsageUnknown => true,
+        }
+    }
+
+    /// Calls go in spite of it while the gate is open or the quota is disabled.
+    pub(super) fn is_passed(self) -> bool {
+        matches!(self, ObstacleKind::Exhausted | ObstacleKind::UsageUnknown)
+    }
+
+    /// One of it is like another: its text holds times.
+    fn is_singular(self) -> bool {
+        matches!(self, ObstacleKind::Limiter | ObstacleKind::UsageUnknown)
     }
 
     /// What has happened when it is gone.
@@ -50,6 +79,7 @@ impl ObstacleKind {
             ObstacleKind::Limiter => "the limiter reports again,",
             ObstacleKind::NotApplied => "the limiter has applied its configuration,",
             ObstacleKind::Exhausted => "its budget has room again,",
+            ObstacleKind::UsageUnknown => "its budget is open again,",
         }
     }
 }
@@ -57,24 +87,24 @@ impl ObstacleKind {
 /// An obstacle that stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Obstacle {
-    /// Why, in one word: that of the state.
-    pub(super) reason: &'static str,
+    /// Why: the word of the state.
+    pub(super) reason: EventReason,
     /// What is wrong and what to do.
     pub(super) note: String,
-    /// Calls wait for it: their authors are told.
+    /// Calls wait for it, long enough that their authors are told.
     pub(super) holds_calls: bool,
-    /// Distinguishes it from others of its kind.
+    /// Distinguishes it from others of its kind: the condition's message, unless that holds times.
     cause: String,
 }
 
 impl Obstacle {
-    fn new(reason: &'static str, note: String, cause: impl Into<String>) -> Obstacle {
+    fn new(reason: EventReason, note: String, cause: impl Into<String>) -> Obstacle {
         Obstacle { reason, note, holds_calls: true, cause: cause.into() }
     }
 
     /// Whether another of the same kind is no news.
     pub(super) fn is_same(&self, other: &Obstacle) -> bool {
-        (self.reason, &self.cause, self.holds_calls) == (other.reason, &other.cause, other.holds_calls)
+        (self.reason, &self.cause) == (other.reason, &other.cause)
     }
 }
 
@@ -89,19 +119,14 @@ pub(super) enum Sight {
     Stands(Obstacle),
 }
 
-impl From<Option<Obstacle>> for Sight {
-    fn from(obstacle: Option<Obstacle>) -> Sight {
-        obstacle.map_or(Sight::Clear, Sight::Stands)
-    }
-}
-
 /// All kinds, as they are seen now.
-pub(super) fn sights(quota: &str, subject: &Subject<'_>) -> [(ObstacleKind, Sight); 4] {
+pub(super) fn sights(quota: &str, subject: &Subject<'_>) -> [(ObstacleKind, Sight); 5] {
     [
         (ObstacleKind::Refused, refused(quota, subject)),
         (ObstacleKind::Limiter, limiter(quota, subject)),
         (ObstacleKind::NotApplied, not_applied(quota, subject)),
         (ObstacleKind::Exhausted, exhausted(quota, subject)),
+        (ObstacleKind::UsageUnknown, usage_unknown(quota, subject)),
     ]
 }
 
@@ -123,11 +148,12 @@ pub(super) fn published(quota: &str, subject: &Subject<'_>) -> Vec<Published> {
                 return None;
             }
             Sight::Stands(same) => same,
+            // Its text is as the leader before has published it.
             Sight::Clear | Sight::Unknown => Obstacle {
-                reason: kind.reason(),
-                note: String::new(),
-                holds_calls: kind != ObstacleKind::Refused || subject.view.status.limits.is_empty(),
-                cause: if kind == ObstacleKind::Limiter { String::new() } else { condition.message.clone() },
+                reason: kind.reason(condition),
+                note: format!("{quota}: {}", condition.message),
+                holds_calls: kind.holds_calls(condition, &subject.view.status),
+                cause: if kind.is_singular() { String::new() } else { without_waits(&condition.message) },
             },
         };
         Some(Published { kind, obstacle, since: condition.last_transition_time.0 })
@@ -139,7 +165,7 @@ fn refused(quota: &str, subject: &Subject<'_>) -> Sight {
     let Verdict::Refused { reason, message, in_force } = subject.verdict else { return Sight::Clear };
     let waits = if in_force.is_none() { " Calls wait until then." } else { "" };
     let note = format!("{quota} is refused: {message}{waits}");
-    let obstacle = Obstacle::new(reason.word(), note, message.as_str());
+    let obstacle = Obstacle::new((*reason).into(), note, message.as_str());
     Sight::Stands(Obstacle { holds_calls: in_force.is_none(), ..obstacle })
 }
 
@@ -147,53 +173,76 @@ fn limiter(quota: &str, subject: &Subject<'_>) -> Sight {
     match subject.limiter {
         Limiter::Unknown => Sight::Unknown,
         Limiter::Connected { .. } => Sight::Clear,
-        Limiter::Lost { since, .. } => {
-            let note = format!("{quota}: {}", limiter_is_lost(since, subject));
-            Sight::Stands(Obstacle::new(reasons::LIMITER_UNAVAILABLE, note, ""))
+        Limiter::Lost { since, replaced, .. } => {
+            let note = format!("{quota}: {}", limiter_is_lost(since, replaced, subject));
+            let obstacle = Obstacle::new(EventReason::LimiterUnavailable, note, "");
+            // An ordinary upgrade of the limiter is over before a client gives up: its absence is told at the quota
+            // alone.
+            Sight::Stands(Obstacle { holds_calls: !replaced, ..obstacle })
         }
     }
 }
 
 fn not_applied(quota: &str, subject: &Subject<'_>) -> Sight {
-    if matches!(subject.verdict, Verdict::Refused { .. }) {
+    if matches!(subject.verdict, Verdict::Refused { in_force: None, .. }) {
         return Sight::Clear;
     }
-    if let Some(why) = subject.unwritten {
-        let note = format!("{quota}: the limiter's configuration can't be written: {why}");
-        return Sight::Stands(Obstacle::new(reasons::NOT_WRITTEN, note, why));
-    }
+    // Without a report it is not known whether calls wait.
     let Limiter::Connected { account, .. } = subject.limiter else { return Sight::Unknown };
-    let problem = account.and_then(|report| Some((report, report.problem.as_ref()?)));
-    let obstacle = problem.map(|(report, problem)| {
-        let waits = if report.generation.is_none() { "; calls wait until then" } else { "" };
-        let note = format!("{quota}: the limiter can't apply its configuration: {problem}{waits}");
-        let obstacle = Obstacle::new(reasons::REFUSED, note, problem.as_str());
-        Obstacle { holds_calls: report.generation.is_none(), ..obstacle }
-    });
-    obstacle.into()
+    let waits = subject.has_nothing_in_force();
+    let stands = |reason, message: String| {
+        let obstacle = Obstacle::new(reason, format!("{quota}: {message}"), without_waits(&message));
+        Sight::Stands(Obstacle { holds_calls: waits, ..obstacle })
+    };
+    if let Some(why) = subject.unwritten {
+        return stands(EventReason::NotWritten, words::unwritten(why, subject.namespace, waits));
+    }
+    match account.and_then(|report| report.problem.as_ref()) {
+        Some(problem) => stands(EventReason::Refused, words::inapplicable(problem, waits)),
+        None => Sight::Clear,
+    }
+}
+
+/// Whether calls wait depends on the limiter's report: the cause is the same.
+fn without_waits(message: &str) -> String {
+    message.strip_suffix(words::CALLS_WAIT).unwrap_or(message).to_owned()
 }
 
 /// As the status in the cluster says: there it is decided which budget it is.
 fn exhausted(quota: &str, subject: &Subject<'_>) -> Sight {
-    if subject.report().is_none() {
-        return Sight::Unknown;
-    }
-    let status = &subject.view.status;
-    let spent = with_reason(&status.conditions, types::THROTTLED, reasons::BUDGET_EXHAUSTED);
-    // Anything else that holds calls back is told first, and says nothing of budgets.
-    let free = [reasons::QUEUEING, reasons::NOT_THROTTLED]
-        .iter()
-        .any(|reason| with_reason(&status.conditions, types::THROTTLED, reason).is_some());
-    if spent.is_none() && !free {
-        return Sight::Unknown;
-    }
-    let obstacle = spent.map(|condition| {
-        let used_up = status.limits.iter().filter(|limit| limit.remaining == Some(0));
+    of_budget(subject, reasons::BUDGET_EXHAUSTED, &[], |condition| {
+        let limits = subject.view.status.limits.iter();
+        let used_up = limits.filter(|limit| limit.remaining == Some(0));
         let free = used_up.filter_map(|limit| limit.reset_time.as_ref()).map(|time| time.0).max();
-        let free = free.map(|at| format!(" It is free again by {}.", words::until(at, subject.now)));
+        let free = free.map(|at| format!(" It is free again by {}.", words::until_utc(at, subject.now)));
         let remedy = "Calls wait or are refused until then; a higher tier or fewer calls help.";
         let note = format!("{quota}: {}{} {remedy}", condition.message, free.unwrap_or_default());
-        Obstacle::new(reasons::BUDGET_EXHAUSTED, note, condition.message.as_str())
-    });
-    obstacle.into()
+        Obstacle::new(EventReason::BudgetExhausted, note, condition.message.as_str())
+    })
+}
+
+fn usage_unknown(quota: &str, subject: &Subject<'_>) -> Sight {
+    of_budget(subject, reasons::USAGE_UNKNOWN, &[reasons::BUDGET_EXHAUSTED], |condition| {
+        let note = format!("{quota}: {}", condition.message);
+        Obstacle::new(EventReason::UsageUnknown, note, "")
+    })
+}
+
+/// What the condition `Throttled` says of a budget with this reason. Those of its reasons that are decided before say
+/// nothing of it; `other` are those that deny it.
+fn of_budget(
+    subject: &Subject<'_>,
+    reason: &str,
+    other: &[&str],
+    obstacle: impl FnOnce(&Condition) -> Obstacle,
+) -> Sight {
+    const FREE: [&str; 4] =
+        [reasons::QUEUEING, reasons::NOT_THROTTLED, reasons::GATE_OPEN, reasons::DISABLED];
+    let throttled = find(&subject.view.status.conditions, types::THROTTLED);
+    let Some(throttled) = throttled.filter(|_| subject.report().is_some()) else { return Sight::Unknown };
+    match throttled.reason.as_str() {
+        stands if stands == reason => Sight::Stands(obstacle(throttled)),
+        free if FREE.contains(&free) || other.contains(&free) => Sight::Clear,
+        _ => Sight::Unknown,
+    }
 }

@@ -4,35 +4,40 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use quotakeeper_engine::event::Scope;
-use quotakeeper_engine::{LearnedConcurrency, Totals};
-use quotakeeper_wire::status::ProxyCounts;
+use std::time::Duration;
+
+use quotakeeper_engine::event::{Callers, Scope};
+use quotakeeper_engine::{ConsumerHangUps, LearnedConcurrency, PauseStatus, Totals};
+use quotakeeper_wire::message::NoticeKind;
+use quotakeeper_wire::status::{ConsumerNotice, ProxyCounts};
 use serde_json::json;
 
+use super::consumers::notice_event;
 use super::*;
 use crate::fixtures::{idle, pause, wait};
 use crate::limiter_view::LIMITER_TIMEOUT;
 use crate::reconcile::{ObservedState, QuotaView, Reason, Verdict, plan};
 use crate::status::{Limiter, status};
 
-fn report() -> AccountReport {
+pub(super) fn report() -> AccountReport {
     AccountReport { proxies: ProxyCounts { current: 9, connected: 9 }, ..idle("gtm/crm") }
 }
 
-fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_793_714_580 + second).unwrap()
 }
 
 /// A quota of HubSpot, and what is known of it.
-struct Scene {
-    view: QuotaView,
-    verdict: Verdict,
-    unwritten: Option<&'static str>,
-    lost: bool,
+pub(super) struct Scene {
+    pub(super) view: QuotaView,
+    pub(super) verdict: Verdict,
+    pub(super) unwritten: Option<&'static str>,
+    pub(super) lost: bool,
+    pub(super) replaced: bool,
 }
 
 impl Scene {
-    fn of_tier(tier: &str) -> Scene {
+    pub(super) fn of_tier(tier: &str) -> Scene {
         let object = json!({
             "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiQuota",
             "metadata": {"name": "crm", "namespace": "gtm", "generation": 1, "uid": "u"},
@@ -42,16 +47,16 @@ impl Scene {
         let name = "gtm/crm".to_owned();
         let observed = ObservedState { quotas: [(name.clone(), view.clone())].into(), ..Default::default() };
         let verdict = plan(&observed).quotas.remove(&name).unwrap();
-        Scene { view, verdict, unwritten: None, lost: false }
+        Scene { view, verdict, unwritten: None, lost: false, replaced: false }
     }
 
-    fn subject<'s>(&'s self, report: Option<&'s AccountReport>, second: i64) -> Subject<'s> {
+    pub(super) fn subject<'s>(&'s self, report: Option<&'s AccountReport>, second: i64) -> Subject<'s> {
         Subject {
             view: &self.view,
             verdict: &self.verdict,
             unwritten: self.unwritten,
             limiter: match self.lost {
-                true => Limiter::Lost { since: at(0), silence: LIMITER_TIMEOUT },
+                true => Limiter::Lost { since: at(0), silence: LIMITER_TIMEOUT, replaced: self.replaced },
                 false => Limiter::Connected { account: report, gate_open_until: None },
             },
             long_wait_ago: None,
@@ -61,13 +66,18 @@ impl Scene {
         }
     }
 
-    fn next(&self, state: &mut EventState, report: &AccountReport, second: i64) -> Vec<String> {
+    /// Before the limiter's first report to a leader.
+    pub(super) fn unheard(&self, second: i64) -> Subject<'_> {
+        Subject { limiter: Limiter::Unknown, ..self.subject(None, second) }
+    }
+
+    pub(super) fn next(&self, state: &mut EventState, report: &AccountReport, second: i64) -> Vec<String> {
         let events = state.next("gtm/crm", &self.subject(Some(report), second));
-        events.into_iter().map(|it| format!("{:?} {}: {}", it.target, it.reason, it.note)).collect()
+        events.into_iter().map(|it| format!("{:?} {}: {}", it.target, it.reason.word(), it.note)).collect()
     }
 
     /// The status is in the cluster now.
-    fn written(&mut self, report: &AccountReport, second: i64) {
+    pub(super) fn written(&mut self, report: &AccountReport, second: i64) {
         let status = status(&self.subject(Some(report), second));
         self.view.status = Arc::new(status);
     }
@@ -75,6 +85,21 @@ impl Scene {
 
 fn next(state: &mut EventState, report: &AccountReport, second: i64) -> Vec<String> {
     Scene::of_tier("pro").next(state, report, second)
+}
+
+/// A daily budget that is used up.
+pub(super) fn spent() -> quotakeeper_engine::LimitStatus {
+    quotakeeper_engine::LimitStatus {
+        name: "daily".to_owned(),
+        model: None,
+        amount: 625_000,
+        used: 625_000,
+        used_by_others: 0,
+        assumed: 0,
+        waiting: 0,
+        wait: Duration::ZERO,
+        resets_in: Duration::from_secs(1200),
+    }
 }
 
 /// At the quota and at all workloads that draw on it.
@@ -88,7 +113,7 @@ fn a_pause_has_an_event_when_it_begins_and_when_it_ends() {
     let mut paused = report();
     assert!(next(&mut state, &paused, 0).is_empty());
     paused.status.pauses.push(pause(Scope::account(), 8000, "429 TEN_SECONDLY_ROLLING"));
-    let note = "gtm/crm: 429 TEN_SECONDLY_ROLLING; all calls of 9 pods paused until 14:03:10";
+    let note = "gtm/crm: 429 TEN_SECONDLY_ROLLING; all calls of 9 pods paused until 14:03:10 UTC, then sent by themselves";
     assert_eq!(
         next(&mut state, &paused, 2),
         [format!("Quota ProviderPaused: {note}"), format!("Consumers ProviderPaused: {note}")]
@@ -101,7 +126,7 @@ fn a_pause_has_an_event_when_it_begins_and_when_it_ends() {
     );
     let totals = Totals { refused: 1, ..Totals::default() };
     let ended = AccountReport { totals, ..report() };
-    let note = "gtm/crm: after 8s, 1 call refused meanwhile";
+    let note = "gtm/crm: calls go again after 8s, 1 call refused meanwhile";
     assert_eq!(
         next(&mut state, &ended, 10),
         [format!("Quota Resumed: {note}"), format!("Consumers Resumed: {note}")]
@@ -117,7 +142,7 @@ fn a_stop_has_an_event_that_says_when_one_call_asks_again() {
     assert_eq!(next(&mut state, &paused, 0).len(), 2);
     let stopped = PauseStatus { stopped: true, ..pause(Scope::account(), 60_000, "insufficient_quota") };
     paused.status.pauses[0] = stopped.clone();
-    let note = "gtm/crm: insufficient_quota; all calls of 9 pods refused until a person acts; one call asks again at 14:04:02";
+    let note = "gtm/crm: insufficient_quota; all calls of 9 pods refused until a person sees to the account at the provider; one call asks again at 14:04:02 UTC";
     assert_eq!(next(&mut state, &paused, 2)[0], format!("Quota ProviderStopped: {note}"));
     assert!(next(&mut state, &paused, 3).is_empty());
     for (callers, words) in [
@@ -193,53 +218,38 @@ fn a_notice_has_one_event_per_workload_and_hour() {
     let events = next(&mut later, &seen, 7204);
     assert!(events[0].starts_with("Consumer(\"gtm/Job/c\") ProxyNotTrusted: gtm/crm: "), "{events:?}");
     assert!(events[1].starts_with("Consumer(\"gtm/Job/c\") NoCalls: gtm/crm: "), "{events:?}");
-    let warnings = seen.notices.iter().map(|notice| notice_event("gtm/crm", notice).unwrap().warning);
+    let warnings =
+        seen.notices.iter().map(|notice| notice_event("gtm/crm", notice).unwrap().reason.is_warning());
     assert_eq!(warnings.collect::<Vec<_>>(), [true, false], "a pod without calls may have nothing to do");
 }
 
 #[test]
-fn a_new_leader_does_not_repeat_events_of_what_is_under_way() {
-    let mut waits = report();
-    waits.status.waiting = vec![wait("gtm/Job/a", 2, 9000)];
-    let mut state = EventState::published_before("gtm/crm", &Scene::of_tier("pro").subject(Some(&waits), 0));
-    assert!(next(&mut state, &waits, 1).is_empty());
-}
-
-#[test]
 fn the_gate_has_an_event_when_it_opens_and_when_it_closes() {
-    let throttled = |status: &str, reason: &str, message: &str| ApiQuotaStatus {
-        conditions: vec![Condition {
-            type_: "Throttled".to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-            observed_generation: Some(1),
-            last_transition_time: Time(at(0)),
-        }],
-        ..ApiQuotaStatus::default()
-    };
-    let seen = |status: &ApiQuotaStatus| {
+    let seen = |status: &Arc<ApiQuotaStatus>| {
         let mut scene = Scene::of_tier("pro");
-        scene.view.status = Arc::new(status.clone());
+        scene.view.status = Arc::clone(status);
         scene
     };
-    let next = |state: &mut EventState, status: &ApiQuotaStatus| -> Vec<_> {
+    let next = |state: &mut EventState, status: &Arc<ApiQuotaStatus>| -> Vec<_> {
         let events = state.next("gtm/crm", &seen(status).subject(Some(&report()), 0));
-        events.into_iter().map(|it| (it.target, it.warning, it.reason, it.note)).collect()
+        events.into_iter().map(|it| (it.target, it.reason, it.note)).collect()
     };
     let (open, closed) =
         (throttled("False", "GateOpen", "Until 14:18:00."), throttled("False", "NotThrottled", ""));
     let unknown = throttled("Unknown", "Unknown", "");
     let mut state = EventState::default();
     assert_eq!(next(&mut state, &closed), []);
-    assert_eq!(next(&mut state, &open), [(Target::Quota, true, "GateOpen", "Until 14:18:00.".to_owned())]);
+    assert_eq!(
+        next(&mut state, &open),
+        [(Target::Quota, EventReason::GateOpen, "Until 14:18:00.".to_owned())]
+    );
     assert_eq!(next(&mut state, &open), []);
     assert_eq!(next(&mut state, &unknown), [], "unknown changes nothing");
     let mut later = EventState::published_before("gtm/crm", &seen(&open).subject(Some(&report()), 0));
     assert_eq!(next(&mut later, &open), [], "an earlier leader has published it");
     for state in [&mut state, &mut later] {
         let events = next(state, &closed);
-        assert_eq!(events.iter().map(|it| (it.1, it.2)).collect::<Vec<_>>(), [(false, "GateClosed")]);
+        assert_eq!(events.iter().map(|it| it.1).collect::<Vec<_>>(), [EventReason::GateClosed]);
         assert_eq!(next(state, &closed), []);
     }
 }
@@ -304,47 +314,38 @@ fn a_limiter_that_is_silent_is_told_to_every_workload_and_ends_nothing_else() {
     scene.lost = false;
     let events = scene.next(&mut state, &report(), 30);
     assert_eq!(events[..2], both("Resumed: gtm/crm: the limiter reports again, after 22s"));
-    assert_eq!(events[2..], both("Resumed: gtm/crm: after 30s, 0 calls refused meanwhile"));
+    assert_eq!(events[2..], both("Resumed: gtm/crm: calls go again after 30s, 0 calls refused meanwhile"));
 }
 
 #[test]
 fn a_configuration_that_does_not_arrive_is_told() {
     let (mut scene, mut state) = (Scene::of_tier("pro"), EventState::default());
     scene.unwritten = Some("configmaps is forbidden");
-    let event = "NotWritten: gtm/crm: the limiter's configuration can't be written: configmaps is forbidden";
-    assert_eq!(scene.next(&mut state, &report(), 0), both(event));
+    let (in_force, mut failing) = (report(), report());
+    assert_eq!(scene.next(&mut EventState::default(), &in_force, 0).len(), 1, "what was before is in force");
+    failing.generation = None;
+    let event = "NotWritten: gtm/crm: The limiter's configuration, a ConfigMap in namespace quotakeeper, can't be written: configmaps is forbidden. It is tried again; if that goes on, see whether the operator's Role, a ResourceQuota or a policy forbids it. Calls wait until then.";
+    assert_eq!(scene.next(&mut state, &failing, 0), both(event));
     scene.unwritten = None;
-    let mut failing = report();
-    (failing.problem, failing.generation) = (Some("it has 3 limits too many".to_owned()), None);
-    let event = "Refused: gtm/crm: the limiter can't apply its configuration: it has 3 limits too many; calls wait until then";
+    failing.problem = Some("it has 3 limits too many".to_owned());
+    let event = "Refused: gtm/crm: The limiter can't apply it: it has 3 limits too many; correct the spec, and see that operator and limiter are of one version. Calls wait until then.";
     assert_eq!(scene.next(&mut state, &failing, 1), both(event));
     failing.generation = Some(1);
-    let events = scene.next(&mut state, &failing, 2);
+    let events = scene.next(&mut EventState::default(), &failing, 2);
     assert_eq!(events.len(), 1, "what was before is in force: {events:?}");
 }
 
 #[test]
 fn a_budget_that_is_used_up_is_told_once_while_it_hovers() {
     let (mut scene, mut state) = (Scene::of_tier("pro"), EventState::default());
-    let limit = |used| quotakeeper_engine::LimitStatus {
-        name: "daily".to_owned(),
-        model: None,
-        amount: 625_000,
-        used,
-        used_by_others: 0,
-        assumed: 0,
-        waiting: 0,
-        wait: Duration::ZERO,
-        resets_in: Duration::from_secs(1200),
-    };
     let with = |used| {
         let mut report = report();
-        report.status.limits.push(limit(used));
+        report.status.limits.push(quotakeeper_engine::LimitStatus { used, ..spent() });
         report
     };
     let (spent, free) = (with(625_000), with(624_000));
     scene.written(&spent, 0);
-    let event = "BudgetExhausted: gtm/crm: All of daily is used. It is free again by 14:23:00. Calls wait or are refused until then; a higher tier or fewer calls help.";
+    let event = "BudgetExhausted: gtm/crm: All of daily is used. It is free again by 14:23:00 UTC. Calls wait or are refused until then; a higher tier or fewer calls help.";
     assert_eq!(scene.next(&mut state, &spent, 0), both(event));
     for second in 1..30 {
         let report = if second % 2 == 0 { &spent } else { &free };
@@ -370,12 +371,12 @@ fn a_pause_whose_end_is_put_off_is_told_again_with_the_new_end() {
     let mut state = EventState::default();
     let mut paused = report();
     paused.status.pauses.push(pause(Scope::account(), 10_000, "TEN_SECONDLY_ROLLING"));
-    assert!(next(&mut state, &paused, 0)[0].ends_with("paused until 14:03:10"));
+    assert!(next(&mut state, &paused, 0)[0].ends_with("paused until 14:03:10 UTC, then sent by themselves"));
     paused.status.pauses[0].remaining = Duration::from_secs(25);
     assert!(next(&mut state, &paused, 8).is_empty(), "not worth telling");
     let overloaded = pause(Scope::account(), 200_000, "status 503");
     paused.status.pauses[0] = PauseStatus { overloaded: true, ..overloaded };
-    let note = "ProviderOverloaded: gtm/crm: status 503; all calls of 9 pods paused until 14:06:30";
+    let note = "ProviderOverloaded: gtm/crm: status 503; all calls of 9 pods paused until 14:06:30 UTC, then sent by themselves";
     assert_eq!(next(&mut state, &paused, 10), both(note));
     assert!(next(&mut state, &paused, 11).is_empty());
 }
@@ -413,20 +414,89 @@ fn clients_that_give_up_are_told_how_long_the_wait_is_and_their_timeout() {
 
 #[test]
 fn a_budget_that_begins_closed_has_one_event_for_all_whose_calls_wait() {
-    let throttled = Condition {
-        type_: "Throttled".to_owned(),
-        status: "True".to_owned(),
-        reason: "UsageUnknown".to_owned(),
-        message: "How much of daily was used is not known.".to_owned(),
-        observed_generation: Some(1),
-        last_transition_time: Time(at(0)),
-    };
     let mut scene = Scene::of_tier("pro");
-    scene.view.status = Arc::new(ApiQuotaStatus { conditions: vec![throttled], ..ApiQuotaStatus::default() });
+    scene.view.status = throttled("True", "UsageUnknown", "How much of daily was used is not known.");
     let mut state = EventState::default();
     let event = "UsageUnknown: gtm/crm: How much of daily was used is not known.";
     assert_eq!(scene.next(&mut state, &report(), 0), both(event));
     assert!(scene.next(&mut state, &report(), 1).is_empty());
     let mut later = EventState::published_before("gtm/crm", &scene.subject(Some(&report()), 2));
     assert!(scene.next(&mut later, &report(), 3).is_empty(), "an earlier leader has published it");
+}
+
+#[test]
+fn a_limiter_that_is_being_replaced_concerns_no_workload_before_it_takes_long() {
+    let (mut scene, mut state) = (Scene::of_tier("pro"), EventState::default());
+    (scene.lost, scene.replaced) = (true, true);
+    let begins = "Quota LimiterUnavailable: gtm/crm: The limiter's pod is being replaced, as in an upgrade.";
+    let events = scene.next(&mut state, &report(), 8);
+    assert!(events.len() == 1 && events[0].starts_with(begins), "{events:?}");
+    assert_eq!(state.standing().count(), 0, "nor a Job that is created now");
+    // It is back within a minute.
+    let mut quick = state.clone();
+    scene.lost = false;
+    let over = "Resumed: gtm/crm: the limiter reports again, after 22s";
+    assert_eq!(scene.next(&mut quick, &report(), 30), [format!("Quota {over}")]);
+    // Another leader begins meanwhile.
+    scene.lost = true;
+    let reported = status(&scene.subject(None, 10));
+    scene.view.status = Arc::new(reported);
+    let mut later = EventState::published_before("gtm/crm", &scene.unheard(12));
+    scene.lost = false;
+    let events = scene.next(&mut later, &report(), 30);
+    assert!(events.len() == 1 && events[0].starts_with("Quota Resumed: "), "{events:?}");
+    // It takes longer, and stays told when another pod is tried.
+    (scene.lost, scene.replaced) = (true, false);
+    let event = "LimiterUnavailable: gtm/crm: The limiter has not reported since 14:03:00 UTC, and calls wait until it is back; look at it with `kubectl get pods -n quotakeeper`.";
+    assert_eq!(scene.next(&mut state, &report(), 60), both(event));
+    scene.replaced = true;
+    assert!(scene.next(&mut state, &report(), 70).is_empty());
+    scene.lost = false;
+    assert_eq!(
+        scene.next(&mut state, &report(), 80),
+        both("Resumed: gtm/crm: the limiter reports again, after 72s")
+    );
+}
+
+#[test]
+fn calls_that_pass_are_not_told_to_wait() {
+    for (reason, ends) in [
+        ("Disabled", "the quota is disabled and its calls pass, after 9s"),
+        ("GateOpen", "the gate is open and calls pass, after 9s"),
+    ] {
+        for told in ["BudgetExhausted", "UsageUnknown"] {
+            let (mut scene, mut state) = (Scene::of_tier("pro"), EventState::default());
+            scene.view.status = throttled("True", told, "It is told.");
+            assert_eq!(scene.next(&mut state, &report(), 0).len(), 2, "{told}");
+            assert_eq!(state.standing().count(), 1);
+            scene.view.status = throttled("False", reason, "");
+            let events = scene.next(&mut state, &report(), 9);
+            let resumed: Vec<_> = events.iter().filter(|event| event.contains("Resumed")).cloned().collect();
+            assert_eq!(resumed, both(&format!("Resumed: gtm/crm: {ends}")), "{told}");
+            assert_eq!(state.standing().count(), 0, "for a Job that is created now");
+        }
+        let (mut scene, mut state) = (Scene::of_tier("pro"), EventState::default());
+        let mut paused = report();
+        paused.status.pauses.push(pause(Scope::account(), 60_000, "429"));
+        assert_eq!(scene.next(&mut state, &paused, 0).len(), 2);
+        scene.view.status = throttled("False", reason, "");
+        let events = scene.next(&mut state, &paused, 9);
+        assert!(
+            events.contains(&both("Resumed: gtm/crm: calls go again after 9s, 0 calls refused meanwhile")[1])
+        );
+        assert_eq!(state.standing().count(), 0);
+    }
+}
+
+/// A status whose condition `Throttled` says this.
+fn throttled(status: &str, reason: &str, message: &str) -> Arc<ApiQuotaStatus> {
+    let condition = Condition {
+        type_: "Throttled".to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: Some(1),
+        last_transition_time: Time(at(0)),
+    };
+    Arc::new(ApiQuotaStatus { conditions: vec![condition], ..ApiQuotaStatus::default() })
 }

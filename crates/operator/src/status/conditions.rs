@@ -10,7 +10,7 @@ use quotakeeper_wire::tier::{LearnedTier, UndeclaredTier};
 use super::figures::Figures;
 use super::past::{self, Past};
 use super::state::{Inputs, State};
-use super::words::{clipped, coarse, counted, longest, plural, until};
+use super::words::{self, clipped, coarse, counted, longest, plural, until_utc};
 use super::{Limiter, Subject};
 use crate::conditions::{FALSE, TRUE, UNKNOWN, reasons, types};
 use crate::reconcile::Verdict;
@@ -129,7 +129,7 @@ fn programmed(subject: &Subject<'_>) -> Draft {
             TYPE,
             FALSE,
             reasons::NOT_WRITTEN,
-            format!("The limiter's configuration can't be written: {why}."),
+            words::unwritten(why, subject.namespace, subject.has_nothing_in_force()),
         );
     }
     let pending = || {
@@ -147,9 +147,12 @@ fn programmed(subject: &Subject<'_>) -> Draft {
         }
         Limiter::Connected { account: None, .. } => pending(),
         Limiter::Connected { account: Some(report), .. } => match &report.problem {
-            Some(problem) => {
-                reported(TYPE, FALSE, reasons::REFUSED, format!("The limiter can't apply it: {problem}."))
-            }
+            Some(problem) => reported(
+                TYPE,
+                FALSE,
+                reasons::REFUSED,
+                words::inapplicable(problem, subject.has_nothing_in_force()),
+            ),
             None if report.generation == u64::try_from(generation).ok() => reported(
                 TYPE,
                 TRUE,
@@ -168,19 +171,25 @@ fn limiter_available(subject: &Subject<'_>) -> Draft {
             reported(TYPE, TRUE, reasons::CONNECTED, "The limiter reports to the operator.")
         }
         Limiter::Unknown => reported(TYPE, UNKNOWN, reasons::CONNECTING, "The limiter has not reported yet."),
-        Limiter::Lost { since, .. } => {
-            reported(TYPE, FALSE, reasons::NOT_REPORTING, limiter_is_lost(since, subject))
+        Limiter::Lost { since, replaced, .. } => {
+            let reason = if replaced { reasons::BEING_REPLACED } else { reasons::NOT_REPORTING };
+            reported(TYPE, FALSE, reason, limiter_is_lost(since, replaced, subject))
         }
     }
 }
 
-/// Since when the limiter is silent, and what to do.
-pub(crate) fn limiter_is_lost(since: Timestamp, subject: &Subject<'_>) -> String {
-    format!(
-        "The limiter has not reported since {} UTC, and calls wait until it is back; look at it with `kubectl get pods -n {}`.",
-        until(since, subject.now),
-        subject.namespace
-    )
+/// Since when the limiter is silent, and what to do; `replaced`: its pod is being replaced.
+pub(crate) fn limiter_is_lost(since: Timestamp, replaced: bool, subject: &Subject<'_>) -> String {
+    let since = until_utc(since, subject.now);
+    let namespace = subject.namespace;
+    match replaced {
+        false => format!(
+            "The limiter has not reported since {since}, and calls wait until it is back; look at it with `kubectl get pods -n {namespace}`."
+        ),
+        true => format!(
+            "The limiter's pod is being replaced, as in an upgrade. It has not reported since {since}, and calls wait until it is back; if that takes more than a minute, look at it with `kubectl get pods -n {namespace}`."
+        ),
+    }
 }
 
 fn provider_available(subject: &Subject<'_>) -> Draft {
@@ -338,8 +347,8 @@ pub(super) fn holdup(
 ) -> Option<String> {
     Some(match state {
         State::GateOpen => format!(
-            "The gate is open until {} UTC: the calls of all workloads pass at once, whatever the limits. To close it now: kubectl -n {} delete configmap {}.",
-            until(subject.gate_open_until()?, subject.now),
+            "The gate is open until {}: the calls of all workloads pass at once, whatever the limits. To close it now: kubectl -n {} delete configmap {}.",
+            until_utc(subject.gate_open_until()?, subject.now),
             subject.namespace,
             gate::NAME
         ),

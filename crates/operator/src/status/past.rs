@@ -5,7 +5,7 @@ use quotakeeper_wire::status::PastUse;
 
 use super::Subject;
 use super::figures::Figures;
-use super::words::until;
+use super::words::until_utc;
 use crate::conditions::reasons;
 
 /// What the condition `UsageKnown` says.
@@ -68,7 +68,7 @@ pub(super) fn closed(subject: &Subject<'_>, figures: &Figures<'_>) -> Option<Str
     };
     let names: Vec<&str> = closed.iter().map(|figure| figure.config.name.as_str()).collect();
     let at = opens_at(subject, figures);
-    let at = at.map(|at| format!(" until {} UTC", until(at, subject.now))).unwrap_or_default();
+    let at = at.map(|at| format!(" until {}", until_utc(at, subject.now))).unwrap_or_default();
     let quota = subject.quota()?.metadata.clone();
     let namespace = quota.namespace.map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
     let name = quota.name.unwrap_or_default();

@@ -123,7 +123,7 @@ impl Story {
 
     fn with_subject<T>(&self, of: impl FnOnce(&Subject<'_>) -> T) -> T {
         let limiter = match (self.lost, self.heard) {
-            (true, _) => Limiter::Lost { since: now(), silence: LIMITER_TIMEOUT },
+            (true, _) => Limiter::Lost { since: now(), silence: LIMITER_TIMEOUT, replaced: false },
             (false, true) => {
                 Limiter::Connected { account: self.report.as_ref(), gate_open_until: self.gate_open_until }
             }
@@ -273,7 +273,7 @@ fn a_change_is_programmed_when_the_limiter_has_taken_it() {
     assert!(
         story
             .conditions()
-            .contains("Programmed=False Refused: The limiter can't apply it: it has 3 limits too many.\n")
+            .contains("Programmed=False Refused: The limiter can't apply it: it has 3 limits too many; correct the spec, and see that operator and limiter are of one version.\n")
     );
 }
 

@@ -63,6 +63,31 @@ pub(crate) fn until(time: Timestamp, now: Timestamp) -> String {
     time.to_zoned(TimeZone::UTC).strftime(form).to_string()
 }
 
+/// … as in a sentence: `14:03:10 UTC` today, `1 Dec` later.
+pub(crate) fn until_utc(time: Timestamp, now: Timestamp) -> String {
+    let today = time.as_second().saturating_sub(now.as_second()) < 86_400;
+    format!("{}{}", until(time, now), if today { " UTC" } else { "" })
+}
+
+/// Ends the message of what keeps a quota from coming into force at all.
+pub(crate) const CALLS_WAIT: &str = " Calls wait until then.";
+
+/// That the operator can't write the limiter's configuration, and what to do; `waits`: nothing is in force.
+pub(crate) fn unwritten(why: &str, namespace: &str, waits: bool) -> String {
+    let waits = if waits { CALLS_WAIT } else { "" };
+    format!(
+        "The limiter's configuration, a ConfigMap in namespace {namespace}, can't be written: {why}. It is tried again; if that goes on, see whether the operator's Role, a ResourceQuota or a policy forbids it.{waits}"
+    )
+}
+
+/// That the limiter can't apply its configuration, and what to do; `waits`: nothing is in force.
+pub(crate) fn inapplicable(problem: &str, waits: bool) -> String {
+    let waits = if waits { CALLS_WAIT } else { "" };
+    format!(
+        "The limiter can't apply it: {problem}; correct the spec, and see that operator and limiter are of one version.{waits}"
+    )
+}
+
 /// An amount: `360k`, `2M`, `1750`.
 pub(crate) fn amount(units: u64) -> String {
     match units {

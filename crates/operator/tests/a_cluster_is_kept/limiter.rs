@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -70,6 +70,16 @@ impl FakeLimiter {
         change(self.told.changes.lock().unwrap().entry(quota.to_owned()).or_insert_with(|| json!({})));
     }
 
+    /// A pause of all calls of a quota, which ends after so many seconds from now.
+    pub fn pause(&self, quota: &str, seconds: u64, reason: &str) {
+        let ends = SystemTime::now() + Duration::from_secs(seconds);
+        let ends = ends.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        self.change(quota, |report| {
+            report["pauses"] =
+                json!([{"scope": "account", "endsAtMillis": ends, "reason": reason, "stopped": false}]);
+        });
+    }
+
     /// Stops the reports, or continues with them.
     pub fn falls_silent(&self, silent: bool) {
         self.told.silent.store(silent, Ordering::Relaxed);
@@ -130,6 +140,11 @@ fn report(changes: &BTreeMap<String, Value>) -> Value {
         });
         for (field, value) in changes.get(&quota).and_then(Value::as_object).into_iter().flatten() {
             account[field] = value.clone();
+        }
+        for pause in account["pauses"].as_array_mut().into_iter().flatten() {
+            let Some(ends) = pause.as_object_mut().unwrap().remove("endsAtMillis") else { continue };
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+            pause["remainingMillis"] = json!(ends.as_u64().unwrap().saturating_sub(now));
         }
         account
     });

@@ -11,7 +11,7 @@ fn a_tier_that_is_not_declared_is_asked_for_and_then_learned() {
             let view = QuotaView { status: Arc::new(status(subject)), ..story.view.clone() };
             events.next(&story.name, &Subject { view: &view, ..*subject })
         });
-        planned.into_iter().map(|event| format!("{}: {}", event.reason, event.note)).collect()
+        planned.into_iter().map(|event| format!("{}: {}", event.reason.word(), event.note)).collect()
     };
     assert!(story.row().starts_with("free (assumed) | ten-seconds | 0%"), "{}", story.row());
     let conditions = story.conditions();
