@@ -23,13 +23,24 @@ pub fn send_messages(messages: Option<Messages>) {
 
 /// Prints a result. A closed pipe, as after `head`, is no failure.
 pub fn print(text: &str) -> ExitCode {
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    match written(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             say(&format!("cannot write the result: {error}"));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Prints a part of a result. Returns whether there is still somebody who reads it.
+pub fn printed(text: &str) -> bool {
+    written(text).is_ok()
+}
+
+fn written(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 /// Prints a message to standard error.

@@ -16,6 +16,7 @@
 //! | `plan` | what `--dry-run` shows |
 //! | `run_ledger` | where a run records how much of them it uses |
 //! | `scratch` | files that live as long as the run |
+//! | `live` | what is known of the accounts now, for `quotakeeper limits` |
 //! | `learned` | what is assumed and learned where no tier is declared |
 //! | `stated_use` | what a person says was used already |
 //! | `terminal` | the terminal that the command, the progress line and messages share |
@@ -31,6 +32,7 @@ mod environment;
 mod hosts;
 mod interception;
 mod learned;
+pub mod live;
 mod mounts;
 pub mod names_within;
 mod plan;
@@ -53,7 +55,7 @@ pub mod waits;
 pub mod words;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -73,7 +75,7 @@ use interception::Interception;
 use prepare::{Prepared, prepare};
 use records::Records;
 use report::{Report, Seen};
-use run_ledger::RunLedger;
+use run_ledger::{LedgerFiles, RunLedger};
 use supervise::Ended;
 use view::View;
 
@@ -143,8 +145,8 @@ struct Started {
     limiter: Limiter,
     proxy: Proxy,
     records: Records,
-    /// The ledger's file; none: there is none.
-    ledger: Option<PathBuf>,
+    /// The ledger's files.
+    ledger: LedgerFiles,
     direct: DirectConnections,
     /// Where the limiter's metrics go.
     metrics: Option<watch::Sender<String>>,
@@ -158,13 +160,24 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let view = View::new(&started.proxy, interception, &arguments.command)?;
     let mut records = std::mem::take(&mut started.records);
     records.command_starts();
-    let unknown = started.accounts.iter().filter_map(summary::unknown_past);
+    let limits_of = |key: &AccountKey| {
+        prepared
+            .accounts
+            .iter()
+            .find(|account| account.key == *key)
+            .map(|account| account.engine.limits.as_slice())
+    };
+    let unknown = started
+        .accounts
+        .iter()
+        .filter_map(|account| summary::unknown_past(account, limits_of(&account.key).unwrap_or_default()));
     let questions = learned::questions(&learned::undeclared(&prepared.accounts), &started.accounts);
     let notes = std::mem::take(&mut records.notes).into_iter().chain(unknown).chain(questions);
     let notes: Vec<String> = notes.filter(|_| !arguments.quiet).collect();
+    let limiter = started.limiter.clone();
     let ended = tokio::select! {
         ended = supervise::run_command(arguments, &mut started, &view, &notes) => ended?,
-        never = records.keep_current() => match never {},
+        never = records.keep_current(&limiter) => match never {},
     };
     finish(arguments, started, ended).await
 }
@@ -173,10 +186,11 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
 async fn start(arguments: &RunArguments, prepared: &Prepared) -> Result<Started, Failure> {
     let mut accounts = prepared.accounts.clone();
     let folder = records::state_folder(arguments.state.as_deref());
-    let (ledger, problem) = open_ledger(arguments, folder.as_deref(), &accounts)?;
-    let ledger_file = ledger.as_ref().map(|ledger| ledger.file.clone());
-    let mut records = Records::open(folder.as_deref(), ledger_file.as_deref(), &mut accounts);
-    records.notes.extend(problem);
+    let mut notes = Vec::new();
+    let ledger = open_ledger(arguments, folder.as_deref(), &accounts, &mut notes)?;
+    let files = ledger.as_ref().map(|ledger| ledger.files.clone()).unwrap_or_default();
+    let mut records = Records::open(folder.as_deref(), &files, &mut accounts);
+    records.notes.append(&mut notes);
     let (metrics, more_metrics) = watch::channel(String::new());
     let settings = Settings {
         extra_cas: prepared.extra_cas.clone(),
@@ -189,7 +203,7 @@ async fn start(arguments: &RunArguments, prepared: &Prepared) -> Result<Started,
     let (link, peer) = Link::pair();
     tokio::spawn(carry(limiter.clone(), peer));
     let proxy = Proxy::start(settings, link).await.map_err(|error| bad_input(anyhow!("{error}")))?;
-    Ok(Started { limiter, proxy, records, ledger: ledger_file, direct, metrics: Some(metrics), accounts })
+    Ok(Started { limiter, proxy, records, ledger: files, direct, metrics: Some(metrics), accounts })
 }
 
 /// Reports what came of the calls, and ends limiter and proxy.
@@ -207,9 +221,11 @@ async fn finish(arguments: &RunArguments, started: Started, ended: Ended) -> Res
     proxy.shutdown(GRACE).await;
     learned.iter().chain(&lines).filter(|_| !arguments.quiet).for_each(|line| say(line));
     // The command's exit code counts, even if the ledger or the report can't be written.
-    if let (Err(error), Some(file)) = (limiter.close().await, &ledger) {
-        let file = file.display();
-        say(&format!("the ledger {file} {error:#}; the next run with this ledger begins carefully"));
+    if let Err(error) = limiter.close().await
+        && !ledger.is_empty()
+    {
+        let files = run_ledger::names(&ledger).join(", ");
+        say(&format!("the ledger {files} {error:#}; the next run with this ledger begins carefully"));
     }
     if let Some(Err(error)) = arguments.report.as_ref().map(|file| report.write(file)) {
         say(&format!("{error:#}"));
@@ -246,30 +262,28 @@ fn start_limiter(
 ) -> Result<Limiter, Failure> {
     let builder = Limiter::builder(accounts);
     match ledger {
-        Some(RunLedger { file, ledger }) => builder
-            .private_ledger(ledger)
-            .and_then(|builder| builder.earlier_runs(earlier).start())
-            .map_err(|error| bad_input(anyhow!("the ledger {} {error}", file.display()))),
+        Some(RunLedger { files, ledger }) => {
+            builder.private_ledger(ledger).and_then(|builder| builder.earlier_runs(earlier).start()).map_err(
+                |error| bad_input(anyhow!("the ledger {} {error}", run_ledger::names(&files).join(", "))),
+            )
+        }
         None => {
             builder.earlier_runs(earlier).start().map_err(|error| Failure::from(anyhow::Error::from(error)))
         }
     }
 }
 
-/// The run's ledger, or why it has none.
+/// The run's ledger; none: there is no state folder, as the records say, or the notes say why.
 fn open_ledger(
     arguments: &RunArguments,
     folder: Option<&Path>,
     accounts: &[CompiledAccount],
-) -> Result<(Option<RunLedger>, Option<String>), Failure> {
-    if let Some(file) = &arguments.ledger {
-        return Ok((Some(RunLedger::named(file)?), None));
-    }
-    // Without a folder, the records say what follows.
-    let Some(folder) = folder else { return Ok((None, None)) };
-    match RunLedger::in_state_folder(folder, accounts) {
-        Ok(ledger) => Ok((ledger, None)),
-        Err(error) => Ok((None, Some(format!("{error:#}; give another with --ledger FILE")))),
+    notes: &mut Vec<String>,
+) -> Result<Option<RunLedger>, Failure> {
+    let files = run_ledger::files(arguments.ledger.as_deref(), folder, accounts);
+    match &arguments.ledger {
+        Some(file) => RunLedger::named(file, files).map(Some),
+        None => Ok(RunLedger::in_state_folder(files, notes)),
     }
 }
 

@@ -22,23 +22,35 @@ pub enum Format {
     Yaml,
 }
 
+/// A value for programs, or the text for people.
+///
+/// # Errors
+/// The value has no form in YAML.
+pub fn text_as(
+    format: Format,
+    value: impl FnOnce() -> Value,
+    text: impl FnOnce(bool) -> String,
+) -> anyhow::Result<String> {
+    Ok(match format {
+        Format::Table => text(false),
+        Format::Wide => text(true),
+        Format::Json => format!("{:#}\n", value()),
+        Format::Yaml => yaml::write(&value())?,
+    })
+}
+
 /// Prints a value for programs, or the text for people.
 pub fn print_as(
     format: Format,
     value: impl FnOnce() -> Value,
     text: impl FnOnce(bool) -> String,
 ) -> ExitCode {
-    match format {
-        Format::Table => print(&text(false)),
-        Format::Wide => print(&text(true)),
-        Format::Json => print(&format!("{:#}\n", value())),
-        Format::Yaml => match yaml::write(&value()) {
-            Ok(text) => print(&text),
-            Err(error) => {
-                say(&error.to_string());
-                ExitCode::FAILURE
-            }
-        },
+    match text_as(format, value, text) {
+        Ok(text) => print(&text),
+        Err(error) => {
+            say(&error.to_string());
+            ExitCode::FAILURE
+        }
     }
 }
 

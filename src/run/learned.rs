@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::name::QuotaName;
 use quotakeeper_wire::status::AccountReport;
-use quotakeeper_wire::tier::TierBasis;
+use quotakeeper_wire::tier::{TierBasis, ToldLimit};
 
 /// The quotas that declare no tier, and what is to be said of each as long as nothing is known.
 pub fn undeclared(accounts: &[CompiledAccount]) -> BTreeMap<QuotaName, String> {
@@ -24,6 +24,11 @@ pub fn questions(undeclared: &BTreeMap<QuotaName, String>, accounts: &[AccountRe
     accounts.iter().filter(assumed).filter_map(|account| undeclared.get(&account.quota)).cloned().collect()
 }
 
+/// A run is the only workload that it knows of.
+fn sentence(account: &AccountReport) -> Option<String> {
+    account.learned.as_ref()?.sentence_with(ToldLimit::figure)
+}
+
 /// What was last said of each quota.
 #[derive(Debug, Default)]
 pub struct Learned {
@@ -35,7 +40,7 @@ impl Learned {
     pub fn news(&mut self, accounts: &[AccountReport]) -> Vec<String> {
         let mut news = Vec::new();
         for account in accounts {
-            let Some(sentence) = account.learned.as_ref().and_then(|learned| learned.sentence()) else {
+            let Some(sentence) = sentence(account) else {
                 continue;
             };
             if self.said.insert(account.quota.clone(), sentence.clone()).as_ref() != Some(&sentence) {

@@ -8,7 +8,7 @@ use quotakeeper_wire::trust_variables::CA_VARIABLES;
 
 use super::interception::Interception;
 use super::records::state_folder;
-use super::run_ledger::RunLedger;
+use super::run_ledger;
 use super::words::duration;
 use crate::cli::RunArguments;
 use crate::limits;
@@ -58,9 +58,9 @@ pub fn of(
         }
     }
     let folder = state_folder(arguments.state.as_deref());
-    let ledger = folder.and_then(|folder| RunLedger::file_in(&folder, accounts));
-    if let Some(ledger) = arguments.ledger.clone().or(ledger) {
-        let _ = writeln!(plan, "\nRecord use in\n  {}", ledger.display());
+    let files = run_ledger::files(arguments.ledger.as_deref(), folder.as_deref(), accounts);
+    if !files.is_empty() {
+        let _ = writeln!(plan, "\nRecord use in\n  {}", run_ledger::names(&files).join("\n  "));
     }
     let user = arguments.user.as_ref().map(|user| format!("as {user}: ")).unwrap_or_default();
     let _ = writeln!(plan, "\nRun\n  {user}{}", arguments.command.join(" "));

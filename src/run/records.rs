@@ -16,10 +16,14 @@ use anyhow::{Context, anyhow};
 use jiff::Timestamp;
 use quotakeeper_limiter::LostGrants;
 use quotakeeper_limiter::clock::now;
-use quotakeeper_limiter::task::EarlierRuns;
+use quotakeeper_limiter::task::{EarlierRuns, Limiter};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::name::AccountKey;
+use quotakeeper_wire::status::AccountReport;
 use serde::{Deserialize, Serialize};
+
+use super::live;
+use super::run_ledger::LedgerFiles;
 
 /// How often a run updates the times of its files.
 const UPDATED_EVERY: Duration = Duration::from_secs(1);
@@ -43,6 +47,8 @@ pub struct Records {
     files: Vec<File>,
     /// Those of accounts that no run has used yet.
     new: Vec<PathBuf>,
+    /// Where it is told what this run knows of its accounts.
+    live: BTreeMap<AccountKey, PathBuf>,
     /// What earlier runs may have granted.
     pub earlier: BTreeMap<AccountKey, EarlierRuns>,
     /// What a person should know.
@@ -62,12 +68,12 @@ pub fn state_folder(given: Option<&Path>) -> Option<PathBuf> {
 impl Records {
     /// Reads and writes the records of the accounts, and puts into each account since when it is in force. Without a
     /// usable folder that stays unknown.
-    pub fn open(folder: Option<&Path>, ledger: Option<&Path>, accounts: &mut [CompiledAccount]) -> Records {
+    pub fn open(folder: Option<&Path>, ledgers: &LedgerFiles, accounts: &mut [CompiledAccount]) -> Records {
         let mut records = Records::default();
-        let ledger = ledger.map(|file| std::path::absolute(file).unwrap_or_else(|_| file.to_owned()));
         for account in accounts {
+            let ledger = ledgers.get(&account.key).map(PathBuf::as_path);
             let opened = match folder {
-                Some(folder) => records.open_one(folder, ledger.as_deref(), account),
+                Some(folder) => records.open_one(folder, ledger, account),
                 None => Err(anyhow!("neither HOME nor XDG_STATE_HOME is set")),
             };
             if let Err(error) = opened {
@@ -131,6 +137,7 @@ impl Records {
                 self.new.push(path.clone());
             }
             self.files.push(file);
+            self.live.insert(account.key.clone(), live::file(folder, &account.key));
         }
         Ok(())
     }
@@ -140,11 +147,23 @@ impl Records {
         self.new.clear();
     }
 
-    /// Updates the times of the files for as long as the run lasts.
-    pub async fn keep_current(&self) -> Infallible {
+    /// Updates the times of the files, and tells what the limiter knows, for as long as the run lasts.
+    pub async fn keep_current(&self, limiter: &Limiter) -> Infallible {
         loop {
+            if let Ok(health) = limiter.health().await {
+                self.tell(&health.report.accounts);
+            }
             tokio::time::sleep(UPDATED_EVERY).await;
             self.touch();
+        }
+    }
+
+    fn tell(&self, accounts: &[AccountReport]) {
+        for account in accounts {
+            if let Some(file) = self.live.get(&account.key) {
+                // Who looks finds an older one, or is told that there is none.
+                let _ = live::write(file, account);
+            }
         }
     }
 
@@ -158,8 +177,8 @@ impl Records {
 
 impl Drop for Records {
     fn drop(&mut self) {
-        for path in &self.new {
-            // One that stays makes the next run ask what was used.
+        // A record that stays makes the next run ask what was used.
+        for path in self.new.iter().chain(self.live.values()) {
             let _ = fs::remove_file(path);
         }
         self.touch();
@@ -170,7 +189,7 @@ impl Drop for Records {
 /// in force.
 pub fn earlier(
     folder: Option<&Path>,
-    ledger: Option<&Path>,
+    ledgers: &LedgerFiles,
     accounts: &mut [CompiledAccount],
 ) -> BTreeMap<AccountKey, EarlierRuns> {
     let wall = Timestamp::now();
@@ -185,7 +204,8 @@ pub fn earlier(
         let known: Option<Record> =
             fs::read_to_string(path).ok().and_then(|text| serde_json::from_str(&text).ok());
         account.in_force_since = known.as_ref().and_then(|record| record.since.parse().ok());
-        let runs = earlier_runs(ended(changed, wall), wall, is_in(ledger, known.as_ref()));
+        let in_ledger = is_in(ledgers.get(&account.key).map(PathBuf::as_path), known.as_ref());
+        let runs = earlier_runs(ended(changed, wall), wall, in_ledger);
         all.insert(account.key.clone(), runs);
     }
     all

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use quotakeeper_engine::config::{LimitConfig, Unit};
 use quotakeeper_wire::status::{AccountReport, PastUse};
 
 use super::report::Report;
 use super::words::{count, duration};
+
+/// What was used of shorter windows need not be stated.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// The lines: one with the figures, and one for each thing that a person may want to change.
 pub fn lines(report: &Report, bypass_remedy: &str, accounts: &[AccountReport]) -> Vec<String> {
@@ -130,21 +134,31 @@ fn around(report: &Report, remedy: &str) -> Option<String> {
     }
 }
 
-/// What is assumed of an account's use before the run, for people; none: it is known.
-pub fn unknown_past(account: &AccountReport) -> Option<String> {
+/// What is assumed of an account's use before the run, for people; none: it is known, or over soon. `limits` are the
+/// account's.
+pub fn unknown_past(account: &AccountReport, limits: &[LimitConfig]) -> Option<String> {
     let quota = &account.quota;
     let assumed = account.status.limits.iter().filter(|limit| limit.assumed > 0);
     let assumed: Vec<&str> = assumed.map(|limit| limit.name.as_str()).collect();
+    let longest = |of: &dyn Fn(&LimitConfig) -> bool| {
+        limits.iter().filter(|limit| of(limit)).max_by_key(|limit| limit.window)
+    };
     match account.past {
-        PastUse::New if account.status.limits.iter().all(|limit| limit.used == 0) => Some(format!(
-            "quota {quota}: no run has used its account before, so it is assumed to be unused; if it is not, state \
-             it with --used LIMIT=AMOUNT"
-        )),
+        // What was used of shorter windows is over soon.
+        PastUse::New if account.status.limits.iter().all(|limit| limit.used == 0) => {
+            let limit = longest(&|limit| limit.unit != Unit::ConcurrentRequests && limit.window >= LONG)?;
+            Some(format!(
+                "quota {quota}: no run has used its account before, so it is assumed to be unused; if it is not, \
+                 state it with --used {}=AMOUNT",
+                limit.name
+            ))
+        }
         PastUse::Lost if !assumed.is_empty() => Some(format!(
             "quota {quota}: an earlier run may have used {}; without its ledger all of it counts as used until an \
              answer of the provider tells what is left: state it with --used {}=AMOUNT, and keep a --ledger",
             assumed.join(", "),
-            assumed.last().unwrap_or(&"LIMIT"),
+            longest(&|limit| assumed.contains(&limit.name.as_str()))
+                .map_or("LIMIT", |limit| limit.name.as_str()),
         )),
         _ => None,
     }

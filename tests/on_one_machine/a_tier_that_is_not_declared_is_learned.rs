@@ -2,6 +2,7 @@
 //! tells, the tier is asked for.
 
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::json;
 
@@ -36,10 +37,23 @@ fn the_smallest_quota_learns_its_tier_from_the_first_answer() {
     assert_eq!(scene.report()["accounts"][0]["tier"], "tier-2");
     assert!(ended.stderr.contains("the lowest, free, is assumed until an answer"), "{}", ended.stderr);
     assert!(
-        ended.stderr.contains("tier learned: tier-2, from x-ratelimit-limit-requests 5000 of 1 workload"),
+        ended.stderr.contains("tier learned: tier-2, from x-ratelimit-limit-requests 5000\n"),
         "{}",
         ended.stderr
     );
+
+    // What is in force, and who was told it.
+    let (file, state) = (scene.file("learned.yaml", &example()), scene.path("state"));
+    let mut limits = Command::new(env!("CARGO_BIN_EXE_quotakeeper"));
+    limits.args(["limits", "-f"]).arg(file).arg("--state").arg(state);
+    let limits = limits.output().unwrap();
+    let limits = String::from_utf8(limits.stdout).unwrap();
+    let row = limits.lines().find(|line| line.contains("(gpt-4o)")).unwrap();
+    assert!(
+        row.contains(" 5,000   minute ") && row.contains("x-ratelimit-limit-requests 5000, told to "),
+        "{limits}"
+    );
+    assert!(!limits.contains("daily-requests"), "free's limits are not in force any more: {limits}");
 
     // The lowest tier, free, would let three through and hold the others for minutes.
     let (results, ended) = run_with(&scene, &example(), &[calls(10, "gpt-4o")]);

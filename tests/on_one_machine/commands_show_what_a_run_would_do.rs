@@ -1,7 +1,8 @@
 //! What a person can look at before, during and after a run: providers, limits, a dry run, metrics; and a command that
 //! runs as another user.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -101,9 +102,18 @@ fn limits_show_what_a_run_has_used() {
     let mut running = scene.start(run);
     running.until("three calls", || scene.path("called").exists());
     // A story's commands share the files of outputs: the run's are open already.
-    let during = Command::new(env!("CARGO_BIN_EXE_quotakeeper")).args(words).output().unwrap();
-    let during = String::from_utf8(during.stderr).unwrap();
-    assert!(during.contains("a run uses the ledger"), "{during}");
+    let during = || {
+        let limits =
+            Command::new(env!("CARGO_BIN_EXE_quotakeeper")).args(words).args(["-o", "json"]).output();
+        let limits = limits.unwrap();
+        assert!(limits.status.success(), "{}", String::from_utf8_lossy(&limits.stderr));
+        let limits: Value = serde_json::from_slice(&limits.stdout).unwrap();
+        (
+            limits[0]["limits"][1]["counts"][0]["used"].clone(),
+            limits[0]["limits"][1]["counts"][0]["left"].clone(),
+        )
+    };
+    running.until("the run tells of its calls", || during() == (3.into(), 249_997.into()));
     scene.file("seen", "");
     assert_eq!(running.ended().code, 0);
 
@@ -112,9 +122,70 @@ fn limits_show_what_a_run_has_used() {
     let row = table.lines().find(|line| line.contains("daily")).unwrap();
     assert_eq!(
         row.split_whitespace().collect::<Vec<_>>(),
-        ["crm", "one", "daily", "250,000", "day", "3", "0", "tier"]
+        ["249,997", "250,000", "day", "crm", "daily", "3", "0", "tier", "one"]
     );
     assert_eq!(daily(&limits(&["-o", "json"])), (3.into(), 0.into()), "looking changes nothing");
+}
+
+const OTHER: &str = r#"
+apiVersion: quotakeeper.dev/v1alpha1
+kind: ApiQuota
+metadata: {name: answers}
+spec:
+  provider: {name: openai, tier: tier-1}
+  limits: [{name: daily, unit: Requests, amount: 1000, windowSeconds: 86400, countedAs: FixedWindow}]
+"#;
+
+/// Two accounts, used alone and together, in either order: each run goes on from what all before it have used.
+#[test]
+fn runs_of_several_accounts_continue_from_each_other() {
+    let scene = Scene::new(RULES);
+    let (crm, answers) = (scene.file("crm.yaml", QUOTA), scene.file("answers.yaml", OTHER));
+    let script = r#"
+import os, urllib.request
+for variable, path, body in [("DEMO_BASE_URL", "/anything", None), ("OPENAI_BASE_URL", "/chat/completions", b'{"model": "gpt-4o", "messages": []}')]:
+    if variable in os.environ:
+        headers = {"Authorization": "Bearer " + variable, "Content-Type": "application/json"}
+        urllib.request.urlopen(urllib.request.Request(os.environ[variable] + path, body, headers)).read()
+"#;
+    for files in [&[&crm][..], &[&answers, &crm], &[&answers], &[&crm, &answers], &[&crm]] {
+        let mut run = scene.quotakeeper(files[0]);
+        files[1..].iter().for_each(|file| drop(run.arg("-f").arg(file)));
+        run.args(["--", "python3", "-c", script]);
+        let ended = scene.run(run);
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        assert!(!ended.stderr.contains("an earlier run may have used"), "{files:?}: {}", ended.stderr);
+    }
+    let state = scene.path("state");
+    let words = ["limits", "-f", crm.to_str().unwrap(), "-f", answers.to_str().unwrap()];
+    let limits =
+        quotakeeper(&scene, &[&words[..], &["--state", state.to_str().unwrap(), "-o", "json"]].concat());
+    let used = |quota: &Value| {
+        let daily =
+            quota["limits"].as_array().unwrap().iter().find(|limit| limit["name"] == "daily").unwrap();
+        daily["counts"][0]["used"].clone()
+    };
+    let used: Vec<Value> = json(&limits).as_array().unwrap().iter().map(used).collect();
+    assert_eq!(used, [4, 3], "{}", limits.stdout);
+}
+
+/// Whoever watches sees the use of a run that begins later.
+#[test]
+fn limits_can_be_watched() {
+    let scene = Scene::new(RULES);
+    let quota = scene.file("quota.yaml", QUOTA);
+    let state = scene.path("state");
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_quotakeeper"));
+    watch.args(["limits", "--watch", "-f"]).arg(&quota).arg("--state").arg(&state).stdout(Stdio::piped());
+    let mut watch = watch.spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("250,000   250,000   day")));
+    let mut run = scene.quotakeeper(&quota);
+    run.args(["--", "python3", "-c", &format!("{CALL}\n[call() for _ in range(3)]")]);
+    assert_eq!(scene.run(run).code, 0);
+    assert!(lines.any(|line| line.starts_with("249,997   250,000   day")));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
 }
 
 /// The schema's own dialect is checked too.

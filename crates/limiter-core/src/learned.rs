@@ -159,6 +159,12 @@ impl Figure {
         }
     }
 
+    /// Who was told what is believed: the one that was told it first.
+    fn first_witness(&self) -> Option<&Consumer> {
+        let told = self.words.iter().filter(|word| word.amount == self.amount);
+        told.min_by_key(|word| word.since).map(|word| &word.by)
+    }
+
     /// How many workloads were told what is believed.
     fn witnesses(&self) -> u32 {
         let count = self.words.iter().filter(|word| word.amount == self.amount).count();

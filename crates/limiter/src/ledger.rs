@@ -11,6 +11,7 @@
 //! | [`store`] | what a store has to do |
 //! | [`redb`] | the store in a file |
 //! | [`damage`] | a file that can't be read is set aside |
+//! | [`per_account`] | a store for each account |
 //! | [`memory`] | the store for tests |
 //! | `conformance` | the tests that every store passes |
 
@@ -18,6 +19,7 @@
 mod conformance;
 pub mod damage;
 pub mod memory;
+pub mod per_account;
 pub mod redb;
 pub mod store;
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use quotakeeper_engine::config::{LimitAmount, LimitConfig, MOST_REQUESTS, Unit};
+use quotakeeper_engine::name::Consumer;
 use serde::{Deserialize, Serialize};
 
 /// This installation's part of an account.
@@ -138,19 +140,40 @@ pub struct ToldLimit {
     pub header: String,
     /// How many workloads it was told; many are not counted.
     pub workloads: u32,
+    /// The first of these that was told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Consumer>,
+    /// Since when it is believed, to the second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 impl std::fmt::Display for ToldLimit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let plural = if self.workloads == 1 { "" } else { "s" };
-        write!(f, "{} {} of {} workload{plural}", self.header, self.amount, self.workloads)
+        write!(f, "{} of {} workload{plural}", self.figure(), self.workloads)
+    }
+}
+
+impl ToldLimit {
+    /// The header with the amount.
+    pub fn figure(&self) -> String {
+        format!("{} {}", self.header, self.amount)
     }
 }
 
 impl LearnedTier {
     /// What was learned, for people; none: nothing yet.
     pub fn sentence(&self) -> Option<String> {
-        let told: Vec<String> = self.told.iter().take(3).map(ToldLimit::to_string).collect();
+        self.sentence_with(ToldLimit::to_string)
+    }
+
+    /// The same, with other words for what answers tell of a limit.
+    pub fn sentence_with(&self, words: impl Fn(&ToldLimit) -> String) -> Option<String> {
+        let mut told: Vec<String> = self.told.iter().map(words).collect();
+        // Of models that are counted apart often the same.
+        told.dedup();
+        told.truncate(3);
         let told = told.join(", ");
         match self.basis {
             TierBasis::Assumed => None,
@@ -185,6 +208,8 @@ mod tests {
             amount: 10_000,
             header: "x-ratelimit-limit-requests".to_owned(),
             workloads: 2,
+            by: None,
+            since: None,
         };
         let learned = LearnedTier {
             basis: TierBasis::Matched,

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::profile::HeaderFormat;
 use quotakeeper_engine::config::LimitConfig;
+use quotakeeper_engine::time::Time;
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::tier::{LearnedTier, TierBasis, TierLimits, ToldLimit, UndeclaredTier};
 
@@ -34,7 +36,12 @@ impl LearnedLimits {
     }
 
     /// What is known of an account's limits, for people; none where a tier is declared.
-    pub(crate) fn report(&self, compiled: &CompiledAccount) -> Option<LearnedTier> {
+    /// `showed`: what the wall clock showed at a time.
+    pub(crate) fn report(
+        &self,
+        compiled: &CompiledAccount,
+        showed: impl Fn(Time) -> Timestamp,
+    ) -> Option<LearnedTier> {
         let undeclared = compiled.undeclared.as_ref()?;
         let Chosen { tier, basis } = self.choose(undeclared, &compiled.profile)?;
         let told = |(subject, figure): (&Subject, &super::Figure)| ToldLimit {
@@ -43,6 +50,8 @@ impl LearnedLimits {
             amount: figure.amount,
             header: header_of(&compiled.profile, &subject.limit),
             workloads: figure.witnesses(),
+            by: figure.first_witness().cloned(),
+            since: Some(showed(figure.since)),
         };
         // Those that are enforced first: the tier follows from them.
         let enforced = |subject: &Subject| tier.limits.iter().any(|limit| limit.name == subject.limit);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 use quotakeeper_engine::config::AccountConfig;
 use quotakeeper_engine::event::{Event, StatedUse};
 use quotakeeper_engine::time::Time;
@@ -90,6 +90,12 @@ impl WallClock {
         let ahead = timestamp.duration_since(self.reads);
         let distance = ahead.unsigned_abs();
         if ahead.is_negative() { self.at - distance } else { self.at + distance }
+    }
+
+    /// What the wall clock showed at a time of the limiter's clock that has passed, to the second.
+    pub(super) fn showed(self, time: Time) -> Timestamp {
+        let showed = self.reads.saturating_sub(self.at.since(time)).unwrap_or(self.reads);
+        showed.round(Unit::Second).unwrap_or(showed)
     }
 }
 

@@ -6,6 +6,7 @@ use quotakeeper_engine::{AccountStatus, ConsumerWait, Totals};
 use quotakeeper_wire::name::{AccountKey, QuotaName};
 use quotakeeper_wire::status::{AccountReport, PastUse, ProxyCounts, Report};
 
+use super::past::WallClock;
 use super::{Account, Connection, LimiterState};
 use crate::blame::Blame;
 
@@ -27,10 +28,11 @@ impl LimiterState {
         let observed = proxies.into_iter().zip(notices);
         let in_force =
             self.accounts.iter_mut().zip(observed).filter(|((_, account), _)| account.retired.is_none());
+        let wall = self.wall;
         let mut accounts: Vec<AccountReport> = in_force
             .map(|((key, account), (proxies, notices))| {
                 let problem = problems.get(&account.compiled.quota).cloned();
-                AccountReport { notices, ..account.report(key, problem, proxies, now) }
+                AccountReport { notices, ..account.report(key, problem, proxies, now, wall) }
             })
             .collect();
         let without = problems.iter().filter(|(quota, _)| !self.quotas.contains_key(*quota));
@@ -57,6 +59,7 @@ impl Account {
         problem: Option<String>,
         proxies: ProxyCounts,
         now: Time,
+        wall: WallClock,
     ) -> AccountReport {
         let blame = Blame::on(key);
         let mut status = self.engine.status(now);
@@ -66,7 +69,7 @@ impl Account {
             key: key.clone(),
             quota: self.compiled.quota.clone(),
             tier: self.in_force.tier.clone(),
-            learned: self.learned.report(&self.compiled),
+            learned: self.learned.report(&self.compiled, |time| wall.showed(time)),
             generation: Some(self.compiled.generation),
             problem,
             past: self.past,

@@ -29,6 +29,8 @@ fn a_tier_that_is_not_declared_is_asked_for_and_then_learned() {
         amount: 190,
         header: "x-hubspot-ratelimit-max".to_owned(),
         workloads,
+        by: None,
+        since: None,
     };
     let learned = |workloads| LearnedTier {
         basis: TierBasis::Matched,
