@@ -60,13 +60,35 @@ pub fn parse() -> Cli {
         Ok(cli) => cli,
         Err(error) => {
             let words: Vec<String> = std::env::args().collect();
-            if let Some(sentence) = missing_separator(&error, &words) {
+            if let Some(sentence) =
+                missing_option(&error, &words).or_else(|| missing_separator(&error, &words))
+            {
                 say(&sentence);
                 std::process::exit(i32::from(BAD_INPUT));
             }
             error.exit()
         }
     }
+}
+
+/// What to say if a quota file was given without `-f` before it; none: something else is wrong.
+fn missing_option(error: &clap::Error, words: &[String]) -> Option<String> {
+    let unknown = error.kind() == ErrorKind::UnknownArgument;
+    let takes_files = words.get(1).is_some_and(|command| ["run", "limits"].contains(&command.as_str()));
+    let Some(ContextValue::String(file)) = error.get(ContextKind::InvalidArg) else { return None };
+    let is_quota = [".yaml", ".yml", ".json"].iter().any(|extension| file.ends_with(extension));
+    let at = words.iter().position(|word| word == file).filter(|_| unknown && takes_files && is_quota)?;
+    let (before, rest) = words.split_at(at);
+    Some(format!(
+        "`-f` is missing before the quota file; write: quotakeeper {} -f {}",
+        before[1..].join(" "),
+        rest.join(" ")
+    ))
+}
+
+/// An address with a port.
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give ADDR:PORT, such as 127.0.0.1:8080 or [::1]:0".to_owned())
 }
 
 /// What to say if `run` was given a command without `--` before it; none: something else is wrong.
@@ -115,7 +137,7 @@ pub struct RunArguments {
     pub files: Vec<PathBuf>,
 
     /// Address for clients with a base-URL variable; port 0 picks a free one.
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR:PORT")]
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR:PORT", value_parser = socket_address)]
     pub listen: SocketAddr,
 
     /// Whether to intercept the providers' hosts, by a private /etc/hosts and a CA of this run.
@@ -166,7 +188,7 @@ pub struct RunArguments {
     pub state: Option<PathBuf>,
 
     /// Address of /metrics, /healthz and /readyz.
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = socket_address)]
     pub admin: Option<SocketAddr>,
 
     /// The command and its arguments.

@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use quotakeeper_proxy::HostsListeners;
 use quotakeeper_proxy::authority::HostPattern;
 use quotakeeper_wire::account::CompiledAccount;
@@ -43,7 +43,8 @@ impl Interception {
         };
         if needing.is_empty() {
             // The variables lead to the proxy; clients that ignore them are caught where that can be had.
-            let caught = (mode == HostsMode::Auto).then(|| Interception::of(&all, "").ok());
+            let caught =
+                (mode == HostsMode::Auto).then(|| Interception::of(&all, "no host is intercepted").ok());
             return Ok(caught.flatten());
         }
         let quotas = needing.iter().map(|account| account.quota.as_str()).collect::<Vec<_>>().join(", ");
@@ -57,30 +58,37 @@ impl Interception {
             !names(&needing, true).is_empty(),
             "{quotas}: the provider names no host that could be intercepted; give its ApiProvider `hosts`"
         );
-        Interception::of(&all, &quotas).map(Some)
+        let what = match mode {
+            HostsMode::On => format!("--hosts on: the hosts of {quotas} can't be intercepted"),
+            HostsMode::Auto | HostsMode::Off => format!(
+                "{quotas}: clients of the provider know no base-URL variable, and its hosts can't be intercepted"
+            ),
+        };
+        Interception::of(&all, &what).map(Some)
     }
 
-    /// Of the hosts of all these accounts, checked from within: a command would find the proxy under each name.
+    /// Of the hosts of all these accounts, checked from within: a command would find the proxy under each name. `what`
+    /// an error begins with.
     ///
     /// # Errors
     /// A sentence.
-    fn of(accounts: &[&CompiledAccount], quotas: &str) -> anyhow::Result<Interception> {
+    fn of(accounts: &[&CompiledAccount], what: &str) -> anyhow::Result<Interception> {
         let names = names(accounts, false);
         if names.is_empty() {
             bail!("no host can be intercepted");
         }
         hosts::readable().with_context(|| {
             format!(
-                "{quotas}: the provider's hosts have to be intercepted, by an /etc/hosts of the command's own that is \
-                 made from the machine's, and that can't be read; mend it (an empty file will do), or let calls pass \
-                 unlimited with --hosts off"
+                "{what}: the command's own /etc/hosts is made from the machine's, and that can't be read; mend it (an \
+                 empty file will do), or let calls pass unlimited with --hosts off"
             )
         })?;
-        let address = free_address().with_context(|| cannot(quotas, "it listens on ports 443 and 80"))?;
+        let address =
+            free_address().map_err(|error| cannot(what, "listen on ports 443 and 80", &error.into()))?;
         let interception = Interception { names, address };
         let replacements = interception.replacements()?;
         let found = names_within::resolve(&interception.names, &replacements)
-            .with_context(|| cannot(quotas, "it needs a mount namespace of its own"))?;
+            .map_err(|error| cannot(what, "make a mount namespace", &error.into()))?;
         names_within::check(&interception.names, address, &found)?;
         Ok(interception)
     }
@@ -112,10 +120,12 @@ impl Interception {
     }
 }
 
-fn cannot(quotas: &str, why: &str) -> String {
-    format!(
-        "{quotas}: the provider's clients know no base-URL variable, so its hosts have to be intercepted, and that \
-         can't be had here: {why}; run as root, or send calls without limits by --hosts off"
+fn cannot(what: &str, step: &str, error: &anyhow::Error) -> anyhow::Error {
+    let user = std::env::var("USER").ok().filter(|user| !user.is_empty() && user != "root");
+    anyhow!(
+        "{what}: this process may not {step} ({error:#}); run quotakeeper as root, with --user {} for the command \
+         itself, or send calls without limits with --hosts off",
+        user.as_deref().unwrap_or("NAME")
     )
 }
 

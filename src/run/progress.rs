@@ -57,6 +57,12 @@ impl Line {
     fn show_plain(&mut self, accounts: &[AccountReport]) {
         let state = state(accounts);
         let quiet = accounts.iter().all(|account| account.status.waiting.is_empty());
+        // That nothing waits is no news at first.
+        let begins = self.last_state.is_empty() && quiet;
+        let begins = begins && accounts.iter().all(|account| account.status.pauses.is_empty());
+        if begins {
+            self.last_state.clone_from(&state);
+        }
         let changed = state != self.last_state;
         let due = self.last_plain.is_none_or(|at| at.elapsed() >= PLAIN_EVERY) && !quiet;
         if changed || due {
@@ -135,7 +141,8 @@ fn account_words(account: &AccountReport) -> String {
 
 /// The limit of which the largest part is used.
 fn tightest(limits: &[LimitStatus]) -> Option<&LimitStatus> {
-    limits.iter().max_by_key(|limit| known_use(limit).saturating_mul(1000) / limit.amount.max(1))
+    // Of equals the first.
+    limits.iter().rev().max_by_key(|limit| known_use(limit).saturating_mul(1000) / limit.amount.max(1))
 }
 
 fn known_use(limit: &LimitStatus) -> u64 {

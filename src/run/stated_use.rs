@@ -50,12 +50,11 @@ pub fn apply(used: &[UsedArgument], accounts: &mut [CompiledAccount], now: Times
             |account: &CompiledAccount| quota.as_ref().is_none_or(|quota| account.quota == quota.as_str());
         let mut having: Vec<&mut CompiledAccount> =
             accounts.iter_mut().filter(|account| named(account) && account.engine.has_limit(limit)).collect();
-        ensure!(
-            having.len() == 1,
-            "--used {limit}={amount}: {} quotas have a limit of that name; name one of {}",
-            having.len(),
-            names.join(", ")
-        );
+        let wrong = match having.len() {
+            0 => format!("no quota has the limit {limit}"),
+            _ => format!("several quotas have a limit {limit}"),
+        };
+        ensure!(having.len() == 1, "--used {limit}={amount}: {wrong}; name one of {}", names.join(", "));
         let at = now.saturating_add(COUNTED_BY)?;
         having.iter_mut().for_each(|account| {
             account.used.push(StatedUse { limit: limit.clone(), amount: *amount, at });

@@ -150,7 +150,9 @@ for variable, path, body in [("DEMO_BASE_URL", "/anything", None), ("OPENAI_BASE
 "#;
     for files in [&[&crm][..], &[&answers, &crm], &[&answers], &[&crm, &answers], &[&crm]] {
         let mut run = scene.quotakeeper(files[0]);
-        files[1..].iter().for_each(|file| drop(run.arg("-f").arg(file)));
+        for file in &files[1..] {
+            run.arg("-f").arg(file);
+        }
         run.args(["--", "python3", "-c", script]);
         let ended = scene.run(run);
         assert_eq!(ended.code, 0, "{}", ended.stderr);

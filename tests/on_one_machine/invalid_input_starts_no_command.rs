@@ -12,6 +12,8 @@ const QUOTA: &str = "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetad
 /// One about which there is nothing else to say.
 const PLAIN: &str = "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {name: plain}\nspec: {provider: {name: demo}}\n";
 
+const HUBSPOT: &str = "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {name: crm}\nspec: {provider: {name: hubspot, tier: free}}\n";
+
 /// Runs `command`, whose own command is added here: it would leave a file behind.
 fn refused(scene: &Scene, mut command: Command, words: &[&str]) {
     command.args(["--", "touch", "started"]);
@@ -217,4 +219,67 @@ fn a_machine_without_a_hosts_file() {
     let script = r#"mount -t tmpfs none /etc && exec "$0" "$@""#;
     let command = behind(&["unshare", "--mount", "sh", "-c", script], &kept);
     refused(&scene, command, &["/etc/hosts", "No such file", "--hosts off"]);
+}
+
+#[test]
+fn a_quota_file_without_its_option() {
+    let scene = Scene::new(&rules());
+    let file = scene.file("leads.yaml", PLAIN);
+    for (words, advice) in [
+        (
+            &["run", "leads.yaml", "--", "touch", "started"][..],
+            "quotakeeper run -f leads.yaml -- touch started",
+        ),
+        (&["limits", "leads.yaml"], "quotakeeper limits -f leads.yaml"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quotakeeper"));
+        command.args(words).current_dir(file.parent().unwrap());
+        let ended = scene.run(command);
+        assert_eq!(ended.code, 2, "{}", ended.stderr);
+        assert!(ended.stderr.contains("`-f` is missing before the quota file"), "{}", ended.stderr);
+        assert!(ended.stderr.trim_end().ends_with(advice), "{}", ended.stderr);
+        assert!(!scene.path("started").exists());
+    }
+}
+
+#[test]
+fn an_address_without_a_port() {
+    let scene = Scene::new(&rules());
+    let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
+    command.args(["--listen", "127.0.0.1", "--", "touch", "started"]);
+    let ended = scene.run(command);
+    assert_eq!(ended.code, 2);
+    assert!(ended.stderr.contains("give ADDR:PORT, such as 127.0.0.1:8080"), "{}", ended.stderr);
+    assert!(!scene.path("started").exists());
+}
+
+#[test]
+fn a_limit_that_no_quota_has() {
+    let scene = Scene::new(&rules());
+    let mut command = scene.quotakeeper(&scene.file("leads.yaml", PLAIN));
+    command.args(["--used", "weekly=3"]);
+    refused(&scene, command, &["--used weekly=3", "no quota has the limit weekly; name one of plain:"]);
+}
+
+/// Root without the right to listen on low ports, as other users are. What is said is true of the quota.
+#[test]
+fn interception_without_the_right_to_it() {
+    if !is_root("a process with fewer rights") {
+        return;
+    }
+    let scene = Scene::new(&rules());
+    let quota = scene.file("leads.yaml", PLAIN);
+    let hubspot = scene.file("hubspot.yaml", HUBSPOT);
+    for (file, more, says) in [
+        (&quota, &["--hosts", "on"][..], "--hosts on: the hosts of plain can't be intercepted"),
+        (&hubspot, &[], "crm: clients of the provider know no base-URL variable"),
+    ] {
+        let mut command = scene.quotakeeper(file);
+        command.args(more);
+        let fewer = ["setpriv", "--bounding-set", "-net_bind_service", "--inh-caps", "-all"];
+        let mut command = behind(&fewer, &command);
+        command.env("USER", "ada");
+        let remedy = "run quotakeeper as root, with --user ada for the command itself";
+        refused(&scene, command, &[says, "may not listen on ports 443 and 80", remedy]);
+    }
 }

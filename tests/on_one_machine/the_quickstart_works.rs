@@ -53,8 +53,8 @@ fn form(line: &str) -> String {
     form
 }
 
-/// Programs that stand before the real ones: `quotakeeper run` finds the counting provider, `cargo install` has been
-/// run, `sudo` is not needed.
+/// Programs that stand before the real ones: `quotakeeper run` finds the counting provider, `cargo install` and `pip
+/// install` have been run, `sudo` is not needed.
 fn programs(scene: &Scene) -> String {
     let real = env!("CARGO_BIN_EXE_quotakeeper");
     let at = scene.provider.https().unwrap();
@@ -71,6 +71,7 @@ fn programs(scene: &Scene) -> String {
     for (name, text) in [
         ("quotakeeper", run.as_str()),
         ("cargo", "#!/bin/sh\n[ \"$*\" = 'install --path .' ]\n"),
+        ("pip", "#!/bin/sh\n[ \"$*\" = 'install openai' ]\n"),
         ("sudo", sudo),
     ] {
         fs::write(folder.join(name), text).unwrap();
