@@ -63,6 +63,7 @@ use crate::clock::is_fresh;
 use crate::concurrency_cap::ConcurrencyCap;
 use crate::config::AccountConfig;
 use crate::cost::Costs;
+use crate::estimate::{EstimateKey, Estimates, RunningCall};
 use crate::event::{Action, Attempt, CallClass, CallId, Event, Fingerprint, Pulse, Scope, SessionId};
 use crate::name::Consumer;
 use crate::pause::Pause;
@@ -103,6 +104,8 @@ pub struct Engine {
     kept_room: bool,
     totals: Totals,
     hang_ups: HangUps,
+    /// What calls use of tokens.
+    estimates: Estimates,
 }
 
 /// Grants and calls by what became of them, since the engine started.
@@ -162,6 +165,8 @@ struct Wanted {
     credential: Fingerprint,
     /// What it draws; what it has drawn, once that is known.
     costs: Costs,
+    /// As whose call its use of tokens is learned; `None`: no limit counts tokens.
+    estimate: Option<EstimateKey>,
     asked: Time,
     deadline: Time,
     /// Attempts that were granted.
@@ -187,6 +192,8 @@ struct Grant {
     answered: bool,
     /// Tokens of output that are charged already, apart from what is held.
     told: u64,
+    /// The call as far as estimates learn of it.
+    running: Option<RunningCall>,
 }
 
 impl Engine {
@@ -236,6 +243,7 @@ impl Engine {
             kept_room: false,
             totals: Totals::default(),
             hang_ups: HangUps::default(),
+            estimates: Estimates::default(),
         }
     }
 

@@ -94,13 +94,6 @@ pub struct RunningCall {
     produced: u64,
 }
 
-impl RunningCall {
-    /// Output tokens that it has produced, as far as reported.
-    pub fn produced(&self) -> u64 {
-        self.produced
-    }
-}
-
 /// What a call likely uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Likely {

@@ -35,7 +35,7 @@ mod concurrency_cap;
 mod concurrency_counter;
 pub mod config;
 pub mod cost;
-pub mod estimate;
+mod estimate;
 pub mod event;
 mod millis;
 pub mod mutant;
@@ -55,5 +55,6 @@ pub use account::{
     Totals,
 };
 pub use concurrency_cap::LearnedConcurrency;
+pub use estimate::EstimatesSnapshot;
 pub use units::Origin;
 pub use window_counter::{Arrival, Ramp, UnitSnapshot, WindowSnapshot};

@@ -23,7 +23,7 @@ pub struct TokenAmounts {
 #[serde(rename_all = "camelCase")]
 pub struct TokenCosts {
     /// What nine of ten such calls use at most.
-    pub likely: TokenAmounts,
+    pub likely: TokenUsage,
     /// Whether that rests on calls that have ended.
     pub learned: bool,
     /// The most that it can use; `u64::MAX` where nothing bounds it.
@@ -98,6 +98,22 @@ impl TokenLimit {
         held.max(at_once.unwrap_or_default())
     }
 
+    /// What a call will have drawn when it is over, for forecasts: what is held for it meanwhile comes back in part.
+    /// Until such calls are known, a token for four bytes of text and a tenth of the output that it allows.
+    pub(crate) fn expected(&self, unit: Unit, costs: &TokenCosts, all: Amount) -> Amount {
+        if !self.settles_at_end() {
+            return self.reserved(unit, costs, all);
+        }
+        let text = costs.size.map_or(0, |size| size.text_bytes / 4 + size.media_tokens);
+        let guess = TokenUsage {
+            input: text.min(costs.most.input),
+            output: if costs.most.output == u64::MAX { 0 } else { costs.most.output / 10 },
+            ..TokenUsage::default()
+        };
+        let usage = if costs.learned { costs.likely } else { guess };
+        self.value(unit, costs.prices.as_ref(), |rates| rates.of(&usage)).min(all)
+    }
+
     /// What the provider counts when the call arrives, as far as its formula is known.
     fn at_arrival(&self, costs: &TokenCosts) -> Option<Amount> {
         let (formula, size) = (self.arrival.as_ref()?, costs.size.as_ref()?);
@@ -128,7 +144,7 @@ impl TokenLimit {
     /// What such a call draws as a rule; a quarter of the limit at most until that is learned.
     fn likely(&self, unit: Unit, costs: &TokenCosts, all: Amount) -> Amount {
         if costs.learned {
-            return self.value(unit, costs.prices.as_ref(), |rates| rates.most(costs.likely)).min(all);
+            return self.value(unit, costs.prices.as_ref(), |rates| rates.of(&costs.likely)).min(all);
         }
         self.bound(unit, costs, all).min(Amount((all.0 / 4).max(1)))
     }

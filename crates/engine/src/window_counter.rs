@@ -412,11 +412,11 @@ impl WindowCounter {
         self.units.get(key).map_or(Amount::ZERO, Unit::cost)
     }
 
-    /// So much of what is held for a call in flight has been counted, or will be by `settles`. At least a tenth of it
-    /// stays held.
-    pub(crate) fn produced(&mut self, key: UnitKey, amount: Amount, settles: Time) {
+    /// So much of what is held for a call in flight has been counted, or will be by `settles`; `rest` of it stays
+    /// held, or more.
+    pub(crate) fn produced(&mut self, key: UnitKey, amount: Amount, settles: Time, rest: Amount) {
         let Some(unit) = self.units.get(key).copied().filter(|unit| !unit.counted) else { return };
-        let rest = (unit.cost() - amount).max(Amount(amount.0 / 10));
+        let rest = (unit.cost() - amount).max(rest);
         self.units.set_cost(key, rest);
         let part = self.units.insert(Unit::in_flight(amount, settles, Origin::Call));
         self.settling.push(Reverse((settles, part)));

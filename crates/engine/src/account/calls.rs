@@ -45,7 +45,7 @@ impl Engine {
             session.named.insert(key, Named::Waits);
         }
         let lane = self.lane_of(&ask.demand.class, now);
-        let costs = self.costs_of(&ask.consumer, &ask.demand);
+        let (costs, estimate) = self.costs_of(&ask.consumer, &ask.demand);
         self.only_credential.seen(ask.credential);
         let waited =
             if returns && self.config.queue.max_absence.is_none() { Duration::ZERO } else { ask.waited };
@@ -59,6 +59,7 @@ impl Engine {
             lane,
             credential: ask.credential,
             costs,
+            estimate,
             asked: now - ask.waited,
             deadline: now + allowed,
             attempts,
@@ -164,9 +165,12 @@ impl Engine {
     }
 
     fn remove(&mut self, key: CallKey) -> Option<Call> {
-        let call = self.calls.remove(&key);
-        if call.as_ref().is_some_and(|call| matches!(call.state, CallState::Granted(_))) {
+        let mut call = self.calls.remove(&key);
+        if let Some(CallState::Granted(grant)) = call.as_mut().map(|call| &mut call.state) {
             self.durability.ended();
+            if let Some(running) = grant.running.take() {
+                self.estimates.lost(running);
+            }
         }
         let calls = &self.calls;
         self.deadlines.changed(key, |key| calls.get(&key).map(|call| call.alarm));

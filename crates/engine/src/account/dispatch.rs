@@ -68,8 +68,8 @@ impl Engine {
     /// it ahead. Of what it waits for at other limits some is kept for it where it may be of any model.
     fn obstacle(&mut self, now: Time, turn: Turn) -> Option<Time> {
         let lane = turn.lane;
-        let look_up = || self.calls.get(&turn.head.call).map_or(Costs::default(), |call| call.wanted.costs);
-        let costs = self.lanes.costs_of_each(lane).unwrap_or_else(look_up);
+        let usual = self.lanes.costs_of_each(lane);
+        let costs = usual.unwrap_or_else(|| self.renewed_costs(turn.head.call));
         if !self.durability.covers(self.lanes.draws(lane, costs)) {
             return Some(Time::NEVER);
         }
@@ -163,7 +163,8 @@ impl Engine {
         }
         self.lanes.call_leaves(lane, costs);
         let charges = self.lanes.charge(lane, attempt, costs, now, pulse.latest);
-        call.state = CallState::Granted(Grant { at: now, charges, answered: false, told: 0 });
+        let running = call.wanted.estimate.map(|estimate| self.estimates.began(estimate, now));
+        call.state = CallState::Granted(Grant { at: now, charges, answered: false, told: 0, running });
         self.set_alarm(key, now + self.config.pause.max_call);
         for (scope, cap) in &mut self.caps {
             if self.lanes.covers(lane, scope) {

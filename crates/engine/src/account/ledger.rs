@@ -12,6 +12,7 @@ use super::{Call, CallState, Charge, Engine};
 use crate::concurrency_cap::LearnedConcurrency;
 use crate::config::{LimitConfig, Unit};
 use crate::cost::{Amount, Costs};
+use crate::estimate::EstimatesSnapshot;
 use crate::event::{CallClass, CallId, Callers, Fingerprint, Reserve, Scope, SessionId};
 use crate::mutant::{self, Mutant};
 use crate::name::Consumer;
@@ -19,6 +20,9 @@ use crate::queue::CallKey;
 use crate::time::{Time, nanos};
 use crate::units::UnitKey;
 use crate::window_counter::WindowSnapshot;
+
+/// The consumers whose estimates the ledger keeps; what it does not keep is learned from all others together.
+const CONSUMERS_KEPT: usize = 16;
 
 /// What the ledger keeps of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +45,9 @@ pub struct Snapshot {
     /// Models that share limits, as rejections have named them: each with the name under which all that share are
     /// known.
     pub shared_models: BTreeMap<String, String>,
+    /// What calls use of tokens.
+    #[serde(default, skip_serializing_if = "EstimatesSnapshot::is_empty")]
+    pub estimates: EstimatesSnapshot,
 }
 
 /// A granted call as of a commit.
@@ -143,6 +150,7 @@ impl Engine {
             pauses: pauses.collect(),
             concurrency: self.learned_concurrency(),
             shared_models: self.lanes.shared_models().clone(),
+            estimates: self.estimates.snapshot(CONSUMERS_KEPT),
         }
     }
 

@@ -39,6 +39,9 @@ impl Engine {
             return;
         };
         let charges = std::mem::take(&mut grant.charges);
+        if let Some(running) = grant.running.take() {
+            self.estimates.ended(running, None, None, now);
+        }
         for Charge { counter, unit, .. } in charges {
             if let Some(counter) = self.lanes.window(counter) {
                 counter.advance(now);

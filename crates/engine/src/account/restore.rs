@@ -15,6 +15,7 @@ use super::{Call, CallState, Charge, Engine, Grant, Wanted};
 use crate::callers::PauseKey;
 use crate::concurrency_cap::ConcurrencyCap;
 use crate::config::AccountConfig;
+use crate::estimate::Estimates;
 use crate::event::Reserve;
 use crate::pause::Pause;
 use crate::queue::CallKey;
@@ -61,6 +62,7 @@ impl Engine {
         }
         let counters: Vec<_> =
             snapshot.counters.iter().map(|counter| engine.restore_counter(counter, &reserve, now)).collect();
+        engine.estimates = Estimates::restored(snapshot.estimates);
         for call in snapshot.calls {
             engine.restore_call(call, &counters, now);
         }
@@ -111,17 +113,29 @@ impl Engine {
         self.lanes.hold_slots(lane, key.attempt(call.attempt), call.costs, call.granted);
         let charge = |place: UnitPlace| counters.get(place.counter as usize)?.as_ref()?.charge(place.unit);
         let charges = call.units.into_iter().filter_map(charge).collect();
+        let estimate = call.costs.tokens.map(|_| self.estimates.key(&call.consumer, &call.class));
+        let running = estimate.map(|estimate| {
+            let mut running = self.estimates.began(estimate, call.granted);
+            self.estimates.produced(&mut running, call.told);
+            running
+        });
         let wanted = Wanted {
             consumer: call.consumer,
             lane,
             credential: call.credential,
             costs: call.costs,
+            estimate,
             asked: call.granted,
             deadline: call.deadline,
             attempts: call.attempt,
         };
-        let state =
-            CallState::Granted(Grant { at: call.granted, charges, answered: call.answered, told: call.told });
+        let state = CallState::Granted(Grant {
+            at: call.granted,
+            charges,
+            answered: call.answered,
+            told: call.told,
+            running,
+        });
         let alarm = call.granted + self.config.pause.max_call;
         self.insert(key, Call { wanted, alarm, state });
     }

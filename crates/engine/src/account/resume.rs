@@ -77,7 +77,7 @@ impl Engine {
     fn insert_resumed(&mut self, now: Time, grant: &ResumedGrant, held_for: HeldFor) {
         let attempt = grant.attempt;
         let lane = self.lane_of(&grant.demand.class, now);
-        let costs = self.costs_of(&grant.consumer, &grant.demand);
+        let (costs, estimate) = self.costs_of(&grant.consumer, &grant.demand);
         match held_for {
             HeldFor::Nobody => self.lanes.hold_slots(lane, attempt, costs, now),
             HeldFor::Reserve | HeldFor::Predecessor => self.lanes.claim_slots(lane, attempt, costs, now),
@@ -89,13 +89,15 @@ impl Engine {
             lane,
             credential: grant.credential,
             costs,
+            estimate,
             asked: now,
             deadline: now + self.config.queue.max_wait,
             attempts: attempt.number,
         };
         let alarm = now + self.config.pause.max_call;
         let at = grant.granted.map_or(now, |granted| granted.min(now));
-        let state = CallState::Granted(Grant { at, charges, answered: false, told: 0 });
+        let running = estimate.map(|estimate| self.estimates.began(estimate, at));
+        let state = CallState::Granted(Grant { at, charges, answered: false, told: 0, running });
         self.insert(attempt.key(), Call { wanted, alarm, state });
     }
 

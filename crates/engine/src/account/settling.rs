@@ -3,9 +3,11 @@
 //! What is held for such a call stays in flight, out of the bucket's level, until nothing can change it any more.
 //! There it just shrinks to what was drawn; a level, once poured, is never taken back.
 
+use std::time::Duration;
+
 use super::lanes::Limit;
 use super::{CallState, Charge, Engine};
-use crate::config::{Charged, TokenLimit, Unit};
+use crate::config::{Charged, Reserving, TokenLimit, Unit};
 use crate::cost::Amount;
 use crate::event::Attempt;
 use crate::mutant::{self, Mutant};
@@ -58,7 +60,7 @@ impl Open<'_> {
 
 impl Engine {
     /// So many tokens of output have been produced for a call until now. A limit that counts them as they are
-    /// produced has counted them by J; the rest stays held, a tenth of what came at least, because the call goes on.
+    /// produced has counted them by J; the rest stays held, for the call goes on.
     pub(super) fn produced(&mut self, now: Time, attempt: Attempt, output: u64) {
         let Some(tokens) = self.calls.get(&attempt.key()).and_then(|call| call.wanted.costs.tokens) else {
             return;
@@ -68,21 +70,30 @@ impl Engine {
         if output <= grant.told.saturating_add(step) {
             return;
         }
+        let mut running = grant.running.take();
+        if let Some(running) = &mut running {
+            self.estimates.produced(running, output);
+        }
+        let rest = running.as_ref().map_or(output / 10, |running| {
+            self.estimates.rest(running, tokens.likely.output, tokens.most.output)
+        });
         self.each_open(now, attempt, |open| {
             let more = open.produced(output) - open.produced(open.told);
             let counted_by = now + open.limit.counted_after_write;
             if !more.is_zero() {
-                open.window.produced(open.unit, more, counted_by);
+                open.window.produced(open.unit, more, counted_by, open.produced(rest));
             }
         });
         if let Some(grant) = self.grant_of(attempt) {
             grant.told = output;
+            grant.running = running;
         }
     }
 
     /// A call is over. Where its end was seen and its usage told, what was drawn replaces what was held, and the
     /// provider has counted it by J. Of one whose usage is not told, no less is counted than was held. A provider
-    /// goes on with a call whose client is gone: all that was held counts, when the longest call has ended.
+    /// goes on with a call whose client is gone: all that was held counts, where that is what is likely once so much
+    /// has been produced, where it is the most when the longest call has ended.
     pub(super) fn settle_tokens(
         &mut self,
         now: Time,
@@ -91,6 +102,7 @@ impl Engine {
         usage: Option<TokenUsage>,
     ) {
         let seen = end == CallEnd::Seen || mutant::active(Mutant::HangUpIsAnEnd);
+        let lasts = self.learn(now, attempt, seen, usage);
         self.each_open(now, attempt, |open| {
             let held = open.held();
             let drawn = usage.map(|usage| open.tokens.drawn(open.counts(), open.costs, &usage));
@@ -99,19 +111,47 @@ impl Engine {
             match drawn {
                 Some(drawn) if seen && exact => open.settle(now, drawn, now),
                 _ if seen => open.settle(now, drawn.unwrap_or_default().max(held), now),
-                Some(drawn) if drawn > held => open.window.settle_up(now, open.unit, held, drawn),
-                _ => {}
+                drawn => {
+                    let drawn = drawn.unwrap_or_default().max(held);
+                    match lasts.filter(|_| open.tokens.reserving == Reserving::Learned) {
+                        Some(lasts) => open.settle(now, drawn, now + lasts),
+                        None => open.window.settle_up(now, open.unit, held, drawn),
+                    }
+                }
             }
         });
     }
 
     /// A rejected call has drawn what the provider counts on arrival, where that is known, and nothing else.
     pub(super) fn settle_rejected(&mut self, now: Time, attempt: Attempt, latest: Time) {
+        self.learn(now, attempt, true, None);
         self.each_open(now, attempt, |open| {
             let held = open.held();
             let drawn = open.tokens.rejected(open.costs).unwrap_or(held).min(held);
             open.settle(now, drawn, latest);
         });
+    }
+
+    /// Learns from a call's end. Returns how long a provider that goes on with it will likely still produce; `None`:
+    /// that is not known.
+    fn learn(
+        &mut self,
+        now: Time,
+        attempt: Attempt,
+        seen: bool,
+        usage: Option<TokenUsage>,
+    ) -> Option<Duration> {
+        let wanted = &self.calls.get(&attempt.key())?.wanted;
+        let (tokens, estimate) = (wanted.costs.tokens?, wanted.estimate?);
+        let grant = self.grant_of(attempt)?;
+        let (told, running) = (grant.told, grant.running.take()?);
+        if seen {
+            let exact = usage.filter(|usage| usage.exact);
+            self.estimates.ended(running, tokens.size.as_ref(), exact.as_ref(), now);
+            return None;
+        }
+        self.estimates.lost(running);
+        self.estimates.time_to_produce(estimate, tokens.likely.output.saturating_sub(told))
     }
 
     fn each_open(&mut self, now: Time, attempt: Attempt, mut each: impl FnMut(Open<'_>)) {

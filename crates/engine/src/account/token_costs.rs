@@ -1,28 +1,49 @@
-//! What is known of a call's tokens when it comes.
+//! What is known of a call's tokens: when it comes, and again when its turn comes.
 
-use super::Engine;
+use super::{Engine, Wanted};
 use crate::config::ModelPrices;
 use crate::cost::{Costs, Demand};
-use crate::estimate::bound;
+use crate::estimate::{EstimateKey, bound};
 use crate::name::Consumer;
+use crate::queue::CallKey;
 use crate::token_costs::TokenCosts;
 
 impl Engine {
-    /// What a call draws, with what is known of its tokens where a limit of the account counts any.
-    pub(super) fn costs_of(&self, _consumer: &Consumer, demand: &Demand) -> Costs {
+    /// What a call draws, with what is known of its tokens where a limit of the account counts any, and as whose call
+    /// that is learned.
+    pub(super) fn costs_of(&mut self, consumer: &Consumer, demand: &Demand) -> (Costs, Option<EstimateKey>) {
         if !self.lanes.counts_tokens() {
-            return demand.costs;
+            return (demand.costs, None);
         }
-        let (model, size) = (demand.class.model.as_deref(), demand.size);
-        let most = bound(&self.config, model, size.as_ref());
-        let prices = self.prices_of(model);
-        let tokens = TokenCosts { likely: most, learned: false, most, size, prices };
-        Costs { tokens: Some(tokens), ..demand.costs }
+        let (size, class) = (demand.size, &demand.class);
+        let key = self.estimates.key(consumer, class);
+        let most = bound(&self.config, class.model.as_deref(), size.as_ref());
+        let likely = self.estimates.likely(key, size.as_ref(), most);
+        let prices = self.prices_of(class.model.as_deref());
+        let tokens = TokenCosts { likely: likely.usage, learned: likely.known, most, size, prices };
+        (Costs { tokens: Some(tokens), ..demand.costs }, Some(key))
     }
 
-    /// The prices of a model; of one that isn't known, the dearest.
+    /// What a model costs; one that is not known, as much as the dearest.
     fn prices_of(&self, model: Option<&str>) -> Option<ModelPrices> {
-        let own = model.and_then(|model| self.config.models.get(model));
-        own.and_then(|own| own.prices).or(self.config.any_model.prices)
+        let own = model.and_then(|model| self.config.models.get(model)?.prices);
+        own.or(self.config.any_model.prices)
+    }
+
+    /// What the call draws by what is known now: more calls may have ended since it came.
+    pub(super) fn renewed_costs(&mut self, key: CallKey) -> Costs {
+        let Some(call) = self.calls.get_mut(&key) else { return Costs::default() };
+        let Wanted { lane, costs, estimate, .. } = &mut call.wanted;
+        let before = *costs;
+        if let (Some(tokens), Some(estimate)) = (&mut costs.tokens, estimate) {
+            let likely = self.estimates.likely(*estimate, tokens.size.as_ref(), tokens.most);
+            (tokens.likely, tokens.learned) = (likely.usage, likely.known);
+        }
+        let (lane, now) = (*lane, *costs);
+        if now != before {
+            self.lanes.call_leaves(lane, before);
+            self.lanes.call_waits(lane, now);
+        }
+        now
     }
 }

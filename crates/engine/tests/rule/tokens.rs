@@ -295,6 +295,56 @@ fn what_may_have_been_granted_after_a_commit_is_held_as_long_as_a_call_may_last(
     assert_eq!(after.used("tokens"), 6_000);
 }
 
+/// Twenty calls, of a hundred tokens of output each, where the request allows a hundred times as many.
+fn teach(w: &mut World) {
+    for _ in 0..20 {
+        w.asks(&call(1_000, 10_000), 1);
+        let attempt = w.grants()[0];
+        w.ends(attempt, CallEnd::Seen, Some(used(250, 100)));
+        w.pass(SECOND);
+    }
+    w.pass(SECOND * 70);
+}
+
+#[test]
+fn what_such_calls_use_is_learned_and_more_of_them_run_at_once() {
+    let mut w = World::new(vec![learned(output(8_000, 60, Charged::AsProduced))]);
+    w.asks(&call(1_000, 10_000), 30);
+    assert_eq!(w.grants().len(), 4, "a quarter of the limit each, until it is known");
+    let mut w = World::new(vec![learned(output(8_000, 60, Charged::AsProduced))]);
+    teach(&mut w);
+    w.asks(&call(1_000, 10_000), 30);
+    assert_eq!(w.grants().len(), 30);
+}
+
+#[test]
+fn calls_that_wait_know_what_was_learned_meanwhile() {
+    let mut w = World::new(vec![learned(output(8_000, 60, Charged::AsProduced))]);
+    w.asks(&call(1_000, 10_000), 60);
+    let mut granted = 0;
+    for _ in 0..30 {
+        for attempt in w.grants() {
+            granted += 1;
+            w.ends(attempt, CallEnd::Seen, Some(used(250, 100)));
+        }
+        w.pass(SECOND);
+    }
+    assert_eq!(granted, 60, "of 6,000 tokens in all");
+}
+
+#[test]
+fn what_was_learned_survives_a_restart() {
+    let limits = || vec![learned(output(8_000, 60, Charged::AsProduced))];
+    let mut w = World::new(limits());
+    teach(&mut w);
+    let (snapshot, reserve) = w.commit(0);
+    let mut after = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
+    after.alive(1);
+    after.commit(8_000);
+    after.asks(&call(1_000, 10_000), 30);
+    assert_eq!(after.grants().len(), 30);
+}
+
 /// What a provider counts of a call, when.
 #[derive(Clone, Copy, Debug)]
 struct Counted {

@@ -73,6 +73,15 @@ impl Limit {
         }
     }
 
+    /// What a call of these costs will have drawn of it when it is over, for forecasts.
+    fn expected(&self, costs: Costs) -> Amount {
+        let LimitConfig { tokens, unit, .. } = &self.config;
+        match (tokens, &costs.tokens) {
+            (Some(limit), Some(costs)) => limit.expected(*unit, costs, self.smallest),
+            _ => self.cost(costs),
+        }
+    }
+
     /// How it counts tokens, if the provider may still change what it counts for a call after that has arrived.
     pub(in crate::account) fn settling(&self) -> Option<&TokenLimit> {
         self.config.tokens.as_ref().filter(|limit| limit.settles_at_end())
@@ -196,7 +205,7 @@ impl Backlog {
         self.calls += 1;
         if !costs.are_usual() {
             self.unusual += 1;
-            self.amount += limit.cost(costs);
+            self.amount += limit.expected(costs);
         }
     }
 
@@ -204,7 +213,7 @@ impl Backlog {
         self.calls = self.calls.saturating_sub(1);
         if !costs.are_usual() {
             self.unusual = self.unusual.saturating_sub(1);
-            self.amount -= limit.cost(costs);
+            self.amount -= limit.expected(costs);
         }
     }
 
@@ -218,7 +227,7 @@ impl Backlog {
     /// What `ahead` of the calls draw of a limit, at the mean: whose turn comes first is not looked up.
     fn cost_of(&self, ahead: u64, limit: &Limit) -> Amount {
         let ahead = ahead.min(self.calls);
-        let usual = limit.cost(Costs::default()).0;
+        let usual = limit.expected(Costs::default()).0;
         if self.unusual == 0 {
             return Amount(usual.saturating_mul(ahead));
         }
@@ -243,7 +252,7 @@ impl LaneBacklog {
         if !costs.are_usual() {
             self.unusual += 1;
             self.amounts.resize(limits.len(), Amount::ZERO);
-            covering.iter().for_each(|place| self.amounts[*place] += limits[*place].cost(costs));
+            covering.iter().for_each(|place| self.amounts[*place] += limits[*place].expected(costs));
         }
     }
 
@@ -252,7 +261,7 @@ impl LaneBacklog {
         if !costs.are_usual() {
             self.unusual = self.unusual.saturating_sub(1);
             self.amounts.resize(limits.len(), Amount::ZERO);
-            covering.iter().for_each(|place| self.amounts[*place] -= limits[*place].cost(costs));
+            covering.iter().for_each(|place| self.amounts[*place] -= limits[*place].expected(costs));
         }
     }
 
@@ -300,7 +309,7 @@ impl Entry {
     /// costs have been granted.
     pub(super) fn wait_for(&mut self, now: Time, costs: Costs, ahead: u64) -> Duration {
         self.counter.advance(now);
-        self.counter.wait_for(now, self.waiting.cost_of(ahead, &self.limit) + self.cost(costs))
+        self.counter.wait_for(now, self.waiting.cost_of(ahead, &self.limit) + self.limit.expected(costs))
     }
 
     /// Charges a call that is granted on the strength of an echo that was stamped at `echoed` or before.

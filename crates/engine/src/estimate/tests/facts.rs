@@ -124,7 +124,7 @@ fn the_rest_of_a_call_is_that_of_calls_as_long() {
     assert!((7_900..10_000).contains(&rest), "{rest}");
     estimates.produced(&mut running, 8_000);
     estimates.produced(&mut running, 7_000);
-    assert_eq!(running.produced(), 8_000, "it does not go back");
+    assert_eq!(running.produced, 8_000, "it does not go back");
     assert!(estimates.rest(&running, 60, 16_000) >= 800, "at least a tenth of what came");
     assert_eq!(estimates.rest(&running, 60, 8_001), 1, "no more than the bound");
     assert_eq!(estimates.rest(&running, 60, 7_000), 800, "the bound was wrong");

@@ -73,7 +73,7 @@ proptest! {
             prop_assert!(likely.output <= most_output && likely.input <= 4_000, "{likely:?}");
             prop_assert!(likely.cached + likely.cache_write <= likely.input, "{likely:?}");
             for call in &running {
-                let (rest, came) = (estimates.rest(call, likely.output, most_output), call.produced());
+                let (rest, came) = (estimates.rest(call, likely.output, most_output), call.produced);
                 prop_assert!(came + rest <= most_output.max(came + came / 10), "{came} and {rest}");
                 prop_assert!(rest >= (came / 10).min(most_output.saturating_sub(came)));
             }
