@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::book::Ticket;
 use crate::shared::Shared;
@@ -22,11 +23,18 @@ pub(crate) struct Report {
     ticket: Ticket,
     bytes_out: u64,
     done: bool,
+    hung_up: Option<CancellationToken>,
 }
 
 impl Report {
     pub(crate) fn new(shared: Arc<Shared>, ticket: Ticket) -> Self {
-        Self { shared, ticket, bytes_out: 0, done: false }
+        Self { shared, ticket, bytes_out: 0, done: false, hung_up: None }
+    }
+
+    /// The same, which cancels this when the client leaves first.
+    pub(crate) fn or_cancel(mut self, hung_up: CancellationToken) -> Self {
+        self.hung_up = Some(hung_up);
+        self
     }
 
     pub(crate) fn status(&self, status: u16) {
@@ -36,6 +44,9 @@ impl Report {
     fn finish(&mut self, finished: bool) {
         if !self.done {
             self.done = true;
+            if let Some(hung_up) = self.hung_up.as_ref().filter(|_| !finished) {
+                hung_up.cancel();
+            }
             self.shared.book().ended(&self.ticket, self.bytes_out, finished, self.shared.now());
         }
     }

@@ -3,14 +3,18 @@
 //! Without IO and without a clock: a request comes with its arrival. All limits that match are looked at and charged in
 //! one step, so that whoever holds the book decides atomically.
 
+mod draws;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::counting::{Counter, Limit, LimitState, NANOS_PER_MILLI};
+use crate::counting::{Limit, LimitState, NANOS_PER_MILLI};
 use crate::dialect::Dialect;
 use crate::force::{Force, ForcedAnswer, Forces};
-use crate::log::{Ended, Entry, Protocol, Verdict};
-use crate::rules::{RuleBook, Rules, Settings};
+use crate::log::{Ended, Entry, Protocol, TokenEntry, Verdict};
+use crate::rules::{AfterHangUp, RuleBook, Rules, Settings};
 use crate::summary::{Summary, summarize};
+use crate::tokens::{Usage, Wanted};
+use draws::{Partition, Production};
 
 /// What is known of a request when it is decided.
 #[derive(Debug, Clone)]
@@ -26,6 +30,8 @@ pub(crate) struct Call {
     pub connection: u64,
     /// Whether the API can't answer it (no such path, unreadable body).
     pub invalid: bool,
+    /// What it says of its tokens; absent where it costs none.
+    pub wanted: Option<Wanted>,
 }
 
 /// The decision, with what the answer's head needs.
@@ -48,6 +54,14 @@ pub(crate) struct Decision {
     pub belongs_to: Option<Dialect>,
     pub answer_nanos: u64,
     pub stream_nanos: u64,
+    /// How much of the first limit that it was over it would have drawn.
+    pub requested: u64,
+    /// What it uses, if it is answered.
+    pub usage: Usage,
+    pub tokens_per_chunk: u64,
+    /// What it uses is counted while it is answered.
+    pub produces: bool,
+    pub after_hang_up: AfterHangUp,
 }
 
 impl Decision {
@@ -64,11 +78,14 @@ impl Decision {
             belongs_to: None,
             answer_nanos: 0,
             stream_nanos: 0,
+            requested: 0,
+            usage: Usage::default(),
+            tokens_per_chunk: 1,
+            produces: false,
+            after_hang_up: AfterHangUp::default(),
         }
     }
-}
 
-impl Decision {
     /// The request's number.
     pub(crate) fn sequence(&self) -> u64 {
         self.ticket.sequence
@@ -97,7 +114,9 @@ struct Account {
     dialect: Dialect,
     settings: Settings,
     // One map for each limit; the key is the model where the limit is per model.
-    counters: Vec<HashMap<Option<String>, Counter>>,
+    partitions: Vec<HashMap<Option<String>, Partition>>,
+    // Accepted calls whose answers are being produced, by their numbers.
+    productions: BTreeMap<u64, Production>,
     newest: u64,
     log: Vec<Entry>,
     // The accepted calls whose answers are not over, by their numbers.
@@ -109,7 +128,8 @@ impl Account {
         let mut account = Self {
             dialect,
             settings,
-            counters: Vec::new(),
+            partitions: Vec::new(),
+            productions: BTreeMap::new(),
             newest: 0,
             log: Vec::new(),
             under_way: BTreeSet::new(),
@@ -118,64 +138,9 @@ impl Account {
         account
     }
 
-    // New limits are filled from the log: a provider that changes a limit keeps what it has counted.
-    fn recount(&mut self) {
-        self.counters = vec![HashMap::new(); self.settings.limits.len()];
-        for entry in &self.log {
-            let charged = match entry.verdict {
-                Verdict::Ok => true,
-                Verdict::Over => self.settings.rejected_counts && entry.exceeded.is_some(),
-                _ => false,
-            };
-            for (limit, counters) in self.settings.limits.iter().zip(&mut self.counters) {
-                if charged && limit.matches(entry.model.as_deref(), entry.endpoint.as_deref()) {
-                    counter_of(limit, counters, entry.model.as_deref()).charge(entry.counted_nanos);
-                }
-            }
-        }
-    }
-
     fn is_crowded(&self) -> bool {
         self.settings.most_under_way.is_some_and(|most| self.under_way.len() as u64 >= most)
     }
-
-    // What is decided already is looked at, not counted.
-    fn decide(&mut self, now: u64, model: Option<&str>, endpoint: Option<&str>, decided: bool) -> Judged {
-        let mut matched: Vec<(&Limit, &mut Counter)> = self
-            .settings
-            .limits
-            .iter()
-            .zip(&mut self.counters)
-            .filter(|(limit, _)| limit.matches(model, endpoint))
-            .map(|(limit, counters)| (limit, counter_of(limit, counters, model)))
-            .collect();
-        let exceeded = matched
-            .iter_mut()
-            .find_map(|(limit, counter)| (counter.state(now).next_in > 0).then(|| limit.clone()))
-            .filter(|_| !decided);
-        if !decided && (exceeded.is_none() || self.settings.rejected_counts) {
-            matched.iter_mut().for_each(|(_, counter)| counter.charge(now));
-        }
-        let states: Vec<_> =
-            matched.into_iter().map(|(limit, counter)| (limit.clone(), counter.state(now))).collect();
-        let wait = states.iter().map(|(_, state)| state.next_in).max().unwrap_or(0);
-        Judged { exceeded, states, wait }
-    }
-}
-
-struct Judged {
-    exceeded: Option<Limit>,
-    states: Vec<(Limit, LimitState)>,
-    wait: u64,
-}
-
-fn counter_of<'a>(
-    limit: &Limit,
-    counters: &'a mut HashMap<Option<String>, Counter>,
-    model: Option<&str>,
-) -> &'a mut Counter {
-    let key = model.filter(|_| limit.per_model).map(str::to_owned);
-    counters.entry(key).or_insert_with(|| Counter::new(limit))
 }
 
 impl Book {
@@ -218,6 +183,11 @@ impl Book {
         };
         decision.answer_nanos = account.settings.answer_millis * NANOS_PER_MILLI;
         decision.stream_nanos = account.settings.stream_millis * NANOS_PER_MILLI;
+        decision.tokens_per_chunk = account.settings.tokens_per_chunk;
+        decision.after_hang_up = account.settings.after_hang_up;
+        if let Some(wanted) = &call.wanted {
+            decision.usage = wanted.usage(account.settings.output_tokens, self.sequence);
+        }
         decision.verdict = if down {
             Verdict::Down
         } else if account.dialect != call.dialect {
@@ -232,9 +202,9 @@ impl Book {
             counted = counted.max(account.newest);
             account.newest = counted;
             let decided = forced || decision.crowded;
-            let judged = account.decide(counted, call.model.as_deref(), call.endpoint, decided);
-            (decision.states, decision.exceeded, decision.wait) =
-                (judged.states, judged.exceeded, judged.wait);
+            let judged = account.decide(counted, &call, &decision.usage, decided);
+            (decision.states, decision.wait) = (judged.states, judged.wait);
+            (decision.exceeded, decision.requested) = (judged.exceeded, judged.requested);
             match (forced, &decision.exceeded) {
                 (true, _) => Verdict::Forced,
                 (false, Some(_)) => Verdict::Over,
@@ -244,10 +214,19 @@ impl Book {
         };
         if decision.verdict == Verdict::Ok {
             account.under_way.insert(decision.ticket.sequence);
+            decision.produces = account.begin(&call, &decision, counted);
         }
         decision.under_way = account.under_way.len() as u64;
         account.log.push(entry(&call, &decision, counted));
         decision
+    }
+
+    /// So much output of an answer has been produced until now; `over`: it is all that will be.
+    pub(crate) fn produced(&mut self, ticket: &Ticket, output: u64, over: bool, now: u64) {
+        let account = ticket.account.as_ref().and_then(|name| self.accounts.get_mut(name));
+        if let Some(account) = account {
+            account.produced(ticket.sequence, output, over, now);
+        }
     }
 
     /// Writes down the status that a request was answered with.
@@ -343,7 +322,10 @@ impl Book {
     /// Sums up one account; an account that has not called yet has an empty summary.
     pub(crate) fn summary(&self, name: &str) -> Summary {
         match self.accounts.get(name) {
-            Some(account) => summarize(name, Some(account.dialect), &account.settings.limits, &account.log),
+            Some(account) => Summary {
+                amounts: account.amounts(),
+                ..summarize(name, Some(account.dialect), &account.settings.limits, &account.log)
+            },
             None => summarize(name, None, &[], &[]),
         }
     }
@@ -369,6 +351,7 @@ fn entry(call: &Call, decision: &Decision, counted_nanos: u64) -> Entry {
         counts: decision.states.iter().map(|(limit, state)| (limit.name.clone(), state.used)).collect(),
         bytes_out: 0,
         ended: Ended::Running,
+        tokens: call.wanted.map(|wanted| TokenEntry::new(wanted, decision.usage)),
     }
 }
 

@@ -17,8 +17,9 @@ use tokio::net::TcpStream;
 
 use crate::counting::Limit;
 use crate::force::Force;
-use crate::rules::Rules;
+use crate::rules::{AfterHangUp, Rules};
 use crate::shared::Shared;
+use crate::tokens::OutputTokens;
 
 const LARGEST_ORDER: usize = 4 << 20;
 
@@ -31,6 +32,24 @@ struct RulesOrder {
     answer_millis: Option<u64>,
     stream_millis: Option<u64>,
     most_under_way: Option<u64>,
+    output_tokens: Option<OutputTokens>,
+    tokens_per_chunk: Option<u64>,
+    after_hang_up: Option<AfterHangUp>,
+}
+
+impl RulesOrder {
+    fn rules(self) -> Rules {
+        Rules {
+            limits: self.limits,
+            rejected_counts: self.rejected_counts,
+            answer_millis: self.answer_millis,
+            stream_millis: self.stream_millis,
+            most_under_way: self.most_under_way,
+            output_tokens: self.output_tokens,
+            tokens_per_chunk: self.tokens_per_chunk,
+            after_hang_up: self.after_hang_up,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -102,9 +121,8 @@ fn order(shared: &Shared, path: &str, body: &[u8]) -> Result<Value, String> {
     match path {
         "/rules" => {
             let order: RulesOrder = parse(body)?;
-            let RulesOrder { account, limits, rejected_counts, answer_millis, stream_millis, most_under_way } =
-                order;
-            let rules = Rules { limits, rejected_counts, answer_millis, stream_millis, most_under_way };
+            let account = order.account.clone();
+            let rules = order.rules();
             rules.check().map_err(|error| error.to_string())?;
             shared.book().set_rules(&account, rules);
         }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::counting::{Limit, LimitState};
+use crate::tokens::{Unit, Usage, Wanted};
 
 /// A provider that is played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,6 +44,7 @@ pub(crate) const HOSTS: [(&str, Dialect); 4] = [
 pub(crate) enum Operation {
     ChatCompletions,
     Responses,
+    Embeddings,
     Models,
     Transcriptions,
     FileUpload,
@@ -70,6 +72,16 @@ impl Route {
         (self.operation == Some(Operation::ContactsSearch)).then_some("search")
     }
 
+    /// What a body says of the tokens of a call, where it costs any; `play` is the header `x-play`.
+    pub(crate) fn wanted(&self, body: &Value, play: Option<&str>) -> Option<Wanted> {
+        let wanted = Wanted::read(body, play);
+        match self.operation.as_ref()? {
+            Operation::ChatCompletions | Operation::Responses | Operation::Messages => Some(wanted),
+            Operation::Embeddings => Some(wanted.without_output()),
+            _ => None,
+        }
+    }
+
     /// Whether the model, and with it the partition, stands in the body.
     pub(crate) fn model_in_body(&self) -> bool {
         matches!(
@@ -77,6 +89,7 @@ impl Route {
             Some(
                 Operation::ChatCompletions
                     | Operation::Responses
+                    | Operation::Embeddings
                     | Operation::Transcriptions
                     | Operation::Messages
             )
@@ -97,6 +110,26 @@ pub(crate) struct Asked<'a> {
     /// Tells answers apart.
     pub sequence: u64,
     pub wall: Timestamp,
+    /// What the call uses.
+    pub usage: Usage,
+    pub wanted: Wanted,
+    /// Output tokens in a chunk of a stream.
+    pub tokens_per_chunk: u64,
+}
+
+impl Asked<'_> {
+    /// What one choice says, a word a token, in the chunks of a stream.
+    fn words(&self) -> Vec<String> {
+        let visible = (self.usage.output - self.usage.reasoning) / self.wanted.choices.max(1);
+        let word = |place: u64| WORDS[place as usize % WORDS.len()];
+        let chunk = |from: u64| (from..visible.min(from + self.tokens_per_chunk)).map(word).collect();
+        (0..visible).step_by(self.tokens_per_chunk as usize).map(chunk).collect()
+    }
+
+    /// Whether the answer ends because no more output is allowed.
+    fn cut(&self) -> bool {
+        self.wanted.cut_short(&self.usage)
+    }
 }
 
 /// Why a request is not answered as asked.
@@ -108,6 +141,8 @@ pub(crate) struct Refusal<'a> {
     pub model: Option<&'a str>,
     /// The limit it was over; absent where the control port forced the answer.
     pub exceeded: Option<&'a (Limit, LimitState)>,
+    /// How much it would have drawn of that.
+    pub requested: u64,
     pub sequence: u64,
 }
 
@@ -153,6 +188,7 @@ pub(crate) fn route(host: Option<&str>, method: &Method, path: &str) -> Route {
         Dialect::Openai => match path {
             "/v1/chat/completions" if post => Some(Operation::ChatCompletions),
             "/v1/responses" if post => Some(Operation::Responses),
+            "/v1/embeddings" if post => Some(Operation::Embeddings),
             "/v1/models" if get => Some(Operation::Models),
             "/v1/audio/transcriptions" if post => Some(Operation::Transcriptions),
             "/v1/files" if post => Some(Operation::FileUpload),
@@ -197,6 +233,7 @@ impl Dialect {
         let required: &[&str] = match operation {
             Operation::ChatCompletions => &["model", "messages"],
             Operation::Responses => &["model"],
+            Operation::Embeddings => &["model", "input"],
             Operation::Transcriptions => &["file", "model"],
             Operation::FileUpload => &["file", "purpose"],
             Operation::Messages => &["model", "messages", "max_tokens"],
@@ -248,6 +285,7 @@ pub(crate) fn answer(operation: &Operation, asked: &Asked<'_>) -> Reply {
     match operation {
         Operation::ChatCompletions => openai::chat_completion(asked),
         Operation::Responses => responses::response(asked),
+        Operation::Embeddings => openai::embeddings(asked),
         Operation::Models => openai::models(),
         Operation::Transcriptions => openai::transcription(),
         Operation::FileUpload => openai::file(asked),
@@ -265,15 +303,9 @@ pub(crate) fn answer(operation: &Operation, asked: &Asked<'_>) -> Reply {
 /// What the models say, a token a word.
 const WORDS: [&str; 8] = ["Each", " call", " waits", " its", " turn", ",", " then", " goes."];
 
-/// As many words as the request lets the model say, and whether that cut it short.
-fn words(most_tokens: Option<u64>) -> (&'static [&'static str], bool) {
-    let most = most_tokens.and_then(|most| usize::try_from(most).ok()).unwrap_or(WORDS.len());
-    (&WORDS[..most.min(WORDS.len())], most < WORDS.len())
-}
-
-/// A prompt's tokens: four characters each, at least one.
-fn prompt_tokens(prompt: &Value) -> u64 {
-    (prompt.to_string().len() as u64).div_ceil(4)
+/// The first limit of this unit among those that matched.
+fn of_unit(states: &[(Limit, LimitState)], unit: Unit) -> Option<&(Limit, LimitState)> {
+    states.iter().find(|(limit, _)| limit.unit == unit)
 }
 
 /// An organisation's id that doesn't give the credential away (FNV-1a).

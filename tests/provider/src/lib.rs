@@ -5,11 +5,14 @@
 //!
 //! # Rooms
 //! - [`counting`]: one limit's arithmetic (sliding, fixed, bucket), pure; the window's edges are defined there
+//! - [`tokens`]: what calls use of tokens, credits and money, and what limits count of that when; pure
+//! - [`amounts`]: what such limits have let through
 //! - [`rules`]: which limits an account has: built-in table, rules file, control port
 //! - `book`: the atomic decision over all limits of a request, and the log ([`log`]); pure too
 //! - [`summary`]: what a log adds up to, a pure function of it
 //! - [`force`]: answers that the control port orders
 //! - [`dialect`]: paths, headers, rejections and bodies of each provider
+//! - `production`: answers as they are produced, whether or not a client reads them
 //! - `server`, `answer`, `certificates`, `control`, `shared`: the IO around it; [`start`] puts it together
 //!
 //! # What is counted, and when
@@ -28,6 +31,7 @@
 //!
 #![doc = include_str!("control.md")]
 
+pub mod amounts;
 mod answer;
 mod body;
 mod book;
@@ -37,20 +41,24 @@ pub mod counting;
 pub mod dialect;
 pub mod force;
 pub mod log;
+mod production;
 mod provider;
 pub mod rules;
 mod server;
 mod shared;
 pub mod summary;
+pub mod tokens;
 
+pub use amounts::AmountSummary;
 pub use certificates::CertificateError;
 pub use counting::{CountedAs, Limit};
 pub use dialect::Dialect;
 pub use force::{Force, ForceError};
 pub use log::{Ended, Entry, Protocol, Verdict};
 pub use provider::{Options, Provider, StartError, start};
-pub use rules::{RuleBook, Rules, RulesError};
+pub use rules::{AfterHangUp, RuleBook, Rules, RulesError};
 pub use summary::{LimitSummary, Summary, Totals};
+pub use tokens::{ArrivalOutput, Charged, OutputTokens, Rates, TokenCounting, Unit, Usage};
 
 /// The control port's orders and questions, and the form of the rules, in Markdown.
 pub const CONTROL_HELP: &str = include_str!("control.md");

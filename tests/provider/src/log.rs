@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::dialect::Dialect;
+use crate::tokens::{Usage, Wanted};
 
 /// What the provider decided about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,4 +90,42 @@ pub struct Entry {
     pub bytes_out: u64,
     /// How the answer ended.
     pub ended: Ended,
+    /// Its tokens; absent where it costs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokenEntry>,
+}
+
+/// The tokens of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenEntry {
+    /// Characters of its prompt.
+    pub chars: u64,
+    /// The most output of one choice that it allows.
+    pub most_output: Option<u64>,
+    /// How many choices it wants.
+    pub choices: u64,
+    /// What it uses when its answer is produced to the end.
+    pub usage: Usage,
+    /// Output that was produced until now; counted only where a limit of the account counts tokens.
+    pub produced: u64,
+    /// Nothing more is produced.
+    pub over: bool,
+}
+
+impl TokenEntry {
+    pub(crate) fn new(wanted: Wanted, usage: Usage) -> Self {
+        let Wanted { chars, most_output, choices, .. } = wanted;
+        Self { chars, most_output, choices, usage, produced: 0, over: false }
+    }
+
+    pub(crate) fn wanted(&self) -> Wanted {
+        let TokenEntry { chars, most_output, choices, .. } = *self;
+        Wanted { chars, most_output, choices, ..Wanted::default() }
+    }
+
+    /// What it has used until now.
+    pub fn used(&self) -> Usage {
+        Usage { output: self.produced, reasoning: self.usage.reasoning.min(self.produced), ..self.usage }
+    }
 }

@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::counting::{CountedAs, Limit};
 use crate::dialect::Dialect;
+use crate::tokens::{OutputTokens, Unit};
 
 const MINUTE: u64 = 60_000;
 const DAY: u64 = 86_400_000;
-// Keeps every product of the counting in range: windows up to about a year, counts up to a thousand million.
+// Keeps every product of the counting in range: windows up to about a year, counts up to 10^15 (a million dollars in nanodollars).
 const LARGEST_WINDOW_MILLIS: u64 = 366 * DAY;
-const LARGEST_COUNT: u64 = 1_000_000_000;
+const LARGEST_COUNT: u64 = 1_000_000_000_000_000;
 
 /// Rules in which every part may be left to the layer below.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,22 @@ pub struct Rules {
     pub stream_millis: Option<u64>,
     /// How many calls may be under way at the same time; one more is rejected without saying when to retry.
     pub most_under_way: Option<u64>,
+    /// How long answers are that their requests don't decide; 8 tokens when absent.
+    pub output_tokens: Option<OutputTokens>,
+    /// Output tokens in a chunk of a stream.
+    pub tokens_per_chunk: Option<u64>,
+    /// Whether an answer is produced to its end after its client has left.
+    pub after_hang_up: Option<AfterHangUp>,
+}
+
+/// What happens to the rest of an answer whose client has left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AfterHangUp {
+    /// It is produced, and counted.
+    #[default]
+    GoesOn,
+    /// It is not produced.
+    Stops,
 }
 
 /// A rules file: what differs from the built-in table, by provider and by account.
@@ -56,6 +73,12 @@ pub struct Settings {
     pub stream_millis: u64,
     /// How many calls may be under way at the same time; any number when absent.
     pub most_under_way: Option<u64>,
+    /// How long answers are that their requests don't decide.
+    pub output_tokens: Option<OutputTokens>,
+    /// Output tokens in a chunk of a stream, at least 1.
+    pub tokens_per_chunk: u64,
+    /// What happens to the rest of an answer whose client has left.
+    pub after_hang_up: AfterHangUp,
 }
 
 /// Rules that can't be judged by.
@@ -84,6 +107,9 @@ pub enum RulesError {
         /// The largest accepted value.
         largest: u64,
     },
+    /// A way of counting tokens where none are counted.
+    #[error("limit {0:?}: tokens goes with a unit other than Requests; name a unit or remove it")]
+    NoTokens(String),
     /// A field that belongs to another kind of window.
     #[error("limit {name:?}: {field} goes with countedAs {belongs:?} only; remove it")]
     Misplaced {
@@ -124,6 +150,9 @@ impl RuleBook {
         own.answer_millis = rules.answer_millis.or(own.answer_millis);
         own.stream_millis = rules.stream_millis.or(own.stream_millis);
         own.most_under_way = rules.most_under_way.or(own.most_under_way);
+        own.output_tokens = rules.output_tokens.or(own.output_tokens);
+        own.tokens_per_chunk = rules.tokens_per_chunk.or(own.tokens_per_chunk);
+        own.after_hang_up = rules.after_hang_up.or(own.after_hang_up);
     }
 }
 
@@ -153,6 +182,9 @@ impl Settings {
         self.answer_millis = rules.answer_millis.unwrap_or(self.answer_millis);
         self.stream_millis = rules.stream_millis.unwrap_or(self.stream_millis);
         self.most_under_way = rules.most_under_way.or(self.most_under_way);
+        self.output_tokens = rules.output_tokens.or(self.output_tokens);
+        self.tokens_per_chunk = rules.tokens_per_chunk.unwrap_or(self.tokens_per_chunk).max(1);
+        self.after_hang_up = rules.after_hang_up.unwrap_or(self.after_hang_up);
     }
 }
 
@@ -170,6 +202,9 @@ fn check_limit(limit: &Limit) -> Result<(), RulesError> {
         if value == 0 || value > largest {
             return Err(RulesError::Range { name: limit.name.clone(), field, value, largest });
         }
+    }
+    if limit.unit == Unit::Requests && limit.tokens.is_some() {
+        return Err(RulesError::NoTokens(limit.name.clone()));
     }
     let misplaced = |field, belongs| Err(RulesError::Misplaced { name: limit.name.clone(), field, belongs });
     if limit.bucket.is_some() && limit.counted_as != CountedAs::Bucket {
@@ -205,6 +240,9 @@ fn built_in(dialect: Dialect) -> Settings {
         answer_millis: 0,
         stream_millis: 0,
         most_under_way: None,
+        output_tokens: None,
+        tokens_per_chunk: 1,
+        after_hang_up: AfterHangUp::GoesOn,
     }
 }
 

@@ -24,6 +24,7 @@ use crate::body;
 use crate::book::{Call, Decision};
 use crate::dialect::{self, Asked, Operation, Refusal, Reply, Route};
 use crate::log::{Protocol, Verdict};
+use crate::production::{self, Schedule};
 use crate::shared::Shared;
 
 /// The largest body that is read, in bytes.
@@ -101,6 +102,7 @@ fn call(head: &request::Parts, route: &Route, arrival: u64, connection: u64) -> 
         protocol: if head.version == Version::HTTP_2 { Protocol::H2 } else { Protocol::H1 },
         connection,
         invalid: route.operation.is_none(),
+        wanted: None,
     }
 }
 
@@ -124,7 +126,7 @@ async fn handle(
     };
     let (call, (decision, report), body) = if route.model_in_body() {
         let body = read(&head.headers, body).await;
-        let call = with_body(call, &route, &body);
+        let call = with_body(call, &route, &head.headers, &body);
         let admitted = admit(&call);
         (call, admitted, body)
     } else {
@@ -136,6 +138,15 @@ async fn handle(
         // The connection, and this with it, is dropped before this can be woken.
         std::future::pending::<()>().await;
     }
+    let report = match call.wanted.filter(|_| decision.produces) {
+        Some(wanted) => {
+            let streamed = body.json["stream"] == Value::Bool(true);
+            let schedule = Schedule::new(&decision, streamed, wanted.choices);
+            let ticket = decision.ticket.clone();
+            report.or_cancel(production::start(shared.clone(), ticket, schedule, decision.after_hang_up))
+        }
+        None => report,
+    };
     let wall = Timestamp::now();
     let asked = Asked {
         method: &head.method,
@@ -145,6 +156,9 @@ async fn handle(
         body: &body.json,
         sequence: decision.sequence(),
         wall,
+        usage: decision.usage,
+        wanted: call.wanted.unwrap_or_default(),
+        tokens_per_chunk: decision.tokens_per_chunk,
     };
     let reply = reply(&call, &route, &decision, &body, &asked);
     if decision.verdict == Verdict::Ok {
@@ -189,7 +203,9 @@ async fn read(headers: &HeaderMap, body: Incoming) -> ReadBody {
     }
 }
 
-fn with_body(mut call: Call, route: &Route, body: &ReadBody) -> Call {
+fn with_body(mut call: Call, route: &Route, headers: &HeaderMap, body: &ReadBody) -> Call {
+    let play = headers.get("x-play").and_then(|value| value.to_str().ok());
+    call.wanted = route.wanted(&body.json, play);
     call.model = body.json["model"].as_str().map(str::to_owned);
     call.invalid = body.problem.is_some()
         || route.operation.as_ref().is_some_and(|known| route.dialect.complaint(known, &body.json).is_some());
@@ -208,6 +224,7 @@ fn reply(call: &Call, route: &Route, decision: &Decision, body: &ReadBody, asked
             account: call.account.as_deref(),
             model: call.model.as_deref(),
             exceeded,
+            requested: decision.requested,
             sequence: asked.sequence,
         };
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -275,7 +292,7 @@ fn write_headers(headers: &mut http::HeaderMap, call: &Call, decision: &Decision
         own.iter().for_each(|(name, value)| set(name, value));
     }
     let says_when = call.dialect.sends_retry_after() && !decision.crowded;
-    if decision.verdict == Verdict::Over && says_when {
+    if decision.verdict == Verdict::Over && says_when && decision.wait < u64::MAX {
         set("retry-after", &dialect::seconds_up(decision.wait).to_string());
     }
     if let Some(order) = &decision.forced {

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::amounts::AmountSummary;
 use crate::counting::{CountedAs, Limit, NANOS_PER_MILLI, window_index_of};
 use crate::dialect::Dialect;
 use crate::log::{Ended, Entry, Protocol, Verdict};
+use crate::tokens::Unit;
 
 /// One account's totals and windows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,8 +26,11 @@ pub struct Summary {
     pub protocols: BTreeMap<Protocol, u64>,
     /// The most that a request was counted after its arrival, in nanoseconds (see [`Entry::counted_nanos`]).
     pub largest_shift_nanos: u64,
-    /// Each limit, in the order of the rules; one that is per model, once for each model.
+    /// Each limit of requests, in the order of the rules; one that is per model, once for each model.
     pub limits: Vec<LimitSummary>,
+    /// Each limit of tokens, credits and money; the same. Not from the log: charges come while answers are produced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amounts: Vec<AmountSummary>,
 }
 
 /// Requests by verdict.
@@ -89,6 +94,7 @@ pub fn summarize(account: &str, provider: Option<Dialect>, limits: &[Limit], log
         *ended.entry(entry.ended).or_default() += 1;
         *protocols.entry(entry.protocol).or_default() += 1;
     }
+    let requests = limits.iter().filter(|limit| limit.unit == Unit::Requests);
     Summary {
         account: account.to_owned(),
         provider,
@@ -100,7 +106,8 @@ pub fn summarize(account: &str, provider: Option<Dialect>, limits: &[Limit], log
             .map(|entry| entry.counted_nanos - entry.arrival_nanos)
             .max()
             .unwrap_or(0),
-        limits: limits.iter().flat_map(|limit| summarize_limit(limit, log)).collect(),
+        limits: requests.flat_map(|limit| summarize_limit(limit, log)).collect(),
+        amounts: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::counting::CountedAs;
+use crate::counting::Counter;
 
 const MILLI: u64 = NANOS_PER_MILLI;
 
@@ -20,6 +21,7 @@ fn call(arrival: u64, model: &str) -> Call {
         protocol: Protocol::H1,
         connection: 1,
         invalid: false,
+        wanted: None,
     }
 }
 

@@ -129,3 +129,56 @@ fn a_limit_selects_the_calls_that_count() {
     assert_eq!(matching(None, Some("search")), [true, true, false, false]);
     assert_eq!(matching(Some("m"), None), [true, false, true, true]);
 }
+
+#[test]
+fn amounts_wait_until_as_much_has_left() {
+    let mut sliding = Counter::new(&limit(100, 10, CountedAs::Sliding));
+    sliding.add(0, 60);
+    sliding.add(4 * MILLI, 30);
+    let next_in = |counter: &mut Counter, amount| counter.state_for(5 * MILLI, amount).next_in;
+    assert_eq!(
+        [10, 11, 70, 71, 100].map(|amount| next_in(&mut sliding, amount)),
+        [0, 5, 5, 9, 9].map(|n| n * MILLI)
+    );
+    assert_eq!(next_in(&mut sliding, 101), u64::MAX);
+    let mut fixed = Counter::new(&limit(100, 10, CountedAs::Fixed));
+    fixed.add(0, 90);
+    assert_eq!([10, 11].map(|amount| next_in(&mut fixed, amount)), [0, 5 * MILLI]);
+    assert_eq!(next_in(&mut fixed, 101), u64::MAX);
+    let mut bucket = Counter::new(&Limit { bucket: Some(50), ..limit(100, 10, CountedAs::Bucket) });
+    bucket.add(0, 50);
+    assert_eq!([50, 51].map(|amount| next_in(&mut bucket, amount)), [0, u64::MAX]);
+}
+
+#[test]
+fn what_runs_over_a_limit_is_owed() {
+    let mut bucket = Counter::new(&limit(100, 10, CountedAs::Bucket));
+    bucket.add(0, 150);
+    let owing = LimitState { used: 150, remaining: 0, next_in: 5_100_000, full_in: 15 * MILLI };
+    assert_eq!(bucket.state(0), owing);
+    // A rejected call takes what is there, and owes nothing.
+    bucket.charge_rejected(0, 30);
+    assert_eq!(bucket.state(0), owing);
+    bucket.charge_rejected(6 * MILLI, 30);
+    assert_eq!(bucket.state(6 * MILLI).used, 100);
+    let mut sliding = Counter::new(&limit(100, 10, CountedAs::Sliding));
+    sliding.add(0, 150);
+    assert_eq!(sliding.state(0).used, 150);
+}
+
+#[test]
+fn what_is_given_back_counts_no_more() {
+    let after = |counted_as, at: u64| {
+        let mut counter = Counter::new(&limit(100, 10, counted_as));
+        counter.add(0, 80);
+        counter.add(2 * MILLI, 10);
+        counter.refund(at, 0, 50);
+        counter.state(at).used
+    };
+    assert_eq!(after(CountedAs::Sliding, 3 * MILLI), 40);
+    assert_eq!(after(CountedAs::Sliding, 11 * MILLI), 10, "it has left already");
+    assert_eq!(after(CountedAs::Fixed, 3 * MILLI), 40);
+    assert_eq!(after(CountedAs::Fixed, 11 * MILLI), 0, "it was another window's");
+    assert_eq!(after(CountedAs::Bucket, 2 * MILLI), 20);
+    assert_eq!(after(CountedAs::Bucket, 5 * MILLI), 0, "a bucket holds no more than it does");
+}

@@ -3,8 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Asked, Refusal, Reply, left, organization, prompt_tokens, words};
+use super::{Asked, Refusal, Reply, left, of_unit, organization};
 use crate::counting::{Limit, LimitState};
+use crate::tokens::{Unit, Usage};
 
 /// `reset` is the time at which nothing counts any more ("fully replenished"), in RFC 3339, rounded up to the second.
 pub(super) fn headers(
@@ -17,18 +18,60 @@ pub(super) fn headers(
         ("anthropic-organization-id", organization(account)),
         ("request-id", format!("req_{sequence:016x}")),
     ];
-    if let Some((limit, state)) = states.first() {
+    if let Some((limit, state)) = of_unit(states, Unit::Requests) {
         headers.push(("anthropic-ratelimit-requests-limit", limit.count.to_string()));
         headers.push(("anthropic-ratelimit-requests-remaining", left(limit, state).to_string()));
         headers.push(("anthropic-ratelimit-requests-reset", rfc3339_up(wall, state.full_in)));
     }
+    let mut tokens = |unit, [limit_name, remaining, reset]: [&'static str; 3]| {
+        if let Some((limit, state)) = of_unit(states, unit) {
+            headers.push((limit_name, limit.count.to_string()));
+            headers.push((remaining, thousands(left(limit, state)).to_string()));
+            headers.push((reset, rfc3339_up(wall, state.full_in)));
+        }
+    };
+    tokens(Unit::InputTokens, INPUT_TOKENS);
+    tokens(Unit::OutputTokens, OUTPUT_TOKENS);
+    tokens(Unit::TotalTokens, TOKENS);
     headers
+}
+
+const INPUT_TOKENS: [&str; 3] = [
+    "anthropic-ratelimit-input-tokens-limit",
+    "anthropic-ratelimit-input-tokens-remaining",
+    "anthropic-ratelimit-input-tokens-reset",
+];
+const OUTPUT_TOKENS: [&str; 3] = [
+    "anthropic-ratelimit-output-tokens-limit",
+    "anthropic-ratelimit-output-tokens-remaining",
+    "anthropic-ratelimit-output-tokens-reset",
+];
+const TOKENS: [&str; 3] = [
+    "anthropic-ratelimit-tokens-limit",
+    "anthropic-ratelimit-tokens-remaining",
+    "anthropic-ratelimit-tokens-reset",
+];
+
+/// "Rounded to the nearest thousand" (its documentation of these headers).
+fn thousands(tokens: u64) -> u64 {
+    tokens.saturating_add(500) / 1_000 * 1_000
 }
 
 fn rfc3339_up(wall: Timestamp, nanos: u64) -> String {
     let at = wall.saturating_add(SignedDuration::from_nanos(nanos as i64)).unwrap_or(Timestamp::MAX);
     let second = at.as_second() + i64::from(at.subsec_nanosecond() > 0);
     Timestamp::from_second(second).unwrap_or(Timestamp::MAX).to_string()
+}
+
+/// With commas between thousands: `40,000`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let comma = |place: usize| place > 0 && (digits.len() - place).is_multiple_of(3);
+    let grouped = digits.chars().enumerate().map(|(place, digit)| match comma(place) {
+        true => format!(",{digit}"),
+        false => digit.to_string(),
+    });
+    grouped.collect()
 }
 
 pub(super) fn refusal(refusal: &Refusal<'_>) -> Value {
@@ -43,6 +86,17 @@ pub(super) fn refusal(refusal: &Refusal<'_>) -> Value {
         _ => "invalid_request_error",
     };
     let message = match refusal.exceeded {
+        Some((limit, _)) if limit.counts_tokens() => format!(
+            "This request would exceed your organization's rate limit of {} {} per minute (org: {}, model: {}). For details, refer to: https://docs.claude.com/en/api/rate-limits.",
+            grouped(limit.count),
+            match limit.unit {
+                Unit::InputTokens => "input tokens",
+                Unit::OutputTokens => "output tokens",
+                _ => "tokens",
+            },
+            organization(refusal.account.unwrap_or_default()),
+            refusal.model.unwrap_or("none"),
+        ),
         Some((limit, _)) => format!(
             "This request would exceed your organization's rate limit {} of {} requests per {} ms (model: {}).",
             limit.name,
@@ -58,12 +112,14 @@ pub(super) fn refusal(refusal: &Refusal<'_>) -> Value {
 
 pub(super) fn message(asked: &Asked<'_>) -> Reply {
     let body = asked.body;
-    let (words, cut) = words(body["max_tokens"].as_u64());
+    let (words, cut) = (asked.words(), asked.cut());
     let stop_reason = if cut { "max_tokens" } else { "end_turn" };
-    let (input, output) = (prompt_tokens(&body["messages"]), words.len() as u64);
+    let Usage { input, cached, cache_write, output, .. } = asked.usage;
+    // What a cache knew, or knows now, is told beside the rest.
+    let fresh = input - cached - cache_write;
     let usage = |output: u64| {
         json!({
-            "input_tokens": input, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0,
+            "input_tokens": fresh, "cache_creation_input_tokens": cache_write, "cache_read_input_tokens": cached,
             "output_tokens": output, "service_tier": "standard",
         })
     };
@@ -89,7 +145,10 @@ pub(super) fn message(asked: &Asked<'_>) -> Reply {
     events.push(json!({"type": "content_block_stop", "index": 0}));
     // Usage is cumulative: two deltas, of which only the last may be charged.
     let delta = |stop_reason: Option<&str>, output: u64| {
-        let usage = json!({"input_tokens": input, "output_tokens": output});
+        let usage = json!({
+            "input_tokens": fresh, "cache_creation_input_tokens": cache_write, "cache_read_input_tokens": cached,
+            "output_tokens": output,
+        });
         let delta = json!({"stop_reason": stop_reason, "stop_sequence": null});
         json!({"type": "message_delta", "delta": delta, "usage": usage})
     };
@@ -104,6 +163,12 @@ pub(super) fn message(asked: &Asked<'_>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_are_rounded_and_grouped() {
+        assert_eq!([499, 500, 39_499, 39_500].map(thousands), [0, 1_000, 39_000, 40_000]);
+        assert_eq!([7, 999, 40_000, 1_234_567].map(grouped), ["7", "999", "40,000", "1,234,567"]);
+    }
 
     #[test]
     fn resets_are_whole_seconds_that_are_not_too_early() {

@@ -3,8 +3,9 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::{Asked, Refusal, Reply, left, organization, prompt_tokens, words};
+use super::{Asked, Refusal, Reply, left, of_unit, organization};
 use crate::counting::{Limit, LimitState};
+use crate::tokens::{Unit, Usage};
 
 const MODELS: [&str; 4] = ["gpt-4o", "gpt-4o-mini", "gpt-4.1", "o4-mini"];
 
@@ -19,10 +20,15 @@ pub(super) fn headers(
         ("openai-version", "2020-10-01".to_owned()),
         ("x-request-id", format!("req_{sequence:016x}")),
     ];
-    if let Some((limit, state)) = states.first() {
+    if let Some((limit, state)) = of_unit(states, Unit::Requests) {
         headers.push(("x-ratelimit-limit-requests", limit.count.to_string()));
         headers.push(("x-ratelimit-remaining-requests", left(limit, state).to_string()));
         headers.push(("x-ratelimit-reset-requests", duration(state.full_in)));
+    }
+    if let Some((limit, state)) = of_unit(states, Unit::TotalTokens) {
+        headers.push(("x-ratelimit-limit-tokens", limit.count.to_string()));
+        headers.push(("x-ratelimit-remaining-tokens", left(limit, state).to_string()));
+        headers.push(("x-ratelimit-reset-tokens", duration(state.full_in)));
     }
     headers
 }
@@ -47,27 +53,72 @@ fn duration(nanos: u64) -> String {
 }
 
 pub(super) fn refusal(refusal: &Refusal<'_>) -> Value {
-    let (kind, code) = match refusal.status {
-        401 => ("invalid_request_error", Some("invalid_api_key")),
-        429 => ("requests", Some("rate_limit_exceeded")),
-        500.. => ("server_error", None),
-        _ => ("invalid_request_error", None),
+    let error = |message: &str, kind: &str, code: Option<&str>| json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
+    match (refusal.exceeded, refusal.status) {
+        (Some((limit, _)), _) if limit.unit == Unit::Dollars => {
+            error(NO_MONEY, "insufficient_quota", Some("insufficient_quota"))
+        }
+        (Some((limit, state)), _) => {
+            let kind = if limit.counts_tokens() { "tokens" } else { "requests" };
+            error(&over(refusal, limit, state), kind, Some("rate_limit_exceeded"))
+        }
+        (None, 401) => error(&refusal.message, "invalid_request_error", Some("invalid_api_key")),
+        (None, 429) => error(&refusal.message, "requests", Some("rate_limit_exceeded")),
+        (None, 500..) => error(&refusal.message, "server_error", None),
+        (None, _) => error(&refusal.message, "invalid_request_error", None),
+    }
+}
+
+const NO_MONEY: &str = "You exceeded your current quota, please check your plan and billing details. For more information on this error, read the docs: https://platform.openai.com/docs/guides/error-codes/api-errors.";
+
+/// The sentence about a limit; of tokens in OpenAI's own words.
+fn over(refusal: &Refusal<'_>, limit: &Limit, state: &LimitState) -> String {
+    let model = refusal.model.unwrap_or("this endpoint");
+    let organization = organization(refusal.account.unwrap_or_default());
+    let (count, used, again) = (limit.count, state.used, duration(state.next_in));
+    let LimitWords { name, requested } = match limit.counts_tokens() {
+        true => LimitWords { name: per(limit), requested: refusal.requested },
+        false => {
+            let name = format!("{} ({count} per {} ms)", limit.name, limit.window_millis);
+            LimitWords { name, requested: 1 }
+        }
     };
-    let message = match refusal.exceeded {
-        Some((limit, state)) => format!(
-            "Rate limit reached for {} in organization {} on {} ({} per {} ms): Limit {}, Used {}, Requested 1. Please try again in {}.",
-            refusal.model.unwrap_or("this endpoint"),
-            organization(refusal.account.unwrap_or_default()),
-            limit.name,
-            limit.count,
-            limit.window_millis,
-            limit.count,
-            state.used,
-            duration(state.next_in),
-        ),
-        None => refusal.message.clone(),
+    if state.next_in == u64::MAX {
+        return format!(
+            "Request too large for {model} in organization {organization} on {name}: Limit {count}, Requested {requested}. The input or output tokens must be reduced in order to run successfully. Visit https://platform.openai.com/account/rate-limits to learn more."
+        );
+    }
+    format!(
+        "Rate limit reached for {model} in organization {organization} on {name}: Limit {count}, Used {used}, Requested {requested}. Please try again in {again}."
+    )
+}
+
+struct LimitWords {
+    name: String,
+    requested: u64,
+}
+
+fn per(limit: &Limit) -> String {
+    match limit.window_millis {
+        60_000 => "tokens per min (TPM)".to_owned(),
+        86_400_000 => "tokens per day (TPD)".to_owned(),
+        millis => format!("tokens per {millis} ms"),
+    }
+}
+
+/// Four numbers, as floats or as OpenAI's SDKs ask for them: base64 of little-endian 32-bit floats.
+pub(super) fn embeddings(asked: &Asked<'_>) -> Reply {
+    let embedding = match asked.body["encoding_format"].as_str() {
+        Some("base64") => json!("AAAAPwAAgL8AAAA+AACAPw=="),
+        _ => json!([0.5, -1.0, 0.125, 1.0]),
     };
-    json!({"error": {"message": message, "type": kind, "param": null, "code": code}})
+    let texts = asked.body["input"].as_array().filter(|texts| texts.iter().any(|text| !text.is_number()));
+    let data: Vec<Value> = (0..texts.map_or(1, Vec::len))
+        .map(|index| json!({"object": "embedding", "index": index, "embedding": embedding}))
+        .collect();
+    let usage = json!({"prompt_tokens": asked.usage.input, "total_tokens": asked.usage.input});
+    let list = json!({"object": "list", "data": data, "model": asked.body["model"], "usage": usage});
+    Reply::json(http::StatusCode::OK, &list)
 }
 
 pub(super) fn models() -> Reply {
@@ -102,49 +153,57 @@ pub(super) fn batch(asked: &Asked<'_>) -> Reply {
 
 pub(super) fn chat_completion(asked: &Asked<'_>) -> Reply {
     let body = asked.body;
-    let most = body.get("max_completion_tokens").or(body.get("max_tokens")).and_then(Value::as_u64);
-    let (words, cut) = words(most);
-    let finish_reason = if cut { "length" } else { "stop" };
-    let (prompt, completion) = (prompt_tokens(&body["messages"]), words.len() as u64);
-    let usage = json!({
-        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
-    });
-    let id = format!("chatcmpl-{:016x}", asked.sequence);
-    let object = |kind: &str, choices: Value, usage: Option<&Value>| {
-        let mut object = json!({
-            "id": id, "object": kind, "created": asked.wall.as_second(), "model": body["model"],
-            "choices": choices, "system_fingerprint": "fp_counting", "service_tier": "default",
-        });
-        if let Some(usage) = usage {
-            object["usage"] = usage.clone();
-        }
-        object
-    };
+    let (words, choices) = (asked.words(), asked.wanted.choices.max(1));
+    let finish_reason = if asked.cut() { "length" } else { "stop" };
+    let usage = chat_usage(&asked.usage);
     if body["stream"] != json!(true) {
         let message =
             json!({"role": "assistant", "content": words.concat(), "refusal": null, "annotations": []});
-        let choices =
-            json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": finish_reason}]);
-        return Reply::json(http::StatusCode::OK, &object("chat.completion", choices, Some(&usage)));
+        let choice = |index: u64| json!({"index": index, "message": message, "logprobs": null, "finish_reason": finish_reason});
+        let all = (0..choices).map(choice).collect();
+        return Reply::json(http::StatusCode::OK, &chat_object(asked, "chat.completion", all, Some(&usage)));
     }
     // With include_usage every chunk has the field, null in all but an extra last one without choices.
     let include_usage = body["stream_options"]["include_usage"] == json!(true);
     let null_usage = include_usage.then_some(&Value::Null);
-    let event = |data: Value| format!("data: {data}\n\n");
-    let chunk = |delta: Value, finish: Option<&str>| {
-        let choices = json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]);
-        event(object("chat.completion.chunk", choices, null_usage))
+    let event = |choices: Value, usage| {
+        let object = chat_object(asked, "chat.completion.chunk", choices, usage);
+        format!("data: {object}\n\n")
     };
-    let mut events = vec![chunk(json!({"role": "assistant", "content": "", "refusal": null}), None)];
-    events.extend(words.iter().map(|word| chunk(json!({"content": word}), None)));
-    events.push(chunk(json!({}), Some(finish_reason)));
+    let chunks = |delta: Value, finish: Option<&str>| -> String {
+        let choice =
+            |index: u64| json!([{"index": index, "delta": delta, "logprobs": null, "finish_reason": finish}]);
+        (0..choices).map(|index| event(choice(index), null_usage)).collect()
+    };
+    let mut events = vec![chunks(json!({"role": "assistant", "content": "", "refusal": null}), None)];
+    events.extend(words.iter().map(|word| chunks(json!({"content": word}), None)));
+    events.push(chunks(json!({}), Some(finish_reason)));
     if include_usage {
-        events.push(event(object("chat.completion.chunk", json!([]), Some(&usage))));
+        events.push(event(json!([]), Some(&usage)));
     }
     events.push("data: [DONE]\n\n".to_owned());
     Reply::events(events)
+}
+
+fn chat_usage(usage: &Usage) -> Value {
+    let Usage { input, cached, output, reasoning, .. } = *usage;
+    json!({
+        "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output,
+        "prompt_tokens_details": {"cached_tokens": cached, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": reasoning, "audio_tokens": 0, "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0},
+    })
+}
+
+fn chat_object(asked: &Asked<'_>, kind: &str, choices: Value, usage: Option<&Value>) -> Value {
+    let mut object = json!({
+        "id": format!("chatcmpl-{:016x}", asked.sequence), "object": kind, "created": asked.wall.as_second(),
+        "model": asked.body["model"], "choices": choices, "system_fingerprint": "fp_counting",
+        "service_tier": "default",
+    });
+    if let Some(usage) = usage {
+        object["usage"] = usage.clone();
+    }
+    object
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::{Asked, Reply, prompt_tokens, words};
+use super::{Asked, Reply};
+use crate::tokens::Usage;
 
 pub(super) fn response(asked: &Asked<'_>) -> Reply {
     let body = asked.body;
-    let (words, cut) = words(body["max_output_tokens"].as_u64());
+    let (words, cut) = (asked.words(), asked.cut());
     let text = words.concat();
-    let (input, output) = (prompt_tokens(&body["input"]), words.len() as u64);
+    let Usage { input, output, cached, reasoning, .. } = asked.usage;
     let item_id = format!("msg_{:016x}", asked.sequence);
     let part = |text: &str| json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []});
     let item = |status: &str, content: Value| json!({"type": "message", "id": item_id, "status": status, "role": "assistant", "content": content});
@@ -25,8 +26,8 @@ pub(super) fn response(asked: &Asked<'_>) -> Reply {
     };
     let end = if cut { "incomplete" } else { "completed" };
     let usage = json!({
-        "input_tokens": input, "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": output, "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": input + output,
+        "input_tokens": input, "input_tokens_details": {"cached_tokens": cached},
+        "output_tokens": output, "output_tokens_details": {"reasoning_tokens": reasoning}, "total_tokens": input + output,
     });
     let whole = object(end, json!([item(end, json!([part(&text)]))]), usage);
     if body["stream"] != json!(true) {

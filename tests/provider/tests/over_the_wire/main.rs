@@ -7,3 +7,4 @@ mod orders;
 mod program;
 mod recount;
 mod streams;
+mod tokens;
