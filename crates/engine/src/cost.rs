@@ -31,6 +31,23 @@ impl Amount {
     }
 }
 
+impl Unit {
+    /// An amount of this unit for people: `3000 tokens`, `$0.0125`.
+    pub fn figure(self, amount: Amount) -> String {
+        let Amount(amount) = amount;
+        match self {
+            Unit::Requests | Unit::ConcurrentRequests => format!("{amount} requests"),
+            Unit::InputTokens | Unit::OutputTokens | Unit::TotalTokens => format!("{amount} tokens"),
+            Unit::Credits => format!("{amount} credits"),
+            Unit::Dollars => {
+                let decimals = format!("{:09}", amount % 1_000_000_000);
+                let decimals = format!("{:0<2}", decimals.trim_end_matches('0'));
+                format!("${}.{decimals}", amount / 1_000_000_000)
+            }
+        }
+    }
+}
+
 impl Add for Amount {
     type Output = Amount;
     fn add(self, rhs: Amount) -> Amount {

@@ -339,7 +339,7 @@ pub enum Action {
         reason: RefusalReason,
         /// When another try makes sense; `None`: not by waiting.
         retry_after: Option<Duration>,
-        /// The provider's word, where it is the reason.
+        /// The provider's word, where it is the reason; of one that never fits, the figures.
         words: Option<String>,
     },
     /// A scope is paused, or its pause has been prolonged.

@@ -75,7 +75,7 @@ impl LocalResponse {
             ),
             Reason::Limiter(RefusalReason::NeverFits) => (
                 StatusCode::FORBIDDEN,
-                "it needs more than a whole window of the quota allows; make it smaller",
+                "it needs more than a whole window of the quota allows, so make it smaller",
             ),
             Reason::Limiter(RefusalReason::ProviderStopped) => (
                 StatusCode::FORBIDDEN,
@@ -91,11 +91,14 @@ impl LocalResponse {
                 (StatusCode::SERVICE_UNAVAILABLE, "the proxy has no connection to the limiter")
             }
         };
-        let rejected = refused
-            .words
-            .as_deref()
-            .or(rejection)
-            .map_or_else(String::new, |reason| format!("; the provider said: {reason}"));
+        let rejected = match (&refused.words, rejection) {
+            (Some(figures), _) if reason == Reason::Limiter(RefusalReason::NeverFits) => {
+                format!(": {figures}")
+            }
+            (Some(words), _) => format!("; the provider said: {words}"),
+            (None, Some(words)) => format!("; the provider said: {words}"),
+            (None, None) => String::new(),
+        };
         let message = format!("Quotakeeper did not send this call of quota {quota}: {what}{rejected}");
         let forbidden = status == StatusCode::FORBIDDEN;
         let retry_after = refused.retry_after.filter(|_| !forbidden);
@@ -242,6 +245,17 @@ mod tests {
             assert_eq!(field(&response, header::RETRY_AFTER), None);
             assert_eq!(field(&response, SHOULD_RETRY), Some("false"));
         }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_never_fits_is_told_both_figures() {
+        let reason = Reason::Limiter(RefusalReason::NeverFits);
+        let figures = "it can draw 4596 tokens of the limit tokens, which allows 3000 tokens".to_owned();
+        let refused = Refused { reason, retry_after: None, words: Some(figures) };
+        let body = LocalResponse::refused(refused, "gtm/openai", None).into_response().into_body();
+        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        assert!(body.contains("so make it smaller: it can draw 4596 tokens"), "{body}");
+        assert!(!body.contains("the provider said"), "{body}");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::lanes::TooLarge;
 use super::{Call, CallState, Engine, Named, Wanted};
 use crate::callers::Caller;
 use crate::config::OnExceeded;
@@ -17,7 +18,7 @@ pub(super) struct Refusal {
     pub(super) reason: RefusalReason,
     /// When another try makes sense; `None`: not by waiting.
     pub(super) retry_after: Option<Duration>,
-    /// The provider's word, where it is the reason.
+    /// The provider's word, where it is the reason, or the figures.
     pub(super) words: Option<String>,
 }
 
@@ -28,6 +29,10 @@ impl From<RefusalReason> for Refusal {
 }
 
 impl Refusal {
+    pub(super) fn too_large(too_large: &TooLarge) -> Refusal {
+        Refusal { words: Some(too_large.to_string()), ..Refusal::from(RefusalReason::NeverFits) }
+    }
+
     pub(super) fn until(reason: RefusalReason, retry_after: Duration) -> Refusal {
         Refusal { reason, retry_after: Some(retry_after), words: None }
     }
@@ -108,8 +113,8 @@ impl Engine {
         if let Some(stopped) = self.stopped(now, lane, caller) {
             return Some(stopped);
         }
-        if self.lanes.never_fits(lane, costs) {
-            return Some(RefusalReason::NeverFits.into());
+        if let Some(too_large) = self.lanes.never_fits(lane, costs) {
+            return Some(Refusal::too_large(&too_large));
         }
         // As if all that wait came before it: mostly that is soon enough, and known without looking.
         if !self.queue_is_full()

@@ -1,8 +1,10 @@
 //! A changed quota or profile, taken on while calls are under way.
 
-use super::{CallState, Engine};
+use super::calls::Refusal;
+use super::{Call, CallState, Engine, Wanted};
 use crate::config::AccountConfig;
-use crate::event::{Action, RefusalReason};
+use crate::event::Action;
+use crate::queue::CallKey;
 use crate::time::Time;
 
 impl Engine {
@@ -12,17 +14,20 @@ impl Engine {
         self.durability.reconfigure(&places);
         self.share_copied();
         self.rename_pauses(&old, &places);
+        let waits = |call: &Call| matches!(call.state, CallState::Waiting { .. });
+        let waiting: Vec<CallKey> =
+            self.calls.iter().filter(|(_, call)| waits(call)).map(|(key, _)| *key).collect();
         let mut too_late = Vec::new();
-        for (key, call) in &self.calls {
-            if matches!(call.state, CallState::Waiting { .. }) {
-                self.lanes.call_waits(call.wanted.lane, call.wanted.costs);
-                if self.lanes.never_fits(call.wanted.lane, call.wanted.costs) {
-                    too_late.push(*key);
-                }
-            }
+        for key in waiting {
+            self.reconfigure_costs(key);
+            let Some(Call { wanted: Wanted { lane, costs, .. }, .. }) = self.calls.get(&key) else {
+                continue;
+            };
+            self.lanes.call_waits(*lane, *costs);
+            too_late.extend(self.lanes.never_fits(*lane, *costs).map(|too_large| (key, too_large)));
         }
-        for key in too_late {
-            self.refuse(key, RefusalReason::NeverFits.into(), actions);
+        for (key, too_large) in too_late {
+            self.refuse(key, Refusal::too_large(&too_large), actions);
         }
         self.renew_forecasts(now, actions);
     }

@@ -18,6 +18,7 @@ mod partitions;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,24 @@ struct Lane {
     waiting: LaneBacklog,
     /// A limit that counts models apart covers it, and its model is not known.
     any_model: bool,
+}
+
+/// A call needs more of a limit than there ever is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TooLarge {
+    limit: String,
+    unit: Unit,
+    cost: Amount,
+    amount: Amount,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TooLarge { limit, unit, cost, amount } = self;
+        let cost = unit.figure(*cost);
+        write!(f, "it can draw {cost} of the limit {limit}, which allows {}", unit.figure(*amount))?;
+        if unit.counts_tokens() { write!(f, "; allow it fewer tokens of output") } else { Ok(()) }
+    }
 }
 
 /// What a call draws of a limit.
@@ -350,9 +369,14 @@ impl Lanes {
         if self.limits.get(place).is_some_and(|limit| limit.config.per_model) { Amount(all) } else { room }
     }
 
-    /// Whether a call of these costs could not be granted by an account that is all its own.
-    pub(super) fn never_fits(&self, lane: LaneId, costs: Costs) -> bool {
-        self.entries_of(lane).any(|entry| entry.counter.amount() < entry.cost(costs))
+    /// The limit of which a call of these costs needs more than there is, in an account that is all its own.
+    pub(super) fn never_fits(&self, lane: LaneId, costs: Costs) -> Option<TooLarge> {
+        let too_large = |entry: &Entry| {
+            let (amount, cost) = (entry.counter.amount(), entry.cost(costs));
+            let limit = &entry.limit.config;
+            (amount < cost).then(|| TooLarge { limit: limit.name.clone(), unit: limit.unit, cost, amount })
+        };
+        self.entries_of(lane).find_map(too_large)
     }
 
     fn entries_of(&self, lane: LaneId) -> impl Iterator<Item = &Entry> {

@@ -24,6 +24,22 @@ impl Engine {
         (Costs { tokens: Some(tokens), ..demand.costs }, Some(key))
     }
 
+    /// What a waiting call draws under another configuration: limits may count tokens now that counted none, of which
+    /// nobody knows the size, and prices may have changed.
+    pub(super) fn reconfigure_costs(&mut self, key: CallKey) {
+        let Some(Wanted { lane, consumer, costs, .. }) = self.calls.get(&key).map(|call| &call.wanted) else {
+            return;
+        };
+        let class = self.lanes.class_of(*lane).clone();
+        let size = costs.tokens.and_then(|tokens| tokens.size);
+        let demand = Demand { class, costs: Costs { tokens: None, ..*costs }, size };
+        let consumer = consumer.clone();
+        let (costs, estimate) = self.costs_of(&consumer, &demand);
+        if let Some(call) = self.calls.get_mut(&key) {
+            (call.wanted.costs, call.wanted.estimate) = (costs, estimate);
+        }
+    }
+
     /// What a model costs; one that is not known, as much as the dearest.
     fn prices_of(&self, model: Option<&str>) -> Option<ModelPrices> {
         let own = model.and_then(|model| self.config.models.get(model)?.prices);

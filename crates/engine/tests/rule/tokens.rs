@@ -9,7 +9,7 @@ use quotakeeper_engine::config::{
     Reserving, TokenLimit, TokenRates, Unit,
 };
 use quotakeeper_engine::cost::Demand;
-use quotakeeper_engine::event::{Attempt, CallClass, Event, RefusalReason, SessionId};
+use quotakeeper_engine::event::{Action, Attempt, CallClass, Event, RefusalReason, SessionId};
 use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 
 use crate::world::*;
@@ -113,6 +113,11 @@ fn what_a_call_does_not_draw_on_does_not_hold_it_up() {
 fn a_call_that_can_never_fit_is_refused_at_once() {
     let mut w = World::new(vec![tokens(3_000, 60, Charged::AsProduced)]);
     w.asks(&call(500, 4_096), 1);
+    let figures = "it can draw 4596 tokens of the limit tokens, which allows 3000 tokens; allow it fewer tokens of output";
+    assert!(w.actions.iter().any(|action| match action {
+        Action::Refuse { words: Some(words), .. } => words == figures,
+        _ => false,
+    }));
     assert_eq!(w.refusals(), [(RefusalReason::NeverFits, None)]);
     // What is likely may be less: it takes its chance, with all that there is.
     let mut w = World::new(vec![learned(tokens(3_000, 60, Charged::AsProduced))]);
@@ -293,6 +298,17 @@ fn what_may_have_been_granted_after_a_commit_is_held_as_long_as_a_call_may_last(
     let mut after = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
     after.pass(SECOND * 120);
     assert_eq!(after.used("tokens"), 6_000);
+}
+
+#[test]
+fn a_limit_that_begins_to_count_tokens_counts_those_that_wait_already() {
+    let mut w = World::new(vec![sliding("requests", 1, 60)]);
+    w.asks(&call(1_000, 1_000), 3);
+    assert_eq!(w.grants().len(), 1);
+    let limits = vec![sliding("requests", 100, 60), tokens(5_000, 60, Charged::Settled)];
+    w.tell(Event::Configure(account(limits)));
+    w.pass(SECOND * 61);
+    assert_eq!(w.grants().len(), 1, "nobody knows its size: it goes alone");
 }
 
 /// Twenty calls, of a hundred tokens of output each, where the request allows a hundred times as many.
