@@ -18,6 +18,7 @@
 //! | `scratch` | files that live as long as the run |
 //! | `live` | what is known of the accounts now, for `quotakeeper limits` |
 //! | `learned` | what is assumed and learned where no tier is declared |
+//! | `suspend` | Ctrl-Z |
 //! | `stated_use` | what a person says was used already |
 //! | `terminal` | the terminal that the command, the progress line and messages share |
 //! | `user` | the command as another user |
@@ -47,6 +48,7 @@ mod signals;
 pub mod stated_use;
 mod summary;
 mod supervise;
+mod suspend;
 mod terminal;
 mod trust;
 pub mod user;
@@ -106,6 +108,9 @@ pub fn main(arguments: RunArguments) -> ExitCode {
     };
     if arguments.dry_run {
         return print(&plan::of(&arguments, &prepared.accounts, prepared.interception.as_ref()));
+    }
+    if supervise::shares_terminal(&arguments) {
+        suspend::block();
     }
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -10,6 +10,7 @@ use nix::unistd::{Pid, getpgid, getpgrp};
 
 use super::mounts::{self, Replacement};
 use super::signals::{Caught, Signals};
+use super::suspend;
 use super::terminal::Outputs;
 
 /// Starts the command with `environment` on top of this process's own; with `replacements`, in a mount namespace of its
@@ -28,10 +29,11 @@ pub fn start(
     let mut child = Command::new(program);
     child.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
     let redirected = outputs.map_or(Ok(()), |outputs| redirect(&mut child, outputs));
-    let started = redirected.and_then(|()| match replacements.is_empty() {
+    let spawn = || match replacements.is_empty() {
         true => child.spawn(),
         false => mounts::spawn(replacements, child),
-    });
+    };
+    let started = redirected.and_then(|()| suspend::unblocked(spawn));
     started.map_err(|source| NotStarted::new(program, source))
 }
 

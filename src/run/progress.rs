@@ -42,7 +42,7 @@ impl Line {
     pub fn show(&mut self, accounts: &[AccountReport]) {
         match &self.style {
             Style::Off => {}
-            Style::Live(terminal) => terminal.draw(&variants(accounts)),
+            Style::Live(terminal) => terminal.draw(variants(accounts)),
             Style::Plain => self.show_plain(accounts),
         }
     }

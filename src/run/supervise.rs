@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quotakeeper_limiter::task::{Health, Limiter};
 use quotakeeper_proxy::Proxy;
@@ -18,7 +17,8 @@ use super::learned::Learned;
 use super::progress::{Line, Style};
 use super::refusals::RefusalsByLimit;
 use super::signals::Signals;
-use super::terminal::{Outputs, Terminal};
+use super::suspend;
+use super::terminal::{self, Terminal};
 use super::view::View;
 use super::waits::LongWaits;
 use super::{Failure, GRACE, Started, user};
@@ -49,7 +49,11 @@ pub async fn run_command(
 ) -> Result<Ended, Failure> {
     let began = Instant::now();
     let signals = Signals::catch().context("signals can't be watched")?;
-    let (terminal, outputs) = shared_terminal(arguments).unzip();
+    let (terminal, outputs) = if shares_terminal(arguments) { Terminal::open() } else { None }.unzip();
+    if let (Some(outputs), Some(user)) = (&outputs, &arguments.user) {
+        let given = user::find(user).and_then(|user| Ok(outputs.give_to(&user)?));
+        given.context("the terminal can't be given to the user")?;
+    }
     let command = match &arguments.user {
         Some(user) => user::command_line(user, &arguments.command)?,
         None => arguments.command.clone(),
@@ -58,6 +62,7 @@ pub async fn run_command(
         .map_err(|error| Failure { code: error.exit_code(), error: anyhow!("{error}") })?;
     // The command has it now, and its end shows that nobody writes any more.
     drop(outputs);
+    suspend::follow(terminal.clone(), child::pid(&child)?);
     let shared = terminal.clone().map(SharedTerminal::new);
     notes.iter().for_each(|note| say(note));
     let mut shown = Shown {
@@ -74,9 +79,9 @@ pub async fn run_command(
     Ok(Ended { status, ran, shown })
 }
 
-/// The terminal that the command shares with the progress line, and what the command writes to instead.
-fn shared_terminal(arguments: &RunArguments) -> Option<(Terminal, Outputs)> {
-    if arguments.progress == Progress::Auto && !arguments.quiet { Terminal::open() } else { None }
+/// Whether the command shares the terminal with a progress line.
+pub fn shares_terminal(arguments: &RunArguments) -> bool {
+    arguments.progress == Progress::Auto && !arguments.quiet && terminal::is_ours()
 }
 
 fn style(arguments: &RunArguments, terminal: Option<Terminal>) -> Style {
@@ -169,8 +174,6 @@ async fn watch(
             status = &mut ended => return status,
             Some(()) = resized.recv() => {
                 shown.line.fit();
-                // It has heard of the change already, but may have read the size before.
-                let _ = kill(command, Signal::SIGWINCH);
             }
             _ = tick.tick() => shown.look(proxy, limiter.health().await?, command),
         }

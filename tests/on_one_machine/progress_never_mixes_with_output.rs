@@ -170,11 +170,16 @@ while os.get_terminal_size(1).columns != 40 and time.monotonic() < until:
 #[test]
 fn the_command_hears_of_a_new_width() {
     let scene = Scene::new(RULES);
-    let mut kept = scene.quotakeeper(&scene.file("quota.yaml", QUOTA));
-    kept.args(["--", "python3", "-c", WATCHES_SIZE]);
-    let ended = scene.run(behind(&["python3", "-c", RESIZED], &kept));
-    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
-    assert!(ended.stdout.contains("40 columns"), "{}", ended.stdout);
+    // A program of a script's, too.
+    for words in
+        [&["python3", "-c", WATCHES_SIZE][..], &["sh", "-c", "python3 -c \"$0\"; exit $?", WATCHES_SIZE]]
+    {
+        let mut kept = scene.quotakeeper(&scene.file("quota.yaml", QUOTA));
+        kept.arg("--").args(words);
+        let ended = scene.run(behind(&["python3", "-c", RESIZED], &kept));
+        assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+        assert!(ended.stdout.contains("40 columns"), "{}", ended.stdout);
+    }
 }
 
 #[test]

@@ -87,6 +87,19 @@ impl<W: Write> Screen<W> {
         Ok(())
     }
 
+    /// A program reads keys, and what it shows of them may come by another way: leaves it the line from where the
+    /// cursor is.
+    ///
+    /// # Errors
+    /// The terminal is gone.
+    pub fn give_way(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.drawn) {
+            self.out.write_all(b"\x1b[K")?;
+            self.out.flush()?;
+        }
+        Ok(())
+    }
+
     /// The command has ended: takes the progress line away and shows what waits.
     ///
     /// # Errors
