@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use quotakeeper_dialects::calendar::DEFAULT_ZONE;
 use quotakeeper_dialects::profile::{Limit, Partition};
 use quotakeeper_dialects::{Profile, catalogue};
 use serde_json::{Value, json};
@@ -116,7 +117,10 @@ fn row(tier: &str, limit: &Limit) -> Vec<String> {
         limit.name.clone(),
         figure(limit.amount),
         format!("{:?}", limit.unit),
-        window(limit.window_seconds.unwrap_or(0).into()),
+        match limit.period {
+            Some(period) => format!("{period:?}, {}", limit.time_zone.as_deref().unwrap_or(DEFAULT_ZONE)),
+            None => window(limit.window_seconds.unwrap_or(0).into()),
+        },
         covers.join(", "),
     ]
 }

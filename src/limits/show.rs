@@ -1,6 +1,7 @@
 //! The limits as a table for people, and as a value for programs.
 
-use quotakeeper_engine::config::{LimitConfig, Unit};
+use quotakeeper_api::words::amount_of;
+use quotakeeper_engine::config::{LimitConfig, NANODOLLARS, Unit};
 use quotakeeper_engine::{LimitStatus, PauseStatus};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::status::{AccountReport, PastUse};
@@ -19,12 +20,13 @@ pub fn declared(accounts: &[CompiledAccount]) -> String {
         for limit in &account.engine.limits {
             let name = format!("{}{}", limit.name, each_model(limit));
             let (quota, tier) = (account.quota.to_string(), account.tier.clone());
-            rows.push(vec![quota, tier, name, figure(limit.amount), window_of(limit)]);
+            rows.push(vec![quota, tier, name, shown(limit.unit, limit.amount), window_of(limit)]);
         }
         if let Some(undeclared) = &account.undeclared {
             notes += &format!("\n{}: {}\n", account.quota, undeclared.question());
         }
         notes += &not_enforced(account, &account.not_enforced);
+        notes += &warnings(account);
     }
     table(&["QUOTA", "TIER", "LIMIT", "AMOUNT", "PER"], &rows) + &notes
 }
@@ -53,6 +55,7 @@ pub fn value(account: &CompiledAccount, report: Option<&AccountReport>) -> Value
     let Some(report) = report else { return Value::Null };
     let in_force = InForce { account, report };
     let limit = |limit: &LimitConfig| {
+        let number = |amount: u64| number(limit.unit, amount);
         let counts: Vec<Value> = in_force
             .counts(limit)
             .into_iter()
@@ -60,14 +63,16 @@ pub fn value(account: &CompiledAccount, report: Option<&AccountReport>) -> Value
             .map(|it| {
                 let told = in_force.told(limit, it);
                 json!({
-                    "model": it.model, "amount": it.amount, "used": it.used.saturating_sub(it.assumed),
-                    "usedByOthers": it.used_by_others, "assumed": it.assumed, "left": left(it),
+                    "model": it.model, "amount": number(it.amount),
+                    "used": number(it.used.saturating_sub(it.assumed)), "reserved": number(it.reserved),
+                    "usedByOthers": number(it.used_by_others), "assumed": number(it.assumed), "left": number(left(it)),
                     "source": in_force.source(limit, it), "told": told,
                 })
             })
             .collect();
         json!({
-            "name": limit.name, "amount": limit.amount, "windowSeconds": limit.window.as_secs(),
+            "name": limit.name, "unit": limit.unit, "amount": number(limit.amount),
+            "windowSeconds": limit.window.as_secs(), "period": limit.period,
             "eachModelApart": limit.per_model, "counts": counts,
         })
     };
@@ -77,6 +82,7 @@ pub fn value(account: &CompiledAccount, report: Option<&AccountReport>) -> Value
         "limits": in_force.limits().iter().map(limit).collect::<Vec<_>>(),
         "concurrency": report.status.concurrency, "waiting": report.status.waiting_calls(),
         "pauses": report.status.pauses, "notEnforced": in_force.not_enforced(),
+        "warnings": account.warnings,
     })
 }
 
@@ -108,22 +114,23 @@ impl<'a> InForce<'a> {
 
     fn row(&self, limit: &LimitConfig, counts: Option<&LimitStatus>, wide: bool) -> Vec<String> {
         let quota = self.account.quota.to_string();
+        let shown = |amount: u64| shown(limit.unit, amount);
         let Some(counts) = counts else {
             let fresh = matches!(self.report.past, PastUse::New | PastUse::Recorded);
-            let left = if fresh { figure(limit.amount) } else { "unknown".to_owned() };
+            let left = if fresh { shown(limit.amount) } else { "unknown".to_owned() };
             let name = format!("{}{}", limit.name, each_model(limit));
-            let mut row = vec![left, figure(limit.amount), window_of(limit), quota, name];
+            let mut row = vec![left, shown(limit.amount), window_of(limit), quota, name];
             row.extend([String::new(), String::new(), self.tier()]);
             return row;
         };
         let model = counts.model.as_ref().map(|model| format!(" ({model})"));
         let name = format!("{}{}", limit.name, model.unwrap_or_else(|| each_model(limit)));
-        let mut row = vec![figure(left(counts)), figure(counts.amount), window_of(limit), quota, name];
-        row.push(figure(counts.used.saturating_sub(counts.assumed)));
-        row.push(figure(counts.assumed));
+        let mut row = vec![shown(left(counts)), shown(counts.amount), window_of(limit), quota, name];
+        row.push(shown(counts.used.saturating_sub(counts.assumed)));
+        row.push(shown(counts.assumed));
         row.push(self.from(limit, counts));
         if wide {
-            row.push(figure(counts.used_by_others));
+            row.push(shown(counts.used_by_others));
             row.push(duration(counts.resets_in));
             row.push(format!("{:?}", limit.counted_as));
         }
@@ -197,7 +204,7 @@ impl<'a> InForce<'a> {
                 learned.scope
             );
         }
-        notes + &not_enforced(self.account, self.not_enforced())
+        notes + &not_enforced(self.account, self.not_enforced()) + &warnings(self.account)
     }
 }
 
@@ -216,6 +223,23 @@ fn not_enforced(account: &CompiledAccount, limits: &[String]) -> String {
     }
 }
 
+fn warnings(account: &CompiledAccount) -> String {
+    account.warnings.iter().map(|warning| format!("\n{}: {warning}\n", account.quota)).collect()
+}
+
+/// An amount with its thousands apart, or in dollars.
+fn shown(unit: Unit, amount: u64) -> String {
+    if unit == Unit::Dollars { amount_of(unit, amount) } else { figure(amount) }
+}
+
+/// An amount for programs: of dollars a decimal as text, which no program rounds.
+fn number(unit: Unit, amount: u64) -> Value {
+    match unit {
+        Unit::Dollars => json!(format!("{}.{:09}", amount / NANODOLLARS, amount % NANODOLLARS)),
+        _ => json!(amount),
+    }
+}
+
 /// What may still be used of a limit now.
 fn left(counts: &LimitStatus) -> u64 {
     counts.amount.saturating_sub(counts.used)
@@ -226,5 +250,9 @@ fn each_model(limit: &LimitConfig) -> String {
 }
 
 fn window_of(limit: &LimitConfig) -> String {
-    window(if limit.unit == Unit::ConcurrentRequests { 0 } else { limit.window.as_secs() })
+    match &limit.period {
+        Some(period) => format!("{:?}, {}", period.kind, period.time_zone),
+        None if limit.unit == Unit::ConcurrentRequests => window(0),
+        None => window(limit.window.as_secs()),
+    }
 }

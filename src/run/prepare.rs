@@ -54,6 +54,9 @@ pub fn prepare(arguments: &RunArguments) -> anyhow::Result<Prepared> {
             let limits = account.not_enforced.join(", ");
             say(&format!("quota {}: not enforced by this version: {limits}", account.quota));
         }
+        for warning in account.warnings.iter().filter(|_| !arguments.quiet) {
+            say(&format!("quota {}: {warning}", account.quota));
+        }
     }
     Ok(Prepared { accounts, extra_cas, interception })
 }

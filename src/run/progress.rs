@@ -7,7 +7,7 @@ use quotakeeper_engine::LimitStatus;
 use quotakeeper_wire::status::AccountReport;
 
 use super::terminal::Terminal;
-use super::words::{duration, limit_name};
+use super::words::{duration, limit_name, limit_use};
 
 /// How often a plain line is written while calls wait.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -95,8 +95,8 @@ fn variants(accounts: &[AccountReport]) -> Vec<String> {
         None => String::new(),
     };
     let used = |account: &AccountReport| {
-        let used = |limit: &LimitStatus| format!("  {}/{}", known_use(limit).min(limit.amount), limit.amount);
-        tightest(&account.status.limits).map(used).unwrap_or_default()
+        let used = tightest(&account.status.limits).map(limit_use);
+        used.map(|used| format!("  {used}")).unwrap_or_default()
     };
     vec![
         words(accounts),
@@ -116,8 +116,7 @@ fn account_words(account: &AccountReport) -> String {
     let status = &account.status;
     let mut words = account.quota.to_string();
     if let Some(limit) = tightest(&status.limits) {
-        let used = known_use(limit).min(limit.amount);
-        words += &format!("  {} {used}/{} used", limit_name(limit), limit.amount);
+        words += &format!("  {} {} used", limit_name(limit), limit_use(limit));
         if limit.assumed > 0 {
             words += ", earlier use unknown";
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use jiff::Timestamp;
+use quotakeeper_engine::config::{NANODOLLARS, Unit};
 use quotakeeper_wire::account::{CompiledAccount, StatedUse};
 
 /// Calls of an earlier run that were under way when it ended have been counted by then; a person can't see them, so
@@ -57,7 +58,10 @@ pub fn apply(used: &[UsedArgument], accounts: &mut [CompiledAccount], now: Times
         ensure!(having.len() == 1, "--used {limit}={amount}: {wrong}; name one of {}", names.join(", "));
         let at = now.saturating_add(COUNTED_BY)?;
         having.iter_mut().for_each(|account| {
-            account.used.push(StatedUse { limit: limit.clone(), amount: *amount, at });
+            let dollars =
+                account.engine.limits.iter().any(|it| it.name == *limit && it.unit == Unit::Dollars);
+            let amount = amount.saturating_mul(if dollars { NANODOLLARS } else { 1 });
+            account.used.push(StatedUse { limit: limit.clone(), amount, at });
         });
     }
     Ok(())

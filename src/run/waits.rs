@@ -13,7 +13,7 @@ use quotakeeper_engine::LimitStatus;
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::status::AccountReport;
 
-use super::words::{duration, limit_name};
+use super::words::{duration, limit_name, limit_use};
 
 /// Longer waits are told with their limit and their end.
 const LONG: Duration = Duration::from_secs(60);
@@ -64,11 +64,13 @@ fn sentence(account: &AccountReport, limit: &LimitStatus, now: Timestamp) -> Str
     let end = now.saturating_add(limit.wait).unwrap_or(now);
     let end = end.round(Unit::Second).unwrap_or(end);
     format!(
-        "quota {quota}: {calls} for {} ({} of {} used), until about {end} (in {}); Ctrl-C ends the command, and \
+        "quota {quota}: {calls} for {} ({} used), until about {end} (in {}); Ctrl-C ends the command, and \
          enforcement.maxQueueSeconds in the quota refuses calls that would wait so long",
         limit_name(limit),
-        limit.used.min(limit.amount),
-        limit.amount,
+        match limit.unit.counts_tokens() {
+            true => limit_use(limit),
+            false => format!("{} of {}", limit.used.min(limit.amount), limit.amount),
+        },
         duration(limit.wait),
     )
 }

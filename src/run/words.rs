@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quotakeeper_api::words::used_of;
 use quotakeeper_engine::LimitStatus;
 
 /// A duration: one decimal below ten seconds, the two largest units above two minutes.
@@ -23,6 +24,15 @@ pub fn duration(duration: Duration) -> String {
 /// A limit's name, with the model where models are counted apart.
 pub fn limit_name(limit: &LimitStatus) -> String {
     limit.model.as_ref().map_or_else(|| limit.name.clone(), |model| format!("{} ({model})", limit.name))
+}
+
+/// How much of a limit is used, without what is only assumed: `349/500`, of tokens and money `1.2M of 2.0M`.
+pub fn limit_use(limit: &LimitStatus) -> String {
+    let used = limit.used.saturating_sub(limit.assumed).min(limit.amount);
+    match limit.unit.counts_tokens() {
+        true => used_of(limit.unit, used, limit.amount),
+        false => format!("{used}/{}", limit.amount),
+    }
 }
 
 /// A count and what is counted, in the singular or the plural.

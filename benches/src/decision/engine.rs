@@ -87,6 +87,7 @@ fn window(name: &str, amount: u64, seconds: u64) -> LimitConfig {
         models: Vec::new(),
         per_model: false,
         tokens: None,
+        period: None,
     }
 }
 

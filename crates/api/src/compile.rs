@@ -1,9 +1,12 @@
 //! A quota and its provider's profile, compiled into what an engine enforces and a proxy reads.
 //!
-//! Pure: the same quota and profile give the same account. The amounts are in `compile/limits.rs`, what is stated of
-//! their use in `compile/used.rs`.
+//! Pure: the same quota and profile give the same account. The amounts are in `compile/limits.rs`, how they count
+//! tokens in `compile/tokens.rs`, what is known of models in `compile/models.rs`, what is stated of use in
+//! `compile/used.rs`.
 
 mod limits;
+mod models;
+mod tokens;
 mod used;
 
 use std::collections::BTreeMap;
@@ -48,12 +51,13 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
     let used = used::compile(&spec.used, &limits.enforced)?;
     let tier = tier.map(|tier| tier.name.clone()).unwrap_or_default();
     let undeclared = undeclared_tier(spec, &profile);
-    set_windows(
-        &mut profile,
-        limits.enforced.iter().filter(|limit| {
-            undeclared.as_ref().is_none_or(|undeclared| undeclared.declared.contains(&limit.name))
-        }),
-    );
+    let models = models::compile(&profile);
+    // The others are only assumed.
+    let declared = limits.enforced.iter().filter(|limit| {
+        undeclared.as_ref().is_none_or(|undeclared| undeclared.declared.contains(&limit.name))
+    });
+    let warnings = models::warnings(declared.clone(), &models);
+    set_windows(&mut profile, declared);
     let account = CompiledAccount {
         format: FORMAT,
         generation: quota.metadata.generation.and_then(|it| u64::try_from(it).ok()).unwrap_or(0),
@@ -69,11 +73,12 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
             queue: queue(spec, &profile),
             pause: pause(&profile),
             weights: BTreeMap::new(),
-            models: Default::default(),
-            any_model: Default::default(),
+            models: models.known,
+            any_model: models.any,
         },
         undeclared,
         not_enforced: limits.not_enforced,
+        warnings,
         admitted: Admitted::Everyone,
         in_force_since: None,
         used,

@@ -18,6 +18,7 @@
 //! | [`crds`] | the generated CustomResourceDefinitions |
 //! | [`names`] | labels, annotations and object names that all programs share |
 //! | [`workload`] | the workload that a pod belongs to |
+//! | [`words`] | amounts as people read them |
 //! | [`mod@reference`] | every field as a page for people |
 //! | [`yaml`] | the only room that knows a YAML library |
 //! | `bounded` | Kubernetes' own types, with bounds |
@@ -35,5 +36,6 @@ pub mod quota;
 pub mod reference;
 pub mod structure;
 pub mod validate;
+pub mod words;
 pub mod workload;
 pub mod yaml;

@@ -14,7 +14,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use amount::{Amount, MAX_AMOUNT};
+pub use amount::{Amount, MAX_AMOUNT, MAX_DOLLARS};
 pub use columns::StatusSummary;
 pub use status::{ApiQuotaStatus, LimitSource, LimitStatus, ProxyStatus, WaitingStatus};
 
@@ -126,8 +126,14 @@ pub struct Account {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::window_needed())]
+#[x_kube(validation = rules::window_or_period())]
 #[x_kube(validation = rules::window_forbidden())]
+#[x_kube(validation = rules::period_forbidden())]
+#[x_kube(validation = rules::zone_forbidden())]
 #[x_kube(validation = rules::counting_forbidden())]
+#[x_kube(validation = rules::counting_of_period())]
+#[x_kube(validation = rules::reserve_forbidden())]
+#[x_kube(validation = rules::dollars_range())]
 pub struct Limit {
     /// Name of the limit, unique in the quota; the tier's limit of that name is replaced, and keeps
     /// the endpoint and models that it covers. Example: `requests`.
@@ -135,43 +141,68 @@ pub struct Limit {
     #[x_kube(validation = rules::name())]
     pub name: String,
 
-    /// What is counted: `Requests` (calls in a window) or `ConcurrentRequests` (calls under way at
-    /// the same time). Example: `Requests`.
+    /// What is counted: `Requests` (calls in a window), `ConcurrentRequests` (calls under way at the same time),
+    /// `InputTokens`, `OutputTokens`, `TotalTokens` (both together), `Credits` (the provider's own unit) or `Dollars`
+    /// (by the prices of the provider's models). Example: `Requests`.
     pub unit: Unit,
 
-    /// How many fit into a window, or may be under way: a whole number, or with `k` for thousands
-    /// or `M` for millions. It is the account's amount; share and reserve are taken off it.
-    /// Example: `10k`.
+    /// How many fit into a window or period, or may be under way: a whole number, or with `k` for thousands
+    /// or `M` for millions; of `Dollars` also a decimal with at most six places, in quotes, such as `"412.50"`, and at
+    /// most 10000000. It is the account's amount; share and reserve are taken off it. Example: `10k`.
     #[x_kube(validation = rules::amount_milli())]
     #[x_kube(validation = rules::amount_binary())]
     #[x_kube(validation = rules::amount_form())]
     #[x_kube(validation = rules::amount_range())]
     pub amount: Amount,
 
-    /// Length of the window in seconds; required for `Requests`, without meaning for
+    /// Length of the window in seconds; without it a limit needs a `period`. Without meaning for
     /// `ConcurrentRequests`. Default: none. Example: `60`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_622_400))]
     pub window_seconds: Option<i32>,
+
+    /// A calendar's `Day`, `Week` (from Monday) or `Month`, in place of `windowSeconds`.
+    /// Not in force yet: the new beginning at the period's edge; until then use counts for as long as such a period can
+    /// last (a month: 31 days), so that no period has more. Default: none. Example: `Month`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<Period>,
+
+    /// The time zone of `period`, by its IANA name. Default: `UTC`. Example: `America/New_York`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+
+    /// The models whose calls the limit covers, or classes of models as the provider's profile names them; a model that
+    /// shares a class is counted with all of it.
+    /// Default: those of the tier's limit of that name, else all. Example: `[gpt-4o-mini]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 256)))]
+    pub models: Vec<String>,
 
     /// How the provider counts: `Unknown`, `TokenBucket`, `LeakyBucket`, `FixedWindow` or
     /// `SlidingWindow`. Default: what the tier's limit of that name says, else `Unknown`, which is
     /// safe for each of the others. Example: `SlidingWindow`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_as: Option<CountedAs>,
+
+    /// What is held for a call until its usage is known, of tokens and `Dollars`: `Bound` (the most that it can use:
+    /// nothing is overspent, and what is not used comes back at its end) or `Learned` (what such calls use).
+    /// Default: `Bound` for `Dollars` and for an hour and longer, else `Learned`. Example: `Bound`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<Reserve>,
 }
 
 /// How much of a limit had been used.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatedUse {
-    /// Name of a limit of `Requests` that is in force. Example: `daily`.
+    /// Name of a limit that is in force and has a window or period. Example: `daily`.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = rules::name())]
     pub limit: String,
 
-    /// How much all clients of the account had used in the window until `at`, in the limit's unit; of a limit that
-    /// counts models apart, of each model. Example: `120000`.
+    /// How much all clients of the account had used in the window until `at`, in the limit's unit, of `Dollars` in whole
+    /// ones; of a limit that counts models apart, of each model. Example: `120000`.
     #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
     pub amount: i64,
 
@@ -188,6 +219,53 @@ pub enum Unit {
     Requests,
     /// Calls under way at the same time.
     ConcurrentRequests,
+    /// Tokens that calls send.
+    InputTokens,
+    /// Tokens that calls get.
+    OutputTokens,
+    /// Both together.
+    TotalTokens,
+    /// The provider's own cost units.
+    Credits,
+    /// Money.
+    Dollars,
+}
+
+impl Unit {
+    /// Whether what a call draws of it is known only when it has ended.
+    pub fn is_settled_later(self) -> bool {
+        matches!(self, Unit::InputTokens | Unit::OutputTokens | Unit::TotalTokens | Unit::Dollars)
+    }
+}
+
+/// A calendar's period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Period {
+    /// From midnight to midnight.
+    Day,
+    /// From Monday to Monday.
+    Week,
+    /// From the first of a month to the next.
+    Month,
+}
+
+impl From<Period> for quotakeeper_dialects::profile::Period {
+    fn from(period: Period) -> Self {
+        match period {
+            Period::Day => Self::Day,
+            Period::Week => Self::Week,
+            Period::Month => Self::Month,
+        }
+    }
+}
+
+/// What is held for a call until its usage is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Reserve {
+    /// The most that it can use.
+    Bound,
+    /// What such calls use, learned from those before.
+    Learned,
 }
 
 /// How the provider counts a limit.

@@ -59,7 +59,7 @@ fn limit<'a>(account: &'a CompiledAccount, name: &str) -> &'a LimitConfig {
 const LARGE: &str = "  provider: {name: acme, tier: large}\n";
 
 #[test]
-fn a_tier_compiles_to_its_limits_and_lists_token_limits_separately() {
+fn a_tier_compiles_to_its_limits_and_lists_those_that_hold_no_call() {
     let account = account(LARGE);
     assert_eq!(account.tier, "large");
     assert_eq!((account.generation, account.quota.as_str()), (3, "gtm/main"));
@@ -331,7 +331,7 @@ fn stated_use_is_compiled_where_its_limit_is_in_force() {
         assert_eq!(
             refused(&stated),
             [format!(
-                "spec.used[0].limit: no limit of Requests named {other} is in force; use one of: requests, bucket, search, or remove the entry"
+                "spec.used[0].limit: no limit named {other} with a window or period is in force; use one of: requests, bucket, search, or remove the entry"
             )]
         );
     }

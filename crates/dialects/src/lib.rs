@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`profile`] | what a provider is: the types, validation, inheritance |
 //! | `catalogue` | the profiles that are built in (`providers/*.yaml`), behind the feature `catalogue` |
+//! | [`calendar`] | which day, week or month is it there, and when does it end? |
 //! | [`request`] | which endpoint and model does this request call? |
 //! | [`patience`] | how long will this request's client wait? |
 //! | [`expiry`] | until when may this request be sent? |
@@ -15,12 +16,15 @@
 //! | [`stream`] | did an event of a stream reject the call? |
 //! | [`grpc`] | did the trailers of a gRPC answer reject the call? |
 //! | [`retry`] | may a call be sent a second time? |
+//! | [`decimal`] | amounts of money as people write them |
 //! | [`instant`] | times and durations in every notation that providers use |
 //! | [`prose`] | waits in the text of a message |
 //! | [`json`] | values by pointer from a body of which only the beginning is at hand |
 
+pub mod calendar;
 #[cfg(feature = "catalogue")]
 pub mod catalogue;
+pub mod decimal;
 pub mod expiry;
 pub mod grpc;
 pub mod instant;

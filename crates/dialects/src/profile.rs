@@ -12,6 +12,7 @@ mod headers;
 mod limits;
 mod rejections;
 mod stream;
+mod token_limits;
 mod validate;
 
 use std::time::Duration;
@@ -24,11 +25,14 @@ use crate::suggestion::did_you_mean;
 
 pub use extends::ExtendsError;
 pub use headers::{HeaderFormat, LimitHeader, ResetMeans, TimeFormat};
-pub use limits::{CountedAs, Limit, Partition, Tier, Unit};
+pub use limits::{CountedAs, Limit, Partition, Period, Tier, Unit};
 pub use rejections::{
     BodyCondition, Class, HeaderCondition, HeaderState, NameInText, Rejection, ScopeKind, WaitSource,
 };
 pub use stream::{EventStream, StreamStatus};
+pub use token_limits::{
+    Charged, Formula, FormulaOutput, KnownModel, PriceList, Prices, Weights, picodollars_per_token,
+};
 pub use validate::Problem;
 
 /// A list of `u16` whose items a CRD can describe: it has no format `uint16`.
@@ -44,7 +48,7 @@ fn int32_items(schema: &mut schemars::Schema) {
 pub struct Profile {
     /// Name of the provider that this one inherits from. A list given here replaces the inherited one,
     /// except `rejections`, which come before the inherited ones; a provider that names its own `hosts`
-    /// does not inherit `baseUrl`. Default: inherits nothing. Example: `openai`.
+    /// does not inherit `baseUrl`, `models` and `prices`. Default: inherits nothing. Example: `openai`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub extends: Option<String>,
@@ -84,6 +88,16 @@ pub struct Profile {
     /// Default: absent, the provider does not count by model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Model>,
+
+    /// What is known of models: the most that they produce and read, and what they cost; first match wins. A model that
+    /// is not named counts as the largest and dearest of them. Default: none, limits of `Dollars` can't be kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub models: Vec<KnownModel>,
+
+    /// From when and where the prices of `models` are; required where one has a price. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<PriceList>,
 
     /// The provider's plans, the lowest first: a quota without a tier starts there.
     /// A provider without plans has one tier named `default`.

@@ -15,6 +15,9 @@ use crate::name::Consumer;
 /// what is used of it; what is only assumed to be used costs nothing.
 pub const MOST_REQUESTS: u64 = 10_000_000;
 
+/// A dollar, as limits of [`Unit::Dollars`] count it.
+pub const NANODOLLARS: u64 = 1_000_000_000;
+
 /// Everything that an engine knows of its account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -82,8 +85,11 @@ pub struct LimitConfig {
     /// Models with another amount than `amount`, where models are counted apart.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub model_amounts: BTreeMap<String, LimitAmount>,
-    /// The window or period (W); without meaning for [`Unit::ConcurrentRequests`].
+    /// The window (W), or the longest that `period` can last; without meaning for [`Unit::ConcurrentRequests`].
     pub window: Duration,
+    /// The calendar's period in which it counts anew from nothing; `None`: a window of any phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<CalendarPeriod>,
     /// How the provider counts.
     pub counted_as: CountedAs,
     /// The bound from a request's first byte on the wire to its count at the provider (J).
@@ -108,6 +114,27 @@ pub struct LimitConfig {
     /// How it counts tokens; `None`: it counts none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenLimit>,
+}
+
+/// A calendar's period. Its beginnings and ends as engine times come from whoever knows the time of day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CalendarPeriod {
+    /// Its kind.
+    pub kind: PeriodKind,
+    /// The IANA name of its time zone.
+    pub time_zone: String,
+}
+
+/// A kind of period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeriodKind {
+    /// From midnight to midnight.
+    Day,
+    /// From Monday to Monday.
+    Week,
+    /// From the first of a month to the next.
+    Month,
 }
 
 /// How a limit counts tokens, or what they cost.

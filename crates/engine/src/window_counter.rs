@@ -510,6 +510,11 @@ impl WindowCounter {
     }
 
     /// What counts against the limit now, in its own terms.
+    /// How much of that is in flight: the provider may count it yet, or not.
+    pub(crate) fn in_flight(&self) -> Amount {
+        self.in_flight
+    }
+
     pub(crate) fn used(&self) -> Amount {
         if self.asks_log { self.logged() } else { self.bucket.level() + self.in_flight }
     }

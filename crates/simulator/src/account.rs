@@ -27,6 +27,7 @@ pub(crate) fn compiled(config: &AccountConfig) -> CompiledAccount {
         undeclared: None,
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
+        warnings: Vec::new(),
         in_force_since: None,
         used: Vec::new(),
         profile: Default::default(),

@@ -98,6 +98,7 @@ fn limit(name: &str, (amount, window, delivery): Window) -> LimitConfig {
         models: Vec::new(),
         per_model: false,
         tokens: None,
+        period: None,
     }
 }
 

@@ -70,6 +70,9 @@ pub struct CompiledAccount {
     /// Limits of the tier that this version does not enforce, by name, with their unit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_enforced: Vec<String>,
+    /// What a person should know of the limits, as sentences. Proxies are not told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Whose pods may draw on it.
     #[serde(default)]
     pub admitted: Admitted,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use quotakeeper_engine::config::{LimitAmount, LimitConfig, MOST_REQUESTS, Unit};
+use quotakeeper_engine::config::{LimitAmount, LimitConfig, MOST_REQUESTS, NANODOLLARS, Unit};
 use quotakeeper_engine::name::Consumer;
 use serde::{Deserialize, Serialize};
 
@@ -55,9 +55,11 @@ pub struct UndeclaredTier {
 }
 
 impl UndeclaredTier {
-    /// What is enforced of an amount that the provider tells: at least 1, and no more than an engine can count.
-    pub fn enforced(&self, hard: u64) -> LimitAmount {
-        let amount = self.share.of(hard).clamp(1, MOST_REQUESTS);
+    /// What is enforced of an amount of the unit that the provider tells: at least 1, and no more than an engine can
+    /// count.
+    pub fn enforced(&self, unit: Unit, hard: u64) -> LimitAmount {
+        let most = if unit == Unit::Requests { MOST_REQUESTS } else { u64::MAX };
+        let amount = self.share.of(hard).clamp(1, most);
         LimitAmount { amount, declared: (amount != hard).then_some(hard) }
     }
 
@@ -88,11 +90,15 @@ impl UndeclaredTier {
 fn figures(limits: &[LimitConfig]) -> String {
     let of = |limit: &LimitConfig| {
         let hard = limit.amount_of(None).hard();
-        match (limit.unit, limit.window.as_secs()) {
-            (Unit::ConcurrentRequests, _) => format!("{hard} {} at a time", limit.name),
-            (_, 86_400) => format!("{hard} {} per day", limit.name),
-            (_, 1) => format!("{hard} {} per second", limit.name),
-            (_, seconds) => format!("{hard} {} per {seconds} s", limit.name),
+        let period = limit.period.as_ref().map(|period| period.kind);
+        let hard =
+            if limit.unit == Unit::Dollars { format!("${}", hard / NANODOLLARS) } else { hard.to_string() };
+        match (limit.unit, period, limit.window.as_secs()) {
+            (Unit::ConcurrentRequests, ..) => format!("{hard} {} at a time", limit.name),
+            (_, Some(kind), _) => format!("{hard} {} per {}", limit.name, format!("{kind:?}").to_lowercase()),
+            (_, None, 86_400) => format!("{hard} {} per day", limit.name),
+            (_, None, 1) => format!("{hard} {} per second", limit.name),
+            (_, None, seconds) => format!("{hard} {} per {seconds} s", limit.name),
         }
     };
     limits.iter().map(of).collect::<Vec<_>>().join(", ")

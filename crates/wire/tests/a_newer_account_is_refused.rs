@@ -36,6 +36,7 @@ fn account() -> CompiledAccount {
         undeclared: None,
         not_enforced: vec!["tokensPerMinute (Tokens)".to_owned()],
         admitted: Admitted::Namespaces(["gtm".to_owned()].into()),
+        warnings: Vec::new(),
         in_force_since: None,
         used: Vec::new(),
         profile: Profile::default(),

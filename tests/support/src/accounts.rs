@@ -30,6 +30,7 @@ pub fn requests(amount: u64, window: Duration) -> LimitConfig {
         models: Vec::new(),
         per_model: false,
         tokens: None,
+        period: None,
     }
 }
 
@@ -66,6 +67,7 @@ pub fn compiled(key: &str, quota: &str, engine: AccountConfig) -> CompiledAccoun
         undeclared: None,
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
+        warnings: Vec::new(),
         in_force_since: None,
         used: Vec::new(),
         profile: Default::default(),

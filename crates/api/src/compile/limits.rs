@@ -4,10 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use quotakeeper_dialects::calendar::DEFAULT_ZONE;
 use quotakeeper_dialects::profile::{self, Partition, Profile, Tier};
-use quotakeeper_engine::config::{CountedAs, LimitConfig, Pacing, Unit};
+use quotakeeper_engine::config::{
+    CalendarPeriod, CountedAs, LimitConfig, NANODOLLARS, Pacing, PeriodKind, TokenLimit, Unit,
+};
 use quotakeeper_wire::tier::Share;
 
+use super::tokens;
 use crate::problem::Problem;
 use crate::quota::{self, ApiQuotaSpec, PacingAlgorithm};
 
@@ -19,15 +23,16 @@ const SHORT_DELIVERY_MILLIS: u64 = 300;
 /// The limits of an account.
 #[derive(Debug)]
 pub(super) struct Limits {
-    /// What the engine enforces: requests and concurrency.
+    /// What an engine is told.
     pub(super) enforced: Vec<LimitConfig>,
-    /// The tier's other limits, as `name (unit)`.
+    /// The limits that hold no call back in this version, as `name (unit)`.
     pub(super) not_enforced: Vec<String>,
 }
 
-/// A limit before share and reserve, and the field that a person can change.
+/// A limit before share and reserve, and the fields that a person can change.
 struct Declared {
     field: String,
+    models_field: String,
     limit: LimitConfig,
 }
 
@@ -40,16 +45,21 @@ pub(super) fn compile(
     let mut declared = Vec::new();
     let mut not_enforced = Vec::new();
     for limit in tier.into_iter().flat_map(|tier| &tier.limits) {
-        match of_tier(limit) {
-            Some(limit) => declared.push(limit),
-            None => not_enforced.push(format!("{} ({:?})", limit.name, limit.unit)),
+        match limit.unit {
+            // Nothing says how many credits a call costs. Proxies don't tell yet how many tokens one has used, and until
+            // they do, what is held for it stays held for as long as a call can last: few would pass.
+            unit if unit == profile::Unit::Credits || unit.counts_tokens() => {
+                not_enforced.push(format!("{} ({:?})", limit.name, limit.unit));
+            }
+            _ => declared.push(of_tier(limit)),
         }
     }
     for (index, limit) in spec.limits.iter().enumerate() {
         let base = tier.and_then(|tier| tier.limit(&limit.name));
-        match of_spec(limit, base, &format!("spec.limits[{index}]")) {
+        match of_spec(limit, base, profile, &format!("spec.limits[{index}]")) {
             Ok(limit) => {
                 declared.retain(|other: &Declared| other.limit.name != limit.limit.name);
+                not_enforced.retain(|other| !other.starts_with(&format!("{} (", limit.limit.name)));
                 declared.push(limit);
             }
             Err(problem) => problems.push(problem),
@@ -60,9 +70,10 @@ pub(super) fn compile(
             {name: requests, unit: Requests, amount: 100, windowSeconds: 60}";
         problems.push(Problem::new("spec.limits", message));
     }
-    let mut enforced = Vec::new();
+    let mut enforced: Vec<LimitConfig> = Vec::new();
     for limit in declared {
-        match ours(limit, spec).and_then(|limit| counted_models(limit, profile)) {
+        let models_field = limit.models_field.clone();
+        match ours(limit, spec).and_then(|limit| counted_models(limit, &models_field, profile)) {
             Ok(limit) => enforced.push(counted_apart(limit, profile)),
             Err(problem) => problems.push(problem),
         }
@@ -70,40 +81,86 @@ pub(super) fn compile(
     if problems.is_empty() { Ok(Limits { enforced, not_enforced }) } else { Err(problems) }
 }
 
-fn of_tier(limit: &profile::Limit) -> Option<Declared> {
+fn of_tier(limit: &profile::Limit) -> Declared {
+    let unit = unit_of(limit.unit);
+    let dollars = if unit == Unit::Dollars { NANODOLLARS } else { 1 };
+    let window = limit.window().unwrap_or_default();
     let figures = Figures {
-        unit: unit_of(limit.unit)?,
-        amount: limit.amount,
-        window: limit.window().unwrap_or_default(),
+        unit,
+        amount: limit.amount.saturating_mul(dollars),
+        window,
+        period: limit.period.map(|period| calendar_period(period, limit.time_zone.as_deref())),
         counted_as: counted_as(limit.counted_as()),
+        tokens: tokens::of_tier(unit, window, limit),
     };
-    let limit = figures.limit(&limit.name, Some(limit));
-    Some(Declared { field: "spec.account.sharePercent".to_owned(), limit })
+    Declared {
+        field: "spec.account.sharePercent".to_owned(),
+        models_field: "spec.provider.name".to_owned(),
+        limit: figures.limit(&limit.name, Some(limit)),
+    }
 }
 
 /// The quota's own limit. What it does not set, it takes from the tier's limit of the same name.
-fn of_spec(limit: &quota::Limit, base: Option<&profile::Limit>, at: &str) -> Result<Declared, Problem> {
-    let amount = limit.amount.units().map_err(|message| Problem::new(format!("{at}.amount"), message))?;
-    let unit = match limit.unit {
-        quota::Unit::Requests => Unit::Requests,
-        quota::Unit::ConcurrentRequests => Unit::ConcurrentRequests,
-    };
-    if let Some(base) = base.filter(|base| unit_of(base.unit) != Some(unit)) {
+fn of_spec(
+    limit: &quota::Limit,
+    base: Option<&profile::Limit>,
+    profile: &Profile,
+    at: &str,
+) -> Result<Declared, Problem> {
+    let problem = |field: &str, message: String| Err(Problem::new(format!("{at}.{field}"), message));
+    let amount =
+        limit.amount.of(limit.unit).map_err(|message| Problem::new(format!("{at}.amount"), message))?;
+    let unit = spec_unit(limit.unit);
+    if let Some(base) = base.filter(|base| unit_of(base.unit) != unit) {
         let message = format!(
             "{unit:?} can't replace the tier's limit `{}`, which counts {:?}; give this one another name",
             base.name, base.unit
         );
-        return Err(Problem::new(format!("{at}.unit"), message));
+        return problem("unit", message);
     }
-    let seconds = limit.window_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    if let Some(message) = uncountable(unit, profile) {
+        return problem("unit", message.to_owned());
+    }
+    if !limit.models.is_empty() && profile.model.is_none() {
+        let message = "the provider's profile does not say where a request names its model; add `model` to it, or \
+            remove the models";
+        return problem("models", message.to_owned());
+    }
+    let seconds = limit.window_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0);
+    let period = limit.period.map(profile::Period::from);
+    let window = period.map_or(Duration::from_secs(seconds), profile::Period::longest);
     let own = base.map_or(CountedAs::Unknown, |base| counted_as(base.counted_as()));
     let figures = Figures {
         unit,
         amount,
-        window: Duration::from_secs(seconds.unwrap_or(0)),
+        window,
+        period: period.map(|period| calendar_period(period, limit.time_zone.as_deref())),
         counted_as: limit.counted_as.map_or(own, spec_counted_as),
+        tokens: tokens::of_spec(unit, window, base, limit),
     };
-    Ok(Declared { field: format!("{at}.amount"), limit: figures.limit(&limit.name, base) })
+    let mut compiled = figures.limit(&limit.name, base);
+    let models_field = match limit.models.is_empty() {
+        true => "spec.provider.name".to_owned(),
+        false => {
+            compiled.models.clone_from(&limit.models);
+            format!("{at}.models")
+        }
+    };
+    Ok(Declared { field: format!("{at}.amount"), models_field, limit: compiled })
+}
+
+/// Why nothing can be counted of a unit, and what to do.
+fn uncountable(unit: Unit, profile: &Profile) -> Option<&'static str> {
+    match unit {
+        Unit::Dollars if !profile.has_prices() => Some(
+            "Dollars can't be counted, because the provider's profile has no prices; add `models` with `prices` to it, \
+             or limit tokens",
+        ),
+        Unit::Credits => Some(
+            "Credits can't be counted, because nothing says how many a call costs; limit Requests of the endpoint instead",
+        ),
+        _ => None,
+    }
 }
 
 /// What tells a limit of the quota from the tier's that it replaces.
@@ -111,7 +168,9 @@ struct Figures {
     unit: Unit,
     amount: u64,
     window: Duration,
+    period: Option<CalendarPeriod>,
     counted_as: CountedAs,
+    tokens: Option<TokenLimit>,
 }
 
 impl Figures {
@@ -123,7 +182,9 @@ impl Figures {
             declared: None,
             model_amounts: BTreeMap::new(),
             window: self.window,
-            counted_as: self.counted_as,
+            // No stretch of a period's longest length has more than one period allows.
+            counted_as: if self.period.is_some() { CountedAs::FixedWindow } else { self.counted_as },
+            period: self.period,
             delivery: delivery(self.window, base.and_then(|base| base.delivery_millis)),
             burst: base.and_then(|base| base.burst),
             pacing: Pacing::TokenBucket,
@@ -132,7 +193,7 @@ impl Figures {
             models: base.map(|base| base.models.clone()).unwrap_or_default(),
             // A count for each endpoint is kept as one for all of them, which is stricter.
             per_model: base.is_some_and(|base| base.partition == Some(Partition::Model)),
-            tokens: None,
+            tokens: self.tokens,
         }
     }
 }
@@ -147,7 +208,7 @@ fn counted_apart(limit: LimitConfig, profile: &Profile) -> LimitConfig {
 
 /// This cluster's part of a limit, spread as the quota asks.
 fn ours(declared: Declared, spec: &ApiQuotaSpec) -> Result<LimitConfig, Problem> {
-    let Declared { field, mut limit } = declared;
+    let Declared { field, mut limit, .. } = declared;
     let share = share(spec);
     let hard = limit.amount;
     limit.amount = share.of(hard);
@@ -170,19 +231,17 @@ fn ours(declared: Declared, spec: &ApiQuotaSpec) -> Result<LimitConfig, Problem>
 
 /// The models of a limit by the names under which calls are counted: the class of a model that has
 /// one. A pattern can't be distinguished from them; a limit that it covered would not be enforced.
-fn counted_models(mut limit: LimitConfig, profile: &Profile) -> Result<LimitConfig, Problem> {
+fn counted_models(mut limit: LimitConfig, field: &str, profile: &Profile) -> Result<LimitConfig, Problem> {
     if let Some(pattern) = limit.models.iter().find(|model| model.contains('*')) {
         let message = format!(
-            "the provider's limit `{}` covers the models `{pattern}` by a pattern; give them a class in the \
+            "the limit `{}` covers the models `{pattern}` by a pattern; give them a class in the \
              provider's model.classes and name that",
             limit.name
         );
-        return Err(Problem::new("spec.provider.name", message));
+        return Err(Problem::new(field, message));
     }
-    let is_class =
-        |name: &str| profile.model.iter().flat_map(|it| &it.classes).any(|class| class.name == name);
     for model in &mut limit.models {
-        if !is_class(model) {
+        if !profile.is_model_class(model) {
             *model = profile.model_class(model).to_owned();
         }
     }
@@ -224,15 +283,38 @@ fn delivery(window: Duration, millis: Option<u32>) -> Duration {
     Duration::from_millis(millis.map_or(own, u64::from))
 }
 
-fn unit_of(unit: profile::Unit) -> Option<Unit> {
+fn unit_of(unit: profile::Unit) -> Unit {
     match unit {
-        profile::Unit::Requests => Some(Unit::Requests),
-        profile::Unit::ConcurrentRequests => Some(Unit::ConcurrentRequests),
-        profile::Unit::InputTokens
-        | profile::Unit::OutputTokens
-        | profile::Unit::TotalTokens
-        | profile::Unit::Credits => None,
+        profile::Unit::Requests => Unit::Requests,
+        profile::Unit::ConcurrentRequests => Unit::ConcurrentRequests,
+        profile::Unit::InputTokens => Unit::InputTokens,
+        profile::Unit::OutputTokens => Unit::OutputTokens,
+        profile::Unit::TotalTokens => Unit::TotalTokens,
+        profile::Unit::Credits => Unit::Credits,
+        profile::Unit::Dollars => Unit::Dollars,
     }
+}
+
+/// The same for a quota's unit.
+fn spec_unit(unit: quota::Unit) -> Unit {
+    match unit {
+        quota::Unit::Requests => Unit::Requests,
+        quota::Unit::ConcurrentRequests => Unit::ConcurrentRequests,
+        quota::Unit::InputTokens => Unit::InputTokens,
+        quota::Unit::OutputTokens => Unit::OutputTokens,
+        quota::Unit::TotalTokens => Unit::TotalTokens,
+        quota::Unit::Credits => Unit::Credits,
+        quota::Unit::Dollars => Unit::Dollars,
+    }
+}
+
+fn calendar_period(period: profile::Period, zone: Option<&str>) -> CalendarPeriod {
+    let kind = match period {
+        profile::Period::Day => PeriodKind::Day,
+        profile::Period::Week => PeriodKind::Week,
+        profile::Period::Month => PeriodKind::Month,
+    };
+    CalendarPeriod { kind, time_zone: zone.unwrap_or(DEFAULT_ZONE).to_owned() }
 }
 
 fn counted_as(counted_as: profile::CountedAs) -> CountedAs {

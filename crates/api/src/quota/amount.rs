@@ -9,10 +9,17 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::rules;
+use quotakeeper_dialects::decimal;
+use quotakeeper_engine::config::NANODOLLARS;
+
+use super::{Unit, rules};
 
 /// The largest amount: 999,999,999M, and far below what an engine could overflow on.
 pub const MAX_AMOUNT: u64 = 1_000_000_000_000_000;
+/// The largest amount of dollars.
+pub const MAX_DOLLARS: u64 = 10_000_000;
+/// Nanodollars in the last of the six places that dollars may have.
+const NANODOLLARS_IN_MILLIONTH: u64 = NANODOLLARS / 1_000_000;
 
 /// An amount of a limit's unit, as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,11 +27,30 @@ pub const MAX_AMOUNT: u64 = 1_000_000_000_000_000;
 pub enum Amount {
     /// A whole number.
     Number(i64),
-    /// Digits, or digits with `k` (thousands) or `M` (millions).
+    /// Digits, or digits with `k` (thousands) or `M` (millions); of dollars a decimal, too.
     Text(String),
 }
 
 impl Amount {
+    /// The amount as an engine counts the unit: of dollars in nanodollars.
+    ///
+    /// # Errors
+    /// A sentence that says what to write instead.
+    pub fn of(&self, unit: Unit) -> Result<u64, Cow<'static, str>> {
+        if unit != Unit::Dollars {
+            return self.units();
+        }
+        let millionths = match self {
+            Self::Text(text) if text.contains('.') => decimal::millionths(text).ok_or(rules::DOLLARS_FORM)?,
+            _ => self.units()?.saturating_mul(1_000_000),
+        };
+        match millionths {
+            0 => Err(rules::DOLLARS_FORM.into()),
+            _ if millionths > MAX_DOLLARS * 1_000_000 => Err(rules::DOLLARS_RANGE.into()),
+            _ => Ok(millionths * NANODOLLARS_IN_MILLIONTH),
+        }
+    }
+
     /// The amount in units, 1 to [`MAX_AMOUNT`].
     ///
     /// # Errors
@@ -91,8 +117,8 @@ impl JsonSchema for Amount {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "x-kubernetes-int-or-string": true,
-            "maxLength": 12,
-            "pattern": "^[1-9][0-9]{0,8}[A-Za-z]?i?$",
+            "maxLength": 16,
+            "pattern": "^([1-9][0-9]{0,8}[A-Za-z]?i?|(0|[1-9][0-9]{0,7})[.][0-9]{1,6})$",
         })
     }
 }
@@ -120,6 +146,24 @@ mod tests {
         assert_eq!(text("2m").unwrap_err(), "m means a thousandth; write 2M");
         assert_eq!(text("15m").unwrap_err(), "m means a thousandth; write 15M");
         assert_eq!(text("10Ki").unwrap_err(), rules::AMOUNT_BINARY);
+    }
+
+    #[test]
+    fn dollars_have_six_places_and_never_overflow() {
+        let dollars = |text: &str| Amount::Text(text.to_owned()).of(Unit::Dollars);
+        assert_eq!(dollars("412.50"), Ok(412_500_000_000));
+        assert_eq!(dollars("0.000001"), Ok(1000));
+        assert_eq!(dollars("2k"), Ok(2000 * NANODOLLARS));
+        assert_eq!(dollars("10M"), Ok(MAX_DOLLARS * NANODOLLARS));
+        assert_eq!(Amount::Number(500).of(Unit::Dollars), Ok(500 * NANODOLLARS));
+        for wrong in ["0.00", "1.2345678", "12.5k", ".50", "1.", "-1.5"] {
+            assert_eq!(dollars(wrong).unwrap_err(), rules::DOLLARS_FORM, "{wrong}");
+        }
+        for large in ["10000000.01", "11M"] {
+            assert_eq!(dollars(large).unwrap_err(), rules::DOLLARS_RANGE, "{large}");
+        }
+        assert_eq!(Amount::Number(10_000_001).of(Unit::Dollars).unwrap_err(), rules::DOLLARS_RANGE);
+        assert_eq!(Amount::Text("1.5".to_owned()).of(Unit::TotalTokens).unwrap_err(), rules::AMOUNT_FORM);
     }
 
     #[test]

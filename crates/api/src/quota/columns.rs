@@ -19,9 +19,9 @@ pub struct StatusSummary {
     #[schemars(length(max = 63))]
     pub tightest: Option<String>,
 
-    /// How much of that limit is used. Example: `97%`.
+    /// How much of that limit is used; of tokens and money with the amounts. Example: `97%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 64))]
     pub used: Option<String>,
 
     /// How many calls wait. Example: `212`.

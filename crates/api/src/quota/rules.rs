@@ -12,6 +12,8 @@ use super::{
     Account, Amount, ApiQuotaSpec, ConsumerNamespaces, Enforcement, Limit, NamespacesFrom, OnExceeded,
     Pacing, PacingAlgorithm, Unit,
 };
+use quotakeeper_dialects::calendar::Calendar;
+
 use crate::bounded;
 use crate::problem::Problem;
 
@@ -36,11 +38,28 @@ pub const AMOUNT_FORM: &str = "must be a whole number of at most 9 digits, or on
     thousands or M for millions, for example 500, 10k or 2M";
 /// A number that is no amount.
 pub const AMOUNT_RANGE: &str = "must be between 1 and 1000000000000000";
-/// A limit of requests without a window.
-pub const WINDOW_NEEDED: &str = "is required for unit Requests; write how many seconds the window \
-    lasts, for example 60";
+/// A limit with neither a window nor a period.
+pub const WINDOW_NEEDED: &str = "is required, or period; write how many seconds the window lasts, for \
+    example 60, or period: Month";
+/// A window and a period.
+pub const WINDOW_OR_PERIOD: &str = "and period are two lengths of one limit; remove one of them";
 /// A window where none can be.
 pub const WINDOW_FORBIDDEN: &str = "has no meaning for unit ConcurrentRequests; remove it";
+/// A period where none can be.
+pub const PERIOD_FORBIDDEN: &str = "has no meaning for unit ConcurrentRequests; remove it";
+/// A time zone without a period.
+pub const ZONE_FORBIDDEN: &str = "has no meaning without period; write period: Day, Week or Month, or \
+    remove it";
+/// A way of counting a period.
+pub const COUNTING_OF_PERIOD: &str = "has no meaning with period, which begins anew at its edge; remove it";
+/// A reserve where the cost of a call is known before.
+pub const RESERVE_FORBIDDEN: &str = "is only read for tokens and Dollars, whose use is known when a call \
+    has ended; remove it";
+/// Dollars beyond what can be counted.
+pub const DOLLARS_RANGE: &str = "must be at most 10000000 for unit Dollars";
+/// A text that is no amount of dollars.
+pub const DOLLARS_FORM: &str = "must be dollars as a whole number or a decimal in quotes with at most six \
+    places, more than 0 and at most 10000000, for example 500 or \"412.50\"";
 /// A way of counting where none can be.
 pub const COUNTING_FORBIDDEN: &str = "has no meaning for unit ConcurrentRequests; remove it";
 /// A selector is missing.
@@ -122,9 +141,56 @@ pub fn amount_range() -> Rule {
     rule("type(self) != int || (self >= 1 && self <= 1000000000000000)", AMOUNT_RANGE)
 }
 
-/// Requests are counted in a window.
+/// All but concurrency is counted in a window or period.
 pub fn window_needed() -> Rule {
-    required("self.unit != 'Requests' || has(self.windowSeconds)", WINDOW_NEEDED, ".windowSeconds")
+    required(
+        "self.unit == 'ConcurrentRequests' || has(self.windowSeconds) || has(self.period)",
+        WINDOW_NEEDED,
+        ".windowSeconds",
+    )
+}
+
+/// A limit has one length.
+pub fn window_or_period() -> Rule {
+    forbidden(
+        "self.unit == 'ConcurrentRequests' || !has(self.windowSeconds) || !has(self.period)",
+        WINDOW_OR_PERIOD,
+        ".windowSeconds",
+    )
+}
+
+/// Concurrency has no period.
+pub fn period_forbidden() -> Rule {
+    forbidden("self.unit != 'ConcurrentRequests' || !has(self.period)", PERIOD_FORBIDDEN, ".period")
+}
+
+/// Only a period has a time zone.
+pub fn zone_forbidden() -> Rule {
+    forbidden("has(self.period) || !has(self.timeZone)", ZONE_FORBIDDEN, ".timeZone")
+}
+
+/// A period is counted in one way.
+pub fn counting_of_period() -> Rule {
+    forbidden(
+        "self.unit == 'ConcurrentRequests' || !has(self.period) || !has(self.countedAs)",
+        COUNTING_OF_PERIOD,
+        ".countedAs",
+    )
+}
+
+/// Only what is settled later is reserved.
+pub fn reserve_forbidden() -> Rule {
+    forbidden(
+        "!has(self.reserve) || self.unit in ['InputTokens', 'OutputTokens', 'TotalTokens', 'Dollars']",
+        RESERVE_FORBIDDEN,
+        ".reserve",
+    )
+}
+
+/// Dollars keep far below what an engine could overflow on.
+pub fn dollars_range() -> Rule {
+    rule("self.unit != 'Dollars' || type(self.amount) != int || self.amount <= 10000000", DOLLARS_RANGE)
+        .field_path(".amount")
 }
 
 /// Concurrency has no window.
@@ -234,20 +300,32 @@ fn of_account(account: &Account, found: &mut Found) {
 
 fn of_limit(limit: &Limit, at: &str, found: &mut Found) {
     found.unless(is_name(&limit.name), format!("{at}.name"), NAME);
-    if let Err(message) = limit.amount.units() {
+    if let Err(message) = limit.amount.of(limit.unit) {
         found.unless(false, format!("{at}.amount"), &message);
     }
-    let has_window = limit.window_seconds.is_some();
-    match limit.unit {
-        Unit::Requests => {
-            found.unless(has_window, format!("{at}.windowSeconds"), WINDOW_NEEDED);
-        }
-        Unit::ConcurrentRequests => {
-            found.unless(!has_window, format!("{at}.windowSeconds"), WINDOW_FORBIDDEN);
-            let counting = limit.counted_as.is_some();
-            found.unless(!counting, format!("{at}.countedAs"), COUNTING_FORBIDDEN);
-        }
+    let [window, period, zone, counting] = [
+        limit.window_seconds.is_some(),
+        limit.period.is_some(),
+        limit.time_zone.is_some(),
+        limit.counted_as.is_some(),
+    ];
+    if limit.unit == Unit::ConcurrentRequests {
+        found.unless(!window, format!("{at}.windowSeconds"), WINDOW_FORBIDDEN);
+        found.unless(!period, format!("{at}.period"), PERIOD_FORBIDDEN);
+        found.unless(!counting, format!("{at}.countedAs"), COUNTING_FORBIDDEN);
+    } else {
+        found.unless(window || period, format!("{at}.windowSeconds"), WINDOW_NEEDED);
+        found.unless(!window || !period, format!("{at}.windowSeconds"), WINDOW_OR_PERIOD);
+        found.unless(!period || !counting, format!("{at}.countedAs"), COUNTING_OF_PERIOD);
     }
+    found.unless(period || !zone, format!("{at}.timeZone"), ZONE_FORBIDDEN);
+    if let (Some(period), Some(zone)) = (limit.period, &limit.time_zone)
+        && let Err(unknown) = Calendar::new(period.into(), zone)
+    {
+        found.unless(false, format!("{at}.timeZone"), &unknown.to_string());
+    }
+    let reserves = limit.reserve.is_none() || limit.unit.is_settled_later();
+    found.unless(reserves, format!("{at}.reserve"), RESERVE_FORBIDDEN);
 }
 
 fn of_namespaces(namespaces: &ConsumerNamespaces, found: &mut Found) {

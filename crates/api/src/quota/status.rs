@@ -6,6 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Unit;
 use super::columns::StatusSummary;
 
 /// How the quota stands. Written on meaningful change only: waits and percentages are coarse.
@@ -63,6 +64,15 @@ pub struct LimitStatus {
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
 
+    /// What it counts; the figures below are in this unit, of `Dollars` in whole ones. Example: `TotalTokens`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
+
+    /// How much of it is used, for people. Example: `1.2M of 2.0M`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub usage: Option<String>,
+
     /// Where the amount comes from: `Tier`, `Spec` or `Headers`. Example: `Tier`.
     pub source: LimitSource,
 
@@ -78,6 +88,12 @@ pub struct LimitStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
     pub used: Option<i64>,
+
+    /// How much of `used` is held for calls under way, of tokens and `Dollars`: what they don't use comes back.
+    /// Example: `4096`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
+    pub reserved: Option<i64>,
 
     /// How much of the account others have used, as the provider's headers show. Example: `300`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

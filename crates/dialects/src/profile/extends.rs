@@ -44,6 +44,11 @@ impl Profile {
     fn inherit(&mut self, base: Self) {
         if self.hosts.is_empty() {
             self.base_url = self.base_url.take().or(base.base_url);
+            // Another address is another provider, with other models and prices.
+            if self.models.is_empty() {
+                self.models = base.models;
+                self.prices = self.prices.take().or(base.prices);
+            }
         }
         self.rejections.extend(base.rejections);
         replace_empty(&mut self.hosts, base.hosts);

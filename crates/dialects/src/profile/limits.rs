@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Profile;
+use super::token_limits::{Charged, Formula, Weights};
 use crate::request::CallShape;
 
 /// A plan of the provider and its limits.
@@ -29,18 +30,30 @@ pub struct Limit {
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
 
-    /// What is counted: `Requests`, `InputTokens`, `OutputTokens`, `TotalTokens`, `ConcurrentRequests` or
-    /// `Credits`.
+    /// What is counted: `Requests`, `InputTokens`, `OutputTokens`, `TotalTokens`, `ConcurrentRequests`, `Credits` or
+    /// `Dollars`.
     pub unit: Unit,
 
-    /// Units per window; for `ConcurrentRequests`, units at one time. Example: `500`.
+    /// Units per window or period; for `ConcurrentRequests`, units at one time; for `Dollars`, whole dollars.
+    /// Example: `500`.
     #[schemars(range(min = 1, max = 1_000_000_000_000_000_i64), extend("format" = "int64"))]
     pub amount: u64,
 
-    /// Length of the window in seconds; absent for `ConcurrentRequests`. Example: `60`.
+    /// Length of the window in seconds; absent for `ConcurrentRequests` and with `period`. Example: `60`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_622_400), extend("format" = "int32"))]
     pub window_seconds: Option<u32>,
+
+    /// A calendar's `Day`, `Week` (from Monday) or `Month`, in place of `windowSeconds`.
+    /// Not in force yet: the new beginning at the period's edge; until then use counts for as long as such a period can
+    /// last (a month: 31 days), so that no period has more. Default: none. Example: `Day`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<Period>,
+
+    /// The time zone of `period`, by its IANA name. Default: `UTC`. Example: `America/Los_Angeles`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
 
     /// How the provider counts: `Unknown`, `TokenBucket`, `LeakyBucket`, `FixedWindow` or `SlidingWindow`.
     /// Default: `Unknown`, which is safe for each of the others.
@@ -54,10 +67,25 @@ pub struct Limit {
     pub delivery_millis: Option<u32>,
 
     /// Size of the provider's bucket: the units that it accepts at once.
-    /// Default: derived from amount and window. Example: `40`.
+    /// Default: derived from amount and window for `Requests`; the amount for other units. Example: `40`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_000_i64), extend("format" = "int64"))]
     pub burst: Option<u64>,
+
+    /// When the provider counts a call's tokens: `AtArrival` (by `formula`, whatever the usage), `Settled` (by
+    /// `formula` first, by the usage at the end), `AsProduced` (as the output is produced) or `Unknown`.
+    /// Default: `Unknown`, which is safe for each of the others. Example: `AsProduced`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Charged>,
+
+    /// How the provider estimates the tokens of a call when it arrives; required with `charged: AtArrival`.
+    /// Default: four bytes a token and all the output that the request allows, taken for inexact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formula: Option<Formula>,
+
+    /// How much of the limit a token draws, by its kind. Default: 1 for each kind that the unit counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
 
     /// The endpoint whose calls this limit covers. Default: every call. Example: `search`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,6 +122,38 @@ pub enum Unit {
     ConcurrentRequests,
     /// The provider's own cost units.
     Credits,
+    /// Money, by the prices of `models`.
+    Dollars,
+}
+
+/// A calendar's period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Period {
+    /// From midnight to midnight.
+    Day,
+    /// From Monday to Monday.
+    Week,
+    /// From the first of a month to the next.
+    Month,
+}
+
+impl Period {
+    /// The longest that one can last. Clocks are set back by three hours at most (Casey Station, 2020).
+    pub fn longest(self) -> Duration {
+        let days = match self {
+            Period::Day => 1,
+            Period::Week => 7,
+            Period::Month => 31,
+        };
+        Duration::from_secs((days * 24 + 3) * 3600)
+    }
+}
+
+impl Unit {
+    /// Whether what a call draws of it depends on its tokens.
+    pub fn counts_tokens(self) -> bool {
+        matches!(self, Unit::InputTokens | Unit::OutputTokens | Unit::TotalTokens | Unit::Dollars)
+    }
 }
 
 /// How the provider counts a limit.
@@ -132,9 +192,10 @@ impl Tier {
 }
 
 impl Limit {
-    /// The window's length; none for a limit of concurrency.
+    /// The window's length, or the longest of the period's; none for a limit of concurrency.
     pub fn window(&self) -> Option<Duration> {
-        self.window_seconds.map(|seconds| Duration::from_secs(seconds.into()))
+        let window = self.window_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        window.or(self.period.map(Period::longest))
     }
 
     /// How the provider counts; `Unknown` by default.
@@ -214,7 +275,7 @@ impl Profile {
 }
 
 /// Whether `name` is `pattern`, or begins with what stands before the pattern's trailing `*`.
-fn matches_name(pattern: &str, name: &str) -> bool {
+pub(super) fn matches_name(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
         None => pattern == name,

@@ -1,19 +1,18 @@
 //! What makes a profile acceptable: each problem names its field and what to write instead.
 
 mod rejections;
+mod token_limits;
 
 use std::collections::HashSet;
 use std::fmt;
 
 use http::{HeaderName, Method};
 
-use super::{HeaderFormat, Limit, LimitHeader, Partition, Profile, TimeFormat, Unit};
+use super::{HeaderFormat, Limit, LimitHeader, Partition, Profile, TimeFormat};
 use crate::json;
 
 /// Most units that a limit may allow: a quadrillion, within what a JSON number holds exactly.
 const MAX_AMOUNT: u64 = 1_000_000_000_000_000;
-/// Longest window: a leap year.
-const MAX_WINDOW: u32 = 366 * 24 * 60 * 60;
 
 /// Why a profile is not acceptable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +39,7 @@ impl Profile {
         let mut check = Check { profile: self, problems: Vec::new() };
         check.addresses();
         check.endpoints_and_model();
+        check.known_models();
         check.tiers();
         for (index, header) in self.headers.iter().enumerate() {
             check.limit_header(&format!("headers[{index}]"), header);
@@ -211,21 +211,8 @@ impl Check<'_> {
             format!("{field}.amount"),
             format!("{} is out of range; write 1 to {MAX_AMOUNT}", limit.amount),
         );
-        match (limit.unit, limit.window_seconds) {
-            (Unit::ConcurrentRequests, Some(_)) => {
-                self.problem(format!("{field}.windowSeconds"), "concurrency has no window; remove it")
-            }
-            (Unit::ConcurrentRequests, None) => {}
-            (_, None) => self.problem(
-                format!("{field}.windowSeconds"),
-                "is missing; write the window's length in seconds, such as 60",
-            ),
-            (_, Some(seconds)) => self.require(
-                (1..=MAX_WINDOW).contains(&seconds),
-                format!("{field}.windowSeconds"),
-                format!("{seconds} is out of range; write 1 to {MAX_WINDOW}"),
-            ),
-        }
+        self.limit_window(field, limit);
+        self.limit_tokens(field, limit);
         if let Some(burst) = limit.burst {
             self.require(
                 (1..=limit.amount).contains(&burst),

@@ -57,3 +57,19 @@ fn chains_are_followed_and_circles_refused() {
         "extends: provider `opnai` does not exist; create it, or name one that exists"
     );
 }
+
+#[test]
+fn models_and_prices_are_of_one_address() {
+    let resolve = |profile: Profile| profile.resolve(|name| catalogue::find(name).ok()).unwrap();
+    let openai = catalogue::find("openai").unwrap();
+    let contract = resolve(Profile { extends: Some("openai".to_owned()), ..Profile::default() });
+    assert_eq!((contract.models, contract.prices), (openai.models.clone(), openai.prices.clone()));
+
+    let models = vec![openai.models[0].clone()];
+    let own =
+        resolve(Profile { extends: Some("openai".to_owned()), models: models.clone(), ..Profile::default() });
+    assert_eq!((own.models, own.prices), (models, None), "another list has another date");
+
+    let groq = profile("groq");
+    assert!(groq.models.is_empty() && groq.prices.is_none(), "another provider has other prices");
+}

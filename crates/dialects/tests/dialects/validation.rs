@@ -13,8 +13,11 @@ fn with(pointer: &str, value: Value) -> Profile {
         "model": {"body": "/model"},
         "tiers": [{"name": "free", "limits": [
             {"name": "requests", "unit": "Requests", "amount": 10, "windowSeconds": 60},
-            {"name": "at-once", "unit": "ConcurrentRequests", "amount": 5}
+            {"name": "at-once", "unit": "ConcurrentRequests", "amount": 5},
+            {"name": "tokens", "unit": "TotalTokens", "amount": 500, "windowSeconds": 60}
         ]}],
+        "models": [{"names": ["m"], "prices": {"input": "0.15", "output": "0.60"}}],
+        "prices": {"asOf": "2026-11", "source": "https://example.com/pricing"},
         "headers": [{"limit": "requests", "hard": "x-limit"}],
         "rejections": [{"statuses": [429], "class": "Quota"}],
         "retry": {}
@@ -98,6 +101,49 @@ fn each_mistake_is_told_at_its_field() {
         (first_limit, limit(json!({"deliveryMillis": 0})), "tiers[0].limits[0].deliveryMillis", "1 to 60000"),
         (first_limit, limit(json!({"endpoint": "find"})), "tiers[0].limits[0].endpoint", "does not exist"),
         ("/tiers/0/limits/1/windowSeconds", json!(60), "tiers[0].limits[1].windowSeconds", "remove it"),
+        (first_limit, limit(json!({"period": "Day"})), "tiers[0].limits[0].windowSeconds", "remove one"),
+        (
+            first_limit,
+            limit(json!({"windowSeconds": null, "period": "Day", "timeZone": "Mars/Olympus"})),
+            "tiers[0].limits[0].timeZone",
+            "IANA name",
+        ),
+        (first_limit, limit(json!({"timeZone": "UTC"})), "tiers[0].limits[0].timeZone", "without `period`"),
+        ("/tiers/0/limits/1/period", json!("Day"), "tiers[0].limits[1].period", "remove it"),
+        (
+            first_limit,
+            limit(json!({"charged": "Settled"})),
+            "tiers[0].limits[0].charged",
+            "no meaning for unit Requests",
+        ),
+        (first_limit, limit(json!({"formula": {}})), "tiers[0].limits[0].formula", "remove it"),
+        (first_limit, limit(json!({"weights": {}})), "tiers[0].limits[0].weights", "remove it"),
+        ("/tiers/0/limits/2/charged", json!("AtArrival"), "tiers[0].limits[2].formula", "is missing"),
+        (
+            "/tiers/0/limits/2/formula",
+            json!({"bytesPerToken": 0}),
+            "tiers[0].limits[2].formula.bytesPerToken",
+            "1 to 100",
+        ),
+        ("/tiers/0/limits/2/weights", json!({"output": 1001}), "tiers[0].limits[2].weights", "0 to 1000"),
+        (
+            "/tiers/0/limits/2/weights",
+            json!({"input": 0, "cached": 0, "cacheWrite": 0, "output": 0}),
+            "tiers[0].limits[2].weights",
+            "nothing is counted",
+        ),
+        (
+            first_limit,
+            limit(json!({"unit": "Dollars", "amount": 10_000_001})),
+            "tiers[0].limits[0].amount",
+            "whole dollars",
+        ),
+        ("/models/0/names", json!([]), "models[0].names", "at least one model"),
+        ("/models/0/names", json!(["m*"]), "models[0].names[0]", "is of no class"),
+        ("/models/0/prices/input", json!("1,5"), "models[0].prices.input", "at most six places"),
+        ("/models/0/prices/output", json!("-1"), "models[0].prices.output", "is no price"),
+        ("/models/0/prices/cached", json!("0.1234567"), "models[0].prices.cached", "at most six places"),
+        ("/prices", Value::Null, "prices", "from when and where"),
         ("/headers/0/limit", json!("request"), "headers[0].limit", "no tier has a limit `request`"),
         ("/headers/0", json!({"limit": "requests"}), "headers[0]", "set `hard` or `remaining`"),
         ("/headers/0/reset", json!("x-reset"), "headers[0].resetFormat", "is missing"),
@@ -178,6 +224,15 @@ fn all_mistakes_are_told_at_once() {
         problems[1].to_string(),
         "tiers[0].limits[0].amount: 0 is out of range; write 1 to 1000000000000000"
     );
+}
+
+#[test]
+fn dollars_need_prices() {
+    let mut profile = with("/models", json!([{"names": ["m"]}]));
+    profile.tiers[0].limits[0].unit = quotakeeper_dialects::profile::Unit::Dollars;
+    let problems = profile.validate().unwrap_err();
+    assert_eq!(problems[0].field, "tiers[0].limits[0].unit");
+    assert!(problems[0].message.contains("need the prices of models"), "{problems:?}");
 }
 
 #[test]

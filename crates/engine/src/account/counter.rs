@@ -24,6 +24,7 @@ pub(super) enum Counter {
 pub(super) struct Usage {
     pub(super) amount: Amount,
     pub(super) used: Amount,
+    pub(super) reserved: Amount,
     pub(super) used_by_others: Amount,
     pub(super) assumed: Amount,
     pub(super) resets_in: Duration,
@@ -135,6 +136,7 @@ impl Counter {
             Counter::Window(window) => Usage {
                 amount: window.amount(),
                 used: window.used(),
+                reserved: window.in_flight(),
                 used_by_others: window.used_by_others(),
                 assumed: window.assumed(),
                 resets_in: window.free_at(now).since(now),
@@ -142,6 +144,7 @@ impl Counter {
             Counter::Concurrency(slots) => Usage {
                 amount: slots.amount(),
                 used: slots.used(),
+                reserved: Amount::ZERO,
                 used_by_others: Amount::ZERO,
                 assumed: Amount::ZERO,
                 resets_in: Duration::ZERO,

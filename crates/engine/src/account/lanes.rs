@@ -466,13 +466,16 @@ impl Lanes {
 
     pub(super) fn status(&mut self, now: Time) -> Vec<LimitStatus> {
         let status = |entry: &mut Entry| {
-            let Usage { amount, used, used_by_others, assumed, resets_in } = entry.counter.usage(now);
+            let Usage { amount, used, reserved, used_by_others, assumed, resets_in } =
+                entry.counter.usage(now);
             let ahead = entry.waiting.calls.saturating_sub(1);
             LimitStatus {
                 name: entry.limit.config.name.clone(),
                 model: entry.model.clone(),
+                unit: entry.limit.config.unit,
                 amount: amount.0,
                 used: used.0,
+                reserved: reserved.0,
                 used_by_others: used_by_others.0,
                 assumed: assumed.0,
                 waiting: entry.waiting.calls,

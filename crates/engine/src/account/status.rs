@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CallState, ConsumerHangUps, Engine};
 use crate::concurrency_cap::LearnedConcurrency;
+use crate::config::Unit;
 use crate::event::{Callers, Scope};
 use crate::name::Consumer;
 use crate::time::Time;
@@ -53,10 +54,16 @@ pub struct LimitStatus {
     /// The model, where models are counted apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// What it counts.
+    #[serde(default = "requests")]
+    pub unit: Unit,
     /// Units that may be used in a window.
     pub amount: u64,
     /// Units in use, by all clients.
     pub used: u64,
+    /// Units of `used` that are held for calls under way.
+    #[serde(default)]
+    pub reserved: u64,
     /// Units of `used` by clients that this limiter does not see.
     pub used_by_others: u64,
     /// Units of `used` that are assumed, because nothing is known of the time before the start.
@@ -69,6 +76,11 @@ pub struct LimitStatus {
     /// About how long until it has let all waiting calls through; none waits: until it lets the next one through.
     #[serde(default, rename = "waitMillis", with = "crate::millis")]
     pub wait: Duration,
+}
+
+/// The unit of a report by a version that counted nothing else in windows.
+fn requests() -> Unit {
+    Unit::Requests
 }
 
 /// A pause in force.

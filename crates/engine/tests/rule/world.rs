@@ -41,6 +41,7 @@ pub fn limit(name: &str, amount: u64, seconds: u64) -> LimitConfig {
         models: Vec::new(),
         per_model: false,
         tokens: None,
+        period: None,
     }
 }
 

@@ -61,30 +61,29 @@ impl LearnedLimits {
         Some(LearnedTier { basis, tier: tier.name.clone(), told, limits })
     }
 
-    /// The lowest of the tiers that have exactly what is told of the limits that are enforced; of those one that has
-    /// the other figures too, if there is one. Where none fits: the lowest of all.
+    /// The lowest of the tiers that have exactly what is told of the limits that count calls; of those one that has
+    /// the other figures too, if there is one: those of tokens differ by model. Where none fits: the lowest of all.
     pub(super) fn choose<'t>(&self, undeclared: &'t UndeclaredTier, profile: &Profile) -> Option<Chosen<'t>> {
         let lowest = undeclared.tiers.first()?;
         let told = self.amounts(undeclared);
-        let enforced = |limit: &str| {
-            undeclared.tiers.iter().flat_map(|tier| &tier.limits).any(|known| known.name == limit)
-        };
-        let fits = |tier: &&TierLimits, of_enforced: bool| {
-            let mut told = told.iter().filter(|(limit, _)| enforced(limit) == of_enforced);
+        let all = || undeclared.tiers.iter().flat_map(|tier| &tier.limits);
+        let enforced = |limit: &str| all().any(|known| known.name == limit);
+        let of_calls = |limit: &str| all().any(|known| known.name == limit && !known.unit.counts_tokens());
+        let fits = |tier: &&TierLimits, calls: bool| {
+            let mut told = told.iter().filter(|(limit, _)| of_calls(limit) == calls);
             let amount = |limit: &str| Some(profile.tier(&tier.name).ok()?.limit(limit)?.amount);
             told.all(|(limit, told)| amount(limit).is_some_and(|amount| told.contains(&amount)))
         };
         let exact: Vec<&TierLimits> = undeclared.tiers.iter().filter(|tier| fits(tier, true)).collect();
         let best = exact.iter().copied().find(|tier| fits(tier, false));
-        let knows_enforced = told.keys().any(|limit| enforced(limit));
-        Some(match (told.is_empty(), best, knows_enforced) {
-            (true, ..) => Chosen { tier: lowest, basis: TierBasis::Assumed },
-            (false, Some(tier), _) => Chosen { tier, basis: TierBasis::Matched },
-            (false, None, false) => Chosen { tier: lowest, basis: TierBasis::Assumed },
-            (false, None, true) => match exact.first() {
-                Some(tier) => Chosen { tier, basis: TierBasis::Matched },
-                None => Chosen { tier: lowest, basis: TierBasis::Told },
-            },
+        let first = exact.first().copied().filter(|_| told.keys().any(|limit| of_calls(limit)));
+        Some(match best.or(first) {
+            _ if told.is_empty() => Chosen { tier: lowest, basis: TierBasis::Assumed },
+            Some(tier) => Chosen { tier, basis: TierBasis::Matched },
+            None if told.keys().any(|limit| enforced(limit)) => {
+                Chosen { tier: lowest, basis: TierBasis::Told }
+            }
+            None => Chosen { tier: lowest, basis: TierBasis::Assumed },
         })
     }
 
@@ -113,7 +112,7 @@ impl LearnedLimits {
                 Some(limits.len() - 1)
             });
             let Some(limit) = place.and_then(|place| limits.get_mut(place)) else { continue };
-            let told = undeclared.enforced(figure.amount);
+            let told = undeclared.enforced(limit.unit, figure.amount);
             match &subject.model {
                 None => (limit.amount, limit.declared) = (told.amount, told.declared),
                 Some(model) if told != limit.amount_of(None) => {

@@ -117,6 +117,7 @@ fn undeclared(profile: &Profile, declared: &[&str]) -> UndeclaredTier {
         models: Vec::new(),
         per_model: limit.partition.is_some(),
         tokens: None,
+        period: None,
     };
     let requests = |tier: &profile::Tier| {
         let requests = tier.limits.iter().filter(|limit| limit.unit == profile::Unit::Requests);
@@ -250,10 +251,42 @@ proptest! {
         let chosen = learned.choose(&undeclared, &profile).unwrap();
         for limit in learned.limits(&undeclared, chosen.tier) {
             let told: Vec<u64> = told.iter().filter(|(name, ..)| names[*name] == limit.name).map(|it| it.2).collect();
-            let was_told = |amount: u64| told.iter().any(|told| undeclared.enforced(*told).amount == amount);
+            let was_told = |amount: u64| told.iter().any(|told| undeclared.enforced(Unit::Requests, *told).amount == amount);
             let of_tier = chosen.tier.limits.iter().any(|own| own.name == limit.name && own.amount == limit.amount);
             prop_assert!(of_tier || was_told(limit.amount), "{limit:?}");
             prop_assert!(limit.model_amounts.values().all(|own| was_told(own.amount)), "{limit:?}");
         }
     }
+}
+
+#[test]
+fn token_figures_differ_by_model_so_they_bind_but_rule_out_no_tier() {
+    let profile = catalogue::find("openai").unwrap();
+    let mut undeclared = undeclared(&profile, &[]);
+    for (tier, of) in undeclared.tiers.iter_mut().zip(&profile.tiers) {
+        let amount = of.limit("tokens").unwrap().amount;
+        let name = "tokens".to_owned();
+        let requests = tier.limits[0].clone();
+        let (unit, declared) = (Unit::TotalTokens, Some(amount));
+        tier.limits.push(LimitConfig { name, unit, amount: amount / 2, declared, ..requests });
+    }
+    let mini = Some("gpt-4o-mini");
+    let in_force = |told: &[(&str, u64)]| {
+        let mut learned = LearnedLimits::default();
+        for (limit, amount) in told {
+            learned.tell(at(0), &"a".into(), subject(limit, mini), MINUTE, *amount);
+        }
+        let chosen = learned.choose(&undeclared, &profile).unwrap();
+        let limits = learned.limits(&undeclared, chosen.tier);
+        let tokens = limits.iter().find(|limit| limit.name == "tokens").unwrap().amount_of(mini).amount;
+        (chosen.tier.name.clone(), chosen.basis, tokens)
+    };
+    let told = in_force(&[("requests", 500), ("tokens", 200_000)]);
+    assert_eq!(told, ("tier-1".to_owned(), TierBasis::Matched, 100_000));
+    let told = in_force(&[("tokens", 150_000_000)]);
+    assert_eq!(
+        told,
+        ("free".to_owned(), TierBasis::Told, 75_000_000),
+        "more than requests could be kept apart"
+    );
 }

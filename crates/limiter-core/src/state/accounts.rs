@@ -317,8 +317,13 @@ fn change(quota: &QuotaName, found: Result<AccountKey, String>) -> String {
 
 /// An account as proxies get it.
 pub(super) fn document(compiled: &CompiledAccount, gate_open: bool) -> String {
-    let mut compiled =
-        CompiledAccount { in_force_since: None, used: Vec::new(), undeclared: None, ..compiled.clone() };
+    let mut compiled = CompiledAccount {
+        in_force_since: None,
+        used: Vec::new(),
+        undeclared: None,
+        warnings: Vec::new(),
+        ..compiled.clone()
+    };
     if gate_open {
         compiled.engine.mode = Mode::Disabled;
     }

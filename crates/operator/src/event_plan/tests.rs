@@ -92,8 +92,10 @@ pub(super) fn spent() -> quotakeeper_engine::LimitStatus {
     quotakeeper_engine::LimitStatus {
         name: "daily".to_owned(),
         model: None,
+        unit: quotakeeper_engine::config::Unit::Requests,
         amount: 625_000,
         used: 625_000,
+        reserved: 0,
         used_by_others: 0,
         assumed: 0,
         waiting: 0,

@@ -104,11 +104,12 @@ fn accepted(subject: &Subject<'_>) -> Draft {
             let tier =
                 if account.tier.is_empty() { String::new() } else { format!(", tier {}", account.tier) };
             let sentence = format!("The quota is compiled with provider {}{tier}", account.provider());
+            let warnings: String = account.warnings.iter().map(|it| format!(" Beware: {it}.")).collect();
             if account.not_enforced.is_empty() {
-                return draft(types::ACCEPTED, TRUE, reasons::ACCEPTED, format!("{sentence}."));
+                return draft(types::ACCEPTED, TRUE, reasons::ACCEPTED, format!("{sentence}.{warnings}"));
             }
             let left = account.not_enforced.join(", ");
-            let message = format!("{sentence}; this version does not enforce its limits {left}.");
+            let message = format!("{sentence}; this version does not enforce its limits {left}.{warnings}");
             draft(types::ACCEPTED, TRUE, reasons::PARTLY_ENFORCED, message)
         }
     }

@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use quotakeeper_api::quota::{ApiQuota, LimitSource, LimitStatus};
+use quotakeeper_api::quota::{self, ApiQuota, LimitSource, LimitStatus};
+use quotakeeper_api::words::{amount_of, used_of};
 use quotakeeper_engine::LimitStatus as ReportedLimit;
-use quotakeeper_engine::config::{LimitConfig, Unit};
+use quotakeeper_engine::config::{LimitConfig, NANODOLLARS, PeriodKind, Unit};
 use quotakeeper_wire::tier::LearnedTier;
 
-use super::words::{amount, per, remaining, rounded_up_seconds};
+use super::words::{per, remaining, rounded_up_seconds};
 use super::{Subject, bounded};
 
 /// A window of this many seconds or more is a budget: its status has a reset time.
@@ -93,17 +94,18 @@ impl<'a> Figures<'a> {
 
     /// The limits of which the provider reports less than is declared: name, reported, declared. Nothing of a
     /// report that is older than the declaration.
-    pub(super) fn lowered(&self) -> Vec<(&'a str, u64, u64)> {
+    pub(super) fn lowered(&self) -> Vec<(&'a str, String, String)> {
         if !self.current {
             return Vec::new();
         }
         let lowered = |figure: &Figure<'a>| {
             let reported = figure.report?.amount;
-            (reported < figure.config.amount).then_some((
-                figure.config.name.as_str(),
-                reported,
-                figure.config.amount,
-            ))
+            let text = |amount: u64| match figure.config.unit {
+                Unit::Dollars => amount_of(Unit::Dollars, amount),
+                _ => amount.to_string(),
+            };
+            (reported < figure.config.amount)
+                .then(|| (figure.config.name.as_str(), text(reported), text(figure.config.amount)))
         };
         self.all.iter().filter_map(lowered).collect()
     }
@@ -143,10 +145,11 @@ impl Figure<'_> {
         Some(rounded_up_seconds(report.resets_in))
     }
 
-    /// `97%`, `<5%`, `0%`, `unknown`.
+    /// `97%`, `<5%`, `0%`, `unknown`; of tokens and money `1.2M of 2.0M`, `$412 of $500`.
     pub(super) fn used_text(&self) -> Option<String> {
         Some(match self.percent()? {
             _ if self.is_closed() => "unknown".to_owned(),
+            _ if self.config.unit.counts_tokens() => self.usage()?,
             0 if self.permille() == 0 => "0%".to_owned(),
             0..5 => "<5%".to_owned(),
             percent => format!("{percent}%"),
@@ -160,6 +163,17 @@ impl Figure<'_> {
             0..5 => "Under 5 %".to_owned(),
             percent => format!("{percent} %"),
         })
+    }
+
+    /// How much of it is used: `1.2M of 2.0M`, `$412 of $500`.
+    fn usage(&self) -> Option<String> {
+        let used = self.reporting.then(|| self.report.map_or(0, known))?;
+        Some(used_of(self.config.unit, used, self.effective()))
+    }
+
+    /// This cluster's part, as the provider has lowered it.
+    fn effective(&self) -> u64 {
+        self.report.map_or(self.config.amount, |report| report.amount.min(self.config.amount))
     }
 
     /// When all of it is free again, as in a column.
@@ -178,9 +192,14 @@ impl Figure<'_> {
     /// What the limit is: `2M/min × 20 % share − 10 % reserve = 360k`.
     pub(super) fn shape(&self, quota: Option<&ApiQuota>) -> String {
         let hard = self.config.declared.unwrap_or(self.config.amount);
-        let mut shape = match self.config.unit {
-            Unit::ConcurrentRequests => format!("{} at a time", amount(hard)),
-            _ => format!("{}{}", amount(hard), per(self.config.window.as_secs())),
+        let (unit, period) = (self.config.unit, self.config.period.as_ref());
+        let hard = amount_of(unit, hard);
+        let mut shape = match (unit, period.map(|period| period.kind)) {
+            (Unit::ConcurrentRequests, _) => format!("{hard} at a time"),
+            (_, Some(PeriodKind::Day)) => format!("{hard}/day"),
+            (_, Some(PeriodKind::Week)) => format!("{hard}/week"),
+            (_, Some(PeriodKind::Month)) => format!("{hard}/month"),
+            (_, None) => format!("{hard}{}", per(self.config.window.as_secs())),
         };
         let (share, reserve) =
             quota.map_or((100, 0), |it| (it.spec.share_percent(), it.spec.reserve_percent()));
@@ -191,7 +210,7 @@ impl Figure<'_> {
             shape.push_str(&format!(" − {reserve} % reserve"));
         }
         if share != 100 || reserve != 0 {
-            shape.push_str(&format!(" = {}", amount(self.config.amount)));
+            shape.push_str(&format!(" = {}", amount_of(unit, self.config.amount)));
         }
         shape
     }
@@ -199,8 +218,7 @@ impl Figure<'_> {
     fn status(&self, subject: &Subject<'_>) -> LimitStatus {
         let declared =
             subject.quota().is_some_and(|it| it.spec.limits.iter().any(|own| own.name == self.config.name));
-        let effective =
-            self.report.map_or(self.config.amount, |report| report.amount.min(self.config.amount));
+        let effective = self.effective();
         let told = |learned: &LearnedTier| learned.told.iter().any(|told| told.limit == self.config.name);
         let lowered = effective < self.config.amount;
         let source = match (lowered || subject.learned().is_some_and(told), declared) {
@@ -212,15 +230,23 @@ impl Figure<'_> {
         let certain = used.filter(|_| self.report.is_none_or(|report| report.assumed == 0));
         let assumed = self.report.map(|report| report.assumed).filter(|assumed| *assumed > 0);
         let others = self.report.map(|report| report.used_by_others).filter(|used| *used > 0);
+        let unit = self.config.unit;
+        let held = self.report.map(|report| report.reserved).filter(|_| unit.counts_tokens());
+        // What is used is rounded up and what is left down, so that no dollar is promised that is not there.
+        let [up, down] =
+            [|amount, unit| figure(amount, unit, true), |amount, unit| figure(amount, unit, false)];
         LimitStatus {
             name: self.config.name.clone(),
+            unit: Some(reported_unit(unit)),
+            usage: self.usage(),
             source,
-            hard: figure(self.config.declared.unwrap_or(self.config.amount)),
-            effective: figure(effective),
-            used: used.map(figure),
-            used_by_others: others.map(figure),
-            assumed: assumed.map(figure),
-            remaining: certain.map(|used| figure(effective.saturating_sub(used))),
+            hard: down(self.config.declared.unwrap_or(self.config.amount), unit),
+            effective: down(effective, unit),
+            used: used.map(|used| up(used, unit)),
+            reserved: held.map(|held| up(held, unit)),
+            used_by_others: others.map(|used| up(used, unit)),
+            assumed: assumed.map(|assumed| up(assumed, unit)),
+            remaining: certain.map(|used| down(effective.saturating_sub(used), unit)),
             waiting: self
                 .reporting
                 .then(|| if subject.queueing() { bounded(self.waiting, 1_000_000_000) } else { 0 }),
@@ -239,6 +265,24 @@ fn known(report: &ReportedLimit) -> u64 {
     report.used.saturating_sub(report.assumed)
 }
 
-fn figure(units: u64) -> i64 {
+/// An amount for programs: of dollars whole ones, rounded up or down.
+fn figure(amount: u64, unit: Unit, up: bool) -> i64 {
+    let units = match (unit, up) {
+        (Unit::Dollars, true) => amount.div_ceil(NANODOLLARS),
+        (Unit::Dollars, false) => amount / NANODOLLARS,
+        _ => amount,
+    };
     i64::try_from(units).unwrap_or(MOST).min(MOST)
+}
+
+fn reported_unit(unit: Unit) -> quota::Unit {
+    match unit {
+        Unit::Requests => quota::Unit::Requests,
+        Unit::ConcurrentRequests => quota::Unit::ConcurrentRequests,
+        Unit::InputTokens => quota::Unit::InputTokens,
+        Unit::OutputTokens => quota::Unit::OutputTokens,
+        Unit::TotalTokens => quota::Unit::TotalTokens,
+        Unit::Credits => quota::Unit::Credits,
+        Unit::Dollars => quota::Unit::Dollars,
+    }
 }

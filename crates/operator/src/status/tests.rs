@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod assumed;
+mod money;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,12 +84,15 @@ impl Story {
     /// So much of a limit is used, and it is free again after so many seconds.
     fn uses(mut self, name: &str, used: u64, resets: u64) -> Story {
         let account = self.verdict.account().unwrap();
-        let amount = account.engine.limits.iter().find(|limit| limit.name == name).unwrap().amount;
+        let config = account.engine.limits.iter().find(|limit| limit.name == name).unwrap();
+        let (unit, amount) = (config.unit, config.amount);
         let limit = ReportedLimit {
             name: name.to_owned(),
             model: None,
+            unit,
             amount,
             used,
+            reserved: 0,
             used_by_others: 0,
             assumed: 0,
             waiting: 0,

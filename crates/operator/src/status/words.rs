@@ -88,16 +88,6 @@ pub(crate) fn inapplicable(problem: &str, waits: bool) -> String {
     )
 }
 
-/// An amount: `360k`, `2M`, `1750`.
-pub(crate) fn amount(units: u64) -> String {
-    match units {
-        0 => "0".to_owned(),
-        millions if millions % 1_000_000 == 0 => format!("{}M", millions / 1_000_000),
-        thousands if thousands % 1000 == 0 => format!("{}k", thousands / 1000),
-        other => other.to_string(),
-    }
-}
-
 /// A window behind an amount: `/min`, `/10 s`.
 pub(crate) fn per(seconds: u64) -> String {
     match seconds {
@@ -139,7 +129,6 @@ mod tests {
 
     #[test]
     fn figures_read_as_people_write_them() {
-        assert_eq!([0, 999, 1500, 10_000, 2_000_000].map(amount), ["0", "999", "1500", "10k", "2M"]);
         assert_eq!([1, 10, 60, 300, 3600, 86_400].map(per), ["/s", "/10 s", "/min", "/5 min", "/h", "/day"]);
         assert_eq!([0, 59, 60, 100_000].map(coarse), [60, 60, 300, 86_400]);
         assert_eq!([86_400, 86_435, 172_870, 180_000].map(remaining), ["1d", "1d", "2d", "3d"]);

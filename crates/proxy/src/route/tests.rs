@@ -56,6 +56,7 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
         undeclared: None,
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
+        warnings: Vec::new(),
         in_force_since: None,
         used: Vec::new(),
         profile,

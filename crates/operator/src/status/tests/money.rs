@@ -1,0 +1,54 @@
+//! Limits of tokens and money, as people read them.
+
+use quotakeeper_api::quota::Unit;
+
+use super::*;
+
+/// A quota with limits of tokens and money.
+fn budgets() -> Story {
+    let limits = json!([
+        {"name": "tokens", "unit": "TotalTokens", "amount": "2M", "windowSeconds": 60},
+        {"name": "budget", "unit": "Dollars", "amount": "500", "period": "Month", "timeZone": "America/New_York"},
+    ]);
+    Story::new("platform/openai", json!({"provider": {"name": "openai", "tier": "tier-4"}, "limits": limits}))
+}
+
+#[test]
+fn tokens_and_money_are_shown_with_their_amounts() {
+    const DOLLAR: u64 = 1_000_000_000;
+    let mut tokens = budgets().uses("tokens", 1_234_567, 40);
+    tokens.report().status.limits[0].reserved = 4096;
+    assert_eq!(tokens.row(), "tier-4 | tokens | 1.2M of 2.0M | 0 | - | 0 | Ready");
+    assert_eq!(tokens.message(), "61 % of tokens (2M/min) is used; no calls wait.");
+    let money = budgets().uses("budget", 412 * DOLLAR + DOLLAR / 4, 27 * 86_400);
+    assert_eq!(money.row(), "tier-4 | budget | $412 of $500 | 0 | - | 0 | Ready");
+    assert_eq!(money.message(), "82 % of budget ($500/month) is used; no calls wait.");
+    let spent = budgets().uses("budget", 500 * DOLLAR, 27 * 86_400 + 36_000);
+    assert_eq!(spent.row(), "tier-4 | budget | $500 of $500 | 0 | - | 0 | BudgetExhausted until 1 Dec");
+
+    let of = |story: &Story, name: &str| {
+        let limit = story.status().limits.into_iter().find(|limit| limit.name == name).unwrap();
+        let figures = [Some(limit.hard), limit.used, limit.reserved, limit.remaining];
+        (limit.usage.unwrap(), limit.unit.unwrap(), figures)
+    };
+    let expected = [Some(2_000_000), Some(1_234_567), Some(4096), Some(765_433)];
+    assert_eq!(of(&tokens, "tokens"), ("1.2M of 2.0M".to_owned(), Unit::TotalTokens, expected));
+    let expected = [Some(500), Some(413), Some(0), Some(87)];
+    assert_eq!(
+        of(&money, "budget"),
+        ("$412 of $500".to_owned(), Unit::Dollars, expected),
+        "rounded against us"
+    );
+}
+
+#[test]
+fn a_budget_that_one_call_can_use_up_is_told() {
+    let budget = json!({"name": "budget", "unit": "Dollars", "amount": 20, "period": "Day"});
+    let spec = json!({"provider": {"name": "anthropic", "tier": "tier-4"}, "limits": [budget]});
+    let conditions = Story::new("platform/anthropic", spec).conditions();
+    assert!(conditions.contains("Beware: a call of model "), "{conditions}");
+    assert!(
+        conditions.contains(" of budget ($20), which is held until it ends; set max_tokens."),
+        "{conditions}"
+    );
+}
