@@ -194,6 +194,8 @@ struct Grant {
     told: u64,
     /// The call as far as estimates learn of it.
     running: Option<RunningCall>,
+    /// How many turns it had for what was held; `None`: they are right, or corrected.
+    turns: Option<u32>,
 }
 
 impl Engine {

@@ -61,6 +61,13 @@ pub(crate) struct QueuePosition {
     order: Order,
 }
 
+impl QueuePosition {
+    /// How many turns the call takes.
+    pub(crate) fn turns(&self) -> u32 {
+        self.turns
+    }
+}
+
 /// A call that comes to the queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival<'a> {
@@ -93,6 +100,11 @@ struct ConsumerQueue {
     waiting: u64,
     /// How many turns they take.
     turns: u64,
+    /// Calls that have had their turn and whose use is not known yet.
+    unsettled: u64,
+    /// Virtual time that it has paid for calls which used less, and that was too early to give back: it pays for its
+    /// next turns.
+    credit: u64,
     /// Its flow in each lane where it has one: few.
     flows: Vec<(LaneId, Flow)>,
 }
@@ -201,6 +213,9 @@ impl Queue {
         let consumer = &mut self.consumers[position.consumer.index()];
         if consumer.waiting == 0 {
             consumer.tag = consumer.tag.max(now);
+            if consumer.unsettled == 0 {
+                consumer.credit = 0;
+            }
         }
         consumer.waiting += 1;
         consumer.turns += u64::from(position.turns);
@@ -245,16 +260,45 @@ impl Queue {
         let call = self.remove(position)?;
         let consumer = &mut self.consumers[position.consumer.index()];
         let start = consumer.tag.max(self.virtual_time);
-        let next = start.saturating_add(length(u64::from(position.turns), consumer.weight));
-        for (lane, _) in &consumer.flows {
-            if let Some(order) = self.lanes.get_mut(lane) {
-                order.remove(&(consumer.tag, position.consumer));
-                order.insert((next, position.consumer));
-            }
-        }
-        consumer.tag = next;
+        let length = length(u64::from(position.turns), consumer.weight);
+        let paid = consumer.credit.min(length);
+        consumer.credit -= paid;
+        self.retag(position.consumer, start.saturating_add(length - paid));
         self.virtual_time = start;
         Some(call)
+    }
+
+    /// A call that had its turn will say how many turns it really took.
+    pub(crate) fn expect_use(&mut self, position: QueuePosition) {
+        self.consumers[position.consumer.index()].unsettled += 1;
+    }
+
+    /// A call of this consumer, from which that was expected, has really taken so many turns instead of those that it
+    /// had. More delay its next turn; fewer bring it forward, or are credit as far as it would be in the past.
+    pub(crate) fn turns_taken(&mut self, consumer: &str, had: u32, taken: u32) {
+        let Some(&id) = self.by_name.get(consumer) else { return };
+        let now = self.virtual_time;
+        let consumer = &mut self.consumers[id.index()];
+        consumer.unsettled = consumer.unsettled.saturating_sub(1);
+        let of = |turns: u32| length(u64::from(turns), consumer.weight);
+        let (more, less) = (of(taken.saturating_sub(had)), of(had.saturating_sub(taken)));
+        let paid = consumer.credit.min(more);
+        let given_back = less.min(consumer.tag.saturating_sub(now));
+        consumer.credit = (consumer.credit - paid).saturating_add(less - given_back);
+        let tag = consumer.tag.saturating_add(more - paid) - given_back;
+        self.retag(id, tag);
+    }
+
+    /// Has a consumer's next turn start then.
+    fn retag(&mut self, id: ConsumerId, tag: u64) {
+        let consumer = &mut self.consumers[id.index()];
+        let before = std::mem::replace(&mut consumer.tag, tag);
+        for (lane, _) in consumer.flows.iter().filter(|_| before != tag) {
+            if let Some(order) = self.lanes.get_mut(lane) {
+                order.remove(&(before, id));
+                order.insert((tag, id));
+            }
+        }
     }
 
     /// Lanes in which a call waits.
@@ -298,8 +342,16 @@ impl Queue {
             return id;
         }
         let name = Consumer::from(name);
-        let consumer =
-            ConsumerQueue { name: name.clone(), weight, tag: 0, waiting: 0, turns: 0, flows: Vec::new() };
+        let consumer = ConsumerQueue {
+            name: name.clone(),
+            weight,
+            tag: 0,
+            waiting: 0,
+            turns: 0,
+            unsettled: 0,
+            credit: 0,
+            flows: Vec::new(),
+        };
         self.forget_idle();
         let id = match self.free.pop() {
             Some(id) => {
@@ -326,7 +378,7 @@ impl Queue {
         let mut idle = Vec::new();
         self.by_name.retain(|_, id| {
             let consumer = &consumers[id.index()];
-            let keep = consumer.waiting > 0 || consumer.tag > now;
+            let keep = consumer.waiting > 0 || consumer.unsettled > 0 || consumer.tag > now;
             if !keep {
                 idle.push(*id);
             }

@@ -171,10 +171,15 @@ impl Engine {
 
     fn remove(&mut self, key: CallKey) -> Option<Call> {
         let mut call = self.calls.remove(&key);
-        if let Some(CallState::Granted(grant)) = call.as_mut().map(|call| &mut call.state) {
+        if let Some(call) = &mut call
+            && let CallState::Granted(grant) = &mut call.state
+        {
             self.durability.ended();
             if let Some(running) = grant.running.take() {
                 self.estimates.lost(running);
+            }
+            if let Some(turns) = grant.turns.take() {
+                self.queue.turns_taken(&call.wanted.consumer, turns, turns);
             }
         }
         let calls = &self.calls;

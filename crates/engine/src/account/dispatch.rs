@@ -150,10 +150,15 @@ impl Engine {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
+        let costs = call.wanted.costs;
+        let mut turns = None;
         if let CallState::Waiting { position, .. } = call.state {
             self.queue.take(position);
+            if costs.tokens.is_some() {
+                self.queue.expect_use(position);
+                turns = Some(position.turns());
+            }
         }
-        let costs = call.wanted.costs;
         call.wanted.attempts += 1;
         let attempt = key.attempt(call.wanted.attempts);
         for (paused, pause) in &mut self.pauses {
@@ -164,7 +169,7 @@ impl Engine {
         self.lanes.call_leaves(lane, costs);
         let charges = self.lanes.charge(lane, attempt, costs, now, pulse.latest);
         let running = call.wanted.estimate.map(|estimate| self.estimates.began(estimate, now));
-        call.state = CallState::Granted(Grant { at: now, charges, answered: false, told: 0, running });
+        call.state = CallState::Granted(Grant { at: now, charges, answered: false, told: 0, running, turns });
         self.set_alarm(key, now + self.config.pause.max_call);
         for (scope, cap) in &mut self.caps {
             if self.lanes.covers(lane, scope) {

@@ -37,6 +37,7 @@ use crate::cost::{Amount, Costs};
 use crate::event::{Attempt, CallClass, Scope, Selector};
 use crate::queue::LaneId;
 use crate::time::Time;
+use crate::tokens::TokenUsage;
 use crate::window_counter::WindowCounter;
 
 /// Names a counter; never used twice.
@@ -267,20 +268,30 @@ impl Lanes {
         }
         let most = match costs.tokens {
             None => self.draws(lane, costs).map(|draw| u128::from(draw.cost.0)).max().unwrap_or(1),
-            Some(_) => self.refill(lane, costs).div_ceil(self.turn()),
+            Some(_) => self.refill(lane, |limit| limit.cost(costs)).div_ceil(self.turn()),
         };
         u32::try_from(most.max(1)).unwrap_or(u32::MAX)
     }
 
-    /// Nanoseconds in which the limit that a call of these costs draws on most has refilled what it draws. Windows of
-    /// an hour and more are no rates, and count only where nothing else does.
-    fn refill(&self, lane: LaneId, costs: Costs) -> u128 {
+    /// The same of a call that has used so much.
+    pub(super) fn turns_of(&self, lane: LaneId, costs: Costs, usage: &TokenUsage) -> u32 {
+        let drawn = |limit: &Limit| match (&limit.config.tokens, &costs.tokens) {
+            (Some(tokens), Some(costs)) if tokens.settles_at_end() => {
+                tokens.drawn(limit.config.unit, costs, usage)
+            }
+            _ => limit.cost(costs),
+        };
+        let turns = self.refill(lane, drawn).div_ceil(self.turn());
+        u32::try_from(turns.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Nanoseconds in which the limit that a call draws on most has refilled what it draws. Windows of an hour and
+    /// more are no rates, and count only where nothing else does.
+    fn refill(&self, lane: LaneId, cost: impl Fn(&Limit) -> Amount) -> u128 {
         let refills = |rates: bool| {
-            let draws = self
-                .draws(lane, costs)
-                .filter_map(move |draw| Some((self.limits.get(draw.limit)?, draw.cost)));
-            let draws = draws.filter(move |(limit, _)| limit.counts_a_window() && limit.is_a_rate() == rates);
-            draws.map(|(limit, cost)| limit.refill(cost)).max()
+            let limits = self.lane(lane).limits.iter().filter_map(|place| self.limits.get(*place));
+            let limits = limits.filter(|limit| limit.counts_a_window() && limit.is_a_rate() == rates);
+            limits.map(|limit| limit.refill(cost(limit))).max()
         };
         refills(true).or_else(|| refills(false)).unwrap_or(0)
     }

@@ -135,6 +135,7 @@ impl Engine {
             answered: call.answered,
             told: call.told,
             running,
+            turns: None,
         });
         let alarm = call.granted + self.config.pause.max_call;
         self.insert(key, Call { wanted, alarm, state });

@@ -97,7 +97,7 @@ impl Engine {
         let alarm = now + self.config.pause.max_call;
         let at = grant.granted.map_or(now, |granted| granted.min(now));
         let running = estimate.map(|estimate| self.estimates.began(estimate, at));
-        let state = CallState::Granted(Grant { at, charges, answered: false, told: 0, running });
+        let state = CallState::Granted(Grant { at, charges, answered: false, told: 0, running, turns: None });
         self.insert(attempt.key(), Call { wanted, alarm, state });
     }
 

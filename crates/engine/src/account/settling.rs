@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::lanes::Limit;
-use super::{CallState, Charge, Engine};
+use super::{CallState, Charge, Engine, Wanted};
 use crate::config::{Charged, Reserving, TokenLimit, Unit};
 use crate::cost::Amount;
 use crate::event::Attempt;
@@ -103,6 +103,9 @@ impl Engine {
     ) {
         let seen = end == CallEnd::Seen || mutant::active(Mutant::HangUpIsAnEnd);
         let lasts = self.learn(now, attempt, seen, usage);
+        if let Some(usage) = usage.filter(|usage| seen && usage.exact) {
+            self.correct_turns(attempt, &usage);
+        }
         self.each_open(now, attempt, |open| {
             let held = open.held();
             let drawn = usage.map(|usage| open.tokens.drawn(open.counts(), open.costs, &usage));
@@ -130,6 +133,19 @@ impl Engine {
             let drawn = open.tokens.rejected(open.costs).unwrap_or(held).min(held);
             open.settle(now, drawn, latest);
         });
+    }
+
+    /// A turn was as long as what was held; a call that used less has not had more of the capacity than that.
+    fn correct_turns(&mut self, attempt: Attempt, usage: &TokenUsage) {
+        let Some(Wanted { lane, costs, consumer, .. }) = self.calls.get(&attempt.key()).map(|it| &it.wanted)
+        else {
+            return;
+        };
+        let (lane, costs, consumer) = (*lane, *costs, consumer.clone());
+        let taken = self.lanes.turns_of(lane, costs, usage);
+        if let Some(had) = self.grant_of(attempt).and_then(|grant| grant.turns.take()) {
+            self.queue.turns_taken(&consumer, had, taken);
+        }
     }
 
     /// Learns from a call's end. Returns how long a provider that goes on with it will likely still produce; `None`:

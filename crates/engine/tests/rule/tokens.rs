@@ -301,6 +301,26 @@ fn what_may_have_been_granted_after_a_commit_is_held_as_long_as_a_call_may_last(
 }
 
 #[test]
+fn who_holds_much_and_uses_little_gets_as_much_as_who_holds_what_it_uses() {
+    let mut w = World::new(vec![output(20_000, 10, Charged::Settled)]);
+    let mut used_by = [0, 0];
+    for _ in 0..1_000 {
+        w.ask_for(1, "cautious", call(0, 500), None);
+        w.ask_for(2, "wasteful", call(0, 4_000), None);
+    }
+    for _ in 0..200 {
+        for attempt in w.grants() {
+            used_by[attempt.session.0 as usize - 1] += 500;
+            w.ends(attempt, CallEnd::Seen, Some(used(0, 500)));
+        }
+        w.pass(SECOND);
+    }
+    let [cautious, wasteful] = used_by;
+    assert!(cautious + wasteful > 200_000, "{used_by:?}");
+    assert!(wasteful * 10 > cautious * 8 && cautious * 10 > wasteful * 8, "{used_by:?}");
+}
+
+#[test]
 fn a_limit_that_begins_to_count_tokens_counts_those_that_wait_already() {
     let mut w = World::new(vec![sliding("requests", 1, 60)]);
     w.asks(&call(1_000, 1_000), 3);
