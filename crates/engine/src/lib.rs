@@ -12,7 +12,7 @@
 //! | [`cost`] | what a call draws of the limits that cover it |
 //! | [`tokens`] | what requests and answers say of tokens |
 //! | [`token_costs`] | what a call draws of a limit of tokens or money |
-//! | [`estimate`] | what calls likely use, learned from those before |
+//! | `estimate` | what calls likely use, learned from those before |
 //! | [`event`] | what happens, and what the engine wants done |
 //! | [`name`] | names that travel between components, as types; a consumer's |
 //! | [`time`] | points on the limiter's and on a proxy's clock, the guard against drift |

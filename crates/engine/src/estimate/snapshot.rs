@@ -8,7 +8,7 @@ use super::{Class, Estimates, OneConsumer};
 use crate::event::CallClass;
 use crate::name::Consumer;
 
-/// What was learned of ended calls. Calls that run are the caller's to keep: after [`Estimates::restored`] they begin
+/// What was learned of ended calls. Calls that run are the caller's to keep: after `Estimates::restored` they begin
 /// again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
