@@ -1,19 +1,25 @@
 //! Which endpoint, model and tier of service a request calls: what decides the limits that it draws on.
 //!
-//! `request/json_scanner.rs` and `request/multipart_scanner.rs` read bodies of any size in pieces.
+//! `request/json_scanner.rs` and `request/multipart_scanner.rs` read bodies of any size in pieces;
+//! `request/size.rs` holds what they say of the tokens that a call may cost.
 
-mod json_scanner;
+pub(crate) mod json_scanner;
 mod multipart_scanner;
+mod size;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 
 use crate::profile::{Endpoint, Profile, ServiceTier};
-use json_scanner::JsonScanner;
+use json_scanner::{JsonScanner, Note, Scanned};
 use multipart_scanner::{MultipartScanner, parameter};
+use size::SizeFact;
+pub use size::{RequestSize, SizeFacts};
 
 /// Longest model name that is believed, in bytes.
 const MAX_MODEL: usize = 256;
+/// The most places of a body that are read.
+pub(crate) const MOST_POINTERS: usize = json_scanner::MAX_POINTERS;
 
 /// What of a call decides which limits it draws on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -37,6 +43,8 @@ pub struct BodyFacts {
     pub stream: bool,
     /// The most tokens that the answer may have, if that was found.
     pub max_output_tokens: Option<u64>,
+    /// What it says of the tokens that the call may cost, if a JSON text was measured.
+    pub size: Option<SizeFacts>,
     /// Whether the body was a whole JSON text or form. With `false`, the facts are those that stood before the break.
     pub whole: bool,
 }
@@ -47,6 +55,17 @@ pub struct BodyReader {
     scanner: Scanner,
     /// What each of its values is.
     wanted: Vec<Fact>,
+    /// Its size is wanted too.
+    measures: bool,
+}
+
+/// What is wanted of a body beyond what decides the call's limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Nothing.
+    Nothing,
+    /// Its size in tokens.
+    Size,
 }
 
 /// What a value of a body says.
@@ -56,6 +75,7 @@ enum Fact {
     ServiceTier,
     Stream,
     MaxOutputTokens,
+    Size(SizeFact),
 }
 
 #[derive(Debug)]
@@ -80,13 +100,24 @@ impl BodyReader {
 
     /// What the pieces have said.
     pub fn finish(self) -> BodyFacts {
-        let (whole, found) = match self.scanner {
-            Scanner::Json(scanner) => scanner.finish(),
-            Scanner::Multipart(scanner) => scanner.finish(),
+        let (whole, text_bytes, found) = match self.scanner {
+            Scanner::Json(scanner) => {
+                let (whole, text_bytes, found) = scanner.finish();
+                (whole, self.measures.then_some(text_bytes), found)
+            }
+            Scanner::Multipart(scanner) => {
+                let (whole, found) = scanner.finish();
+                (whole, None, found.into_iter().map(Scanned::of_value).collect())
+            }
         };
-        let mut facts = BodyFacts { whole, ..BodyFacts::default() };
-        for (fact, value) in self.wanted.into_iter().zip(found) {
-            let Some(value) = value else { continue };
+        let size = text_bytes.map(SizeFacts::of_text);
+        let mut facts = BodyFacts { whole, size, ..BodyFacts::default() };
+        for (fact, found) in self.wanted.into_iter().zip(found) {
+            if let (Fact::Size(fact), Some(size)) = (fact, &mut facts.size) {
+                size.add(fact, &found);
+                continue;
+            }
+            let Some(value) = found.last else { continue };
             match fact {
                 Fact::Model => facts.model = believable(&value),
                 Fact::ServiceTier => facts.service_tier = Some(value),
@@ -94,6 +125,7 @@ impl BodyReader {
                 Fact::MaxOutputTokens => {
                     facts.max_output_tokens = value.parse().ok().max(facts.max_output_tokens)
                 }
+                Fact::Size(_) => {}
             }
         }
         facts
@@ -119,23 +151,32 @@ impl Profile {
     }
 
     /// The reader for the body of a request with these headers, which may be JSON or a form; `None` if a body decides
-    /// nothing with this provider, or the path says it all.
-    pub fn body_reader(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<BodyReader> {
+    /// nothing with this provider, or the path says it all, and its size isn't wanted.
+    pub fn body_reader(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        measure: Measure,
+    ) -> Option<BodyReader> {
         if self.endpoint(method, path).is_some_and(|endpoint| endpoint.apart == Some(true)) {
             return None;
         }
-        let facts = self.facts(path);
-        if facts.is_empty() {
+        let measures = measure == Measure::Size;
+        let facts = self.facts(path).into_iter().map(|(fact, at)| (fact, (at, Note::Last)));
+        let tokens = self.tokens.iter().filter(|_| measures);
+        let sizes = tokens.flat_map(size::wanted).map(|(fact, at, note)| (Fact::Size(fact), (at, note)));
+        let (wanted, pointers): (Vec<Fact>, Vec<(&str, Note)>) = facts.chain(sizes).unzip();
+        if wanted.is_empty() && !measures {
             return None;
         }
-        let (wanted, pointers): (Vec<Fact>, Vec<&str>) = facts.into_iter().unzip();
         let content_type =
             headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let scanner = match boundary(content_type) {
             Some(boundary) => Scanner::Multipart(MultipartScanner::new(&boundary, fields(&pointers))),
             None => Scanner::Json(JsonScanner::new(pointers)),
         };
-        Some(BodyReader { scanner, wanted })
+        Some(BodyReader { scanner, wanted, measures })
     }
 
     /// What a body may say that matters, and where.
@@ -194,8 +235,8 @@ fn boundary(content_type: &str) -> Option<String> {
 }
 
 /// The names of a form's fields at pointers; a pointer into a field's value leads nowhere, and no field has its name.
-fn fields(pointers: &[&str]) -> Vec<String> {
-    pointers.iter().map(|pointer| pointer.strip_prefix('/').unwrap_or(pointer).to_owned()).collect()
+fn fields(pointers: &[(&str, Note)]) -> Vec<String> {
+    pointers.iter().map(|(pointer, _)| pointer.strip_prefix('/').unwrap_or(pointer).to_owned()).collect()
 }
 
 fn believable(name: &str) -> Option<String> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::profile::{Partition, ResetMeans};
-use quotakeeper_dialects::request::CallShape;
+use quotakeeper_dialects::request::{CallShape, Measure};
 use quotakeeper_engine::config::{Mode, QueueConfig};
 use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClass, Scope};
 use quotakeeper_wire::account::CompiledAccount;
@@ -38,6 +38,8 @@ pub(crate) struct Account {
     pub(crate) queue: QueueConfig,
     /// Whether calls are sent without a grant when the limiter does not answer.
     pub(crate) bypass: bool,
+    /// Whether any of its limits counts tokens, so that requests are measured.
+    pub(crate) measure: Measure,
     /// The names of the limits that the limiter counts.
     enforced: BTreeSet<String>,
     budget: AtomicU32,
@@ -53,6 +55,7 @@ impl Account {
                 hosts.iter().find_map(HostPattern::exact).map(|host| Origin::new(true, host))
             }
         };
+        let counts_tokens = compiled.engine.limits.iter().any(|limit| limit.unit.counts_tokens());
         Ok(Self {
             index,
             quota: compiled.quota.as_str().into(),
@@ -61,6 +64,7 @@ impl Account {
             upstream,
             queue: compiled.engine.queue,
             bypass: compiled.engine.mode == Mode::Disabled,
+            measure: if counts_tokens { Measure::Size } else { Measure::Nothing },
             enforced: compiled.engine.limits.iter().map(|limit| limit.name.clone()).collect(),
             budget: AtomicU32::new(BUDGET),
         })

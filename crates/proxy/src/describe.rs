@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use http::request;
 use quotakeeper_dialects::Profile;
-use quotakeeper_dialects::request::{BodyFacts, BodyReader, CallShape};
+use quotakeeper_dialects::request::{BodyFacts, BodyReader, CallShape, Measure, RequestSize};
+use quotakeeper_engine::tokens::CallSize;
 use tokio::sync::Semaphore;
 
 use crate::replay::Stored;
@@ -69,6 +70,13 @@ pub(crate) struct Describer {
     decoders: Arc<Semaphore>,
 }
 
+/// A request's body as far as it has arrived.
+pub(crate) struct Body {
+    pub(crate) start: Stored,
+    /// That is all of it.
+    pub(crate) whole: bool,
+}
+
 /// What a request calls, and why that isn't all known.
 pub(crate) struct Description {
     pub(crate) shape: CallShape,
@@ -76,6 +84,8 @@ pub(crate) struct Description {
     pub(crate) stream: bool,
     /// The most tokens that the answer may have, if the request says so.
     pub(crate) max_output_tokens: Option<u64>,
+    /// What its tokens are estimated from, if that is wanted and known.
+    pub(crate) size: Option<CallSize>,
     pub(crate) unreadable: Option<Unreadable>,
 }
 
@@ -92,15 +102,19 @@ impl Describer {
         profile: &Profile,
         head: &request::Parts,
         path: &str,
-        body: Stored,
-        whole: bool,
+        body: Body,
+        measure: Measure,
     ) -> Description {
-        let Some(reader) = profile.body_reader(&head.method, path, &head.headers) else {
+        let Body { start: body, whole } = body;
+        let empty = body.is_empty();
+        // What has no body costs no tokens.
+        let nothing = (empty && whole && measure == Measure::Size).then_some(RequestSize::NONE);
+        let Some(reader) = profile.body_reader(&head.method, path, &head.headers, measure) else {
             let shape = profile.describe(&head.method, path, &BodyFacts::default());
-            return Description { shape, stream: false, max_output_tokens: None, unreadable: None };
+            let size = nothing.map(call_size);
+            return Description { shape, stream: false, max_output_tokens: None, size, unreadable: None };
         };
         let reads_model = reader.reads_model();
-        let empty = body.is_empty();
         let read = match Coding::of(&head.headers) {
             None => Err(Unreadable::UnknownEncoding),
             Some(coding) => self.read(reader, coding, body).await,
@@ -118,7 +132,9 @@ impl Describer {
         let shape = profile.describe(&head.method, path, &facts);
         let unreadable = (reads_model && shape.model.is_none()).then(|| problem.unwrap_or(missing));
         let (stream, max_output_tokens) = (facts.stream, facts.max_output_tokens);
-        Description { shape, stream, max_output_tokens, unreadable }
+        let measured = profile.request_size(path, &facts, shape.model.as_deref()).filter(|_| whole);
+        let size = nothing.or(measured).map(call_size);
+        Description { shape, stream, max_output_tokens, size, unreadable }
     }
 
     async fn read(&self, reader: BodyReader, coding: Coding, body: Stored) -> Result<BodyFacts, Unreadable> {
@@ -130,6 +146,11 @@ impl Describer {
         let decoded = move || read(reader, coding.decoded(body.reader()));
         tokio::task::spawn_blocking(decoded).await.unwrap_or(Err(Unreadable::DecodingFailed))
     }
+}
+
+fn call_size(size: RequestSize) -> CallSize {
+    let RequestSize { text_bytes, media_tokens, max_output, choices, stored_input } = size;
+    CallSize { text_bytes, media_tokens, max_output, choices, stored_input }
 }
 
 fn read(mut reader: BodyReader, decoded: impl Read) -> Result<BodyFacts, Unreadable> {
@@ -158,7 +179,7 @@ mod tests {
     fn a_body_that_decodes_to_too_much_is_left_unread() {
         let reader = catalogue::find("openai")
             .unwrap()
-            .body_reader(&http::Method::POST, "/v1/responses", &HeaderMap::new())
+            .body_reader(&http::Method::POST, "/v1/responses", &HeaderMap::new(), Measure::Size)
             .unwrap();
         let endless = io::Cursor::new(b"{\"model\":\"").chain(io::repeat(b'x'));
         assert_eq!(read(reader, endless), Err(Unreadable::DecodedTooLarge));

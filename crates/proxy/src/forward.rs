@@ -43,19 +43,20 @@ use jiff::Timestamp;
 use quotakeeper_dialects::profile::Profile;
 use quotakeeper_engine::event::{CallClass, Fingerprint, RefusalReason};
 use quotakeeper_engine::patience::longest_wait;
+use quotakeeper_engine::tokens::CallSize;
 use quotakeeper_wire::message::{CallDetails, NoticeKind};
 use tokio::time::timeout;
 
 use crate::account::Account;
 use crate::admission::{AdmissionClient, Permit, Reason, Refused};
-use crate::describe::{Describer, Description, Unreadable};
+use crate::describe::{self, Describer, Description, Unreadable};
 use crate::head::{self, SignedFields};
 use crate::learned_patience::ClientKind;
 use crate::listen::Closing;
 use crate::local_response::{LocalResponse, ResponseBody};
 use crate::quota_endpoint::QuotaEndpoint;
 use crate::record::{Outcome, Record, Telemetry, WaitBound, Why};
-use crate::replay::{ReplayBody, ReplayBuffer, STREAM_PAUSE, Stored};
+use crate::replay::{ReplayBody, ReplayBuffer, STREAM_PAUSE};
 use crate::route::Route;
 use crate::upstream::{Origin, Protocols, Upstreams};
 use links::BaseUrlView;
@@ -102,6 +103,8 @@ struct Call<'a> {
     engine_class: CallClass,
     /// The request wants an event stream.
     stream: bool,
+    /// What its tokens are estimated from; none where no limit counts them.
+    size: Option<CallSize>,
     arrived: Instant,
     /// Of the credential that the request carries.
     credential: Fingerprint,
@@ -177,8 +180,8 @@ pub(crate) async fn forward(
         Ok(body) => body,
         Err(own) => return refuse(record, own),
     };
-    let (start, whole) = (body.start().clone(), body.is_whole());
-    let description = described(context, &account, &head, &path, start, whole).await;
+    let read = describe::Body { start: body.start().clone(), whole: body.is_whole() };
+    let description = described(context, &account, &head, &path, read).await;
     let engine_class = account.engine_class(&description.shape);
     let credential = context.admission.fingerprint(account.profile.credential(&head.headers));
     account.earn();
@@ -192,6 +195,7 @@ pub(crate) async fn forward(
         body,
         engine_class,
         stream: description.stream,
+        size: description.size,
         arrived,
         credential,
         deadline: patience.and_then(|patience| arrived.checked_add(patience)),
@@ -233,7 +237,7 @@ async fn buffered(
     path: &str,
     body: Incoming,
 ) -> Result<ReplayBody, LocalResponse> {
-    let stream_pause = match account.profile.body_reader(&head.method, path, &head.headers) {
+    let stream_pause = match account.profile.body_reader(&head.method, path, &head.headers, account.measure) {
         // It is read to its end: the provider can't answer before that either.
         Some(_) => PATIENT_PAUSE,
         None => STREAM_PAUSE,
@@ -248,10 +252,9 @@ async fn described(
     account: &Account,
     head: &request::Parts,
     path: &str,
-    start: Stored,
-    whole: bool,
+    body: describe::Body,
 ) -> Description {
-    let description = context.describer.describe(&account.profile, head, path, start, whole).await;
+    let description = context.describer.describe(&account.profile, head, path, body, account.measure).await;
     if let Some(reason) = description.unreadable {
         unreadable(context, account, &head.method, path, reason);
     }
@@ -382,7 +385,7 @@ impl Call<'_> {
         let left = left.into_iter().chain(self.send_by.map(|send_by| send_by.patience(now))).min();
         let account = Arc::clone(&self.account);
         let credential = self.credential;
-        let details = CallDetails { credential, ..self.engine_class.clone().into() };
+        let details = CallDetails { credential, size: self.size, ..self.engine_class.clone().into() };
         let asked = self.context.admission.admit(account.index, details, left, account.queue);
         wait(self.context, &self.account, &mut self.record, asked).await
     }

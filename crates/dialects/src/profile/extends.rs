@@ -58,6 +58,7 @@ impl Profile {
         replace_empty(&mut self.tiers, base.tiers);
         replace_empty(&mut self.headers, base.headers);
         self.model = self.model.take().or(base.model);
+        self.tokens = self.tokens.take().or(base.tokens);
         self.stream = self.stream.take().or(base.stream);
         self.rejected_calls = self.rejected_calls.or(base.rejected_calls);
         self.retry = self.retry.take().or(base.retry);

@@ -2,6 +2,7 @@
 
 mod rejections;
 mod token_limits;
+mod tokens;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -40,6 +41,7 @@ impl Profile {
         check.addresses();
         check.endpoints_and_model();
         check.known_models();
+        check.tokens();
         check.tiers();
         for (index, header) in self.headers.iter().enumerate() {
             check.limit_header(&format!("headers[{index}]"), header);

@@ -6,17 +6,20 @@
 use memchr::memchr2;
 
 use crate::json;
+use crate::profile::StoredInput;
 
 /// Longest value that is read, in bytes as written; a longer one counts as absent.
 const MAX_VALUE: usize = 4096;
 /// Most containers inside each other, as in `serde_json`.
 const MAX_DEPTH: usize = 128;
 /// Most pointers of one scanner: one bit of a mask each.
-const MAX_POINTERS: usize = 32;
+pub(crate) const MAX_POINTERS: usize = 64;
+/// As much of a string's beginning is read to see what it holds, in bytes.
+const MAX_START: usize = 16;
 
 /// Reads one JSON text.
 #[derive(Debug)]
-pub(super) struct JsonScanner {
+pub(crate) struct JsonScanner {
     wanted: Vec<Wanted>,
     levels: Vec<Level>,
     state: State,
@@ -24,12 +27,80 @@ pub(super) struct JsonScanner {
     token: Option<Vec<u8>>,
     is_key: bool,
     escaped: bool,
+    /// The current value is longer than what is read.
+    too_long: bool,
+    /// Bytes of text so far.
+    text: u64,
+    /// The string that begins or has begun, if it may hold media.
+    medium: Option<Medium>,
+}
+
+/// What is noted of the values at a pointer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// The last one, as text.
+    Last,
+    /// Whether there is one that refers to stored input.
+    Any(StoredInput),
+    /// How many strings there are, of which those that begin so are no text; without beginnings, all of them.
+    Media { starts_with: Vec<String> },
+}
+
+/// What was found at a pointer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scanned {
+    /// The last string, number or truth value.
+    pub(crate) last: Option<String>,
+    /// There was a value that [`Note::Any`] wants.
+    pub(crate) any: bool,
+    /// Strings that hold or name media.
+    pub(crate) items: u64,
+    /// Bytes of those that hold them.
+    pub(crate) left_out: u64,
+}
+
+impl Scanned {
+    pub(super) fn of_value(last: Option<String>) -> Self {
+        Self { last, ..Self::default() }
+    }
 }
 
 #[derive(Debug)]
 struct Wanted {
     steps: Vec<String>,
-    found: Option<String>,
+    note: Note,
+    found: Scanned,
+}
+
+impl Wanted {
+    /// Notes a value at the pointer, or one that was `too_long`; true: it is a medium of `length` bytes, no text.
+    fn note(&mut self, value: Option<&str>, too_long: bool, medium: Option<&Medium>, length: u64) -> bool {
+        match (&self.note, value, medium) {
+            (Note::Last, Some(value), _) => self.found.last = Some(value.to_owned()),
+            (Note::Any(any), Some(value), _) => {
+                self.found.any |= !value.is_empty() && value != "false" && any.covers(value);
+            }
+            (Note::Any(any), None, _) => self.found.any |= too_long && any.equals.is_empty(),
+            (Note::Media { starts_with }, _, Some(medium)) => {
+                self.found.items += 1;
+                let known = |known: &String| medium.start.starts_with(known.as_bytes());
+                if starts_with.is_empty() || starts_with.iter().any(known) {
+                    self.found.left_out += length;
+                    return true;
+                }
+            }
+            (Note::Last | Note::Media { .. }, ..) => {}
+        }
+        false
+    }
+}
+
+/// A string that may hold media.
+#[derive(Debug)]
+struct Medium {
+    start: Vec<u8>,
+    /// The bytes of text before it.
+    text_before: u64,
 }
 
 /// An open container.
@@ -45,7 +116,7 @@ struct Level {
 }
 
 /// A bit for each pointer.
-type Mask = u32;
+type Mask = u64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -63,12 +134,12 @@ enum State {
 }
 
 impl JsonScanner {
-    /// A scanner for the values at `pointers` (RFC 6901, `*` for any element or member); the first 32 count.
-    pub(super) fn new<'p>(pointers: impl IntoIterator<Item = &'p str>) -> Self {
-        let wanted = pointers.into_iter().take(MAX_POINTERS).map(|pointer| {
+    /// A scanner for the values at `pointers` (RFC 6901, `*` for any element or member); the first 64 count.
+    pub(crate) fn new<'p>(pointers: impl IntoIterator<Item = (&'p str, Note)>) -> Self {
+        let wanted = pointers.into_iter().take(MAX_POINTERS).map(|(pointer, note)| {
             // What is no pointer leads nowhere.
             let steps = json::steps(pointer).unwrap_or_else(|| vec![String::new(); MAX_DEPTH + 1]);
-            Wanted { steps, found: None }
+            Wanted { steps, note, found: Scanned::default() }
         });
         Self {
             wanted: wanted.collect(),
@@ -77,11 +148,14 @@ impl JsonScanner {
             token: None,
             is_key: false,
             escaped: false,
+            too_long: false,
+            text: 0,
+            medium: None,
         }
     }
 
     /// Reads the next piece.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while let Some((byte, rest)) = bytes.split_first() {
             bytes = match self.state {
                 State::Failed => return,
@@ -89,6 +163,7 @@ impl JsonScanner {
                 State::Scalar => self.scalar(bytes),
                 _ => {
                     if !byte.is_ascii_whitespace() {
+                        self.text += 1;
                         self.punctuation(*byte);
                     }
                     rest
@@ -97,12 +172,14 @@ impl JsonScanner {
         }
     }
 
-    /// Whether the text was a whole one, and the values as text: strings, numbers and truth values.
-    pub(super) fn finish(mut self) -> (bool, Vec<Option<String>>) {
+    /// Whether the text was a whole one, its bytes without media and white space between values, and what was found
+    /// at each pointer. An escape counts as at most three bytes, and as no less than the character that it stands for.
+    pub(crate) fn finish(mut self) -> (bool, u64, Vec<Scanned>) {
         if self.state == State::Scalar {
             self.end_value();
         }
-        (self.state == State::Done, self.wanted.into_iter().map(|wanted| wanted.found).collect())
+        let found = self.wanted.into_iter().map(|wanted| wanted.found).collect();
+        (self.state == State::Done, self.text, found)
     }
 
     fn punctuation(&mut self, byte: u8) {
@@ -134,16 +211,28 @@ impl JsonScanner {
     fn begin_value(&mut self, byte: u8) {
         let here = self.leading_to_value();
         let depth = self.levels.len();
-        let mut ends_here = false;
+        let (mut stored, mut medium) = (false, false);
         for wanted in selected(&mut self.wanted, here) {
-            ends_here |= wanted.steps.len() == depth;
-            // Of members of the same name the last counts, as in most parsers.
-            if !wanted.steps.iter().any(|step| step == "*") {
-                wanted.found = None;
+            let ends_here = wanted.steps.len() == depth;
+            match &wanted.note {
+                Note::Last => {
+                    stored |= ends_here;
+                    // Of members of the same name the last counts, as in most parsers.
+                    if !wanted.steps.iter().any(|step| step == "*") {
+                        wanted.found.last = None;
+                    }
+                }
+                Note::Any(any) => {
+                    stored |= ends_here;
+                    wanted.found.any |= ends_here && byte == b'{' && any.equals.is_empty();
+                }
+                Note::Media { .. } => medium |= ends_here,
             }
         }
-        let token = || ends_here.then(|| vec![byte]);
-        self.is_key = false;
+        let token = || stored.then(|| vec![byte]);
+        let medium = medium && byte == b'"';
+        self.medium = medium.then(|| Medium { start: Vec::new(), text_before: self.text });
+        (self.is_key, self.too_long) = (false, false);
         (self.token, self.state) = match byte {
             b'"' => (token(), State::String),
             b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => (token(), State::Scalar),
@@ -182,14 +271,18 @@ impl JsonScanner {
         if self.escaped {
             self.escaped = false;
             self.store(&bytes[..1]);
+            // With its four digits a character by number makes three bytes.
+            self.text = if bytes[0] == b'u' { self.text.saturating_sub(1) } else { self.text + 1 };
             return &bytes[1..];
         }
         let Some(at) = memchr2(b'"', b'\\', bytes) else {
             self.store(bytes);
+            self.text += bytes.len() as u64;
             return &[];
         };
         let (part, rest) = bytes.split_at(at + 1);
         self.store(part);
+        self.text += at as u64;
         if bytes[at] == b'\\' {
             self.escaped = true;
         } else if self.is_key {
@@ -205,6 +298,8 @@ impl JsonScanner {
         let at = bytes.iter().position(ends);
         let (part, rest) = bytes.split_at(at.unwrap_or(bytes.len()));
         self.store(part);
+        // Its first byte is counted.
+        self.text += part.len() as u64;
         if at.is_some() {
             self.end_value();
         }
@@ -212,9 +307,13 @@ impl JsonScanner {
     }
 
     fn store(&mut self, part: &[u8]) {
+        if let Some(Medium { start, .. }) = &mut self.medium {
+            let room = MAX_START.saturating_sub(start.len());
+            start.extend(part.iter().filter(|byte| **byte != b'\\').take(room));
+        }
         if let Some(token) = &mut self.token {
             if token.len() + part.len() > MAX_VALUE {
-                self.token = None;
+                (self.token, self.too_long) = (None, true);
             } else {
                 token.extend_from_slice(part);
             }
@@ -232,11 +331,19 @@ impl JsonScanner {
     }
 
     fn end_value(&mut self) {
-        if let Some(value) = self.token.take().and_then(|raw| text(&raw)) {
+        let value = self.token.take().and_then(|raw| text(&raw));
+        let medium = self.medium.take();
+        if value.is_some() || medium.is_some() || self.too_long {
             let depth = self.levels.len();
             let here = self.levels.last().map_or(Mask::MAX, |level| level.into_member);
-            for wanted in selected(&mut self.wanted, here).filter(|wanted| wanted.steps.len() == depth) {
-                wanted.found = Some(value.clone());
+            let length = medium.as_ref().map_or(0, |medium| self.text - medium.text_before);
+            let ends_here = |wanted: &&mut Wanted| wanted.steps.len() == depth;
+            let mut left_out = false;
+            for wanted in selected(&mut self.wanted, here).filter(ends_here) {
+                left_out |= wanted.note(value.as_deref(), self.too_long, medium.as_ref(), length);
+            }
+            if left_out {
+                self.text -= length;
             }
         }
         self.after_value();

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use quotakeeper_dialects::instant::{decimal_seconds, go_duration, offset};
 use quotakeeper_dialects::profile::{HeaderFormat, LimitHeader, Model, Rejection, TimeFormat, WaitSource};
-use quotakeeper_dialects::request::{BodyFacts, BodyReader};
+use quotakeeper_dialects::request::{BodyFacts, BodyReader, Measure};
 use quotakeeper_dialects::stream::EventReader;
 use quotakeeper_dialects::{Head, Profile, Reading, Verdict, catalogue, json, patience, prose};
 
@@ -185,14 +185,16 @@ fn json_text() -> impl Strategy<Value = String> {
 fn reader_at(pointer: &str) -> BodyReader {
     let model = Model { body: Some(pointer.to_owned()), ..Model::default() };
     Profile { model: Some(model), ..Profile::default() }
-        .body_reader(&Method::POST, "/", &HeaderMap::new())
+        .body_reader(&Method::POST, "/", &HeaderMap::new(), Measure::Nothing)
         .unwrap()
 }
 
 fn form_reader() -> BodyReader {
     let model = Model { body: Some("/model".to_owned()), ..Model::default() };
     let headers = headers(&["content-type: multipart/form-data; boundary=b"]);
-    Profile { model: Some(model), ..Profile::default() }.body_reader(&Method::POST, "/", &headers).unwrap()
+    Profile { model: Some(model), ..Profile::default() }
+        .body_reader(&Method::POST, "/", &headers, Measure::Nothing)
+        .unwrap()
 }
 
 trait InPieces {
@@ -245,7 +247,7 @@ proptest! {
         body in body(),
     ) {
         prop_assert!(profile.patience(&headers).is_none_or(|patience| patience <= patience::LONGEST));
-        let said = profile.body_reader(&Method::POST, &path, &headers).map(|mut reader| {
+        let said = profile.body_reader(&Method::POST, &path, &headers, Measure::Nothing).map(|mut reader| {
             reader.push(&body);
             reader.finish()
         });

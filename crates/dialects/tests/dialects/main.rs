@@ -16,4 +16,5 @@ mod requests;
 mod resending;
 mod retry_after;
 mod schema;
+mod sizes;
 mod validation;

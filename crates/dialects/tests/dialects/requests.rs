@@ -2,7 +2,7 @@
 
 use http::Method;
 use quotakeeper_dialects::profile::{Credential, Limit, ServiceTier};
-use quotakeeper_dialects::request::BodyFacts;
+use quotakeeper_dialects::request::{BodyFacts, Measure};
 use quotakeeper_dialects::{CallShape, Profile, json};
 
 use crate::answers::{headers, profile};
@@ -15,7 +15,7 @@ fn model(profile: &Profile, path: &str, body: &str) -> Option<String> {
 
 /// What a body says that arrives in pieces of `piece` bytes.
 fn facts(profile: &Profile, path: &str, lines: &[&str], body: &[u8], piece: usize) -> BodyFacts {
-    let Some(mut reader) = profile.body_reader(&Method::POST, path, &headers(lines)) else {
+    let Some(mut reader) = profile.body_reader(&Method::POST, path, &headers(lines), Measure::Nothing) else {
         return BodyFacts::default();
     };
     body.chunks(piece).for_each(|piece| reader.push(piece));
@@ -43,7 +43,7 @@ fn a_model_is_found_in_the_body_wherever_it_stands() {
     let endless = format!(r#"{{"model":"{}"}}"#, "a".repeat(300));
     assert_eq!(found(&endless), None, "no name is that long");
     assert_eq!(openai.describe(&Method::POST, "/v1/chat/completions", &BodyFacts::default()).model, None);
-    assert!(profile("hubspot").body_reader(&Method::POST, "/", &headers(&[])).is_none());
+    assert!(profile("hubspot").body_reader(&Method::POST, "/", &headers(&[]), Measure::Nothing).is_none());
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn lists_uploads_and_polls_draw_on_no_models_limits() {
         ("anthropic", Method::POST, "/v1/messages/count_tokens"),
     ] {
         let provider = profile(name);
-        assert!(provider.body_reader(&method, path, &headers(&[])).is_none(), "{path}");
+        assert!(provider.body_reader(&method, path, &headers(&[]), Measure::Nothing).is_none(), "{path}");
         assert_eq!(draws(&provider, "tier-1", method, path), pairs(none), "{path}");
     }
     let messages = draws(&profile("anthropic"), "tier-1", Method::POST, "/v1/messages");
