@@ -17,6 +17,7 @@
 //! | [`grpc`] | did the trailers of a gRPC answer reject the call? |
 //! | [`retry`] | may a call be sent a second time? |
 //! | [`decimal`] | amounts of money as people write them |
+//! | [`usage`] | what tokens has an answer cost? |
 //! | [`instant`] | times and durations in every notation that providers use |
 //! | [`prose`] | waits in the text of a message |
 //! | [`json`] | values by pointer from a body of which only the beginning is at hand |
@@ -37,6 +38,7 @@ pub mod response;
 pub mod retry;
 pub mod stream;
 mod suggestion;
+pub mod usage;
 
 pub use profile::Profile;
 pub use request::CallShape;

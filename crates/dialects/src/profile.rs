@@ -34,7 +34,7 @@ pub use stream::{EventStream, StreamStatus};
 pub use token_limits::{
     Charged, Formula, FormulaOutput, KnownModel, PriceList, Prices, Weights, picodollars_per_token,
 };
-pub use tokens::{Media, MediaOfModel, StoredInput, Tokens};
+pub use tokens::{Media, MediaOfModel, StoredInput, Tokens, Usage, UsageRequest};
 pub use validate::Problem;
 
 /// A list of `u16` whose items a CRD can describe: it has no format `uint16`.
@@ -100,7 +100,8 @@ pub struct Profile {
     /// From when and where the prices of `models` are; required where one has a price. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<PriceList>,
-    /// Where requests say what tokens they may cost.
+
+    /// Where requests say what tokens they may cost, and answers what they have cost.
     /// Default: absent, a request's text and the model's largest answer bound them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Tokens>,

@@ -163,10 +163,10 @@ impl Profile {
             return None;
         }
         let measures = measure == Measure::Size;
-        let facts = self.facts(path).into_iter().map(|(fact, at)| (fact, (at, Note::Last)));
+        let facts = self.facts(path).into_iter().map(|(fact, at)| (fact, (at.to_owned(), Note::Last)));
         let tokens = self.tokens.iter().filter(|_| measures);
         let sizes = tokens.flat_map(size::wanted).map(|(fact, at, note)| (Fact::Size(fact), (at, note)));
-        let (wanted, pointers): (Vec<Fact>, Vec<(&str, Note)>) = facts.chain(sizes).unzip();
+        let (wanted, pointers): (Vec<Fact>, Vec<(String, Note)>) = facts.chain(sizes).unzip();
         if wanted.is_empty() && !measures {
             return None;
         }
@@ -221,7 +221,7 @@ impl Profile {
     }
 }
 
-fn without_query(path: &str) -> &str {
+pub(crate) fn without_query(path: &str) -> &str {
     path.split(['?', '#']).next().unwrap_or_default()
 }
 
@@ -235,7 +235,7 @@ fn boundary(content_type: &str) -> Option<String> {
 }
 
 /// The names of a form's fields at pointers; a pointer into a field's value leads nowhere, and no field has its name.
-fn fields(pointers: &[(&str, Note)]) -> Vec<String> {
+fn fields(pointers: &[(String, Note)]) -> Vec<String> {
     pointers.iter().map(|(pointer, _)| pointer.strip_prefix('/').unwrap_or(pointer).to_owned()).collect()
 }
 
@@ -252,7 +252,7 @@ impl Endpoint {
 }
 
 /// Whether `path` has the pattern's segments, `*` standing for any one; a slash at the end is no segment.
-fn path_fits(pattern: &str, path: &str) -> bool {
+pub(crate) fn path_fits(pattern: &str, path: &str) -> bool {
     let mut wanted = pattern.trim_end_matches('/').split('/');
     let mut found = path.trim_end_matches('/').split('/');
     loop {

@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod any_answer;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::message::AccountIndex;
 
 use crate::authority::HostPattern;
+use crate::token_ratios::TokenRatios;
 use crate::upstream::{Origin, OriginError};
 
 /// A retry costs as many tokens as five calls earn: one call in five may be repeated.
@@ -40,6 +41,12 @@ pub(crate) struct Account {
     pub(crate) bypass: bool,
     /// Whether any of its limits counts tokens, so that requests are measured.
     pub(crate) measure: Measure,
+    /// Bytes of text per token, as answers have shown.
+    pub(crate) ratios: TokenRatios,
+    /// The most tokens of input and output together, by model …
+    contexts: BTreeMap<String, u64>,
+    /// … and of a model that is not known.
+    any_context: Option<u64>,
     /// The names of the limits that the limiter counts.
     enforced: BTreeSet<String>,
     budget: AtomicU32,
@@ -65,9 +72,28 @@ impl Account {
             queue: compiled.engine.queue,
             bypass: compiled.engine.mode == Mode::Disabled,
             measure: if counts_tokens { Measure::Size } else { Measure::Nothing },
+            ratios: TokenRatios::default(),
+            contexts: compiled
+                .engine
+                .models
+                .iter()
+                .filter_map(|(name, model)| Some((name.clone(), model.context?)))
+                .collect(),
+            any_context: compiled.engine.any_model.context,
             enforced: compiled.engine.limits.iter().map(|limit| limit.name.clone()).collect(),
             budget: AtomicU32::new(BUDGET),
         })
+    }
+
+    /// Whether any of its limits counts tokens.
+    pub(crate) fn counts_tokens(&self) -> bool {
+        self.measure == Measure::Size
+    }
+
+    /// The most tokens of input and output together that a call of this class can have, if that is known.
+    pub(crate) fn context_of(&self, class: &CallClass) -> Option<u64> {
+        let known = class.model.as_ref().and_then(|model| self.contexts.get(model).copied());
+        known.or(self.any_context)
     }
 
     /// Counts a call towards the budget of repetitions.

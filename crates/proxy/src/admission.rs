@@ -27,7 +27,7 @@ use crate::clock;
 use crate::fingerprint::fingerprint;
 use crate::link::{Link, LinkEvent};
 
-pub use permit::Permit;
+pub use permit::{Ended, Permit};
 
 /// When a full proxy may have room again: as soon as any of its calls ends.
 const FULL: Duration = Duration::from_secs(1);

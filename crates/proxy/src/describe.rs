@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use http::request;
 use quotakeeper_dialects::Profile;
+use quotakeeper_dialects::profile::UsageRequest;
 use quotakeeper_dialects::request::{BodyFacts, BodyReader, CallShape, Measure, RequestSize};
 use quotakeeper_engine::tokens::CallSize;
 use tokio::sync::Semaphore;
 
-use crate::replay::Stored;
+use crate::replay::{ReplayBody, Stored};
 use crate::request_coding::Coding;
 
 /// Bodies of up to so many bytes are read on the spot, longer ones where reading may block.
@@ -72,12 +73,19 @@ pub(crate) struct Describer {
 
 /// A request's body as far as it has arrived.
 pub(crate) struct Body {
-    pub(crate) start: Stored,
+    start: Stored,
     /// That is all of it.
-    pub(crate) whole: bool,
+    whole: bool,
+}
+
+impl Body {
+    pub(crate) fn of(body: &ReplayBody) -> Self {
+        Self { start: body.start().clone(), whole: body.is_whole() }
+    }
 }
 
 /// What a request calls, and why that isn't all known.
+#[derive(Default)]
 pub(crate) struct Description {
     pub(crate) shape: CallShape,
     /// Whether the answer is to be an event stream.
@@ -86,6 +94,8 @@ pub(crate) struct Description {
     pub(crate) max_output_tokens: Option<u64>,
     /// What its tokens are estimated from, if that is wanted and known.
     pub(crate) size: Option<CallSize>,
+    /// What has to be added, so that its stream tells its usage.
+    pub(crate) usage_request: Option<UsageRequest>,
     pub(crate) unreadable: Option<Unreadable>,
 }
 
@@ -112,7 +122,7 @@ impl Describer {
         let Some(reader) = profile.body_reader(&head.method, path, &head.headers, measure) else {
             let shape = profile.describe(&head.method, path, &BodyFacts::default());
             let size = nothing.map(call_size);
-            return Description { shape, stream: false, max_output_tokens: None, size, unreadable: None };
+            return Description { shape, size, ..Description::default() };
         };
         let reads_model = reader.reads_model();
         let read = match Coding::of(&head.headers) {
@@ -134,7 +144,8 @@ impl Describer {
         let (stream, max_output_tokens) = (facts.stream, facts.max_output_tokens);
         let measured = profile.request_size(path, &facts, shape.model.as_deref()).filter(|_| whole);
         let size = nothing.or(measured).map(call_size);
-        Description { shape, stream, max_output_tokens, size, unreadable }
+        let usage_request = profile.usage_request(path, &facts).filter(|_| whole).cloned();
+        Description { shape, stream, max_output_tokens, size, usage_request, unreadable }
     }
 
     async fn read(&self, reader: BodyReader, coding: Coding, body: Stored) -> Result<BodyFacts, Unreadable> {

@@ -21,6 +21,8 @@
 //! | `send_by` | until when a signed call may be sent |
 //! | `stream_watch` | rejections in the events of an answer |
 //! | `trailer_watch` | rejections in the trailers of an answer |
+//! | `usage` | the tokens that an answer has cost |
+//! | `usage_request` | the usage of a stream that its client has not asked for |
 //! | `wait` | how long a call has waited, and why |
 
 mod attempt;
@@ -31,13 +33,15 @@ mod relay;
 mod send_by;
 mod stream_watch;
 mod trailer_watch;
+mod usage;
+mod usage_request;
 mod wait;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::uri::Authority;
-use http::{Request, Response, StatusCode, Uri, Version, header, request};
+use http::{Request, Response, StatusCode, Uri, header, request};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use quotakeeper_dialects::profile::Profile;
@@ -61,8 +65,10 @@ use crate::route::Route;
 use crate::upstream::{Origin, Protocols, Upstreams};
 use links::BaseUrlView;
 use reconnect::Reconnects;
-use relay::{Answer, relay};
+use relay::{Answer, Reading, relay};
 use send_by::SendBy;
+use usage::{Asked, UsageTee};
+use usage_request::Unwanted;
 pub(crate) use wait::RareLog;
 use wait::{Noted, stopping, wait};
 
@@ -105,6 +111,8 @@ struct Call<'a> {
     stream: bool,
     /// What its tokens are estimated from; none where no limit counts them.
     size: Option<CallSize>,
+    /// What its stream holds because the request asks for it on our behalf.
+    unwanted: Option<Unwanted>,
     arrived: Instant,
     /// Of the credential that the request carries.
     credential: Fingerprint,
@@ -165,39 +173,39 @@ pub(crate) async fn forward(
         let what = format!("{} has no base URL; call its hosts", endpoint.provider);
         return refuse(record, bad_request(&what));
     };
-    let http2 = request.version() == Version::HTTP_2;
-    let protocols = if http2 { Protocols::Http2First } else { Protocols::Http1 };
+    let protocols = Protocols::of(request.version());
     let (mut head, body) = request.into_parts();
     let patience = believed_patience(context, &account, &head.headers, &mut record);
     let send_by = SendBy::of(&account.profile, &path, &head.headers, arrived, now);
     let signed = signed_fields(&head, &path, base_url.is_some());
+    let is_signed = !signed.is_empty();
     head::for_upstream(&mut head.headers, &origin.authority(), signed);
     match format!("{}://{}{path}", origin.scheme(), origin.authority()).parse::<Uri>() {
         Ok(uri) => head.uri = uri,
         Err(error) => return refuse(record, bad_request(&format!("the path is no path ({error})"))),
     }
-    let body = match buffered(context, &account, &head, &path, body).await {
+    let mut body = match buffered(context, &account, &head, &path, body).await {
         Ok(body) => body,
         Err(own) => return refuse(record, own),
     };
-    let read = describe::Body { start: body.start().clone(), whole: body.is_whole() };
-    let description = described(context, &account, &head, &path, read).await;
-    let engine_class = account.engine_class(&description.shape);
-    let credential = context.admission.fingerprint(account.profile.credential(&head.headers));
+    let description = described(context, &account, &head, &path, describe::Body::of(&body)).await;
+    let unsigned = description.usage_request.filter(|_| !is_signed);
+    let unwanted = unsigned.and_then(|asked| Unwanted::ask(&account.profile, &mut head, &mut body, asked));
     account.earn();
     let call = Call {
         context,
+        engine_class: account.engine_class(&description.shape),
+        credential: context.admission.fingerprint(account.profile.credential(&head.headers)),
         account,
         origin,
         base_url,
         protocols,
         head,
         body,
-        engine_class,
         stream: description.stream,
         size: description.size,
+        unwanted,
         arrived,
-        credential,
         deadline: patience.and_then(|patience| arrived.checked_add(patience)),
         send_by,
         failures: 0,
@@ -327,7 +335,8 @@ impl Call<'_> {
                 if let Some(view) = &self.base_url {
                     view.rewrite(&mut answer.head.headers, &self.origin);
                 }
-                return relay(answer, self.record);
+                let reading = Reading { tee: self.usage_tee(&answer), unwanted: self.unwanted.take() };
+                return relay(answer, self.record, reading);
             }
             Err(Stop::Refused(refused)) => {
                 let reason = refused.reason;
@@ -347,6 +356,12 @@ impl Call<'_> {
         };
         self.record.call.outcome = outcome;
         refuse(self.record, own)
+    }
+
+    fn usage_tee(&self, answer: &Answer) -> Option<UsageTee> {
+        let path = self.head.uri.path();
+        let asked = Asked { class: &self.engine_class, size: self.size, path, stream: self.stream };
+        UsageTee::new(&self.account, &asked, answer.head.status, &answer.head.headers)
     }
 
     async fn attempts(&mut self) -> Result<Answer, Stop> {

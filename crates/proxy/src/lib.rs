@@ -27,6 +27,7 @@
 //! | [`upstream`] | connections to providers |
 //! | [`local_response`] | the proxy's own responses |
 //! | [`authority`], [`trust`], [`resolve`] | the interception CA, the trusted CAs, the addresses of hosts |
+//! | `token_ratios` | bytes of text per token, as answers have shown |
 //! | [`record`], [`stats`], [`metrics`], `admin` | records, figures and metrics of calls, and where they are served |
 //! | `listen`, `handshake`, [`clock`] | sockets, TLS with clients, and the clock that the rule needs |
 //!
@@ -60,6 +61,7 @@ mod route;
 pub mod settings;
 pub mod sidecar;
 pub mod stats;
+mod token_ratios;
 pub mod trust;
 pub mod upstream;
 

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use quotakeeper_engine::tokens::TokenUsage;
 
 /// From a call that did not wait to one that waited for a window of minutes.
 const WAITS: [f64; 14] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
@@ -32,6 +33,19 @@ struct Decision {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Unreadable {
+    quota: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Tokens {
+    quota: String,
+    kind: &'static str,
+    source: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct MissingUsage {
     quota: String,
     reason: &'static str,
 }
@@ -77,6 +91,8 @@ pub struct Metrics {
     max_output_tokens: HistogramFamily,
     unreadable: Family<Unreadable, Counter<u64, AtomicU64>>,
     learned_patience: Family<Client, Gauge<f64, AtomicU64>>,
+    tokens: Family<Tokens, Counter<u64, AtomicU64>>,
+    missing_usages: Family<MissingUsage, Counter<u64, AtomicU64>>,
     turned_away: Family<TurnedAway, Counter<u64, AtomicU64>>,
     failed_handshakes: Family<Failure, Counter<u64, AtomicU64>>,
     degraded: Family<Degraded, Gauge<i64, AtomicI64>>,
@@ -97,6 +113,8 @@ impl Metrics {
             max_output_tokens: Family::new_with_constructor(|| Histogram::new(TOKENS)),
             unreadable: Family::default(),
             learned_patience: Family::default(),
+            tokens: Family::default(),
+            missing_usages: Family::default(),
             turned_away: Family::default(),
             failed_handshakes: Family::default(),
             degraded: Family::default(),
@@ -143,6 +161,16 @@ impl Metrics {
             "unreadable_requests",
             "Requests whose model is not known: they wait for all models and are charged to each",
             self.unreadable.clone(),
+        );
+        registry.register(
+            "tokens",
+            "Tokens of calls of quotas that limit tokens, by kind and by whether the provider reported or the proxy estimated them; cached and cache_write are parts of input",
+            self.tokens.clone(),
+        );
+        registry.register(
+            "missing_usages",
+            "Answers read to their end whose tokens are estimated, by reason",
+            self.missing_usages.clone(),
         );
         registry.register_with_unit(
             "learned_patience",
@@ -195,6 +223,23 @@ impl Metrics {
     pub(crate) fn max_output_tokens(&self, quota: &str, tokens: u64) {
         // A float has 53 bits: more tokens than that are in the last bucket anyway.
         self.max_output_tokens.get_or_create(&Quota::of(quota)).observe(tokens as f64);
+    }
+
+    pub(crate) fn used(&self, quota: &str, usage: &TokenUsage) {
+        let source = if usage.exact { "reported" } else { "estimated" };
+        for (kind, tokens) in [
+            ("input", usage.input),
+            ("cached", usage.cached),
+            ("cache_write", usage.cache_write),
+            ("output", usage.output),
+        ] {
+            let quota = quota.to_owned();
+            self.tokens.get_or_create(&Tokens { quota, kind, source }).inc_by(tokens);
+        }
+    }
+
+    pub(crate) fn usage_missing(&self, quota: &str, reason: &'static str) {
+        self.missing_usages.get_or_create(&MissingUsage { quota: quota.to_owned(), reason }).inc();
     }
 
     pub(crate) fn unreadable(&self, quota: &str, reason: &'static str) {
@@ -252,6 +297,8 @@ mod tests {
         metrics.paused("gtm/openai");
         metrics.max_output_tokens("gtm/openai", 4096);
         metrics.unreadable("gtm/openai", "NoModel");
+        metrics.used("gtm/openai", &TokenUsage { input: 9, output: 7, exact: true, ..TokenUsage::default() });
+        metrics.usage_missing("gtm/openai", "Absent");
         metrics.learned_patience("gtm/openai", "node", Some(Duration::from_secs(285)));
         metrics.turned_away("UnknownProvider");
         metrics.handshake_failed("DistrustedCA");
@@ -269,6 +316,8 @@ mod tests {
             r#"quotakeeper_proxy_pauses_total{quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_max_output_tokens_bucket{le="4096.0",quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_unreadable_requests_total{quota="gtm/openai",reason="NoModel"} 1"#,
+            r#"quotakeeper_proxy_tokens_total{quota="gtm/openai",kind="output",source="reported"} 7"#,
+            r#"quotakeeper_proxy_missing_usages_total{quota="gtm/openai",reason="Absent"} 1"#,
             r#"quotakeeper_proxy_learned_patience_seconds{quota="gtm/openai",client="node"} 285.0"#,
             r#"quotakeeper_proxy_turned_away_requests_total{reason="UnknownProvider"} 1"#,
             r#"quotakeeper_proxy_failed_handshakes_total{reason="DistrustedCA"} 1"#,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Method;
+use quotakeeper_engine::tokens::TokenUsage;
 use tokio::sync::broadcast;
 
 use crate::admission::Reason;
@@ -14,6 +15,7 @@ use crate::learned_patience::{ClientKind, LearnedPatience};
 use crate::metrics::Metrics;
 use crate::quota_endpoint::QuotaEndpoint;
 use crate::stats::Counts;
+use crate::token_ratios::{Missing, Used};
 
 /// A call that is over.
 #[derive(Clone, Debug)]
@@ -209,6 +211,24 @@ impl Record {
     pub(crate) fn answers(&mut self, status: u16) {
         self.call.status = Some(status);
         self.answer_begun = Some(Instant::now());
+    }
+
+    /// Counts what the answer has used; returns that.
+    pub(crate) fn used(&self, used: Used) -> Option<TokenUsage> {
+        let Used { usage, missing } = used;
+        let quota = &self.call.quota;
+        if let Some(usage) = usage {
+            self.telemetry.metrics.used(quota, &usage);
+        }
+        if let Some(Missing { reason, is_news }) = missing {
+            let reason = reason.as_str();
+            self.telemetry.metrics.usage_missing(quota, reason);
+            if is_news {
+                let path = &self.call.path;
+                tracing::warn!(%quota, %path, reason, "an answer does not say what tokens it has cost; they are estimated, so that fewer calls may go out than the limit allows");
+            }
+        }
+        usage
     }
 
     /// Where attempts are counted as they are written.

@@ -164,6 +164,15 @@ impl ReplayBody {
         matches!(self.form, Form::Whole { .. })
     }
 
+    /// Adds a member, with the comma after it, to the JSON object that the body is, which has some already. Returns the
+    /// body's length then; `None`: it is no object in memory.
+    pub(crate) fn insert_member(&mut self, member: &str) -> Option<u64> {
+        let Form::Whole { data, trailers: None } = &mut self.form else {
+            return None;
+        };
+        data.insert_behind(b'{', member).then(|| data.len())
+    }
+
     /// The body for one attempt, whose bytes are counted in `sent`; none where a stream was used up.
     pub(crate) fn attempt(&mut self, sent: &Arc<AtomicU64>) -> Option<RequestBody> {
         Some(match &mut self.form {

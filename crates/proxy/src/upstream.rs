@@ -26,7 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Response, Uri, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 
 pub use body::UpstreamBody;
@@ -113,6 +113,13 @@ pub enum Protocols {
     Http1,
     /// HTTP/2 where the provider has it, else HTTP/1.1. Without TLS: HTTP/2 by prior knowledge.
     Http2First,
+}
+
+impl Protocols {
+    /// Those for a request that came by this version.
+    pub(crate) fn of(version: Version) -> Self {
+        if version == Version::HTTP_2 { Self::Http2First } else { Self::Http1 }
+    }
 }
 
 /// A connection that can take a request now.

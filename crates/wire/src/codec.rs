@@ -26,8 +26,8 @@ use prost::bytes::BufMut;
 use prost::{EncodeError, Message};
 
 pub use self::bounds::{
-    MOST_BYTES, MOST_CAPABILITIES, MOST_DOCUMENT, MOST_NAME, MOST_OBSERVATIONS, MOST_REASON, MOST_TO_PROXY,
-    MOST_WITHOUT_HELLO,
+    MOST_BYTES, MOST_CAPABILITIES, MOST_DOCUMENT, MOST_NAME, MOST_OBSERVATIONS, MOST_PRODUCED, MOST_REASON,
+    MOST_TO_PROXY, MOST_WITHOUT_HELLO,
 };
 pub use self::refusal::DecodeError;
 use crate::message::{ToLimiter, ToProxy};

@@ -10,17 +10,18 @@
 
 mod call;
 mod outgoing;
+mod progress;
 mod receiving;
 mod resend;
 mod terms;
 mod unacknowledged;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use quotakeeper_engine::event::{CallId, Observation, Rejection};
 use quotakeeper_engine::time::Stamp;
-use quotakeeper_engine::tokens::CallEnd;
+use quotakeeper_engine::tokens::{CallEnd, TokenUsage};
 
 use self::call::{Call, Grant, State};
 use self::outgoing::Outgoing;
@@ -48,6 +49,10 @@ pub struct Session {
     ended: EndedAttempts,
     /// Written calls whose `Sent` is due unless an answer begins, in the order of the writes.
     unanswered: VecDeque<(Stamp, CallId, u32)>,
+    /// Calls whose answers have grown since a heartbeat last said so …
+    grown: BTreeSet<CallId>,
+    /// … and when that was.
+    progress_sent: Option<Stamp>,
     counters: Counters,
     /// What the workload's author should know; the limiter forgets it with the connection.
     notices: BTreeMap<(AccountIndex, NoticeKind), String>,
@@ -82,6 +87,8 @@ impl Session {
             outgoing: Outgoing::default(),
             ended: EndedAttempts::default(),
             unanswered: VecDeque::new(),
+            grown: BTreeSet::new(),
+            progress_sent: None,
             counters: Counters::default(),
             notices: BTreeMap::new(),
         }
@@ -233,8 +240,9 @@ impl Session {
     }
 
     /// The call is over: its answer was read to the end or given up, or its request failed after
-    /// it may have been written in part.
-    pub fn done(&mut self, now: Stamp, id: CallId) {
+    /// it may have been written in part. `end`: whether the provider may go on with what was written of it;
+    /// `usage`: what it has used, if that is known.
+    pub fn done(&mut self, now: Stamp, id: CallId, end: CallEnd, usage: Option<TokenUsage>) {
         let Some(call) = self.calls.get(&id) else {
             return;
         };
@@ -247,29 +255,23 @@ impl Session {
             State::Granted(grant) => self.unused(now, id, grant, false),
             State::Writing(_) => {
                 self.wrote(now, id);
-                self.done(now, id);
+                self.done(now, id, end, usage);
             }
             State::Sent { grant, written } => {
                 self.report_sent(id);
-                self.report(id, grant, Report::Done { end: CallEnd::Lost, usage: None });
+                self.report(id, grant, Report::Done { end, usage });
                 self.end_attempt(now, id, grant, Ending::Sent { written }, false);
             }
             State::Answered { grant, at } => {
-                self.report(id, grant, Report::Done { end: CallEnd::Lost, usage: None });
-                self.end_attempt(
-                    now,
-                    id,
-                    grant,
-                    Ending::Answered { at, end: CallEnd::Lost, usage: None },
-                    false,
-                );
+                self.report(id, grant, Report::Done { end, usage });
+                self.end_attempt(now, id, grant, Ending::Answered { at, end, usage }, false);
             }
         }
     }
 
     /// The client hung up, at whatever point of the call's life.
     pub fn cancel(&mut self, now: Stamp, call: CallId) {
-        self.done(now, call);
+        self.done(now, call, CallEnd::Lost, None);
     }
 
     /// The workload's author should know this. Of each kind and account, the first is reported.
@@ -332,6 +334,7 @@ impl Session {
     }
 
     fn end_attempt(&mut self, now: Stamp, id: CallId, grant: Grant, ending: Ending, again: bool) {
+        self.grown.remove(&id);
         if let Some(call) = self.calls.get_mut(&id) {
             self.ended.remember(id, call, grant, ending);
             if again {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::{CallClass, CallId, SessionId};
 use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_engine::tokens::CallEnd;
 use quotakeeper_wire::message::{
     AccountIndex, Ending, Epoch, GrantRef, LimiterMessage, Progress, ProxyMessage, Report, ToProxy,
 };
@@ -191,7 +192,7 @@ fn the_last_report_is_repeated_until_an_echo_proves_that_it_arrived() {
     session.receive(ms(2), grant(1, first, 1, ms(1)));
     assert!(session.may_write(ms(2), first));
     session.wrote(ms(3), first);
-    session.done(ms(4), first);
+    session.done(ms(4), first, CallEnd::Lost, None);
     drain(&mut session, ms(4));
     session.disconnected();
     let hello = greet(&mut session, ms(10), 1);

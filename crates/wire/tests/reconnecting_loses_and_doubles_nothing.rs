@@ -10,6 +10,7 @@ use quotakeeper_engine::event::{
     Action, Attempt, CallClass, CallId, Event, Rejection, RejectionClass, ResumedGrant, Scope, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_engine::tokens::CallEnd;
 use quotakeeper_wire::message::{AccountIndex, Epoch, ToLimiter, ToProxy};
 use quotakeeper_wire::proxy::{Identity, SessionEvent};
 use quotakeeper_wire::{limiter, proxy};
@@ -229,7 +230,7 @@ impl World {
             }
             Step::End(index) => {
                 if let Some(call) = self.pick(index) {
-                    self.proxy.done(self.stamp(), call);
+                    self.proxy.done(self.stamp(), call, CallEnd::Seen, None);
                     self.forget(call);
                 }
             }
@@ -395,7 +396,7 @@ impl World {
                     && self.granted.contains_key(&call)
                     && self.is_written(call)
                 {
-                    self.proxy.done(self.stamp(), call);
+                    self.proxy.done(self.stamp(), call, CallEnd::Seen, None);
                     self.forget(call);
                 }
             }

@@ -29,6 +29,108 @@ pub struct Tokens {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub stored_input: Vec<StoredInput>,
+
+    /// Where answers say what tokens they have cost. Default: they don't, and it is estimated from their text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+/// Where an answer, or an event of one, says what tokens the call has cost. Of several events the last that has a figure
+/// counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// JSON pointers (RFC 6901, `*` for any element) to the object with the figures.
+    /// Example: `[/usage, /response/usage]`.
+    #[schemars(length(min = 1, max = 4), inner(length(min = 1, max = 256)))]
+    pub at: Vec<String>,
+
+    /// JSON pointers from that object to parts of the input; their sum is all of it.
+    /// Example: `[/input_tokens, /cache_read_input_tokens, /cache_creation_input_tokens]`.
+    #[schemars(length(min = 1, max = 4), inner(length(min = 1, max = 256)))]
+    pub input: Vec<String>,
+
+    /// The same to input that was read from a cache. Default: none is told. Example: `[/cache_read_input_tokens]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(min = 1, max = 256)))]
+    pub cached: Vec<String>,
+
+    /// The same to input that was written to a cache. Default: none is told.
+    /// Example: `[/cache_creation_input_tokens]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(min = 1, max = 256)))]
+    pub cache_write: Vec<String>,
+
+    /// The same to parts of the output; their sum is all of it, unless the total says that there is more.
+    /// Example: `[/completion_tokens]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(min = 1, max = 256)))]
+    pub output: Vec<String>,
+
+    /// The same to output that no text of the answer shows. Default: all output is text.
+    /// Example: `[/completion_tokens_details/reasoning_tokens]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(min = 1, max = 256)))]
+    pub hidden: Vec<String>,
+
+    /// JSON pointer from that object to input and output together. Default: none. Example: `/total_tokens`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub total: Option<String>,
+
+    /// JSON pointers to the texts that an answer, or an event of one, adds: what has been produced is estimated from
+    /// their length until the provider tells. Default: all of the answer is text.
+    /// Example: `["/choices/*/delta/content"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 256)))]
+    pub text: Vec<String>,
+
+    /// How requests for event streams ask for the figures, where streams don't tell them by themselves. What a client
+    /// has not asked for it does not get: an event that holds nothing else is left out. Default: streams tell them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<UsageRequest>,
+}
+
+/// A member of a request's JSON object that makes an event stream tell its usage in an event of its own. It is added to
+/// requests that are neither signed nor compressed and don't have it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageRequest {
+    /// Path patterns without query of the calls that take it, as in `endpoints`. Example: `[/v1/chat/completions]`.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 512)))]
+    pub paths: Vec<String>,
+
+    /// Name of the member. Example: `stream_options`.
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_]+$"))]
+    pub member: String,
+
+    /// Its value as JSON. Example: `'{"include_usage":true}'`.
+    #[schemars(length(min = 1, max = 256))]
+    pub value: String,
+
+    /// JSON pointer (RFC 6901) to a list that is empty in the event that holds nothing else. Example: `/choices`.
+    #[schemars(length(min = 1, max = 256))]
+    pub empty: String,
+}
+
+impl Usage {
+    /// The pointers to figures, in the order of the fields.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = &String> {
+        let Usage { input, cached, cache_write, output, hidden, total, .. } = self;
+        [input, cached, cache_write, output, hidden].into_iter().flatten().chain(total)
+    }
+
+    /// Whether the data of an event hold the figures and nothing else, as far as `empty` says.
+    pub fn stands_alone(&self, data: &[u8], empty: &str) -> bool {
+        let Ok(data) = serde_json::from_slice::<serde_json::Value>(data) else { return false };
+        let none = data.pointer(empty).and_then(serde_json::Value::as_array).is_some_and(Vec::is_empty);
+        none && self.at.iter().any(|at| data.pointer(at).is_some_and(serde_json::Value::is_object))
+    }
+
+    /// How many places of an answer are read.
+    pub(crate) fn places(&self) -> usize {
+        self.at.len() * self.figures().count() + self.text.len()
+    }
 }
 
 /// Images or sounds in requests, which cost tokens of their own instead of those of their text.

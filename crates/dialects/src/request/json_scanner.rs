@@ -44,6 +44,8 @@ pub(crate) enum Note {
     Any(StoredInput),
     /// How many strings there are, of which those that begin so are no text; without beginnings, all of them.
     Media { starts_with: Vec<String> },
+    /// Whether there is one, whatever it is.
+    Present,
 }
 
 /// What was found at a pointer.
@@ -51,7 +53,7 @@ pub(crate) enum Note {
 pub(crate) struct Scanned {
     /// The last string, number or truth value.
     pub(crate) last: Option<String>,
-    /// There was a value that [`Note::Any`] wants.
+    /// There was a value that [`Note::Any`] or [`Note::Present`] wants.
     pub(crate) any: bool,
     /// Strings that hold or name media.
     pub(crate) items: u64,
@@ -89,7 +91,7 @@ impl Wanted {
                     return true;
                 }
             }
-            (Note::Last | Note::Media { .. }, ..) => {}
+            (Note::Last | Note::Media { .. } | Note::Present, ..) => {}
         }
         false
     }
@@ -135,10 +137,10 @@ enum State {
 
 impl JsonScanner {
     /// A scanner for the values at `pointers` (RFC 6901, `*` for any element or member); the first 64 count.
-    pub(crate) fn new<'p>(pointers: impl IntoIterator<Item = (&'p str, Note)>) -> Self {
+    pub(crate) fn new(pointers: impl IntoIterator<Item = (String, Note)>) -> Self {
         let wanted = pointers.into_iter().take(MAX_POINTERS).map(|(pointer, note)| {
             // What is no pointer leads nowhere.
-            let steps = json::steps(pointer).unwrap_or_else(|| vec![String::new(); MAX_DEPTH + 1]);
+            let steps = json::steps(&pointer).unwrap_or_else(|| vec![String::new(); MAX_DEPTH + 1]);
             Wanted { steps, note, found: Scanned::default() }
         });
         Self {
@@ -175,11 +177,21 @@ impl JsonScanner {
     /// Whether the text was a whole one, its bytes without media and white space between values, and what was found
     /// at each pointer. An escape counts as at most three bytes, and as no less than the character that it stands for.
     pub(crate) fn finish(mut self) -> (bool, u64, Vec<Scanned>) {
-        if self.state == State::Scalar {
+        self.restart()
+    }
+
+    /// The same, and makes it ready for another text.
+    pub(crate) fn restart(&mut self) -> (bool, u64, Vec<Scanned>) {
+        // A medium that was cut counts as far as it came.
+        if self.state == State::Scalar || self.state == State::String && !self.is_key && self.medium.is_some()
+        {
             self.end_value();
         }
-        let found = self.wanted.into_iter().map(|wanted| wanted.found).collect();
-        (self.state == State::Done, self.text, found)
+        let found = self.wanted.iter_mut().map(|wanted| std::mem::take(&mut wanted.found)).collect();
+        let read = (self.state == State::Done, self.text, found);
+        self.levels.clear();
+        (self.state, self.token, self.medium, self.escaped, self.text) = (State::Value, None, None, false, 0);
+        read
     }
 
     fn punctuation(&mut self, byte: u8) {
@@ -227,6 +239,7 @@ impl JsonScanner {
                     wanted.found.any |= ends_here && byte == b'{' && any.equals.is_empty();
                 }
                 Note::Media { .. } => medium |= ends_here,
+                Note::Present => wanted.found.any |= ends_here,
             }
         }
         let token = || stored.then(|| vec![byte]);

@@ -2,7 +2,7 @@
 
 use super::json_scanner::{Note, Scanned};
 use super::{BodyFacts, path_fits, without_query};
-use crate::profile::{Media, Profile, Tokens};
+use crate::profile::{Media, Profile, Tokens, UsageRequest};
 
 /// The parts of a request that its tokens are estimated from. Each is at least what the provider can make of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +27,7 @@ pub struct SizeFacts {
     /// For each kind of media of the profile.
     media: Vec<MediaFound>,
     stored_input: bool,
+    asks_for_usage: bool,
 }
 
 /// The media of one kind in a body.
@@ -44,19 +45,23 @@ pub(super) enum SizeFact {
     /// One of this kind of the profile's media.
     Media(usize),
     StoredInput,
+    /// It asks for the usage of its stream, or says that it doesn't want it.
+    AsksForUsage,
 }
 
 /// The pointers that a body's size is read from.
-pub(super) fn wanted(tokens: &Tokens) -> impl Iterator<Item = (SizeFact, &str, Note)> {
-    let choices = tokens.choices.iter().map(|at| (SizeFact::Choices, at.as_str(), Note::Last));
+pub(super) fn wanted(tokens: &Tokens) -> impl Iterator<Item = (SizeFact, String, Note)> {
+    let choices = tokens.choices.iter().map(|at| (SizeFact::Choices, at.clone(), Note::Last));
     let media = tokens.media.iter().enumerate().flat_map(|(kind, media)| {
         let note = || Note::Media { starts_with: media.starts_with.clone() };
-        media.at.iter().map(move |at| (SizeFact::Media(kind), at.as_str(), note()))
+        media.at.iter().map(move |at| (SizeFact::Media(kind), at.clone(), note()))
     });
     let stored = tokens.stored_input.iter().flat_map(|stored| {
-        stored.at.iter().map(move |at| (SizeFact::StoredInput, at.as_str(), Note::Any(stored.clone())))
+        stored.at.iter().map(move |at| (SizeFact::StoredInput, at.clone(), Note::Any(stored.clone())))
     });
-    choices.chain(media).chain(stored)
+    let asked = tokens.usage.iter().filter_map(|usage| usage.asked_by.as_ref());
+    let asked = asked.map(|asked| (SizeFact::AsksForUsage, format!("/{}", asked.member), Note::Present));
+    choices.chain(media).chain(stored).chain(asked)
 }
 
 impl SizeFacts {
@@ -81,6 +86,7 @@ impl SizeFacts {
                 }
             }
             SizeFact::StoredInput => self.stored_input |= found.any,
+            SizeFact::AsksForUsage => self.asks_for_usage |= found.any,
         }
     }
 }
@@ -118,6 +124,17 @@ impl Profile {
             choices: facts.choices.unwrap_or(1).max(1),
             stored_input: facts.stored_input,
         })
+    }
+}
+
+impl Profile {
+    /// What has to be added to a request whose body says this, so that its stream tells its usage; `None`: nothing.
+    pub fn usage_request(&self, path: &str, body: &BodyFacts) -> Option<&UsageRequest> {
+        let size = body.size.as_ref().filter(|_| body.whole && body.stream)?;
+        let asked = self.tokens.as_ref()?.usage.as_ref()?.asked_by.as_ref()?;
+        let path = without_query(path);
+        let takes_it = asked.paths.iter().any(|known| path_fits(known, path));
+        Some(asked).filter(|_| takes_it && !size.asks_for_usage)
     }
 }
 

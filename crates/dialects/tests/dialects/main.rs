@@ -17,4 +17,5 @@ mod resending;
 mod retry_after;
 mod schema;
 mod sizes;
+mod usage;
 mod validation;

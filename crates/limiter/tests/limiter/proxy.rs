@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::{CallClass, CallId, Observation, Rejection, SessionId};
 use quotakeeper_engine::time::Stamp;
+use quotakeeper_engine::tokens::CallEnd;
 use quotakeeper_limiter::clock;
 use quotakeeper_transport::{Dial, Link, ProxyGone, SystemDial, keep_connected};
 use quotakeeper_wire::account::CompiledAccount;
@@ -100,7 +101,7 @@ impl State {
     fn answer(&mut self, call: CallId) {
         let observations = self.provider.answer();
         self.session.first_byte(now(), call, observations);
-        self.session.done(now(), call);
+        self.session.done(now(), call, CallEnd::Seen, None);
         let account = self.asked.remove(&call).unwrap();
         *self.granted.entry(account).or_default() += 1;
     }

@@ -14,6 +14,7 @@ use quotakeeper_engine::config::QueueConfig;
 use quotakeeper_engine::event::{CallId, Observation, RefusalReason, Rejection};
 use quotakeeper_engine::patience::longest_wait;
 use quotakeeper_engine::time::Stamp;
+use quotakeeper_engine::tokens::{CallEnd, TokenUsage};
 use quotakeeper_wire::message::AccountIndex;
 use tokio::time::Instant;
 
@@ -34,6 +35,25 @@ const BYPASS_CONNECT: Duration = Duration::from_secs(10);
 pub struct Permit {
     pending: Arc<PendingCall>,
     deadlines: Deadlines,
+    /// How the attempt ended; until that is known it is lost.
+    ended: Ended,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether the provider may go on.
+    pub end: CallEnd,
+    /// What it has used; none: not known.
+    pub usage: Option<TokenUsage>,
+}
+
+impl Ended {
+    /// The provider has done nothing for it and will do nothing.
+    pub const UNPROCESSED: Ended = Ended {
+        end: CallEnd::Seen,
+        usage: Some(TokenUsage { input: 0, cached: 0, cache_write: 0, output: 0, exact: true }),
+    };
 }
 
 /// When a call gives up on the limiter.
@@ -85,7 +105,8 @@ impl Permit {
         queue: QueueConfig,
     ) -> Self {
         let pending = PendingCall { shared, account, call, bypassed: AtomicBool::new(false) };
-        Self { pending: Arc::new(pending), deadlines: Deadlines::new(patience, queue) }
+        let ended = Ended::default();
+        Self { pending: Arc::new(pending), deadlines: Deadlines::new(patience, queue), ended }
     }
 
     /// Waits for the limiter's answer.
@@ -200,6 +221,17 @@ impl Permit {
         self.pending.shared.step(|inner, _| inner.session.rejected(at, call, observations, rejection, false));
     }
 
+    /// The answer has `output` tokens so far.
+    pub fn produced(&self, output: u64) {
+        // Heartbeats say it: nobody needs to be woken.
+        self.pending.shared.inner().session.produced(self.pending.call, output);
+    }
+
+    /// The attempt is over.
+    pub fn end(mut self, ended: Ended) {
+        self.ended = ended;
+    }
+
     fn again(&self, step: impl FnOnce(&mut super::Inner, Stamp, CallId)) {
         self.pending.shared.step(|inner, now| {
             if let Some(slot) = inner.slots.get_mut(&self.pending.call) {
@@ -213,9 +245,10 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let call = self.pending.call;
+        let Ended { end, usage } = self.ended;
         self.pending.shared.step(|inner, now| {
             inner.slots.remove(&call);
-            inner.session.done(now, call);
+            inner.session.done(now, call, end, usage);
         });
     }
 }

@@ -12,7 +12,7 @@ use super::relay::Answer;
 use super::send_by::SendBy;
 use super::wait::wait;
 use super::{Call, Next, RECONNECT, Stop};
-use crate::admission::Permit;
+use crate::admission::{Ended, Permit};
 use crate::clock;
 use crate::local_response::LocalResponse;
 use crate::record::Why;
@@ -73,7 +73,7 @@ impl Call<'_> {
             }
             Err(SendError::Written { source, unprocessed }) => {
                 write.count();
-                drop(permit);
+                permit.end(if unprocessed { Ended::UNPROCESSED } else { Ended::default() });
                 let (method, headers) = (&self.head.method, &self.head.headers);
                 let safe = unprocessed || self.account.profile.may_resend(method, headers, None);
                 if self.may_repeat(safe) {

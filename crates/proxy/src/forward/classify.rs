@@ -16,7 +16,7 @@ use super::trailer_watch::TrailerWatch;
 use super::wait::wait;
 use super::{Call, Next, RECONNECT, Stop};
 use crate::account::{Account, engine_observations, engine_rejection};
-use crate::admission::Permit;
+use crate::admission::{Ended, Permit};
 use crate::coding;
 use crate::record::Why;
 
@@ -60,7 +60,7 @@ impl Call<'_> {
                 return Ok(Next::Answer(Box::new(answer.under(permit))));
             }
             answer.drain();
-            drop(permit);
+            permit.end(Ended::UNPROCESSED);
             tokio::time::sleep(pause.unwrap_or(RECONNECT).min(LONGEST_LOCK)).await;
             return Ok(Next::Again(self.admit().await?));
         };

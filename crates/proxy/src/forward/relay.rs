@@ -6,14 +6,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response, StatusCode, Version, header, response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+use quotakeeper_engine::tokens::CallEnd;
 
 use super::stream_watch::{Look, StreamRejection, StreamWatch};
 use super::trailer_watch::TrailerWatch;
-use crate::admission::Permit;
+use super::usage::UsageTee;
+use super::usage_request::{Unwanted, UsageFilter};
+use crate::admission::{Ended, Permit};
 use crate::chunks::{Chunks, Prefixed};
 use crate::clock;
 use crate::coding;
@@ -154,18 +157,37 @@ impl Answer {
     }
 }
 
+/// A frame of the answer; none at its end.
+type Read = Option<Result<Frame<Bytes>, BoxError>>;
+
+/// What else an answer is read for on its way.
+pub(super) struct Reading {
+    pub(super) tee: Option<UsageTee>,
+    /// What the client does not get.
+    pub(super) unwanted: Option<Unwanted>,
+}
+
 /// The answer for the client.
-pub(super) fn relay(answer: Answer, mut record: Record) -> Response<ResponseBody> {
+pub(super) fn relay(answer: Answer, mut record: Record, reading: Reading) -> Response<ResponseBody> {
+    let Reading { tee, unwanted } = reading;
     let Answer { mut head, beginning, trailers, body, permit, watch, trailer_watch, late } = answer;
+    record.answers(head.status.as_u16());
+    let framed = says_its_end(&head);
     remove_hop_by_hop(&mut head.headers);
     head.version = Version::HTTP_11;
-    record.answers(head.status.as_u16());
+    // Only what is plain can be read and left out.
+    let plain = head.status.is_success() && !head.headers.contains_key(header::CONTENT_ENCODING);
+    let filter = unwanted.filter(|_| plain).map(UsageFilter::new);
+    if filter.is_some() {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
     let length = head.headers.get(header::CONTENT_LENGTH);
     let expected = length.and_then(|length| length.to_str().ok()?.parse().ok());
     // The watch has seen the beginning.
     let unwatched = beginning.len();
     let body = Prefixed { start: VecDeque::from([beginning]), trailers, rest: body };
-    let mut relay = Relay { body, expected, open: Some((record, permit)), watch, unwatched, trailer_watch };
+    let open = Some((record, permit));
+    let mut relay = Relay { body, expected, framed, open, tee, filter, watch, unwatched, trailer_watch };
     if let Some(late) = late {
         relay.rejected_late(late);
     }
@@ -175,12 +197,25 @@ pub(super) fn relay(answer: Answer, mut record: Record) -> Response<ResponseBody
     Response::from_parts(head, relay.boxed_unsync())
 }
 
+/// Whether the framing of an answer with this head says where it ends. One that lasts until its connection is closed
+/// may have broken off as well.
+fn says_its_end(head: &response::Parts) -> bool {
+    let framed = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    head.version == Version::HTTP_2
+        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || framed.iter().any(|name| head.headers.contains_key(name))
+}
+
 struct Relay {
     body: Prefixed<UpstreamBody>,
     /// The body's length, as the head announces it.
     expected: Option<u64>,
+    /// Its framing says where it ends.
+    framed: bool,
     /// While the answer is under way.
     open: Option<(Record, Option<Permit>)>,
+    tee: Option<UsageTee>,
+    filter: Option<UsageFilter>,
     watch: Option<StreamWatch>,
     /// Bytes that the watch has seen before.
     unwatched: usize,
@@ -206,33 +241,51 @@ impl Relay {
         }
     }
 
-    fn end(&mut self, outcome: Outcome) {
-        if let Some((mut record, permit)) = self.open.take() {
-            drop(permit);
-            record.call.outcome = outcome;
+    /// Reads what the provider has sent.
+    fn read(&mut self, frame: &Read) {
+        let Some(Ok(frame)) = frame else { return };
+        if let Some(data) = frame.data_ref() {
+            if self.watch.is_some() {
+                self.watch(data);
+            }
+            self.count(data);
+        }
+        let trailers = frame.trailers_ref().zip(self.trailer_watch.as_ref());
+        if let Some(rejection) = trailers.and_then(|(trailers, watch)| watch.rejection(trailers)) {
+            self.rejected_late(rejection);
         }
     }
-}
 
-impl Body for Relay {
-    type Data = Bytes;
-    type Error = BoxError;
+    /// What goes to the client when the provider has sent this; `None`: nothing.
+    fn filtered(&mut self, frame: Read) -> Option<Read> {
+        let ended = self.body.is_end_stream();
+        let Some(filter) = &mut self.filter else { return Some(frame) };
+        match frame {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    let mut passed = BytesMut::from(filter.push(&data));
+                    if ended {
+                        passed.extend_from_slice(&filter.rest());
+                    }
+                    (ended || !passed.is_empty()).then(|| Some(Ok(Frame::data(passed.freeze()))))
+                }
+                Err(frame) if filter.holds() => {
+                    // They come after what is held.
+                    self.body.trailers = frame.into_trailers().ok();
+                    Some(Some(Ok(Frame::data(filter.rest()))))
+                }
+                Err(frame) => Some(Some(Ok(frame))),
+            },
+            None if filter.holds() => Some(Some(Ok(Frame::data(filter.rest())))),
+            other => Some(other),
+        }
+    }
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
+    /// A frame goes to the client.
+    fn passed(&mut self, frame: &Read) {
+        match frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
-                if let Some(data) = frame.data_ref().filter(|_| self.watch.is_some()).cloned() {
-                    self.watch(&data);
-                }
-                let trailers = frame.trailers_ref().zip(self.trailer_watch.as_ref());
-                if let Some(rejection) = trailers.and_then(|(trailers, watch)| watch.rejection(trailers)) {
-                    self.rejected_late(rejection);
-                }
                 if let Some((record, _)) = &mut self.open {
                     record.call.answered_bytes += length as u64;
                 }
@@ -246,15 +299,57 @@ impl Body for Relay {
             }
             None => self.end(Outcome::Answered),
         }
-        Poll::Ready(frame)
+    }
+
+    /// Reads in a part that goes to the client what it has cost.
+    fn count(&mut self, data: &[u8]) {
+        let output = self.tee.as_mut().and_then(|tee| tee.pass(data));
+        if let (Some(output), Some((_, Some(permit)))) = (output, &self.open) {
+            permit.produced(output);
+        }
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        if let Some((mut record, permit)) = self.open.take() {
+            let seen = outcome == Outcome::Answered && self.framed;
+            let end = if seen { CallEnd::Seen } else { CallEnd::Lost };
+            let usage = self.tee.take().and_then(|tee| record.used(tee.end(end)));
+            if let Some(permit) = permit {
+                permit.end(Ended { end, usage });
+            }
+            record.call.outcome = outcome;
+        }
+    }
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+            self.read(&frame);
+            let frame = if self.filter.is_some() { self.filtered(frame) } else { Some(frame) };
+            if let Some(frame) = frame {
+                self.passed(&frame);
+                return Poll::Ready(frame);
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() && !self.filter.as_ref().is_some_and(UsageFilter::holds)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match self.filter {
+            Some(_) => SizeHint::default(),
+            None => self.body.size_hint(),
+        }
     }
 }
 

@@ -30,6 +30,11 @@ impl SignedFields {
         Self(names.map(|name| (name.clone(), values(&name))).collect())
     }
 
+    /// Whether nothing is signed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The same without a field that has to change, signed or not.
     pub(crate) fn without(mut self, field: &HeaderName) -> Self {
         self.0.retain(|(name, _)| name != field);

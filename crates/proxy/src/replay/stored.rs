@@ -50,6 +50,26 @@ impl Stored {
         self.file.is_none()
     }
 
+    /// Inserts a text behind its first byte that is no white space, if that is `first` and in memory.
+    pub(super) fn insert_behind(&mut self, first: u8, text: &str) -> bool {
+        if !self.in_memory() {
+            return false;
+        }
+        let begins = |part: &Bytes| part.iter().position(|byte| !byte.is_ascii_whitespace());
+        let mut places =
+            self.parts.iter().enumerate().filter_map(|(part, bytes)| Some((part, begins(bytes)?)));
+        let Some((part, at)) = places.next() else {
+            return false;
+        };
+        if self.parts[part][at] != first {
+            return false;
+        }
+        let mut head = self.parts[part].clone();
+        let tail = head.split_off(at + 1);
+        self.parts.splice(part..=part, [head, Bytes::copy_from_slice(text.as_bytes()), tail]);
+        true
+    }
+
     /// A reader from its beginning; reading blocks where a part is in a file.
     pub(crate) fn reader(&self) -> StoredReader {
         StoredReader { stored: self.clone(), offset: 0, part: 0, in_part: 0 }

@@ -36,3 +36,4 @@ mod rejections_inside_event_streams_pause;
 mod signed_calls_are_not_sent_stale;
 mod slow_readers_bound_memory;
 mod the_model_is_read_from_any_body;
+mod tokens_are_told;

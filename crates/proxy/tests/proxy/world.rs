@@ -6,7 +6,7 @@ use std::time::Duration;
 use counting_provider::{CountedAs as Counted, Limit, Provider, Rules};
 use quotakeeper_dialects::catalogue;
 use quotakeeper_dialects::profile::{BaseUrl, Profile};
-use quotakeeper_engine::config::{AccountConfig, LimitConfig};
+use quotakeeper_engine::config::{AccountConfig, LimitConfig, Unit};
 use quotakeeper_proxy::{Link, LinkPeer, Proxy, Settings};
 use quotakeeper_wire::account::CompiledAccount;
 pub use test_support::accounts::enforced as engine;
@@ -22,6 +22,14 @@ pub fn limit(amount: u64, window: Duration) -> LimitConfig {
 /// As many as anyone asks for.
 pub fn plenty() -> AccountConfig {
     engine(vec![limit(100_000, Duration::from_secs(1))])
+}
+
+/// As many as anyone asks for, of calls and of tokens.
+pub fn plenty_of_tokens() -> AccountConfig {
+    let name = "tokens".to_owned();
+    let tokens =
+        LimitConfig { name, unit: Unit::TotalTokens, ..limit(1_000_000_000, Duration::from_secs(60)) };
+    engine(vec![limit(100_000, Duration::from_secs(1)), tokens])
 }
 
 /// An account of a catalogue's provider whose base URL leads to `upstream`.

@@ -172,7 +172,7 @@ impl World {
         }
         let stamp = self.stamp(flight.proxy);
         let proxy = &mut self.proxies[flight.proxy];
-        proxy.session.done(stamp, flight.call);
+        proxy.session.done(stamp, flight.call, quotakeeper_engine::tokens::CallEnd::Seen, None);
         let pod = proxy.pod;
         if let Some(call) = proxy.calls.remove(&flight.call) {
             self.history.completed(self.now, pod, call.asked);

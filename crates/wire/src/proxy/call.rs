@@ -45,6 +45,10 @@ pub(super) struct Call {
     /// The newest attempt whose `Sent` was reported.
     pub(super) sent_reported: u32,
     waited_before: Duration,
+    /// Output tokens of the attempt's answer so far …
+    pub(super) produced: u64,
+    /// … and how many of them the limiter has been told.
+    pub(super) produced_told: u64,
     pub(super) state: State,
 }
 
@@ -62,6 +66,8 @@ impl Call {
             attempts: 0,
             sent_reported: 0,
             waited_before: Duration::ZERO,
+            produced: 0,
+            produced_told: 0,
             state: State::Waiting { since: now },
         }
     }
@@ -69,6 +75,7 @@ impl Call {
     pub(super) fn begin_attempt(&mut self, now: Stamp, grant: Grant) {
         self.waited_before = self.waited(now);
         self.attempts = grant.reference.attempt;
+        (self.produced, self.produced_told) = (0, 0);
         self.state = State::Granted(grant);
     }
 

@@ -35,10 +35,10 @@ impl Session {
         };
         let sent = self.unanswered.front().map(|&(written, ..)| written + SENT_AFTER);
         let heartbeat = self.terms.and_then(|terms| self.outgoing.silent_until(terms.heartbeat));
-        [sent, heartbeat].into_iter().flatten().min()
+        [sent, heartbeat, self.progress_due()].into_iter().flatten().min()
     }
 
-    /// Queues what is due by now: `Sent` for calls without an answer, a heartbeat.
+    /// Queues what is due by now: `Sent` for calls without an answer, a heartbeat, how far answers have grown.
     pub fn wake(&mut self, now: Stamp) {
         while let Some(&(written, id, attempt)) = self.unanswered.front() {
             let waits = self.calls.get(&id).is_some_and(
@@ -52,14 +52,19 @@ impl Session {
                 self.report_sent(id);
             }
         }
+        if self.progress_due().is_some_and(|due| due <= now) {
+            self.report_progress(now);
+        }
         let due = self.terms.and_then(|terms| self.outgoing.silent_until(terms.heartbeat));
-        if self.outgoing.is_empty() && due.is_some_and(|due| due <= now) {
+        let silent = self.outgoing.is_empty() && due.is_some_and(|due| due <= now);
+        if silent && !self.report_progress(now) {
             self.queue(ProxyMessage::ALIVE);
         }
     }
 
     fn hello(&mut self, now: Stamp) -> Hello {
         self.unanswered.clear();
+        self.repeat_progress();
         let calls = self
             .calls
             .iter_mut()

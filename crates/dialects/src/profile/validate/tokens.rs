@@ -1,7 +1,7 @@
 //! What makes the reading of tokens acceptable.
 
 use super::{Check, is_path};
-use crate::profile::Tokens;
+use crate::profile::{Tokens, UsageRequest};
 use crate::request::MOST_POINTERS;
 
 impl Check<'_> {
@@ -28,6 +28,40 @@ impl Check<'_> {
             self.pointers(&format!("tokens.storedInput[{index}].at"), &stored.at);
         }
         self.number_of_pointers(tokens);
+        let Some(usage) = &tokens.usage else { return };
+        self.pointers("tokens.usage.at", &usage.at);
+        self.pointers("tokens.usage.input", &usage.input);
+        for pointer in usage.figures().chain(&usage.text) {
+            self.pointer("tokens.usage", pointer);
+        }
+        if let Some(asked) = &usage.asked_by {
+            self.usage_request(asked);
+        }
+        let places = usage.places();
+        let message = format!(
+            "leads to {places} places in an answer, more than the {MOST_POINTERS} that are read; remove some pointers"
+        );
+        self.require(places <= MOST_POINTERS, "tokens.usage", message);
+    }
+
+    fn usage_request(&mut self, asked: &UsageRequest) {
+        for (index, path) in asked.paths.iter().enumerate() {
+            let message =
+                format!("`{path}` is not a path pattern; begin it with `/`, such as `/v1/chat/completions`");
+            self.require(is_path(path), format!("tokens.usage.askedBy.paths[{index}]"), message);
+        }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        let message = format!(
+            "`{}` is not a name; use letters, digits and `_`, such as `stream_options`",
+            asked.member
+        );
+        let is_name = !asked.member.is_empty() && asked.member.bytes().all(plain);
+        self.require(is_name, "tokens.usage.askedBy.member", message);
+        let message =
+            format!("`{}` is not JSON; write for example `{{\"include_usage\":true}}`", asked.value);
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&asked.value).is_ok();
+        self.require(is_json, "tokens.usage.askedBy.value", message);
+        self.pointer("tokens.usage.askedBy.empty", &asked.empty);
     }
 
     fn pointers(&mut self, field: &str, pointers: &[String]) {

@@ -1,0 +1,200 @@
+//! What tokens an answer has cost, read as it passes, in bounded memory.
+//!
+//! An answer is one JSON text, or a stream of events whose data are JSON texts. Figures are found by the profile's
+//! pointers; of several events the last that has one counts, so that figures that grow replace each other.
+
+mod events;
+
+use std::ops::Range;
+
+use http::header::CONTENT_TYPE;
+use memchr::memmem;
+
+use crate::profile::{Profile, Usage};
+use crate::request::json_scanner::{JsonScanner, Note, Scanned};
+use crate::request::{path_fits, without_query};
+use crate::response::Head;
+use events::EventSplitter;
+
+/// The figures of an answer so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AnswerTokens {
+    /// All of the input, if it was told.
+    pub input: Option<u64>,
+    /// Of the input, read from a cache.
+    pub cached: u64,
+    /// Of the input, written to a cache.
+    pub cache_write: u64,
+    /// All of the output, if it was told.
+    pub output: Option<u64>,
+    /// Of the output, what no text shows.
+    pub hidden: u64,
+    /// Bytes of produced text, all together …
+    pub text: u64,
+    /// … and those that came after the output was last told.
+    pub text_since: u64,
+    /// A figure was no number of tokens.
+    pub unreadable: bool,
+}
+
+impl AnswerTokens {
+    /// Whether input and output were told after all text.
+    pub fn is_complete(&self) -> bool {
+        self.input.is_some() && self.output.is_some() && self.text_since == 0 && !self.unreadable
+    }
+}
+
+/// Reads the decoded body of one answer in pieces of any size.
+#[derive(Debug)]
+pub struct UsageReader {
+    usage: Usage,
+    scanner: JsonScanner,
+    /// None: the body is a single JSON text.
+    events: Option<EventSplitter>,
+    /// The last of each figure, in the order of [`Usage::figures`].
+    figures: Vec<Option<u64>>,
+    /// Which of them are parts of the output …
+    outputs: Range<usize>,
+    /// … and which the total, if there is one.
+    total: usize,
+    /// Whether the output of such a call is nothing.
+    no_output: bool,
+    told: AnswerTokens,
+}
+
+impl Profile {
+    /// The reader for an answer with this head to a request of this path, which wants an event stream or not. `None`
+    /// where answers tell nothing, or this one is no text.
+    pub fn usage_reader(&self, head: Head<'_>, path: &str, requested_stream: bool) -> Option<UsageReader> {
+        let tokens = self.tokens.as_ref()?;
+        let usage = tokens.usage.clone()?;
+        let content_type = head.headers.get(CONTENT_TYPE);
+        let content_type =
+            content_type.map(|value| value.as_bytes().to_ascii_lowercase()).unwrap_or_default();
+        let json = memmem::find(&content_type, b"json").is_some();
+        let stream = content_type.starts_with(b"text/event-stream")
+            || requested_stream && !json && self.stream.is_some();
+        if !head.status.is_success() || !json && !stream {
+            return None;
+        }
+        let path = without_query(path);
+        let figures = usage.figures().count();
+        let before = usage.input.len() + usage.cached.len() + usage.cache_write.len();
+        Some(UsageReader {
+            scanner: scanner(&usage),
+            events: stream.then(EventSplitter::default),
+            figures: vec![None; figures],
+            outputs: before..before + usage.output.len(),
+            total: if usage.total.is_some() { figures - 1 } else { figures },
+            no_output: tokens.without_output.iter().any(|known| path_fits(known, path)),
+            told: AnswerTokens::default(),
+            usage,
+        })
+    }
+}
+
+/// Looks for each figure in each object that may hold it, then for texts.
+fn scanner(usage: &Usage) -> JsonScanner {
+    let figures = usage.at.iter().flat_map(|at| usage.figures().map(move |figure| format!("{at}{figure}")));
+    let figures = figures.map(|at| (at, Note::Last));
+    let texts = usage.text.iter().map(|at| (at.clone(), Note::Media { starts_with: Vec::new() }));
+    JsonScanner::new(figures.chain(texts))
+}
+
+impl UsageReader {
+    /// Reads the next piece.
+    pub fn push(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let Some(events) = &mut self.events else {
+                return self.scanner.push(rest);
+            };
+            if events.push(&mut rest, &mut self.scanner) {
+                self.end_text();
+            }
+        }
+    }
+
+    /// The figures of what has ended so far: of events.
+    pub fn so_far(&self) -> AnswerTokens {
+        self.told
+    }
+
+    /// The figures at the end, or where the answer breaks off.
+    pub fn finish(mut self) -> AnswerTokens {
+        let unfinished = self.events.as_ref().is_none_or(EventSplitter::has_data);
+        if unfinished {
+            self.end_text();
+        }
+        self.told
+    }
+
+    /// A JSON text has ended, or what there is of it.
+    fn end_text(&mut self) {
+        let (_, all, found) = self.scanner.restart();
+        let figures = self.figures.len();
+        let (told, texts) = found.split_at(self.usage.at.len() * figures);
+        let texts = texts.iter().map(|text| text.left_out).sum::<u64>();
+        let knows_texts = !self.usage.text.is_empty();
+        self.told.text = self.told.text.saturating_add(if knows_texts { texts } else { all });
+        let since = match &self.events {
+            Some(_) if knows_texts => texts,
+            // What follows the figures is no text.
+            Some(_) if self.told.output.is_some() => 0,
+            // All of it may be output, unless it tells.
+            _ => all + texts,
+        };
+        self.told.text_since = self.told.text_since.saturating_add(since);
+        let (mut any, mut tells_output) = (false, self.no_output);
+        for (index, Scanned { last, .. }) in told.iter().enumerate() {
+            let Some(last) = last else { continue };
+            let figure = index % figures;
+            any = true;
+            tells_output |= self.outputs.contains(&figure) || figure == self.total;
+            match last.parse() {
+                Ok(number) => self.figures[figure] = Some(number),
+                Err(_) => self.told.unreadable = true,
+            }
+        }
+        if any {
+            self.sum_up();
+        }
+        if any && tells_output && self.told.output.is_some() {
+            self.told.text_since = 0;
+        }
+    }
+
+    fn sum_up(&mut self) {
+        let Usage { input, cached, cache_write, output, hidden, total, .. } = &self.usage;
+        let mut figures = self.figures.iter().copied();
+        let mut next = |fields: &[String]| {
+            let there: Vec<u64> = figures.by_ref().take(fields.len()).flatten().collect();
+            let sum = there.iter().try_fold(0_u64, |sum, figure| sum.checked_add(*figure));
+            sum.map(|sum| (!there.is_empty()).then_some(sum))
+        };
+        let sums = [
+            next(input),
+            next(cached),
+            next(cache_write),
+            next(output),
+            next(hidden),
+            next(total.as_slice()),
+        ];
+        if sums.contains(&None) {
+            self.told.unreadable = true;
+            return;
+        }
+        let [input, cached, cache_write, output, hidden, total] = sums.map(Option::flatten);
+        let rest = input.zip(total).map(|(input, total)| total.saturating_sub(input));
+        let none = self.no_output.then_some(0);
+        let output = output.into_iter().chain(rest).max().or(none.filter(|_| input.is_some()));
+        self.told = AnswerTokens {
+            input,
+            cached: cached.unwrap_or_default(),
+            cache_write: cache_write.unwrap_or_default(),
+            output,
+            hidden: hidden.unwrap_or_default(),
+            ..self.told
+        };
+    }
+}

@@ -1,0 +1,160 @@
+//! The tokens that an answer has cost, read beside its way to the client, which waits for nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, StatusCode};
+use quotakeeper_dialects::Head;
+use quotakeeper_dialects::usage::{AnswerTokens, UsageReader};
+use quotakeeper_engine::event::CallClass;
+use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
+
+use crate::account::Account;
+use crate::coding::Decoder;
+use crate::token_ratios::{Missing, MissingUsage, Ratios, Used};
+
+/// What is decoded at once, in bytes: little, because compression may hide much.
+const PIECE: usize = 512;
+/// How often the progress of an answer is told to the session, which tells the limiter with its heartbeats.
+const OFTEN: Duration = Duration::from_millis(100);
+/// No call costs more: a figure above it is absurd, even where nothing bounds the call's input.
+const MOST_TOKENS: u64 = 1_000_000_000_000;
+
+/// What of a call its usage is judged by.
+pub(super) struct Asked<'a> {
+    pub(super) class: &'a CallClass,
+    pub(super) size: Option<CallSize>,
+    /// At the provider.
+    pub(super) path: &'a str,
+    /// It wants an event stream.
+    pub(super) stream: bool,
+}
+
+/// Reads one answer.
+pub(super) struct UsageTee {
+    account: Arc<Account>,
+    class: CallClass,
+    size: Option<CallSize>,
+    ratios: Ratios,
+    source: Source,
+    progress: Progress,
+}
+
+/// Where the figures come from.
+enum Source {
+    Reader {
+        reader: Box<UsageReader>,
+        decoder: Decoder,
+    },
+    /// The provider has refused the call by this answer.
+    Refused,
+    /// The answer is not read.
+    Unread(MissingUsage),
+}
+
+/// What the session was told last.
+#[derive(Default)]
+struct Progress {
+    output: u64,
+    at: Option<Instant>,
+}
+
+impl UsageTee {
+    /// A tee for an answer with this head; `None` where no limit counts tokens.
+    pub(super) fn new(
+        account: &Arc<Account>,
+        asked: &Asked<'_>,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Option<UsageTee> {
+        if !account.counts_tokens() {
+            return None;
+        }
+        let head = Head { status, headers, endpoint: asked.class.endpoint.as_deref() };
+        let source = match account.profile.usage_reader(head, asked.path, asked.stream) {
+            _ if status.is_client_error() => Source::Refused,
+            None => Source::Unread(MissingUsage::Absent),
+            Some(reader) => match Decoder::new(headers) {
+                None => Source::Unread(MissingUsage::UnknownEncoding),
+                Some(decoder) => Source::Reader { reader: Box::new(reader), decoder },
+            },
+        };
+        Some(UsageTee {
+            account: Arc::clone(account),
+            class: asked.class.clone(),
+            size: asked.size,
+            ratios: account.ratios.of(asked.class),
+            source,
+            progress: Progress::default(),
+        })
+    }
+
+    /// Reads the next part; returns the output tokens so far, now and then, if they have grown.
+    pub(super) fn pass(&mut self, data: &[u8]) -> Option<u64> {
+        let Source::Reader { reader, decoder } = &mut self.source else {
+            return None;
+        };
+        match decoder {
+            Decoder::Identity(_) => reader.push(data),
+            _ => data.chunks(PIECE).for_each(|piece| reader.push(decoder.push(piece))),
+        }
+        let output = self.ratios.output(&reader.so_far());
+        let now = Instant::now();
+        let news = output > self.progress.output
+            && self.progress.at.is_none_or(|told| now.saturating_duration_since(told) >= OFTEN);
+        if news {
+            self.progress = Progress { output, at: Some(now) };
+        }
+        news.then_some(output)
+    }
+
+    /// What the answer has cost that ended so.
+    pub(super) fn end(mut self, end: CallEnd) -> Used {
+        let seen = end == CallEnd::Seen;
+        let refused = Some(TokenUsage { exact: true, ..TokenUsage::default() });
+        match std::mem::replace(&mut self.source, Source::Refused) {
+            Source::Refused => Used { usage: refused.filter(|_| seen), missing: None },
+            Source::Unread(why) => Used { usage: None, missing: seen.then(|| self.missing(why)) },
+            Source::Reader { reader, .. } => self.told(reader.finish(), seen),
+        }
+    }
+
+    fn told(&self, told: AnswerTokens, seen: bool) -> Used {
+        let absurd = self.is_absurd(&told);
+        if absurd || told.unreadable {
+            // None of its figures is believed.
+            let text = AnswerTokens { text: told.text, text_since: told.text, ..AnswerTokens::default() };
+            let why = if absurd { MissingUsage::Absurd } else { MissingUsage::Unreadable };
+            return Used { usage: self.usage(&text, false), missing: seen.then(|| self.missing(why)) };
+        }
+        let exact = seen && told.is_complete();
+        if exact {
+            self.account.ratios.learn(&self.class, self.size, &told);
+        }
+        let missing = (seen && !exact).then(|| self.missing(MissingUsage::Absent));
+        Used { usage: self.usage(&told, exact), missing }
+    }
+
+    fn missing(&self, reason: MissingUsage) -> Missing {
+        Missing { reason, is_news: self.account.ratios.is_news(&self.class) }
+    }
+
+    fn usage(&self, told: &AnswerTokens, exact: bool) -> Option<TokenUsage> {
+        let bounded = self.size.filter(|size| !size.stored_input);
+        let estimated =
+            || bounded.map(|size| self.ratios.input(size)).or(self.account.context_of(&self.class));
+        let input = told.input.or_else(estimated)?;
+        let cached = told.cached.min(input);
+        let cache_write = told.cache_write.min(input - cached);
+        Some(TokenUsage { input, cached, cache_write, output: self.ratios.output(told), exact })
+    }
+
+    /// Whether a figure is larger than the model allows.
+    fn is_absurd(&self, told: &AnswerTokens) -> bool {
+        let size = self.size.filter(|size| !size.stored_input);
+        let context =
+            size.and_then(|size| Some(self.account.context_of(&self.class)?.saturating_mul(size.choices())));
+        let most = context.unwrap_or(MOST_TOKENS).min(MOST_TOKENS);
+        told.input.into_iter().chain(told.output).any(|figure| figure > most)
+    }
+}
