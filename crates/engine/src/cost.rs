@@ -92,7 +92,6 @@ pub struct Costs {
     #[serde(default)]
     pub credits: Amount,
     /// What is known of its tokens; `None`: no limit of the account counts any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<TokenCosts>,
 }
 

@@ -45,8 +45,7 @@ pub struct Snapshot {
     /// Models that share limits, as rejections have named them: each with the name under which all that share are
     /// known.
     pub shared_models: BTreeMap<String, String>,
-    /// What calls use of tokens.
-    #[serde(default, skip_serializing_if = "EstimatesSnapshot::is_empty")]
+    /// What calls use of tokens. The ledger's encoding has no names: no field may be left out where it is empty.
     pub estimates: EstimatesSnapshot,
 }
 

@@ -21,19 +21,14 @@ const SHARES: u64 = BINS as u64 - 1;
 #[serde(default)]
 pub(super) struct Learned {
     /// Output tokens.
-    #[serde(skip_serializing_if = "Lengths::is_empty")]
     pub(super) outputs: Lengths,
     /// Input tokens to a byte, of calls whose text is all of their input.
-    #[serde(skip_serializing_if = "Lengths::is_empty")]
     ratios: Lengths,
     /// Input tokens of the other calls.
-    #[serde(skip_serializing_if = "Lengths::is_empty")]
     inputs: Lengths,
     /// The share of the input that was read from a cache.
-    #[serde(skip_serializing_if = "Bins::is_empty")]
     cached: Bins,
     /// The share of the input that was written to a cache.
-    #[serde(skip_serializing_if = "Bins::is_empty")]
     cache_write: Bins,
 }
 

@@ -19,10 +19,10 @@ const BEYOND_LONGEST: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lengths {
     /// Those that ended, by their length.
-    #[serde(default, skip_serializing_if = "Bins::is_empty")]
+    #[serde(default)]
     ended: Bins,
     /// Those that were lost, by what they had produced until then.
-    #[serde(default, skip_serializing_if = "Bins::is_empty")]
+    #[serde(default)]
     lost: Bins,
     /// Those that run, by what they have produced until now.
     #[serde(skip, default = "none_running")]

@@ -21,10 +21,10 @@ pub struct EstimatesSnapshot {
 struct ClassSnapshot {
     class: CallClass,
     everybody: Learned,
-    #[serde(default, skip_serializing_if = "Speeds::is_empty")]
+    #[serde(default)]
     speeds: Speeds,
     /// From the least recently used to the last one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     consumers: Vec<ConsumerSnapshot>,
 }
 

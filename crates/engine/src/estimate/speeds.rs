@@ -20,11 +20,6 @@ const MOST_WEIGHT: u64 = 16;
 pub(super) struct Speeds(Bins);
 
 impl Speeds {
-    /// Whether nothing is known.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Learns from a call that has produced `output` tokens. Most of a short call's time is spent before its first
     /// token, so it counts only while there is nothing better.
     pub(super) fn learn(&mut self, output: u64, took: Duration) {
