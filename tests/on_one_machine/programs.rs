@@ -35,6 +35,8 @@ pub struct Program {
     pub finds: Finds,
     key: &'static str,
     file: &'static str,
+    /// What the program is told beside how many calls to make.
+    arguments: &'static [&'static str],
     streams: bool,
 }
 
@@ -52,6 +54,7 @@ pub const OPENAI_PYTHON: Program = Program {
     finds: OPENAI_URL,
     key: "OPENAI_API_KEY",
     file: "openai_chat.py",
+    arguments: &[],
     streams: false,
 };
 pub const OPENAI_PYTHON_STREAMING: Program =
@@ -67,6 +70,7 @@ pub const ANTHROPIC_PYTHON: Program = Program {
     finds: ANTHROPIC_URL,
     key: "ANTHROPIC_API_KEY",
     file: "anthropic_messages.py",
+    arguments: &[],
     streams: false,
 };
 pub const ANTHROPIC_PYTHON_STREAMING: Program =
@@ -81,8 +85,27 @@ pub const HUBSPOT_PYTHON: Program = Program {
     finds: Finds::Host("api.hubapi.com"),
     key: "HUBSPOT_ACCESS_TOKEN",
     file: "hubspot_contacts.py",
+    arguments: &[],
     streams: false,
 };
+
+/// OpenAI's and Anthropic's Python SDKs at APIs whose tokens are counted.
+const TOKENS_OPENAI: Program = Program { file: "token_use.py", ..OPENAI_PYTHON };
+pub const TOKENS_CHAT: Program =
+    Program { name: "tokens-chat", arguments: &["--api", "chat"], ..TOKENS_OPENAI };
+pub const TOKENS_CHAT_STREAMING: Program =
+    Program { name: "tokens-chat-streaming", streams: true, ..TOKENS_CHAT };
+pub const TOKENS_RESPONSES: Program =
+    Program { name: "tokens-responses", arguments: &["--api", "responses"], ..TOKENS_OPENAI };
+pub const TOKENS_RESPONSES_STREAMING: Program =
+    Program { name: "tokens-responses-streaming", streams: true, ..TOKENS_RESPONSES };
+pub const TOKENS_EMBEDDINGS: Program =
+    Program { name: "tokens-embeddings", arguments: &["--api", "embeddings"], ..TOKENS_OPENAI };
+const TOKENS_ANTHROPIC: Program =
+    Program { file: "token_use.py", arguments: &["--api", "messages"], ..ANTHROPIC_PYTHON };
+pub const TOKENS_MESSAGES: Program = Program { name: "tokens-messages", ..TOKENS_ANTHROPIC };
+pub const TOKENS_MESSAGES_STREAMING: Program =
+    Program { name: "tokens-messages-streaming", streams: true, ..TOKENS_ANTHROPIC };
 
 /// One test of a story, `fn(&Program)`, for each program.
 macro_rules! for_each_sdk {
@@ -158,6 +181,7 @@ impl Program {
         };
         let each = if self.file.ends_with(".mjs") { clients } else { clients.div_ceil(4) };
         words.extend(["--clients".to_owned(), each.to_string()]);
+        words.extend(self.arguments.iter().map(|word| (*word).to_owned()));
         if self.streams {
             words.push("--stream".to_owned());
         }

@@ -15,12 +15,16 @@ import threading
 
 def arguments(description, streams):
     parser = argparse.ArgumentParser(description=description)
+    add_arguments(parser, streams)
+    return parser.parse_args()
+
+
+def add_arguments(parser, streams):
     parser.add_argument("--calls", type=int, required=True, help="how many calls there are to make")
     parser.add_argument("--processes", type=int, default=2, help="how many processes work at once")
     parser.add_argument("--clients", type=int, default=10, help="how many clients each process has")
     if streams:
         parser.add_argument("--stream", action="store_true", help="read the answers as streams")
-    return parser.parse_args()
 
 
 def run(arguments, make_client, call):
