@@ -215,3 +215,23 @@ async fn write(
     let request = quotas.patch_status(name, &parameters, &patch);
     cluster.write("ApiQuota status", request).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limiter_is_being_replaced_for_a_minute_at_most() {
+        let view = LimiterView::nothing();
+        let after = |replaced, silence| match limiter(&view, None, replaced, view.at + silence) {
+            Limiter::Lost { replaced, .. } => Some(replaced),
+            Limiter::Unknown | Limiter::Connected { .. } => None,
+        };
+        let tick = Duration::from_millis(1);
+        assert_eq!(after(true, LIMITER_TIMEOUT - tick), None);
+        assert_eq!(after(true, LIMITER_TIMEOUT), Some(true));
+        assert_eq!(after(false, LIMITER_TIMEOUT), Some(false));
+        assert_eq!(after(true, REPLACEMENT - tick), Some(true));
+        assert_eq!(after(true, REPLACEMENT), Some(false));
+    }
+}

@@ -210,12 +210,22 @@ fn of_two_quotas_of_one_account_the_older_has_it() {
     let (reason, message, in_force) = refused(&desired, "gtm/a-newer");
     assert_eq!((reason, in_force), (Reason::AccountConflict, None));
     assert!(message.contains("ApiQuota sales/z-older, which is older"), "{message}");
+    let advice = "let that one admit namespace gtm (spec.consumers.namespaces) and draw on it (annotation quotakeeper.dev/quotas: sales/z-older)";
+    assert!(message.contains(advice), "{message}");
     assert_eq!(desired.documents.len(), 1);
+    let mut open = spec.clone();
+    open["consumers"] = json!({"namespaces": {"from": "All"}});
+    let desired = cluster.apply("sales/z-older", open);
+    let message = refused(&desired, "gtm/a-newer").1;
+    assert!(
+        message.contains("; draw on that one (annotation quotakeeper.dev/quotas: sales/z-older)"),
+        "{message}"
+    );
     // The older one does not lose its account by a mistake in it.
     let mut bad = spec.clone();
     bad["provider"]["tier"] = "gold".into();
     let desired = cluster.apply("sales/z-older", bad);
-    assert_eq!(refused(&desired, "sales/z-older").2, Some(1));
+    assert_eq!(refused(&desired, "sales/z-older").2, Some(2));
     assert_eq!(refused(&desired, "gtm/a-newer").0, Reason::AccountConflict);
     let desired = cluster.delete("sales/z-older");
     accepted(&desired, "gtm/a-newer");
