@@ -17,7 +17,7 @@ use crate::reconcile::QuotaView;
 use crate::status::{Limiter, Subject};
 use crate::status_writer::limiter;
 
-/// The most workloads that get an Event about one quota at a time.
+/// The most workloads that get an Event of what begins or ends at a quota.
 const MOST_OWNERS: usize = 50;
 /// Another leader has seen pods that are older than this, in seconds: a change of leader takes less.
 const LEADER_CHANGE_SECONDS: i64 = 60;
