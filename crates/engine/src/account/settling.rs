@@ -162,7 +162,8 @@ impl Engine {
         let grant = self.grant_of(attempt)?;
         let (told, running) = (grant.told, grant.running.take()?);
         if seen {
-            let exact = usage.filter(|usage| usage.exact);
+            // Without input it was refused: that shows nothing of calls that are served.
+            let exact = usage.filter(|usage| usage.exact && usage.input > 0);
             self.estimates.ended(running, tokens.size.as_ref(), exact.as_ref(), now);
             return None;
         }

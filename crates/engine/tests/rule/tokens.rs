@@ -354,6 +354,20 @@ fn what_such_calls_use_is_learned_and_more_of_them_run_at_once() {
 }
 
 #[test]
+fn calls_that_a_provider_refuses_show_nothing_of_those_that_it_serves() {
+    let mut w = World::new(vec![learned(output(8_000, 60, Charged::AsProduced))]);
+    for _ in 0..40 {
+        w.asks(&call(1_000, 10_000), 1);
+        let attempt = w.grants()[0];
+        w.ends(attempt, CallEnd::Seen, Some(used(0, 0)));
+        w.pass(SECOND);
+    }
+    w.pass(SECOND * 70);
+    w.asks(&call(1_000, 10_000), 30);
+    assert_eq!(w.grants().len(), 4, "as if there had been none");
+}
+
+#[test]
 fn calls_that_wait_know_what_was_learned_meanwhile() {
     let mut w = World::new(vec![learned(output(8_000, 60, Charged::AsProduced))]);
     w.asks(&call(1_000, 10_000), 60);
