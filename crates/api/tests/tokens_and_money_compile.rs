@@ -26,6 +26,7 @@ models:
 - {names: [embed], maxOutputTokens: 0, prices: {input: "0.02", output: "0"}}
 - {names: [unpriced]}
 prices: {asOf: 2026-11, source: "https://acme.example/pricing"}
+tokens: {usage: {at: [/usage], input: [/input_tokens], output: [/output_tokens]}}
 tiers:
 - name: default
   limits:
@@ -245,6 +246,16 @@ fn what_cannot_be_counted_is_refused_at_its_place() {
             "spec.limits[0].models: the limit `own` covers the models `mini*` by a pattern; give them a class in the provider's model.classes and name that"
         ]
     );
+    let mute: String =
+        PROFILE.lines().filter(|line| !line.starts_with("tokens:")).map(|it| format!("{it}\n")).collect();
+    for unit in ["TotalTokens", "Dollars"] {
+        assert_eq!(
+            refused(&mute, &format!("{{name: own, unit: {unit}, amount: 5, windowSeconds: 60}}")),
+            [
+                "spec.limits[0].unit: tokens and Dollars can't be counted, because no answer of the provider tells what a call has used; say in `tokens.usage` of its profile where answers do, or limit Requests"
+            ]
+        );
+    }
     let plain = "hosts: [a.example]\ntiers: [{name: default, limits: [{name: r, unit: Requests, amount: 5, windowSeconds: 1}]}]\n";
     assert_eq!(
         refused(plain, "{name: own, unit: Requests, amount: 5, windowSeconds: 60, models: [mini]}"),

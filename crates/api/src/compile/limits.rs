@@ -46,8 +46,8 @@ pub(super) fn compile(
     let mut not_enforced = Vec::new();
     for limit in tier.into_iter().flat_map(|tier| &tier.limits) {
         match limit.unit {
-            // Nothing says how many credits a call costs. Proxies don't tell yet how many tokens one has used, and until
-            // they do, what is held for it stays held for as long as a call can last: few would pass.
+            // Nothing says how many credits a call costs. Of tokens and money only what a quota itself declares is in
+            // force: a tier's limits would change what quotas let through that declare none.
             unit if unit == profile::Unit::Credits || unit.counts_tokens() => {
                 not_enforced.push(format!("{} ({:?})", limit.name, limit.unit));
             }
@@ -152,6 +152,10 @@ fn of_spec(
 /// Why nothing can be counted of a unit, and what to do.
 fn uncountable(unit: Unit, profile: &Profile) -> Option<&'static str> {
     match unit {
+        _ if unit.counts_tokens() && !profile.tells_usage() => Some(
+            "tokens and Dollars can't be counted, because no answer of the provider tells what a call has used; say in \
+             `tokens.usage` of its profile where answers do, or limit Requests",
+        ),
         Unit::Dollars if !profile.has_prices() => Some(
             "Dollars can't be counted, because the provider's profile has no prices; add `models` with `prices` to it, \
              or limit tokens",

@@ -180,6 +180,11 @@ impl Profile {
         self.models.iter().find(names)
     }
 
+    /// Whether answers tell what calls have used.
+    pub fn tells_usage(&self) -> bool {
+        self.tokens.as_ref().is_some_and(|tokens| tokens.usage.is_some())
+    }
+
     /// Whether it is known what any model costs.
     pub fn has_prices(&self) -> bool {
         self.models.iter().any(|known| known.prices.is_some())
