@@ -79,6 +79,11 @@ impl TokenLimit {
         !self.settles_at_end() && self.arrival.is_none_or(|formula| !formula.exact)
     }
 
+    /// Whether what is charged for a call that has been answered may not be what the provider counts of it.
+    pub(crate) fn is_estimated(&self) -> bool {
+        self.settles_at_end() || self.is_guessed()
+    }
+
     /// Whether the provider can still change what it counts for a call after that has arrived.
     pub(crate) fn settles_at_end(&self) -> bool {
         self.charged != Charged::AtArrival

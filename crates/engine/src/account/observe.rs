@@ -75,7 +75,7 @@ impl Engine {
     /// in all. Returns whether others have used more than was known.
     fn observe_remaining(&mut self, now: Time, charge: Charge, used: Amount, left: Left) -> bool {
         let Some(entry) = self.lanes.entry_mut(charge.counter) else { return false };
-        let estimated = entry.limit.settling().is_some();
+        let estimated = entry.limit.config.tokens.is_some_and(|tokens| tokens.is_estimated());
         let Some(counter) = entry.counter.window_mut() else { return false };
         counter.advance(now);
         let mut learned = counter.past_is_at_most(used, now);

@@ -106,10 +106,12 @@ impl Engine {
         if let Some(usage) = usage.filter(|usage| seen && usage.exact) {
             self.correct_turns(attempt, &usage);
         }
+        let mut beyond = false;
         self.each_open(now, attempt, |open| {
             let held = open.held();
             let drawn = usage.map(|usage| open.tokens.drawn(open.counts(), open.costs, &usage));
             let drawn = drawn.map(|drawn| drawn - open.produced(open.told));
+            beyond |= drawn.is_some_and(|drawn| drawn > held);
             let exact = usage.is_some_and(|usage| usage.exact);
             match drawn {
                 Some(drawn) if seen && exact => open.settle(now, drawn, now),
@@ -123,6 +125,10 @@ impl Engine {
                 }
             }
         });
+        // The ledger holds what was held: only of more it knows nothing.
+        if beyond {
+            self.durability.past_learned();
+        }
     }
 
     /// A rejected call has drawn what the provider counts on arrival, where that is known, and nothing else.
@@ -187,6 +193,5 @@ impl Engine {
             window.advance(now);
             each(Open { limit: &limit, tokens, costs: &costs, told, unit: *unit, window });
         }
-        self.durability.past_learned();
     }
 }

@@ -9,7 +9,7 @@ use quotakeeper_engine::config::{
     Reserving, TokenLimit, TokenRates, Unit,
 };
 use quotakeeper_engine::cost::Demand;
-use quotakeeper_engine::event::{Action, Attempt, CallClass, Event, RefusalReason, SessionId};
+use quotakeeper_engine::event::{Action, Attempt, CallClass, Event, Observation, RefusalReason, SessionId};
 use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 
 use crate::world::*;
@@ -318,6 +318,39 @@ fn who_holds_much_and_uses_little_gets_as_much_as_who_holds_what_it_uses() {
     let [cautious, wasteful] = used_by;
     assert!(cautious + wasteful > 200_000, "{used_by:?}");
     assert!(wasteful * 10 > cautious * 8 && cautious * 10 > wasteful * 8, "{used_by:?}");
+}
+
+#[test]
+fn headers_raise_the_level_of_a_bucket_and_accuse_nobody() {
+    let bucket =
+        LimitConfig { counted_as: CountedAs::TokenBucket, ..output(10_000, 60, Charged::AsProduced) };
+    let mut w = World::new(vec![bucket]);
+    w.asks(&call(0, 1_000), 1);
+    let attempt = w.grants()[0];
+    let left = |remaining| Observation {
+        limit: "output".to_owned(),
+        hard: Some(10_000),
+        remaining: Some(remaining),
+        ends_in: None,
+    };
+    w.tell(Event::FirstByte { attempt, latest: w.now, observations: vec![left(2_000)] });
+    w.tell(Event::Done { attempt, end: CallEnd::Seen, usage: Some(used(0, 100)) });
+    w.asks(&call(0, 1_000), 5);
+    assert_eq!(w.grants().len(), 1, "8,000 are in it, whoever put them there");
+    assert_eq!(w.engine.status(w.now).limits[0].used_by_others, 0);
+}
+
+#[test]
+fn an_end_is_written_to_the_ledger_at_once_only_where_it_drew_more_than_was_held() {
+    for (drawn, at_once) in [(500, false), (5_000, true)] {
+        let mut w = World::new(vec![learned(output(10_000, 60, Charged::AsProduced))]);
+        w.alive(1);
+        w.commit(10_000);
+        w.asks(&call(0, 1_000), 1);
+        let attempt = w.grants()[0];
+        w.ends(attempt, CallEnd::Seen, Some(used(0, drawn)));
+        assert_eq!(w.engine.commit_due(w.now) == Some(w.now), at_once, "{drawn}");
+    }
 }
 
 #[test]
