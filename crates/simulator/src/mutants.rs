@@ -16,7 +16,7 @@ pub enum Fault {
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 23] = [
+pub const MUTANTS: [(Fault, &str); 25] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
@@ -38,6 +38,8 @@ pub const MUTANTS: [(Fault, &str); 23] = [
     (Fault::Rule(Mutant::LateResetBelieved), "others-late-reset"),
     (Fault::Rule(Mutant::RenameStartsAnew), "others-renamed"),
     (Fault::Rule(Mutant::LastAnswerCounts), "others-fixed"),
+    (Fault::Rule(Mutant::EmptyTakeover), "tokens-takeover"),
+    (Fault::Rule(Mutant::NoReserve), "tokens-restarts"),
     (Fault::Commit(CommitMutant::FirstRecordDropsReserve), "killed-before-a-proxy-is-back"),
     (Fault::Commit(CommitMutant::LostCountsAsNew), "new-account-and-lost-ledgers"),
 ];

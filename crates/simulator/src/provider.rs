@@ -3,11 +3,12 @@
 pub(crate) mod headers;
 mod judge;
 mod shared;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quotakeeper_engine::config::{AccountConfig, CountedAs, LimitConfig, Unit};
+use quotakeeper_engine::config::{AccountConfig, Charged, CountedAs, LimitConfig, Unit};
 use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClass, Scope};
 
 use crate::clock::{Clock, Moment};
@@ -15,6 +16,8 @@ use crate::scenario::{Closed, Scenario};
 use judge::{Allowed, FixedPhases, Keeps, Sliding, Tokens};
 pub(crate) use shared::Key;
 use shared::Shared;
+pub(crate) use tokens::CallTokens;
+use tokens::{Charges, TokenCount};
 
 /// Calls over the quota, by how the provider may count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,12 +32,14 @@ pub struct Over {
     pub concurrent: u64,
     /// Of an account that others use as well: although answers had told.
     pub told: u64,
+    /// Charges of tokens.
+    pub tokens: u64,
 }
 
 impl Over {
     /// The worst of all counts.
     pub fn most(&self) -> u64 {
-        self.sliding.max(self.fixed).max(self.bucket).max(self.concurrent).max(self.told)
+        self.sliding.max(self.fixed).max(self.bucket).max(self.concurrent).max(self.told).max(self.tokens)
     }
 }
 
@@ -56,6 +61,8 @@ pub(crate) struct Provider {
     limits: Vec<LimitConfig>,
     counts: BTreeMap<(String, Option<String>), Count>,
     closed: Vec<Closed>,
+    /// When it counts tokens.
+    truth: Charged,
     /// What it really allows of the first limit.
     really: Option<Sliding>,
     /// The first limit, if others use it as well.
@@ -78,6 +85,7 @@ struct Window {
 enum Count {
     Window(Box<Window>),
     Concurrent { now: u64, over: u64 },
+    Tokens(Box<TokenCount>),
 }
 
 impl Provider {
@@ -95,6 +103,7 @@ impl Provider {
             limits,
             counts: BTreeMap::new(),
             closed: scenario.upstream.closed.clone(),
+            truth: scenario.tokens.map(|tokens| tokens.truth).unwrap_or_default(),
             really,
             rejections: 0,
             arrivals: Vec::new(),
@@ -103,7 +112,14 @@ impl Provider {
 
     /// A call is counted. A rejection says no; the call was counted all the same by limits of
     /// windows, and takes no slot.
-    pub(crate) fn arrives(&mut self, at: Moment, key: Key, class: &CallClass, workload: &str) -> Answer {
+    pub(crate) fn arrives(
+        &mut self,
+        at: Moment,
+        key: Key,
+        class: &CallClass,
+        tokens: Option<CallTokens>,
+        workload: &str,
+    ) -> Answer {
         self.arrivals.push(at);
         let now = self.clock.read(at);
         let mut rejection = self.rejects(at, now, class, workload);
@@ -126,6 +142,10 @@ impl Provider {
                         *now += 1;
                         *over += u64::from(*now > limit.amount);
                     }
+                }
+                Count::Tokens(count) => {
+                    let call = tokens.unwrap_or_default();
+                    count.charge(now, tokens::charges(limit, self.truth, &call).at_arrival);
                 }
             }
         }
@@ -206,13 +226,61 @@ impl Provider {
         })
     }
 
-    /// The answer to a call that was not rejected has left.
-    pub(crate) fn answered(&mut self, class: &CallClass) {
+    /// So many quarters of an answer have been produced.
+    pub(crate) fn produced(&mut self, at: Moment, class: &CallClass, call: &CallTokens, quarter: u64) {
+        let at = self.clock.read(at);
         for limit in self.limits.iter().filter(|limit| covers(limit, class)) {
-            if let Count::Concurrent { now, .. } = count(&mut self.counts, limit, class) {
-                *now -= 1;
+            if let Count::Tokens(count) = count(&mut self.counts, limit, class) {
+                let by_quarter = tokens::charges(limit, self.truth, call).by_quarter;
+                let upto =
+                    |quarters: u64| quarters.checked_sub(1).map_or(0, |last| by_quarter[last as usize]);
+                count.charge(at, upto(quarter) - upto(quarter - 1));
             }
         }
+    }
+
+    /// The answer to a call that was not rejected has left.
+    pub(crate) fn answered(
+        &mut self,
+        at: Moment,
+        arrived: Moment,
+        class: &CallClass,
+        tokens: Option<CallTokens>,
+    ) {
+        let (at, arrived) = (self.clock.read(at), self.clock.read(arrived));
+        for limit in self.limits.iter().filter(|limit| covers(limit, class)) {
+            match count(&mut self.counts, limit, class) {
+                Count::Concurrent { now, .. } => *now -= 1,
+                Count::Window(_) => {}
+                Count::Tokens(count) => {
+                    let call = tokens.unwrap_or_default();
+                    let Charges { at_arrival, by_quarter, in_all } =
+                        tokens::charges(limit, self.truth, &call);
+                    let before = at_arrival + by_quarter[2];
+                    count.charge(at, in_all.saturating_sub(before));
+                    count.refund(at, arrived, before.saturating_sub(in_all));
+                }
+            }
+        }
+    }
+
+    /// The most that counted of a limit of tokens at any instant, in percent of it.
+    pub(crate) fn tokens_peak(&self) -> u64 {
+        let peak = |count: &Count| match count {
+            Count::Tokens(count) => count.peak_percent,
+            Count::Window(_) | Count::Concurrent { .. } => 0,
+        };
+        self.counts.values().map(peak).max().unwrap_or(0)
+    }
+
+    /// What was charged of the limits of tokens in a world of this length, in hundredths of a percent of what they
+    /// allow; of the one of which the most is used. `None`: there are none.
+    pub(crate) fn tokens_used(&self, length: Duration) -> Option<u64> {
+        let used = |count: &Count| match count {
+            Count::Tokens(count) => Some(count.used(length)),
+            Count::Window(_) | Count::Concurrent { .. } => None,
+        };
+        self.counts.values().filter_map(used).max()
     }
 
     /// The provider allows something else from now on.
@@ -249,6 +317,8 @@ impl Provider {
         match self.counts.get_mut(&(limit.to_owned(), model.cloned()))? {
             Count::Window(window) => Some(window.sliding.count_at(now)),
             Count::Concurrent { now, .. } => Some(*now),
+            // What the ledger has charged of tokens is held against the limit by `over` alone.
+            Count::Tokens(_) => None,
         }
     }
 
@@ -278,6 +348,7 @@ impl Provider {
                     }
                 }
                 Count::Concurrent { over: concurrent, .. } => over.concurrent += concurrent,
+                Count::Tokens(count) => over.tokens += count.over(limit.counted_as),
             }
         }
         over
@@ -292,6 +363,7 @@ fn count<'a>(
     let model = if limit.per_model { class.model.clone() } else { None };
     counts.entry((limit.name.clone(), model)).or_insert_with(|| match limit.unit {
         Unit::ConcurrentRequests => Count::Concurrent { now: 0, over: 0 },
+        unit if unit.counts_tokens() => Count::Tokens(Box::new(TokenCount::new(allowed(limit)))),
         _ => Count::Window(Box::new(Window {
             sliding: Sliding::new(allowed(limit)),
             fixed: FixedPhases::new(allowed(limit)),

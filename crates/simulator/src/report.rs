@@ -48,6 +48,10 @@ pub struct Report {
     pub takeovers: u64,
     /// Used of the first limit, in hundredths of a percent, first and last windows left out.
     pub used: u64,
+    /// Charged of the limit of tokens of which most is used, in hundredths of a percent; `None`: there is none.
+    pub tokens_used: Option<u64>,
+    /// The most that counted of a limit of tokens at any instant, by the provider's bucket, in percent.
+    pub tokens_peak: u64,
     /// What could have been used: min(W/(W+h), b/(r·h)).
     pub ceiling: u64,
     /// From a grant to the time by which it is known to be counted, on average.
@@ -96,6 +100,8 @@ impl Report {
             restarts: history.restarts,
             takeovers: history.takeovers,
             used: first.as_ref().map_or(0, |limit| used(&world.provider, measured, limit)),
+            tokens_peak: world.provider.tokens_peak(),
+            tokens_used: world.provider.tokens_used(world.scenario.length),
             ceiling: first.as_ref().map_or(0, |limit| ceiling(limit, hold)),
             hold,
             fairness: fairness(&by_consumer, &world.scenario.account),
@@ -110,8 +116,9 @@ impl Report {
 
     /// Calls over the quota that the promise does not excuse.
     pub fn over_beyond_promise(&self) -> u64 {
-        let Over { sliding, fixed, bucket, concurrent, told } = self.over;
-        let logged = sliding.max(fixed).max(concurrent).max(told);
+        let Over { sliding, fixed, bucket, concurrent, told, tokens } = self.over;
+        let tokens = if self.expects.tokens_peak_at_most.is_some() { 0 } else { tokens };
+        let logged = sliding.max(fixed).max(concurrent).max(told).max(tokens);
         match self.expects.excused {
             Excused::Nothing => logged.max(bucket),
             Excused::Bucket => logged.max(bucket.saturating_sub(self.breaches)),
@@ -160,6 +167,19 @@ impl Report {
             && self.used < least
         {
             faults.push(format!("used {} hundredths of a percent, at least {least} should be", self.used));
+        }
+        if let Some(most) = expects.tokens_peak_at_most
+            && self.tokens_peak > most
+        {
+            faults.push(format!("{} % of the limit of tokens counted, {most} at most may", self.tokens_peak));
+        }
+        if let Some(least) = expects.tokens_used_at_least
+            && self.tokens_used.is_none_or(|used| used < least)
+        {
+            faults.push(format!(
+                "tokens used: {:?} hundredths of a percent, at least {least} should be",
+                self.tokens_used
+            ));
         }
         if let Some(least) = expects.fair_at_least
             && self.fairness < least
@@ -248,6 +268,10 @@ impl fmt::Display for Report {
             "  completed {}, refused {}, hung up {}, died {}, lost {}, rejected by the provider {}, of these not told {}",
             self.completed, self.refused, self.hung_up, self.died, self.lost, self.rejections, self.untold
         )?;
+        if let Some(used) = self.tokens_used {
+            let (used, peak) = (used as f64 / 100.0, self.tokens_peak);
+            writeln!(f, "  tokens: used {used:.2} %, at most {peak} % at any instant")?;
+        }
         write!(
             f,
             "  used {:.2} % (ceiling {:.2} %, hold {:.1} ms), fairness {:.4}, longest {:.1} s, restarts {}, takeovers {}",

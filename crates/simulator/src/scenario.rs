@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::config::AccountConfig;
+use quotakeeper_engine::config::{AccountConfig, Charged};
 use quotakeeper_engine::event::{CallClass, Scope};
 
 use crate::network::Network;
@@ -21,6 +21,8 @@ pub struct Scenario {
     pub shapes: Vec<CallClass>,
     /// Calls whose model the proxy cannot tell.
     pub hidden: Hidden,
+    /// What calls say of their tokens, and use; `None`: they cost none.
+    pub tokens: Option<TokenWork>,
     /// What the pods want.
     pub workload: Workload,
     /// How long they want it. Afterwards nothing new begins and nothing more breaks, and everything has
@@ -56,6 +58,19 @@ pub struct Hidden {
     pub per_million: u64,
     /// The others name one model at the beginning, and one after the other the rest of them.
     pub seen_later: bool,
+}
+
+/// What calls say of their tokens, and use; each figure is drawn anew for each call.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenWork {
+    /// Bytes of text, from and to; a token has four.
+    pub text_bytes: (u64, u64),
+    /// The most output that a call allows, from and to.
+    pub max_output: (u64, u64),
+    /// Output, on average, as far as a call allows it.
+    pub mean_output: u64,
+    /// When the provider really counts.
+    pub truth: Charged,
 }
 
 /// What the pods want.
@@ -315,6 +330,11 @@ pub struct Expects {
     pub refused_at_most: u64,
     /// Used of the first limit by all, in hundredths of a percent at least.
     pub used_at_least: Option<u64>,
+    /// Of limits of tokens, the most that may count at any instant by the provider's bucket, in percent: what is held is
+    /// learned, and running calls exceed a limit unseen. `None`: nothing may be over.
+    pub tokens_peak_at_most: Option<u64>,
+    /// Used of the limits of tokens by the provider's count, in hundredths of a percent at least.
+    pub tokens_used_at_least: Option<u64>,
     /// The longest that a call may take from ask to answer.
     pub longest_wait_at_most: Option<Duration>,
 }

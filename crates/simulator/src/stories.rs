@@ -6,12 +6,14 @@
 //! | `disasters` | what dies: proxies, connections, limiters, leases |
 //! | `demands` | what is asked for: several limits, shares, changes, rejections |
 //! | `others` | accounts that others use as well, and what answers say of them |
+//! | `tokens` | limits of tokens |
 //! | `learned` | accounts whose quota declares no tier |
 
 mod demands;
 mod disasters;
 mod learned;
 mod others;
+mod tokens;
 mod weather;
 
 use std::collections::BTreeMap;
@@ -47,7 +49,15 @@ impl Story {
 
 /// All of them.
 pub fn all() -> Vec<Story> {
-    [weather::STORIES, disasters::STORIES, demands::STORIES, others::STORIES, learned::STORIES].concat()
+    [
+        weather::STORIES,
+        disasters::STORIES,
+        demands::STORIES,
+        others::STORIES,
+        learned::STORIES,
+        tokens::STORIES,
+    ]
+    .concat()
 }
 
 /// The one of this name.
@@ -141,6 +151,7 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
         pods: (0..pods).map(|pod| format!("team/job-{}", pod % 3)).collect(),
         shapes: vec![CallClass::default()],
         hidden: Hidden::default(),
+        tokens: None,
         workload: Workload {
             arrivals: Arrivals::Backlog(backlog),
             patience: None,

@@ -30,7 +30,7 @@ use crate::agenda::Agenda;
 use crate::clock::{Clock, Moment};
 use crate::history::History;
 use crate::network::Connection;
-use crate::provider::{Answer, Provider};
+use crate::provider::{Answer, CallTokens, Provider};
 use crate::random::Random;
 use crate::report::Report;
 use crate::scenario::Scenario;
@@ -58,8 +58,12 @@ pub(crate) enum Happening {
     Wrote(Flight),
     /// The provider counts the request.
     Counted(Flight),
-    /// The provider has said the last of its answer.
-    Answered(Flight),
+    /// The provider has said the last of its answer; what it charged the call at its arrival, and when.
+    Answered(Flight, Moment),
+    /// The provider has produced so many quarters of its answer …
+    Produced(Flight, u64),
+    /// … and the proxy has read them.
+    Grows(Flight, u64),
     /// The answer's first byte reaches the proxy.
     FirstByte(Flight, Box<Answer>),
     /// The answer's last byte does.
@@ -115,6 +119,8 @@ pub(crate) struct Flight {
     pub(crate) try_number: u32,
     /// What the call looks like: its place among the scenario's shapes.
     pub(crate) class: usize,
+    /// Its tokens; `None`: it costs none.
+    pub(crate) tokens: Option<CallTokens>,
 }
 
 /// A stream of chance for each part, so that one does not move the others.
@@ -247,7 +253,9 @@ impl World {
             Happening::Leaves(flight) => self.leaves(flight),
             Happening::Wrote(flight) => self.wrote(flight),
             Happening::Counted(flight) => self.counted(flight),
-            Happening::Answered(flight) => self.answered(flight),
+            Happening::Produced(flight, quarter) => self.produced(flight, quarter),
+            Happening::Grows(flight, quarter) => self.grows(flight, quarter),
+            Happening::Answered(flight, counted) => self.answered(flight, counted),
             Happening::FirstByte(flight, answer) => self.first_byte(flight, answer),
             Happening::LastByte(flight) => self.last_byte(flight),
             Happening::HangsUp(proxy, call) => self.hangs_up(proxy, call),

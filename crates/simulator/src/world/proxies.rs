@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use quotakeeper_engine::event::{CallClass, CallId, SessionId};
 use quotakeeper_engine::time::Stamp;
-use quotakeeper_wire::message::{AccountIndex, ToProxy};
+use quotakeeper_engine::tokens::{CallSize, TokenUsage};
+use quotakeeper_wire::message::{AccountIndex, CallDetails, ToProxy};
 use quotakeeper_wire::proxy::{Identity, Session, SessionEvent};
 use std::time::Duration;
 
 use super::{Flight, Happening, World};
 use crate::account::QUOTA;
 use crate::clock::{Clock, Moment};
-use crate::scenario::{Arrivals, Hidden};
+use crate::provider::CallTokens;
+use crate::scenario::{Arrivals, Hidden, TokenWork};
 
 const ACCOUNT: AccountIndex = AccountIndex(0);
 
@@ -36,6 +38,7 @@ pub(crate) struct Proxy {
 pub(crate) struct Call {
     /// Its place among the scenario's.
     class: usize,
+    tokens: Option<CallTokens>,
     pub(crate) asked: Moment,
     /// Grants that it saw.
     pub(crate) tries: u32,
@@ -121,14 +124,17 @@ impl World {
             *left -= 1;
         }
         let (class, reported) = self.some_shape();
+        let tokens = self.some_tokens();
+        let details = CallDetails { size: tokens.map(|tokens| tokens.size), ..reported.into() };
         let session = &mut self.proxies[proxy].session;
-        let asked = session.ask(now, ACCOUNT, reported, workload.patience);
+        let asked = session.ask(now, ACCOUNT, details, workload.patience);
         let Ok(call) = asked else {
             self.history.not_taken += 1;
             return;
         };
         let record = Call {
             class,
+            tokens,
             asked: self.now,
             tries: 0,
             granted: self.now,
@@ -162,6 +168,19 @@ impl World {
         };
         let class = work.below(seen) as usize;
         (class, self.scenario.shapes[class].clone())
+    }
+
+    /// What a call says of its tokens, and what it uses.
+    fn some_tokens(&mut self) -> Option<CallTokens> {
+        let TokenWork { text_bytes, max_output, mean_output, .. } = self.scenario.tokens?;
+        let work = &mut self.chances.work;
+        let (text_bytes, max_output) =
+            (work.between(text_bytes.0, text_bytes.1), work.between(max_output.0, max_output.1));
+        let size = CallSize { text_bytes, max_output: Some(max_output), choices: 1, ..CallSize::default() };
+        let output = work.exponential(Duration::from_nanos(mean_output)).as_nanos() as u64;
+        let output = output.min(max_output);
+        let usage = TokenUsage { input: text_bytes / 4, output, exact: true, ..TokenUsage::default() };
+        Some(CallTokens { size, usage })
     }
 
     pub(super) fn works(&mut self) {
@@ -278,7 +297,8 @@ impl World {
         record.tries += 1;
         record.granted = now;
         let first = record.tries == 1;
-        let flight = Flight { proxy, call, try_number: record.tries, class: record.class };
+        let Call { tries: try_number, class, tokens, .. } = *record;
+        let flight = Flight { proxy, call, try_number, class, tokens };
         self.after(wait, Happening::Ready(flight));
         if first && matches!(self.scenario.workload.arrivals, Arrivals::Backlog(_)) {
             self.ask(proxy);

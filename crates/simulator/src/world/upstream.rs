@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use quotakeeper_engine::tokens::CallEnd;
+
 use super::{Flight, Happening, World};
 use crate::clock::Moment;
 use crate::provider::Answer;
@@ -115,7 +117,8 @@ impl World {
         self.history.counted(id, flight.call);
         let class = &self.scenario.shapes[flight.class];
         let workload = &self.scenario.pods[self.proxies[flight.proxy].pod];
-        let answer = Box::new(self.provider.arrives(self.now, (id, flight.call), class, workload));
+        let answer =
+            Box::new(self.provider.arrives(self.now, (id, flight.call), class, flight.tokens, workload));
         let rejected = answer.rejection.is_some();
         let upstream = &self.scenario.upstream;
         let random = &mut self.chances.upstream;
@@ -132,13 +135,37 @@ impl World {
         let streams = upstream.streams.mul_f64(random.between(500, 1500) as f64 / 1000.0);
         self.after(thinks + way_back, Happening::FirstByte(flight, answer));
         if !rejected {
-            self.after(thinks + streams, Happening::Answered(flight));
+            for quarter in (1..4).filter(|_| flight.tokens.is_some()) {
+                let at = thinks + streams * quarter / 4;
+                self.after(at, Happening::Produced(flight, u64::from(quarter)));
+                self.after(at + way_back, Happening::Grows(flight, u64::from(quarter)));
+            }
+            self.after(thinks + streams, Happening::Answered(flight, self.now));
             self.after(thinks + streams + way_back, Happening::LastByte(flight));
         }
     }
 
-    pub(super) fn answered(&mut self, flight: Flight) {
-        self.provider.answered(&self.scenario.shapes[flight.class]);
+    /// The provider has produced so many quarters of an answer.
+    pub(super) fn produced(&mut self, flight: Flight, quarter: u64) {
+        if let Some(tokens) = flight.tokens {
+            self.provider.produced(self.now, &self.scenario.shapes[flight.class], &tokens, quarter);
+        }
+    }
+
+    /// The proxy has read so many quarters of an answer.
+    pub(super) fn grows(&mut self, flight: Flight, quarter: u64) {
+        if let Some(later) = self.stands_still(flight.proxy) {
+            return self.at(later, Happening::Grows(flight, quarter));
+        }
+        if let Some(tokens) = flight.tokens.filter(|_| self.in_flight(flight).is_some()) {
+            self.proxies[flight.proxy].session.produced(flight.call, tokens.output_of(quarter));
+            self.pump(flight.proxy);
+        }
+    }
+
+    pub(super) fn answered(&mut self, flight: Flight, counted: Moment) {
+        let class = &self.scenario.shapes[flight.class];
+        self.provider.answered(self.now, counted, class, flight.tokens);
     }
 
     pub(super) fn first_byte(&mut self, flight: Flight, answer: Box<Answer>) {
@@ -172,7 +199,7 @@ impl World {
         }
         let stamp = self.stamp(flight.proxy);
         let proxy = &mut self.proxies[flight.proxy];
-        proxy.session.done(stamp, flight.call, quotakeeper_engine::tokens::CallEnd::Seen, None);
+        proxy.session.done(stamp, flight.call, CallEnd::Seen, flight.tokens.map(|tokens| tokens.usage));
         let pod = proxy.pod;
         if let Some(call) = proxy.calls.remove(&flight.call) {
             self.history.completed(self.now, pod, call.asked);
