@@ -1,0 +1,145 @@
+//! What becomes known of a charge: it was counted, written, settled, produced in part, or not used.
+
+use std::cmp::Reverse;
+
+use super::WindowCounter;
+use crate::cost::Amount;
+use crate::mutant::{self, Mutant};
+use crate::time::Time;
+use crate::units::{Origin, Unit, UnitKey};
+
+/// What a late or early report did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reported {
+    /// The unit was where it should be.
+    InTime,
+    /// It was written after S: the rule's bound did not hold for it.
+    Late(UnitKey),
+}
+
+impl WindowCounter {
+    /// The provider has counted the call by `latest`: S = min(S, latest).
+    pub(crate) fn counted_by(&mut self, now: Time, key: UnitKey, latest: Time) {
+        let window = self.window;
+        let Some(unit) = self.units.get_mut(key) else {
+            return;
+        };
+        if latest >= unit.settles {
+            return;
+        }
+        unit.settles = latest;
+        if unit.counted {
+            unit.leaves = latest + window;
+            self.leaving.push(unit.leaves, key, unit.cost());
+        } else if latest > now {
+            self.settling.push(Reverse((latest, key)));
+        } else {
+            self.settle(key, latest);
+        }
+    }
+
+    /// The call of this cost was written, and is counted by `bound` at the latest, whatever was assumed
+    /// before. One that was believed counted, or out of the log, is charged once more.
+    pub(crate) fn written(&mut self, now: Time, key: UnitKey, bound: Time, cost: Amount) -> Reported {
+        let window = self.window;
+        match self.units.get_mut(key) {
+            Some(unit) if bound <= unit.settles => {
+                self.counted_by(now, key, bound);
+                Reported::InTime
+            }
+            _ if mutant::active(Mutant::IgnoreLateSent) => Reported::InTime,
+            Some(unit) if !unit.counted => {
+                unit.settles = bound;
+                self.settling.push(Reverse((bound, key)));
+                Reported::InTime
+            }
+            Some(unit) => {
+                unit.settles = bound;
+                unit.leaves = bound + window;
+                let cost = unit.cost();
+                self.leaving.push(unit.leaves, key, cost);
+                self.bucket.pour(now, cost);
+                Reported::Late(key)
+            }
+            None if bound + window > now => {
+                self.bucket.pour(now, cost);
+                let unit = Unit::counted(cost, bound, bound + window, Origin::Call);
+                Reported::Late(self.insert_counted(unit))
+            }
+            None => Reported::Late(key),
+        }
+    }
+
+    /// The call that was charged `charged` has really drawn `cost`. What is in flight just changes: nothing
+    /// was poured for it yet. What was poured is never taken back, because the provider's bucket may have been
+    /// empty meanwhile and have lost the credit; the log is corrected, and what was drawn beyond the charge is
+    /// poured and logged now, also where the charge has left the log already.
+    pub(crate) fn settle_up(&mut self, now: Time, key: UnitKey, charged: Amount, cost: Amount) {
+        let beyond = cost - charged;
+        self.charged += beyond;
+        match self.units.get(key).copied() {
+            Some(unit) if unit.counted => {
+                self.bucket.pour(now, beyond);
+                self.leaving.set_cost(unit.leaves, key, cost);
+            }
+            Some(unit) => self.in_flight = self.in_flight - unit.cost() + cost,
+            None if beyond > Amount::ZERO => {
+                self.bucket.pour(now, beyond);
+                self.insert_counted(Unit::counted(beyond, now, now + self.window, Origin::Call));
+            }
+            None => {}
+        }
+        if cost.is_zero() {
+            self.units.remove(key);
+        } else {
+            self.units.set_cost(key, cost);
+        }
+    }
+
+    /// What a unit stands for; nothing when it is gone.
+    pub(crate) fn cost_of(&self, key: UnitKey) -> Amount {
+        self.units.get(key).map_or(Amount::ZERO, Unit::cost)
+    }
+
+    /// So much of what is held for a call in flight has been counted, or will be by `settles`; `rest` of it stays
+    /// held, or more.
+    pub(crate) fn produced(&mut self, key: UnitKey, amount: Amount, settles: Time, rest: Amount) {
+        let Some(unit) = self.units.get(key).copied().filter(|unit| !unit.counted) else { return };
+        let rest = (unit.cost() - amount).max(rest);
+        self.units.set_cost(key, rest);
+        let part = self.units.insert(Unit::in_flight(amount, settles, Origin::Call));
+        self.settling.push(Reverse((settles, part)));
+        self.in_flight = self.in_flight - unit.cost() + rest + amount;
+        self.charged += rest + amount - unit.cost();
+    }
+
+    /// The call was not and will not be written. It leaves the log; what the bucket has counted
+    /// stays, because calls may have been held back on account of it.
+    pub(crate) fn refund(&mut self, key: UnitKey) {
+        let Some(unit) = self.units.remove(key) else {
+            return;
+        };
+        if !unit.counted {
+            self.in_flight -= unit.cost();
+        } else if mutant::active(Mutant::SubtractOnUnused) {
+            self.bucket.take_back(unit.cost());
+        }
+    }
+
+    /// Takes a part of the reserve over for a call of this cost that turns out to have been granted from it.
+    pub(crate) fn claim_reserved(&mut self, cost: Amount) -> Option<UnitKey> {
+        let reserved = |unit: &Unit| unit.origin == Origin::Reserve && !unit.counted;
+        let (reserve, unit) = self.units.iter().find(|(_, unit)| reserved(unit))?;
+        let (settles, left, beyond) = (unit.settles, unit.cost() - cost, cost - unit.cost());
+        self.in_flight += beyond;
+        self.charged += beyond;
+        if left.is_zero() {
+            self.units.remove(reserve);
+        } else {
+            self.units.set_cost(reserve, left);
+        }
+        let key = self.units.insert(Unit::in_flight(cost, settles, Origin::Call));
+        self.settling.push(Reverse((settles, key)));
+        Some(key)
+    }
+}
