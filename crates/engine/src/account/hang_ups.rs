@@ -30,7 +30,8 @@ pub struct ConsumerHangUps {
     /// The longest of the recent ones had waited this long.
     #[serde(rename = "longestMillis", with = "crate::millis")]
     pub longest: Duration,
-    /// About how long such a call would have waited, as of the last one.
+    /// About how long the last of them would have waited when the recent ones hung up: the longest such wait, because
+    /// each that leaves the queue makes it shorter.
     #[serde(rename = "waitMillis", with = "crate::millis")]
     pub wait: Duration,
 }
@@ -59,12 +60,13 @@ impl HangUps {
         let first = || HangUp { calls: 0, shortest: waited, longest: waited, wait, last: now };
         let of_one = self.by_consumer.entry(consumer.clone()).or_insert_with(first);
         if now.since(of_one.last) >= EPISODE {
-            (of_one.shortest, of_one.longest) = (waited, waited);
+            (of_one.shortest, of_one.longest, of_one.wait) = (waited, waited, wait);
         }
         of_one.calls += 1;
         of_one.shortest = of_one.shortest.min(waited);
         of_one.longest = of_one.longest.max(waited);
-        (of_one.wait, of_one.last) = (wait, now);
+        of_one.wait = of_one.wait.max(wait);
+        of_one.last = now;
     }
 
     /// For people, by workload.

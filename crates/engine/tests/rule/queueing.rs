@@ -176,6 +176,23 @@ fn hang_ups_of_waiting_calls_are_counted_with_their_waits() {
 }
 
 #[test]
+fn clients_that_hang_up_together_are_told_the_wait_of_the_last_of_them() {
+    let mut config = account(vec![sliding("requests", 1, 10)]);
+    config.queue.max_wait = SECOND * 600;
+    let mut w = World::of(config);
+    w.ask(1);
+    let first = w.grants()[0];
+    w.answered(first);
+    let calls: Vec<_> = (0..5).map(|_| w.ask_as(1, "job", CallClass::default(), None)).collect();
+    w.pass(SECOND * 3);
+    for call in calls {
+        w.tell(Event::Cancel { session: SessionId(1), call });
+    }
+    let wait = w.engine.status(w.now).hang_ups[0].wait.as_secs();
+    assert!((46..=50).contains(&wait), "five calls at one in ten seconds: {wait}");
+}
+
+#[test]
 fn a_lost_session_removes_its_waiting_calls() {
     let mut w = World::new(vec![sliding("requests", 1, 10)]);
     w.ask(3);
