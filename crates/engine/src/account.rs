@@ -3,6 +3,7 @@
 //! | room | holds |
 //! |---|---|
 //! | `calls` | asks, refusals, and what ends a call |
+//! | `calls_by_workload` | who uses up the quota |
 //! | `reports` | what became of grants: written, answered, over |
 //! | `rejections` | what rejections do to the calls that follow |
 //! | `claims` | long waits that one workload has reported |
@@ -26,6 +27,7 @@
 //! | `status` | what people are shown |
 
 mod calls;
+mod calls_by_workload;
 mod charge;
 mod claims;
 mod configure;
@@ -50,6 +52,7 @@ mod token_costs;
 
 use std::collections::BTreeMap;
 
+pub use calls_by_workload::ConsumerCalls;
 pub use hang_ups::ConsumerHangUps;
 pub use lanes::Predecessor;
 pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
@@ -69,6 +72,7 @@ use crate::name::Consumer;
 use crate::pause::Pause;
 use crate::queue::{CallKey, LaneId, Queue, QueuePosition};
 use crate::time::Time;
+use calls_by_workload::CallsByWorkload;
 use charge::Charge;
 use durability::Durability;
 use hang_ups::HangUps;
@@ -106,6 +110,7 @@ pub struct Engine {
     hang_ups: HangUps,
     /// What calls use of tokens.
     estimates: Estimates,
+    calls_by_workload: CallsByWorkload,
 }
 
 /// Grants and calls by what became of them, since the engine started.
@@ -246,6 +251,7 @@ impl Engine {
             totals: Totals::default(),
             hang_ups: HangUps::default(),
             estimates: Estimates::default(),
+            calls_by_workload: CallsByWorkload::default(),
         }
     }
 

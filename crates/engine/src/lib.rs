@@ -51,8 +51,8 @@ mod units;
 mod window_counter;
 
 pub use account::{
-    AccountStatus, ConsumerHangUps, ConsumerWait, Engine, LimitStatus, PauseStatus, Predecessor, Snapshot,
-    Totals,
+    AccountStatus, ConsumerCalls, ConsumerHangUps, ConsumerWait, Engine, LimitStatus, PauseStatus,
+    Predecessor, Snapshot, Totals,
 };
 pub use concurrency_cap::LearnedConcurrency;
 pub use estimate::EstimatesSnapshot;

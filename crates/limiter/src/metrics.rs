@@ -96,7 +96,7 @@ fn encode_accounts(
     )
 }
 
-/// By workload: those that wait, a thousand of an account at most, and those whose clients have hung up.
+/// By workload, of a thousand of an account at most: those that wait, whose clients have hung up, that have called.
 fn encode_workloads(
     encoder: &mut DescriptorEncoder<'_>,
     accounts: &[AccountReport],
@@ -118,6 +118,12 @@ fn encode_workloads(
         "workload_hung_up_calls",
         "Calls of a workload whose clients hung up while they waited; ends an hour after the last",
         workloads(accounts, |status| &status.hang_ups, |hang_ups| (&hang_ups.consumer, hang_ups.calls)),
+    )?;
+    counter(
+        encoder,
+        "workload_used_calls",
+        "Calls of a workload that the provider has counted or may have, rejected ones too; ends an hour after the last",
+        workloads(accounts, |status| &status.workloads, |of_one| (&of_one.consumer, of_one.calls)),
     )
 }
 
@@ -248,6 +254,7 @@ mod tests {
                     {"consumer": "gtm/Job/b", "calls": 3, "longestMillis": 1},
                 ],
                 "hangUps": [{"consumer": "gtm/Job/a", "calls": 20, "shortestMillis": 5000, "longestMillis": 5000, "waitMillis": 40000}],
+                "workloads": [{"consumer": "gtm/Job/a", "calls": 40}, {"consumer": "gtm/Job/b", "calls": 19}],
                 "granted": 60, "unused": 0, "refused": 1, "rejected": 0, "breaches": 4,
             }],
         }))
@@ -262,6 +269,7 @@ mod tests {
             r#"quotakeeper_limiter_workload_waiting_calls{quota="gtm/openai",workload="gtm/Job/b"} 3"#,
             r#"quotakeeper_limiter_workload_longest_wait_seconds{quota="gtm/openai",workload="gtm/Job/a"} 7"#,
             r#"quotakeeper_limiter_workload_hung_up_calls_total{quota="gtm/openai",workload="gtm/Job/a"} 20"#,
+            r#"quotakeeper_limiter_workload_used_calls_total{quota="gtm/openai",workload="gtm/Job/b"} 19"#,
             r#"quotakeeper_limiter_calls_total{quota="gtm/openai",decision="granted"} 60"#,
             r#"quotakeeper_limiter_calls_total{quota="gtm/openai",decision="refused"} 1"#,
             r#"quotakeeper_limiter_late_calls_total{quota="gtm/openai"} 4"#,

@@ -102,6 +102,7 @@ impl Engine {
                 counter.counted_by(now, unit, latest);
             }
         }
+        self.count_for_workload(now, attempt);
         true
     }
 
@@ -180,8 +181,15 @@ impl Engine {
             for pause in self.pauses.values_mut() {
                 pause.withdrawn(attempt);
             }
+            self.count_for_workload(now, attempt);
         }
         self.finish(now, attempt, false, actions);
+    }
+
+    fn count_for_workload(&mut self, now: Time, attempt: Attempt) {
+        if let Some(call) = self.calls.get(&attempt.key()) {
+            self.calls_by_workload.add(now, &call.wanted.consumer);
+        }
     }
 
     /// Ends an attempt: the call is over, or at the head of its flow until its deadline.

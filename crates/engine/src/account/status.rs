@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallState, ConsumerHangUps, Engine};
+use super::{CallState, ConsumerCalls, ConsumerHangUps, Engine};
 use crate::concurrency_cap::LearnedConcurrency;
 use crate::config::Unit;
 use crate::event::{Callers, Scope};
@@ -30,6 +30,9 @@ pub struct AccountStatus {
     /// Workloads whose clients hang up while their calls wait, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hang_ups: Vec<ConsumerHangUps>,
+    /// Workloads that have called within the last hour, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<ConsumerCalls>,
 }
 
 /// The calls of one workload that wait.
@@ -159,6 +162,7 @@ impl Engine {
             limits: self.lanes.status(now),
             concurrency: self.learned_concurrency(),
             hang_ups: self.hang_ups.status(now),
+            workloads: self.calls_by_workload.status(now),
         }
     }
 }

@@ -319,3 +319,25 @@ fn a_pause_refuses_no_call_that_only_waits_for_another_to_end() {
     w.sent_back(next, Scope::endpoint("other"), Some(SECOND));
     assert_eq!(too_long(&mut w), 0);
 }
+
+#[test]
+fn the_calls_of_a_workload_are_counted_that_the_provider_may_have_counted() {
+    let mut w = World::new(vec![sliding("requests", 10, 10)]);
+    for consumer in ["a", "a", "a", "a", "b"] {
+        w.ask_as(1, consumer, CallClass::default(), None);
+    }
+    let grants = w.grants();
+    assert_eq!(w.engine.status(w.now).workloads, [], "what is granted may not be sent");
+    w.answered(grants[0]);
+    w.answered(grants[0]);
+    w.tell(over(grants[1]));
+    w.tell(Event::Unused { attempt: grants[2], again: false });
+    w.answered(grants[4]);
+    let used = |w: &mut World| -> Vec<_> {
+        let workloads = w.engine.status(w.now).workloads;
+        workloads.into_iter().map(|it| (it.consumer.to_string(), it.calls)).collect()
+    };
+    assert_eq!(used(&mut w), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+    w.pass(SECOND * 3600);
+    assert_eq!(used(&mut w), []);
+}
