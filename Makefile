@@ -168,6 +168,11 @@ steps-of-cluster-test:
 	$(call step,a real cluster comes and goes,tests/cluster/stories/cluster_leaves_nothing_behind.sh)
 	$(call step,real pods,QUOTAKEEPER_BUILT=1 tests/on_a_cluster/run.sh)
 
+.PHONY: record
+record: ## write anew what people see of each fault, docs/what-people-see.md, on a real cluster (8 minutes once built)
+	$(call step,faults on a real cluster,tests/cluster/filled.sh python3 tests/on_a_cluster/record_what_people_see.py docs/what-people-see.md)
+	$(times)
+
 .PHONY: images
 images: ## operator, limiter and proxy for a user's cluster, as OCI archives (some minutes the first time)
 	@images/make.sh

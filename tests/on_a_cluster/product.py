@@ -42,7 +42,7 @@ def rendered(provider):
     return helm(provider, "template", "quotakeeper", CHART)
 
 
-def quota(namespace, name, provider, tier, limit=None, more=""):
+def quota(namespace, name, provider, tier, limit=None, more="", wait=True):
     """Declares a quota and waits until it is in force. `limit`: name, amount and seconds instead of the tier's."""
     limits = ""
     if limit:
@@ -55,7 +55,8 @@ metadata: {{name: {name}, namespace: {namespace}}}
 spec:
   provider: {{name: {provider}, tier: {tier}}}
 {limits}{more}""")
-    kubectl("wait", "--namespace", namespace, f"apiquota/{name}", "--for=condition=Ready", f"--timeout={READY_SECONDS}s")
+    if wait:
+        kubectl("wait", "--namespace", namespace, f"apiquota/{name}", "--for=condition=Ready", f"--timeout={READY_SECONDS}s")
 
 
 def patient(name, extends, limit, amount, seconds, counted_as=None):
@@ -131,10 +132,20 @@ def nothing_is_forbidden():
     assert lines and not refused, refused
 
 
+def metrics_of(component):
+    """The metrics of each of the component's pods that answers, as text."""
+    return metrics_of_pods(pods(component), 9090)
+
+
+def metrics_of_pods(found, port):
+    path = "/api/v1/namespaces/{namespace}/pods/{name}:%d/proxy/metrics" % port
+    answers = [kubectl("get", "--raw", path.format(**pod["metadata"]), check=False) for pod in found]
+    return [answer.stdout for answer in answers if answer.returncode == 0]
+
+
 def measured(component, name, **labels):
     """A figure of the component's metrics; None: it has no such."""
-    port = pods(component)[0]["metadata"]["name"] + ":9090"
-    for line in kubectl("get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{port}/proxy/metrics").splitlines():
+    for line in metrics_of(component)[0].splitlines():
         if line.startswith(name + "{") and all(f'{label}="{value}"' in line for label, value in labels.items()):
             return float(line.rsplit(" ", 1)[1])
     return None

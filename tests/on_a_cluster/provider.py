@@ -86,13 +86,12 @@ class Provider:
         with direct.open(f"http://{node_address()}:{CONTROL_PORT}{path}", data, timeout=30) as answer:
             return answer.read().decode()
 
-    def limit(self, account, name, count, seconds, counted_as="Sliding"):
-        """From now on the account, with nothing used, may make so many calls in so many seconds."""
-        limits = [
-            {"name": name, "count": count, "windowMillis": int(seconds * 1000), "countedAs": counted_as},
-            # HubSpot's headers tell of it.
-            {"name": "daily", "count": 250000, "windowMillis": 86400000, "countedAs": "Fixed", "endpoint": "*"},
-        ]
+    def limit(self, account, name, count, seconds, counted_as="Sliding", daily=250000):
+        """From now on the account, with nothing used, may make so many calls in so many seconds; and so many in a day,
+        of which HubSpot's headers tell."""
+        limits = [{"name": name, "count": count, "windowMillis": int(seconds * 1000), "countedAs": counted_as}]
+        if daily:
+            limits.append({"name": "daily", "count": daily, "windowMillis": 86400000, "countedAs": "Fixed", "endpoint": "*"})
         self.ask("/reset", {"account": account})
         self.ask("/rules", {"account": account, "limits": limits, "answerMillis": 20, "streamMillis": 5})
 

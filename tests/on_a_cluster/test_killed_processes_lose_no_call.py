@@ -3,7 +3,7 @@
 import unittest
 
 import product
-from cluster import kubectl, until
+from cluster import until
 from story import Story
 from workloads import Job
 
@@ -33,23 +33,6 @@ class Killed(Story):
             until(f"{tried} calls", lambda: self.provider.tried(job.name) >= tried)
             product.kill(component)
         self.judge(job)
-
-    def test_an_absent_limiter_is_waited_for(self):
-        scale = ("scale", "--namespace", product.NAMESPACE, "deployment/quotakeeper-limiter")
-        self.limit_hubspot("gtm", "absent", AMOUNT, SECONDS)
-        kubectl(*scale, "--replicas=0")
-        try:
-            until("the limiter is gone", lambda: not product.pods("limiter"))
-            job = Job("gtm", "absent", "hubspot", "absent", 2, 30, clients=2, quotas="absent").start()
-            running = lambda: [pod["status"]["phase"] for pod in job.list()] == ["Running"] * 2
-            until("the pods run, without a limiter", running)
-            until("the status says so", lambda: product.condition("gtm", "absent", "LimiterAvailable")["status"] == "False")
-            self.assertEqual(self.provider.tried("absent"), 0)
-        finally:
-            kubectl(*scale, "--replicas=1")
-        self.assertEqual(job.wait(), "Complete")
-        totals = self.provider.totals("absent")
-        self.assertEqual((totals["ok"], totals["over"]), (60, 0), totals)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ pub(super) fn notice_event(quota: &str, notice: &ConsumerNotice) -> Option<Plann
 /// How long the calls had waited whose clients hung up, how long they would have waited, and what to do.
 fn hang_ups_note(quota: &str, of_one: &ConsumerHangUps, calls: u64) -> String {
     let calls = words::counted(i64::try_from(calls).unwrap_or(i64::MAX), "waiting call");
-    let (shortest, longest) = (of_one.shortest.as_secs(), of_one.longest.as_secs());
+    let [shortest, longest] = [of_one.shortest, of_one.longest].map(words::rounded_seconds);
     let after =
         if shortest == longest { format!("{longest}s") } else { format!("{shortest}s to {longest}s") };
     let wait = words::rounded_up_seconds(of_one.wait);

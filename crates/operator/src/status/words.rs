@@ -38,6 +38,11 @@ fn before(step_seconds: i32) -> u64 {
     u64::try_from(step_seconds).unwrap_or(0).saturating_sub(1)
 }
 
+/// A duration in the nearest whole seconds.
+pub(crate) fn rounded_seconds(duration: Duration) -> u64 {
+    rounded_up_seconds(duration.saturating_sub(Duration::from_millis(500)))
+}
+
 /// A duration in whole seconds; a part of a second counts as one.
 pub(crate) fn rounded_up_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
