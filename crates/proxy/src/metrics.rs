@@ -162,6 +162,12 @@ impl Metrics {
             "Requests whose model is not known: they wait for all models and are charged to each",
             self.unreadable.clone(),
         );
+        self.register_usage();
+        self.register_clients();
+    }
+
+    fn register_usage(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "tokens",
             "Tokens of calls of quotas that limit tokens, by kind and by whether the provider reported or the proxy estimated them; cached and cache_write are parts of input",
@@ -172,6 +178,10 @@ impl Metrics {
             "Answers read to their end whose tokens are estimated, by reason",
             self.missing_usages.clone(),
         );
+    }
+
+    fn register_clients(&mut self) {
+        let registry = &mut self.registry;
         registry.register_with_unit(
             "learned_patience",
             "Timeout of a kind of clients, learned from those that hung up; absent where nothing is learned",

@@ -168,19 +168,7 @@ impl Report {
         {
             faults.push(format!("used {} hundredths of a percent, at least {least} should be", self.used));
         }
-        if let Some(most) = expects.tokens_peak_at_most
-            && self.tokens_peak > most
-        {
-            faults.push(format!("{} % of the limit of tokens counted, {most} at most may", self.tokens_peak));
-        }
-        if let Some(least) = expects.tokens_used_at_least
-            && self.tokens_used.is_none_or(|used| used < least)
-        {
-            faults.push(format!(
-                "tokens used: {:?} hundredths of a percent, at least {least} should be",
-                self.tokens_used
-            ));
-        }
+        faults.extend(self.faults_of_tokens());
         if let Some(least) = expects.fair_at_least
             && self.fairness < least
         {
@@ -188,6 +176,22 @@ impl Report {
                 "fairness {} of a million, at least {least}: {:?}",
                 self.fairness, self.by_consumer
             ));
+        }
+        faults
+    }
+
+    fn faults_of_tokens(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if let Some(most) = self.expects.tokens_peak_at_most
+            && self.tokens_peak > most
+        {
+            faults.push(format!("{} % of the limit of tokens counted, {most} at most may", self.tokens_peak));
+        }
+        if let Some(least) = self.expects.tokens_used_at_least
+            && self.tokens_used.is_none_or(|used| used < least)
+        {
+            let used = self.tokens_used;
+            faults.push(format!("tokens used: {used:?} hundredths of a percent, at least {least} should be"));
         }
         faults
     }

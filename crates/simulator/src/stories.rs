@@ -140,11 +140,6 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
     let rate = window.0 as f64 / window.1.as_secs_f64();
     let backlog = (4.0f64).max((rate / pods as f64).ceil());
     let backlog = backlog.max((2 * first.effective_burst()).div_ceil(pods as u64) as f64) as u64;
-    let windows = match window.1.as_secs() {
-        0..=1 => 80,
-        2..=10 => 12,
-        _ => 7,
-    };
     Scenario {
         account: account(vec![first]),
         tiers: Vec::new(),
@@ -158,7 +153,7 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
             hang_ups: 0,
             hang_up_after: Duration::ZERO,
         },
-        length: window.1 * windows,
+        length: window.1 * windows_of(window),
         clocks: Clocks { drift: 200_000, adverse: false, provider: 0 },
         network: Network {
             least: Duration::from_micros(300),
@@ -193,6 +188,15 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
         lease: None,
         changes: Vec::new(),
         expects: Expects::default(),
+    }
+}
+
+/// How many windows a day lasts.
+fn windows_of(window: Window) -> u32 {
+    match window.1.as_secs() {
+        0..=1 => 80,
+        2..=10 => 12,
+        _ => 7,
     }
 }
 

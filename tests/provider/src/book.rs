@@ -86,6 +86,17 @@ impl Decision {
         }
     }
 
+    /// Takes in what the account's rules say of every answer.
+    fn by_settings(&mut self, settings: &Settings, call: &Call) {
+        self.answer_nanos = settings.answer_millis * NANOS_PER_MILLI;
+        self.stream_nanos = settings.stream_millis * NANOS_PER_MILLI;
+        self.tokens_per_chunk = settings.tokens_per_chunk;
+        self.after_hang_up = settings.after_hang_up;
+        if let Some(wanted) = &call.wanted {
+            self.usage = wanted.usage(settings.output_tokens, self.ticket.sequence);
+        }
+    }
+
     /// The request's number.
     pub(crate) fn sequence(&self) -> u64 {
         self.ticket.sequence
@@ -181,13 +192,7 @@ impl Book {
                 self.accounts.entry(name.clone()).or_insert_with(|| Account::new(call.dialect, settings))
             }
         };
-        decision.answer_nanos = account.settings.answer_millis * NANOS_PER_MILLI;
-        decision.stream_nanos = account.settings.stream_millis * NANOS_PER_MILLI;
-        decision.tokens_per_chunk = account.settings.tokens_per_chunk;
-        decision.after_hang_up = account.settings.after_hang_up;
-        if let Some(wanted) = &call.wanted {
-            decision.usage = wanted.usage(account.settings.output_tokens, self.sequence);
-        }
+        decision.by_settings(&account.settings, &call);
         decision.verdict = if down {
             Verdict::Down
         } else if account.dialect != call.dialect {

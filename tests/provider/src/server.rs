@@ -114,8 +114,7 @@ async fn handle(
     cut: CancellationToken,
 ) -> Result<Response<Answer>, Infallible> {
     let (head, body) = request.into_parts();
-    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.or_else(|| head.uri.authority().map(|authority| authority.as_str()));
+    let host = host_of(&head);
     let route = dialect::route(host, &head.method, head.uri.path());
     let call = call(&head, &route, arrival, connection);
     // Where the head says all that counting needs, the body is not waited for.
@@ -138,15 +137,7 @@ async fn handle(
         // The connection, and this with it, is dropped before this can be woken.
         std::future::pending::<()>().await;
     }
-    let report = match call.wanted.filter(|_| decision.produces) {
-        Some(wanted) => {
-            let streamed = body.json["stream"] == Value::Bool(true);
-            let schedule = Schedule::new(&decision, streamed, wanted.choices);
-            let ticket = decision.ticket.clone();
-            report.or_cancel(production::start(shared.clone(), ticket, schedule, decision.after_hang_up))
-        }
-        None => report,
-    };
+    let report = producing(&shared, &call, &decision, &body, report);
     let wall = Timestamp::now();
     let asked = Asked {
         method: &head.method,
@@ -174,6 +165,27 @@ async fn handle(
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
     write_headers(response.headers_mut(), &call, &decision, wall);
     Ok(response)
+}
+
+/// The host that a request names.
+fn host_of(head: &request::Parts) -> Option<&str> {
+    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    host.or_else(|| head.uri.authority().map(|authority| authority.as_str()))
+}
+
+/// Starts to produce the answer, where the call is answered by one that is produced.
+fn producing(
+    shared: &Arc<Shared>,
+    call: &Call,
+    decision: &Decision,
+    body: &ReadBody,
+    report: Report,
+) -> Report {
+    let Some(wanted) = call.wanted.filter(|_| decision.produces) else { return report };
+    let streamed = body.json["stream"] == Value::Bool(true);
+    let schedule = Schedule::new(decision, streamed, wanted.choices);
+    let ticket = decision.ticket.clone();
+    report.or_cancel(production::start(shared.clone(), ticket, schedule, decision.after_hang_up))
 }
 
 /// A request's body as far as it could be read.
