@@ -57,12 +57,14 @@ pub(crate) fn remaining(seconds: u64) -> String {
     }
 }
 
-/// A time to come, in UTC: `14:03:10` today, `1 Dec` later.
+/// A time to come, in UTC: `14:03:10` within hours, `4 Nov 14:02` within a day, `1 Dec` later.
 pub(crate) fn until(time: Timestamp, now: Timestamp) -> String {
     let seconds = time.as_second().saturating_sub(now.as_second());
     let form = match seconds {
         ..3600 => "%H:%M:%S",
-        3600..86_400 => "%H:%M",
+        3600..43_200 => "%H:%M",
+        // A time of day alone could be taken for one that has just passed.
+        43_200..86_400 => "%-d %b %H:%M",
         _ => "%-d %b",
     };
     time.to_zoned(TimeZone::UTC).strftime(form).to_string()
@@ -143,6 +145,7 @@ mod tests {
         let at = |text: &str| until(text.parse().unwrap(), now);
         assert_eq!(at("2026-11-03T14:03:10Z"), "14:03:10");
         assert_eq!(at("2026-11-03T23:30:10Z"), "23:30");
+        assert_eq!(at("2026-11-04T14:02:00Z"), "4 Nov 14:02");
         assert_eq!(at("2026-12-01T00:00:00Z"), "1 Dec");
         assert_eq!(clipped("äöü", 5), "ä…");
     }

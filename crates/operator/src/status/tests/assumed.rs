@@ -103,12 +103,12 @@ fn a_budget_that_is_closed_by_assumption_never_reads_as_unused() {
             let summary = status.summary.clone().unwrap();
             assert_eq!(summary.tightest.as_deref(), Some("daily"));
             assert_eq!(summary.used.as_deref(), Some("unknown"));
-            assert_eq!(summary.status.as_deref(), Some("UsageUnknown until 12:16"));
+            assert_eq!(summary.status.as_deref(), Some("UsageUnknown until 4 Nov 12:16"));
             let (known, got, message) = condition(&status, "UsageKnown");
             assert_eq!((known.as_str(), got.as_str()), ("False", reason));
             for words in [
                 why,
-                "until 12:16 UTC",
+                "until 4 Nov 12:16 UTC",
                 "an answer of the provider",
                 "kubectl patch aq hubspot -n gtm",
                 r#"{"spec":{"used":[{"limit":"daily","amount":UNITS,"at":"2026-11-03T14:03:00Z"}]}}"#,
