@@ -255,12 +255,12 @@ impl Queue {
         Some(call)
     }
 
-    /// Takes a call out for its turn.
-    pub(crate) fn take(&mut self, position: QueuePosition) -> Option<CallKey> {
+    /// Takes a call out for its turn, which is as long as so many turns of a call of cost 1.
+    pub(crate) fn take(&mut self, position: QueuePosition, turns: u32) -> Option<CallKey> {
         let call = self.remove(position)?;
         let consumer = &mut self.consumers[position.consumer.index()];
         let start = consumer.tag.max(self.virtual_time);
-        let length = length(u64::from(position.turns), consumer.weight);
+        let length = length(u64::from(turns), consumer.weight);
         let paid = consumer.credit.min(length);
         consumer.credit -= paid;
         self.retag(position.consumer, start.saturating_add(length - paid));

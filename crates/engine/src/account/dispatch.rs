@@ -153,11 +153,12 @@ impl Engine {
         let costs = call.wanted.costs;
         let mut turns = None;
         if let CallState::Waiting { position, .. } = call.state {
-            self.queue.take(position);
             if costs.tokens.is_some() {
+                // What such calls use may have become known since it came.
+                turns = Some(self.lanes.turns(lane, costs));
                 self.queue.expect_use(position);
-                turns = Some(position.turns());
             }
+            self.queue.take(position, turns.unwrap_or(position.turns()));
         }
         call.wanted.attempts += 1;
         let attempt = key.attempt(call.wanted.attempts);

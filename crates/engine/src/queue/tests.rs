@@ -24,7 +24,8 @@ impl Line {
     fn serve(&mut self, turns: usize) -> Vec<u64> {
         let mut next = || {
             let call = self.queue.head(LANE)?.call;
-            self.queue.take(self.positions.remove(&call)?).map(|key| key.call.0)
+            let position = self.positions.remove(&call)?;
+            self.queue.take(position, position.turns()).map(|key| key.call.0)
         };
         (0..turns).filter_map(|_| next()).collect()
     }

@@ -321,6 +321,37 @@ fn who_holds_much_and_uses_little_gets_as_much_as_who_holds_what_it_uses() {
 }
 
 #[test]
+fn calls_that_came_before_anything_was_learned_have_turns_as_short_as_later_ones() {
+    let mut w = World::new(vec![learned(output(8_000, 10, Charged::AsProduced))]);
+    for _ in 0..2_000 {
+        w.ask_for(1, "early", call(400, 4_000), None);
+    }
+    let mut granted = [0, 0];
+    let mut under_way: Vec<Attempt> = Vec::new();
+    for second in 0..60 {
+        for attempt in under_way.drain(..) {
+            // The clients of a fifth hang up: their turns are as long as what was held.
+            let lost = second > 20 && attempt.call.0.is_multiple_of(5);
+            w.ends(attempt, if lost { CallEnd::Lost } else { CallEnd::Seen }, Some(used(100, 100)));
+        }
+        for attempt in w.grants() {
+            granted[attempt.session.0 as usize - 1] += 1;
+            under_way.push(attempt);
+        }
+        if second == 20 {
+            granted = [0, 0];
+            for _ in 0..2_000 {
+                w.ask_for(2, "late", call(400, 4_000), None);
+            }
+        }
+        w.pass(SECOND);
+    }
+    let [early, late] = granted;
+    assert!(early + late > 150, "{granted:?}");
+    assert!(early * 10 > late * 8 && late * 10 > early * 8, "{granted:?}");
+}
+
+#[test]
 fn headers_raise_the_level_of_a_bucket_and_accuse_nobody() {
     let bucket =
         LimitConfig { counted_as: CountedAs::TokenBucket, ..output(10_000, 60, Charged::AsProduced) };
