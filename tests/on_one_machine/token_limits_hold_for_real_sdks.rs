@@ -8,7 +8,7 @@ use crate::scene::Scene;
 
 /// The limit of every story: so many tokens in so many seconds.
 const AMOUNT: u64 = 6_000;
-const WINDOW_SECONDS: u64 = 4;
+const WINDOW_SECONDS: u64 = 8;
 /// They use some 80 tokens in the mean, and allow 200 of output.
 const CALLS: u64 = 120;
 const CLIENTS: u64 = 40;

@@ -49,6 +49,8 @@ pub enum Mutant {
     RenameStartsAnew,
     /// A call whose client has hung up is taken to be over at the provider.
     HangUpIsAnEnd,
+    /// What a call did not use is free at its end, though the provider may count it for a moment longer.
+    FreedAtTheEnd,
     /// A large call that waits at a limit keeps nothing of it for itself.
     NothingKept,
     /// The answer that comes last replaces what is known of others, also if it was overtaken and tells of less.

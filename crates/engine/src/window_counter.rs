@@ -27,7 +27,7 @@ mod reports;
 mod snapshot;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 pub use bulk::{Arrival, Ramp};
@@ -80,6 +80,8 @@ pub(crate) struct WindowCounter {
     /// What has left flight since the beginning, because the provider has counted it.
     landed: Amount,
     settling: Timers,
+    /// What units that are in flight will stand for once they settle, where that is less.
+    known: BTreeMap<UnitKey, Amount>,
     leaving: Leaving,
     others: Others,
     /// Poured into the bucket on account of others, since the beginning.
@@ -124,6 +126,7 @@ impl WindowCounter {
             charged: Amount::ZERO,
             landed: Amount::ZERO,
             settling: Timers::new(),
+            known: BTreeMap::new(),
             leaving: Leaving::default(),
             others: Others::default(),
             poured_for_others: Amount::ZERO,
@@ -253,10 +256,14 @@ impl WindowCounter {
 
     fn settle(&mut self, key: UnitKey, at: Time) {
         let window = self.window;
+        self.asks_first = false;
+        if let Some(drawn) = self.known.remove(&key) {
+            let held = self.cost_of(key);
+            self.settle_up(at, key, held, drawn);
+        }
         let Some(unit) = self.units.get_mut(key) else {
             return;
         };
-        self.asks_first = false;
         unit.counted = true;
         unit.settles = at;
         unit.leaves = at + window;

@@ -52,9 +52,7 @@ impl Open<'_> {
 
     /// This is drawn of what is held, and the provider has counted it by J after `at`.
     fn settle(self, now: Time, drawn: Amount, at: Time) {
-        let held = self.held();
-        self.window.settle_up(now, self.unit, held, drawn);
-        self.window.counted_by(now, self.unit, at + self.limit.counted_after_write);
+        self.window.settles_as(now, self.unit, drawn, at + self.limit.counted_after_write);
     }
 }
 
@@ -137,7 +135,9 @@ impl Engine {
         self.each_open(now, attempt, |open| {
             let held = open.held();
             let drawn = open.tokens.rejected(open.costs).unwrap_or(held).min(held);
-            open.settle(now, drawn, latest);
+            // Its answer has begun: the provider has decided.
+            open.window.settle_up(now, open.unit, held, drawn);
+            open.window.counted_by(now, open.unit, latest);
         });
     }
 

@@ -96,6 +96,18 @@ impl WindowCounter {
         }
     }
 
+    /// So much is drawn of what is held, and the provider has counted it by `settles`. Less becomes free then and no
+    /// earlier: until then the provider may still count what was held.
+    pub(crate) fn settles_as(&mut self, now: Time, key: UnitKey, drawn: Amount, settles: Time) {
+        let held = self.cost_of(key);
+        if drawn >= held || mutant::active(Mutant::FreedAtTheEnd) {
+            self.settle_up(now, key, held, drawn);
+        } else if self.units.get(key).is_some_and(|unit| !unit.counted) {
+            self.known.insert(key, drawn);
+        }
+        self.counted_by(now, key, settles);
+    }
+
     /// What a unit stands for; nothing when it is gone.
     pub(crate) fn cost_of(&self, key: UnitKey) -> Amount {
         self.units.get(key).map_or(Amount::ZERO, Unit::cost)
@@ -116,6 +128,7 @@ impl WindowCounter {
     /// The call was not and will not be written. It leaves the log; what the bucket has counted
     /// stays, because calls may have been held back on account of it.
     pub(crate) fn refund(&mut self, key: UnitKey) {
+        self.known.remove(&key);
         let Some(unit) = self.units.remove(key) else {
             return;
         };

@@ -73,6 +73,8 @@ fn the_most_that_a_call_can_use_is_held_and_what_it_did_not_use_comes_back_at_it
         let first = w.grants();
         assert_eq!((first.len(), w.used("tokens")), (2, 8_000), "{charged:?}");
         w.ends(first[0], CallEnd::Seen, Some(used(200, 100)));
+        assert_eq!(w.used("tokens"), 8_000, "{charged:?}: the provider may count it for a moment longer");
+        w.pass(MS * 310);
         assert_eq!(w.grants().len(), 1, "{charged:?}: 3,700 came back");
         assert_eq!(w.used("tokens"), 8_300);
         // What was used counts for a window from then on.
@@ -195,6 +197,7 @@ fn a_provider_of_which_nothing_is_known_may_have_charged_on_arrival() {
     w.asks(&call(400, 3_000), 1);
     let attempt = w.grants()[0];
     w.ends(attempt, CallEnd::Seen, Some(used(90, 10)));
+    w.pass(MS * 310);
     assert_eq!(w.used("tokens"), 3_100, "the larger of what it asked for and what it used");
 }
 
@@ -268,6 +271,7 @@ fn money_is_counted_by_the_prices_of_the_model() {
     assert_eq!(w.used("budget"), 10_000 * 2_500 + 1_000 * 10_000, "in nanodollars");
     let usage = TokenUsage { cached: 2_000, ..used(3_000, 200) };
     w.ends(attempt, CallEnd::Seen, Some(usage));
+    w.pass(MS * 310);
     assert_eq!(w.used("budget"), 1_000 * 2_500 + 2_000 * 1_250 + 200 * 10_000);
 }
 
@@ -286,6 +290,7 @@ fn a_restart_holds_what_was_under_way() {
     after.pass(SECOND * 30);
     assert_eq!(after.used("tokens"), 4_000, "it is not over");
     after.ends(attempt, CallEnd::Seen, Some(used(100, 100)));
+    after.pass(MS * 310);
     assert_eq!(after.used("tokens"), 200);
 }
 
@@ -316,7 +321,7 @@ fn who_holds_much_and_uses_little_gets_as_much_as_who_holds_what_it_uses() {
         w.pass(SECOND);
     }
     let [cautious, wasteful] = used_by;
-    assert!(cautious + wasteful > 200_000, "{used_by:?}");
+    assert!(cautious + wasteful > 150_000, "{used_by:?}");
     assert!(wasteful * 10 > cautious * 8 && cautious * 10 > wasteful * 8, "{used_by:?}");
 }
 
