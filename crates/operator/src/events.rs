@@ -69,6 +69,8 @@ struct EventPublisher {
     orphans: BTreeSet<(Owner, String)>,
     /// Workloads that have had the Event of something that keeps their calls from going still, with its note.
     informed: HashSet<(Owner, String)>,
+    /// When this leader looked at quotas for the first time.
+    led_since: Option<Timestamp>,
 }
 
 /// Publishes Events and counts pods without a proxy, while this replica leads.
@@ -91,6 +93,7 @@ pub async fn run(
         uids: HashMap::new(),
         orphans: BTreeSet::new(),
         informed: HashSet::new(),
+        led_since: None,
     };
     let mut changed = caches.peopled.subscribe();
     loop {

@@ -103,7 +103,7 @@ impl EventPublisher {
             standing.extend(state.standing().map(|event| (name, event)));
         }
         if first {
-            self.inherit_informed(observed, &standing, now);
+            self.led_since = Some(now);
         }
         for (name, view, event) in due {
             self.publish(observed, name, view, event, first).await;
@@ -112,29 +112,21 @@ impl EventPublisher {
         self.quotas = Some(all);
     }
 
-    /// Workloads that were there before the leader changed have been told what was standing then.
-    fn inherit_informed(
-        &mut self,
-        observed: &Observed<'_>,
-        standing: &[(&String, PlannedEvent)],
-        now: Timestamp,
-    ) {
-        let before = |pod: &&PodView| seconds_between(pod.created, now) > LEADER_CHANGE_SECONDS;
-        for (name, event) in standing {
-            let drawing = observed.pods.values().filter(|pod| pod.draws_on(name)).filter(before);
-            self.informed.extend(drawing.map(|pod| (pod.owner.clone(), event.note.clone())));
-        }
-    }
-
-    /// Tells workloads that have begun to draw on a quota what keeps its calls from going already.
+    /// Tells workloads that have begun to draw on a quota what keeps its calls from going already. Those that were
+    /// there before this leader have been told by the one before, whose text may differ by a second.
     async fn inform_newcomers(&mut self, observed: &Observed<'_>, standing: Vec<(&String, PlannedEvent)>) {
         let notes: HashSet<&str> = standing.iter().map(|(_, event)| event.note.as_str()).collect();
         self.informed.retain(|(_, note)| notes.contains(note.as_str()));
+        let led_since = self.led_since;
+        let before = |pod: &&PodView| {
+            led_since.is_some_and(|since| seconds_between(pod.created, since) > LEADER_CHANGE_SECONDS)
+        };
         for (name, PlannedEvent { reason, note, .. }) in standing {
-            let drawing = observed.pods.values().filter(|pod| pod.draws_on(name));
-            let owners: BTreeSet<&Owner> = drawing.map(|pod| &pod.owner).collect();
-            for owner in owners.into_iter().take(MOST_OWNERS) {
-                if self.informed.insert((owner.clone(), note.clone())) {
+            let drawing = || observed.pods.values().filter(|pod| pod.draws_on(name));
+            let told: BTreeSet<&Owner> = drawing().filter(before).map(|pod| &pod.owner).collect();
+            let owners: BTreeSet<&Owner> = drawing().map(|pod| &pod.owner).collect();
+            for owner in owners.difference(&told).take(MOST_OWNERS) {
+                if self.informed.insert(((*owner).clone(), note.clone())) {
                     let regarding = self.reference(observed.cluster, owner).await;
                     let (note, once) = (note.clone(), Some(note.clone()));
                     self.writer.push(DueEvent { reason, note, regarding, once });

@@ -212,7 +212,7 @@ pub fn wait_while_the_leader_changes(limiter: &FakeLimiter) -> Standing {
     limiter.change("gtm/hubspot", |report| {
         report["waiting"] = json!([{"consumer": "gtm/Job/enrich", "calls": 7, "longestMillis": 9000}]);
     });
-    limiter.pause("gtm/hubspot", 1800, "429 STANDING");
+    limiter.pause("gtm/hubspot", 7200, "429 STANDING");
     told("gtm", "job/enrich", "ProviderPaused gtm/hubspot: 429 STANDING");
     told("gtm", "job/enrich", "WaitingForQuota 7 calls wait");
     Standing(all_events())
