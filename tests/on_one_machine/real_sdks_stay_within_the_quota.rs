@@ -37,27 +37,15 @@ pub fn rules() -> String {
 /// with three seconds there is nothing to excuse.
 pub fn quota(scene: &Scene, program: &Program) -> PathBuf {
     let Program { provider, limit, counted_as, other_limits, pacing, .. } = program;
-    let text = format!(
-        "apiVersion: quotakeeper.dev/v1alpha1
-kind: ApiProvider
-metadata: {{name: {provider}-of-this-machine}}
-spec:
-  extends: {provider}
-  tiers:
-  - name: only
-    limits:
-    - {{name: {limit}, unit: Requests, amount: 1000, windowSeconds: 60, countedAs: {counted_as}, deliveryMillis: 3000}}
-{other_limits}---
-apiVersion: quotakeeper.dev/v1alpha1
-kind: ApiQuota
-metadata: {{name: leads}}
-spec:
-  provider: {{name: {provider}-of-this-machine, tier: only}}
-  limits:
-  - {{name: {limit}, unit: Requests, amount: {AMOUNT}, windowSeconds: {WINDOW_SECONDS}}}
+    let tier = format!(
+        "    - {{name: {limit}, unit: Requests, amount: 1000, windowSeconds: 60, countedAs: {counted_as}, deliveryMillis: 3000}}
+{other_limits}"
+    );
+    let own = format!(
+        "  - {{name: {limit}, unit: Requests, amount: {AMOUNT}, windowSeconds: {WINDOW_SECONDS}}}
 {pacing}"
     );
-    scene.file("quota.yaml", &text)
+    scene.quota_of_this_machine(provider, &tier, &own)
 }
 
 pub fn scene(program: &Program) -> Scene {

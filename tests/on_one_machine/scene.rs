@@ -81,6 +81,30 @@ impl Scene {
         path
     }
 
+    /// The quota `leads` of a provider that is the shipped one but for the limits of its only tier; `tier` and `limits`
+    /// are lists in YAML.
+    pub fn quota_of_this_machine(&self, provider: &str, tier: &str, limits: &str) -> PathBuf {
+        let text = format!(
+            "apiVersion: quotakeeper.dev/v1alpha1
+kind: ApiProvider
+metadata: {{name: {provider}-of-this-machine}}
+spec:
+  extends: {provider}
+  tiers:
+  - name: only
+    limits:
+{tier}---
+apiVersion: quotakeeper.dev/v1alpha1
+kind: ApiQuota
+metadata: {{name: leads}}
+spec:
+  provider: {{name: {provider}-of-this-machine, tier: only}}
+  limits:
+{limits}"
+        );
+        self.file("quota.yaml", &text)
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

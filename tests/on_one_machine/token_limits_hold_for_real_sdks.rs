@@ -55,28 +55,14 @@ fn rules(provider: &str, charged: Charged, limited: Limited) -> String {
 /// As in the stories of requests, a stall of this machine for three seconds excuses nothing.
 fn quota(scene: &Scene, provider: &str, charged: Charged, limited: Limited) -> PathBuf {
     let Limited { name, unit, others } = limited;
-    let text = format!(
-        "apiVersion: quotakeeper.dev/v1alpha1
-kind: ApiProvider
-metadata: {{name: {provider}-of-this-machine}}
-spec:
-  extends: {provider}
-  tiers:
-  - name: only
-    limits:
-{REQUESTS}{others}    - {{name: {name}, unit: {unit}, amount: 100000, windowSeconds: 60, charged: {}, deliveryMillis: 3000}}
----
-apiVersion: quotakeeper.dev/v1alpha1
-kind: ApiQuota
-metadata: {{name: leads}}
-spec:
-  provider: {{name: {provider}-of-this-machine, tier: only}}
-  limits:
-  - {{name: {name}, unit: {unit}, amount: {AMOUNT}, windowSeconds: {WINDOW_SECONDS}, reserve: Bound}}
-",
+    let tier = format!(
+        "{REQUESTS}{others}    - {{name: {name}, unit: {unit}, amount: 100000, windowSeconds: 60, charged: {}, deliveryMillis: 3000}}\n",
         charged.profile
     );
-    scene.file("quota.yaml", &text)
+    let own = format!(
+        "  - {{name: {name}, unit: {unit}, amount: {AMOUNT}, windowSeconds: {WINDOW_SECONDS}, reserve: Bound}}\n"
+    );
+    scene.quota_of_this_machine(provider, &tier, &own)
 }
 
 fn story(program: &Program, charged: Charged, limited: Limited) {

@@ -116,8 +116,8 @@ fn a_hello_with_the_most_calls_fits() {
         consumer: "c".repeat(MOST_NAME).into(),
         quotas,
         newest: Epoch(1),
-        ended: vec![crate::messages::a_hello().ended[3].clone(); 4096],
-        calls: vec![crate::messages::a_hello().calls[3].clone(); MOST_CALLS],
+        ended: vec![crate::samples::a_hello().ended[3].clone(); 4096],
+        calls: vec![crate::samples::a_hello().calls[3].clone(); MOST_CALLS],
     };
     let message = ToLimiter { stamp: Stamp(1), body: ProxyMessage::Hello(hello) };
     assert_eq!(ToLimiter::decode(&message.clone().to_bytes()), Ok(Some(message)));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod messages;
+mod samples;
 
 mod any_bytes_are_decoded_or_refused;
 mod decoding_reverses_encoding;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use quotakeeper_wire::codec::{Coded, NEWEST};
 
-use crate::messages::{samples_to_limiter, samples_to_proxy};
+use crate::samples::{samples_to_limiter, samples_to_proxy};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/recorded/v{NEWEST}"))

@@ -10,7 +10,7 @@ use quotakeeper_wire::message::{
     AccountIndex, Epoch, LimiterMessage, ProxyMessage, Report, ToLimiter, ToProxy,
 };
 
-use crate::messages::{a_rejection, samples_to_limiter, samples_to_proxy};
+use crate::samples::{a_rejection, samples_to_limiter, samples_to_proxy};
 
 /// An unknown field of each wire type.
 const UNKNOWN: &[u8] = &[
