@@ -64,6 +64,7 @@ impl Account {
                 max_call: Duration::from_secs(600),
             },
             weights: Default::default(),
+            sharing: Default::default(),
             models: Default::default(),
             any_model: Default::default(),
         }

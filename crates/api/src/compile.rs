@@ -73,6 +73,7 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
             queue: queue(spec, &profile),
             pause: pause(&profile),
             weights: BTreeMap::new(),
+            sharing: Default::default(),
             models: models.known,
             any_model: models.any,
         },

@@ -56,7 +56,7 @@ pub use calls_by_workload::ConsumerCalls;
 pub use hang_ups::ConsumerHangUps;
 pub use lanes::Predecessor;
 pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
-pub use status::{AccountStatus, ConsumerWait, LimitStatus, PauseStatus};
+pub use status::{AccountStatus, AllocationStatus, ConsumerWait, LimitStatus, PauseStatus};
 
 use serde::{Deserialize, Serialize};
 
@@ -231,7 +231,7 @@ impl Engine {
 
     fn with_lanes(config: AccountConfig, lanes: Lanes) -> Engine {
         let durability = Durability::without_ledger(lanes.limits().len());
-        Engine {
+        let mut engine = Engine {
             config,
             lanes,
             queue: Queue::default(),
@@ -252,7 +252,9 @@ impl Engine {
             hang_ups: HangUps::default(),
             estimates: Estimates::default(),
             calls_by_workload: CallsByWorkload::default(),
-        }
+        };
+        engine.share_as_configured();
+        engine
     }
 
     /// Takes in what happened and appends what is to be done. `now` never goes back, and is read

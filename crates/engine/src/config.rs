@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::name::Consumer;
+use crate::sharing::Sharing;
 
 /// The largest window of requests. Each call that is made is kept until it leaves the window, in about
 /// 60 bytes: a window of this size that is used to the full takes 600 MB. One that is not costs
@@ -48,6 +49,9 @@ pub struct AccountConfig {
     /// a quota sets a weight, so compiled accounts have none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<Consumer, u32>,
+    /// How it is shared.
+    #[serde(default)]
+    pub sharing: Sharing,
 }
 
 /// Whether the engine holds calls.
@@ -388,13 +392,20 @@ impl AccountConfig {
         self.limits.iter().any(|limit| limit.name == name)
     }
 
+    /// The account's limits, and those of its allocations.
+    pub fn limits_in_force(&self) -> impl Iterator<Item = LimitConfig> {
+        let of_allocations = self.sharing.limits(&self.limits).map(|limit| limit.config);
+        self.limits.iter().cloned().chain(of_allocations)
+    }
+
     /// What an engine cannot work with, one sentence each; empty when all is well.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.validity.is_zero() {
             problems.push("validity must be longer than 0".to_owned());
         }
-        for (index, limit) in self.limits.iter().enumerate() {
+        let limits: Vec<LimitConfig> = self.limits_in_force().collect();
+        for (index, limit) in limits.iter().enumerate() {
             let (name, amount) = (&limit.name, limit.largest_amount());
             if limit.unit == Unit::Requests && amount > MOST_REQUESTS {
                 problems.push(format!(
@@ -404,10 +415,11 @@ impl AccountConfig {
             if limit.unit != Unit::ConcurrentRequests && limit.window.is_zero() {
                 problems.push(format!("limit {}: window must be longer than 0", limit.name));
             }
-            if self.limits[..index].iter().any(|other| other.name == limit.name) {
+            if limits[..index].iter().any(|other| other.name == limit.name) {
                 problems.push(format!("limit {}: the name is used twice", limit.name));
             }
         }
+        problems.extend(self.sharing.problems());
         problems
     }
 }

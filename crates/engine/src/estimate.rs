@@ -109,6 +109,9 @@ impl Estimates {
     /// name: ask once a call.
     pub fn key(&mut self, consumer: &Consumer, class: &CallClass) -> EstimateKey {
         self.uses += 1;
+        // What a call uses does not depend on whose part of the quota it draws on.
+        let of_all = class.allocation.as_ref().map(|_| CallClass { allocation: None, ..class.clone() });
+        let class = of_all.as_ref().unwrap_or(class);
         let class_id = match self.by_class.get(class) {
             Some(id) => *id,
             None => self.new_class(class),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::AccountConfig;
 use crate::cost::{Amount, Costs, Demand};
-use crate::name::Consumer;
+use crate::name::{AllocationName, Consumer};
 use crate::time::{Stamp, Time};
 use crate::tokens::{CallEnd, TokenUsage};
 
@@ -50,6 +50,8 @@ pub struct CallClass {
     pub endpoint: Option<String>,
     /// The model that the request names.
     pub model: Option<String>,
+    /// The allocation of the pod that sends it, as the limiter knows; no proxy names it.
+    pub allocation: Option<AllocationName>,
 }
 
 /// Distinguishes the credentials of an account's calls without revealing them.

@@ -14,7 +14,8 @@
 //! | [`token_costs`] | what a call draws of a limit of tokens or money |
 //! | `estimate` | what calls likely use, learned from those before |
 //! | [`event`] | what happens, and what the engine wants done |
-//! | [`name`] | names that travel between components, as types; a consumer's |
+//! | [`sharing`] | the configuration of allocations |
+//! | [`name`] | names that travel between components, as types: a consumer's, an allocation's |
 //! | [`time`] | points on the limiter's and on a proxy's clock, the guard against drift |
 //! | [`clock`] | when, on the limiter's clock, a proxy's stamp was taken |
 //! | `window_counter`, `bucket`, `units` | one limit's log, units in flight, and level |
@@ -44,6 +45,7 @@ pub mod patience;
 mod pause;
 mod queue;
 mod scope;
+pub mod sharing;
 pub mod time;
 pub mod token_costs;
 pub mod tokens;
@@ -51,8 +53,8 @@ mod units;
 mod window_counter;
 
 pub use account::{
-    AccountStatus, ConsumerCalls, ConsumerHangUps, ConsumerWait, Engine, LimitStatus, PauseStatus,
-    Predecessor, Snapshot, Totals,
+    AccountStatus, AllocationStatus, ConsumerCalls, ConsumerHangUps, ConsumerWait, Engine, LimitStatus,
+    PauseStatus, Predecessor, Snapshot, Totals,
 };
 pub use concurrency_cap::LearnedConcurrency;
 pub use estimate::EstimatesSnapshot;

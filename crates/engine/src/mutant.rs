@@ -53,6 +53,12 @@ pub enum Mutant {
     FreedAtTheEnd,
     /// A large call that waits at a limit keeps nothing of it for itself.
     NothingKept,
+    /// Allocations share alike, whatever they are guaranteed and weigh.
+    SharesIgnored,
+    /// A lower priority has its turns only when no call of a higher one waits.
+    NoFloor,
+    /// Calls are not charged to their allocation's limits.
+    AllocationsUnbounded,
     /// The answer that comes last replaces what is known of others, also if it was overtaken and tells of less.
     LastAnswerCounts,
 }

@@ -94,6 +94,11 @@ name_type! {
     Consumer
 }
 
+name_type! {
+    /// A part of a quota for a set of pods, by its name in the quota.
+    AllocationName
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -1,15 +1,32 @@
-//! The fair queue: start-time fair queueing over consumers, earliest deadline first within one.
+//! The fair queue: start-time fair queueing over allocations and their consumers, earliest deadline first within one.
 //!
 //! A lane holds the calls that draw on the same limits; lanes do not hold each other up. Turns
 //! are counted for a consumer over all lanes: a workload of a hundred replicas is one consumer
 //! and gets no more than a workload of one. A consumer that was idle, or whose lane was closed,
 //! takes its turn next but saves nothing up.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `flow` | the calls of a consumer in a lane |
+//! | `groups` | allocations and priorities |
+//! | `turns` | what a consumer, or an allocation, waits for and has had |
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod flow;
+mod groups;
+mod turns;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) use flow::Order;
+pub(crate) use groups::{GroupId, GroupPlace};
 
 use crate::event::{Attempt, CallId, SessionId};
-use crate::name::Consumer;
+use crate::name::{AllocationName, Consumer};
+use crate::sharing::Sharing;
 use crate::time::Time;
+use flow::{Flow, Removed};
+use groups::{Groups, idle_consumers};
+use turns::{Correction, Turns};
 
 /// One turn of a consumer of weight 1, for a call of cost 1.
 const TURN: u64 = 1 << 20;
@@ -42,15 +59,6 @@ impl Attempt {
     }
 }
 
-/// A call's place in its flow: calls that the provider sent back come first, then the earliest
-/// deadline, then the earliest arrival.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Order {
-    first_time: bool,
-    deadline: Time,
-    arrival: u64,
-}
-
 /// Where a waiting call stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QueuePosition {
@@ -72,6 +80,8 @@ impl QueuePosition {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival<'a> {
     pub(crate) lane: LaneId,
+    /// The consumer's allocation.
+    pub(crate) group: GroupId,
     pub(crate) consumer: &'a str,
     pub(crate) weight: u32,
     /// How many turns of a call of cost 1 it takes.
@@ -84,7 +94,9 @@ pub(crate) struct Arrival<'a> {
 /// The call of a lane whose turn is next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
-    /// The virtual time at which its turn starts: the lane with the lowest goes first.
+    /// Where the turn of its allocation stands.
+    pub(crate) place: GroupPlace,
+    /// The virtual time at which its turn starts: of an allocation's lanes the one with the lowest goes first.
     pub(crate) tag: u64,
     pub(crate) order: Order,
     pub(crate) call: CallKey,
@@ -93,65 +105,13 @@ pub(crate) struct Head {
 #[derive(Clone, Debug)]
 struct ConsumerQueue {
     name: Consumer,
+    group: GroupId,
     weight: u64,
-    /// The virtual time at which its next turn starts.
-    tag: u64,
-    /// Calls that stand in a lane.
-    waiting: u64,
-    /// How many turns they take.
-    turns: u64,
-    /// Calls that have had their turn and whose use is not known yet.
-    unsettled: u64,
-    /// Virtual time that it has paid for calls which used less, and that was too early to give back: it pays for its
-    /// next turns.
-    credit: u64,
+    turns: Turns,
+    /// Its calls that are under way, where that is bounded.
+    under_way: u32,
     /// Its flow in each lane where it has one: few.
     flows: Vec<(LaneId, Flow)>,
-}
-
-/// The calls of a consumer in a lane: most wait alone.
-#[derive(Clone, Debug)]
-enum Flow {
-    One(Order, CallKey),
-    Many(BTreeMap<Order, CallKey>),
-}
-
-impl Flow {
-    fn insert(&mut self, order: Order, call: CallKey) {
-        match self {
-            Flow::One(first, other) => *self = Flow::Many(BTreeMap::from([(*first, *other), (order, call)])),
-            Flow::Many(calls) => {
-                calls.insert(order, call);
-            }
-        }
-    }
-
-    fn first(&self) -> Option<(Order, CallKey)> {
-        match self {
-            Flow::One(order, call) => Some((*order, *call)),
-            Flow::Many(calls) => calls.first_key_value().map(|(order, call)| (*order, *call)),
-        }
-    }
-
-    /// Takes a call out, unless it is the only one: then the flow ends with it.
-    fn remove(&mut self, order: Order) -> Removed {
-        match self {
-            Flow::One(only, call) if *only == order => Removed::Last(*call),
-            Flow::One(..) => Removed::Nothing,
-            Flow::Many(calls) => match calls.remove(&order) {
-                None => Removed::Nothing,
-                Some(call) if calls.is_empty() => Removed::Last(call),
-                Some(call) => Removed::One(call),
-            },
-        }
-    }
-}
-
-/// What was taken out of a flow.
-enum Removed {
-    Nothing,
-    One(CallKey),
-    Last(CallKey),
 }
 
 /// The virtual time that so many turns take.
@@ -168,38 +128,64 @@ impl ConsumerId {
 impl ConsumerQueue {
     /// The virtual time that one of its waiting calls takes in the mean.
     fn mean_length(&self) -> u64 {
+        let Turns { calls, waiting, .. } = self.turns;
         let one = TURN / self.weight;
-        if self.turns == self.waiting { one } else { length(self.turns, self.weight) / self.waiting.max(1) }
-            .max(1)
+        if waiting == calls { one } else { length(waiting, self.weight) / calls.max(1) }.max(1)
     }
 
     fn flow(&self, lane: LaneId) -> Option<&Flow> {
         self.flows.iter().find(|(other, _)| *other == lane).map(|(_, flow)| flow)
+    }
+
+    /// Whether nothing would be remembered of it.
+    fn is_idle(&self, now: u64) -> bool {
+        self.under_way == 0 && self.turns.is_idle(now)
     }
 }
 
 /// The waiting calls of an account.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
+    groups: Groups,
     consumers: Vec<ConsumerQueue>,
-    by_name: HashMap<Consumer, ConsumerId>,
     free: Vec<ConsumerId>,
     lanes: BTreeMap<LaneId, BTreeSet<(u64, ConsumerId)>>,
-    virtual_time: u64,
     arrivals: u64,
+    /// The most calls of a consumer that may be under way at the same time.
+    most_under_way: Option<u32>,
 }
 
 impl Queue {
+    /// Takes on how the account is shared; where calls are not held, no workload is bounded. How many calls are under
+    /// way is to be [said anew](Queue::call_begins).
+    pub(crate) fn configure(&mut self, sharing: &Sharing, holds_calls: bool) {
+        self.groups.configure(sharing);
+        self.most_under_way = sharing.max_concurrent_per_workload.filter(|_| holds_calls);
+        for id in self.ids() {
+            self.consumers[id.index()].under_way = 0;
+            self.list(id);
+        }
+    }
+
+    fn ids(&self) -> impl Iterator<Item = ConsumerId> + use<> {
+        (0..u32::try_from(self.consumers.len()).unwrap_or(u32::MAX)).map(ConsumerId)
+    }
+
+    /// The numbers of the allocations.
+    pub(crate) fn groups(&self) -> BTreeMap<AllocationName, GroupId> {
+        self.groups.by_name()
+    }
+
     /// The name of a consumer, kept once for all of its calls.
-    pub(crate) fn name(&mut self, consumer: &str, weight: u32) -> Consumer {
-        let id = self.consumer(consumer, weight);
+    pub(crate) fn name(&mut self, group: GroupId, consumer: &str, weight: u32) -> Consumer {
+        let id = self.consumer(group, consumer, weight);
         self.consumers[id.index()].name.clone()
     }
 
     /// Puts a call in its consumer's flow.
     pub(crate) fn push(&mut self, arrival: Arrival<'_>, call: CallKey) -> QueuePosition {
-        let Arrival { lane, consumer, weight, turns, deadline, again } = arrival;
-        let consumer = self.consumer(consumer, weight);
+        let Arrival { lane, group, consumer, weight, turns, deadline, again } = arrival;
+        let consumer = self.consumer(group, consumer, weight);
         self.arrivals += 1;
         let order = Order { first_time: !again, deadline, arrival: self.arrivals };
         let position = QueuePosition { lane, consumer, turns, order };
@@ -209,16 +195,9 @@ impl Queue {
 
     /// Puts a call back where it stood.
     pub(crate) fn put(&mut self, position: QueuePosition, call: CallKey) {
-        let now = self.virtual_time;
         let consumer = &mut self.consumers[position.consumer.index()];
-        if consumer.waiting == 0 {
-            consumer.tag = consumer.tag.max(now);
-            if consumer.unsettled == 0 {
-                consumer.credit = 0;
-            }
-        }
-        consumer.waiting += 1;
-        consumer.turns += u64::from(position.turns);
+        self.groups.arrive(consumer.group, position.turns);
+        consumer.turns.arrive(position.turns, self.groups[consumer.group].virtual_time);
         match consumer.flows.iter_mut().find(|(lane, _)| *lane == position.lane) {
             Some((_, flow)) => return flow.insert(position.order, call),
             None => {
@@ -228,7 +207,10 @@ impl Queue {
                 consumer.flows.push((position.lane, Flow::One(position.order, call)));
             }
         }
-        self.lanes.entry(position.lane).or_default().insert((consumer.tag, position.consumer));
+        if self.most_under_way.is_none_or(|most| consumer.under_way < most) {
+            let tag = consumer.turns.tag;
+            self.lanes.entry(position.lane).or_default().insert((tag, position.consumer));
+        }
     }
 
     /// Takes a call out without a turn.
@@ -240,64 +222,104 @@ impl Queue {
             Removed::One(call) => (call, false),
             Removed::Last(call) => (call, true),
         };
-        consumer.waiting -= 1;
-        consumer.turns -= u64::from(position.turns);
+        consumer.turns.leave(position.turns);
+        self.groups[consumer.group].turns.leave(position.turns);
         if last {
             consumer.flows.swap_remove(at);
-            let tag = consumer.tag;
-            if let Some(lane) = self.lanes.get_mut(&position.lane) {
-                lane.remove(&(tag, position.consumer));
-                if lane.is_empty() {
-                    self.lanes.remove(&position.lane);
-                }
-            }
+            let tag = consumer.turns.tag;
+            self.unlist(position.lane, tag, position.consumer);
         }
         Some(call)
+    }
+
+    fn unlist(&mut self, lane: LaneId, tag: u64, consumer: ConsumerId) {
+        if let Some(order) = self.lanes.get_mut(&lane) {
+            order.remove(&(tag, consumer));
+            if order.is_empty() {
+                self.lanes.remove(&lane);
+            }
+        }
     }
 
     /// Takes a call out for its turn, which is as long as so many turns of a call of cost 1.
     pub(crate) fn take(&mut self, position: QueuePosition, turns: u32) -> Option<CallKey> {
         let call = self.remove(position)?;
         let consumer = &mut self.consumers[position.consumer.index()];
-        let start = consumer.tag.max(self.virtual_time);
-        let length = length(u64::from(turns), consumer.weight);
-        let paid = consumer.credit.min(length);
-        consumer.credit -= paid;
-        self.retag(position.consumer, start.saturating_add(length - paid));
-        self.virtual_time = start;
+        let turns = u64::from(turns);
+        let length = length(turns, consumer.weight);
+        self.groups.take(consumer.group, turns);
+        let group = &mut self.groups[consumer.group];
+        let taken = consumer.turns.take(length, group.virtual_time);
+        group.virtual_time = taken.start;
+        self.retag(position.consumer, taken.next);
         Some(call)
     }
 
     /// A call that had its turn will say how many turns it really took.
     pub(crate) fn expect_use(&mut self, position: QueuePosition) {
-        self.consumers[position.consumer.index()].unsettled += 1;
+        let consumer = &mut self.consumers[position.consumer.index()];
+        consumer.turns.unsettled += 1;
+        self.groups[consumer.group].turns.unsettled += 1;
     }
 
     /// A call of this consumer, from which that was expected, has really taken so many turns instead of those that it
     /// had. More delay its next turn; fewer bring it forward, or are credit as far as it would be in the past.
-    pub(crate) fn turns_taken(&mut self, consumer: &str, had: u32, taken: u32) {
-        let Some(&id) = self.by_name.get(consumer) else { return };
-        let now = self.virtual_time;
+    pub(crate) fn turns_taken(&mut self, group: GroupId, consumer: &str, had: u32, taken: u32) {
+        let Some(&id) = self.groups[group].by_name.get(consumer) else { return };
+        let now = self.groups[group].virtual_time;
         let consumer = &mut self.consumers[id.index()];
-        consumer.unsettled = consumer.unsettled.saturating_sub(1);
-        let of = |turns: u32| length(u64::from(turns), consumer.weight);
-        let (more, less) = (of(taken.saturating_sub(had)), of(had.saturating_sub(taken)));
-        let paid = consumer.credit.min(more);
-        let given_back = less.min(consumer.tag.saturating_sub(now));
-        consumer.credit = (consumer.credit - paid).saturating_add(less - given_back);
-        let tag = consumer.tag.saturating_add(more - paid) - given_back;
+        let (more, less) = (u64::from(taken.saturating_sub(had)), u64::from(had.saturating_sub(taken)));
+        let correction =
+            Correction { more: length(more, consumer.weight), less: length(less, consumer.weight) };
+        let tag = consumer.turns.correct(correction, now);
+        self.groups.correct(group, more, less);
         self.retag(id, tag);
     }
 
     /// Has a consumer's next turn start then.
     fn retag(&mut self, id: ConsumerId, tag: u64) {
         let consumer = &mut self.consumers[id.index()];
-        let before = std::mem::replace(&mut consumer.tag, tag);
+        let before = std::mem::replace(&mut consumer.turns.tag, tag);
         for (lane, _) in consumer.flows.iter().filter(|_| before != tag) {
-            if let Some(order) = self.lanes.get_mut(lane) {
-                order.remove(&(before, id));
+            if let Some(order) = self.lanes.get_mut(lane)
+                && order.remove(&(before, id))
+            {
                 order.insert((tag, id));
             }
+        }
+    }
+
+    /// A call of this consumer is under way.
+    pub(crate) fn call_begins(&mut self, group: GroupId, consumer: &str) {
+        let Some(most) = self.most_under_way else { return };
+        let id = self.consumer(group, consumer, 1);
+        let consumer = &mut self.consumers[id.index()];
+        consumer.under_way = consumer.under_way.saturating_add(1);
+        if consumer.under_way == most {
+            let (tag, lanes) = (consumer.turns.tag, consumer.flows.iter().map(|(lane, _)| *lane));
+            for lane in lanes.collect::<Vec<_>>() {
+                self.unlist(lane, tag, id);
+            }
+        }
+    }
+
+    /// A call of this consumer is no longer under way.
+    pub(crate) fn call_ended(&mut self, group: GroupId, consumer: &str) {
+        let (Some(most), Some(&id)) = (self.most_under_way, self.groups[group].by_name.get(consumer)) else {
+            return;
+        };
+        let consumer = &mut self.consumers[id.index()];
+        consumer.under_way = consumer.under_way.saturating_sub(1);
+        if consumer.under_way < most {
+            self.list(id);
+        }
+    }
+
+    /// Has a consumer's calls stand in their lanes.
+    fn list(&mut self, id: ConsumerId) {
+        let consumer = &self.consumers[id.index()];
+        for (lane, _) in &consumer.flows {
+            self.lanes.entry(*lane).or_default().insert((consumer.turns.tag, id));
         }
     }
 
@@ -309,47 +331,51 @@ impl Queue {
     /// Whose turn is next in a lane.
     pub(crate) fn head(&self, lane: LaneId) -> Option<Head> {
         let &(tag, consumer) = self.lanes.get(&lane)?.first()?;
-        let (order, call) = self.consumers[consumer.index()].flow(lane)?.first()?;
-        Some(Head { tag, order, call })
+        let consumer = &self.consumers[consumer.index()];
+        let (order, call) = consumer.flow(lane)?.first()?;
+        Some(Head { place: self.groups.place(consumer.group), tag, order, call })
     }
 
     /// Whether no consumer but this one has called.
     pub(crate) fn knows_only(&self, consumer: &str) -> bool {
-        self.by_name.keys().all(|known| *known == *consumer)
+        self.groups.iter().flat_map(|group| group.by_name.keys()).all(|known| *known == *consumer)
     }
 
     /// How many calls get a turn before a new one of this consumer does, if all lanes are open.
-    pub(crate) fn ahead_of(&self, consumer: &str, weight: u32) -> u64 {
-        let own = self.by_name.get(consumer).map(|id| &self.consumers[id.index()]);
-        let (waiting, turns, tag) = match own {
-            Some(own) if own.waiting > 0 => (own.waiting, own.turns, own.tag),
-            Some(own) => (0, 0, own.tag.max(self.virtual_time)),
-            None => (0, 0, self.virtual_time),
+    pub(crate) fn ahead_of(&self, group: GroupId, consumer: &str, weight: u32) -> u64 {
+        let of_group = &self.groups[group];
+        let now = of_group.virtual_time;
+        let own = of_group.by_name.get(consumer).map(|id| &self.consumers[id.index()].turns);
+        let (calls, turns, tag) = match own {
+            Some(own) if own.calls > 0 => (own.calls, own.waiting, own.tag),
+            Some(own) => (0, 0, own.tag.max(now)),
+            None => (0, 0, now),
         };
         let start = tag.saturating_add(length(turns, u64::from(weight.max(1))));
         let before = |other: &ConsumerQueue| {
-            let calls = start.saturating_sub(other.tag).div_ceil(other.mean_length());
-            calls.min(other.waiting)
+            let calls = start.saturating_sub(other.turns.tag).div_ceil(other.mean_length());
+            calls.min(other.turns.calls)
         };
-        let others = self.consumers.iter().filter(|other| other.waiting > 0 && *other.name != *consumer);
-        waiting + others.map(before).sum::<u64>()
+        let waits = |other: &&ConsumerQueue| {
+            other.turns.calls > 0 && other.group == group && *other.name != *consumer
+        };
+        let ahead = calls + self.consumers.iter().filter(waits).map(before).sum::<u64>();
+        ahead + self.groups.ahead_of(group, ahead)
     }
 
-    fn consumer(&mut self, name: &str, weight: u32) -> ConsumerId {
+    fn consumer(&mut self, group: GroupId, name: &str, weight: u32) -> ConsumerId {
         let weight = u64::from(weight.clamp(1, 1 << 16));
-        if let Some(&id) = self.by_name.get(name) {
+        if let Some(&id) = self.groups[group].by_name.get(name) {
             self.consumers[id.index()].weight = weight;
             return id;
         }
         let name = Consumer::from(name);
         let consumer = ConsumerQueue {
             name: name.clone(),
+            group,
             weight,
-            tag: 0,
-            waiting: 0,
-            turns: 0,
-            unsettled: 0,
-            credit: 0,
+            turns: Turns::default(),
+            under_way: 0,
             flows: Vec::new(),
         };
         self.forget_idle();
@@ -364,26 +390,20 @@ impl Queue {
                 id
             }
         };
-        self.by_name.insert(name, id);
+        self.groups[group].by_name.insert(name, id);
         id
     }
 
     /// Forgets consumers of whom nothing would be remembered, when there are many: one whose next
     /// turn could start now is like a new one.
     fn forget_idle(&mut self) {
-        if self.by_name.len() < 1024 || !self.by_name.len().is_power_of_two() {
+        let known = self.consumers.len() - self.free.len();
+        if known < 1024 || !known.is_power_of_two() {
             return;
         }
-        let (consumers, now) = (&self.consumers, self.virtual_time);
-        let mut idle = Vec::new();
-        self.by_name.retain(|_, id| {
-            let consumer = &consumers[id.index()];
-            let keep = consumer.waiting > 0 || consumer.unsettled > 0 || consumer.tag > now;
-            if !keep {
-                idle.push(*id);
-            }
-            keep
-        });
+        let consumers = &self.consumers;
+        let mut idle: Vec<_> =
+            self.groups.iter_mut().flat_map(|group| idle_consumers(group, consumers)).collect();
         // In an order that does not depend on the map's.
         idle.sort_unstable();
         self.free.append(&mut idle);

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     fn class(endpoint: Option<&str>, model: Option<&str>) -> CallClass {
-        CallClass { endpoint: endpoint.map(str::to_owned), model: model.map(str::to_owned) }
+        CallClass { endpoint: endpoint.map(str::to_owned), model: model.map(str::to_owned), allocation: None }
     }
 
     #[test]

@@ -130,7 +130,11 @@ impl Account {
     /// The call as the limiter knows it: models that share a limit are one, and one model is several where the
     /// provider counts its tiers of service apart.
     pub(crate) fn engine_class(&self, shape: &CallShape) -> CallClass {
-        CallClass { endpoint: shape.endpoint.clone(), model: self.profile.counted_model(shape) }
+        CallClass {
+            endpoint: shape.endpoint.clone(),
+            model: self.profile.counted_model(shape),
+            allocation: None,
+        }
     }
 }
 

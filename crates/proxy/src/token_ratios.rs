@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     fn class(model: &str) -> CallClass {
-        CallClass { endpoint: None, model: Some(model.to_owned()) }
+        CallClass { model: Some(model.to_owned()), ..CallClass::default() }
     }
 
     fn told(text: u64, input: u64, output: u64, hidden: u64) -> AnswerTokens {

@@ -128,6 +128,7 @@ fn account(limits: Vec<LimitConfig>) -> AccountConfig {
             max_call: seconds(600),
         },
         weights: BTreeMap::new(),
+        sharing: Default::default(),
         models: Default::default(),
         any_model: Default::default(),
     }

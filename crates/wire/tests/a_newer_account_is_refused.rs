@@ -30,6 +30,7 @@ fn account() -> CompiledAccount {
                 max_call: Duration::from_secs(600),
             },
             weights: BTreeMap::new(),
+            sharing: Default::default(),
             models: Default::default(),
             any_model: Default::default(),
         },

@@ -50,6 +50,7 @@ pub fn enforced(limits: Vec<LimitConfig>) -> AccountConfig {
             max_call: Duration::from_secs(600),
         },
         weights: BTreeMap::new(),
+        sharing: Default::default(),
         models: Default::default(),
         any_model: Default::default(),
     }

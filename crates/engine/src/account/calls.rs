@@ -60,7 +60,7 @@ impl Engine {
         }
         let weight = self.weight_of(&ask.consumer);
         let wanted = Wanted {
-            consumer: self.queue.name(&ask.consumer, weight),
+            consumer: self.queue.name(self.lanes.group(lane), &ask.consumer, weight),
             lane,
             credential: ask.credential,
             costs,
@@ -150,7 +150,8 @@ impl Engine {
         let weight = self.weight_of(&wanted.consumer);
         let Wanted { lane, costs, deadline, .. } = wanted;
         let turns = self.lanes.turns(lane, costs);
-        let arrival = Arrival { lane, consumer: &wanted.consumer, weight, turns, deadline, again };
+        let (group, consumer) = (self.lanes.group(lane), &wanted.consumer);
+        let arrival = Arrival { lane, group, consumer, weight, turns, deadline, again };
         let position = self.queue.push(arrival, key);
         self.lanes.call_waits(lane, costs);
         let state = CallState::Waiting { position, parked: false };
@@ -159,6 +160,9 @@ impl Engine {
 
     pub(super) fn insert(&mut self, key: CallKey, call: Call) {
         let alarm = call.alarm;
+        if matches!(call.state, CallState::Granted(_)) {
+            self.queue.call_begins(self.lanes.group(call.wanted.lane), &call.wanted.consumer);
+        }
         if self.calls.insert(key, call).is_none() {
             let session = self.sessions.entry(key.session).or_default();
             session.calls += 1;
@@ -179,8 +183,14 @@ impl Engine {
                 self.estimates.lost(running);
             }
             if let Some(turns) = grant.turns.take() {
-                self.queue.turns_taken(&call.wanted.consumer, turns, turns);
+                self.queue.turns_taken(
+                    self.lanes.group(call.wanted.lane),
+                    &call.wanted.consumer,
+                    turns,
+                    turns,
+                );
             }
+            self.queue.call_ended(self.lanes.group(call.wanted.lane), &call.wanted.consumer);
         }
         let calls = &self.calls;
         self.deadlines.changed(key, |key| calls.get(&key).map(|call| call.alarm));

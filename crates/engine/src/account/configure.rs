@@ -10,7 +10,11 @@ use crate::time::Time;
 impl Engine {
     pub(super) fn configure(&mut self, now: Time, config: AccountConfig, actions: &mut Vec<Action>) {
         let old = std::mem::replace(&mut self.config, config);
+        self.share_as_configured();
         let places = self.lanes.configure(&self.config, now);
+        for call in self.calls.values().filter(|call| matches!(call.state, CallState::Granted(_))) {
+            self.queue.call_begins(self.lanes.group(call.wanted.lane), &call.wanted.consumer);
+        }
         self.durability.reconfigure(&places);
         self.share_copied();
         self.rename_pauses(&old, &places);
@@ -30,6 +34,12 @@ impl Engine {
             self.refuse(key, Refusal::too_large(&too_large), actions);
         }
         self.renew_forecasts(now, actions);
+    }
+
+    /// Takes on how the account is shared.
+    pub(super) fn share_as_configured(&mut self) {
+        self.queue.configure(&self.config.sharing, self.enforces());
+        self.lanes.set_groups(self.queue.groups());
     }
 
     /// Has pauses of limits go with them, under their new names, or end with them.

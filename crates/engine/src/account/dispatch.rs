@@ -23,9 +23,10 @@ struct Turn {
 }
 
 impl Turn {
-    /// Turns that started first go first; of one consumer's, the one whose call comes first in its flow.
+    /// Those of the allocation whose turn it is go first; of these the turns that started first; of one consumer's, the
+    /// one whose call comes first in its flow.
     fn is_before(&self, other: &Turn) -> bool {
-        let order = |turn: &Turn| (turn.head.tag, turn.head.order);
+        let order = |turn: &Turn| (turn.head.place, turn.head.tag, turn.head.order);
         order(self) < order(other)
     }
 }
@@ -160,6 +161,7 @@ impl Engine {
             }
             self.queue.take(position, turns.unwrap_or(position.turns()));
         }
+        self.queue.call_begins(self.lanes.group(lane), &call.wanted.consumer);
         call.wanted.attempts += 1;
         let attempt = key.attempt(call.wanted.attempts);
         for (paused, pause) in &mut self.pauses {

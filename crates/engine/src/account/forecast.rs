@@ -14,7 +14,8 @@ impl Engine {
     /// About how long a new call of this consumer and these costs would wait: for the lane's pauses, then
     /// for all calls whose turn comes before, at each limit that they draw on.
     pub(super) fn forecast(&mut self, now: Time, lane: LaneId, costs: Costs, caller: Caller<'_>) -> Duration {
-        let ahead = self.queue.ahead_of(caller.consumer, self.weight_of(caller.consumer));
+        let (group, weight) = (self.lanes.group(lane), self.weight_of(caller.consumer));
+        let ahead = self.queue.ahead_of(group, caller.consumer, weight);
         self.wait_behind(now, (lane, caller), costs, ahead)
     }
 

@@ -10,12 +10,14 @@
 //! | `limit` | a limit as its counters know it, and one of its counters |
 //! | `partitions` | models that are counted apart, and calls whose model is not known |
 //! | `shared` | models that share a limit, as rejections have named them |
+//! | `turns` | how many turns a call takes |
 
 mod begin;
 mod counters;
 mod limit;
 mod partitions;
 mod shared;
+mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,20 +26,20 @@ use std::time::Duration;
 
 pub use begin::Predecessor;
 pub(super) use begin::{InitialState, hold_reserve};
-pub(super) use limit::{Entry, Limit};
+pub(super) use limit::{Entry, HoldsFor, Limit};
 
 use counters::Counters;
 use limit::{Backlog, LaneBacklog};
 use shared::SharedLimits;
 
-use super::counter::{Counter, Usage};
+use super::counter::Counter;
 use super::status::LimitStatus;
 use crate::config::{AccountConfig, Unit};
 use crate::cost::{Amount, Costs};
 use crate::event::{Attempt, CallClass, Scope, Selector};
-use crate::queue::LaneId;
+use crate::name::AllocationName;
+use crate::queue::{GroupId, LaneId};
 use crate::time::Time;
-use crate::tokens::TokenUsage;
 use crate::window_counter::WindowCounter;
 
 /// Names a counter; never used twice.
@@ -47,6 +49,8 @@ pub(super) struct CounterId(usize);
 #[derive(Debug)]
 struct Lane {
     class: CallClass,
+    /// The allocation of its calls.
+    group: GroupId,
     /// The limits that cover it, by their places.
     limits: Vec<usize>,
     counters: Vec<CounterId>,
@@ -103,6 +107,8 @@ pub(super) struct Lanes {
     /// Models that are counted apart.
     models: BTreeSet<String>,
     shared: SharedLimits,
+    /// The numbers of allocations in the queue.
+    groups: BTreeMap<AllocationName, GroupId>,
     copied_counters: Vec<CopiedCounter>,
     /// Counters at which units are kept.
     kept: Vec<CounterId>,
@@ -122,6 +128,7 @@ impl Lanes {
             starts: BTreeMap::new(),
             models: BTreeSet::new(),
             shared: SharedLimits::default(),
+            groups: BTreeMap::new(),
             copied_counters: Vec::new(),
             kept: Vec::new(),
         }
@@ -144,6 +151,16 @@ impl Lanes {
     /// Whether some limit counts tokens, or what they cost.
     pub(super) fn counts_tokens(&self) -> bool {
         self.limits.iter().any(|limit| limit.config.tokens.is_some())
+    }
+
+    /// Takes in the numbers of allocations; lanes that are opened from now on have them.
+    pub(super) fn set_groups(&mut self, groups: BTreeMap<AllocationName, GroupId>) {
+        self.groups = groups;
+    }
+
+    /// The allocation of the lane's calls.
+    pub(super) fn group(&self, lane: LaneId) -> GroupId {
+        self.lane(lane).group
     }
 
     /// The lane of calls of this class.
@@ -169,7 +186,9 @@ impl Lanes {
         let limits = self.covering(&class);
         let counters = self.cover(&class, &limits, now);
         let any_model = self.may_be_any_model(&class);
-        Lane { class, limits, counters, waiting: LaneBacklog::default(), any_model }
+        let group = class.allocation.as_ref().and_then(|name| self.groups.get(name)).copied();
+        let group = group.unwrap_or_default();
+        Lane { class, group, limits, counters, waiting: LaneBacklog::default(), any_model }
     }
 
     fn lane(&self, lane: LaneId) -> &Lane {
@@ -214,7 +233,7 @@ impl Lanes {
         for (limit, place) in self.limits.iter().zip(&places) {
             let name = &limit.config.name;
             let start = match place.and_then(|place| old.get(place)) {
-                None => Some(InitialState::UnknownPast { since: now }),
+                None => Some(limit.new_beginning(now)),
                 Some(known) if known.config.name != *name => self.starts.remove(&known.config.name),
                 Some(_) => None,
             };
@@ -261,48 +280,6 @@ impl Lanes {
         })
     }
 
-    /// How many turns of a call of cost 1 a call of these costs takes.
-    pub(super) fn turns(&self, lane: LaneId, costs: Costs) -> u32 {
-        if costs.are_usual() {
-            return 1;
-        }
-        let most = match costs.tokens {
-            None => self.draws(lane, costs).map(|draw| u128::from(draw.cost.0)).max().unwrap_or(1),
-            Some(_) => self.refill(lane, |limit| limit.cost(costs)).div_ceil(self.turn()),
-        };
-        u32::try_from(most.max(1)).unwrap_or(u32::MAX)
-    }
-
-    /// The same of a call that has used so much.
-    pub(super) fn turns_of(&self, lane: LaneId, costs: Costs, usage: &TokenUsage) -> u32 {
-        let drawn = |limit: &Limit| match (&limit.config.tokens, &costs.tokens) {
-            (Some(tokens), Some(costs)) if tokens.settles_at_end() => {
-                tokens.drawn(limit.config.unit, costs, usage)
-            }
-            _ => limit.cost(costs),
-        };
-        let turns = self.refill(lane, drawn).div_ceil(self.turn());
-        u32::try_from(turns.max(1)).unwrap_or(u32::MAX)
-    }
-
-    /// Nanoseconds in which the limit that a call draws on most has refilled what it draws. Windows of an hour and
-    /// more are no rates, and count only where nothing else does.
-    fn refill(&self, lane: LaneId, cost: impl Fn(&Limit) -> Amount) -> u128 {
-        let refills = |rates: bool| {
-            let limits = self.lane(lane).limits.iter().filter_map(|place| self.limits.get(*place));
-            let limits = limits.filter(|limit| limit.counts_a_window() && limit.is_a_rate() == rates);
-            limits.map(|limit| limit.refill(cost(limit))).max()
-        };
-        refills(true).or_else(|| refills(false)).unwrap_or(0)
-    }
-
-    /// Nanoseconds of refill of a turn: that of a call at the limit of requests that refills fastest.
-    fn turn(&self) -> u128 {
-        let of_requests =
-            self.limits.iter().filter(|limit| limit.config.unit == Unit::Requests && limit.is_a_rate());
-        of_requests.map(|limit| limit.refill(Amount::ONE)).min().unwrap_or(1_000_000).max(1)
-    }
-
     pub(super) fn entry(&self, counter: CounterId) -> Option<&Entry> {
         self.counters.get(counter)
     }
@@ -337,6 +314,16 @@ impl Lanes {
 
     pub(super) fn begins_unknown(&self, limit: &str) -> bool {
         matches!(self.starts.get(limit), Some(InitialState::UnknownPast { .. }))
+    }
+
+    /// Has a limit of which the ledger knows nothing, or not for a whole window, begin as far as that is safe.
+    pub(super) fn start_unknown(&mut self, limit: &Limit, known_for: Option<Duration>, now: Time) {
+        let start = match known_for {
+            Some(_) if limit.is_maximum() => return,
+            Some(_) => InitialState::UnknownPast { since: now },
+            None => limit.new_beginning(now),
+        };
+        self.start_limit(&limit.config.name, start);
     }
 
     pub(super) fn class_of(&self, lane: LaneId) -> &CallClass {
@@ -475,25 +462,15 @@ impl Lanes {
         all.filter(|(_, lane)| lane.waiting.calls > 0).map(|(id, _)| id).collect()
     }
 
+    /// The account's own limits.
     pub(super) fn status(&mut self, now: Time) -> Vec<LimitStatus> {
-        let status = |entry: &mut Entry| {
-            let Usage { amount, used, reserved, used_by_others, assumed, resets_in } =
-                entry.counter.usage(now);
-            let ahead = entry.waiting.calls.saturating_sub(1);
-            LimitStatus {
-                name: entry.limit.config.name.clone(),
-                model: entry.model.clone(),
-                unit: entry.limit.config.unit,
-                amount: amount.0,
-                used: used.0,
-                reserved: reserved.0,
-                used_by_others: used_by_others.0,
-                assumed: assumed.0,
-                waiting: entry.waiting.calls,
-                resets_in,
-                wait: entry.wait_for(now, Costs::default(), ahead),
-            }
-        };
-        self.counters.values_mut().map(status).collect()
+        let entries = self.counters.values_mut().filter(|entry| entry.limit.is_of_account());
+        entries.map(|entry| entry.status(now)).collect()
+    }
+
+    /// The limits of an allocation.
+    pub(super) fn status_of(&mut self, allocation: &AllocationName, now: Time) -> Vec<LimitStatus> {
+        let own = |entry: &&mut Entry| entry.limit.holds_for.allocation() == Some(allocation);
+        self.counters.values_mut().filter(own).map(|entry| entry.status(now)).collect()
     }
 }

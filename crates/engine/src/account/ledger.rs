@@ -131,7 +131,8 @@ impl Engine {
             }
         }
         let calls = self.calls.iter().filter_map(|(key, call)| self.call_snapshot(*key, call, &places));
-        let windows = self.config.limits.iter().map(|limit| (limit.name.clone(), limit.window));
+        let limits = self.lanes.limits().iter();
+        let windows = limits.map(|limit| (limit.config.name.clone(), limit.config.window));
         let told = self.pauses.iter().filter(|(_, pause)| !pause.only_asks());
         let pauses = told.map(|(key, pause)| PauseSnapshot {
             scope: key.scope.clone(),
@@ -177,7 +178,7 @@ impl Engine {
     /// Sessions of the time before a restart that never returned: once nothing of the reserve counts
     /// any more they have nothing to say that matters, and the next restart need not wait for them.
     fn end_recovery(&mut self, now: Time) {
-        let longest = self.config.limits.iter().map(|limit| limit.window).max().unwrap_or_default();
+        let longest = self.lanes.limits().iter().map(|limit| limit.config.window).max().unwrap_or_default();
         if self.recovery.may_be_over(now, longest)
             && !self.lanes.counters().any(|counter| counter.holds_reserve(now))
         {

@@ -35,13 +35,14 @@ impl Engine {
                 continue;
             }
             let (limit, declared) = (entry.limit.clone(), entry.declared());
-            let Some(seen) = observations.iter().find(|seen| seen.limit == limit.config.name) else {
+            let name = limit.name_in_answers();
+            let Some(seen) = observations.iter().find(|seen| name == Some(seen.limit.as_str())) else {
                 continue;
             };
             if let Some(hard) = seen.hard.filter(|hard| *hard > 0) {
                 lowered |= self.lanes.observe_hard(charge.counter, hard, now);
             }
-            if let Some(remaining) = seen.remaining {
+            if let Some(remaining) = seen.remaining.filter(|_| !limit.is_maximum()) {
                 let hard = seen.hard.unwrap_or(declared);
                 let end = seen.ends_in.and_then(|ends_in| window_end(&limit, ends_in, granted, latest));
                 let left = Left { remaining: Amount(remaining), end, granted, cost: limit.cost(costs) };

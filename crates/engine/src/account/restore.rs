@@ -54,10 +54,10 @@ impl Engine {
         let unreconciled = slots.map(|name| (name.clone(), reserve.of(name))).collect();
         engine.recovery = Recovery::from_commit(snapshot.as_of, &snapshot.sessions, unreconciled);
         engine.lanes.restore_shared(snapshot.shared_models);
-        for limit in &engine.config.limits {
-            // A limit that the ledger does not know, or not for so long, has an unknown past.
-            if snapshot.windows.get(&limit.name).is_none_or(|window| *window < limit.window) {
-                engine.lanes.start_limit(&limit.name, InitialState::UnknownPast { since: now });
+        for limit in engine.lanes.limits().to_vec() {
+            let known_for = snapshot.windows.get(&limit.config.name).copied();
+            if known_for.is_none_or(|window| window < limit.config.window) {
+                engine.lanes.start_unknown(&limit, known_for, now);
             }
         }
         let counters: Vec<_> =

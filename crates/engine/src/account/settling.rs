@@ -150,7 +150,7 @@ impl Engine {
         let (lane, costs, consumer) = (*lane, *costs, consumer.clone());
         let taken = self.lanes.turns_of(lane, costs, usage);
         if let Some(had) = self.grant_of(attempt).and_then(|grant| grant.turns.take()) {
-            self.queue.turns_taken(&consumer, had, taken);
+            self.queue.turns_taken(self.lanes.group(lane), &consumer, had, taken);
         }
     }
 

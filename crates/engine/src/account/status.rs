@@ -9,7 +9,7 @@ use super::{CallState, ConsumerCalls, ConsumerHangUps, Engine};
 use crate::concurrency_cap::LearnedConcurrency;
 use crate::config::Unit;
 use crate::event::{Callers, Scope};
-use crate::name::Consumer;
+use crate::name::{AllocationName, Consumer};
 use crate::time::Time;
 
 /// An account at a moment.
@@ -33,6 +33,23 @@ pub struct AccountStatus {
     /// Workloads that have called within the last hour, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workloads: Vec<ConsumerCalls>,
+    /// The allocations, in the order of the quota.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allocations: Vec<AllocationStatus>,
+}
+
+/// A part of the quota.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AllocationStatus {
+    /// Its name.
+    pub name: AllocationName,
+    /// Its calls that wait.
+    pub waiting: u64,
+    /// Its calls that hold a grant and are not over.
+    pub under_way: u64,
+    /// What it uses of the account's limits, by their names, with the most that it may use as the amount; and of its own.
+    pub limits: Vec<LimitStatus>,
 }
 
 /// The calls of one workload that wait.
@@ -125,6 +142,26 @@ impl Engine {
         self.caps.iter().map(|(scope, cap)| cap.learned(scope)).collect()
     }
 
+    fn allocations_status(&mut self, now: Time) -> Vec<AllocationStatus> {
+        let names = self.config.sharing.allocations.iter().map(|allocation| allocation.name.clone());
+        let mut limits = |name: &AllocationName| self.lanes.status_of(name, now);
+        let mut allocations: Vec<AllocationStatus> = names
+            .map(|name| AllocationStatus { limits: limits(&name), name, waiting: 0, under_way: 0 })
+            .collect();
+        if allocations.is_empty() {
+            return allocations;
+        }
+        for call in self.calls.values() {
+            let own = self.lanes.class_of(call.wanted.lane).allocation.as_ref();
+            let Some(status) = allocations.iter_mut().find(|it| own == Some(&it.name)) else { continue };
+            match call.state {
+                CallState::Waiting { .. } => status.waiting += 1,
+                CallState::Granted(_) => status.under_way += 1,
+            }
+        }
+        allocations
+    }
+
     /// The account as of `now`.
     pub fn status(&mut self, now: Time) -> AccountStatus {
         let mut waiting: BTreeMap<&Consumer, ConsumerWait> = BTreeMap::new();
@@ -160,6 +197,7 @@ impl Engine {
             under_way: (self.calls.len() as u64).saturating_sub(calls),
             waiting,
             limits: self.lanes.status(now),
+            allocations: self.allocations_status(now),
             concurrency: self.learned_concurrency(),
             hang_ups: self.hang_ups.status(now),
             workloads: self.calls_by_workload.status(now),

@@ -17,7 +17,7 @@ use crate::tokens::{CallSize, TokenUsage};
 const NOW: Time = Time(1_000_000_000_000);
 
 fn class(model: &str) -> CallClass {
-    CallClass { endpoint: None, model: Some(model.to_owned()) }
+    CallClass { endpoint: None, model: Some(model.to_owned()), allocation: None }
 }
 
 fn key(estimates: &mut Estimates, consumer: &str, model: &str) -> EstimateKey {

@@ -3,7 +3,15 @@ use super::*;
 const LANE: LaneId = LaneId(0);
 
 fn arrival(consumer: &str) -> Arrival<'_> {
-    Arrival { lane: LANE, consumer, weight: 1, turns: 1, deadline: Time::NEVER, again: false }
+    Arrival {
+        lane: LANE,
+        group: GroupId::default(),
+        consumer,
+        weight: 1,
+        turns: 1,
+        deadline: Time::NEVER,
+        again: false,
+    }
 }
 
 /// A queue that remembers where each call stands, as the engine does.
@@ -95,8 +103,8 @@ fn a_consumer_behind_a_closed_lane_saves_nothing_up() {
 fn calls_ahead_are_counted_as_turns_not_as_calls() {
     let mut line = Line::default();
     line.push(arrival("large"), 0..50);
-    assert!(line.queue.ahead_of("small", 1) <= 1);
-    assert_eq!(line.queue.ahead_of("large", 1), 50);
+    assert!(line.queue.ahead_of(GroupId::default(), "small", 1) <= 1);
+    assert_eq!(line.queue.ahead_of(GroupId::default(), "large", 1), 50);
 }
 
 #[test]
@@ -104,5 +112,9 @@ fn big_calls_are_ahead_by_their_turns() {
     let mut line = Line::default();
     line.push(arrival("small"), 0..20);
     line.push(Arrival { turns: 10, ..arrival("big") }, 100..110);
-    assert_eq!(line.queue.ahead_of("small", 1), 22, "its own 20 calls, and two of the big ones");
+    assert_eq!(
+        line.queue.ahead_of(GroupId::default(), "small", 1),
+        22,
+        "its own 20 calls, and two of the big ones"
+    );
 }

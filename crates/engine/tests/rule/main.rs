@@ -1,6 +1,7 @@
 //! The rule, told as stories: one proxy's clock equals the limiter's unless a story says otherwise.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod allocations;
 mod concurrency;
 mod costs;
 mod crashes;

@@ -59,7 +59,7 @@ fn a_call_of_an_unknown_model_is_charged_to_every_model() {
 fn a_call_of_an_endpoint_that_is_counted_apart_draws_on_no_model() {
     let except_endpoints = vec!["files".to_owned()];
     let mut w = World::new(vec![LimitConfig { except_endpoints, ..per_model(sliding("requests", 10, 10)) }]);
-    let upload = CallClass { endpoint: Some("files".to_owned()), model: None };
+    let upload = CallClass { endpoint: Some("files".to_owned()), model: None, allocation: None };
     assert_eq!(granted(&mut w, &model("large"), 10).len(), 10);
     assert_eq!(granted(&mut w, &upload, 20).len(), 20, "it waited for a model");
     assert_eq!(granted(&mut w, &model("small"), 10).len(), 10, "it was charged to a model");

@@ -24,7 +24,7 @@ fn name() -> impl Strategy<Value = Option<String>> {
 }
 
 fn class() -> impl Strategy<Value = CallClass> {
-    (name(), name()).prop_map(|(endpoint, model)| CallClass { endpoint, model })
+    (name(), name()).prop_map(|(endpoint, model)| CallClass { endpoint, model, allocation: None })
 }
 
 fn limits() -> impl Strategy<Value = Vec<LimitConfig>> {

@@ -108,7 +108,7 @@ fn what_a_call_does_not_draw_on_does_not_hold_it_up() {
     assert_eq!(w.grants().len(), 1, "the limit of output is full");
     assert_eq!(w.used("requests"), 1, "the one that waits draws nothing anywhere");
     // An embedding has no output; it waits in another lane.
-    let embedding = CallClass { endpoint: Some("embeddings".to_owned()), model: None };
+    let embedding = CallClass { endpoint: Some("embeddings".to_owned()), ..CallClass::default() };
     w.ask_for(1, "job", Demand { class: embedding, ..call(50_000, 0) }, None);
     assert_eq!(w.grants().len(), 1);
 }
@@ -216,7 +216,7 @@ fn a_rejected_call_draws_no_output() {
 fn a_large_call_is_not_passed_by_small_ones_of_another_model_for_ever() {
     let mut w = World::new(vec![tokens(1_000, 10, Charged::Settled)]);
     let small = |model: &str| Demand {
-        class: CallClass { model: Some(model.to_owned()), endpoint: None },
+        class: CallClass { model: Some(model.to_owned()), ..CallClass::default() },
         ..call(50, 50)
     };
     let mut under_way = Vec::new();
@@ -226,7 +226,7 @@ fn a_large_call_is_not_passed_by_small_ones_of_another_model_for_ever() {
     w.ask_for(
         2,
         "large",
-        Demand { class: CallClass { model: Some("b".to_owned()), endpoint: None }, ..call(500, 400) },
+        Demand { class: CallClass { model: Some("b".to_owned()), ..CallClass::default() }, ..call(500, 400) },
         None,
     );
     let mut large = false;

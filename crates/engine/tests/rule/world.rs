@@ -68,6 +68,7 @@ pub fn account(limits: Vec<LimitConfig>) -> AccountConfig {
             max_call: SECOND * 600,
         },
         weights: Default::default(),
+        sharing: Default::default(),
         models: Default::default(),
         any_model: Default::default(),
     }
@@ -275,8 +276,8 @@ impl World {
     pub fn commit_beyond(&mut self, reserve: Reserve, each: u64) -> (Snapshot, Reserve) {
         let snapshot = self.engine.snapshot(self.now);
         let mut amounts = reserve.amounts;
-        for limit in &self.engine.config().limits {
-            *amounts.entry(limit.name.clone()).or_default() += Amount(each);
+        for limit in self.engine.config().limits_in_force() {
+            *amounts.entry(limit.name).or_default() += Amount(each);
         }
         let reserve = Reserve { as_of: self.now, amounts, horizon: self.now + MS * 100 };
         self.tell(Event::Committed(reserve.clone()));
@@ -296,9 +297,9 @@ pub fn requests(cost: u64) -> Demand {
 }
 
 pub fn endpoint(name: &str) -> CallClass {
-    CallClass { endpoint: Some(name.to_owned()), model: None }
+    CallClass { endpoint: Some(name.to_owned()), ..CallClass::default() }
 }
 
 pub fn model(name: &str) -> CallClass {
-    CallClass { endpoint: None, model: Some(name.to_owned()) }
+    CallClass { model: Some(name.to_owned()), ..CallClass::default() }
 }

@@ -138,7 +138,7 @@ fn raise(random: &mut Random) -> Scenario {
 }
 
 fn endpoint(name: &str) -> CallClass {
-    CallClass { endpoint: Some(name.to_owned()), model: None }
+    CallClass { endpoint: Some(name.to_owned()), ..CallClass::default() }
 }
 
 fn two_limits(random: &mut Random) -> Scenario {
@@ -155,15 +155,16 @@ fn models(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = storm(random, window);
     scenario.account.limits[0].per_model = true;
-    let model = |name: &str| CallClass { endpoint: None, model: Some(name.to_owned()) };
+    let model = |name: &str| CallClass { model: Some(name.to_owned()), ..CallClass::default() };
     scenario.shapes = vec![model("large"), model("small"), model("tiny")];
     scenario
 }
 
 fn hidden_models(random: &mut Random) -> Scenario {
     let mut scenario = models(random);
-    scenario.shapes =
-        (0..6).map(|number| CallClass { endpoint: None, model: Some(format!("model-{number}")) }).collect();
+    scenario.shapes = (0..6)
+        .map(|number| CallClass { endpoint: None, model: Some(format!("model-{number}")), allocation: None })
+        .collect();
     scenario.hidden =
         Hidden { per_million: random.between(50_000, 600_000), seen_later: random.chance(700_000) };
     if random.chance(500_000) {

@@ -122,7 +122,7 @@ fn chained_restarts(random: &mut Random) -> Scenario {
         return scenario;
     }
     if random.chance(300_000) {
-        let model = |name: &str| CallClass { endpoint: None, model: Some(name.to_owned()) };
+        let model = |name: &str| CallClass { model: Some(name.to_owned()), ..CallClass::default() };
         scenario.shapes = vec![model("large"), model("small")];
         scenario.account.limits[0].per_model = true;
         scenario.workload.arrivals = Arrivals::Bursts;

@@ -245,7 +245,7 @@ fn class(class: Option<pb::CallClass>) -> Result<CallClass, DecodeError> {
     let pb::CallClass { endpoint, model } = class.unwrap_or_default();
     let endpoint = endpoint.map(|text| name("an endpoint", text)).transpose()?;
     let model = model.map(|text| name("a model", text)).transpose()?;
-    Ok(CallClass { endpoint, model })
+    Ok(CallClass { endpoint, model, allocation: None })
 }
 
 fn observations(seen: Vec<pb::Observation>) -> Result<Vec<Observation>, DecodeError> {

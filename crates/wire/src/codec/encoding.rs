@@ -217,7 +217,7 @@ fn usage(usage: TokenUsage) -> pb::Usage {
 }
 
 fn class(class: CallClass) -> Option<pb::CallClass> {
-    let CallClass { endpoint, model } = class;
+    let CallClass { endpoint, model, .. } = class;
     // Most calls of an account without partitions name neither.
     if endpoint.is_none() && model.is_none() {
         return None;

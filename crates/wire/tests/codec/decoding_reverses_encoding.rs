@@ -33,7 +33,7 @@ fn a_text_that_is_too_long_is_cut_where_a_letter_ends() {
     let ask = ProxyMessage::Ask {
         account: AccountIndex(0),
         call: CallId(1),
-        details: CallClass { endpoint: None, model: Some(format!("x{model}")) }.into(),
+        details: CallClass { model: Some(format!("x{model}")), ..CallClass::default() }.into(),
         patience: None,
     };
     let bytes = ToLimiter { stamp: Stamp(1), body: ask }.to_bytes();

@@ -47,7 +47,11 @@ fn duration() -> impl Strategy<Value = Duration> {
 }
 
 fn class() -> impl Strategy<Value = CallClass> {
-    (option::of(text()), option::of(text())).prop_map(|(endpoint, model)| CallClass { endpoint, model })
+    (option::of(text()), option::of(text())).prop_map(|(endpoint, model)| CallClass {
+        endpoint,
+        model,
+        allocation: None,
+    })
 }
 
 fn observations() -> impl Strategy<Value = Vec<Observation>> {

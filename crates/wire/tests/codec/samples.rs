@@ -36,7 +36,7 @@ fn some_observations() -> Vec<Observation> {
 }
 
 fn a_shape() -> CallClass {
-    CallClass { endpoint: Some("chat".to_owned()), model: Some("gpt-4o".to_owned()) }
+    CallClass { endpoint: Some("chat".to_owned()), model: Some("gpt-4o".to_owned()), allocation: None }
 }
 
 fn a_sized_call() -> CallDetails {

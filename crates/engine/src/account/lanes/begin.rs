@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Counter, Lanes, Limit};
+use super::{Counter, HoldsFor, Lanes, Limit};
 use crate::concurrency_counter::ConcurrencyCounter;
 use crate::cost::Amount;
 use crate::event::Reserve;
@@ -39,11 +39,32 @@ pub(in crate::account) enum InitialState {
 impl Lanes {
     /// A new counter of a model, or of all calls, with whatever may have been drawn before it was made.
     pub(super) fn begin(&self, limit: &Limit, model: Option<&str>, now: Time) -> Counter {
-        let start = self.starts.get(&limit.config.name).unwrap_or(&self.start);
+        let start = limit.beginning(self.starts.get(&limit.config.name).unwrap_or(&self.start));
         if limit.counts_a_window() {
             Counter::Window(begin_window(limit, limit.effective(model, None), start, now))
         } else {
             Counter::Concurrency(begin_slots(limit, start))
+        }
+    }
+}
+
+impl Limit {
+    /// What the limit begins with where the account begins with `start`. Nobody else draws on an allocation's limits.
+    /// What was used of its maximum is not asked after: that is no promise to the provider, but its own limits are
+    /// promises to a person.
+    fn beginning<'s>(&self, start: &'s InitialState) -> &'s InitialState {
+        match (start, &self.holds_for) {
+            (InitialState::Ledger { .. }, _) | (_, HoldsFor::Account) => start,
+            (InitialState::NewlyInForce, _) | (_, HoldsFor::MaximumOf { .. }) => &InitialState::Fresh,
+            (_, HoldsFor::Allocation(_)) => start,
+        }
+    }
+
+    /// What it begins with when it is declared while the account is in force: an allocation's counts from then on.
+    pub(super) fn new_beginning(&self, now: Time) -> InitialState {
+        match self.holds_for {
+            HoldsFor::Account => InitialState::UnknownPast { since: now },
+            HoldsFor::MaximumOf { .. } | HoldsFor::Allocation(_) => InitialState::Fresh,
         }
     }
 }

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::counter::Counter;
+use crate::account::counter::{Counter, Usage};
+use crate::account::status::LimitStatus;
 use crate::config::{AccountConfig, LimitConfig, Reserving, TokenLimit, Unit};
 use crate::cost::{Amount, Costs};
 use crate::event::{Attempt, CallClass};
 use crate::mutant::{self, Mutant};
+use crate::name::AllocationName;
+use crate::sharing::{AllocationLimit, AllocationLimitKind};
 use crate::time::{Time, nanos};
 use crate::units::{Origin, UnitKey};
 use crate::window_counter::{AtGrant, LONG, guarded};
@@ -17,8 +20,9 @@ use crate::window_counter::{AtGrant, LONG, guarded};
 #[derive(Debug)]
 pub(in crate::account) struct Limit {
     pub(in crate::account) config: LimitConfig,
-    /// Its place in the account's configuration.
+    /// Its place: first those of the account's configuration, then those of the allocations.
     pub(in crate::account) place: usize,
+    pub(in crate::account) holds_for: HoldsFor,
     /// (D + J)(1 + ρ): a grant's call is counted so long after the stamp that it echoes, or never.
     pub(in crate::account) counted_after_echo: Duration,
     /// J(1 + ρ): a call is counted so long after it was written.
@@ -31,13 +35,45 @@ pub(in crate::account) struct Limit {
     smallest: Amount,
 }
 
+/// Whose calls a limit counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::account) enum HoldsFor {
+    /// Everyone's.
+    Account,
+    /// Those of an allocation, which may use no more of the account's limit of this name.
+    MaximumOf { allocation: AllocationName, limit: String },
+    /// Those of an allocation that has declared it.
+    Allocation(AllocationName),
+}
+
+impl HoldsFor {
+    /// The allocation; `None`: the account.
+    pub(in crate::account) fn allocation(&self) -> Option<&AllocationName> {
+        match self {
+            HoldsFor::Account => None,
+            HoldsFor::MaximumOf { allocation, .. } | HoldsFor::Allocation(allocation) => Some(allocation),
+        }
+    }
+}
+
 impl Limit {
-    /// The limits of an account, by their places.
+    /// The limits of an account and of its allocations, by their places.
     pub(super) fn all_of(config: &AccountConfig) -> Vec<Arc<Limit>> {
-        let limit = |(place, limit): (usize, &LimitConfig)| {
+        let of_account = config.limits.iter().map(|limit| (HoldsFor::Account, limit.clone()));
+        let of_allocations = config.sharing.limits(&config.limits).map(|limit| {
+            let AllocationLimit { allocation, kind, config: own } = limit;
+            let holds_for = match kind {
+                AllocationLimitKind::Maximum { of } => {
+                    HoldsFor::MaximumOf { allocation, limit: config.limits[of].name.clone() }
+                }
+                AllocationLimitKind::Own => HoldsFor::Allocation(allocation),
+            };
+            (holds_for, own)
+        });
+        let limit = |(place, (holds_for, limit)): (usize, (HoldsFor, LimitConfig))| {
             Arc::new(Limit {
-                config: limit.clone(),
                 place,
+                holds_for,
                 counted_after_echo: guarded(config.validity + limit.delivery),
                 counted_after_write: guarded(limit.delivery),
                 longest_call: config.pause.max_call,
@@ -45,9 +81,34 @@ impl Limit {
                 smallest: Amount(
                     limit.model_amounts.values().map(|own| own.amount).fold(limit.amount, u64::min),
                 ),
+                config: limit,
             })
         };
-        config.limits.iter().enumerate().map(limit).collect()
+        of_account.chain(of_allocations).enumerate().map(limit).collect()
+    }
+
+    /// The name under which answers tell of it; `None`: no provider knows of it.
+    pub(in crate::account) fn name_in_answers(&self) -> Option<&str> {
+        match &self.holds_for {
+            HoldsFor::Account => Some(&self.config.name),
+            HoldsFor::MaximumOf { limit, .. } => Some(limit),
+            HoldsFor::Allocation(_) => None,
+        }
+    }
+
+    /// Its name among those of the account, or of its allocation.
+    fn shown_name(&self) -> &str {
+        let name = &self.config.name;
+        match self.holds_for.allocation() {
+            None => name,
+            Some(allocation) => name.get(allocation.len() + 1..).unwrap_or(name),
+        }
+    }
+
+    /// Whether it is one of the account's. Only those say how large a turn is: an allocation has the turns that its
+    /// share gives it, however little it may use.
+    pub(super) fn is_of_account(&self) -> bool {
+        self.holds_for == HoldsFor::Account
     }
 
     /// The limit's amount for a model, lowered in proportion where the provider has less than was declared.
@@ -104,6 +165,10 @@ impl Limit {
     /// Whether it counts calls of this class. Where the model is not known it may be any of them.
     pub(super) fn covers(&self, class: &CallClass) -> bool {
         let LimitConfig { endpoint, except_endpoints, models, .. } = &self.config;
+        let of_other = |own| class.allocation.as_ref() != Some(own);
+        if self.holds_for.allocation().is_some_and(of_other) || self.is_ignored() {
+            return false;
+        }
         if class.endpoint.as_ref().is_some_and(|name| except_endpoints.contains(name)) {
             return false;
         }
@@ -118,6 +183,15 @@ impl Limit {
             && class.model.is_none()
             && self.covers(class)
             && !mutant::active(Mutant::UnknownModelApart)
+    }
+
+    fn is_ignored(&self) -> bool {
+        !self.is_of_account() && mutant::active(Mutant::AllocationsUnbounded)
+    }
+
+    /// Whether it is the most that an allocation may use of another.
+    pub(in crate::account) fn is_maximum(&self) -> bool {
+        matches!(self.holds_for, HoldsFor::MaximumOf { .. })
     }
 
     /// Whether it is still the same count under another configuration that keeps its name.
@@ -135,7 +209,9 @@ impl Limit {
             burst: None,
             ..limit.config.clone()
         };
-        shape(self) == shape(other)
+        self.is_maximum() == other.is_maximum()
+            && self.is_of_account() == other.is_of_account()
+            && shape(self) == shape(other)
     }
 
     /// For each limit of a new configuration the place of the one that it continues: the one of its name, else one of
@@ -310,6 +386,25 @@ impl Entry {
     pub(super) fn wait_for(&mut self, now: Time, costs: Costs, ahead: u64) -> Duration {
         self.counter.advance(now);
         self.counter.wait_for(now, self.waiting.cost_of(ahead, &self.limit) + self.limit.expected(costs))
+    }
+
+    /// What people are shown of it.
+    pub(super) fn status(&mut self, now: Time) -> LimitStatus {
+        let Usage { amount, used, reserved, used_by_others, assumed, resets_in } = self.counter.usage(now);
+        let ahead = self.waiting.calls.saturating_sub(1);
+        LimitStatus {
+            name: self.limit.shown_name().to_owned(),
+            model: self.model.clone(),
+            unit: self.limit.config.unit,
+            amount: amount.0,
+            used: used.0,
+            reserved: reserved.0,
+            used_by_others: used_by_others.0,
+            assumed: assumed.0,
+            waiting: self.waiting.calls,
+            resets_in,
+            wait: self.wait_for(now, Costs::default(), ahead),
+        }
     }
 
     /// Charges a call that is granted on the strength of an echo that was stamped at `echoed` or before.
