@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
 use crate::profile::Period;
 use crate::suggestion::did_you_mean;
@@ -30,7 +31,7 @@ pub struct Calendar {
 }
 
 /// One period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// Its first day, in days since 1970-01-01, or more where a period before it had that already: later periods
     /// have higher ids.

@@ -18,6 +18,7 @@
 //! | `settling` | charges that the provider may still change after the call has arrived |
 //! | `token_costs` | what is known of a call's tokens when it comes |
 //! | `observe` | what response headers change |
+//! | `periods` | days, weeks and months that begin |
 //! | `configure` | a changed quota or profile |
 //! | `ledger` | snapshots, and the reserve that is charged ahead of them |
 //! | `durability` | how far ahead of the ledger grants may run, and when to write it |
@@ -40,6 +41,7 @@ mod holds;
 mod lanes;
 mod ledger;
 mod observe;
+mod periods;
 mod recovery;
 mod rejections;
 mod reports;
@@ -296,6 +298,7 @@ impl Engine {
                 return self.configure(now, config, actions);
             }
             Event::UseStated(stated) => self.use_stated(now, &stated, actions),
+            Event::PeriodBegun(period) => self.period_begun(now, period, actions),
             Event::Lease(until) => self.lease = until,
             Event::Committed(reserve) => self.committed(&reserve),
             Event::ResumeGrant(grant) => self.resume_grant(now, &grant, actions),

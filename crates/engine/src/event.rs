@@ -222,6 +222,8 @@ pub enum Event {
     Learned(AccountConfig),
     /// A person says how much of a limit was used.
     UseStated(StatedUse),
+    /// A calendar's period of a limit has begun, or is open when the limit comes into force.
+    PeriodBegun(PeriodBegun),
     /// The right to grant ends at this time unless it is renewed.
     Lease(Time),
     /// The ledger has what [`crate::Engine::snapshot`] gave, and a reserve ahead of it.
@@ -244,6 +246,18 @@ pub struct StatedUse {
     pub amount: u64,
     /// When that was so, on this engine's clock.
     pub at: Time,
+}
+
+/// The calendar's period of a limit that is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeriodBegun {
+    /// The limit's name.
+    pub limit: String,
+    /// What the provider has counted before this time belongs to an earlier period: the period's beginning on this
+    /// engine's clock, less what the clocks may stand apart.
+    pub begun: Time,
+    /// When the next is expected to begin, for forecasts. Only its own event begins it.
+    pub ends: Time,
 }
 
 /// A grant that a proxy holds when its connection begins.

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `leaving` | when units leave the log |
 //! | `bulk` | units that nobody has to know one by one |
+//! | `calendar` | the day, week or month that is open |
 //! | `forecast` | how long until so much more has been granted |
 //! | `past` | what a counter begins with, and what the provider reveals of it |
 //! | `reports` | what becomes known of a charge: counted, written, settled, produced, not used |
@@ -18,6 +19,7 @@
 //! | `snapshot` | what the ledger keeps |
 
 mod bulk;
+mod calendar;
 mod forecast;
 mod leaving;
 mod others;
@@ -37,6 +39,7 @@ pub(crate) use reports::Reported;
 pub use snapshot::{UnitSnapshot, WindowSnapshot};
 
 use bulk::{Bulk, Most};
+use calendar::Calendar;
 use leaving::Leaving;
 use others::{Others, OthersSeen};
 use period::Period;
@@ -87,6 +90,9 @@ pub(crate) struct WindowCounter {
     /// Poured into the bucket on account of others, since the beginning.
     poured_for_others: Amount,
     period: Period,
+    calendar: Calendar,
+    /// The limit counts days, weeks or months of a calendar.
+    by_calendar: bool,
 }
 
 /// A counter just after a charge. What the provider can have counted of ours when it answers is at most what was
@@ -131,6 +137,8 @@ impl WindowCounter {
             others: Others::default(),
             poured_for_others: Amount::ZERO,
             period: Period::default(),
+            calendar: Calendar::default(),
+            by_calendar: false,
         };
         counter.apply_limit(limit);
         counter.bulk.leave(now);
@@ -140,6 +148,10 @@ impl WindowCounter {
     fn apply_limit(&mut self, limit: &LimitConfig) {
         let counted = limit.counted_as;
         self.window = guarded(limit.window);
+        self.by_calendar = limit.period.is_some();
+        if !self.by_calendar {
+            self.calendar = Calendar::default();
+        }
         self.outlasts = limit.hold() + self.window.saturating_sub(limit.window);
         // A bucket never forgets what was charged too low, a log does after a window.
         let guessed = limit.tokens.is_some_and(|tokens| tokens.is_guessed());
@@ -287,7 +299,7 @@ impl WindowCounter {
             until = until.max(self.next_settling());
         }
         if self.asks_log && self.logged() + kept + cost > self.amount {
-            until = until.max(self.next_change());
+            until = until.max(self.next_change(now));
         }
         if self.asks_bucket {
             let in_flight = if mutant::active(Mutant::GrantsPaced) { Amount::ZERO } else { self.in_flight };
@@ -310,8 +322,9 @@ impl WindowCounter {
         unit.min(self.bulk.next_arrival())
     }
 
-    fn next_change(&self) -> Time {
+    fn next_change(&self, now: Time) -> Time {
         let leaving = self.leaving.first().map_or(Time::NEVER, |(at, _)| at);
+        let leaving = leaving.min(self.period_ends(now).unwrap_or(Time::NEVER));
         leaving.min(self.bulk.next_leaving()).min(self.next_settling())
     }
 

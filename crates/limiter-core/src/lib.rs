@@ -27,4 +27,4 @@ pub mod state;
 
 pub use commit::LedgerHealth;
 pub use record::{DueRecord, LostGrants, Record, Recovered};
-pub use state::{Configuration, ConnectionId, LedgerStart, LimiterState, Outbox, Start};
+pub use state::{Configuration, ConnectionId, LedgerStart, LimiterState, OpenPeriod, Outbox, Start};

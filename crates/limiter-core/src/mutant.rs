@@ -9,6 +9,8 @@ pub enum Mutant {
     FirstRecordDropsReserve,
     /// An account without a record in the ledger is taken to be new, whatever limiters before have granted.
     LostCountsAsNew,
+    /// A day is over when the wall clock shows its end, whatever the limiter's own clock says.
+    PeriodByWallClock,
 }
 
 #[cfg(feature = "mutants")]

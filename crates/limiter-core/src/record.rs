@@ -12,6 +12,7 @@ use quotakeeper_wire::name::AccountKey;
 use serde::{Deserialize, Serialize};
 
 use crate::learned::LearnedLimits;
+use crate::state::OpenPeriod;
 
 /// What the ledger stores of an account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub struct Record {
     pub pods: BTreeMap<SessionId, String>,
     /// What people have stated of its use, by limit: it is applied once.
     pub stated: BTreeMap<String, StatedUse>,
+    /// The days, weeks and months that are open, by limit.
+    pub periods: BTreeMap<String, OpenPeriod>,
     /// What answers have told of its limits, where no tier is declared.
     pub learned: LearnedLimits,
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `accounts` | the accounts in force, and their changes |
 //! | `learned` | limits that answers tell of accounts without a declared tier |
+//! | `periods` | the days, weeks and months that are open |
 //! | `past` | what is known of an account's use before it is opened |
 //! | `pods` | the pods of sessions, and their deletion |
 //! | `durable` | what the ledger has to store |
@@ -16,6 +17,7 @@ mod durable;
 mod learned;
 mod notices;
 mod past;
+mod periods;
 mod pods;
 mod report;
 
@@ -35,6 +37,7 @@ use quotakeeper_wire::status::PastUse;
 pub use self::accounts::Configuration;
 use self::notices::LeftNotices;
 use self::past::WallClock;
+pub use self::periods::{CLOCKS_APART, OpenPeriod};
 use crate::blame::Blame;
 use crate::commit::CommitSchedule;
 use crate::learned::LearnedLimits;
@@ -133,6 +136,10 @@ struct Account {
     stated: BTreeMap<String, StatedUse>,
     /// When the next statement is due; none: all are applied.
     stated_use_due: Option<Time>,
+    /// The days, weeks and months that are open, by limit.
+    periods: BTreeMap<String, OpenPeriod>,
+    /// When to look whether the next has begun; none: no limit has any.
+    period_due: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -311,12 +318,14 @@ impl LimiterState {
     pub fn next_wake(&self, now: Time) -> Option<Time> {
         let engines = self.accounts.values().filter_map(|account| account.engine.next_wake());
         let stated = self.accounts.values().filter_map(|account| account.stated_use_due);
-        engines.chain(stated).chain(self.commit_due(now)).min()
+        let periods = self.accounts.values().filter_map(|account| account.period_due);
+        engines.chain(stated).chain(periods).chain(self.commit_due(now)).min()
     }
 
     /// Wakes the engines whose time has come.
     pub fn wake(&mut self, now: Time, out: &mut Outbox) {
         self.apply_due_statements(now, out);
+        self.begin_due_periods(now, out);
         let due: Vec<AccountKey> = self
             .accounts
             .iter()

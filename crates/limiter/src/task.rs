@@ -110,7 +110,10 @@ impl LimiterTask {
     fn step(&mut self, command: Option<Command>, out: &mut Outbox) {
         match command {
             Some(command) => self.handle(command, out),
-            None => self.state.wake(now(), out),
+            None => {
+                self.state.read_wall_clock(now(), Timestamp::now());
+                self.state.wake(now(), out);
+            }
         }
         self.send(out);
         if let Some(ledger) = &self.ledger

@@ -45,8 +45,9 @@ pub struct Limit {
     pub window_seconds: Option<u32>,
 
     /// A calendar's `Day`, `Week` (from Monday) or `Month`, in place of `windowSeconds`.
-    /// Not in force yet: the new beginning at the period's edge; until then use counts for as long as such a period can
-    /// last (a month: 31 days), so that no period has more. Default: none. Example: `Day`.
+    /// It begins anew at its edge, two
+    /// seconds late by this node's clock; a call under way then counts in both. A changed `period` or `timeZone` is in
+    /// force from the next edge of the one before. Default: none. Example: `Day`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub period: Option<Period>,
 

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 pub use begin::Predecessor;
 pub(super) use begin::{InitialState, hold_reserve};
-pub(super) use limit::{Entry, HoldsFor, Limit};
+pub(super) use limit::{Entry, HoldsFor, Limit, continued_name};
 
 use counters::Counters;
 use limit::{Backlog, LaneBacklog};
@@ -36,7 +36,7 @@ use super::counter::Counter;
 use super::status::LimitStatus;
 use crate::config::{AccountConfig, Unit};
 use crate::cost::{Amount, Costs};
-use crate::event::{Attempt, CallClass, Scope, Selector};
+use crate::event::{Attempt, CallClass, PeriodBegun, Scope, Selector};
 use crate::name::AllocationName;
 use crate::queue::{GroupId, LaneId};
 use crate::time::Time;
@@ -112,6 +112,8 @@ pub(super) struct Lanes {
     copied_counters: Vec<CopiedCounter>,
     /// Counters at which units are kept.
     kept: Vec<CounterId>,
+    /// The periods that are open, by the names of limits.
+    periods: BTreeMap<String, PeriodBegun>,
 }
 
 impl Lanes {
@@ -131,6 +133,7 @@ impl Lanes {
             groups: BTreeMap::new(),
             copied_counters: Vec::new(),
             kept: Vec::new(),
+            periods: BTreeMap::new(),
         }
     }
 
@@ -141,6 +144,15 @@ impl Lanes {
                 self.counter(place, None, now);
             }
         }
+    }
+
+    /// A period of a limit has begun.
+    pub(super) fn period_begun(&mut self, period: PeriodBegun, now: Time) {
+        let of_limit = |entry: &&mut Entry| entry.limit.config.name == period.limit;
+        for entry in self.counters.values_mut().filter(of_limit) {
+            entry.period_begun(&period, now);
+        }
+        self.periods.insert(period.limit.clone(), period);
     }
 
     /// The account's limits, by their places.

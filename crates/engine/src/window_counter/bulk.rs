@@ -164,6 +164,15 @@ impl Bulk {
         self.units = self.counted_at(now);
     }
 
+    /// What was counted before a time is over.
+    pub(super) fn forget_counted_before(&mut self, time: Time, window: Duration, now: Time) {
+        for ramp in &mut self.ramps {
+            // A unit that was counted at `time` leaves a window later.
+            ramp.units = ramp.left_at(Time((time + window).0.saturating_sub(1)));
+        }
+        self.leave(now);
+    }
+
     /// When the next of them leaves.
     pub(super) fn next_leaving(&self) -> Time {
         if self.all_count() {

@@ -18,6 +18,7 @@ impl WindowCounter {
         let arrived = self.bulk.last_arrival().map(|at| at + self.window);
         let log = log.chain(arrived).chain(self.bulk.last_leaving());
         let log = if self.asks_log { log.max().unwrap_or(now) } else { now };
+        let log = log.min(self.period_ends(now).unwrap_or(Time::NEVER));
         let bucket =
             if self.asks_bucket { self.bucket.room_for(self.bucket.size()).unwrap_or(now) } else { now };
         log.max(bucket).max(now)
@@ -52,7 +53,9 @@ impl WindowCounter {
         let most = self.amount.0.max(1);
         let windows = u32::try_from(beyond.0 / most).unwrap_or(u32::MAX);
         let whole = self.window;
-        let within = self.leaves_after(Amount(beyond.0 % most)).map_or(whole, |at| at.since(now));
+        let leaves =
+            self.leaves_after(Amount(beyond.0 % most)).into_iter().chain(self.period_ends(now)).min();
+        let within = leaves.map_or(whole, |at| at.since(now));
         whole.saturating_mul(windows) + within
     }
 

@@ -62,7 +62,7 @@ impl WindowCounter {
         let end = seen.end.filter(|_| !mutant::active(Mutant::OthersOutlastReset));
         let late = end.filter(|_| mutant::active(Mutant::LateResetBelieved));
         let until = late.unwrap_or(end.unwrap_or(Time::NEVER).min(now + self.window));
-        self.others.parts.retain(|part| self.units.get(part.unit).is_some());
+        self.forget_others_that_left();
         if mutant::active(Mutant::LastAnswerCounts) {
             let all = std::mem::take(&mut self.others.parts);
             all.iter().for_each(|part| self.drop_unit(part.unit));
@@ -181,6 +181,10 @@ impl WindowCounter {
     fn others_until(&self, at: Time) -> Amount {
         let by_then = self.others.parts.iter().filter(|part| part.until <= at);
         by_then.map(|part| self.units.get(part.unit).map_or(Amount::ZERO, Unit::cost)).sum()
+    }
+
+    pub(super) fn forget_others_that_left(&mut self) {
+        self.others.parts.retain(|part| self.units.get(part.unit).is_some());
     }
 
     fn correct(&mut self, key: UnitKey, cost: Amount) {

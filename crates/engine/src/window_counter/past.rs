@@ -35,7 +35,8 @@ impl WindowCounter {
     /// full bucket but for one call, which asks the provider how things stand.
     pub(crate) fn fill_with_past(&mut self, begin: Time) {
         let units = self.amount - Amount::ONE;
-        let interval = self.even_interval();
+        // Of a period all may have been used just now, and all is back at its end.
+        let interval = if self.by_calendar { 0 } else { self.even_interval() };
         self.bulk.add(Ramp { units: units.0, last: begin + self.window, interval, spare: 1 }, begin);
         self.bucket.assume(Amount::ONE, begin);
     }

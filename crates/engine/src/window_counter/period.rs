@@ -76,6 +76,9 @@ impl WindowCounter {
     /// whether others have used more of it than was known.
     pub(crate) fn learn_of_others(&mut self, now: Time, at_grant: AtGrant, left: Left) -> bool {
         let Left { remaining, end, granted, cost } = left;
+        if self.calendar.is_stale(granted) {
+            return false;
+        }
         let since = self.charged - at_grant.charged;
         if !self.asks_log {
             let poured = self.poured_for_others - at_grant.poured_for_others;

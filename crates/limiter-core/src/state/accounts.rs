@@ -109,10 +109,10 @@ impl LimiterState {
         let in_force = learned.in_force(&compiled);
         let config = self.effective(&in_force);
         let mut deleted = Vec::new();
-        let mut applied = BTreeMap::new();
+        let (mut applied, mut periods) = (BTreeMap::new(), BTreeMap::new());
         let (mut engine, past) = match record {
-            Some(Record { snapshot, reserve, pods, stated, learned: _ }) => {
-                applied = stated;
+            Some(Record { snapshot, reserve, pods, stated, periods: open, learned: _ }) => {
+                (applied, periods) = (stated, open);
                 for (session, uid) in pods {
                     if self.recovered.deleted_pods.contains(&uid) {
                         deleted.push(session);
@@ -151,8 +151,12 @@ impl LimiterState {
                 past,
                 stated: applied,
                 stated_use_due: None,
+                periods,
+                period_due: None,
             },
         );
+        // No call waits yet that it could make room for.
+        self.begin_periods(now, &key, true, &mut Outbox::default());
     }
 
     fn opening_without_record(&mut self, compiled: &CompiledAccount) -> Opening {
@@ -171,13 +175,16 @@ impl LimiterState {
         let gate_open = self.gate_open();
         let Some(account) = self.accounts.get(key) else { return };
         let config = self.effective(&account.in_force);
-        let changed = *account.engine.config() != config;
+        let earlier = account.engine.config().clone();
+        let changed = earlier != config;
         let document = document(&account.in_force, gate_open);
         if let Some(account) = self.accounts.get_mut(key) {
             account.document = document;
         }
         if changed {
             self.handle_event(now, Some(key.clone()), Event::Configure(config), out);
+            self.keep_periods(key, &earlier);
+            self.begin_periods(now, key, true, out);
         }
     }
 

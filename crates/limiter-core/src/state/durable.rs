@@ -100,7 +100,8 @@ impl LimiterState {
             let pod_of = |session: &SessionId| Some((*session, owners.get(session)?.clone()?));
             let pods = snapshot.sessions.iter().filter_map(pod_of).collect();
             let (stated, learned) = (account.stated.clone(), account.learned.clone());
-            let record = Record { snapshot, reserve, pods, stated, learned };
+            let periods = account.periods.clone();
+            let record = Record { snapshot, reserve, pods, stated, periods, learned };
             Some(DueRecord { account: key.clone(), record })
         };
         self.accounts.iter_mut().filter_map(of_account).collect()

@@ -86,10 +86,15 @@ pub(super) struct WallClock {
 
 impl WallClock {
     /// The time of the limiter's clock at which the wall clock shows `timestamp`.
-    fn time(self, timestamp: Timestamp) -> Time {
+    pub(super) fn time(self, timestamp: Timestamp) -> Time {
         let ahead = timestamp.duration_since(self.reads);
         let distance = ahead.unsigned_abs();
         if ahead.is_negative() { self.at - distance } else { self.at + distance }
+    }
+
+    /// What it shows at a later time, if nobody sets it.
+    pub(super) fn at(self, now: Time) -> WallClock {
+        WallClock { at: now, reads: self.reads.saturating_add(now.since(self.at)).unwrap_or(self.reads) }
     }
 
     /// What the wall clock showed at a time of the limiter's clock that has passed, to the second.

@@ -5,11 +5,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use jiff::Timestamp;
+use quotakeeper_dialects::calendar::Span;
 use quotakeeper_engine::Snapshot;
 use quotakeeper_engine::account::PauseSnapshot;
 use quotakeeper_engine::cost::Amount;
 use quotakeeper_engine::event::{Callers, Fingerprint, Reserve, Scope, Selector, SessionId};
 use quotakeeper_engine::time::Time;
+use quotakeeper_limiter_core::OpenPeriod;
 use quotakeeper_limiter_core::learned::LearnedLimits;
 use quotakeeper_wire::account::StatedUse;
 
@@ -144,10 +147,13 @@ fn record(calls: u64) -> Record {
         })
         .into();
     let snapshot = Snapshot { as_of: Time(1), pauses, ..Snapshot::default() };
-    let stated = StatedUse { limit: "requests".to_owned(), amount: 5, at: jiff::Timestamp::UNIX_EPOCH };
+    let stated = StatedUse { limit: "requests".to_owned(), amount: 5, at: Timestamp::UNIX_EPOCH };
     let stated = [("requests".to_owned(), stated)].into();
     let pods = [(SessionId(7), "uid-7".to_owned())].into();
-    Record { snapshot, reserve, pods, stated, learned: LearnedLimits::default() }
+    let span = Span { id: 20_500, begin: Timestamp::UNIX_EPOCH, end: Timestamp::UNIX_EPOCH };
+    let period = OpenPeriod { span, begun: Time(1), ends: Time(8), lasts: Time(7) };
+    let periods = [("day".to_owned(), period)].into();
+    Record { snapshot, reserve, pods, stated, periods, learned: LearnedLimits::default() }
 }
 
 fn the_next_limiter_reads_what_was_written<S: RecordStore>(open: impl Fn() -> S) {

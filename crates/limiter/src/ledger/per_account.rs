@@ -85,8 +85,9 @@ mod tests {
         let reserve = Reserve { as_of: Time(at), amounts: BTreeMap::new(), horizon: Time(at) };
         let (snapshot, learned) =
             (Snapshot { as_of: Time(at), ..Snapshot::default() }, LearnedLimits::default());
-        let (pods, stated) = (BTreeMap::new(), BTreeMap::new());
-        DueRecord { account: account.into(), record: Record { snapshot, reserve, pods, stated, learned } }
+        let (pods, stated, periods) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let record = Record { snapshot, reserve, pods, stated, periods, learned };
+        DueRecord { account: account.into(), record }
     }
 
     #[test]

@@ -36,7 +36,8 @@ impl NodeDisk {
         let reserve = Reserve::nothing(now);
         let snapshot = Engine::new(config.clone(), now).snapshot(now);
         let (stated, learned) = (BTreeMap::new(), LearnedLimits::default());
-        let record = Record { snapshot, reserve, pods: BTreeMap::new(), stated, learned };
+        let record =
+            Record { snapshot, reserve, pods: BTreeMap::new(), stated, periods: BTreeMap::new(), learned };
         NodeDisk { records: BTreeMap::from([(KEY.into(), record)]), since: Some(Epoch(1)), lost: None }
     }
 

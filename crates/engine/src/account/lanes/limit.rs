@@ -8,7 +8,7 @@ use crate::account::counter::{Counter, Usage};
 use crate::account::status::LimitStatus;
 use crate::config::{AccountConfig, LimitConfig, Reserving, TokenLimit, Unit};
 use crate::cost::{Amount, Costs};
-use crate::event::{Attempt, CallClass};
+use crate::event::{Attempt, CallClass, PeriodBegun};
 use crate::mutant::{self, Mutant};
 use crate::name::AllocationName;
 use crate::sharing::{AllocationLimit, AllocationLimitKind};
@@ -367,6 +367,13 @@ impl Entry {
         }
     }
 
+    /// A period has begun, if the limit has any.
+    pub(super) fn period_begun(&mut self, period: &PeriodBegun, now: Time) {
+        if let Some(window) = self.counter.window_mut().filter(|_| self.limit.config.period.is_some()) {
+            window.period_begun(period.begun, period.ends, now);
+        }
+    }
+
     /// What is charged here for a call of these costs at its grant.
     pub(in crate::account) fn cost(&self, costs: Costs) -> Amount {
         let cost = self.limit.cost(costs);
@@ -429,6 +436,17 @@ impl Entry {
         let unit = window.charge(now, settles, cost, Origin::Call);
         Some((unit, window.at_grant()))
     }
+}
+
+/// The limit of an earlier configuration whose count the new one's limit of that name continues.
+pub(in crate::account) fn continued_name(
+    earlier: &AccountConfig,
+    new: &AccountConfig,
+    name: &str,
+) -> Option<String> {
+    let place = new.limits.iter().position(|limit| limit.name == name)?;
+    let places = Limit::continued(&Limit::all_of(earlier), &Limit::all_of(new));
+    Some(earlier.limits.get((*places.get(place)?)?)?.name.clone())
 }
 
 /// What `part` of `calls` calls draw that draw `amount` in all.

@@ -102,7 +102,11 @@ impl Lanes {
 
     fn add_new(&mut self, limit: Arc<Limit>, model: Option<String>, now: Time) -> CounterId {
         let counter = self.begin(&limit, model.as_deref(), now);
-        self.add(Entry::new(limit, model, counter))
+        let mut entry = Entry::new(limit, model, counter);
+        if let Some(period) = self.periods.get(&entry.limit.config.name) {
+            entry.period_begun(period, now);
+        }
+        self.add(entry)
     }
 
     /// Calls of unknown models that come from now on, or wait already, draw on this model's counter too.

@@ -1,0 +1,55 @@
+//! The calendar's period of a limit: what had been counted before it began leaves the log then.
+//!
+//! Without word of a beginning a charge stays for as long as such a period can last, so a beginning that is told late,
+//! or never, opens nothing.
+
+use super::WindowCounter;
+use super::leaving::Leaving;
+use crate::time::Time;
+use crate::units::{Unit, UnitKey};
+
+/// The period that is open.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Calendar {
+    /// What was counted before this time belongs to an earlier one.
+    begun: Time,
+    /// When the next is expected to begin; nothing is free because this time has come. `None`: not known.
+    ends: Option<Time>,
+}
+
+impl Calendar {
+    /// Whether an answer to a call that was granted then can tell of an earlier period.
+    pub(super) fn is_stale(&self, granted: Time) -> bool {
+        granted < self.begun
+    }
+}
+
+impl WindowCounter {
+    /// A period has begun: what the provider had counted before `begun` is over, and so is what was assumed of that
+    /// time or seen of others. What is in flight stays, and may count in both. The next period is expected at `ends`.
+    pub(crate) fn period_begun(&mut self, begun: Time, ends: Time, now: Time) {
+        self.advance(now);
+        self.calendar = Calendar { begun: self.calendar.begun.max(begun), ends: Some(ends) };
+        let begun = self.calendar.begun;
+        let before = |unit: &Unit| unit.counted && unit.settles < begun;
+        let over: Vec<UnitKey> =
+            self.units.iter().filter(|(_, unit)| before(unit)).map(|(key, _)| key).collect();
+        if !over.is_empty() {
+            over.into_iter().for_each(|key| self.refund(key));
+            self.forget_others_that_left();
+            self.leaving = Leaving::default();
+            for (key, unit) in self.units.iter().filter(|(_, unit)| unit.counted) {
+                self.leaving.push(unit.leaves, key, unit.cost());
+            }
+        }
+        self.bulk.forget_counted_before(begun, self.window, now);
+        if self.asks_provider.is_some_and(|at| at < begun) {
+            self.asks_provider = None;
+        }
+    }
+
+    /// When the period ends, if that is known and has not passed.
+    pub(super) fn period_ends(&self, now: Time) -> Option<Time> {
+        self.calendar.ends.filter(|ends| *ends > now)
+    }
+}
