@@ -16,6 +16,7 @@ mod scene;
 
 mod a_429_pauses_every_client;
 mod a_daily_limit_that_no_answer_tells;
+mod a_day_begins_anew;
 mod a_full_disk_delays_calls;
 mod a_killed_run_resumes_from_its_ledger;
 mod a_long_pause_refuses_what_cannot_wait;
