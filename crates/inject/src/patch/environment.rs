@@ -111,7 +111,7 @@ impl Container<'_> {
         let variables = || catch.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         // An SDK may read any of them first, so that one of its own decides for all.
         if let Some(variable) = self.own(variables()) {
-            let reason = format!("it sets {variable} itself");
+            let reason = format!("it sets {variable} itself; remove it to have them limited");
             remarks.skipped.push(Skip { container: self.name.clone(), quota: quota.clone(), reason });
             return Ok(());
         }
