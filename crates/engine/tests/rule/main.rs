@@ -8,6 +8,7 @@ mod costs;
 mod crashes;
 mod credentials;
 mod edits;
+mod forged_figures;
 mod headers;
 mod lost_ledgers;
 mod models;
