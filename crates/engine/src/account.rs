@@ -127,6 +127,15 @@ pub struct Totals {
     pub breaches: u64,
     /// Rejections for quota or concurrency.
     pub rejected: u64,
+    /// Those of them for concurrency.
+    #[serde(default)]
+    pub rejected_for_concurrency: u64,
+    /// Rejections because the provider is overloaded.
+    #[serde(default)]
+    pub rejected_for_capacity: u64,
+    /// Rejections until a person acts.
+    #[serde(default)]
+    pub rejected_terminally: u64,
     /// Calls refused.
     pub refused: u64,
 }

@@ -85,8 +85,8 @@ fn encode_accounts(
     counter(
         encoder,
         "provider_rejections",
-        "Responses by which the provider rejected a call for its quota",
-        each(accounts, |account| account.totals.rejected),
+        "Responses by which the provider rejected a call, by class: Quota, Concurrency, Capacity (it is overloaded) or Terminal (until a person acts)",
+        rejections(accounts),
     )?;
     counter(
         encoder,
@@ -196,6 +196,24 @@ fn decisions(accounts: &[AccountReport]) -> Vec<(Labels, u64)> {
     values
 }
 
+fn rejections(accounts: &[AccountReport]) -> Vec<(Labels, u64)> {
+    let mut values = Vec::new();
+    for account in accounts {
+        let totals = account.totals;
+        for (class, count) in [
+            ("Quota", totals.rejected.saturating_sub(totals.rejected_for_concurrency)),
+            ("Concurrency", totals.rejected_for_concurrency),
+            ("Capacity", totals.rejected_for_capacity),
+            ("Terminal", totals.rejected_terminally),
+        ] {
+            let mut labels = of(account);
+            labels.push(("class", class.to_owned()));
+            values.push((labels, count));
+        }
+    }
+    values
+}
+
 fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -255,7 +273,8 @@ mod tests {
                 ],
                 "hangUps": [{"consumer": "gtm/Job/a", "calls": 20, "shortestMillis": 5000, "longestMillis": 5000, "waitMillis": 40000}],
                 "workloads": [{"consumer": "gtm/Job/a", "calls": 40}, {"consumer": "gtm/Job/b", "calls": 19}],
-                "granted": 60, "unused": 0, "refused": 1, "rejected": 0, "breaches": 4,
+                "granted": 60, "unused": 0, "refused": 1, "rejected": 9,
+                "rejectedForConcurrency": 2, "rejectedForCapacity": 5, "rejectedTerminally": 3, "breaches": 4,
             }],
         }))
         .unwrap();
@@ -272,6 +291,10 @@ mod tests {
             r#"quotakeeper_limiter_workload_used_calls_total{quota="gtm/openai",workload="gtm/Job/b"} 19"#,
             r#"quotakeeper_limiter_calls_total{quota="gtm/openai",decision="granted"} 60"#,
             r#"quotakeeper_limiter_calls_total{quota="gtm/openai",decision="refused"} 1"#,
+            r#"quotakeeper_limiter_provider_rejections_total{quota="gtm/openai",class="Quota"} 7"#,
+            r#"quotakeeper_limiter_provider_rejections_total{quota="gtm/openai",class="Concurrency"} 2"#,
+            r#"quotakeeper_limiter_provider_rejections_total{quota="gtm/openai",class="Capacity"} 5"#,
+            r#"quotakeeper_limiter_provider_rejections_total{quota="gtm/openai",class="Terminal"} 3"#,
             r#"quotakeeper_limiter_late_calls_total{quota="gtm/openai"} 4"#,
             r#"quotakeeper_limiter_connected_proxies{quota="gtm/openai"} 3"#,
             r#"quotakeeper_limiter_degraded{reason="LedgerUnavailable"} 1"#,

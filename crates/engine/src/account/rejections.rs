@@ -50,9 +50,7 @@ impl Engine {
         self.observe(now, answer, actions);
         self.settle_rejected(now, attempt, latest);
         let class = rejection.class;
-        if matches!(class, RejectionClass::Quota | RejectionClass::Concurrency) {
-            self.totals.rejected += 1;
-        }
+        self.count_rejection(class);
         let Some(call) = self.calls.get(&attempt.key()) else { return };
         let (lane, by, credential) = (call.wanted.lane, call.wanted.consumer.clone(), call.wanted.credential);
         if let Some(limit) = &rejection.shared_with
@@ -81,6 +79,19 @@ impl Engine {
             pause.withdrawn(attempt);
         }
         self.finish(now, attempt, again && class != RejectionClass::Terminal, actions);
+    }
+
+    fn count_rejection(&mut self, class: RejectionClass) {
+        let totals = &mut self.totals;
+        match class {
+            RejectionClass::Quota => totals.rejected += 1,
+            RejectionClass::Concurrency => {
+                totals.rejected += 1;
+                totals.rejected_for_concurrency += 1;
+            }
+            RejectionClass::Capacity => totals.rejected_for_capacity += 1,
+            RejectionClass::Terminal => totals.rejected_terminally += 1,
+        }
     }
 
     fn close_scope(&mut self, now: Time, scope: &Scope, closing: Closing, actions: &mut Vec<Action>) {

@@ -337,3 +337,22 @@ fn a_pause_covers_the_model_whose_limit_is_shared() {
     w.pass(SECOND);
     assert_eq!(w.grants().len(), 1);
 }
+
+#[test]
+fn rejections_are_counted_by_class() {
+    let mut w = World::new(vec![sliding("requests", 1000, 10)]);
+    w.ask(5);
+    let classes = [
+        RejectionClass::Quota,
+        RejectionClass::Concurrency,
+        RejectionClass::Capacity,
+        RejectionClass::Capacity,
+        RejectionClass::Terminal,
+    ];
+    for (attempt, class) in w.grants().into_iter().zip(classes) {
+        w.rejected(attempt, class, None);
+    }
+    let totals = w.engine.totals();
+    assert_eq!((totals.rejected, totals.rejected_for_concurrency), (2, 1));
+    assert_eq!((totals.rejected_for_capacity, totals.rejected_terminally), (2, 1));
+}
