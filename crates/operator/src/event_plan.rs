@@ -8,9 +8,9 @@ use quotakeeper_api::quota::ApiQuotaStatus;
 use quotakeeper_wire::status::AccountReport;
 use quotakeeper_wire::tier::TierBasis;
 
-use crate::conditions::{UNKNOWN, find, reasons, types, with_reason};
+use crate::conditions::{find, reasons, types, with_reason};
 use crate::event_reason::EventReason;
-use crate::status::{Limiter, Subject};
+use crate::status::{Limiter, Subject, gate_is_open};
 
 mod consumers;
 mod obstacles;
@@ -51,7 +51,8 @@ pub struct EventState {
     /// What keeps calls from going.
     obstacles: BTreeMap<ObstacleKind, Begun>,
     drift: bool,
-    gate_open: bool,
+    /// What was said of the open gate.
+    gate_open: Option<String>,
     /// What was last said to be learned of a tier that is not declared.
     tier: Option<TierFigures>,
     paused: Option<Pause>,
@@ -111,7 +112,8 @@ impl EventState {
                 .map(|Published { kind, obstacle, since }| (kind, Begun { obstacle, since, seen: now }))
                 .collect(),
             drift: reason(types::LIMITS_IN_SYNC, reasons::LOWER_LIMITS),
-            gate_open: reason(types::THROTTLED, reasons::GATE_OPEN),
+            gate_open: with_reason(&status.conditions, types::THROTTLED, reasons::GATE_OPEN)
+                .map(|it| it.message.clone()),
             inherits_report: true,
             ..EventState::default()
         };
@@ -141,6 +143,7 @@ impl EventState {
         for (kind, sight) in obstacles::sights(quota, subject) {
             self.obstacle(quota, kind, sight, subject, &mut events);
         }
+        self.gate(subject, &mut events);
         let Some(report) = subject.report() else { return events };
         let condition = |type_: &str, reason: &str| {
             with_reason(&status.conditions, type_, reason).map(|it| it.message.clone())
@@ -155,19 +158,19 @@ impl EventState {
         {
             events.push(on_quota(EventReason::TierLearned, note));
         }
-        self.gate(status, &mut events);
         events.extend(pauses::next(&mut self.paused, quota, subject, passing.is_some()));
         self.learned_concurrency(quota, report, &mut events);
         events.extend(self.consumers.next(quota, report, now));
         events
     }
 
-    /// The Events of what keeps calls from going now, for workloads that begin to draw on the quota meanwhile.
+    /// The Events of what keeps calls from going now, or lets all of them pass, for workloads that begin to draw on the quota meanwhile.
     pub fn standing(&self) -> impl Iterator<Item = PlannedEvent> {
         let obstacles = self.obstacles.values().map(|begun| &begun.obstacle);
         let obstacles = obstacles.filter(|it| it.holds_calls && !it.note.is_empty());
         let obstacles = obstacles.map(|it| (it.reason, &it.note));
         let told = obstacles.chain(self.paused.iter().map(|pause| (pause.reason, &pause.note)));
+        let told = told.chain(self.gate_open.iter().map(|note| (EventReason::GateOpen, note)));
         told.map(|(reason, note)| PlannedEvent { target: Target::Consumers, reason, note: note.clone() })
     }
 
@@ -186,7 +189,12 @@ impl EventState {
             (Sight::Unknown, _) | (Sight::Clear, None) => {}
             (Sight::Stands(obstacle), None) => {
                 events.extend(targets(obstacle.holds_calls, obstacle.reason, &obstacle.note));
-                self.obstacles.insert(kind, Begun { obstacle, since: now, seen: now });
+                // The limiter is missed a moment after its last report.
+                let since = match subject.limiter {
+                    Limiter::Lost { since, .. } if kind == ObstacleKind::Limiter => since,
+                    _ => now,
+                };
+                self.obstacles.insert(kind, Begun { obstacle, since, seen: now });
             }
             (Sight::Stands(obstacle), Some(known)) => {
                 events.extend(known.goes_on(quota, kind, obstacle, now))
@@ -204,18 +212,22 @@ impl EventState {
         }
     }
 
-    fn gate(&mut self, status: &ApiQuotaStatus, events: &mut Vec<PlannedEvent>) {
-        let Some(throttled) = find(&status.conditions, types::THROTTLED) else { return };
-        let open = throttled.reason == reasons::GATE_OPEN;
-        // Unknown: there is no report of the limiter, and the gate may still be open.
-        let closed = !open && throttled.status != UNKNOWN;
-        if open && !self.gate_open {
-            self.gate_open = true;
-            events.push(on_quota(EventReason::GateOpen, throttled.message.clone()));
-        } else if closed && self.gate_open {
-            self.gate_open = false;
-            let note = "The gate is closed: limits are enforced again.".to_owned();
-            events.push(on_quota(EventReason::GateClosed, note));
+    /// By the limiter's word: the status in the cluster is written later.
+    fn gate(&mut self, subject: &Subject<'_>, events: &mut Vec<PlannedEvent>) {
+        // Without a report it may still be open.
+        let Limiter::Connected { gate_open_until, .. } = subject.limiter else { return };
+        match (gate_open_until, &self.gate_open) {
+            (Some(until), None) => {
+                let note = gate_is_open(until, subject);
+                events.extend(targets(true, EventReason::GateOpen, &note));
+                self.gate_open = Some(note);
+            }
+            (None, Some(_)) => {
+                let note = "The gate is closed: limits are enforced again.";
+                events.extend(targets(true, EventReason::GateClosed, note));
+                self.gate_open = None;
+            }
+            (Some(_), Some(_)) | (None, None) => {}
         }
     }
 

@@ -70,10 +70,10 @@ event_reasons! {
     Refused: true, "quota; workloads if nothing else is in force",
         "The limiter can't apply the newest configuration.",
         "Correct the spec as the note says; operator and limiter must be of one version.";
-    GateOpen: true, "quota",
+    GateOpen: true, "quota, workloads",
         "The gate is open: all calls pass, whatever the limits.",
         "Nothing during an uninstall; else close it as the note says.";
-    GateClosed: false, "quota",
+    GateClosed: false, "quota, workloads",
         "The gate is closed: limits are enforced again.", "";
     ProviderStopped: true, "quota, workloads",
         "The provider refuses calls until a person acts, for its bill or a spend cap for example.",

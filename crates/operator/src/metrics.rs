@@ -1,13 +1,18 @@
-//! What the operator counts of itself.
+//! What the operator counts of itself, and the states of quotas.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 /// The operator's metrics.
 #[derive(Clone, Debug)]
@@ -18,6 +23,25 @@ pub struct Metrics {
     pub leader: Gauge,
     quotas: Family<Accepted, Gauge>,
     certificates: Family<Certificate, Gauge<f64, AtomicU64>>,
+    /// The words of the column STATUS by `namespace/name`.
+    states: watch::Sender<BTreeMap<String, String>>,
+}
+
+/// One series a quota: its state is a label, as in kube-state-metrics.
+#[derive(Debug)]
+struct StateCollector(watch::Receiver<BTreeMap<String, String>>);
+
+impl Collector for StateCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "1 for the state of an ApiQuota that its column STATUS shows, as the leader sees it";
+        let mut family = encoder.encode_descriptor("apiquota_status", help, None, MetricType::Gauge)?;
+        for (quota, state) in &*self.0.borrow() {
+            let (namespace, name) = quota.split_once('/').unwrap_or_default();
+            let labels = [("namespace", namespace), ("name", name), ("status", state.as_str())];
+            ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -40,13 +64,16 @@ impl Default for Metrics {
     fn default() -> Self {
         let (writes, leader) = (Family::default(), Gauge::default());
         let (quotas, certificates) = (Family::default(), Family::default());
-        let mut registry = Registry::with_prefix("quotakeeper_operator");
+        let (states, shown) = watch::channel(BTreeMap::new());
+        let mut root = Registry::with_prefix("quotakeeper");
+        root.register_collector(Box::new(StateCollector(shown)));
+        let registry = root.sub_registry_with_prefix("operator");
         registry.register("writes", "Writes to the API server by kind of object", writes.clone());
         registry.register("leader", "Whether this replica leads", leader.clone());
         registry.register("quotas", "ApiQuotas, as the leader sees them", quotas.clone());
         let help = "When the certificate of a Secret ends, in seconds since 1970";
         registry.register("certificate_end_timestamp_seconds", help, certificates.clone());
-        Self { registry: Arc::new(registry), writes, leader, quotas, certificates }
+        Self { registry: Arc::new(root), writes, leader, quotas, certificates, states }
     }
 }
 
@@ -63,6 +90,18 @@ impl Metrics {
             let gauge = self.quotas.get_or_create(&Accepted { accepted: label });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    /// The words of the column STATUS, by `namespace/name` of the quota.
+    pub(crate) fn states(&self, states: BTreeMap<String, String>) {
+        self.states.send_replace(states);
+    }
+
+    /// This replica does not lead any more: what it knows of quotas is old.
+    pub(crate) fn leads_no_more(&self) {
+        self.leader.set(0);
+        self.quotas.clear();
+        self.states.send_replace(BTreeMap::new());
     }
 
     /// The certificate of a Secret ends so many seconds after 1970.
@@ -90,11 +129,18 @@ mod tests {
         metrics.leader.set(1);
         metrics.quotas(2, 1);
         metrics.certificate("quotakeeper-webhook-tls", 1.0);
+        metrics.states(BTreeMap::from([("gtm/openai".to_owned(), "Queueing".to_owned())]));
         let text = metrics.text();
         test_support::metrics_page::assert_section("quotakeeper_operator", &text);
         assert!(
             text.contains("quotakeeper_operator_writes_total{object=\"Secret\",outcome=\"done\"} 1"),
             "{text}"
         );
+        let state = r#"quotakeeper_apiquota_status{namespace="gtm",name="openai",status="Queueing"} 1"#;
+        assert!(text.lines().any(|line| line == state), "{text}");
+        metrics.leads_no_more();
+        let text = metrics.text();
+        assert!(!text.contains("gtm") && !text.contains("accepted="), "{text}");
+        assert!(text.contains("quotakeeper_operator_leader 0"), "{text}");
     }
 }

@@ -181,7 +181,7 @@ impl Leader {
                 () = self.lead() => {}
                 () = leadership.lost() => {}
             }
-            self.metrics.leader.set(0);
+            self.metrics.leads_no_more();
         }
     }
 
@@ -195,7 +195,14 @@ impl Leader {
             configuration::run(cluster, caches, metrics, &applied),
             secrets::run(cluster, caches, metrics),
             limiter_view::listen(source, limiter_ca.clone(), &limiter),
-            status_writer::run(cluster, caches, applied.subscribe(), limiter.subscribe(), counts.subscribe()),
+            status_writer::run(
+                cluster,
+                caches,
+                metrics,
+                applied.subscribe(),
+                limiter.subscribe(),
+                counts.subscribe()
+            ),
             events::run(cluster, caches, &injection.settings, for_events.0, for_events.1, &counts),
         );
     }

@@ -6,6 +6,7 @@
 mod conditions;
 mod figures;
 mod past;
+pub(crate) mod refusals;
 pub mod state;
 pub(crate) mod words;
 pub mod write_policy;
@@ -23,8 +24,9 @@ use quotakeeper_wire::status::AccountReport;
 use quotakeeper_wire::tier::{LearnedTier, TierBasis};
 
 use self::conditions::Conditions;
-pub(crate) use self::conditions::limiter_is_lost;
+pub(crate) use self::conditions::{gate_is_open, limiter_is_lost};
 use self::figures::Figures;
+use self::refusals::Refusals;
 use self::state::{Held, Inputs, State};
 use self::words::{counted, longest, plural, until};
 use crate::conditions::{TRUE, find, types};
@@ -66,6 +68,8 @@ pub struct Subject<'a> {
     pub limiter: Limiter<'a>,
     /// How long ago calls were last seen that had waited for more than a moment.
     pub long_wait_ago: Option<Duration>,
+    /// The calls that were refused of late.
+    pub refusals: Option<Refusals>,
     /// Pods that request it and have no proxy.
     pub not_injected: u32,
     /// The namespace of operator and limiter.
@@ -221,6 +225,10 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
     let keep = matches!(subject.limiter, Limiter::Unknown) && !before.limits.is_empty();
     let limits = if keep { before.limits.clone() } else { figures.limits.clone() };
     let waiting = if keep { before.waiting.clone() } else { waiting };
+    let refused = match keep {
+        true => before.refused,
+        false => subject.refusals.map(|refusals| refusals.coarse()),
+    };
     let paused_until = match subject.limiter {
         Limiter::Unknown => before.paused_until.clone(),
         Limiter::Connected { .. } | Limiter::Lost { .. } => {
@@ -234,6 +242,7 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
         summary: None,
         limits,
         waiting,
+        refused,
         proxies,
         paused_until,
         conditions,
@@ -404,12 +413,23 @@ fn message(state: State, subject: &Subject<'_>, figures: &Figures<'_>, status: &
     if subject.disabled() {
         return "Calls pass at once and are counted; nothing is held back.".to_owned();
     }
+    let delayed = delayed(subject, status);
     if state == State::UsageUnknown {
-        let known = find(&status.conditions, types::USAGE_KNOWN);
-        return words::clipped(&known.map(|it| it.message.clone()).unwrap_or_default(), 1024);
+        return past::closed_in_brief(figures) + &format!("; {delayed}.");
     }
     let Some(figure) = figures.tightest() else { return "No calls have been made.".to_owned() };
     let used = figure.used_words().unwrap_or_else(|| "0 %".to_owned());
+    let shape = figure.shape(subject.quota());
+    let unknown = match figures.uncertain().as_slice() {
+        [] => String::new(),
+        names => format!("; earlier use of {} is not known yet, so calls begin one by one", names.join(", ")),
+    };
+    let use_ = format!("{used} of {} ({shape}) is used; {delayed}{unknown}.", figure.config.name);
+    words::clipped(&(held + &use_), 1024)
+}
+
+/// How many calls wait, and that calls are refused.
+fn delayed(subject: &Subject<'_>, status: &ApiQuotaStatus) -> String {
     let waiting = match status.waiting.as_ref().filter(|waiting| waiting.calls > 0) {
         None => "no calls wait".to_owned(),
         Some(waiting) => {
@@ -423,13 +443,14 @@ fn message(state: State, subject: &Subject<'_>, figures: &Figures<'_>, status: &
             )
         }
     };
-    let shape = figure.shape(subject.quota());
-    let unknown = match figures.uncertain().as_slice() {
-        [] => String::new(),
-        names => format!("; earlier use of {} is not known yet, so calls begin one by one", names.join(", ")),
-    };
-    let use_ = format!("{used} of {} ({shape}) is used; {waiting}{unknown}.", figure.config.name);
-    words::clipped(&(held + &use_), 1024)
+    let refused = subject.refusals.map(|refusals| {
+        let least = match refusals.coarse() {
+            1 => String::new(),
+            calls => format!("{calls} or more "),
+        };
+        format!(", and {least}calls were refused since {}", words::since_utc(refusals.since, subject.now))
+    });
+    waiting + &refused.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -19,8 +19,11 @@ use crate::cluster::{Cluster, STATUS_MANAGER, WriteError};
 use crate::conditions::{reasons, types, with_reason};
 use crate::configuration::AppliedState;
 use crate::limiter_view::{LIMITER_TIMEOUT, LimiterView, REPLACEMENT};
+use crate::metrics::Metrics;
 use crate::pods::Counts;
 use crate::reconcile::QuotaView;
+use crate::status::refusals::RefusalCounter;
+use crate::status::state::shown_word;
 use crate::status::write_policy::{Worth, worth};
 use crate::status::{Limiter, Subject, status};
 
@@ -44,6 +47,7 @@ struct StatusCache {
     written: Option<Instant>,
     /// The status before the last write, and the one written: until the watch shows it.
     ahead: Option<(Arc<ApiQuotaStatus>, ApiQuotaStatus)>,
+    refusals: RefusalCounter,
     /// When a long wait was last reported.
     queued: Option<Instant>,
 }
@@ -78,6 +82,7 @@ impl StatusCache {
 pub async fn run(
     cluster: &Cluster,
     caches: &Caches,
+    metrics: &Metrics,
     mut applied: watch::Receiver<Option<AppliedState>>,
     mut limiter: watch::Receiver<LimiterView>,
     mut counts: watch::Receiver<Counts>,
@@ -99,7 +104,7 @@ pub async fn run(
                 replaced,
                 counts: &pods,
             };
-            for (name, view, new) in due(&observed, &mut cache) {
+            for (name, view, new) in due(&observed, &mut cache, metrics) {
                 let before = Arc::clone(&view.status);
                 match write(cluster, &resource, &name, &view, &new).await {
                     Ok(()) => {
@@ -139,28 +144,33 @@ struct Observed<'a> {
 fn due(
     observed: &Observed<'_>,
     cache: &mut HashMap<String, StatusCache>,
+    metrics: &Metrics,
 ) -> Vec<(String, QuotaView, ApiQuotaStatus)> {
     let Observed { cluster, quotas, applied, counts, replaced, limiter: limiter_view } = *observed;
     let now = Instant::now();
     let accounts = limiter_view.current(now).map(|report| by_quota(report)).unwrap_or_default();
-    let mut due = Vec::new();
+    let (mut due, mut states) = (Vec::new(), BTreeMap::new());
     for (name, view) in quotas {
         let Some(verdict) = applied.desired.quotas.get(name) else { continue };
         let cached = cache.entry(name.clone()).or_insert_with(|| StatusCache::of(view));
         let present = cached.present(view);
         let account = accounts.get(name.as_str()).copied();
-        let view = QuotaView { status: Arc::new(present), ..view.clone() };
+        let (view, time) = (QuotaView { status: Arc::new(present), ..view.clone() }, Timestamp::now());
         let subject = Subject {
             view: &view,
             verdict,
             unwritten: applied.unwritten.get(name).map(String::as_str),
             limiter: limiter(limiter_view, account, replaced, now),
             long_wait_ago: cached.long_wait_ago(account, now),
+            refusals: cached.refusals.next(account, time),
             not_injected: counts.not_injected.get(name).copied().unwrap_or(0),
             namespace: &cluster.namespace,
-            now: Timestamp::now(),
+            now: time,
         };
         let new = status(&subject);
+        if let Some(state) = new.summary.as_ref().and_then(|summary| summary.status.as_deref()) {
+            states.insert(name.clone(), shown_word(state));
+        }
         let rested =
             cached.written.is_none_or(|written| now.duration_since(written) >= WRITE_INTERVAL_OF_QUOTA);
         let worth = worth(&view.status, &new);
@@ -168,6 +178,7 @@ fn due(
             due.push((worth, name.clone(), quotas[name].clone(), new));
         }
     }
+    metrics.states(states);
     due.sort_by_key(|(worth, ..)| std::cmp::Reverse(*worth));
     due.into_iter().map(|(_, name, view, new)| (name, view, new)).collect()
 }

@@ -38,6 +38,12 @@ pub struct ApiQuotaStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<WaitingStatus>,
 
+    /// How many calls were refused of late, because they would have waited too long or the provider stopped the
+    /// account; rounded down to 1, 10, 100 and so on. Absent: none for a minute. Example: `100`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub refused: Option<i32>,
+
     /// The proxies that draw on the quota.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxies: Option<ProxyStatus>,

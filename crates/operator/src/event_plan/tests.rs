@@ -36,6 +36,7 @@ pub(super) struct Scene {
     pub(super) unwritten: Option<&'static str>,
     pub(super) lost: bool,
     pub(super) replaced: bool,
+    pub(super) gate_open_until: Option<Timestamp>,
 }
 
 impl Scene {
@@ -49,7 +50,7 @@ impl Scene {
         let name = "gtm/crm".to_owned();
         let observed = ObservedState { quotas: [(name.clone(), view.clone())].into(), ..Default::default() };
         let verdict = plan(&observed).quotas.remove(&name).unwrap();
-        Scene { view, verdict, unwritten: None, lost: false, replaced: false }
+        Scene { view, verdict, unwritten: None, lost: false, replaced: false, gate_open_until: None }
     }
 
     pub(super) fn subject<'s>(&'s self, report: Option<&'s AccountReport>, second: i64) -> Subject<'s> {
@@ -59,9 +60,10 @@ impl Scene {
             unwritten: self.unwritten,
             limiter: match self.lost {
                 true => Limiter::Lost { since: at(0), silence: LIMITER_TIMEOUT, replaced: self.replaced },
-                false => Limiter::Connected { account: report, gate_open_until: None },
+                false => Limiter::Connected { account: report, gate_open_until: self.gate_open_until },
             },
             long_wait_ago: None,
+            refusals: None,
             not_injected: 0,
             namespace: "quotakeeper",
             now: at(second),
@@ -228,33 +230,31 @@ fn a_notice_has_one_event_per_workload_and_hour() {
 }
 
 #[test]
-fn the_gate_has_an_event_when_it_opens_and_when_it_closes() {
-    let seen = |status: &Arc<ApiQuotaStatus>| {
-        let mut scene = Scene::of_tier("pro");
-        scene.view.status = Arc::clone(status);
-        scene
-    };
-    let next = |state: &mut EventState, status: &Arc<ApiQuotaStatus>| -> Vec<_> {
-        let events = state.next("gtm/crm", &seen(status).subject(Some(&report()), 0));
-        events.into_iter().map(|it| (it.target, it.reason, it.note)).collect()
-    };
-    let (open, closed) =
-        (throttled("False", "GateOpen", "Until 14:18:00."), throttled("False", "NotThrottled", ""));
-    let unknown = throttled("Unknown", "Unknown", "");
-    let mut state = EventState::default();
-    assert_eq!(next(&mut state, &closed), []);
-    assert_eq!(
-        next(&mut state, &open),
-        [(Target::Quota, EventReason::GateOpen, "Until 14:18:00.".to_owned())]
-    );
-    assert_eq!(next(&mut state, &open), []);
-    assert_eq!(next(&mut state, &unknown), [], "unknown changes nothing");
-    let mut later = EventState::published_before("gtm/crm", &seen(&open).subject(Some(&report()), 0));
-    assert_eq!(next(&mut later, &open), [], "an earlier leader has published it");
-    for state in [&mut state, &mut later] {
-        let events = next(state, &closed);
-        assert_eq!(events.iter().map(|it| it.1).collect::<Vec<_>>(), [EventReason::GateClosed]);
-        assert_eq!(next(state, &closed), []);
+fn an_open_gate_is_told_to_every_workload_as_soon_as_the_limiter_reports_it() {
+    let (mut scene, mut state) = (Scene::of_tier("pro"), EventState::default());
+    // The status in the cluster does not say so yet.
+    let before = Arc::clone(&scene.view.status);
+    assert!(scene.next(&mut state, &report(), 0).is_empty());
+    scene.gate_open_until = Some(at(900));
+    let open = "GateOpen: The gate is open until 14:18:00 UTC: the calls of all workloads pass at once, whatever the limits. To close it now: kubectl -n quotakeeper delete configmap quotakeeper-gate.";
+    assert_eq!(scene.next(&mut state, &report(), 1), both(open));
+    assert!(scene.next(&mut state, &report(), 2).is_empty());
+    assert_eq!(state.standing().count(), 1, "a Job that is created now is told too");
+    let written = status(&scene.subject(Some(&report()), 2));
+    scene.view.status = Arc::new(written);
+    let mut later = EventState::published_before("gtm/crm", &scene.unheard(3));
+    assert!(scene.next(&mut later, &report(), 4).is_empty(), "an earlier leader has published it");
+    for mut state in [state, later] {
+        scene.lost = true;
+        let events = scene.next(&mut state, &report(), 5);
+        assert!(events.iter().all(|event| !event.contains("GateClosed")), "it may be open still: {events:?}");
+        (scene.lost, scene.gate_open_until) = (false, None);
+        let events = scene.next(&mut state, &report(), 6);
+        let closed = both("GateClosed: The gate is closed: limits are enforced again.");
+        assert!(closed.iter().all(|event| events.contains(event)), "{events:?}");
+        scene.view.status = Arc::clone(&before);
+        assert!(scene.next(&mut state, &report(), 7).is_empty());
+        scene.gate_open_until = Some(at(900));
     }
 }
 
@@ -317,7 +317,7 @@ fn a_limiter_that_is_silent_is_told_to_every_workload_and_ends_nothing_else() {
     assert!(scene.next(&mut later, &report(), 12).is_empty(), "an earlier leader has published it");
     scene.lost = false;
     let events = scene.next(&mut state, &report(), 30);
-    assert_eq!(events[..2], both("Resumed: gtm/crm: the limiter reports again, after 22s"));
+    assert_eq!(events[..2], both("Resumed: gtm/crm: the limiter reports again, after 30s"));
     assert_eq!(events[2..], both("Resumed: gtm/crm: calls go again after 30s, 0 calls refused meanwhile"));
 }
 

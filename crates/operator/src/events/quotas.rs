@@ -37,6 +37,7 @@ impl Observed<'_> {
             unwritten: self.applied.unwritten.get(name).map(String::as_str),
             limiter,
             long_wait_ago: None,
+            refusals: None,
             not_injected: 0,
             namespace: &self.cluster.namespace,
             now,

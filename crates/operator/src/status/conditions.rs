@@ -181,7 +181,7 @@ fn limiter_available(subject: &Subject<'_>) -> Draft {
 
 /// Since when the limiter is silent, and what to do; `replaced`: its pod is being replaced.
 pub(crate) fn limiter_is_lost(since: Timestamp, replaced: bool, subject: &Subject<'_>) -> String {
-    let since = until_utc(since, subject.now);
+    let since = words::since_utc(since, subject.now);
     let namespace = subject.namespace;
     match replaced {
         false => format!(
@@ -191,6 +191,16 @@ pub(crate) fn limiter_is_lost(since: Timestamp, replaced: bool, subject: &Subjec
             "The limiter's pod is being replaced, as in an upgrade. It has not reported since {since}, and calls wait until it is back; if that takes more than a minute, look at it with `kubectl get pods -n {namespace}`."
         ),
     }
+}
+
+/// That the gate is open, and how it is closed.
+pub(crate) fn gate_is_open(until: Timestamp, subject: &Subject<'_>) -> String {
+    format!(
+        "The gate is open until {}: the calls of all workloads pass at once, whatever the limits. To close it now: kubectl -n {} delete configmap {}.",
+        until_utc(until, subject.now),
+        subject.namespace,
+        gate::NAME
+    )
 }
 
 fn provider_available(subject: &Subject<'_>) -> Draft {
@@ -347,12 +357,7 @@ pub(super) fn holdup(
     waiting: Option<&WaitingStatus>,
 ) -> Option<String> {
     Some(match state {
-        State::GateOpen => format!(
-            "The gate is open until {}: the calls of all workloads pass at once, whatever the limits. To close it now: kubectl -n {} delete configmap {}.",
-            until_utc(subject.gate_open_until()?, subject.now),
-            subject.namespace,
-            gate::NAME
-        ),
+        State::GateOpen => gate_is_open(subject.gate_open_until()?, subject),
         State::Disabled => "The quota is disabled: calls pass at once.".to_owned(),
         State::ProviderStopped => {
             let stopped = subject.stopped_all()?;

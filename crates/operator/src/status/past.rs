@@ -58,6 +58,15 @@ pub(super) fn opens_at(subject: &Subject<'_>, figures: &Figures<'_>) -> Option<T
     figures.closed().iter().filter_map(|figure| figure.reset_at(subject.now)).max()
 }
 
+/// Which budgets are closed, in a line without its end.
+pub(super) fn closed_in_brief(figures: &Figures<'_>) -> String {
+    let names: Vec<&str> = figures.closed().iter().map(|figure| figure.config.name.as_str()).collect();
+    format!(
+        "What was used of {} is not known, so all of it counts as used; the condition UsageKnown says how to open it",
+        names.join(", ")
+    )
+}
+
 /// Which budgets are closed until when, and what opens them; none: no budget is.
 pub(super) fn closed(subject: &Subject<'_>, figures: &Figures<'_>) -> Option<String> {
     let closed = figures.closed();

@@ -177,6 +177,15 @@ impl State {
     }
 }
 
+/// The word of a text of the column STATUS: `ProviderPaused` of `ProviderPaused until 14:03:10`.
+pub(crate) fn shown_word(shown: &str) -> String {
+    match shown.split(' ').next() {
+        Some(word) if word.starts_with(|first: char| first.is_ascii_uppercase()) => word.to_owned(),
+        // `3 pods not injected`
+        _ => State::NotInjected.word(None).to_owned(),
+    }
+}
+
 /// Whether calls wait for more than a moment, when such a call was last seen so long ago.
 pub(super) fn queueing(long_wait_ago: Option<Duration>) -> bool {
     long_wait_ago.is_some_and(|ago| ago < QUEUEING_ENDS)

@@ -4,6 +4,7 @@
 
 mod assumed;
 mod money;
+mod refused;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,7 @@ struct Story {
     lost: bool,
     gate_open_until: Option<Timestamp>,
     queueing: bool,
+    refusals: Option<Refusals>,
     not_injected: u32,
     now: Timestamp,
 }
@@ -72,6 +74,7 @@ impl Story {
             lost,
             gate_open_until,
             queueing,
+            refusals: None,
             not_injected,
             now: now(),
         }
@@ -139,6 +142,7 @@ impl Story {
             unwritten: None,
             limiter,
             long_wait_ago: self.queueing.then_some(Duration::ZERO),
+            refusals: self.refusals,
             not_injected: self.not_injected,
             namespace: "quotakeeper",
             now: self.now,

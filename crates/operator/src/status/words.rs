@@ -76,6 +76,13 @@ pub(crate) fn until_utc(time: Timestamp, now: Timestamp) -> String {
     format!("{}{}", until(time, now), if today { " UTC" } else { "" })
 }
 
+/// A time that has passed, as in a sentence: `14:03:10 UTC` within half a day, `1 Dec 14:03 UTC` before.
+pub(crate) fn since_utc(time: Timestamp, now: Timestamp) -> String {
+    let recent = now.as_second().saturating_sub(time.as_second()) < 43_200;
+    let form = if recent { "%H:%M:%S UTC" } else { "%-d %b %H:%M UTC" };
+    time.to_zoned(TimeZone::UTC).strftime(form).to_string()
+}
+
 /// Ends the message of what keeps a quota from coming into force at all.
 pub(crate) const CALLS_WAIT: &str = " Calls wait until then.";
 
@@ -147,6 +154,9 @@ mod tests {
         assert_eq!(at("2026-11-03T23:30:10Z"), "23:30");
         assert_eq!(at("2026-11-04T14:02:00Z"), "4 Nov 14:02");
         assert_eq!(at("2026-12-01T00:00:00Z"), "1 Dec");
+        let since = |text: &str| since_utc(text.parse().unwrap(), now);
+        assert_eq!(since("2026-11-03T02:03:01Z"), "02:03:01 UTC");
+        assert_eq!(since("2026-11-03T02:03:00Z"), "3 Nov 02:03 UTC");
         assert_eq!(clipped("äöü", 5), "ä…");
     }
 }

@@ -47,6 +47,7 @@ fn turned(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
         || essence(old) != essence(new)
         || columns(old) != columns(new)
         || limits(old) != limits(new)
+        || old.refused.is_some() != new.refused.is_some()
         || apart(old.paused_until.as_ref(), new.paused_until.as_ref(), SAME_PAUSE)
 }
 
@@ -92,6 +93,7 @@ fn essence(condition: &Condition) -> Essence {
 
 fn moved(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
     old.proxies != new.proxies
+        || old.refused != new.refused
         || waiting(old.waiting.as_ref(), new.waiting.as_ref())
         || old.limits.iter().zip(&new.limits).any(|(old, new)| {
             used(old, new)

@@ -17,7 +17,7 @@ fn a_limiter_that_is_being_replaced_concerns_no_workload_before_it_takes_long() 
     // It is back within a minute.
     let mut quick = state.clone();
     scene.lost = false;
-    let over = "Resumed: gtm/crm: the limiter reports again, after 22s";
+    let over = "Resumed: gtm/crm: the limiter reports again, after 30s";
     assert_eq!(scene.next(&mut quick, &report(), 30), [format!("Quota {over}")]);
     // Another leader begins meanwhile.
     scene.lost = true;
@@ -36,7 +36,7 @@ fn a_limiter_that_is_being_replaced_concerns_no_workload_before_it_takes_long() 
     scene.lost = false;
     assert_eq!(
         scene.next(&mut state, &report(), 80),
-        both("Resumed: gtm/crm: the limiter reports again, after 72s")
+        both("Resumed: gtm/crm: the limiter reports again, after 80s")
     );
 }
 

@@ -115,7 +115,8 @@ fn a_budget_that_is_closed_by_assumption_never_reads_as_unused() {
             ] {
                 assert!(message.contains(words), "{words}: {message}");
             }
-            assert_eq!(summary.message, Some(message));
+            let brief = "UsageUnknown until 4 Nov 12:16: What was used of daily is not known, so all of it counts as used; the condition UsageKnown says how to open it; no calls wait.";
+            assert_eq!(status.brief.as_deref(), Some(brief));
             assert_eq!(condition(&status, "Throttled").1, "UsageUnknown");
             let limit = status.limits.iter().find(|limit| limit.name == "daily").unwrap();
             assert_eq!((limit.assumed, limit.remaining), (Some(i64::try_from(assumed).unwrap()), None));
