@@ -40,7 +40,7 @@ the control plane alone (control-plane.sh) needs neither root nor Debian"
 tools() {
   local coredns
   { read -r kube && read -r etcd && read -r coredns && read -r helm; } < <(
-    "$here/tools.sh" kube etcd coredns helm || echo
+    "$here/tools.sh" kube etcd coredns "${QUOTAKEEPER_HELM:-helm}" || echo
   ) && [[ -d $helm ]] || fail "the tools could not be built"
   debian=$("$here/debian.sh")
   images=$("$here/images.sh" "$debian" "$coredns")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tools.sh NAME…: builds tools from the pinned Go modules of tools/NAME, once, and prints for each the directory
 # that holds it. Names: kube (API server, controller manager, scheduler, kubelet, kube-proxy, kubectl), etcd,
-# coredns, helm. Go's own caches take up to 9 GB meanwhile and are removed after; yours are used, and kept,
+# coredns, helm, helm3. Go's own caches take up to 9 GB meanwhile and are removed after; yours are used, and kept,
 # where you name them (GOMODCACHE and GOCACHE, in the environment or by `go env -w`).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/cache.sh"
@@ -14,7 +14,8 @@ module_of() {
     etcd) echo go.etcd.io/etcd/server/v3 ;;
     coredns) echo github.com/coredns/coredns ;;
     helm) echo helm.sh/helm/v4 ;;
-    *) fail "no tool $1; there are kube, etcd, coredns and helm" ;;
+    helm3) echo helm.sh/helm/v3 ;;
+    *) fail "no tool $1; there are kube, etcd, coredns, helm and helm3" ;;
   esac
 }
 
@@ -27,7 +28,14 @@ link_flags() {
       IFS=. read -r major minor _ <<<"${version#v}"
       flags+=" -X $at.gitVersion=$version -X $at.gitMajor=$major -X $at.gitMinor=$minor -X $at.gitTreeState=clean"
       ;;
-    helm) flags+=" -X helm.sh/helm/v4/internal/version.version=$version" ;;
+    helm) flags+=" -X $module/internal/version.version=$version" ;;
+    helm3)
+      # The Kubernetes that it renders for where it does not ask a cluster.
+      local at=$module/pkg/chartutil client
+      client=$(awk '$1 == "k8s.io/client-go" { print $2 }' "$sources/go.mod")
+      IFS=. read -r _ client _ <<<"$client"
+      flags+=" -X $module/internal/version.version=$version -X $at.k8sVersionMajor=1 -X $at.k8sVersionMinor=$client"
+      ;;
   esac
   echo "$flags"
 }

@@ -41,10 +41,10 @@ on_a_control_plane() {
     fail "not an API server for tests; run it without arguments"
 }
 
-# helm first in PATH, with nobody's own plugins, repositories or settings.
+# helm first in PATH, with nobody's own plugins, repositories or settings. QUOTAKEEPER_HELM=helm3: Helm 3 instead of 4.
 use_helm() {
   local built
-  built=$("$here/tools.sh" helm)
+  built=$("$here/tools.sh" "${QUOTAKEEPER_HELM:-helm}")
   export PATH=$built:$PATH
   export HELM_CONFIG_HOME=$scratch HELM_CACHE_HOME=$scratch HELM_DATA_HOME=$scratch
 }
