@@ -50,7 +50,8 @@ fn the_smallest_quota_learns_its_tier_from_the_first_answer() {
     let limits = String::from_utf8(limits.stdout).unwrap();
     let row = limits.lines().find(|line| line.contains("(gpt-4o)")).unwrap();
     assert!(
-        row.contains(" 5,000   minute ") && row.contains("x-ratelimit-limit-requests 5000, told to "),
+        row.split_whitespace().nth(1) == Some("5,000")
+            && row.contains("x-ratelimit-limit-requests 5000, told to "),
         "{limits}"
     );
     assert!(!limits.contains("daily-requests"), "free's limits are not in force any more: {limits}");

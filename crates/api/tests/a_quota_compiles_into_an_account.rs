@@ -59,12 +59,12 @@ fn limit<'a>(account: &'a CompiledAccount, name: &str) -> &'a LimitConfig {
 const LARGE: &str = "  provider: {name: acme, tier: large}\n";
 
 #[test]
-fn a_tier_compiles_to_its_limits_and_lists_those_that_hold_no_call() {
+fn a_tier_compiles_to_its_limits() {
     let account = account(LARGE);
     assert_eq!(account.tier, "large");
     assert_eq!((account.generation, account.quota.as_str()), (3, "gtm/main"));
-    assert_eq!(account.not_enforced, ["tokens (TotalTokens)"]);
-    assert_eq!(account.engine.limits.len(), 4);
+    assert_eq!((account.not_enforced.len(), account.engine.limits.len()), (0, 5));
+    assert_eq!(limit(&account, "tokens").unit, Unit::TotalTokens);
 
     let requests = limit(&account, "requests");
     assert_eq!((requests.amount, requests.declared), (2_000_000, None));
@@ -126,7 +126,7 @@ fn without_a_tier_all_tiers_are_compiled_for_when_an_answer_tells() {
     assert_eq!(of(0, "requests"), Some((50, Some(100))));
     assert_eq!(of(1, "requests"), Some((1_000_000, Some(2_000_000))));
     assert_eq!([of(0, "concurrency"), of(1, "concurrency")], [Some((4, Some(8))); 2], "the quota's own");
-    assert_eq!(undeclared.tiers[1].not_enforced, ["tokens (TotalTokens)"]);
+    assert!(undeclared.tiers[1].limits.iter().any(|limit| limit.unit == Unit::TotalTokens));
     assert!(undeclared.told_by_answers && undeclared.declared.contains("concurrency"));
     assert_eq!(account(LARGE).undeclared, None);
 }
@@ -166,7 +166,7 @@ fn a_quotas_limit_overrides_or_extends_the_tier() {
   - {{name: bucket, unit: Requests, amount: 1k, windowSeconds: 60, countedAs: TokenBucket}}
   - {{name: daily, unit: Requests, amount: 1M, windowSeconds: 86400, countedAs: FixedWindow}}\n"
     ));
-    assert_eq!(account.engine.limits.len(), 5);
+    assert_eq!(account.engine.limits.len(), 6);
     let search = limit(&account, "search");
     assert_eq!((search.amount, search.window), (10, Duration::from_secs(2)));
     assert_eq!(search.endpoint.as_deref(), Some("search"), "it still covers the endpoint");
@@ -326,12 +326,12 @@ fn stated_use_is_compiled_where_its_limit_is_in_force() {
     let used = account(&format!("{LARGE}{stated}")).used;
     let at = "2026-11-03T14:03:10Z".parse().unwrap();
     assert_eq!(used, [StatedUse { limit: "requests".to_owned(), amount: 7, at }]);
-    for other in ["daily", "concurrency", "tokens"] {
+    for other in ["daily", "concurrency"] {
         let stated = format!("{LARGE}  used: [{{limit: {other}, amount: 7, at: 2026-11-03T14:03:10Z}}]\n");
         assert_eq!(
             refused(&stated),
             [format!(
-                "spec.used[0].limit: no limit named {other} with a window or period is in force; use one of: requests, bucket, search, or remove the entry"
+                "spec.used[0].limit: no limit named {other} with a window or period is in force; use one of: requests, bucket, search, tokens, or remove the entry"
             )]
         );
     }

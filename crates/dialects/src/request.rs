@@ -43,7 +43,7 @@ pub struct BodyFacts {
     pub stream: bool,
     /// The most tokens that the answer may have, if that was found.
     pub max_output_tokens: Option<u64>,
-    /// What it says of the tokens that the call may cost, if a JSON text was measured.
+    /// What it says of the tokens that the call may cost, if it was measured.
     pub size: Option<SizeFacts>,
     /// Whether the body was a whole JSON text or form. With `false`, the facts are those that stood before the break.
     pub whole: bool,
@@ -100,17 +100,18 @@ impl BodyReader {
 
     /// What the pieces have said.
     pub fn finish(self) -> BodyFacts {
-        let (whole, text_bytes, found) = match self.scanner {
+        let (whole, size, found) = match self.scanner {
             Scanner::Json(scanner) => {
                 let (whole, text_bytes, found) = scanner.finish();
-                (whole, self.measures.then_some(text_bytes), found)
+                (whole, SizeFacts::of_text(text_bytes), found)
             }
             Scanner::Multipart(scanner) => {
-                let (whole, found) = scanner.finish();
-                (whole, None, found.into_iter().map(Scanned::of_value).collect())
+                let form = scanner.finish();
+                let size = SizeFacts::of_form(form.text_bytes, form.has_files);
+                (form.whole, size, form.values.into_iter().map(Scanned::of_value).collect::<Vec<_>>())
             }
         };
-        let size = text_bytes.map(SizeFacts::of_text);
+        let size = self.measures.then_some(size);
         let mut facts = BodyFacts { whole, size, ..BodyFacts::default() };
         for (fact, found) in self.wanted.into_iter().zip(found) {
             if let (Fact::Size(fact), Some(size)) = (fact, &mut facts.size) {

@@ -62,8 +62,9 @@ impl ArrivalFormula {
         let text = size.text_bytes.div_ceil(self.bytes_per_token.max(1));
         let input = product(rates.input, text.saturating_add(size.media_tokens));
         match self.output {
+            // Of a request that nothing bounds it knows the input alone.
+            ArrivalOutput::Added if most_output == u64::MAX => input,
             ArrivalOutput::Added => input.saturating_add(product(rates.output, most_output)),
-            // Of a request that names no bound it knows the input alone.
             ArrivalOutput::Largest => {
                 let named = size.max_output.map_or(0, |one| one.saturating_mul(size.choices()));
                 input.max(product(rates.output, named))
@@ -92,13 +93,13 @@ impl TokenLimit {
     /// What is held for a call from its grant on, of a limit of `all`. More than that where the call can never fit.
     pub(crate) fn reserved(&self, unit: Unit, costs: &TokenCosts, all: Amount) -> Amount {
         let arrival = self.at_arrival(costs);
-        if !self.settles_at_end() {
-            return arrival.unwrap_or_else(|| self.bound(unit, costs, all));
-        }
         let held = match self.reserving {
             Reserving::Bound => self.bound(unit, costs, all),
             Reserving::Learned => self.likely(unit, costs, all),
         };
+        if !self.settles_at_end() {
+            return arrival.unwrap_or(held);
+        }
         let at_once = arrival.filter(|_| matches!(self.charged, Charged::Settled | Charged::Unknown));
         held.max(at_once.unwrap_or_default())
     }

@@ -25,6 +25,12 @@ impl CallSize {
     pub fn choices(&self) -> u64 {
         u64::from(self.choices.max(1))
     }
+
+    /// Whether it costs no tokens, whatever its answer says.
+    pub fn is_nothing(&self) -> bool {
+        let CallSize { text_bytes, media_tokens, max_output, choices: _, stored_input } = self;
+        *text_bytes == 0 && *media_tokens == 0 && *max_output == Some(0) && !stored_input
+    }
 }
 
 /// What a call has used, in tokens.

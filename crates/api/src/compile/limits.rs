@@ -46,9 +46,8 @@ pub(super) fn compile(
     let mut not_enforced = Vec::new();
     for limit in tier.into_iter().flat_map(|tier| &tier.limits) {
         match limit.unit {
-            // Nothing says how many credits a call costs. Of tokens and money only what a quota itself declares is in
-            // force: a tier's limits would change what quotas let through that declare none.
-            unit if unit == profile::Unit::Credits || unit.counts_tokens() => {
+            // Nothing says how many credits a call costs.
+            profile::Unit::Credits => {
                 not_enforced.push(format!("{} ({:?})", limit.name, limit.unit));
             }
             _ => declared.push(of_tier(limit)),

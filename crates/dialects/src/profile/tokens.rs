@@ -19,6 +19,12 @@ pub struct Tokens {
     #[schemars(length(max = 16), inner(length(min = 1, max = 512)))]
     pub without_output: Vec<String>,
 
+    /// The same of calls that cost no tokens at all, though they have a body. Default: none.
+    /// Example: `[/v1/conversations]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    pub without_tokens: Vec<String>,
+
     /// Images and sounds in requests. Default: none, what is inlined counts as text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]

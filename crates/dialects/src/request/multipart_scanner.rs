@@ -1,4 +1,5 @@
-//! A `multipart/form-data` body (RFC 7578) read in pieces of any size for the values of some fields. Files are skipped.
+//! A `multipart/form-data` body (RFC 7578) read in pieces of any size for the values of some fields, and how much text
+//! all of them hold. Files are skipped.
 
 use memchr::memmem;
 
@@ -16,6 +17,8 @@ pub(super) struct MultipartScanner {
     delimiter: Vec<u8>,
     wanted: Vec<String>,
     found: Vec<Option<String>>,
+    text_bytes: u64,
+    has_files: bool,
     /// What has arrived and isn't read yet.
     unread: Vec<u8>,
     state: State,
@@ -23,13 +26,34 @@ pub(super) struct MultipartScanner {
 
 #[derive(Debug)]
 enum State {
-    /// Of a part, or before the first one.
-    Content(Option<Field>),
+    Content(Part),
     /// Directly after a delimiter.
     Delimiter,
     Headers,
     Done,
     Failed,
+}
+
+/// What is read of a part.
+#[derive(Debug)]
+enum Part {
+    /// Nothing: it is a file, or what stands before the first part.
+    Skipped,
+    /// How long it is.
+    Text,
+    Wanted(Field),
+}
+
+/// What a form holds.
+#[derive(Debug)]
+pub(super) struct Form {
+    /// It was read to its end.
+    pub(super) whole: bool,
+    /// The values of the wanted fields.
+    pub(super) values: Vec<Option<String>>,
+    /// Bytes of all fields.
+    pub(super) text_bytes: u64,
+    pub(super) has_files: bool,
 }
 
 /// A part whose value is wanted.
@@ -46,9 +70,11 @@ impl MultipartScanner {
             delimiter: [b"\r\n--", boundary.as_bytes()].concat(),
             found: vec![None; wanted.len()],
             wanted,
+            text_bytes: 0,
+            has_files: false,
             // The first delimiter may begin the body, without a line break.
             unread: b"\r\n".to_vec(),
-            state: State::Content(None),
+            state: State::Content(Part::Skipped),
         }
     }
 
@@ -58,15 +84,16 @@ impl MultipartScanner {
         while self.step() {}
     }
 
-    /// Whether the form was a whole one, and the values.
-    pub(super) fn finish(self) -> (bool, Vec<Option<String>>) {
-        (matches!(self.state, State::Done), self.found)
+    /// What it holds, as far as it was read.
+    pub(super) fn finish(self) -> Form {
+        let Self { state, found, text_bytes, has_files, .. } = self;
+        Form { whole: matches!(state, State::Done), values: found, text_bytes, has_files }
     }
 
     /// Reads on; false: more has to arrive before.
     fn step(&mut self) -> bool {
         match std::mem::replace(&mut self.state, State::Failed) {
-            State::Content(field) => self.content(field),
+            State::Content(part) => self.content(part),
             State::Delimiter => self.after_delimiter(),
             State::Headers => self.headers(),
             end @ (State::Done | State::Failed) => {
@@ -77,22 +104,26 @@ impl MultipartScanner {
         }
     }
 
-    fn content(&mut self, mut field: Option<Field>) -> bool {
+    fn content(&mut self, mut part: Part) -> bool {
         let end = memmem::find(&self.unread, &self.delimiter);
         // The last bytes may be the beginning of a delimiter.
         let length = end.unwrap_or_else(|| self.unread.len().saturating_sub(self.delimiter.len() - 1));
-        field = field.filter(|field| field.value.len() + length <= MAX_VALUE);
-        if let Some(field) = &mut field {
-            field.value.extend_from_slice(&self.unread[..length]);
+        if !matches!(part, Part::Skipped) {
+            self.text_bytes += length as u64;
+        }
+        match &mut part {
+            Part::Wanted(field) if field.value.len() + length > MAX_VALUE => part = Part::Text,
+            Part::Wanted(field) => field.value.extend_from_slice(&self.unread[..length]),
+            Part::Skipped | Part::Text => {}
         }
         match end {
             None => {
                 self.unread.drain(..length);
-                self.state = State::Content(field);
+                self.state = State::Content(part);
                 false
             }
             Some(at) => {
-                if let Some(field) = field {
+                if let Part::Wanted(field) = part {
                     self.found[field.index] = String::from_utf8(field.value).ok();
                 }
                 self.unread.drain(..at + self.delimiter.len());
@@ -121,14 +152,27 @@ impl MultipartScanner {
     fn headers(&mut self) -> bool {
         match memmem::find(&self.unread, b"\r\n\r\n") {
             Some(at) => {
-                let name = field_name(&self.unread[..at]);
-                let index = name.and_then(|name| self.wanted.iter().position(|wanted| *wanted == name));
+                let part = self.part(&self.unread[..at]);
+                self.has_files |= matches!(part, Part::Skipped);
                 self.unread.drain(..at + 4);
-                self.state = State::Content(index.map(|index| Field { index, value: Vec::new() }));
+                self.state = State::Content(part);
                 true
             }
             None => self.wait_in(State::Headers, MAX_HEADERS),
         }
+    }
+
+    /// The part with these headers.
+    fn part(&self, headers: &[u8]) -> Part {
+        let headers = String::from_utf8_lossy(headers);
+        let Some(disposition) = disposition(&headers) else { return Part::Text };
+        let file_name = parameter(disposition, "filename").or_else(|| parameter(disposition, "filename*"));
+        if file_name.is_some() {
+            return Part::Skipped;
+        }
+        let name = parameter(disposition, "name");
+        let index = name.and_then(|name| self.wanted.iter().position(|wanted| *wanted == name));
+        index.map_or(Part::Text, |index| Part::Wanted(Field { index, value: Vec::new() }))
     }
 
     /// Waits for more, unless there is too much already.
@@ -139,16 +183,12 @@ impl MultipartScanner {
     }
 }
 
-/// The name of the field in a part's headers, unless the part is a file.
-fn field_name(headers: &[u8]) -> Option<String> {
-    let headers = String::from_utf8_lossy(headers);
-    let disposition = headers.lines().find_map(|line| {
+/// What the headers of a part say that it is.
+fn disposition(headers: &str) -> Option<&str> {
+    headers.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.trim().eq_ignore_ascii_case("content-disposition").then_some(value)
-    })?;
-    let is_file =
-        parameter(disposition, "filename").or_else(|| parameter(disposition, "filename*")).is_some();
-    parameter(disposition, "name").filter(|_| !is_file)
+    })
 }
 
 /// A parameter of a header's value, such as the boundary of a content type.

@@ -69,6 +69,11 @@ impl SizeFacts {
         Self { text_bytes, ..Self::default() }
     }
 
+    /// Nothing tells what a file of a form costs.
+    pub(super) fn of_form(text_bytes: u64, has_files: bool) -> Self {
+        Self { text_bytes, stored_input: has_files, ..Self::default() }
+    }
+
     /// Adds what was found at one pointer.
     pub(super) fn add(&mut self, fact: SizeFact, found: &Scanned) {
         match fact {
@@ -113,6 +118,9 @@ impl Profile {
         let facts = body.size.as_ref().filter(|_| body.whole)?;
         let tokens = self.tokens.as_ref();
         let path = without_query(path);
+        if tokens.is_some_and(|tokens| tokens.without_tokens.iter().any(|known| path_fits(known, path))) {
+            return Some(RequestSize::NONE);
+        }
         let no_output =
             tokens.is_some_and(|tokens| tokens.without_output.iter().any(|known| path_fits(known, path)));
         let kinds = tokens.iter().flat_map(|tokens| &tokens.media);
@@ -139,7 +147,7 @@ impl Profile {
 }
 
 impl RequestSize {
-    /// Of a request without a body, which costs no tokens.
+    /// Of a request that costs no tokens, such as one without a body.
     pub const NONE: RequestSize =
         RequestSize { text_bytes: 0, media_tokens: 0, max_output: Some(0), choices: 1, stored_input: false };
 }

@@ -86,7 +86,8 @@ fn tiers_allow_what_the_providers_say() {
     // Lowest first: nothing that a tier allows in every tier shrinks on the way up.
     for name in ["openai", "anthropic", "demo"] {
         let profile = catalogue::find(name).unwrap();
-        for pair in profile.tiers.windows(2) {
+        // Anthropic replaced its tiers by others, which are not above all of the old ones.
+        for pair in profile.tiers.windows(2).filter(|pair| pair[1].name != "start") {
             for above in &pair[1].limits {
                 let below = pair[0].limit(&above.name).map_or(0, |limit| limit.amount);
                 let unpaid =

@@ -29,6 +29,39 @@ fn chat(content: Value) -> Value {
     json!({"messages": [{"role": "user", "content": content}], "model": "gpt-4o"})
 }
 
+#[test]
+fn a_form_counts_its_fields_and_nothing_tells_what_its_files_cost() {
+    let form = |file: &str| {
+        let part = |name: &str, value: &str| {
+            format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        let fields =
+            [part("model", "gpt-4o-transcribe"), part("prompt", &"word ".repeat(2000)), part("n", "3")];
+        format!("{}{file}--b--\r\n", fields.concat())
+    };
+    let of = |text: &str, piece: usize| {
+        let headers = headers(&["content-type: multipart/form-data; boundary=b"]);
+        let path = "/v1/audio/transcriptions";
+        let profile = profile("openai");
+        let mut reader = profile.body_reader(&Method::POST, path, &headers, Measure::Size).unwrap();
+        text.as_bytes().chunks(piece).for_each(|piece| reader.push(piece));
+        profile.request_size(path, &reader.finish(), None)
+    };
+    let file = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\n\r\nID3ID3\r\n";
+    for piece in [1, 50, 100_000] {
+        let found = of(&form(file), piece).unwrap();
+        assert_eq!((found.text_bytes, found.choices, found.stored_input), (10_018, 3, true));
+        assert!(!of(&form(""), piece).unwrap().stored_input);
+    }
+    assert_eq!(of("--b\r\nContent-Disposition: form-data", 9), None, "it breaks off");
+}
+
+#[test]
+fn calls_that_cost_no_tokens_have_no_size() {
+    let body = json!({"items": [{"type": "message", "content": "word ".repeat(500)}]});
+    assert_eq!(size("openai", "/v1/conversations/conv_1/items", &body), RequestSize::NONE);
+}
+
 const CHAT: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
 const MESSAGES: &str = "/v1/messages";

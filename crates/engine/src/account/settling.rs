@@ -45,6 +45,11 @@ impl Open<'_> {
         }
     }
 
+    /// What is held is no estimate: nothing is known of such calls yet, and it need not be the most either.
+    fn holds_a_guess(&self) -> bool {
+        self.tokens.reserving == Reserving::Learned && !self.costs.learned
+    }
+
     /// What is still held.
     fn held(&self) -> Amount {
         self.window.cost_of(self.unit)
@@ -89,8 +94,8 @@ impl Engine {
     }
 
     /// A call is over. Where its end was seen and its usage told, what was drawn replaces what was held, and the
-    /// provider has counted it by J. Of one whose usage is not told, no less is counted than was held. A provider
-    /// goes on with a call whose client is gone: all that was held counts, where that is what is likely once so much
+    /// provider has counted it by J. Of one whose usage is only estimated, no less is counted than was held, unless
+    /// that was a guess. A provider goes on with a call whose client is gone: all that was held counts, where that is what is likely once so much
     /// has been produced, where it is the most when the longest call has ended.
     pub(super) fn settle_tokens(
         &mut self,
@@ -112,7 +117,7 @@ impl Engine {
             beyond |= drawn.is_some_and(|drawn| drawn > held);
             let exact = usage.is_some_and(|usage| usage.exact);
             match drawn {
-                Some(drawn) if seen && exact => open.settle(now, drawn, now),
+                Some(drawn) if seen && (exact || open.holds_a_guess()) => open.settle(now, drawn, now),
                 _ if seen => open.settle(now, drawn.unwrap_or_default().max(held), now),
                 drawn => {
                     let drawn = drawn.unwrap_or_default().max(held);

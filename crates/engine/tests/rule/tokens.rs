@@ -101,6 +101,58 @@ fn a_charge_at_arrival_is_what_the_formula_says_and_usage_changes_nothing() {
     assert_eq!(w.grants().len(), 1);
 }
 
+/// Of a call that nobody could read the formula says nothing.
+#[test]
+fn a_call_without_size_is_not_refused_where_others_are_charged_at_arrival() {
+    let limit = with_formula(learned(tokens(1_000, 60, Charged::AtArrival)), 4, ArrivalOutput::Largest);
+    let mut w = World::new(vec![limit]);
+    w.asks(&Demand::default(), 5);
+    assert_eq!((w.grants().len(), w.used("tokens")), (4, 1_000), "a quarter each");
+}
+
+/// Otherwise one absurd header would close the limit for good.
+#[test]
+fn a_call_that_fits_the_declared_limit_goes_alone_where_an_answer_names_less() {
+    let mut w =
+        World::new(vec![with_formula(tokens(1_000, 60, Charged::AtArrival), 4, ArrivalOutput::Added)]);
+    w.asks(&call(400, 200), 1);
+    let attempt = w.grants()[0];
+    let observations =
+        vec![Observation { limit: "tokens".to_owned(), hard: Some(1), remaining: None, ends_in: None }];
+    w.tell(Event::FirstByte { attempt, latest: w.now, observations });
+    w.asks(&call(400, 200), 1);
+    w.pass(SECOND * 70);
+    assert_eq!((w.grants().len(), w.refusals().len()), (1, 0));
+    w.asks(&call(400, 2_000), 1);
+    assert_eq!(w.refusals(), [(RefusalReason::NeverFits, None)]);
+}
+
+/// A provider that adds the most output can't add what nothing bounds, nor does it count it of a call that it rejects.
+#[test]
+fn a_call_whose_output_nothing_bounds_does_not_take_the_whole_limit() {
+    let limit = with_formula(learned(tokens(8_000, 60, Charged::Unknown)), 4, ArrivalOutput::Added);
+    let mut w = World::new(vec![limit]);
+    let mut unbounded = call(400, 0);
+    unbounded.size.as_mut().unwrap().max_output = None;
+    w.asks(&unbounded, 6);
+    let first = w.grants();
+    assert_eq!((first.len(), w.used("tokens")), (4, 8_000), "a quarter each");
+    w.rejected(first[0], quotakeeper_engine::event::RejectionClass::Capacity, None);
+    assert_eq!(w.used("tokens"), 6_100, "the text of the rejected one");
+}
+
+/// The real limit may be larger than what is assumed until the first answer.
+#[test]
+fn nothing_is_refused_as_too_large_for_an_amount_that_is_only_assumed() {
+    let limits = || vec![with_formula(tokens(1_000, 60, Charged::AtArrival), 4, ArrivalOutput::Largest)];
+    let mut w = World::new(limits());
+    w.tell(Event::Configure(AccountConfig { assumed: true, ..account(limits()) }));
+    w.asks(&call(400, 3_000), 2);
+    assert_eq!((w.grants().len(), w.refusals().len()), (1, 0), "it goes alone");
+    w.tell(Event::Configure(account(limits())));
+    assert_eq!(w.refusals(), [(RefusalReason::NeverFits, None)], "now it is known");
+}
+
 #[test]
 fn what_a_call_does_not_draw_on_does_not_hold_it_up() {
     let mut w = World::new(vec![sliding("requests", 100, 60), output(1_000, 60, Charged::AsProduced)]);

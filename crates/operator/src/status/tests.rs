@@ -243,10 +243,12 @@ fn all_is_well() {
 
 #[test]
 fn limits_that_are_not_enforced_are_told() {
-    let openai = mini_tokens();
+    let mut openai = mini_tokens();
+    let Verdict::Accepted(account) = &mut openai.verdict else { panic!("it is accepted") };
+    Arc::make_mut(account).not_enforced = vec!["records (Credits)".to_owned()];
     assert!(openai.conditions().contains(
         "Accepted=True PartlyEnforced: The quota is compiled with provider openai, tier tier-4; this version does not \
-         enforce its limits tokens (TotalTokens).\n"
+         enforce its limits records (Credits).\n"
     ));
 }
 

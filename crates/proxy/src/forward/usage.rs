@@ -46,8 +46,8 @@ enum Source {
         reader: Box<UsageReader>,
         decoder: Decoder,
     },
-    /// The provider has refused the call by this answer.
-    Refused,
+    /// The call costs nothing: it is none that does, or the provider has refused it by this answer.
+    Free,
     /// The answer is not read.
     Unread(MissingUsage),
 }
@@ -72,7 +72,9 @@ impl UsageTee {
         }
         let head = Head { status, headers, endpoint: asked.class.endpoint.as_deref() };
         let source = match account.profile.usage_reader(head, asked.path, asked.stream) {
-            _ if status.is_client_error() => Source::Refused,
+            _ if status.is_client_error() => Source::Free,
+            // An answer may tell what another call has cost.
+            _ if asked.size.is_some_and(|size| size.is_nothing()) => Source::Free,
             None => Source::Unread(MissingUsage::Absent),
             Some(reader) => match Decoder::new(headers) {
                 None => Source::Unread(MissingUsage::UnknownEncoding),
@@ -111,9 +113,9 @@ impl UsageTee {
     /// What the answer has cost that ended so.
     pub(super) fn end(mut self, end: CallEnd) -> Used {
         let seen = end == CallEnd::Seen;
-        let refused = Some(TokenUsage { exact: true, ..TokenUsage::default() });
-        match std::mem::replace(&mut self.source, Source::Refused) {
-            Source::Refused => Used { usage: refused.filter(|_| seen), missing: None },
+        let nothing = Some(TokenUsage { exact: true, ..TokenUsage::default() });
+        match std::mem::replace(&mut self.source, Source::Free) {
+            Source::Free => Used { usage: nothing.filter(|_| seen), missing: None },
             Source::Unread(why) => Used { usage: None, missing: seen.then(|| self.missing(why)) },
             Source::Reader { reader, .. } => self.told(reader.finish(), seen),
         }

@@ -311,6 +311,16 @@ async fn a_refused_call_costs_nothing() {
     assert_eq!(scene.ended().await, (CallEnd::Seen, Some(exact(0, 0))));
 }
 
+/// The answer tells what the response has cost when it was made, not what reading it costs.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_an_old_answer_is_not_charged_for_it() {
+    let stored =
+        r#"{"status":"completed","usage":{"input_tokens":36,"output_tokens":87,"total_tokens":123}}"#;
+    let counted = "{\"input\":\"Hello\",\"model\":\"gpt-4o\",\"user\":\"~end~\"}";
+    let path = "/openai/v1/responses/input_tokens";
+    assert_eq!(used("openai", path, counted, Answer::json(stored)).await, (CallEnd::Seen, exact(0, 0)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_is_seen_only_where_the_framing_says_so() {
     let fields = "content-type: text/plain";

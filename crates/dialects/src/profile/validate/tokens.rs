@@ -5,16 +5,21 @@ use crate::profile::{Tokens, UsageRequest};
 use crate::request::MOST_POINTERS;
 
 impl Check<'_> {
+    fn paths(&mut self, field: &str, paths: &[String]) {
+        for (index, path) in paths.iter().enumerate() {
+            let message =
+                format!("`{path}` is not a path pattern; begin it with `/`, such as `/v1/embeddings`");
+            self.require(is_path(path), format!("{field}[{index}]"), message);
+        }
+    }
+
     pub(super) fn tokens(&mut self) {
         let Some(tokens) = &self.profile.tokens else { return };
         for (index, pointer) in tokens.choices.iter().enumerate() {
             self.pointer(&format!("tokens.choices[{index}]"), pointer);
         }
-        for (index, path) in tokens.without_output.iter().enumerate() {
-            let message =
-                format!("`{path}` is not a path pattern; begin it with `/`, such as `/v1/embeddings`");
-            self.require(is_path(path), format!("tokens.withoutOutput[{index}]"), message);
-        }
+        self.paths("tokens.withoutOutput", &tokens.without_output);
+        self.paths("tokens.withoutTokens", &tokens.without_tokens);
         for (index, media) in tokens.media.iter().enumerate() {
             let field = format!("tokens.media[{index}]");
             self.pointers(&format!("{field}.at"), &media.at);

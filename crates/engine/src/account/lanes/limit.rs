@@ -33,6 +33,8 @@ pub(in crate::account) struct Limit {
     pub(in crate::account) counted_after_end: Duration,
     /// The least that any model may use of it.
     smallest: Amount,
+    /// Its amount is only assumed: what does not fit into it may fit into the real one.
+    assumed: bool,
 }
 
 /// Whose calls a limit counts.
@@ -73,6 +75,7 @@ impl Limit {
         let limit = |(place, (holds_for, limit)): (usize, (HoldsFor, LimitConfig))| {
             Arc::new(Limit {
                 place,
+                assumed: config.assumed && !matches!(holds_for, HoldsFor::Allocation(_)),
                 holds_for,
                 counted_after_echo: guarded(config.validity + limit.delivery),
                 counted_after_write: guarded(limit.delivery),
@@ -148,9 +151,10 @@ impl Limit {
         self.config.tokens.as_ref().filter(|limit| limit.settles_at_end())
     }
 
-    /// Whether what is charged is only likely to be enough.
-    fn reserves_likely(&self) -> bool {
-        self.settling().is_some_and(|limit| limit.reserving == Reserving::Learned)
+    /// Whether a call that costs more than there is takes its chance: its cost is only likely, or the amount is assumed.
+    fn takes_chances(&self) -> bool {
+        self.assumed && self.config.tokens.is_some()
+            || self.settling().is_some_and(|limit| limit.reserving == Reserving::Learned)
     }
 
     /// When at the latest the provider has counted a call that is granted now, on the strength of an echo that was
@@ -376,8 +380,15 @@ impl Entry {
 
     /// What is charged here for a call of these costs at its grant.
     pub(in crate::account) fn cost(&self, costs: Costs) -> Amount {
-        let cost = self.limit.cost(costs);
-        if self.limit.reserves_likely() { cost.min(self.counter.amount()) } else { cost }
+        self.at_most_all(self.limit.cost(costs))
+    }
+
+    /// No more than the counter allows, unless a call that costs more can never fit.
+    fn at_most_all(&self, cost: Amount) -> Amount {
+        // What an answer has named refuses nobody for good.
+        let lowered = self.limit.config.tokens.is_some()
+            && cost <= Amount(self.limit.config.amount_of(self.model.as_deref()).amount);
+        if lowered || self.limit.takes_chances() { cost.min(self.counter.amount()) } else { cost }
     }
 
     /// When a call of these costs may fit at the earliest; `None`: now.
@@ -392,7 +403,8 @@ impl Entry {
     /// costs have been granted.
     pub(super) fn wait_for(&mut self, now: Time, costs: Costs, ahead: u64) -> Duration {
         self.counter.advance(now);
-        self.counter.wait_for(now, self.waiting.cost_of(ahead, &self.limit) + self.limit.expected(costs))
+        let own = self.at_most_all(self.limit.expected(costs));
+        self.counter.wait_for(now, self.waiting.cost_of(ahead, &self.limit) + own)
     }
 
     /// What people are shown of it.

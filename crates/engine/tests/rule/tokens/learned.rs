@@ -24,6 +24,22 @@ fn what_such_calls_use_is_learned_and_more_of_them_run_at_once() {
     assert_eq!(w.grants().len(), 30);
 }
 
+/// Nobody learns anything of calls whose answers tell no usage: a quarter of the limit each, for good, would be a guess.
+#[test]
+fn calls_that_tell_no_usage_count_what_is_estimated_of_them() {
+    let mut w = World::new(vec![learned(output(8_000, 60, Charged::AsProduced))]);
+    let mut granted = 0;
+    for _ in 0..20 {
+        w.asks(&call(1_000, 10_000), 1);
+        for attempt in w.grants() {
+            granted += 1;
+            w.ends(attempt, CallEnd::Seen, Some(TokenUsage { exact: false, ..used(250, 300) }));
+        }
+        w.pass(SECOND);
+    }
+    assert_eq!((granted, w.used("output")), (20, 6_000));
+}
+
 #[test]
 fn calls_that_a_provider_refuses_show_nothing_of_those_that_it_serves() {
     let mut w = World::new(vec![learned(output(8_000, 60, Charged::AsProduced))]);
