@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::Consumer;
 use crate::sharing::Sharing;
 
-/// The largest window of requests. Each call that is made is kept until it leaves the window, in about
+/// The largest window of requests. Each call is kept until it leaves a window shorter than an hour, in about
 /// 60 bytes: a window of this size that is used to the full takes 600 MB. One that is not costs
 /// what is used of it; what is only assumed to be used costs nothing.
 pub const MOST_REQUESTS: u64 = 10_000_000;

@@ -16,6 +16,7 @@
 //! | `reports` | what becomes known of a charge: counted, written, settled, produced, not used |
 //! | `others` | what others have drawn |
 //! | `period` | which of our charges the provider's fixed window can have counted |
+//! | `slots` | what calls have drawn of a large limit |
 //! | `snapshot` | what the ledger keeps |
 
 mod bulk;
@@ -26,6 +27,7 @@ mod others;
 mod past;
 mod period;
 mod reports;
+mod slots;
 mod snapshot;
 
 use std::cmp::Reverse;
@@ -35,7 +37,8 @@ use std::time::Duration;
 pub use bulk::{Arrival, Ramp};
 pub(crate) use past::StatedAmount;
 pub(crate) use period::{Left, WindowEnd};
-pub(crate) use reports::Reported;
+pub(crate) use reports::{Granted, Reported};
+pub use slots::Slot;
 pub use snapshot::{UnitSnapshot, WindowSnapshot};
 
 use bulk::{Bulk, Most};
@@ -43,9 +46,10 @@ use calendar::Calendar;
 use leaving::Leaving;
 use others::{Others, OthersSeen};
 use period::Period;
+use slots::Slots;
 
 use crate::bucket::Bucket;
-use crate::config::{CountedAs, LimitConfig, Pacing};
+use crate::config::{self, CountedAs, LimitConfig, Pacing};
 use crate::cost::Amount;
 use crate::mutant::{self, Mutant};
 use crate::time::{Time, drift, nanos, stretched};
@@ -53,6 +57,9 @@ use crate::units::{Origin, Unit, UnitKey, Units};
 
 /// From here on a window is a budget, not a rate.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
+
+/// From this amount on calls are kept in slots: fewer take less memory one by one.
+const IN_SLOTS: u64 = 10_000;
 
 type Timers = BinaryHeap<Reverse<(Time, UnitKey)>>;
 
@@ -86,6 +93,10 @@ pub(crate) struct WindowCounter {
     /// What units that are in flight will stand for once they settle, where that is less.
     known: BTreeMap<UnitKey, Amount>,
     leaving: Leaving,
+    /// What calls have drawn that nobody has to know one by one; the other units leave by themselves.
+    slots: Slots,
+    /// The limit is so large that calls go into slots once they are counted.
+    in_slots: bool,
     others: Others,
     /// Poured into the bucket on account of others, since the beginning.
     poured_for_others: Amount,
@@ -134,6 +145,8 @@ impl WindowCounter {
             settling: Timers::new(),
             known: BTreeMap::new(),
             leaving: Leaving::default(),
+            slots: Slots::default(),
+            in_slots: false,
             others: Others::default(),
             poured_for_others: Amount::ZERO,
             period: Period::default(),
@@ -160,6 +173,7 @@ impl WindowCounter {
         self.bucket.drain_within_a_window(self.asks_log);
         // Nobody hands out a day's budget drop by drop; pacing it would.
         let rate = limit.window < LONG;
+        self.in_slots = self.amount.0 >= IN_SLOTS && !(rate && limit.unit == config::Unit::Requests);
         self.asks_bucket = match counted {
             CountedAs::TokenBucket | CountedAs::LeakyBucket => true,
             // Whose log is at most N has a bucket of N.
@@ -199,6 +213,7 @@ impl WindowCounter {
         self.bucket.reconfigure(bucket_size(limit, amount), amount, limit.window, mint);
         self.apply_limit(limit);
         self.bulk.reconfigure(old_window, self.window);
+        self.slots.reconfigure(old_window, self.window);
         self.bulk.leave(now);
         if mutant::active(Mutant::EditAddsPast) {
             self.fill_with_past(now);
@@ -247,6 +262,7 @@ impl WindowCounter {
                 self.units.remove(key);
             }
         }
+        self.slots.leave(now);
         if !self.bulk.is_empty() {
             self.bulk.leave(now);
         }
@@ -280,6 +296,7 @@ impl WindowCounter {
         unit.settles = at;
         unit.leaves = at + window;
         let assumed = matches!(unit.origin, Origin::Reserve | Origin::Past);
+        let unit_of_a_call = unit.origin == Origin::Call;
         let (leaves, cost) = (unit.leaves, unit.cost());
         self.in_flight -= cost;
         self.landed += cost;
@@ -288,7 +305,12 @@ impl WindowCounter {
             let most = if assumed { self.bucket.room(at) } else { cost };
             self.bucket.pour(at, cost.min(most));
         }
-        self.leaving.push(leaves, key, cost);
+        if self.in_slots && unit_of_a_call {
+            self.units.remove(key);
+            self.slots.add(leaves, cost, self.slot_length(at));
+        } else {
+            self.leaving.push(leaves, key, cost);
+        }
     }
 
     /// When a further call of this cost may fit at the earliest, `kept` being for others; `None`: now.
@@ -325,7 +347,7 @@ impl WindowCounter {
     fn next_change(&self, now: Time) -> Time {
         let leaving = self.leaving.first().map_or(Time::NEVER, |(at, _)| at);
         let leaving = leaving.min(self.period_ends(now).unwrap_or(Time::NEVER));
-        leaving.min(self.bulk.next_leaving()).min(self.next_settling())
+        leaving.min(self.slots.next()).min(self.bulk.next_leaving()).min(self.next_settling())
     }
 
     /// Charges a call that is counted by `settles` at the latest.
@@ -384,7 +406,7 @@ impl WindowCounter {
 
     /// How much is in the log.
     pub(crate) fn logged(&self) -> Amount {
-        self.units.amount() + self.bulk.amount()
+        self.units.amount() + self.slots.amount() + self.bulk.amount()
     }
 
     /// How much is free now.

@@ -1,6 +1,6 @@
 //! What a grant charges to each limit that covers its call.
 
-use super::lanes::{CounterId, Lanes};
+use super::lanes::{Charged, CounterId, Lanes};
 use crate::cost::Costs;
 use crate::event::Attempt;
 use crate::queue::LaneId;
@@ -13,6 +13,8 @@ use crate::window_counter::AtGrant;
 pub(super) struct Charge {
     pub(super) counter: CounterId,
     pub(super) unit: UnitKey,
+    /// When the provider has counted it at the latest, as was known at the grant.
+    pub(super) settles: Time,
     /// `None`: the grant is one of the time before a restart.
     pub(super) at_grant: Option<AtGrant>,
 }
@@ -31,8 +33,8 @@ impl Lanes {
         for place in 0..self.counters_of(lane).len() {
             let counter = self.counters_of(lane)[place];
             let Some(entry) = self.entry_mut(counter) else { continue };
-            if let Some((unit, at_grant)) = entry.charge(attempt, costs, now, echoed) {
-                charges.push(Charge { counter, unit, at_grant: Some(at_grant) });
+            if let Some(Charged { unit, settles, at_grant }) = entry.charge(attempt, costs, now, echoed) {
+                charges.push(Charge { counter, unit, settles, at_grant: Some(at_grant) });
             }
         }
         charges
@@ -50,7 +52,7 @@ impl Lanes {
             let unit = window
                 .claim_reserved(cost)
                 .unwrap_or_else(|| window.charge(now, settles, cost, Origin::Call));
-            Some(Charge { counter, unit, at_grant: None })
+            Some(Charge { counter, unit, settles, at_grant: None })
         };
         counters.into_iter().filter_map(claim).collect()
     }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 pub use begin::Predecessor;
 pub(super) use begin::{InitialState, hold_reserve};
-pub(super) use limit::{Entry, HoldsFor, Limit, continued_name};
+pub(super) use limit::{Charged, Entry, HoldsFor, Limit, continued_name};
 
 use counters::Counters;
 use limit::{Backlog, LaneBacklog};

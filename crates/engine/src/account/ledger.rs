@@ -274,10 +274,10 @@ impl Engine {
 fn counter_snapshot(entry: &Entry) -> Option<(WindowSnapshot, Vec<UnitKey>)> {
     let counter = entry.counter.window()?;
     let (units, keys) = counter.snapshot();
-    let (ramps, arriving) = counter.bulk_snapshot();
+    let (slots, (ramps, arriving)) = (counter.slots_snapshot(), counter.bulk_snapshot());
     let (model, observed, level) = (entry.model.clone(), entry.observed, counter.level());
     let limit = entry.limit.config.name.clone();
-    Some((WindowSnapshot { limit, model, observed, level, units, ramps, arriving }, keys))
+    Some((WindowSnapshot { limit, model, observed, level, units, slots, ramps, arriving }, keys))
 }
 
 /// The most that a limit with a bucket lets through within `horizon`.

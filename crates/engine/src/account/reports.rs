@@ -7,7 +7,7 @@ use crate::cost::Costs;
 use crate::event::{Action, Attempt, Observation, RefusalReason};
 use crate::pause::Progress;
 use crate::time::Time;
-use crate::window_counter::Reported;
+use crate::window_counter::{Granted, Reported};
 
 /// An answer that has begun, whatever it says.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +75,8 @@ impl Engine {
                 continue;
             };
             counter.advance(now);
-            if let Reported::Late(unit) = counter.written(now, charge.unit, bound, cost) {
+            let granted = Granted { key: charge.unit, cost, settles: charge.settles };
+            if let Reported::Late(unit) = counter.written(now, granted, bound) {
                 late = true;
                 charge.unit = unit;
             }

@@ -24,17 +24,17 @@ use crate::units::UnitKey;
 use crate::window_counter::guarded;
 use crate::window_counter::{WindowCounter, WindowSnapshot};
 
-/// A counter of a snapshot, and its units in their order.
+/// A counter of a snapshot, and its units in their order, each with its S.
 struct RestoredCounter {
     counter: CounterId,
-    units: Vec<UnitKey>,
+    units: Vec<(UnitKey, Time)>,
 }
 
 impl RestoredCounter {
     /// The charge that a call has here.
     fn charge(&self, unit: u32) -> Option<Charge> {
-        let unit = *self.units.get(unit as usize)?;
-        Some(Charge { counter: self.counter, unit, at_grant: None })
+        let (unit, settles) = *self.units.get(unit as usize)?;
+        Some(Charge { counter: self.counter, unit, settles, at_grant: None })
     }
 }
 
@@ -104,7 +104,8 @@ impl Engine {
         }
         counter.advance(now);
         let counter = self.lanes.add_restored(&limit, snapshot.model.clone(), counter, snapshot.observed);
-        Some(RestoredCounter { counter, units })
+        let settles = snapshot.units.iter().map(|unit| unit.settles);
+        Some(RestoredCounter { counter, units: units.into_iter().zip(settles).collect() })
     }
 
     fn restore_call(&mut self, call: CallSnapshot, counters: &[Option<RestoredCounter>], now: Time) {

@@ -3,8 +3,11 @@
 //! Without word of a beginning a charge stays for as long as such a period can last, so a beginning that is told late,
 //! or never, opens nothing.
 
+use std::time::Duration;
+
 use super::WindowCounter;
 use super::leaving::Leaving;
+use super::slots::Slots;
 use crate::time::Time;
 use crate::units::{Unit, UnitKey};
 
@@ -42,10 +45,20 @@ impl WindowCounter {
                 self.leaving.push(unit.leaves, key, unit.cost());
             }
         }
+        // A slot's calls were counted by its time.
+        self.slots.leave(begun + self.window);
         self.bulk.forget_counted_before(begun, self.window, now);
         if self.asks_provider.is_some_and(|at| at < begun) {
             self.asks_provider = None;
         }
+    }
+
+    /// The length of the slot of what is counted at a time. Near the end of a period it is short: a slot leaves as a
+    /// whole, and none may hold back into the next period what belongs to the one before.
+    pub(super) fn slot_length(&self, at: Time) -> Duration {
+        let length = Slots::length(self.window);
+        let near = self.calendar.ends.is_some_and(|ends| at + length + length >= ends);
+        if near { length.min(Duration::from_secs(1)) } else { length }
     }
 
     /// When the period ends, if that is known and has not passed.

@@ -16,7 +16,7 @@ impl WindowCounter {
             },
         );
         let arrived = self.bulk.last_arrival().map(|at| at + self.window);
-        let log = log.chain(arrived).chain(self.bulk.last_leaving());
+        let log = log.chain(arrived).chain(self.bulk.last_leaving()).chain(self.slots.last());
         let log = if self.asks_log { log.max().unwrap_or(now) } else { now };
         let log = log.min(self.period_ends(now).unwrap_or(Time::NEVER));
         let bucket =
@@ -61,11 +61,11 @@ impl WindowCounter {
 
     /// When more than `before` has left.
     fn leaves_after(&self, before: Amount) -> Option<Time> {
-        if self.bulk.is_empty() && self.leaving.is_uniform() {
+        if self.bulk.is_empty() && self.slots.last().is_none() && self.leaving.is_uniform() {
             return self.leaving.place(before.0);
         }
-        let by = |at: Time| self.leaving.by(at) + self.bulk.left_by(at);
-        let last = self.leaving.last().max(self.bulk.last_leaving())?;
+        let by = |at: Time| self.leaving.by(at) + self.slots.by(at) + self.bulk.left_by(at);
+        let last = self.leaving.last().max(self.slots.last()).max(self.bulk.last_leaving())?;
         if by(last) <= before {
             return None;
         }

@@ -110,7 +110,9 @@ impl WindowCounter {
     /// What of the log the provider had counted of ours by a time.
     fn ours_counted_by(&self, at: Time) -> Amount {
         let ours = |unit: &Unit| unit.counted && unit.settles <= at && unit.origin != Origin::Others;
-        self.units.iter().filter(|(_, unit)| ours(unit)).map(|(_, unit)| unit.cost()).sum()
+        let known: Amount =
+            self.units.iter().filter(|(_, unit)| ours(unit)).map(|(_, unit)| unit.cost()).sum();
+        known + self.slots.by(at + self.window)
     }
 
     /// The provider says when its window ends: an unknown past is back then, and nothing of it before. Whether

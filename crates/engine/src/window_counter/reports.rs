@@ -17,6 +17,15 @@ pub(crate) enum Reported {
     Late(UnitKey),
 }
 
+/// What a call was charged at its grant.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Granted {
+    pub(crate) key: UnitKey,
+    pub(crate) cost: Amount,
+    /// S, as it was then.
+    pub(crate) settles: Time,
+}
+
 impl WindowCounter {
     /// The provider has counted the call by `latest`: S = min(S, latest).
     pub(crate) fn counted_by(&mut self, now: Time, key: UnitKey, latest: Time) {
@@ -40,7 +49,8 @@ impl WindowCounter {
 
     /// The call of this cost was written, and is counted by `bound` at the latest, whatever was assumed
     /// before. One that was believed counted, or out of the log, is charged once more.
-    pub(crate) fn written(&mut self, now: Time, key: UnitKey, bound: Time, cost: Amount) -> Reported {
+    pub(crate) fn written(&mut self, now: Time, granted: Granted, bound: Time) -> Reported {
+        let Granted { key, cost, settles } = granted;
         let window = self.window;
         match self.units.get_mut(key) {
             Some(unit) if bound <= unit.settles => {
@@ -61,6 +71,8 @@ impl WindowCounter {
                 self.bucket.pour(now, cost);
                 Reported::Late(key)
             }
+            // It is in a slot.
+            None if bound <= settles => Reported::InTime,
             None if bound + window > now => {
                 self.bucket.pour(now, cost);
                 let unit = Unit::counted(cost, bound, bound + window, Origin::Call);

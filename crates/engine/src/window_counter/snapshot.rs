@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Arrival, Ramp, WindowCounter};
+use super::{Arrival, Ramp, Slot, WindowCounter};
 use crate::config::LimitConfig;
 use crate::cost::Amount;
 use crate::time::Time;
@@ -25,6 +25,8 @@ pub struct WindowSnapshot {
     pub level: Amount,
     /// What is charged.
     pub units: Vec<UnitSnapshot>,
+    /// What calls have drawn of a large limit.
+    pub slots: Vec<Slot>,
     /// What is taken to be charged, many at a time.
     pub ramps: Vec<Ramp>,
     /// What may still be on its way, of a predecessor.
@@ -57,6 +59,11 @@ impl WindowCounter {
         self.units.iter().map(of).unzip()
     }
 
+    /// What the ledger keeps of calls that are known in slots.
+    pub(crate) fn slots_snapshot(&self) -> Vec<Slot> {
+        self.slots.snapshot()
+    }
+
     /// How much is in the bucket.
     pub(crate) fn level(&self) -> Amount {
         self.bucket.level()
@@ -77,9 +84,11 @@ impl WindowCounter {
     ) -> (WindowCounter, Vec<UnitKey>) {
         let mut counter = WindowCounter::new(limit, amount, as_of);
         let mut keys = Vec::new();
-        if let Some(WindowSnapshot { units, ramps, arriving, level, .. }) = snapshot {
+        if let Some(WindowSnapshot { units, slots, ramps, arriving, level, .. }) = snapshot {
             counter.bucket.set(*level, as_of);
             keys.extend(units.iter().map(|unit| counter.restore(*unit)));
+            counter.charged += slots.iter().map(|slot| slot.amount).sum();
+            slots.iter().for_each(|slot| counter.slots.restore(*slot));
             ramps.iter().for_each(|ramp| counter.bulk.add(*ramp, as_of));
             for Arrival { settles, units } in arriving {
                 counter.bulk.add_arriving(*settles, Amount(*units));

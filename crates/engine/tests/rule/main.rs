@@ -16,6 +16,7 @@ mod pauses;
 mod queueing;
 mod reconciliation;
 mod scopes;
+mod slots;
 mod tokens;
 mod windows;
 mod witnesses;

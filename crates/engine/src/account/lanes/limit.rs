@@ -255,6 +255,15 @@ impl Limit {
     }
 }
 
+/// What a grant was charged at a counter.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::account) struct Charged {
+    pub(in crate::account) unit: UnitKey,
+    /// When the provider has counted it at the latest.
+    pub(in crate::account) settles: Time,
+    pub(in crate::account) at_grant: AtGrant,
+}
+
 /// A counter of a limit: its only one, or a model's.
 #[derive(Debug)]
 pub(in crate::account) struct Entry {
@@ -427,14 +436,14 @@ impl Entry {
     }
 
     /// Charges a call that is granted on the strength of an echo that was stamped at `echoed` or before.
-    /// Returns its unit, where the limit counts windows and the call draws on it.
+    /// Returns what was charged, where the limit counts windows and the call draws on it.
     pub(in crate::account) fn charge(
         &mut self,
         attempt: Attempt,
         costs: Costs,
         now: Time,
         echoed: Time,
-    ) -> Option<(UnitKey, AtGrant)> {
+    ) -> Option<Charged> {
         let cost = self.cost(costs);
         if cost.is_zero() {
             return None;
@@ -446,7 +455,7 @@ impl Entry {
         };
         window.advance(now);
         let unit = window.charge(now, settles, cost, Origin::Call);
-        Some((unit, window.at_grant()))
+        Some(Charged { unit, settles, at_grant: window.at_grant() })
     }
 }
 
