@@ -60,22 +60,32 @@ spec:
 
 
 def patient(name, extends, limit, amount, seconds, counted_as=None):
+    """A provider like `extends` whose single tier, `only`, has this limit of calls."""
+    own = {"unit": "Requests", "amount": amount, "windowSeconds": seconds}
+    if counted_as := counted_as or defined_by(extends)[limit].get("countedAs"):
+        own["countedAs"] = counted_as
+    patient_of(name, extends, limit, own)
+
+
+def patient_of(name, extends, limit, own):
     """A provider like `extends` with a single tier, `only`: `limit` as given, and the others that the provider's
     headers tell of, of which only the tokens are more than the tests use. Calls may arrive 3 s after their grant: with
     the shipped bound, a machine that stands still for so long would excuse calls over the quota."""
-    builtin = until(f"the provider {extends} is there", lambda: get("apiprovider", extends))["spec"]
-    # Of a limit that several tiers have, the lowest tier's.
-    defined = {each["name"]: each for tier in reversed(builtin["tiers"]) for each in tier["limits"]}
-    own = {"name": limit, "unit": "Requests", "amount": amount, "windowSeconds": seconds, "deliveryMillis": 3000}
-    if counted_as := counted_as or defined[limit].get("countedAs"):
-        own["countedAs"] = counted_as
-    others = [dict(defined[each["limit"]]) for each in builtin["headers"] if each["limit"] != limit]
+    defined = defined_by(extends)
+    told = {each["limit"] for each in get("apiprovider", extends)["spec"]["headers"]}
+    others = [dict(defined[each]) for each in sorted(told - {limit})]
     for other in others:
-        if other["unit"] != "Requests":
+        if other["unit"] != "Requests" or own["unit"] != "Requests":
             other["amount"] = 10_000_000
-    tier = {"name": "only", "limits": [own, *others]}
+    tier = {"name": "only", "limits": [{"name": limit, "deliveryMillis": 3000, **own}, *others]}
     kind = {"apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiProvider", "metadata": {"name": name}}
     apply(json.dumps(kind | {"spec": {"extends": extends, "tiers": [tier]}}))
+
+
+def defined_by(provider):
+    """The limits of a built-in provider; of a limit that several tiers have, the lowest tier's."""
+    builtin = until(f"the provider {provider} is there", lambda: get("apiprovider", provider))["spec"]
+    return {each["name"]: each for tier in reversed(builtin["tiers"]) for each in tier["limits"]}
 
 
 def status(namespace, name):

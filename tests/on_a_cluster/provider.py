@@ -95,6 +95,14 @@ class Provider:
         self.ask("/reset", {"account": account})
         self.ask("/rules", {"account": account, "limits": limits, "answerMillis": 20, "streamMillis": 5})
 
+    def limit_tokens(self, account, unit, amount, seconds, charged, chunk_seconds):
+        """The same of tokens, in a bucket of that size. A stream has chunks of 50 tokens, one in so many seconds."""
+        limit = {"name": "tokens", "unit": unit, "count": amount, "windowMillis": seconds * 1000, "countedAs": "Bucket",
+                 "bucket": amount, "tokens": {"charged": charged}}
+        self.ask("/reset", {"account": account})
+        paced = {"answerMillis": 20, "streamMillis": int(chunk_seconds * 1000), "tokensPerChunk": 50}
+        self.ask("/rules", {"account": account, "limits": [limit], **paced})
+
     def force(self, account, seconds):
         """The account's next call is rejected, with so many seconds of Retry-After."""
         self.ask("/force", {"account": account, "status": 429, "retryAfter": str(seconds), "requests": 1})

@@ -75,6 +75,22 @@ PROGRAMS = {
 }
 
 
+def token_use(key, api, *more):
+    """A program whose calls allow 1,000 tokens of output each, and use 450 in the mean."""
+    return Program(key, ["/programs/token_use.py", "--api", api, "--max-tokens", "1000", "--uses-at-most", "900", *more])
+
+
+PROGRAMS |= {
+    "chat": token_use("OPENAI_API_KEY", "chat"),
+    "chat-streaming": token_use("OPENAI_API_KEY", "chat", "--stream"),
+    "responses": token_use("OPENAI_API_KEY", "responses"),
+    "responses-streaming": token_use("OPENAI_API_KEY", "responses", "--stream"),
+    "embeddings": token_use("OPENAI_API_KEY", "embeddings"),
+    "messages": token_use("ANTHROPIC_API_KEY", "messages"),
+    "messages-streaming": token_use("ANTHROPIC_API_KEY", "messages", "--stream"),
+}
+
+
 def namespace(name, provider, labels=""):
     """A namespace as strict as can be, whose pods trust the provider's CA."""
     labels += guest.makes_namespace(name)

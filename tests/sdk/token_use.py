@@ -13,7 +13,7 @@ import clients
 
 def output_of(number):
     """How much a call uses, spread over what it allows."""
-    return 1 + number * 37 % arguments.uses_at_most
+    return 1 + number * 37 % 100 * arguments.uses_at_most // 100
 
 
 def prompt_of(number):
