@@ -46,10 +46,14 @@ fn profile(text: &str) -> Profile {
 }
 
 fn compile_with(profile: Profile, spec: &str) -> Result<CompiledAccount, Vec<Problem>> {
+    compile_spec(profile, &format!("  provider: {{name: acme, tier: default}}\n{spec}"))
+}
+
+fn compile_spec(profile: Profile, spec: &str) -> Result<CompiledAccount, Vec<Problem>> {
     assert_eq!(profile.validate(), Ok(()));
     let text = format!(
         "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {{name: main, namespace: gtm, generation: 3}}\n\
-         spec:\n  provider: {{name: acme, tier: default}}\n{spec}"
+         spec:\n{spec}"
     );
     compile::account(&validate::quota(&yaml::read(&text).unwrap()[0].value).unwrap(), profile)
 }
@@ -95,6 +99,23 @@ fn a_tiers_token_limits_are_in_force_as_it_says_or_as_the_quota_does() {
     let declared = account(&DECLARED);
     assert_eq!((enforced(&declared), declared.not_enforced.len()), ([true; 7], 0));
     assert_eq!(limit(&of_tier, "input").tokens, limit(&declared, "input").tokens, "counted in the same way");
+}
+
+#[test]
+fn models_have_the_amounts_that_the_tier_has_for_them() {
+    let openai = |quota: &str| {
+        let profile = quotakeeper_dialects::catalogue::find("openai").unwrap();
+        let text =
+            format!("  provider: {{name: openai, tier: tier-1}}\n  account: {{sharePercent: 50}}\n{quota}");
+        compile_spec(profile, &text).unwrap()
+    };
+    let of_tier = openai("");
+    let tokens = limit(&of_tier, "tokens");
+    let amounts = |model: &str| tokens.amount_of(Some(model)).amount;
+    assert_eq!(["gpt-4o", "gpt-5", "gpt-5-mini"].map(amounts), [15_000, 250_000, 250_000]);
+    assert_eq!(tokens.amount_of(Some("gpt-5")).hard(), 500_000, "headers are compared with the whole");
+    let own = openai("  limits: [{name: tokens, unit: TotalTokens, amount: 1M, windowSeconds: 60}]\n");
+    assert_eq!(limit(&own, "tokens").amount_of(Some("gpt-5")).amount, 500_000, "the quota's own word wins");
 }
 
 #[test]

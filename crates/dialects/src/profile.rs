@@ -26,7 +26,7 @@ use crate::suggestion::did_you_mean;
 
 pub use extends::ExtendsError;
 pub use headers::{HeaderFormat, LimitHeader, ResetMeans, TimeFormat};
-pub use limits::{CountedAs, Limit, Partition, Period, Tier, Unit};
+pub use limits::{CountedAs, Limit, ModelAmount, Partition, Period, Tier, Unit};
 pub use rejections::{
     BodyCondition, Class, HeaderCondition, HeaderState, NameInText, Rejection, ScopeKind, WaitSource,
 };

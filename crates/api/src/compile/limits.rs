@@ -7,7 +7,7 @@ use std::time::Duration;
 use quotakeeper_dialects::calendar::DEFAULT_ZONE;
 use quotakeeper_dialects::profile::{self, Partition, Profile, Tier};
 use quotakeeper_engine::config::{
-    CalendarPeriod, CountedAs, LimitConfig, NANODOLLARS, Pacing, PeriodKind, TokenLimit, Unit,
+    CalendarPeriod, CountedAs, LimitAmount, LimitConfig, NANODOLLARS, Pacing, PeriodKind, TokenLimit, Unit,
 };
 use quotakeeper_wire::tier::Share;
 
@@ -50,7 +50,7 @@ pub(super) fn compile(
             profile::Unit::Credits => {
                 not_enforced.push(format!("{} ({:?})", limit.name, limit.unit));
             }
-            _ => declared.push(of_tier(limit)),
+            _ => declared.push(of_tier(limit, profile)),
         }
     }
     for (index, limit) in spec.limits.iter().enumerate() {
@@ -80,7 +80,7 @@ pub(super) fn compile(
     if problems.is_empty() { Ok(Limits { enforced, not_enforced }) } else { Err(problems) }
 }
 
-fn of_tier(limit: &profile::Limit) -> Declared {
+fn of_tier(limit: &profile::Limit, profile: &Profile) -> Declared {
     let unit = unit_of(limit.unit);
     let dollars = if unit == Unit::Dollars { NANODOLLARS } else { 1 };
     let window = limit.window().unwrap_or_default();
@@ -95,8 +95,22 @@ fn of_tier(limit: &profile::Limit) -> Declared {
     Declared {
         field: "spec.account.sharePercent".to_owned(),
         models_field: "spec.provider.name".to_owned(),
-        limit: figures.limit(&limit.name, Some(limit)),
+        limit: LimitConfig {
+            model_amounts: model_amounts(limit, profile),
+            ..figures.limit(&limit.name, Some(limit))
+        },
     }
+}
+
+/// The amounts of single models, by the names under which their calls are counted.
+fn model_amounts(limit: &profile::Limit, profile: &Profile) -> BTreeMap<String, LimitAmount> {
+    let named = limit.per_model.iter().flat_map(|own| own.models.iter().map(|model| (model, own.amount)));
+    let counted = named.flat_map(|(model, amount)| {
+        let class = if profile.is_model_class(model) { model } else { profile.model_class(model) };
+        let amount = LimitAmount { amount, declared: None };
+        profile.counted_names(class).into_iter().map(move |name| (name, amount))
+    });
+    counted.collect()
 }
 
 /// The quota's own limit. What it does not set, it takes from the tier's limit of the same name.
@@ -224,6 +238,11 @@ fn ours(declared: Declared, spec: &ApiQuotaSpec) -> Result<LimitConfig, Problem>
         return Err(Problem::new(field, message));
     }
     limit.declared = (limit.amount != hard).then_some(hard);
+    for own in limit.model_amounts.values_mut() {
+        let hard = own.amount;
+        own.amount = share.of(hard).max(1);
+        own.declared = (own.amount != hard).then_some(hard);
+    }
     // The other parts' bursts come from the same bucket.
     limit.burst = limit.burst.map(|burst| share.of(burst).max(1));
     if limit.unit == Unit::Requests {

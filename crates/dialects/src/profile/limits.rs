@@ -103,6 +103,24 @@ pub struct Limit {
     /// Default: `Account`, all covered calls share one count. Example: `Model`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<Partition>,
+
+    /// Models of which it allows another amount; only with `partition: Model`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub per_model: Vec<ModelAmount>,
+}
+
+/// How much of a limit some models may use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelAmount {
+    /// Models or model classes, without patterns. Example: `[gpt-5-mini]`.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 256)))]
+    pub models: Vec<String>,
+
+    /// As the limit's own amount, of each of them. Example: `500000`.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_000_i64), extend("format" = "int64"))]
+    pub amount: u64,
 }
 
 /// What a limit counts.

@@ -215,6 +215,7 @@ impl Check<'_> {
         );
         self.limit_window(field, limit);
         self.limit_tokens(field, limit);
+        self.limit_per_model(field, limit);
         if let Some(burst) = limit.burst {
             self.require(
                 (1..=limit.amount).contains(&burst),

@@ -115,7 +115,7 @@ impl LearnedLimits {
             let told = undeclared.enforced(limit.unit, figure.amount);
             match &subject.model {
                 None => (limit.amount, limit.declared) = (told.amount, told.declared),
-                Some(model) if told != limit.amount_of(None) => {
+                Some(model) if told != limit.amount_of(Some(model)) => {
                     limit.model_amounts.insert(model.clone(), told);
                 }
                 Some(_) => {}

@@ -3,7 +3,7 @@
 use super::Check;
 use crate::calendar::{Calendar, DEFAULT_ZONE};
 use crate::decimal;
-use crate::profile::{Charged, Limit, Unit};
+use crate::profile::{Charged, Limit, Partition, Unit};
 
 /// Most dollars that a limit may allow.
 const MAX_DOLLARS: u64 = 10_000_000;
@@ -45,6 +45,22 @@ impl Check<'_> {
             format!("{field}.timeZone"),
             "has no effect without `period`; set that too, or remove it",
         );
+    }
+
+    /// The amounts of single models.
+    pub(super) fn limit_per_model(&mut self, field: &str, limit: &Limit) {
+        self.require(
+            limit.per_model.is_empty() || limit.partition == Some(Partition::Model),
+            format!("{field}.perModel"),
+            "has no effect unless models are counted apart; set `partition: Model`, or remove it",
+        );
+        for (index, own) in limit.per_model.iter().enumerate() {
+            let at = format!("{field}.perModel[{index}]");
+            self.require(own.amount > 0, format!("{at}.amount"), "is 0; write how much they may use");
+            let pattern = own.models.iter().any(|model| model.contains('*'));
+            let message = "is a pattern; give its models a class in `model.classes` and name that";
+            self.require(!pattern, format!("{at}.models"), message);
+        }
     }
 
     /// How a limit counts tokens.
