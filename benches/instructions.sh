@@ -4,7 +4,7 @@
 set -eu
 bench=$1
 shift
-[ $# -gt 0 ] || set -- uncontended-1 uncontended-4 waiting-1 waiting-4 heartbeat-4
+[ $# -gt 0 ] || set -- uncontended-1 uncontended-4 waiting-1 waiting-4 uncontended-tokens waiting-tokens heartbeat-4
 
 counted() {
     valgrind --tool=callgrind --callgrind-out-file=/dev/null "$bench" profile "$1" "$2" 2>&1 |
@@ -16,5 +16,5 @@ for contestant in "$@"; do
     # What setting up takes is in both.
     few=$(counted "$contestant" 10000)
     many=$(counted "$contestant" 30000)
-    printf '%-14s %6d instructions a call\n' "$contestant" $(((many - few) / 20000))
+    printf '%-18s %6d instructions a call\n' "$contestant" $(((many - few) / 20000))
 done

@@ -21,11 +21,13 @@ const PLAN: Plan = Plan { warm_up: 30_000, rounds: 15, times: 10_000 };
 type Entry = (&'static str, fn() -> anyhow::Result<Box<dyn Contestant>>);
 
 /// All contestants: the order is the one of the figures.
-const ENTRIES: [Entry; 10] = [
+const ENTRIES: [Entry; 12] = [
     ("uncontended-1", || Ok(Box::new(Uncontended::new(Account::OneLimit)))),
     ("uncontended-4", || Ok(Box::new(Uncontended::new(Account::FourLimits)))),
     ("waiting-1", || Ok(Box::new(Saturated::new(Account::OneLimit)?))),
     ("waiting-4", || Ok(Box::new(Saturated::new(Account::FourLimits)?))),
+    ("uncontended-tokens", || Ok(Box::new(Uncontended::new(Account::Tokens)))),
+    ("waiting-tokens", || Ok(Box::new(Saturated::new(Account::Tokens)?))),
     ("heartbeat-4", || Ok(Box::new(Heartbeats::new(Account::FourLimits)?))),
     ("clock", || Ok(Box::new(peers::Clock))),
     ("governor-1", || Ok(Box::new(peers::Governor::new(1)))),
@@ -62,23 +64,25 @@ pub fn measure() -> anyhow::Result<Vec<Row>> {
         let place = names().position(|known| known == name);
         place.and_then(|place| spreads.get(place).copied()).unwrap_or(Spread::of(Vec::new()))
     };
-    let row = |what: &str, ours: &str, peer: Option<(&'static str, &str)>, target: Option<Duration>| Row {
+    let row = |what: &str, ours: &str, peer: Option<(&'static str, &str)>, goal: Option<Duration>| Row {
         what: what.to_owned(),
         unit: Unit::Nanos,
         ours: of(ours),
         peer: peer.map(|(name, contestant)| (name, of(contestant))),
-        target: target.map(|target| format!("≤ {} ns", target.as_nanos())),
+        target: goal.map(|goal| format!("≤ {} ns", goal.as_nanos())),
     };
     let governor = |contestant| Some(("governor", contestant));
     let limitador = |contestant| Some(("limitador", contestant));
-    let target = Some(Duration::from_micros(1));
+    let target = |nanos| Some(Duration::from_nanos(nanos));
     Ok(vec![
         row("call, 1 limit, nobody waits", "uncontended-1", governor("governor-1"), None),
         row("call, 1 limit, nobody waits", "uncontended-1", limitador("limitador-1"), None),
         row("call, 4 limits, nobody waits", "uncontended-4", governor("governor-4"), None),
         row("call, 4 limits, nobody waits", "uncontended-4", limitador("limitador-4"), None),
         row("call, 1 limit, 1,000 flows wait", "waiting-1", limitador("limitador-1"), None),
-        row("call, 4 limits, 1,000 flows wait", "waiting-4", limitador("limitador-4"), target),
+        row("call, 4 limits, 1,000 flows wait", "waiting-4", limitador("limitador-4"), target(1_000)),
+        row("call, tokens and money, nobody waits", "uncontended-tokens", None, target(2_000)),
+        row("call, tokens and money, 1,000 flows wait", "waiting-tokens", None, target(4_500)),
         row("heartbeat, 4 limits, 1,000 flows wait", "heartbeat-4", None, None),
         row("the clock, read once", "clock", None, None),
     ])

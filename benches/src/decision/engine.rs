@@ -9,12 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{
-    AccountConfig, CountedAs, LimitConfig, Mode, OnExceeded, Pacing, PauseConfig, QueueConfig, Unit,
+    AccountConfig, Charged, CountedAs, LimitConfig, Mode, ModelFacts, ModelPrices, NANODOLLARS, OnExceeded,
+    Pacing, PauseConfig, QueueConfig, Reserving, TokenLimit, TokenRates, Unit,
 };
 use quotakeeper_engine::cost::Demand;
 use quotakeeper_engine::event::{Action, Ask, Attempt, CallId, Event, Fingerprint, Pulse, SessionId};
 use quotakeeper_engine::time::{Stamp, Time};
-use quotakeeper_engine::tokens::CallEnd;
+use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 
 use crate::rounds::Contestant;
 
@@ -35,16 +36,25 @@ pub enum Account {
     OneLimit,
     /// The same, 2,000 in ten seconds, 250 in a second, and 64 at a time.
     FourLimits,
+    /// 10,000 calls, 1,000,000 tokens of input and 300,000 of output in a minute, 256 calls at a time, and a million
+    /// dollars a month.
+    Tokens,
 }
 
 impl Account {
     /// What its engine is told.
     pub fn config(self) -> AccountConfig {
         let mut limits = vec![window("minute", 10_000, 60)];
-        if let Account::FourLimits = self {
-            limits.push(window("ten-seconds", 2_000, 10));
-            limits.push(window("second", 250, 1));
-            limits.push(LimitConfig { unit: Unit::ConcurrentRequests, ..window("concurrency", 64, 1) });
+        let concurrency =
+            |calls| LimitConfig { unit: Unit::ConcurrentRequests, ..window("concurrency", calls, 1) };
+        match self {
+            Account::OneLimit => {}
+            Account::FourLimits => {
+                limits.push(window("ten-seconds", 2_000, 10));
+                limits.push(window("second", 250, 1));
+                limits.push(concurrency(64));
+            }
+            Account::Tokens => limits.extend([concurrency(256), input(), output(), budget()]),
         }
         AccountConfig {
             mode: Mode::Enforce,
@@ -66,8 +76,60 @@ impl Account {
             weights: Default::default(),
             sharing: Default::default(),
             models: Default::default(),
-            any_model: Default::default(),
+            any_model: ModelFacts {
+                max_output: Some(4_096),
+                context: Some(128_000),
+                prices: Some(ModelPrices { tokens: PRICES, call: 0 }),
+            },
         }
+    }
+
+    /// What a call draws.
+    fn demand(self) -> Demand {
+        let size = CallSize { text_bytes: 1_200, max_output: Some(1_000), choices: 1, ..CallSize::default() };
+        let size = matches!(self, Account::Tokens).then_some(size);
+        Demand { size, ..Demand::default() }
+    }
+
+    /// What a call has used.
+    fn usage(self) -> Option<TokenUsage> {
+        let usage = TokenUsage { input: 300, output: 100, exact: true, ..TokenUsage::default() };
+        matches!(self, Account::Tokens).then_some(usage)
+    }
+}
+
+/// Picodollars a token: $2.50 and $10 a million.
+const PRICES: TokenRates =
+    TokenRates { input: 2_500_000, cached: 1_250_000, cache_write: 2_500_000, output: 10_000_000 };
+
+/// A limit of tokens that holds what such calls use.
+fn tokens(name: &str, unit: Unit, amount: u64, charged: Charged, rates: TokenRates) -> LimitConfig {
+    let tokens = TokenLimit { charged, arrival: None, rates, reserving: Reserving::Learned };
+    LimitConfig { unit, counted_as: CountedAs::TokenBucket, tokens: Some(tokens), ..window(name, amount, 60) }
+}
+
+fn input() -> LimitConfig {
+    let rates = TokenRates { input: 1, cached: 1, cache_write: 1, output: 0 };
+    tokens("input", Unit::InputTokens, 1_000_000, Charged::Settled, rates)
+}
+
+fn output() -> LimitConfig {
+    let rates = TokenRates { output: 1, ..TokenRates::default() };
+    tokens("output", Unit::OutputTokens, 300_000, Charged::AsProduced, rates)
+}
+
+fn budget() -> LimitConfig {
+    let tokens = TokenLimit {
+        charged: Charged::Settled,
+        arrival: None,
+        rates: TokenRates::default(),
+        reserving: Reserving::Bound,
+    };
+    LimitConfig {
+        unit: Unit::Dollars,
+        counted_as: CountedAs::FixedWindow,
+        tokens: Some(tokens),
+        ..window("budget", 1_000_000 * NANODOLLARS, 31 * 86_400)
     }
 }
 
@@ -94,6 +156,7 @@ fn window(name: &str, amount: u64, seconds: u64) -> LimitConfig {
 
 /// An engine with a clock, and the proxies around it.
 pub struct Driven {
+    account: Account,
     engine: Engine,
     now: Time,
     actions: Vec<Action>,
@@ -104,7 +167,7 @@ impl Driven {
     /// A fresh engine of the account.
     pub fn new(account: Account) -> Driven {
         let now = Time(3_600_000_000_000);
-        Driven { engine: Engine::new(account.config(), now), now, actions: Vec::new(), asked: 0 }
+        Driven { account, engine: Engine::new(account.config(), now), now, actions: Vec::new(), asked: 0 }
     }
 
     /// A message of a proxy.
@@ -128,7 +191,7 @@ impl Driven {
             session,
             call,
             consumer: consumer_name(consumer).into(),
-            demand: Demand::default(),
+            demand: self.account.demand(),
             credential: Fingerprint::default(),
             patience: None,
             waited: Duration::ZERO,
@@ -141,7 +204,7 @@ impl Driven {
     fn answered(&mut self, attempt: Attempt) {
         let first_byte = Event::FirstByte { attempt, latest: self.now, observations: Vec::new() };
         self.says(attempt.session, first_byte);
-        self.says(attempt.session, Event::Done { attempt, end: CallEnd::Seen, usage: None });
+        self.says(attempt.session, Event::Done { attempt, end: CallEnd::Seen, usage: self.account.usage() });
     }
 
     /// Calls that wait.
