@@ -6,8 +6,10 @@ use proptest::prelude::*;
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{AccountConfig, CalendarPeriod, CountedAs, LimitConfig, PeriodKind};
 use quotakeeper_engine::event::{CallClass, Event, Observation, PeriodBegun};
+use quotakeeper_engine::sharing::{AllocationConfig, Sharing};
 use quotakeeper_engine::time::Time;
 
+use crate::allocations::allocation;
 use crate::world::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -127,6 +129,25 @@ fn an_unknown_past_is_over_with_its_day() {
     w.day_begins(start + SECOND * 3600 * 23);
     w.pass(SECOND * 3600 * 2);
     w.all_answered(5);
+}
+
+#[test]
+fn a_limit_of_an_allocation_begins_anew_as_those_of_the_account_do() {
+    let team = AllocationConfig { limits: vec![daily(5)], ..allocation("team") };
+    let sharing = Sharing { allocations: vec![team], max_concurrent_per_workload: None };
+    let config = AccountConfig { sharing, ..patient(vec![sliding("requests", 100, 1)]) };
+    let mut w = World::of(config);
+    let begins = |w: &mut World, begun: Time| {
+        let period = PeriodBegun { limit: "team/day".to_owned(), begun, ends: begun + DAY };
+        w.tell(Event::PeriodBegun(period));
+    };
+    let midnight = w.now - SECOND * 3600;
+    begins(&mut w, midnight);
+    w.asks_of(1, "team", 7);
+    w.all_answered(5);
+    w.pass(SECOND * 3600 * 23);
+    begins(&mut w, midnight + DAY);
+    w.all_answered(2);
 }
 
 #[test]

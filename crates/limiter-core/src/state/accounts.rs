@@ -206,7 +206,7 @@ impl LimiterState {
     fn forget_drained(&mut self, now: Time) {
         self.accounts.retain(|_, account| {
             let config = account.engine.config();
-            let window = config.limits.iter().map(|limit| limit.window + limit.delivery).max();
+            let window = config.limits_in_force().map(|limit| limit.window + limit.delivery).max();
             let drained = window.unwrap_or(Duration::ZERO) + config.validity + config.pause.max_call;
             account.retired.is_none_or(|since| now.since(since) <= drained)
         });

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use quotakeeper_dialects::calendar::{Calendar, Span};
 use quotakeeper_dialects::profile::Period;
-use quotakeeper_engine::config::{AccountConfig, CalendarPeriod, PeriodKind};
+use quotakeeper_engine::config::{AccountConfig, CalendarPeriod, LimitConfig, PeriodKind};
 use quotakeeper_engine::event::{Event, PeriodBegun};
 use quotakeeper_engine::time::{Time, stretched};
 use quotakeeper_wire::name::AccountKey;
@@ -84,9 +84,9 @@ impl LimiterState {
     pub(super) fn begin_periods(&mut self, now: Time, key: &AccountKey, all: bool, out: &mut Outbox) {
         let clock = self.wall.at(now);
         let Some(account) = self.accounts.get_mut(key) else { return };
-        let config = account.engine.config();
+        let limits: Vec<LimitConfig> = account.engine.config().limits_in_force().collect();
         let (mut begun, mut due) = (Vec::new(), None);
-        for limit in &config.limits {
+        for limit in limits {
             let Some(calendar) = limit.period.as_ref().and_then(calendar) else { continue };
             let known = account.periods.get(&limit.name);
             let open = match known {
@@ -121,7 +121,7 @@ impl LimiterState {
         let Some(account) = self.accounts.get_mut(key) else { return };
         let config = account.engine.config();
         let mut known = std::mem::take(&mut account.periods);
-        for limit in config.limits.iter().filter(|limit| limit.period.is_some()) {
+        for limit in config.limits_in_force().filter(|limit| limit.period.is_some()) {
             let open = config.continues(earlier, &limit.name).and_then(|name| known.remove(&name));
             account.periods.extend(open.map(|open| (limit.name.clone(), open)));
         }

@@ -465,9 +465,10 @@ pub(in crate::account) fn continued_name(
     new: &AccountConfig,
     name: &str,
 ) -> Option<String> {
-    let place = new.limits.iter().position(|limit| limit.name == name)?;
-    let places = Limit::continued(&Limit::all_of(earlier), &Limit::all_of(new));
-    Some(earlier.limits.get((*places.get(place)?)?)?.name.clone())
+    let (earlier, new) = (Limit::all_of(earlier), Limit::all_of(new));
+    let place = new.iter().position(|limit| limit.config.name == name)?;
+    let place = (*Limit::continued(&earlier, &new).get(place)?)?;
+    Some(earlier.get(place)?.config.name.clone())
 }
 
 /// What `part` of `calls` calls draw that draw `amount` in all.
