@@ -19,6 +19,7 @@
 //! | `token_costs` | what is known of a call's tokens when it comes |
 //! | `observe` | what response headers change |
 //! | `periods` | days, weeks and months that begin |
+//! | `checkpoints` | what of long windows is stored beside the ledger |
 //! | `configure` | a changed quota or profile |
 //! | `ledger` | snapshots, and the reserve that is charged ahead of them |
 //! | `durability` | how far ahead of the ledger grants may run, and when to write it |
@@ -30,6 +31,7 @@
 mod calls;
 mod calls_by_workload;
 mod charge;
+mod checkpoints;
 mod claims;
 mod configure;
 mod counter;
@@ -76,6 +78,7 @@ use crate::queue::{CallKey, LaneId, Queue, QueuePosition};
 use crate::time::Time;
 use calls_by_workload::CallsByWorkload;
 use charge::Charge;
+use checkpoints::Checkpoints;
 use durability::Durability;
 use hang_ups::HangUps;
 use holds::OnlyCredential;
@@ -102,6 +105,7 @@ pub struct Engine {
     caps: BTreeMap<Scope, ConcurrencyCap>,
     lease: Time,
     durability: Durability,
+    checkpoints: Checkpoints,
     recovery: Recovery,
     wake: Option<Time>,
     /// Of the round of grants that is under way, else empty: its memory is used again.
@@ -255,6 +259,7 @@ impl Engine {
             caps: BTreeMap::new(),
             lease: Time::NEVER,
             durability,
+            checkpoints: Checkpoints::default(),
             recovery: Recovery::default(),
             wake: None,
             open_lanes: Vec::new(),
@@ -310,6 +315,9 @@ impl Engine {
             Event::PeriodBegun(period) => self.period_begun(now, period, actions),
             Event::Lease(until) => self.lease = until,
             Event::Committed(reserve) => self.committed(&reserve),
+            Event::CheckpointRead(read) => self.checkpoint_read(now, read),
+            Event::Checkpointed => self.checkpoint_stored(),
+            Event::CheckpointFailed => self.checkpoint_failed(),
             Event::ResumeGrant(grant) => self.resume_grant(now, &grant, actions),
             Event::ResumeDone(session) => self.resume_done(now, session),
             Event::Wake => {}

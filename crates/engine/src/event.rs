@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Checkpoint;
 use crate::config::AccountConfig;
 use crate::cost::{Amount, Costs, Demand};
 use crate::name::{AllocationName, Consumer};
@@ -228,6 +229,12 @@ pub enum Event {
     Lease(Time),
     /// The ledger has what [`crate::Engine::snapshot`] gave, and a reserve ahead of it.
     Committed(Reserve),
+    /// The checkpoint of the time before the engine: what it grants is to be covered by checkpoints from now on.
+    CheckpointRead(CheckpointRead),
+    /// What [`crate::Engine::checkpoint`] gave last is stored.
+    Checkpointed,
+    /// Nobody knows whether it is stored.
+    CheckpointFailed,
     /// A call that its proxy holds a grant for, named in a hello.
     ResumeGrant(ResumedGrant),
     /// The session has said hello and named all of its calls.
@@ -258,6 +265,22 @@ pub struct PeriodBegun {
     pub begun: Time,
     /// When the next is expected to begin, for forecasts. Only its own event begins it.
     pub ends: Time,
+}
+
+/// What was found of an account's checkpoint when its engine began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckpointRead {
+    /// This one.
+    Found {
+        /// What it holds.
+        checkpoint: Checkpoint,
+        /// How long it has been stored for, at least.
+        age: Duration,
+    },
+    /// There was one, and it is lost: what the ledger does not have is not known.
+    Lost,
+    /// There never was one.
+    None,
 }
 
 /// A grant that a proxy holds when its connection begins.

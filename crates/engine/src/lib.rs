@@ -21,6 +21,7 @@
 //! | `window_counter`, `bucket`, `units` | one limit's log, units in flight, and level |
 //! | `concurrency_counter`, `concurrency_cap` | a limit of calls under way at the same time, declared, or as rejections show it |
 //! | `queue` | whose turn is next |
+//! | [`checkpoint`] | what outlives the ledger |
 //! | `alarms` | when to look at something again |
 //! | `pause` | closed, one probe, a ramp |
 //! | `scope`, `callers` | which calls a pause holds, and whose |
@@ -31,6 +32,7 @@ pub mod account;
 mod alarms;
 mod bucket;
 mod callers;
+pub mod checkpoint;
 pub mod clock;
 mod concurrency_cap;
 mod concurrency_counter;

@@ -11,6 +11,7 @@
 //! | `leaving` | when units leave the log |
 //! | `bulk` | units that nobody has to know one by one |
 //! | `calendar` | the day, week or month that is open |
+//! | `cover` | how much may be granted before the next checkpoint |
 //! | `forecast` | how long until so much more has been granted |
 //! | `past` | what a counter begins with, and what the provider reveals of it |
 //! | `reports` | what becomes known of a charge: counted, written, settled, produced, not used |
@@ -18,9 +19,12 @@
 //! | `period` | which of our charges the provider's fixed window can have counted |
 //! | `slots` | what calls have drawn of a large limit |
 //! | `snapshot` | what the ledger keeps |
+//! | `checkpointed` | what a checkpoint keeps |
 
 mod bulk;
 mod calendar;
+mod checkpointed;
+mod cover;
 mod forecast;
 mod leaving;
 mod others;
@@ -35,6 +39,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
 pub use bulk::{Arrival, Ramp};
+pub(crate) use checkpointed::Taken;
 pub(crate) use past::StatedAmount;
 pub(crate) use period::{Left, WindowEnd};
 pub(crate) use reports::{Granted, Reported};
@@ -43,6 +48,7 @@ pub use snapshot::{UnitSnapshot, WindowSnapshot};
 
 use bulk::{Bulk, Most};
 use calendar::Calendar;
+use cover::Cover;
 use leaving::Leaving;
 use others::{Others, OthersSeen};
 use period::Period;
@@ -104,6 +110,8 @@ pub(crate) struct WindowCounter {
     calendar: Calendar,
     /// The limit counts days, weeks or months of a calendar.
     by_calendar: bool,
+    /// None: what it grants need not be in a checkpoint.
+    cover: Option<Cover>,
 }
 
 /// A counter just after a charge. What the provider can have counted of ours when it answers is at most what was
@@ -152,6 +160,7 @@ impl WindowCounter {
             period: Period::default(),
             calendar: Calendar::default(),
             by_calendar: false,
+            cover: None,
         };
         counter.apply_limit(limit);
         counter.bulk.leave(now);
@@ -355,6 +364,7 @@ impl WindowCounter {
         let key = self.units.insert(Unit::in_flight(cost, settles, origin));
         self.in_flight += cost;
         self.charged += cost;
+        self.draw(cost);
         self.settling.push(Reverse((settles, key)));
         if mutant::active(Mutant::GrantsPaced) {
             self.bucket.pour(now, cost);

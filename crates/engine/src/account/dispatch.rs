@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// When the call may be granted at the earliest; `None`: now; [`Time::NEVER`]: when the ledger has charged
-    /// it ahead. Of what it waits for at other limits some is kept for it where it may be of any model.
+    /// it ahead, or a checkpoint is stored that covers it. Of what it waits for at other limits some is kept for it where it may be of any model.
     fn obstacle(&mut self, now: Time, turn: Turn) -> Option<Time> {
         let lane = turn.lane;
         let usual = self.lanes.costs_of_each(lane);
@@ -74,7 +74,9 @@ impl Engine {
         if !self.durability.covers(self.lanes.draws(lane, costs)) {
             return Some(Time::NEVER);
         }
-        let until = self.blocked_until(now, lane, costs)?;
+        let Some(until) = self.blocked_until(now, lane, costs) else {
+            return (!self.checkpoint_covers(lane, costs)).then_some(Time::NEVER);
+        };
         let keeps = self.lanes.may_be_of_any_model(lane) || costs.tokens.is_some();
         if keeps && !mutant::active(Mutant::NothingKept) && self.paused_until(now, lane).is_none() {
             self.kept_room |= self.lanes.keep_room(now, lane, costs);
@@ -172,6 +174,7 @@ impl Engine {
         self.lanes.call_leaves(lane, costs);
         let charges = self.lanes.charge(lane, attempt, costs, now, pulse.latest);
         let running = call.wanted.estimate.map(|estimate| self.estimates.began(estimate, now));
+        self.checkpoints.wanted |= self.lanes.cover_is_low(lane);
         call.state = CallState::Granted(Grant { at: now, charges, answered: false, told: 0, running, turns });
         self.set_alarm(key, now + self.config.pause.max_call);
         for (scope, cap) in &mut self.caps {

@@ -6,6 +6,7 @@
 //! | room | holds |
 //! |---|---|
 //! | `begin` | what a counter begins with |
+//! | `checkpoints` | what checkpoints have of the counters |
 //! | `counters` | counters by their numbers |
 //! | `limit` | a limit as its counters know it, and one of its counters |
 //! | `partitions` | models that are counted apart, and calls whose model is not known |
@@ -13,6 +14,7 @@
 //! | `turns` | how many turns a call takes |
 
 mod begin;
+mod checkpoints;
 mod counters;
 mod limit;
 mod partitions;
@@ -114,6 +116,8 @@ pub(super) struct Lanes {
     kept: Vec<CounterId>,
     /// The periods that are open, by the names of limits.
     periods: BTreeMap<String, PeriodBegun>,
+    /// Long windows grant what checkpoints cover, and no more.
+    checkpoints: bool,
 }
 
 impl Lanes {
@@ -134,6 +138,7 @@ impl Lanes {
             copied_counters: Vec::new(),
             kept: Vec::new(),
             periods: BTreeMap::new(),
+            checkpoints: false,
         }
     }
 
@@ -269,6 +274,7 @@ impl Lanes {
         for entry in self.counters.values_mut() {
             entry.reconfigure(now);
         }
+        self.require_covers(now);
         for index in 0..self.lanes.len() {
             self.lanes[index] = self.open(self.lanes[index].class.clone(), now);
         }
@@ -336,6 +342,12 @@ impl Lanes {
             None => limit.new_beginning(now),
         };
         self.start_limit(&limit.config.name, start);
+    }
+
+    /// Whether what was drawn of a limit before this engine is known: from the ledger, or because there was nothing.
+    pub(super) fn past_is_known(&self, limit: &str) -> bool {
+        let start = self.starts.get(limit).unwrap_or(&self.start);
+        matches!(start, InitialState::Ledger { .. } | InitialState::Fresh)
     }
 
     pub(super) fn class_of(&self, lane: LaneId) -> &CallClass {

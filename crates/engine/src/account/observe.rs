@@ -67,7 +67,7 @@ impl Engine {
             changed |= counter.use_is_stated(used, stated.at, now);
         }
         if changed {
-            self.durability.past_learned();
+            self.past_is_better_known();
             self.renew_forecasts(now, actions);
         }
     }
@@ -88,7 +88,7 @@ impl Engine {
             false => counter.learn_of_others(now, at_grant, left),
         });
         if learned {
-            self.durability.past_learned();
+            self.past_is_better_known();
         }
         others
     }

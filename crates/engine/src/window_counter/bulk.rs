@@ -258,6 +258,21 @@ impl Bulk {
         }
     }
 
+    /// Forgets all of them. Returns how many were in flight.
+    pub(super) fn clear(&mut self) -> Amount {
+        let arriving = Amount(self.units_arriving);
+        *self = Bulk { most: self.most, ..Bulk::default() };
+        arriving
+    }
+
+    /// How many of an unknown past count at `at`, or of those that a predecessor has granted.
+    pub(super) fn of_kind_at(&self, assumed: bool, at: Time) -> Amount {
+        let all = self.counted_at(at);
+        let certain = self.ramps.iter().filter(|ramp| !ramp.is_assumed());
+        let certain: u64 = certain.map(|ramp| ramp.counted_at(at, &self.most)).sum();
+        Amount(if assumed { all.saturating_sub(certain) } else { certain })
+    }
+
     /// What the ledger keeps of those that have arrived.
     pub(super) fn ramps(&self) -> &[Ramp] {
         &self.ramps

@@ -70,8 +70,10 @@ impl WindowCounter {
         let again =
             if mutant::active(Mutant::OthersChargedAgain) { self.used_by_others() } else { Amount::ZERO };
         let amount = (seen.amount + again).min(self.amount);
+        let known = self.used_by_others();
         let charged = !amount.is_zero() && until > now && !mutant::active(Mutant::OthersForgotten);
         let more = charged && self.keep_others(now, amount, until);
+        self.draw(self.used_by_others() - known);
         // One that was overtaken by a later call's answer may tell of room that is gone.
         if !more && seen.granted >= self.others.newest {
             self.release_others(now, seen);
@@ -164,6 +166,17 @@ impl WindowCounter {
         self.used_by_others() != before
     }
 
+    /// When what others have drawn is free again, if the unit stands for that.
+    pub(super) fn others_leave(&self, key: UnitKey) -> Option<Time> {
+        self.others.parts.iter().find(|part| part.unit == key).map(|part| part.until)
+    }
+
+    /// Others had drawn so much by the time at which it was stored, which stays charged until then.
+    pub(super) fn restore_others(&mut self, amount: Amount, seen: Time, until: Time) {
+        let unit = self.insert_counted(Unit::counted(amount, seen, until, Origin::Others));
+        self.others.restore(unit, seen, until);
+    }
+
     /// A part of a unit that is charged for longer stays in the log. Returns whether it does.
     pub(super) fn extend_others(&mut self, key: UnitKey, at: Time) -> bool {
         let Some(part) = self.others.parts.iter().find(|part| part.unit == key && part.until > at) else {
@@ -194,7 +207,7 @@ impl WindowCounter {
         }
     }
 
-    fn drop_unit(&mut self, key: UnitKey) {
+    pub(super) fn drop_unit(&mut self, key: UnitKey) {
         self.correct(key, Amount::ONE);
         self.units.remove(key);
     }

@@ -69,12 +69,14 @@ impl WindowCounter {
                 let cost = unit.cost();
                 self.leaving.push(unit.leaves, key, cost);
                 self.bucket.pour(now, cost);
+                self.draw(cost);
                 Reported::Late(key)
             }
             // It is in a slot.
             None if bound <= settles => Reported::InTime,
             None if bound + window > now => {
                 self.bucket.pour(now, cost);
+                self.draw(cost);
                 let unit = Unit::counted(cost, bound, bound + window, Origin::Call);
                 Reported::Late(self.insert_counted(unit))
             }
@@ -92,11 +94,17 @@ impl WindowCounter {
         match self.units.get(key).copied() {
             Some(unit) if unit.counted => {
                 self.bucket.pour(now, beyond);
+                self.draw(beyond);
                 self.leaving.set_cost(unit.leaves, key, cost);
             }
-            Some(unit) => self.in_flight = self.in_flight - unit.cost() + cost,
+            Some(unit) => {
+                self.in_flight = self.in_flight - unit.cost() + cost;
+                self.draw(cost - unit.cost());
+                self.give_back(unit.cost() - cost);
+            }
             None if beyond > Amount::ZERO => {
                 self.bucket.pour(now, beyond);
+                self.draw(beyond);
                 self.insert_counted(Unit::counted(beyond, now, now + self.window, Origin::Call));
             }
             None => {}
@@ -135,6 +143,7 @@ impl WindowCounter {
         self.settling.push(Reverse((settles, part)));
         self.in_flight = self.in_flight - unit.cost() + rest + amount;
         self.charged += rest + amount - unit.cost();
+        self.draw(rest + amount - unit.cost());
     }
 
     /// The call was not and will not be written. It leaves the log; what the bucket has counted
@@ -146,6 +155,7 @@ impl WindowCounter {
         };
         if !unit.counted {
             self.in_flight -= unit.cost();
+            self.give_back(unit.cost());
         } else if mutant::active(Mutant::SubtractOnUnused) {
             self.bucket.take_back(unit.cost());
         }
@@ -158,6 +168,7 @@ impl WindowCounter {
         let (settles, left, beyond) = (unit.settles, unit.cost() - cost, cost - unit.cost());
         self.in_flight += beyond;
         self.charged += beyond;
+        self.draw(beyond);
         if left.is_zero() {
             self.units.remove(reserve);
         } else {

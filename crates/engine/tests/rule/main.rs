@@ -3,6 +3,7 @@
 
 mod allocations;
 mod calendar;
+mod checkpoints;
 mod concurrency;
 mod costs;
 mod crashes;

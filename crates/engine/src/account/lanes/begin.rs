@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::checkpoints::count_of;
 use super::{Counter, HoldsFor, Lanes, Limit};
+use crate::checkpoint::CheckpointedLimit;
 use crate::concurrency_counter::ConcurrencyCounter;
 use crate::cost::Amount;
 use crate::event::Reserve;
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
 use crate::units::Origin;
-use crate::window_counter::WindowCounter;
+use crate::window_counter::{Taken, WindowCounter};
 
 /// A limiter whose ledger is lost, as far as an account is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub(in crate::account) enum InitialState {
     NewlyInForce,
     /// A predecessor may have granted all that the limit allows.
     Predecessor(Predecessor),
+    /// What a checkpoint has; nothing of a model that it does not name.
+    Checkpoint { limit: Arc<CheckpointedLimit>, taken: Taken },
     /// Nothing in the ledger as of a commit, and a reserve.
     Ledger { reserve: Arc<Reserve> },
 }
@@ -41,7 +45,15 @@ impl Lanes {
     pub(super) fn begin(&self, limit: &Limit, model: Option<&str>, now: Time) -> Counter {
         let start = limit.beginning(self.starts.get(&limit.config.name).unwrap_or(&self.start));
         if limit.counts_a_window() {
-            Counter::Window(begin_window(limit, limit.effective(model, None), start, now))
+            let mut counter = begin_window(limit, limit.effective(model, None), start, now);
+            if let InitialState::Checkpoint { limit: found, taken } = start {
+                counter.begin_with(now, &count_of(found, model), *taken);
+                limit.ask_first(&mut counter);
+            }
+            if self.requires_cover(limit) {
+                counter.require_cover(limit.identity(), now);
+            }
+            Counter::Window(counter)
         } else {
             Counter::Concurrency(begin_slots(limit, start))
         }
@@ -73,7 +85,10 @@ fn begin_slots(limit: &Limit, start: &InitialState) -> ConcurrencyCounter {
     let amount = Amount(limit.config.amount);
     let mut slots = ConcurrencyCounter::new(amount, limit.longest_call);
     match start {
-        InitialState::Fresh | InitialState::NewlyInForce | InitialState::UnknownPast { .. } => {}
+        InitialState::Fresh
+        | InitialState::NewlyInForce
+        | InitialState::UnknownPast { .. }
+        | InitialState::Checkpoint { .. } => {}
         InitialState::Predecessor(Predecessor { until, .. }) => {
             slots.hold_unknown(amount, *until + limit.counted_after_echo);
         }
@@ -94,7 +109,7 @@ fn begin_window(limit: &Limit, amount: Amount, start: &InitialState, now: Time) 
         _ => WindowCounter::new(&limit.config, amount, now),
     };
     match start {
-        InitialState::Fresh => {}
+        InitialState::Fresh | InitialState::Checkpoint { .. } => {}
         InitialState::NewlyInForce => counter.ask_first(),
         // What was sent until then may be counted J later.
         InitialState::UnknownPast { since } => {

@@ -91,6 +91,7 @@ impl Lanes {
                 let observed = *observed;
                 let mut entry = Entry { observed, ..Entry::new(limit.clone(), model, counter.clone()) };
                 entry.reconfigure(now);
+                entry.close_cover(now);
                 let copy = self.add(entry);
                 self.copied_counters.push(CopiedCounter { original, copy });
                 copy
