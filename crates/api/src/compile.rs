@@ -1,11 +1,12 @@
 //! A quota and its provider's profile, compiled into what an engine enforces and a proxy reads.
 //!
 //! Pure: the same quota and profile give the same account. The amounts are in `compile/limits.rs`, how they count
-//! tokens in `compile/tokens.rs`, what is known of models in `compile/models.rs`, what is stated of use in
+//! tokens in `compile/tokens.rs`, what is known of models in `compile/models.rs`, how they are shared in `compile/sharing.rs`, what is stated of use in
 //! `compile/used.rs`.
 
 mod limits;
 mod models;
+mod sharing;
 mod tokens;
 mod used;
 
@@ -48,6 +49,7 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
     let spec = &quota.spec;
     let tier = tier(spec, &profile).map_err(|problem| vec![problem])?;
     let limits = limits::compile(spec, tier, &profile)?;
+    let sharing = sharing::compile(spec, &limits.enforced, &profile)?;
     let used = used::compile(&spec.used, &limits.enforced)?;
     let tier = tier.map(|tier| tier.name.clone()).unwrap_or_default();
     let undeclared = undeclared_tier(spec, &profile);
@@ -73,13 +75,14 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
             queue: queue(spec, &profile),
             pause: pause(&profile),
             weights: BTreeMap::new(),
-            sharing: Default::default(),
+            sharing,
             models: models.known,
             any_model: models.any,
         },
         undeclared,
         not_enforced: limits.not_enforced,
         warnings,
+        allocations: Vec::new(),
         admitted: Admitted::Everyone,
         in_force_since: None,
         used,

@@ -4,6 +4,7 @@
 //! (it would keep GitOps tools out of sync), an absent field means what its text says. Rules
 //! between fields are in [`rules`], once as CEL for the API server and once in Rust.
 
+mod allocations;
 mod amount;
 pub(crate) mod columns;
 pub mod rules;
@@ -14,9 +15,13 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use allocations::{Allocation, Priority};
 pub use amount::{Amount, MAX_AMOUNT, MAX_DOLLARS};
 pub use columns::StatusSummary;
-pub use status::{ApiQuotaStatus, LimitSource, LimitStatus, ProxyStatus, WaitingStatus};
+pub use status::{
+    AllocationLimitStatus, AllocationStatus, ApiQuotaStatus, LimitSource, LimitStatus, ProxyStatus,
+    WaitingStatus,
+};
 
 /// The account that a team has at a provider: its limits, this cluster's part of them, and what
 /// happens to calls that must wait. Example: `spec: {provider: {name: openai}}`.
@@ -37,6 +42,7 @@ pub use status::{ApiQuotaStatus, LimitSource, LimitStatus, ProxyStatus, WaitingS
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::burst_fits())]
+#[x_kube(validation = rules::allocation::guarantees_fit())]
 pub struct ApiQuotaSpec {
     /// The provider whose account this is, and the account's tier there.
     pub provider: ProviderRef,
@@ -67,6 +73,21 @@ pub struct ApiQuotaSpec {
     /// Default: the pods of the quota's own namespace. Example: `{namespaces: {from: All}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumers: Option<Consumers>,
+
+    /// Parts of the quota for sets of pods: shares, maxima, priorities and limits of their own. A pod draws on the first
+    /// that selects it; calls of the other pods share what is left.
+    /// Default: all workloads share alike.
+    /// Example: `[{name: realtime, pods: {matchLabels: {app: chat}}, guaranteedPercent: 50, priority: Interactive}]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub allocations: Vec<Allocation>,
+
+    /// The most calls of one workload that may be under way at the same time; the others wait, however much is free.
+    /// Default: as many as the limits allow. Example: `20`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_concurrent_per_workload: Option<i32>,
 
     /// How calls are spread within what the provider allows.
     /// Default: a burst, then the rate. Example: `{algorithm: LeakyBucket}`.

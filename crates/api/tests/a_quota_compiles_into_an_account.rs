@@ -9,6 +9,7 @@ use quotakeeper_api::problem::Problem;
 use quotakeeper_api::{validate, yaml};
 use quotakeeper_dialects::{Profile, catalogue};
 use quotakeeper_engine::config::{CountedAs, LimitConfig, Mode, OnExceeded, Pacing, Unit};
+use quotakeeper_engine::sharing::Priority;
 use quotakeeper_wire::account::{CompiledAccount, StatedUse};
 
 /// A provider with every kind of limit.
@@ -90,6 +91,40 @@ fn a_fifth_of_two_million_less_a_tenth_is_360k() {
     assert_eq!(limit(&account, "concurrency").amount, 4, "4.5 is rounded down");
     assert_eq!(limit(&account, "bucket").burst, Some(7), "the other clusters share the bucket");
     assert_eq!(limit(&account, "search").amount, 9);
+}
+
+#[test]
+fn allocations_compile_with_limits_of_their_own_of_which_nothing_is_taken_off() {
+    let account = account(&format!(
+        "{LARGE}  account: {{sharePercent: 50}}\n  maxConcurrentPerWorkload: 20\n  allocations:\n\
+         \x20 - {{name: chat, pods: {{matchLabels: {{app: chat}}}}, guaranteedPercent: 60, priority: Interactive}}\n\
+         \x20 - {{name: nightly, pods: {{matchLabels: {{app: nightly}}}}, maxPercent: 10, priority: Batch,\n\
+         \x20    limits: [{{name: calls, unit: Requests, amount: 500, windowSeconds: 60}}]}}\n"
+    ));
+    let sharing = &account.engine.sharing;
+    assert_eq!(sharing.max_concurrent_per_workload, Some(20));
+    let [chat, nightly] = &sharing.allocations[..] else { panic!("two: {sharing:?}") };
+    assert_eq!((chat.weight, chat.guaranteed_percent, chat.max_percent), (1, 60, 100));
+    assert_eq!((chat.priority, nightly.priority), (Priority::Interactive, Priority::Batch));
+    assert_eq!((nightly.max_percent, nightly.limits[0].amount), (10, 500));
+    let parts: Vec<_> = account.engine.limits_in_force().map(|limit| (limit.name, limit.amount)).collect();
+    assert!(parts.contains(&("nightly/requests".to_owned(), 100_000)), "{parts:?}");
+    assert!(parts.contains(&("nightly/calls".to_owned(), 500)), "{parts:?}");
+}
+
+#[test]
+fn an_allocations_limit_needs_a_name_that_no_limit_of_the_account_has() {
+    let spec = format!(
+        "{LARGE}  allocations:\n  - {{name: chat, pods: {{matchLabels: {{app: chat}}}},\n\
+         \x20    limits: [{{name: requests, unit: Requests, amount: 5, windowSeconds: 60}}]}}\n"
+    );
+    assert_eq!(
+        refused(&spec),
+        [
+            "spec.allocations[0].limits[0].name: `requests` is a limit of the account, of which maxPercent bounds the \
+         allocation's part; give this limit another name, for example `chat-requests`"
+        ]
+    );
 }
 
 #[test]

@@ -250,10 +250,11 @@ impl LimiterState {
             }
             Ok(None) => {}
         }
-        for (index, event) in events {
+        for (index, mut event) in events {
             let Some(entry) = self.connections.get(&connection) else { continue };
             let account = entry.accounts.get(index.0 as usize).cloned().flatten();
             if let Some(key) = &account {
+                self.allocate(entry, key, &mut event);
                 self.learn(now, key, connection, &event, out);
             }
             self.handle_event(now, account, event, out);
@@ -271,6 +272,19 @@ impl LimiterState {
             self.end(now, old, SessionEnd::Replaced, out);
         }
         self.current.insert(session, connection);
+    }
+
+    /// Has a call draw on the allocation of its pod, whatever the proxy says.
+    fn allocate(&self, connection: &Connection, key: &AccountKey, event: &mut Event) {
+        let demand = match event {
+            Event::Ask(ask) => &mut ask.demand,
+            Event::ResumeGrant(grant) => &mut grant.demand,
+            _ => return,
+        };
+        let account = self.accounts.get(key).map(|account| &account.compiled);
+        let found = account.zip(connection.pod.as_ref());
+        let found = found.and_then(|(account, pod)| account.allocation_of(&pod.namespace, &pod.labels));
+        demand.class.allocation = found.cloned();
     }
 
     fn handle_event(&mut self, now: Time, account: Option<AccountKey>, event: Event, out: &mut Outbox) {

@@ -113,7 +113,8 @@ impl<A: ClusterApi> Authenticate for Authenticator<A> {
 fn identity(pod: BoundPod, seen: &SeenPod) -> PodIdentity {
     let consumer = seen.consumer(&pod);
     let BoundPod { namespace, pod, uid, service_account } = pod;
-    PodIdentity { namespace, pod, uid, service_account, consumer }
+    let labels = seen.labels.clone();
+    PodIdentity { namespace, pod, uid, service_account, consumer, labels }
 }
 
 impl<A: ClusterApi> Inner<A> {

@@ -4,6 +4,8 @@
 //! Pure: the same objects give the same documents. One bad quota leaves the others alone; a bad
 //! change leaves the quota's last good document in force.
 
+mod allocations;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -236,6 +238,7 @@ fn compiled(view: &QuotaView, observed: &ObservedState) -> Result<CompiledAccoun
         Refusal { reason, ..invalid(&problems) }
     })?;
     account.admitted = admitted(quota, &observed.namespaces)?;
+    account.allocations = allocations::pods(quota, &observed.namespaces)?;
     let record = observed.records.get(&record_name(&document_name(&account.key)));
     account.in_force_since = record.and_then(|record| record.since);
     Ok(account)
@@ -291,17 +294,17 @@ fn admitted(
         NamespacesFrom::Same => Admitted::Namespaces(quota.metadata.namespace.clone().into_iter().collect()),
         NamespacesFrom::Selector => {
             let selector = consumers.and_then(|consumers| consumers.selector.clone()).unwrap_or_default();
-            let selector = selector_of(selector)?;
+            let selector = selector_of(selector, "spec.consumers.namespaces.selector")?;
             let matching = namespaces.iter().filter(|(_, labels)| selector.matches(labels));
             Admitted::Namespaces(matching.map(|(name, _)| name.clone()).collect())
         }
     })
 }
 
-fn selector_of(selector: LabelSelector) -> Result<Selector, Refusal> {
+fn selector_of(selector: LabelSelector, field: &str) -> Result<Selector, Refusal> {
     selector.try_into().map_err(|error| {
         let message = format!("{error}; correct the operator or its values");
-        invalid(&[Problem::new("spec.consumers.namespaces.selector", message)])
+        invalid(&[Problem::new(field, message)])
     })
 }
 

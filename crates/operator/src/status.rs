@@ -3,6 +3,7 @@
 //! Figures are coarse on purpose. [`write_policy`] decides whether a new status is written: that of an idle or
 //! steady quota is not.
 
+mod allocations;
 mod conditions;
 mod figures;
 mod past;
@@ -224,6 +225,7 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
         Conditions::of(subject, &inputs, &figures, waiting.as_ref()).list(before, generation, subject.now);
     let keep = matches!(subject.limiter, Limiter::Unknown) && !before.limits.is_empty();
     let limits = if keep { before.limits.clone() } else { figures.limits.clone() };
+    let allocations = if keep { before.allocations.clone() } else { allocations::of(subject) };
     let waiting = if keep { before.waiting.clone() } else { waiting };
     let refused = match keep {
         true => before.refused,
@@ -241,6 +243,7 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
         observed_generation: Some(generation),
         summary: None,
         limits,
+        allocations,
         waiting,
         refused,
         proxies,

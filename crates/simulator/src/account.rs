@@ -28,6 +28,7 @@ pub(crate) fn compiled(config: &AccountConfig) -> CompiledAccount {
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
         warnings: Vec::new(),
+        allocations: Vec::new(),
         in_force_since: None,
         used: Vec::new(),
         profile: Default::default(),

@@ -1,13 +1,15 @@
 //! The compiled account: a quota and its provider, as the limiter and the proxies read it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use quotakeeper_dialects::profile::Profile;
 use quotakeeper_engine::config::AccountConfig;
+use quotakeeper_engine::name::AllocationName;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::allocation::AllocationPods;
 use crate::name::{AccountKey, QuotaName};
 use crate::tier::UndeclaredTier;
 
@@ -76,6 +78,9 @@ pub struct CompiledAccount {
     /// Whose pods may draw on it.
     #[serde(default)]
     pub admitted: Admitted,
+    /// Whose pods draw on which of its allocations; of several the first. Proxies are not told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allocations: Vec<AllocationPods>,
     /// When the account first came into force in this installation; `None`: not known. Proxies are not told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force_since: Option<Timestamp>,
@@ -120,6 +125,16 @@ impl CompiledAccount {
     /// The provider's name: the first part of the key.
     pub fn provider(&self) -> &str {
         self.key.split('/').next().unwrap_or_default()
+    }
+
+    /// The allocation of a pod of this namespace with these labels: the first that selects it.
+    pub fn allocation_of(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Option<&AllocationName> {
+        let first = self.allocations.iter().find(|pods| pods.selects(namespace, labels))?;
+        Some(&first.allocation)
     }
 
     /// Reads an account, and refuses one that this version does not understand entirely.

@@ -6,6 +6,7 @@
 //! | [`message`] | the messages of both directions |
 //! | [`codec`] | the messages as bytes |
 //! | [`account`] | the compiled account: what a limiter enforces and a proxy reads |
+//! | [`allocation`] | which pods draw on which allocation |
 //! | [`bootstrap`] | the configuration of an injected proxy before it reaches a limiter |
 //! | [`gate`] | the gate: while it is open, every call passes |
 //! | [`name`] | names of accounts, quotas and consumers, as types |
@@ -16,6 +17,7 @@
 //! | [`proxy`] | a proxy's side: calls, grants, reports |
 
 pub mod account;
+pub mod allocation;
 pub mod bootstrap;
 pub mod codec;
 pub mod gate;

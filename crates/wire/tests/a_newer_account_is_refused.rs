@@ -38,6 +38,7 @@ fn account() -> CompiledAccount {
         not_enforced: vec!["tokensPerMinute (Tokens)".to_owned()],
         admitted: Admitted::Namespaces(["gtm".to_owned()].into()),
         warnings: Vec::new(),
+        allocations: Vec::new(),
         in_force_since: None,
         used: Vec::new(),
         profile: Profile::default(),

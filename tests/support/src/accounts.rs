@@ -69,6 +69,7 @@ pub fn compiled(key: &str, quota: &str, engine: AccountConfig) -> CompiledAccoun
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
         warnings: Vec::new(),
+        allocations: Vec::new(),
         in_force_since: None,
         used: Vec::new(),
         profile: Default::default(),

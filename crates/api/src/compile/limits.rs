@@ -80,6 +80,12 @@ pub(super) fn compile(
     if problems.is_empty() { Ok(Limits { enforced, not_enforced }) } else { Err(problems) }
 }
 
+/// A limit that an allocation declares: as it is, because it is no part of what the provider counts.
+pub(super) fn own(limit: &quota::Limit, profile: &Profile, at: &str) -> Result<LimitConfig, Problem> {
+    let Declared { models_field, limit, .. } = of_spec(limit, None, profile, at)?;
+    counted_models(limit, &models_field, profile)
+}
+
 fn of_tier(limit: &profile::Limit, profile: &Profile) -> Declared {
     let unit = unit_of(limit.unit);
     let dollars = if unit == Unit::Dollars { NANODOLLARS } else { 1 };

@@ -6,6 +6,8 @@
 //! int-or-string, whose length the API server's estimate ignores: no `matches`, `size` of a copy or
 //! conversion on it, only the ends of the text.
 
+pub mod allocation;
+
 use kube::core::{Reason, Rule};
 
 use super::{
@@ -262,6 +264,7 @@ pub(crate) fn problems(spec: &ApiQuotaSpec) -> Vec<Problem> {
     if let Some(namespaces) = spec.consumers.as_ref().and_then(|it| it.namespaces.as_ref()) {
         of_namespaces(namespaces, &mut found);
     }
+    allocation::of_allocations(&spec.allocations, &mut found);
     if let Some(pacing) = &spec.pacing {
         of_pacing(pacing, spec, &mut found);
     }

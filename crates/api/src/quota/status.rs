@@ -34,6 +34,12 @@ pub struct ApiQuotaStatus {
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
     pub limits: Vec<LimitStatus>,
 
+    /// The allocations and what they use, in the order of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub allocations: Vec<AllocationStatus>,
+
     /// The calls that wait for their turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<WaitingStatus>,
@@ -126,6 +132,56 @@ pub struct LimitStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::bounded::time")]
     pub reset_time: Option<Time>,
+}
+
+/// A part of the quota and what it uses.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AllocationStatus {
+    /// The allocation's name. Example: `realtime`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+
+    /// How many of its calls wait. Example: `12`.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub waiting: i32,
+
+    /// What it uses of the quota's limits, and of its own. Of a limit that counts models apart, the model of which the
+    /// largest part is used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 84))]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    pub limits: Vec<AllocationLimitStatus>,
+}
+
+/// A limit as an allocation may use it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AllocationLimitStatus {
+    /// The limit's name. Example: `sales-budget`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+
+    /// How much of it is used, for people. Example: `$112 of $200`.
+    #[schemars(length(max = 64))]
+    pub usage: String,
+
+    /// The most that the allocation may use, in the limit's unit, of `Dollars` in whole ones. Example: `200`.
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
+    pub most: i64,
+
+    /// How much of that is used in the present window. Example: `112`.
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
+    pub used: i64,
+
+    /// How much of `used` is held for calls under way, of tokens and `Dollars`. Example: `3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
+    pub reserved: Option<i64>,
+
+    /// How much is left. Example: `88`.
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
+    pub remaining: i64,
 }
 
 /// Where a limit's amount comes from.

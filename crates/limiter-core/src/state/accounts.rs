@@ -329,6 +329,7 @@ pub(super) fn document(compiled: &CompiledAccount, gate_open: bool) -> String {
         used: Vec::new(),
         undeclared: None,
         warnings: Vec::new(),
+        allocations: Vec::new(),
         ..compiled.clone()
     };
     if gate_open {

@@ -1,6 +1,6 @@
 //! The injected pods that exist, as far as they have been seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -20,6 +20,8 @@ pub struct SeenPod {
     pub uid: String,
     /// Its workload; none: all such pods of its ServiceAccount are one workload.
     pub workload: Option<Consumer>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl SeenPod {
@@ -29,7 +31,7 @@ impl SeenPod {
         let job_owner = workload::injected_job_owner(pod);
         // An annotation that admission would refuse is ignored.
         let workload = workload::of_pod(pod, namespace, job_owner.as_ref()).ok().flatten();
-        Some(SeenPod { uid: pod.uid.clone()?, workload })
+        Some(SeenPod { uid: pod.uid.clone()?, workload, labels: pod.labels.clone().unwrap_or_default() })
     }
 
     /// The consumer that the pod's calls count for.

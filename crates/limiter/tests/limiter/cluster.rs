@@ -117,7 +117,11 @@ pub fn uid(pod: &str) -> String {
 
 /// A pod of the Job that is named as it is.
 pub fn seen(namespace: &str, pod: &str) -> SeenPod {
-    SeenPod { uid: uid(pod), workload: Some(format!("{namespace}/Job/{pod}").into()) }
+    SeenPod {
+        uid: uid(pod),
+        workload: Some(format!("{namespace}/Job/{pod}").into()),
+        labels: Default::default(),
+    }
 }
 
 /// The same pod as its watch shows it.

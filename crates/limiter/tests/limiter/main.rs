@@ -9,6 +9,7 @@ mod a_pause_reaches_every_session;
 mod a_restart_continues_from_the_ledger;
 mod a_tier_is_learned_from_answers;
 mod accounts_are_added_changed_and_removed;
+mod allocations_share_a_quota;
 mod an_open_gate_lets_all_calls_pass;
 mod cluster;
 mod notices_outlive_their_proxy;

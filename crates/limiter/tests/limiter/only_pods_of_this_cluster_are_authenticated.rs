@@ -24,6 +24,7 @@ fn enrich_1() -> PodIdentity {
         uid: uid("enrich-1"),
         service_account: "runner".to_owned(),
         consumer: "sales/Job/enrich-1".into(),
+        labels: Default::default(),
     }
 }
 

@@ -259,6 +259,26 @@ fn namespaces_are_admitted_by_their_labels_as_they_are_now() {
 }
 
 #[test]
+fn pods_are_allocated_by_the_first_allocation_that_selects_them() {
+    let mut cluster = Cluster::new();
+    let mut spec = hubspot("pro");
+    spec["consumers"] = json!({"namespaces": {"from": "All"}});
+    spec["allocations"] = json!([
+        {"name": "chat", "namespaces": {"matchLabels": {"team": "gtm"}},
+         "pods": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["chat"]}]}},
+        {"name": "team", "namespaces": {"matchLabels": {"team": "gtm"}}},
+    ]);
+    let desired = cluster.apply("platform/hubspot", spec);
+    let account = accepted(&desired, "platform/hubspot");
+    let of = |namespace: &str, app: &str| {
+        let labels = [("app".to_owned(), app.to_owned())].into();
+        account.allocation_of(namespace, &labels).map(|name| name.as_str())
+    };
+    assert_eq!([of("gtm", "chat"), of("gtm", "mail")], [Some("chat"), Some("team")]);
+    assert_eq!(of("platform", "chat"), None);
+}
+
+#[test]
 fn a_changed_provider_changes_what_extends_it() {
     let mut cluster = Cluster::new();
     cluster.provider("crm", json!({"extends": "base"}));

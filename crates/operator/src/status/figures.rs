@@ -255,18 +255,18 @@ impl Figure<'_> {
     }
 }
 
-fn permille(report: &ReportedLimit) -> u64 {
+pub(super) fn permille(report: &ReportedLimit) -> u64 {
     let full = u128::from(report.amount.max(1));
     u64::try_from((u128::from(known(report)) * 1000 / full).min(1000)).unwrap_or(1000)
 }
 
 /// The use that has been seen, without what is only assumed because nothing is known of the time before.
-fn known(report: &ReportedLimit) -> u64 {
+pub(super) fn known(report: &ReportedLimit) -> u64 {
     report.used.saturating_sub(report.assumed)
 }
 
 /// An amount for programs: of dollars whole ones, rounded up or down.
-fn figure(amount: u64, unit: Unit, up: bool) -> i64 {
+pub(super) fn figure(amount: u64, unit: Unit, up: bool) -> i64 {
     let units = match (unit, up) {
         (Unit::Dollars, true) => amount.div_ceil(NANODOLLARS),
         (Unit::Dollars, false) => amount / NANODOLLARS,

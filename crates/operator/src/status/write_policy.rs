@@ -2,7 +2,9 @@
 //! written at all.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use quotakeeper_api::quota::{ApiQuotaStatus, LimitStatus, StatusSummary, WaitingStatus};
+use quotakeeper_api::quota::{
+    AllocationLimitStatus, AllocationStatus, ApiQuotaStatus, LimitStatus, StatusSummary, WaitingStatus,
+};
 
 use crate::conditions::types;
 
@@ -40,6 +42,12 @@ pub fn worth(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> Worth {
 fn turned(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
     let essence = |status: &ApiQuotaStatus| -> Vec<_> { status.conditions.iter().map(essence).collect() };
     let columns = |status: &ApiQuotaStatus| steady_columns(status.summary.clone().unwrap_or_default());
+    let allocations = |status: &ApiQuotaStatus| -> Vec<_> {
+        let limits = |it: &AllocationStatus| -> Vec<_> {
+            it.limits.iter().map(|limit| (limit.name.clone(), limit.most)).collect()
+        };
+        status.allocations.iter().map(|it| (it.name.clone(), limits(it))).collect()
+    };
     let limits = |status: &ApiQuotaStatus| -> Vec<_> {
         status.limits.iter().map(|it| (it.name.clone(), it.source, it.hard, it.effective)).collect()
     };
@@ -48,6 +56,7 @@ fn turned(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
         || columns(old) != columns(new)
         || limits(old) != limits(new)
         || old.refused.is_some() != new.refused.is_some()
+        || allocations(old) != allocations(new)
         || apart(old.paused_until.as_ref(), new.paused_until.as_ref(), SAME_PAUSE)
 }
 
@@ -99,6 +108,16 @@ fn moved(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
             used(old, new)
                 || apart(old.reset_time.as_ref(), new.reset_time.as_ref(), SAME_RESET) && much(old, new)
         })
+        || old.allocations.iter().zip(&new.allocations).any(|(old, new)| allocation(old, new))
+}
+
+fn allocation(old: &AllocationStatus, new: &AllocationStatus) -> bool {
+    let percent = |limit: &AllocationLimitStatus| limit.used.saturating_mul(100) / limit.most.max(1);
+    let moved = |(old, new): (&AllocationLimitStatus, &AllocationLimitStatus)| {
+        let (old, new) = (percent(old), percent(new));
+        (old - new).abs() >= POINTS || new == 0 && old >= LITTLE
+    };
+    doubled(old.waiting, new.waiting) || old.limits.iter().zip(&new.limits).any(moved)
 }
 
 fn waiting(old: Option<&WaitingStatus>, new: Option<&WaitingStatus>) -> bool {

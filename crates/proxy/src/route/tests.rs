@@ -58,6 +58,7 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
         warnings: Vec::new(),
+        allocations: Vec::new(),
         in_force_since: None,
         used: Vec::new(),
         profile,

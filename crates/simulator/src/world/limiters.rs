@@ -170,6 +170,7 @@ impl World {
             uid: uid(proxy),
             service_account: "default".to_owned(),
             consumer: self.scenario.pods[self.proxies[proxy].pod].as_str().into(),
+            labels: Default::default(),
         }
     }
 

@@ -66,6 +66,7 @@ impl Authenticate for Tokens {
             uid: "7f1c".to_owned(),
             service_account: "default".to_owned(),
             consumer: CONSUMER.into(),
+            labels: Default::default(),
         })
     }
 }

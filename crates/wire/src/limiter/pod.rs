@@ -1,5 +1,7 @@
 //! The pod of a session.
 
+use std::collections::BTreeMap;
+
 use crate::name::Consumer;
 
 /// The pod that a session belongs to, by its token and the API server.
@@ -13,4 +15,6 @@ pub struct PodIdentity {
     pub service_account: String,
     /// The workload that its calls count for. It replaces the one that the proxy claims.
     pub consumer: Consumer,
+    /// Its labels, by which it draws on an allocation.
+    pub labels: BTreeMap<String, String>,
 }
