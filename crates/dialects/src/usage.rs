@@ -1,6 +1,6 @@
 //! What tokens an answer has cost, read as it passes, in bounded memory.
 //!
-//! An answer is one JSON text, or a stream of events whose data are JSON texts. Figures are found by the profile's
+//! An answer is one JSON text, a stream of events whose data are JSON texts, or one JSON text a line. Figures are found by the profile's
 //! pointers; of several events the last that has one counts, so that figures that grow replace each other.
 
 mod events;
@@ -8,13 +8,17 @@ mod events;
 use std::ops::Range;
 
 use http::header::CONTENT_TYPE;
-use memchr::memmem;
+use memchr::{memchr, memmem};
 
 use crate::profile::{Profile, Usage};
 use crate::request::json_scanner::{JsonScanner, Note, Scanned};
 use crate::request::{path_fits, without_query};
 use crate::response::Head;
 use events::EventSplitter;
+
+/// The content types of answers that are a JSON text a line. They have no registered one.
+const LINES: [&[u8]; 4] =
+    [b"application/x-ndjson", b"application/ndjson", b"application/jsonl", b"application/stream+json"];
 
 /// The figures of an answer so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,8 +53,7 @@ impl AnswerTokens {
 pub struct UsageReader {
     usage: Usage,
     scanner: JsonScanner,
-    /// None: the body is a single JSON text.
-    events: Option<EventSplitter>,
+    framing: Framing,
     /// The last of each figure, in the order of [`Usage::figures`].
     figures: Vec<Option<u64>>,
     /// Which of them are parts of the output …
@@ -60,6 +63,23 @@ pub struct UsageReader {
     /// Whether the output of such a call is nothing.
     no_output: bool,
     told: AnswerTokens,
+}
+
+/// How the JSON texts of an answer are parted.
+#[derive(Debug)]
+enum Framing {
+    /// It is a single one.
+    Single,
+    /// Each is the data of an event.
+    Events(EventSplitter),
+    /// Each is a line, and this one has begun or not.
+    Lines { begun: bool },
+}
+
+impl Framing {
+    fn is_stream(&self) -> bool {
+        !matches!(self, Framing::Single)
+    }
 }
 
 impl Profile {
@@ -72,6 +92,7 @@ impl Profile {
         let content_type =
             content_type.map(|value| value.as_bytes().to_ascii_lowercase()).unwrap_or_default();
         let json = memmem::find(&content_type, b"json").is_some();
+        let lines = LINES.iter().any(|lines| content_type.starts_with(lines));
         let stream = content_type.starts_with(b"text/event-stream")
             || requested_stream && !json && self.stream.is_some();
         if !head.status.is_success() || !json && !stream {
@@ -82,7 +103,11 @@ impl Profile {
         let before = usage.input.len() + usage.cached.len() + usage.cache_write.len();
         Some(UsageReader {
             scanner: scanner(&usage),
-            events: stream.then(EventSplitter::default),
+            framing: match (stream, lines) {
+                (true, _) => Framing::Events(EventSplitter::default()),
+                (false, true) => Framing::Lines { begun: false },
+                (false, false) => Framing::Single,
+            },
             figures: vec![None; figures],
             outputs: before..before + usage.output.len(),
             total: if usage.total.is_some() { figures - 1 } else { figures },
@@ -106,23 +131,36 @@ impl UsageReader {
     pub fn push(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let Some(events) = &mut self.events else {
-                return self.scanner.push(rest);
+            let ended = match &mut self.framing {
+                Framing::Single => return self.scanner.push(rest),
+                Framing::Events(events) => events.push(&mut rest, &mut self.scanner),
+                Framing::Lines { begun } => {
+                    let end = memchr(b'\n', rest);
+                    let (line, after) = rest.split_at(end.unwrap_or(rest.len()));
+                    self.scanner.push(line);
+                    *begun |= !line.trim_ascii().is_empty();
+                    rest = after.get(1..).unwrap_or_default();
+                    end.is_some() && std::mem::take(begun)
+                }
             };
-            if events.push(&mut rest, &mut self.scanner) {
+            if ended {
                 self.end_text();
             }
         }
     }
 
-    /// The figures of what has ended so far: of events.
+    /// The figures of what has ended so far: of events or lines.
     pub fn so_far(&self) -> AnswerTokens {
         self.told
     }
 
     /// The figures at the end, or where the answer breaks off.
     pub fn finish(mut self) -> AnswerTokens {
-        let unfinished = self.events.as_ref().is_none_or(EventSplitter::has_data);
+        let unfinished = match &self.framing {
+            Framing::Single => true,
+            Framing::Events(events) => events.has_data(),
+            Framing::Lines { begun } => *begun,
+        };
         if unfinished {
             self.end_text();
         }
@@ -137,10 +175,10 @@ impl UsageReader {
         let texts = texts.iter().map(|text| text.left_out).sum::<u64>();
         let knows_texts = !self.usage.text.is_empty();
         self.told.text = self.told.text.saturating_add(if knows_texts { texts } else { all });
-        let since = match &self.events {
-            Some(_) if knows_texts => texts,
+        let since = match self.framing.is_stream() {
+            true if knows_texts => texts,
             // What follows the figures is no text.
-            Some(_) if self.told.output.is_some() => 0,
+            true if self.told.output.is_some() => 0,
             // All of it may be output, unless it tells.
             _ => all + texts,
         };

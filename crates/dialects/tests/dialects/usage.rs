@@ -96,6 +96,16 @@ fn each_kind_of_answer_tells_its_usage() {
 }
 
 #[test]
+fn a_stream_of_lines_tells_its_usage_in_the_last() {
+    let stream = CHAT_STREAM.replace("data: [DONE]\n\n", "").replace("data: ", "");
+    for (lines, cut) in [(stream.replace("\n\n", "\r\n"), 0), (stream.clone(), 0), (stream.clone(), 2)] {
+        let lines = &lines[..lines.len() - cut];
+        let found = read("openai", CHAT, "application/x-ndjson; charset=utf-8", lines);
+        assert_eq!((figures(&found), found.is_complete(), found.text), ((19, 4, 0, 10), true, 11));
+    }
+}
+
+#[test]
 fn figures_that_grow_replace_each_other() {
     let event = |text: &str, output: u64| {
         format!(
