@@ -3,7 +3,6 @@
 //! | room | holds |
 //! |---|---|
 //! | `calls` | asks, refusals, and what ends a call |
-//! | `calls_by_workload` | who uses up the quota |
 //! | `reports` | what became of grants: written, answered, over |
 //! | `rejections` | what rejections do to the calls that follow |
 //! | `claims` | long waits that one workload has reported |
@@ -14,9 +13,11 @@
 //! | `lanes` | which limits and pauses cover a call, and their counters |
 //! | `counter` | the count of one limit, whatever it counts |
 //! | `charge` | what a grant charges to each limit |
+//! | `estimate_ratios` | how good estimates of tokens are |
 //! | `forecast` | how long a call would wait |
 //! | `settling` | charges that the provider may still change after the call has arrived |
 //! | `token_costs` | what is known of a call's tokens when it comes |
+//! | `workload_usage` | who uses up the quota, by model |
 //! | `observe` | what response headers change |
 //! | `periods` | days, weeks and months that begin |
 //! | `checkpoints` | what of long windows is stored beside the ledger |
@@ -29,7 +30,6 @@
 //! | `status` | what people are shown |
 
 mod calls;
-mod calls_by_workload;
 mod charge;
 mod checkpoints;
 mod claims;
@@ -37,6 +37,7 @@ mod configure;
 mod counter;
 mod dispatch;
 mod durability;
+mod estimate_ratios;
 mod forecast;
 mod hang_ups;
 mod holds;
@@ -53,14 +54,16 @@ mod settling;
 mod status;
 mod stops;
 mod token_costs;
+mod workload_usage;
 
 use std::collections::BTreeMap;
 
-pub use calls_by_workload::ConsumerCalls;
+pub use estimate_ratios::{EstimateRatios, RATIO_BOUNDS};
 pub use hang_ups::ConsumerHangUps;
 pub use lanes::Predecessor;
 pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
 pub use status::{AccountStatus, AllocationStatus, ConsumerWait, LimitStatus, PauseStatus};
+pub use workload_usage::{ModelUsage, WorkloadUsage};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +79,6 @@ use crate::name::Consumer;
 use crate::pause::Pause;
 use crate::queue::{CallKey, LaneId, Queue, QueuePosition};
 use crate::time::Time;
-use calls_by_workload::CallsByWorkload;
 use charge::Charge;
 use checkpoints::Checkpoints;
 use durability::Durability;
@@ -85,6 +87,7 @@ use holds::OnlyCredential;
 use lanes::{CopiedCounter, InitialState, Lanes};
 use recovery::Recovery;
 use reports::Answer;
+use workload_usage::UsageByWorkload;
 
 /// The engine of one account. See the crate's documentation for how it is driven.
 #[derive(Debug)]
@@ -116,7 +119,8 @@ pub struct Engine {
     hang_ups: HangUps,
     /// What calls use of tokens.
     estimates: Estimates,
-    calls_by_workload: CallsByWorkload,
+    estimate_ratios: EstimateRatios,
+    usage_by_workload: UsageByWorkload,
 }
 
 /// Grants and calls by what became of them, since the engine started.
@@ -267,7 +271,8 @@ impl Engine {
             totals: Totals::default(),
             hang_ups: HangUps::default(),
             estimates: Estimates::default(),
-            calls_by_workload: CallsByWorkload::default(),
+            estimate_ratios: EstimateRatios::default(),
+            usage_by_workload: UsageByWorkload::default(),
         };
         engine.share_as_configured();
         engine

@@ -14,6 +14,7 @@
 //! | `bins` | histograms and their scales |
 //! | `table` | entries by ids |
 //! | `snapshot` | what the ledger keeps |
+//! | `status` | what people are shown |
 //!
 //! Nothing here knows limits: what an amount costs there is the caller's.
 
@@ -23,6 +24,7 @@ mod learned;
 mod lengths;
 mod snapshot;
 mod speeds;
+mod status;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,7 @@ use std::time::Duration;
 
 pub use bound::bound;
 pub use snapshot::EstimatesSnapshot;
+pub use status::EstimateStatus;
 
 use crate::event::CallClass;
 use crate::name::Consumer;

@@ -55,10 +55,10 @@ mod units;
 mod window_counter;
 
 pub use account::{
-    AccountStatus, AllocationStatus, ConsumerCalls, ConsumerHangUps, ConsumerWait, Engine, LimitStatus,
-    PauseStatus, Predecessor, Snapshot, Totals,
+    AccountStatus, AllocationStatus, ConsumerHangUps, ConsumerWait, Engine, EstimateRatios, LimitStatus,
+    ModelUsage, PauseStatus, Predecessor, RATIO_BOUNDS, Snapshot, Totals, WorkloadUsage,
 };
 pub use concurrency_cap::LearnedConcurrency;
-pub use estimate::EstimatesSnapshot;
+pub use estimate::{EstimateStatus, EstimatesSnapshot};
 pub use units::Origin;
 pub use window_counter::{Arrival, Ramp, UnitSnapshot, WindowSnapshot};

@@ -56,6 +56,13 @@ impl TokenRates {
     }
 }
 
+impl ModelPrices {
+    /// What a call with this usage costs, rounded up.
+    pub(crate) fn nanodollars(&self, usage: &TokenUsage) -> u64 {
+        self.tokens.of(usage).saturating_add(self.call).div_ceil(PICODOLLARS)
+    }
+}
+
 impl ArrivalFormula {
     /// What the provider counts of a call that has just arrived, and that may have so much output.
     fn charge(&self, rates: &TokenRates, size: &CallSize, most_output: u64) -> u64 {

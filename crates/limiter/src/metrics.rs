@@ -1,5 +1,11 @@
 //! The limiter's metrics for Prometheus, made from a report when they are scraped. Labels are bounded:
 //! quotas, their limits, the models that providers count separately, and workloads, of which a report has a thousand.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `usage` | what limits and workloads have used |
+
+mod usage;
 
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +17,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
-use quotakeeper_engine::{AccountStatus, LimitStatus};
+use quotakeeper_engine::AccountStatus;
 use quotakeeper_wire::name::Consumer;
 use quotakeeper_wire::status::AccountReport;
 
@@ -44,18 +50,7 @@ fn encode_accounts(
     encoder: &mut DescriptorEncoder<'_>,
     accounts: &[AccountReport],
 ) -> Result<(), fmt::Error> {
-    gauge(
-        encoder,
-        "limit_amount",
-        "Units of a limit that may be used in a window",
-        limits(accounts, |limit| limit.amount),
-    )?;
-    gauge(
-        encoder,
-        "limit_used",
-        "Units of a limit that are used in the current window",
-        limits(accounts, |limit| limit.used),
-    )?;
+    usage::encode_limits(encoder, accounts)?;
     gauge(
         encoder,
         "waiting_calls",
@@ -124,7 +119,9 @@ fn encode_workloads(
         "workload_used_calls",
         "Calls of a workload that the provider has counted or may have, rejected ones too; ends an hour after the last",
         workloads(accounts, |status| &status.workloads, |of_one| (&of_one.consumer, of_one.calls)),
-    )
+    )?;
+    usage::encode_models(encoder, accounts)?;
+    usage::encode_estimates(encoder, accounts)
 }
 
 fn workloads<'a, T: 'a>(
@@ -169,19 +166,6 @@ fn of(account: &AccountReport) -> Labels {
 
 fn each(accounts: &[AccountReport], value: impl Fn(&AccountReport) -> u64) -> Vec<(Labels, u64)> {
     accounts.iter().map(|account| (of(account), value(account))).collect()
-}
-
-fn limits(accounts: &[AccountReport], value: impl Fn(&LimitStatus) -> u64) -> Vec<(Labels, u64)> {
-    let mut values = Vec::new();
-    for account in accounts {
-        for limit in &account.status.limits {
-            let mut labels = of(account);
-            labels.push(("limit", limit.name.clone()));
-            labels.push(("model", limit.model.clone().unwrap_or_default()));
-            values.push((labels, value(limit)));
-        }
-    }
-    values
 }
 
 fn decisions(accounts: &[AccountReport]) -> Vec<(Labels, u64)> {
@@ -258,6 +242,13 @@ mod tests {
 
     #[test]
     fn metric_names_are_documented() {
+        let workloads = json!([
+            {"consumer": "gtm/Job/a", "calls": 40, "models": [{
+                "model": "gpt-4o", "calls": 40, "refused": 3, "lost": 2, "estimated": 5, "unpriced": 1,
+                "input": 1000, "cached": 200, "cacheWrite": 10, "output": 300, "nanodollars": 12_500_000,
+            }]},
+            {"consumer": "gtm/Job/b", "calls": 19},
+        ]);
         let report: Report = serde_json::from_value(json!({
             "epoch": 7, "gateOpen": false, "proxies": {"current": 2, "connected": 3},
             "accounts": [{
@@ -265,6 +256,9 @@ mod tests {
                 "limits": [{
                     "name": "requests", "amount": 100, "used": 40, "usedByOthers": 0, "assumed": 0,
                     "waiting": 5, "resetsInMillis": 10,
+                }, {
+                    "name": "budget", "unit": "Dollars", "amount": 500_000_000_000_u64, "used": 412_250_000_000_u64,
+                    "reserved": 250_000_000, "usedByOthers": 0, "assumed": 0, "waiting": 0, "resetsInMillis": 10,
                 }],
                 "pauses": [], "underWay": 2, "proxies": {"current": 2, "connected": 3},
                 "waiting": [
@@ -272,7 +266,8 @@ mod tests {
                     {"consumer": "gtm/Job/b", "calls": 3, "longestMillis": 1},
                 ],
                 "hangUps": [{"consumer": "gtm/Job/a", "calls": 20, "shortestMillis": 5000, "longestMillis": 5000, "waitMillis": 40000}],
-                "workloads": [{"consumer": "gtm/Job/a", "calls": 40}, {"consumer": "gtm/Job/b", "calls": 19}],
+                "workloads": workloads,
+                "estimateRatios": {"calls": [1, 0, 0, 2, 3, 0, 0, 0, 0, 1], "sum": 15_500},
                 "granted": 60, "unused": 0, "refused": 1, "rejected": 9,
                 "rejectedForConcurrency": 2, "rejectedForCapacity": 5, "rejectedTerminally": 3, "breaches": 4,
             }],
@@ -284,11 +279,19 @@ mod tests {
         for line in [
             r#"quotakeeper_limiter_limit_amount{quota="gtm/openai",limit="requests",model=""} 100"#,
             r#"quotakeeper_limiter_limit_used{quota="gtm/openai",limit="requests",model=""} 40"#,
+            r#"quotakeeper_limiter_limit_used{quota="gtm/openai",limit="budget",model=""} 412.25"#,
+            r#"quotakeeper_limiter_limit_reserved{quota="gtm/openai",limit="budget",model=""} 0.25"#,
             r#"quotakeeper_limiter_waiting_calls{quota="gtm/openai"} 5"#,
             r#"quotakeeper_limiter_workload_waiting_calls{quota="gtm/openai",workload="gtm/Job/b"} 3"#,
             r#"quotakeeper_limiter_workload_longest_wait_seconds{quota="gtm/openai",workload="gtm/Job/a"} 7"#,
             r#"quotakeeper_limiter_workload_hung_up_calls_total{quota="gtm/openai",workload="gtm/Job/a"} 20"#,
             r#"quotakeeper_limiter_workload_used_calls_total{quota="gtm/openai",workload="gtm/Job/b"} 19"#,
+            r#"quotakeeper_limiter_workload_model_calls_total{quota="gtm/openai",workload="gtm/Job/a",model="gpt-4o",kind="lost"} 2"#,
+            r#"quotakeeper_limiter_workload_tokens_total{quota="gtm/openai",workload="gtm/Job/a",model="gpt-4o",kind="cached"} 200"#,
+            r#"quotakeeper_limiter_workload_dollars_total{quota="gtm/openai",workload="gtm/Job/a",model="gpt-4o"} 0.0125"#,
+            r#"quotakeeper_limiter_token_estimate_ratio_sum{quota="gtm/openai"} 15.5"#,
+            r#"quotakeeper_limiter_token_estimate_ratio_bucket{le="1.25",quota="gtm/openai"} 6"#,
+            r#"quotakeeper_limiter_token_estimate_ratio_bucket{le="+Inf",quota="gtm/openai"} 7"#,
             r#"quotakeeper_limiter_calls_total{quota="gtm/openai",decision="granted"} 60"#,
             r#"quotakeeper_limiter_calls_total{quota="gtm/openai",decision="refused"} 1"#,
             r#"quotakeeper_limiter_provider_rejections_total{quota="gtm/openai",class="Quota"} 7"#,

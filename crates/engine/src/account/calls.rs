@@ -8,9 +8,11 @@ use crate::callers::Caller;
 use crate::config::OnExceeded;
 use crate::cost::Costs;
 use crate::event::{Action, Ask, RefusalReason, SessionId};
+use crate::name::Consumer;
 use crate::patience::longest_wait;
 use crate::queue::{Arrival, CallKey, LaneId};
 use crate::time::Time;
+use crate::tokens::CallEnd;
 
 /// The answer to a call that is not granted.
 #[derive(Clone, Debug)]
@@ -20,6 +22,20 @@ pub(super) struct Refusal {
     pub(super) retry_after: Option<Duration>,
     /// The provider's word, where it is the reason, or the figures.
     pub(super) words: Option<String>,
+}
+
+/// A call that is refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused<'a> {
+    key: CallKey,
+    consumer: &'a Consumer,
+    lane: LaneId,
+}
+
+impl<'a> Refused<'a> {
+    pub(super) fn of(key: CallKey, wanted: &'a Wanted) -> Refused<'a> {
+        Refused { key, consumer: &wanted.consumer, lane: wanted.lane }
+    }
 }
 
 impl From<RefusalReason> for Refusal {
@@ -56,7 +72,7 @@ impl Engine {
             if returns && self.config.queue.max_absence.is_none() { Duration::ZERO } else { ask.waited };
         let allowed = self.patience(ask.patience, waited);
         if let Some(refusal) = self.refusal_on_arrival(now, lane, costs, &ask, allowed) {
-            return self.count_refusal(key, refusal, actions);
+            return self.count_refusal(now, Refused { key, consumer: &ask.consumer, lane }, refusal, actions);
         }
         let weight = self.weight_of(&ask.consumer);
         let wanted = Wanted {
@@ -243,15 +259,24 @@ impl Engine {
         }
     }
 
-    pub(super) fn refuse(&mut self, key: CallKey, refusal: Refusal, actions: &mut Vec<Action>) {
-        if self.end(key).is_some() {
-            self.count_refusal(key, refusal, actions);
+    pub(super) fn refuse(&mut self, now: Time, key: CallKey, refusal: Refusal, actions: &mut Vec<Action>) {
+        if let Some(call) = self.end(key) {
+            self.count_refusal(now, Refused::of(key, &call.wanted), refusal, actions);
         }
     }
 
     /// Refuses a call that is not, or no longer, among the account's calls.
-    pub(super) fn count_refusal(&mut self, key: CallKey, refusal: Refusal, actions: &mut Vec<Action>) {
+    pub(super) fn count_refusal(
+        &mut self,
+        now: Time,
+        refused: Refused<'_>,
+        refusal: Refusal,
+        actions: &mut Vec<Action>,
+    ) {
         self.totals.refused += 1;
+        let Refused { key, consumer, lane } = refused;
+        let model = self.lanes.class_of(lane).model.as_deref();
+        self.usage_by_workload.refused(now, consumer, model);
         let (CallKey { session, call }, Refusal { reason, retry_after, words }) = (key, refusal);
         actions.push(Action::Refuse { session, call, reason, retry_after, words });
     }
@@ -265,12 +290,13 @@ impl Engine {
                 continue;
             };
             if matches!(call.state, CallState::Granted(_)) {
+                self.count_usage(now, key.attempt(call.wanted.attempts), CallEnd::Lost, None);
                 self.end(key);
                 continue;
             }
             let wanted = call.wanted.clone();
             let wait = self.forecast(now, wanted.lane, wanted.costs, wanted.caller());
-            self.refuse(key, Refusal::until(RefusalReason::WaitExceeded, wait), actions);
+            self.refuse(now, key, Refusal::until(RefusalReason::WaitExceeded, wait), actions);
         }
     }
 
@@ -307,7 +333,9 @@ impl Engine {
         let calls: Vec<CallKey> = self.calls_of(session).map(|(key, _)| key).collect();
         for key in calls {
             if let Some(call) = self.calls.get(&key) {
-                self.free_slots(now, key.attempt(call.wanted.attempts));
+                let attempt = key.attempt(call.wanted.attempts);
+                self.count_usage(now, attempt, CallEnd::Lost, None);
+                self.free_slots(now, attempt);
             }
             self.remove(key);
         }

@@ -31,7 +31,7 @@ impl Engine {
             too_late.extend(self.lanes.never_fits(*lane, *costs).map(|too_large| (key, too_large)));
         }
         for (key, too_large) in too_late {
-            self.refuse(key, Refusal::too_large(&too_large), actions);
+            self.refuse(now, key, Refusal::too_large(&too_large), actions);
         }
         self.renew_forecasts(now, actions);
     }

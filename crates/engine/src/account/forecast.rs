@@ -59,7 +59,7 @@ impl Engine {
             let (lane, caller, costs) = (wanted.lane, wanted.caller(), wanted.costs);
             if wanted.deadline < now + self.least_wait(now, lane, Some(caller), costs) {
                 let wait = self.wait_behind(now, (lane, caller), costs, 0);
-                self.refuse(key, Refusal::until(RefusalReason::WaitTooLong, wait), actions);
+                self.refuse(now, key, Refusal::until(RefusalReason::WaitTooLong, wait), actions);
             }
         }
     }

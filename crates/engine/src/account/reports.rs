@@ -1,6 +1,6 @@
 //! What became of grants: not written, written, answered, over.
 
-use super::calls::Refusal;
+use super::calls::{Refusal, Refused};
 use super::{Call, CallState, Charge, Engine};
 use crate::callers::PauseKey;
 use crate::cost::Costs;
@@ -189,7 +189,8 @@ impl Engine {
 
     fn count_for_workload(&mut self, now: Time, attempt: Attempt) {
         if let Some(call) = self.calls.get(&attempt.key()) {
-            self.calls_by_workload.add(now, &call.wanted.consumer);
+            let model = self.lanes.class_of(call.wanted.lane).model.as_deref();
+            self.usage_by_workload.counted(now, &call.wanted.consumer, model);
         }
     }
 
@@ -201,15 +202,25 @@ impl Engine {
             return;
         };
         if let Some(stopped) = self.stopped(now, wanted.lane, wanted.caller()) {
-            self.count_refusal(key, stopped, actions);
+            self.count_refusal(now, Refused::of(key, &wanted), stopped, actions);
             return;
         }
         // It goes first in its flow, but not before a pause is over that it may have caused itself.
         let wait = self.wait_behind(now, (wanted.lane, wanted.caller()), wanted.costs, 0);
         if wanted.deadline <= now {
-            self.count_refusal(key, Refusal::until(RefusalReason::WaitExceeded, wait), actions);
+            self.count_refusal(
+                now,
+                Refused::of(key, &wanted),
+                Refusal::until(RefusalReason::WaitExceeded, wait),
+                actions,
+            );
         } else if self.enforces() && !self.config.assumed && wanted.deadline < now + wait {
-            self.count_refusal(key, Refusal::until(RefusalReason::WaitTooLong, wait), actions);
+            self.count_refusal(
+                now,
+                Refused::of(key, &wanted),
+                Refusal::until(RefusalReason::WaitTooLong, wait),
+                actions,
+            );
         } else {
             self.insert_waiting(key, wanted, true);
         }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::lanes::Limit;
+use super::workload_usage::Spent;
 use super::{CallState, Charge, Engine, Wanted};
 use crate::config::{Charged, Reserving, TokenLimit, Unit};
 use crate::cost::Amount;
@@ -105,6 +106,7 @@ impl Engine {
         usage: Option<TokenUsage>,
     ) {
         let seen = end == CallEnd::Seen || mutant::active(Mutant::HangUpIsAnEnd);
+        self.count_usage(now, attempt, end, usage);
         let lasts = self.learn(now, attempt, seen, usage);
         if let Some(usage) = usage.filter(|usage| seen && usage.exact) {
             self.correct_turns(attempt, &usage);
@@ -132,6 +134,28 @@ impl Engine {
         if beyond {
             self.durability.past_learned();
         }
+    }
+
+    /// Counts what a call has used for its workload and model.
+    pub(super) fn count_usage(
+        &mut self,
+        now: Time,
+        attempt: Attempt,
+        end: CallEnd,
+        usage: Option<TokenUsage>,
+    ) {
+        let Some(call) = self.calls.get(&attempt.key()) else { return };
+        let CallState::Granted(grant) = &call.state else { return };
+        let Wanted { consumer, lane, costs, attempts, .. } = &call.wanted;
+        let Some(tokens) = costs.tokens.filter(|_| *attempts == attempt.number) else { return };
+        let model = self.lanes.class_of(*lane).model.as_deref();
+        let has_price = |model| self.config.models.get(model).is_some_and(|facts| facts.prices.is_some());
+        // What has been produced, where nothing else is known.
+        let told = TokenUsage { output: grant.told, ..TokenUsage::default() };
+        let usage = usage.or((grant.told > 0).then_some(told));
+        let unpriced = !model.is_some_and(has_price);
+        let spent = Spent { end, usage, prices: tokens.prices, unpriced };
+        self.usage_by_workload.spent(now, consumer, model, spent);
     }
 
     /// A rejected call has drawn what the provider counts on arrival, where that is known, and nothing else.
@@ -173,6 +197,9 @@ impl Engine {
         let grant = self.grant_of(attempt)?;
         let (told, running) = (grant.told, grant.running.take()?);
         if seen {
+            if let Some(usage) = usage.filter(|usage| usage.exact && usage.input > 0 && tokens.learned) {
+                self.estimate_ratios.add(&tokens.likely, &usage);
+            }
             // Without input it was refused: that shows nothing of calls that are served.
             let exact = usage.filter(|usage| usage.exact && usage.input > 0);
             self.estimates.ended(running, tokens.size.as_ref(), exact.as_ref(), now);

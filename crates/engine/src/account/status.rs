@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallState, ConsumerCalls, ConsumerHangUps, Engine};
+use super::{CallState, ConsumerHangUps, Engine, EstimateRatios, WorkloadUsage};
 use crate::concurrency_cap::LearnedConcurrency;
 use crate::config::Unit;
+use crate::estimate::EstimateStatus;
 use crate::event::{Callers, Scope};
 use crate::name::{AllocationName, Consumer};
 use crate::time::Time;
@@ -32,10 +33,16 @@ pub struct AccountStatus {
     pub hang_ups: Vec<ConsumerHangUps>,
     /// Workloads that have called within the last hour, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub workloads: Vec<ConsumerCalls>,
+    pub workloads: Vec<WorkloadUsage>,
     /// The allocations, in the order of the quota.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allocations: Vec<AllocationStatus>,
+    /// What is learned of the tokens of calls, of the kinds that were used last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub estimates: Vec<EstimateStatus>,
+    /// How good that was.
+    #[serde(default, skip_serializing_if = "EstimateRatios::is_empty")]
+    pub estimate_ratios: EstimateRatios,
 }
 
 /// A part of the quota.
@@ -200,7 +207,9 @@ impl Engine {
             allocations: self.allocations_status(now),
             concurrency: self.learned_concurrency(),
             hang_ups: self.hang_ups.status(now),
-            workloads: self.calls_by_workload.status(now),
+            workloads: self.usage_by_workload.status(now),
+            estimates: self.estimates.status(),
+            estimate_ratios: self.estimate_ratios.clone(),
         }
     }
 }

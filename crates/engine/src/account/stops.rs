@@ -95,7 +95,7 @@ impl Engine {
             Some((*key, self.stopped(now, call.wanted.lane, call.wanted.caller())?))
         });
         for (key, refusal) in stopped.collect::<Vec<_>>() {
-            self.refuse(key, refusal, actions);
+            self.refuse(now, key, refusal, actions);
         }
     }
 }

@@ -87,6 +87,15 @@ impl Learned {
         }
     }
 
+    /// Input tokens for each thousand bytes of text; 0: no call shows it.
+    pub(super) fn tokens_per_thousand_bytes(&self, everybody: &Learned) -> u64 {
+        if everybody.ratios.ended_calls() == 0 {
+            return 0;
+        }
+        let expected = self.ratios.expect(&everybody.ratios, RATIOS, 0, u64::MAX);
+        scaled(1_000, expected.quantile, 1 << RATIO_BITS).rounded_up()
+    }
+
     /// Of this input, what is likely read from a cache: 0.9 of the calls read a larger share, and the mean is larger.
     pub(super) fn cached(&self, everybody: &Learned, input: u64) -> u64 {
         let shares = enough_of(&self.cached, &everybody.cached);

@@ -73,6 +73,11 @@ impl Lengths {
         self.ended.total()
     }
 
+    /// How many were lost lately.
+    pub(super) fn lost_calls(&self) -> u32 {
+        self.lost.total()
+    }
+
     /// Whether none has ended or was lost.
     pub(super) fn is_empty(&self) -> bool {
         self.ended.is_empty() && self.lost.is_empty()

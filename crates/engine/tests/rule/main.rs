@@ -19,6 +19,7 @@ mod reconciliation;
 mod scopes;
 mod slots;
 mod tokens;
+mod usage;
 mod windows;
 mod witnesses;
 mod world;
