@@ -138,7 +138,7 @@ fn a_field_of_one_document_among_several() {
     assert_eq!(
         said(&format!("{good}---\n{bad}")),
         "quota.yaml (document 2, from line 5): spec.pacin: is unknown (did you mean `pacing`?); remove it, or use \
-         one of: account, consumers, enforcement, limits, pacing, provider, used"
+         one of: account, allocations, consumers, enforcement, limits, maxConcurrentPerWorkload, pacing, provider, used"
     );
 }
 
