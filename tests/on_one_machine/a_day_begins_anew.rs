@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::scene::{Ended, Scene};
 
@@ -71,7 +72,9 @@ fn a_day_begins_at_midnight_and_neither_a_restart_nor_a_clock_that_is_set_begins
     let restarted = run(&scene, "2027-03-14 05:20:00", 4, "12");
     assert_eq!(restarted.stdout, "[(200, 2), (429, 2)]\n", "{}", restarted.stderr);
 
-    let set_forward = run(&scene, "2027-03-15 09:00:00", 3, "12");
+    // A day that began three seconds ago would leave out what was charged before.
+    std::thread::sleep(Duration::from_secs(8));
+    let set_forward = run(&scene, "2027-03-15 04:00:03", 3, "12");
     assert_eq!(set_forward.stdout, "[(429, 3)]\n", "{}", set_forward.stderr);
 
     let totals = scene.provider.summary("crm").totals;
