@@ -114,9 +114,16 @@ fn walk(schema: &Value, value: &Value, old: Option<&Value>, at: &str, problems: 
     });
 }
 
+/// A function of lists that Kubernetes adds to CEL.
+fn sum(cel::extractors::This(all): cel::extractors::This<std::sync::Arc<Vec<cel::Value>>>) -> i64 {
+    let number = |value: &cel::Value| if let cel::Value::Int(number) = value { *number } else { 0 };
+    all.iter().map(number).sum()
+}
+
 fn holds(rule: &str, value: &Value, old: Option<&Value>) -> bool {
     let program = cel::Program::compile(rule).unwrap_or_else(|error| panic!("{rule}: {error}"));
     let mut context = cel::Context::default();
+    context.add_function("sum", sum).unwrap();
     context.add_variable("self", cel_value(value)).unwrap();
     if let Some(old) = old {
         context.add_variable("oldSelf", cel_value(old)).unwrap();
