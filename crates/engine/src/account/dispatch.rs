@@ -71,15 +71,15 @@ impl Engine {
         let lane = turn.lane;
         let usual = self.lanes.costs_of_each(lane);
         let costs = usual.unwrap_or_else(|| self.renewed_costs(turn.head.call));
-        if !self.durability.covers(self.lanes.draws(lane, costs)) {
-            return Some(Time::NEVER);
-        }
-        let Some(until) = self.blocked_until(now, lane, costs) else {
-            return (!self.checkpoint_covers(lane, costs)).then_some(Time::NEVER);
+        let charged_ahead = self.durability.covers(self.lanes.draws(lane, costs));
+        let until = match charged_ahead.then(|| self.blocked_until(now, lane, costs)) {
+            Some(Some(until)) => until,
+            Some(None) => return (!self.checkpoint_covers(lane, costs)).then_some(Time::NEVER),
+            None => Time::NEVER,
         };
         let keeps = self.lanes.may_be_of_any_model(lane) || costs.tokens.is_some();
-        if keeps && !mutant::active(Mutant::NothingKept) && self.paused_until(now, lane).is_none() {
-            self.kept_room |= self.lanes.keep_room(now, lane, costs);
+        if keeps && !mutant::active(Mutant::NothingKept) && !self.waits_in_a_pause(now, lane) {
+            self.kept_room |= self.lanes.keep_room(now, lane, costs, !charged_ahead);
         }
         Some(until)
     }
@@ -127,6 +127,11 @@ impl Engine {
         let (paused, limited) = (self.paused_until(now, lane), self.lanes.blocked_until(lane, costs, now));
         // Last: where all else lets the call through, it may be the one more that is tried.
         paused.max(limited).or_else(|| self.capped_until(now, lane))
+    }
+
+    /// Whether a pause holds calls of the lane, which keep nothing meanwhile.
+    fn waits_in_a_pause(&self, now: Time, lane: LaneId) -> bool {
+        self.paused_until(now, lane).is_some() && !mutant::active(Mutant::KeptBehindPause)
     }
 
     /// When pauses of everyone let a call of the lane through at the earliest; `None`: now.
