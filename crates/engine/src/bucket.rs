@@ -94,6 +94,9 @@ impl Bucket {
         self.drain(at);
         self.other.below = self.other.below.min(self.level);
         self.level = self.level.saturating_add(self.parts(amount));
+        if mutant::active(Mutant::DebtClamped) {
+            self.level = self.level.min(self.parts(self.size));
+        }
         self.limit_level();
     }
 

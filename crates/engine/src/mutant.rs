@@ -59,6 +59,28 @@ pub enum Mutant {
     NoFloor,
     /// Calls are not charged to their allocation's limits.
     AllocationsUnbounded,
+    /// Of a call whose client has hung up, what has come so far is all that counts.
+    LossCountsWhatCame,
+    /// A restart forgets what is in a bucket beyond its size.
+    RestartForgetsDebt,
+    /// A bucket holds no more than its size.
+    DebtClamped,
+    /// Of the most that a call can use, no more than all of the limit is held.
+    BoundCutToAmount,
+    /// A call that waits keeps what it needs of all limits, also where it does not wait for them.
+    KeptEverywhere,
+    /// A call keeps what it needs while it is paused.
+    KeptBehindPause,
+    /// What a call did not use gives its consumer nothing back where its next turn would lie in the past.
+    RefundClipped,
+    /// A call that draws tokens takes no turn.
+    TurnOfZero,
+    /// What calls use is learned from those that have ended alone.
+    EndedCallsOnly,
+    /// A call is settled when its answer begins.
+    SettledAtFirstByte,
+    /// What a call did not use lowers the level.
+    RefundLowersLevel,
     /// The answer that comes last replaces what is known of others, also if it was overtaken and tells of less.
     LastAnswerCounts,
 }

@@ -6,6 +6,7 @@ use crate::config::{
     ArrivalFormula, ArrivalOutput, Charged, ModelPrices, Reserving, TokenLimit, TokenRates, Unit,
 };
 use crate::cost::Amount;
+use crate::mutant::{self, Mutant};
 use crate::tokens::{CallSize, TokenUsage};
 
 /// Tokens of a call, by their kind.
@@ -101,6 +102,9 @@ impl TokenLimit {
     pub(crate) fn reserved(&self, unit: Unit, costs: &TokenCosts, all: Amount) -> Amount {
         let arrival = self.at_arrival(costs);
         let held = match self.reserving {
+            Reserving::Bound if mutant::active(Mutant::BoundCutToAmount) => {
+                self.bound(unit, costs, all).min(all)
+            }
             Reserving::Bound => self.bound(unit, costs, all),
             Reserving::Learned => self.likely(unit, costs, all),
         };

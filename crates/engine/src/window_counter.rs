@@ -297,6 +297,9 @@ impl WindowCounter {
         if let Some(drawn) = self.known.remove(&key) {
             let held = self.cost_of(key);
             self.settle_up(at, key, held, drawn);
+            if mutant::active(Mutant::RefundLowersLevel) {
+                self.bucket.take_back(held - drawn);
+            }
         }
         let Some(unit) = self.units.get_mut(key) else {
             return;

@@ -36,6 +36,9 @@ pub(crate) struct History {
     pub(crate) idle_wakes: u64,
     hold: Duration,
     holds: u32,
+    /// What was in flight of the first limit of tokens at each sample, in all, in hundredths of a percent of it.
+    in_flight: u64,
+    samples: u64,
     /// Calls completed by pod, and when.
     pub(crate) by_pod: Vec<Vec<Moment>>,
     pub(crate) longest_wait: Duration,
@@ -64,6 +67,8 @@ impl History {
             idle_wakes: 0,
             hold: Duration::ZERO,
             holds: 0,
+            in_flight: 0,
+            samples: 0,
             by_pod: vec![Vec::new(); scenario.pods.len()],
             longest_wait: Duration::ZERO,
             under_charged: 0,
@@ -127,6 +132,17 @@ impl History {
 
     pub(crate) fn mean_hold(&self) -> Duration {
         self.hold / self.holds.max(1)
+    }
+
+    /// So much of a limit of tokens is in flight, in hundredths of a percent of it.
+    pub(crate) fn in_flight(&mut self, part: u64) {
+        self.in_flight += part;
+        self.samples += 1;
+    }
+
+    /// The mean of these.
+    pub(crate) fn mean_in_flight(&self) -> u64 {
+        self.in_flight / self.samples.max(1)
     }
 
     /// The provider has counted so much, the ledger has charged so much.

@@ -27,6 +27,7 @@ pub mod random;
 pub mod report;
 pub mod scenario;
 pub mod stories;
+pub mod token_table;
 pub mod utilisation;
 mod watch;
 pub mod world;

@@ -16,7 +16,7 @@ pub enum Fault {
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 25] = [
+pub const MUTANTS: [(Fault, &str); 40] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
@@ -40,6 +40,21 @@ pub const MUTANTS: [(Fault, &str); 25] = [
     (Fault::Rule(Mutant::LastAnswerCounts), "others-fixed"),
     (Fault::Rule(Mutant::EmptyTakeover), "tokens-takeover"),
     (Fault::Rule(Mutant::NoReserve), "tokens-restarts"),
+    (Fault::Rule(Mutant::HangUpIsAnEnd), "tokens-counted-late"),
+    (Fault::Rule(Mutant::FreedAtTheEnd), "tokens-over-reserving"),
+    (Fault::Rule(Mutant::NothingKept), "tokens-large-among-small"),
+    (Fault::Rule(Mutant::LossCountsWhatCame), "tokens-lost"),
+    (Fault::Rule(Mutant::RestartForgetsDebt), "tokens-debt"),
+    (Fault::Rule(Mutant::DebtClamped), "tokens-debt"),
+    (Fault::Rule(Mutant::EditLowersLevel), "tokens-edits"),
+    (Fault::Rule(Mutant::BoundCutToAmount), "tokens-too-large"),
+    (Fault::Rule(Mutant::KeptEverywhere), "tokens-own-limits"),
+    (Fault::Rule(Mutant::KeptBehindPause), "tokens-behind-a-pause"),
+    (Fault::Rule(Mutant::RefundClipped), "tokens-over-reserving"),
+    (Fault::Rule(Mutant::TurnOfZero), "tokens-over-reserving"),
+    (Fault::Rule(Mutant::EndedCallsOnly), "tokens-long-tail"),
+    (Fault::Rule(Mutant::SettledAtFirstByte), "tokens-counted-late"),
+    (Fault::Rule(Mutant::RefundLowersLevel), "tokens-over-reserving"),
     (Fault::Commit(CommitMutant::FirstRecordDropsReserve), "killed-before-a-proxy-is-back"),
     (Fault::Commit(CommitMutant::LostCountsAsNew), "new-account-and-lost-ledgers"),
 ];

@@ -3,21 +3,22 @@
 pub(crate) mod headers;
 mod judge;
 mod shared;
+mod token_count;
 mod tokens;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quotakeeper_engine::config::{AccountConfig, Charged, CountedAs, LimitConfig, Unit};
+use quotakeeper_engine::config::{AccountConfig, CountedAs, LimitConfig, Unit};
 use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClass, Scope};
 
 use crate::clock::{Clock, Moment};
-use crate::scenario::{Closed, Scenario};
+use crate::scenario::{Closed, Scenario, TokenProvider, TokenWork};
 use judge::{Allowed, FixedPhases, Keeps, Sliding, Tokens};
 pub(crate) use shared::Key;
 use shared::Shared;
+use token_count::TokenCount;
 pub(crate) use tokens::CallTokens;
-use tokens::{Charges, TokenCount};
 
 /// Calls over the quota, by how the provider may count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,8 +62,8 @@ pub(crate) struct Provider {
     limits: Vec<LimitConfig>,
     counts: BTreeMap<(String, Option<String>), Count>,
     closed: Vec<Closed>,
-    /// When it counts tokens.
-    truth: Charged,
+    /// What calls use of tokens, and how it counts them.
+    tokens: Option<TokenWork>,
     /// What it really allows of the first limit.
     really: Option<Sliding>,
     /// The first limit, if others use it as well.
@@ -103,7 +104,7 @@ impl Provider {
             limits,
             counts: BTreeMap::new(),
             closed: scenario.upstream.closed.clone(),
-            truth: scenario.tokens.map(|tokens| tokens.truth).unwrap_or_default(),
+            tokens: scenario.tokens.clone(),
             really,
             rejections: 0,
             arrivals: Vec::new(),
@@ -129,9 +130,16 @@ impl Provider {
             observations = shared.read(&verdict.headers);
             rejection = rejection.or_else(|| verdict.over.map(used_up));
         }
+        if let Some(tokens) = tokens.filter(|_| rejection.is_none()) {
+            rejection = self.rejects_tokens(now, class, &tokens);
+            if rejection.is_none() {
+                observations.extend(self.tokens_arrive(now, class, &tokens));
+            }
+        }
         self.rejections += u64::from(rejection.is_some());
+        let odd = self.odd();
         for limit in self.limits.iter().filter(|limit| covers(limit, class)) {
-            match count(&mut self.counts, limit, class) {
+            match count(&mut self.counts, limit, class, &odd) {
                 Count::Window(window) => {
                     window.sliding.arrives(now);
                     window.fixed.arrives(now);
@@ -143,13 +151,15 @@ impl Provider {
                         *over += u64::from(*now > limit.amount);
                     }
                 }
-                Count::Tokens(count) => {
-                    let call = tokens.unwrap_or_default();
-                    count.charge(now, tokens::charges(limit, self.truth, &call).at_arrival);
-                }
+                Count::Tokens(_) => {}
             }
         }
         Answer { rejection, observations }
+    }
+
+    /// What is odd about how it counts tokens.
+    fn odd(&self) -> TokenProvider {
+        self.tokens.as_ref().map(|tokens| tokens.provider).unwrap_or_default()
     }
 
     /// A call of others arrives.
@@ -226,19 +236,6 @@ impl Provider {
         })
     }
 
-    /// So many quarters of an answer have been produced.
-    pub(crate) fn produced(&mut self, at: Moment, class: &CallClass, call: &CallTokens, quarter: u64) {
-        let at = self.clock.read(at);
-        for limit in self.limits.iter().filter(|limit| covers(limit, class)) {
-            if let Count::Tokens(count) = count(&mut self.counts, limit, class) {
-                let by_quarter = tokens::charges(limit, self.truth, call).by_quarter;
-                let upto =
-                    |quarters: u64| quarters.checked_sub(1).map_or(0, |last| by_quarter[last as usize]);
-                count.charge(at, upto(quarter) - upto(quarter - 1));
-            }
-        }
-    }
-
     /// The answer to a call that was not rejected has left.
     pub(crate) fn answered(
         &mut self,
@@ -248,39 +245,38 @@ impl Provider {
         tokens: Option<CallTokens>,
     ) {
         let (at, arrived) = (self.clock.read(at), self.clock.read(arrived));
+        let odd = self.odd();
         for limit in self.limits.iter().filter(|limit| covers(limit, class)) {
-            match count(&mut self.counts, limit, class) {
-                Count::Concurrent { now, .. } => *now -= 1,
-                Count::Window(_) => {}
-                Count::Tokens(count) => {
-                    let call = tokens.unwrap_or_default();
-                    let Charges { at_arrival, by_quarter, in_all } =
-                        tokens::charges(limit, self.truth, &call);
-                    let before = at_arrival + by_quarter[2];
-                    count.charge(at, in_all.saturating_sub(before));
-                    count.refund(at, arrived, before.saturating_sub(in_all));
-                }
+            if let Count::Concurrent { now, .. } = count(&mut self.counts, limit, class, &odd) {
+                *now -= 1;
             }
         }
+        if let Some(tokens) = tokens {
+            self.tokens_end(at, arrived, class, &tokens);
+        }
+    }
+
+    fn token_counts(&self) -> impl Iterator<Item = &TokenCount> {
+        self.counts.values().filter_map(|count| match count {
+            Count::Tokens(count) => Some(&**count),
+            Count::Window(_) | Count::Concurrent { .. } => None,
+        })
     }
 
     /// The most that counted of a limit of tokens at any instant, in percent of it.
     pub(crate) fn tokens_peak(&self) -> u64 {
-        let peak = |count: &Count| match count {
-            Count::Tokens(count) => count.peak_percent,
-            Count::Window(_) | Count::Concurrent { .. } => 0,
-        };
-        self.counts.values().map(peak).max().unwrap_or(0)
+        self.token_counts().map(|count| count.peak_percent).max().unwrap_or(0)
     }
 
     /// What was charged of the limits of tokens in a world of this length, in hundredths of a percent of what they
     /// allow; of the one of which the most is used. `None`: there are none.
     pub(crate) fn tokens_used(&self, length: Duration) -> Option<u64> {
-        let used = |count: &Count| match count {
-            Count::Tokens(count) => Some(count.used(length)),
-            Count::Window(_) | Count::Concurrent { .. } => None,
-        };
-        self.counts.values().filter_map(used).max()
+        self.token_counts().map(|count| count.used(length)).max()
+    }
+
+    /// The same of the window in which the least was used, in percent.
+    pub(crate) fn worst_window(&self, length: Duration) -> Option<u64> {
+        self.token_counts().filter_map(|count| count.worst_window(length)).max()
     }
 
     /// The provider allows something else from now on.
@@ -299,13 +295,18 @@ impl Provider {
         if let Some((shared, limit)) = self.shared.as_mut().zip(self.limits.first()) {
             shared.change(now, limit);
         }
+        let odd = self.odd();
         for limit in &self.limits {
             let of_limit = self.counts.iter_mut().filter(|((name, _), _)| *name == limit.name);
             for (_, count) in of_limit {
-                if let Count::Window(window) = count {
-                    window.sliding.change(now, allowed(limit));
-                    window.fixed.change(now, allowed(limit));
-                    window.tokens.iter_mut().for_each(|tokens| tokens.change(now, allowed(limit)));
+                match count {
+                    Count::Window(window) => {
+                        window.sliding.change(now, allowed(limit));
+                        window.fixed.change(now, allowed(limit));
+                        window.tokens.iter_mut().for_each(|tokens| tokens.change(now, allowed(limit)));
+                    }
+                    Count::Tokens(count) => count.change(now, limit, &odd),
+                    Count::Concurrent { .. } => {}
                 }
             }
         }
@@ -348,7 +349,7 @@ impl Provider {
                     }
                 }
                 Count::Concurrent { over: concurrent, .. } => over.concurrent += concurrent,
-                Count::Tokens(count) => over.tokens += count.over(limit.counted_as),
+                Count::Tokens(count) => over.tokens += count.over(),
             }
         }
         over
@@ -359,11 +360,12 @@ fn count<'a>(
     counts: &'a mut BTreeMap<(String, Option<String>), Count>,
     limit: &LimitConfig,
     class: &CallClass,
+    odd: &TokenProvider,
 ) -> &'a mut Count {
     let model = if limit.per_model { class.model.clone() } else { None };
     counts.entry((limit.name.clone(), model)).or_insert_with(|| match limit.unit {
         Unit::ConcurrentRequests => Count::Concurrent { now: 0, over: 0 },
-        unit if unit.counts_tokens() => Count::Tokens(Box::new(TokenCount::new(allowed(limit)))),
+        unit if unit.counts_tokens() => Count::Tokens(Box::new(TokenCount::new(limit, odd))),
         _ => Count::Window(Box::new(Window {
             sliding: Sliding::new(allowed(limit)),
             fixed: FixedPhases::new(allowed(limit)),

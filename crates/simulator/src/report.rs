@@ -52,6 +52,10 @@ pub struct Report {
     pub tokens_used: Option<u64>,
     /// The most that counted of a limit of tokens at any instant, by the provider's bucket, in percent.
     pub tokens_peak: u64,
+    /// Charged of it in the window in which that was least, in percent; `None`: the world was too short.
+    pub worst_window: Option<u64>,
+    /// What was in flight of the first limit of tokens by our own count, on average, in hundredths of a percent of it.
+    pub tokens_in_flight: u64,
     /// What could have been used: min(W/(W+h), b/(r·h)).
     pub ceiling: u64,
     /// From a grant to the time by which it is known to be counted, on average.
@@ -102,6 +106,8 @@ impl Report {
             used: first.as_ref().map_or(0, |limit| used(&world.provider, measured, limit)),
             tokens_peak: world.provider.tokens_peak(),
             tokens_used: world.provider.tokens_used(world.scenario.length),
+            worst_window: world.provider.worst_window(world.scenario.length),
+            tokens_in_flight: history.mean_in_flight(),
             ceiling: first.as_ref().map_or(0, |limit| ceiling(limit, hold)),
             hold,
             fairness: fairness(&by_consumer, &world.scenario.account),
@@ -180,18 +186,35 @@ impl Report {
         faults
     }
 
+    /// Rejections by the provider in 10,000 calls that came to it, rounded up.
+    pub fn rejected_of_10_000(&self) -> u64 {
+        (self.rejections * 10_000).div_ceil(self.counted.max(1))
+    }
+
     fn faults_of_tokens(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        if let Some(most) = self.expects.tokens_peak_at_most
-            && self.tokens_peak > most
-        {
+        let expects = &self.expects;
+        if let Some(most) = expects.tokens_peak_at_most.filter(|most| self.tokens_peak > *most) {
             faults.push(format!("{} % of the limit of tokens counted, {most} at most may", self.tokens_peak));
         }
-        if let Some(least) = self.expects.tokens_used_at_least
+        if let Some(least) = expects.tokens_used_at_least
             && self.tokens_used.is_none_or(|used| used < least)
         {
             let used = self.tokens_used;
             faults.push(format!("tokens used: {used:?} hundredths of a percent, at least {least} should be"));
+        }
+        if let Some(least) = expects.worst_window_at_least
+            && self.worst_window.is_none_or(|used| used < least)
+        {
+            let used = self.worst_window;
+            faults.push(format!("{used:?} % of the tokens of a window used, at least {least} should be"));
+        }
+        let rejected = self.rejected_of_10_000();
+        if let Some(most) = expects.rejected_at_most.filter(|most| rejected > *most) {
+            faults.push(format!("{rejected} of 10,000 calls were rejected, {most} at most may"));
+        }
+        if self.refused < expects.refused_at_least {
+            faults.push(format!("only {} calls were refused", self.refused));
         }
         faults
     }
@@ -274,7 +297,12 @@ impl fmt::Display for Report {
         )?;
         if let Some(used) = self.tokens_used {
             let (used, peak) = (used as f64 / 100.0, self.tokens_peak);
-            writeln!(f, "  tokens: used {used:.2} %, at most {peak} % at any instant")?;
+            writeln!(
+                f,
+                "  tokens: used {used:.2} %, at most {peak} % at any instant, {:?} % in the worst window; {} of 10,000 rejected",
+                self.worst_window,
+                self.rejected_of_10_000()
+            )?;
         }
         write!(
             f,

@@ -1,11 +1,14 @@
 //! What a world is made of: plain values, written by [`crate::stories`].
 
+mod tokens;
+
 use std::time::Duration;
 
-use quotakeeper_engine::config::{AccountConfig, Charged};
+use quotakeeper_engine::config::AccountConfig;
 use quotakeeper_engine::event::{CallClass, Scope};
 
 use crate::network::Network;
+pub use tokens::{Growth, Outputs, Pace, TokenProvider, TokenWork};
 
 /// One world, complete but for its seed.
 #[derive(Clone, Debug)]
@@ -60,19 +63,6 @@ pub struct Hidden {
     pub seen_later: bool,
 }
 
-/// What calls say of their tokens, and use; each figure is drawn anew for each call.
-#[derive(Clone, Copy, Debug)]
-pub struct TokenWork {
-    /// Bytes of text, from and to; a token has four.
-    pub text_bytes: (u64, u64),
-    /// The most output that a call allows, from and to.
-    pub max_output: (u64, u64),
-    /// Output, on average, as far as a call allows it.
-    pub mean_output: u64,
-    /// When the provider really counts.
-    pub truth: Charged,
-}
-
 /// What the pods want.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload {
@@ -84,6 +74,12 @@ pub struct Workload {
     pub hang_ups: u64,
     /// … and after how long, on average.
     pub hang_up_after: Duration,
+    /// Clients that hang up while their answer is under way, in a million calls.
+    pub leaves: u64,
+    /// They leave within this time of the call's arrival at the provider.
+    pub leaves_within: Duration,
+    /// All pods call at once with so many calls each, once, at this time.
+    pub burst_at: Option<(Duration, u64)>,
 }
 
 /// How calls come.
@@ -264,6 +260,10 @@ pub struct Faults {
     pub connection_loss: Duration,
     /// A proxy's way to the limiter, for a while.
     pub partition: Duration,
+    /// The node of half of the pods, once, at this time; they come back elsewhere.
+    pub node_loss_at: Option<Duration>,
+    /// The first pod finds a limiter that follows another only so much later.
+    pub late_hello: Duration,
 }
 
 /// The disk of a limiter's ledger.
@@ -335,6 +335,12 @@ pub struct Expects {
     pub tokens_peak_at_most: Option<u64>,
     /// Used of the limits of tokens by the provider's count, in hundredths of a percent at least.
     pub tokens_used_at_least: Option<u64>,
+    /// The same in each window after the first two, in percent at least.
+    pub worst_window_at_least: Option<u64>,
+    /// Rejections by the provider in 10,000 calls that came to it, at most.
+    pub rejected_at_most: Option<u64>,
+    /// The fewest calls that may be refused.
+    pub refused_at_least: u64,
     /// The longest that a call may take from ask to answer.
     pub longest_wait_at_most: Option<Duration>,
 }

@@ -55,7 +55,7 @@ pub fn all() -> Vec<Story> {
         demands::STORIES,
         others::STORIES,
         learned::STORIES,
-        tokens::STORIES,
+        &tokens::all(),
     ]
     .concat()
 }
@@ -112,6 +112,12 @@ fn limit(name: &str, (amount, window, delivery): Window) -> LimitConfig {
     }
 }
 
+/// A limit of so much in a window.
+#[cfg(test)]
+pub(crate) fn a_limit(amount: u64, window: Duration) -> LimitConfig {
+    limit("tokens", (amount, window, ms(300)))
+}
+
 /// An account on which calls wait as long as they must.
 fn account(limits: Vec<LimitConfig>) -> AccountConfig {
     AccountConfig {
@@ -153,6 +159,9 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
             patience: None,
             hang_ups: 0,
             hang_up_after: Duration::ZERO,
+            leaves: 0,
+            leaves_within: seconds(3_600),
+            burst_at: None,
         },
         length: window.1 * windows_of(window),
         clocks: Clocks { drift: 200_000, adverse: false, provider: 0 },

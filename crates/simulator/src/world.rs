@@ -18,6 +18,7 @@ mod others;
 mod proxies;
 mod upstream;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use quotakeeper_engine::config::Unit;
@@ -33,7 +34,7 @@ use crate::network::Connection;
 use crate::provider::{Answer, CallTokens, Provider};
 use crate::random::Random;
 use crate::report::Report;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, TokenWork};
 use lease::Standby;
 use limiters::Limiter;
 use proxies::Proxy;
@@ -60,8 +61,12 @@ pub(crate) enum Happening {
     Counted(Flight),
     /// The provider has said the last of its answer; what it charged the call at its arrival, and when.
     Answered(Flight, Moment),
-    /// The provider has produced so many quarters of its answer …
-    Produced(Flight, u64),
+    /// The provider has produced so many parts of its answer to a call that it counted then …
+    Produced {
+        flight: Flight,
+        part: u64,
+        counted: Moment,
+    },
     /// … and the proxy has read them.
     Grows(Flight, u64),
     /// The answer's first byte reaches the proxy.
@@ -75,6 +80,11 @@ pub(crate) enum Happening {
     OthersCall,
     OthersBurst,
     OthersArrive,
+    OthersUseTokens,
+    /// All pods call at once.
+    Bursts(u64),
+    /// A node is lost, with half of the pods.
+    NodeLost,
     ProxyStalls,
     LimiterStalls,
     ProxyCrashes,
@@ -151,6 +161,8 @@ pub struct World {
     standby: Option<Standby>,
     pub(crate) connections: Vec<Connection>,
     pub(crate) provider: Provider,
+    /// Answers that the provider has given up because nobody was there any more.
+    ended_early: BTreeSet<(usize, CallId, u32)>,
     pub(crate) history: History,
     /// The workload's time is over.
     pub(crate) stopped: bool,
@@ -174,6 +186,7 @@ impl World {
         let clock = Clock::new(Duration::from_secs(1_000_000), -scenario.clocks.provider);
         let mut world = World {
             provider: Provider::new(&scenario, clock),
+            ended_early: BTreeSet::new(),
             history: History::new(&scenario),
             scenario,
             now: Moment(0),
@@ -220,8 +233,12 @@ impl World {
         let windows: Duration = limits.iter().map(|limit| limit.window).sum();
         let answers = (self.scenario.upstream.thinks + self.scenario.upstream.streams) * 2;
         let calls = u32::try_from(self.history.under_way).unwrap_or(u32::MAX);
+        let most = self.scenario.tokens.as_ref().map_or(1, TokenWork::most);
         let slowest = limits.iter().map(|limit| match limit.unit {
             Unit::ConcurrentRequests => answers.div_f64(limit.amount as f64),
+            unit if unit.counts_tokens() => {
+                limit.window.mul_f64(most as f64 / limit.amount as f64).min(limit.window)
+            }
             _ => limit.window.div_f64(limit.amount as f64),
         });
         // Three times what it takes on a quiet day.
@@ -253,8 +270,8 @@ impl World {
             Happening::Leaves(flight) => self.leaves(flight),
             Happening::Wrote(flight) => self.wrote(flight),
             Happening::Counted(flight) => self.counted(flight),
-            Happening::Produced(flight, quarter) => self.produced(flight, quarter),
-            Happening::Grows(flight, quarter) => self.grows(flight, quarter),
+            Happening::Produced { flight, part, counted } => self.produced(flight, part, counted),
+            Happening::Grows(flight, part) => self.grows(flight, part),
             Happening::Answered(flight, counted) => self.answered(flight, counted),
             Happening::FirstByte(flight, answer) => self.first_byte(flight, answer),
             Happening::LastByte(flight) => self.last_byte(flight),
@@ -263,6 +280,9 @@ impl World {
             Happening::OthersCall => self.others_call(),
             Happening::OthersBurst => self.others_burst(),
             Happening::OthersArrive => self.others_arrive(),
+            Happening::OthersUseTokens => self.others_use_tokens(),
+            Happening::Bursts(calls) => self.bursts(calls),
+            Happening::NodeLost => self.node_lost(),
             Happening::ProxyStalls => self.proxy_stalls(),
             Happening::LimiterStalls => self.limiter_stalls(),
             Happening::ProxyCrashes => self.proxy_crashes(),

@@ -1,10 +1,12 @@
 //! What became of grants: not written, written, answered, over.
 
 use super::calls::{Refusal, Refused};
+use super::lanes::Entry;
 use super::{Call, CallState, Charge, Engine};
 use crate::callers::PauseKey;
 use crate::cost::Costs;
 use crate::event::{Action, Attempt, Observation, RefusalReason};
+use crate::mutant::{self, Mutant};
 use crate::pause::Progress;
 use crate::time::Time;
 use crate::window_counter::{Granted, Reported};
@@ -97,7 +99,9 @@ impl Engine {
         }
         let charges = grant.charges.clone();
         for Charge { counter, unit, .. } in charges {
-            let entry = self.lanes.entry_mut(counter).filter(|entry| entry.limit.settling().is_none());
+            let at_once = mutant::active(Mutant::SettledAtFirstByte);
+            let settles = |entry: &&mut Entry| entry.limit.settling().is_none() || at_once;
+            let entry = self.lanes.entry_mut(counter).filter(settles);
             if let Some(counter) = entry.and_then(|entry| entry.counter.window_mut()) {
                 counter.advance(now);
                 counter.counted_by(now, unit, latest);

@@ -121,6 +121,7 @@ impl Engine {
             match drawn {
                 Some(drawn) if seen && (exact || open.holds_a_guess()) => open.settle(now, drawn, now),
                 _ if seen => open.settle(now, drawn.unwrap_or_default().max(held), now),
+                _ if mutant::active(Mutant::LossCountsWhatCame) => open.settle(now, Amount::ZERO, now),
                 drawn => {
                     let drawn = drawn.unwrap_or_default().max(held);
                     match lasts.filter(|_| open.tokens.reserving == Reserving::Learned) {

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::bins::{BINS, BinSet, Bins, MOST_CALLS, Scale, TOKENS};
+use crate::mutant::{self, Mutant};
 
 /// What the calls of all consumers count for beside a consumer's own: as many calls as this.
 const PRIOR: f64 = 16.0;
@@ -136,6 +137,9 @@ impl Lengths {
 
     /// Ended, running and lost.
     fn all(&self) -> u32 {
+        if mutant::active(Mutant::EndedCallsOnly) {
+            return self.ended.total();
+        }
         self.ended.total() + self.lost.total() + self.all_running
     }
 
@@ -146,6 +150,9 @@ impl Lengths {
 
     /// Calls of a bin that have not ended in it: they are known to be longer.
     fn not_ended(&self, bin: usize) -> u32 {
+        if mutant::active(Mutant::EndedCallsOnly) {
+            return 0;
+        }
         self.running[bin] + u32::from(self.lost.counts()[bin])
     }
 

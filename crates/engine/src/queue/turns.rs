@@ -1,6 +1,8 @@
 //! Turns: what a consumer, or an allocation, waits for and has had. Start-time fair queueing, with corrections when it
 //! is known how long a turn really was.
 
+use crate::mutant::{self, Mutant};
+
 /// The turns of a consumer among those of its allocation, or of an allocation among the others.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turns {
@@ -58,7 +60,8 @@ impl Turns {
         self.unsettled = self.unsettled.saturating_sub(1);
         let paid = self.credit.min(more);
         let given_back = less.min(self.tag.saturating_sub(now));
-        self.credit = (self.credit - paid).saturating_add(less - given_back);
+        let credit = if mutant::active(Mutant::RefundClipped) { 0 } else { less - given_back };
+        self.credit = (self.credit - paid).saturating_add(credit);
         self.tag.saturating_add(more - paid) - given_back
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Arrival, Ramp, Slot, WindowCounter};
 use crate::config::LimitConfig;
 use crate::cost::Amount;
+use crate::mutant::{self, Mutant};
 use crate::time::Time;
 use crate::units::{Origin, Unit, UnitKey};
 
@@ -85,7 +86,9 @@ impl WindowCounter {
         let mut counter = WindowCounter::new(limit, amount, as_of);
         let mut keys = Vec::new();
         if let Some(WindowSnapshot { units, slots, ramps, arriving, level, .. }) = snapshot {
-            counter.bucket.set(*level, as_of);
+            let most =
+                if mutant::active(Mutant::RestartForgetsDebt) { counter.bucket.size() } else { *level };
+            counter.bucket.set((*level).min(most), as_of);
             keys.extend(units.iter().map(|unit| counter.restore(*unit)));
             counter.charged += slots.iter().map(|slot| slot.amount).sum();
             slots.iter().for_each(|slot| counter.slots.restore(*slot));

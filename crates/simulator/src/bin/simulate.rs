@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
-use quotakeeper_simulator::campaign::{campaign, run};
-use quotakeeper_simulator::mutants::{MUTANTS, noticed};
+use quotakeeper_simulator::campaign::campaign;
+use quotakeeper_simulator::mutants::{MUTANTS, noticed, run_broken};
 use quotakeeper_simulator::stories::{self, Story};
 
 /// Runs the engine and both sessions in simulated worlds.
@@ -38,9 +38,18 @@ enum Command {
         story: String,
         /// Its seed
         seed: u64,
+        /// With this fault, by its name in `simulate mutants`
+        #[arg(long)]
+        fault: Option<String>,
     },
     /// Measure how much of a quota is used, beside what could be
     Use,
+    /// Measure how limits of tokens fare in each of their stories
+    Tokens {
+        /// Worlds of each
+        #[arg(long, default_value_t = 10)]
+        seeds: u64,
+    },
     /// Break the rule on purpose, clause by clause, and show which stories notice
     Mutants {
         /// Seeds that are tried in each story
@@ -60,9 +69,13 @@ enum Command {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Soak { seeds, from, minutes, story } => soak(from..from + seeds, minutes, story),
-        Command::Replay { story, seed } => replay(&story, seed),
+        Command::Replay { story, seed, fault } => replay(&story, seed, fault.as_deref()),
         Command::Use => {
             print!("{}", quotakeeper_simulator::utilisation::table());
+            ExitCode::SUCCESS
+        }
+        Command::Tokens { seeds } => {
+            print!("{}", quotakeeper_simulator::token_table::table(seeds));
             ExitCode::SUCCESS
         }
         Command::Mutants { seeds, fault, story } => mutants(seeds, fault, story),
@@ -129,11 +142,16 @@ fn soak(seeds: std::ops::Range<u64>, minutes: Option<u64>, story: Option<String>
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn replay(name: &str, seed: u64) -> ExitCode {
-    let Some(story) = find(name) else {
+fn replay(name: &str, seed: u64, fault: Option<&str>) -> ExitCode {
+    let known = |wanted: &str| MUTANTS.iter().find(|(fault, _)| format!("{fault:?}").contains(wanted));
+    let broken = fault.and_then(known).map(|(fault, _)| *fault);
+    if let (Some(wanted), None) = (fault, broken) {
+        eprintln!("no fault is named {wanted}; `simulate mutants` tries them all");
+        return ExitCode::from(2);
+    }
+    let Some(outcome) = find(name).and_then(|story| run_broken(broken, story.name, seed)) else {
         return ExitCode::from(2);
     };
-    let outcome = run(story, seed);
     println!("{name} with seed {seed}:\n{}", outcome.report);
     for (consumer, completed) in &outcome.report.by_consumer {
         println!("  {consumer}: {completed}");

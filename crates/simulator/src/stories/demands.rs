@@ -54,10 +54,23 @@ pub(super) fn change_at(
     provider_first: bool,
     lead: Duration,
 ) {
+    let change = change_of(scenario, 0, from, amount, provider_first, lead);
+    scenario.changes.push(change);
+}
+
+/// The same of the limit at this place.
+pub(super) fn change_of(
+    scenario: &Scenario,
+    place: usize,
+    from: Duration,
+    amount: u64,
+    provider_first: bool,
+    lead: Duration,
+) -> Change {
     let mut account = scenario.account.clone();
-    account.limits[0].amount = amount;
+    account.limits[place].amount = amount;
     let (at, provider_at) = if provider_first { (from + lead, from) } else { (from, from + lead) };
-    scenario.changes.push(Change { at, provider_at, account });
+    Change { at, provider_at, account }
 }
 
 /// After so long what was in flight under the limit before has been counted.

@@ -20,11 +20,15 @@ impl World {
         let once = [
             (faults.limiter_crash_at, Happening::LimiterCrashes { again: false }),
             (faults.failover_at, Happening::FailsOver { again: false }),
+            (faults.node_loss_at, Happening::NodeLost),
         ];
         for (at, happening) in once {
             if let Some(at) = at {
                 self.at(Moment(0) + at, happening);
             }
+        }
+        if let Some((at, calls)) = self.scenario.workload.burst_at {
+            self.at(Moment(0) + at, Happening::Bursts(calls));
         }
         for change in 0..self.scenario.changes.len() {
             let (limiter, provider) =

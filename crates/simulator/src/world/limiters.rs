@@ -31,6 +31,7 @@ pub(crate) struct Limiter {
     pub(crate) clock: Clock,
     pub(crate) state: LimiterState,
     pub(crate) epoch: Epoch,
+    began: Moment,
     /// The disk of its node; none: it keeps no ledger.
     pub(super) disk: Option<NodeDisk>,
     /// The process is alive.
@@ -97,6 +98,7 @@ impl World {
             clock,
             state,
             epoch,
+            began: self.now,
             serving: disk.is_none(),
             disk,
             up: true,
@@ -142,6 +144,9 @@ impl World {
             return self.at(later, Happening::Connects(proxy));
         }
         let limiter = self.active;
+        if let Some(later) = self.finds_late(proxy, limiter) {
+            return self.at(later, Happening::Connects(proxy));
+        }
         if let Some(connection) = self.proxies[proxy].connection {
             let current = &self.connections[connection];
             if current.limiter == limiter && !current.cut {
@@ -160,6 +165,13 @@ impl World {
         self.proxies[proxy].connection = Some(connection);
         self.proxies[proxy].session.connected();
         self.pump(proxy);
+    }
+
+    /// When a proxy finds a limiter that follows another, if that takes long.
+    fn finds_late(&self, proxy: usize, limiter: usize) -> Option<Moment> {
+        let entry = &self.limiters[limiter];
+        let late = entry.began + self.scenario.faults.late_hello;
+        (self.proxies[proxy].pod == 0 && entry.epoch != Epoch(1) && late > self.now).then_some(late)
     }
 
     /// Each proxy is a pod of its own.
@@ -409,6 +421,10 @@ impl World {
         if steady {
             let now = self.time(limiter);
             let report = self.limiters[limiter].state.report(now);
+            let mut limits = report.accounts.iter().flat_map(|account| &account.status.limits);
+            if let Some(limit) = limits.find(|limit| limit.unit.counts_tokens() && !self.stopped) {
+                self.history.in_flight(limit.reserved * 10_000 / limit.amount.max(1));
+            }
             for limit in report.accounts.into_iter().flat_map(|account| account.status.limits) {
                 if !self.has_log(&limit.name) {
                     continue;

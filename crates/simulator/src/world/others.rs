@@ -7,9 +7,14 @@ use crate::scenario::Others;
 
 /// The calls of a burst come within this time.
 const BURST_TAKES: Duration = Duration::from_millis(100);
+/// Into so many steps even use of a window is cut.
+const STEPS_OF_A_WINDOW: u64 = 50;
 
 impl World {
     pub(super) fn begin_others(&mut self) {
+        if self.scenario.tokens.as_ref().is_some_and(|work| work.provider.others_percent > 0) {
+            self.after(Duration::from_millis(1), Happening::OthersUseTokens);
+        }
         let Some(others) = self.others() else { return };
         if others.percent > 0 {
             self.after(Duration::from_millis(1), Happening::OthersCall);
@@ -17,6 +22,18 @@ impl World {
         if !others.bursts_every.is_zero() {
             let first = self.chances.others.exponential(others.bursts_every);
             self.after(first, Happening::OthersBurst);
+        }
+    }
+
+    /// Others use limits of tokens, evenly.
+    pub(super) fn others_use_tokens(&mut self) {
+        let Some(work) = &self.scenario.tokens else { return };
+        let hundredths = work.provider.others_percent * 100 / STEPS_OF_A_WINDOW;
+        self.provider.others_use_tokens(self.now, hundredths);
+        let longest = self.scenario.account.limits.iter().filter(|limit| limit.tokens.is_some());
+        let window = longest.map(|limit| limit.window).max().unwrap_or_default();
+        if !self.stopped {
+            self.after(window / STEPS_OF_A_WINDOW as u32, Happening::OthersUseTokens);
         }
     }
 

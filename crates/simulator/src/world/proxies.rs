@@ -13,7 +13,8 @@ use super::{Flight, Happening, World};
 use crate::account::QUOTA;
 use crate::clock::{Clock, Moment};
 use crate::provider::CallTokens;
-use crate::scenario::{Arrivals, Hidden, TokenWork};
+use crate::random::Random;
+use crate::scenario::{Arrivals, Hidden, Outputs, Pace, TokenWork};
 
 const ACCOUNT: AccountIndex = AccountIndex(0);
 
@@ -124,7 +125,7 @@ impl World {
             *left -= 1;
         }
         let (class, reported) = self.some_shape();
-        let tokens = self.some_tokens();
+        let tokens = self.some_tokens(class, proxy);
         let details = CallDetails { size: tokens.map(|tokens| tokens.size), ..reported.into() };
         let session = &mut self.proxies[proxy].session;
         let asked = session.ask(now, ACCOUNT, details, workload.patience);
@@ -170,17 +171,50 @@ impl World {
         (class, self.scenario.shapes[class].clone())
     }
 
-    /// What a call says of its tokens, and what it uses.
-    fn some_tokens(&mut self) -> Option<CallTokens> {
-        let TokenWork { text_bytes, max_output, mean_output, .. } = self.scenario.tokens?;
-        let work = &mut self.chances.work;
-        let (text_bytes, max_output) =
-            (work.between(text_bytes.0, text_bytes.1), work.between(max_output.0, max_output.1));
-        let size = CallSize { text_bytes, max_output: Some(max_output), choices: 1, ..CallSize::default() };
-        let output = work.exponential(Duration::from_nanos(mean_output)).as_nanos() as u64;
-        let output = output.min(max_output);
-        let usage = TokenUsage { input: text_bytes / 4, output, exact: true, ..TokenUsage::default() };
-        Some(CallTokens { size, usage })
+    /// What a call of this shape says of its tokens, and what it uses.
+    fn some_tokens(&mut self, class: usize, proxy: usize) -> Option<CallTokens> {
+        let work = self.scenario.tokens.as_ref()?;
+        let TokenWork { text_bytes, bytes_per_token, max_output, choices, outputs, pace, parts, .. } = work;
+        let workload = &self.scenario.pods[self.proxies[proxy].pod];
+        let chances = &mut self.chances.work;
+        let times = outputs.large.filter(|(shape, _)| *shape == class).map_or(1, |(_, times)| times);
+        let text_bytes = chances.between(text_bytes.0, text_bytes.1) * times;
+        let max_output = chances.between(max_output.0, max_output.1);
+        let mut output = 0;
+        for _ in 0..*choices {
+            output += some_output(chances, outputs, self.now, workload).min(max_output);
+        }
+        let allows = outputs.over_reserves.as_ref().filter(|(by, _)| by == workload);
+        let max_output = Some(max_output * allows.map_or(1, |(_, times)| *times));
+        let size = CallSize { text_bytes, max_output, choices: *choices, ..CallSize::default() };
+        let input = text_bytes / bytes_per_token;
+        let usage = TokenUsage { input, output, exact: true, ..TokenUsage::default() };
+        let parts = match *pace {
+            Pace::Any => *parts,
+            // Often enough for what is told of it never to be old.
+            Pace::TokensPerSecond(speed, _) => {
+                (output / u64::from(*choices).max(1) / speed).clamp(2, (*parts).max(2))
+            }
+        };
+        Some(CallTokens { size, usage, parts })
+    }
+
+    /// All pods call at once.
+    pub(super) fn bursts(&mut self, calls: u64) {
+        for pod in 0..self.pods.len() {
+            let proxy = self.pods[pod];
+            let asks = proxy != usize::MAX && self.proxies[proxy].alive;
+            for _ in (0..calls).filter(|_| asks) {
+                self.ask(proxy);
+            }
+        }
+    }
+
+    /// Half of the pods die at once.
+    pub(super) fn node_lost(&mut self) {
+        for pod in (0..self.pods.len()).step_by(2) {
+            self.dies(pod);
+        }
     }
 
     pub(super) fn works(&mut self) {
@@ -356,6 +390,13 @@ impl World {
             return;
         }
         let pod = self.chances.faults.below(self.pods.len() as u64) as usize;
+        self.dies(pod);
+        let next = self.chances.faults.exponential(self.scenario.faults.proxy_crash);
+        self.after(next, Happening::ProxyCrashes);
+    }
+
+    /// A pod dies, and another follows.
+    fn dies(&mut self, pod: usize) {
         let proxy = self.pods[pod];
         if proxy != usize::MAX && self.proxies[proxy].alive {
             self.proxies[proxy].alive = false;
@@ -368,7 +409,19 @@ impl World {
             self.after(Duration::from_secs(2), Happening::PodGone(proxy));
             self.after(Duration::from_secs(1), Happening::ProxyStarts(pod));
         }
-        let next = self.chances.faults.exponential(self.scenario.faults.proxy_crash);
-        self.after(next, Happening::ProxyCrashes);
     }
+}
+
+/// The output of one completion.
+fn some_output(chances: &mut Random, outputs: &Outputs, now: Moment, workload: &str) -> u64 {
+    let mut output = chances.exponential(Duration::from_nanos(outputs.mean)).as_nanos() as u64;
+    if outputs.long_per_million > 0 && chances.chance(outputs.long_per_million) {
+        output = outputs.long;
+    }
+    if outputs.none_per_million > 0 && chances.chance(outputs.none_per_million) {
+        output = 0;
+    }
+    let grown = outputs.grows.as_ref().filter(|growth| now >= Moment(0) + growth.at);
+    let of_workload = grown.filter(|growth| growth.workload.as_ref().is_none_or(|by| by == workload));
+    output * of_workload.map_or(1, |growth| growth.times)
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use quotakeeper_engine::event::CallId;
 use quotakeeper_engine::tokens::CallEnd;
 
 use super::{Flight, Happening, World};
 use crate::clock::Moment;
 use crate::provider::Answer;
-use crate::scenario::Delivery;
+use crate::scenario::{Delivery, Pace, Workload};
 
 impl World {
     /// The call that a flight belongs to, if it is still that try.
@@ -135,37 +136,73 @@ impl World {
         let streams = upstream.streams.mul_f64(random.between(500, 1500) as f64 / 1000.0);
         self.after(thinks + way_back, Happening::FirstByte(flight, answer));
         if !rejected {
-            for quarter in (1..4).filter(|_| flight.tokens.is_some()) {
-                let at = thinks + streams * quarter / 4;
-                self.after(at, Happening::Produced(flight, u64::from(quarter)));
-                self.after(at + way_back, Happening::Grows(flight, u64::from(quarter)));
-            }
-            self.after(thinks + streams, Happening::Answered(flight, self.now));
-            self.after(thinks + streams + way_back, Happening::LastByte(flight));
+            let streams = self.paced(flight).unwrap_or(streams);
+            self.streams(flight, thinks, streams, way_back);
         }
     }
 
-    /// The provider has produced so many quarters of an answer.
-    pub(super) fn produced(&mut self, flight: Flight, quarter: u64) {
-        if let Some(tokens) = flight.tokens {
-            self.provider.produced(self.now, &self.scenario.shapes[flight.class], &tokens, quarter);
+    /// How long an answer takes whose tokens say so.
+    fn paced(&mut self, flight: Flight) -> Option<Duration> {
+        let (tokens, work) = flight.tokens.zip(self.scenario.tokens.as_ref())?;
+        let Pace::TokensPerSecond(speed, most) = work.pace else { return None };
+        let one = tokens.usage.output / tokens.size.choices();
+        let luck = self.chances.upstream.between(100 - work.uneven, 100 + work.uneven) as f64 / 100.0;
+        Some(Duration::from_secs_f64(one as f64 / speed as f64 * luck).min(most))
+    }
+
+    /// The provider produces an answer, and the client may leave meanwhile.
+    fn streams(&mut self, flight: Flight, thinks: Duration, streams: Duration, way_back: Duration) {
+        let counted = self.now;
+        for part in 1..flight.tokens.map_or(0, |tokens| tokens.parts) {
+            let parts = flight.tokens.map_or(1, |tokens| tokens.parts);
+            let at = thinks + streams.mul_f64(part as f64 / parts as f64);
+            self.after(at, Happening::Produced { flight, part, counted });
+            self.after(at + way_back, Happening::Grows(flight, part));
+        }
+        let late = self.scenario.tokens.as_ref().is_some_and(|work| work.provider.settles_late);
+        let settles = if late { self.bound().mul_f64(0.9) } else { Duration::ZERO };
+        self.after(thinks + streams + settles, Happening::Answered(flight, counted));
+        self.after(thinks + streams + way_back, Happening::LastByte(flight));
+        let Workload { leaves, leaves_within: within, .. } = self.scenario.workload;
+        if leaves > 0 && self.chances.upstream.chance(leaves) {
+            let leaves = self.chances.upstream.within(Duration::ZERO, (thinks + streams).min(within));
+            self.after(leaves, Happening::HangsUp(flight.proxy, flight.call));
         }
     }
 
-    /// The proxy has read so many quarters of an answer.
-    pub(super) fn grows(&mut self, flight: Flight, quarter: u64) {
+    /// Whether the provider produces nothing more, because nobody is there any more.
+    fn is_left(&mut self, flight: Flight) -> bool {
+        let stops = self.scenario.tokens.as_ref().is_some_and(|work| work.provider.stops);
+        stops && self.in_flight(flight).is_none()
+    }
+
+    /// The provider has produced so many parts of an answer, or sees that nobody is there any more.
+    pub(super) fn produced(&mut self, flight: Flight, part: u64, counted: Moment) {
+        let Some(tokens) = flight.tokens.filter(|_| !self.ended_early.contains(&key(flight))) else { return };
+        if self.is_left(flight) {
+            self.answered(Flight { tokens: Some(tokens.until(part - 1)), ..flight }, counted);
+            self.ended_early.insert(key(flight));
+            return;
+        }
+        self.provider.produced(self.now, &self.scenario.shapes[flight.class], &tokens, part);
+    }
+
+    /// The proxy has read so many parts of an answer.
+    pub(super) fn grows(&mut self, flight: Flight, part: u64) {
         if let Some(later) = self.stands_still(flight.proxy) {
-            return self.at(later, Happening::Grows(flight, quarter));
+            return self.at(later, Happening::Grows(flight, part));
         }
         if let Some(tokens) = flight.tokens.filter(|_| self.in_flight(flight).is_some()) {
-            self.proxies[flight.proxy].session.produced(flight.call, tokens.output_of(quarter));
+            self.proxies[flight.proxy].session.produced(flight.call, tokens.output_of(part));
             self.pump(flight.proxy);
         }
     }
 
     pub(super) fn answered(&mut self, flight: Flight, counted: Moment) {
-        let class = &self.scenario.shapes[flight.class];
-        self.provider.answered(self.now, counted, class, flight.tokens);
+        if !self.ended_early.remove(&key(flight)) {
+            let class = &self.scenario.shapes[flight.class];
+            self.provider.answered(self.now, counted, class, flight.tokens);
+        }
     }
 
     pub(super) fn first_byte(&mut self, flight: Flight, answer: Box<Answer>) {
@@ -207,4 +244,9 @@ impl World {
         self.pump(flight.proxy);
         self.next_call(flight.proxy);
     }
+}
+
+/// A try of a call.
+fn key(flight: Flight) -> (usize, CallId, u32) {
+    (flight.proxy, flight.call, flight.try_number)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Lanes, Limit};
 use crate::config::Unit;
 use crate::cost::{Amount, Costs};
+use crate::mutant::{self, Mutant};
 use crate::queue::LaneId;
 use crate::tokens::TokenUsage;
 
@@ -22,6 +23,7 @@ impl Lanes {
         }
         let most = match costs.tokens {
             None => self.draws_on_account(lane, costs).map(|cost| u128::from(cost.0)).max().unwrap_or(1),
+            Some(_) if mutant::active(Mutant::TurnOfZero) => return 0,
             Some(_) => self.refill(lane, |limit| limit.cost(costs)).div_ceil(self.turn()),
         };
         u32::try_from(most.max(1)).unwrap_or(u32::MAX)
@@ -29,6 +31,9 @@ impl Lanes {
 
     /// The same of a call that has used so much.
     pub(in crate::account) fn turns_of(&self, lane: LaneId, costs: Costs, usage: &TokenUsage) -> u32 {
+        if mutant::active(Mutant::TurnOfZero) {
+            return 0;
+        }
         let drawn = |limit: &Limit| match (&limit.config.tokens, &costs.tokens) {
             (Some(tokens), Some(costs)) if tokens.settles_at_end() => {
                 tokens.drawn(limit.config.unit, costs, usage)
