@@ -154,6 +154,11 @@ impl Durability {
         }
     }
 
+    /// What was granted since the newest snapshot, of the limit at this place.
+    pub(super) fn granted(&self, limit: usize) -> Amount {
+        self.granted.get(limit).copied().unwrap_or_default()
+    }
+
     /// What a call waits for that the ledger has not charged ahead, of the limit at this place.
     pub(super) fn missing(&self, limit: usize) -> Amount {
         self.budget.as_ref().and_then(|budget| budget.missing.get(limit).copied()).unwrap_or_default()

@@ -223,10 +223,13 @@ impl Engine {
             // Slots are given again and again: to as many calls as windows let through.
             let ahead = match limit.config.unit {
                 Unit::ConcurrentRequests => most.unwrap_or(Amount(u64::MAX)),
-                // Its bucket is all of it; what of that is used can't be granted.
+                // Its bucket is all of it. Twice what was granted lately is enough, or grows to it in a few commits;
+                // what a crash leaves unclaimed may be held for as long as a call lasts.
                 _ if limit.config.tokens.is_some() => {
                     let refilled = refilled_within(&limit.config, horizon);
-                    (self.lanes.room_of(limit.place) + refilled).min(Amount(limit.config.largest_amount()))
+                    let (room, lately) =
+                        (self.lanes.room_of(limit.place), self.durability.granted(limit.place));
+                    (room.min(lately + lately) + refilled).min(Amount(limit.config.largest_amount()))
                 }
                 _ => granted_within(&limit.config, horizon),
             };

@@ -1,7 +1,6 @@
 //! What became of grants: not written, written, answered, over.
 
 use super::calls::{Refusal, Refused};
-use super::lanes::Entry;
 use super::{Call, CallState, Charge, Engine};
 use crate::callers::PauseKey;
 use crate::cost::Costs;
@@ -100,10 +99,12 @@ impl Engine {
         let charges = grant.charges.clone();
         for Charge { counter, unit, .. } in charges {
             let at_once = mutant::active(Mutant::SettledAtFirstByte);
-            let settles = |entry: &&mut Entry| entry.limit.settling().is_none() || at_once;
-            let entry = self.lanes.entry_mut(counter).filter(settles);
-            if let Some(counter) = entry.and_then(|entry| entry.counter.window_mut()) {
-                counter.advance(now);
+            let Some(entry) = self.lanes.entry_mut(counter) else { continue };
+            let settles = entry.limit.settling().is_none() || at_once;
+            let Some(counter) = entry.counter.window_mut() else { continue };
+            counter.advance(now);
+            counter.first_answered();
+            if settles {
                 counter.counted_by(now, unit, latest);
             }
         }

@@ -113,6 +113,7 @@ impl Engine {
         }
         let mut beyond = false;
         self.each_open(now, attempt, |open| {
+            open.window.first_answered();
             let held = open.held();
             let drawn = usage.map(|usage| open.tokens.drawn(open.counts(), open.costs, &usage));
             let drawn = drawn.map(|drawn| drawn - open.produced(open.told));

@@ -47,6 +47,11 @@ impl WindowCounter {
         self.asks_first = true;
     }
 
+    /// The call that went first has been answered, or is over: what its answer told is known, if it told anything.
+    pub(crate) fn first_answered(&mut self) {
+        self.asks_first = false;
+    }
+
     /// The most that a predecessor can have granted in a time of this length: with a bucket what it holds and what
     /// drains meanwhile, otherwise all of N at once.
     fn grantable_within(&self, length: Option<Duration>) -> Amount {

@@ -1,5 +1,7 @@
 //! What calls use is learned, and held instead of the most that they can use.
 
+use quotakeeper_engine::time::Time;
+
 use super::*;
 
 /// Twenty calls, of a hundred tokens of output each, where the request allows a hundred times as many.
@@ -111,4 +113,34 @@ fn calls_that_came_before_anything_was_learned_have_turns_as_short_as_later_ones
     let [early, late] = granted;
     assert!(early + late > 150, "{granted:?}");
     assert!(early * 10 > late * 8 && late * 10 > early * 8, "{granted:?}");
+}
+
+/// Nothing of the call that goes first is known for as long as a call may last; what its answer tells of the limit is.
+#[test]
+fn calls_that_follow_the_first_do_not_wait_until_it_can_change_nothing_more() {
+    for hangs_up in [false, true] {
+        let limit = learned(tokens(1_000_000, 60, Charged::Unknown));
+        let start = Time(3_600_000_000_000);
+        let mut w = World::with(Engine::newly_in_force(account(vec![limit]), start), start);
+        w.asks(&call(1_000, 3_000), 5);
+        let first = w.grants();
+        assert_eq!(first.len(), 1, "one asks");
+        w.tell(Event::FirstByte { attempt: first[0], latest: w.now, observations: Vec::new() });
+        if hangs_up {
+            w.tell(Event::Done { attempt: first[0], end: CallEnd::Lost, usage: None });
+        }
+        assert_eq!(w.grants().len(), 4, "{hangs_up}");
+    }
+}
+
+#[test]
+fn a_crash_leaves_unclaimed_twice_what_was_granted_lately_and_not_all_that_was_free() {
+    let limit = learned(tokens(1_000_000, 60, Charged::Unknown));
+    let mut w = World::new(vec![limit]);
+    w.commit(0);
+    w.asks(&call(1_000, 3_000), 2);
+    w.commit(10_000);
+    assert_eq!(w.grants().len(), 2);
+    let reserve = w.engine.reserve(w.now, MS * 100).of("tokens").0;
+    assert!((8_000..20_000).contains(&reserve), "{reserve}");
 }
