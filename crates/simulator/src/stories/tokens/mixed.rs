@@ -101,7 +101,7 @@ fn large_among_small(random: &mut Random) -> Scenario {
         (work.text_bytes, work.max_output) = ((3_000, 3_400), (100, 100));
         work.outputs.large = Some((0, 19));
     }
-    scenario.expects.longest_wait_at_most = Some(seconds(60));
+    scenario.expects.longest_wait_at_most = Some(seconds(100));
     scenario.expects.tokens_used_at_least = Some(6_500);
     scenario
 }
@@ -122,7 +122,7 @@ fn own_limits(random: &mut Random) -> Scenario {
         let own = LimitConfig { name: name.to_owned(), endpoint: Some(name.to_owned()), counted_as, ..own };
         scenario.account.limits.push(own);
     }
-    scenario.expects.tokens_used_at_least = Some(8_500);
+    scenario.expects.tokens_used_at_least = Some(8_000);
     scenario
 }
 
