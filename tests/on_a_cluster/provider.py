@@ -113,6 +113,10 @@ class Provider:
     def totals(self, account):
         return self.summary(account)["totals"]
 
+    def tried(self, account):
+        """How many calls of the account have arrived."""
+        return sum(self.totals(account).values())
+
     def log(self, account):
         entries = map(json.loads, self.ask(f"/log?account={account}").splitlines())
         return sorted(entries, key=lambda entry: entry["arrivalNanos"])
