@@ -27,7 +27,7 @@ spec: {provider: {name: silent, tier: one}, enforcement: {maxQueueSeconds: LONGE
 "#;
 
 /// So many calls at once, and how many had which status.
-const CALLS: &str = r#"
+pub const CALLS: &str = r#"
 import collections, concurrent.futures, os, sys, urllib.error, urllib.request
 def call(_):
     try:

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::a_daily_limit_that_no_answer_tells::CALLS;
 use crate::scene::{Ended, Scene};
 
 const RULES: &str = "providers:\n  demo: {limits: [{name: requests, count: 8, windowMillis: 2000, countedAs: Sliding, endpoint: '*'}]}\n";
@@ -25,19 +26,6 @@ apiVersion: quotakeeper.dev/v1alpha1
 kind: ApiQuota
 metadata: {name: crm}
 spec: {provider: {name: by-calendar, tier: one}, enforcement: {maxQueueSeconds: LONGEST}}
-"#;
-
-/// So many calls at once, and how many had which status.
-const CALLS: &str = r#"
-import collections, concurrent.futures, os, sys, urllib.error, urllib.request
-def call(_):
-    try:
-        url = os.environ["DEMO_BASE_URL"] + "/anything"
-        return urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": "Bearer crm"})).status
-    except urllib.error.HTTPError as error:
-        return error.code
-with concurrent.futures.ThreadPoolExecutor(20) as pool:
-    print(sorted(collections.Counter(pool.map(call, range(int(sys.argv[1])))).items()))
 "#;
 
 /// The library that shows a program another time of day, from Debian's package of it.
