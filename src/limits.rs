@@ -4,9 +4,11 @@
 //!
 //! | room | holds |
 //! |---|---|
+//! | `estimates` | what was learned of the tokens of calls |
 //! | `known` | what runs have recorded |
 //! | `show` | the limits as a table, and for programs |
 
+mod estimates;
 mod known;
 mod show;
 

@@ -21,6 +21,7 @@
 //! | `suspend` | Ctrl-Z |
 //! | `stated_use` | what a person says was used already |
 //! | `terminal` | the terminal that the command, the progress line and messages share |
+//! | `usage` | tokens and money by workload and model |
 //! | `user` | the command as another user |
 //! | `waits` | how long calls may wait, and what is told of long waits |
 //! | `progress`, `report`, `summary` | the progress line, the final report, and its last lines |
@@ -51,6 +52,7 @@ mod supervise;
 mod suspend;
 mod terminal;
 mod trust;
+mod usage;
 pub mod user;
 mod view;
 pub mod waits;
@@ -219,12 +221,18 @@ async fn finish(arguments: &RunArguments, started: Started, ended: Ended) -> Res
     let health = limiter.health().await.context("the limiter stopped before the command did")?;
     let accounts = &health.report.accounts;
     shown.refusals.look(&proxy.stats(), accounts);
-    let seen = Seen { refused_by_limit: shown.refusals.counts, direct_connections: shown.direct.counts };
+    shown.usage.look(accounts);
+    let spent = shown.usage.lines();
+    let seen = Seen {
+        refused_by_limit: shown.refusals.counts,
+        direct_connections: shown.direct.counts,
+        usage: shown.usage,
+    };
     let report = Report::new(exit_code, ran, &proxy, accounts, seen);
     let lines = summary::lines(&report, proxy.bypass_remedy(), accounts);
     let learned = shown.learned.news(accounts);
     proxy.shutdown(GRACE).await;
-    learned.iter().chain(&lines).filter(|_| !arguments.quiet).for_each(|line| say(line));
+    learned.iter().chain(&lines).chain(&spent).filter(|_| !arguments.quiet).for_each(|line| say(line));
     // The command's exit code counts, even if the ledger or the report can't be written.
     if let Err(error) = limiter.close().await
         && !ledger.is_empty()

@@ -8,7 +8,7 @@ use quotakeeper_wire::status::{AccountReport, PastUse};
 use quotakeeper_wire::tier::{TierBasis, ToldLimit};
 use serde_json::{Value, json};
 
-use super::Known;
+use super::{Known, estimates};
 use crate::run::words::{count, duration};
 use crate::tables::{figure, table, window};
 
@@ -47,7 +47,8 @@ pub fn text(accounts: &[CompiledAccount], known: &Known, wide: bool) -> String {
     if wide {
         headings.extend(["BY OTHERS", "ALL FREE IN", "COUNTED AS"]);
     }
-    table(&headings, &rows) + &notes
+    let reports: Vec<_> = accounts.iter().filter_map(|account| known.get(&account.quota)).collect();
+    table(&headings, &rows) + &notes + &estimates::text(&reports)
 }
 
 /// The limits for programs.
@@ -80,7 +81,7 @@ pub fn value(account: &CompiledAccount, report: Option<&AccountReport>) -> Value
         "quota": account.quota, "provider": account.provider(), "tier": report.tier,
         "tierDeclared": account.undeclared.is_none(), "past": report.past,
         "limits": in_force.limits().iter().map(limit).collect::<Vec<_>>(),
-        "concurrency": report.status.concurrency, "waiting": report.status.waiting_calls(),
+        "concurrency": report.status.concurrency, "estimates": estimates::value(report), "waiting": report.status.waiting_calls(),
         "pauses": report.status.pauses, "notEnforced": in_force.not_enforced(),
         "warnings": account.warnings,
     })

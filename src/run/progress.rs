@@ -1,4 +1,4 @@
-//! The progress line: what is used, what waits, and until when.
+//! The progress line: what is used, what waits, until when, and what it has cost so far.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -7,6 +7,7 @@ use quotakeeper_engine::LimitStatus;
 use quotakeeper_wire::status::AccountReport;
 
 use super::terminal::Terminal;
+use super::usage::UsageSeen;
 use super::words::{duration, limit_name, limit_use};
 
 /// How often a plain line is written while calls wait.
@@ -38,12 +39,12 @@ impl Line {
         Line { style, ..Line::default() }
     }
 
-    /// Shows the status of the accounts.
-    pub fn show(&mut self, accounts: &[AccountReport]) {
+    /// Shows the status of the accounts, and what their calls have used so far.
+    pub fn show(&mut self, accounts: &[AccountReport], usage: &UsageSeen) {
         match &self.style {
             Style::Off => {}
-            Style::Live(terminal) => terminal.draw(variants(accounts)),
-            Style::Plain => self.show_plain(accounts),
+            Style::Live(terminal) => terminal.draw(variants(accounts, usage)),
+            Style::Plain => self.show_plain(accounts, usage),
         }
     }
 
@@ -54,7 +55,7 @@ impl Line {
         }
     }
 
-    fn show_plain(&mut self, accounts: &[AccountReport]) {
+    fn show_plain(&mut self, accounts: &[AccountReport], usage: &UsageSeen) {
         let state = state(accounts);
         let quiet = accounts.iter().all(|account| account.status.waiting.is_empty());
         // That nothing waits is no news at first.
@@ -68,7 +69,7 @@ impl Line {
         if changed || due {
             self.last_state = state;
             self.last_plain = Some(Instant::now());
-            let line = format!("quotakeeper: {}\n", words(accounts));
+            let line = format!("quotakeeper: {}\n", words(accounts, usage));
             let mut stderr = io::stderr().lock();
             // A closed standard error is no failure.
             let _ = stderr.write_all(line.as_bytes()).and_then(|()| stderr.flush());
@@ -86,7 +87,7 @@ fn state(accounts: &[AccountReport]) -> String {
 }
 
 /// The line in all detail, and shorter ones for narrow terminals.
-fn variants(accounts: &[AccountReport]) -> Vec<String> {
+fn variants(accounts: &[AccountReport], usage: &UsageSeen) -> Vec<String> {
     let each =
         |of: &dyn Fn(&AccountReport) -> String| accounts.iter().map(of).collect::<Vec<_>>().join("  |  ");
     let waiting = |account: &AccountReport| format!("{} waiting", account.status.waiting_calls());
@@ -99,7 +100,7 @@ fn variants(accounts: &[AccountReport]) -> Vec<String> {
         used.map(|used| format!("  {used}")).unwrap_or_default()
     };
     vec![
-        words(accounts),
+        words(accounts, usage),
         each(&|account| {
             format!("{}{}  {}{}", account.quota, used(account), waiting(account), paused(account))
         }),
@@ -108,11 +109,12 @@ fn variants(accounts: &[AccountReport]) -> Vec<String> {
     ]
 }
 
-fn words(accounts: &[AccountReport]) -> String {
-    accounts.iter().map(account_words).collect::<Vec<_>>().join("  |  ")
+fn words(accounts: &[AccountReport], usage: &UsageSeen) -> String {
+    let each = accounts.iter().map(|account| account_words(account, usage));
+    each.collect::<Vec<_>>().join("  |  ")
 }
 
-fn account_words(account: &AccountReport) -> String {
+fn account_words(account: &AccountReport, usage: &UsageSeen) -> String {
     let status = &account.status;
     let mut words = account.quota.to_string();
     if let Some(limit) = tightest(&status.limits) {
@@ -134,6 +136,9 @@ fn account_words(account: &AccountReport) -> String {
         } else {
             format!("  PAUSED {} more: {}", duration(pause.remaining), pause.reason)
         };
+    }
+    if let Some(spent) = usage.spent(&account.quota) {
+        words += &format!("  {spent} so far");
     }
     words
 }

@@ -13,16 +13,20 @@ use quotakeeper_proxy::Proxy;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use quotakeeper_engine::LimitStatus;
+use quotakeeper_engine::config::Unit;
 use quotakeeper_wire::status::{self, PastUse};
 
+use super::usage::{UsageReport, UsageSeen, decimal};
+
 /// The version of the report's form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What `quotakeeper run --report FILE` writes when the command has ended.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// The version of this form: 1.
+    /// The version of this form: 2.
     pub version: u32,
     /// The command's exit code, 128 + n if signal n ended it.
     pub exit_code: u8,
@@ -74,6 +78,8 @@ pub struct Seen {
     pub refused_by_limit: BTreeMap<String, u64>,
     /// Connections around the proxy, by host.
     pub direct_connections: BTreeMap<String, u64>,
+    /// Tokens and money.
+    pub usage: UsageSeen,
 }
 
 /// The results of one account.
@@ -100,6 +106,31 @@ pub struct AccountReport {
     pub past: PastUse,
     /// Its limits at the end.
     pub limits: Vec<LimitReport>,
+    /// What its calls have used, by workload and model.
+    pub usage: Vec<UsageReport>,
+    /// Tokens that were expected of calls, as a multiple of those that they have used, in the mean; absent: nothing was
+    /// expected yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_per_used: Option<f64>,
+}
+
+/// An amount of a limit's unit: a number, of `Dollars` a decimal with nine places.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Figure {
+    /// Calls, tokens or credits.
+    Units(u64),
+    /// Dollars.
+    Dollars(String),
+}
+
+impl Figure {
+    fn of(unit: Unit, amount: u64) -> Figure {
+        match unit {
+            Unit::Dollars => Figure::Dollars(decimal(amount)),
+            _ => Figure::Units(amount),
+        }
+    }
 }
 
 /// A limit at the end.
@@ -111,14 +142,24 @@ pub struct LimitReport {
     /// The model, where models are counted apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// What it counts: `Requests`, `ConcurrentRequests`, `InputTokens`, `OutputTokens`, `TotalTokens`, `Credits` or
+    /// `Dollars`.
+    #[schemars(with = "String")]
+    pub unit: Unit,
     /// Units per window.
-    pub amount: u64,
+    pub amount: Figure,
     /// Units that are known to be in use.
-    pub used: u64,
+    pub used: Figure,
+    /// Units of `used` that are held for calls that are under way, or with which the provider may still be going on.
+    pub reserved: Figure,
     /// Units of `used` by clients outside this run.
-    pub used_by_others: u64,
+    pub used_by_others: Figure,
     /// Units that count as used beside `used`, because the time before the run is not known.
-    pub assumed: u64,
+    pub assumed: Figure,
+    /// Units that may still be used.
+    pub remaining: Figure,
+    /// Seconds until all of it is free again, if nothing more is drawn.
+    pub resets_in_seconds: f64,
 }
 
 impl Report {
@@ -152,7 +193,7 @@ impl Report {
             gone_by_seconds: stats.gone_by.as_secs_f64(),
             distrusted: stats.distrusted,
             direct_connections: seen.direct_connections,
-            accounts: accounts.iter().map(AccountReport::new).collect(),
+            accounts: accounts.iter().map(|account| AccountReport::new(account, &seen.usage)).collect(),
         }
     }
 
@@ -168,15 +209,9 @@ impl Report {
 }
 
 impl AccountReport {
-    fn new(account: &status::AccountReport) -> AccountReport {
-        let limits = account.status.limits.iter().map(|limit| LimitReport {
-            name: limit.name.clone(),
-            model: limit.model.clone(),
-            amount: limit.amount,
-            used: limit.used.saturating_sub(limit.assumed),
-            used_by_others: limit.used_by_others,
-            assumed: limit.assumed,
-        });
+    fn new(account: &status::AccountReport, usage: &UsageSeen) -> AccountReport {
+        let limits = account.status.limits.iter().map(LimitReport::new);
+        let ratios = &account.status.estimate_ratios;
         AccountReport {
             quota: account.quota.to_string(),
             provider: account.provider().to_owned(),
@@ -187,6 +222,27 @@ impl AccountReport {
             breaches: account.totals.breaches,
             past: account.past,
             limits: limits.collect(),
+            usage: usage.of(&account.quota),
+            expected_per_used: (!ratios.is_empty())
+                .then(|| ratios.sum as f64 / 1_000.0 / ratios.count() as f64),
+        }
+    }
+}
+
+impl LimitReport {
+    fn new(limit: &LimitStatus) -> LimitReport {
+        let figure = |amount: u64| Figure::of(limit.unit, amount);
+        LimitReport {
+            name: limit.name.clone(),
+            model: limit.model.clone(),
+            unit: limit.unit,
+            amount: figure(limit.amount),
+            used: figure(limit.used.saturating_sub(limit.assumed)),
+            reserved: figure(limit.reserved),
+            used_by_others: figure(limit.used_by_others),
+            assumed: figure(limit.assumed),
+            remaining: figure(limit.amount.saturating_sub(limit.used)),
+            resets_in_seconds: limit.resets_in.as_secs_f64(),
         }
     }
 }

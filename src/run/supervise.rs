@@ -19,6 +19,7 @@ use super::refusals::RefusalsByLimit;
 use super::signals::Signals;
 use super::suspend;
 use super::terminal::{self, Terminal};
+use super::usage::UsageSeen;
 use super::view::View;
 use super::waits::LongWaits;
 use super::{Failure, GRACE, Started, user};
@@ -131,6 +132,7 @@ pub struct Shown {
     pub learned: Learned,
     pub refusals: RefusalsByLimit,
     pub direct: DirectConnections,
+    pub usage: UsageSeen,
     /// Where the limiter's metrics are served; none: nowhere.
     metrics: Option<watch::Sender<String>>,
     quiet: bool,
@@ -139,7 +141,8 @@ pub struct Shown {
 impl Shown {
     fn look(&mut self, proxy: &Proxy, health: Health, command: Pid) {
         let accounts = &health.report.accounts;
-        self.line.show(accounts);
+        self.usage.look(accounts);
+        self.line.show(accounts, &self.usage);
         self.refusals.look(&proxy.stats(), accounts);
         for host in self.direct.look(command) {
             let remedy = proxy.bypass_remedy();

@@ -21,14 +21,14 @@ pub fn used_of(unit: Unit, used: u64, amount: u64) -> String {
         }
         Unit::Dollars => format!("{} of {}", dollars(used), dollars(amount)),
         Unit::InputTokens | Unit::OutputTokens | Unit::TotalTokens if amount >= 1000 => {
-            format!("{} of {}", tokens(used), tokens(amount))
+            format!("{} of {}", tokens_of(used), tokens_of(amount))
         }
         _ => format!("{} of {}", amount_of(unit, used), amount_of(unit, amount)),
     }
 }
 
 /// Tokens with one decimal, rounded down: `950`, `450.0k`, `1.2M`.
-fn tokens(amount: u64) -> String {
+pub fn tokens_of(amount: u64) -> String {
     match amount {
         0..1000 => amount.to_string(),
         1000..1_000_000 => format!("{}.{}k", amount / 1000, amount % 1000 / 100),
