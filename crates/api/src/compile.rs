@@ -50,7 +50,7 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
     let tier = tier(spec, &profile).map_err(|problem| vec![problem])?;
     let limits = limits::compile(spec, tier, &profile)?;
     let sharing = sharing::compile(spec, &limits.enforced, &profile)?;
-    let used = used::compile(&spec.used, &limits.enforced)?;
+    let used = used::compile(&spec.used, &limits.enforced, &sharing)?;
     let tier = tier.map(|tier| tier.name.clone()).unwrap_or_default();
     let undeclared = undeclared_tier(spec, &profile);
     let models = models::compile(&profile);

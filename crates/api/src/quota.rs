@@ -218,9 +218,10 @@ pub struct Limit {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatedUse {
-    /// Name of a limit that is in force and has a window or period. Example: `daily`.
-    #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = rules::name())]
+    /// Name of a limit that is in force and has a window or period; of a limit that an allocation declares,
+    /// `ALLOCATION/LIMIT`. Example: `daily`.
+    #[schemars(length(min = 1, max = 127))]
+    #[x_kube(validation = rules::limit_of_any())]
     pub limit: String,
 
     /// How much all clients of the account had used in the window until `at`, in the limit's unit, of `Dollars` in whole

@@ -356,6 +356,19 @@ tiers:
 }
 
 #[test]
+fn use_of_what_an_allocation_declares_can_be_stated() {
+    let sales = "  allocations: [{name: sales, pods: {matchLabels: {team: sales}}, limits: [{name: daily, unit: Requests, amount: 40, windowSeconds: 86400}]}]\n";
+    let stated = "  used: [{limit: sales/daily, amount: 7, at: 2026-11-03T14:03:10Z}]\n";
+    let used = account(&format!("{LARGE}{sales}{stated}")).used;
+    assert_eq!((used[0].limit.as_str(), used[0].amount), ("sales/daily", 7));
+    let refused = refused(&format!("{LARGE}{stated}"));
+    assert!(
+        refused[0].starts_with("spec.used[0].limit: no limit named sales/daily with a window"),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn stated_use_is_compiled_where_its_limit_is_in_force() {
     let stated = "  used: [{limit: requests, amount: 7, at: \"2026-11-03T16:03:10+02:00\"}]\n";
     let used = account(&format!("{LARGE}{stated}")).used;

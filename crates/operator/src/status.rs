@@ -316,7 +316,7 @@ fn summary(
     let delayed = waiting.filter(|waiting| waiting.calls > 0);
     let summary = StatusSummary {
         tier: tier(subject),
-        tightest: tightest.map(|figure| figure.config.name.clone()).or_else(dash),
+        tightest: tightest.map(|figure| figure.name()).or_else(dash),
         used: tightest.and_then(|figure| figure.used_text()).or_else(dash),
         waiting: waiting.map(|waiting| waiting.calls.to_string()).or_else(dash),
         wait: delayed.map(|waiting| words::under(waiting.longest_seconds)).or_else(dash),
@@ -427,7 +427,7 @@ fn message(state: State, subject: &Subject<'_>, figures: &Figures<'_>, status: &
         [] => String::new(),
         names => format!("; earlier use of {} is not known yet, so calls begin one by one", names.join(", ")),
     };
-    let use_ = format!("{used} of {} ({shape}) is used; {delayed}{unknown}.", figure.config.name);
+    let use_ = format!("{used} of {} ({shape}) is used; {delayed}{unknown}.", figure.name());
     words::clipped(&(held + &use_), 1024)
 }
 

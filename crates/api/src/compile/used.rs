@@ -1,6 +1,7 @@
-//! What a person states of the use of an account's limits.
+//! What a person states of the use of an account's limits, and of those that its allocations declare.
 
 use quotakeeper_engine::config::{LimitConfig, NANODOLLARS, Unit};
+use quotakeeper_engine::sharing::{AllocationLimitKind, Sharing};
 use quotakeeper_wire::account::StatedUse;
 
 use crate::problem::Problem;
@@ -9,12 +10,14 @@ use crate::quota;
 pub(super) fn compile(
     used: &[quota::StatedUse],
     enforced: &[LimitConfig],
+    sharing: &Sharing,
 ) -> Result<Vec<StatedUse>, Vec<Problem>> {
-    let has_window = |limit: &&LimitConfig| !limit.window.is_zero();
-    let names: Vec<&str> = enforced.iter().filter(has_window).map(|limit| limit.name.as_str()).collect();
-    let unknown = used.iter().enumerate().filter(|(_, stated)| !names.contains(&stated.limit.as_str()));
+    let units = units(enforced, sharing);
+    let unit_of = |limit: &str| units.iter().find(|(name, _)| name == limit).map(|(_, unit)| *unit);
+    let unknown = used.iter().enumerate().filter(|(_, stated)| unit_of(&stated.limit).is_none());
     let problems: Vec<Problem> = unknown
         .map(|(index, stated)| {
+            let names: Vec<&str> = units.iter().map(|(name, _)| name.as_str()).collect();
             let message = format!(
                 "no limit named {} with a window or period is in force; use one of: {}, or remove the entry",
                 stated.limit,
@@ -26,11 +29,17 @@ pub(super) fn compile(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let dollars = |name: &str| enforced.iter().any(|limit| limit.name == name && limit.unit == Unit::Dollars);
     let stated = used.iter().map(|stated| {
         let amount = u64::try_from(stated.amount).unwrap_or(0);
-        let factor = if dollars(&stated.limit) { NANODOLLARS } else { 1 };
+        let factor = if unit_of(&stated.limit) == Some(Unit::Dollars) { NANODOLLARS } else { 1 };
         StatedUse { limit: stated.limit.clone(), amount: amount.saturating_mul(factor), at: stated.at.0 }
     });
     Ok(stated.collect())
+}
+
+/// The limits of which something can be stated, under the names that the engine has for them, and what they count.
+fn units(enforced: &[LimitConfig], sharing: &Sharing) -> Vec<(String, Unit)> {
+    let own = sharing.limits(enforced).filter(|limit| limit.kind == AllocationLimitKind::Own);
+    let all = enforced.iter().cloned().chain(own.map(|limit| limit.config));
+    all.filter(|config| !config.window.is_zero()).map(|config| (config.name, config.unit)).collect()
 }

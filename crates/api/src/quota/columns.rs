@@ -14,9 +14,10 @@ pub struct StatusSummary {
     #[schemars(length(max = 80))]
     pub tier: Option<String>,
 
-    /// The limit of which the largest part is used. Example: `requests`.
+    /// The limit of which the largest part is used; of an allocation's own limits `ALLOCATION/LIMIT`.
+    /// Example: `requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
+    #[schemars(length(max = 127))]
     pub tightest: Option<String>,
 
     /// How much of that limit is used; of tokens and money with the amounts. Example: `97%`.

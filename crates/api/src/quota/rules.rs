@@ -22,6 +22,9 @@ use crate::problem::Problem;
 /// Names of providers and limits.
 pub const NAME: &str = "must be lower-case letters, digits and inner hyphens, for example \
     `tier-requests`";
+/// Names of limits, where those of allocations may be meant.
+pub const LIMIT_OF_ANY: &str = "must be the name of a limit, for example `daily`, or of an allocation and \
+    a limit that it declares, for example `sales/sales-budget`";
 /// The provider's immutability.
 pub const PROVIDER_STAYS: &str = "can't be changed; create another ApiQuota for the other provider";
 /// The account's id.
@@ -97,6 +100,11 @@ fn required(cel: &str, message: &'static str, field: &str) -> Rule {
 /// A name is a DNS label.
 pub fn name() -> Rule {
     rule("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", NAME)
+}
+
+/// A limit of the quota or, behind its name, of an allocation.
+pub fn limit_of_any() -> Rule {
+    rule("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(/[a-z0-9]([-a-z0-9]*[a-z0-9])?)?$')", LIMIT_OF_ANY)
 }
 
 /// The provider of a quota stays: the ledger's history belongs to it.
@@ -259,7 +267,11 @@ pub(crate) fn problems(spec: &ApiQuotaSpec) -> Vec<Problem> {
         of_limit(limit, &format!("spec.limits[{index}]"), &mut found);
     }
     for (index, used) in spec.used.iter().enumerate() {
-        found.unless(is_name(&used.limit), format!("spec.used[{index}].limit"), NAME);
+        let named = used.limit.split_once('/').map_or_else(
+            || is_name(&used.limit),
+            |(allocation, limit)| is_name(allocation) && is_name(limit),
+        );
+        found.unless(named, format!("spec.used[{index}].limit"), LIMIT_OF_ANY);
     }
     if let Some(namespaces) = spec.consumers.as_ref().and_then(|it| it.namespaces.as_ref()) {
         of_namespaces(namespaces, &mut found);

@@ -182,6 +182,11 @@ pub struct AllocationLimitStatus {
     /// How much is left. Example: `88`.
     #[schemars(range(min = 0, max = 1_000_000_000_000_000_i64))]
     pub remaining: i64,
+
+    /// When all of it is free again, where that takes an hour or longer. Example: `2026-12-01T05:00:00Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::bounded::time")]
+    pub reset_time: Option<Time>,
 }
 
 /// Where a limit's amount comes from.

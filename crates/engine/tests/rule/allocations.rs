@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{AccountConfig, LimitConfig};
-use quotakeeper_engine::event::{Attempt, CallClass, Event, Observation, RefusalReason, SessionId};
+use quotakeeper_engine::event::{
+    Attempt, CallClass, Event, Observation, RefusalReason, SessionId, StatedUse,
+};
 use quotakeeper_engine::sharing::{AllocationConfig, Priority, Sharing};
 
 use crate::world::*;
@@ -262,4 +264,19 @@ fn a_limiter_without_its_ledger_does_not_hold_a_maximum_for_used_but_an_own_limi
     let mut w = World::with(Engine::takeover(config, predecessor(w.now), w.now), w.now);
     assert_eq!(w.part("sales", "requests").0, 0);
     assert!(w.part("sales", "daily").0 >= 29, "{:?}", w.part("sales", "daily"));
+}
+
+#[test]
+fn what_an_allocation_has_used_of_its_own_limit_can_be_stated() {
+    let own = AllocationConfig { limits: vec![sliding("budget", 30, 86_400)], ..allocation("sales") };
+    let config = shared(vec![sliding("daily", 1000, 86_400)], vec![own]);
+    let w = World::of(config.clone());
+    let mut w = World::with(Engine::takeover(config, predecessor(w.now), w.now), w.now);
+    w.pass(SECOND * 900);
+    for (limit, amount) in [("daily", 500), ("sales/budget", 20)] {
+        w.tell(Event::UseStated(StatedUse { limit: limit.to_owned(), amount, at: w.now }));
+    }
+    w.asks_of(1, "sales", 30);
+    assert_eq!(answer_all(&mut w).len(), 10);
+    assert_eq!((w.part("sales", "budget"), w.used("daily")), ((30, 30), 510));
 }

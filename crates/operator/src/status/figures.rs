@@ -1,4 +1,6 @@
-//! The limits of an account and their use: of each limit the partition that is the fullest.
+//! The limits of an account and of its allocations, and their use: of each limit the partition that is the fullest.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -6,6 +8,8 @@ use quotakeeper_api::quota::{self, ApiQuota, LimitSource, LimitStatus};
 use quotakeeper_api::words::{amount_of, used_of};
 use quotakeeper_engine::LimitStatus as ReportedLimit;
 use quotakeeper_engine::config::{LimitConfig, NANODOLLARS, PeriodKind, Unit};
+use quotakeeper_engine::name::AllocationName;
+use quotakeeper_engine::sharing::AllocationConfig;
 use quotakeeper_wire::tier::LearnedTier;
 
 use super::words::{per, remaining, rounded_up_seconds};
@@ -20,6 +24,8 @@ const MOST: i64 = 1_000_000_000_000_000;
 #[derive(Debug)]
 pub(super) struct Figures<'a> {
     all: Vec<Figure<'a>>,
+    /// The limits that allocations declare for themselves.
+    of_allocations: Vec<Figure<'a>>,
     /// As they are reported.
     pub(super) limits: Vec<LimitStatus>,
     /// The report is of the generation that is compared with it.
@@ -30,6 +36,8 @@ pub(super) struct Figures<'a> {
 #[derive(Debug)]
 pub(super) struct Figure<'a> {
     pub(super) config: &'a LimitConfig,
+    /// The allocation that declares it; none: it is the account's.
+    allocation: Option<&'a AllocationName>,
     /// The fullest partition, where calls have drawn on it.
     report: Option<&'a ReportedLimit>,
     /// The limiter reports: nothing is used of a limit that is not in its report.
@@ -41,29 +49,20 @@ impl<'a> Figures<'a> {
     pub(super) fn of(subject: &Subject<'a>) -> Figures<'a> {
         let configs = subject.limits();
         let reports = subject.report().map(|report| report.status.limits.as_slice()).unwrap_or_default();
-        let all: Vec<Figure<'a>> = configs
-            .iter()
-            .map(|config| {
-                let of_it = || reports.iter().filter(|report| report.name == config.name);
-                // The first of equals, so that idle partitions don't take turns.
-                let report = of_it().fold(None, |fullest: Option<&ReportedLimit>, report| match fullest {
-                    Some(fullest) if permille(fullest) >= permille(report) => Some(fullest),
-                    _ => Some(report),
-                });
-                let waiting = of_it().map(|report| report.waiting).sum();
-                Figure { config, report, reporting: subject.report().is_some(), waiting }
-            })
-            .collect();
+        let reporting = subject.report().is_some();
+        let all: Vec<Figure<'a>> =
+            configs.iter().map(|config| Figure::new(config, reports, reporting)).collect();
         let limits = all.iter().map(|figure| figure.status(subject)).collect();
         let generation = subject.account().map(|account| account.generation);
         let current = subject.report().is_some_and(|report| report.generation == generation);
-        Figures { all, limits, current }
+        Figures { all, of_allocations: of_allocations(subject), limits, current }
     }
 
-    /// The limit of which the largest part is used.
+    /// The limit of which the largest part is used: the account's or one that an allocation declares.
     pub(super) fn tightest(&self) -> Option<&Figure<'a>> {
         let fuller = |one: &Figure<'_>, other: &Figure<'_>| one.permille() >= other.permille();
-        self.all.iter().reduce(|one, other| if fuller(one, other) { one } else { other })
+        let all = self.all.iter().chain(&self.of_allocations);
+        all.reduce(|one, other| if fuller(one, other) { one } else { other })
     }
 
     /// The budget that is used up, if one is: of several the one that is free again last.
@@ -111,7 +110,40 @@ impl<'a> Figures<'a> {
     }
 }
 
+/// What an allocation declares for itself.
+fn of_allocations<'a>(subject: &Subject<'a>) -> Vec<Figure<'a>> {
+    let Some(account) = subject.account() else { return Vec::new() };
+    let reported = subject.report().map(|report| report.status.allocations.as_slice()).unwrap_or_default();
+    let of_one = |allocation: &'a AllocationConfig| {
+        let report = reported.iter().find(|report| report.name == allocation.name);
+        let reports = report.map(|report| report.limits.as_slice()).unwrap_or_default();
+        let figure = move |config| Figure::new(config, reports, report.is_some());
+        let figures = allocation.limits.iter().map(figure);
+        figures.map(|figure| Figure { allocation: Some(&allocation.name), ..figure })
+    };
+    account.engine.sharing.allocations.iter().flat_map(of_one).collect()
+}
+
+impl<'a> Figure<'a> {
+    fn new(config: &'a LimitConfig, reports: &'a [ReportedLimit], reporting: bool) -> Figure<'a> {
+        let of_it = || reports.iter().filter(|report| report.name == config.name);
+        // The first of equals, so that idle partitions don't take turns.
+        let report = of_it().fold(None, |fullest: Option<&ReportedLimit>, report| match fullest {
+            Some(fullest) if permille(fullest) >= permille(report) => Some(fullest),
+            _ => Some(report),
+        });
+        let waiting = of_it().map(|report| report.waiting).sum();
+        Figure { config, allocation: None, report, reporting, waiting }
+    }
+}
+
 impl Figure<'_> {
+    /// `budget`, of an allocation `sales/sales-budget`.
+    pub(super) fn name(&self) -> String {
+        let name = &self.config.name;
+        self.allocation.map_or_else(|| name.clone(), |allocation| format!("{allocation}/{name}"))
+    }
+
     /// Whether a good part of it is assumed to be used, because nothing is known of the time before.
     fn is_uncertain(&self) -> bool {
         self.report.is_some_and(|report| report.assumed > report.amount / 20)
@@ -128,7 +160,7 @@ impl Figure<'_> {
     }
 
     fn is_budget(&self) -> bool {
-        self.config.window.as_secs() >= BUDGET_SECONDS
+        is_budget(self.config)
     }
 
     fn permille(&self) -> u64 {
@@ -140,9 +172,9 @@ impl Figure<'_> {
         self.reporting.then(|| self.permille() / 10)
     }
 
-    fn seconds_to_reset(&self) -> Option<u64> {
+    fn resets_in(&self) -> Option<Duration> {
         let report = self.report.filter(|report| known(report) > 0 || self.is_closed())?;
-        Some(rounded_up_seconds(report.resets_in))
+        Some(report.resets_in)
     }
 
     /// `97%`, `<5%`, `0%`, `unknown`; of tokens and money `1.2M of 2.0M`, `$412 of $500`.
@@ -178,15 +210,12 @@ impl Figure<'_> {
 
     /// When all of it is free again, as in a column.
     pub(super) fn resets_text(&self) -> Option<String> {
-        self.seconds_to_reset().map(remaining)
+        self.resets_in().map(|left| remaining(rounded_up_seconds(left)))
     }
 
     /// When a budget is free again.
     pub(super) fn reset_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let seconds = i64::try_from(self.seconds_to_reset()?).ok().filter(|_| self.is_budget())?;
-        // Whole minutes: the limiter's answer is a few milliseconds older each time.
-        let minutes = now.as_second().saturating_add(seconds).saturating_add(30).div_euclid(60);
-        Timestamp::from_second(minutes.saturating_mul(60)).ok()
+        self.resets_in().and_then(|left| reset_at(self.config, left, now))
     }
 
     /// What the limit is: `2M/min × 20 % share − 10 % reserve = 360k`.
@@ -201,8 +230,10 @@ impl Figure<'_> {
             (_, Some(PeriodKind::Month)) => format!("{hard}/month"),
             (_, None) => format!("{hard}{}", per(self.config.window.as_secs())),
         };
-        let (share, reserve) =
-            quota.map_or((100, 0), |it| (it.spec.share_percent(), it.spec.reserve_percent()));
+        // What an allocation declares is not shared with other clusters.
+        let (share, reserve) = quota
+            .filter(|_| self.allocation.is_none())
+            .map_or((100, 0), |it| (it.spec.share_percent(), it.spec.reserve_percent()));
         if share != 100 {
             shape.push_str(&format!(" × {share} % share"));
         }
@@ -253,6 +284,18 @@ impl Figure<'_> {
             reset_time: self.reset_at(subject.now).map(Time),
         }
     }
+}
+
+fn is_budget(config: &LimitConfig) -> bool {
+    config.window.as_secs() >= BUDGET_SECONDS
+}
+
+/// When a budget is free again, of which that is so in `left`; none: it is no budget.
+pub(super) fn reset_at(config: &LimitConfig, left: Duration, now: Timestamp) -> Option<Timestamp> {
+    let seconds = i64::try_from(rounded_up_seconds(left)).ok().filter(|_| is_budget(config))?;
+    // Whole minutes: the limiter's answer is a few milliseconds older each time.
+    let minutes = now.as_second().saturating_add(seconds).saturating_add(30).div_euclid(60);
+    Timestamp::from_second(minutes.saturating_mul(60)).ok()
 }
 
 pub(super) fn permille(report: &ReportedLimit) -> u64 {

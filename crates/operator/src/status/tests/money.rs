@@ -52,3 +52,52 @@ fn a_budget_that_one_call_can_use_up_is_told() {
         "{conditions}"
     );
 }
+
+/// A quota of which a team has a budget of its own.
+fn team_budget() -> Story {
+    let budget = json!({"name": "sales-budget", "unit": "Dollars", "amount": 200, "period": "Month"});
+    let sales = json!({"name": "sales", "pods": {"matchLabels": {"team": "sales"}}, "limits": [budget]});
+    let provider = json!({"name": "openai", "tier": "tier-4"});
+    let account = json!({"sharePercent": 20});
+    let spec = json!({"provider": provider, "account": account, "allocations": [sales]});
+    Story::new("platform/openai", spec).uses("requests", 100, 40)
+}
+
+#[test]
+fn the_tightest_limit_may_be_one_that_an_allocation_declares() {
+    const DOLLAR: u64 = 1_000_000_000;
+    let mut story = team_budget();
+    let row = story.row();
+    assert!(row.starts_with("tier-4 | requests | "), "nothing is used of the budget: {row}");
+    let budget = ReportedLimit {
+        name: "sales-budget".to_owned(),
+        unit: quotakeeper_engine::config::Unit::Dollars,
+        amount: 200 * DOLLAR,
+        used: 112 * DOLLAR,
+        reserved: 3 * DOLLAR,
+        resets_in: Duration::from_secs(27 * 86_400 + 36_000),
+        ..story.report().status.limits[0].clone()
+    };
+    let requests = ReportedLimit { used: 40, ..story.report().status.limits[0].clone() };
+    story.report().status.allocations = vec![quotakeeper_engine::AllocationStatus {
+        name: "sales".into(),
+        waiting: 0,
+        under_way: 1,
+        limits: vec![budget, requests],
+    }];
+    assert_eq!(story.row(), "tier-4 | sales/sales-budget | $112 of $200 | 0 | - | 0 | Ready");
+    let message = "56 % of sales/sales-budget ($200/month) is used; no calls wait.";
+    assert_eq!(story.message(), message, "the share of the account is not taken off it");
+    let status = story.status();
+    let shown: Vec<_> = status.allocations[0]
+        .limits
+        .iter()
+        .map(|it| {
+            let reset = it.reset_time.as_ref().map(|time| time.0.to_string());
+            (it.name.as_str(), it.usage.as_str(), [it.most, it.used, it.remaining], it.reserved, reset)
+        })
+        .collect();
+    let resets = "2026-12-01T00:03:00Z".to_owned();
+    assert_eq!(shown[1], ("sales-budget", "$112 of $200", [200, 112, 88], Some(3), Some(resets)));
+    assert_eq!((shown[0].0, &shown[0].4), ("requests", &None), "a minute's limit has no reset time");
+}
