@@ -68,6 +68,8 @@ STORIES_AT_ONCE ?= 4
 SOAK_SEEDS ?= 10000
 SOAK_MINUTES ?= 60
 SOAK_CASES ?= 50000
+# Those that say ONLY_WHEN_NAMED. They need root and Debian.
+LONG_STORIES_ON_A_CLUSTER := test_streams_outlive_limiters_and_pods
 
 # The tests that draw their cases by chance, and their crates.
 PROPERTIES_OF := quotakeeper-dialects quotakeeper-engine quotakeeper-inject quotakeeper-wire counting-provider
@@ -97,6 +99,7 @@ soak: ## thousands of simulated worlds and of fuzzed messages, and the long stor
 	$(call step,$(SOAK_SEEDS) seeds,cargo run -p quotakeeper-simulator --bin simulate -- soak --seeds $(SOAK_SEEDS) --minutes $(SOAK_MINUTES))
 	$(call step,$(SOAK_CASES) cases of each property,PROPTEST_CASES=$(SOAK_CASES) tests/built.py $(PROPERTIES_OF:%='%:*') -- $(PROPERTIES))
 	$(call step,long stories on one machine,tests/built.py quotakeeper:on_one_machine -- --ignored)
+	$(call step,long stories on a cluster,tests/on_a_cluster/run.sh $(LONG_STORIES_ON_A_CLUSTER))
 	$(times)
 
 .PHONY: demo

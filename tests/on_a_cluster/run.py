@@ -1,7 +1,8 @@
 """run.py [STORY…]: the stories of this folder, or some of them, such as test_the_gate_opens, on the cluster of KUBECONFIG.
 
 Stories that leave the installation alone run side by side: most of each is waiting for windows to pass. Those that
-kill, upgrade or uninstall it say so by DISTURBS_THE_INSTALLATION and run after them, one by one.
+kill, upgrade or uninstall it say so by DISTURBS_THE_INSTALLATION and run after them, one by one. Long ones, which say
+ONLY_WHEN_NAMED, are for `make soak`.
 """
 
 import importlib
@@ -20,8 +21,8 @@ from provider import PLAYING, Provider
 AT_ONCE = int(os.environ.get("CLUSTER_STORIES_AT_ONCE", "3"))
 
 
-def disturbs(story):
-    return getattr(importlib.import_module(story), "DISTURBS_THE_INSTALLATION", False)
+def says(story, word):
+    return getattr(importlib.import_module(story), word, False)
 
 
 def job(story, *prepared):
@@ -30,9 +31,11 @@ def job(story, *prepared):
 
 
 def main():
-    stories = sys.argv[1:] or sorted(path.stem for path in HERE.glob("test_*.py"))
-    calm = [job(story, PLAYING, product.INSTALLED) for story in stories if not disturbs(story)]
-    disturbing = [job(story, PLAYING) for story in stories if disturbs(story)]
+    every = sorted(path.stem for path in HERE.glob("test_*.py"))
+    stories = sys.argv[1:] or [story for story in every if not says(story, "ONLY_WHEN_NAMED")]
+    disturbing = [story for story in stories if says(story, "DISTURBS_THE_INSTALLATION")]
+    calm = [job(story, PLAYING, product.INSTALLED) for story in stories if story not in disturbing]
+    disturbing = [job(story, PLAYING) for story in disturbing]
     provider = Provider()
     if calm:
         product.install(provider)

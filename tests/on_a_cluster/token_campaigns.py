@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import product
+from cluster import kubectl, until
 from story import Story
 from workloads import Job
 
@@ -74,3 +75,32 @@ class TokenCampaign(Story):
         self.assertEqual((told["ok"], told["failed"]), (calls, 0), told)
         self.assertEqual((totals["over"], tokens["over"]), (0, 0), totals)
         return tokens
+
+
+class MidStream:
+    """A Job that streams as an account whose other Jobs use another API, until its pod dies in the middle of a stream.
+    Tokens come slowly: a stream lasts for seconds."""
+
+    CHUNK_SECONDS = 0.6
+    # What a stream has to have left, in tokens, so that it lasts longer than the death of its pod takes.
+    LEFT = 300
+
+    def __init__(self, story, account):
+        self.provider, self.account = story.provider, account
+        self.job = Job(story.namespaces[0], "dying", "responses-streaming", account, 1, 1000, clients=4, quotas=account)
+        self.job.start()
+
+    def streams(self, ended):
+        calls = self.provider.log(self.account)
+        return [call for call in calls if call["path"].endswith("/responses") and call["ended"] == ended and call["tokens"]]
+
+    def is_far_from_its_end(self):
+        streams = (stream["tokens"] for stream in self.streams("running"))
+        return any(each["produced"] and each["usage"]["output"] - each["produced"] >= self.LEFT for each in streams)
+
+    def die(self):
+        """At once, as when its node is gone; nobody calls in its stead."""
+        until("a stream of the pod is under way", self.is_far_from_its_end)
+        pod = ("pod", "--namespace", self.job.namespace, "--selector", f"app={self.job.name}")
+        kubectl("delete", *pod, "--grace-period=0", "--force")
+        self.job.delete()
