@@ -211,3 +211,36 @@ async fn the_bundle_holds_the_applications_own_cas_once() {
         assert!(java.windows(expected.len()).any(|bytes| bytes == expected.as_ref()), "Java lacks it");
     }
 }
+
+/// Clients that connect and say nothing.
+async fn silent(address: std::net::SocketAddr, count: usize) -> Vec<tokio::net::TcpStream> {
+    let mut silent = Vec::new();
+    for _ in 0..count {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    silent
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_hang_hold_no_other_client() {
+    let (_provider, proxy) = intercepting().await;
+    let address = proxy.https_addrs()[0];
+    let hanging = silent(address, 100).await;
+    let mut client = Client::tls(address, HOST, proxy.root_pem().unwrap(), false).await.unwrap();
+    assert_eq!(client.send(contacts(HOST, false)).await.status, 200);
+    drop(hanging);
+}
+
+/// The time is the runtime's, which goes on to the next timer whenever nothing else happens.
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_hangs_is_ended_after_a_minute() {
+    let (_provider, proxy) = intercepting().await;
+    let begun = tokio::time::Instant::now();
+    let mut hanging = silent(proxy.https_addrs()[0], 1).await;
+    let mut buffer = [0];
+    let read = tokio::io::AsyncReadExt::read(&mut hanging[0], &mut buffer);
+    let read = tokio::time::timeout(std::time::Duration::from_secs(600), read).await;
+    assert!(matches!(read, Ok(Ok(0) | Err(_))), "it is still open: {read:?}");
+    let took = begun.elapsed().as_secs();
+    assert!((59..120).contains(&took), "{took} s");
+}
