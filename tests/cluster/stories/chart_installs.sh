@@ -30,6 +30,17 @@ eventually 60 kubectl -n $system get serviceaccount/default configmap/kube-root-
 eventually 60 kubectl -n gtm get serviceaccount/default configmap/kube-root-ca.crt
 objects >"$scratch/before"
 
+story "what is said after an installation"
+# The notes are not a template's output: they come with a dry run.
+notes() { helm install quotakeeper "$chart" --namespace $system --dry-run=client "$@" | sed -n '/^NOTES:/,$p' >"$scratch/notes"; }
+notes
+commands() { [[ $(grep -c '^  kubectl ' "$scratch/notes") = "$1" ]]; }
+holds "two commands, no more" commands 2
+holds "images of this machine alone are told" grep -q 'only on nodes where they were loaded' "$scratch/notes"
+notes --set webhook.failurePolicy=Ignore,global.imageRegistry=mirror.example.com
+holds "a broken glass is told" grep -q 'start without limits' "$scratch/notes"
+holds "images of a registry need no word" bash -c '! grep -q localhost "$0"' "$scratch/notes"
+
 story "it installs"
 accepted() { kubectl apply --server-side --dry-run=server --warnings-as-errors --validate=strict -f "$scratch/rendered" >"$scratch/out"; }
 rendered() { helm template quotakeeper "$chart" --namespace $system "$@" >"$scratch/rendered"; }
