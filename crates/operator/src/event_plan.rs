@@ -16,7 +16,7 @@ mod consumers;
 mod obstacles;
 mod pauses;
 
-use consumers::ConsumerEvents;
+use consumers::{ConsumerEvents, Round};
 use obstacles::{Obstacle, ObstacleKind, Published, Sight};
 use pauses::Pause;
 
@@ -160,7 +160,7 @@ impl EventState {
         }
         events.extend(pauses::next(&mut self.paused, quota, subject, passing.is_some()));
         self.learned_concurrency(quota, report, &mut events);
-        events.extend(self.consumers.next(quota, report, now));
+        events.extend(self.consumers.next(Round { quota, report, now }));
         events
     }
 

@@ -37,6 +37,17 @@ pub(super) struct ConsumerEvents {
     hang_ups: BTreeMap<String, (u64, Timestamp)>,
 }
 
+/// What a look at a quota works from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round<'r> {
+    /// The quota: `namespace/name`.
+    pub(super) quota: &'r str,
+    /// What the limiter reports of its account.
+    pub(super) report: &'r AccountReport,
+    /// The time of day.
+    pub(super) now: Timestamp,
+}
+
 impl ConsumerEvents {
     /// All that a report says has been told.
     pub(super) fn told(report: &AccountReport, now: Timestamp) -> ConsumerEvents {
@@ -49,15 +60,15 @@ impl ConsumerEvents {
     }
 
     /// The Events that are due now.
-    pub(super) fn next(&mut self, quota: &str, report: &AccountReport, now: Timestamp) -> Vec<PlannedEvent> {
-        let mut events = Vec::new();
-        self.waits(quota, report, now, &mut events);
-        self.hang_ups(quota, report, now, &mut events);
-        self.notices(quota, report, now, &mut events);
+    pub(super) fn next(&mut self, round: Round<'_>) -> Vec<PlannedEvent> {
+        let mut events = self.waits(round);
+        events.extend(self.hang_ups(round));
+        events.extend(self.notices(round));
         events
     }
 
-    fn waits(&mut self, quota: &str, report: &AccountReport, now: Timestamp, events: &mut Vec<PlannedEvent>) {
+    fn waits(&mut self, round: Round<'_>) -> Vec<PlannedEvent> {
+        let Round { quota, report, now } = round;
         let mut new = Vec::new();
         for (consumer, calls) in waiters(report) {
             match self.waiting.get_mut(consumer) {
@@ -68,18 +79,14 @@ impl ConsumerEvents {
                 }
             }
         }
-        tell(new, &mut self.waiting, events);
+        let events = tell(new, &mut self.waiting);
         self.waiting.retain(|_, seen| seconds(*seen, now) < QUIET_SECONDS);
+        events
     }
 
     /// Clients that hang up while their calls wait: their timeout is shorter than the wait.
-    fn hang_ups(
-        &mut self,
-        quota: &str,
-        report: &AccountReport,
-        now: Timestamp,
-        events: &mut Vec<PlannedEvent>,
-    ) {
+    fn hang_ups(&mut self, round: Round<'_>) -> Vec<PlannedEvent> {
+        let Round { quota, report, now } = round;
         let mut new = Vec::new();
         for of_one in report.status.hang_ups.iter().filter(|it| it.longest >= NOTICED_WAIT) {
             let (told, at) = self.hang_ups.get(of_one.consumer.as_str()).copied().unzip();
@@ -92,18 +99,14 @@ impl ConsumerEvents {
                 new.push((of_one.consumer.to_string(), (of_one.calls, now), event));
             }
         }
-        tell(new, &mut self.hang_ups, events);
+        let events = tell(new, &mut self.hang_ups);
         let reported = |consumer: &str| report.status.hang_ups.iter().any(|it| it.consumer == *consumer);
         self.hang_ups.retain(|consumer, _| reported(consumer));
+        events
     }
 
-    fn notices(
-        &mut self,
-        quota: &str,
-        report: &AccountReport,
-        now: Timestamp,
-        events: &mut Vec<PlannedEvent>,
-    ) {
+    fn notices(&mut self, round: Round<'_>) -> Vec<PlannedEvent> {
+        let Round { quota, report, now } = round;
         let mut new = Vec::new();
         for notice in &report.notices {
             let key = key(notice);
@@ -112,21 +115,19 @@ impl ConsumerEvents {
                 None => new.extend(notice_event(quota, notice).map(|event| (key, now, event))),
             }
         }
-        tell(new, &mut self.notices, events);
+        let events = tell(new, &mut self.notices);
         self.notices.retain(|_, seen| seconds(*seen, now) < NOTICE_QUIET_SECONDS);
+        events
     }
 }
 
-/// Adds the Events of as many workloads as get one at a time, and remembers what they have been told.
-fn tell<K: Ord, V>(
-    new: Vec<(K, V, PlannedEvent)>,
-    known: &mut BTreeMap<K, V>,
-    events: &mut Vec<PlannedEvent>,
-) {
-    for (key, value, event) in new.into_iter().take(MOST_CONSUMERS) {
+/// The Events of as many workloads as get one at a time; remembers what they have been told.
+fn tell<K: Ord, V>(new: Vec<(K, V, PlannedEvent)>, known: &mut BTreeMap<K, V>) -> Vec<PlannedEvent> {
+    let told = new.into_iter().take(MOST_CONSUMERS).map(|(key, value, event)| {
         known.insert(key, value);
-        events.push(event);
-    }
+        event
+    });
+    told.collect()
 }
 
 fn key(notice: &ConsumerNotice) -> (String, NoticeKind) {
