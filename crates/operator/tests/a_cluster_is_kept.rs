@@ -17,6 +17,7 @@ mod webhook;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use kubectl::{golden, masked};
 use limiter::FakeLimiter;
 use quotakeeper_dialects::catalogue;
@@ -309,4 +310,12 @@ fn quotas_are_kept_by_two_replicas() {
     drop(limiter);
     becomes("gtm/hubspot", "LimiterAvailable", "False", "NotReporting");
     becomes("gtm/hubspot", "Ready", "False", "NotReporting");
+
+    // A replica that is upgraded answers reviews for seconds after another may lead: API servers go on to send them.
+    let answered = replicas[1 - index].end(&webhook::entry("ca.crt")).unwrap();
+    let lease = get(&["lease", "quotakeeper-operator", "-n", "quotakeeper"]);
+    assert_eq!(lease["spec"]["holderIdentity"], "", "the lease is given up");
+    let given_up: Timestamp = lease["spec"]["renewTime"].as_str().unwrap().parse().unwrap();
+    let for_a_while = given_up + SignedDuration::from_secs(1);
+    assert!(answered > for_a_while, "last answer at {answered}, and the lease was given up at {given_up}");
 }

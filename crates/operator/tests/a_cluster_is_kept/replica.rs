@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
@@ -62,6 +63,18 @@ impl Replica {
             connection.complete_io(&mut stream).ok()?;
         }
         connection.peer_certificates()?.first().map(|leaf| leaf.to_vec())
+    }
+
+    /// Ends it as a kubelet does, by SIGTERM; when its webhook was last seen to answer.
+    pub fn end(&mut self, cas: &str) -> Option<Timestamp> {
+        let ended = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        assert!(ended.success());
+        let mut answered = None;
+        while self.process.try_wait().unwrap().is_none() {
+            let now = Timestamp::now();
+            answered = self.presents(cas).map(|_| now).or(answered);
+        }
+        answered
     }
 
     pub fn kill(&mut self) {
