@@ -1,6 +1,7 @@
 //! A probe that comes while the proxy starts is answered, not refused the connection.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use test_support::ports::free_port;
@@ -20,10 +21,16 @@ async fn a_probe_in_the_first_moment_is_answered() {
     settings.own_ca_files = vec![slow.clone()];
     let starting = tokio::spawn(world::start(settings));
 
+    let deadline = Instant::now() + Duration::from_secs(30);
     let probe = loop {
         match TcpStream::connect(admin).await {
             Ok(probe) => break probe,
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(error) => {
+                // The start goes on, so that the test can end.
+                std::fs::write(slow, "").unwrap();
+                panic!("nothing listens while the proxy starts: {error}");
+            }
         }
         assert!(!starting.is_finished());
     };
