@@ -51,68 +51,76 @@ fn each_limit(
     Ok(())
 }
 
+/// A figure of a model's usage, by its kind.
+type Kind = (&'static str, fn(&ModelUsage) -> u64);
+
+/// A counter that tells kinds of usage apart.
+struct ByKind {
+    name: &'static str,
+    help: &'static str,
+    kinds: &'static [Kind],
+}
+
+const BY_KIND: [ByKind; 2] = [
+    ByKind {
+        name: "workload_model_calls",
+        help: "Calls of a workload by model: counted by the provider, refused, lost (nobody saw their end), estimated (no answer told their tokens) or unpriced (they cost as much as the dearest model); ends an hour after the last",
+        kinds: &[
+            ("counted", |model| model.calls),
+            ("refused", |model| model.refused),
+            ("lost", |model| model.lost),
+            ("estimated", |model| model.estimated),
+            ("unpriced", |model| model.unpriced),
+        ],
+    },
+    ByKind {
+        name: "workload_tokens",
+        help: "Tokens of a workload's calls by model and kind; cached ones and those written to a cache are input too; ends an hour after the last",
+        kinds: &[
+            ("input", |model| model.input),
+            ("cached", |model| model.cached),
+            ("cache_write", |model| model.cache_write),
+            ("output", |model| model.output),
+        ],
+    },
+];
+
 /// By workload and model, of sixteen models of a workload apart and the others together.
 pub(super) fn encode_models(
     encoder: &mut DescriptorEncoder<'_>,
     accounts: &[AccountReport],
 ) -> Result<(), fmt::Error> {
-    let kinds = |model: &ModelUsage| {
-        [
-            ("counted", model.calls),
-            ("refused", model.refused),
-            ("lost", model.lost),
-            ("estimated", model.estimated),
-            ("unpriced", model.unpriced),
-        ]
-    };
-    counter(
-        encoder,
-        "workload_model_calls",
-        "Calls of a workload by model: counted by the provider, refused, lost (nobody saw their end), estimated (no answer told their tokens) or unpriced (they cost as much as the dearest model); ends an hour after the last",
-        models(accounts, kinds),
-    )?;
-    let kinds = |model: &ModelUsage| {
-        [
-            ("input", model.input),
-            ("cached", model.cached),
-            ("cache_write", model.cache_write),
-            ("output", model.output),
-        ]
-    };
-    counter(
-        encoder,
-        "workload_tokens",
-        "Tokens of a workload's calls by model and kind; cached ones and those written to a cache are input too; ends an hour after the last",
-        models(accounts, kinds),
-    )?;
+    for ByKind { name, help, kinds } in BY_KIND {
+        let models = models(accounts).flat_map(|(labels, model)| {
+            kinds.iter().map(move |(kind, value)| {
+                let mut labels = labels.clone();
+                labels.push(("kind", (*kind).to_owned()));
+                (labels, value(model))
+            })
+        });
+        counter(encoder, name, help, models.collect())?;
+    }
     let help = "What the tokens of a workload's calls cost by model, by the provider's list of prices; ends an hour after the last";
     let mut family = encoder.encode_descriptor("workload_dollars", help, None, MetricType::Counter)?;
-    for (labels, nanodollars) in models(accounts, |model| [("", model.nanodollars)]) {
-        ConstCounter::new(dollars(nanodollars)).encode(family.encode_family(&labels)?)?;
+    for (labels, model) in models(accounts) {
+        ConstCounter::new(dollars(model.nanodollars)).encode(family.encode_family(&labels)?)?;
     }
     Ok(())
 }
 
-/// What the models of all workloads have used; a value with a kind has that as a label.
-fn models<const KINDS: usize>(
-    accounts: &[AccountReport],
-    kinds: impl Fn(&ModelUsage) -> [(&'static str, u64); KINDS],
-) -> Vec<(Labels, u64)> {
-    let mut values = Vec::new();
-    for account in accounts {
-        for workload in &account.status.workloads {
-            for model in &workload.models {
-                for (kind, value) in kinds(model) {
-                    let mut labels = of(account);
-                    labels.push(("workload", workload.consumer.to_string()));
-                    labels.push(("model", model.model.clone().unwrap_or_default()));
-                    labels.extend((!kind.is_empty()).then(|| ("kind", kind.to_owned())));
-                    values.push((labels, value));
-                }
-            }
-        }
-    }
-    values
+/// What the models of all workloads have used.
+fn models(accounts: &[AccountReport]) -> impl Iterator<Item = (Labels, &ModelUsage)> {
+    let workloads = accounts
+        .iter()
+        .flat_map(|account| account.status.workloads.iter().map(move |workload| (account, workload)));
+    workloads.flat_map(|(account, workload)| {
+        workload.models.iter().map(move |model| {
+            let mut labels = of(account);
+            labels.push(("workload", workload.consumer.to_string()));
+            labels.push(("model", model.model.clone().unwrap_or_default()));
+            (labels, model)
+        })
+    })
 }
 
 /// How good the estimates of tokens are.
