@@ -152,3 +152,24 @@ fn tightest(limits: &[LimitStatus]) -> Option<&LimitStatus> {
 fn known_use(limit: &LimitStatus) -> u64 {
     limit.used.saturating_sub(limit.assumed)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::run::usage::tests::account;
+
+    #[test]
+    fn what_tokens_cost_so_far_is_told_and_left_out_first_where_there_is_no_room() {
+        let model =
+            json!({"model": "m", "calls": 9, "input": 12_000, "output": 3_400, "nanodollars": 25_000_000});
+        let accounts = [account(&json!([{"consumer": "sh", "calls": 9, "models": [model]}]))];
+        let mut usage = UsageSeen::default();
+        assert_eq!(words(&accounts, &usage), "gtm/openai  0 waiting");
+        usage.look(&accounts);
+        let variants = variants(&accounts, &usage);
+        assert_eq!(variants[0], "gtm/openai  0 waiting  15.4k tokens, $0.02 so far");
+        assert_eq!(variants[1], "gtm/openai  0 waiting");
+    }
+}

@@ -179,13 +179,14 @@ fn add(sum: &mut ModelUsage, more: &ModelUsage) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn account(workloads: &Value) -> AccountReport {
+    /// The quota `gtm/openai` with these workloads.
+    pub(crate) fn account(workloads: &Value) -> AccountReport {
         serde_json::from_value(json!({
             "key": "openai/a", "quota": "gtm/openai", "tier": "", "mode": "Enforce", "limits": [], "pauses": [],
             "underWay": 0, "proxies": {"current": 1, "connected": 1}, "waiting": [], "workloads": workloads,
