@@ -265,4 +265,15 @@ mod tests {
         let written = fs::read_to_string(FILE).unwrap_or_default();
         assert!(written == text, "docs/run-report.schema.json is stale: make generate");
     }
+
+    #[test]
+    fn what_is_assumed_is_not_reported_as_used() {
+        let limit = serde_json::json!({
+            "name": "daily", "amount": 100, "used": 22, "usedByOthers": 0, "assumed": 14, "waiting": 0,
+            "resetsInMillis": 1000,
+        });
+        let report = LimitReport::new(&serde_json::from_value(limit).unwrap());
+        let figures = [&report.used, &report.assumed, &report.remaining].map(|it| serde_json::json!(it));
+        assert_eq!(figures, [8, 14, 78].map(serde_json::Value::from));
+    }
 }

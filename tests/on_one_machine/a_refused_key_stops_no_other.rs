@@ -84,4 +84,12 @@ fn two_refused_keys_of_one_organisation_stop_the_account() {
     let statuses: Vec<u64> = (0..3).map(|group| statuses(&results, group)[0]).collect();
     assert_eq!(statuses, [429, 429, 403], "{results:?}\n{}", ended.stderr);
     assert_eq!(counted(&scene, PAID, Verdict::Ok), 0);
+    for said in [
+        "1 refused (1 for ",
+        ": the provider refuses until a person acts",
+        ": the provider has stopped: ",
+        "; look at the account's billing and limits",
+    ] {
+        assert!(ended.stderr.contains(said), "the last lines lack {said}\n{}", ended.stderr);
+    }
 }
