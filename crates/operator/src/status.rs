@@ -427,7 +427,13 @@ fn message(state: State, subject: &Subject<'_>, figures: &Figures<'_>, status: &
         [] => String::new(),
         names => format!("; earlier use of {} is not known yet, so calls begin one by one", names.join(", ")),
     };
-    let use_ = format!("{used} of {} ({shape}) is used; {delayed}{unknown}.", figure.name());
+    let use_ = match figure.is_closed() {
+        true => format!(
+            "All of {} ({shape}) counts as used, because its earlier use is not known; the condition UsageKnown says how to open it; {delayed}.",
+            figure.name()
+        ),
+        false => format!("{used} of {} ({shape}) is used; {delayed}{unknown}.", figure.name()),
+    };
     words::clipped(&(held + &use_), 1024)
 }
 

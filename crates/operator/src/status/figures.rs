@@ -37,7 +37,7 @@ pub(super) struct Figures<'a> {
 pub(super) struct Figure<'a> {
     pub(super) config: &'a LimitConfig,
     /// The allocation that declares it; none: it is the account's.
-    allocation: Option<&'a AllocationName>,
+    pub(super) allocation: Option<&'a AllocationName>,
     /// The fullest partition, where calls have drawn on it.
     report: Option<&'a ReportedLimit>,
     /// The limiter reports: nothing is used of a limit that is not in its report.
@@ -77,6 +77,11 @@ impl<'a> Figures<'a> {
     /// The budgets that are closed, because it is not known what was used of them.
     pub(super) fn closed(&self) -> Vec<&Figure<'a>> {
         self.all.iter().filter(|figure| figure.is_closed()).collect()
+    }
+
+    /// The same of those that allocations declare.
+    pub(super) fn closed_of_allocations(&self) -> Vec<&Figure<'a>> {
+        self.of_allocations.iter().filter(|figure| figure.is_closed()).collect()
     }
 
     /// The names of all limits that have a window.
@@ -150,7 +155,7 @@ impl Figure<'_> {
     }
 
     /// Whether it is a budget that only what is assumed of the time before keeps closed.
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         let closed = |report: &ReportedLimit| {
             // Beside what is assumed, one call may ask the provider.
             let assumed = report.assumed > report.amount / 20;

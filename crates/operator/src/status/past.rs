@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use quotakeeper_wire::status::PastUse;
 
 use super::Subject;
-use super::figures::Figures;
+use super::figures::{Figure, Figures};
 use super::words::until_utc;
 use crate::conditions::reasons;
 
@@ -17,7 +17,10 @@ pub(super) struct Past {
 
 /// What the limiter knew when it put the account in force, and what of that it assumes still.
 pub(super) fn of(subject: &Subject<'_>, past: PastUse, figures: &Figures<'_>) -> Past {
-    let assumed = figures.uncertain();
+    let of_allocations: Vec<String> =
+        figures.closed_of_allocations().iter().map(|figure| figure.name()).collect();
+    let mut assumed = figures.uncertain();
+    assumed.extend(of_allocations.iter().map(String::as_str));
     let all = figures.windows().join(", ");
     let (known, reason, message) = match past {
         PastUse::Recorded if assumed.is_empty() => {
@@ -45,7 +48,7 @@ pub(super) fn of(subject: &Subject<'_>, past: PastUse, figures: &Figures<'_>) ->
 }
 
 fn unknown(subject: &Subject<'_>, assumed: &[&str], figures: &Figures<'_>) -> String {
-    closed(subject, figures).unwrap_or_else(|| {
+    closed(subject, figures).or_else(|| closed_of_allocation(subject, figures)).unwrap_or_else(|| {
         format!(
             "Earlier use of {} is not known, so what may have been used counts as used until it has left its window, or an answer of the provider tells.",
             assumed.join(", ")
@@ -70,20 +73,50 @@ pub(super) fn closed_in_brief(figures: &Figures<'_>) -> String {
 /// Which budgets are closed until when, and what opens them; none: no budget is.
 pub(super) fn closed(subject: &Subject<'_>, figures: &Figures<'_>) -> Option<String> {
     let closed = figures.closed();
-    let first = &closed.first()?.config.name;
-    let why = match subject.report()?.past {
+    let first = closed.first()?;
+    let names: Vec<&str> = closed.iter().map(|figure| figure.config.name.as_str()).collect();
+    let at = opens_at(subject, figures).map(|at| until_words(subject, at)).unwrap_or_default();
+    Some(format!(
+        "How much of {} was used is not known, because {}: all of it counts as used{at}, and calls wait. It opens before as soon as an answer of the provider tells what is left, or when you state what was used: {}.",
+        names.join(", "),
+        why(subject)?,
+        statement(subject, first)?,
+    ))
+}
+
+/// The same of a budget that an allocation declares: no answer tells of that one.
+fn closed_of_allocation(subject: &Subject<'_>, figures: &Figures<'_>) -> Option<String> {
+    let closed = figures.closed_of_allocations();
+    let first = closed.first()?;
+    let at = first.reset_at(subject.now).map(|at| until_words(subject, at)).unwrap_or_default();
+    Some(format!(
+        "How much of {} was used is not known, because {}: all of it counts as used{at}, and calls of the allocation {} wait. It opens before when you state what was used: {}.",
+        first.name(),
+        why(subject)?,
+        first.allocation?,
+        statement(subject, first)?,
+    ))
+}
+
+fn until_words(subject: &Subject<'_>, at: Timestamp) -> String {
+    format!(" until {}", until_utc(at, subject.now))
+}
+
+fn why(subject: &Subject<'_>) -> Option<&'static str> {
+    Some(match subject.report()?.past {
         PastUse::Lost => "the limiter's ledger was lost",
         PastUse::Recorded | PastUse::New | PastUse::Unknown => "it is not recorded",
-    };
-    let names: Vec<&str> = closed.iter().map(|figure| figure.config.name.as_str()).collect();
-    let at = opens_at(subject, figures);
-    let at = at.map(|at| format!(" until {}", until_utc(at, subject.now))).unwrap_or_default();
+    })
+}
+
+/// The command that states what was used of a limit.
+fn statement(subject: &Subject<'_>, figure: &Figure<'_>) -> Option<String> {
     let quota = subject.quota()?.metadata.clone();
     let namespace = quota.namespace.map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
     let name = quota.name.unwrap_or_default();
     Some(format!(
-        "How much of {} was used is not known, because {why}: all of it counts as used{at}, and calls wait. It opens before as soon as an answer of the provider tells what is left, or when you state what was used: kubectl patch aq {name}{namespace} --type=merge -p '{{\"spec\":{{\"used\":[{{\"limit\":\"{first}\",\"amount\":UNITS,\"at\":\"{}\"}}]}}}}'.",
-        names.join(", "),
+        "kubectl patch aq {name}{namespace} --type=merge -p '{{\"spec\":{{\"used\":[{{\"limit\":\"{}\",\"amount\":UNITS,\"at\":\"{}\"}}]}}}}'",
+        figure.name(),
         subject.now.strftime("%FT%TZ"),
     ))
 }

@@ -101,3 +101,37 @@ fn the_tightest_limit_may_be_one_that_an_allocation_declares() {
     assert_eq!(shown[1], ("sales-budget", "$112 of $200", [200, 112, 88], Some(3), Some(resets)));
     assert_eq!((shown[0].0, &shown[0].4), ("requests", &None), "a minute's limit has no reset time");
 }
+
+#[test]
+fn a_closed_budget_of_an_allocation_is_told_with_the_command_that_opens_it() {
+    const DOLLAR: u64 = 1_000_000_000;
+    let mut story = team_budget();
+    story.report().past = PastUse::Lost;
+    let budget = ReportedLimit {
+        name: "sales-budget".to_owned(),
+        unit: quotakeeper_engine::config::Unit::Dollars,
+        amount: 200 * DOLLAR,
+        used: 200 * DOLLAR,
+        assumed: 200 * DOLLAR,
+        resets_in: Duration::from_secs(27 * 86_400 + 36_000),
+        ..story.report().status.limits[0].clone()
+    };
+    story.report().status.allocations = vec![quotakeeper_engine::AllocationStatus {
+        name: "sales".into(),
+        waiting: 4,
+        under_way: 0,
+        limits: vec![budget],
+    }];
+    assert_eq!(
+        story.row(),
+        "tier-4 | sales/sales-budget | unknown | 0 | - | 0 | Ready",
+        "others' calls go on"
+    );
+    assert_eq!(
+        story.message(),
+        "All of sales/sales-budget ($200/month) counts as used, because its earlier use is not known; the condition UsageKnown says how to open it; no calls wait."
+    );
+    let conditions = story.conditions();
+    let told = "How much of sales/sales-budget was used is not known, because the limiter's ledger was lost: all of it counts as used until 1 Dec, and calls of the allocation sales wait. It opens before when you state what was used: kubectl patch aq openai -n platform --type=merge -p '{\"spec\":{\"used\":[{\"limit\":\"sales/sales-budget\",\"amount\":UNITS,\"at\":\"2026-11-03T14:03:00Z\"}]}}'.";
+    assert!(conditions.contains(told), "{conditions}");
+}
