@@ -260,6 +260,10 @@ mod tests {
                     "name": "budget", "unit": "Dollars", "amount": 500_000_000_000_u64, "used": 412_250_000_000_u64,
                     "reserved": 250_000_000, "usedByOthers": 0, "assumed": 0, "waiting": 0, "resetsInMillis": 10,
                 }],
+                "allocations": [{"name": "sales", "waiting": 1, "underWay": 0, "limits": [{
+                    "name": "sales-budget", "unit": "Dollars", "amount": 200_000_000_000_u64, "used": 112_500_000_000_u64,
+                    "reserved": 0, "usedByOthers": 0, "assumed": 0, "waiting": 1, "resetsInMillis": 10,
+                }]}],
                 "pauses": [], "underWay": 2, "proxies": {"current": 2, "connected": 3},
                 "waiting": [
                     {"consumer": "gtm/Job/a", "calls": 2, "longestMillis": 7900},
@@ -281,6 +285,8 @@ mod tests {
             r#"quotakeeper_limiter_limit_used{quota="gtm/openai",limit="requests",model=""} 40"#,
             r#"quotakeeper_limiter_limit_used{quota="gtm/openai",limit="budget",model=""} 412.25"#,
             r#"quotakeeper_limiter_limit_reserved{quota="gtm/openai",limit="budget",model=""} 0.25"#,
+            r#"quotakeeper_limiter_allocation_limit_amount{quota="gtm/openai",allocation="sales",limit="sales-budget",model=""} 200.0"#,
+            r#"quotakeeper_limiter_allocation_limit_used{quota="gtm/openai",allocation="sales",limit="sales-budget",model=""} 112.5"#,
             r#"quotakeeper_limiter_waiting_calls{quota="gtm/openai"} 5"#,
             r#"quotakeeper_limiter_workload_waiting_calls{quota="gtm/openai",workload="gtm/Job/b"} 3"#,
             r#"quotakeeper_limiter_workload_longest_wait_seconds{quota="gtm/openai",workload="gtm/Job/a"} 7"#,

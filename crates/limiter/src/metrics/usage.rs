@@ -15,33 +15,81 @@ use super::{Labels, counter, of};
 /// Ratios of estimates are counted in thousandths.
 const THOUSAND: f64 = 1_000.0;
 
-/// The limits of all accounts: what they allow, what is used and what is held.
+/// A figure of a limit.
+struct LimitFigure {
+    name: &'static str,
+    help: &'static str,
+    value: fn(&LimitStatus) -> u64,
+}
+
+const OF_ACCOUNTS: [LimitFigure; 3] = [
+    LimitFigure {
+        name: "limit_amount",
+        help: "Units of a limit that may be used in a window; of Dollars, dollars",
+        value: |limit| limit.amount,
+    },
+    LimitFigure {
+        name: "limit_used",
+        help: "Units of a limit that are used in the current window, held ones too; of Dollars, dollars",
+        value: |limit| limit.used,
+    },
+    LimitFigure {
+        name: "limit_reserved",
+        help: "Units of a limit that are held for calls under way; of Dollars, dollars",
+        value: |limit| limit.reserved,
+    },
+];
+
+const OF_ALLOCATIONS: [LimitFigure; 2] = [
+    LimitFigure {
+        name: "allocation_limit_amount",
+        help: "Units that an allocation may use in a window of a limit of the quota or of its own; of Dollars, dollars",
+        value: |limit| limit.amount,
+    },
+    LimitFigure {
+        name: "allocation_limit_used",
+        help: "Units that an allocation uses in the current window of a limit of the quota or of its own, held ones too; of Dollars, dollars",
+        value: |limit| limit.used,
+    },
+];
+
+/// The limits of all accounts and of their allocations: what they allow, what is used and what is held.
 pub(super) fn encode_limits(
     encoder: &mut DescriptorEncoder<'_>,
     accounts: &[AccountReport],
 ) -> Result<(), fmt::Error> {
-    let help = "Units of a limit that may be used in a window; of Dollars, dollars";
-    each_limit(encoder, accounts, "limit_amount", help, |limit| limit.amount)?;
-    let help = "Units of a limit that are used in the current window, held ones too; of Dollars, dollars";
-    each_limit(encoder, accounts, "limit_used", help, |limit| limit.used)?;
-    let help = "Units of a limit that are held for calls under way; of Dollars, dollars";
-    each_limit(encoder, accounts, "limit_reserved", help, |limit| limit.reserved)
+    let of_accounts =
+        accounts.iter().flat_map(|account| labelled(of(account), &account.status.limits)).collect::<Vec<_>>();
+    each_limit(encoder, &OF_ACCOUNTS, &of_accounts)?;
+    let allocations = accounts
+        .iter()
+        .flat_map(|account| account.status.allocations.iter().map(move |allocation| (account, allocation)));
+    let of_allocations = allocations.flat_map(|(account, allocation)| {
+        let mut labels = of(account);
+        labels.push(("allocation", allocation.name.to_string()));
+        labelled(labels, &allocation.limits)
+    });
+    each_limit(encoder, &OF_ALLOCATIONS, &of_allocations.collect::<Vec<_>>())
+}
+
+fn labelled(of: Labels, limits: &[LimitStatus]) -> impl Iterator<Item = (Labels, &LimitStatus)> {
+    limits.iter().map(move |limit| {
+        let mut labels = of.clone();
+        labels.push(("limit", limit.name.clone()));
+        labels.push(("model", limit.model.clone().unwrap_or_default()));
+        (labels, limit)
+    })
 }
 
 fn each_limit(
     encoder: &mut DescriptorEncoder<'_>,
-    accounts: &[AccountReport],
-    name: &str,
-    help: &str,
-    value: impl Fn(&LimitStatus) -> u64,
+    figures: &[LimitFigure],
+    limits: &[(Labels, &LimitStatus)],
 ) -> Result<(), fmt::Error> {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for account in accounts {
-        for limit in &account.status.limits {
-            let mut labels = of(account);
-            labels.push(("limit", limit.name.clone()));
-            labels.push(("model", limit.model.clone().unwrap_or_default()));
-            let (metric, value) = (family.encode_family(&labels)?, value(limit));
+    for LimitFigure { name, help, value } in figures {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, limit) in limits {
+            let (metric, value) = (family.encode_family(labels)?, value(limit));
             match limit.unit {
                 Unit::Dollars => ConstGauge::new(dollars(value)).encode(metric)?,
                 _ => ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)?,
