@@ -19,14 +19,19 @@ INSTALLED = "QUOTAKEEPER_TEST_INSTALLED"
 
 
 def helm(provider, *words):
-    """Runs helm with the chart's values; what the providers' end shows is trusted."""
+    """Runs helm with the chart's values."""
     guest.installs(NAMESPACE)
     with tempfile.TemporaryDirectory(prefix="quotakeeper-values-") as folder:
-        values = pathlib.Path(folder) / "values.json"
-        image = lambda name: {"repository": f"{guest.IMAGES}/{name}", "tag": "1", "pullPolicy": guest.PULL}
-        proxy = {"image": image("quotakeeper-proxy")}
-        values.write_text(json.dumps({"image": image("quotakeeper"), "proxy": proxy, "trust": {"extraCAs": provider.ca_pem}}))
-        return run("helm", *words, "--namespace", NAMESPACE, "--values", values)
+        file = pathlib.Path(folder) / "values.json"
+        file.write_text(json.dumps(values(provider)))
+        return run("helm", *words, "--namespace", NAMESPACE, "--values", file)
+
+
+def values(provider):
+    """The chart's values: the images of this checkout, and what the providers' end shows is trusted."""
+    image = lambda name: {"repository": f"{guest.IMAGES}/{name}", "tag": "1", "pullPolicy": guest.PULL}
+    proxy = {"image": image("quotakeeper-proxy")}
+    return {"image": image("quotakeeper"), "proxy": proxy, "trust": {"extraCAs": provider.ca_pem}}
 
 
 def install(provider, *more):
