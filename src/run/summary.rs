@@ -85,6 +85,7 @@ fn explained(reason: &'static str) -> Option<&'static str> {
             "the quota rejects calls instead of queueing them; remove enforcement.onExceeded: Reject to let them wait"
         }
         "NeverFits" => "each needs more than a whole window of a limit allows; make them smaller",
+        "BudgetExhausted" => "a budget is used up; raise it, or go on when its period is over",
         "ProviderStopped" => "the provider refuses until a person acts",
         "TooManyCalls" => "the proxy had as many open calls as it may have; make fewer at once",
         other => other,

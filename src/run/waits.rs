@@ -20,13 +20,14 @@ const LONG: Duration = Duration::from_secs(60);
 /// A wait that was told and is shorter than this now is told again when it grows.
 const OVER: Duration = Duration::from_secs(30);
 
-/// Lets calls wait as long as their clients do (a day where that is not known) where the quota names no maximum. What
-/// comes back later than in a day is refused. `quotas` are those of the accounts, in the same order.
+/// Lets calls wait as long as their clients do (a day where that is not known) where the quota names no maximum. For a
+/// budget that is used up they wait no longer than in a cluster: a queue moves, a spent budget does not. `quotas` are those of the accounts, in the same order.
 pub fn without_maximum<'q>(quotas: impl Iterator<Item = &'q ApiQuota>, accounts: &mut [CompiledAccount]) {
     for (quota, account) in quotas.zip(accounts) {
         let own = quota.spec.enforcement.as_ref().and_then(|enforcement| enforcement.max_queue_seconds);
         if own.is_none() {
-            account.engine.queue.max_wait = LONGEST;
+            let queue = &mut account.engine.queue;
+            (queue.max_budget_wait, queue.max_wait) = (Some(queue.max_wait), LONGEST);
         }
     }
 }

@@ -58,12 +58,12 @@ fn a_day_begins_at_midnight_and_neither_a_restart_nor_a_clock_that_is_set_begins
     assert_eq!(limit["limits"][1]["used"], 3, "{limit}");
 
     let restarted = run(&scene, "2027-03-14 05:20:00", 4, "12");
-    assert_eq!(restarted.stdout, "[(200, 2), (429, 2)]\n", "{}", restarted.stderr);
+    assert_eq!(restarted.stdout, "[(200, 2), (403, 2)]\n", "{}", restarted.stderr);
 
     // A day that began three seconds ago would leave out what was charged before.
     std::thread::sleep(Duration::from_secs(8));
     let set_forward = run(&scene, "2027-03-15 04:00:03", 3, "12");
-    assert_eq!(set_forward.stdout, "[(429, 3)]\n", "{}", set_forward.stderr);
+    assert_eq!(set_forward.stdout, "[(403, 3)]\n", "{}", set_forward.stderr);
 
     let totals = scene.provider.summary("crm").totals;
     assert_eq!((totals.ok, totals.over), (10, 0));

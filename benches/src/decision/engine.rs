@@ -65,6 +65,7 @@ impl Account {
             queue: QueueConfig {
                 max_wait: Duration::from_secs(36_000),
                 max_absence: None,
+                max_budget_wait: None,
                 max_calls: 1_000_000,
             },
             pause: PauseConfig {

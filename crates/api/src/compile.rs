@@ -177,7 +177,7 @@ fn queue(spec: &ApiQuotaSpec, profile: &Profile) -> QueueConfig {
     let max_wait = own.unwrap_or_else(default);
     let rejects = on_exceeded(spec) == OnExceeded::Reject;
     let max_absence = own.or(rejects.then_some(max_wait));
-    QueueConfig { max_wait, max_absence, max_calls: MAX_WAITING_CALLS }
+    QueueConfig { max_wait, max_absence, max_budget_wait: None, max_calls: MAX_WAITING_CALLS }
 }
 
 fn pause(profile: &Profile) -> PauseConfig {

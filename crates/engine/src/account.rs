@@ -10,6 +10,7 @@
 //! | `holds` | waiting calls that a pause of their workload or credential holds |
 //! | `hang_ups` | clients that hang up while their calls wait |
 //! | `dispatch` | who is granted next, and when to look again |
+//! | `budgets` | calls that a budget has no room for |
 //! | `lanes` | which limits and pauses cover a call, and their counters |
 //! | `counter` | the count of one limit, whatever it counts |
 //! | `charge` | what a grant charges to each limit |
@@ -29,6 +30,7 @@
 //! | `resume` | reconnected proxies, and the calls that they hold |
 //! | `status` | what people are shown |
 
+mod budgets;
 mod calls;
 mod charge;
 mod checkpoints;

@@ -320,6 +320,9 @@ pub struct QueueConfig {
     /// count towards `max_wait`.
     #[serde(default)]
     pub max_absence: Option<Duration>,
+    /// The longest that a call may wait for a budget that is used up; none: as long as for anything else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_budget_wait: Option<Duration>,
     /// The most calls that may wait at the same time.
     pub max_calls: usize,
 }
@@ -340,6 +343,11 @@ pub struct PauseConfig {
 }
 
 impl LimitConfig {
+    /// Whether it is a budget rather than a rate: it counts money, or a window of an hour or more.
+    pub fn is_budget(&self) -> bool {
+        self.unit == Unit::Dollars || self.window >= crate::window_counter::LONG
+    }
+
     /// How much a model may use, or all calls where models are not counted apart.
     pub fn amount_of(&self, model: Option<&str>) -> LimitAmount {
         let own = model.and_then(|model| self.model_amounts.get(model));

@@ -356,6 +356,8 @@ pub enum RefusalReason {
     NeverFits,
     /// The provider refuses until a person acts.
     ProviderStopped,
+    /// A budget is used up for longer than it may wait.
+    BudgetExhausted,
 }
 
 /// What the engine wants done.
@@ -378,7 +380,7 @@ pub enum Action {
         reason: RefusalReason,
         /// When another try makes sense; `None`: not by waiting.
         retry_after: Option<Duration>,
-        /// The provider's word, where it is the reason; of one that never fits, the figures.
+        /// The provider's word, where it is the reason; of one that never fits or of a budget, the figures.
         words: Option<String>,
     },
     /// A scope is paused, or its pause has been prolonged.

@@ -12,10 +12,12 @@ use crate::conditions::{find, reasons, types, with_reason};
 use crate::event_reason::EventReason;
 use crate::status::{Limiter, Subject, gate_is_open};
 
+mod budgets;
 mod consumers;
 mod obstacles;
 mod pauses;
 
+use budgets::BudgetEvents;
 use consumers::{ConsumerEvents, Round};
 use obstacles::{Obstacle, ObstacleKind, Published, Sight};
 use pauses::Pause;
@@ -56,6 +58,7 @@ pub struct EventState {
     /// What was last said to be learned of a tier that is not declared.
     tier: Option<TierFigures>,
     paused: Option<Pause>,
+    budgets: BudgetEvents,
     /// How many calls the provider takes at the same time, by scope.
     concurrency: BTreeMap<String, u64>,
     consumers: ConsumerEvents,
@@ -130,6 +133,7 @@ impl EventState {
         let Some(report) = subject.report() else { return };
         self.tier = tier_figures(report);
         self.paused = Pause::of(quota, subject).filter(|_| passing(&subject.view.status).is_none());
+        self.budgets = BudgetEvents::told(subject);
         self.concurrency = learned(report).collect();
         self.consumers = ConsumerEvents::told(report, subject.now);
     }
@@ -159,6 +163,7 @@ impl EventState {
             events.push(on_quota(EventReason::TierLearned, note));
         }
         events.extend(pauses::next(&mut self.paused, quota, subject, passing.is_some()));
+        events.extend(self.budgets.next(quota, subject));
         self.learned_concurrency(quota, report, &mut events);
         events.extend(self.consumers.next(Round { quota, report, now }));
         events

@@ -83,6 +83,9 @@ event_reasons! {
     ProviderPaused: true, "quota, workloads",
         "The provider has rejected calls for its limits, and calls wait as long as it says.",
         "If it comes often: find who else draws on the account, or lower `spec.sharePercent`.";
+    BudgetNearlyUsed: true, "quota",
+        "Four fifths of a budget, or of an allocation's own, are used: a limit of money, or of an hour or more.",
+        "See who uses it (metrics by workload and model); raise the budget, or make fewer calls.";
     BudgetExhausted: true, "quota, workloads",
         "A window of an hour or more is used up. Calls wait or are refused.",
         "A higher tier or fewer calls; or wait until the time that the note names.";

@@ -4,6 +4,7 @@
 //! steady quota is not.
 
 mod allocations;
+mod budgets;
 mod conditions;
 mod figures;
 mod past;
@@ -24,6 +25,7 @@ use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::status::AccountReport;
 use quotakeeper_wire::tier::{LearnedTier, TierBasis};
 
+pub(crate) use self::budgets::{BudgetUse, budgets};
 use self::conditions::Conditions;
 pub(crate) use self::conditions::{gate_is_open, limiter_is_lost};
 use self::figures::Figures;

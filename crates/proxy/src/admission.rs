@@ -124,6 +124,7 @@ impl Reason {
             Self::Limiter(RefusalReason::QuotaExceeded) => "QuotaExceeded",
             Self::Limiter(RefusalReason::NeverFits) => "NeverFits",
             Self::Limiter(RefusalReason::ProviderStopped) => "ProviderStopped",
+            Self::Limiter(RefusalReason::BudgetExhausted) => "BudgetExhausted",
             Self::LimiterUnreachable => "LimiterUnreachable",
             Self::TooManyCalls => "TooManyCalls",
             Self::NotInForce => "QuotaNotInForce",

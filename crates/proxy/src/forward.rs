@@ -314,7 +314,7 @@ async fn in_force(
     drop(waits);
     found.map_err(|refused| {
         record.call.outcome = Outcome::Refused(refused.reason);
-        LocalResponse::refused(refused, &endpoint.quota, None).because(&endpoint.absence())
+        LocalResponse::refused(refused, &endpoint.quota, None, Timestamp::now()).because(&endpoint.absence())
     })
 }
 
@@ -340,7 +340,8 @@ impl Call<'_> {
             }
             Err(Stop::Refused(refused)) => {
                 let reason = refused.reason;
-                let own = LocalResponse::refused(refused, &self.account.quota, self.rejection.as_deref());
+                let rejection = self.rejection.as_deref();
+                let own = LocalResponse::refused(refused, &self.account.quota, rejection, Timestamp::now());
                 let why = self.send_by.and_then(|send_by| send_by.explains(reason, self.last_try()));
                 let own = match (why, self.bound(reason)) {
                     (Some(why), _) => own.because(why),

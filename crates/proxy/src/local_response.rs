@@ -10,6 +10,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use jiff::{Timestamp, Unit};
 use quotakeeper_engine::event::RefusalReason;
 use serde_json::json;
 
@@ -53,8 +54,8 @@ impl LocalResponse {
         self
     }
 
-    /// A call of `quota` that is refused. `rejection`: the provider's reason, if it rejected the call before.
-    pub(crate) fn refused(refused: Refused, quota: &str, rejection: Option<&str>) -> Self {
+    /// A call of `quota` that is refused at `now`. `rejection`: the provider's reason, if it rejected the call before.
+    pub(crate) fn refused(refused: Refused, quota: &str, rejection: Option<&str>, now: Timestamp) -> Self {
         let reason = refused.reason;
         let (status, what) = match reason {
             Reason::Limiter(RefusalReason::WaitTooLong) => {
@@ -81,6 +82,10 @@ impl LocalResponse {
                 StatusCode::FORBIDDEN,
                 "the provider has stopped the account; look at its billing and limits",
             ),
+            Reason::Limiter(RefusalReason::BudgetExhausted) => (
+                StatusCode::FORBIDDEN,
+                "a budget is used up for longer than it may wait, so raise the budget or send it later",
+            ),
             Reason::NotInForce => (StatusCode::SERVICE_UNAVAILABLE, "the quota is not in force"),
             Reason::RequestExpired => (
                 StatusCode::TOO_MANY_REQUESTS,
@@ -92,6 +97,11 @@ impl LocalResponse {
             }
         };
         let rejected = match (&refused.words, rejection) {
+            (Some(figures), _) if reason == Reason::Limiter(RefusalReason::BudgetExhausted) => {
+                let room = refused.retry_after.and_then(|wait| now.checked_add(wait).ok());
+                let room = room.map(|at| format!("; there is room for it at {}", to_the_second(at)));
+                format!(": {figures}{}", room.unwrap_or_default())
+            }
             (Some(figures), _) if reason == Reason::Limiter(RefusalReason::NeverFits) => {
                 format!(": {figures}")
             }
@@ -177,6 +187,10 @@ impl LocalResponse {
     }
 }
 
+fn to_the_second(at: Timestamp) -> Timestamp {
+    at.round(Unit::Second).unwrap_or(at)
+}
+
 /// Seconds, with a decimal where they are few.
 fn decimals(duration: Duration) -> String {
     let tenths = (duration.as_millis() + 50) / 100;
@@ -191,10 +205,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const NOW: Timestamp = Timestamp::constant(1_795_824_000, 0);
+
     fn refusal(reason: Reason, millis: Option<u64>) -> Response<ResponseBody> {
         let retry_after = millis.map(Duration::from_millis);
-        LocalResponse::refused(Refused { reason, retry_after, words: None }, "gtm/openai", Some("status 429"))
-            .into_response()
+        LocalResponse::refused(
+            Refused { reason, retry_after, words: None },
+            "gtm/openai",
+            Some("status 429"),
+            NOW,
+        )
+        .into_response()
     }
 
     fn field(response: &Response<ResponseBody>, name: HeaderName) -> Option<&str> {
@@ -225,7 +246,7 @@ mod tests {
         let told = async |bound| {
             let reason = Reason::Limiter(RefusalReason::WaitTooLong);
             let refused = Refused { reason, retry_after: Some(Duration::from_secs(45)), words: None };
-            let response = LocalResponse::refused(refused, "crm", None).bounded(bound).into_response();
+            let response = LocalResponse::refused(refused, "crm", None, NOW).bounded(bound).into_response();
             let body = response.into_body().collect().await.unwrap().to_bytes();
             String::from_utf8(body.to_vec()).unwrap()
         };
@@ -239,7 +260,8 @@ mod tests {
 
     #[test]
     fn what_waiting_does_not_help_is_403_without_retry_after() {
-        for reason in [RefusalReason::NeverFits, RefusalReason::ProviderStopped] {
+        use RefusalReason::{BudgetExhausted, NeverFits, ProviderStopped};
+        for reason in [NeverFits, ProviderStopped, BudgetExhausted] {
             let response = refusal(Reason::Limiter(reason), Some(5_000));
             assert_eq!(response.status(), StatusCode::FORBIDDEN);
             assert_eq!(field(&response, header::RETRY_AFTER), None);
@@ -252,10 +274,21 @@ mod tests {
         let reason = Reason::Limiter(RefusalReason::NeverFits);
         let figures = "it can draw 4596 tokens of the limit tokens, which allows 3000 tokens".to_owned();
         let refused = Refused { reason, retry_after: None, words: Some(figures) };
-        let body = LocalResponse::refused(refused, "gtm/openai", None).into_response().into_body();
+        let body = LocalResponse::refused(refused, "gtm/openai", None, NOW).into_response().into_body();
         let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
         assert!(body.contains("so make it smaller: it can draw 4596 tokens"), "{body}");
         assert!(!body.contains("the provider said"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_a_budget_has_no_room_for_is_told_the_figures_and_when_there_is_room() {
+        let reason = Reason::Limiter(RefusalReason::BudgetExhausted);
+        let figures = "all of daily (250000 requests) is used".to_owned();
+        let refused = Refused { reason, retry_after: Some(Duration::from_secs(3_600)), words: Some(figures) };
+        let body = LocalResponse::refused(refused, "gtm/crm", None, NOW).into_response().into_body();
+        let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        let words = "all of daily (250000 requests) is used; there is room for it at 2026-11-28T01:00:00Z.";
+        assert!(body.contains(words), "{body}");
     }
 
     #[tokio::test]

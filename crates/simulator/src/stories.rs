@@ -126,7 +126,12 @@ fn account(limits: Vec<LimitConfig>) -> AccountConfig {
         validity: seconds(2),
         limits,
         assumed: false,
-        queue: QueueConfig { max_wait: seconds(360_000), max_absence: None, max_calls: 1_000_000 },
+        queue: QueueConfig {
+            max_wait: seconds(360_000),
+            max_absence: None,
+            max_budget_wait: None,
+            max_calls: 1_000_000,
+        },
         pause: PauseConfig {
             fallback: seconds(1),
             cap: seconds(300),

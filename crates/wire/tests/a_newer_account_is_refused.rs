@@ -22,7 +22,12 @@ fn account() -> CompiledAccount {
             validity: Duration::from_secs(2),
             limits: Vec::new(),
             assumed: false,
-            queue: QueueConfig { max_wait: Duration::from_secs(30), max_absence: None, max_calls: 1000 },
+            queue: QueueConfig {
+                max_wait: Duration::from_secs(30),
+                max_absence: None,
+                max_budget_wait: None,
+                max_calls: 1000,
+            },
             pause: PauseConfig {
                 fallback: Duration::from_secs(5),
                 cap: Duration::from_secs(300),

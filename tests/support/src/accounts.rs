@@ -42,7 +42,12 @@ pub fn enforced(limits: Vec<LimitConfig>) -> AccountConfig {
         validity: VALIDITY,
         limits,
         assumed: false,
-        queue: QueueConfig { max_wait: Duration::from_secs(60), max_absence: None, max_calls: 1000 },
+        queue: QueueConfig {
+            max_wait: Duration::from_secs(60),
+            max_absence: None,
+            max_budget_wait: None,
+            max_calls: 1000,
+        },
         pause: PauseConfig {
             fallback: Duration::from_millis(500),
             cap: Duration::from_secs(60),

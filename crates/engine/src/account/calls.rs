@@ -132,6 +132,11 @@ impl Engine {
         if let Some(too_large) = self.lanes.never_fits(lane, costs) {
             return Some(Refusal::too_large(&too_large));
         }
+        if self.config.queue.max_budget_wait.is_some()
+            && let Some(spent) = self.budget_refusal(now, lane, costs, allowed, 0)
+        {
+            return Some(spent);
+        }
         // As if all that wait came before it: mostly that is soon enough, and known without looking.
         if !self.queue_is_full()
             && self.config.on_exceeded == OnExceeded::Queue
@@ -140,7 +145,11 @@ impl Engine {
         {
             return None;
         }
-        let wait = self.forecast(now, lane, costs, caller);
+        let ahead = self.ahead_of(lane, caller);
+        if let Some(spent) = self.budget_refusal(now, lane, costs, allowed, ahead) {
+            return Some(spent);
+        }
+        let wait = self.wait_behind(now, (lane, caller), costs, ahead);
         let reason = if self.queue_is_full() {
             RefusalReason::QueueFull
         } else if self.config.on_exceeded == OnExceeded::Reject && !wait.is_zero() {

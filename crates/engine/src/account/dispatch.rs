@@ -22,6 +22,16 @@ struct Turn {
     pulse: Pulse,
 }
 
+/// Why a call is not granted now.
+#[derive(Debug)]
+enum Obstacle {
+    /// It may be granted then at the earliest. [`Time::NEVER`]: when the ledger has charged it ahead, or a checkpoint
+    /// is stored that covers it.
+    Until(Time),
+    /// No more in time.
+    Refused(Refusal),
+}
+
 impl Turn {
     /// Those of the allocation whose turn it is go first; of these the turns that started first; of one consumer's, the
     /// one whose call comes first in its flow.
@@ -46,7 +56,8 @@ impl Engine {
             };
             match self.obstacle(now, turn) {
                 None => self.grant(now, turn, actions),
-                Some(until) => {
+                Some(Obstacle::Refused(refusal)) => self.refuse(now, turn.head.call, refusal, actions),
+                Some(Obstacle::Until(until)) => {
                     wake = wake.min(until);
                     open.retain(|other| *other != turn.lane);
                 }
@@ -65,23 +76,28 @@ impl Engine {
         lease && self.durability.allows_grants(now)
     }
 
-    /// When the call may be granted at the earliest; `None`: now; [`Time::NEVER`]: when the ledger has charged
-    /// it ahead, or a checkpoint is stored that covers it. Of what it waits for at other limits some is kept for it where it may be of any model.
-    fn obstacle(&mut self, now: Time, turn: Turn) -> Option<Time> {
+    /// What keeps the call from being granted now. Of what it waits for at other limits some is kept for it where it may
+    /// be of any model.
+    fn obstacle(&mut self, now: Time, turn: Turn) -> Option<Obstacle> {
         let lane = turn.lane;
         let usual = self.lanes.costs_of_each(lane);
         let costs = usual.unwrap_or_else(|| self.renewed_costs(turn.head.call));
         let charged_ahead = self.durability.covers(self.lanes.draws(lane, costs));
         let until = match charged_ahead.then(|| self.blocked_until(now, lane, costs)) {
             Some(Some(until)) => until,
-            Some(None) => return (!self.checkpoint_covers(lane, costs)).then_some(Time::NEVER),
+            Some(None) => {
+                return (!self.checkpoint_covers(lane, costs)).then_some(Obstacle::Until(Time::NEVER));
+            }
             None => Time::NEVER,
         };
+        if charged_ahead && let Some(refusal) = self.refusal_by_budget(now, turn.head.call, until, costs) {
+            return Some(Obstacle::Refused(refusal));
+        }
         let keeps = self.lanes.may_be_of_any_model(lane) || costs.tokens.is_some();
         if keeps && !mutant::active(Mutant::NothingKept) && !self.waits_in_a_pause(now, lane) {
             self.kept_room |= self.lanes.keep_room(now, lane, costs, !charged_ahead);
         }
-        Some(until)
+        Some(Obstacle::Until(until))
     }
 
     /// Whose turn is next among the open lanes. Heads whose session has no recent heartbeat stand aside

@@ -11,15 +11,20 @@ use crate::queue::LaneId;
 use crate::time::Time;
 
 impl Engine {
-    /// About how long a new call of this consumer and these costs would wait: for the lane's pauses, then
-    /// for all calls whose turn comes before, at each limit that they draw on.
+    /// About how long a new call of this consumer and these costs would wait.
     pub(super) fn forecast(&mut self, now: Time, lane: LaneId, costs: Costs, caller: Caller<'_>) -> Duration {
-        let (group, weight) = (self.lanes.group(lane), self.weight_of(caller.consumer));
-        let ahead = self.queue.ahead_of(group, caller.consumer, weight);
+        let ahead = self.ahead_of(lane, caller);
         self.wait_behind(now, (lane, caller), costs, ahead)
     }
 
-    /// About how long a new call of these costs would wait if `ahead` others came before it.
+    /// How many waiting calls have their turn before a new one of this caller.
+    pub(super) fn ahead_of(&self, lane: LaneId, caller: Caller<'_>) -> u64 {
+        let (group, weight) = (self.lanes.group(lane), self.weight_of(caller.consumer));
+        self.queue.ahead_of(group, caller.consumer, weight)
+    }
+
+    /// About how long a new call of these costs would wait if `ahead` others came before it: for the lane's pauses, then
+    /// for all calls whose turn comes before, at each limit that they draw on.
     pub(super) fn wait_behind(
         &mut self,
         now: Time,
@@ -47,6 +52,20 @@ impl Engine {
         self.lanes.wait_for_windows(lane, costs, now).max(paused)
     }
 
+    /// The refusal of a call that may wait for `allowed`, and has to wait for longer.
+    pub(super) fn too_long(
+        &mut self,
+        now: Time,
+        (lane, caller): (LaneId, Caller<'_>),
+        costs: Costs,
+        allowed: Duration,
+    ) -> Refusal {
+        self.budget_refusal(now, lane, costs, allowed, 0).unwrap_or_else(|| {
+            let wait = self.wait_behind(now, (lane, caller), costs, 0);
+            Refusal::until(RefusalReason::WaitTooLong, wait)
+        })
+    }
+
     /// Refuses the waiting calls that cannot be granted by their deadlines any more. To be called when a change may
     /// have made waits longer: a pause by the provider, an edit, use by others.
     pub(super) fn renew_forecasts(&mut self, now: Time, actions: &mut Vec<Action>) {
@@ -58,8 +77,8 @@ impl Engine {
         for (key, wanted) in waiting {
             let (lane, caller, costs) = (wanted.lane, wanted.caller(), wanted.costs);
             if wanted.deadline < now + self.least_wait(now, lane, Some(caller), costs) {
-                let wait = self.wait_behind(now, (lane, caller), costs, 0);
-                self.refuse(now, key, Refusal::until(RefusalReason::WaitTooLong, wait), actions);
+                let refusal = self.too_long(now, (lane, caller), costs, wanted.deadline.since(now));
+                self.refuse(now, key, refusal, actions);
             }
         }
     }

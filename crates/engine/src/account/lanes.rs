@@ -6,6 +6,7 @@
 //! | room | holds |
 //! |---|---|
 //! | `begin` | what a counter begins with |
+//! | `budgets` | budgets that are used up |
 //! | `checkpoints` | what checkpoints have of the counters |
 //! | `counters` | counters by their numbers |
 //! | `limit` | a limit as its counters know it, and one of its counters |
@@ -14,6 +15,7 @@
 //! | `turns` | how many turns a call takes |
 
 mod begin;
+mod budgets;
 mod checkpoints;
 mod counters;
 mod limit;
@@ -28,6 +30,7 @@ use std::time::Duration;
 
 pub use begin::Predecessor;
 pub(super) use begin::{InitialState, hold_reserve};
+pub(super) use budgets::SpentBudget;
 pub(super) use limit::{Charged, Entry, HoldsFor, Limit, continued_name};
 
 use counters::Counters;

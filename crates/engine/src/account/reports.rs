@@ -213,19 +213,12 @@ impl Engine {
         // It goes first in its flow, but not before a pause is over that it may have caused itself.
         let wait = self.wait_behind(now, (wanted.lane, wanted.caller()), wanted.costs, 0);
         if wanted.deadline <= now {
-            self.count_refusal(
-                now,
-                Refused::of(key, &wanted),
-                Refusal::until(RefusalReason::WaitExceeded, wait),
-                actions,
-            );
+            let refusal = Refusal::until(RefusalReason::WaitExceeded, wait);
+            self.count_refusal(now, Refused::of(key, &wanted), refusal, actions);
         } else if self.enforces() && !self.config.assumed && wanted.deadline < now + wait {
-            self.count_refusal(
-                now,
-                Refused::of(key, &wanted),
-                Refusal::until(RefusalReason::WaitTooLong, wait),
-                actions,
-            );
+            let allowed = wanted.deadline.since(now);
+            let refusal = self.too_long(now, (wanted.lane, wanted.caller()), wanted.costs, allowed);
+            self.count_refusal(now, Refused::of(key, &wanted), refusal, actions);
         } else {
             self.insert_waiting(key, wanted, true);
         }

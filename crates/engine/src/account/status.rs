@@ -103,6 +103,10 @@ pub struct LimitStatus {
     /// About how long until it has let all waiting calls through; none waits: until it lets the next one through.
     #[serde(default, rename = "waitMillis", with = "crate::millis")]
     pub wait: Duration,
+    /// A call was refused or kept waiting, because what is used for good leaves no room for it, and there is none yet.
+    /// Only of budgets.
+    #[serde(default)]
+    pub spent: bool,
 }
 
 /// The unit of a report by a version that counted nothing else in windows.

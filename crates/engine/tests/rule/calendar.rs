@@ -15,7 +15,7 @@ use crate::world::*;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A limit of requests a day, which may have 25 hours.
-fn daily(amount: u64) -> LimitConfig {
+pub fn daily(amount: u64) -> LimitConfig {
     let period = CalendarPeriod { kind: PeriodKind::Day, time_zone: "Europe/Berlin".to_owned() };
     LimitConfig {
         counted_as: CountedAs::FixedWindow,
@@ -33,7 +33,7 @@ fn patient(limits: Vec<LimitConfig>) -> AccountConfig {
 }
 
 impl World {
-    fn day_begins(&mut self, begun: Time) {
+    pub fn day_begins(&mut self, begun: Time) {
         self.tell(Event::PeriodBegun(PeriodBegun { limit: "day".to_owned(), begun, ends: begun + DAY }));
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod allocations;
+mod budgets;
 mod calendar;
 mod checkpoints;
 mod concurrency;

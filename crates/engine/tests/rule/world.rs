@@ -60,7 +60,12 @@ pub fn account(limits: Vec<LimitConfig>) -> AccountConfig {
         validity: SECOND * 2,
         limits,
         assumed: false,
-        queue: QueueConfig { max_wait: SECOND * 600, max_absence: None, max_calls: 10_000 },
+        queue: QueueConfig {
+            max_wait: SECOND * 600,
+            max_absence: None,
+            max_budget_wait: None,
+            max_calls: 10_000,
+        },
         pause: PauseConfig {
             fallback: SECOND,
             cap: SECOND * 300,

@@ -195,8 +195,12 @@ async fn open(file: &Path) -> Ledger<RedbStore> {
 /// A quota of so many requests in an hour, all of which may arrive at once.
 pub fn quota(name: &str, amount: u64) -> CompiledAccount {
     let mut engine = enforced(vec![requests(amount, Duration::from_secs(3600))]);
-    engine.queue =
-        QueueConfig { max_wait: Duration::from_secs(36_000), max_absence: None, max_calls: 10_000 };
+    engine.queue = QueueConfig {
+        max_wait: Duration::from_secs(36_000),
+        max_absence: None,
+        max_budget_wait: None,
+        max_calls: 10_000,
+    };
     compiled(&format!("demo/{name}"), name, engine)
 }
 

@@ -47,6 +47,9 @@ fn situations() -> Vec<(&'static str, Change)> {
             it.status.concurrency = vec![LearnedConcurrency { scope, calls: 4, raise_after }];
         }),
         ("BudgetExhausted", |_, it| it.status.limits.push(spent())),
+        ("BudgetNearlyUsed", |_, it| {
+            it.status.limits.push(quotakeeper_engine::LimitStatus { used: 520_000, ..spent() });
+        }),
         ("TierNotFound", |scene, _| *scene = Scene::of_tier("gold")),
         ("NotWritten", |scene, it| {
             (scene.unwritten, it.generation) = (Some("configmaps is forbidden"), None);

@@ -12,6 +12,7 @@ use quotakeeper_wire::message::NoticeKind;
 use quotakeeper_wire::status::{ConsumerNotice, ProxyCounts};
 use serde_json::json;
 
+mod budgets;
 mod resumed;
 
 use super::consumers::notice_event;
@@ -41,10 +42,14 @@ pub(super) struct Scene {
 
 impl Scene {
     pub(super) fn of_tier(tier: &str) -> Scene {
+        Scene::of(json!({"provider": {"name": "hubspot", "tier": tier}}))
+    }
+
+    pub(super) fn of(spec: serde_json::Value) -> Scene {
         let object = json!({
             "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiQuota",
             "metadata": {"name": "crm", "namespace": "gtm", "generation": 1, "uid": "u"},
-            "spec": {"provider": {"name": "hubspot", "tier": tier}},
+            "spec": spec,
         });
         let view = crate::view::quota(serde_json::from_value(object).unwrap(), None).unwrap();
         let name = "gtm/crm".to_owned();
@@ -104,6 +109,7 @@ pub(super) fn spent() -> quotakeeper_engine::LimitStatus {
         assumed: 0,
         waiting: 0,
         wait: Duration::ZERO,
+        spent: false,
         resets_in: Duration::from_secs(1200),
     }
 }

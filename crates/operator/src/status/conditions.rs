@@ -371,7 +371,7 @@ pub(super) fn holdup(
             let pause = subject.pause()?;
             format!("The provider has rejected calls ({}); paused: {}.", pause.reason, pause.scope)
         }
-        State::BudgetExhausted => format!("All of {} is used.", figures.exhausted()?.config.name),
+        State::BudgetExhausted => figures.exhausted()?.exhausted_words(),
         State::UsageUnknown => past::closed(subject, figures)?,
         State::Queueing => {
             let waiting = waiting.filter(|waiting| waiting.calls > 0);

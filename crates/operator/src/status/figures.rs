@@ -15,8 +15,6 @@ use quotakeeper_wire::tier::LearnedTier;
 use super::words::{per, remaining, rounded_up_seconds};
 use super::{Subject, bounded};
 
-/// A window of this many seconds or more is a budget: its status has a reset time.
-const BUDGET_SECONDS: u64 = 3600;
 /// What a limit may count to in a status.
 const MOST: i64 = 1_000_000_000_000_000;
 
@@ -67,11 +65,15 @@ impl<'a> Figures<'a> {
 
     /// The budget that is used up, if one is: of several the one that is free again last.
     pub(super) fn exhausted(&self) -> Option<&Figure<'a>> {
-        let spent = self
-            .all
-            .iter()
-            .filter(|figure| figure.is_budget() && !figure.is_closed() && figure.permille() >= 1000);
+        let spent =
+            self.all.iter().filter(|figure| figure.is_budget() && !figure.is_closed() && figure.is_spent());
         spent.max_by_key(|figure| figure.report.map(|report| report.resets_in))
+    }
+
+    /// The budgets on which calls have drawn, and whose use is known, also those that allocations declare.
+    pub(super) fn budgets(&self) -> impl Iterator<Item = &Figure<'a>> {
+        let all = self.all.iter().chain(&self.of_allocations);
+        all.filter(|figure| figure.is_budget() && !figure.is_closed() && figure.report.is_some())
     }
 
     /// The budgets that are closed, because it is not known what was used of them.
@@ -165,10 +167,24 @@ impl Figure<'_> {
     }
 
     fn is_budget(&self) -> bool {
-        is_budget(self.config)
+        self.config.is_budget()
     }
 
-    fn permille(&self) -> u64 {
+    /// Whether it is used up, or has no room for calls that have come.
+    pub(super) fn is_spent(&self) -> bool {
+        self.permille() >= 1000 || self.report.is_some_and(|report| report.spent)
+    }
+
+    /// That it is used up, as a sentence.
+    pub(super) fn exhausted_words(&self) -> String {
+        let name = &self.config.name;
+        let usage = self.usage().filter(|_| self.permille() < 1000);
+        usage.map_or(format!("All of {name} is used."), |usage| {
+            format!("{usage} of {name} is used, and calls don't fit into the rest.")
+        })
+    }
+
+    pub(super) fn permille(&self) -> u64 {
         if self.is_closed() { 1000 } else { self.report.map_or(0, permille) }
     }
 
@@ -203,7 +219,7 @@ impl Figure<'_> {
     }
 
     /// How much of it is used: `1.2M of 2.0M`, `$412 of $500`.
-    fn usage(&self) -> Option<String> {
+    pub(super) fn usage(&self) -> Option<String> {
         let used = self.reporting.then(|| self.report.map_or(0, known))?;
         Some(used_of(self.config.unit, used, self.effective()))
     }
@@ -291,13 +307,9 @@ impl Figure<'_> {
     }
 }
 
-fn is_budget(config: &LimitConfig) -> bool {
-    config.window.as_secs() >= BUDGET_SECONDS
-}
-
 /// When a budget is free again, of which that is so in `left`; none: it is no budget.
 pub(super) fn reset_at(config: &LimitConfig, left: Duration, now: Timestamp) -> Option<Timestamp> {
-    let seconds = i64::try_from(rounded_up_seconds(left)).ok().filter(|_| is_budget(config))?;
+    let seconds = i64::try_from(rounded_up_seconds(left)).ok().filter(|_| config.is_budget())?;
     // Whole minutes: the limiter's answer is a few milliseconds older each time.
     let minutes = now.as_second().saturating_add(seconds).saturating_add(30).div_euclid(60);
     Timestamp::from_second(minutes.saturating_mul(60)).ok()

@@ -101,6 +101,7 @@ impl Story {
             waiting: 0,
             resets_in: Duration::from_secs(resets),
             wait: Duration::ZERO,
+            spent: false,
         };
         self.report().status.limits.push(limit);
         self

@@ -42,7 +42,12 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
             validity: Duration::from_secs(2),
             limits: Vec::new(),
             assumed: false,
-            queue: QueueConfig { max_wait: Duration::from_secs(1), max_absence: None, max_calls: 10 },
+            queue: QueueConfig {
+                max_wait: Duration::from_secs(1),
+                max_absence: None,
+                max_budget_wait: None,
+                max_calls: 10,
+            },
             pause: PauseConfig {
                 fallback: Duration::from_secs(1),
                 cap: Duration::from_secs(60),

@@ -14,8 +14,12 @@ use quotakeeper_wire::proxy::Identity;
 use crate::host::{self, Host};
 use crate::world::{CONSUMER, Ca, NAME, Peer, Pod, Server, Tokens, endpoint, free, server_tls, until};
 
-pub const QUEUE: QueueConfig =
-    QueueConfig { max_wait: Duration::from_secs(120), max_absence: None, max_calls: 1000 };
+pub const QUEUE: QueueConfig = QueueConfig {
+    max_wait: Duration::from_secs(120),
+    max_absence: None,
+    max_budget_wait: None,
+    max_calls: 1000,
+};
 
 pub fn admission(session: u64) -> (AdmissionClient, Peer) {
     let (link, peer) = Link::pair();

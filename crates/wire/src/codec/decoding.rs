@@ -303,5 +303,6 @@ fn refusal(reason: pb::RefusalReason) -> RefusalReason {
         pb::RefusalReason::QuotaExceeded | pb::RefusalReason::Unspecified => RefusalReason::QuotaExceeded,
         pb::RefusalReason::NeverFits => RefusalReason::NeverFits,
         pb::RefusalReason::ProviderStopped => RefusalReason::ProviderStopped,
+        pb::RefusalReason::BudgetExhausted => RefusalReason::BudgetExhausted,
     }
 }

@@ -281,6 +281,7 @@ fn refusal(reason: RefusalReason) -> pb::RefusalReason {
         RefusalReason::QuotaExceeded => pb::RefusalReason::QuotaExceeded,
         RefusalReason::NeverFits => pb::RefusalReason::NeverFits,
         RefusalReason::ProviderStopped => pb::RefusalReason::ProviderStopped,
+        RefusalReason::BudgetExhausted => pb::RefusalReason::BudgetExhausted,
     }
 }
 

@@ -263,4 +263,5 @@ pub const REASONS: &[RefusalReason] = &[
     RefusalReason::QuotaExceeded,
     RefusalReason::NeverFits,
     RefusalReason::ProviderStopped,
+    RefusalReason::BudgetExhausted,
 ];

@@ -275,6 +275,8 @@ pub(in crate::account) struct Entry {
     pub(super) waiting: Backlog,
     /// What is kept for calls whose turn comes before, within one round of grants.
     pub(super) kept: Amount,
+    /// Until then it has no room for a call that has come: a budget that is used up.
+    pub(super) spent_until: Option<Time>,
 }
 
 /// Calls that wait for a limit. Nearly all have the costs of a single request, so only the others' costs are summed.
@@ -314,7 +316,7 @@ impl Backlog {
     }
 
     /// What `ahead` of the calls draw of a limit, at the mean: whose turn comes first is not looked up.
-    fn cost_of(&self, ahead: u64, limit: &Limit) -> Amount {
+    pub(super) fn cost_of(&self, ahead: u64, limit: &Limit) -> Amount {
         let ahead = ahead.min(self.calls);
         let usual = limit.expected(Costs::default()).0;
         if self.unusual == 0 {
@@ -362,7 +364,15 @@ impl LaneBacklog {
 
 impl Entry {
     pub(super) fn new(limit: Arc<Limit>, model: Option<String>, counter: Counter) -> Entry {
-        Entry { limit, model, counter, observed: None, waiting: Backlog::EMPTY, kept: Amount::ZERO }
+        Entry {
+            limit,
+            model,
+            counter,
+            observed: None,
+            waiting: Backlog::EMPTY,
+            kept: Amount::ZERO,
+            spent_until: None,
+        }
     }
 
     /// The provider's figure by the quota.
@@ -374,6 +384,7 @@ impl Entry {
     pub(super) fn reconfigure(&mut self, now: Time) {
         let amount = self.limit.effective(self.model.as_deref(), self.observed);
         self.counter.reconfigure(&self.limit.config, amount, now);
+        self.spent_until = None;
         // What an answer names stops nobody for longer than a window, whatever is granted already.
         if let Some(window) = self.counter.window_mut().filter(|_| self.observed.is_some()) {
             window.drain_within_a_window();
@@ -432,6 +443,7 @@ impl Entry {
             waiting: self.waiting.calls,
             resets_in,
             wait: self.wait_for(now, Costs::default(), ahead),
+            spent: self.is_spent(now),
         }
     }
 

@@ -25,6 +25,11 @@ fn tokens_and_money_are_shown_with_their_amounts() {
     assert_eq!(money.message(), "82 % of budget ($500/month) is used; no calls wait.");
     let spent = budgets().uses("budget", 500 * DOLLAR, 27 * 86_400 + 36_000);
     assert_eq!(spent.row(), "tier-4 | budget | $500 of $500 | 0 | - | 0 | BudgetExhausted until 1 Dec");
+    let mut small = budgets().uses("budget", 499 * DOLLAR, 27 * 86_400 + 36_000);
+    small.report().status.limits[0].spent = true;
+    assert_eq!(small.row(), "tier-4 | budget | $499 of $500 | 0 | - | 0 | BudgetExhausted until 1 Dec");
+    let words = "$499 of $500 of budget is used, and calls don't fit into the rest.";
+    assert!(small.message().starts_with(words), "{}", small.message());
 
     let of = |story: &Story, name: &str| {
         let limit = story.status().limits.into_iter().find(|limit| limit.name == name).unwrap();

@@ -543,7 +543,7 @@ pub struct Refuse {
     /// When another try makes sense.
     #[prost(uint64, optional, tag = "4")]
     pub retry_after: ::core::option::Option<u64>,
-    /// The provider's word, where it is the reason.
+    /// The provider's word, where it is the reason; or the figures.
     #[prost(string, optional, tag = "5")]
     pub words: ::core::option::Option<::prost::alloc::string::String>,
 }
@@ -663,6 +663,8 @@ pub enum RefusalReason {
     NeverFits = 5,
     /// The provider refuses until a person acts.
     ProviderStopped = 6,
+    /// A budget is used up for longer than it may wait.
+    BudgetExhausted = 7,
 }
 impl RefusalReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -678,6 +680,7 @@ impl RefusalReason {
             Self::QuotaExceeded => "REFUSAL_REASON_QUOTA_EXCEEDED",
             Self::NeverFits => "REFUSAL_REASON_NEVER_FITS",
             Self::ProviderStopped => "REFUSAL_REASON_PROVIDER_STOPPED",
+            Self::BudgetExhausted => "REFUSAL_REASON_BUDGET_EXHAUSTED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -690,6 +693,7 @@ impl RefusalReason {
             "REFUSAL_REASON_QUOTA_EXCEEDED" => Some(Self::QuotaExceeded),
             "REFUSAL_REASON_NEVER_FITS" => Some(Self::NeverFits),
             "REFUSAL_REASON_PROVIDER_STOPPED" => Some(Self::ProviderStopped),
+            "REFUSAL_REASON_BUDGET_EXHAUSTED" => Some(Self::BudgetExhausted),
             _ => None,
         }
     }
