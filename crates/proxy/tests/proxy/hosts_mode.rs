@@ -226,8 +226,12 @@ async fn handshakes_that_hang_hold_no_other_client() {
     let (_provider, proxy) = intercepting().await;
     let address = proxy.https_addrs()[0];
     let hanging = silent(address, 100).await;
-    let mut client = Client::tls(address, HOST, proxy.root_pem().unwrap(), false).await.unwrap();
-    assert_eq!(client.send(contacts(HOST, false)).await.status, 200);
+    let served = async {
+        let mut client = Client::tls(address, HOST, proxy.root_pem().unwrap(), false).await.unwrap();
+        client.send(contacts(HOST, false)).await.status
+    };
+    let status = tokio::time::timeout(std::time::Duration::from_secs(30), served).await;
+    assert_eq!(status.expect("another client is held"), 200);
     drop(hanging);
 }
 
