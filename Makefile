@@ -172,8 +172,9 @@ steps-of-cluster-test:
 	$(call step,real pods,QUOTAKEEPER_BUILT=1 tests/on_a_cluster/run.sh)
 
 .PHONY: record
-record: ## write anew what people see of each fault, docs/what-people-see.md, on a real cluster (8 minutes once built)
+record: ## write anew what people see of each fault, and of tokens and money, on real clusters (15 minutes once built)
 	$(call step,faults on a real cluster,tests/cluster/filled.sh python3 tests/on_a_cluster/record_what_people_see.py docs/what-people-see.md)
+	$(call step,tokens and money on a real cluster,tests/cluster/filled.sh python3 tests/on_a_cluster/record_tokens_and_money.py docs/what-budgets-look-like.md)
 	$(times)
 
 .PHONY: images
