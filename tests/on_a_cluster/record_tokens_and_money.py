@@ -52,7 +52,7 @@ def main():
         ("While calls wait for tokens", lambda: used("tokens") >= TOKENS * 9 // 10 and waiting()),
         ("When the budget of nightly is used up", lambda: left("nightly-budget") == 0 and refused()),
     ]
-    lines = [page.heading(), "", "```yaml", *QUOTA_FILE.splitlines(), "```"]
+    lines = [page.heading(), "", *block(said("cat quota.yaml", QUOTA_FILE))]
     for title, there in moments:
         until(title, there, 400)
         lines += ["", f"### {title}", "", *look()]
