@@ -57,45 +57,7 @@ impl LocalResponse {
     /// A call of `quota` that is refused at `now`. `rejection`: the provider's reason, if it rejected the call before.
     pub(crate) fn refused(refused: Refused, quota: &str, rejection: Option<&str>, now: Timestamp) -> Self {
         let reason = refused.reason;
-        let (status, what) = match reason {
-            Reason::Limiter(RefusalReason::WaitTooLong) => {
-                (StatusCode::TOO_MANY_REQUESTS, "it would have to wait longer for a grant than it may")
-            }
-            Reason::Limiter(RefusalReason::WaitExceeded) => {
-                (StatusCode::TOO_MANY_REQUESTS, "no grant came in time")
-            }
-            Reason::Limiter(RefusalReason::QueueFull) => {
-                (StatusCode::TOO_MANY_REQUESTS, "as many calls wait as the queue holds")
-            }
-            Reason::Limiter(RefusalReason::QuotaExceeded) => {
-                (StatusCode::TOO_MANY_REQUESTS, "the quota is used up, and its onExceeded is Reject")
-            }
-            Reason::TooManyCalls => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "the proxy has as many open calls as it may; make fewer at once",
-            ),
-            Reason::Limiter(RefusalReason::NeverFits) => (
-                StatusCode::FORBIDDEN,
-                "it needs more than a whole window of the quota allows, so make it smaller",
-            ),
-            Reason::Limiter(RefusalReason::ProviderStopped) => (
-                StatusCode::FORBIDDEN,
-                "the provider has stopped the account; look at its billing and limits",
-            ),
-            Reason::Limiter(RefusalReason::BudgetExhausted) => (
-                StatusCode::FORBIDDEN,
-                "a budget is used up for longer than it may wait, so raise the budget or send it later",
-            ),
-            Reason::NotInForce => (StatusCode::SERVICE_UNAVAILABLE, "the quota is not in force"),
-            Reason::RequestExpired => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "the provider would reject it, because it has waited too long",
-            ),
-            Reason::ProxyStopping => (StatusCode::SERVICE_UNAVAILABLE, "the proxy is stopping"),
-            Reason::LimiterUnreachable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "the proxy has no connection to the limiter")
-            }
-        };
+        let (status, what) = status_and_words(reason);
         let rejected = match (&refused.words, rejection) {
             (Some(figures), _) if reason == Reason::Limiter(RefusalReason::BudgetExhausted) => {
                 let room = refused.retry_after.and_then(|wait| now.checked_add(wait).ok());
@@ -184,6 +146,46 @@ impl LocalResponse {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(value));
         }
         response
+    }
+}
+
+/// The status of a call that is refused for `reason`, and why in words.
+fn status_and_words(reason: Reason) -> (StatusCode, &'static str) {
+    match reason {
+        Reason::Limiter(RefusalReason::WaitTooLong) => {
+            (StatusCode::TOO_MANY_REQUESTS, "it would have to wait longer for a grant than it may")
+        }
+        Reason::Limiter(RefusalReason::WaitExceeded) => {
+            (StatusCode::TOO_MANY_REQUESTS, "no grant came in time")
+        }
+        Reason::Limiter(RefusalReason::QueueFull) => {
+            (StatusCode::TOO_MANY_REQUESTS, "as many calls wait as the queue holds")
+        }
+        Reason::Limiter(RefusalReason::QuotaExceeded) => {
+            (StatusCode::TOO_MANY_REQUESTS, "the quota is used up, and its onExceeded is Reject")
+        }
+        Reason::TooManyCalls => {
+            (StatusCode::TOO_MANY_REQUESTS, "the proxy has as many open calls as it may; make fewer at once")
+        }
+        Reason::Limiter(RefusalReason::NeverFits) => (
+            StatusCode::FORBIDDEN,
+            "it needs more than a whole window of the quota allows, so make it smaller",
+        ),
+        Reason::Limiter(RefusalReason::ProviderStopped) => {
+            (StatusCode::FORBIDDEN, "the provider has stopped the account; look at its billing and limits")
+        }
+        Reason::Limiter(RefusalReason::BudgetExhausted) => (
+            StatusCode::FORBIDDEN,
+            "a budget is used up for longer than it may wait, so raise the budget or send it later",
+        ),
+        Reason::NotInForce => (StatusCode::SERVICE_UNAVAILABLE, "the quota is not in force"),
+        Reason::RequestExpired => {
+            (StatusCode::TOO_MANY_REQUESTS, "the provider would reject it, because it has waited too long")
+        }
+        Reason::ProxyStopping => (StatusCode::SERVICE_UNAVAILABLE, "the proxy is stopping"),
+        Reason::LimiterUnreachable => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the proxy has no connection to the limiter")
+        }
     }
 }
 

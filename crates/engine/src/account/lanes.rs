@@ -12,6 +12,7 @@
 //! | `limit` | a limit as its counters know it, and one of its counters |
 //! | `partitions` | models that are counted apart, and calls whose model is not known |
 //! | `shared` | models that share a limit, as rejections have named them |
+//! | `too_large` | calls that need more of a limit than there is |
 //! | `turns` | how many turns a call takes |
 
 mod begin;
@@ -21,10 +22,10 @@ mod counters;
 mod limit;
 mod partitions;
 mod shared;
+mod too_large;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,13 +34,15 @@ pub(super) use begin::{InitialState, hold_reserve};
 pub(super) use budgets::SpentBudget;
 pub(super) use limit::{Charged, Entry, HoldsFor, Limit, continued_name};
 
+pub(super) use too_large::TooLarge;
+
 use counters::Counters;
 use limit::{Backlog, LaneBacklog};
 use shared::SharedLimits;
 
 use super::counter::Counter;
 use super::status::LimitStatus;
-use crate::config::{AccountConfig, Unit};
+use crate::config::AccountConfig;
 use crate::cost::{Amount, Costs};
 use crate::event::{Attempt, CallClass, PeriodBegun, Scope, Selector};
 use crate::name::AllocationName;
@@ -62,24 +65,6 @@ struct Lane {
     waiting: LaneBacklog,
     /// A limit that counts models apart covers it, and its model is not known.
     any_model: bool,
-}
-
-/// A call needs more of a limit than there ever is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TooLarge {
-    limit: String,
-    unit: Unit,
-    cost: Amount,
-    amount: Amount,
-}
-
-impl fmt::Display for TooLarge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TooLarge { limit, unit, cost, amount } = self;
-        let cost = unit.figure(*cost);
-        write!(f, "it can draw {cost} of the limit {limit}, which allows {}", unit.figure(*amount))?;
-        if unit.counts_tokens() { write!(f, "; allow it fewer tokens of output") } else { Ok(()) }
-    }
 }
 
 /// What a call draws of a limit.
@@ -392,16 +377,6 @@ impl Lanes {
         let room = rooms.max().unwrap_or(Amount(all));
         // A model that comes next may use all of its own.
         if self.limits.get(place).is_some_and(|limit| limit.config.per_model) { Amount(all) } else { room }
-    }
-
-    /// The limit of which a call of these costs needs more than there is, in an account that is all its own.
-    pub(super) fn never_fits(&self, lane: LaneId, costs: Costs) -> Option<TooLarge> {
-        let too_large = |entry: &Entry| {
-            let (amount, cost) = (entry.counter.amount(), entry.cost(costs));
-            let limit = &entry.limit.config;
-            (amount < cost).then(|| TooLarge { limit: limit.name.clone(), unit: limit.unit, cost, amount })
-        };
-        self.entries_of(lane).find_map(too_large)
     }
 
     fn entries_of(&self, lane: LaneId) -> impl Iterator<Item = &Entry> {
