@@ -27,4 +27,7 @@ pub mod state;
 
 pub use commit::LedgerHealth;
 pub use record::{DueRecord, LostGrants, Record, Recovered};
-pub use state::{Configuration, ConnectionId, LedgerStart, LimiterState, OpenPeriod, Outbox, Start};
+pub use state::{
+    CheckpointTask, Configuration, ConnectionId, FoundCheckpoint, LedgerStart, LimiterState, OpenPeriod,
+    Outbox, Start,
+};

@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `accounts` | the accounts in force, and their changes |
+//! | `checkpoints` | what of long windows is stored beside the ledger |
 //! | `learned` | limits that answers tell of accounts without a declared tier |
 //! | `periods` | the days, weeks and months that are open |
 //! | `past` | what is known of an account's use before it is opened |
@@ -13,6 +14,7 @@
 //! | `notices` | what proxies have seen that people should know |
 
 mod accounts;
+mod checkpoints;
 mod durable;
 mod learned;
 mod notices;
@@ -35,6 +37,8 @@ use quotakeeper_wire::name::{AccountKey, QuotaName};
 use quotakeeper_wire::status::PastUse;
 
 pub use self::accounts::Configuration;
+use self::checkpoints::AccountCheckpoints;
+pub use self::checkpoints::{CheckpointTask, FoundCheckpoint, NotStored, StoredCheckpoint};
 use self::notices::LeftNotices;
 use self::past::WallClock;
 pub use self::periods::{CLOCKS_APART, OpenPeriod};
@@ -97,6 +101,8 @@ pub struct LimiterState {
     recovered: Recovered,
     /// None: there is no ledger. With one, nothing is granted before it is charged.
     commits: Option<CommitSchedule>,
+    /// Long windows grant what checkpoints cover, and no more.
+    checkpoints: bool,
     /// Until when the right to grant lasts; none: it is not limited.
     lease: Option<Time>,
     began: Time,
@@ -140,6 +146,7 @@ struct Account {
     periods: BTreeMap<String, OpenPeriod>,
     /// When to look whether the next has begun; none: no limit has any.
     period_due: Option<Time>,
+    checkpoints: AccountCheckpoints,
 }
 
 #[derive(Debug)]
@@ -170,6 +177,7 @@ impl LimiterState {
                 ..ledger.map(|ledger| ledger.recovered).unwrap_or_default()
             },
             commits,
+            checkpoints: false,
             lease: None,
             began: now,
             wall: WallClock { at: now, reads: wall },
@@ -333,7 +341,8 @@ impl LimiterState {
         let engines = self.accounts.values().filter_map(|account| account.engine.next_wake());
         let stated = self.accounts.values().filter_map(|account| account.stated_use_due);
         let periods = self.accounts.values().filter_map(|account| account.period_due);
-        engines.chain(stated).chain(periods).chain(self.commit_due(now)).min()
+        let checkpoints = self.next_checkpoint(now);
+        engines.chain(stated).chain(periods).chain(checkpoints).chain(self.commit_due(now)).min()
     }
 
     /// Wakes the engines whose time has come.

@@ -35,6 +35,11 @@ impl Engine {
         self.lanes.require_checkpoints(now);
     }
 
+    /// Whether it has long windows, and what they grant is to be covered by checkpoints.
+    pub fn needs_checkpoints(&self) -> bool {
+        self.lanes.has_covers()
+    }
+
     /// Whether [`Engine::checkpoint`] has something to be stored now.
     pub fn checkpoint_is_wanted(&self) -> bool {
         self.checkpoints.wanted && !self.checkpoints.under_way

@@ -17,6 +17,7 @@ use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, Limit
 use quotakeeper_wire::name::{AccountKey, QuotaName};
 use quotakeeper_wire::status::PastUse;
 
+use super::checkpoints::AccountCheckpoints;
 use super::past::{Lost, Opening, opening};
 use super::{Account, Connection, ConnectionId, LimiterState, Outbox};
 use crate::blame::Blame;
@@ -131,6 +132,9 @@ impl LimiterState {
             // Otherwise the engine would assume that there is no ledger, and grant.
             engine.handle(now, Event::Committed(Reserve::nothing(now)), &mut Vec::new());
         }
+        if self.checkpoints {
+            engine.require_checkpoints(now);
+        }
         if let Some(until) = self.lease {
             engine.handle(now, Event::Lease(until), &mut Vec::new());
         }
@@ -153,6 +157,7 @@ impl LimiterState {
                 stated_use_due: None,
                 periods,
                 period_due: None,
+                checkpoints: AccountCheckpoints::default(),
             },
         );
         // No call waits yet that it could make room for.

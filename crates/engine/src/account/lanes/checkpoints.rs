@@ -49,6 +49,11 @@ impl Lanes {
         self.checkpoints && limit.is_checkpointed()
     }
 
+    /// Whether checkpoints cover what some limit grants.
+    pub(in crate::account) fn has_covers(&self) -> bool {
+        self.limits.iter().any(|limit| self.requires_cover(limit))
+    }
+
     /// From now on long windows grant what checkpoints cover.
     pub(in crate::account) fn require_checkpoints(&mut self, now: Time) {
         self.checkpoints = true;
