@@ -50,9 +50,17 @@ pub const ACCOUNT_PREFIX: &str = "quotakeeper-account-";
 pub const CONFIG_RECORD: &str = "account-record";
 /// How the names of these ConfigMaps begin; the rest is as in the account's own.
 pub const RECORD_PREFIX: &str = "quotakeeper-record-";
-/// Annotation of such a ConfigMap: the quota that it was compiled from, `namespace/name`.
+/// The value of [`CONFIG`] of the ConfigMaps in which the limiter stores what counts in long windows.
+pub const CONFIG_CHECKPOINT: &str = "checkpoint";
+/// How the names of these ConfigMaps begin; the rest is as in the account's own.
+pub const CHECKPOINT_PREFIX: &str = "quotakeeper-checkpoint-";
+/// The key of such a ConfigMap whose value is the checkpoint as JSON.
+pub const CHECKPOINT_DOCUMENT: &str = "checkpoint.json";
+/// Annotation of such a ConfigMap: for how many seconds after it was stored something of it counts.
+pub const COUNTS_FOR: &str = "quotakeeper.dev/counts-for-seconds";
+/// Annotation of an account's ConfigMaps: the quota that it was compiled from, `namespace/name`.
 pub const QUOTA: &str = "quotakeeper.dev/quota";
-/// Annotation of such a ConfigMap: that quota's UID.
+/// Annotation of an account's document: that quota's UID.
 pub const QUOTA_UID: &str = "quotakeeper.dev/quota-uid";
 /// Label of the built-in providers …
 pub const CATALOGUE: &str = "quotakeeper.dev/catalogue";
@@ -80,3 +88,11 @@ pub const WEBHOOK_SERVICE: &str = "quotakeeper-webhook";
 pub const WEBHOOK_SECRET: &str = "quotakeeper-webhook-tls";
 /// The MutatingWebhookConfiguration.
 pub const WEBHOOK_CONFIGURATION: &str = "quotakeeper";
+
+/// The name of an object of an account, as [`ACCOUNT_PREFIX`] and the like begin it: keys have characters that names
+/// must not have.
+pub fn of_account(prefix: &str, key: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    let hex: String = digest.as_ref().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    format!("{prefix}{hex}")
+}

@@ -28,6 +28,6 @@ pub mod state;
 pub use commit::LedgerHealth;
 pub use record::{DueRecord, LostGrants, Record, Recovered};
 pub use state::{
-    CheckpointTask, Configuration, ConnectionId, FoundCheckpoint, LedgerStart, LimiterState, OpenPeriod,
-    Outbox, Start,
+    CheckpointTask, Configuration, ConnectionId, FoundCheckpoint, LedgerStart, LimiterState, NotStored,
+    OpenPeriod, Outbox, Start, StoredCheckpoint,
 };

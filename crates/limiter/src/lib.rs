@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`process`] | the process, from its start to its end |
 //! | [`watches`] | the watches: accounts, gate, certificate, pods |
+//! | [`checkpoints`] | what counts in long windows, stored in the cluster |
 //! | [`documents`] | the accounts' documents as one configuration |
 //! | [`gate`] | when every call passes |
 //! | [`auth`] | authentication of proxies and of the operator |
@@ -20,6 +21,7 @@
 //! | [`probes`], [`metrics`] | probes and metrics |
 
 pub mod auth;
+pub mod checkpoints;
 pub mod clock;
 pub mod documents;
 pub mod epoch;

@@ -152,6 +152,8 @@ fn encode_health(encoder: &mut DescriptorEncoder<'_>, health: &Health) -> Result
         degraded.push((reason("LedgerUnavailable"), u64::from(ledger.failing)));
         ledger_commit(encoder, ledger.took)?;
     }
+    let failing = |one: &AccountReport| one.checkpoint.is_some_and(|checkpoint| checkpoint.failing);
+    degraded.push((reason("CheckpointsUnavailable"), u64::from(accounts.iter().any(failing))));
     degraded.push((reason("GateOpen"), u64::from(report.gate_open)));
     gauge(encoder, "degraded", "1 while the limiter is degraded for this reason", degraded)
 }
@@ -264,6 +266,7 @@ mod tests {
                     "name": "sales-budget", "unit": "Dollars", "amount": 200_000_000_000_u64, "used": 112_500_000_000_u64,
                     "reserved": 0, "usedByOthers": 0, "assumed": 0, "waiting": 1, "resetsInMillis": 10,
                 }]}],
+                "checkpoint": {"number": 4, "failing": true},
                 "pauses": [], "underWay": 2, "proxies": {"current": 2, "connected": 3},
                 "waiting": [
                     {"consumer": "gtm/Job/a", "calls": 2, "longestMillis": 7900},
@@ -308,6 +311,7 @@ mod tests {
             r#"quotakeeper_limiter_connected_proxies{quota="gtm/openai"} 3"#,
             r#"quotakeeper_limiter_degraded{reason="LedgerUnavailable"} 1"#,
             r#"quotakeeper_limiter_degraded{reason="ConfigurationProblem"} 0"#,
+            r#"quotakeeper_limiter_degraded{reason="CheckpointsUnavailable"} 1"#,
             "quotakeeper_limiter_ledger_commit_seconds 0.25",
             "quotakeeper_limiter_panics_total 2",
         ] {

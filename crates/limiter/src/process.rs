@@ -31,6 +31,7 @@ use tracing::{error, info, warn};
 
 use crate::auth::Authenticator;
 use crate::auth::cluster_api::ApiServer;
+use crate::checkpoints::{ApiClock, CheckpointStore, SKEW};
 use crate::clock::now;
 use crate::lease::{self, Acquired};
 use crate::ledger::Ledger;
@@ -43,9 +44,6 @@ use crate::watches::Watches;
 
 /// How long to wait before a failed request to the API server is repeated.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// How far the clocks of the API server's replicas may differ, with the rounding of its timestamps to seconds.
-const SKEW: Duration = Duration::from_secs(3);
 
 /// The configuration of the process.
 #[derive(Clone, Debug)]
@@ -97,7 +95,7 @@ async fn start(options: &Options, probes: &Probes) -> anyhow::Result<Started> {
         client.context("the API server can't be reached: there is no kubeconfig or ServiceAccount")?;
     let ledger = open(&options.ledger)?;
     waits_for("the API server takes its Lease");
-    let ResumedLedger { ledger, epoch, recovered } = resume(ledger, &client, options).await?;
+    let ResumedLedger { ledger, epoch, recovered, clock } = resume(ledger, &client, options).await?;
 
     let mut watches = Watches::start(&client, &options.namespace, recovered.pods().cloned().collect());
     waits_for("the accounts' ConfigMaps have been listed");
@@ -109,12 +107,14 @@ async fn start(options: &Options, probes: &Probes) -> anyhow::Result<Started> {
     );
     waits_for("the operator has made the Secret quotakeeper-limiter-tls");
     let tls = watches.certificates().await?;
+    let checkpoints = CheckpointStore::new(client.clone(), &options.namespace, clock);
     let (again, options) = (client.clone(), options.clone());
     let next_epoch: NextEpoch = Box::new(move |last| {
         let (client, options) = (again.clone(), options.clone());
-        Box::pin(async move { acquire_epoch(&client, &options, Some(last.0)).await })
+        Box::pin(async move { acquire_epoch(&client, &options, Some(last.0)).await.0 })
     });
     let builder = Limiter::builder(configuration).ledger(epoch, ledger, recovered).next_epoch(next_epoch);
+    let builder = builder.checkpoints(checkpoints);
     let builder = match watches.fingerprint_key() {
         Some(key) => builder.fingerprint_key(key),
         None => builder,
@@ -197,6 +197,8 @@ struct ResumedLedger {
     ledger: Ledger<RedbStore>,
     epoch: Epoch,
     recovered: Recovered,
+    /// The API server's clock.
+    clock: ApiClock,
 }
 
 async fn resume(
@@ -204,8 +206,8 @@ async fn resume(
     client: &Client,
     options: &Options,
 ) -> anyhow::Result<ResumedLedger> {
-    let Succession { epoch, ledger_is_newest, lost } =
-        acquire_epoch(client, options, ledger.last_epoch()?).await;
+    let (succession, clock) = acquire_epoch(client, options, ledger.last_epoch()?).await;
+    let Succession { epoch, ledger_is_newest, lost } = succession;
     let recovered = ledger.resume(epoch, ledger_is_newest, lost)?;
     for account in &recovered.unreadable {
         warn!(%account, "the ledger's record can't be read; all of the account counts as used");
@@ -216,18 +218,19 @@ async fn resume(
         lost = recovered.lost.is_some(),
         "the ledger is open"
     );
-    Ok(ResumedLedger { ledger, epoch, recovered })
+    Ok(ResumedLedger { ledger, epoch, recovered, clock })
 }
 
 /// Acquires an epoch after all limiters before; `ledger`: that of the one that last used the ledger.
-async fn acquire_epoch(client: &Client, options: &Options, ledger: Option<u64>) -> Succession {
+async fn acquire_epoch(client: &Client, options: &Options, ledger: Option<u64>) -> (Succession, ApiClock) {
     let mut logged = String::new();
     loop {
         match lease::acquire(client, &options.namespace, &options.holder, ledger).await {
             Ok(Acquired { known, epoch, at }) => {
                 let lost = || LostGrants { until: now(), until_wall: at + SKEW };
                 let lost = known.has_predecessor().then(lost);
-                return Succession { epoch, ledger_is_newest: known.ledger_is_newest(), lost };
+                let clock = ApiClock { at: now(), showed: at };
+                return (Succession { epoch, ledger_is_newest: known.ledger_is_newest(), lost }, clock);
             }
             Err(error) => {
                 let sentence = error.to_string();

@@ -7,11 +7,13 @@
 //! | module | holds |
 //! |---|---|
 //! | `builder` | starts a limiter |
+//! | `checkpointing` | has checkpoints read and written |
 //! | `handle` | the handles of a running limiter |
 //! | `recovery` | what happens when the state panics |
 //! | `writer` | the thread that waits for the disk |
 
 mod builder;
+mod checkpointing;
 mod handle;
 mod recovery;
 mod writer;
@@ -30,6 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 pub use self::builder::{Builder, EarlierRuns};
+use self::checkpointing::{Checkpointed, Checkpointing};
 use self::handle::{Command, NewConnection};
 pub use self::handle::{Connection, Health, Inbox, Limiter};
 pub use self::recovery::{NextEpoch, Succession};
@@ -57,6 +60,8 @@ struct LimiterTask {
 struct OpenLedger {
     writer: Writer,
     restart: Restart,
+    /// None: long windows need no checkpoints.
+    checkpointing: Option<Checkpointing>,
     task: mpsc::WeakSender<Command>,
 }
 
@@ -79,7 +84,7 @@ impl LimiterTask {
         loop {
             match self.run_until_panic().await {
                 Ok(End::Dropped) => return,
-                Ok(End::Close(reply)) => return self.close(reply),
+                Ok(End::Close(reply)) => return self.close(reply).await,
                 Err(Panicked) => match self.recovered().await {
                     Some(again) => self = again,
                     None => return,
@@ -121,12 +126,17 @@ impl LimiterTask {
         {
             ledger.writer.write(self.epoch, records);
         }
+        if let Some(OpenLedger { checkpointing: Some(checkpointing), .. }) = &self.ledger {
+            for task in self.state.due_checkpoints(now()) {
+                checkpointing.begin(self.epoch, task);
+            }
+        }
     }
 
     /// The task with a new state, from the ledger; none: that is not possible, and the limiter ends.
     async fn recovered(mut self) -> Option<LimiterTask> {
         self.end_sessions();
-        let Some(OpenLedger { writer, mut restart, task }) = self.ledger.take() else {
+        let Some(OpenLedger { writer, mut restart, checkpointing, task }) = self.ledger.take() else {
             error!("the limiter has panicked, and has no ledger to recover from");
             return None;
         };
@@ -140,7 +150,7 @@ impl LimiterTask {
             }
         }
         let writer = Writer::start(ledger, task.clone());
-        self.ledger = Some(OpenLedger { writer, restart, task });
+        self.ledger = Some(OpenLedger { writer, restart, checkpointing, task });
         self.recovering.store(false, Ordering::Relaxed);
         Some(self)
     }
@@ -154,11 +164,15 @@ impl LimiterTask {
     }
 
     /// Writes the ledger a last time: nothing is granted any more, so nothing is reserved.
-    fn close(mut self, reply: oneshot::Sender<Result<(), LedgerError>>) {
+    async fn close(mut self, reply: oneshot::Sender<Result<(), LedgerError>>) {
         self.end_sessions();
         match self.ledger.take() {
             // After a panic, the next limiter begins from the last commit.
-            Some(OpenLedger { writer, .. }) => {
+            Some(OpenLedger { writer, checkpointing, .. }) => {
+                if let Some(checkpointing) = checkpointing {
+                    let last = guarded(|| self.state.closing_checkpoints(now())).unwrap_or_default();
+                    checkpointing.close(last).await;
+                }
                 let records = guarded(|| self.state.closing_records(now())).unwrap_or_default();
                 writer.close(records, reply);
             }
@@ -201,8 +215,21 @@ impl LimiterTask {
                 error!(%error, "calls wait until the ledger can be written");
                 self.state.commit_failed(now);
             }
+            Command::Checkpointed(epoch, outcome) => {
+                if epoch == self.epoch {
+                    self.checkpointed(now, outcome, out);
+                }
+            }
             // The loop ends with it.
             Command::Close(_) => {}
+        }
+    }
+
+    fn checkpointed(&mut self, now: Time, outcome: Checkpointed, out: &mut Outbox) {
+        match outcome {
+            Checkpointed::Read(key, Some(found)) => self.state.checkpoint_read(now, &key, found, out),
+            Checkpointed::Read(key, None) => self.state.checkpoint_not_read(now, &key),
+            Checkpointed::Written(key, written) => self.state.checkpoint_written(now, &key, written, out),
         }
     }
 

@@ -59,7 +59,7 @@ fn install() {
         rule("apps", "deployments", &["quotakeeper-limiter"], &["get"]),
         rule("coordination.k8s.io", "leases", &[], &["create"]),
         rule("coordination.k8s.io", "leases", &["quotakeeper-limiter"], &["get", "update"]),
-        rule("", "configmaps", &[], &["list", "watch"]),
+        rule("", "configmaps", &[], &["get", "list", "watch", "create", "update"]),
         rule("", "secrets", &["quotakeeper-limiter-tls"], &["list", "watch"]),
     ]);
     let whole = json!([
@@ -361,6 +361,8 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     until("it knows of all calls that it may not grant", || limiter.metric(waiting)).await;
     assert_eq!(silent.counted(), 10);
 
+    lost_ledgers_reopen_no_window(&mut limiter).await;
+
     // A renewed certificate, of another CA even, is shown to new connections.
     limiter.ca = Ca::new();
     write_certificate(&limiter.ca);
@@ -376,4 +378,58 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     until("the others' waiting calls pass", || proxies[0].granted(0) == 113 && proxies[1].granted(0) == 113)
         .await;
     limiter.stop();
+}
+
+/// Twice in mid-campaign the process is killed and its ledger deleted. The checkpoint says what is left of the hour: no
+/// call beyond it is granted, and no more of it is lost than two blocks.
+async fn lost_ledgers_reopen_no_window(limiter: &mut Limiter) {
+    const ASKED: u64 = 400;
+    let in_force_since = Some(Timestamp::now() + SignedDuration::from_secs(10));
+    write_account(&CompiledAccount { in_force_since, ..quota("gtm/hourly", 200) });
+    let silent = Provider::silent();
+    let token = pod("hourly", true);
+    let proxy = Proxy::drawing(limiter, (20, &token), "gtm/Job/hourly", &["gtm/hourly"], silent.clone());
+    proxy.ask(0, usize::try_from(ASKED).unwrap());
+    for granted in [60, 120] {
+        until("the campaign is under way", || silent.counted() > granted).await;
+        let epoch = proxy.newest_epoch();
+        limiter.kill();
+        std::fs::remove_file(limiter.folder.path().join("ledger.redb")).unwrap();
+        limiter.spawn();
+        until("the proxy is back", || proxy.newest_epoch() > epoch).await;
+    }
+    until("most of the hour is used", || silent.counted() >= 200 - 2 * 13 - 2).await;
+    let waiting = || {
+        let left = ASKED - silent.counted();
+        format!(r#"quotakeeper_limiter_waiting_calls{{quota="gtm/hourly"}} {left}"#)
+    };
+    until("it knows of all calls that it may not grant", || limiter.metric(&waiting())).await;
+    assert!(silent.counted() <= 200, "{}", silent.counted());
+
+    // The checkpoint belongs to nobody, and an end in good order gives back what was charged ahead.
+    let stored = || {
+        let label = "quotakeeper.dev/config=checkpoint";
+        let maps: Value = serde_json::from_str(&kubectl(&[
+            "get",
+            "configmaps",
+            "-n",
+            NAMESPACE,
+            "-l",
+            label,
+            "-o",
+            "json",
+        ]))
+        .unwrap();
+        let of_quota = |map: &&Value| map["metadata"]["annotations"]["quotakeeper.dev/quota"] == "gtm/hourly";
+        let map = maps["items"].as_array().unwrap().iter().find(of_quota).unwrap().clone();
+        assert_eq!(map["metadata"]["ownerReferences"], Value::Null);
+        serde_json::from_str::<Value>(map["data"]["checkpoint.json"].as_str().unwrap()).unwrap()
+    };
+    let number = stored()["number"].as_u64().unwrap();
+    limiter.stop();
+    let last = stored();
+    assert!(last["number"].as_u64().unwrap() > number);
+    assert_eq!(last["limits"][0]["counts"][0]["block"], 0);
+    limiter.spawn();
+    limiter.ready().await;
 }

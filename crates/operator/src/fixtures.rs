@@ -17,6 +17,7 @@ pub(crate) fn idle(quota: &str) -> AccountReport {
         generation: Some(1),
         problem: None,
         past: PastUse::New,
+        checkpoint: None,
         mode: Mode::Enforce,
         proxies: ProxyCounts::default(),
         status: AccountStatus::default(),

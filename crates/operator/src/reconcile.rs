@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
-use quotakeeper_api::names::{ACCOUNT_PREFIX, QUOTAS};
+use quotakeeper_api::names::{ACCOUNT_PREFIX, QUOTAS, of_account};
 use quotakeeper_api::problem::Problem;
 use quotakeeper_api::quota::{ApiQuota, ApiQuotaStatus, NamespacesFrom};
 use quotakeeper_api::{compile, validate};
@@ -181,9 +181,7 @@ pub fn plan(observed: &ObservedState) -> DesiredState {
 
 /// The name of the ConfigMap that holds an account's document.
 pub fn document_name(key: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
-    let hex: String = digest.as_ref().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-    format!("{ACCOUNT_PREFIX}{hex}")
+    of_account(ACCOUNT_PREFIX, key)
 }
 
 fn document(name: &str, view: &QuotaView, account: &CompiledAccount) -> Document {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use quotakeeper_api::names::{ACCOUNT_PREFIX, RECORD_PREFIX};
+use quotakeeper_api::names::{ACCOUNT_PREFIX, CHECKPOINT_PREFIX, RECORD_PREFIX};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::name::AccountKey;
 
@@ -46,6 +46,11 @@ pub struct RecordChanges {
 /// The name of the ConfigMap that holds the record of the account with this document.
 pub fn record_name(document_name: &str) -> String {
     format!("{RECORD_PREFIX}{}", document_name.strip_prefix(ACCOUNT_PREFIX).unwrap_or(document_name))
+}
+
+/// The name of the ConfigMap in which the limiter stores what counts in long windows of the account with this record.
+pub fn checkpoint_name(record_name: &str) -> String {
+    format!("{CHECKPOINT_PREFIX}{}", record_name.strip_prefix(RECORD_PREFIX).unwrap_or(record_name))
 }
 
 /// What has to be written so that the records fit what is to be in force.

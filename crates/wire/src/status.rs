@@ -55,6 +55,21 @@ pub enum PastUse {
     Lost,
 }
 
+/// The checkpoint of an account's long windows, which is stored where the loss of the ledger does not reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointReport {
+    /// Counts the checkpoints of the account; 0: none is stored.
+    pub number: u64,
+    /// It can't be read or stored. What it covers is granted; then calls that draw on a long window wait until it can.
+    #[serde(default)]
+    pub failing: bool,
+    /// When the limiter began, the newest that the quota's status tells of was missing or had been replaced by an
+    /// earlier one.
+    #[serde(default)]
+    pub lost: bool,
+}
+
 /// The status of one account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -77,6 +92,9 @@ pub struct AccountReport {
     /// What was known of the account's use when this limiter put it in force.
     #[serde(default)]
     pub past: PastUse,
+    /// What is stored of its long windows beside the ledger; none: nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointReport>,
     /// Whether calls are held.
     pub mode: Mode,
     /// The proxies that draw on it.

@@ -185,8 +185,9 @@ limiter may watch pods --all-namespaces
 limiter not create pods --namespace=gtm
 limiter not delete pods --namespace=gtm
 limiter may watch configmaps --namespace=quotakeeper
-limiter not patch configmaps --namespace=quotakeeper
-limiter not create configmaps --namespace=quotakeeper
+limiter may create configmaps --namespace=quotakeeper
+limiter may update configmaps --namespace=quotakeeper
+limiter not delete configmaps --namespace=quotakeeper
 limiter not list configmaps --namespace=gtm
 limiter may watch secrets/quotakeeper-limiter-tls --namespace=quotakeeper
 limiter not patch secrets/quotakeeper-limiter-tls --namespace=quotakeeper

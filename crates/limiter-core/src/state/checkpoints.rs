@@ -10,7 +10,7 @@ use quotakeeper_engine::checkpoint::Checkpoint;
 use quotakeeper_engine::event::{CheckpointRead, Event};
 use quotakeeper_engine::time::Time;
 use quotakeeper_wire::name::{AccountKey, QuotaName};
-use quotakeeper_wire::status::PastUse;
+use quotakeeper_wire::status::{CheckpointReport, PastUse};
 use serde::{Deserialize, Serialize};
 
 use super::{LimiterState, Outbox};
@@ -39,7 +39,7 @@ pub struct StoredCheckpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckpointTask {
     /// It has to be read: report [`LimiterState::checkpoint_read`].
-    Read(AccountKey, QuotaName),
+    Read(AccountKey),
     /// It has to be stored in place of the one that was read or written last: report
     /// [`LimiterState::checkpoint_written`].
     Write(StoredCheckpoint),
@@ -66,13 +66,21 @@ pub enum NotStored {
 /// The checkpoints of one account.
 #[derive(Debug, Default)]
 pub(super) struct AccountCheckpoints {
-    /// The number of the newest; none: it has not been read.
+    /// The number of the newest; none: it has to be read.
     number: Option<u64>,
+    /// The highest number that is known.
+    highest: u64,
     /// A task is under way.
     busy: bool,
     not_before: Time,
     /// A later limiter writes them.
     superseded: bool,
+    /// This limiter has stored one.
+    stored: bool,
+    /// The last task has failed.
+    failing: bool,
+    /// None was found, or one that was rolled back, although the quota's status tells of it.
+    lost: bool,
 }
 
 impl AccountCheckpoints {
@@ -80,6 +88,12 @@ impl AccountCheckpoints {
     fn is_due(&self, engine: &Engine) -> bool {
         let idle = !self.busy && !self.superseded && engine.needs_checkpoints();
         idle && (self.number.is_none() || engine.checkpoint_is_wanted())
+    }
+
+    /// What people and the quota's status are told of them.
+    pub(super) fn report(&self) -> Option<CheckpointReport> {
+        let Self { highest: number, failing, lost, .. } = *self;
+        (number > 0 || failing).then_some(CheckpointReport { number, failing, lost })
     }
 }
 
@@ -111,7 +125,7 @@ impl LimiterState {
             }
             let (key, quota) = (key.clone(), account.compiled.quota.clone());
             let task = match checkpoints.number {
-                None => CheckpointTask::Read(key, quota),
+                None => CheckpointTask::Read(key),
                 Some(last) => CheckpointTask::Write(StoredCheckpoint {
                     account: key,
                     quota,
@@ -126,15 +140,34 @@ impl LimiterState {
         due
     }
 
+    /// The last checkpoints of a limiter that grants nothing any more: they hold nothing ahead.
+    pub fn closing_checkpoints(&mut self, now: Time) -> Vec<StoredCheckpoint> {
+        let epoch = self.greeting.epoch.0;
+        let stored = self.accounts.iter_mut().filter(|(_, account)| {
+            let AccountCheckpoints { stored, superseded, .. } = account.checkpoints;
+            stored && !superseded
+        });
+        let last = stored.map(|(key, account)| {
+            // One that is being stored has the next number.
+            let number = account.checkpoints.highest.saturating_add(2);
+            let (account_key, quota) = (key.clone(), account.compiled.quota.clone());
+            let checkpoint = account.engine.last_checkpoint(now);
+            StoredCheckpoint { account: account_key, quota, number, epoch, checkpoint }
+        });
+        last.collect()
+    }
+
     /// An account's checkpoint has been read, or nothing was found in its place. One that is older than the quota's
     /// status tells was rolled back, and is as good as lost.
     pub fn checkpoint_read(&mut self, now: Time, key: &AccountKey, found: FoundCheckpoint, out: &mut Outbox) {
         let epoch = self.greeting.epoch.0;
         let Some(account) = self.accounts.get_mut(key) else { return };
         let FoundCheckpoint { stored, told } = found;
-        let number = stored.as_ref().map(|(stored, _)| stored.number).max(told);
+        let number = stored.as_ref().map(|(stored, _)| stored.number).max(told).unwrap_or(0);
+        let number = number.max(account.checkpoints.highest);
         account.checkpoints.busy = false;
-        account.checkpoints.number = Some(number.unwrap_or(0));
+        account.checkpoints.failing = false;
+        (account.checkpoints.number, account.checkpoints.highest) = (Some(number), number);
         let read = match stored {
             Some((stored, _)) if stored.epoch > epoch => {
                 account.checkpoints.superseded = true;
@@ -149,6 +182,7 @@ impl LimiterState {
             None if told.is_some() => CheckpointRead::Lost,
             None => CheckpointRead::None,
         };
+        account.checkpoints.lost = read == CheckpointRead::Lost && account.past != PastUse::Recorded;
         if read != CheckpointRead::None && account.past != PastUse::Recorded {
             // What was stated is to be applied to what the checkpoint has.
             account.stated.clear();
@@ -161,6 +195,7 @@ impl LimiterState {
     pub fn checkpoint_not_read(&mut self, now: Time, key: &AccountKey) {
         if let Some(account) = self.accounts.get_mut(key) {
             account.checkpoints.busy = false;
+            account.checkpoints.failing = true;
             account.checkpoints.not_before = now + RETRY_AFTER;
         }
     }
@@ -176,9 +211,12 @@ impl LimiterState {
         let Some(account) = self.accounts.get_mut(key) else { return };
         let checkpoints = &mut account.checkpoints;
         checkpoints.busy = false;
+        checkpoints.failing = written == Err(NotStored::Failed);
+        checkpoints.stored |= written.is_ok();
         let event = match written {
             Ok(()) => {
-                checkpoints.number = checkpoints.number.map(|number| number.saturating_add(1));
+                checkpoints.highest = checkpoints.highest.saturating_add(1);
+                checkpoints.number = Some(checkpoints.highest);
                 Event::Checkpointed
             }
             Err(why) => {

@@ -13,10 +13,12 @@ use quotakeeper_wire::name::AccountKey;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 
+use super::checkpointing::Checkpointing;
 use super::handle::{COMMANDS, Limiter};
 use super::recovery::{AnyLedger, NextEpoch, Restart, Succession};
 use super::writer::Writer;
 use super::{LimiterTask, OpenLedger};
+use crate::checkpoints::CheckpointStore;
 use crate::clock::now;
 use crate::ledger::store::RecordStore;
 use crate::ledger::{Ledger, LedgerError};
@@ -31,6 +33,7 @@ pub struct Builder {
     fingerprint_key: Option<FingerprintKey>,
     lost_accounts: BTreeMap<AccountKey, LostGrants>,
     next_epoch: NextEpoch,
+    checkpoints: Option<CheckpointStore>,
 }
 
 /// What earlier processes of this machine may have granted on an account.
@@ -56,6 +59,7 @@ impl Builder {
             fingerprint_key: random_key(),
             lost_accounts: BTreeMap::new(),
             next_epoch: Box::new(counted_on),
+            checkpoints: None,
         }
     }
 
@@ -82,6 +86,12 @@ impl Builder {
     #[must_use]
     pub fn next_epoch(self, next_epoch: NextEpoch) -> Builder {
         Builder { next_epoch, ..self }
+    }
+
+    /// What counts in long windows is stored here too, so that it outlives the ledger. Needs a ledger.
+    #[must_use]
+    pub fn checkpoints(self, store: CheckpointStore) -> Builder {
+        Builder { checkpoints: Some(store), ..self }
     }
 
     /// The key of the credentials' fingerprints, where another limiter may follow this one; otherwise it is random.
@@ -113,16 +123,19 @@ impl Builder {
     /// [`LedgerError`], with a ledger only.
     pub fn start(self) -> Result<Limiter, LedgerError> {
         let (sender, commands) = mpsc::channel(COMMANDS);
-        let Builder { configuration, epoch, ledger, lost_accounts, fingerprint_key, next_epoch } = self;
+        let Builder { configuration, epoch, ledger, lost_accounts, fingerprint_key, next_epoch, checkpoints } =
+            self;
         let recovering = Arc::<AtomicBool>::default();
         let (state, ledger) = match ledger {
             Some(ResumedLedger { mut ledger, start: LedgerStart { recovered, longest_horizon } }) => {
                 let mut restart =
                     Restart::new(next_epoch, fingerprint_key, longest_horizon, lost_accounts, configuration);
+                restart.checkpoints = checkpoints.is_some();
                 let state = restart.begin(epoch, &mut ledger, &recovered)?;
                 let task = sender.downgrade();
                 let writer = Writer::start(ledger, task.clone());
-                (state, Some(OpenLedger { writer, restart, task }))
+                let checkpointing = checkpoints.map(|store| Checkpointing::start(store, sender.downgrade()));
+                (state, Some(OpenLedger { writer, restart, checkpointing, task }))
             }
             None => {
                 let (ledger, wall) = (None, Timestamp::now());

@@ -10,6 +10,7 @@ use quotakeeper_wire::status::Report;
 use tokio::sync::{mpsc, oneshot};
 
 use super::builder::Builder;
+use super::checkpointing::Checkpointed;
 use crate::ledger::LedgerError;
 
 /// Commands that may wait for the task, messages of all proxies among them.
@@ -56,6 +57,8 @@ pub(super) enum Command {
     Health(oneshot::Sender<Health>),
     /// The commit under way of the state with this epoch has ended.
     Written(Epoch, Result<(), LedgerError>),
+    /// What became of a checkpoint of the state with this epoch.
+    Checkpointed(Epoch, Checkpointed),
     Close(oneshot::Sender<Result<(), LedgerError>>),
 }
 

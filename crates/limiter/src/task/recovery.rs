@@ -63,6 +63,8 @@ pub(super) struct Restart {
     pub(super) next_epoch: NextEpoch,
     pub(super) fingerprint_key: Option<FingerprintKey>,
     pub(super) longest_horizon: Duration,
+    /// Long windows grant what checkpoints cover.
+    pub(super) checkpoints: bool,
     pub(super) lost_accounts: BTreeMap<AccountKey, LostGrants>,
     /// What is to be in force, closed accounts included.
     pub(super) configuration: Configuration,
@@ -83,6 +85,7 @@ impl Restart {
             next_epoch,
             fingerprint_key,
             longest_horizon,
+            checkpoints: false,
             lost_accounts,
             configuration,
             panics: Panics::default(),
@@ -124,6 +127,9 @@ impl Restart {
             };
             let begin = guarded(|| {
                 let mut state = LimiterState::new(start, begun);
+                if self.checkpoints {
+                    state.require_checkpoints(begun);
+                }
                 for uid in &self.deleted_pods {
                     state.pod_deleted(begun, uid, &mut Outbox::default());
                 }

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::cluster::{Cluster, OwnObject, WriteError};
 use crate::reconcile::{ObservedState, plan};
-use crate::records::{AccountRecord, RecordChanges, changes, record_name};
+use crate::records::{AccountRecord, RecordChanges, changes, checkpoint_name, record_name};
 use crate::view;
 
 /// The records that this replica has written and that its watch may not have reported yet.
@@ -61,6 +61,16 @@ impl Records {
             }
         }
         for name in over {
+            let checkpoint = checkpoint_name(&name);
+            match cluster.write("ConfigMap", maps.delete(&checkpoint, &DeleteParams::default())).await {
+                Ok(_) => info!(checkpoint, "the checkpoint of an account without a quota is removed"),
+                Err(error) if error.is_missing() => {}
+                Err(error) => {
+                    // The record stays, so that it is tried again.
+                    warn!(checkpoint, %error, "the checkpoint can't be removed; trying on");
+                    continue;
+                }
+            }
             match cluster.write("ConfigMap", maps.delete(&name, &DeleteParams::default())).await {
                 Ok(_) => info!(record = name, "the record of an account without a quota is removed"),
                 Err(error) if error.is_missing() => {}

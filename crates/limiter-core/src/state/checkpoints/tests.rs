@@ -140,8 +140,8 @@ impl Store {
     fn work(&mut self, limiter: &mut Limiter, task: CheckpointTask) {
         let (away, told) = (self.away, self.told);
         match task {
-            CheckpointTask::Read(key, _) if away => limiter.state.checkpoint_not_read(limiter.now, &key),
-            CheckpointTask::Read(key, _) => {
+            CheckpointTask::Read(key) if away => limiter.state.checkpoint_not_read(limiter.now, &key),
+            CheckpointTask::Read(key) => {
                 let stored = self.stored.clone().map(|stored| (stored, Duration::ZERO));
                 let found = FoundCheckpoint { stored, told };
                 limiter.tell(|state, now, out| state.checkpoint_read(now, &key, found, out));
