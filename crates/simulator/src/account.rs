@@ -1,8 +1,12 @@
 //! The account of every world, as the limiter loads it.
 
+use std::collections::BTreeMap;
+
 use quotakeeper_dialects::profile::Tier;
 use quotakeeper_engine::config::AccountConfig;
+use quotakeeper_engine::name::AllocationName;
 use quotakeeper_wire::account::{Admitted, CompiledAccount, FORMAT};
+use quotakeeper_wire::allocation::AllocationPods;
 use quotakeeper_wire::tier::{Share, TierLimits, UndeclaredTier};
 
 use crate::provider::headers;
@@ -28,11 +32,21 @@ pub(crate) fn compiled(config: &AccountConfig) -> CompiledAccount {
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
         warnings: Vec::new(),
-        allocations: Vec::new(),
+        allocations: config.sharing.allocations.iter().map(|it| pods_of(&it.name)).collect(),
         in_force_since: None,
         used: Vec::new(),
         profile: Default::default(),
     }
+}
+
+fn pods_of(allocation: &AllocationName) -> AllocationPods {
+    let (allocation, labels) = (allocation.clone(), labels(Some(allocation)));
+    AllocationPods { allocation, namespaces: None, labels, expressions: Vec::new() }
+}
+
+/// The labels of a pod that draws on an allocation.
+pub(crate) fn labels(allocation: Option<&AllocationName>) -> BTreeMap<String, String> {
+    allocation.map(|name| ("allocation".to_owned(), name.to_string())).into_iter().collect()
 }
 
 /// The document of a quota that declares no tier: the first limit has one of these amounts, the lowest first.

@@ -1,5 +1,6 @@
 //! The provider: what it counts, what it rejects.
 
+mod by_allocation;
 pub(crate) mod headers;
 mod judge;
 mod shared;
@@ -14,6 +15,7 @@ use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClas
 
 use crate::clock::{Clock, Moment};
 use crate::scenario::{Closed, Scenario, TokenProvider, TokenWork};
+use by_allocation::ByAllocation;
 use judge::{Allowed, FixedPhases, Keeps, Sliding, Tokens};
 pub(crate) use shared::Key;
 use shared::Shared;
@@ -68,6 +70,7 @@ pub(crate) struct Provider {
     really: Option<Sliding>,
     /// The first limit, if others use it as well.
     shared: Option<Shared>,
+    by_allocation: ByAllocation,
     pub(crate) rejections: u64,
     /// When calls were counted, all of them.
     pub(crate) arrivals: Vec<Moment>,
@@ -91,7 +94,7 @@ enum Count {
 
 impl Provider {
     pub(crate) fn new(scenario: &Scenario, clock: Clock) -> Provider {
-        let limits = scenario.account.limits.clone();
+        let limits = limits_of(&scenario.account);
         let really = scenario.upstream.allows_percent.and_then(|percent| {
             let mut less = allowed(limits.first()?);
             less.amount = less.amount * percent / 100;
@@ -106,6 +109,7 @@ impl Provider {
             closed: scenario.upstream.closed.clone(),
             tokens: scenario.tokens.clone(),
             really,
+            by_allocation: ByAllocation::new(&scenario.account),
             rejections: 0,
             arrivals: Vec::new(),
         }
@@ -137,6 +141,9 @@ impl Provider {
             }
         }
         self.rejections += u64::from(rejection.is_some());
+        if rejection.is_none() {
+            self.by_allocation.begins(workload);
+        }
         let odd = self.odd();
         for limit in self.limits.iter().filter(|limit| covers(limit, class)) {
             match count(&mut self.counts, limit, class, &odd) {
@@ -243,7 +250,10 @@ impl Provider {
         arrived: Moment,
         class: &CallClass,
         tokens: Option<CallTokens>,
+        workload: &str,
     ) {
+        let drawn = tokens.and_then(|tokens| self.drawn_in_all(class, &tokens)).unwrap_or(1);
+        self.by_allocation.ends(workload, class.allocation.as_ref(), arrived, drawn);
         let (at, arrived) = (self.clock.read(at), self.clock.read(arrived));
         let odd = self.odd();
         for limit in self.limits.iter().filter(|limit| covers(limit, class)) {
@@ -256,8 +266,15 @@ impl Provider {
         }
     }
 
+    /// What an allocation has drawn of calls that arrived in `[from, to)`.
+    pub(crate) fn drawn_by(&self, allocation: &str, from: Moment, to: Moment) -> u64 {
+        self.by_allocation.drawn_by(allocation, from, to)
+    }
+
+    /// The counts of the account's limits of tokens.
     fn token_counts(&self) -> impl Iterator<Item = &TokenCount> {
-        self.counts.values().filter_map(|count| match count {
+        let of_account = self.counts.iter().filter(|((name, _), _)| allocation_of(name).is_none());
+        of_account.filter_map(|(_, count)| match count {
             Count::Tokens(count) => Some(&**count),
             Count::Window(_) | Count::Concurrent { .. } => None,
         })
@@ -282,7 +299,8 @@ impl Provider {
     /// The provider allows something else from now on.
     pub(crate) fn change(&mut self, at: Moment, account: &AccountConfig) {
         let now = self.clock.read(at);
-        let renamed = self.limits.iter().zip(&account.limits).filter(|(old, new)| old.name != new.name);
+        let limits = limits_of(account);
+        let renamed = self.limits.iter().zip(&limits).filter(|(old, new)| old.name != new.name);
         for (old, new) in renamed {
             let moved: Vec<_> = self.counts.keys().filter(|(name, _)| *name == old.name).cloned().collect();
             for (name, model) in moved {
@@ -291,7 +309,7 @@ impl Provider {
                 }
             }
         }
-        self.limits.clone_from(&account.limits);
+        self.limits = limits;
         if let Some((shared, limit)) = self.shared.as_mut().zip(self.limits.first()) {
             shared.change(now, limit);
         }
@@ -326,7 +344,7 @@ impl Provider {
     /// Calls over the quota so far, as far as limits are counted that way.
     pub(crate) fn over(&self) -> Over {
         let told = self.shared.as_ref().map_or(0, |shared| shared.told);
-        let mut over = Over { told, ..Over::default() };
+        let mut over = Over { told, concurrent: self.by_allocation.over, ..Over::default() };
         for ((name, _), count) in &self.counts {
             let Some(limit) = self.limits.iter().find(|limit| limit.name == *name) else {
                 continue;
@@ -382,7 +400,19 @@ fn covers(limit: &LimitConfig, class: &CallClass) -> bool {
     let endpoint = limit.endpoint.is_none() || limit.endpoint == class.endpoint;
     let model =
         limit.models.is_empty() || class.model.as_ref().is_some_and(|model| limit.models.contains(model));
-    endpoint && model
+    let allocation = allocation_of(&limit.name).is_none_or(|name| class.allocation.as_deref() == Some(name));
+    endpoint && model && allocation
+}
+
+/// The limits of an account and of its allocations.
+fn limits_of(account: &AccountConfig) -> Vec<LimitConfig> {
+    let of_allocations = account.sharing.limits(&account.limits).map(|limit| limit.config);
+    account.limits.iter().cloned().chain(of_allocations).collect()
+}
+
+/// The allocation whose limit this is; `None`: the account's.
+fn allocation_of(limit: &str) -> Option<&str> {
+    limit.split_once('/').map(|(allocation, _)| allocation)
 }
 
 /// Whether a rejection of this scope concerns such a call.

@@ -8,7 +8,7 @@ use quotakeeper_engine::config::{AccountConfig, LimitConfig};
 
 use crate::clock::Moment;
 use crate::provider::{Over, Provider};
-use crate::scenario::{Delivery, Excused, Expects};
+use crate::scenario::{Delivery, Excused, Expects, Part};
 use crate::world::World;
 
 /// What a world came to.
@@ -70,6 +70,8 @@ pub struct Report {
     pub under_charged: u64,
     /// What must never happen, and how often it did.
     pub problems: BTreeMap<String, u64>,
+    /// What each part has used that is expected of allocations, in percent.
+    parts: Vec<u64>,
     expects: Expects,
     delivery: Delivery,
 }
@@ -115,6 +117,7 @@ impl Report {
             longest_wait: history.longest_wait,
             under_charged: history.under_charged,
             problems: history.problems.clone(),
+            parts: world.scenario.expects.parts.iter().map(|part| world.used_of(part)).collect(),
             expects: world.scenario.expects,
             delivery: world.scenario.upstream.delivery,
         }
@@ -175,6 +178,7 @@ impl Report {
             faults.push(format!("used {} hundredths of a percent, at least {least} should be", self.used));
         }
         faults.extend(self.faults_of_tokens());
+        faults.extend(self.faults_of_allocations());
         if let Some(least) = expects.fair_at_least
             && self.fairness < least
         {
@@ -189,6 +193,15 @@ impl Report {
     /// Rejections by the provider in 10,000 calls that came to it, rounded up.
     pub fn rejected_of_10_000(&self) -> u64 {
         (self.rejections * 10_000).div_ceil(self.counted.max(1))
+    }
+
+    fn faults_of_allocations(&self) -> impl Iterator<Item = String> {
+        let parts = self.expects.parts.iter().zip(&self.parts);
+        let wrong = parts.filter(|(part, used)| !(part.percent.0..=part.percent.1).contains(used));
+        wrong.map(|(part, used)| {
+            let Part { allocation, from, to, percent: (least, most) } = part;
+            format!("{allocation} used {used} % from {from:?} to {to:?}, it should be {least} to {most}")
+        })
     }
 
     fn faults_of_tokens(&self) -> Vec<String> {
@@ -240,6 +253,18 @@ impl World {
                 "the limiter believes that {waiting} calls wait and {held} are under way, none is"
             ));
         }
+    }
+
+    /// What an allocation has used, in percent of what the limit that is used most allows.
+    fn used_of(&self, part: &Part) -> u64 {
+        let limits = &self.scenario.account.limits;
+        let Some(limit) = limits.iter().find(|limit| limit.tokens.is_some()).or(limits.first()) else {
+            return 0;
+        };
+        let (from, to) = (Moment(0) + part.from, Moment(0) + part.to);
+        let drawn = u128::from(self.provider.drawn_by(part.allocation, from, to)) * limit.window.as_nanos();
+        let allowed = u128::from(limit.amount) * to.since(from).as_nanos();
+        u64::try_from((drawn * 100 + allowed / 2) / allowed.max(1)).unwrap_or(u64::MAX)
     }
 
     fn time_of_active(&self) -> quotakeeper_engine::time::Time {

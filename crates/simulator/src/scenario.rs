@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::config::AccountConfig;
 use quotakeeper_engine::event::{CallClass, Scope};
+use quotakeeper_engine::name::AllocationName;
 
 use crate::network::Network;
 pub use tokens::{Growth, Outputs, Pace, TokenProvider, TokenWork};
@@ -54,6 +55,15 @@ pub struct Scenario {
     pub expects: Expects,
 }
 
+impl Scenario {
+    /// The allocation on which a workload draws: `team/web-1` on `web`, where the account has one of that name.
+    pub(crate) fn allocation_of(&self, workload: &str) -> Option<&AllocationName> {
+        let name = workload.rsplit('/').next()?.split('-').next()?;
+        let mut names = self.account.sharing.allocations.iter().map(|allocation| &allocation.name);
+        names.find(|known| **known == *name)
+    }
+}
+
 /// Calls whose model the proxy cannot tell; the provider counts by it all the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hidden {
@@ -80,6 +90,19 @@ pub struct Workload {
     pub leaves_within: Duration,
     /// All pods call at once with so many calls each, once, at this time.
     pub burst_at: Option<(Duration, u64)>,
+    /// Pods that want nothing for a while.
+    pub away: Option<Away>,
+}
+
+/// Pods that want nothing for a while; what they have asked for before is still made.
+#[derive(Clone, Copy, Debug)]
+pub struct Away {
+    /// The first so many.
+    pub pods: usize,
+    /// From when.
+    pub from: Duration,
+    /// Until when.
+    pub to: Duration,
 }
 
 /// How calls come.
@@ -343,4 +366,19 @@ pub struct Expects {
     pub refused_at_least: u64,
     /// The longest that a call may take from ask to answer.
     pub longest_wait_at_most: Option<Duration>,
+    /// What allocations use.
+    pub parts: &'static [Part],
+}
+
+/// What an allocation uses in a time, of what is used most: of the first limit of tokens, else of the first limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// The allocation's name.
+    pub allocation: &'static str,
+    /// From when.
+    pub from: Duration,
+    /// Until when.
+    pub to: Duration,
+    /// From and to, in percent of what the limit allows in that time.
+    pub percent: (u64, u64),
 }

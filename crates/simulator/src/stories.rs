@@ -5,6 +5,7 @@
 //! | `weather` | what happens on any day: calm, storms, slow answers, odd clocks |
 //! | `disasters` | what dies: proxies, connections, limiters, leases |
 //! | `demands` | what is asked for: several limits, shares, changes, rejections |
+//! | `sharing` | allocations, priorities, and bounds of single workloads |
 //! | `others` | accounts that others use as well, and what answers say of them |
 //! | `tokens` | limits of tokens |
 //! | `learned` | accounts whose quota declares no tier |
@@ -13,6 +14,7 @@ mod demands;
 mod disasters;
 mod learned;
 mod others;
+mod sharing;
 mod tokens;
 mod weather;
 
@@ -54,6 +56,7 @@ pub fn all() -> Vec<Story> {
         disasters::STORIES,
         demands::STORIES,
         others::STORIES,
+        sharing::STORIES,
         learned::STORIES,
         &tokens::all(),
     ]
@@ -167,6 +170,7 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
             leaves: 0,
             leaves_within: seconds(3_600),
             burst_at: None,
+            away: None,
         },
         length: window.1 * windows_of(window),
         clocks: Clocks { drift: 200_000, adverse: false, provider: 0 },

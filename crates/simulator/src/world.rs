@@ -21,7 +21,7 @@ mod upstream;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use quotakeeper_engine::config::Unit;
+use quotakeeper_engine::config::{AccountConfig, Unit};
 use quotakeeper_engine::event::CallId;
 use quotakeeper_engine::time::Time;
 use quotakeeper_limiter_core::DueRecord;
@@ -83,6 +83,8 @@ pub(crate) enum Happening {
     OthersUseTokens,
     /// All pods call at once.
     Bursts(u64),
+    /// A pod wants something again.
+    Returns(usize),
     /// A node is lost, with half of the pods.
     NodeLost,
     ProxyStalls,
@@ -229,12 +231,13 @@ impl World {
 
     /// How long everything that is under way at the end may take to end.
     fn patience(&self) -> Duration {
-        let limits = &self.scenario.account.limits;
+        let AccountConfig { limits, sharing, .. } = &self.scenario.account;
+        let of_allocations: Vec<_> = sharing.limits(limits).map(|limit| limit.config).collect();
         let windows: Duration = limits.iter().map(|limit| limit.window).sum();
         let answers = (self.scenario.upstream.thinks + self.scenario.upstream.streams) * 2;
         let calls = u32::try_from(self.history.under_way).unwrap_or(u32::MAX);
         let most = self.scenario.tokens.as_ref().map_or(1, TokenWork::most);
-        let slowest = limits.iter().map(|limit| match limit.unit {
+        let slowest = limits.iter().chain(&of_allocations).map(|limit| match limit.unit {
             Unit::ConcurrentRequests => answers.div_f64(limit.amount as f64),
             unit if unit.counts_tokens() => {
                 limit.window.mul_f64(most as f64 / limit.amount as f64).min(limit.window)
@@ -282,6 +285,7 @@ impl World {
             Happening::OthersArrive => self.others_arrive(),
             Happening::OthersUseTokens => self.others_use_tokens(),
             Happening::Bursts(calls) => self.bursts(calls),
+            Happening::Returns(pod) => self.returns(pod),
             Happening::NodeLost => self.node_lost(),
             Happening::ProxyStalls => self.proxy_stalls(),
             Happening::LimiterStalls => self.limiter_stalls(),

@@ -175,9 +175,13 @@ impl Groups {
             return;
         }
         let group = &mut self.groups[id.index()];
-        let now = self.bands[group.priority as usize].virtual_time;
+        let band = &mut self.bands[group.priority as usize];
         let correction = Correction { more: group.length(more), less: group.length(less) };
-        group.turns.tag = group.turns.correct(correction, now);
+        group.turns.tag = group.turns.correct(correction, band.virtual_time);
+        // The floor is a part of what was really had.
+        let floor = |turns: u64| turns.saturating_mul(FLOOR);
+        band.due = band.due.saturating_add(floor(more)).saturating_sub(floor(less));
+        self.had = self.had.saturating_add(more).saturating_sub(less);
     }
 
     /// How many calls of other allocations get a turn before one of this allocation does that has `ahead` of its own

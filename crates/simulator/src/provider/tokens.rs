@@ -76,6 +76,12 @@ impl Provider {
         Charges { at_arrival, as_produced, in_all }
     }
 
+    /// What the first limit of tokens that counts a call charges it in all.
+    pub(super) fn drawn_in_all(&self, class: &CallClass, call: &CallTokens) -> Option<u64> {
+        let limit = self.limits.iter().find(|limit| limit.tokens.is_some() && covers(limit, class))?;
+        Some(self.charges(limit, call).in_all)
+    }
+
     /// The limits of tokens that count a call.
     fn token_limits(&self, class: &CallClass) -> Vec<LimitConfig> {
         let limits = self.limits.iter().filter(|limit| limit.tokens.is_some() && covers(limit, class));

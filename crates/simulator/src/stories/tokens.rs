@@ -43,7 +43,11 @@ const STORIES: &[Story] = &[
 const RATES: TokenRates = TokenRates { input: 1, cached: 1, cache_write: 1, output: 1 };
 
 /// A limit of all tokens.
-fn tokens(random: &mut Random, (amount, window): (u64, Duration), tokens: TokenLimit) -> LimitConfig {
+pub(super) fn tokens(
+    random: &mut Random,
+    (amount, window): (u64, Duration),
+    tokens: TokenLimit,
+) -> LimitConfig {
     LimitConfig {
         unit: Unit::TotalTokens,
         counted_as: *random.pick(&[CountedAs::Unknown, CountedAs::TokenBucket, CountedAs::SlidingWindow]),
@@ -53,13 +57,13 @@ fn tokens(random: &mut Random, (amount, window): (u64, Duration), tokens: TokenL
 }
 
 /// How a limit counts input and output as one, with an exact formula for what it counts when a call arrives.
-fn counting(charged: Charged, reserving: Reserving) -> TokenLimit {
+pub(super) fn counting(charged: Charged, reserving: Reserving) -> TokenLimit {
     let formula = ArrivalFormula { bytes_per_token: 4, output: ArrivalOutput::Added, exact: true };
     TokenLimit { charged, arrival: Some(formula), rates: RATES, reserving }
 }
 
 /// The same of one that counts by that formula alone.
-fn exact() -> TokenLimit {
+pub(super) fn exact() -> TokenLimit {
     counting(Charged::AtArrival, Reserving::Bound)
 }
 

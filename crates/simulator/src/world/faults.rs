@@ -30,6 +30,11 @@ impl World {
         if let Some((at, calls)) = self.scenario.workload.burst_at {
             self.at(Moment(0) + at, Happening::Bursts(calls));
         }
+        if let Some(away) = self.scenario.workload.away {
+            for pod in 0..away.pods.min(self.scenario.pods.len()) {
+                self.at(Moment(0) + away.to, Happening::Returns(pod));
+            }
+        }
         for change in 0..self.scenario.changes.len() {
             let (limiter, provider) =
                 (self.scenario.changes[change].at, self.scenario.changes[change].provider_at);

@@ -182,7 +182,9 @@ impl World {
             uid: uid(proxy),
             service_account: "default".to_owned(),
             consumer: self.scenario.pods[self.proxies[proxy].pod].as_str().into(),
-            labels: Default::default(),
+            labels: account::labels(
+                self.scenario.allocation_of(&self.scenario.pods[self.proxies[proxy].pod]),
+            ),
         }
     }
 

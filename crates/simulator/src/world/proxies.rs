@@ -100,6 +100,24 @@ impl World {
         }
     }
 
+    /// Whether a pod wants nothing now.
+    fn is_away(&self, pod: usize) -> bool {
+        let since = self.now.since(Moment(0));
+        let away = self.scenario.workload.away.filter(|away| pod < away.pods);
+        away.is_some_and(|away| (away.from..away.to).contains(&since))
+    }
+
+    /// A pod that was away wants as much as before.
+    pub(super) fn returns(&mut self, pod: usize) {
+        let proxy = self.pods[pod];
+        if let Arrivals::Backlog(waiting) = self.scenario.workload.arrivals
+            && proxy != usize::MAX
+            && self.proxies[proxy].alive
+        {
+            (0..waiting).for_each(|_| self.ask(proxy));
+        }
+    }
+
     pub(super) fn stamp(&self, proxy: usize) -> Stamp {
         Stamp(self.proxies[proxy].clock.read(self.now))
     }
@@ -113,6 +131,9 @@ impl World {
     /// A client wants to make a call.
     pub(super) fn ask(&mut self, proxy: usize) {
         if self.stopped && !matches!(self.scenario.workload.arrivals, Arrivals::Jobs(..)) {
+            return;
+        }
+        if self.is_away(self.proxies[proxy].pod) {
             return;
         }
         let now = self.stamp(proxy);

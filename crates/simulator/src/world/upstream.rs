@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::event::CallId;
+use quotakeeper_engine::event::{CallClass, CallId};
 use quotakeeper_engine::tokens::CallEnd;
 
 use super::{Flight, Happening, World};
@@ -116,10 +116,10 @@ impl World {
     pub(super) fn counted(&mut self, flight: Flight) {
         let id = self.proxies[flight.proxy].id;
         self.history.counted(id, flight.call);
-        let class = &self.scenario.shapes[flight.class];
+        let class = self.class_of(flight);
         let workload = &self.scenario.pods[self.proxies[flight.proxy].pod];
-        let answer =
-            Box::new(self.provider.arrives(self.now, (id, flight.call), class, flight.tokens, workload));
+        let answer = self.provider.arrives(self.now, (id, flight.call), &class, flight.tokens, workload);
+        let answer = Box::new(answer);
         let rejected = answer.rejection.is_some();
         let upstream = &self.scenario.upstream;
         let random = &mut self.chances.upstream;
@@ -139,6 +139,13 @@ impl World {
             let streams = self.paced(flight).unwrap_or(streams);
             self.streams(flight, thinks, streams, way_back);
         }
+    }
+
+    /// What a call is to those who count it.
+    fn class_of(&self, flight: Flight) -> CallClass {
+        let workload = &self.scenario.pods[self.proxies[flight.proxy].pod];
+        let allocation = self.scenario.allocation_of(workload).cloned();
+        CallClass { allocation, ..self.scenario.shapes[flight.class].clone() }
     }
 
     /// How long an answer takes whose tokens say so.
@@ -184,7 +191,8 @@ impl World {
             self.ended_early.insert(key(flight));
             return;
         }
-        self.provider.produced(self.now, &self.scenario.shapes[flight.class], &tokens, part);
+        let class = self.class_of(flight);
+        self.provider.produced(self.now, &class, &tokens, part);
     }
 
     /// The proxy has read so many parts of an answer.
@@ -200,8 +208,9 @@ impl World {
 
     pub(super) fn answered(&mut self, flight: Flight, counted: Moment) {
         if !self.ended_early.remove(&key(flight)) {
-            let class = &self.scenario.shapes[flight.class];
-            self.provider.answered(self.now, counted, class, flight.tokens);
+            let class = self.class_of(flight);
+            let workload = &self.scenario.pods[self.proxies[flight.proxy].pod];
+            self.provider.answered(self.now, counted, &class, flight.tokens, workload);
         }
     }
 
