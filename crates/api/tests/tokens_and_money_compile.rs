@@ -243,6 +243,28 @@ fn a_call_that_uses_a_limit_up_alone_is_told() {
 }
 
 #[test]
+fn credits_are_counted_as_answers_tell_or_as_the_profile_says() {
+    let with = |credits: &str| {
+        format!("{PROFILE}  - {{name: points, unit: Credits, amount: 50, windowSeconds: 60}}\n{credits}")
+    };
+    let of = |credits: &str| {
+        let own = spec(&["{name: own, unit: Credits, amount: 5k, windowSeconds: 3600}"]);
+        compile_with(profile(&with(credits)), &own).unwrap()
+    };
+    let constant = of("credits: [{each: 5}]\n");
+    assert_eq!(["points", "own"].map(|name| limit(&constant, name).tokens), [None, None]);
+    assert!(constant.not_enforced.is_empty());
+    let told = of("credits: [{each: 5, told: {at: [/cost]}}]\n");
+    for name in ["points", "own"] {
+        let tokens = limit(&told, name).tokens.unwrap();
+        assert_eq!((tokens.charged, tokens.reserving), (Charged::Settled, Reserving::Bound), "{name}");
+        assert_eq!(limit(&told, name).effective_burst(), limit(&told, name).amount);
+    }
+    let silent = compile_with(profile(&with("")), "").unwrap();
+    assert_eq!(silent.not_enforced, ["points (Credits)"]);
+}
+
+#[test]
 fn what_cannot_be_counted_is_refused_at_its_place() {
     let free: String = PROFILE
         .lines()
@@ -258,7 +280,7 @@ fn what_cannot_be_counted_is_refused_at_its_place() {
     assert_eq!(
         refused(PROFILE, "{name: own, unit: Credits, amount: 5, windowSeconds: 60}"),
         [
-            "spec.limits[0].unit: Credits can't be counted, because nothing says how many a call costs; limit Requests of the endpoint instead"
+            "spec.limits[0].unit: Credits can't be counted, because nothing says how many a call costs; say it in `credits` of the provider's profile, or limit Requests of the endpoint"
         ]
     );
     assert_eq!(

@@ -7,6 +7,7 @@
 //! The types become a CRD's schema: every string, list and number is bounded, nothing has a schema
 //! default (a default in the schema keeps GitOps tools out of sync), absent means what the field says.
 
+mod credits;
 mod extends;
 mod headers;
 mod limits;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::suggestion::did_you_mean;
 
+pub use credits::{CreditCost, ToldCredits};
 pub use extends::ExtendsError;
 pub use headers::{HeaderFormat, LimitHeader, ResetMeans, TimeFormat};
 pub use limits::{CountedAs, Limit, ModelAmount, Partition, Period, Tier, Unit};
@@ -105,6 +107,12 @@ pub struct Profile {
     /// Default: absent, a request's text and the model's largest answer bound them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Tokens>,
+
+    /// What calls cost in the provider's own units; first match wins, calls that no entry covers cost none.
+    /// Default: not known, limits of `Credits` can't be kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub credits: Vec<CreditCost>,
 
     /// The provider's plans, the lowest first: a quota without a tier starts there.
     /// A provider without plans has one tier named `default`.

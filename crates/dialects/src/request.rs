@@ -43,6 +43,8 @@ pub struct BodyFacts {
     pub stream: bool,
     /// The most tokens that the answer may have, if that was found.
     pub max_output_tokens: Option<u64>,
+    /// How many times the call costs what one of its kind does, in the provider's own units, if that was found.
+    pub times: Option<u64>,
     /// What it says of the tokens that the call may cost, if it was measured.
     pub size: Option<SizeFacts>,
     /// Whether the body was a whole JSON text or form. With `false`, the facts are those that stood before the break.
@@ -64,7 +66,9 @@ pub struct BodyReader {
 pub enum Measure {
     /// Nothing.
     Nothing,
-    /// Its size in tokens.
+    /// What the call costs in the provider's own units.
+    Credits,
+    /// That, and its size in tokens.
     Size,
 }
 
@@ -75,6 +79,10 @@ enum Fact {
     ServiceTier,
     Stream,
     MaxOutputTokens,
+    /// The number of times that the call costs what one does …
+    Times,
+    /// … or what is counted as that.
+    TimesCounted,
     Size(SizeFact),
 }
 
@@ -118,6 +126,9 @@ impl BodyReader {
                 size.add(fact, &found);
                 continue;
             }
+            if fact == Fact::TimesCounted && found.items > 0 {
+                facts.times = Some(found.items);
+            }
             let Some(value) = found.last else { continue };
             match fact {
                 Fact::Model => facts.model = believable(&value),
@@ -126,7 +137,8 @@ impl BodyReader {
                 Fact::MaxOutputTokens => {
                     facts.max_output_tokens = value.parse().ok().max(facts.max_output_tokens)
                 }
-                Fact::Size(_) => {}
+                Fact::Times => facts.times = value.parse().ok(),
+                Fact::TimesCounted | Fact::Size(_) => {}
             }
         }
         facts
@@ -160,14 +172,15 @@ impl Profile {
         headers: &HeaderMap,
         measure: Measure,
     ) -> Option<BodyReader> {
-        if self.endpoint(method, path).is_some_and(|endpoint| endpoint.apart == Some(true)) {
-            return None;
-        }
-        let measures = measure == Measure::Size;
-        let facts = self.facts(path).into_iter().map(|(fact, at)| (fact, (at.to_owned(), Note::Last)));
+        let apart = self.endpoint(method, path).is_some_and(|endpoint| endpoint.apart == Some(true));
+        let measures = measure == Measure::Size && !apart;
+        let facts = if apart { Vec::new() } else { self.facts(path) };
+        let facts = facts.into_iter().map(|(fact, at)| (fact, (at.to_owned(), Note::Last)));
         let tokens = self.tokens.iter().filter(|_| measures);
         let sizes = tokens.flat_map(size::wanted).map(|(fact, at, note)| (Fact::Size(fact), (at, note)));
-        let (wanted, pointers): (Vec<Fact>, Vec<(String, Note)>) = facts.chain(sizes).unzip();
+        let times = self.times(method, path).filter(|_| measure != Measure::Nothing);
+        let (wanted, pointers): (Vec<Fact>, Vec<(String, Note)>) =
+            facts.chain(times.into_iter().flatten()).chain(sizes).unzip();
         if wanted.is_empty() && !measures {
             return None;
         }
@@ -190,6 +203,16 @@ impl Profile {
         let asked =
             stream.map(|at| (Fact::Stream, at)).chain(most.map(|at| (Fact::MaxOutputTokens, at.as_str())));
         model.into_iter().chain(tier).chain(asked).collect()
+    }
+
+    /// Where the body says how many times the call costs what one does: a number, or the elements of an array.
+    fn times(&self, method: &Method, path: &str) -> Option<[(Fact, (String, Note)); 2]> {
+        let endpoint = self.endpoint(method, path).map(|endpoint| endpoint.name.as_str());
+        let times = self.credit_cost(endpoint)?.times.as_ref()?;
+        Some([
+            (Fact::Times, (times.clone(), Note::Last)),
+            (Fact::TimesCounted, (format!("{times}/*"), Note::Count)),
+        ])
     }
 
     fn endpoint(&self, method: &Method, path: &str) -> Option<&Endpoint> {

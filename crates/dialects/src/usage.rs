@@ -10,7 +10,7 @@ use std::ops::Range;
 use http::header::CONTENT_TYPE;
 use memchr::{memchr, memmem};
 
-use crate::profile::{Profile, Usage};
+use crate::profile::{Profile, ToldCredits, Usage};
 use crate::request::json_scanner::{JsonScanner, Note, Scanned};
 use crate::request::{path_fits, without_query};
 use crate::response::Head;
@@ -39,6 +39,34 @@ pub struct AnswerTokens {
     pub text_since: u64,
     /// A figure was no number of tokens.
     pub unreadable: bool,
+    /// What it says that the call has cost in the provider's own units.
+    pub credits: ToldCost,
+}
+
+/// What an answer says that its call has cost in the provider's own units.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ToldCost {
+    /// Nothing.
+    #[default]
+    Absent,
+    /// So many, a fraction rounded up.
+    Credits(u64),
+    /// Something that is no such number.
+    Unreadable,
+}
+
+/// No call costs more: a larger figure is no cost.
+const MOST_CREDITS: f64 = 1e12;
+
+impl ToldCost {
+    fn of(text: &str) -> ToldCost {
+        match text.trim().parse::<f64>() {
+            Ok(credits) if (0.0..=MOST_CREDITS).contains(&credits) => {
+                ToldCost::Credits(credits.ceil() as u64)
+            }
+            _ => ToldCost::Unreadable,
+        }
+    }
 }
 
 impl AnswerTokens {
@@ -62,6 +90,8 @@ pub struct UsageReader {
     total: usize,
     /// Whether the output of such a call is nothing.
     no_output: bool,
+    /// How many places may say what the call has cost in the provider's own units.
+    credits: usize,
     told: AnswerTokens,
 }
 
@@ -86,8 +116,14 @@ impl Profile {
     /// The reader for an answer with this head to a request of this path, which wants an event stream or not. `None`
     /// where answers tell nothing, or this one is no text.
     pub fn usage_reader(&self, head: Head<'_>, path: &str, requested_stream: bool) -> Option<UsageReader> {
-        let tokens = self.tokens.as_ref()?;
-        let usage = tokens.usage.clone()?;
+        let tokens = self.tokens.as_ref();
+        let usage = tokens.and_then(|tokens| tokens.usage.clone());
+        let credits = self.told_credits(head.endpoint);
+        if usage.is_none() && credits.is_none() {
+            return None;
+        }
+        let usage = usage.unwrap_or_default();
+        let told = AnswerTokens { credits: in_header(credits, head), ..AnswerTokens::default() };
         let content_type = head.headers.get(CONTENT_TYPE);
         let content_type =
             content_type.map(|value| value.as_bytes().to_ascii_lowercase()).unwrap_or_default();
@@ -95,14 +131,15 @@ impl Profile {
         let lines = LINES.iter().any(|lines| content_type.starts_with(lines));
         let stream = content_type.starts_with(b"text/event-stream")
             || requested_stream && !json && self.stream.is_some();
-        if !head.status.is_success() || !json && !stream {
+        let in_header = told.credits != ToldCost::Absent;
+        if !head.status.is_success() || !json && !stream && !in_header {
             return None;
         }
         let path = without_query(path);
         let figures = usage.figures().count();
         let before = usage.input.len() + usage.cached.len() + usage.cache_write.len();
         Some(UsageReader {
-            scanner: scanner(&usage),
+            scanner: scanner(&usage, credits),
             framing: match (stream, lines) {
                 (true, _) => Framing::Events(EventSplitter::default()),
                 (false, true) => Framing::Lines { begun: false },
@@ -111,19 +148,29 @@ impl Profile {
             figures: vec![None; figures],
             outputs: before..before + usage.output.len(),
             total: if usage.total.is_some() { figures - 1 } else { figures },
-            no_output: tokens.without_output.iter().any(|known| path_fits(known, path)),
-            told: AnswerTokens::default(),
+            no_output: tokens
+                .is_some_and(|tokens| tokens.without_output.iter().any(|known| path_fits(known, path))),
+            credits: credits.map_or(0, |credits| credits.at.len()),
+            told,
             usage,
         })
     }
 }
 
-/// Looks for each figure in each object that may hold it, then for texts.
-fn scanner(usage: &Usage) -> JsonScanner {
+/// What a header says that the call has cost in the provider's own units.
+fn in_header(credits: Option<&ToldCredits>, head: Head<'_>) -> ToldCost {
+    let name = credits.and_then(|credits| credits.header.as_deref());
+    let value = name.and_then(|name| head.headers.get(name));
+    value.map_or(ToldCost::Absent, |value| value.to_str().map_or(ToldCost::Unreadable, ToldCost::of))
+}
+
+/// Looks for each figure in each object that may hold it, then for texts, then for credits.
+fn scanner(usage: &Usage, credits: Option<&ToldCredits>) -> JsonScanner {
     let figures = usage.at.iter().flat_map(|at| usage.figures().map(move |figure| format!("{at}{figure}")));
     let figures = figures.map(|at| (at, Note::Last));
     let texts = usage.text.iter().map(|at| (at.clone(), Note::Media { starts_with: Vec::new() }));
-    JsonScanner::new(figures.chain(texts))
+    let credits = credits.into_iter().flat_map(|credits| &credits.at).map(|at| (at.clone(), Note::Last));
+    JsonScanner::new(figures.chain(texts).chain(credits))
 }
 
 impl UsageReader {
@@ -171,7 +218,11 @@ impl UsageReader {
     fn end_text(&mut self) {
         let (_, all, found) = self.scanner.restart();
         let figures = self.figures.len();
-        let (told, texts) = found.split_at(self.usage.at.len() * figures);
+        let (told, found) = found.split_at(self.usage.at.len() * figures);
+        let (texts, credits) = found.split_at(found.len().saturating_sub(self.credits));
+        if let Some(told) = credits.iter().find_map(|found| found.last.as_deref()) {
+            self.told.credits = ToldCost::of(told);
+        }
         let texts = texts.iter().map(|text| text.left_out).sum::<u64>();
         let knows_texts = !self.usage.text.is_empty();
         self.told.text = self.told.text.saturating_add(if knows_texts { texts } else { all });

@@ -197,7 +197,8 @@ impl Estimates {
         let output = own.outputs.expect(&everybody.outputs, TOKENS, 0, most.output).amount();
         let cached = own.cached(everybody, input.tokens);
         let cache_write = own.cache_write(everybody, input.tokens).min(input.tokens - cached);
-        let usage = TokenUsage { input: input.tokens, cached, cache_write, output, exact: false };
+        let usage =
+            TokenUsage { input: input.tokens, cached, cache_write, output, exact: false, credits: None };
         Likely { usage, known: true }
     }
 

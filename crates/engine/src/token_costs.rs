@@ -1,4 +1,4 @@
-//! What a call draws of a limit of tokens or money: reserved at its grant, and charged once its usage is known.
+//! What a call draws of a limit of tokens, money or credits: reserved at its grant, and charged once its usage is known.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,8 @@ pub struct TokenCosts {
     pub size: Option<CallSize>,
     /// What its model costs.
     pub prices: Option<ModelPrices>,
+    /// What it costs in the provider's own units, until its answer tells.
+    pub credits: Amount,
 }
 
 /// Picodollars in the unit in which limits of money are counted: a nanodollar. Amounts of calls are rounded up.
@@ -100,6 +102,9 @@ impl TokenLimit {
 
     /// What is held for a call from its grant on, of a limit of `all`. More than that where the call can never fit.
     pub(crate) fn reserved(&self, unit: Unit, costs: &TokenCosts, all: Amount) -> Amount {
+        if unit == Unit::Credits {
+            return costs.credits;
+        }
         let arrival = self.at_arrival(costs);
         let held = match self.reserving {
             Reserving::Bound if mutant::active(Mutant::BoundCutToAmount) => {
@@ -118,7 +123,7 @@ impl TokenLimit {
     /// What a call will have drawn when it is over, for forecasts: what is held for it meanwhile comes back in part.
     /// Until such calls are known, a token for four bytes of text and a tenth of the output that it allows.
     pub(crate) fn expected(&self, unit: Unit, costs: &TokenCosts, all: Amount) -> Amount {
-        if !self.settles_at_end() {
+        if !self.settles_at_end() || unit == Unit::Credits {
             return self.reserved(unit, costs, all);
         }
         let text = costs.size.map_or(0, |size| size.text_bytes / 4 + size.media_tokens);
@@ -168,6 +173,9 @@ impl TokenLimit {
 
     /// What the call has drawn, of a usage that is known. `Unknown` counts what it may have been charged on arrival.
     pub(crate) fn drawn(&self, unit: Unit, costs: &TokenCosts, usage: &TokenUsage) -> Amount {
+        if unit == Unit::Credits {
+            return usage.credits.map_or(costs.credits, Amount);
+        }
         let used = self.value(unit, costs.prices.as_ref(), |rates| rates.of(usage));
         match self.charged {
             Charged::Unknown => used.max(self.at_arrival(costs).unwrap_or_default()),

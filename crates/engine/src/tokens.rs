@@ -33,7 +33,7 @@ impl CallSize {
     }
 }
 
-/// What a call has used, in tokens.
+/// What a call has used, in tokens and in the provider's own units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenUsage {
@@ -47,6 +47,8 @@ pub struct TokenUsage {
     pub output: u64,
     /// The provider has reported it; otherwise it is estimated from what has passed.
     pub exact: bool,
+    /// What the provider says that it has cost in its own units; `None`: it doesn't say.
+    pub credits: Option<u64>,
 }
 
 /// How an attempt ended, as far as the provider's counting is concerned.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::profile::{Partition, ResetMeans};
 use quotakeeper_dialects::request::{CallShape, Measure};
-use quotakeeper_engine::config::{Mode, QueueConfig};
+use quotakeeper_engine::config::{Mode, QueueConfig, Unit};
 use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClass, Scope};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::message::AccountIndex;
@@ -62,7 +62,12 @@ impl Account {
                 hosts.iter().find_map(HostPattern::exact).map(|host| Origin::new(true, host))
             }
         };
-        let counts_tokens = compiled.engine.limits.iter().any(|limit| limit.unit.counts_tokens());
+        let limits = |counts: fn(Unit) -> bool| compiled.engine.limits.iter().any(|limit| counts(limit.unit));
+        let measure = match (limits(Unit::counts_tokens), limits(|unit| unit == Unit::Credits)) {
+            (true, _) => Measure::Size,
+            (false, true) => Measure::Credits,
+            (false, false) => Measure::Nothing,
+        };
         Ok(Self {
             index,
             quota: compiled.quota.as_str().into(),
@@ -71,7 +76,7 @@ impl Account {
             upstream,
             queue: compiled.engine.queue,
             bypass: compiled.engine.mode == Mode::Disabled,
-            measure: if counts_tokens { Measure::Size } else { Measure::Nothing },
+            measure,
             ratios: TokenRatios::default(),
             contexts: compiled
                 .engine
@@ -88,6 +93,11 @@ impl Account {
     /// Whether any of its limits counts tokens.
     pub(crate) fn counts_tokens(&self) -> bool {
         self.measure == Measure::Size
+    }
+
+    /// Whether it limits the provider's own units, and answers to calls of this class say what they have cost.
+    pub(crate) fn is_told_credits(&self, class: &CallClass) -> bool {
+        self.measure != Measure::Nothing && self.profile.told_credits(class.endpoint.as_deref()).is_some()
     }
 
     /// The most tokens of input and output together that a call of this class can have, if that is known.

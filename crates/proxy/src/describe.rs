@@ -94,6 +94,8 @@ pub(crate) struct Description {
     pub(crate) max_output_tokens: Option<u64>,
     /// What its tokens are estimated from, if that is wanted and known.
     pub(crate) size: Option<CallSize>,
+    /// What it costs in the provider's own units, or what is held until its answer tells.
+    pub(crate) credits: u64,
     /// What has to be added, so that its stream tells its usage.
     pub(crate) usage_request: Option<UsageRequest>,
     pub(crate) unreadable: Option<Unreadable>,
@@ -122,7 +124,8 @@ impl Describer {
         let Some(reader) = profile.body_reader(&head.method, path, &head.headers, measure) else {
             let shape = profile.describe(&head.method, path, &BodyFacts::default());
             let size = nothing.map(call_size);
-            return Description { shape, size, ..Description::default() };
+            let credits = profile.credits(shape.endpoint.as_deref(), None);
+            return Description { shape, size, credits, ..Description::default() };
         };
         let reads_model = reader.reads_model();
         let read = match Coding::of(&head.headers) {
@@ -145,7 +148,9 @@ impl Describer {
         let measured = profile.request_size(path, &facts, shape.model.as_deref()).filter(|_| whole);
         let size = nothing.or(measured).map(call_size);
         let usage_request = profile.usage_request(path, &facts).filter(|_| whole).cloned();
-        Description { shape, stream, max_output_tokens, size, usage_request, unreadable }
+        let times = facts.times.filter(|_| facts.whole && whole);
+        let credits = profile.credits(shape.endpoint.as_deref(), times);
+        Description { shape, stream, max_output_tokens, size, credits, usage_request, unreadable }
     }
 
     async fn read(&self, reader: BodyReader, coding: Coding, body: Stored) -> Result<BodyFacts, Unreadable> {

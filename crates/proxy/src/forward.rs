@@ -111,6 +111,8 @@ struct Call<'a> {
     stream: bool,
     /// What its tokens are estimated from; none where no limit counts them.
     size: Option<CallSize>,
+    /// What it costs in the provider's own units, or what is held until its answer tells.
+    credits: u64,
     /// What its stream holds because the request asks for it on our behalf.
     unwanted: Option<Unwanted>,
     arrived: Instant,
@@ -204,6 +206,7 @@ pub(crate) async fn forward(
         body,
         stream: description.stream,
         size: description.size,
+        credits: description.credits,
         unwanted,
         arrived,
         deadline: patience.and_then(|patience| arrived.checked_add(patience)),
@@ -401,7 +404,12 @@ impl Call<'_> {
         let left = left.into_iter().chain(self.send_by.map(|send_by| send_by.patience(now))).min();
         let account = Arc::clone(&self.account);
         let credential = self.credential;
-        let details = CallDetails { credential, size: self.size, ..self.engine_class.clone().into() };
+        let details = CallDetails {
+            credential,
+            size: self.size,
+            credits: self.credits,
+            ..self.engine_class.clone().into()
+        };
         let asked = self.context.admission.admit(account.index, details, left, account.queue);
         wait(self.context, &self.account, &mut self.record, asked).await
     }

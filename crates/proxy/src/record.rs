@@ -225,7 +225,7 @@ impl Record {
             self.telemetry.metrics.usage_missing(quota, reason);
             if is_news {
                 let path = &self.call.path;
-                tracing::warn!(%quota, %path, reason, "an answer does not say what tokens it has cost; they are estimated, so that fewer calls may go out than the limit allows");
+                tracing::warn!(%quota, %path, reason, "an answer does not say what it has cost; that is estimated, so that fewer calls may go out than the limit allows");
             }
         }
         usage

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::cost::Demand;
+use quotakeeper_engine::cost::{Amount, Costs, Demand};
 use quotakeeper_engine::event::{
     CallClass, CallId, Fingerprint, Observation, RefusalReason, Rejection, Scope, SessionId,
 };
@@ -105,6 +105,8 @@ pub struct CallDetails {
     pub class: CallClass,
     /// What its costs are estimated from; `None`: not known. Limits that count calls need none.
     pub size: Option<CallSize>,
+    /// What it costs in the provider's own units; if its answer tells that, what is held until then.
+    pub credits: u64,
     /// Of its credential, by the key of the welcome; 0: not known.
     pub credential: Fingerprint,
 }
@@ -118,7 +120,8 @@ impl From<CallClass> for CallDetails {
 impl CallDetails {
     /// What the call draws: of limits that count calls, one each; of tokens, what its size says.
     pub fn demand(self) -> Demand {
-        Demand { size: self.size, ..self.class.into() }
+        let costs = Costs { credits: Amount(self.credits), ..Costs::default() };
+        Demand { size: self.size, costs, ..self.class.into() }
     }
 }
 

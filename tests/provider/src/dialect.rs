@@ -78,6 +78,7 @@ impl Route {
         match self.operation.as_ref()? {
             Operation::ChatCompletions | Operation::Responses | Operation::Messages => Some(wanted),
             Operation::Embeddings => Some(wanted.without_output()),
+            Operation::Anything => Some(wanted.without_output()).filter(|wanted| wanted.credits.is_some()),
             _ => None,
         }
     }

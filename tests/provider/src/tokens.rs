@@ -121,6 +121,7 @@ pub(crate) struct Play {
     /// Of one choice, reasoning included.
     pub output: Option<u64>,
     pub reasoning: u64,
+    pub credits: Option<u64>,
 }
 
 impl Play {
@@ -134,6 +135,7 @@ impl Play {
                 "write" => play.cache_write = value,
                 "output" => play.output = Some(value),
                 "reasoning" => play.reasoning = value,
+                "credits" => play.credits = Some(value),
                 _ => (),
             }
         }
@@ -150,6 +152,8 @@ pub(crate) struct Wanted {
     pub most_output: Option<u64>,
     pub choices: u64,
     pub play: Play,
+    /// What it costs in credits, where it or the limit's `perCall` says: so many, or one for each of its `details`.
+    pub credits: Option<u64>,
 }
 
 /// How long answers are that no request decides: from `least` to `most` tokens, evenly.
@@ -173,11 +177,14 @@ impl Wanted {
             prompt.iter().filter_map(|field| body.get(*field)).map(Value::to_string).collect();
         let play = texts.iter().find_map(|text| text.split_once("[play ")?.1.split_once(']'));
         let most = ["max_completion_tokens", "max_output_tokens", "max_tokens"];
+        let play = header.or(play.map(|(text, _)| text)).map(Play::parse).unwrap_or_default();
+        let details = body["details"].as_array().map(|details| details.len() as u64);
         Self {
             chars: texts.iter().map(|text| text.chars().count() as u64).sum(),
             most_output: most.iter().find_map(|field| body[*field].as_u64()),
             choices: body["n"].as_u64().unwrap_or(1).clamp(1, 128),
-            play: header.or(play.map(|(text, _)| text)).map(Play::parse).unwrap_or_default(),
+            play,
+            credits: play.credits.or(details),
         }
     }
 
@@ -268,7 +275,10 @@ impl Limit {
     pub(crate) fn due(&self, wanted: Option<&Wanted>, used: &Usage, over: bool) -> u64 {
         match (self.unit, wanted) {
             (Unit::Requests, _) => 1,
-            (Unit::Credits, _) => self.counting().per_call.max(1),
+            (Unit::Credits, _) if !over && self.counting().charged == Charged::End => 0,
+            (Unit::Credits, wanted) => {
+                wanted.and_then(|wanted| wanted.credits).unwrap_or(self.counting().per_call.max(1))
+            }
             (_, None) => 0,
             (_, Some(wanted)) => match self.counting().charged {
                 Charged::Arrival => self.at_arrival(wanted),
@@ -293,7 +303,7 @@ mod tests {
     }
 
     fn wanted() -> Wanted {
-        Wanted { chars: 400, most_output: Some(300), choices: 2, play: Play::default() }
+        Wanted { chars: 400, most_output: Some(300), choices: 2, play: Play::default(), credits: None }
     }
 
     const USED: Usage = Usage { input: 90, cached: 40, cache_write: 10, output: 70, reasoning: 0 };

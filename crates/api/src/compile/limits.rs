@@ -47,7 +47,7 @@ pub(super) fn compile(
     for limit in tier.into_iter().flat_map(|tier| &tier.limits) {
         match limit.unit {
             // Nothing says how many credits a call costs.
-            profile::Unit::Credits => {
+            profile::Unit::Credits if !profile.has_credits() => {
                 not_enforced.push(format!("{} ({:?})", limit.name, limit.unit));
             }
             _ => declared.push(of_tier(limit, profile)),
@@ -96,7 +96,7 @@ fn of_tier(limit: &profile::Limit, profile: &Profile) -> Declared {
         window,
         period: limit.period.map(|period| calendar_period(period, limit.time_zone.as_deref())),
         counted_as: counted_as(limit.counted_as()),
-        tokens: tokens::of_tier(unit, window, limit),
+        tokens: tokens::of_tier(unit, window, limit).or(tokens::of_credits(unit, profile)),
     };
     Declared {
         field: "spec.account.sharePercent".to_owned(),
@@ -155,7 +155,7 @@ fn of_spec(
         window,
         period: period.map(|period| calendar_period(period, limit.time_zone.as_deref())),
         counted_as: limit.counted_as.map_or(own, spec_counted_as),
-        tokens: tokens::of_spec(unit, window, base, limit),
+        tokens: tokens::of_spec(unit, window, base, limit).or(tokens::of_credits(unit, profile)),
     };
     let mut compiled = figures.limit(&limit.name, base);
     let models_field = match limit.models.is_empty() {
@@ -179,8 +179,9 @@ fn uncountable(unit: Unit, profile: &Profile) -> Option<&'static str> {
             "Dollars can't be counted, because the provider's profile has no prices; add `models` with `prices` to it, \
              or limit tokens",
         ),
-        Unit::Credits => Some(
-            "Credits can't be counted, because nothing says how many a call costs; limit Requests of the endpoint instead",
+        Unit::Credits if !profile.has_credits() => Some(
+            "Credits can't be counted, because nothing says how many a call costs; say it in `credits` of the provider's \
+             profile, or limit Requests of the endpoint",
         ),
         _ => None,
     }

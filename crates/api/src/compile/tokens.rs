@@ -1,8 +1,8 @@
-//! How a limit counts tokens and money, from the profile's limit and the quota's own.
+//! How a limit counts tokens, money and credits, from the profile's limit and the quota's own.
 
 use std::time::Duration;
 
-use quotakeeper_dialects::profile::{self, FormulaOutput};
+use quotakeeper_dialects::profile::{self, FormulaOutput, Profile};
 use quotakeeper_engine::config::{
     ArrivalFormula, ArrivalOutput, Charged, Reserving, TokenLimit, TokenRates, Unit,
 };
@@ -56,6 +56,17 @@ fn of(
         arrival: (unit != Unit::Dollars).then(|| arrival(unit, base.and_then(|base| base.formula.as_ref()))),
         rates: rates(unit, base.and_then(|base| base.weights.as_ref())),
         reserving,
+    })
+}
+
+/// How a limit counts credits that answers tell: they replace what is held. `None`: no answer tells any.
+pub(super) fn of_credits(unit: Unit, profile: &Profile) -> Option<TokenLimit> {
+    let told = unit == Unit::Credits && profile.tells_credits();
+    told.then(|| TokenLimit {
+        charged: Charged::Settled,
+        arrival: None,
+        rates: TokenRates::default(),
+        reserving: Reserving::Bound,
     })
 }
 

@@ -55,6 +55,7 @@ impl Profile {
         replace_empty(&mut self.credentials, base.credentials);
         replace_empty(&mut self.organization_headers, base.organization_headers);
         replace_empty(&mut self.endpoints, base.endpoints);
+        replace_empty(&mut self.credits, base.credits);
         replace_empty(&mut self.tiers, base.tiers);
         replace_empty(&mut self.headers, base.headers);
         self.model = self.model.take().or(base.model);

@@ -1,5 +1,6 @@
 //! What makes a profile acceptable: each problem names its field and what to write instead.
 
+mod credits;
 mod rejections;
 mod token_limits;
 mod tokens;
@@ -42,6 +43,7 @@ impl Profile {
         check.endpoints_and_model();
         check.known_models();
         check.tokens();
+        check.credits();
         check.tiers();
         for (index, header) in self.headers.iter().enumerate() {
             check.limit_header(&format!("headers[{index}]"), header);

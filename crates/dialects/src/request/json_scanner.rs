@@ -46,6 +46,8 @@ pub(crate) enum Note {
     Media { starts_with: Vec<String> },
     /// Whether there is one, whatever it is.
     Present,
+    /// How many there are, whatever they are.
+    Count,
 }
 
 /// What was found at a pointer.
@@ -55,7 +57,7 @@ pub(crate) struct Scanned {
     pub(crate) last: Option<String>,
     /// There was a value that [`Note::Any`] or [`Note::Present`] wants.
     pub(crate) any: bool,
-    /// Strings that hold or name media.
+    /// Strings that hold or name media, or values that are counted.
     pub(crate) items: u64,
     /// Bytes of those that hold them.
     pub(crate) left_out: u64,
@@ -91,7 +93,7 @@ impl Wanted {
                     return true;
                 }
             }
-            (Note::Last | Note::Media { .. } | Note::Present, ..) => {}
+            (Note::Last | Note::Media { .. } | Note::Present | Note::Count, ..) => {}
         }
         false
     }
@@ -240,6 +242,7 @@ impl JsonScanner {
                 }
                 Note::Media { .. } => medium |= ends_here,
                 Note::Present => wanted.found.any |= ends_here,
+                Note::Count => wanted.found.items += u64::from(ends_here),
             }
         }
         let token = || stored.then(|| vec![byte]);

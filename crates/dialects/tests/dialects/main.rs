@@ -6,6 +6,7 @@
 mod answers;
 mod arbitrary;
 mod catalogue;
+mod credits;
 mod expiry;
 mod inheritance;
 mod kinds_of_misreading;

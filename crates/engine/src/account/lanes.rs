@@ -153,9 +153,14 @@ impl Lanes {
         &self.limits
     }
 
+    /// Whether what calls draw of some limit may be known only when they have ended.
+    pub(super) fn charges_afterwards(&self) -> bool {
+        self.limits.iter().any(|limit| limit.config.tokens.is_some())
+    }
+
     /// Whether some limit counts tokens, or what they cost.
     pub(super) fn counts_tokens(&self) -> bool {
-        self.limits.iter().any(|limit| limit.config.tokens.is_some())
+        self.limits.iter().any(|limit| limit.config.unit.counts_tokens())
     }
 
     /// Takes in the numbers of allocations; lanes that are opened from now on have them.

@@ -1,4 +1,4 @@
-//! Charges that a provider may still change after the call has arrived: tokens, and what they cost.
+//! Charges that a provider may still change after the call has arrived: tokens, what they cost, credits.
 //!
 //! What is held for such a call stays in flight, out of the bucket's level, until nothing can change it any more.
 //! There it just shrinks to what was drawn; a level, once poured, is never taken back.
@@ -118,7 +118,10 @@ impl Engine {
             let drawn = usage.map(|usage| open.tokens.drawn(open.counts(), open.costs, &usage));
             let drawn = drawn.map(|drawn| drawn - open.produced(open.told));
             beyond |= drawn.is_some_and(|drawn| drawn > held);
-            let exact = usage.is_some_and(|usage| usage.exact);
+            let exact = usage.is_some_and(|usage| match open.counts() {
+                Unit::Credits => usage.credits.is_some(),
+                _ => usage.exact,
+            });
             match drawn {
                 Some(drawn) if seen && (exact || open.holds_a_guess()) => open.settle(now, drawn, now),
                 _ if seen => open.settle(now, drawn.unwrap_or_default().max(held), now),
@@ -146,6 +149,9 @@ impl Engine {
         end: CallEnd,
         usage: Option<TokenUsage>,
     ) {
+        if !self.lanes.counts_tokens() {
+            return;
+        }
         let Some(call) = self.calls.get(&attempt.key()) else { return };
         let CallState::Granted(grant) = &call.state else { return };
         let Wanted { consumer, lane, costs, attempts, .. } = &call.wanted;

@@ -12,7 +12,7 @@ impl Engine {
     /// What a call draws, with what is known of its tokens where a limit of the account counts any, and as whose call
     /// that is learned.
     pub(super) fn costs_of(&mut self, consumer: &Consumer, demand: &Demand) -> (Costs, Option<EstimateKey>) {
-        if !self.lanes.counts_tokens() {
+        if !self.lanes.charges_afterwards() {
             return (demand.costs, None);
         }
         let (size, class) = (demand.size, &demand.class);
@@ -20,7 +20,14 @@ impl Engine {
         let most = bound(&self.config, class.model.as_deref(), size.as_ref());
         let likely = self.estimates.likely(key, size.as_ref(), most);
         let prices = self.prices_of(class.model.as_deref());
-        let tokens = TokenCosts { likely: likely.usage, learned: likely.known, most, size, prices };
+        let tokens = TokenCosts {
+            likely: likely.usage,
+            learned: likely.known,
+            most,
+            size,
+            prices,
+            credits: demand.costs.credits,
+        };
         (Costs { tokens: Some(tokens), ..demand.costs }, Some(key))
     }
 

@@ -9,6 +9,7 @@ mod concurrency;
 mod costs;
 mod crashes;
 mod credentials;
+mod credits;
 mod edits;
 mod forged_figures;
 mod headers;

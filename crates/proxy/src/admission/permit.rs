@@ -52,7 +52,14 @@ impl Ended {
     /// The provider has done nothing for it and will do nothing.
     pub const UNPROCESSED: Ended = Ended {
         end: CallEnd::Seen,
-        usage: Some(TokenUsage { input: 0, cached: 0, cache_write: 0, output: 0, exact: true }),
+        usage: Some(TokenUsage {
+            input: 0,
+            cached: 0,
+            cache_write: 0,
+            output: 0,
+            exact: true,
+            credits: None,
+        }),
     };
 }
 

@@ -1,11 +1,11 @@
-//! The tokens that an answer has cost, read beside its way to the client, which waits for nothing.
+//! The tokens and credits that an answer has cost, read beside its way to the client, which waits for nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode};
 use quotakeeper_dialects::Head;
-use quotakeeper_dialects::usage::{AnswerTokens, UsageReader};
+use quotakeeper_dialects::usage::{AnswerTokens, ToldCost, UsageReader};
 use quotakeeper_engine::event::CallClass;
 use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 
@@ -60,21 +60,22 @@ struct Progress {
 }
 
 impl UsageTee {
-    /// A tee for an answer with this head; `None` where no limit counts tokens.
+    /// A tee for an answer with this head; `None` where no limit counts tokens, nor credits that it may tell.
     pub(super) fn new(
         account: &Arc<Account>,
         asked: &Asked<'_>,
         status: StatusCode,
         headers: &HeaderMap,
     ) -> Option<UsageTee> {
-        if !account.counts_tokens() {
+        let told_credits = account.is_told_credits(asked.class);
+        if !account.counts_tokens() && !told_credits {
             return None;
         }
         let head = Head { status, headers, endpoint: asked.class.endpoint.as_deref() };
         let source = match account.profile.usage_reader(head, asked.path, asked.stream) {
             _ if status.is_client_error() => Source::Free,
             // An answer may tell what another call has cost.
-            _ if asked.size.is_some_and(|size| size.is_nothing()) => Source::Free,
+            _ if asked.size.is_some_and(|size| size.is_nothing()) && !told_credits => Source::Free,
             None => Source::Unread(MissingUsage::Absent),
             Some(reader) => match Decoder::new(headers) {
                 None => Source::Unread(MissingUsage::UnknownEncoding),
@@ -117,7 +118,31 @@ impl UsageTee {
         match std::mem::replace(&mut self.source, Source::Free) {
             Source::Free => Used { usage: nothing.filter(|_| seen), missing: None },
             Source::Unread(why) => Used { usage: None, missing: seen.then(|| self.missing(why)) },
-            Source::Reader { reader, .. } => self.told(reader.finish(), seen),
+            Source::Reader { reader, .. } => {
+                let told = reader.finish();
+                let used = if self.account.counts_tokens() { self.told(told, seen) } else { Used::default() };
+                self.with_credits(used, told.credits, seen)
+            }
+        }
+    }
+
+    /// The same with what the answer tells of the provider's own units.
+    fn with_credits(&self, used: Used, told: ToldCost, seen: bool) -> Used {
+        if !self.account.is_told_credits(&self.class) {
+            return used;
+        }
+        let missing = |why| seen.then(|| self.missing(why));
+        match told {
+            ToldCost::Credits(credits) => {
+                // Of no tokens it is exact where none are counted.
+                let nothing = TokenUsage { exact: !self.account.counts_tokens(), ..TokenUsage::default() };
+                let usage = TokenUsage { credits: Some(credits), ..used.usage.unwrap_or(nothing) };
+                Used { usage: Some(usage), ..used }
+            }
+            ToldCost::Absent => Used { missing: used.missing.or(missing(MissingUsage::Absent)), ..used },
+            ToldCost::Unreadable => {
+                Used { missing: used.missing.or(missing(MissingUsage::Unreadable)), ..used }
+            }
         }
     }
 
@@ -148,7 +173,14 @@ impl UsageTee {
         let input = told.input.or_else(estimated)?;
         let cached = told.cached.min(input);
         let cache_write = told.cache_write.min(input - cached);
-        Some(TokenUsage { input, cached, cache_write, output: self.ratios.output(told), exact })
+        Some(TokenUsage {
+            input,
+            cached,
+            cache_write,
+            output: self.ratios.output(told),
+            exact,
+            credits: None,
+        })
     }
 
     /// Whether a figure is larger than the model allows.

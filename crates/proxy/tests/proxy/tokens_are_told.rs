@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::Request;
-use quotakeeper_engine::config::AccountConfig;
+use quotakeeper_dialects::profile::{CreditCost, Endpoint, ToldCredits};
+use quotakeeper_engine::config::{AccountConfig, LimitConfig, Unit};
 use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 use quotakeeper_proxy::Proxy;
+use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::message::{ProxyMessage, Report};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
@@ -57,6 +59,14 @@ async fn scene(provider: &str, quota: AccountConfig, answer: Answer) -> Scene {
 
 /// The same, and the last request as the provider got it.
 async fn scene_seen(provider: &str, quota: AccountConfig, answer: Answer) -> (Scene, Arc<Mutex<Vec<u8>>>) {
+    scene_of(|url| world::account(provider, Some(url), quota), answer).await
+}
+
+/// The same with the account that leads to a URL.
+async fn scene_of(
+    account: impl FnOnce(String) -> CompiledAccount,
+    answer: Answer,
+) -> (Scene, Arc<Mutex<Vec<u8>>>) {
     let (listener, url) = world::socket().await;
     let seen = Arc::<Mutex<Vec<u8>>>::default();
     let last = Arc::clone(&seen);
@@ -82,7 +92,7 @@ async fn scene_seen(provider: &str, quota: AccountConfig, answer: Answer) -> (Sc
             });
         }
     });
-    let (proxy, peer) = world::start(world::settings(vec![world::account(provider, Some(url), quota)])).await;
+    let (proxy, peer) = world::start(world::settings(vec![account(url)])).await;
     let hand = Hand::connect(&peer, 1).await;
     (Scene { proxy, hand }, seen)
 }
@@ -155,6 +165,53 @@ async fn nothing_is_measured_where_no_limit_counts_tokens() {
     assert_eq!(scene.grant().await, None);
     assert_eq!(call.await.unwrap().status, 200);
     assert_eq!(scene.ended().await, (CallEnd::Seen, None));
+}
+
+/// The credits that are asked for a call with this body, and what is told of them at its end, where calls cost ten for
+/// each detail until their answers say more.
+async fn credits(body: &'static str, answer: Answer) -> (u64, CallEnd, Option<TokenUsage>) {
+    let mut quota = world::plenty();
+    let credits = LimitConfig { name: "credits".to_owned(), unit: Unit::Credits, ..quota.limits[0].clone() };
+    quota.limits.push(credits);
+    let made = |url: String| {
+        let mut account = world::account("demo", Some(url), quota);
+        let paths = vec!["/enrich".to_owned()];
+        account.profile.endpoints =
+            vec![Endpoint { name: "enrich".to_owned(), paths, ..Endpoint::default() }];
+        account.profile.credits = vec![CreditCost {
+            endpoint: Some("enrich".to_owned()),
+            each: Some(10),
+            times: Some("/details".to_owned()),
+            otherwise: Some(4),
+            told: Some(ToldCredits { at: vec!["/cost".to_owned()], header: Some("x-cost".to_owned()) }),
+        }];
+        account
+    };
+    let (mut scene, _) = scene_of(made, answer).await;
+    let call = scene.send("/demo/enrich", body);
+    let asked = loop {
+        if let ProxyMessage::Ask { account, call, details, .. } = scene.hand.hear().await {
+            scene.hand.grant(Asked { account, call }, 1).await;
+            break details.credits;
+        }
+    };
+    assert_eq!(call.await.unwrap().status, 200);
+    let (end, usage) = scene.ended().await;
+    (asked, end, usage)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credits_are_told_as_the_request_and_the_answer_say() {
+    const TWO: &str = r#"{"details":[{},{}],"user":"~end~"}"#;
+    const NONE: &str = r#"{"user":"~end~"}"#;
+    let seen = |credits| Some(TokenUsage { credits: Some(credits), exact: true, ..TokenUsage::default() });
+    let told = credits(TWO, Answer::json(r#"{"cost": 7}"#)).await;
+    assert_eq!(told, (20, CallEnd::Seen, seen(7)));
+    let in_header = Answer::chunked("content-type: text/csv\r\nx-cost: 6", &[b"a,b"]);
+    assert_eq!(credits(NONE, in_header).await, (40, CallEnd::Seen, seen(6)));
+    for silent in [r#"{"cost": -7}"#, r#"{"cost": "free"}"#, r#"{"cost": 1e15}"#, "{}", "no json"] {
+        assert_eq!(credits(TWO, Answer::json(silent)).await, (20, CallEnd::Seen, None), "{silent}");
+    }
 }
 
 /// The usage that is told of a call with this answer, and how it ended.

@@ -36,7 +36,7 @@ pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeErro
         Some(Body::Ask(ask)) => ProxyMessage::Ask {
             account: AccountIndex(ask.account),
             call: CallId(ask.call),
-            details: details(ask.class, ask.size, ask.credential)?,
+            details: details(ask.class, ask.size, ask.credits, ask.credential)?,
             patience: ask.patience.map(Duration::from_nanos),
         },
         Some(Body::Cancel(cancel)) => {
@@ -166,7 +166,7 @@ fn ended(attempt: pb::EndedAttempt) -> Result<EndedAttempt, DecodeError> {
         account: AccountIndex(attempt.account),
         call: CallId(attempt.call),
         grant: grant(attempt.attempt, attempt.epoch, attempt.granted),
-        details: details(attempt.class, attempt.size, attempt.credential)?,
+        details: details(attempt.class, attempt.size, attempt.credits, attempt.credential)?,
         ending,
     })
 }
@@ -192,7 +192,7 @@ fn live(call: pb::LiveCall) -> Result<LiveCall, DecodeError> {
     Ok(LiveCall {
         account: AccountIndex(call.account),
         call: CallId(call.call),
-        details: details(call.class, call.size, call.credential)?,
+        details: details(call.class, call.size, call.credits, call.credential)?,
         progress,
     })
 }
@@ -218,13 +218,14 @@ fn outcome(outcome: Option<pb::report::Outcome>) -> Result<Report, DecodeError> 
 fn details(
     of: Option<pb::CallClass>,
     size: Option<pb::CallSize>,
+    credits: u64,
     credential: u64,
 ) -> Result<CallDetails, DecodeError> {
     let size = size.map(|size| {
         let pb::CallSize { text_bytes, media_tokens, max_output, choices, stored_input } = size;
         CallSize { text_bytes, media_tokens, max_output, choices, stored_input }
     });
-    Ok(CallDetails { class: class(of)?, size, credential: Fingerprint(credential) })
+    Ok(CallDetails { class: class(of)?, size, credits, credential: Fingerprint(credential) })
 }
 
 fn produced(produced: pb::Produced) -> Produced {
@@ -237,8 +238,8 @@ fn end(complete: bool) -> CallEnd {
 }
 
 fn usage(usage: pb::Usage) -> TokenUsage {
-    let pb::Usage { input, cached, cache_write, output, exact } = usage;
-    TokenUsage { input, cached, cache_write, output, exact }
+    let pb::Usage { input, cached, cache_write, output, exact, credits } = usage;
+    TokenUsage { input, cached, cache_write, output, exact, credits }
 }
 
 fn class(class: Option<pb::CallClass>) -> Result<CallClass, DecodeError> {

@@ -26,6 +26,7 @@ pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
             account: account.0,
             call: call.0,
             size: details.size.map(size),
+            credits: details.credits,
             credential: details.credential.0,
             class: class(details.class),
             patience: patience.map(nanos),
@@ -149,6 +150,7 @@ fn ended(attempt: EndedAttempt) -> pb::EndedAttempt {
         epoch: attempt.grant.epoch.0,
         granted: attempt.grant.granted.0,
         size: attempt.details.size.map(size),
+        credits: attempt.details.credits,
         credential: attempt.details.credential.0,
         class: class(attempt.details.class),
         ending: Some(ending),
@@ -175,6 +177,7 @@ fn live(call: LiveCall) -> pb::LiveCall {
         account: call.account.0,
         call: call.call.0,
         size: call.details.size.map(size),
+        credits: call.details.credits,
         credential: call.details.credential.0,
         class: class(call.details.class),
         progress: Some(progress),
@@ -212,8 +215,8 @@ fn produced(produced: Produced) -> pb::Produced {
 }
 
 fn usage(usage: TokenUsage) -> pb::Usage {
-    let TokenUsage { input, cached, cache_write, output, exact } = usage;
-    pb::Usage { input, cached, cache_write, output, exact }
+    let TokenUsage { input, cached, cache_write, output, exact, credits } = usage;
+    pb::Usage { input, cached, cache_write, output, exact, credits }
 }
 
 fn class(class: CallClass) -> Option<pb::CallClass> {

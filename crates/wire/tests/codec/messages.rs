@@ -113,10 +113,8 @@ fn details() -> impl Strategy<Value = CallDetails> {
             stored_input,
         },
     );
-    (class(), option::of(size), any::<u64>()).prop_map(|(class, size, credential)| CallDetails {
-        class,
-        size,
-        credential: Fingerprint(credential),
+    (class(), option::of(size), any::<u64>(), any::<u64>()).prop_map(|(class, size, credits, credential)| {
+        CallDetails { class, size, credits, credential: Fingerprint(credential) }
     })
 }
 
@@ -141,15 +139,15 @@ fn end() -> impl Strategy<Value = CallEnd> {
 }
 
 fn usage() -> impl Strategy<Value = TokenUsage> {
-    (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
-        |(input, cached, cache_write, output, exact)| TokenUsage {
+    (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>(), option::of(any::<u64>()))
+        .prop_map(|(input, cached, cache_write, output, exact, credits)| TokenUsage {
             input,
             cached,
             cache_write,
             output,
             exact,
-        },
-    )
+            credits,
+        })
 }
 
 fn ended() -> impl Strategy<Value = EndedAttempt> {

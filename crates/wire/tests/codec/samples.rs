@@ -41,7 +41,12 @@ fn a_shape() -> CallClass {
 
 fn a_sized_call() -> CallDetails {
     let size = CallSize { text_bytes: 4_096, max_output: Some(1_024), choices: 2, ..CallSize::default() };
-    CallDetails { class: a_shape(), size: Some(size), credential: Fingerprint(0xc0ff_ee00_0000_0001) }
+    CallDetails {
+        class: a_shape(),
+        size: Some(size),
+        credits: 0,
+        credential: Fingerprint(0xc0ff_ee00_0000_0001),
+    }
 }
 
 fn a_call_with_media() -> CallDetails {
@@ -54,7 +59,7 @@ fn some_progress() -> Produced {
 }
 
 fn some_usage() -> TokenUsage {
-    TokenUsage { input: 1_200, cached: 1_000, cache_write: 100, output: 350, exact: true }
+    TokenUsage { input: 1_200, cached: 1_000, cache_write: 100, output: 350, exact: true, credits: None }
 }
 
 /// A hello of before costs, with everything in it.

@@ -31,9 +31,12 @@ pub(super) fn refusal(refusal: &Refusal<'_>) -> Value {
 }
 
 pub(super) fn echo(asked: &Asked<'_>) -> Reply {
-    let body = json!({
+    let mut body = json!({
         "method": asked.method.as_str(), "path": asked.path, "query": asked.query, "bytes": asked.length,
         "sequence": asked.sequence,
     });
+    if let Some(credits) = asked.wanted.credits {
+        body["cost"] = json!({"credits": credits});
+    }
     Reply::json(StatusCode::OK, &body)
 }

@@ -107,6 +107,9 @@ pub struct Ask {
     /// A fingerprint of its credential; 0: not known.
     #[prost(fixed64, tag = "6")]
     pub credential: u64,
+    /// What it costs in the provider's own units; if its answer tells that, what is held until then.
+    #[prost(uint64, tag = "7")]
+    pub credits: u64,
 }
 /// The parts of a request that its cost is estimated from. A limiter whose limits count calls ignores them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -127,7 +130,7 @@ pub struct CallSize {
     #[prost(uint64, tag = "6")]
     pub media_tokens: u64,
 }
-/// What a call has used, in tokens. A limiter whose limits count calls ignores it.
+/// What a call has used, in tokens and in the provider's own units. A limiter whose limits count calls ignores it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Usage {
     #[prost(uint64, tag = "1")]
@@ -143,6 +146,9 @@ pub struct Usage {
     /// The provider has reported it; otherwise it is estimated.
     #[prost(bool, tag = "5")]
     pub exact: bool,
+    /// What the answer says that the call has cost in the provider's own units; absent: nothing.
+    #[prost(uint64, optional, tag = "6")]
+    pub credits: ::core::option::Option<u64>,
 }
 /// The call, not granted yet as far as the proxy knows, is not wanted any more.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -247,6 +253,8 @@ pub struct EndedAttempt {
     pub size: ::core::option::Option<CallSize>,
     #[prost(fixed64, tag = "12")]
     pub credential: u64,
+    #[prost(uint64, tag = "13")]
+    pub credits: u64,
     #[prost(oneof = "ended_attempt::Ending", tags = "7, 8, 9, 10")]
     pub ending: ::core::option::Option<ended_attempt::Ending>,
 }
@@ -308,6 +316,8 @@ pub struct LiveCall {
     pub size: ::core::option::Option<CallSize>,
     #[prost(fixed64, tag = "9")]
     pub credential: u64,
+    #[prost(uint64, tag = "10")]
+    pub credits: u64,
     #[prost(oneof = "live_call::Progress", tags = "4, 5, 6, 7")]
     pub progress: ::core::option::Option<live_call::Progress>,
 }
