@@ -28,6 +28,7 @@ mod base_urls_point_to_the_proxy;
 mod calls_wait_as_long_as_their_clients;
 mod clients_that_go_around_are_found;
 mod commands_show_what_a_run_would_do;
+mod credits_are_counted;
 mod few_file_descriptors_delay_calls;
 mod interactive_programs_keep_their_terminal;
 mod invalid_input_starts_no_command;

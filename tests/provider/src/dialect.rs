@@ -83,6 +83,11 @@ impl Route {
         }
     }
 
+    /// Whether the body of a call of the demo API is read for what it costs: its head says that it plays.
+    pub(crate) fn plays(&self, headers: &http::HeaderMap) -> bool {
+        self.operation == Some(Operation::Anything) && headers.contains_key("x-play")
+    }
+
     /// Whether the model, and with it the partition, stands in the body.
     pub(crate) fn model_in_body(&self) -> bool {
         matches!(

@@ -123,7 +123,7 @@ async fn handle(
         let report = Report::new(shared.clone(), decision.ticket.clone());
         (decision, report)
     };
-    let (call, (decision, report), body) = if route.model_in_body() {
+    let (call, (decision, report), body) = if route.model_in_body() || route.plays(&head.headers) {
         let body = read(&head.headers, body).await;
         let call = with_body(call, &route, &head.headers, &body);
         let admitted = admit(&call);

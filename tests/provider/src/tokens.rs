@@ -227,6 +227,11 @@ impl Limit {
         !matches!(self.unit, Unit::Requests | Unit::Credits)
     }
 
+    /// Whether it may count something of a call while its answer is produced, or when that is over.
+    pub(crate) fn counts_later(&self) -> bool {
+        self.counts_tokens() || self.unit == Unit::Credits && self.counting().charged == Charged::End
+    }
+
     /// Whether a rejected call counts, where the account counts them.
     pub(crate) fn counts_rejected(&self) -> bool {
         self.unit == Unit::Requests || self.counting().rejected_counts

@@ -162,9 +162,9 @@ impl Account {
         Judged { exceeded, requested, states, wait }
     }
 
-    /// An accepted call's answer begins to be produced; false: no limit counts its tokens.
+    /// An accepted call's answer begins to be produced; false: no limit counts any of it later.
     pub(super) fn begin(&mut self, call: &Call, decision: &Decision, charged_at: u64) -> bool {
-        let Some(wanted) = call.wanted.filter(|_| self.settings.limits.iter().any(Limit::counts_tokens))
+        let Some(wanted) = call.wanted.filter(|_| self.settings.limits.iter().any(Limit::counts_later))
         else {
             return false;
         };
@@ -193,7 +193,7 @@ impl Account {
         let (used, model) = (production.used(), production.model.as_deref());
         for (limit, partitions) in self.settings.limits.iter().zip(&mut self.partitions) {
             let wanted = Some(&production.wanted);
-            if !limit.counts_tokens() || !counts(limit, model, production.endpoint, wanted) {
+            if !limit.counts_later() || !counts(limit, model, production.endpoint, wanted) {
                 continue;
             }
             let due = limit.due(wanted, &used, over);
