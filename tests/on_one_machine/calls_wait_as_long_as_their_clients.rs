@@ -61,7 +61,7 @@ fn a_call_waits_for_more_than_a_minute_and_that_is_told() {
     let ended = running.ended();
     assert_eq!(ended.code, 143, "{}", ended.stderr);
     let report = scene.report();
-    assert_eq!((&report["version"], &report["refused"]), (&1.into(), &0.into()), "{}", ended.stderr);
+    assert_eq!((&report["version"], &report["refused"]), (&2.into(), &0.into()), "{}", ended.stderr);
     let gone = report["goneWaiting"].as_u64().unwrap();
     assert!(gone >= 30, "{report}");
     assert!(
