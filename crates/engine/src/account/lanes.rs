@@ -33,7 +33,6 @@ pub use begin::Predecessor;
 pub(super) use begin::{InitialState, hold_reserve};
 pub(super) use budgets::SpentBudget;
 pub(super) use limit::{Charged, Entry, HoldsFor, Limit, continued_name};
-
 pub(super) use too_large::TooLarge;
 
 use counters::Counters;

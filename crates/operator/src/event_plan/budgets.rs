@@ -17,7 +17,8 @@ const OVER: u64 = 600;
 /// The budgets that have had their Events.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BudgetEvents {
-    told: BTreeMap<(Option<String>, String), Step>,
+    /// By their names.
+    told: BTreeMap<String, Step>,
 }
 
 /// How far a budget is used.
@@ -29,7 +30,7 @@ enum Step {
 
 impl Step {
     fn of(budget: &BudgetUse) -> Option<Step> {
-        match budget.spent {
+        match budget.spent.is_some() {
             true => Some(Step::Exhausted),
             false => (budget.permille >= NEARLY).then_some(Step::Nearly),
         }
@@ -40,7 +41,7 @@ impl BudgetEvents {
     /// As if what is the case now had been told.
     pub(super) fn told(subject: &Subject<'_>) -> BudgetEvents {
         let told = budgets(subject).into_iter();
-        BudgetEvents { told: told.filter_map(|it| Some((key(&it), Step::of(&it)?))).collect() }
+        BudgetEvents { told: told.filter_map(|it| Some((it.name.clone(), Step::of(&it)?))).collect() }
     }
 
     /// Each step has one Event, and no second before the budget is well below it again.
@@ -48,55 +49,34 @@ impl BudgetEvents {
         let mut events = Vec::new();
         let budgets = budgets(subject);
         for budget in &budgets {
-            let (key, step) = (key(budget), Step::of(budget));
-            let before = self.told.get(&key).copied();
+            let BudgetUse { name, of_allocation, permille, spent, .. } = budget;
+            let (before, step) = (self.told.get(name).copied(), Step::of(budget));
             // That one of the quota's is used up is told elsewhere.
-            let told_here = |step| step == Step::Nearly || budget.allocation.is_some();
+            let told_here = |step| step == Step::Nearly || *of_allocation;
             if let Some(step) = step.filter(|_| before < step) {
-                events.extend(told_here(step).then(|| begun(quota, budget, step, subject.now)));
-                self.told.insert(key, step);
-            } else if budget.permille < OVER && !budget.spent {
-                self.told.remove(&key);
-                let over = before == Some(Step::Exhausted) && told_here(Step::Exhausted);
-                events.extend(over.then(|| has_room(quota, budget)));
+                events.extend(told_here(step).then(|| begun(quota, budget, subject.now)));
+                self.told.insert(name.clone(), step);
+            } else if *permille < OVER && spent.is_none() {
+                self.told.remove(name);
+                let over = before == Some(Step::Exhausted) && *of_allocation;
+                let note = || format!("{quota}: {name} has room again");
+                events.extend(over.then(|| on_quota(EventReason::Resumed, note())));
             }
         }
         // One that is not reported has been used no more, or is gone.
         if subject.report().is_some() {
-            self.told.retain(|told, _| budgets.iter().any(|budget| key(budget) == *told));
+            self.told.retain(|told, _| budgets.iter().any(|budget| budget.name == *told));
         }
         events
     }
 }
 
-fn key(budget: &BudgetUse) -> (Option<String>, String) {
-    (budget.allocation.clone(), budget.limit.clone())
-}
-
-fn begun(quota: &str, budget: &BudgetUse, step: Step, now: Timestamp) -> PlannedEvent {
-    let BudgetUse { usage, permille, next_period, .. } = budget;
-    let budget = name(budget);
-    let (reason, what) = match step {
-        Step::Nearly => {
-            (EventReason::BudgetNearlyUsed, format!("{} % of {budget} is used: {usage}.", permille / 10))
-        }
-        Step::Exhausted if *permille >= 1000 => {
-            (EventReason::BudgetExhausted, format!("All of {budget} is used."))
-        }
-        Step::Exhausted => (
-            EventReason::BudgetExhausted,
-            format!("{usage} of {budget} is used, and calls don't fit into the rest."),
-        ),
+fn begun(quota: &str, budget: &BudgetUse, now: Timestamp) -> PlannedEvent {
+    let BudgetUse { name, usage, permille, spent, next_period, .. } = budget;
+    let (reason, what) = match spent {
+        Some(spent) => (EventReason::BudgetExhausted, spent.clone()),
+        None => (EventReason::BudgetNearlyUsed, format!("{} % of {name} is used: {usage}.", permille / 10)),
     };
     let next = next_period.map(|at| format!(" Its next period begins by {}.", words::until_utc(at, now)));
     on_quota(reason, format!("{quota}: {what}{}", next.unwrap_or_default()))
-}
-
-fn has_room(quota: &str, budget: &BudgetUse) -> PlannedEvent {
-    on_quota(EventReason::Resumed, format!("{quota}: {} has room again", name(budget)))
-}
-
-fn name(budget: &BudgetUse) -> String {
-    let BudgetUse { allocation, limit, .. } = budget;
-    allocation.as_ref().map_or(limit.clone(), |of| format!("{limit} of allocation {of}"))
 }

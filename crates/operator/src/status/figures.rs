@@ -177,7 +177,7 @@ impl Figure<'_> {
 
     /// That it is used up, as a sentence.
     pub(super) fn exhausted_words(&self) -> String {
-        let name = &self.config.name;
+        let name = self.name();
         let usage = self.usage().filter(|_| self.permille() < 1000);
         usage.map_or(format!("All of {name} is used."), |usage| {
             format!("{usage} of {name} is used, and calls don't fit into the rest.")

@@ -106,8 +106,8 @@ fn two_takeover(random: &mut Random) -> Scenario {
     scenario
 }
 
-/// What an idle allocation is guaranteed is lent, and it has it back with its next calls. A new workload comes to the
-/// other one meanwhile.
+/// What an idle allocation is guaranteed is lent, and it has it back with its next calls. The
+/// other one has two workloads.
 fn lent(random: &mut Random) -> Scenario {
     let work = TokenWork::new((400, 4_000), (100, 900), 300, Charged::AtArrival);
     let mut scenario = shared(random, thirty_and_seventy(), work);

@@ -72,16 +72,12 @@ fn an_allocations_own_budget_is_told_at_the_quota_alone_and_holds_nobody_else_up
         assert_ne!(scene.view.status.summary.as_ref().unwrap().status.as_deref(), Some("BudgetExhausted"));
         scene.next(state, &seen, second)
     };
-    let nearly =
-        "Quota BudgetNearlyUsed: gtm/crm: 80 % of sales-budget of allocation sales is used: $160 of $200.";
+    let nearly = "Quota BudgetNearlyUsed: gtm/crm: 80 % of sales/sales-budget is used: $160 of $200.";
     let events = at(&mut state, 160, false, 0);
     assert!(events.len() == 1 && events[0].starts_with(nearly), "{events:?}");
-    let spent = "Quota BudgetExhausted: gtm/crm: $196 of $200 of sales-budget of allocation sales is used, and calls don't fit into the rest.";
+    let spent = "Quota BudgetExhausted: gtm/crm: $196 of $200 of sales/sales-budget is used, and calls don't fit into the rest.";
     let events = at(&mut state, 196, true, 2);
     assert!(events.len() == 1 && events[0].starts_with(spent), "{events:?}");
     assert!(at(&mut state, 200, true, 4).is_empty());
-    assert_eq!(
-        at(&mut state, 0, false, 6),
-        ["Quota Resumed: gtm/crm: sales-budget of allocation sales has room again"]
-    );
+    assert_eq!(at(&mut state, 0, false, 6), ["Quota Resumed: gtm/crm: sales/sales-budget has room again"]);
 }
