@@ -361,7 +361,9 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     until("it knows of all calls that it may not grant", || limiter.metric(waiting)).await;
     assert_eq!(silent.counted(), 10);
 
-    lost_ledgers_reopen_no_window(&mut limiter).await;
+    let epoch = lost_ledgers_reopen_no_window(&mut limiter).await;
+    // They trust the CA of their start alone.
+    until("all are back", || proxies[..2].iter().all(|proxy| proxy.newest_epoch() > epoch)).await;
 
     // A renewed certificate, of another CA even, is shown to new connections.
     limiter.ca = Ca::new();
@@ -381,8 +383,8 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
 }
 
 /// Twice in mid-campaign the process is killed and its ledger deleted. The checkpoint says what is left of the hour: no
-/// call beyond it is granted, and no more of it is lost than two blocks.
-async fn lost_ledgers_reopen_no_window(limiter: &mut Limiter) {
+/// call beyond it is granted, and no more of it is lost than two blocks. Returns the epoch before the last start.
+async fn lost_ledgers_reopen_no_window(limiter: &mut Limiter) -> u64 {
     const ASKED: u64 = 400;
     let in_force_since = Some(Timestamp::now() + SignedDuration::from_secs(10));
     write_account(&CompiledAccount { in_force_since, ..quota("gtm/hourly", 200) });
@@ -426,10 +428,12 @@ async fn lost_ledgers_reopen_no_window(limiter: &mut Limiter) {
         serde_json::from_str::<Value>(map["data"]["checkpoint.json"].as_str().unwrap()).unwrap()
     };
     let number = stored()["number"].as_u64().unwrap();
+    let epoch = proxy.newest_epoch();
     limiter.stop();
     let last = stored();
     assert!(last["number"].as_u64().unwrap() > number);
     assert_eq!(last["limits"][0]["counts"][0]["block"], 0);
     limiter.spawn();
     limiter.ready().await;
+    epoch
 }
