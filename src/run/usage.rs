@@ -31,6 +31,8 @@ pub struct UsageReport {
     pub estimated: u64,
     /// Calls whose model has no price of its own: they cost as much as the dearest.
     pub unpriced: u64,
+    /// Calls that set no maximum of output, so that a limit held as much for each as its model can produce.
+    pub unbounded: u64,
     /// Input tokens, cached ones too. Tokens are counted for quotas that limit tokens or money.
     pub input_tokens: u64,
     /// Of them, read from a cache.
@@ -107,6 +109,7 @@ impl UsageSeen {
                 lost: usage.lost,
                 estimated: usage.estimated,
                 unpriced: usage.unpriced,
+                unbounded: usage.unbounded,
                 input_tokens: usage.input,
                 cached_tokens: usage.cached,
                 cache_write_tokens: usage.cache_write,
@@ -154,7 +157,11 @@ fn line(quota: &QuotaName, model: Option<&str>, usage: &ModelUsage) -> String {
         line += &format!(", {}", amount_of(Unit::Dollars, usage.nanodollars));
     }
     for (calls, what) in [
-        (usage.unpriced, "at the dearest price, because the model has none"),
+        (usage.unpriced, "at the dearest price, because the profile knows none of the model"),
+        (
+            usage.unbounded,
+            "without a maximum of output, for each of which the most was held (set max_tokens)",
+        ),
         (usage.estimated, "estimated, because no answer told their tokens"),
         (usage.lost, "lost, with which the provider may have gone on"),
     ] {
@@ -171,6 +178,7 @@ fn add(sum: &mut ModelUsage, more: &ModelUsage) {
     sum.lost += more.lost;
     sum.estimated += more.estimated;
     sum.unpriced += more.unpriced;
+    sum.unbounded += more.unbounded;
     sum.input = sum.input.saturating_add(more.input);
     sum.cached = sum.cached.saturating_add(more.cached);
     sum.cache_write = sum.cache_write.saturating_add(more.cache_write);

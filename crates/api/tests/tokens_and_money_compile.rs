@@ -8,8 +8,8 @@ use quotakeeper_api::problem::Problem;
 use quotakeeper_api::{compile, validate, yaml};
 use quotakeeper_dialects::{Profile, catalogue};
 use quotakeeper_engine::config::{
-    ArrivalOutput, CalendarPeriod, Charged, CountedAs, LimitConfig, NANODOLLARS, PeriodKind, Reserving,
-    TokenRates,
+    ArrivalOutput, CalendarPeriod, Charged, CountedAs, LimitConfig, ModelFacts, NANODOLLARS, PeriodKind,
+    Reserving, TokenRates,
 };
 use quotakeeper_wire::account::{CompiledAccount, StatedUse};
 
@@ -213,7 +213,8 @@ fn a_class_counts_as_its_dearest_model_and_an_unknown_model_as_the_dearest_of_al
         (Some(64_000), Some(1_000_000))
     );
     assert_eq!((engine.models["embed"].max_output, prices("embed").tokens.output), (Some(0), 0));
-    assert_eq!(engine.any_model, engine.models["unpriced"]);
+    let unpriced = ModelFacts { prices: None, ..engine.any_model };
+    assert_eq!(engine.models["unpriced"], unpriced, "that nobody knows its price stays known");
     assert_eq!((engine.any_model.max_output, engine.any_model.prices.unwrap().tokens), (Some(64_000), large));
 }
 
@@ -240,6 +241,23 @@ fn a_call_that_uses_a_limit_up_alone_is_told() {
     let money = told("{name: own, unit: Dollars, amount: 400, period: Month}");
     assert!(money[0].contains("can use up to $4.80 of own ($400)"), "{money:?}");
     assert_eq!(told("{name: own, unit: Dollars, amount: 500, period: Month}"), [] as [&str; 0]);
+}
+
+#[test]
+fn a_limit_of_money_that_names_a_model_without_a_price_is_told() {
+    let told = |models: &str| {
+        let limit = format!("{{name: own, unit: Dollars, amount: 5000, period: Month, models: [{models}]}}");
+        let warnings = account(&[&limit]).warnings.into_iter();
+        warnings.filter(|warning| warning.contains("no price")).collect::<Vec<_>>()
+    };
+    assert_eq!(told("mini, large"), [] as [&str; 0]);
+    for model in ["unpriced", "foo-9"] {
+        let sentence = format!(
+            "of the model {model}, which own covers, the provider's profile knows no price; its calls count as those \
+             of the dearest model; name it in `models` of an ApiProvider"
+        );
+        assert_eq!(told(&format!("mini, {model}")), [sentence]);
+    }
 }
 
 #[test]

@@ -348,6 +348,12 @@ impl LimitConfig {
         self.unit == Unit::Dollars || self.window >= crate::window_counter::LONG
     }
 
+    /// Whether it holds the most that a call can use until its usage is known.
+    pub fn holds_the_most(&self) -> bool {
+        self.unit.counts_tokens()
+            && self.tokens.as_ref().is_some_and(|tokens| tokens.reserving == Reserving::Bound)
+    }
+
     /// How much a model may use, or all calls where models are not counted apart.
     pub fn amount_of(&self, model: Option<&str>) -> LimitAmount {
         let own = model.and_then(|model| self.model_amounts.get(model));

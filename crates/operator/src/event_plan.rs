@@ -14,11 +14,13 @@ use crate::status::{Limiter, Subject, gate_is_open};
 
 mod budgets;
 mod consumers;
+mod costs;
 mod obstacles;
 mod pauses;
 
 use budgets::BudgetEvents;
 use consumers::{ConsumerEvents, Round};
+use costs::CostEvents;
 use obstacles::{Obstacle, ObstacleKind, Published, Sight};
 use pauses::Pause;
 
@@ -62,6 +64,7 @@ pub struct EventState {
     /// How many calls the provider takes at the same time, by scope.
     concurrency: BTreeMap<String, u64>,
     consumers: ConsumerEvents,
+    costs: CostEvents,
     /// An earlier leader has published what the first report says.
     inherits_report: bool,
 }
@@ -136,6 +139,7 @@ impl EventState {
         self.budgets = BudgetEvents::told(subject);
         self.concurrency = learned(report).collect();
         self.consumers = ConsumerEvents::told(report, subject.now);
+        self.costs = CostEvents::told(report, subject.now);
     }
 
     /// The Events of a quota that are due now.
@@ -166,6 +170,7 @@ impl EventState {
         events.extend(self.budgets.next(quota, subject));
         self.learned_concurrency(quota, report, &mut events);
         events.extend(self.consumers.next(Round { quota, report, now }));
+        events.extend(self.costs.next(Round { quota, report, now }));
         events
     }
 

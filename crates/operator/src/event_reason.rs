@@ -114,6 +114,9 @@ event_reasons! {
     ModelUnknown: true, "workload",
         "A request does not say which model it calls, so it waits for all models and is charged to each.",
         "Send the model in the request as the provider documents it; the note says what could not be read.";
+    CostUnknown: true, "workload",
+        "What calls cost is not known: the model has no price, a call sets no maximum of output, or its answer does not say what it has cost. They count as the most that they may have cost, so that limits are used up early.",
+        "Do what the note says: name the model's price, set `max_tokens`, or say where answers tell their cost.";
     ProxyNotTrusted: true, "workload",
         "A client does not trust the proxy's CA, and its calls fail.",
         "Let the client trust the bundle, as the note says.";

@@ -11,13 +11,15 @@ use std::time::Duration;
 use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::profile::{Partition, ResetMeans};
 use quotakeeper_dialects::request::{CallShape, Measure};
-use quotakeeper_engine::config::{Mode, QueueConfig, Unit};
+use quotakeeper_engine::config::{LimitConfig, Mode, ModelFacts, QueueConfig, Unit};
 use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClass, Scope};
+use quotakeeper_engine::tokens::CallSize;
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::message::AccountIndex;
 
 use crate::authority::HostPattern;
 use crate::token_ratios::TokenRatios;
+use crate::unknown_costs::{LoggedCosts, UnknownCost};
 use crate::upstream::{Origin, OriginError};
 
 /// A retry costs as many tokens as five calls earn: one call in five may be repeated.
@@ -43,12 +45,18 @@ pub(crate) struct Account {
     pub(crate) measure: Measure,
     /// Bytes of text per token, as answers have shown.
     pub(crate) ratios: TokenRatios,
-    /// The most tokens of input and output together, by model …
-    contexts: BTreeMap<String, u64>,
+    /// What has been logged of calls whose cost is not known.
+    pub(crate) logged_costs: LoggedCosts,
+    /// What is known of models, by the names under which their calls are counted …
+    models: BTreeMap<String, ModelFacts>,
     /// … and of a model that is not known.
-    any_context: Option<u64>,
+    any_model: ModelFacts,
     /// The names of the limits that the limiter counts.
     enforced: BTreeSet<String>,
+    /// Whether a limit counts money.
+    counts_money: bool,
+    /// Whether a limit holds the most that a call can use.
+    holds_the_most: bool,
     budget: AtomicU32,
 }
 
@@ -78,14 +86,12 @@ impl Account {
             bypass: compiled.engine.mode == Mode::Disabled,
             measure,
             ratios: TokenRatios::default(),
-            contexts: compiled
-                .engine
-                .models
-                .iter()
-                .filter_map(|(name, model)| Some((name.clone(), model.context?)))
-                .collect(),
-            any_context: compiled.engine.any_model.context,
+            logged_costs: LoggedCosts::default(),
+            models: compiled.engine.models.clone(),
+            any_model: compiled.engine.any_model,
             enforced: compiled.engine.limits.iter().map(|limit| limit.name.clone()).collect(),
+            counts_money: limits(|unit| unit == Unit::Dollars),
+            holds_the_most: compiled.engine.limits.iter().any(LimitConfig::holds_the_most),
             budget: AtomicU32::new(BUDGET),
         })
     }
@@ -100,10 +106,26 @@ impl Account {
         self.measure != Measure::Nothing && self.profile.told_credits(class.endpoint.as_deref()).is_some()
     }
 
+    /// Why the cost of a call of this size is not known before its answer; as far as a person can change that.
+    pub(crate) fn unknown_costs(
+        &self,
+        class: &CallClass,
+        size: Option<CallSize>,
+    ) -> impl Iterator<Item = UnknownCost> {
+        let costs = size.filter(|size| !size.is_nothing());
+        let facts = class.model.as_ref().map(|model| self.models.get(model).copied().unwrap_or_default());
+        let no_price = self.counts_money && costs.is_some() && facts.is_some_and(|it| it.prices.is_none());
+        let produces = facts.is_none_or(|facts| facts.max_output != Some(0));
+        let sets_none = costs.is_some_and(|size| size.max_output.is_none());
+        let no_maximum = self.holds_the_most && produces && sets_none;
+        let found = [(no_price, UnknownCost::NoPrice), (no_maximum, UnknownCost::NoMaximum)];
+        found.into_iter().filter_map(|(is_so, why)| is_so.then_some(why))
+    }
+
     /// The most tokens of input and output together that a call of this class can have, if that is known.
     pub(crate) fn context_of(&self, class: &CallClass) -> Option<u64> {
-        let known = class.model.as_ref().and_then(|model| self.contexts.get(model).copied());
-        known.or(self.any_context)
+        let known = class.model.as_ref().and_then(|model| self.models.get(model)?.context);
+        known.or(self.any_model.context)
     }
 
     /// Counts a call towards the budget of repetitions.
@@ -200,6 +222,7 @@ mod tests {
     use crate::route::tests::compiled;
     use quotakeeper_dialects::catalogue;
     use quotakeeper_dialects::profile::Class;
+    use quotakeeper_engine::config::{Charged, ModelPrices, Reserving, TokenLimit, TokenRates};
 
     fn paused(provider: &str, scope: quotakeeper_dialects::Scope, endpoint: &str, model: &str) -> String {
         let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
@@ -233,6 +256,56 @@ mod tests {
             ("hubspot", Affected::Provider, "search", "", "all calls"),
         ] {
             assert_eq!(paused(provider, scope.clone(), endpoint, model), pauses, "{provider} {scope:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_without_a_price_or_a_maximum_of_output_is_told_where_that_matters() {
+        let size =
+            |max_output| Some(CallSize { text_bytes: 40, choices: 1, max_output, ..CallSize::default() });
+        let told = |unit: Unit, reserving: Reserving, model: &str, size: Option<CallSize>| {
+            let mut compiled = compiled("openai", catalogue::find("openai").unwrap());
+            let prices = Some(ModelPrices { tokens: TokenRates::default(), call: 1 });
+            let facts = |max_output, prices| ModelFacts { max_output, prices, context: None };
+            compiled.engine.models = BTreeMap::from([
+                ("gpt-4o".to_owned(), facts(Some(9), prices)),
+                ("vectors".to_owned(), facts(Some(0), prices)),
+                ("foo-9".to_owned(), facts(Some(9), None)),
+            ]);
+            let tokens = TokenLimit {
+                charged: Charged::Settled,
+                arrival: None,
+                rates: TokenRates::default(),
+                reserving,
+            };
+            let limit = test_support::accounts::requests(9, Duration::from_secs(60));
+            compiled.engine.limits = vec![LimitConfig { unit, tokens: Some(tokens), ..limit }];
+            let account = Account::new(AccountIndex(0), &compiled).unwrap();
+            let class = CallClass { model: Some(model.to_owned()), ..CallClass::default() };
+            let told = account.unknown_costs(&class, size);
+            told.map(|why| why.in_words().split_whitespace().take(3).collect::<Vec<_>>().join(" ")).collect()
+        };
+        let (money, tokens) = (Unit::Dollars, Unit::TotalTokens);
+        let (most, learned) = (Reserving::Bound, Reserving::Learned);
+        let (no_price, no_maximum) = ("the profile knows", "a call sets");
+        for (unit, reserving, model, size, expected) in [
+            (money, most, "gpt-4o", size(Some(5)), vec![]),
+            (money, most, "gpt-4o", size(None), vec![no_maximum]),
+            (money, most, "vectors", size(None), vec![]),
+            (money, most, "foo-9", size(Some(5)), vec![no_price]),
+            (money, most, "bar-1", size(None), vec![no_price, no_maximum]),
+            (
+                money,
+                most,
+                "bar-1",
+                Some(CallSize { max_output: Some(0), choices: 1, ..CallSize::default() }),
+                vec![],
+            ),
+            (tokens, most, "foo-9", size(None), vec![no_maximum]),
+            (tokens, learned, "foo-9", size(None), vec![]),
+        ] {
+            let told: Vec<String> = told(unit, reserving, model, size);
+            assert_eq!(told, expected, "{unit:?} {reserving:?} {model} {size:?}");
         }
     }
 

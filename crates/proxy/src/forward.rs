@@ -272,7 +272,22 @@ async fn described(
     if let Some(tokens) = description.max_output_tokens {
         context.telemetry.metrics.max_output_tokens(&account.quota, tokens);
     }
+    unknown_costs(account, path, &description);
     description
+}
+
+/// Logs the first calls of a kind whose cost is not known before their answers, where a person can change that.
+fn unknown_costs(account: &Account, path: &str, description: &Description) {
+    let class = account.engine_class(&description.shape);
+    let quota = &account.quota;
+    let path = path.split('?').next().unwrap_or_default();
+    for why in account.unknown_costs(&class, description.size) {
+        if !account.logged_costs.is_news(&class, why) {
+            continue;
+        }
+        let model = class.model.as_deref().unwrap_or_default();
+        tracing::warn!(%quota, path, model, "{}", why.in_words());
+    }
 }
 
 /// Counts a request whose model is not known, logs it, and tells the limiter.

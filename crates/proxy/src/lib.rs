@@ -63,6 +63,7 @@ pub mod sidecar;
 pub mod stats;
 mod token_ratios;
 pub mod trust;
+mod unknown_costs;
 pub mod upstream;
 
 pub use describe::Unreadable;

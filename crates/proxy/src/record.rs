@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Method;
-use quotakeeper_engine::tokens::TokenUsage;
 use tokio::sync::broadcast;
 
 use crate::admission::Reason;
@@ -16,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::quota_endpoint::QuotaEndpoint;
 use crate::stats::Counts;
 use crate::token_ratios::{Missing, Used};
+use crate::unknown_costs::{MissingUsage, UnknownCost};
 
 /// A call that is over.
 #[derive(Clone, Debug)]
@@ -42,6 +42,13 @@ pub struct CallRecord {
     pub answered_bytes: u64,
     /// From its arrival to its end.
     pub duration: Duration,
+}
+
+impl CallRecord {
+    /// What its author is told of a cost that its answer does not tell.
+    pub(crate) fn unknown_cost(&self, why: MissingUsage) -> String {
+        format!("{} {}: its answer {}", self.method, self.path, why.in_words())
+    }
 }
 
 /// How a call ended.
@@ -213,22 +220,21 @@ impl Record {
         self.answer_begun = Some(Instant::now());
     }
 
-    /// Counts what the answer has used; returns that.
-    pub(crate) fn used(&self, used: Used) -> Option<TokenUsage> {
+    /// Counts what the answer has used, and that this is not known.
+    pub(crate) fn used(&self, used: &Used) {
         let Used { usage, missing } = used;
         let quota = &self.call.quota;
         if let Some(usage) = usage {
-            self.telemetry.metrics.used(quota, &usage);
+            self.telemetry.metrics.used(quota, usage);
         }
         if let Some(Missing { reason, is_news }) = missing {
-            let reason = reason.as_str();
-            self.telemetry.metrics.usage_missing(quota, reason);
-            if is_news {
+            let word = reason.as_str();
+            self.telemetry.metrics.usage_missing(quota, word);
+            if *is_news {
                 let path = &self.call.path;
-                tracing::warn!(%quota, %path, reason, "an answer does not say what it has cost; that is estimated, so that fewer calls may go out than the limit allows");
+                tracing::warn!(%quota, %path, reason = word, "{}", UnknownCost::Told(*reason).in_words());
             }
         }
-        usage
     }
 
     /// Where attempts are counted as they are written.

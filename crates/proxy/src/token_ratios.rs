@@ -8,37 +8,14 @@ use quotakeeper_dialects::usage::AnswerTokens;
 use quotakeeper_engine::event::CallClass;
 use quotakeeper_engine::tokens::{CallSize, TokenUsage};
 
+use crate::unknown_costs::MissingUsage;
+
 /// The most kinds of calls that are told apart; of others nothing is learned.
 const MOST_KINDS: usize = 256;
 /// Fewer bytes of text than this show no ratio.
 const LEAST_TEXT: u64 = 64;
 /// No text has more tokens than bytes: where a usage says so, it counts what no text shows.
 const LEAST: u64 = 1000;
-
-/// Why the usage of an answer is only estimated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum MissingUsage {
-    /// It tells none, or not after all of its text.
-    Absent,
-    /// A figure is no number of tokens.
-    Unreadable,
-    /// A figure is larger than the model allows.
-    Absurd,
-    /// Its content coding is none that is read.
-    UnknownEncoding,
-}
-
-impl MissingUsage {
-    /// Its name in metrics and logs.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Absent => "Absent",
-            Self::Unreadable => "Unreadable",
-            Self::Absurd => "Absurd",
-            Self::UnknownEncoding => "UnknownEncoding",
-        }
-    }
-}
 
 /// What an answer has cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +30,7 @@ pub(crate) struct Used {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
     pub(crate) reason: MissingUsage,
-    /// It is the first of such calls.
+    /// It is the first of such calls for which that is so.
     pub(crate) is_news: bool,
 }
 
@@ -72,8 +49,6 @@ pub(crate) struct TokenRatios(Mutex<HashMap<CallClass, Known>>);
 struct Known {
     input: Option<u64>,
     output: Option<u64>,
-    /// It was logged that usages are missing.
-    reported: bool,
 }
 
 impl Ratios {
@@ -106,17 +81,13 @@ impl TokenRatios {
         });
     }
 
-    /// Whether it is news that usages of such calls are missing.
-    pub(crate) fn is_news(&self, class: &CallClass) -> bool {
-        self.with(class, |known| !std::mem::replace(&mut known.reported, true)).unwrap_or(false)
-    }
-
-    fn with<T>(&self, class: &CallClass, step: impl FnOnce(&mut Known) -> T) -> Option<T> {
+    fn with(&self, class: &CallClass, step: impl FnOnce(&mut Known)) {
         let mut known = self.known();
         if let Some(known) = known.get_mut(class) {
-            return Some(step(known));
+            step(known);
+        } else if known.len() < MOST_KINDS {
+            step(known.entry(class.clone()).or_default());
         }
-        (known.len() < MOST_KINDS).then(|| step(known.entry(class.clone()).or_default()))
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<CallClass, Known>> {
@@ -179,12 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_bounded_and_reported_once() {
+    fn kinds_are_bounded() {
         let ratios = TokenRatios::default();
-        assert!(ratios.is_news(&class("a")) && !ratios.is_news(&class("a")));
         (0..2 * MOST_KINDS)
             .for_each(|kind| ratios.learn(&class(&kind.to_string()), None, &told(4000, 1, 1000, 0)));
-        assert!(ratios.known().len() <= MOST_KINDS);
-        assert!(!ratios.is_news(&class("another")));
+        assert_eq!(ratios.known().len(), MOST_KINDS);
     }
 }

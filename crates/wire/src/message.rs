@@ -93,6 +93,8 @@ pub enum NoticeKind {
     DistrustedCa,
     /// No call has come through the proxy in its first minute.
     NoCalls,
+    /// What calls cost is not known: their answers do not say it.
+    UnknownCost,
     /// A kind that a later version knows.
     #[serde(other)]
     Unknown,

@@ -25,7 +25,7 @@ pub(super) struct Models {
 }
 
 /// A class of models counts as the largest and dearest of its models, and what is not known of a model as the largest
-/// and dearest of all.
+/// of all; that its price is not known stays known.
 pub(super) fn compile(profile: &Profile) -> Models {
     let mut known: BTreeMap<String, ModelFacts> = BTreeMap::new();
     for model in &profile.models {
@@ -52,7 +52,6 @@ pub(super) fn compile(profile: &Profile) -> Models {
     for facts in known.values_mut() {
         facts.max_output = facts.max_output.or(any.max_output);
         facts.context = facts.context.or(any.context);
-        facts.prices = facts.prices.or(any.prices);
     }
     Models { known, any }
 }
@@ -102,17 +101,30 @@ fn larger(one: ModelFacts, other: ModelFacts) -> ModelFacts {
     }
 }
 
-/// The limits of which one call can use up so much that it never fits, or that much stays unused, as sentences.
+/// The limits of which one call can use up so much that it never fits, or that much stays unused, and those that cover
+/// a model without a price, as sentences.
 pub(super) fn warnings<'l>(limits: impl Iterator<Item = &'l LimitConfig>, models: &Models) -> Vec<String> {
-    limits.filter_map(|limit| warning(limit, models)).collect()
+    limits.flat_map(|limit| unpriced(limit, models).into_iter().chain(warning(limit, models))).collect()
+}
+
+/// A model that a limit of money names and that has no price.
+fn unpriced(limit: &LimitConfig, models: &Models) -> Option<String> {
+    let price = |name: &String| models.known.get(name).and_then(|facts| facts.prices);
+    let model = limit.models.iter().find(|name| limit.unit == Unit::Dollars && price(name).is_none())?;
+    Some(format!(
+        "of the model {model}, which {} covers, the provider's profile knows no price; its calls count as those of the \
+         dearest model; name it in `models` of an ApiProvider",
+        limit.name
+    ))
 }
 
 fn warning(limit: &LimitConfig, models: &Models) -> Option<String> {
     let covers = |name: &String| limit.models.is_empty() || limit.models.contains(name);
     let covered = models.known.iter().filter(|(name, _)| covers(name)).rev();
     // The first of equals, from behind.
-    let (model, most) =
-        covered.map(|(name, facts)| (name, most_output(limit, facts))).max_by_key(|(_, most)| *most)?;
+    let (model, most) = covered
+        .map(|(name, facts)| (name, most_output(limit, facts, &models.any)))
+        .max_by_key(|(_, most)| *most)?;
     let part = if limit.unit == Unit::Dollars { LARGE_PART } else { 1 };
     if u128::from(most) * u128::from(part) <= u128::from(limit.amount) {
         return None;
@@ -125,7 +137,7 @@ fn warning(limit: &LimitConfig, models: &Models) -> Option<String> {
 }
 
 /// What the most output of a model costs of a limit that holds it for each call; 0: it holds what is learned.
-fn most_output(limit: &LimitConfig, facts: &ModelFacts) -> u64 {
+fn most_output(limit: &LimitConfig, facts: &ModelFacts, any: &ModelFacts) -> u64 {
     let Some(tokens) = &limit.tokens else { return 0 };
     let at_arrival = tokens.charged == Charged::AtArrival
         && tokens.arrival.is_some_and(|formula| formula.output != ArrivalOutput::Ignored);
@@ -133,7 +145,7 @@ fn most_output(limit: &LimitConfig, facts: &ModelFacts) -> u64 {
         return 0;
     }
     let rate = match limit.unit {
-        Unit::Dollars => facts.prices.map_or(0, |prices| prices.tokens.output),
+        Unit::Dollars => facts.prices.or(any.prices).map_or(0, |prices| prices.tokens.output),
         _ => tokens.rates.output,
     };
     let most = facts.max_output.unwrap_or(0).saturating_mul(rate);

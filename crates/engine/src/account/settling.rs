@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::lanes::Limit;
 use super::workload_usage::Spent;
 use super::{CallState, Charge, Engine, Wanted};
-use crate::config::{Charged, Reserving, TokenLimit, Unit};
+use crate::config::{Charged, LimitConfig, Reserving, TokenLimit, Unit};
 use crate::cost::Amount;
 use crate::event::Attempt;
 use crate::mutant::{self, Mutant};
@@ -162,8 +162,15 @@ impl Engine {
         let told = TokenUsage { output: grant.told, ..TokenUsage::default() };
         let usage = usage.or((grant.told > 0).then_some(told));
         let unpriced = !model.is_some_and(has_price);
-        let spent = Spent { end, usage, prices: tokens.prices, unpriced };
+        let unbounded = self.holds_all_output(&tokens);
+        let spent = Spent { end, usage, prices: tokens.prices, unpriced, unbounded };
         self.usage_by_workload.spent(now, consumer, model, spent);
+    }
+
+    /// Whether a limit has held as much output for a call as its model can produce, because it sets no maximum.
+    fn holds_all_output(&self, costs: &TokenCosts) -> bool {
+        let sets_none = costs.size.is_some_and(|size| size.max_output.is_none());
+        sets_none && costs.most.output > 0 && self.config.limits.iter().any(LimitConfig::holds_the_most)
     }
 
     /// A rejected call has drawn what the provider counts on arrival, where that is known, and nothing else.

@@ -53,6 +53,8 @@ pub struct ModelUsage {
     pub estimated: u64,
     /// Calls whose model has no price of its own: they cost as much as the dearest.
     pub unpriced: u64,
+    /// Calls that set no maximum of output, so that a limit held as much for each as its model can produce.
+    pub unbounded: u64,
     /// All input tokens.
     pub input: u64,
     /// Of them, read from a cache.
@@ -75,12 +77,15 @@ pub(super) struct Spent {
     pub(super) prices: Option<ModelPrices>,
     /// The prices are those of the dearest model.
     pub(super) unpriced: bool,
+    /// A limit held as much output as the model can produce.
+    pub(super) unbounded: bool,
 }
 
 impl ModelUsage {
     fn add(&mut self, spent: Spent) {
-        let Spent { end, usage, prices, unpriced } = spent;
+        let Spent { end, usage, prices, unpriced, unbounded } = spent;
         self.lost += u64::from(end == CallEnd::Lost);
+        self.unbounded += u64::from(unbounded);
         self.estimated += u64::from(usage.is_none_or(|usage| !usage.exact));
         let Some(usage) = usage else { return };
         let adds = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
@@ -89,7 +94,7 @@ impl ModelUsage {
         adds(&mut self.cache_write, usage.cache_write);
         adds(&mut self.output, usage.output);
         if let Some(prices) = prices {
-            self.unpriced += u64::from(unpriced);
+            self.unpriced += u64::from(unpriced && usage.input.max(usage.output) > 0);
             adds(&mut self.nanodollars, prices.nanodollars(&usage));
         }
     }

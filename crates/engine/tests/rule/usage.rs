@@ -98,6 +98,32 @@ fn calls_are_told_apart_whose_tokens_or_end_nobody_told() {
     assert_eq!(of(&mut w, "a", "small").lost, 4);
 }
 
+/// A budget holds the most that a call can use: people are told of calls that leave that to the model.
+#[test]
+fn calls_that_set_no_maximum_of_output_are_counted_where_it_is_held() {
+    let mut w = world();
+    w.tell(Event::Configure(reserving_all(&w.engine)));
+    let mut config = w.engine.config().clone();
+    config.models.get_mut("small").unwrap().max_output = Some(5_000);
+    config.models.insert("vectors".to_owned(), ModelFacts { max_output: Some(0), ..ModelFacts::default() });
+    w.tell(Event::Configure(config));
+    let size = CallSize { text_bytes: 400, choices: 1, ..CallSize::default() };
+    for (named, max_output) in [("small", None), ("small", Some(10)), ("vectors", None)] {
+        let size = Some(CallSize { max_output, ..size });
+        w.ask_for(1, "a", Demand { class: model(named), size, ..Demand::default() }, None);
+        let [grant] = w.grants()[..] else { panic!("not granted: {named} {max_output:?}") };
+        ends(&mut w, grant, CallEnd::Seen, Some(used(100, 0, 10)));
+    }
+    assert_eq!((of(&mut w, "a", "small").unbounded, of(&mut w, "a", "vectors").unbounded), (1, 0));
+    // What is held otherwise is what such calls use.
+    let mut learned = world();
+    let one = Demand { class: model("small"), size: Some(size), ..Demand::default() };
+    learned.ask_for(1, "a", one, None);
+    let grant = learned.grants()[0];
+    ends(&mut learned, grant, CallEnd::Seen, Some(used(100, 0, 10)));
+    assert_eq!(of(&mut learned, "a", "small").unbounded, 0);
+}
+
 #[test]
 fn refused_calls_are_counted_for_their_workload_and_model() {
     let mut w = world();

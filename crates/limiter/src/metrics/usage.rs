@@ -112,13 +112,14 @@ struct ByKind {
 const BY_KIND: [ByKind; 2] = [
     ByKind {
         name: "workload_model_calls",
-        help: "Calls of a workload by model: counted by the provider, refused, lost (nobody saw their end), estimated (no answer told their tokens) or unpriced (they cost as much as the dearest model); ends an hour after the last",
+        help: "Calls of a workload by model: counted by the provider, refused, lost (nobody saw their end), estimated (no answer told their tokens), unpriced (they cost as much as the dearest model) or unbounded (they set no maximum of output, and as much as their model can produce was held for each); ends an hour after the last",
         kinds: &[
             ("counted", |model| model.calls),
             ("refused", |model| model.refused),
             ("lost", |model| model.lost),
             ("estimated", |model| model.estimated),
             ("unpriced", |model| model.unpriced),
+            ("unbounded", |model| model.unbounded),
         ],
     },
     ByKind {

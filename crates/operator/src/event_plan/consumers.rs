@@ -122,7 +122,10 @@ impl ConsumerEvents {
 }
 
 /// The Events of as many workloads as get one at a time; remembers what they have been told.
-fn tell<K: Ord, V>(new: Vec<(K, V, PlannedEvent)>, known: &mut BTreeMap<K, V>) -> Vec<PlannedEvent> {
+pub(super) fn tell<K: Ord, V>(
+    new: Vec<(K, V, PlannedEvent)>,
+    known: &mut BTreeMap<K, V>,
+) -> Vec<PlannedEvent> {
     let told = new.into_iter().take(MOST_CONSUMERS).map(|(key, value, event)| {
         known.insert(key, value);
         event
@@ -134,7 +137,7 @@ fn key(notice: &ConsumerNotice) -> (String, NoticeKind) {
     (notice.consumer.to_string(), notice.kind)
 }
 
-fn on(consumer: &str, reason: EventReason, note: String) -> PlannedEvent {
+pub(super) fn on(consumer: &str, reason: EventReason, note: String) -> PlannedEvent {
     PlannedEvent { target: Target::Consumer(consumer.to_owned()), reason, note }
 }
 
@@ -148,6 +151,10 @@ pub(super) fn notice_event(quota: &str, notice: &ConsumerNotice) -> Option<Plann
             (EventReason::ModelUnknown, format!("{quota}: {what}. {detail}."))
         }
         NoticeKind::DistrustedCa => (EventReason::ProxyNotTrusted, said()),
+        NoticeKind::UnknownCost => {
+            let what = "what a call has cost is not known, so it counts with no less than was held for it";
+            (EventReason::CostUnknown, format!("{quota}: {what}. {detail}."))
+        }
         // It may have nothing to do yet.
         NoticeKind::NoCalls => (EventReason::NoCalls, said()),
         NoticeKind::Unknown => return None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quotakeeper_engine::event::Scope;
-use quotakeeper_engine::{ConsumerHangUps, LearnedConcurrency, PauseStatus};
+use quotakeeper_engine::{ConsumerHangUps, LearnedConcurrency, ModelUsage, PauseStatus, WorkloadUsage};
 use quotakeeper_wire::message::NoticeKind;
 use quotakeeper_wire::status::{AccountReport, ConsumerNotice};
 
@@ -41,6 +41,11 @@ fn situations() -> Vec<(&'static str, Change)> {
                 detail,
                 proxies: 1,
             }];
+        }),
+        ("CostUnknown", |_, it| {
+            let model = ModelUsage { model: Some("foo-9".to_owned()), unpriced: 14, ..ModelUsage::default() };
+            let consumer = "gtm/Job/a".into();
+            it.status.workloads = vec![WorkloadUsage { consumer, calls: 14, models: vec![model] }];
         }),
         ("ConcurrencyLearned", |_, it| {
             let (scope, raise_after) = (Scope::model("haiku"), Duration::from_secs(10));

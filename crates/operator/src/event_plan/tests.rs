@@ -92,7 +92,7 @@ impl Scene {
     }
 }
 
-fn next(state: &mut EventState, report: &AccountReport, second: i64) -> Vec<String> {
+pub(super) fn next(state: &mut EventState, report: &AccountReport, second: i64) -> Vec<String> {
     Scene::of_tier("pro").next(state, report, second)
 }
 

@@ -15,7 +15,7 @@ use quotakeeper_engine::event::{CallId, Observation, RefusalReason, Rejection};
 use quotakeeper_engine::patience::longest_wait;
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_engine::tokens::{CallEnd, TokenUsage};
-use quotakeeper_wire::message::AccountIndex;
+use quotakeeper_wire::message::{AccountIndex, Notice, NoticeKind};
 use tokio::time::Instant;
 
 use super::{Outcome, Reason, Refused, Shared};
@@ -232,6 +232,11 @@ impl Permit {
     pub fn produced(&self, output: u64) {
         // Heartbeats say it: nobody needs to be woken.
         self.pending.shared.inner().session.produced(self.pending.call, output);
+    }
+
+    /// Tells the limiter what the workload's author should know; it reports each kind once.
+    pub(crate) fn notice(&self, kind: NoticeKind, detail: String) {
+        self.pending.shared.inner().session.notice(self.pending.account, Notice { kind, detail });
     }
 
     /// The attempt is over.

@@ -11,6 +11,7 @@ use http::{HeaderMap, Response, StatusCode, Version, header, response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use quotakeeper_engine::tokens::CallEnd;
+use quotakeeper_wire::message::NoticeKind;
 
 use super::stream_watch::{Look, StreamRejection, StreamWatch};
 use super::trailer_watch::TrailerWatch;
@@ -313,9 +314,13 @@ impl Relay {
         if let Some((mut record, permit)) = self.open.take() {
             let seen = outcome == Outcome::Answered && self.framed;
             let end = if seen { CallEnd::Seen } else { CallEnd::Lost };
-            let usage = self.tee.take().and_then(|tee| record.used(tee.end(end)));
+            let used = self.tee.take().map(|tee| tee.end(end)).unwrap_or_default();
+            record.used(&used);
             if let Some(permit) = permit {
-                permit.end(Ended { end, usage });
+                if let Some(missing) = used.missing {
+                    permit.notice(NoticeKind::UnknownCost, record.call.unknown_cost(missing.reason));
+                }
+                permit.end(Ended { end, usage: used.usage });
             }
             record.call.outcome = outcome;
         }

@@ -11,7 +11,8 @@ use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 
 use crate::account::Account;
 use crate::coding::Decoder;
-use crate::token_ratios::{Missing, MissingUsage, Ratios, Used};
+use crate::token_ratios::{Missing, Ratios, Used};
+use crate::unknown_costs::{MissingUsage, UnknownCost};
 
 /// What is decoded at once, in bytes: little, because compression may hide much.
 const PIECE: usize = 512;
@@ -163,7 +164,8 @@ impl UsageTee {
     }
 
     fn missing(&self, reason: MissingUsage) -> Missing {
-        Missing { reason, is_news: self.account.ratios.is_news(&self.class) }
+        let is_news = self.account.logged_costs.is_news(&self.class, UnknownCost::Told(reason));
+        Missing { reason, is_news }
     }
 
     fn usage(&self, told: &AnswerTokens, exact: bool) -> Option<TokenUsage> {

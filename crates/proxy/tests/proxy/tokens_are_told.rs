@@ -11,7 +11,7 @@ use quotakeeper_engine::config::{AccountConfig, LimitConfig, Unit};
 use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 use quotakeeper_proxy::Proxy;
 use quotakeeper_wire::account::CompiledAccount;
-use quotakeeper_wire::message::{ProxyMessage, Report};
+use quotakeeper_wire::message::{NoticeKind, ProxyMessage, Report};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
@@ -292,6 +292,55 @@ async fn without_a_usage_no_less_is_told_than_was_seen() {
         let least = if body == HELLO { "Hello there".len() } else { 41 };
         assert!((least as u64..1000).contains(&usage.output), "{usage:?}");
         assert!((5..1000).contains(&usage.input), "{usage:?}");
+    }
+}
+
+/// What is not told costs no less than was held: people are told of it, and what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_does_not_tell_its_cost_is_reported_and_counted() {
+    let whole = |usage: &str| {
+        Answer::json(&format!(r#"{{"choices":[{{"message":{{"content":"Hi"}}}}],"usage":{usage}}}"#))
+    };
+    let json = "content-type: application/json\r\ncontent-encoding";
+    let lzma = Answer::chunked(&format!("{json}: lzma"), &[b"?"]);
+    let absurd = r#"{"prompt_tokens":4,"completion_tokens":9000000000000000000}"#;
+    for (answer, reason, words) in [
+        (whole("{}"), "Absent", "does not say what it has cost; if it should, correct `tokens.usage` or"),
+        (
+            whole(r#"{"prompt_tokens":-4}"#),
+            "Unreadable",
+            "says what it has cost by something that is no such",
+        ),
+        (whole(r#"{"prompt_tokens":"1e99"}"#), "Unreadable", "says what it has cost by something that is no"),
+        (
+            whole(absurd),
+            "Absurd",
+            "tells more tokens than its model can read and write; correct `contextTokens`",
+        ),
+        (lzma, "UnknownEncoding", "is compressed in a way that is not read; let the client accept gzip,"),
+    ] {
+        let mut scene = scene("openai", world::plenty_of_tokens(), answer).await;
+        let calls = [scene.send(CHAT, HELLO), scene.send(CHAT, HELLO)];
+        scene.grant().await;
+        let notice = loop {
+            match scene.hand.hear().await {
+                ProxyMessage::Ask { account, call, .. } => scene.hand.grant(Asked { account, call }, 1).await,
+                ProxyMessage::Notice { notice, .. } => break notice,
+                _ => {}
+            }
+        };
+        let begin = "POST /v1/chat/completions: its answer ";
+        assert!(notice.detail.starts_with(&format!("{begin}{words}")), "{}", notice.detail);
+        assert_eq!(notice.kind, NoticeKind::UnknownCost);
+        scene.ended().await;
+        // The other one may still wait.
+        for call in calls {
+            call.abort();
+        }
+        let line =
+            format!(r#"quotakeeper_proxy_missing_usages_total{{quota="gtm/openai",reason="{reason}"}} "#);
+        let metrics = scene.proxy.metrics_text();
+        assert!(metrics.lines().any(|found| found.starts_with(&line)), "{line} in\n{metrics}");
     }
 }
 

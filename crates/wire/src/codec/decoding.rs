@@ -113,6 +113,7 @@ fn notice_kind(kind: pb::NoticeKind) -> NoticeKind {
         pb::NoticeKind::UnreadableRequest => NoticeKind::UnreadableRequest,
         pb::NoticeKind::DistrustedCa => NoticeKind::DistrustedCa,
         pb::NoticeKind::NoCalls => NoticeKind::NoCalls,
+        pb::NoticeKind::UnknownCost => NoticeKind::UnknownCost,
         pb::NoticeKind::Unspecified => NoticeKind::Unknown,
     }
 }

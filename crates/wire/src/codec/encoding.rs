@@ -83,6 +83,7 @@ fn notice_kind(kind: NoticeKind) -> pb::NoticeKind {
         NoticeKind::UnreadableRequest => pb::NoticeKind::UnreadableRequest,
         NoticeKind::DistrustedCa => pb::NoticeKind::DistrustedCa,
         NoticeKind::NoCalls => pb::NoticeKind::NoCalls,
+        NoticeKind::UnknownCost => pb::NoticeKind::UnknownCost,
         NoticeKind::Unknown => pb::NoticeKind::Unspecified,
     }
 }

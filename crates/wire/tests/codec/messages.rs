@@ -123,6 +123,7 @@ fn notice() -> impl Strategy<Value = Notice> {
         Just(NoticeKind::UnreadableRequest),
         Just(NoticeKind::DistrustedCa),
         Just(NoticeKind::NoCalls),
+        Just(NoticeKind::UnknownCost),
         Just(NoticeKind::Unknown),
     ];
     (kind, text()).prop_map(|(kind, detail)| Notice { kind, detail })

@@ -132,6 +132,7 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
         ("ask_with_media", ProxyMessage::Ask { account, call, details: a_call_with_media(), patience: None }),
         ("cancel", ProxyMessage::Cancel { account, call }),
         ("notice", ProxyMessage::Notice { account, notice: a_notice() }),
+        ("notice_of_an_unknown_cost", ProxyMessage::Notice { account, notice: an_unknown_cost() }),
         ("unused", report(Report::Unused { again: false })),
         ("unused_again", report(Report::Unused { again: true })),
         ("sent", report(Report::Sent { written: at })),
@@ -258,6 +259,11 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
     let update = AccountUpdate::Resumed { scope, paused_for: Duration::from_millis(8_031) };
     bodies.push(("resumed_limit_of_a_model".to_owned(), LimiterMessage::Account { account, update }));
     bodies.into_iter().map(|(name, body)| (name, ToProxy { epoch: Epoch(4), body })).collect()
+}
+
+fn an_unknown_cost() -> Notice {
+    let detail = "POST /v1/messages: its answer does not say what it has cost".to_owned();
+    Notice { kind: NoticeKind::UnknownCost, detail }
 }
 
 fn a_notice() -> Notice {

@@ -593,6 +593,8 @@ pub enum NoticeKind {
     DistrustedCa = 2,
     /// No call has come through the proxy in its first minute.
     NoCalls = 3,
+    /// What calls cost is not known: their answers do not say it.
+    UnknownCost = 4,
 }
 impl NoticeKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -605,6 +607,7 @@ impl NoticeKind {
             Self::UnreadableRequest => "NOTICE_KIND_UNREADABLE_REQUEST",
             Self::DistrustedCa => "NOTICE_KIND_DISTRUSTED_CA",
             Self::NoCalls => "NOTICE_KIND_NO_CALLS",
+            Self::UnknownCost => "NOTICE_KIND_UNKNOWN_COST",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -614,6 +617,7 @@ impl NoticeKind {
             "NOTICE_KIND_UNREADABLE_REQUEST" => Some(Self::UnreadableRequest),
             "NOTICE_KIND_DISTRUSTED_CA" => Some(Self::DistrustedCa),
             "NOTICE_KIND_NO_CALLS" => Some(Self::NoCalls),
+            "NOTICE_KIND_UNKNOWN_COST" => Some(Self::UnknownCost),
             _ => None,
         }
     }
