@@ -329,6 +329,9 @@ impl fmt::Display for Report {
                 self.rejected_of_10_000()
             )?;
         }
+        for (part, used) in self.expects.parts.iter().zip(&self.parts) {
+            writeln!(f, "  {} used {used} % from {:?} to {:?}", part.allocation, part.from, part.to)?;
+        }
         write!(
             f,
             "  used {:.2} % (ceiling {:.2} %, hold {:.1} ms), fairness {:.4}, longest {:.1} s, restarts {}, takeovers {}",

@@ -67,6 +67,7 @@ impl Engine {
         self.open_lanes = open;
         wake = wake.min(self.holds_end(now));
         self.lanes.release_kept();
+        self.durability.release_kept();
         self.wake = (wake < Time::NEVER).then_some(wake);
     }
 

@@ -30,8 +30,9 @@ pub(super) struct Durability {
 struct Budget {
     /// By the places of limits.
     left: Vec<Amount>,
-    /// The most that a call waited for and was not left, by the places of limits: the next reserve has as much,
-    /// however large the call.
+    /// What of it is kept, by the places of limits, for calls whose turn has come and for which there was not enough.
+    kept: Vec<Amount>,
+    /// The most that such calls needed in one round of grants: the next reserve has as much, however large they are.
     missing: Vec<Amount>,
     /// Half of the way to the horizon: time for the next commit.
     renew: Time,
@@ -54,7 +55,8 @@ impl Durability {
     /// The same with a ledger that has charged nothing ahead yet.
     pub(super) fn without_budget(limits: usize, now: Time) -> Durability {
         let nothing = vec![Amount::ZERO; limits];
-        let budget = Budget { left: nothing.clone(), missing: nothing, renew: now, horizon: now };
+        let (left, kept, missing) = (nothing.clone(), nothing.clone(), nothing);
+        let budget = Budget { left, kept, missing, renew: now, horizon: now };
         Durability { budget: Some(budget), ..Durability::without_ledger(limits) }
     }
 
@@ -68,6 +70,7 @@ impl Durability {
         self.granted = moved(&self.granted);
         if let Some(budget) = &mut self.budget {
             budget.left = moved(&budget.left);
+            budget.kept = moved(&budget.kept);
             budget.missing = moved(&budget.missing);
         }
     }
@@ -82,16 +85,29 @@ impl Durability {
         self.budget.as_ref().is_none_or(|budget| now <= budget.horizon)
     }
 
-    /// Whether the ledger has charged ahead what a call draws; where it has not, the next reserve will.
+    /// Whether the ledger has charged ahead what a call draws, beside what is kept. Where it has not, as much is kept
+    /// for the call until [`Durability::release_kept`], so that smaller calls of others don't take what is left again
+    /// and again, and the next reserve will have it.
     pub(super) fn covers(&mut self, draws: impl Iterator<Item = Draw> + Clone) -> bool {
         let Some(budget) = &mut self.budget else { return true };
-        let covered = draws.clone().all(|draw| draw.cost <= budget.left[draw.limit]);
+        let is_left = |draw: Draw| {
+            draw.cost.is_zero() || draw.cost <= budget.left[draw.limit] - budget.kept[draw.limit]
+        };
+        let covered = draws.clone().all(is_left);
         if !covered {
             for Draw { limit, cost } in draws {
-                budget.missing[limit] = budget.missing[limit].max(cost);
+                budget.kept[limit] += cost;
+                budget.missing[limit] = budget.missing[limit].max(budget.kept[limit]);
             }
         }
         covered
+    }
+
+    /// A round of grants is over: what was kept in it is kept no longer.
+    pub(super) fn release_kept(&mut self) {
+        if let Some(budget) = &mut self.budget {
+            budget.kept.fill(Amount::ZERO);
+        }
     }
 
     pub(super) fn call_granted(&mut self, draws: impl Iterator<Item = Draw>) {
@@ -177,9 +193,10 @@ impl Durability {
             reserve.of(name) - *granted - unreconciled(name)
         };
         let left: Vec<Amount> = limits.zip(&self.granted).map(left).collect();
-        let missing = vec![Amount::ZERO; left.len()];
+        let nothing = vec![Amount::ZERO; left.len()];
+        let (kept, missing) = (nothing.clone(), nothing);
         let renew = reserve.as_of + reserve.horizon.since(reserve.as_of) / 2;
-        self.budget = Some(Budget { left, missing, renew, horizon: reserve.horizon });
+        self.budget = Some(Budget { left, kept, missing, renew, horizon: reserve.horizon });
     }
 
     /// When the ledger is to be written next; `None`: nothing has changed that is worth a write.

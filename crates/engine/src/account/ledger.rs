@@ -235,7 +235,16 @@ impl Engine {
             };
             ahead.max(self.durability.missing(limit.place))
         };
-        limits.map(ahead).collect()
+        let mut amounts: Vec<Amount> = limits.clone().map(ahead).collect();
+        // An allocation would lose turns to others while its maximum alone waits for the ledger.
+        for limit in limits {
+            let of = self.lanes.limits().iter().find(|of| limit.is_maximum_of(of));
+            if let Some(of) = of.and_then(|of| amounts.get(of.place).copied()) {
+                let most = Amount(limit.config.largest_amount());
+                amounts[limit.place] = amounts[limit.place].max(of.min(most));
+            }
+        }
+        amounts
     }
 
     /// When the ledger is to be written next: while calls wait, before the reserve is over, and

@@ -316,6 +316,24 @@ fn the_next_reserve_is_enough_for_a_call_that_is_larger_than_the_last() {
 }
 
 #[test]
+fn small_calls_of_others_do_not_take_what_the_ledger_has_left_for_a_large_one() {
+    let mut w = World::new(vec![sliding("requests", 100, 10)]);
+    w.alive(1);
+    w.commit(50);
+    let of = |name, cost| Demand { class: endpoint(name), ..requests(cost) };
+    w.ask_for(1, "large", of("large", 60), None);
+    for _ in 0..5 {
+        w.ask_for(1, "small", of("small", 10), None);
+    }
+    assert_eq!(w.grants().len(), 0, "50 are left, and the turn is that of the large one");
+    let reserve = w.engine.reserve(w.now, MS * 100);
+    assert_eq!(reserve.of("requests"), Amount(70), "what all need that came until then");
+    w.tell(Event::Committed(reserve));
+    let granted: Vec<u64> = w.grants().iter().map(|attempt| attempt.call.0).collect();
+    assert_eq!(granted, [1, 2]);
+}
+
+#[test]
 fn each_limit_has_a_reserve_of_its_own() {
     let search = LimitConfig { endpoint: Some("search".to_owned()), ..limit("search", 6, 60) };
     let mut w = World::new(vec![limit("requests", 6_000, 60), search]);

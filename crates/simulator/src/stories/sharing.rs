@@ -56,7 +56,7 @@ fn shared(random: &mut Random, allocations: Vec<AllocationConfig>, work: TokenWo
     scenario.tokens = Some(work);
     scenario.workload.arrivals = Arrivals::Backlog(12);
     // A disk that takes its time gets fewer commits.
-    scenario.disk = Some(Disk { takes: ms(20), fails: 0 });
+    scenario.disk = Some(Disk { takes: ms(200), fails: 0 });
     scenario.length = seconds(120);
     scenario
 }
@@ -73,7 +73,7 @@ fn two(random: &mut Random) -> Scenario {
         Some(Growth { at: Duration::ZERO, times: 4, workload: Some("team/web-0".to_owned()) });
     let mut scenario = shared(random, thirty_and_seventy(), work);
     scenario.expects.parts =
-        const { &[part("web", (20, 120), (64, 72)), part("batch", (20, 120), (27, 33))] };
+        const { &[part("web", (20, 120), (64, 74)), part("batch", (20, 120), (27, 33))] };
     scenario
 }
 

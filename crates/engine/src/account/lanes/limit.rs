@@ -198,6 +198,12 @@ impl Limit {
         matches!(self.holds_for, HoldsFor::MaximumOf { .. })
     }
 
+    /// Whether it is the most that an allocation may use of this one.
+    pub(in crate::account) fn is_maximum_of(&self, other: &Limit) -> bool {
+        let name = &other.config.name;
+        other.is_of_account() && matches!(&self.holds_for, HoldsFor::MaximumOf { limit, .. } if limit == name)
+    }
+
     /// Whether it is still the same count under another configuration that keeps its name.
     fn is_continued_by(&self, other: &Limit) -> bool {
         self.config.name == other.config.name && self.config.unit == other.config.unit

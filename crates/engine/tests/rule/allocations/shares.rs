@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use quotakeeper_engine::config::AccountConfig;
+use quotakeeper_engine::config::{
+    AccountConfig, Charged, LimitConfig, Reserving, TokenLimit, TokenRates, Unit,
+};
+use quotakeeper_engine::cost::Demand;
 use quotakeeper_engine::sharing::{AllocationConfig, Priority};
+use quotakeeper_engine::tokens::CallSize;
 
 use super::{allocation, of, shared};
 use crate::world::*;
@@ -72,6 +76,32 @@ fn an_allocation_is_not_counted_more_dearly_because_it_may_use_less() {
     w.served(10);
     let served = w.served(50);
     assert!((47..=51).contains(&percent(&served)), "{served:?}");
+}
+
+/// Otherwise the others would pass whoever waits for the ledger at its own maximum, and their turns would be lost.
+#[test]
+fn the_ledger_charges_a_maximum_ahead_as_far_as_its_limit() {
+    let tokens = TokenLimit {
+        charged: Charged::Settled,
+        arrival: None,
+        rates: TokenRates { input: 1, cached: 1, cache_write: 1, output: 1 },
+        reserving: Reserving::Bound,
+    };
+    let limit =
+        LimitConfig { unit: Unit::TotalTokens, tokens: Some(tokens), ..sliding("tokens", 100_000, 60) };
+    let half = AllocationConfig { max_percent: 1, ..guaranteed("capped", 1) };
+    let config = shared(vec![limit], vec![guaranteed("first", 30), guaranteed("second", 60), half]);
+    let mut w = World::of(config);
+    w.alive(1);
+    w.commit(50_000);
+    let size = CallSize { text_bytes: 0, max_output: Some(5_000), choices: 1, ..CallSize::default() };
+    w.ask_for(1, "job", Demand { class: of("first"), size: Some(size), ..Demand::default() }, None);
+    assert_eq!(w.grants().len(), 1);
+    let reserve = w.engine.reserve(w.now, MS * 100);
+    let [all, first, second, capped] =
+        ["tokens", "first/tokens", "second/tokens", "capped/tokens"].map(|limit| reserve.of(limit).0);
+    assert!(all >= 10_000, "twice what was granted lately: {all}");
+    assert_eq!((first, second, capped), (all, all, 1_000));
 }
 
 #[derive(Clone, Debug)]
