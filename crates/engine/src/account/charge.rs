@@ -56,4 +56,18 @@ impl Lanes {
         };
         counters.into_iter().filter_map(claim).collect()
     }
+
+    /// The same of what is assumed of a predecessor, at limits where that is held for as long as a call lasts.
+    pub(super) fn claim_of_predecessor(&mut self, lane: LaneId, costs: Costs, now: Time) -> Vec<Charge> {
+        let counters = self.counters_of(lane).to_vec();
+        let claim = |counter: CounterId| {
+            let entry = self.entry_mut(counter).filter(|entry| entry.limit.holds_the_bound())?;
+            let cost = entry.cost(costs);
+            let window = entry.counter.window_mut().filter(|_| !cost.is_zero())?;
+            window.advance(now);
+            let (unit, settles) = window.claim_arriving(cost)?;
+            Some(Charge { counter, unit, settles, at_grant: None })
+        };
+        counters.into_iter().filter_map(claim).collect()
+    }
 }

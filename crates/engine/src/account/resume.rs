@@ -12,7 +12,7 @@ use crate::time::Time;
 enum HeldFor {
     /// The reserve of the commit that it was made after.
     Reserve,
-    /// A slot, and nothing else that could be distinguished from what is assumed of a predecessor.
+    /// A slot, and of limits that hold the most that a call can use a part of what is assumed of a predecessor.
     Predecessor,
     /// Nothing more: it was in the ledger, and is over there.
     Nobody,
@@ -82,8 +82,11 @@ impl Engine {
             HeldFor::Nobody => self.lanes.hold_slots(lane, attempt, costs, now),
             HeldFor::Reserve | HeldFor::Predecessor => self.lanes.claim_slots(lane, attempt, costs, now),
         }
-        let charges =
-            if held_for == HeldFor::Reserve { self.lanes.claim_units(lane, costs, now) } else { Vec::new() };
+        let charges = match held_for {
+            HeldFor::Reserve => self.lanes.claim_units(lane, costs, now),
+            HeldFor::Predecessor => self.lanes.claim_of_predecessor(lane, costs, now),
+            HeldFor::Nobody => Vec::new(),
+        };
         let wanted = Wanted {
             consumer: grant.consumer.clone(),
             lane,

@@ -155,6 +155,19 @@ impl Bulk {
         Some(arrived)
     }
 
+    /// Takes out so many of those in flight, or fewer where there are not as many, of the ones that arrive last.
+    pub(super) fn take_arriving(&mut self, units: u64) -> Option<Arrival> {
+        let place = (0..self.arriving.len()).max_by_key(|place| self.arriving[*place].settles)?;
+        let Arrival { settles, units: there } = self.arriving[place];
+        let units = units.min(there);
+        self.units_arriving -= units;
+        self.arriving[place].units -= units;
+        if units == there {
+            self.arriving.swap_remove(place);
+        }
+        Some(Arrival { settles, units })
+    }
+
     /// Lets units go whose time has come.
     pub(super) fn leave(&mut self, now: Time) {
         for ramp in &mut self.ramps {

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::WindowCounter;
+use super::{Arrival, WindowCounter};
 use crate::cost::Amount;
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
@@ -177,5 +177,18 @@ impl WindowCounter {
         let key = self.units.insert(Unit::in_flight(cost, settles, Origin::Call));
         self.settling.push(Reverse((settles, key)));
         Some(key)
+    }
+
+    /// Takes a part of what a predecessor may have granted over for a call of this cost that turns out to be one of its
+    /// grants, with its S; `None`: nothing of it is in flight any more.
+    pub(crate) fn claim_arriving(&mut self, cost: Amount) -> Option<(UnitKey, Time)> {
+        let Arrival { settles, units } = self.bulk.take_arriving(cost.0)?;
+        let beyond = cost - Amount(units);
+        self.in_flight += beyond;
+        self.charged += beyond;
+        self.draw(beyond);
+        let key = self.units.insert(Unit::in_flight(cost, settles, Origin::Call));
+        self.settling.push(Reverse((settles, key)));
+        Some((key, settles))
     }
 }

@@ -118,7 +118,11 @@ fn begin_window(limit: &Limit, amount: Amount, start: &InitialState, now: Time) 
         InitialState::Predecessor(Predecessor { until, in_force })
             if !mutant::active(Mutant::EmptyTakeover) =>
         {
-            counter.fill_with_predecessor(*until, *until + limit.counted_after_echo, *in_force);
+            let arrived = match limit.holds_the_bound() && limit.is_a_rate() {
+                true => limit.settles(*until, *until),
+                false => *until + limit.counted_after_echo,
+            };
+            counter.fill_with_predecessor(*until, arrived, *in_force);
         }
         InitialState::Predecessor(_) => {}
         InitialState::Ledger { reserve } => hold_reserve(&mut counter, limit, reserve),

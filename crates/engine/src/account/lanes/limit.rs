@@ -157,6 +157,11 @@ impl Limit {
             || self.settling().is_some_and(|limit| limit.reserving == Reserving::Learned)
     }
 
+    /// Whether the most that a call can draw is held until the provider can count no more of it.
+    pub(in crate::account) fn holds_the_bound(&self) -> bool {
+        self.settling().is_some_and(|limit| limit.reserving == Reserving::Bound)
+    }
+
     /// When at the latest the provider has counted a call that is granted now, on the strength of an echo that was
     /// stamped at `echoed` or before.
     pub(in crate::account) fn settles(&self, now: Time, echoed: Time) -> Time {

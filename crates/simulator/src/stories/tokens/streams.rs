@@ -25,6 +25,11 @@ pub(super) const STORIES: &[Story] = &[
         late_hello,
     ),
     story(
+        "tokens-burst-takeover",
+        "a burst of answers of two minutes, and a standby that takes over while they run",
+        burst_takeover,
+    ),
+    story(
         "tokens-counted-late",
         "answers of two minutes whose tokens are counted at the end, which nobody knows",
         counted_late,
@@ -105,11 +110,15 @@ fn node_lost(random: &mut Random) -> Scenario {
 fn late_hello(random: &mut Random) -> Scenario {
     let charged = any_way(random);
     let mut scenario = long_streams(random, charged, seconds(130), (30, seconds(60)));
-    scenario.workload.arrivals = Arrivals::Jobs(20, 1);
+    scenario.workload.arrivals = Arrivals::Jobs(60, 1);
     scenario.pods = (0..3).map(|pod| format!("team/job-{pod}")).collect();
     if let Some(work) = &mut scenario.tokens {
-        // Nearly all take as long as they can.
+        // Nearly all take as long as they can, and use nearly all that is held for them.
         (work.max_output, work.outputs.mean) = ((2_000, 2_000), 200_000);
+        (work.text_bytes, work.choices) = ((0, 4), 1);
+        if charged == Charged::Unknown {
+            work.truth = Charged::Unknown;
+        }
     }
     let burst = seconds(random.between(20, 40));
     scenario.workload.burst_at = Some((burst, 40));
@@ -120,12 +129,24 @@ fn late_hello(random: &mut Random) -> Scenario {
     scenario
 }
 
+fn burst_takeover(random: &mut Random) -> Scenario {
+    let mut scenario = late_hello(random);
+    scenario.faults.limiter_crash_at = None;
+    scenario.faults.late_hello = Duration::ZERO;
+    scenario.lease = Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500) });
+    let burst = scenario.workload.burst_at.map_or(Duration::ZERO, |(at, _)| at);
+    scenario.faults.failover_at = Some(burst + seconds(random.between(1, 10)));
+    scenario
+}
+
 fn counted_late(random: &mut Random) -> Scenario {
     let mut scenario = long_streams(random, Charged::Unknown, seconds(130), (20, seconds(30)));
     if let Some(work) = &mut scenario.tokens {
         work.truth = Charged::Unknown;
-        // Nearly all take as long as they can.
-        (work.max_output, work.outputs.mean) = ((2_000, 2_000), 200_000);
+        // Nearly all take as long as they can; in half of the worlds that is different for each.
+        work.max_output = *random.pick(&[(2_000, 2_000), (100, 2_000)]);
+        work.outputs.mean = 200_000;
+        (work.text_bytes, work.choices) = ((0, 4), 1);
         work.uneven = *random.pick(&[2, 20]);
         work.provider.stops = false;
     }
