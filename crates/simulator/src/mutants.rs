@@ -16,7 +16,7 @@ pub enum Fault {
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 43] = [
+pub const MUTANTS: [(Fault, &str); 44] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
@@ -55,6 +55,7 @@ pub const MUTANTS: [(Fault, &str); 43] = [
     (Fault::Rule(Mutant::EndedCallsOnly), "tokens-long-tail"),
     (Fault::Rule(Mutant::SettledAtFirstByte), "tokens-counted-late"),
     (Fault::Rule(Mutant::RefundLowersLevel), "tokens-over-reserving"),
+    (Fault::Rule(Mutant::OthersForgotten), "tokens-others"),
     (Fault::Rule(Mutant::SharesIgnored), "shared-tokens"),
     (Fault::Rule(Mutant::NoFloor), "shared-priorities"),
     (Fault::Rule(Mutant::AllocationsUnbounded), "shared-maximum"),

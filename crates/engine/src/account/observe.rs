@@ -84,7 +84,7 @@ impl Engine {
             learned |= counter.past_ends(end, now);
         }
         let others = charge.at_grant.is_some_and(|at_grant| match estimated {
-            true => counter.raise_level(now, at_grant, left),
+            true => counter.raise(now, at_grant, left),
             false => counter.learn_of_others(now, at_grant, left),
         });
         if learned {

@@ -58,10 +58,14 @@ impl Period {
 }
 
 impl WindowCounter {
-    /// Takes in what remains of a bucket whose calls' costs are only estimated: it is at least as full as that says,
-    /// as far as calls that have been counted since do not explain it. Whose use that is is not known. Only the answer
-    /// to the newest of the answered calls counts. Returns whether the level was raised.
-    pub(crate) fn raise_level(&mut self, now: Time, at_grant: AtGrant, left: Left) -> bool {
+    /// Takes in what remains of a limit whose calls' costs are only estimated. Whose use that is is not known. A bucket
+    /// is at least as full as that says, as far as calls that have been counted since do not explain it; only the
+    /// answer to the newest of the answered calls counts. A log is charged what ours do not explain, for a window.
+    /// Returns whether that is more than was known.
+    pub(crate) fn raise(&mut self, now: Time, at_grant: AtGrant, left: Left) -> bool {
+        if !self.asks_bucket {
+            return self.learn_of_others(now, at_grant, left);
+        }
         if !self.others.is_newest(left.granted) {
             return false;
         }

@@ -11,7 +11,11 @@ use quotakeeper_engine::config::{
     Reserving, TokenLimit, TokenRates, Unit,
 };
 use quotakeeper_engine::cost::Demand;
-use quotakeeper_engine::event::{Action, Attempt, CallClass, Event, Observation, RefusalReason, SessionId};
+use quotakeeper_engine::event::{
+    Action, Attempt, CallClass, CallId, Event, Fingerprint, GrantProgress, Observation, RefusalReason,
+    ResumedGrant, SessionId,
+};
+use quotakeeper_engine::time::Time;
 use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 
 use crate::world::*;
@@ -244,6 +248,26 @@ fn progress_enters_the_level_while_the_rest_stays_held() {
     assert!(w.used("output") < 600, "no more than has not drained yet: {}", w.used("output"));
 }
 
+/// The provider may count all of it at the end, when what was charged meanwhile would have left the log.
+#[test]
+fn progress_stays_held_where_nobody_knows_when_it_is_counted() {
+    let mut w = World::new(vec![tokens(10_000, 10, Charged::Unknown)]);
+    w.asks(&call(0, 8_000), 1);
+    let attempt = w.grants()[0];
+    w.tell(Event::FirstByte { attempt, latest: w.now, observations: Vec::new() });
+    for output in [2_000, 4_000, 6_000] {
+        w.tell(Event::Produced { attempt, output });
+        w.pass(SECOND * 20);
+    }
+    w.asks(&call(0, 4_000), 1);
+    assert_eq!(w.grants().len(), 0);
+    w.tell(Event::Done { attempt, end: CallEnd::Seen, usage: Some(used(0, 8_000)) });
+    w.pass(SECOND * 5);
+    assert_eq!(w.grants().len(), 0, "it counts for a window from now on");
+    w.pass(SECOND * 6);
+    assert_eq!(w.grants().len(), 1);
+}
+
 #[test]
 fn a_provider_of_which_nothing_is_known_may_have_charged_on_arrival() {
     let limit = with_formula(tokens(10_000, 60, Charged::Unknown), 4, ArrivalOutput::Added);
@@ -397,6 +421,100 @@ fn headers_raise_the_level_of_a_bucket_and_accuse_nobody() {
     w.asks(&call(0, 1_000), 5);
     assert_eq!(w.grants().len(), 1, "8,000 are in it, whoever put them there");
     assert_eq!(w.engine.status(w.now).limits[0].used_by_others, 0);
+}
+
+#[test]
+fn what_others_use_of_the_rest_of_a_limit_does_not_fill_our_share_of_it() {
+    let bucket = LimitConfig { counted_as: CountedAs::TokenBucket, ..output(3_000, 60, Charged::AsProduced) };
+    let mut w = World::new(vec![LimitConfig { declared: Some(10_000), ..bucket }]);
+    w.asks(&call(0, 1_000), 1);
+    let attempt = w.grants()[0];
+    let left =
+        Observation { limit: "output".to_owned(), hard: Some(10_000), remaining: Some(3_000), ends_in: None };
+    w.tell(Event::FirstByte { attempt, latest: w.now, observations: vec![left] });
+    w.tell(Event::Done { attempt, end: CallEnd::Seen, usage: Some(used(0, 0)) });
+    w.pass(SECOND);
+    w.asks(&call(0, 1_000), 5);
+    assert_eq!(w.grants().len(), 3, "7,000 are theirs, 3,000 ours");
+}
+
+/// The call was long on its way to its answer: what has left flight meanwhile may have drained already.
+#[test]
+fn headers_raise_no_level_beyond_what_the_bucket_holds() {
+    let bucket =
+        LimitConfig { counted_as: CountedAs::TokenBucket, ..output(10_000, 60, Charged::AsProduced) };
+    let mut w = World::new(vec![bucket]);
+    w.asks(&call(0, 1_000), 1);
+    let slow = w.grants()[0];
+    for _ in 0..20 {
+        w.asks(&call(0, 1_000), 1);
+        for attempt in w.grants() {
+            w.ends(attempt, CallEnd::Seen, Some(used(0, 1_000)));
+        }
+        w.pass(SECOND * 7);
+    }
+    let left = Observation { limit: "output".to_owned(), hard: None, remaining: Some(0), ends_in: None };
+    w.tell(Event::FirstByte { attempt: slow, latest: w.now, observations: vec![left] });
+    w.tell(Event::Done { attempt: slow, end: CallEnd::Seen, usage: Some(used(0, 0)) });
+    w.pass(SECOND * 61);
+    w.asks(&call(0, 1_000), 20);
+    assert_eq!(w.grants().len(), 10, "20,000 had left flight, and a window later the bucket is empty");
+}
+
+/// Of a log the part that ours do not explain counts for a window. Where the most that a call can use is held it is
+/// others'; an estimate may just have been too low.
+#[test]
+fn headers_charge_a_log_with_what_ours_do_not_explain() {
+    let exact = output(10_000, 60, Charged::Settled);
+    for (limit, accused) in [(exact.clone(), 7_000), (learned(exact), 0)] {
+        let mut w = World::new(vec![limit]);
+        w.asks(&call(0, 1_000), 1);
+        let attempt = w.grants()[0];
+        let left = Observation {
+            limit: "output".to_owned(),
+            hard: Some(10_000),
+            remaining: Some(2_000),
+            ends_in: None,
+        };
+        w.tell(Event::FirstByte { attempt, latest: w.now, observations: vec![left] });
+        w.tell(Event::Done { attempt, end: CallEnd::Seen, usage: Some(used(0, 1_000)) });
+        assert_eq!(w.engine.status(w.now).limits[0].used_by_others, accused);
+        w.asks(&call(0, 1_000), 5);
+        assert_eq!(w.grants().len(), 2, "7,000 are others', 1,000 ours");
+        w.pass(SECOND * 62);
+        assert_eq!(w.grants().len(), 3);
+    }
+}
+
+/// A stream of the time before may be counted as late as the longest call lasts. A call that its proxy names is one of
+/// those that may have been granted, and comes back at its own end.
+#[test]
+fn what_a_predecessor_may_have_granted_is_held_as_long_as_a_call_lasts() {
+    let limits = vec![tokens(10_000, 60, Charged::Settled)];
+    let start = Time(3_600_000_000_000);
+    let mut config = account(limits);
+    config.pause.max_call = SECOND * 300;
+    let mut w = World::with(Engine::takeover(config, predecessor(start), start), start);
+    let attempt = Attempt { session: SessionId(1), call: CallId(77), number: 1 };
+    w.alive(1);
+    w.tell(Event::ResumeGrant(ResumedGrant {
+        attempt,
+        consumer: "job".into(),
+        demand: call(1_000, 3_000),
+        credential: Fingerprint::default(),
+        progress: GrantProgress::Granted,
+        granted: None,
+    }));
+    w.tell(Event::ResumeDone(SessionId(1)));
+    w.ask_for(1, "job", call(1_000, 2_000), None);
+    w.ask_for(1, "job", call(1_000, 2_000), None);
+    w.pass(SECOND * 120);
+    assert_eq!(w.grants().len(), 0, "a window after the takeover");
+    w.ends(attempt, CallEnd::Seen, Some(used(200, 100)));
+    w.pass(SECOND);
+    assert_eq!(w.grants().len(), 1, "4,000 were its part, of which it has used 300");
+    w.pass(SECOND * 300);
+    assert_eq!(w.grants().len(), 1);
 }
 
 #[test]

@@ -157,6 +157,12 @@ impl Limit {
             || self.settling().is_some_and(|limit| limit.reserving == Reserving::Learned)
     }
 
+    /// Whether a call may draw more than was charged for it at its grant.
+    fn may_be_exceeded(&self) -> bool {
+        let learns = |limit: &TokenLimit| limit.settles_at_end() && limit.reserving == Reserving::Learned;
+        self.config.tokens.as_ref().is_some_and(|limit| limit.is_guessed() || learns(limit))
+    }
+
     /// Whether the most that a call can draw is held until the provider can count no more of it.
     pub(in crate::account) fn holds_the_bound(&self) -> bool {
         self.settling().is_some_and(|limit| limit.reserving == Reserving::Bound)
@@ -449,7 +455,8 @@ impl Entry {
             amount: amount.0,
             used: used.0,
             reserved: reserved.0,
-            used_by_others: used_by_others.0,
+            // What answers reveal may be ours, where more was used than was estimated.
+            used_by_others: if self.limit.may_be_exceeded() { 0 } else { used_by_others.0 },
             assumed: assumed.0,
             waiting: self.waiting.calls,
             resets_in,

@@ -34,6 +34,7 @@ pub(super) const STORIES: &[Story] = &[
         slow_headers,
     ),
     story("tokens-share", "30 % of a limit, of which a neighbour uses the other 70 % to the full", share),
+    story("tokens-others", "others use a fifth of a limit, as answers say", others),
     story(
         "tokens-over-reserving",
         "a workload that allows eight times what it uses, beside others",
@@ -149,6 +150,32 @@ fn share(random: &mut Random) -> Scenario {
         limit.declared = Some(200_000);
     }
     scenario.expects.tokens_used_at_least = Some(8_000);
+    scenario.expects.worst_window_at_least = Some(50);
+    scenario
+}
+
+/// The provider counts a sliding window, and rejects what does not fit into it.
+fn others(random: &mut Random) -> Scenario {
+    let mut work = TokenWork::new((40, 400), (1_000, 1_000), 300, Charged::AtArrival);
+    work.provider.tells = 1_000;
+    work.provider.others_percent = 20;
+    let reserving = *random.pick(&[Reserving::Bound, Reserving::Learned]);
+    let mut scenario = learning(random, work, Charged::AtArrival, (100_000, 200));
+    for limit in scenario.account.limits.iter_mut().skip(1) {
+        let formula = ArrivalFormula { bytes_per_token: 4, output: ArrivalOutput::Added, exact: true };
+        limit.counted_as = CountedAs::SlidingWindow;
+        limit.tokens = limit.tokens.map(|tokens| TokenLimit { arrival: Some(formula), reserving, ..tokens });
+    }
+    if reserving == Reserving::Learned {
+        for limit in scenario.account.limits.iter_mut().skip(1) {
+            limit.tokens = limit.tokens.map(|tokens| TokenLimit { charged: Charged::Settled, ..tokens });
+        }
+        if let Some(work) = &mut scenario.tokens {
+            work.truth = Charged::Settled;
+        }
+    }
+    scenario.expects.rejected_at_most = Some(100);
+    scenario.expects.tokens_used_at_least = Some(6_000);
     scenario.expects.worst_window_at_least = Some(50);
     scenario
 }
