@@ -129,6 +129,11 @@ impl ConcurrencyCounter {
         self.in_use + self.unknown
     }
 
+    /// How long calls have held their slots lately, on average.
+    pub(crate) fn mean_hold(&self) -> Duration {
+        self.mean_hold
+    }
+
     pub(crate) fn amount(&self) -> Amount {
         self.amount
     }

@@ -80,6 +80,14 @@ impl Counter {
         }
     }
 
+    /// The slots of a limit of concurrent calls; a window has none.
+    pub(super) fn slots(&self) -> Option<&ConcurrencyCounter> {
+        match self {
+            Counter::Window(_) => None,
+            Counter::Concurrency(slots) => Some(slots),
+        }
+    }
+
     /// The same, to charge and correct.
     pub(super) fn window_mut(&mut self) -> Option<&mut WindowCounter> {
         match self {

@@ -178,7 +178,7 @@ impl Engine {
         let costs = call.wanted.costs;
         let mut turns = None;
         if let CallState::Waiting { position, .. } = call.state {
-            if costs.tokens.is_some() {
+            if self.lanes.corrects_turns(lane, costs) {
                 // What such calls use may have become known since it came.
                 turns = Some(self.lanes.turns(lane, costs));
                 self.queue.expect_use(position);

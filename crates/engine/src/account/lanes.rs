@@ -34,6 +34,7 @@ pub(super) use begin::{InitialState, hold_reserve};
 pub(super) use budgets::SpentBudget;
 pub(super) use limit::{Charged, Entry, HoldsFor, Limit, continued_name};
 pub(super) use too_large::TooLarge;
+pub(super) use turns::Taken;
 
 use counters::Counters;
 use limit::{Backlog, LaneBacklog};

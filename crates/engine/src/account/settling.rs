@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::lanes::Limit;
+use super::lanes::{Limit, Taken};
 use super::workload_usage::Spent;
 use super::{CallState, Charge, Engine, Wanted};
 use crate::config::{Charged, LimitConfig, Reserving, TokenLimit, Unit};
@@ -108,9 +108,7 @@ impl Engine {
         let seen = end == CallEnd::Seen || mutant::active(Mutant::HangUpIsAnEnd);
         self.count_usage(now, attempt, end, usage);
         let lasts = self.learn(now, attempt, seen, usage);
-        if let Some(usage) = usage.filter(|usage| seen && usage.exact) {
-            self.correct_turns(attempt, &usage);
-        }
+        self.correct_turns(now, attempt, usage.filter(|usage| seen && usage.exact));
         let mut beyond = false;
         self.each_open(now, attempt, |open| {
             open.window.first_answered();
@@ -185,17 +183,21 @@ impl Engine {
         });
     }
 
-    /// A turn was as long as what was held; a call that used less has not had more of the capacity than that.
-    fn correct_turns(&mut self, attempt: Attempt, usage: &TokenUsage) {
+    /// A turn was as long as what was held was foreseen to take; a call that used less, or ended sooner, has not had more
+    /// of the capacity than that. Where tokens count but it is not known how many, it stays as long.
+    fn correct_turns(&mut self, now: Time, attempt: Attempt, usage: Option<TokenUsage>) {
         let Some(Wanted { lane, costs, consumer, .. }) = self.calls.get(&attempt.key()).map(|it| &it.wanted)
         else {
             return;
         };
         let (lane, costs, consumer) = (*lane, *costs, consumer.clone());
-        let taken = self.lanes.turns_of(lane, costs, usage);
-        if let Some(had) = self.grant_of(attempt).and_then(|grant| grant.turns.take()) {
-            self.queue.turns_taken(self.lanes.group(lane), &consumer, had, taken);
+        if costs.tokens.is_some() && usage.is_none() {
+            return;
         }
+        let Some(grant) = self.grant_of(attempt) else { return };
+        let (held, Some(had)) = (now.since(grant.at), grant.turns.take()) else { return };
+        let taken = self.lanes.turns_of(lane, costs, Taken { usage: usage.as_ref(), held });
+        self.queue.turns_taken(self.lanes.group(lane), &consumer, had, taken);
     }
 
     /// Learns from a call's end. Returns how long a provider that goes on with it will likely still produce; `None`:

@@ -1,6 +1,11 @@
 //! A limit of calls that are under way at the same time: a slot from the grant to the end.
 
+use std::collections::BTreeMap;
+
+use quotakeeper_engine::config::{Charged, LimitConfig, Reserving, TokenLimit, TokenRates, Unit};
+use quotakeeper_engine::cost::Demand;
 use quotakeeper_engine::event::{Event, Rejection, RejectionClass, Scope, SessionId};
+use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 
 use crate::world::*;
 
@@ -62,6 +67,69 @@ fn windows_and_slots_are_charged_together() {
     first.into_iter().for_each(|attempt| w.answered(attempt));
     assert_eq!(w.grants().len(), 2, "the window has two left");
     assert_eq!(w.used("parallel"), 2, "what waits for the window holds no slot");
+}
+
+/// Calls of these sessions wait without end, each in its class; those of a session hold their slots for so many
+/// seconds. What was granted in so many seconds, by session.
+fn served(w: &mut World, callers: &[(u64, Demand, u32)], seconds: u32) -> BTreeMap<u64, u32> {
+    for (session, demand, _) in callers {
+        for _ in 0..500 {
+            w.ask_for(*session, &format!("team/{session}"), demand.clone(), None);
+        }
+    }
+    let (mut served, mut under_way) = (BTreeMap::new(), Vec::new());
+    for second in 0..seconds {
+        let (over, still): (Vec<_>, Vec<_>) = under_way.into_iter().partition(|(_, ends)| *ends <= second);
+        under_way = still;
+        for (attempt, _) in over {
+            let usage = TokenUsage { input: 1, output: 100, exact: true, ..TokenUsage::default() };
+            w.tell(Event::FirstByte { attempt, latest: w.now, observations: vec![] });
+            w.tell(Event::Done { attempt, end: CallEnd::Seen, usage: Some(usage) });
+        }
+        for attempt in w.grants() {
+            let session = attempt.session.0;
+            *served.entry(session).or_default() += 1;
+            let holds = callers.iter().find(|(one, ..)| *one == session).unwrap().2;
+            under_way.push((attempt, second + holds));
+        }
+        w.pass(SECOND);
+    }
+    served
+}
+
+#[test]
+fn a_workload_of_long_calls_has_its_slots_for_no_longer_than_one_of_short_calls() {
+    let mut w = World::new(vec![concurrent("parallel", 4), limit("requests", 60_000, 60)]);
+    let served = served(&mut w, &[(1, Demand::default(), 1), (2, Demand::default(), 8)], 200);
+    let (short, long) = (served[&1], served[&2] * 8);
+    assert!(short * 10 > long * 7 && long * 10 > short * 7, "seconds of slots: {short} and {long}");
+    assert!(short + long > 600, "of 800: {served:?}");
+}
+
+/// Otherwise a call of a model with a large limit would be a short turn, however long it has a slot, and calls of all
+/// others would wait for hundreds of them.
+#[test]
+fn models_of_small_limits_get_slots_beside_one_of_a_large_limit() {
+    let output = |name: &str, amount| LimitConfig {
+        unit: Unit::OutputTokens,
+        tokens: Some(TokenLimit {
+            charged: Charged::Settled,
+            arrival: None,
+            rates: TokenRates { output: 1, ..TokenRates::default() },
+            reserving: Reserving::Bound,
+        }),
+        models: vec![name.to_owned()],
+        ..sliding(name, amount, 60)
+    };
+    let names = ["fast", "a", "b", "c", "d", "e"];
+    let limits = names.map(|name| output(name, if name == "fast" { 600_000 } else { 600 }));
+    let mut w = World::new([limits.to_vec(), vec![concurrent("parallel", 5)]].concat());
+    let size = CallSize { text_bytes: 0, max_output: Some(100), choices: 1, ..CallSize::default() };
+    let demand = |name| Demand { class: model(name), size: Some(size), ..Demand::default() };
+    let callers: Vec<_> = (1..).zip(names).map(|(session, name)| (session, demand(name), 5)).collect();
+    let served = served(&mut w, &callers, 120);
+    assert!((2..7).all(|session| served.get(&session).is_some_and(|calls| *calls >= 5)), "{served:?}");
+    assert!(served[&1] >= 40, "{served:?}");
 }
 
 /// A provider that takes four calls at the same time, each a second long, and rejects the others.

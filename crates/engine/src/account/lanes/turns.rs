@@ -1,13 +1,25 @@
-//! How many turns a call takes, by the account's limit that it draws on most.
+//! How many turns a call takes: by the account's limit that it draws on most, of rates by what refills, of slots by how
+//! long it holds them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Lanes, Limit};
+use super::{Entry, Lanes, Limit};
+use crate::concurrency_counter::ConcurrencyCounter;
 use crate::config::Unit;
 use crate::cost::{Amount, Costs};
 use crate::mutant::{self, Mutant};
 use crate::queue::LaneId;
 use crate::tokens::TokenUsage;
+
+/// What a call has really taken.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::account) struct Taken<'a> {
+    /// `None`: no limit counts tokens.
+    pub(in crate::account) usage: Option<&'a TokenUsage>,
+    /// For how long it had its slots.
+    pub(in crate::account) held: Duration,
+}
 
 impl Lanes {
     /// What a call of these costs draws of each of the account's own limits that covers the lane.
@@ -16,32 +28,67 @@ impl Lanes {
         limits.filter(|limit| limit.is_of_account()).map(move |limit| limit.cost(costs))
     }
 
-    /// How many turns of a call of cost 1 a call of these costs takes.
-    pub(in crate::account) fn turns(&self, lane: LaneId, costs: Costs) -> u32 {
-        if costs.are_usual() {
-            return 1;
-        }
-        let most = match costs.tokens {
-            None => self.draws_on_account(lane, costs).map(|cost| u128::from(cost.0)).max().unwrap_or(1),
-            Some(_) if mutant::active(Mutant::TurnOfZero) => return 0,
-            Some(_) => self.refill(lane, |limit| limit.cost(costs)).div_ceil(self.turn()),
-        };
-        u32::try_from(most.max(1)).unwrap_or(u32::MAX)
+    /// Whether how many turns a call takes is known at its end: it draws tokens, or slots, which it holds until then.
+    pub(in crate::account) fn corrects_turns(&self, lane: LaneId, costs: Costs) -> bool {
+        costs.tokens.is_some() || self.draws_slots(lane)
     }
 
-    /// The same of a call that has used so much.
-    pub(in crate::account) fn turns_of(&self, lane: LaneId, costs: Costs, usage: &TokenUsage) -> u32 {
+    /// How many turns of a call of cost 1 a call of these costs takes.
+    pub(in crate::account) fn turns(&self, lane: LaneId, costs: Costs) -> u32 {
+        if !self.corrects_turns(lane, costs) {
+            if costs.are_usual() {
+                return 1;
+            }
+            let most = self.draws_on_account(lane, costs).map(|cost| cost.0).max().unwrap_or(1);
+            return u32::try_from(most.max(1)).unwrap_or(u32::MAX);
+        }
         if mutant::active(Mutant::TurnOfZero) {
             return 0;
         }
-        let drawn = |limit: &Limit| match (&limit.config.tokens, &costs.tokens) {
-            (Some(tokens), Some(costs)) if tokens.settles_at_end() => {
+        let slots = self.time_of_slots(lane, costs, None);
+        self.whole_turns(self.refill(lane, |limit| limit.cost(costs)).max(slots))
+    }
+
+    /// The same of a call that has taken so much.
+    pub(in crate::account) fn turns_of(&self, lane: LaneId, costs: Costs, taken: Taken<'_>) -> u32 {
+        if mutant::active(Mutant::TurnOfZero) {
+            return 0;
+        }
+        let drawn = |limit: &Limit| match (&limit.config.tokens, &costs.tokens, taken.usage) {
+            (Some(tokens), Some(costs), Some(usage)) if tokens.settles_at_end() => {
                 tokens.drawn(limit.config.unit, costs, usage)
             }
             _ => limit.cost(costs),
         };
-        let turns = self.refill(lane, drawn).div_ceil(self.turn());
-        u32::try_from(turns.max(1)).unwrap_or(u32::MAX)
+        let slots = self.time_of_slots(lane, costs, Some(taken.held));
+        self.whole_turns(self.refill(lane, drawn).max(slots))
+    }
+
+    fn whole_turns(&self, nanos: u128) -> u32 {
+        u32::try_from(nanos.div_ceil(self.turn()).max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// The account's own slots that calls of the lane draw on.
+    fn slots(&self, lane: LaneId) -> impl Iterator<Item = (&Entry, &ConcurrencyCounter)> {
+        let own = self.entries_of(lane).filter(|entry| entry.limit.is_of_account());
+        own.filter_map(|entry| Some((entry, entry.counter.slots()?)))
+    }
+
+    fn draws_slots(&self, lane: LaneId) -> bool {
+        self.slots(lane).next().is_some()
+    }
+
+    /// Nanoseconds in which as many slots become free as a call draws that holds them for so long, or for as long as
+    /// calls do on average.
+    fn time_of_slots(&self, lane: LaneId, costs: Costs, held: Option<Duration>) -> u128 {
+        if !self.draws_slots(lane) {
+            return 0;
+        }
+        let time = |(entry, slots): (&Entry, &ConcurrencyCounter)| {
+            let held = held.unwrap_or(slots.mean_hold());
+            held.as_nanos() * u128::from(entry.cost(costs).0) / u128::from(slots.amount().0.max(1))
+        };
+        self.slots(lane).map(time).max().unwrap_or(0)
     }
 
     /// Nanoseconds in which the limit that a call draws on most has refilled what it draws. Windows of an hour and
