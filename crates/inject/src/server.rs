@@ -1,12 +1,11 @@
 //! HTTPS for the API server: `POST /inject` takes an AdmissionReview of a pod and answers it, `POST /uninstall` one of
 //! the chart's pre-delete hook.
 //!
-//! Everything is bounded: connections, reviews at a time, a review's size and its time. A certificate that is
-//! replaced holds for the next connection.
+//! Everything is bounded: connections, how long they are idle, streams of each, reviews at a time, a review's size and
+//! its time. A certificate that is replaced holds for the next connection.
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,15 +18,17 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use kube::Client;
 use kube::core::DynamicObject;
 use kube::core::admission::AdmissionReview;
+use quotakeeper_listen::{Activity, Bounds, Listener, Place};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::decide::Decision;
 use crate::review;
@@ -48,12 +49,23 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(120);
 /// The largest review in bytes: the API server takes requests of 3 MiB, which may be shorter there than as JSON.
 const LARGEST: usize = 8 * 1024 * 1024;
-/// The most connections; API servers keep few, and use each for many reviews.
-const CONNECTIONS: usize = 1024;
+/// The most connections; API servers keep few, and use each for many reviews. Every pod of the cluster can reach the
+/// webhook, so a connection is pending until a review has come on it.
+const BOUNDS: Bounds = Bounds { connections: 1024, pending: 256 };
+/// How long a connection may last without a first request.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long a connection that is idle may take to end in good order.
+const CLOSING: Duration = Duration::from_secs(1);
+/// HTTP/2: a ping after this long without traffic, …
+const PING: Duration = Duration::from_secs(20);
+/// … and the connection is closed without an answer for this long.
+const PONG: Duration = Duration::from_secs(10);
+/// The most requests at a time on one HTTP/2 connection.
+const STREAMS: u32 = 64;
+/// The most bytes of a request's headers.
+const HEADERS: u32 = 16 * 1024;
 /// The most reviews at a time.
 const REVIEWS: usize = 64;
-/// How long a failing `accept` is left alone: it fails for want of file descriptors, at once and again.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// What reviews are answered by.
 #[derive(Clone)]
@@ -158,9 +170,10 @@ impl Webhook {
         self.settings.borrow().is_some() && self.view.is_synced()
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    /// The answer to a request on a connection that has this place.
+    async fn respond(&self, request: Request<Incoming>, place: &Place) -> Response<Full<Bytes>> {
         match (request.method(), request.uri().path()) {
-            (&Method::POST, PATH) => self.review(request).await,
+            (&Method::POST, PATH) => self.review(request, place).await,
             (&Method::POST, uninstall::PATH) => self.review_uninstall(request).await,
             (&Method::GET, "/healthz") => text(StatusCode::OK, "ok\n"),
             (&Method::GET, "/readyz") if self.is_ready() => text(StatusCode::OK, "ok\n"),
@@ -174,7 +187,7 @@ impl Webhook {
         }
     }
 
-    async fn review(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn review(&self, request: Request<Incoming>, place: &Place) -> Response<Full<Bytes>> {
         let deadline = Instant::now() + self.deadline();
         let slow = || text(StatusCode::SERVICE_UNAVAILABLE, "too many reviews at a time; try again\n");
         let Ok(Ok(_turn)) = timeout_at(deadline, self.reviews.acquire()).await else {
@@ -188,6 +201,7 @@ impl Webhook {
             Ok(request) => request,
             Err(error) => return text(StatusCode::BAD_REQUEST, &format!("{error}\n")),
         };
+        place.trust();
         let settings = self.settings.borrow().clone().filter(|_| self.view.is_synced());
         let answer = match settings {
             None => {
@@ -259,61 +273,83 @@ pub async fn serve(
     webhook: Webhook,
     shutdown: impl Future<Output = ()>,
 ) {
-    let graceful = GracefulShutdown::new();
+    let listener = Listener::new(listener, BOUNDS, "admission reviews");
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let deadline = webhook.deadline();
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let accepted = tokio::select! {
+        let (stream, place) = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept(&listener, &room) => accepted,
-        };
-        let (stream, permit) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection can't be accepted");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
+            accepted = listener.accept() => accepted,
         };
         let Some(config) = tls.borrow().clone() else {
             tracing::warn!("a connection ends, there is no certificate yet");
             continue;
         };
-        let (webhook, watcher) = (webhook.clone(), graceful.watcher());
-        tokio::spawn(async move {
-            let _permit = permit;
-            let Ok(Ok(stream)) = timeout(PATIENCE, TlsAcceptor::from(config).accept(stream)).await else {
-                // Probes of ports and clients that trust another CA: the API server says what it finds.
-                return tracing::debug!("a connection fails before a request");
-            };
-            let service = service_fn(move |request| {
-                let webhook = webhook.clone();
-                async move { Ok::<_, Infallible>(webhook.respond(request).await) }
-            });
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
-            let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(%error, "a connection breaks off");
+        let (webhook, stop) = (webhook.clone(), stop.clone());
+        tasks.spawn(async move {
+            let place = Arc::new(place);
+            if place.hold(connection(stream, config, &webhook, &place, &stop)).await.is_none() {
+                tracing::debug!("a connection gave way to others");
             }
         });
     }
     drop(listener);
-    if timeout(deadline, graceful.shutdown()).await.is_err() {
+    stop.cancel();
+    tasks.close();
+    if timeout(deadline, tasks.wait()).await.is_err() {
         tracing::warn!("connections are cut that did not end in time");
     }
 }
 
-/// The next connection, once there is room for it.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, permit))
+/// One connection, until either end is done with it, or nothing has come on it for too long.
+async fn connection(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    webhook: &Webhook,
+    place: &Arc<Place>,
+    stop: &CancellationToken,
+) {
+    let accepted = tokio::select! {
+        accepted = timeout(PATIENCE, TlsAcceptor::from(config).accept(stream)) => accepted,
+        () = stop.cancelled() => return,
+    };
+    let Ok(Ok(stream)) = accepted else {
+        // Probes of ports and clients that trust another CA: the API server says what it finds.
+        return tracing::debug!("a connection fails before a request");
+    };
+    let (activity, deadline) = (Activity::begins(), webhook.deadline());
+    let (webhook, place, asked) = (webhook.clone(), Arc::clone(place), activity.clone());
+    let service = service_fn(move |request| {
+        let (webhook, place, busy) = (webhook.clone(), Arc::clone(&place), asked.request());
+        async move {
+            let response = webhook.respond(request, &place).await;
+            drop(busy);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PONG);
+    builder.http2().max_concurrent_streams(STREAMS).max_header_list_size(HEADERS);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Ok(ended),
+        grace = async {
+            tokio::select! {
+                () = activity.idle(SILENCE, IDLE) => CLOSING,
+                () = stop.cancelled() => deadline,
+            }
+        } => {
+            connection.as_mut().graceful_shutdown();
+            timeout(grace, connection).await
+        }
+    };
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection breaks off"),
+        Err(_) => tracing::debug!("a connection is cut that did not end in time"),
+    }
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

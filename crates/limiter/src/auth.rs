@@ -2,8 +2,9 @@
 //!
 //! A token is checked by the keys that the cluster publishes, so that a thousand pods that start at once
 //! cause no request to the API server. A TokenReview is requested only where it is needed: the token's key
-//! is not published yet, the keys can't be fetched, or the pod has not been seen yet. The rate of these
-//! requests is limited, whatever strangers send.
+//! is not published yet, the keys can't be fetched, the pod has not been seen yet, or the operator asks. The rate of
+//! these requests is limited, and that of tokens whose signature could not be checked apart from the others: whatever
+//! strangers send, new pods and the operator are reviewed.
 //!
 //! | module | holds |
 //! |---|---|
@@ -54,7 +55,10 @@ struct Inner<A> {
     keys: RwLock<Option<Arc<Keys>>>,
     /// When the keys were fetched last. Locked during the fetch.
     fetched: Mutex<Option<Instant>>,
-    reviews: RateLimit,
+    /// Of tokens that the cluster has signed.
+    signed_reviews: RateLimit,
+    /// Of tokens of which that is not known.
+    unknown_reviews: RateLimit,
 }
 
 impl<A: ClusterApi> Authenticator<A> {
@@ -65,7 +69,8 @@ impl<A: ClusterApi> Authenticator<A> {
             pods,
             keys: RwLock::new(None),
             fetched: Mutex::new(None),
-            reviews: RateLimit::new(REVIEWS_A_SECOND, REVIEWS_AT_ONCE, Instant::now()),
+            signed_reviews: RateLimit::new(REVIEWS_A_SECOND, REVIEWS_AT_ONCE, Instant::now()),
+            unknown_reviews: RateLimit::new(REVIEWS_A_SECOND, REVIEWS_AT_ONCE, Instant::now()),
         }))
     }
 
@@ -75,28 +80,36 @@ impl<A: ClusterApi> Authenticator<A> {
     /// # Errors
     /// [`Unauthenticated`].
     pub async fn is_one_of(&self, token: &str, users: &[String]) -> Result<(), Unauthenticated> {
-        let found = self.0.review(token).await?.user;
-        if !users.contains(&found) {
-            let users = users.join(" or ");
-            return Err(Unauthenticated::Refused(format!("the token is that of {found}, not of {users}")));
-        }
-        Ok(())
+        let is_one = |found: &String| {
+            let others = || format!("the token is that of {found}, not of {}", users.join(" or "));
+            if users.contains(found) { Ok(()) } else { Err(Unauthenticated::Refused(others())) }
+        };
+        let reviews = match self.0.check(token).await {
+            Ok(pod) => {
+                is_one(&format!("system:serviceaccount:{}:{}", pod.namespace, pod.service_account))?;
+                &self.0.signed_reviews
+            }
+            Err(Rejected::Refused(why)) => return Err(Unauthenticated::Refused(why)),
+            Err(Rejected::UnknownKey) => &self.0.unknown_reviews,
+        };
+        is_one(&self.0.review(token, reviews).await?.user)
     }
 }
 
 impl<A: ClusterApi> Authenticate for Authenticator<A> {
     async fn authenticate(&self, token: &str) -> Result<PodIdentity, Unauthenticated> {
-        match self.0.check(token).await {
+        let reviews = match self.0.check(token).await {
             Ok(pod) => {
                 if let Some(seen) = self.0.pods.get(&pod) {
                     return Ok(identity(pod, &seen));
                 }
+                &self.0.signed_reviews
             }
             Err(Rejected::Refused(why)) => return Err(Unauthenticated::Refused(why)),
-            Err(Rejected::UnknownKey) => {}
-        }
+            Err(Rejected::UnknownKey) => &self.0.unknown_reviews,
+        };
         // Only the API server knows whether the pod exists, or the key.
-        let pod = self.0.review(token).await?.pod;
+        let pod = self.0.review(token, reviews).await?.pod;
         let pod = pod.ok_or_else(|| Unauthenticated::Refused(token::NOT_A_PODS.to_owned()))?;
         let seen = match self.0.pods.get(&pod) {
             Some(seen) => Some(seen),
@@ -163,8 +176,8 @@ impl<A: ClusterApi> Inner<A> {
         }
     }
 
-    async fn review(&self, token: &str) -> Result<Reviewed, Unauthenticated> {
-        if !self.reviews.try_acquire(Instant::now()) {
+    async fn review(&self, token: &str, reviews: &RateLimit) -> Result<Reviewed, Unauthenticated> {
+        if !reviews.try_acquire(Instant::now()) {
             let busy = "too many tokens at a time need a review by the API server";
             return Err(Unauthenticated::Unavailable(busy.to_owned()));
         }

@@ -1,6 +1,5 @@
 //! Metrics and probes, on a port of their own and without TLS.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,21 +9,14 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use quotakeeper_listen::small_http;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
-use tracing::debug;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::metrics;
 use crate::task::Limiter;
 
-/// The most connections at a time; probes and scrapes need a few.
-const CONNECTIONS: usize = 64;
-/// Timeout of a request.
-const REQUEST: Duration = Duration::from_secs(10);
 /// Timeout of the engines; beyond it, the liveness probe fails.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -59,33 +51,11 @@ impl Default for Probes {
 
 /// Serves `/metrics`, `/healthz` (the engines answer) and `/readyz` (sessions are served) until it is dropped.
 pub async fn serve(listener: TcpListener, probes: Probes) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                debug!(%error, "a probe's connection can't be accepted");
-                sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
+    let answer = move |request: Request<Incoming>| {
         let probes = probes.clone();
-        tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let probes = probes.clone();
-                async move { Ok::<_, Infallible>(answer(&probes, &request).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(REQUEST)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                debug!(%error, "a probe's connection ended");
-            }
-            drop(permit);
-        });
-    }
+        async move { answer(&probes, &request).await }
+    };
+    small_http::serve(listener, "metrics and probes of the limiter", answer).await;
 }
 
 /// Listens at the address of the probes.

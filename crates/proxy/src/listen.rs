@@ -141,12 +141,12 @@ impl Closing {
     }
 }
 
-/// Serves connections of `listener` until closing; with `tls` after a handshake, with `seats` as many as there are.
+/// Serves connections of `listener` until closing, as many as there are `seats`; with `tls` after a handshake.
 pub(crate) fn open<S, F>(
     listener: TcpListener,
     tls: Option<Arc<Handshakes>>,
     closing: &Closing,
-    seats: Option<Arc<Semaphore>>,
+    seats: Arc<Semaphore>,
     serve: S,
 ) where
     S: Fn(Received) -> F + Clone + Send + Sync + 'static,
@@ -156,7 +156,7 @@ pub(crate) fn open<S, F>(
     closing.tasks.spawn(async move {
         loop {
             let seated = async {
-                let seat = seat(seats.clone()).await;
+                let seat = seat(&seats).await;
                 (listener.accept().await, seat)
             };
             let (accepted, seat) = tokio::select! {
@@ -180,17 +180,16 @@ pub(crate) fn open<S, F>(
     });
 }
 
-/// A place for one more client; none where they aren't counted.
-async fn seat(seats: Option<Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
-    let seats = seats?;
-    if let Ok(seat) = Arc::clone(&seats).try_acquire_owned() {
+/// A place for one more client.
+async fn seat(seats: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    if let Ok(seat) = Arc::clone(seats).try_acquire_owned() {
         return Some(seat);
     }
     tracing::warn!(
         "as many clients are connected as the limit of open files allows; more wait for one to leave"
     );
     // Never closed.
-    seats.acquire_owned().await.ok()
+    Arc::clone(seats).acquire_owned().await.ok()
 }
 
 async fn connection<S, F>(socket: TcpStream, tls: Option<Arc<Handshakes>>, closing: Closing, serve: S)

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -18,10 +18,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use quotakeeper_listen::{Bounds, Listener, Place};
 use quotakeeper_wire::codec::{METHOD, MOST_BYTES};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -37,18 +38,19 @@ use crate::authenticate::Authenticate;
 use crate::codec::SessionCodec;
 use crate::limiter::Accept;
 
-/// The most connections at a time; more wait to be accepted.
-const CONNECTIONS: usize = 20_000;
+/// The most connections at a time. One is pending until its token was checked; the limiter may be reached by every pod
+/// of the cluster, and what a pending one costs is bounded with their number.
+const BOUNDS: Bounds = Bounds { connections: 20_000, pending: 1024 };
 /// Timeout of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The most requests on a connection; a session, or a stream of reports, is one.
+const REQUESTS: usize = 16;
 /// How long a connection may exist without a session.
 const IDLE: Duration = Duration::from_secs(30);
 /// HTTP/2 keep-alive: a ping after this long without traffic, …
 const PING: Duration = Duration::from_secs(10);
 /// … and the connection is closed without an answer for this long.
 const PONG: Duration = Duration::from_secs(10);
-/// The pause after an accept that failed because there were no file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a connection stays open so that the peer can read why its session ended.
 const GRACE: Duration = Duration::from_secs(2);
 /// What a proxy may send ahead of the limiter, in bytes, …
@@ -113,18 +115,19 @@ pub async fn serve_beside<A: Authenticate, L: Accept, O: Answer>(
     let _cut = cut.clone().drop_guard();
     let server =
         Arc::new(Server { authenticate, limiter, others, claims: Arc::default(), stop: stop.clone(), cut });
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let listener = Listener::new(listener, BOUNDS, "sessions of proxies");
     let tasks = TaskTracker::new();
     let accept = async {
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let stream = accept(&listener).await;
+            let (stream, place) = listener.accept().await;
             let (server, tls) = (Arc::clone(&server), Arc::clone(&tls.borrow()));
             tasks.spawn(async move {
-                if let Err(error) = connection(&server, stream, tls).await {
-                    debug!(%error, "a connection ended");
+                let place = Arc::new(place);
+                match place.hold(connection(&server, stream, tls, &place)).await {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => debug!(%error, "a connection ended"),
+                    None => debug!("a connection gave way to others"),
                 }
-                drop(place);
             });
         }
     };
@@ -150,32 +153,24 @@ struct Server<A, L, O> {
     cut: CancellationToken,
 }
 
-/// The next connection, however many fail.
-async fn accept(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
-            Err(error) => {
-                debug!(%error, "a connection can't be accepted");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
 /// One connection, until either end is done with it.
 async fn connection<A: Authenticate, L: Accept, O: Answer>(
     server: &Arc<Server<A, L, O>>,
     stream: TcpStream,
     tls: Arc<ServerConfig>,
+    place: &Arc<Place>,
 ) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let stream = tokio::select! {
         stream = timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)) => stream??,
         () = server.stop.cancelled() => return Ok(()),
         () = server.cut.cancelled() => return Ok(()),
     };
-    let state = Arc::new(State { busy: AtomicBool::new(false), cut: server.cut.child_token() });
+    let state = Arc::new(State {
+        requests: AtomicUsize::new(0),
+        busy: AtomicBool::new(false),
+        place: Arc::clone(place),
+        cut: server.cut.child_token(),
+    });
     let service = service_fn(|request| {
         let (server, state) = (Arc::clone(server), Arc::clone(&state));
         async move { Ok::<_, Infallible>(answer(server, state, request).await) }
@@ -211,10 +206,22 @@ async fn connection<A: Authenticate, L: Accept, O: Answer>(
 
 /// What a connection and its session know of each other.
 struct State {
+    /// How many there were.
+    requests: AtomicUsize,
     /// A session is under way.
     busy: AtomicBool,
+    /// Its place among the connections.
+    place: Arc<Place>,
     /// The connection is to be cut.
     cut: CancellationToken,
+}
+
+impl State {
+    /// The peer has shown who it is, and its session begins.
+    fn begin(&self) {
+        self.busy.store(true, Ordering::Relaxed);
+        self.place.trust();
+    }
 }
 
 async fn answer<A: Authenticate, L: Accept, O: Answer>(
@@ -222,11 +229,14 @@ async fn answer<A: Authenticate, L: Accept, O: Answer>(
     state: Arc<State>,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    if state.requests.fetch_add(1, Ordering::Relaxed) >= REQUESTS {
+        state.cut.cancel();
+    }
     if request.uri().path() != METHOD {
         if let Some(response) = server.others.answer(request).await {
             // A refusal leaves the connection to its idle end.
             if response.status().is_success() {
-                state.busy.store(true, Ordering::Relaxed);
+                state.begin();
             }
             return response;
         }

@@ -13,6 +13,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 pub struct Answer {
     pub status: StatusCode,
@@ -21,13 +22,8 @@ pub struct Answer {
 
 pub type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-pub async fn send(
-    address: SocketAddr,
-    ca: &str,
-    method: &str,
-    path: &str,
-    body: Vec<u8>,
-) -> Result<Answer, Failed> {
+/// A connection that has agreed on TLS.
+pub async fn connect(address: SocketAddr, ca: String) -> Result<TlsStream<TcpStream>, Failed> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.as_bytes())?)?;
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -36,7 +32,17 @@ pub async fn send(
         .with_no_client_auth();
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from("127.0.0.1")?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
+}
+
+pub async fn send(
+    address: SocketAddr,
+    ca: &str,
+    method: &str,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Answer, Failed> {
+    let stream = connect(address, ca.to_owned()).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::builder().method(method).uri(path).header("host", "webhook");

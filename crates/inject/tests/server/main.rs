@@ -31,6 +31,8 @@ use tokio::task::JoinHandle;
 use certificate::serving;
 use client::Answer;
 use test_support::certificates::Ca;
+use test_support::crowd::Crowd;
+use test_support::wait::until;
 
 /// What the test has made known of the cluster; none: nothing has been read yet.
 #[derive(Default)]
@@ -356,6 +358,24 @@ async fn a_new_certificate_applies_at_once_without_ending_connections() {
     assert!(served.trusting_get(&before).await.is_err());
     served.tls.send_replace(None);
     assert!(served.trusting_get(&served.ca.pem()).await.is_err());
+}
+
+#[tokio::test]
+async fn silent_connections_of_others_delay_no_review() {
+    let served = Served::ready().await;
+    let silent = Crowd::of(400, served.address, b"").await;
+    let agreed = {
+        let ca = served.ca.pem();
+        let each = (0..100).map(|_| client::connect(served.address, ca.clone()));
+        futures_util::future::join_all(each).await
+    };
+    assert!(agreed.iter().all(Result::is_ok));
+    for _ in 0..5 {
+        let response = served.create(pod("gtm", asking("openai"))).await;
+        assert_eq!(response["allowed"], true);
+    }
+    // Those that had to give way, and not all of them because their time was over.
+    until("the crowd gives way", || silent.closed() >= 400 + 100 - 256).await;
 }
 
 #[tokio::test]

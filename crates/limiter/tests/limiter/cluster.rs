@@ -98,14 +98,19 @@ pub fn unix_seconds() -> u64 {
 
 /// The claims of a pod's token; its UID is made of its name.
 pub fn claims(namespace: &str, pod: &str) -> Value {
+    claims_of(namespace, pod, "runner")
+}
+
+/// Of a pod of this ServiceAccount.
+pub fn claims_of(namespace: &str, pod: &str, account: &str) -> Value {
     let now = unix_seconds();
     json!({
         "aud": ["quotakeeper.dev/limiter"], "iss": ISSUER, "iat": now, "nbf": now, "exp": now + 3600,
-        "sub": format!("system:serviceaccount:{namespace}:runner"),
+        "sub": format!("system:serviceaccount:{namespace}:{account}"),
         "kubernetes.io": {
             "namespace": namespace,
             "pod": {"name": pod, "uid": uid(pod)},
-            "serviceaccount": {"name": "runner", "uid": "5e41"},
+            "serviceaccount": {"name": account, "uid": "5e41"},
             "node": {"name": "node-1", "uid": "90de"},
         },
     })
@@ -160,6 +165,13 @@ impl Cluster {
     /// A token of a pod, signed by the cluster's first key.
     pub fn token(&self, namespace: &str, pod: &str) -> String {
         self.key.sign(&claims(namespace, pod))
+    }
+
+    /// A token of a pod of this ServiceAccount, which a review confirms.
+    pub fn token_of(&self, namespace: &str, pod: &str, account: &str) -> String {
+        let token = self.key.sign(&claims_of(namespace, pod, account));
+        self.vouch(&token, &format!("system:serviceaccount:{namespace}:{account}"), None);
+        token
     }
 
     /// Sets the review of this token.

@@ -13,6 +13,7 @@ use test_support::wait::until;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::cluster::{Key, claims, claims_of};
 use crate::proxy::{NAME, Proxy};
 use crate::world::{OPERATOR, World, at_once, quota};
 
@@ -57,18 +58,30 @@ async fn only_the_operator_may_read() {
     // A pod's token opens sessions; that is all.
     let pods = world.pod("gtm", "pod-1");
     assert_eq!(get(&world, Some(&pods)).await.status(), StatusCode::FORBIDDEN);
-    world.cluster.vouch(&pods, "system:serviceaccount:gtm:quotakeeper-operator", None);
-    assert_eq!(get(&world, Some(&pods)).await.status(), StatusCode::FORBIDDEN);
-    world.cluster.vouch("operators", OPERATOR, None);
-    assert_eq!(get(&world, Some("operators")).await.status(), StatusCode::OK);
+    let elsewhere = world.cluster.token_of("gtm", "pod-2", "quotakeeper-operator");
+    assert_eq!(get(&world, Some(&elsewhere)).await.status(), StatusCode::FORBIDDEN);
+    // Nor is a token that the API server does not confirm any more.
+    let gone = world.cluster.key.sign(&claims_of("quotakeeper", "operator-0", "quotakeeper-operator"));
+    assert_eq!(get(&world, Some(&gone)).await.status(), StatusCode::FORBIDDEN);
+    let operators = operators(&world);
+    // Somebody makes up keys, more than are reviewed.
+    for made_up in 0..250 {
+        let token = Key::ecdsa(&format!("made-up-{made_up}")).sign(&claims("gtm", "pod-1"));
+        assert_ne!(get(&world, Some(&token)).await.status(), StatusCode::OK);
+    }
+    assert_eq!(get(&world, Some(&operators)).await.status(), StatusCode::OK);
+}
+
+fn operators(world: &World) -> String {
+    let (namespace, account) = OPERATOR.trim_start_matches("system:serviceaccount:").split_once(':').unwrap();
+    world.cluster.token_of(namespace, "operator-1", account)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_reports_use_and_waiting_calls() {
     let folder = tempfile::tempdir().unwrap();
     let mut world = World::start(folder.path(), vec![quota("gtm/openai", 5)]).await;
-    world.cluster.vouch("operators", OPERATOR, None);
-    let response = get(&world, Some("operators")).await;
+    let response = get(&world, Some(&operators(&world))).await;
     let mut lines = Lines { body: response.into_body(), rest: Vec::new() };
     let first = lines.next().await.unwrap();
     assert_eq!((first.accounts.len(), first.proxies.connected, first.gate_open), (1, 0, false));

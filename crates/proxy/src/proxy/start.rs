@@ -21,6 +21,8 @@ use crate::describe::Describer;
 use crate::forward::{ProxyContext, RareLog};
 use crate::handshake::Handshakes;
 use crate::link::Link;
+use quotakeeper_listen::small_http;
+
 use crate::listen::{Closing, ListenError, bind, open, seats};
 use crate::metrics::Metrics;
 use crate::quota_endpoint::QuotaEndpoint;
@@ -140,7 +142,7 @@ impl Proxy {
         let seats = seats();
         let door = |bound: Bound, tls: Option<Arc<Handshakes>>, door: Door| {
             let context = Arc::clone(&self.context);
-            open(bound.listener, tls, &self.context.closing, Some(Arc::clone(&seats)), move |received| {
+            open(bound.listener, tls, &self.context.closing, Arc::clone(&seats), move |received| {
                 let context = Arc::clone(&context);
                 async move { serve(&context, door, received).await }
             });
@@ -159,12 +161,13 @@ impl Proxy {
         if let Some(admin) = sockets.admin {
             let context = Arc::clone(&self.context);
             let more = settings.more_metrics.clone();
-            open(admin.listener, None, &self.context.closing, None, move |received| {
-                std::future::ready(match received {
-                    Ok(request) => admin::serve(&context, more.as_ref(), &request),
-                    Err(own) => own.into_response(),
-                })
-            });
+            let answer = move |request| std::future::ready(admin::serve(&context, more.as_ref(), &request));
+            // Anybody in the cluster reaches it. It ends with the gentle close, so that nobody delays the proxy's end.
+            self.context.closing.spawn(small_http::serve(
+                admin.listener,
+                "metrics and probes of the proxy",
+                answer,
+            ));
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -61,7 +60,7 @@ async fn begin<A: Authenticate, L: Accept, O: Answer>(
     let Accepted { inbox, outgoing, ended } = accepted;
     let inbox = VerifiedInbox::new(inbox, pod.clone(), Arc::clone(&server.claims));
     let (end, final_status) = oneshot::channel();
-    state.busy.store(true, Ordering::Relaxed);
+    state.begin();
     let stop = server.stop.clone();
     tokio::spawn(async move {
         let mut incoming = request.into_inner();

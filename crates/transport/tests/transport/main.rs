@@ -12,4 +12,6 @@ mod a_slow_reader_is_bounded;
 mod calls_are_granted_over_a_session;
 mod lost_connections_lose_and_double_no_call;
 mod only_the_given_ca_is_trusted;
+mod rapid_resets_end_a_connection;
 mod sessions_resume_after_a_restart;
+mod strangers_keep_no_proxy_out;
