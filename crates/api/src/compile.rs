@@ -85,6 +85,7 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
         allocations: Vec::new(),
         admitted: Admitted::Everyone,
         in_force_since: None,
+        checkpoint: None,
         used,
         profile,
     };

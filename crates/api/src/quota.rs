@@ -19,8 +19,8 @@ pub use allocations::{Allocation, Priority};
 pub use amount::{Amount, MAX_AMOUNT, MAX_DOLLARS};
 pub use columns::StatusSummary;
 pub use status::{
-    AllocationLimitStatus, AllocationStatus, ApiQuotaStatus, LimitSource, LimitStatus, ProxyStatus,
-    WaitingStatus,
+    AllocationLimitStatus, AllocationStatus, ApiQuotaStatus, CheckpointStatus, LimitSource, LimitStatus,
+    ProxyStatus, WaitingStatus,
 };
 
 /// The account that a team has at a provider: its limits, this cluster's part of them, and what

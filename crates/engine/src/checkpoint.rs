@@ -4,6 +4,7 @@
 //! Whoever begins from a checkpoint takes all of its block for granted. So a lost ledger costs a block at most, and
 //! never exceeds a limit.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -133,6 +134,18 @@ impl CheckpointedCount {
     pub fn total(&self) -> Amount {
         self.counted.iter().map(|part| part.amount).sum::<Amount>() + self.in_flight + self.block
     }
+
+    /// Merges what leaves within the same `seconds`.
+    fn merge_within(&mut self, seconds: u64) {
+        let mut merged: BTreeMap<(DrawnBy, u64), CheckpointedPart> = BTreeMap::new();
+        for part in &self.counted {
+            let none = CheckpointedPart { leaves_in: 0, amount: Amount::ZERO, by: part.by };
+            let into = merged.entry((part.by, part.leaves_in.div_ceil(seconds))).or_insert(none);
+            into.amount += part.amount;
+            into.leaves_in = into.leaves_in.max(part.leaves_in);
+        }
+        self.counted = merged.into_values().collect();
+    }
 }
 
 impl Checkpoint {
@@ -140,6 +153,18 @@ impl Checkpoint {
     pub fn limit(&self, name: &str, identity: &LimitIdentity) -> Option<&CheckpointedLimit> {
         let same = || self.limits.iter().filter(|known| known.identity == *identity);
         same().find(|known| known.name == name).or_else(|| same().max_by_key(|known| known.total()))
+    }
+
+    /// The same with no more than so many parts of each window, of each kind: what leaves within one of them leaves
+    /// with the last of it.
+    #[must_use]
+    pub fn coarser(&self, parts: u32) -> Checkpoint {
+        let mut coarser = self.clone();
+        for limit in &mut coarser.limits {
+            let part = limit.identity.window_seconds.div_ceil(u64::from(parts)).max(1);
+            limit.counts.iter_mut().for_each(|count| count.merge_within(part));
+        }
+        coarser
     }
 
     /// How long at most something of it counts.

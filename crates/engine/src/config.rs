@@ -345,7 +345,12 @@ pub struct PauseConfig {
 impl LimitConfig {
     /// Whether it is a budget rather than a rate: it counts money, or a window of an hour or more.
     pub fn is_budget(&self) -> bool {
-        self.unit == Unit::Dollars || self.window >= crate::window_counter::LONG
+        self.unit == Unit::Dollars || self.has_long_window()
+    }
+
+    /// Whether its window is so long that nobody waits for it to pass: an hour or more.
+    pub fn has_long_window(&self) -> bool {
+        self.window >= crate::window_counter::LONG
     }
 
     /// Whether it holds the most that a call can use until its usage is known.

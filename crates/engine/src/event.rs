@@ -279,6 +279,8 @@ pub enum CheckpointRead {
     },
     /// There was one, and it is lost: what the ledger does not have is not known.
     Lost,
+    /// The one that the engine has begun with was not the newest, so that as little is known.
+    RolledBack,
     /// There never was one.
     None,
 }

@@ -45,6 +45,8 @@ pub enum Mutant {
     OthersForgotten,
     /// A reset that is further away than a window is believed.
     LateResetBelieved,
+    /// What may have been granted beyond a checkpoint is free again once its ledger is lost.
+    BlockReclaimed,
     /// A limit that gets another name is a new one.
     RenameStartsAnew,
     /// A call whose client has hung up is taken to be over at the provider.

@@ -11,6 +11,8 @@ pub enum Mutant {
     LostCountsAsNew,
     /// A day is over when the wall clock shows its end, whatever the limiter's own clock says.
     PeriodByWallClock,
+    /// A checkpoint is believed that is older than the newest one.
+    NumberIgnored,
 }
 
 #[cfg(feature = "mutants")]

@@ -38,7 +38,7 @@ use quotakeeper_wire::status::PastUse;
 
 pub use self::accounts::Configuration;
 use self::checkpoints::AccountCheckpoints;
-pub use self::checkpoints::{CheckpointTask, FoundCheckpoint, NotStored, StoredCheckpoint};
+pub use self::checkpoints::{CheckpointTask, FoundCheckpoint, NotStored};
 use self::notices::LeftNotices;
 use self::past::WallClock;
 pub use self::periods::{CLOCKS_APART, OpenPeriod};

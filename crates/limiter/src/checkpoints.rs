@@ -16,7 +16,7 @@ use quotakeeper_api::names::{
     CHECKPOINT_DOCUMENT, CHECKPOINT_PREFIX, CONFIG, CONFIG_CHECKPOINT, COUNTS_FOR, QUOTA, of_account,
 };
 use quotakeeper_engine::time::Time;
-use quotakeeper_limiter_core::{FoundCheckpoint, NotStored, StoredCheckpoint};
+use quotakeeper_limiter_core::{FoundCheckpoint, NotStored, StoredCheckpoint, TooLarge};
 use quotakeeper_wire::name::AccountKey;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -39,6 +39,9 @@ pub enum StoreError {
     /// It said no, or could not be reached.
     #[error("{0}")]
     Refused(#[from] kube::Error),
+    /// It is too large for a ConfigMap.
+    #[error("{0}")]
+    TooLarge(#[from] TooLarge),
 }
 
 /// What the API server's clock showed at a time of this process.
@@ -66,8 +69,8 @@ pub struct CheckpointStore {
     /// Of each account the version that was read or written last; none: there was no ConfigMap.
     versions: Mutex<BTreeMap<AccountKey, Option<String>>>,
     clock: Mutex<ApiClock>,
-    /// The last failure that was logged; empty: the last request has succeeded.
-    logged: Mutex<String>,
+    /// Of each account whose last request has failed why it has.
+    failures: Mutex<BTreeMap<AccountKey, String>>,
 }
 
 impl CheckpointStore {
@@ -77,7 +80,7 @@ impl CheckpointStore {
             maps: Api::namespaced(client, namespace),
             versions: Mutex::default(),
             clock: Mutex::new(clock),
-            logged: Mutex::default(),
+            failures: Mutex::default(),
         }
     }
 
@@ -88,16 +91,16 @@ impl CheckpointStore {
     pub async fn read(&self, key: &AccountKey) -> Result<FoundCheckpoint, StoreError> {
         let name = of_account(CHECKPOINT_PREFIX, key);
         let read = timeout(PATIENCE, self.maps.get_opt(&name)).await.map_err(|_| StoreError::Silent);
-        let found = self.noted("read", read.and_then(|read| Ok(read?)))?;
+        let found = self.noted(key, "read", read.and_then(|read| Ok(read?)))?;
         let version = found.as_ref().and_then(ResourceExt::resource_version);
         locked(&self.versions).insert(key.clone(), version);
-        let Some(map) = found else { return Ok(FoundCheckpoint { stored: None, told: None }) };
+        let Some(map) = found else { return Ok(FoundCheckpoint::Nothing) };
         let Some(stored) = document(&map).filter(|stored| stored.account == *key) else {
             error!(account = %key, map = map.name_any(), "its checkpoint can't be understood, and counts as lost");
-            return Ok(FoundCheckpoint { stored: None, told: Some(1) });
+            return Ok(FoundCheckpoint::Unreadable);
         };
         let age = written_at(&map).map_or(Duration::ZERO, |at| locked(&self.clock).age(at, now()));
-        Ok(FoundCheckpoint { stored: Some((stored, age)), told: None })
+        Ok(FoundCheckpoint::Stored { stored, age })
     }
 
     /// Stores a checkpoint in place of the one that was read or written last.
@@ -106,8 +109,21 @@ impl CheckpointStore {
     /// [`NotStored`].
     pub async fn write(&self, checkpoint: &StoredCheckpoint) -> Result<(), NotStored> {
         let key = &checkpoint.account;
+        match self.replace(checkpoint).await {
+            // Another has been written, or it was deleted.
+            Err(StoreError::Refused(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                Err(NotStored::Conflict)
+            }
+            outcome => {
+                self.noted(key, "written", outcome).map_err(|error| NotStored::Failed(error.to_string()))
+            }
+        }
+    }
+
+    async fn replace(&self, checkpoint: &StoredCheckpoint) -> Result<(), StoreError> {
+        let key = &checkpoint.account;
         let version = locked(&self.versions).get(key).cloned().flatten();
-        let map = map_of(checkpoint, version);
+        let map = map_of(checkpoint, version)?;
         let (name, parameters) = (map.name_any(), PostParams::default());
         let request = async {
             match map.metadata.resource_version {
@@ -115,52 +131,49 @@ impl CheckpointStore {
                 None => self.maps.create(&parameters, &map).await,
             }
         };
-        let written = timeout(PATIENCE, request).await.map_err(|_| StoreError::Silent);
-        match written.and_then(|written| Ok(written?)) {
-            Ok(map) => {
-                locked(&self.versions).insert(key.clone(), map.resource_version());
-                if let Some(showed) = written_at(&map) {
-                    *locked(&self.clock) = ApiClock { at: now(), showed };
-                }
-                // Cannot fail: it is passed through to be noted.
-                let _ = self.noted("written", Ok(()));
-                Ok(())
-            }
-            // Another has been written, or it was deleted.
-            Err(StoreError::Refused(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
-                Err(NotStored::Conflict)
-            }
-            Err(error) => {
-                let _ = self.noted::<()>("written", Err(error));
-                Err(NotStored::Failed)
-            }
+        let map = timeout(PATIENCE, request).await.map_err(|_| StoreError::Silent)??;
+        locked(&self.versions).insert(key.clone(), map.resource_version());
+        if let Some(showed) = written_at(&map) {
+            *locked(&self.clock) = ApiClock { at: now(), showed };
         }
+        Ok(())
     }
 
-    /// Logs a failure once, and when it is over.
-    fn noted<T>(&self, what: &str, outcome: Result<T, StoreError>) -> Result<T, StoreError> {
-        let sentence = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        let mut logged = locked(&self.logged);
-        if *logged != sentence {
-            match sentence.is_empty() {
-                true => info!("checkpoints of long windows are {what} again"),
-                false => warn!(
-                    error = sentence,
-                    "checkpoints of windows of an hour or more can't be {what}; what they cover is granted, then calls that draw on such windows wait until the API server takes them"
-                ),
+    /// Logs a failure once for all accounts that have it, and when an account's is over.
+    fn noted<T>(
+        &self,
+        key: &AccountKey,
+        what: &str,
+        outcome: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut failures = locked(&self.failures);
+        match outcome.as_ref().err().map(ToString::to_string) {
+            None => {
+                if let Some(over) = failures.remove(key)
+                    && !failures.values().any(|failure| *failure == over)
+                {
+                    info!(account = %key, "checkpoints of long windows are {what} again");
+                }
             }
-            *logged = sentence;
+            Some(failure) => {
+                if !failures.values().any(|known| *known == failure) {
+                    warn!(
+                        account = %key,
+                        error = failure,
+                        "a checkpoint of windows of an hour or more can't be {what}; what the last one covers is granted, then calls that draw on such windows wait"
+                    );
+                }
+                failures.insert(key.clone(), failure);
+            }
         }
         outcome
     }
 }
 
-fn map_of(checkpoint: &StoredCheckpoint, version: Option<String>) -> ConfigMap {
+fn map_of(checkpoint: &StoredCheckpoint, version: Option<String>) -> Result<ConfigMap, TooLarge> {
     let labels = [(CONFIG, CONFIG_CHECKPOINT), ("app.kubernetes.io/managed-by", "quotakeeper")];
     let counts_for = checkpoint.checkpoint.counts_for().as_secs().to_string();
     let annotations = [(QUOTA, checkpoint.quota.to_string()), (COUNTS_FOR, counts_for)];
-    // Values of our own types: writing them can't fail.
-    let document = serde_json::to_string(checkpoint).unwrap_or_default();
     let metadata = ObjectMeta {
         name: Some(of_account(CHECKPOINT_PREFIX, &checkpoint.account)),
         labels: Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
@@ -168,8 +181,8 @@ fn map_of(checkpoint: &StoredCheckpoint, version: Option<String>) -> ConfigMap {
         resource_version: version,
         ..ObjectMeta::default()
     };
-    let data = Some([(CHECKPOINT_DOCUMENT.to_owned(), document)].into());
-    ConfigMap { metadata, data, ..ConfigMap::default() }
+    let data = Some([(CHECKPOINT_DOCUMENT.to_owned(), checkpoint.to_json()?)].into());
+    Ok(ConfigMap { metadata, data, ..ConfigMap::default() })
 }
 
 fn document(map: &ConfigMap) -> Option<StoredCheckpoint> {
@@ -212,7 +225,7 @@ mod tests {
             epoch: 1_800_000_000,
             checkpoint: serde_json::from_str(r#"{"limits":[{"name":"daily","unit":"Requests","windowSeconds":86400,"counts":[{"level":0,"inFlight":3,"block":9,"counted":[{"leavesIn":700,"amount":5,"by":"Calls"}]}]}]}"#).unwrap(),
         };
-        let map = map_of(&checkpoint, Some("12".to_owned()));
+        let map = map_of(&checkpoint, Some("12".to_owned())).unwrap();
         assert_eq!(document(&map), Some(checkpoint));
         assert_eq!(map.annotations()[COUNTS_FOR], "86400");
         assert_eq!(map.metadata.owner_references, None);

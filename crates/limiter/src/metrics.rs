@@ -152,7 +152,7 @@ fn encode_health(encoder: &mut DescriptorEncoder<'_>, health: &Health) -> Result
         degraded.push((reason("LedgerUnavailable"), u64::from(ledger.failing)));
         ledger_commit(encoder, ledger.took)?;
     }
-    let failing = |one: &AccountReport| one.checkpoint.is_some_and(|checkpoint| checkpoint.failing);
+    let failing = |one: &AccountReport| one.checkpoint.as_ref().is_some_and(|it| it.failing);
     degraded.push((reason("CheckpointsUnavailable"), u64::from(accounts.iter().any(failing))));
     degraded.push((reason("GateOpen"), u64::from(report.gate_open)));
     gauge(encoder, "degraded", "1 while the limiter is degraded for this reason", degraded)

@@ -227,8 +227,8 @@ impl LimiterTask {
 
     fn checkpointed(&mut self, now: Time, outcome: Checkpointed, out: &mut Outbox) {
         match outcome {
-            Checkpointed::Read(key, Some(found)) => self.state.checkpoint_read(now, &key, found, out),
-            Checkpointed::Read(key, None) => self.state.checkpoint_not_read(now, &key),
+            Checkpointed::Read(key, Ok(found)) => self.state.checkpoint_read(now, &key, found, out),
+            Checkpointed::Read(key, Err(why)) => self.state.checkpoint_not_read(now, &key, why),
             Checkpointed::Written(key, written) => self.state.checkpoint_written(now, &key, written, out),
         }
     }

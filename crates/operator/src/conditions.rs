@@ -98,16 +98,22 @@ pub mod reasons {
         PROVIDER_PAUSED = "ProviderPaused";
         /// `Throttled`: a budget is used up.
         BUDGET_EXHAUSTED = "BudgetExhausted";
+        /// `Throttled`: what counts in windows of an hour or more can't be stored; calls that draw on them wait, or will.
+        CHECKPOINTS_UNAVAILABLE = "CheckpointsUnavailable";
         /// `Throttled`: a limit is closed, because it is not known what was used of it.
         USAGE_UNKNOWN = "UsageUnknown";
         /// `UsageKnown`: the account is new, so nothing is assumed to be used.
         NEW_ACCOUNT = "NewAccount";
         /// `UsageKnown`: all use counts that the limiter's ledger has.
         RECORDED = "Recorded";
+        /// `UsageKnown`: the limiter's ledger was lost, and its checkpoint has all use of windows of an hour or more.
+        CHECKPOINTED = "Checkpointed";
         /// `UsageKnown`: nothing is assumed any more.
         LEARNED = "Learned";
         /// `UsageKnown`: the limiter's ledger was lost.
         LEDGER_LOST = "LedgerLost";
+        /// `UsageKnown`: the limiter's ledger was lost, and its checkpoint is missing or was rolled back.
+        CHECKPOINT_LOST = "CheckpointLost";
         /// `UsageKnown`: it is not recorded whether the account is new.
         NOT_RECORDED = "NotRecorded";
         /// `Throttled`: calls wait for their turn.

@@ -89,6 +89,9 @@ event_reasons! {
     BudgetExhausted: true, "quota, workloads",
         "A window of an hour or more is used up. Calls wait or are refused.",
         "A higher tier or fewer calls; or wait until the time that the note names.";
+    CheckpointsUnavailable: true, "quota; workloads whose calls wait",
+        "What counts in windows of an hour or more can't be stored; calls that draw on them wait, or will soon.",
+        "See in the note why the API server refuses the ConfigMap.";
     UsageUnknown: true, "quota, workloads",
         "It is not known how much of a window of an hour or more was used, so all of it counts as used.",
         "State what was used, by the command in the note, or wait.";

@@ -52,6 +52,8 @@ pub struct StoredDocument {
     pub uid: String,
     /// The account as JSON.
     pub json: Arc<str>,
+    /// The number of the newest checkpoint that the account tells of.
+    pub checkpoint: Option<u64>,
     /// Labels and owner are as they should be.
     pub proper: bool,
 }
@@ -239,7 +241,20 @@ fn compiled(view: &QuotaView, observed: &ObservedState) -> Result<CompiledAccoun
     account.allocations = allocations::pods(quota, &observed.namespaces)?;
     let record = observed.records.get(&record_name(&document_name(&account.key)));
     account.in_force_since = record.and_then(|record| record.since);
+    account.checkpoint = newest_checkpoint(view, observed, &account.key);
     Ok(account)
+}
+
+/// The number of the newest checkpoint that anybody has told of an account. Its quota's status is the one witness that
+/// no backup of the limiter's namespace rolls back with the checkpoint; of a quota that was applied anew only the
+/// account's document tells, and of one that was deleted its record.
+fn newest_checkpoint(view: &QuotaView, observed: &ObservedState, key: &AccountKey) -> Option<u64> {
+    let name = document_name(key);
+    let reported = view.status.checkpoint.as_ref().filter(|reported| reported.account == **key);
+    let reported = reported.and_then(|reported| u64::try_from(reported.number).ok());
+    let stored = observed.stored.get(&name).and_then(|stored| stored.checkpoint);
+    let recorded = observed.records.get(&record_name(&name)).and_then(|record| record.checkpoint);
+    reported.max(stored).max(recorded)
 }
 
 fn invalid(problems: &[Problem]) -> Refusal {
@@ -306,6 +321,14 @@ fn selector_of(selector: LabelSelector, field: &str) -> Result<Selector, Refusal
     })
 }
 
+/// A document that tells of another checkpoint, and is the same otherwise.
+fn with_checkpoint(json: &str, checkpoint: Option<u64>) -> Option<Arc<str>> {
+    let mut document: serde_json::Value = serde_json::from_str(json).ok()?;
+    document["checkpoint"] = checkpoint.into();
+    let json = serde_json::to_string_pretty(&document).ok()? + "\n";
+    Some(json.into())
+}
+
 /// The document that an earlier generation of this very quota left, where no other has taken its place.
 fn last_good(
     name: &str,
@@ -317,7 +340,12 @@ fn last_good(
     let left = observed.stored.iter().filter(|(at, stored)| ours(stored) && !taken.contains_key(*at));
     let read = left.filter_map(|(at, stored)| {
         let account = CompiledAccount::load(&stored.json).ok()?;
-        let document = Document { quota: name.to_owned(), uid: view.uid.clone(), json: stored.json.clone() };
+        let checkpoint = newest_checkpoint(view, observed, &account.key);
+        let json = match checkpoint == stored.checkpoint {
+            true => stored.json.clone(),
+            false => with_checkpoint(&stored.json, checkpoint)?,
+        };
+        let document = Document { quota: name.to_owned(), uid: view.uid.clone(), json };
         Some((at.clone(), document, account))
     });
     read.max_by_key(|(_, _, account)| account.generation)

@@ -26,6 +26,8 @@ pub struct AccountRecord {
     pub since: Option<Timestamp>,
     /// Since when no quota has it.
     pub ended: Option<Timestamp>,
+    /// The number of its newest checkpoint when its last quota was deleted: while it has a quota its document tells.
+    pub checkpoint: Option<u64>,
     /// Its labels and owner are as they should be.
     pub proper: bool,
 }
@@ -35,7 +37,7 @@ pub struct AccountRecord {
 pub struct RecordChanges {
     /// Records of accounts that come into force, by the name of their ConfigMap: before the accounts' documents.
     pub first: BTreeMap<String, AccountRecord>,
-    /// Records to be written again.
+    /// Records to be written again: those of accounts that lose their quota before their documents are removed.
     pub again: BTreeMap<String, AccountRecord>,
     /// Records whose time is over.
     pub over: Vec<String>,
@@ -46,6 +48,11 @@ pub struct RecordChanges {
 /// The name of the ConfigMap that holds the record of the account with this document.
 pub fn record_name(document_name: &str) -> String {
     format!("{RECORD_PREFIX}{}", document_name.strip_prefix(ACCOUNT_PREFIX).unwrap_or(document_name))
+}
+
+/// The name of the ConfigMap that holds the document of the account with this record.
+pub fn account_name(record_name: &str) -> String {
+    format!("{ACCOUNT_PREFIX}{}", record_name.strip_prefix(RECORD_PREFIX).unwrap_or(record_name))
 }
 
 /// The name of the ConfigMap in which the limiter stores what counts in long windows of the account with this record.
@@ -69,6 +76,7 @@ pub fn changes(observed: &ObservedState, desired: &DesiredState, now: Timestamp)
                     key: account.key,
                     since: known.then_some(now),
                     ended: None,
+                    checkpoint: None,
                     proper: true,
                 };
                 changes.first.insert(name, record);
@@ -87,9 +95,12 @@ pub fn changes(observed: &ObservedState, desired: &DesiredState, now: Timestamp)
             continue;
         }
         changes.next = Some(changes.next.map_or(end, |next| next.min(end)));
-        if record.ended.is_none() || !record.proper {
+        let stored = observed.stored.get(&account_name(name)).and_then(|stored| stored.checkpoint);
+        let checkpoint = record.checkpoint.max(stored);
+        if record.ended.is_none() || !record.proper || checkpoint != record.checkpoint {
             let ended = record.ended.or(Some(now));
-            changes.again.insert(name.clone(), AccountRecord { ended, proper: true, ..record.clone() });
+            let record = AccountRecord { ended, checkpoint, proper: true, ..record.clone() };
+            changes.again.insert(name.clone(), record);
         }
     }
     changes

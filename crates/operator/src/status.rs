@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use quotakeeper_api::quota::{ApiQuota, ApiQuotaStatus, ProxyStatus, StatusSummary, WaitingStatus};
+use quotakeeper_api::quota::{
+    ApiQuota, ApiQuotaStatus, CheckpointStatus, ProxyStatus, StatusSummary, WaitingStatus,
+};
 use quotakeeper_engine::PauseStatus;
 use quotakeeper_engine::config::{LimitConfig, Mode};
 use quotakeeper_engine::event::Scope;
@@ -118,6 +120,12 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// Why no checkpoint of its account can be read or stored.
+    fn checkpoint_problem(&self) -> Option<&'a str> {
+        let checkpoint = self.report()?.checkpoint.as_ref().filter(|it| it.failing)?;
+        Some(checkpoint.problem.as_deref().unwrap_or("the limiter's log says why"))
+    }
+
     fn gate_open_until(&self) -> Option<Timestamp> {
         match self.limiter {
             Limiter::Connected { gate_open_until, .. } => gate_open_until,
@@ -209,6 +217,7 @@ fn inputs(subject: &Subject<'_>, figures: &Figures<'_>) -> Inputs {
         disabled: subject.disabled(),
         held: subject.held(),
         exhausted: figures.exhausted().is_some(),
+        unstored: subject.checkpoint_problem().is_some(),
         usage_unknown: !figures.closed().is_empty(),
         long_wait_ago: subject.long_wait_ago,
         not_injected: subject.not_injected > 0,
@@ -250,6 +259,7 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
         refused,
         proxies,
         paused_until,
+        checkpoint: checkpoint(subject),
         conditions,
     };
     let summary = summary(subject, &inputs, &figures, &status);
@@ -257,6 +267,21 @@ pub fn status(subject: &Subject<'_>) -> ApiQuotaStatus {
     status.brief = Some(format!("{}: {}", part(&summary.status), part(&summary.message)));
     status.summary = Some(summary);
     status
+}
+
+/// The newest checkpoint that was ever reported of the account.
+fn checkpoint(subject: &Subject<'_>) -> Option<CheckpointStatus> {
+    let before = subject.view.status.checkpoint.clone();
+    let reported = subject.report().and_then(|report| {
+        let number = i64::try_from(report.checkpoint.as_ref()?.number).ok().filter(|number| *number > 0)?;
+        Some(CheckpointStatus { account: report.key.to_string(), number })
+    });
+    match (before, reported) {
+        (Some(before), Some(new)) if before.account == new.account && before.number > new.number => {
+            Some(before)
+        }
+        (before, new) => new.or(before),
+    }
 }
 
 fn ends(pause: &PauseStatus, now: Timestamp) -> Time {
@@ -409,7 +434,8 @@ fn message(state: State, subject: &Subject<'_>, figures: &Figures<'_>, status: &
         State::ProviderStopped
         | State::ProviderOverloaded
         | State::ProviderPaused
-        | State::BudgetExhausted => {
+        | State::BudgetExhausted
+        | State::CheckpointsUnavailable => {
             let throttled = find(&status.conditions, types::THROTTLED);
             throttled.map(|it| format!("{} ", it.message)).unwrap_or_default()
         }

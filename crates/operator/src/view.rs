@@ -25,6 +25,8 @@ const RECORD_ACCOUNT: &str = "account";
 /// The entry of a record that is not of the time at which its account came into force, and its value.
 const RECORD_SINCE: &str = "since";
 const RECORD_UNKNOWN: &str = "unknown";
+/// The entry of a record with the number of the newest checkpoint when its quota was deleted.
+const RECORD_CHECKPOINT: &str = "checkpoint";
 /// The entry of a record since when no quota has the account.
 const RECORD_ENDED: &str = "ended";
 
@@ -111,18 +113,23 @@ pub fn document(map: ConfigMap, owner: Option<&str>) -> Option<StoredDocument> {
     let annotation = |name: &str| map.annotations().get(name).cloned().unwrap_or_default();
     let owned = owner.is_none_or(|uid| map.owner_references().iter().any(|owner| owner.uid == uid));
     let labelled = map.labels().get(CONFIG).is_some_and(|value| value == CONFIG_ACCOUNT);
+    let json = map.data.as_ref().and_then(|data| data.get(ACCOUNT_DOCUMENT)).cloned().unwrap_or_default();
     Some(StoredDocument {
         quota: annotation(QUOTA),
         uid: annotation(QUOTA_UID),
-        json: map
-            .data
-            .as_ref()
-            .and_then(|data| data.get(ACCOUNT_DOCUMENT))
-            .cloned()
-            .unwrap_or_default()
-            .into(),
+        checkpoint: checkpoint_of(&json),
+        json: json.into(),
         proper: owned && labelled,
     })
+}
+
+/// The number of the checkpoint that an account's document tells of.
+pub fn checkpoint_of(json: &str) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Told {
+        checkpoint: Option<u64>,
+    }
+    serde_json::from_str::<Told>(json).ok()?.checkpoint
 }
 
 /// The record of an account; `owner` is the UID that its owner should have.
@@ -134,6 +141,7 @@ pub fn record(map: &ConfigMap, owner: Option<&str>) -> Option<AccountRecord> {
         key: data.get(RECORD_ACCOUNT)?.as_str().into(),
         since: created.filter(|_| known),
         ended: data.get(RECORD_ENDED).and_then(|ended| ended.parse().ok()),
+        checkpoint: data.get(RECORD_CHECKPOINT).and_then(|number| number.parse().ok()),
         proper: owner.is_none_or(|uid| map.owner_references().iter().any(|owner| owner.uid == uid)),
     })
 }
@@ -145,6 +153,7 @@ pub fn record_data(record: &AccountRecord) -> BTreeMap<&'static str, String> {
         data.insert(RECORD_SINCE, RECORD_UNKNOWN.to_owned());
     }
     data.extend(record.ended.map(|ended| (RECORD_ENDED, ended.to_string())));
+    data.extend(record.checkpoint.map(|number| (RECORD_CHECKPOINT, number.to_string())));
     data
 }
 

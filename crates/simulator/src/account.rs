@@ -34,6 +34,7 @@ pub(crate) fn compiled(config: &AccountConfig) -> CompiledAccount {
         warnings: Vec::new(),
         allocations: config.sharing.allocations.iter().map(|it| pods_of(&it.name)).collect(),
         in_force_since: None,
+        checkpoint: None,
         used: Vec::new(),
         profile: Default::default(),
     }

@@ -84,6 +84,10 @@ pub struct CompiledAccount {
     /// When the account first came into force in this installation; `None`: not known. Proxies are not told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force_since: Option<Timestamp>,
+    /// The number of the newest checkpoint of its long windows that anybody has reported; `None`: there was none. One
+    /// with a lower number was rolled back. Proxies are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<u64>,
     /// How much of its limits was used, as a person states. Proxies are not told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<StatedUse>,

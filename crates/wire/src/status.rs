@@ -56,18 +56,24 @@ pub enum PastUse {
 }
 
 /// The checkpoint of an account's long windows, which is stored where the loss of the ledger does not reach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckpointReport {
     /// Counts the checkpoints of the account; 0: none is stored.
     pub number: u64,
-    /// It can't be read or stored. What it covers is granted; then calls that draw on a long window wait until it can.
+    /// It can't be read or stored, for some seconds now. What it covers is granted; then calls that draw on a long window wait until it can.
     #[serde(default)]
     pub failing: bool,
-    /// When the limiter began, the newest that the quota's status tells of was missing or had been replaced by an
-    /// earlier one.
+    /// Why that is so, as a sentence without its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// The newest that is known to have been stored was missing, or an earlier one was in its place, and the limiter
+    /// needed it: what was used of long windows is not known.
     #[serde(default)]
     pub lost: bool,
+    /// The limiter has begun from it, because it had no ledger of the account.
+    #[serde(default)]
+    pub began: bool,
 }
 
 /// The status of one account.

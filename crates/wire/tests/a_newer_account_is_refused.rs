@@ -45,6 +45,7 @@ fn account() -> CompiledAccount {
         warnings: Vec::new(),
         allocations: Vec::new(),
         in_force_since: None,
+        checkpoint: None,
         used: Vec::new(),
         profile: Profile::default(),
     }

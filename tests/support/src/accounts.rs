@@ -76,6 +76,7 @@ pub fn compiled(key: &str, quota: &str, engine: AccountConfig) -> CompiledAccoun
         warnings: Vec::new(),
         allocations: Vec::new(),
         in_force_since: None,
+        checkpoint: None,
         used: Vec::new(),
         profile: Default::default(),
     }

@@ -60,6 +60,11 @@ pub struct ApiQuotaStatus {
     #[schemars(schema_with = "crate::bounded::time")]
     pub paused_until: Option<Time>,
 
+    /// The newest checkpoint of what counts in windows of an hour or more. An earlier one that is found later has been
+    /// rolled back, as from a backup, and does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointStatus>,
+
     /// `Accepted`, `Programmed`, `LimiterAvailable`, `ProviderAvailable`, `LimitsInSync`,
     /// `UsageKnown`, `Throttled` and `Ready`, each with a whole sentence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -215,6 +220,20 @@ pub struct WaitingStatus {
     /// Of how many workloads they are. Example: `2`.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub workloads: i32,
+}
+
+/// A checkpoint of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointStatus {
+    /// The account's key: the provider, and the account's id or the quota's namespace and name. Example:
+    /// `hubspot/gtm/crm`.
+    #[schemars(length(min = 1, max = 512))]
+    pub account: String,
+
+    /// Counts the checkpoints of the account. Example: `12`.
+    #[schemars(range(min = 1, max = 9_007_199_254_740_991_i64))]
+    pub number: i64,
 }
 
 /// The proxies that draw on the quota.

@@ -81,15 +81,15 @@ impl Engine {
     }
 
     pub(super) fn checkpoint_read(&mut self, now: Time, read: CheckpointRead) {
-        if self.checkpoints.stored {
+        if self.checkpoints.stored && read != CheckpointRead::RolledBack {
             return;
         }
         match read {
             CheckpointRead::Found { checkpoint, age } => self.lanes.begin_with(now, &checkpoint, age),
-            CheckpointRead::Lost => self.lanes.begin_without_checkpoint(now),
+            CheckpointRead::Lost | CheckpointRead::RolledBack => self.lanes.begin_without_checkpoint(now),
             CheckpointRead::None => {}
         }
-        self.durability.past_learned();
+        self.past_is_better_known();
     }
 
     pub(super) fn checkpoint_stored(&mut self) {

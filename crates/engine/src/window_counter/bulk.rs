@@ -104,6 +104,12 @@ impl Bulk {
         Amount(self.units + self.units_arriving)
     }
 
+    /// Those of them of whose time nothing is known; a predecessor may really have granted the others.
+    pub(super) fn assumed(&self) -> Amount {
+        let granted = self.ramps.iter().filter(|ramp| !ramp.is_assumed()).map(|ramp| ramp.units);
+        Amount(self.units.saturating_sub(granted.sum()))
+    }
+
     /// Takes on the limit in force; to be followed by [`Bulk::leave`].
     pub(super) fn set_most(&mut self, most: Most) {
         self.most = most;

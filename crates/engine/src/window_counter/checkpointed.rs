@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Ramp, Slot, WindowCounter};
+use super::{Ramp, Slot, Slots, WindowCounter};
 use crate::checkpoint::{CheckpointedCount, CheckpointedPart, DrawnBy, SLOTS};
 use crate::cost::Amount;
+use crate::mutant::{self, Mutant};
 use crate::time::{Time, nanos};
 use crate::units::{Origin, Unit, UnitKey};
 
@@ -73,7 +74,8 @@ impl WindowCounter {
                 DrawnBy::Assumed => *assumed.entry(leaves).or_default() += part.amount,
             }
         }
-        let unknown = found.in_flight + found.block;
+        let block = if mutant::active(Mutant::BlockReclaimed) { Amount::ZERO } else { found.block };
+        let unknown = found.in_flight + block;
         self.bulk.add_arriving(taken.arrived, unknown);
         self.in_flight += unknown;
         self.charged += unknown;
@@ -90,6 +92,12 @@ impl WindowCounter {
             self.asks_provider = Some(asks_at);
         }
         self.advance(now);
+    }
+
+    /// The checkpoint that it has begun with was replaced before anything was granted: nothing of it counts twice.
+    pub(crate) fn forget_checkpoint(&mut self) {
+        self.slots = Slots::default();
+        self.drop_others();
     }
 
     /// Begins as after a limiter of which nothing is known, whose calls have been counted by `arrived`.

@@ -177,6 +177,11 @@ impl WindowCounter {
         self.others.restore(unit, seen, until);
     }
 
+    /// Forgets all that others have drawn.
+    pub(super) fn drop_others(&mut self) {
+        std::mem::take(&mut self.others.parts).iter().for_each(|part| self.drop_unit(part.unit));
+    }
+
     /// A part of a unit that is charged for longer stays in the log. Returns whether it does.
     pub(super) fn extend_others(&mut self, key: UnitKey, at: Time) -> bool {
         let Some(part) = self.others.parts.iter().find(|part| part.unit == key && part.until > at) else {

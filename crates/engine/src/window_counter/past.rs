@@ -19,10 +19,13 @@ pub(crate) struct StatedAmount {
 }
 
 impl WindowCounter {
-    /// What of the log is of a time of which nothing is known.
+    /// What of the log is of a time of which nothing is known. Of a long window, what a predecessor may have granted is
+    /// known by a checkpoint.
     pub(crate) fn assumed(&self) -> Amount {
         let past = self.units.iter().filter(|(_, unit)| unit.origin == Origin::Past);
-        past.map(|(_, unit)| unit.cost()).sum::<Amount>() + self.bulk.amount()
+        let checkpointed = self.window >= LONG && !self.asks_bucket;
+        let bulk = if checkpointed { self.bulk.assumed() } else { self.bulk.amount() };
+        past.map(|(_, unit)| unit.cost()).sum::<Amount>() + bulk
     }
 
     /// Counts for a window, and no longer, what was granted before the limit became much smaller: its bucket would

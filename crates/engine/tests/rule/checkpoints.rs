@@ -193,6 +193,36 @@ fn a_lost_checkpoint_closes_the_window_until_a_person_states_its_use() {
     assert!((58..=60).contains(&granted), "{granted}");
 }
 
+/// A limiter that has granted some of the day learns that the checkpoint it began with was not the newest.
+#[test]
+fn a_checkpoint_that_was_rolled_back_closes_the_window_at_any_time() {
+    let mut w = new(daily(1000));
+    let (checkpoint, _) = run(&mut w, 300);
+    let mut w = successor(daily(1000), START + SECOND * 3600, &checkpoint.unwrap(), SECOND * 3500);
+    w.pass(SECOND * 3);
+    assert_eq!(run(&mut w, 100).1, 100);
+    w.tell(Event::CheckpointRead(CheckpointRead::RolledBack));
+    assert!(w.engine.checkpoint_is_wanted(), "one that says so");
+    w.pass(SECOND * 3);
+    assert_eq!(run(&mut w, 50).1, 0);
+    w.pass(SECOND * 30);
+    w.tell(Event::UseStated(StatedUse { limit: "daily".to_owned(), amount: 500, at: w.now }));
+    let (_, granted) = run(&mut w, 200);
+    assert!((90..=100).contains(&granted), "{granted}: beside the 400 that are known");
+}
+
+/// A swap of an older limiter arrives after its successor has read the checkpoint, and before that has stored one.
+#[test]
+fn a_checkpoint_that_is_replaced_before_the_first_grant_counts_once() {
+    let mut w = new(daily(1000));
+    let (checkpoint, granted) = run(&mut w, 300);
+    let checkpoint = checkpoint.unwrap();
+    let mut w = successor(daily(1000), START + SECOND * 3600, &checkpoint, SECOND * 3500);
+    w.tell(Event::CheckpointRead(CheckpointRead::Found { checkpoint, age: SECOND * 3500 }));
+    let used = usize::try_from(w.used("daily")).unwrap();
+    assert!((granted..=granted + 8).contains(&used), "{used}");
+}
+
 #[test]
 fn an_orderly_end_holds_nothing_ahead() {
     let mut w = new(daily(1000));

@@ -90,13 +90,19 @@ impl LimiterState {
             self.apply_stated_use(now, &key, out);
             return None;
         };
+        let told =
+            std::mem::replace(&mut account.compiled.checkpoint, compiled.checkpoint) != compiled.checkpoint;
         if account.retired.is_none() && account.compiled == compiled {
+            if told {
+                self.checkpoint_told(now, &key, out);
+            }
             return None;
         }
         account.retired = None;
         account.in_force = account.learned.in_force(&compiled);
         account.compiled = compiled;
         self.reconfigure(now, &key, out);
+        self.checkpoint_told(now, &key, out);
         self.apply_stated_use(now, &key, out);
         Some(key)
     }
@@ -331,6 +337,7 @@ fn change(quota: &QuotaName, found: Result<AccountKey, String>) -> String {
 pub(super) fn document(compiled: &CompiledAccount, gate_open: bool) -> String {
     let mut compiled = CompiledAccount {
         in_force_since: None,
+        checkpoint: None,
         used: Vec::new(),
         undeclared: None,
         warnings: Vec::new(),

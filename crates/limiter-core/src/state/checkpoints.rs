@@ -6,34 +6,19 @@
 use std::time::Duration;
 
 use quotakeeper_engine::Engine;
-use quotakeeper_engine::checkpoint::Checkpoint;
 use quotakeeper_engine::event::{CheckpointRead, Event};
 use quotakeeper_engine::time::Time;
-use quotakeeper_wire::name::{AccountKey, QuotaName};
+use quotakeeper_wire::name::AccountKey;
 use quotakeeper_wire::status::{CheckpointReport, PastUse};
-use serde::{Deserialize, Serialize};
 
 use super::{LimiterState, Outbox};
+use crate::checkpoint::StoredCheckpoint;
+use crate::mutant::{self, Mutant};
 
 /// The pause after a checkpoint that could not be read or written.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// A checkpoint as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StoredCheckpoint {
-    /// The account.
-    pub account: AccountKey,
-    /// Its quota.
-    pub quota: QuotaName,
-    /// Counts the checkpoints of the account: one that is lower than another was stored before it.
-    pub number: u64,
-    /// The epoch of the limiter that wrote it.
-    pub epoch: u64,
-    /// What it holds.
-    #[serde(flatten)]
-    pub checkpoint: Checkpoint,
-}
+/// So many failures in a row are reported: an API server that restarts answers sooner.
+const REPORTED: u32 = 3;
 
 /// What has to be done for an account's checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,18 +32,25 @@ pub enum CheckpointTask {
 
 /// What was found where an account's checkpoint should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundCheckpoint {
-    /// The checkpoint, and how long it has been stored for, at least.
-    pub stored: Option<(StoredCheckpoint, Duration)>,
-    /// The number of the newest one that the quota's status has told of.
-    pub told: Option<u64>,
+pub enum FoundCheckpoint {
+    /// Nothing.
+    Nothing,
+    /// Something that is no checkpoint of the account: it counts as lost.
+    Unreadable,
+    /// A checkpoint.
+    Stored {
+        /// What was stored.
+        stored: StoredCheckpoint,
+        /// For how long it has been stored, at least.
+        age: Duration,
+    },
 }
 
 /// Why a checkpoint is not stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotStored {
-    /// Nobody knows, or it was refused: it is tried again.
-    Failed,
+    /// It was refused, or nobody knows: it is tried again. Why, as a sentence without its end.
+    Failed(String),
     /// Another has been stored meanwhile: that is read.
     Conflict,
 }
@@ -70,30 +62,52 @@ pub(super) struct AccountCheckpoints {
     number: Option<u64>,
     /// The highest number that is known.
     highest: u64,
-    /// A task is under way.
-    busy: bool,
+    /// What is under way.
+    under_way: Option<UnderWay>,
     not_before: Time,
     /// A later limiter writes them.
     superseded: bool,
     /// This limiter has stored one.
     stored: bool,
-    /// The last task has failed.
-    failing: bool,
-    /// None was found, or one that was rolled back, although the quota's status tells of it.
+    /// How often in a row a task has failed …
+    failures: u32,
+    /// … and why the last of them has.
+    problem: Option<String>,
+    /// What was used before is not known, because the newest was missing or rolled back.
     lost: bool,
+    /// What was used before is known from one.
+    began: bool,
+}
+
+/// A task that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UnderWay {
+    Read,
+    /// The checkpoint of this number is being written.
+    Write(u64),
 }
 
 impl AccountCheckpoints {
     /// Whether something has to be read or written, once its time has come.
     fn is_due(&self, engine: &Engine) -> bool {
-        let idle = !self.busy && !self.superseded && engine.needs_checkpoints();
+        let idle = self.under_way.is_none() && !self.superseded && engine.needs_checkpoints();
         idle && (self.number.is_none() || engine.checkpoint_is_wanted())
+    }
+
+    fn failed(&mut self, why: String) {
+        (self.failures, self.problem) = (self.failures.saturating_add(1), Some(why));
+    }
+
+    fn succeeded(&mut self) {
+        (self.failures, self.problem) = (0, None);
     }
 
     /// What people and the quota's status are told of them.
     pub(super) fn report(&self) -> Option<CheckpointReport> {
-        let Self { highest: number, failing, lost, .. } = *self;
-        (number > 0 || failing).then_some(CheckpointReport { number, failing, lost })
+        let Self { highest: number, lost, began, .. } = *self;
+        let failing = self.failures >= REPORTED;
+        let problem = self.problem.clone().filter(|_| failing);
+        (number > 0 || failing).then_some(CheckpointReport { number, failing, problem, lost, began })
     }
 }
 
@@ -125,16 +139,17 @@ impl LimiterState {
             }
             let (key, quota) = (key.clone(), account.compiled.quota.clone());
             let task = match checkpoints.number {
-                None => CheckpointTask::Read(key),
-                Some(last) => CheckpointTask::Write(StoredCheckpoint {
-                    account: key,
-                    quota,
-                    number: last.saturating_add(1),
-                    epoch,
-                    checkpoint: engine.checkpoint(now),
-                }),
+                None => {
+                    checkpoints.under_way = Some(UnderWay::Read);
+                    CheckpointTask::Read(key)
+                }
+                Some(last) => {
+                    let number = last.saturating_add(1);
+                    checkpoints.under_way = Some(UnderWay::Write(number));
+                    let checkpoint = engine.checkpoint(now);
+                    CheckpointTask::Write(StoredCheckpoint { account: key, quota, number, epoch, checkpoint })
+                }
             };
-            checkpoints.busy = true;
             due.push(task);
         }
         due
@@ -157,33 +172,48 @@ impl LimiterState {
         last.collect()
     }
 
-    /// An account's checkpoint has been read, or nothing was found in its place. One that is older than the quota's
-    /// status tells was rolled back, and is as good as lost.
+    /// An account's checkpoint has been read, or nothing was found in its place. One that is older than the account's
+    /// document tells was rolled back, and is as good as lost.
     pub fn checkpoint_read(&mut self, now: Time, key: &AccountKey, found: FoundCheckpoint, out: &mut Outbox) {
         let epoch = self.greeting.epoch.0;
         let Some(account) = self.accounts.get_mut(key) else { return };
-        let FoundCheckpoint { stored, told } = found;
-        let number = stored.as_ref().map(|(stored, _)| stored.number).max(told).unwrap_or(0);
-        let number = number.max(account.checkpoints.highest);
-        account.checkpoints.busy = false;
-        account.checkpoints.failing = false;
-        (account.checkpoints.number, account.checkpoints.highest) = (Some(number), number);
-        let read = match stored {
-            Some((stored, _)) if stored.epoch > epoch => {
-                account.checkpoints.superseded = true;
+        let (told, checkpoints) = (account.compiled.checkpoint.unwrap_or(0), &mut account.checkpoints);
+        let number = match &found {
+            FoundCheckpoint::Stored { stored, .. } => stored.number,
+            FoundCheckpoint::Nothing | FoundCheckpoint::Unreadable => 0,
+        };
+        checkpoints.highest = checkpoints.highest.max(number).max(told);
+        checkpoints.number = Some(checkpoints.highest);
+        checkpoints.under_way = None;
+        checkpoints.succeeded();
+        let read = match found {
+            FoundCheckpoint::Stored { stored, .. } if stored.epoch > epoch => {
+                checkpoints.superseded = true;
                 return;
             }
             // This limiter's own: what it has granted since is known.
-            Some((stored, _)) if stored.epoch == epoch => return,
-            Some((stored, age)) if Some(stored.number) >= told => {
+            FoundCheckpoint::Stored { stored, .. } if stored.epoch == epoch => return,
+            FoundCheckpoint::Stored { stored, age }
+                if number >= told || mutant::active(Mutant::NumberIgnored) =>
+            {
                 CheckpointRead::Found { checkpoint: stored.checkpoint, age }
             }
-            Some(_) => CheckpointRead::Lost,
-            None if told.is_some() => CheckpointRead::Lost,
-            None => CheckpointRead::None,
+            FoundCheckpoint::Stored { .. } | FoundCheckpoint::Unreadable => CheckpointRead::Lost,
+            FoundCheckpoint::Nothing if told > 0 => CheckpointRead::Lost,
+            FoundCheckpoint::Nothing => CheckpointRead::None,
         };
-        account.checkpoints.lost = read == CheckpointRead::Lost && account.past != PastUse::Recorded;
-        if read != CheckpointRead::None && account.past != PastUse::Recorded {
+        self.begin_with_checkpoint(now, key, read, out);
+    }
+
+    /// Has the engine begin with what was found of the checkpoint, unless it knows better: by its ledger, or because
+    /// it has stored one itself.
+    fn begin_with_checkpoint(&mut self, now: Time, key: &AccountKey, read: CheckpointRead, out: &mut Outbox) {
+        let Some(account) = self.accounts.get_mut(key) else { return };
+        let known = account.past == PastUse::Recorded;
+        let needed = !known && (!account.checkpoints.stored || read == CheckpointRead::RolledBack);
+        if needed && read != CheckpointRead::None {
+            account.checkpoints.began = matches!(read, CheckpointRead::Found { .. });
+            account.checkpoints.lost = !account.checkpoints.began;
             // What was stated is to be applied to what the checkpoint has.
             account.stated.clear();
         }
@@ -191,11 +221,22 @@ impl LimiterState {
         self.apply_stated_use(now, key, out);
     }
 
-    /// An account's checkpoint can't be read: it is tried again.
-    pub fn checkpoint_not_read(&mut self, now: Time, key: &AccountKey) {
+    /// The account's document may tell of a later checkpoint than this limiter has found: then that was rolled back.
+    pub(super) fn checkpoint_told(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
+        let Some(account) = self.accounts.get_mut(key) else { return };
+        let (told, checkpoints) = (account.compiled.checkpoint.unwrap_or(0), &mut account.checkpoints);
+        if checkpoints.number.is_none() || checkpoints.superseded || told <= checkpoints.highest {
+            return;
+        }
+        (checkpoints.number, checkpoints.highest) = (Some(told), told);
+        self.begin_with_checkpoint(now, key, CheckpointRead::RolledBack, out);
+    }
+
+    /// An account's checkpoint can't be read, for this reason: it is tried again.
+    pub fn checkpoint_not_read(&mut self, now: Time, key: &AccountKey, why: String) {
         if let Some(account) = self.accounts.get_mut(key) {
-            account.checkpoints.busy = false;
-            account.checkpoints.failing = true;
+            account.checkpoints.under_way = None;
+            account.checkpoints.failed(why);
             account.checkpoints.not_before = now + RETRY_AFTER;
         }
     }
@@ -210,19 +251,22 @@ impl LimiterState {
     ) {
         let Some(account) = self.accounts.get_mut(key) else { return };
         let checkpoints = &mut account.checkpoints;
-        checkpoints.busy = false;
-        checkpoints.failing = written == Err(NotStored::Failed);
-        checkpoints.stored |= written.is_ok();
+        let under_way = checkpoints.under_way.take();
         let event = match written {
             Ok(()) => {
-                checkpoints.highest = checkpoints.highest.saturating_add(1);
+                checkpoints.succeeded();
+                checkpoints.stored = true;
+                if let Some(UnderWay::Write(number)) = under_way {
+                    checkpoints.highest = checkpoints.highest.max(number);
+                }
                 checkpoints.number = Some(checkpoints.highest);
                 Event::Checkpointed
             }
             Err(why) => {
                 checkpoints.not_before = now + RETRY_AFTER;
-                if why == NotStored::Conflict {
-                    checkpoints.number = None;
+                match why {
+                    NotStored::Conflict => checkpoints.number = None,
+                    NotStored::Failed(why) => checkpoints.failed(why),
                 }
                 Event::CheckpointFailed
             }

@@ -23,8 +23,8 @@ const LAST: Duration = Duration::from_secs(3);
 
 /// What became of a checkpoint.
 pub(super) enum Checkpointed {
-    /// It has been read; none: it could not be.
-    Read(AccountKey, Option<FoundCheckpoint>),
+    /// It has been read, or could not be, for this reason.
+    Read(AccountKey, Result<FoundCheckpoint, String>),
     /// It was to be written.
     Written(AccountKey, Result<(), NotStored>),
 }
@@ -112,8 +112,7 @@ async fn work(
 async fn perform(store: &CheckpointStore, task: CheckpointTask) -> Checkpointed {
     match task {
         CheckpointTask::Read(key) => {
-            // Why not is in the log.
-            let found = store.read(&key).await.ok();
+            let found = store.read(&key).await.map_err(|error| error.to_string());
             Checkpointed::Read(key, found)
         }
         CheckpointTask::Write(checkpoint) => {

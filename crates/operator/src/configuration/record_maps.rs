@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::cluster::{Cluster, OwnObject, WriteError};
 use crate::reconcile::{ObservedState, plan};
-use crate::records::{AccountRecord, RecordChanges, changes, checkpoint_name, record_name};
+use crate::records::{AccountRecord, RecordChanges, account_name, changes, checkpoint_name, record_name};
 use crate::view;
 
 /// The records that this replica has written and that its watch may not have reported yet.
@@ -21,8 +21,8 @@ pub(super) struct Records(BTreeMap<String, AccountRecord>);
 /// What became of the records.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
-    /// The accounts that must not come into force, because their record could not be written: by the name of their
-    /// document the quota and why.
+    /// The accounts that must not come into force, or whose document must stay, because their record could not be
+    /// written: by the name of their document the quota and why.
     pub(super) failed: BTreeMap<String, (String, String)>,
     /// When the next record's time is over.
     pub(super) next: Option<Timestamp>,
@@ -56,7 +56,11 @@ impl Records {
             match apply(cluster, &name, &record).await {
                 Ok(written) => drop(observed.records.insert(name, written)),
                 Err(error) => {
-                    warn!(account = %record.key, %error, "the account's record can't be written; trying on")
+                    warn!(account = %record.key, %error, "the account's record can't be written; trying on");
+                    let document_name = account_name(&name);
+                    let left = observed.stored.get(&document_name).filter(|_| record.ended.is_some());
+                    let left = left.map(|left| (document_name, (left.quota.clone(), error.to_string())));
+                    failed.extend(left);
                 }
             }
         }

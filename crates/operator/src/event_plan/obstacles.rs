@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use quotakeeper_api::quota::ApiQuotaStatus;
 
-use crate::conditions::{FALSE, find, reasons, types, with_reason};
+use crate::conditions::{FALSE, TRUE, find, reasons, types, with_reason};
 use crate::event_reason::EventReason;
 use crate::reconcile::Verdict;
 use crate::status::{Limiter, Subject, limiter_is_lost, words};
@@ -20,6 +20,8 @@ pub(super) enum ObstacleKind {
     NotApplied,
     /// A budget is used up.
     Exhausted,
+    /// What counts in long windows can't be stored.
+    NotStored,
     /// A budget is closed, because it is not known what was used of it.
     UsageUnknown,
 }
@@ -36,6 +38,7 @@ impl ObstacleKind {
             ObstacleKind::NotApplied => with(types::PROGRAMMED, reasons::NOT_WRITTEN)
                 .or_else(|| with(types::PROGRAMMED, reasons::REFUSED)),
             ObstacleKind::Exhausted => with(types::THROTTLED, reasons::BUDGET_EXHAUSTED),
+            ObstacleKind::NotStored => with(types::THROTTLED, reasons::CHECKPOINTS_UNAVAILABLE),
             ObstacleKind::UsageUnknown => with(types::THROTTLED, reasons::USAGE_UNKNOWN),
         }
     }
@@ -48,6 +51,7 @@ impl ObstacleKind {
             ObstacleKind::NotApplied if condition.reason == reasons::REFUSED => EventReason::Refused,
             ObstacleKind::NotApplied => EventReason::NotWritten,
             ObstacleKind::Exhausted => EventReason::BudgetExhausted,
+            ObstacleKind::NotStored => EventReason::CheckpointsUnavailable,
             ObstacleKind::UsageUnknown => EventReason::UsageUnknown,
         }
     }
@@ -58,18 +62,19 @@ impl ObstacleKind {
             ObstacleKind::Refused => status.limits.is_empty(),
             ObstacleKind::Limiter => condition.reason != reasons::BEING_REPLACED,
             ObstacleKind::NotApplied => condition.message.ends_with(words::CALLS_WAIT),
+            ObstacleKind::NotStored => condition.status == TRUE,
             ObstacleKind::Exhausted | ObstacleKind::UsageUnknown => true,
         }
     }
 
     /// Calls go in spite of it while the gate is open or the quota is disabled.
     pub(super) fn is_passed(self) -> bool {
-        matches!(self, ObstacleKind::Exhausted | ObstacleKind::UsageUnknown)
+        matches!(self, ObstacleKind::Exhausted | ObstacleKind::NotStored | ObstacleKind::UsageUnknown)
     }
 
     /// One of it is like another: its text holds times.
     fn is_singular(self) -> bool {
-        matches!(self, ObstacleKind::Limiter | ObstacleKind::UsageUnknown)
+        matches!(self, ObstacleKind::Limiter | ObstacleKind::NotStored | ObstacleKind::UsageUnknown)
     }
 
     /// What has happened when it is gone.
@@ -79,6 +84,7 @@ impl ObstacleKind {
             ObstacleKind::Limiter => "the limiter reports again,",
             ObstacleKind::NotApplied => "the limiter has applied its configuration,",
             ObstacleKind::Exhausted => "its budget has room again,",
+            ObstacleKind::NotStored => "its use is stored again,",
             ObstacleKind::UsageUnknown => "its budget is open again,",
         }
     }
@@ -120,12 +126,13 @@ pub(super) enum Sight {
 }
 
 /// All kinds, as they are seen now.
-pub(super) fn sights(quota: &str, subject: &Subject<'_>) -> [(ObstacleKind, Sight); 5] {
+pub(super) fn sights(quota: &str, subject: &Subject<'_>) -> [(ObstacleKind, Sight); 6] {
     [
         (ObstacleKind::Refused, refused(quota, subject)),
         (ObstacleKind::Limiter, limiter(quota, subject)),
         (ObstacleKind::NotApplied, not_applied(quota, subject)),
         (ObstacleKind::Exhausted, exhausted(quota, subject)),
+        (ObstacleKind::NotStored, not_stored(quota, subject)),
         (ObstacleKind::UsageUnknown, usage_unknown(quota, subject)),
     ]
 }
@@ -218,6 +225,14 @@ fn exhausted(quota: &str, subject: &Subject<'_>) -> Sight {
         let remedy = "Calls wait or are refused until then; a higher tier or fewer calls help.";
         let note = format!("{quota}: {}{} {remedy}", condition.message, free.unwrap_or_default());
         Obstacle::new(EventReason::BudgetExhausted, note, condition.message.as_str())
+    })
+}
+
+fn not_stored(quota: &str, subject: &Subject<'_>) -> Sight {
+    of_budget(subject, reasons::CHECKPOINTS_UNAVAILABLE, &[reasons::USAGE_UNKNOWN], |condition| {
+        let note = format!("{quota}: {}", condition.message);
+        let obstacle = Obstacle::new(EventReason::CheckpointsUnavailable, note, "");
+        Obstacle { holds_calls: condition.status == TRUE, ..obstacle }
     })
 }
 

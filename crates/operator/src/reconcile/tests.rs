@@ -63,6 +63,7 @@ impl Cluster {
             quota: document.quota.clone(),
             uid: document.uid.clone(),
             json: document.json.clone(),
+            checkpoint: None,
             proper: true,
         };
         self.inputs.stored =

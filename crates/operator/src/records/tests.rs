@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use quotakeeper_api::quota::{ApiQuotaStatus, CheckpointStatus};
 use quotakeeper_wire::account::CompiledAccount;
 use serde_json::{Value, json};
 
@@ -31,6 +32,14 @@ impl Cluster {
         self.settle(day)
     }
 
+    /// The status of the quota tells of the checkpoint with this number of an account.
+    fn tell(&mut self, day: i64, account: &str, number: i64) -> Option<u64> {
+        let view = self.observed.quotas.get_mut("gtm/crm").unwrap();
+        let checkpoint = Some(CheckpointStatus { account: account.to_owned(), number });
+        view.status = Arc::new(ApiQuotaStatus { checkpoint, ..ApiQuotaStatus::default() });
+        self.settle(day).unwrap().checkpoint
+    }
+
     fn delete(&mut self, day: i64) {
         self.observed.quotas.clear();
         self.settle(day);
@@ -48,7 +57,8 @@ impl Cluster {
         let stored = desired.documents.iter().map(|(name, document)| {
             let (quota, uid, json) =
                 (document.quota.clone(), document.uid.clone(), Arc::clone(&document.json));
-            (name.clone(), StoredDocument { quota, uid, json, proper: true })
+            let checkpoint = view::checkpoint_of(&json);
+            (name.clone(), StoredDocument { quota, uid, json, checkpoint, proper: true })
         });
         self.observed.stored = stored.collect();
         self.observed.stored.values().map(|stored| CompiledAccount::load(&stored.json).unwrap()).next()
@@ -82,6 +92,46 @@ fn a_record_outlives_its_quota_by_forty_days() {
     cluster.settle(60);
     assert_eq!(cluster.records(), 0);
     assert_eq!(cluster.apply(61, hubspot()).unwrap().in_force_since, Some(at(61)));
+}
+
+/// A quota that is applied again has no status, and one that is restored from a backup an older one.
+#[test]
+fn the_number_of_the_newest_checkpoint_is_never_forgotten() {
+    let mut cluster = Cluster::default();
+    cluster.apply(0, hubspot());
+    assert_eq!(cluster.tell(1, "hubspot/gtm/crm", 7), Some(7));
+    assert_eq!(cluster.tell(1, "hubspot/gtm/crm", 5), Some(7));
+    assert_eq!(cluster.apply(2, hubspot()).unwrap().checkpoint, Some(7), "replaced before anybody saw it go");
+    cluster.delete(3);
+    assert_eq!(cluster.apply(4, hubspot()).unwrap().checkpoint, Some(7), "deleted and applied again");
+    cluster.observed.stored.clear();
+    assert_eq!(cluster.settle(4).unwrap().checkpoint, Some(7));
+    let refused = json!({"provider": {"name": "hubspot", "tier": "no-such-tier"}});
+    let mut refuse = |number| {
+        let spec = refused.clone();
+        let object = json!({
+            "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiQuota",
+            "metadata": {"name": "crm", "namespace": "gtm", "generation": 9, "uid": "uid-4"},
+            "spec": spec, "status": {"checkpoint": {"account": "hubspot/gtm/crm", "number": number}},
+        });
+        let view = view::quota(serde_json::from_value(object).unwrap(), None).unwrap();
+        cluster.observed.quotas.insert("gtm/crm".to_owned(), view);
+        cluster.settle(5).unwrap()
+    };
+    let in_force = refuse(9);
+    assert_eq!((in_force.generation, in_force.checkpoint), (5, Some(9)), "also of what stays in force");
+    let record = cluster.observed.records.values().next().unwrap();
+    let data = view::record_data(record);
+    let map =
+        serde_json::from_value(json!({"metadata": {"creationTimestamp": at(0).to_string()}, "data": data}));
+    assert_eq!(view::record(&map.unwrap(), None).as_ref(), Some(record), "read as it was written");
+}
+
+#[test]
+fn the_checkpoint_of_another_account_is_none_of_this_one() {
+    let mut cluster = Cluster::default();
+    cluster.apply(0, hubspot());
+    assert_eq!(cluster.tell(1, "hubspot/portal-1", 7), None);
 }
 
 /// Its limits were charged under another key, of which the new one's ledger knows nothing.

@@ -293,7 +293,7 @@ fn usage_known(subject: &Subject<'_>, figures: &Figures<'_>) -> Draft {
         let message = "There is no report of what is used: the limiter does not report.";
         return reported(TYPE, UNKNOWN, reasons::UNKNOWN, message);
     };
-    let Past { known, reason, message } = past::of(subject, report.past, figures);
+    let Past { known, reason, message } = past::of(subject, report, figures);
     reported(TYPE, if known { TRUE } else { FALSE }, reason, message)
 }
 
@@ -333,7 +333,12 @@ fn throttled(
             "There is no report of waiting calls: the limiter does not report.",
         );
     }
-    let status = if matches!(state, State::GateOpen | State::Disabled) { FALSE } else { TRUE };
+    let status = match state {
+        State::GateOpen | State::Disabled => FALSE,
+        // What the last checkpoint covers may not be used up yet.
+        State::CheckpointsUnavailable if !subject.queueing() => FALSE,
+        _ => TRUE,
+    };
     let some = subject.pause_of_some().map(|pause| {
         let (reason, scope, callers) = (&pause.reason, &pause.scope, &pause.callers);
         format!(" The provider has rejected some calls ({reason}); paused: {scope}{callers}.")
@@ -372,6 +377,9 @@ pub(super) fn holdup(
             format!("The provider has rejected calls ({}); paused: {}.", pause.reason, pause.scope)
         }
         State::BudgetExhausted => figures.exhausted()?.exhausted_words(),
+        State::CheckpointsUnavailable => {
+            words::not_stored(&figures.long_windows(), subject.checkpoint_problem()?, subject.namespace)
+        }
         State::UsageUnknown => past::closed(subject, figures)?,
         State::Queueing => {
             let waiting = waiting.filter(|waiting| waiting.calls > 0);

@@ -92,6 +92,13 @@ impl<'a> Figures<'a> {
         windows.map(|figure| figure.config.name.as_str()).collect()
     }
 
+    /// The names of those that checkpoints have, also of those that allocations declare.
+    pub(super) fn long_windows(&self) -> Vec<&'a str> {
+        let all = self.all.iter().chain(&self.of_allocations);
+        let long = all.filter(|figure| figure.config.has_long_window());
+        long.map(|figure| figure.config.name.as_str()).collect()
+    }
+
     /// The limits of whose earlier use too little is known.
     pub(super) fn uncertain(&self) -> Vec<&'a str> {
         let uncertain = self.all.iter().filter(|figure| figure.is_uncertain());

@@ -1,7 +1,7 @@
 //! What is known of the use of an account before its limiter began, and what is assumed, as sentences.
 
 use jiff::Timestamp;
-use quotakeeper_wire::status::PastUse;
+use quotakeeper_wire::status::{AccountReport, PastUse};
 
 use super::Subject;
 use super::figures::{Figure, Figures};
@@ -16,13 +16,24 @@ pub(super) struct Past {
 }
 
 /// What the limiter knew when it put the account in force, and what of that it assumes still.
-pub(super) fn of(subject: &Subject<'_>, past: PastUse, figures: &Figures<'_>) -> Past {
+pub(super) fn of(subject: &Subject<'_>, report: &AccountReport, figures: &Figures<'_>) -> Past {
     let of_allocations: Vec<String> =
         figures.closed_of_allocations().iter().map(|figure| figure.name()).collect();
     let mut assumed = figures.uncertain();
     assumed.extend(of_allocations.iter().map(String::as_str));
     let all = figures.windows().join(", ");
-    let (known, reason, message) = match past {
+    let checkpoint = report.checkpoint.clone().unwrap_or_default();
+    let (known, reason, message) = match report.past {
+        _ if checkpoint.lost && !assumed.is_empty() => {
+            (false, reasons::CHECKPOINT_LOST, unknown(subject, &assumed, figures))
+        }
+        _ if checkpoint.began && assumed.is_empty() => {
+            let message = format!(
+                "The limiter began without its ledger. All that this cluster had used of {} is known from the checkpoint and counts in full, and so does what may have been granted since it was stored.",
+                figures.long_windows().join(", ")
+            );
+            (true, reasons::CHECKPOINTED, message)
+        }
         PastUse::Recorded if assumed.is_empty() => {
             let message = format!("All that this cluster has used of {all} is recorded and counts in full.");
             (true, reasons::RECORDED, message)
@@ -103,7 +114,11 @@ fn until_words(subject: &Subject<'_>, at: Timestamp) -> String {
 }
 
 fn why(subject: &Subject<'_>) -> Option<&'static str> {
-    Some(match subject.report()?.past {
+    let report = subject.report()?;
+    let checkpoint = report.checkpoint.clone().unwrap_or_default();
+    Some(match report.past {
+        _ if checkpoint.lost => "the checkpoint of it is missing, or an earlier one is in its place",
+        _ if checkpoint.began => "it was not known when the checkpoint was stored",
         PastUse::Lost => "the limiter's ledger was lost",
         PastUse::Recorded | PastUse::New | PastUse::Unknown => "it is not recorded",
     })

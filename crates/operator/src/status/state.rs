@@ -40,6 +40,8 @@ pub struct Inputs {
     pub held: Option<Held>,
     /// A budget is used up.
     pub exhausted: bool,
+    /// What counts in long windows can't be stored.
+    pub unstored: bool,
     /// A budget is closed, because it is not known what was used of it.
     pub usage_unknown: bool,
     /// How long ago a call was last seen that had waited for more than a moment.
@@ -86,6 +88,8 @@ pub enum State {
     ProviderPaused,
     /// A budget is used up.
     BudgetExhausted,
+    /// What counts in windows of an hour or more can't be stored: calls that draw on them wait, or will soon.
+    CheckpointsUnavailable,
     /// A budget is closed, because it is not known what was used of it.
     UsageUnknown,
     /// Calls wait for their turn.
@@ -98,7 +102,7 @@ pub enum State {
 
 impl State {
     /// All states: the first whose cause holds is the quota's.
-    pub const ALL: [State; 16] = [
+    pub const ALL: [State; 17] = [
         State::Deleting,
         State::Refused,
         State::LimiterUnavailable,
@@ -111,6 +115,7 @@ impl State {
         State::ProviderOverloaded,
         State::ProviderPaused,
         State::BudgetExhausted,
+        State::CheckpointsUnavailable,
         State::UsageUnknown,
         State::Queueing,
         State::NotInjected,
@@ -147,6 +152,7 @@ impl State {
             State::ProviderOverloaded => inputs.held == Some(Held::Overloaded),
             State::ProviderPaused => inputs.held == Some(Held::Paused),
             State::BudgetExhausted => inputs.exhausted,
+            State::CheckpointsUnavailable => inputs.unstored,
             State::UsageUnknown => inputs.usage_unknown,
             State::Queueing => queueing(inputs.long_wait_ago),
             State::NotInjected => inputs.not_injected,
@@ -169,6 +175,7 @@ impl State {
             State::ProviderOverloaded => reasons::PROVIDER_OVERLOADED,
             State::ProviderPaused => reasons::PROVIDER_PAUSED,
             State::BudgetExhausted => reasons::BUDGET_EXHAUSTED,
+            State::CheckpointsUnavailable => reasons::CHECKPOINTS_UNAVAILABLE,
             State::UsageUnknown => reasons::USAGE_UNKNOWN,
             State::Queueing => reasons::QUEUEING,
             State::NotInjected => "NotInjected",
@@ -212,6 +219,7 @@ mod tests {
         disabled: false,
         held: None,
         exhausted: false,
+        unstored: false,
         usage_unknown: false,
         long_wait_ago: None,
         not_injected: false,
@@ -253,6 +261,7 @@ mod tests {
                 it.held = value
             }),
             each(&both, |it, value| it.exhausted = value),
+            each(&both, |it, value| it.unstored = value),
             each(&both, |it, value| it.usage_unknown = value),
             each(
                 &[None, Some(Duration::ZERO), Some(QUEUEING_ENDS - tick), Some(QUEUEING_ENDS)],
@@ -290,6 +299,7 @@ mod tests {
                 Inputs { held: None, ..well }
             }
             State::BudgetExhausted => Inputs { exhausted: false, ..well },
+            State::CheckpointsUnavailable => Inputs { unstored: false, ..well },
             State::UsageUnknown => Inputs { usage_unknown: false, ..well },
             State::Queueing => Inputs { long_wait_ago: None, ..well },
             State::NotInjected => Inputs { not_injected: false, ..well },
@@ -315,7 +325,7 @@ mod tests {
             assert!(State::of_calls(inputs) >= State::GateOpen);
             assert!(state < State::GateOpen || state == State::of_calls(inputs), "{inputs:?}");
         });
-        assert_eq!(combinations, 2 * 2 * 2 * 2 * 2 * 2 * 3 * 2 * 2 * 4 * 2 * 2 * 4 * 2);
+        assert_eq!(combinations, 2 * 2 * 2 * 2 * 2 * 2 * 3 * 2 * 2 * 4 * 2 * 2 * 2 * 4 * 2);
         assert_eq!(seen.len(), State::ALL.len(), "each word is reached: {seen:?}");
         let refused = REFUSALS.map(|reason| State::Refused.word(Some(reason)));
         assert_eq!(BTreeSet::from(refused).len(), REFUSALS.len());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod assumed;
+mod checkpoints;
 mod money;
 mod refused;
 

@@ -94,6 +94,14 @@ pub(crate) fn unwritten(why: &str, namespace: &str, waits: bool) -> String {
     )
 }
 
+/// That what counts in these limits can't be stored, and what to do.
+pub(crate) fn not_stored(limits: &[&str], why: &str, namespace: &str) -> String {
+    format!(
+        "What calls use of {} can't be stored: {why}. What the last checkpoint covers, a few minutes' use, is granted; then calls that draw on it wait. It is tried again; if that goes on, see whether the limiter's Role, a ResourceQuota or a policy forbids its ConfigMaps in namespace {namespace}.",
+        limits.join(", ")
+    )
+}
+
 /// That the limiter can't apply its configuration, and what to do; `waits`: nothing is in force.
 pub(crate) fn inapplicable(problem: &str, waits: bool) -> String {
     let waits = if waits { CALLS_WAIT } else { "" };

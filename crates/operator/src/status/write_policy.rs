@@ -103,6 +103,7 @@ fn essence(condition: &Condition) -> Essence {
 fn moved(old: &ApiQuotaStatus, new: &ApiQuotaStatus) -> bool {
     old.proxies != new.proxies
         || old.refused != new.refused
+        || old.checkpoint != new.checkpoint
         || waiting(old.waiting.as_ref(), new.waiting.as_ref())
         || old.limits.iter().zip(&new.limits).any(|(old, new)| {
             used(old, new)

@@ -65,6 +65,7 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
         warnings: Vec::new(),
         allocations: Vec::new(),
         in_force_since: None,
+        checkpoint: None,
         used: Vec::new(),
         profile,
     }

@@ -123,8 +123,13 @@ impl Lanes {
         for limit in self.unknown_limits() {
             let Some(found) = checkpoint.limit(&limit.config.name, &limit.identity()) else { continue };
             let (found, taken) = (Arc::new(found.clone()), Taken { age, arrived: limit.settles(now, now) });
+            let start = self.starts.get(&limit.config.name);
+            let again = matches!(start, Some(InitialState::Checkpoint { .. }));
             for entry in self.counters.values_mut().filter(|entry| entry.limit.place == limit.place) {
                 let Some(counter) = entry.counter.window_mut() else { continue };
+                if again {
+                    counter.forget_checkpoint();
+                }
                 counter.begin_with(now, &count_of(&found, entry.model.as_deref()), taken);
                 limit.ask_first(counter);
             }

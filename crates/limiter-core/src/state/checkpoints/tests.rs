@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use quotakeeper_engine::event::{CallId, SessionId};
 use quotakeeper_engine::time::Stamp;
-use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::account::{CompiledAccount, StatedUse};
 use quotakeeper_wire::message::{
     AccountIndex, CallDetails, Epoch, Hello, LimiterMessage, ProxyMessage, ToLimiter,
 };
@@ -49,12 +49,17 @@ struct Limiter {
 
 impl Limiter {
     fn start(epoch: u64, now: Time) -> Limiter {
+        Limiter::told(epoch, now, None)
+    }
+
+    /// … whose account's document tells of the checkpoint with this number.
+    fn told(epoch: u64, now: Time, checkpoint: Option<u64>) -> Limiter {
         let wall = Timestamp::from_second(1_800_000_000).unwrap();
         let lost = (epoch > 1).then_some(LostGrants { until: now, until_wall: wall });
         let recovered = Recovered { since: Some(Epoch(epoch)), lost, ..Recovered::default() };
         let in_force_since = Some(wall);
         let start = Start {
-            configuration: vec![CompiledAccount { in_force_since, ..daily(1000) }].into(),
+            configuration: vec![CompiledAccount { in_force_since, checkpoint, ..daily(1000) }].into(),
             epoch: Epoch(epoch),
             ledger: Some(LedgerStart { recovered, longest_horizon: RETRY_AFTER }),
             lost_accounts: BTreeMap::new(),
@@ -122,6 +127,27 @@ impl Limiter {
         self.state.report(self.now).accounts[0].status.limits[0].assumed
     }
 
+    fn checkpoint(&mut self) -> CheckpointReport {
+        self.state.report(self.now).accounts[0].checkpoint.clone().unwrap()
+    }
+
+    /// The account's document is written again, with the number that the quota's status tells.
+    fn configure(&mut self, checkpoint: Option<u64>) {
+        let account = &self.state.accounts[&AccountKey::from("crm/gtm/crm")].compiled;
+        let account = CompiledAccount { checkpoint, ..account.clone() };
+        self.tell(|state, now, out| state.configure(now, vec![account].into(), out));
+    }
+
+    /// A person states what was used until now.
+    fn state_use(&mut self, amount: u64) {
+        let at = self.state.wall.at(self.now).reads;
+        let account = self.state.accounts[&AccountKey::from("crm/gtm/crm")].compiled.clone();
+        let used = vec![StatedUse { limit: "daily".to_owned(), amount, at }];
+        self.tell(|state, now, out| {
+            state.configure(now, vec![CompiledAccount { used, ..account }].into(), out)
+        });
+    }
+
     fn used(&mut self) -> u64 {
         self.state.report(self.now).accounts[0].status.limits[0].used
     }
@@ -131,37 +157,54 @@ impl Limiter {
 #[derive(Default)]
 struct Store {
     stored: Option<StoredCheckpoint>,
-    /// What the quota's status tells.
-    told: Option<u64>,
+    /// Counts its changes.
+    version: u64,
+    /// The version that the limiter of each epoch has read or written last.
+    read: BTreeMap<Epoch, u64>,
     away: bool,
 }
 
 impl Store {
     fn work(&mut self, limiter: &mut Limiter, task: CheckpointTask) {
-        let (away, told) = (self.away, self.told);
+        let away = self.away;
         match task {
-            CheckpointTask::Read(key) if away => limiter.state.checkpoint_not_read(limiter.now, &key),
+            CheckpointTask::Read(key) if away => {
+                limiter.state.checkpoint_not_read(limiter.now, &key, "no answer".to_owned());
+            }
             CheckpointTask::Read(key) => {
-                let stored = self.stored.clone().map(|stored| (stored, Duration::ZERO));
-                let found = FoundCheckpoint { stored, told };
+                let found = match self.stored.clone() {
+                    Some(stored) => FoundCheckpoint::Stored { stored, age: Duration::ZERO },
+                    None => FoundCheckpoint::Nothing,
+                };
+                self.read.insert(limiter.state.greeting.epoch, self.version);
                 limiter.tell(|state, now, out| state.checkpoint_read(now, &key, found, out));
             }
             CheckpointTask::Write(checkpoint) => {
                 let key = checkpoint.account.clone();
-                // The number stands for the version that is compared.
-                let newest = self.stored.as_ref().map_or(0, |stored| stored.number);
-                let written = match checkpoint.number == newest.max(told.unwrap_or(0)) + 1 {
-                    _ if away => Err(NotStored::Failed),
+                let known = self.read.get(&limiter.state.greeting.epoch) == Some(&self.version);
+                let written = match known {
+                    _ if away => Err(NotStored::Failed("no answer".to_owned())),
                     false => Err(NotStored::Conflict),
                     true => Ok(()),
                 };
                 if written.is_ok() {
-                    self.stored =
-                        Some(serde_json::from_str(&serde_json::to_string(&checkpoint).unwrap()).unwrap());
+                    self.version += 1;
+                    self.read.insert(limiter.state.greeting.epoch, self.version);
+                    self.stored = Some(serde_json::from_str(&checkpoint.to_json().unwrap()).unwrap());
                 }
                 limiter.tell(|state, now, out| state.checkpoint_written(now, &key, written, out));
             }
         }
+    }
+
+    fn number(&self) -> u64 {
+        self.stored.as_ref().map_or(0, |stored| stored.number)
+    }
+
+    /// Somebody puts another in its place, or none.
+    fn replace(&mut self, stored: Option<StoredCheckpoint>) {
+        self.stored = stored;
+        self.version += 1;
     }
 }
 
@@ -204,26 +247,84 @@ fn while_nothing_can_be_stored_calls_wait_once_the_block_is_used_up() {
     limiter.ask(100);
     limiter.run(50, &mut store);
     assert!(limiter.granted < 520, "{}", limiter.granted);
+    let report = limiter.checkpoint();
+    assert_eq!((report.failing, report.problem.as_deref()), (true, Some("no answer")));
     store.away = false;
     limiter.run(100, &mut store);
     assert_eq!(limiter.granted, 600);
+    assert_eq!((limiter.checkpoint().failing, limiter.checkpoint().problem), (false, None));
+}
+
+/// The first limiter has used half of the day; what was stored when a quarter was used, and the number of the newest.
+fn half_used_and_backed_up() -> (Limiter, Store, StoredCheckpoint, u64) {
+    let (mut limiter, mut store) = (Limiter::start(1, START), Store::default());
+    limiter.run(5, &mut store);
+    limiter.ask(250);
+    limiter.run(150, &mut store);
+    let backup = store.stored.clone().unwrap();
+    limiter.ask(250);
+    limiter.run(150, &mut store);
+    assert_eq!(limiter.granted, 500);
+    let newest = store.number();
+    assert!(newest > backup.number);
+    (limiter, store, backup, newest)
 }
 
 #[test]
 fn a_checkpoint_that_is_lost_or_rolled_back_closes_the_day() {
     for rolled_back in [false, true] {
-        let (limiter, mut store) = half_used();
-        store.told = store.stored.as_ref().map(|stored| stored.number);
-        match rolled_back {
-            true => store.stored.as_mut().unwrap().number -= 1,
-            false => store.stored = None,
-        }
-        let mut next = Limiter::start(2, limiter.now);
+        let (limiter, mut store, backup, newest) = half_used_and_backed_up();
+        store.replace(rolled_back.then_some(backup));
+        let mut next = Limiter::told(2, limiter.now, Some(newest));
         next.run(50, &mut store);
         next.ask(100);
         next.run(50, &mut store);
         assert_eq!(next.granted, 1, "one call asks the provider");
         assert!(next.assumed() > 990);
+        assert!(next.checkpoint().lost && !next.checkpoint().began);
+        assert!(store.number() > newest, "and it is the newest from now on");
+    }
+}
+
+/// The operator comes up after the limiter, as when all of a namespace is restored.
+#[test]
+fn a_rollback_that_is_told_later_closes_the_day_then() {
+    let (limiter, mut store, backup, newest) = half_used_and_backed_up();
+    let told = backup.number;
+    store.replace(Some(backup));
+    let mut next = Limiter::told(2, limiter.now, Some(told));
+    next.run(50, &mut store);
+    next.ask(20);
+    next.run(50, &mut store);
+    assert_eq!((next.granted, next.checkpoint().lost), (20, false));
+    next.configure(Some(newest + 100));
+    next.ask(600);
+    next.run(600, &mut store);
+    assert!(
+        next.granted <= 22,
+        "{}: no more than one that was decided already, and one that asks",
+        next.granted
+    );
+    assert!(next.checkpoint().lost && next.assumed() > 990);
+    assert!(store.number() > newest + 100);
+    // What the limiter stores itself is told again, and is no rollback.
+    next.configure(Some(store.number()));
+    next.state_use(520);
+    next.run(300, &mut store);
+    assert!((470..=480).contains(&next.granted), "{} of what is left", next.granted);
+}
+
+/// What a limiter with its ledger knows is better than any checkpoint.
+#[test]
+fn a_checkpoint_that_goes_while_the_limiter_runs_is_written_again() {
+    for replaced in [false, true] {
+        let (mut limiter, mut store, backup, newest) = half_used_and_backed_up();
+        store.replace(replaced.then_some(backup));
+        limiter.configure(Some(newest));
+        limiter.ask(300);
+        limiter.run(300, &mut store);
+        assert_eq!((limiter.granted, limiter.checkpoint().lost), (800, false));
+        assert!(store.number() > newest);
     }
 }
 

@@ -69,23 +69,23 @@ fn what_is_only_assumed_is_not_shown_as_used() {
 }
 
 /// So much of a limit is assumed to be used, because the past is not known.
-fn assumes(mut story: Story, past: PastUse, name: &str, assumed: u64, resets: u64) -> Story {
+pub(super) fn assumes(mut story: Story, past: PastUse, name: &str, assumed: u64, resets: u64) -> Story {
     story = story.uses(name, assumed, resets);
     story.report().past = past;
     story.report().status.limits.last_mut().unwrap().assumed = assumed;
     story
 }
 
-fn daily() -> Story {
+pub(super) fn daily() -> Story {
     Story::new("gtm/hubspot", json!({"provider": {"name": "hubspot", "tier": "free"}}))
 }
 
-fn amount_of(story: &Story, name: &str) -> u64 {
+pub(super) fn amount_of(story: &Story, name: &str) -> u64 {
     let limits = &story.verdict.account().unwrap().engine.limits;
     limits.iter().find(|limit| limit.name == name).unwrap().amount
 }
 
-fn condition(status: &ApiQuotaStatus, type_: &str) -> (String, String, String) {
+pub(super) fn condition(status: &ApiQuotaStatus, type_: &str) -> (String, String, String) {
     let found = find(&status.conditions, type_).unwrap();
     (found.status.clone(), found.reason.clone(), found.message.clone())
 }
