@@ -11,7 +11,7 @@ use kube::api::{Api, DeleteParams};
 use quotakeeper_api::names::{ACCOUNT_DOCUMENT, CONFIG, CONFIG_ACCOUNT, QUOTA, QUOTA_UID};
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::caches::Caches;
@@ -20,6 +20,7 @@ use crate::cluster::{Cluster, OwnObject, WriteError};
 use crate::metrics::Metrics;
 use crate::reconcile::{DesiredState, Document, StoredDocument, Verdict, plan};
 
+mod leftovers;
 mod record_maps;
 
 use record_maps::{Recorded, Records};
@@ -49,6 +50,7 @@ pub async fn run(
     let mut changed = caches.configured.subscribe();
     let mut records = Records::default();
     let mut pause = AGAIN;
+    let mut leftovers_seen: Option<Instant> = None;
     loop {
         let mut done = true;
         let mut until_next = Duration::MAX;
@@ -57,6 +59,10 @@ pub async fn run(
         }
         if let Some(mut observed) = caches.observed_state() {
             let recorded = records.write(cluster, &mut observed).await;
+            if leftovers_seen.is_none_or(|seen| seen.elapsed() >= leftovers::EVERY) {
+                leftovers_seen = Some(Instant::now());
+                leftovers::remove(cluster, &observed).await;
+            }
             until_next = recorded.next.map_or(Duration::MAX, time_until);
             let mut desired = plan(&observed);
             desired.documents.retain(|name, _| !recorded.failed.contains_key(name));
@@ -68,7 +74,7 @@ pub async fn run(
             done &= unwritten.is_empty();
             published.send_replace(Some(AppliedState { desired, unwritten }));
         }
-        let again = if done { until_next } else { pause };
+        let again = if done { until_next.min(leftovers::EVERY) } else { pause };
         pause = if done { AGAIN } else { (pause * 2).min(LONGEST) };
         tokio::select! {
             () = sleep(again) => {}
@@ -122,7 +128,7 @@ fn time_until(at: Timestamp) -> Duration {
 }
 
 fn is_written(document: &Document, stored: &StoredDocument) -> bool {
-    let StoredDocument { quota, uid, json, proper } = stored;
+    let StoredDocument { quota, uid, json, proper, checkpoint: _ } = stored;
     *proper && *quota == document.quota && *uid == document.uid && *json == document.json
 }
 
