@@ -16,7 +16,7 @@ pub enum Fault {
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 44] = [
+pub const MUTANTS: [(Fault, &str); 46] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
@@ -59,6 +59,8 @@ pub const MUTANTS: [(Fault, &str); 44] = [
     (Fault::Rule(Mutant::SharesIgnored), "shared-tokens"),
     (Fault::Rule(Mutant::NoFloor), "shared-priorities"),
     (Fault::Rule(Mutant::AllocationsUnbounded), "shared-maximum"),
+    (Fault::Rule(Mutant::BlockReclaimed), "checkpoints"),
+    (Fault::Commit(CommitMutant::NumberIgnored), "checkpoints-lost"),
     (Fault::Commit(CommitMutant::FirstRecordDropsReserve), "killed-before-a-proxy-is-back"),
     (Fault::Commit(CommitMutant::LostCountsAsNew), "new-account-and-lost-ledgers"),
 ];

@@ -47,6 +47,8 @@ pub struct Scenario {
     /// It is recorded that the account comes into force when the world begins, and the first ledger is empty. Otherwise
     /// that is not known, and the first ledger shows that the account is unused.
     pub recorded: bool,
+    /// What counts in windows of an hour or more is stored in the Kubernetes API too; `None`: it is not.
+    pub checkpoints: Option<Checkpoints>,
     /// How the right to grant is passed on; `None`: there is one limiter.
     pub lease: Option<Lease>,
     /// Changes of the account in mid-flight.
@@ -301,6 +303,19 @@ pub struct Disk {
 impl Disk {
     /// A disk that takes no time and never fails.
     pub const PERFECT: Disk = Disk { takes: Duration::ZERO, fails: 0 };
+}
+
+/// What becomes of checkpoints, in a million.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Checkpoints {
+    /// Requests that take longer than anybody waits for them.
+    pub late: u64,
+    /// Requests that fail.
+    pub fails: u64,
+    /// Lost ledgers with which the checkpoint is lost too …
+    pub deleted: u64,
+    /// … or an older one is put in its place.
+    pub rolled_back: u64,
 }
 
 /// How the right to grant is passed on.

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `weather` | what happens on any day: calm, storms, slow answers, odd clocks |
 //! | `disasters` | what dies: proxies, connections, limiters, leases |
+//! | `checkpoints` | windows of an hour, and what of them is stored elsewhere |
 //! | `demands` | what is asked for: several limits, shares, changes, rejections |
 //! | `sharing` | allocations, priorities, and bounds of single workloads |
 //! | `others` | accounts that others use as well, and what answers say of them |
 //! | `tokens` | limits of tokens |
 //! | `learned` | accounts whose quota declares no tier |
 
+mod checkpoints;
 mod demands;
 mod disasters;
 mod learned;
@@ -54,6 +56,7 @@ pub fn all() -> Vec<Story> {
     [
         weather::STORIES,
         disasters::STORIES,
+        checkpoints::STORIES,
         demands::STORIES,
         others::STORIES,
         sharing::STORIES,
@@ -204,6 +207,7 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
         faults: Faults::default(),
         disk: Some(Disk::PERFECT),
         recorded: false,
+        checkpoints: None,
         lease: None,
         changes: Vec::new(),
         expects: Expects::default(),

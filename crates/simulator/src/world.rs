@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `proxies` | pods: their clients, their session, their stalls and deaths |
 //! | `limiters` | limiter processes: what reaches their state, what they send, when they wake |
+//! | `checkpoints` | the account's checkpoint in the Kubernetes API |
 //! | `disk` | commits, crashes and restarts |
 //! | `lease` | lease, standby and failover |
 //! | `upstream` | from a proxy's wire to the provider and back |
 //! | `others` | who uses the account past the proxies |
 //! | `faults` | what breaks when |
 
+mod checkpoints;
 mod disk;
 mod faults;
 mod lease;
@@ -35,6 +37,7 @@ use crate::provider::{Answer, CallTokens, Provider};
 use crate::random::Random;
 use crate::report::Report;
 use crate::scenario::{Scenario, TokenWork};
+use checkpoints::{CheckpointAnswer, CheckpointRequest, CheckpointServer};
 use lease::Standby;
 use limiters::Limiter;
 use proxies::Proxy;
@@ -107,6 +110,12 @@ pub(crate) enum Happening {
         limiter: usize,
         stored: bool,
     },
+    /// A request about the checkpoint reaches the API server, …
+    CheckpointArrives(Box<CheckpointRequest>),
+    /// … and its answer a limiter.
+    CheckpointAnswered(usize, Box<CheckpointAnswer>),
+    /// The account's document tells of the checkpoint with this number.
+    CheckpointTold(u64),
     RequestsRenewal(usize),
     RenewalArrives(usize, Time),
     Renewed(usize, Time),
@@ -161,6 +170,7 @@ pub struct World {
     /// The limiter that new connections reach.
     pub(crate) active: usize,
     standby: Option<Standby>,
+    checkpoints: CheckpointServer,
     pub(crate) connections: Vec<Connection>,
     pub(crate) provider: Provider,
     /// Answers that the provider has given up because nobody was there any more.
@@ -199,6 +209,7 @@ impl World {
             limiters: Vec::new(),
             active: 0,
             standby: None,
+            checkpoints: CheckpointServer::default(),
             connections: Vec::new(),
             stopped: false,
             gives_up: None,
@@ -301,6 +312,9 @@ impl World {
             Happening::LimiterRestarts(limiter) => self.limiter_restarts(limiter),
             Happening::CommitStored(limiter, records) => self.commit_stored(limiter, records),
             Happening::CommitEnds { limiter, stored } => self.commit_ends(limiter, stored),
+            Happening::CheckpointArrives(request) => self.checkpoint_arrives(&request),
+            Happening::CheckpointAnswered(limiter, answer) => self.checkpoint_answered(limiter, answer),
+            Happening::CheckpointTold(number) => self.checkpoint_told(number),
             Happening::RequestsRenewal(limiter) => self.requests_renewal(limiter),
             Happening::RenewalArrives(limiter, until) => self.renewal_arrives(limiter, until),
             Happening::Renewed(limiter, until) => self.renewed(limiter, until),

@@ -152,6 +152,9 @@ impl World {
             return;
         }
         let lost = self.chances.disk.chance(self.scenario.faults.ledger_loss);
+        if lost {
+            self.checkpoint_may_go();
+        }
         let old = &mut self.limiters[limiter];
         let disk = if lost { old.disk.take().map(|_| NodeDisk::default()) } else { old.disk.take() };
         let boot = Boot { clock: old.clock, epoch: Epoch(old.epoch.0 + 1), disk, follows: true };

@@ -83,7 +83,7 @@ impl World {
         let recovered = disk.as_mut().map(|disk| disk.recover(epoch, before));
         let ledger = recovered.map(|recovered| LedgerStart { recovered, longest_horizon: PROXIES_OUTLIVE });
         let configuration = vec![self.compiled()].into();
-        let state = LimiterState::new(
+        let mut state = LimiterState::new(
             Start {
                 configuration,
                 epoch,
@@ -94,6 +94,9 @@ impl World {
             },
             now,
         );
+        if self.scenario.checkpoints.is_some() && disk.is_some() {
+            state.require_checkpoints(now);
+        }
         self.limiters.push(Limiter {
             clock,
             state,
@@ -114,9 +117,11 @@ impl World {
     }
 
     /// The account's document as the operator would write it now.
-    fn compiled(&self) -> CompiledAccount {
+    pub(super) fn compiled(&self) -> CompiledAccount {
         let in_force_since = self.scenario.recorded.then(|| wall_clock(Moment(0)));
-        let declared = CompiledAccount { in_force_since, ..account::compiled(&self.scenario.account) };
+        let checkpoint = self.checkpoints.told;
+        let declared =
+            CompiledAccount { in_force_since, checkpoint, ..account::compiled(&self.scenario.account) };
         match &self.scenario.upstream.shared {
             Some(shared) if !self.scenario.tiers.is_empty() => {
                 account::without_a_tier(declared, &self.scenario.tiers, &shared.headers)
@@ -293,6 +298,7 @@ impl World {
         if let Some(records) = self.limiters[limiter].state.due_records(now) {
             self.writes(limiter, records);
         }
+        self.checkpoints_begin(limiter, now);
         self.set_alarm(limiter, now);
     }
 
