@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+#[path = "in_a_cluster/checkpoints.rs"]
+mod checkpoints;
 #[allow(dead_code, reason = "the other stories use the rest")]
 #[path = "limiter/cluster.rs"]
 mod cluster;
@@ -213,6 +215,16 @@ impl Limiter {
         Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
     }
 
+    /// As if its pod were replaced: what it had on its disk is gone. Waits until the proxy has found the new one.
+    async fn lose_ledger(&mut self, proxy: &Proxy, meanwhile: impl FnOnce()) {
+        let epoch = proxy.newest_epoch();
+        self.kill();
+        std::fs::remove_file(self.folder.path().join("ledger.redb")).unwrap();
+        meanwhile();
+        self.spawn();
+        until("the proxy is back", || proxy.newest_epoch() > epoch).await;
+    }
+
     async fn ready(&self) {
         until("the limiter is ready", || self.get("/readyz").is_some_and(|(status, _)| status == 200)).await;
     }
@@ -361,7 +373,8 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     until("it knows of all calls that it may not grant", || limiter.metric(waiting)).await;
     assert_eq!(silent.counted(), 10);
 
-    let epoch = lost_ledgers_reopen_no_window(&mut limiter).await;
+    checkpoints::a_rolled_back_one_closes_the_window(&mut limiter).await;
+    let epoch = checkpoints::lost_ledgers_reopen_no_window(&mut limiter).await;
     // They trust the CA of their start alone.
     until("all are back", || proxies[..2].iter().all(|proxy| proxy.newest_epoch() > epoch)).await;
 
@@ -380,60 +393,4 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     until("the others' waiting calls pass", || proxies[0].granted(0) == 113 && proxies[1].granted(0) == 113)
         .await;
     limiter.stop();
-}
-
-/// Twice in mid-campaign the process is killed and its ledger deleted. The checkpoint says what is left of the hour: no
-/// call beyond it is granted, and no more of it is lost than two blocks. Returns the epoch before the last start.
-async fn lost_ledgers_reopen_no_window(limiter: &mut Limiter) -> u64 {
-    const ASKED: u64 = 400;
-    let in_force_since = Some(Timestamp::now() + SignedDuration::from_secs(10));
-    write_account(&CompiledAccount { in_force_since, ..quota("gtm/hourly", 200) });
-    let silent = Provider::silent();
-    let token = pod("hourly", true);
-    let proxy = Proxy::drawing(limiter, (20, &token), "gtm/Job/hourly", &["gtm/hourly"], silent.clone());
-    proxy.ask(0, usize::try_from(ASKED).unwrap());
-    for granted in [60, 120] {
-        until("the campaign is under way", || silent.counted() > granted).await;
-        let epoch = proxy.newest_epoch();
-        limiter.kill();
-        std::fs::remove_file(limiter.folder.path().join("ledger.redb")).unwrap();
-        limiter.spawn();
-        until("the proxy is back", || proxy.newest_epoch() > epoch).await;
-    }
-    until("most of the hour is used", || silent.counted() >= 200 - 2 * 13 - 2).await;
-    let waiting = || {
-        let left = ASKED - silent.counted();
-        format!(r#"quotakeeper_limiter_waiting_calls{{quota="gtm/hourly"}} {left}"#)
-    };
-    until("it knows of all calls that it may not grant", || limiter.metric(&waiting())).await;
-    assert!(silent.counted() <= 200, "{}", silent.counted());
-
-    // The checkpoint belongs to nobody, and an end in good order gives back what was charged ahead.
-    let stored = || {
-        let label = "quotakeeper.dev/config=checkpoint";
-        let maps: Value = serde_json::from_str(&kubectl(&[
-            "get",
-            "configmaps",
-            "-n",
-            NAMESPACE,
-            "-l",
-            label,
-            "-o",
-            "json",
-        ]))
-        .unwrap();
-        let of_quota = |map: &&Value| map["metadata"]["annotations"]["quotakeeper.dev/quota"] == "gtm/hourly";
-        let map = maps["items"].as_array().unwrap().iter().find(of_quota).unwrap().clone();
-        assert_eq!(map["metadata"]["ownerReferences"], Value::Null);
-        serde_json::from_str::<Value>(map["data"]["checkpoint.json"].as_str().unwrap()).unwrap()
-    };
-    let number = stored()["number"].as_u64().unwrap();
-    let epoch = proxy.newest_epoch();
-    limiter.stop();
-    let last = stored();
-    assert!(last["number"].as_u64().unwrap() > number);
-    assert_eq!(last["limits"][0]["counts"][0]["block"], 0);
-    limiter.spawn();
-    limiter.ready().await;
-    epoch
 }
