@@ -182,7 +182,7 @@ spec:
 fn gemini() -> String {
     rejecting(
         "{body: /model}",
-        include_str!("../../crates/dialects/tests/profiles/gemini.yaml"),
+        include_str!("../../crates/dialects/providers/gemini.yaml"),
         "    - {name: requests, unit: Requests, amount: 10000, windowSeconds: 10, partition: Model}
     - {name: daily, unit: Requests, amount: 10000000, windowSeconds: 86400, partition: Model}",
     )
@@ -312,7 +312,7 @@ fn invoke(model: &str) -> Value {
 fn bedrocks_throttling_without_a_time_holds_its_model_alone() {
     let bedrock = rejecting(
         "{pathAfter: model}",
-        include_str!("../../crates/dialects/tests/profiles/bedrock.yaml"),
+        include_str!("../../crates/dialects/providers/bedrock.yaml"),
         "    - {name: requests, unit: Requests, amount: 10000, windowSeconds: 10, partition: Model}
     - {name: tokens, unit: TotalTokens, amount: 10000000, windowSeconds: 60, partition: Model}",
     );

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::suggestion::did_you_mean;
 
-pub use credits::{CreditCost, ToldCredits};
+pub use credits::{CreditCost, CreditStep, DearerBy, ToldCredits};
 pub use extends::ExtendsError;
 pub use headers::{HeaderFormat, LimitHeader, ResetMeans, TimeFormat};
 pub use limits::{CountedAs, Limit, ModelAmount, Partition, Period, Tier, Unit};

@@ -125,7 +125,7 @@ impl Profile {
     pub fn read(&self, head: Head<'_>, body: Option<&[u8]>, now: Timestamp) -> Reading {
         let headers = head.headers;
         let now = provider_now(headers, now);
-        let observations = observe::observations(self, headers, now);
+        let observations = observe::observations(self, headers, body, now);
         let answer = Answer { head, body, observations: &observations, now };
         Reading {
             verdict: reject::verdict(self, &answer),
@@ -136,9 +136,9 @@ impl Profile {
     }
 
     /// Whether [`Profile::read`] wants the beginning of the body of such a response: only where a rejection that
-    /// could match looks into it, and never in an event stream that was accepted.
+    /// could match looks into it, or the state of a limit stands there, and never in an event stream that was accepted.
     pub fn needs_body(&self, head: Head<'_>) -> bool {
-        reject::needs_body(self, head)
+        reject::needs_body(self, head) || observe::needs_body(self, head)
     }
 
     fn organization(&self, headers: &HeaderMap) -> Option<String> {

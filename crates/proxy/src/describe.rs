@@ -124,7 +124,7 @@ impl Describer {
         let Some(reader) = profile.body_reader(&head.method, path, &head.headers, measure) else {
             let shape = profile.describe(&head.method, path, &BodyFacts::default());
             let size = nothing.map(call_size);
-            let credits = profile.credits(shape.endpoint.as_deref(), None);
+            let credits = profile.credits(shape.endpoint.as_deref(), path, None);
             return Description { shape, size, credits, ..Description::default() };
         };
         let reads_model = reader.reads_model();
@@ -149,7 +149,7 @@ impl Describer {
         let size = nothing.or(measured).map(call_size);
         let usage_request = profile.usage_request(path, &facts).filter(|_| whole).cloned();
         let times = facts.times.filter(|_| facts.whole && whole);
-        let credits = profile.credits(shape.endpoint.as_deref(), times);
+        let credits = profile.credits(shape.endpoint.as_deref(), path, times);
         Description { shape, stream, max_output_tokens, size, credits, usage_request, unreadable }
     }
 

@@ -157,6 +157,8 @@ pub(crate) struct Refusal<'a> {
 pub(crate) struct Reply {
     pub status: StatusCode,
     pub content_type: &'static str,
+    /// What the call has cost in credits, where a header says it.
+    pub cost: Option<u64>,
     pub chunks: Vec<Bytes>,
     pub streamed: bool,
 }
@@ -164,7 +166,7 @@ pub(crate) struct Reply {
 impl Reply {
     pub(crate) fn json(status: StatusCode, body: &Value) -> Self {
         let chunks = vec![Bytes::from(body.to_string())];
-        Self { status, content_type: "application/json", chunks, streamed: false }
+        Self { status, content_type: "application/json", cost: None, chunks, streamed: false }
     }
 
     fn events(chunks: Vec<String>) -> Self {
@@ -172,6 +174,7 @@ impl Reply {
         Self {
             status: StatusCode::OK,
             content_type: "text/event-stream; charset=utf-8",
+            cost: None,
             chunks,
             streamed: true,
         }

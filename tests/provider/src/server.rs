@@ -163,6 +163,9 @@ async fn handle(
     let mut response = Response::new(answer);
     *response.status_mut() = reply.status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    if let Some(cost) = reply.cost {
+        response.headers_mut().insert("x-ratelimit-endpoint-cost", cost.into());
+    }
     write_headers(response.headers_mut(), &call, &decision, wall);
     Ok(response)
 }

@@ -19,6 +19,10 @@ pub struct CreditCost {
     #[schemars(range(min = 0, max = 1_000_000_000), extend("format" = "int32"))]
     pub each: Option<u32>,
 
+    /// A parameter of the query that makes calls dearer. Default: none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dearer: Option<DearerBy>,
+
     /// JSON pointer (RFC 6901) into the request's body: to a number, or to an array whose elements are counted. The call
     /// costs so many times `each`. Default: it costs `each` once. Example: `/details`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,6 +39,52 @@ pub struct CreditCost {
     /// the answer says nothing. Default: it doesn't say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<ToldCredits>,
+}
+
+/// A parameter of the query by which calls cost more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DearerBy {
+    /// Name of the parameter. Example: `page`.
+    #[schemars(length(min = 1, max = 128))]
+    pub parameter: String,
+
+    /// What stands in place of `each` from which number on, the lowest first. A call that has the parameter and no whole
+    /// number there costs as much as the dearest step.
+    #[schemars(length(min = 1, max = 16))]
+    pub steps: Vec<CreditStep>,
+}
+
+/// What calls cost from a number on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CreditStep {
+    /// The lowest number that costs this. Example: `101`.
+    #[schemars(range(min = 0, max = 1_000_000_000), extend("format" = "int32"))]
+    pub from: u32,
+
+    /// Credits of a call, or of each of those that `times` counts. Example: `3`.
+    #[schemars(range(min = 0, max = 1_000_000_000), extend("format" = "int32"))]
+    pub each: u32,
+}
+
+impl DearerBy {
+    /// What stands in place of `each` for a call with this path and query, if anything does.
+    fn each(&self, path: &str) -> Option<u32> {
+        let query = path.split_once('?')?.1;
+        let values = query.split('&').filter_map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (name == self.parameter).then_some(value)
+        });
+        let each = values.map(|value| match value.parse::<u64>() {
+            Ok(number) => {
+                self.steps.iter().rev().find(|step| u64::from(step.from) <= number).map(|step| step.each)
+            }
+            Err(_) => self.steps.iter().map(|step| step.each).max(),
+        });
+        // Which of several the API reads is not known.
+        each.flatten().max()
+    }
 }
 
 /// Where an answer says what its call has cost in the provider's own units. A fraction counts as the next whole number.
@@ -55,13 +105,14 @@ pub struct ToldCredits {
 }
 
 impl CreditCost {
-    /// What a call costs whose body says this at `times`.
-    fn of(&self, times: Option<u64>) -> u64 {
+    /// What a call with this path and query costs whose body says this at `times`.
+    fn of(&self, path: &str, times: Option<u64>) -> u64 {
         let times = match self.times {
             Some(_) => times.unwrap_or(self.otherwise.unwrap_or(1).into()),
             None => 1,
         };
-        times.saturating_mul(self.each.unwrap_or(1).into())
+        let dearer = self.dearer.as_ref().and_then(|dearer| dearer.each(path));
+        times.saturating_mul(dearer.or(self.each).unwrap_or(1).into())
     }
 }
 
@@ -81,10 +132,10 @@ impl Profile {
         self.credits.iter().find(|cost| cost.endpoint.is_none() || cost.endpoint.as_deref() == endpoint)
     }
 
-    /// The credits of a call to this endpoint whose body says this at the place where it counts: 0 where nothing says
-    /// what it costs.
-    pub fn credits(&self, endpoint: Option<&str>, times: Option<u64>) -> u64 {
-        self.credit_cost(endpoint).map_or(0, |cost| cost.of(times))
+    /// The credits of a call to this endpoint, with this path and query, whose body says this at the place where it
+    /// counts: 0 where nothing says what it costs.
+    pub fn credits(&self, endpoint: Option<&str>, path: &str, times: Option<u64>) -> u64 {
+        self.credit_cost(endpoint).map_or(0, |cost| cost.of(path, times))
     }
 
     /// Where the answer to such a call says what it has cost.

@@ -18,7 +18,8 @@ pub struct LimitHeader {
 
     /// How the state is written: `Separate` (one header a figure: `hard`, `remaining`, `used`, `reset`),
     /// `RateLimitFields` (the structured fields `RateLimit` and `RateLimit-Policy`), `UsedOfLimit`
-    /// (`18/5000` in `header`) or `KeyValues` (`total=700; remaining=699; resets=50` in `header`).
+    /// (`18/5000` in `header`), `KeyValues` (`total=700; remaining=699; resets=50` in `header`) or `Body` (in the answer's
+    /// body, where `hard`, `remaining` and `used` are JSON pointers; of JSON answers, and of their first MiB).
     /// Default: `Separate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<HeaderFormat>,
@@ -28,18 +29,19 @@ pub struct LimitHeader {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<HeaderCondition>,
 
-    /// `Separate`: header with the limit's amount. Example: `x-ratelimit-limit-requests`.
+    /// `Separate`: header with the limit's amount; `Body`: JSON pointer to it. Example: `x-ratelimit-limit-requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub hard: Option<String>,
 
-    /// `Separate`: header with the units left; a negative figure means unknown.
+    /// `Separate`: header with the units left; `Body`: JSON pointer to them. A negative figure means unknown.
     /// Example: `x-ratelimit-remaining-requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub remaining: Option<String>,
 
-    /// `Separate`: header with the units used, if there is none with the units left; needs `hard`.
+    /// `Separate`: header with the units used, if there is none with the units left; `Body`: JSON pointer to them. Needs
+    /// `hard`.
     /// Example: `x-rate-limit-used`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
@@ -98,6 +100,8 @@ pub enum HeaderFormat {
     UsedOfLimit,
     /// `total=700; remaining=699; resets=50`, as Zendesk writes them; seconds.
     KeyValues,
+    /// Numbers in the answer's body, as Shopify's GraphQL API has them; fractions are cut off.
+    Body,
     /// A format of a newer version; ignored.
     #[serde(other)]
     #[schemars(skip)]
@@ -152,7 +156,7 @@ impl LimitHeader {
     /// Whether these headers carry the limit's amount.
     pub fn has_amount(&self) -> bool {
         match self.format() {
-            HeaderFormat::Separate => self.hard.is_some(),
+            HeaderFormat::Separate | HeaderFormat::Body => self.hard.is_some(),
             HeaderFormat::RateLimitFields | HeaderFormat::UsedOfLimit | HeaderFormat::KeyValues => true,
             HeaderFormat::Unknown => false,
         }

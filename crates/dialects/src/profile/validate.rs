@@ -256,8 +256,11 @@ impl Check<'_> {
             ("header", &header.header),
         ];
         for (part, name) in named {
-            if let Some(name) = name {
-                self.header_name(&format!("{field}.{part}"), name);
+            let Some(name) = name else { continue };
+            let at = format!("{field}.{part}");
+            match header.format() {
+                HeaderFormat::Body => self.pointer(&at, name),
+                _ => self.header_name(&at, name),
             }
         }
         if let Some(condition) = &header.when {
@@ -273,8 +276,15 @@ impl Check<'_> {
             HeaderFormat::UsedOfLimit | HeaderFormat::KeyValues => {
                 self.require(header.header.is_some(), format!("{field}.header"), "is missing; name the response header");
             }
+            HeaderFormat::Body => {
+                let some = header.remaining.is_some() || header.hard.is_some();
+                let message = "names no place in the body; set `hard` or `remaining` to a JSON pointer, such as /limit/left";
+                self.require(some, field, message);
+                let elsewhere = header.reset.is_some() || header.interval_millis.is_some() || header.header.is_some();
+                self.require(!elsewhere, field, "has figures in headers; remove those, or `format: Body`");
+            }
             HeaderFormat::RateLimitFields => {}
-            HeaderFormat::Unknown => self.problem(format!("{field}.format"), "is not known to this version, the headers are ignored; use Separate, RateLimitFields, UsedOfLimit or KeyValues, or a newer version"),
+            HeaderFormat::Unknown => self.problem(format!("{field}.format"), "is not known to this version, the headers are ignored; use Separate, RateLimitFields, UsedOfLimit, KeyValues or Body, or a newer version"),
         }
         self.time_format(&format!("{field}.resetFormat"), header.reset_format);
     }

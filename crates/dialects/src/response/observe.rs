@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::AGE;
+use http::header::{AGE, CONTENT_TYPE};
 use jiff::{SignedDuration, Timestamp};
+use memchr::memmem;
 use sfv::{BareItem, Item, List, ListEntry, Parser};
 
-use super::Observation;
+use super::{Head, Observation};
 use crate::instant::offset;
+use crate::json;
 use crate::profile::{HeaderFormat, LimitHeader, Profile, TimeFormat};
 
 /// Most units that are believed: a quadrillion, within what a JSON number holds exactly.
@@ -27,20 +29,32 @@ struct Figures {
     resets_in: Option<SignedDuration>,
 }
 
-/// Observations from the profile's headers, in its order.
-pub(super) fn observations(profile: &Profile, headers: &HeaderMap, now: Timestamp) -> Vec<Observation> {
+/// Observations from the profile's headers, and from the body where they stand there, in its order.
+pub(super) fn observations(
+    profile: &Profile,
+    headers: &HeaderMap,
+    body: Option<&[u8]>,
+    now: Timestamp,
+) -> Vec<Observation> {
     // A cache repeats old figures (RFC 9111, 5.1: only a cache adds Age).
     let cached = text(headers, AGE.as_str()).is_some_and(|age| age != "0");
     if cached {
         return Vec::new();
     }
-    profile.headers.iter().filter_map(|header| observe(profile, header, headers, now)).collect()
+    profile.headers.iter().filter_map(|header| observe(profile, header, (headers, body), now)).collect()
+}
+
+/// Whether the state of a limit stands in the body of such a response: of JSON.
+pub(super) fn needs_body(profile: &Profile, head: Head<'_>) -> bool {
+    let content_type = head.headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
+    let json = content_type.is_some_and(|value| memmem::find(&value, b"json").is_some());
+    json && profile.headers.iter().any(|header| header.format() == HeaderFormat::Body)
 }
 
 fn observe(
     profile: &Profile,
     header: &LimitHeader,
-    headers: &HeaderMap,
+    (headers, body): (&HeaderMap, Option<&[u8]>),
     now: Timestamp,
 ) -> Option<Observation> {
     if header.when.as_ref().is_some_and(|condition| !condition.holds(headers)) {
@@ -52,6 +66,7 @@ fn observe(
         HeaderFormat::RateLimitFields => structured(header, headers, window),
         HeaderFormat::UsedOfLimit => used_of_limit(header, headers),
         HeaderFormat::KeyValues => key_values(header, headers, now),
+        HeaderFormat::Body => body.map(|body| in_body(header, body)),
         HeaderFormat::Unknown => None,
     }?;
     // A limit of nothing is how some providers write "does not apply".
@@ -99,6 +114,17 @@ fn separate(
         remaining: named(&header.remaining).and_then(amount).or_else(left_of),
         resets_in: reset.and_then(|(text, format)| offset(format, text, now)),
     })
+}
+
+/// Numbers at pointers into the body.
+fn in_body(header: &LimitHeader, body: &[u8]) -> Figures {
+    let at = |pointer: &Option<String>| {
+        let number = json::first(body, pointer.as_deref()?)?.parse::<f64>().ok()?;
+        (0.0..=MAX_AMOUNT as f64).contains(&number).then_some(number as u64)
+    };
+    let (hard, used) = (at(&header.hard), at(&header.used));
+    let left_of = || Some(hard?.saturating_sub(used?));
+    Figures { hard, remaining: at(&header.remaining).or_else(left_of), resets_in: None }
 }
 
 /// `RateLimit: "name";r=50;t=30` and `RateLimit-Policy: "name";q=100;w=60`.

@@ -25,16 +25,18 @@ pub fn names_in(folder: &str) -> Vec<String> {
     names
 }
 
-/// As it is written, nothing inherited.
+/// As it is written, nothing inherited: a built-in profile or one of `tests/profiles`.
 pub fn written(name: &str) -> Profile {
+    if let Ok(found) = catalogue::find(name) {
+        return found;
+    }
     let file = format!("{}/tests/profiles/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
     serde_yaml::from_str(&fs::read_to_string(file).unwrap()).unwrap()
 }
 
 /// A built-in profile or one of `tests/profiles`, with what it inherits.
 pub fn profile(name: &str) -> Profile {
-    let found = catalogue::find(name).unwrap_or_else(|_| written(name));
-    found.resolve(|base| catalogue::find(base).ok()).unwrap()
+    written(name).resolve(|base| catalogue::find(base).ok()).unwrap()
 }
 
 /// Lines of `name: value`.

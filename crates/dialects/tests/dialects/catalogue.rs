@@ -98,11 +98,43 @@ fn tiers_allow_what_the_providers_say() {
     }
 }
 
+/// When a provider counts tokens, where its documents or its answers say so; of the others nobody knows.
 #[test]
-fn every_tier_of_a_provider_has_a_limit_of_requests() {
+fn tokens_are_charged_as_providers_say() {
+    use quotakeeper_dialects::profile::Charged::{AsProduced, AtArrival, Settled, Unknown};
+    for (name, limit, charged) in [
+        ("openai", "tokens", AtArrival),
+        ("azure", "tokens", AtArrival),
+        ("anthropic", "input-tokens", Settled),
+        ("anthropic", "output-tokens", AsProduced),
+        ("bedrock", "tokens", Settled),
+        ("cerebras", "tokens", Settled),
+        ("groq", "tokens", Settled),
+        ("gemini", "input-tokens", Unknown),
+        ("mistral", "tokens", Unknown),
+        ("xai", "tokens", Unknown),
+        ("deepseek", "tokens", Unknown),
+        ("fireworks", "generated-tokens", Unknown),
+        ("together", "tokens", Unknown),
+    ] {
+        for tier in profile(name).tiers {
+            let found = tier.limit(limit).unwrap_or_else(|| panic!("{name} {} {limit}", tier.name));
+            assert_eq!(found.charged(), charged, "{name} {} {limit}", tier.name);
+        }
+    }
+    let daily = profile("gemini");
+    let daily = limit(&daily, "free", "daily");
+    assert_eq!(daily.time_zone.as_deref(), Some("America/Los_Angeles"), "its days end at midnight Pacific");
+}
+
+#[test]
+fn every_tier_of_a_provider_has_a_limit_of_requests_or_of_what_they_cost() {
     for name in catalogue::names() {
         for Tier { name: tier, limits } in profile(name).tiers {
-            assert!(limits.iter().any(|limit| limit.unit == Unit::Requests), "{name} {tier}");
+            assert!(
+                limits.iter().any(|limit| matches!(limit.unit, Unit::Requests | Unit::Credits)),
+                "{name} {tier}"
+            );
         }
     }
 }

@@ -42,6 +42,25 @@ const CHAT_STREAM: &str = concat!(
     "data: [DONE]\n\n",
 );
 
+/// Of Groq, whose usage stands in a member of its own (console.groq.com/docs/api-reference#chat-create).
+const GROQ_STREAM: &str = concat!(
+    "data: {\"id\":\"chatcmpl-9\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}],\"x_groq\":{\"id\":\"req_01\"}}\n\n",
+    "data: {\"id\":\"chatcmpl-9\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello\"},\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"chatcmpl-9\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"x_groq\":{\"id\":\"req_01\",\"usage\":{\"queue_time\":0.06,\"prompt_tokens\":18,\"prompt_time\":0.0002,\"completion_tokens\":439,\"completion_time\":0.79,\"total_tokens\":457,\"total_time\":0.79}}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+/// Of DeepSeek, which names its cached tokens twice (api-docs.deepseek.com/api/create-chat-completion).
+const DEEPSEEK: &str = r#"{"choices":[{"message":{"content":"Hello"}}],"usage":{"prompt_tokens":102056,"completion_tokens":252,"total_tokens":102308,"prompt_cache_hit_tokens":94464,"prompt_cache_miss_tokens":7592,"prompt_tokens_details":{"cached_tokens":94464}}}"#;
+
+/// Of Cohere (docs.cohere.com/reference/chat and chat-stream): what is billed leaves its own additions to prompts out.
+const COHERE: &str = r#"{"id":"c1","message":{"role":"assistant","content":[{"type":"text","text":"Hello"}]},"usage":{"billed_units":{"input_tokens":5,"output_tokens":418},"tokens":{"input_tokens":71,"output_tokens":418}}}"#;
+const COHERE_STREAM: &str = concat!(
+    "event: message-start\ndata: {\"type\":\"message-start\",\"id\":\"c1\",\"delta\":{\"message\":{\"role\":\"assistant\"}}}\n\n",
+    "event: content-delta\ndata: {\"type\":\"content-delta\",\"index\":0,\"delta\":{\"message\":{\"content\":{\"text\":\"Hello\"}}}}\n\n",
+    "event: message-end\ndata: {\"type\":\"message-end\",\"delta\":{\"finish_reason\":\"COMPLETE\",\"usage\":{\"billed_units\":{\"input_tokens\":5,\"output_tokens\":418},\"tokens\":{\"input_tokens\":71,\"output_tokens\":418}}}}\n\n",
+);
+
 const MESSAGE_STREAM: &str = concat!(
     "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"content\":[],\"usage\":{\"input_tokens\":25,\"cache_creation_input_tokens\":100,\"cache_read_input_tokens\":300,\"output_tokens\":1}}}\n\n",
     "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
@@ -88,6 +107,18 @@ fn each_kind_of_answer_tells_its_usage() {
         ("anthropic", MESSAGES, EVENTS, MESSAGE_STREAM, (425, 300, 100, 15)),
         ("gemini", "/v1beta/models/gemini-2.5-pro:generateContent", JSON, gemini, (9, 4, 0, 25)),
         ("bedrock", "/model/x/converse", JSON, converse, (35, 5, 0, 628)),
+        ("xai", CHAT, JSON, xai, (32, 0, 0, 103)),
+        ("azure", "/openai/deployments/my-gpt/chat/completions", JSON, chat, (19, 3, 0, 10)),
+        ("azure", "/openai/deployments/my-gpt/chat/completions", EVENTS, CHAT_STREAM, (19, 4, 0, 10)),
+        ("groq", "/openai/v1/chat/completions", EVENTS, GROQ_STREAM, (18, 0, 0, 439)),
+        ("deepseek", "/chat/completions", JSON, DEEPSEEK, (102_056, 94_464, 0, 252)),
+        ("cohere", "/v2/chat", JSON, COHERE, (71, 0, 0, 418)),
+        ("cohere", "/v2/chat", EVENTS, COHERE_STREAM, (71, 0, 0, 418)),
+        ("mistral", CHAT, EVENTS, CHAT_STREAM, (19, 4, 0, 10)),
+        ("cerebras", CHAT, JSON, chat, (19, 3, 0, 10)),
+        ("fireworks", "/inference/v1/chat/completions", EVENTS, CHAT_STREAM, (19, 4, 0, 10)),
+        ("together", CHAT, JSON, chat, (19, 3, 0, 10)),
+        ("openrouter", "/api/v1/chat/completions", EVENTS, CHAT_STREAM, (19, 4, 0, 10)),
     ] {
         let found = read(provider, path, kind, body);
         assert_eq!(figures(&found), told, "{provider} {path} {kind}");

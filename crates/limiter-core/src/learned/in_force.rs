@@ -132,6 +132,7 @@ fn header_of(profile: &Profile, limit: &str) -> String {
         HeaderFormat::Separate => header.hard.clone(),
         HeaderFormat::RateLimitFields => Some("ratelimit-policy".to_owned()),
         HeaderFormat::UsedOfLimit | HeaderFormat::KeyValues => header.header.clone(),
+        HeaderFormat::Body => header.hard.clone(),
         HeaderFormat::Unknown => None,
     });
     name.unwrap_or_else(|| limit.to_owned())

@@ -183,6 +183,7 @@ async fn credits(body: &'static str, answer: Answer) -> (u64, CallEnd, Option<To
             each: Some(10),
             times: Some("/details".to_owned()),
             otherwise: Some(4),
+            dearer: None,
             told: Some(ToldCredits { at: vec!["/cost".to_owned()], header: Some("x-cost".to_owned()) }),
         }];
         account

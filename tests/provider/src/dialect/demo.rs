@@ -37,6 +37,9 @@ pub(super) fn echo(asked: &Asked<'_>) -> Reply {
     });
     if let Some(credits) = asked.wanted.credits {
         body["cost"] = json!({"credits": credits});
+        // As Shopify, Apollo and Salesloft tell it.
+        body["extensions"] = json!({"cost": {"actualQueryCost": credits}});
+        body["credits_consumed"] = json!(credits);
     }
-    Reply::json(StatusCode::OK, &body)
+    Reply { cost: asked.wanted.credits, ..Reply::json(StatusCode::OK, &body) }
 }

@@ -29,6 +29,17 @@ impl Check<'_> {
                 format!("{field}.otherwise"),
                 message,
             );
+            if let Some(dearer) = &cost.dearer {
+                let field = format!("{field}.dearer");
+                let message = "is empty; name the parameter of the query, such as `page`";
+                self.require(!dearer.parameter.is_empty(), format!("{field}.parameter"), message);
+                let message =
+                    "is empty; write from which number on calls cost what, such as [{from: 101, each: 3}]";
+                self.require(!dearer.steps.is_empty(), format!("{field}.steps"), message);
+                let message = "are not in order; write the lowest `from` first, and each once";
+                let ordered = dearer.steps.is_sorted_by(|one, next| one.from < next.from);
+                self.require(ordered, format!("{field}.steps"), message);
+            }
             let Some(told) = &cost.told else { continue };
             for (number, pointer) in told.at.iter().enumerate() {
                 self.pointer(&format!("{field}.told.at[{number}]"), pointer);
