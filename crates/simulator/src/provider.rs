@@ -296,6 +296,11 @@ impl Provider {
         self.token_counts().filter_map(|count| count.worst_window(length)).max()
     }
 
+    /// The same on average, in hundredths of a percent.
+    pub(crate) fn tokens_steady(&self, length: Duration) -> Option<u64> {
+        self.token_counts().filter_map(|count| count.steady(length)).max()
+    }
+
     /// The provider allows something else from now on.
     pub(crate) fn change(&mut self, at: Moment, account: &AccountConfig) {
         let now = self.clock.read(at);

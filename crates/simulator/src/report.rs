@@ -54,6 +54,8 @@ pub struct Report {
     pub tokens_peak: u64,
     /// Charged of it in the window in which that was least, in percent; `None`: the world was too short.
     pub worst_window: Option<u64>,
+    /// The same on average, in hundredths of a percent.
+    pub tokens_steady: Option<u64>,
     /// What was in flight of the first limit of tokens by our own count, on average, in hundredths of a percent of it.
     pub tokens_in_flight: u64,
     /// What could have been used: min(W/(W+h), b/(r·h)).
@@ -109,6 +111,7 @@ impl Report {
             tokens_peak: world.provider.tokens_peak(),
             tokens_used: world.provider.tokens_used(world.scenario.length),
             worst_window: world.provider.worst_window(world.scenario.length),
+            tokens_steady: world.provider.tokens_steady(world.scenario.length),
             tokens_in_flight: history.mean_in_flight(),
             ceiling: first.as_ref().map_or(0, |limit| ceiling(limit, hold)),
             hold,
@@ -188,6 +191,11 @@ impl Report {
             ));
         }
         faults
+    }
+
+    /// What each part has used that is expected of allocations, in percent.
+    pub fn parts(&self) -> impl Iterator<Item = (&Part, u64)> {
+        self.expects.parts.iter().zip(self.parts.iter().copied())
     }
 
     /// Rejections by the provider in 10,000 calls that came to it, rounded up.

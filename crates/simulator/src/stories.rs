@@ -17,7 +17,7 @@ mod disasters;
 mod learned;
 mod others;
 mod sharing;
-mod tokens;
+pub(crate) mod tokens;
 mod weather;
 
 use std::collections::BTreeMap;

@@ -217,6 +217,15 @@ impl TokenCount {
         u64::try_from(used / allowed.max(1)).unwrap_or(u64::MAX)
     }
 
+    /// The same on average, without the first two windows and the last.
+    pub(crate) fn steady(&self, length: Duration) -> Option<u64> {
+        let windows: Vec<u64> = self.by_whole_window(length).skip(2).collect();
+        let windows = windows.split_last()?.1;
+        let allowed = u128::from(self.ours) * windows.len() as u128;
+        let used = windows.iter().map(|used| u128::from(*used)).sum::<u128>() * 10_000;
+        u64::try_from(used.checked_div(allowed)?).ok()
+    }
+
     /// The same of the window in which it was least, in percent; the first two are left out, and the last.
     pub(crate) fn worst_window(&self, length: Duration) -> Option<u64> {
         let windows: Vec<u64> = self.by_whole_window(length).skip(2).collect();

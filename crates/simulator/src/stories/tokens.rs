@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `streams` | answers of minutes, and what dies meanwhile |
 //! | `learned` | what calls use is learned, and changes |
+//! | `steady` | the same load all the time, for measurements |
 //! | `mixed` | large calls beside small ones, several limits, edits |
 
 mod learned;
 mod mixed;
+pub(crate) mod steady;
 mod streams;
 
 use std::time::Duration;

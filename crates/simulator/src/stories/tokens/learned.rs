@@ -43,7 +43,12 @@ pub(super) const STORIES: &[Story] = &[
 ];
 
 /// A minute's limit of tokens in a bucket whose answers come at so many tokens a second, with what they use learned.
-fn learning(random: &mut Random, work: TokenWork, charged: Charged, (amount, speed): (u64, u64)) -> Scenario {
+pub(super) fn learning(
+    random: &mut Random,
+    work: TokenWork,
+    charged: Charged,
+    (amount, speed): (u64, u64),
+) -> Scenario {
     let mut scenario = calm(random, (6_000, seconds(60), ms(300)));
     let longest = seconds(200);
     let mut work = work;
