@@ -50,6 +50,10 @@ impl Profile {
                 self.prices = self.prices.take().or(base.prices);
             }
         }
+        if self.tiers.is_empty() {
+            // Nobody has checked figures of its own against the base's document.
+            self.verified = self.verified.take().or(base.verified);
+        }
         self.rejections.extend(base.rejections);
         replace_empty(&mut self.hosts, base.hosts);
         replace_empty(&mut self.credentials, base.credentials);
@@ -64,7 +68,6 @@ impl Profile {
         self.rejected_calls = self.rejected_calls.or(base.rejected_calls);
         self.retry = self.retry.take().or(base.retry);
         self.client = self.client.take().or(base.client);
-        self.verified = self.verified.take().or(base.verified);
         self.extends = base.extends;
     }
 }

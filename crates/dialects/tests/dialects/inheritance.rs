@@ -34,6 +34,17 @@ fn other_hosts_do_not_inherit_the_way_to_the_first_provider() {
 }
 
 #[test]
+fn figures_of_ones_own_are_not_checked_against_the_bases_document() {
+    let checked = |tiers: Vec<Tier>| {
+        let extending = Profile { extends: Some("openai".to_owned()), tiers, ..Profile::default() };
+        extending.resolve(|name| catalogue::find(name).ok()).unwrap().verified
+    };
+    let openai = catalogue::find("openai").unwrap();
+    assert_eq!(checked(vec![openai.tiers[0].clone()]), None);
+    assert_eq!(checked(Vec::new()), openai.verified);
+}
+
+#[test]
 fn chains_are_followed_and_circles_refused() {
     let extending = |name: &str| Profile { extends: Some(name.to_owned()), ..Profile::default() };
     let find = |name: &str| match name {
