@@ -63,7 +63,7 @@ fn story_of(way: &str, counted: &str, cost: &str, declared: &str) {
     let cost = match way {
         "constant" => 60,
         "request" => sixths + 20,
-        "apollo" => (0..20).map(|number| (1 + number % 6) / 2).sum(),
+        "apollo" => (0..20).map(|number| (number % 6_u64).div_ceil(2)).sum(),
         "salesloft" => 4 * (1 + 3 + 8 + 10 + 30),
         _ => sixths,
     };
