@@ -83,7 +83,8 @@ impl Engine {
         let lane = turn.lane;
         let usual = self.lanes.costs_of_each(lane);
         let costs = usual.unwrap_or_else(|| self.renewed_costs(turn.head.call));
-        let charged_ahead = self.durability.covers(self.lanes.draws(lane, costs));
+        let paused = self.waits_in_a_pause(now, lane);
+        let charged_ahead = self.durability.covers(self.lanes.draws(lane, costs), !paused);
         let until = match charged_ahead.then(|| self.blocked_until(now, lane, costs)) {
             Some(Some(until)) => until,
             Some(None) => {
@@ -95,7 +96,7 @@ impl Engine {
             return Some(Obstacle::Refused(refusal));
         }
         let keeps = self.lanes.may_be_of_any_model(lane) || costs.tokens.is_some();
-        if keeps && !mutant::active(Mutant::NothingKept) && !self.waits_in_a_pause(now, lane) {
+        if keeps && !mutant::active(Mutant::NothingKept) && !paused {
             self.kept_room |= self.lanes.keep_room(now, lane, costs, !charged_ahead);
         }
         Some(Obstacle::Until(until))

@@ -86,15 +86,15 @@ impl Durability {
     }
 
     /// Whether the ledger has charged ahead what a call draws, beside what is kept. Where it has not, as much is kept
-    /// for the call until [`Durability::release_kept`], so that smaller calls of others don't take what is left again
-    /// and again, and the next reserve will have it.
-    pub(super) fn covers(&mut self, draws: impl Iterator<Item = Draw> + Clone) -> bool {
+    /// for a call that `keeps` until [`Durability::release_kept`], so that smaller calls of others don't take what is
+    /// left again and again, and the next reserve will have it.
+    pub(super) fn covers(&mut self, draws: impl Iterator<Item = Draw> + Clone, keeps: bool) -> bool {
         let Some(budget) = &mut self.budget else { return true };
         let is_left = |draw: Draw| {
             draw.cost.is_zero() || draw.cost <= budget.left[draw.limit] - budget.kept[draw.limit]
         };
         let covered = draws.clone().all(is_left);
-        if !covered {
+        if !covered && keeps {
             for Draw { limit, cost } in draws {
                 budget.kept[limit] += cost;
                 budget.missing[limit] = budget.missing[limit].max(budget.kept[limit]);

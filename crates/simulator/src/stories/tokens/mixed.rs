@@ -126,16 +126,22 @@ fn own_limits(random: &mut Random) -> Scenario {
     scenario
 }
 
+fn closed_to_large(second: u64) -> Closed {
+    let (from, length, scope) = (seconds(second), seconds(50), Scope::endpoint("large"));
+    Closed { from, length, scope, says_when: true, claimed_by: None }
+}
+
 fn behind_a_pause(random: &mut Random) -> Scenario {
     let mut scenario = large_among_small(random);
     if let Some(work) = &mut scenario.tokens {
         // Nearly all of the limit.
         work.outputs.large = Some((0, 45));
     }
-    let (from, length) = (seconds(20), seconds(150));
-    let scope = Scope::endpoint("large");
-    scenario.upstream.closed.push(Closed { from, length, scope, says_when: true, claimed_by: None });
+    // More than the limit lets through: it is full whenever the large call looks.
+    scenario.workload.arrivals = Arrivals::Percent(6);
+    // Pauses of a minute at most hold everyone, without a witness.
+    scenario.upstream.closed = [20, 75, 130].map(closed_to_large).to_vec();
     scenario.expects.longest_wait_at_most = None;
-    scenario.expects.tokens_used_at_least = Some(5_500);
+    scenario.expects.tokens_used_at_least = Some(6_600);
     scenario
 }
