@@ -84,9 +84,9 @@ impl<A: ClusterApi> Authenticator<A> {
             let others = || format!("the token is that of {found}, not of {}", users.join(" or "));
             if users.contains(found) { Ok(()) } else { Err(Unauthenticated::Refused(others())) }
         };
-        let reviews = match self.0.check(token).await {
-            Ok(pod) => {
-                is_one(&format!("system:serviceaccount:{}:{}", pod.namespace, pod.service_account))?;
+        let reviews = match self.0.check(|keys| keys.user(token)).await {
+            Ok(user) => {
+                is_one(&user)?;
                 &self.0.signed_reviews
             }
             Err(Rejected::Refused(why)) => return Err(Unauthenticated::Refused(why)),
@@ -98,7 +98,7 @@ impl<A: ClusterApi> Authenticator<A> {
 
 impl<A: ClusterApi> Authenticate for Authenticator<A> {
     async fn authenticate(&self, token: &str) -> Result<PodIdentity, Unauthenticated> {
-        let reviews = match self.0.check(token).await {
+        let reviews = match self.0.check(|keys| keys.check(token)).await {
             Ok(pod) => {
                 if let Some(seen) = self.0.pods.get(&pod) {
                     return Ok(identity(pod, &seen));
@@ -132,17 +132,17 @@ fn identity(pod: BoundPod, seen: &SeenPod) -> PodIdentity {
 
 impl<A: ClusterApi> Inner<A> {
     /// Checks a token by the published keys.
-    async fn check(&self, token: &str) -> Result<BoundPod, Rejected> {
+    async fn check<T>(&self, check: impl Fn(&Keys) -> Result<T, Rejected>) -> Result<T, Rejected> {
         let mut keys = self.keys.read().await.clone();
         if keys.is_none() || self.keys_are_old().await {
             keys = self.newer_than(keys.as_ref()).await.or(keys);
         }
         let Some(keys) = keys else { return Err(Rejected::UnknownKey) };
-        match keys.check(token) {
+        match check(&keys) {
             Err(Rejected::UnknownKey) => {}
             checked => return checked,
         }
-        self.newer_than(Some(&keys)).await.map_or(Err(Rejected::UnknownKey), |newer| newer.check(token))
+        self.newer_than(Some(&keys)).await.map_or(Err(Rejected::UnknownKey), |newer| check(&newer))
     }
 
     async fn keys_are_old(&self) -> bool {

@@ -39,6 +39,7 @@ pub struct BoundPod {
 /// The claims of Kubernetes in a token (KEP 1205, bound tokens).
 #[derive(Deserialize)]
 struct Claims {
+    sub: String,
     #[serde(rename = "kubernetes.io")]
     kubernetes: Option<Bound>,
 }
@@ -62,6 +63,22 @@ impl Keys {
     /// # Errors
     /// [`Rejected`].
     pub fn check(&self, token: &str) -> Result<BoundPod, Rejected> {
+        let Some(Bound { namespace, pod: Some(pod), serviceaccount }) = self.claims(token)?.kubernetes else {
+            return Err(Rejected::Refused(NOT_A_PODS.to_owned()));
+        };
+        let Named { name, uid } = pod;
+        Ok(BoundPod { namespace, pod: name, uid, service_account: serviceaccount.name })
+    }
+
+    /// Checks a token, and returns the user that it is made for: `system:serviceaccount:NAMESPACE:NAME`.
+    ///
+    /// # Errors
+    /// [`Rejected`].
+    pub fn user(&self, token: &str) -> Result<String, Rejected> {
+        Ok(self.claims(token)?.sub)
+    }
+
+    fn claims(&self, token: &str) -> Result<Claims, Rejected> {
         let refused = |why: &str| Rejected::Refused(why.to_owned());
         let no_token = || refused("the token is no signed ServiceAccount token; mount a projected one");
         // An algorithm that is not known may be that of a key that can't be used.
@@ -75,12 +92,7 @@ impl Keys {
         rules.set_audience(&[AUDIENCE]);
         rules.set_issuer(&[&self.issuer]);
         rules.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
-        let claims: Claims = decode(token, key, &rules).map_err(|error| rejection(error.kind()))?.claims;
-        let Some(Bound { namespace, pod: Some(pod), serviceaccount }) = claims.kubernetes else {
-            return Err(refused(NOT_A_PODS));
-        };
-        let Named { name, uid } = pod;
-        Ok(BoundPod { namespace, pod: name, uid, service_account: serviceaccount.name })
+        Ok(decode(token, key, &rules).map_err(|error| rejection(error.kind()))?.claims)
     }
 }
 

@@ -63,6 +63,12 @@ async fn only_the_operator_may_read() {
     // Nor is a token that the API server does not confirm any more.
     let gone = world.cluster.key.sign(&claims_of("quotakeeper", "operator-0", "quotakeeper-operator"));
     assert_eq!(get(&world, Some(&gone)).await.status(), StatusCode::FORBIDDEN);
+    // One outside of the cluster has a token that is bound to no pod.
+    let mut outside = claims_of("quotakeeper", "-", "quotakeeper-operator");
+    outside["kubernetes.io"].as_object_mut().unwrap().remove("pod");
+    let outside = world.cluster.key.sign(&outside);
+    world.cluster.vouch(&outside, OPERATOR, None);
+    assert_eq!(get(&world, Some(&outside)).await.status(), StatusCode::OK);
     let operators = operators(&world);
     // Somebody makes up keys, more than are reviewed.
     for made_up in 0..250 {
