@@ -10,11 +10,12 @@ use quotakeeper_api::compile;
 use quotakeeper_dialects::profile::Class;
 use quotakeeper_dialects::{Head, Reading, Verdict, catalogue};
 use quotakeeper_engine::Engine;
+use quotakeeper_engine::cost::Demand;
 use quotakeeper_engine::event::{
     Action, Ask, Attempt, CallId, Event, Fingerprint, Pulse, RejectionClass, SessionId,
 };
 use quotakeeper_engine::time::{Stamp, Time};
-use quotakeeper_engine::tokens::CallEnd;
+use quotakeeper_engine::tokens::{CallEnd, CallSize};
 use serde_json::json;
 
 use super::*;
@@ -60,7 +61,9 @@ fn header_names(profile: &Profile) -> Vec<String> {
         waits.chain(rejection.headers.iter().map(|condition| condition.name.clone())).collect::<Vec<_>>()
     });
     let shared = ["retry-after", "retry-after", "retry-after-ms", "date", "x-should-retry", "content-type"];
-    of_limits.chain(of_rejections).chain(shared.map(str::to_owned)).collect()
+    let names = of_limits.chain(of_rejections).chain(shared.map(str::to_owned));
+    // A limit's state may stand in the body, at JSON pointers.
+    names.filter(|name| name.parse::<HeaderName>().is_ok()).collect()
 }
 
 /// The words that a profile looks for in bodies.
@@ -234,11 +237,13 @@ impl World {
             return;
         }
         self.calls += 1;
+        // Small: one of unknown size would wait until the one before has left its window.
+        let size = Some(CallSize { text_bytes: 4, max_output: Some(1), ..CallSize::default() });
         self.tell(Event::Ask(Ask {
             session: SessionId(workload),
             call: CallId(self.calls),
             consumer: format!("ns/Job/{workload}").as_str().into(),
-            demand: self.class.clone().into(),
+            demand: Demand { size, ..self.class.clone().into() },
             credential: Fingerprint(workload),
             patience: None,
             waited: Duration::ZERO,
