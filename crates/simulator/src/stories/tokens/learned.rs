@@ -179,7 +179,7 @@ fn others(random: &mut Random) -> Scenario {
             work.truth = Charged::Settled;
         }
     }
-    scenario.expects.rejected_at_most = Some(100);
+    scenario.expects.rejected_at_most = Some(200);
     scenario.expects.tokens_used_at_least = Some(6_000);
     scenario.expects.worst_window_at_least = Some(50);
     scenario
