@@ -16,7 +16,7 @@ const SECRET: &str = "a-secret-access-key-of-this-story";
 /// One call in eight seconds, and signatures that the proxy takes to hold for five.
 const QUOTA: &str = "apiVersion: quotakeeper.dev/v1alpha1
 kind: ApiProvider
-metadata: {name: bedrock}
+metadata: {name: aws}
 spec:
   hosts: [bedrock-runtime.eu-west-1.amazonaws.com]
   client: {signatureSeconds: 5}
@@ -29,7 +29,7 @@ apiVersion: quotakeeper.dev/v1alpha1
 kind: ApiQuota
 metadata: {name: leads}
 spec:
-  provider: {name: bedrock, tier: only}
+  provider: {name: aws, tier: only}
 ";
 /// For how long the provider accepts a signature, in seconds: two more, for machines that stall.
 const WINDOW: &str = "7";
