@@ -38,13 +38,11 @@ impl UnknownCost {
     pub(crate) fn in_words(self) -> String {
         match self {
             Self::NoPrice => {
-                "the profile knows no price of this model, so its calls count as those of the dearest; name \
-                              it in `models` of an ApiProvider"
+                "the profile knows no price of this model, so its calls count as those of the dearest; name it in `models` of an ApiProvider"
                     .to_owned()
             }
             Self::NoMaximum => {
-                "a call sets no maximum of output, so as much as its model can produce is held until it \
-                                ends, and fewer run at the same time; set max_tokens"
+                "a call sets no maximum of output, so as much as its model can produce is held until it ends, and fewer run at the same time; set max_tokens"
                     .to_owned()
             }
             Self::Told(why) => format!(

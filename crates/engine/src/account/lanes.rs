@@ -5,20 +5,24 @@
 //!
 //! | room | holds |
 //! |---|---|
+//! | `backlog` | calls that wait, and what they draw of limits |
 //! | `begin` | what a counter begins with |
 //! | `budgets` | budgets that are used up |
 //! | `checkpoints` | what checkpoints have of the counters |
 //! | `counters` | counters by their numbers |
-//! | `limit` | a limit as its counters know it, and one of its counters |
+//! | `entry` | a counter of a limit |
+//! | `limit` | a limit as its counters know it |
 //! | `partitions` | models that are counted apart, and calls whose model is not known |
 //! | `shared` | models that share a limit, as rejections have named them |
 //! | `too_large` | calls that need more of a limit than there is |
 //! | `turns` | how many turns a call takes |
 
+mod backlog;
 mod begin;
 mod budgets;
 mod checkpoints;
 mod counters;
+mod entry;
 mod limit;
 mod partitions;
 mod shared;
@@ -32,12 +36,13 @@ use std::time::Duration;
 pub use begin::Predecessor;
 pub(super) use begin::{InitialState, hold_reserve};
 pub(super) use budgets::SpentBudget;
-pub(super) use limit::{Charged, Entry, HoldsFor, Limit, continued_name};
+pub(super) use entry::{Charged, Entry};
+pub(super) use limit::{HoldsFor, Limit, continued_name};
 pub(super) use too_large::TooLarge;
 pub(super) use turns::Taken;
 
+use backlog::{Backlog, LaneBacklog};
 use counters::Counters;
-use limit::{Backlog, LaneBacklog};
 use shared::SharedLimits;
 
 use super::counter::Counter;

@@ -1,6 +1,8 @@
 //! Limits of tokens: what is held for a call, what it is charged, and when.
 
+mod headers;
 mod learned;
+mod restarts;
 
 use std::time::Duration;
 
@@ -354,36 +356,6 @@ fn money_is_counted_by_the_prices_of_the_model() {
 }
 
 #[test]
-fn a_restart_holds_what_was_under_way() {
-    let limits = || vec![tokens(10_000, 60, Charged::AsProduced)];
-    let mut w = World::new(limits());
-    w.alive(1);
-    w.commit(10_000);
-    w.asks(&call(1_000, 3_000), 1);
-    let attempt = w.grants()[0];
-    let (snapshot, reserve) = w.commit(0);
-    let mut after = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
-    after.alive(1);
-    assert_eq!(after.used("tokens"), 4_000);
-    after.pass(SECOND * 30);
-    assert_eq!(after.used("tokens"), 4_000, "it is not over");
-    after.ends(attempt, CallEnd::Seen, Some(used(100, 100)));
-    after.pass(MS * 310);
-    assert_eq!(after.used("tokens"), 200);
-}
-
-#[test]
-fn what_may_have_been_granted_after_a_commit_is_held_as_long_as_a_call_may_last() {
-    let limits = || vec![tokens(10_000, 60, Charged::AsProduced)];
-    let mut w = World::new(limits());
-    w.alive(1);
-    let (snapshot, reserve) = w.commit(6_000);
-    let mut after = World::with(Engine::restart(account(limits()), snapshot, reserve, w.now), w.now);
-    after.pass(SECOND * 120);
-    assert_eq!(after.used("tokens"), 6_000);
-}
-
-#[test]
 fn who_holds_much_and_uses_little_gets_as_much_as_who_holds_what_it_uses() {
     let mut w = World::new(vec![output(20_000, 10, Charged::Settled)]);
     let mut used_by = [0, 0];
@@ -401,133 +373,6 @@ fn who_holds_much_and_uses_little_gets_as_much_as_who_holds_what_it_uses() {
     let [cautious, wasteful] = used_by;
     assert!(cautious + wasteful > 150_000, "{used_by:?}");
     assert!(wasteful * 10 > cautious * 8 && cautious * 10 > wasteful * 8, "{used_by:?}");
-}
-
-#[test]
-fn headers_raise_the_level_of_a_bucket_and_accuse_nobody() {
-    let bucket =
-        LimitConfig { counted_as: CountedAs::TokenBucket, ..output(10_000, 60, Charged::AsProduced) };
-    let mut w = World::new(vec![bucket]);
-    w.asks(&call(0, 1_000), 1);
-    let attempt = w.grants()[0];
-    let left = |remaining| Observation {
-        limit: "output".to_owned(),
-        hard: Some(10_000),
-        remaining: Some(remaining),
-        ends_in: None,
-    };
-    w.tell(Event::FirstByte { attempt, latest: w.now, observations: vec![left(2_000)] });
-    w.tell(Event::Done { attempt, end: CallEnd::Seen, usage: Some(used(0, 100)) });
-    w.asks(&call(0, 1_000), 5);
-    assert_eq!(w.grants().len(), 1, "8,000 are in it, whoever put them there");
-    assert_eq!(w.engine.status(w.now).limits[0].used_by_others, 0);
-}
-
-#[test]
-fn what_others_use_of_the_rest_of_a_limit_does_not_fill_our_share_of_it() {
-    let bucket = LimitConfig { counted_as: CountedAs::TokenBucket, ..output(3_000, 60, Charged::AsProduced) };
-    let mut w = World::new(vec![LimitConfig { declared: Some(10_000), ..bucket }]);
-    w.asks(&call(0, 1_000), 1);
-    let attempt = w.grants()[0];
-    let left =
-        Observation { limit: "output".to_owned(), hard: Some(10_000), remaining: Some(3_000), ends_in: None };
-    w.tell(Event::FirstByte { attempt, latest: w.now, observations: vec![left] });
-    w.tell(Event::Done { attempt, end: CallEnd::Seen, usage: Some(used(0, 0)) });
-    w.pass(SECOND);
-    w.asks(&call(0, 1_000), 5);
-    assert_eq!(w.grants().len(), 3, "7,000 are theirs, 3,000 ours");
-}
-
-/// The call was long on its way to its answer: what has left flight meanwhile may have drained already.
-#[test]
-fn headers_raise_no_level_beyond_what_the_bucket_holds() {
-    let bucket =
-        LimitConfig { counted_as: CountedAs::TokenBucket, ..output(10_000, 60, Charged::AsProduced) };
-    let mut w = World::new(vec![bucket]);
-    w.asks(&call(0, 1_000), 1);
-    let slow = w.grants()[0];
-    for _ in 0..20 {
-        w.asks(&call(0, 1_000), 1);
-        for attempt in w.grants() {
-            w.ends(attempt, CallEnd::Seen, Some(used(0, 1_000)));
-        }
-        w.pass(SECOND * 7);
-    }
-    let left = Observation { limit: "output".to_owned(), hard: None, remaining: Some(0), ends_in: None };
-    w.tell(Event::FirstByte { attempt: slow, latest: w.now, observations: vec![left] });
-    w.tell(Event::Done { attempt: slow, end: CallEnd::Seen, usage: Some(used(0, 0)) });
-    w.pass(SECOND * 61);
-    w.asks(&call(0, 1_000), 20);
-    assert_eq!(w.grants().len(), 10, "20,000 had left flight, and a window later the bucket is empty");
-}
-
-/// Of a log the part that ours do not explain counts for a window. Where the most that a call can use is held it is
-/// others'; an estimate may just have been too low.
-#[test]
-fn headers_charge_a_log_with_what_ours_do_not_explain() {
-    let exact = output(10_000, 60, Charged::Settled);
-    for (limit, accused) in [(exact.clone(), 7_000), (learned(exact), 0)] {
-        let mut w = World::new(vec![limit]);
-        w.asks(&call(0, 1_000), 1);
-        let attempt = w.grants()[0];
-        let left = Observation {
-            limit: "output".to_owned(),
-            hard: Some(10_000),
-            remaining: Some(2_000),
-            ends_in: None,
-        };
-        w.tell(Event::FirstByte { attempt, latest: w.now, observations: vec![left] });
-        w.tell(Event::Done { attempt, end: CallEnd::Seen, usage: Some(used(0, 1_000)) });
-        assert_eq!(w.engine.status(w.now).limits[0].used_by_others, accused);
-        w.asks(&call(0, 1_000), 5);
-        assert_eq!(w.grants().len(), 2, "7,000 are others', 1,000 ours");
-        w.pass(SECOND * 62);
-        assert_eq!(w.grants().len(), 3);
-    }
-}
-
-/// A stream of the time before may be counted as late as the longest call lasts. A call that its proxy names is one of
-/// those that may have been granted, and comes back at its own end.
-#[test]
-fn what_a_predecessor_may_have_granted_is_held_as_long_as_a_call_lasts() {
-    let limits = vec![tokens(10_000, 60, Charged::Settled)];
-    let start = Time(3_600_000_000_000);
-    let mut config = account(limits);
-    config.pause.max_call = SECOND * 300;
-    let mut w = World::with(Engine::takeover(config, predecessor(start), start), start);
-    let attempt = Attempt { session: SessionId(1), call: CallId(77), number: 1 };
-    w.alive(1);
-    w.tell(Event::ResumeGrant(ResumedGrant {
-        attempt,
-        consumer: "job".into(),
-        demand: call(1_000, 3_000),
-        credential: Fingerprint::default(),
-        progress: GrantProgress::Granted,
-        granted: None,
-    }));
-    w.tell(Event::ResumeDone(SessionId(1)));
-    w.ask_for(1, "job", call(1_000, 2_000), None);
-    w.ask_for(1, "job", call(1_000, 2_000), None);
-    w.pass(SECOND * 120);
-    assert_eq!(w.grants().len(), 0, "a window after the takeover");
-    w.ends(attempt, CallEnd::Seen, Some(used(200, 100)));
-    w.pass(SECOND);
-    assert_eq!(w.grants().len(), 1, "4,000 were its part, of which it has used 300");
-    w.pass(SECOND * 300);
-    assert_eq!(w.grants().len(), 1);
-}
-
-#[test]
-fn an_end_is_written_to_the_ledger_at_once_only_where_it_drew_more_than_was_held() {
-    for (drawn, at_once) in [(500, false), (5_000, true)] {
-        let mut w = World::new(vec![learned(output(10_000, 60, Charged::AsProduced))]);
-        w.alive(1);
-        w.commit(10_000);
-        w.asks(&call(0, 1_000), 1);
-        let attempt = w.grants()[0];
-        w.ends(attempt, CallEnd::Seen, Some(used(0, drawn)));
-        assert_eq!(w.engine.commit_due(w.now) == Some(w.now), at_once, "{drawn}");
-    }
 }
 
 #[test]

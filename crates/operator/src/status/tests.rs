@@ -130,6 +130,15 @@ impl Story {
         self.with_subject(status)
     }
 
+    /// The Events that it has now, as `Reason: note`.
+    fn news(&self, events: &mut EventState) -> Vec<String> {
+        let planned = self.with_subject(|subject| {
+            let view = QuotaView { status: Arc::new(status(subject)), ..self.view.clone() };
+            events.next(&self.name, &Subject { view: &view, ..*subject })
+        });
+        planned.into_iter().map(|event| format!("{}: {}", event.reason.word(), event.note)).collect()
+    }
+
     fn with_subject<T>(&self, of: impl FnOnce(&Subject<'_>) -> T) -> T {
         let limiter = match (self.lost, self.heard) {
             (true, _) => Limiter::Lost { since: now(), silence: LIMITER_TIMEOUT, replaced: false },

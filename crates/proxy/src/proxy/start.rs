@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use quotakeeper_engine::event::SessionId;
+use quotakeeper_listen::small_http;
 use quotakeeper_wire::proxy::Identity;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
@@ -21,8 +22,6 @@ use crate::describe::Describer;
 use crate::forward::{ProxyContext, RareLog};
 use crate::handshake::Handshakes;
 use crate::link::Link;
-use quotakeeper_listen::small_http;
-
 use crate::listen::{Closing, ListenError, bind, open, seats};
 use crate::metrics::Metrics;
 use crate::quota_endpoint::QuotaEndpoint;

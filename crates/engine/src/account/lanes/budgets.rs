@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::limit::Entry;
+use super::entry::Entry;
 use super::{LaneId, Lanes};
 use crate::config::Unit;
 use crate::cost::{Amount, Costs};

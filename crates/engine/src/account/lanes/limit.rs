@@ -4,17 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::counter::{Counter, Usage};
-use crate::account::status::LimitStatus;
 use crate::config::{AccountConfig, LimitConfig, Reserving, TokenLimit, Unit};
 use crate::cost::{Amount, Costs};
-use crate::event::{Attempt, CallClass, PeriodBegun};
+use crate::event::CallClass;
 use crate::mutant::{self, Mutant};
 use crate::name::AllocationName;
 use crate::sharing::{AllocationLimit, AllocationLimitKind};
 use crate::time::{Time, nanos};
-use crate::units::{Origin, UnitKey};
-use crate::window_counter::{AtGrant, LONG, guarded};
+use crate::window_counter::{LONG, guarded};
 
 /// A limit's configuration, and what follows from it and the account's.
 #[derive(Debug)]
@@ -100,7 +97,7 @@ impl Limit {
     }
 
     /// Its name among those of the account, or of its allocation.
-    fn shown_name(&self) -> &str {
+    pub(super) fn shown_name(&self) -> &str {
         let name = &self.config.name;
         match self.holds_for.allocation() {
             None => name,
@@ -138,7 +135,7 @@ impl Limit {
     }
 
     /// What a call of these costs will have drawn of it when it is over, for forecasts.
-    fn expected(&self, costs: Costs) -> Amount {
+    pub(super) fn expected(&self, costs: Costs) -> Amount {
         let LimitConfig { tokens, unit, .. } = &self.config;
         match (tokens, &costs.tokens) {
             (Some(limit), Some(costs)) => limit.expected(*unit, costs, self.smallest),
@@ -152,13 +149,13 @@ impl Limit {
     }
 
     /// Whether a call that costs more than there is takes its chance: its cost is only likely, or the amount is assumed.
-    fn takes_chances(&self) -> bool {
+    pub(super) fn takes_chances(&self) -> bool {
         self.assumed && self.config.tokens.is_some()
             || self.settling().is_some_and(|limit| limit.reserving == Reserving::Learned)
     }
 
     /// Whether a call may draw more than was charged for it at its grant.
-    fn may_be_exceeded(&self) -> bool {
+    pub(super) fn may_be_exceeded(&self) -> bool {
         let learns = |limit: &TokenLimit| limit.settles_at_end() && limit.reserving == Reserving::Learned;
         self.config.tokens.as_ref().is_some_and(|limit| limit.is_guessed() || learns(limit))
     }
@@ -272,223 +269,6 @@ impl Limit {
     }
 }
 
-/// What a grant was charged at a counter.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::account) struct Charged {
-    pub(in crate::account) unit: UnitKey,
-    /// When the provider has counted it at the latest.
-    pub(in crate::account) settles: Time,
-    pub(in crate::account) at_grant: AtGrant,
-}
-
-/// A counter of a limit: its only one, or a model's.
-#[derive(Debug)]
-pub(in crate::account) struct Entry {
-    pub(in crate::account) limit: Arc<Limit>,
-    pub(in crate::account) model: Option<String>,
-    pub(in crate::account) counter: Counter,
-    /// The provider's own figure, where headers have named one: of this model, not of the others.
-    pub(in crate::account) observed: Option<u64>,
-    pub(super) waiting: Backlog,
-    /// What is kept for calls whose turn comes before, within one round of grants.
-    pub(super) kept: Amount,
-    /// Until then it has no room for a call that has come: a budget that is used up.
-    pub(super) spent_until: Option<Time>,
-}
-
-/// Calls that wait for a limit. Nearly all have the costs of a single request, so only the others' costs are summed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Backlog {
-    pub(super) calls: u64,
-    /// How many of them have other costs than a single request.
-    unusual: u64,
-    /// What those draw of the limit.
-    amount: Amount,
-}
-
-impl Backlog {
-    pub(super) const EMPTY: Backlog = Backlog { calls: 0, unusual: 0, amount: Amount::ZERO };
-
-    pub(super) fn add(&mut self, limit: &Limit, costs: Costs) {
-        self.calls += 1;
-        if !costs.are_usual() {
-            self.unusual += 1;
-            self.amount += limit.expected(costs);
-        }
-    }
-
-    pub(super) fn remove(&mut self, limit: &Limit, costs: Costs) {
-        self.calls = self.calls.saturating_sub(1);
-        if !costs.are_usual() {
-            self.unusual = self.unusual.saturating_sub(1);
-            self.amount -= limit.expected(costs);
-        }
-    }
-
-    /// The calls of this lane wait for the limit as well.
-    pub(super) fn join(&mut self, limit: &Limit, lane: &LaneBacklog) {
-        self.calls += lane.calls;
-        self.unusual += lane.unusual;
-        self.amount += lane.amounts.get(limit.place).copied().unwrap_or_default();
-    }
-
-    /// What `ahead` of the calls draw of a limit, at the mean: whose turn comes first is not looked up.
-    pub(super) fn cost_of(&self, ahead: u64, limit: &Limit) -> Amount {
-        let ahead = ahead.min(self.calls);
-        let usual = limit.expected(Costs::default()).0;
-        if self.unusual == 0 {
-            return Amount(usual.saturating_mul(ahead));
-        }
-        let usual = usual.saturating_mul(self.calls - self.unusual);
-        Amount(mean_of(self.amount + Amount(usual), self.calls, ahead))
-    }
-}
-
-/// Calls that wait in a lane.
-#[derive(Clone, Debug, Default)]
-pub(super) struct LaneBacklog {
-    pub(super) calls: u64,
-    /// How many of them have other costs than a single request.
-    unusual: u64,
-    /// What those draw of each limit, by its place; of limits beyond its end nothing.
-    amounts: Vec<Amount>,
-}
-
-impl LaneBacklog {
-    pub(super) fn add(&mut self, limits: &[Arc<Limit>], covering: &[usize], costs: Costs) {
-        self.calls += 1;
-        if !costs.are_usual() {
-            self.unusual += 1;
-            self.amounts.resize(limits.len(), Amount::ZERO);
-            covering.iter().for_each(|place| self.amounts[*place] += limits[*place].expected(costs));
-        }
-    }
-
-    pub(super) fn remove(&mut self, limits: &[Arc<Limit>], covering: &[usize], costs: Costs) {
-        self.calls = self.calls.saturating_sub(1);
-        if !costs.are_usual() {
-            self.unusual = self.unusual.saturating_sub(1);
-            self.amounts.resize(limits.len(), Amount::ZERO);
-            covering.iter().for_each(|place| self.amounts[*place] -= limits[*place].expected(costs));
-        }
-    }
-
-    /// The costs of each of the calls, where all have the usual ones.
-    pub(super) fn costs_of_each(&self) -> Option<Costs> {
-        (self.unusual == 0).then(Costs::default)
-    }
-}
-
-impl Entry {
-    pub(super) fn new(limit: Arc<Limit>, model: Option<String>, counter: Counter) -> Entry {
-        Entry {
-            limit,
-            model,
-            counter,
-            observed: None,
-            waiting: Backlog::EMPTY,
-            kept: Amount::ZERO,
-            spent_until: None,
-        }
-    }
-
-    /// The provider's figure by the quota.
-    pub(in crate::account) fn declared(&self) -> u64 {
-        self.limit.config.amount_of(self.model.as_deref()).hard()
-    }
-
-    /// Takes on the limit as it is configured and observed now.
-    pub(super) fn reconfigure(&mut self, now: Time) {
-        let amount = self.limit.effective(self.model.as_deref(), self.observed);
-        self.counter.reconfigure(&self.limit.config, amount, now);
-        self.spent_until = None;
-        // What an answer names stops nobody for longer than a window, whatever is granted already.
-        if let Some(window) = self.counter.window_mut().filter(|_| self.observed.is_some()) {
-            window.drain_within_a_window();
-        }
-    }
-
-    /// A period has begun, if the limit has any.
-    pub(super) fn period_begun(&mut self, period: &PeriodBegun, now: Time) {
-        if let Some(window) = self.counter.window_mut().filter(|_| self.limit.config.period.is_some()) {
-            window.period_begun(period.begun, period.ends, now);
-        }
-    }
-
-    /// What is charged here for a call of these costs at its grant.
-    pub(in crate::account) fn cost(&self, costs: Costs) -> Amount {
-        self.at_most_all(self.limit.cost(costs))
-    }
-
-    /// No more than the counter allows, unless a call that costs more can never fit.
-    fn at_most_all(&self, cost: Amount) -> Amount {
-        // What an answer has named refuses nobody for good.
-        let lowered = self.limit.config.tokens.is_some()
-            && cost <= Amount(self.limit.config.amount_of(self.model.as_deref()).amount);
-        if lowered || self.limit.takes_chances() { cost.min(self.counter.amount()) } else { cost }
-    }
-
-    /// When a call of these costs may fit at the earliest; `None`: now.
-    pub(super) fn blocked_until(&mut self, now: Time, costs: Costs) -> Option<Time> {
-        let cost = self.cost(costs);
-        self.counter.advance(now);
-        // A call that draws nothing passes a full limit.
-        if cost.is_zero() { None } else { self.counter.blocked_until(now, cost, self.kept) }
-    }
-
-    /// About how long until `ahead` of the waiting calls, as far as they draw on this limit, and one of these
-    /// costs have been granted.
-    pub(super) fn wait_for(&mut self, now: Time, costs: Costs, ahead: u64) -> Duration {
-        self.counter.advance(now);
-        let own = self.at_most_all(self.limit.expected(costs));
-        self.counter.wait_for(now, self.waiting.cost_of(ahead, &self.limit) + own)
-    }
-
-    /// What people are shown of it.
-    pub(super) fn status(&mut self, now: Time) -> LimitStatus {
-        let Usage { amount, used, reserved, used_by_others, assumed, resets_in } = self.counter.usage(now);
-        let ahead = self.waiting.calls.saturating_sub(1);
-        LimitStatus {
-            name: self.limit.shown_name().to_owned(),
-            model: self.model.clone(),
-            unit: self.limit.config.unit,
-            amount: amount.0,
-            used: used.0,
-            reserved: reserved.0,
-            // What answers reveal may be ours, where more was used than was estimated.
-            used_by_others: if self.limit.may_be_exceeded() { 0 } else { used_by_others.0 },
-            assumed: assumed.0,
-            waiting: self.waiting.calls,
-            resets_in,
-            wait: self.wait_for(now, Costs::default(), ahead),
-            spent: self.is_spent(now),
-        }
-    }
-
-    /// Charges a call that is granted on the strength of an echo that was stamped at `echoed` or before.
-    /// Returns what was charged, where the limit counts windows and the call draws on it.
-    pub(in crate::account) fn charge(
-        &mut self,
-        attempt: Attempt,
-        costs: Costs,
-        now: Time,
-        echoed: Time,
-    ) -> Option<Charged> {
-        let cost = self.cost(costs);
-        if cost.is_zero() {
-            return None;
-        }
-        let settles = self.limit.settles(now, echoed);
-        let Some(window) = self.counter.window_mut() else {
-            self.counter.hold_slots(attempt, cost, now);
-            return None;
-        };
-        window.advance(now);
-        let unit = window.charge(now, settles, cost, Origin::Call);
-        Some(Charged { unit, settles, at_grant: window.at_grant() })
-    }
-}
-
 /// The limit of an earlier configuration whose count the new one's limit of that name continues.
 pub(in crate::account) fn continued_name(
     earlier: &AccountConfig,
@@ -499,10 +279,4 @@ pub(in crate::account) fn continued_name(
     let place = new.iter().position(|limit| limit.config.name == name)?;
     let place = (*Limit::continued(&earlier, &new).get(place)?)?;
     Some(earlier.get(place)?.config.name.clone())
-}
-
-/// What `part` of `calls` calls draw that draw `amount` in all.
-fn mean_of(amount: Amount, calls: u64, part: u64) -> u64 {
-    let all = u128::from(amount.0) * u128::from(part);
-    u64::try_from(all.div_ceil(u128::from(calls.max(1)))).unwrap_or(u64::MAX)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::limit::Entry;
+use super::entry::Entry;
 use super::{LaneId, Lanes};
 use crate::config::Unit;
 use crate::cost::{Amount, Costs};

@@ -6,13 +6,7 @@ use super::*;
 fn a_tier_that_is_not_declared_is_asked_for_and_then_learned() {
     let mut story = hubspot();
     let mut events = EventState::default();
-    let mut news = |story: &Story| -> Vec<String> {
-        let planned = story.with_subject(|subject| {
-            let view = QuotaView { status: Arc::new(status(subject)), ..story.view.clone() };
-            events.next(&story.name, &Subject { view: &view, ..*subject })
-        });
-        planned.into_iter().map(|event| format!("{}: {}", event.reason.word(), event.note)).collect()
-    };
+    let mut news = |story: &Story| story.news(&mut events);
     assert!(story.row().starts_with("free (assumed) | ten-seconds | 0%"), "{}", story.row());
     let conditions = story.conditions();
     let question = "LimitsInSync=Unknown TierUnknown: No tier is declared: the lowest, free, is assumed until an answer \

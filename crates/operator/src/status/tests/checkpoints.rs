@@ -70,13 +70,7 @@ fn a_checkpoint_in_place_of_a_lost_ledger_is_all_that_is_needed() {
 fn checkpoints_that_can_t_be_stored_are_an_obstacle_with_a_remedy() {
     let mut story = daily();
     let mut events = EventState::default();
-    let mut news = |story: &Story| -> Vec<String> {
-        let planned = story.with_subject(|subject| {
-            let view = QuotaView { status: Arc::new(status(subject)), ..story.view.clone() };
-            events.next(&story.name, &Subject { view: &view, ..*subject })
-        });
-        planned.into_iter().map(|event| format!("{}: {}", event.reason.word(), event.note)).collect()
-    };
+    let mut news = |story: &Story| story.news(&mut events);
     assert!(news(&story).is_empty());
     let problem = Some("configmaps is forbidden".to_owned());
     let failing = CheckpointReport { number: 9, failing: true, problem, ..CheckpointReport::default() };

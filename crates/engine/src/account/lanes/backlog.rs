@@ -1,0 +1,95 @@
+//! Calls that wait, and what they draw of limits.
+
+use std::sync::Arc;
+
+use super::limit::Limit;
+use crate::cost::{Amount, Costs};
+
+/// Calls that wait for a limit. Nearly all have the costs of a single request, so only the others' costs are summed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backlog {
+    pub(super) calls: u64,
+    /// How many of them have other costs than a single request.
+    unusual: u64,
+    /// What those draw of the limit.
+    amount: Amount,
+}
+
+impl Backlog {
+    pub(super) const EMPTY: Backlog = Backlog { calls: 0, unusual: 0, amount: Amount::ZERO };
+
+    pub(super) fn add(&mut self, limit: &Limit, costs: Costs) {
+        self.calls += 1;
+        if !costs.are_usual() {
+            self.unusual += 1;
+            self.amount += limit.expected(costs);
+        }
+    }
+
+    pub(super) fn remove(&mut self, limit: &Limit, costs: Costs) {
+        self.calls = self.calls.saturating_sub(1);
+        if !costs.are_usual() {
+            self.unusual = self.unusual.saturating_sub(1);
+            self.amount -= limit.expected(costs);
+        }
+    }
+
+    /// The calls of this lane wait for the limit as well.
+    pub(super) fn join(&mut self, limit: &Limit, lane: &LaneBacklog) {
+        self.calls += lane.calls;
+        self.unusual += lane.unusual;
+        self.amount += lane.amounts.get(limit.place).copied().unwrap_or_default();
+    }
+
+    /// What `ahead` of the calls draw of a limit, at the mean: whose turn comes first is not looked up.
+    pub(super) fn cost_of(&self, ahead: u64, limit: &Limit) -> Amount {
+        let ahead = ahead.min(self.calls);
+        let usual = limit.expected(Costs::default()).0;
+        if self.unusual == 0 {
+            return Amount(usual.saturating_mul(ahead));
+        }
+        let usual = usual.saturating_mul(self.calls - self.unusual);
+        Amount(mean_of(self.amount + Amount(usual), self.calls, ahead))
+    }
+}
+
+/// Calls that wait in a lane.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LaneBacklog {
+    pub(super) calls: u64,
+    /// How many of them have other costs than a single request.
+    unusual: u64,
+    /// What those draw of each limit, by its place; of limits beyond its end nothing.
+    amounts: Vec<Amount>,
+}
+
+impl LaneBacklog {
+    pub(super) fn add(&mut self, limits: &[Arc<Limit>], covering: &[usize], costs: Costs) {
+        self.calls += 1;
+        if !costs.are_usual() {
+            self.unusual += 1;
+            self.amounts.resize(limits.len(), Amount::ZERO);
+            covering.iter().for_each(|place| self.amounts[*place] += limits[*place].expected(costs));
+        }
+    }
+
+    pub(super) fn remove(&mut self, limits: &[Arc<Limit>], covering: &[usize], costs: Costs) {
+        self.calls = self.calls.saturating_sub(1);
+        if !costs.are_usual() {
+            self.unusual = self.unusual.saturating_sub(1);
+            self.amounts.resize(limits.len(), Amount::ZERO);
+            covering.iter().for_each(|place| self.amounts[*place] -= limits[*place].expected(costs));
+        }
+    }
+
+    /// The costs of each of the calls, where all have the usual ones.
+    pub(super) fn costs_of_each(&self) -> Option<Costs> {
+        (self.unusual == 0).then(Costs::default)
+    }
+}
+
+/// What `part` of `calls` calls draw that draw `amount` in all.
+fn mean_of(amount: Amount, calls: u64, part: u64) -> u64 {
+    let all = u128::from(amount.0) * u128::from(part);
+    u64::try_from(all.div_ceil(u128::from(calls.max(1)))).unwrap_or(u64::MAX)
+}
