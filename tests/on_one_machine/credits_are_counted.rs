@@ -22,6 +22,8 @@ def call(number):
         deep = [1, 101, 151, 251, 501][number % 5]
         page = f"?per_page=100&page={deep}"
         headers["x-play"] = f"credits={[1, 3, 8, 10, 30][number % 5]}"
+    if way == "shopify":
+        headers["x-play"] = f"credits={number % 6 * 4}"
     data = json.dumps(body).encode()
     try:
         url = os.environ["DEMO_BASE_URL"] + "/anything" + page
@@ -65,6 +67,7 @@ fn story_of(way: &str, counted: &str, cost: &str, declared: &str) {
         "request" => sixths + 20,
         "apollo" => (0..20).map(|number| (number % 6_u64).div_ceil(2)).sum(),
         "salesloft" => 4 * (1 + 3 + 8 + 10 + 30),
+        "shopify" => 4 * sixths,
         _ => sixths,
     };
     assert_eq!(credits.used, cost, "{credits:?}");
@@ -98,6 +101,14 @@ fn as_salesloft_charges_them() {
     );
     let counted = "count: 100, countedAs: Sliding, tokens: {charged: Arrival}";
     story_of("salesloft", counted, &cost, "amount: 100, countedAs: SlidingWindow");
+}
+
+/// A query needs room for the most that it may cost in a bucket that leaks, and gets back what it did not need.
+#[test]
+fn as_shopify_charges_them() {
+    let cost = "{endpoint: enrich, each: 40, told: {at: [/extensions/cost/actualQueryCost]}}";
+    let counted = "count: 100, countedAs: Bucket, bucket: 100, tokens: {charged: Settled, perCall: 40}";
+    story_of("shopify", counted, cost, "amount: 100, countedAs: LeakyBucket, burst: 100");
 }
 
 #[test]

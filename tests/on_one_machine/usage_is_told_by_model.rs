@@ -108,6 +108,11 @@ fn openai_chat() {
 }
 
 #[test]
+fn openai_chat_streaming() {
+    story(&programs::TOKENS_CHAT_STREAMING);
+}
+
+#[test]
 fn openai_responses_streaming() {
     story(&programs::TOKENS_RESPONSES_STREAMING);
 }

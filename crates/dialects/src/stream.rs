@@ -121,6 +121,12 @@ impl EventStream {
         named(&event.name) || json::first(&event.data, "/type").is_some_and(|name| named(&name))
     }
 
+    /// Whether an event ends the answer.
+    pub fn is_last(&self, event: &Event) -> bool {
+        let data = event.data.trim_ascii();
+        self.last.iter().any(|last| *last == event.name || last.as_bytes() == data)
+    }
+
     fn status_of(&self, error: &Value) -> Option<u16> {
         let words: Vec<&str> =
             ["code", "type"].iter().filter_map(|member| error.get(member)?.as_str()).collect();
@@ -142,5 +148,22 @@ mod tests {
         let event = |name: &str, data: &str| Event { name: name.to_owned(), data: data.into() };
         assert_eq!(events, [event("a", "1\n2"), event("", ""), event("b", " x")]);
         assert_eq!(reader.push(b"data: unfinished"), []);
+    }
+
+    #[test]
+    fn an_answer_ends_with_the_event_that_the_profile_names() {
+        let last = vec!["[DONE]".to_owned(), "message_stop".to_owned()];
+        let stream = EventStream { last, ..EventStream::default() };
+        let event = |name: &str, data: &str| Event { name: name.to_owned(), data: data.into() };
+        for (name, data, ends) in [
+            ("", "[DONE]", true),
+            ("", "[DONE] ", true),
+            ("message_stop", r#"{"type":"message_stop"}"#, true),
+            ("", r#"{"choices":[{"delta":{"content":"[DONE]"}}]}"#, false),
+            ("message_delta", "message", false),
+            ("", "", false),
+        ] {
+            assert_eq!(stream.is_last(&event(name, data)), ends, "{name} {data}");
+        }
     }
 }

@@ -65,6 +65,7 @@ mod token_ratios;
 pub mod trust;
 mod unknown_costs;
 pub mod upstream;
+mod zstd_header;
 
 pub use describe::Unreadable;
 pub use link::{Link, LinkPeer};

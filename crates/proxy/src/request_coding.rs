@@ -6,10 +6,7 @@ use flate2::read::MultiGzDecoder;
 use http::{HeaderMap, header};
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
-/// The longest window of a zstd frame, in bytes; RFC 9659 allows senders no more.
-const WINDOW: u64 = 8 * 1024 * 1024;
-/// The longest header of a zstd frame (RFC 8878 §3.1.1).
-const ZSTD_HEADER: u64 = 18;
+use crate::zstd_header;
 
 /// A content coding that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,25 +70,9 @@ impl<R: Read> Read for ZstdFrame<R> {
 /// Begins a frame whose window is small enough.
 fn begin<R: Read>(mut source: R) -> io::Result<Frame<R>> {
     let mut head = Vec::new();
-    source.by_ref().take(ZSTD_HEADER).read_to_end(&mut head)?;
-    if window(&head).is_none_or(|window| window > WINDOW) {
+    source.by_ref().take(zstd_header::LONGEST).read_to_end(&mut head)?;
+    if zstd_header::window(&head).is_none_or(|window| window > zstd_header::LARGEST_WINDOW) {
         return Err(io::Error::other("the zstd frame's window is unknown or above 8 MiB"));
     }
     StreamingDecoder::new(io::Cursor::new(head).chain(source)).map_err(io::Error::other)
-}
-
-/// The window of a zstd frame in bytes, by its header (RFC 8878 §3.1.1.1).
-fn window(head: &[u8]) -> Option<u64> {
-    let descriptor = *head.get(4)?;
-    if descriptor & 0x20 == 0 {
-        let byte = *head.get(5)?;
-        let base = 1_u64 << (10 + u64::from(byte >> 3));
-        return Some(base + base / 8 * u64::from(byte & 7));
-    }
-    // A single segment: the window is the content.
-    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
-    let length = [1, 2, 4, 8][usize::from(descriptor >> 6)];
-    let bytes = head.get(5 + dictionary..5 + dictionary + length)?;
-    let size = bytes.iter().rev().fold(0_u64, |size, byte| size << 8 | u64::from(*byte));
-    Some(if length == 2 { size + 256 } else { size })
 }

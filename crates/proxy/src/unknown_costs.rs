@@ -79,7 +79,7 @@ impl MissingUsage {
                  ApiProvider, or ask the provider"
             }
             Self::UnknownEncoding => {
-                "is compressed in a way that is not read; let the client accept gzip, deflate or no compression"
+                "is compressed in a way that is not read; let the client accept gzip, br, zstd or no compression"
             }
         }
     }

@@ -229,7 +229,8 @@ impl Limit {
 
     /// Whether it may count something of a call while its answer is produced, or when that is over.
     pub(crate) fn counts_later(&self) -> bool {
-        self.counts_tokens() || self.unit == Unit::Credits && self.counting().charged == Charged::End
+        let later = matches!(self.counting().charged, Charged::Settled | Charged::End);
+        self.counts_tokens() || self.unit == Unit::Credits && later
     }
 
     /// Whether a rejected call counts, where the account counts them.
@@ -281,6 +282,9 @@ impl Limit {
         match (self.unit, wanted) {
             (Unit::Requests, _) => 1,
             (Unit::Credits, _) if !over && self.counting().charged == Charged::End => 0,
+            (Unit::Credits, _) if !over && self.counting().charged == Charged::Settled => {
+                self.counting().per_call
+            }
             (Unit::Credits, wanted) => {
                 wanted.and_then(|wanted| wanted.credits).unwrap_or(self.counting().per_call.max(1))
             }

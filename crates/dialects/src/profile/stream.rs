@@ -21,6 +21,12 @@ pub struct EventStream {
     #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
     pub preliminary: Vec<String>,
 
+    /// Events, by name or by the whole of their data, that end an answer: nothing of it follows, whatever a client that
+    /// hangs up then has not read. Default: none, an answer ends with its last byte. Example: `["[DONE]"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 128)))]
+    pub last: Vec<String>,
+
     /// JSON pointers (RFC 6901) to the error object in an event's data; the first that leads to one counts.
     /// Default: the data itself. Example: `[/response/error, /error]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -312,7 +312,10 @@ impl Relay {
 
     fn end(&mut self, outcome: Outcome) {
         if let Some((mut record, permit)) = self.open.take() {
-            let seen = outcome == Outcome::Answered && self.framed;
+            // Nothing follows its last event, whoever hangs up then.
+            let ended = self.unwatched == 0 && self.watch.as_ref().is_some_and(StreamWatch::has_ended);
+            let outcome = if ended { Outcome::Answered } else { outcome };
+            let seen = outcome == Outcome::Answered && (self.framed || ended);
             let end = if seen { CallEnd::Seen } else { CallEnd::Lost };
             let used = self.tee.take().map(|tee| tee.end(end)).unwrap_or_default();
             record.used(&used);

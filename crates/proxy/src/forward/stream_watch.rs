@@ -9,10 +9,7 @@ use quotakeeper_dialects::{Head, Reading, Verdict};
 use quotakeeper_engine::event::{CallClass, Rejection};
 
 use crate::account::{Account, engine_rejection};
-use crate::coding::Decoder;
-
-/// What is decoded at once, in bytes: little, because compression may hide much.
-const PIECE: usize = 512;
+use crate::coding::{Decoder, PIECE};
 
 /// Watches the events of one answer.
 pub(super) struct StreamWatch {
@@ -23,6 +20,8 @@ pub(super) struct StreamWatch {
     reader: EventReader,
     /// Output has come.
     begun: bool,
+    /// The event that ends the answer has come.
+    ended: bool,
 }
 
 /// A rejection that stands in an event, or in trailers.
@@ -80,6 +79,7 @@ impl StreamWatch {
             decoder: Decoder::new(headers)?,
             reader: EventReader::default(),
             begun: false,
+            ended: false,
         })
     }
 
@@ -89,6 +89,7 @@ impl StreamWatch {
         for piece in data.chunks(PIECE) {
             let events = self.reader.push(self.decoder.push(piece));
             for event in events {
+                self.ended |= self.account.profile.stream.as_ref().is_some_and(|it| it.is_last(&event));
                 if let Some(rejection) = self.rejection(&event) {
                     return if self.begun {
                         Look::RejectedLate(rejection)
@@ -103,6 +104,11 @@ impl StreamWatch {
             }
         }
         look
+    }
+
+    /// Whether the event that ends the answer has been read.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     fn is_preliminary(&self, event: &Event) -> bool {

@@ -10,12 +10,10 @@ use quotakeeper_engine::event::CallClass;
 use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 
 use crate::account::Account;
-use crate::coding::Decoder;
+use crate::coding::{Decoder, PIECE};
 use crate::token_ratios::{Missing, Ratios, Used};
 use crate::unknown_costs::{MissingUsage, UnknownCost};
 
-/// What is decoded at once, in bytes: little, because compression may hide much.
-const PIECE: usize = 512;
 /// How often the progress of an answer is told to the session, which tells the limiter with its heartbeats.
 const OFTEN: Duration = Duration::from_millis(100);
 /// No call costs more: a figure above it is absurd, even where nothing bounds the call's input.

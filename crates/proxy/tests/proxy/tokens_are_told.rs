@@ -406,6 +406,41 @@ async fn a_hang_up_in_a_stream_is_a_loss_of_what_was_seen() {
     assert_eq!((end, usage.exact, usage.output), (CallEnd::Lost, false, produced[0].output));
 }
 
+/// Nothing follows a stream's last event: a client that hangs up then has all of it, and its use is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_after_the_last_event_is_an_end_that_was_seen() {
+    let response = "event: response.completed\ndata: {\"response\":{\"usage\":{\"input_tokens\":19,\"output_tokens\":10,\"total_tokens\":29}}}\n\n";
+    let delta = "event: message_delta\ndata: {\"usage\":{\"input_tokens\":19,\"output_tokens\":10}}\n\n";
+    let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    for (provider, path, first, last, end) in [
+        ("openai", CHAT, START, USAGE, CallEnd::Seen),
+        ("openai", "/openai/v1/responses", "", response, CallEnd::Seen),
+        ("anthropic", "/anthropic/v1/messages", delta, stop, CallEnd::Seen),
+        ("anthropic", "/anthropic/v1/messages", delta, ": message_stop\n\n", CallEnd::Lost),
+    ] {
+        let mut answer = Answer::chunked(EVENTS, &[&[first, last].concat().into_bytes()]);
+        // The last chunk never comes.
+        answer.parts.pop();
+        let mut scene = scene(provider, world::plenty_of_tokens(), answer).await;
+        let address = scene.proxy.base_url_addr();
+        let call = tokio::spawn(async move {
+            let mut connection = client::Client::http1(address).await;
+            let mut answer = connection.begin(client::request("POST", path, STREAM)).await.unwrap();
+            let mut read = 0;
+            while read < first.len() + last.len() {
+                let frame = http_body_util::BodyExt::frame(answer.body_mut()).await.unwrap().unwrap();
+                read += frame.data_ref().map_or(0, |data| data.len());
+            }
+        });
+        scene.grant().await;
+        call.await.unwrap();
+        let expected = (end, end == CallEnd::Seen, 10);
+        let (end, usage) = scene.ended().await;
+        let usage = usage.unwrap();
+        assert_eq!((end, usage.exact, usage.output), expected, "{provider} {path}: {usage:?}");
+    }
+}
+
 /// Nothing is produced for a request that the provider refuses.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_call_costs_nothing() {
