@@ -7,7 +7,6 @@
 //! | `checkpoints` | the account's checkpoint in the Kubernetes API |
 //! | `disk` | commits, crashes and restarts |
 //! | `lease` | lease, standby and failover |
-//! | `handover` | what a limiter that ends hands to the standby |
 //! | `upstream` | from a proxy's wire to the provider and back |
 //! | `others` | who uses the account past the proxies |
 //! | `faults` | what breaks when |
@@ -15,7 +14,6 @@
 mod checkpoints;
 mod disk;
 mod faults;
-mod handover;
 mod lease;
 mod limiters;
 mod others;
@@ -27,9 +25,9 @@ use std::time::Duration;
 
 use quotakeeper_engine::config::{AccountConfig, Unit};
 use quotakeeper_engine::event::CallId;
-use quotakeeper_limiter_core::lease::Held;
-use quotakeeper_limiter_core::{DueRecord, Handover};
-use quotakeeper_wire::message::{Epoch, ToLimiter, ToProxy};
+use quotakeeper_engine::time::Time;
+use quotakeeper_limiter_core::DueRecord;
+use quotakeeper_wire::message::{ToLimiter, ToProxy};
 
 use crate::agenda::Agenda;
 use crate::clock::{Clock, Moment};
@@ -40,7 +38,7 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::scenario::{Scenario, TokenWork};
 use checkpoints::{CheckpointAnswer, CheckpointRequest, CheckpointServer};
-use lease::Leasing;
+use lease::Standby;
 use limiters::Limiter;
 use proxies::Proxy;
 
@@ -119,24 +117,10 @@ pub(crate) enum Happening {
     /// The account's document tells of the checkpoint with this number.
     CheckpointTold(u64),
     RequestsRenewal(usize),
-    /// A renewal that was asked for then.
-    RenewalArrives(usize, Moment),
-    Renewed(usize, Moment),
+    RenewalArrives(usize, Time),
+    Renewed(usize, Time),
     Deposed(usize),
-    StandbyLooks {
-        again: bool,
-    },
-    /// The standby has read the lease, of this version.
-    StandbySees(Box<Held>, u64),
-    /// The standby's request for the lease of this version, asked for then, reaches the API server …
-    TakeArrives(u64, Moment),
-    /// … and its answer the standby: the last holder had this epoch.
-    TakesOver(Epoch, Moment),
-    CutsApiServer,
-    HandsOver,
-    HandoverArrives(usize, Box<Handover>),
-    /// A limiter that ends gives the lease up.
-    GivesUp(usize),
+    StandbyLooks,
     FailsOver {
         again: bool,
     },
@@ -185,7 +169,7 @@ pub struct World {
     pub(crate) limiters: Vec<Limiter>,
     /// The limiter that new connections reach.
     pub(crate) active: usize,
-    leasing: Option<Leasing>,
+    standby: Option<Standby>,
     checkpoints: CheckpointServer,
     pub(crate) connections: Vec<Connection>,
     pub(crate) provider: Provider,
@@ -224,7 +208,7 @@ impl World {
             pods: Vec::new(),
             limiters: Vec::new(),
             active: 0,
-            leasing: None,
+            standby: None,
             checkpoints: CheckpointServer::default(),
             connections: Vec::new(),
             stopped: false,
@@ -332,17 +316,10 @@ impl World {
             Happening::CheckpointAnswered(limiter, answer) => self.checkpoint_answered(limiter, answer),
             Happening::CheckpointTold(number) => self.checkpoint_told(number),
             Happening::RequestsRenewal(limiter) => self.requests_renewal(limiter),
-            Happening::RenewalArrives(limiter, asked) => self.renewal_arrives(limiter, asked),
-            Happening::Renewed(limiter, asked) => self.renewed(limiter, asked),
+            Happening::RenewalArrives(limiter, until) => self.renewal_arrives(limiter, until),
+            Happening::Renewed(limiter, until) => self.renewed(limiter, until),
             Happening::Deposed(limiter) => self.deposed(limiter),
-            Happening::StandbyLooks { again } => self.standby_looks(again),
-            Happening::StandbySees(held, version) => self.standby_sees(&held, version),
-            Happening::TakeArrives(version, asked) => self.take_arrives(version, asked),
-            Happening::TakesOver(last, asked) => self.takes_over(last, asked),
-            Happening::CutsApiServer => self.cuts_api_server(),
-            Happening::HandsOver => self.hands_over(),
-            Happening::HandoverArrives(limiter, handover) => self.handover_arrives(limiter, *handover),
-            Happening::GivesUp(limiter) => self.gives_up(limiter),
+            Happening::StandbyLooks => self.standby_looks(),
             Happening::FailsOver { again } => self.fails_over(again),
             Happening::Freezes(limiter) => self.freezes(limiter),
             Happening::AccountChanges(change) => self.account_changes(change),

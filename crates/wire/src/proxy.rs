@@ -30,7 +30,6 @@ use self::unacknowledged::EndedAttempts;
 use crate::message::{
     AccountIndex, CallDetails, Ending, Epoch, FingerprintKey, Notice, NoticeKind, ProxyMessage, Report,
 };
-use crate::mutant::{self, Mutant};
 
 /// `Sent` is reported when no answer has begun this long after the write: most answers come
 /// sooner, and report more.
@@ -155,8 +154,7 @@ impl Session {
         let State::Granted(grant) = call.state else {
             return false;
         };
-        let newest = grant.reference.epoch == self.newest || mutant::active(Mutant::EpochsIgnored);
-        if newest && now <= grant.expires {
+        if grant.reference.epoch == self.newest && now <= grant.expires {
             call.state = State::Writing(grant);
             return true;
         }

@@ -87,8 +87,7 @@ fn dies(scenario: &mut Scenario) {
 }
 
 fn fails_over(scenario: &mut Scenario) {
-    scenario.lease =
-        Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500), ..Lease::default() });
+    scenario.lease = Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500) });
     scenario.faults.failover = seconds(40);
     scenario.account.pause.max_call = seconds(5);
 }

@@ -7,7 +7,6 @@ use quotakeeper_engine::time::Stamp;
 use thiserror::Error;
 
 use crate::message::{AccountIndex, Ending, Epoch, Hello, Progress, ProxyMessage, Report};
-use crate::mutant::{self, Mutant};
 
 /// The most quotas that a pod may draw on.
 pub const MOST_QUOTAS: usize = 64;
@@ -64,7 +63,7 @@ pub enum Violation {
 
 /// Checks a connection's first message.
 pub(super) fn check_hello(ours: Epoch, stamp: Stamp, hello: &Hello) -> Result<(), Violation> {
-    if hello.newest > ours && !mutant::active(Mutant::EpochsIgnored) {
+    if hello.newest > ours {
         return Err(Violation::NewerLimiter { received: hello.newest.0, ours: ours.0 });
     }
     check_count("quotas", hello.quotas.len(), MOST_QUOTAS)?;

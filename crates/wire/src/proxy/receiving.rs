@@ -8,7 +8,6 @@ use quotakeeper_engine::time::Stamp;
 use super::call::{Grant, State};
 use super::{Link, Session, SessionEvent, Terms};
 use crate::message::{AccountIndex, GrantRef, LimiterMessage, ProxyMessage, Report, ToProxy};
-use crate::mutant::{self, Mutant};
 
 impl Session {
     /// Handles a message of the current connection.
@@ -17,11 +16,11 @@ impl Session {
             self.counters.stale += 1;
             return None;
         };
-        if message.epoch < self.newest && !mutant::active(Mutant::EpochsIgnored) {
+        if message.epoch < self.newest {
             self.counters.stale += 1;
             return None;
         }
-        self.newest = self.newest.max(message.epoch);
+        self.newest = message.epoch;
         match message.body {
             LimiterMessage::Welcome { validity, heartbeat, fingerprint_key } => {
                 self.terms = Some(Terms { validity, heartbeat, fingerprint_key });
