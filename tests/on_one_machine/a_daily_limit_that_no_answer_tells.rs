@@ -40,8 +40,11 @@ with concurrent.futures.ThreadPoolExecutor(60) as pool:
 "#;
 
 fn run(scene: &Scene, calls: u64, longest: &str, options: &[&str]) -> Ended {
-    let mut command: Command =
-        scene.quotakeeper(&scene.file("quota.yaml", &QUOTA.replace("LONGEST", longest)));
+    run_with(scene, &QUOTA.replace("LONGEST", longest), calls, options)
+}
+
+fn run_with(scene: &Scene, quota: &str, calls: u64, options: &[&str]) -> Ended {
+    let mut command: Command = scene.quotakeeper(&scene.file("quota.yaml", quota));
     command.args(options).args(["--", "python3", "-c", CALLS, &calls.to_string()]);
     scene.run(command)
 }
@@ -74,4 +77,17 @@ fn a_run_continues_from_the_last_and_after_a_lost_ledger_waits_for_what_was_used
     let wrong = run(&scene, 5, "12", &["--used", "weekly=61"]);
     assert_eq!(wrong.code, 2);
     assert!(wrong.stderr.contains("crm:daily"), "{}", wrong.stderr);
+}
+
+/// After a lost ledger one call would ask the provider.
+#[test]
+fn another_name_of_a_limit_opens_nothing() {
+    let scene = Scene::new(RULES);
+    let quota = QUOTA.replace("LONGEST", "12").replace("250000", "10");
+    let first = run_with(&scene, &quota, 10, &[]);
+    assert_eq!(first.stdout, "[(200, 10)]\n", "{}", first.stderr);
+    let renamed = run_with(&scene, &quota.replace("name: daily", "name: per-day"), 5, &[]);
+    assert_eq!(renamed.stdout, "[(403, 5)]\n", "{}", renamed.stderr);
+    assert!(renamed.stderr.contains("per-day"), "{}", renamed.stderr);
+    assert_eq!(scene.provider.summary("crm").totals.ok, 10);
 }

@@ -49,6 +49,7 @@ mod observe;
 mod periods;
 mod recovery;
 mod rejections;
+mod renamed;
 mod reports;
 mod restore;
 mod resume;

@@ -37,25 +37,26 @@ pub struct CheckpointedLimit {
     pub counts: Vec<CheckpointedCount>,
 }
 
-/// What makes a limit the same whatever its name and its amount are.
+/// What makes a limit the same whatever its name and its amount are. The ledger's encoding has no names: no field may be
+/// left out where it is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitIdentity {
     /// The allocation whose calls it counts; absent: it counts everyone's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub allocation: Option<AllocationName>,
     /// What it counts.
     pub unit: Unit,
     /// Its window.
     pub window_seconds: u64,
     /// Its calendar period.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub period: Option<CalendarPeriod>,
     /// Covers only calls of this endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub endpoint: Option<String>,
     /// Covers only calls of these models.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub models: Vec<String>,
     /// Counts models apart.
     #[serde(default)]

@@ -37,7 +37,7 @@ use crate::clock::{ClockDomain, ClockDomainError};
 
 /// The layout of records. A record of another layout is not read: the account begins as if its
 /// ledger were lost, which costs capacity and nothing else.
-const LAYOUT: u32 = 14;
+const LAYOUT: u32 = 15;
 /// The key of the epoch of the limiter that last used the ledger.
 const EPOCH: &str = "epoch";
 /// The key of what was granted before the ledger began, as [`LostGrants`].

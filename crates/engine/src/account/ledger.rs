@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::durability::Waiting;
 use super::lanes::{CounterId, Entry, Limit};
 use super::{Call, CallState, Charge, Engine};
+use crate::checkpoint::LimitIdentity;
 use crate::concurrency_cap::LearnedConcurrency;
 use crate::config::{LimitConfig, Unit};
 use crate::cost::{Amount, Costs};
@@ -30,8 +31,8 @@ const CONSUMERS_KEPT: usize = 16;
 pub struct Snapshot {
     /// When it was taken, on the limiter's clock.
     pub as_of: Time,
-    /// The windows of the limits at that time, by name.
-    pub windows: BTreeMap<String, Duration>,
+    /// The limits at that time, by name.
+    pub limits: BTreeMap<String, SnapshotLimit>,
     /// What is charged.
     pub counters: Vec<WindowSnapshot>,
     /// Calls that hold a grant.
@@ -47,6 +48,30 @@ pub struct Snapshot {
     pub shared_models: BTreeMap<String, String>,
     /// What calls use of tokens. The ledger's encoding has no names: no field may be left out where it is empty.
     pub estimates: EstimatesSnapshot,
+}
+
+/// What makes a limit the same as another, whatever its name and its amount are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotLimit {
+    /// What it counts.
+    pub identity: LimitIdentity,
+    /// Its window.
+    pub window: Duration,
+    /// It is the most that an allocation may use of another limit.
+    pub is_maximum: bool,
+}
+
+impl SnapshotLimit {
+    /// Whether it is the same count; the allocation may have another name too.
+    pub(super) fn is_continued_by(&self, new: &SnapshotLimit) -> bool {
+        let of_any = |limit: &SnapshotLimit| {
+            let mut identity = limit.identity.clone();
+            let of_an_allocation = identity.allocation.take().is_some();
+            (identity, of_an_allocation, limit.window, limit.is_maximum)
+        };
+        of_any(self) == of_any(new)
+    }
 }
 
 /// A granted call as of a commit.
@@ -132,7 +157,7 @@ impl Engine {
         }
         let calls = self.calls.iter().filter_map(|(key, call)| self.call_snapshot(*key, call, &places));
         let limits = self.lanes.limits().iter();
-        let windows = limits.map(|limit| (limit.config.name.clone(), limit.config.window));
+        let limits = limits.map(|limit| (limit.config.name.clone(), limit.in_ledger()));
         let told = self.pauses.iter().filter(|(_, pause)| !pause.only_asks());
         let pauses = told.map(|(key, pause)| PauseSnapshot {
             scope: key.scope.clone(),
@@ -143,7 +168,7 @@ impl Engine {
         });
         Snapshot {
             as_of: now,
-            windows: windows.collect(),
+            limits: limits.collect(),
             calls: calls.collect(),
             counters,
             sessions: self.sessions.keys().copied().chain(self.recovery.sessions()).collect(),

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::durability::Durability;
-use super::lanes::{CounterId, InitialState, Lanes, Predecessor, hold_reserve};
+use super::lanes::{CounterId, InitialState, Lanes, Limit, Predecessor, hold_reserve};
 use super::ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
 use super::recovery::Recovery;
+use super::renamed::rename_limits;
 use super::{Call, CallState, Charge, Engine, Grant, Wanted};
 use crate::callers::PauseKey;
 use crate::concurrency_cap::ConcurrencyCap;
@@ -42,9 +43,10 @@ impl Engine {
     /// The engine after a restart on the same node, whose clock went on: what was charged as of
     /// the last commit, and the reserve of that commit held as if it had all been granted. It
     /// grants nothing before the first [`crate::event::Event::Committed`].
-    pub fn restart(config: AccountConfig, snapshot: Snapshot, reserve: Reserve, now: Time) -> Engine {
+    pub fn restart(config: AccountConfig, mut snapshot: Snapshot, reserve: Reserve, now: Time) -> Engine {
         // What was granted after the commit was granted to a session that it has.
-        let amounts = if snapshot.sessions.is_empty() { BTreeMap::new() } else { reserve.amounts };
+        let mut amounts = if snapshot.sessions.is_empty() { BTreeMap::new() } else { reserve.amounts };
+        rename_limits(&Limit::all_of(&config), &mut snapshot, &mut amounts);
         let reserve = Arc::new(Reserve { as_of: snapshot.as_of, amounts, horizon: reserve.horizon });
         let lanes = Lanes::new(&config, InitialState::Ledger { reserve: reserve.clone() });
         let mut engine = Engine::with_lanes(config, lanes);
@@ -55,7 +57,7 @@ impl Engine {
         engine.recovery = Recovery::from_commit(snapshot.as_of, &snapshot.sessions, unreconciled);
         engine.lanes.restore_shared(snapshot.shared_models);
         for limit in engine.lanes.limits().to_vec() {
-            let known_for = snapshot.windows.get(&limit.config.name).copied();
+            let known_for = snapshot.limits.get(&limit.config.name).map(|known| known.window);
             if known_for.is_none_or(|window| window < limit.config.window) {
                 engine.lanes.start_unknown(&limit, known_for, now);
             }

@@ -118,6 +118,23 @@ fn a_rolling_window_that_lets_calls_through_one_by_one_is_not_spent() {
     assert_eq!((reason, wait.is_some()), (RefusalReason::WaitTooLong, true));
 }
 
+/// Otherwise whoever comes while the last ones wait is told to try again in a day, and an SDK sleeps for that long.
+#[test]
+fn a_rolling_window_that_calls_ahead_will_use_up_refuses_too() {
+    let rolling = LimitConfig { counted_as: CountedAs::SlidingWindow, ..limit("daily", 40, 24 * 3600) };
+    let mut w = World::new(vec![rolling]);
+    w.ask(36);
+    assert_eq!(w.grants().len(), 36);
+    w.tell(Event::Lease(w.now));
+    for _ in 0..6 {
+        w.ask_for(1, "job", Demand::default(), Some(SECOND * 60));
+    }
+    assert!(w.grants().is_empty(), "none is granted yet");
+    let refusals = w.refusals();
+    assert_eq!(refusals.len(), 2);
+    assert!(refusals.iter().all(|(reason, _)| *reason == RefusalReason::BudgetExhausted), "{refusals:?}");
+}
+
 #[test]
 fn a_queue_without_a_maximum_of_its_own_bounds_the_wait_for_a_budget_alone() {
     let config = account(vec![hourly(2), sliding("rate", 1, 60)]);

@@ -439,3 +439,23 @@ fn a_released_reserve_is_committed_at_once() {
     w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!((w.used("requests"), w.engine.commit_due(w.now)), (20, Some(w.now)));
 }
+
+/// 100 a day, of which 40 are used and some more may have been granted; then a limiter starts with other names.
+#[test]
+fn a_restart_with_other_names_of_the_limits_opens_nothing() {
+    let day = 86_400;
+    let mut w = World::new(vec![sliding("daily", 100, day), sliding("rate", 50, 10)]);
+    w.alive(1);
+    w.commit(50);
+    w.ask(40);
+    w.grants().into_iter().for_each(|attempt| w.answered(attempt));
+    let (snapshot, reserve) = w.commit(10);
+    w.pass(60 * SECOND);
+    for names in [["daily", "rate"], ["per-day", "rate"], ["per-day", "a-rate"]] {
+        let limits = vec![sliding(names[0], 100, day), sliding(names[1], 50, 10)];
+        let mut w =
+            World::with(Engine::restart(account(limits), snapshot.clone(), reserve.clone(), w.now), w.now);
+        assert_eq!(w.used(names[0]), 50, "{names:?}");
+        assert_eq!(w.used(names[1]), 0, "{names:?}: its window has passed");
+    }
+}

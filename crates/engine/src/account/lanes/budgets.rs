@@ -79,9 +79,10 @@ impl Entry {
         // not be.
         let held = if config.tokens.is_some() { window.in_flight() } else { Amount::ZERO };
         let (used, amount) = (window.used() - held - window.assumed(), window.amount());
-        // Of a period nothing comes back before its end, so those ahead use it up; another window lets calls through
-        // one by one.
-        let ahead = config.period.as_ref().map_or(Amount::ZERO, |_| self.waiting.cost_of(ahead, &self.limit));
+        // Those ahead use up what is left. Of a period nothing comes back before its end; another window may let calls
+        // through one by one after that.
+        let ahead = self.waiting.cost_of(ahead, &self.limit);
+        let ahead = if config.period.is_some() { ahead } else { ahead.min(amount - used) };
         if used + ahead + cost <= amount {
             return None;
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::ledger::SnapshotLimit;
 use crate::config::{AccountConfig, LimitConfig, Reserving, TokenLimit, Unit};
 use crate::cost::{Amount, Costs};
 use crate::event::CallClass;
@@ -57,7 +58,7 @@ impl HoldsFor {
 
 impl Limit {
     /// The limits of an account and of its allocations, by their places.
-    pub(super) fn all_of(config: &AccountConfig) -> Vec<Arc<Limit>> {
+    pub(in crate::account) fn all_of(config: &AccountConfig) -> Vec<Arc<Limit>> {
         let of_account = config.limits.iter().map(|limit| (HoldsFor::Account, limit.clone()));
         let of_allocations = config.sharing.limits(&config.limits).map(|limit| {
             let AllocationLimit { allocation, kind, config: own } = limit;
@@ -204,6 +205,11 @@ impl Limit {
     /// Whether it is the most that an allocation may use of another.
     pub(in crate::account) fn is_maximum(&self) -> bool {
         matches!(self.holds_for, HoldsFor::MaximumOf { .. })
+    }
+
+    /// What the ledger knows it by.
+    pub(in crate::account) fn in_ledger(&self) -> SnapshotLimit {
+        SnapshotLimit { identity: self.identity(), window: self.config.window, is_maximum: self.is_maximum() }
     }
 
     /// Whether it is the most that an allocation may use of this one.
