@@ -87,6 +87,10 @@ generate: ## write anew what is generated: CRDs, reference, pages of metrics and
 	cp crates/inject/webhook.yaml crates/inject/policy.yaml charts/quotakeeper/files/
 	charts/values_table.py
 
+.PHONY: plots
+plots: ## draw the plots of docs/ anew (a minute)
+	cargo run --quiet -p quotakeeper-simulator --bin simulate -- plots docs/plots
+
 .PHONY: generate-all
 generate-all: generate ## generate, and the goldens of helm, of kubectl and of Events on API servers of their own (minutes)
 	@tests/cluster/tools.sh kube etcd coredns helm >/dev/null

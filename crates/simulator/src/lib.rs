@@ -22,6 +22,7 @@ pub mod clock;
 mod history;
 pub mod mutants;
 pub mod network;
+pub mod plots;
 mod provider;
 pub mod random;
 pub mod report;

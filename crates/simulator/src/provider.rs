@@ -296,6 +296,12 @@ impl Provider {
         self.token_counts().filter_map(|count| count.worst_window(length)).max()
     }
 
+    /// What was charged of the limit of tokens of which the most is used, in each whole window, in percent.
+    pub(crate) fn tokens_by_window(&self, length: Duration) -> Vec<u64> {
+        let fullest = self.token_counts().max_by_key(|count| count.used(length));
+        fullest.map_or_else(Vec::new, |count| count.percent_by_window(length))
+    }
+
     /// The same on average, in hundredths of a percent.
     pub(crate) fn tokens_steady(&self, length: Duration) -> Option<u64> {
         self.token_counts().filter_map(|count| count.steady(length)).max()

@@ -56,6 +56,8 @@ pub struct Report {
     pub worst_window: Option<u64>,
     /// The same on average, in hundredths of a percent.
     pub tokens_steady: Option<u64>,
+    /// Charged of the limit of tokens of which most is used, in each whole window, in percent.
+    pub tokens_by_window: Vec<u64>,
     /// What was in flight of the first limit of tokens by our own count, on average, in hundredths of a percent of it.
     pub tokens_in_flight: u64,
     /// What could have been used: min(W/(W+h), b/(r·h)).
@@ -112,6 +114,7 @@ impl Report {
             tokens_used: world.provider.tokens_used(world.scenario.length),
             worst_window: world.provider.worst_window(world.scenario.length),
             tokens_steady: world.provider.tokens_steady(world.scenario.length),
+            tokens_by_window: world.provider.tokens_by_window(world.scenario.length),
             tokens_in_flight: history.mean_in_flight(),
             ceiling: first.as_ref().map_or(0, |limit| ceiling(limit, hold)),
             hold,

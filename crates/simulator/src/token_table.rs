@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::campaign::campaign;
 use crate::report::Report;
-use crate::stories::tokens::steady::{self, Steady};
+use crate::stories::tokens::steady;
 use crate::stories::{self, Story};
 
 /// In steady load: the most that may count at any instant, in percent.
@@ -137,15 +137,6 @@ fn write_story(table: &mut String, story: Story, row: &Row) {
     }
 }
 
-/// What of the limit could be used, in percent: what calls use of what they hold and use. A bucket holds what is in
-/// flight beside what it refills.
-fn could_be(load: &Steady, used: f64, in_flight: f64) -> f64 {
-    match load.is_bucket() {
-        true => (100.0 * used / in_flight.max(0.01)).min(100.0),
-        false => 100.0 * used / (used + in_flight).max(0.01),
-    }
-}
-
 fn write_steady(table: &mut String, seeds: u64) {
     let _ = writeln!(
         table,
@@ -156,7 +147,7 @@ fn write_steady(table: &mut String, seeds: u64) {
         let mut row = Row::default();
         (0..seeds.clamp(1, 3)).for_each(|seed| row.add(&load.measure(seed)));
         let (used, peak, rejected) = (row.percent(row.steady), row.peak, row.rejected());
-        let could = could_be(load, used, row.percent(row.in_flight));
+        let could = load.could_use(used, row.percent(row.in_flight)) - load.left_by_lumps();
         let window = row.worst_window.unwrap_or(0);
         let _ = writeln!(
             table,

@@ -1,5 +1,6 @@
 //! Runs simulated worlds: many of them, or one again.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,12 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         seeds: u64,
     },
+    /// Draw the plots of the documentation anew
+    Plots {
+        /// The folder that they are in
+        #[arg(default_value = "docs/plots")]
+        folder: PathBuf,
+    },
     /// Break the rule on purpose, clause by clause, and show which stories notice
     Mutants {
         /// Seeds that are tried in each story
@@ -78,6 +85,13 @@ fn main() -> ExitCode {
             print!("{}", quotakeeper_simulator::token_table::table(seeds));
             ExitCode::SUCCESS
         }
+        Command::Plots { folder } => match quotakeeper_simulator::plots::draw(&folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("the plots can't be drawn into {}: {error}", folder.display());
+                ExitCode::FAILURE
+            }
+        },
         Command::Mutants { seeds, fault, story } => mutants(seeds, fault, story),
         Command::List => {
             for Story { name, about, .. } in stories::all() {

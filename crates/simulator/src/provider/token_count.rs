@@ -208,6 +208,11 @@ impl TokenCount {
         (0..whole).map(|place| self.by_window.get(place).copied().unwrap_or(0))
     }
 
+    /// The same in percent of what is allowed.
+    pub(crate) fn percent_by_window(&self, length: Duration) -> Vec<u64> {
+        self.by_whole_window(length).map(|used| used * 100 / self.ours.max(1)).collect()
+    }
+
     /// What was charged in so long a time, in hundredths of a percent of what is allowed in it; windows that do not
     /// end in it are left out.
     pub(crate) fn used(&self, length: Duration) -> u64 {

@@ -16,20 +16,23 @@ use crate::world::World;
 pub(crate) struct Steady {
     pub(crate) name: &'static str,
     pub(crate) counted_as: CountedAs,
-    charged: Charged,
-    reserving: Reserving,
-    amount: u64,
+    pub(crate) charged: Charged,
+    pub(crate) reserving: Reserving,
+    pub(crate) amount: u64,
     /// Output on average, and at most.
-    output: (u64, u64),
+    pub(crate) output: (u64, u64),
     /// Tokens of output a second.
-    speed: u64,
+    pub(crate) speed: u64,
     /// So many of a million calls have as much output as they may.
-    long_per_million: u64,
+    pub(crate) long_per_million: u64,
     /// How many times too low the formula of what is charged at arrival is.
-    formula_low: u64,
+    pub(crate) formula_low: u64,
 }
 
-const PRODUCED: Steady = Steady {
+/// Tokens of text of a call, from and to.
+const INPUT: (u64, u64) = (10, 100);
+
+pub(crate) const PRODUCED: Steady = Steady {
     name: "as produced, bucket, answers of 5 s",
     counted_as: CountedAs::TokenBucket,
     charged: Charged::AsProduced,
@@ -41,7 +44,7 @@ const PRODUCED: Steady = Steady {
     formula_low: 1,
 };
 
-const UNKNOWN: Steady = Steady {
+pub(crate) const UNKNOWN: Steady = Steady {
     name: "unknown, answers of 5 s",
     counted_as: CountedAs::Unknown,
     charged: Charged::Unknown,
@@ -80,11 +83,31 @@ impl Steady {
         self.counted_as == CountedAs::TokenBucket
     }
 
+    /// What of the limit could be used, by what was used and what was in flight on average, all in percent of it: what
+    /// calls use of what they hold and use. A bucket holds what is in flight beside what it refills.
+    pub(crate) fn could_use(&self, used: f64, in_flight: f64) -> f64 {
+        match self.is_bucket() {
+            true => (100.0 * used / in_flight.max(0.01)).min(100.0),
+            false => 100.0 * used / (used + in_flight).max(0.01),
+        }
+    }
+
+    /// What of it stays free on average because the next call does not fit, in percent: half of the bound, where each
+    /// call holds that. What a bucket refills is lost to no call.
+    pub(crate) fn left_by_lumps(&self) -> f64 {
+        match self.reserving {
+            Reserving::Bound if !self.is_bucket() => {
+                50.0 * (self.output.1 + INPUT.1) as f64 / self.amount as f64
+            }
+            _ => 0.0,
+        }
+    }
+
     /// What a world of it comes to.
     pub(crate) fn measure(&self, seed: u64) -> Report {
         let random = &mut Random::new(seed ^ 0x5EED);
         let (mean, most) = self.output;
-        let mut work = TokenWork::new((40, 400), (most, most), mean, self.charged);
+        let mut work = TokenWork::new((4 * INPUT.0, 4 * INPUT.1), (most, most), mean, self.charged);
         (work.outputs.long_per_million, work.outputs.long) = (self.long_per_million, most);
         work.bytes_per_token = if self.formula_low > 1 { 1 } else { 4 };
         if self.formula_low > 1 {
