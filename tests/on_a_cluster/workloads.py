@@ -156,7 +156,7 @@ class Deployment:
         kubectl("rollout", "status", "--namespace", self.namespace, f"deployment/{self.name}", "--timeout=300s")
 
     def delete(self):
-        kubectl("delete", "deployment", "--namespace", self.namespace, self.name, "--wait=true")
+        kubectl("delete", "deployment", "--namespace", self.namespace, self.name, "--ignore-not-found", "--wait=true")
 
 
 class Job:
