@@ -116,12 +116,12 @@ demo-local: ## the same for one program on this machine, without a cluster (abou
 	@cargo build --quiet -p quotakeeper -p counting-provider --bins
 	@python3 demo/one_machine.py --bin "$(CARGO_TARGET_DIR)/debug" --sdk "$$(tests/sdk/install.sh)"
 
-# One part of the benchmarks: decision, memory or proxy; or instructions, which valgrind counts.
+# One part of the benchmarks: decision, memory, proxy or streams; or instructions, which valgrind counts.
 PART ?=
 
 .PHONY: bench
-bench: ## decision, memory and proxy beside their peers: a table of figures and targets; PART= names one (2 minutes after a release build)
-	@cargo build --quiet --release $(if $(filter-out proxy,$(PART)),,-p quotakeeper -p counting-provider) -p quotakeeper-benches --bins
+bench: ## decision, memory, proxy and streams beside their peers: a table of figures and targets; PART= names one (4 minutes after a release build)
+	@cargo build --quiet --release $(if $(filter-out proxy streams,$(PART)),,-p quotakeeper -p counting-provider) -p quotakeeper-benches --bins
 	@$(if $(filter instructions,$(PART)),benches/instructions.sh "$(CARGO_TARGET_DIR)/release/bench",\
 		"$(CARGO_TARGET_DIR)/release/bench" $(PART) --nginx "$$(benches/nginx.sh)")
 

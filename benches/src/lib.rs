@@ -10,7 +10,7 @@
 //! | [`table`] | figure, peer, ratio, target |
 //! | [`decision`] | one call through the engine; governor and limitador beside it |
 //! | [`memory`] | bytes of a waiting call and of a session |
-//! | [`overhead`] | small calls through the proxy; nginx and no proxy at all beside it |
+//! | [`overhead`] | small calls and streams through the proxy; nginx and no proxy at all beside it |
 
 pub mod decision;
 pub mod machine;

@@ -1,4 +1,4 @@
-//! Prints the table: `bench [decision] [memory] [proxy] [--nginx PROGRAM]`, all parts if none is named.
+//! Prints the table: `bench [decision] [memory] [proxy] [streams] [--nginx PROGRAM]`, all parts if none is named.
 //! `bench profile CONTESTANT TIMES` runs one contestant of the decision alone, for a profiler.
 
 use std::path::{Path, PathBuf};
@@ -26,11 +26,14 @@ fn main() -> anyhow::Result<()> {
     if wanted.part("memory") {
         rows.extend(memory::measure(binaries)?);
     }
+    if wanted.nginx.is_none() && (wanted.part("proxy") || wanted.part("streams")) {
+        println!("nginx is left out: none was given with --nginx");
+    }
     if wanted.part("proxy") {
-        if wanted.nginx.is_none() {
-            println!("nginx is left out: none was given with --nginx");
-        }
         rows.extend(overhead::measure(binaries, wanted.nginx.as_deref())?);
+    }
+    if wanted.part("streams") {
+        rows.extend(overhead::streams::measure(binaries, wanted.nginx.as_deref())?);
     }
     println!("load at the end {}\n\n{}", machine::load(), table::render(&rows));
     Ok(())
@@ -49,13 +52,15 @@ impl Wanted {
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "decision" | "memory" | "proxy" => wanted.parts.push(argument),
+                "decision" | "memory" | "proxy" | "streams" => wanted.parts.push(argument),
                 "--nginx" => {
                     let program = arguments.next().context("--nginx needs the program's path")?;
                     // Empty where the machine has none.
                     wanted.nginx = (!program.is_empty()).then(|| Path::new(&program).to_owned());
                 }
-                _ => bail!("{argument} is not known; name decision, memory or proxy, or --nginx PROGRAM"),
+                _ => bail!(
+                    "{argument} is not known; name decision, memory, proxy or streams, or --nginx PROGRAM"
+                ),
             }
         }
         Ok(wanted)

@@ -1,4 +1,4 @@
-//! Small calls over loopback: through Quotakeeper, through nginx, and straight to the provider.
+//! Calls over loopback: through Quotakeeper, through nginx, and straight to the provider.
 //!
 //! The provider is the counting provider with TLS, a process of its own like everything else here.
 //! Quotakeeper is the real `quotakeeper run`, in base-URL mode, with an account whose limits never
@@ -9,11 +9,13 @@
 //! |---|---|
 //! | [`servers`] | the processes: provider, `quotakeeper run`, nginx |
 //! | [`load`] | the client that calls |
+//! | [`streams`] | streams of events, with and without limits of tokens |
 //! | [`processor`] | how long a process and its children have run |
 
 pub mod load;
 pub mod processor;
 pub mod servers;
+pub mod streams;
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use anyhow::Context;
 use crate::rounds::Spread;
 use crate::table::{Row, Unit};
 use load::{Outcome, Target, drive};
-use servers::{Nginx, Provider, Server, Wrapped};
+use servers::{Api, Nginx, Provider, Server, Wrapped};
 
 /// Rounds of each contestant.
 const ROUNDS: usize = 7;
@@ -33,6 +35,24 @@ const ROUND: Duration = Duration::from_secs(2);
 const WARM_UP: Duration = Duration::from_secs(3);
 /// Connections for throughput; for latency there is one.
 const CONNECTIONS: usize = 16;
+
+/// As small as a call to an API is.
+const SMALL: Api = Api {
+    provider: "demo",
+    host: "api.demo.example",
+    path: "/anything",
+    body: r#"{"contact":{"email":"jo@example.com","name":"Jo Example","company":"Example"},"fields":["title","phone"]}"#,
+};
+/// Far more than loopback carries, in a window that is soon over.
+const QUOTA: &str = "\
+apiVersion: quotakeeper.dev/v1alpha1
+kind: ApiQuota
+metadata: {name: bench}
+spec:
+  provider: {name: demo, tier: enterprise}
+  limits:
+  - {name: requests, unit: Requests, amount: 100000, windowSeconds: 1}
+";
 
 /// One way to the provider, and what was measured on it.
 struct Way {
@@ -46,6 +66,7 @@ struct Way {
 /// One round's figures.
 struct Round {
     per_second: f64,
+    first_byte: f64,
     median: f64,
     late: f64,
     processor: f64,
@@ -58,25 +79,31 @@ struct Round {
 pub fn measure(binaries: &Path, nginx: Option<&Path>) -> anyhow::Result<Vec<Row>> {
     let room = tempfile::tempdir().context("no temporary folder can be made")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let provider = Provider::start(binaries, room.path())?;
-    let wrapped = Wrapped::start(binaries, room.path(), &provider)?;
+    let provider = Provider::start(binaries, room.path(), SMALL)?;
+    let wrapped = Wrapped::start(binaries, &room.path().join("run"), &provider, QUOTA)?;
     let nginx = nginx.map(|program| Nginx::start(program, room.path(), &provider)).transpose()?;
     let mut ways = vec![Way::of("Quotakeeper", &wrapped), Way::of("no proxy", &provider)];
     ways.extend(nginx.as_ref().map(|nginx| Way::of("nginx", nginx)));
-    for way in &ways {
+    in_turn(&runtime, &mut ways)?;
+    wrapped.stop()?;
+    Ok(rows(&ways, &FIGURES))
+}
+
+/// All rounds of all ways.
+fn in_turn(runtime: &tokio::runtime::Runtime, ways: &mut [Way]) -> anyhow::Result<()> {
+    for way in &*ways {
         let warm = drive(&way.target, CONNECTIONS, WARM_UP);
         runtime.block_on(warm).with_context(|| format!("the way by {} does not work", way.name))?;
     }
     for _ in 0..ROUNDS {
-        for way in &mut ways {
-            let crowded = way.round(&runtime, CONNECTIONS)?;
+        for way in &mut *ways {
+            let crowded = way.round(runtime, CONNECTIONS)?;
             way.crowded.push(crowded);
-            let alone = way.round(&runtime, 1)?;
+            let alone = way.round(runtime, 1)?;
             way.alone.push(alone);
         }
     }
-    wrapped.stop()?;
-    Ok(rows(&ways))
+    Ok(())
 }
 
 impl Way {
@@ -100,6 +127,7 @@ impl Round {
         let micros = |time: Duration| time.as_nanos() as f64 / 1_000.0;
         Round {
             per_second: outcome.calls() as f64 / outcome.took.as_secs_f64(),
+            first_byte: micros(outcome.first_byte(50)),
             median: micros(outcome.quantile(50)),
             late: micros(outcome.quantile(99)),
             processor: micros(processor) / outcome.calls().max(1) as f64,
@@ -142,7 +170,7 @@ const FIGURES: [Figure; 7] = [
     Figure::alone("processor time a call, one at a time", Unit::Micros, |round| round.processor).of_proxies(),
 ];
 
-fn rows(ways: &[Way]) -> Vec<Row> {
+fn rows(ways: &[Way], figures: &[Figure]) -> Vec<Row> {
     let Some((ours, peers)) = ways.split_first() else { return Vec::new() };
     let row = |figure: &Figure, peer: &Way| {
         let spread = |way: &Way| Spread::of((figure.rounds)(way).iter().map(figure.of).collect());
@@ -154,9 +182,9 @@ fn rows(ways: &[Way]) -> Vec<Row> {
             target: None,
         }
     };
-    let beside = |figure: &'static Figure| {
+    let beside = |figure: &Figure| {
         let peers = peers.iter().filter(|peer| peer.process.is_some() || !figure.of_proxies);
-        peers.map(move |peer| row(figure, peer)).collect::<Vec<_>>()
+        peers.map(|peer| row(figure, peer)).collect::<Vec<_>>()
     };
-    FIGURES.iter().flat_map(beside).collect()
+    figures.iter().flat_map(beside).collect()
 }

@@ -15,8 +15,6 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// As small as a call to an API is.
-const BODY: &[u8] = br#"{"contact":{"email":"jo@example.com","name":"Jo Example","company":"Example"},"fields":["title","phone"]}"#;
 /// A round ends after so many calls on a connection, whatever its time.
 const CALLS_AT_MOST: usize = 1_000_000;
 
@@ -31,6 +29,8 @@ pub struct Target {
     pub host: String,
     /// The path that is asked for.
     pub path: String,
+    /// What is sent.
+    pub body: &'static str,
 }
 
 /// What came of a round.
@@ -38,14 +38,32 @@ pub struct Target {
 pub struct Outcome {
     /// From the first call to the last answer.
     pub took: Duration,
-    /// Of each call, in ascending order.
+    /// Until the answer's body begins, of each call, in ascending order.
+    first_bytes: Vec<Duration>,
+    /// Until its end.
     latencies: Vec<Duration>,
 }
 
+/// When the answer to a call began and ended.
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    first_byte: Duration,
+    end: Duration,
+}
+
+fn quantile(sorted: &[Duration], percent: usize) -> Duration {
+    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(place).copied().unwrap_or_default()
+}
+
 impl Outcome {
-    fn new(took: Duration, mut latencies: Vec<Duration>) -> Outcome {
-        latencies.sort_unstable();
-        Outcome { took, latencies }
+    fn new(took: Duration, answers: &[Answered]) -> Outcome {
+        let sorted = |of: fn(&Answered) -> Duration| {
+            let mut all: Vec<Duration> = answers.iter().map(of).collect();
+            all.sort_unstable();
+            all
+        };
+        Outcome { took, first_bytes: sorted(|it| it.first_byte), latencies: sorted(|it| it.end) }
     }
 
     /// Calls that were answered.
@@ -55,8 +73,12 @@ impl Outcome {
 
     /// The latency that so many percent of the calls did not exceed; of no calls: zero.
     pub fn quantile(&self, percent: usize) -> Duration {
-        let place = (self.latencies.len() * percent).div_ceil(100).saturating_sub(1);
-        self.latencies.get(place).copied().unwrap_or_default()
+        quantile(&self.latencies, percent)
+    }
+
+    /// The same of the time until the answer's body begins.
+    pub fn first_byte(&self, percent: usize) -> Duration {
+        quantile(&self.first_bytes, percent)
     }
 }
 
@@ -73,32 +95,37 @@ pub async fn drive(target: &Target, connections: usize, time: Duration) -> anyho
     let end = began + time;
     let workers: Vec<_> =
         senders.into_iter().map(|sender| tokio::spawn(call_until(sender, target.clone(), end))).collect();
-    let mut latencies = Vec::new();
+    let mut answers = Vec::new();
     for worker in workers {
-        latencies.extend(worker.await??);
+        answers.extend(worker.await??);
     }
-    Ok(Outcome::new(began.elapsed(), latencies))
+    Ok(Outcome::new(began.elapsed(), &answers))
 }
 
 async fn call_until(
     mut sender: SendRequest<Full<Bytes>>,
     target: Target,
     end: Instant,
-) -> anyhow::Result<Vec<Duration>> {
-    let mut latencies = Vec::with_capacity(16 * 1024);
-    while latencies.len() < CALLS_AT_MOST && Instant::now() < end {
+) -> anyhow::Result<Vec<Answered>> {
+    let mut answers = Vec::with_capacity(16 * 1024);
+    while answers.len() < CALLS_AT_MOST && Instant::now() < end {
         let request = Request::post(&target.path)
             .header("host", &target.host)
             .header("authorization", "Bearer bench")
             .header("content-type", "application/json")
-            .body(Full::new(Bytes::from_static(BODY)))?;
+            .body(Full::new(Bytes::from_static(target.body.as_bytes())))?;
         let began = Instant::now();
         let answer = sender.send_request(request).await.context("a call broke off")?;
         ensure!(answer.status() == StatusCode::OK, "a call was answered with {}", answer.status());
-        answer.into_body().collect().await.context("an answer broke off")?;
-        latencies.push(began.elapsed());
+        let (mut body, mut first_byte) = (answer.into_body(), None);
+        while let Some(frame) = body.frame().await {
+            frame.context("an answer broke off")?;
+            first_byte.get_or_insert_with(|| began.elapsed());
+        }
+        let end = began.elapsed();
+        answers.push(Answered { first_byte: first_byte.unwrap_or(end), end });
     }
-    Ok(latencies)
+    Ok(answers)
 }
 
 async fn connect(target: &Target) -> anyhow::Result<SendRequest<Full<Bytes>>> {
@@ -128,10 +155,14 @@ mod tests {
 
     #[test]
     fn a_percentile_is_a_latency_that_was_seen() {
-        let latencies = (1..=200).rev().map(Duration::from_micros).collect();
-        let outcome = Outcome::new(Duration::from_secs(1), latencies);
-        assert_eq!(outcome.quantile(50), Duration::from_micros(100));
-        assert_eq!(outcome.quantile(99), Duration::from_micros(198));
-        assert_eq!(Outcome::new(Duration::ZERO, Vec::new()).quantile(99), Duration::ZERO);
+        let micros = Duration::from_micros;
+        let answers: Vec<_> = (1..=200)
+            .rev()
+            .map(|number| Answered { first_byte: micros(number), end: micros(2 * number) })
+            .collect();
+        let outcome = Outcome::new(Duration::from_secs(1), &answers);
+        assert_eq!((outcome.quantile(50), outcome.first_byte(50)), (micros(200), micros(100)));
+        assert_eq!((outcome.quantile(99), outcome.first_byte(99)), (micros(396), micros(198)));
+        assert_eq!(Outcome::new(Duration::ZERO, &[]).quantile(99), Duration::ZERO);
     }
 }

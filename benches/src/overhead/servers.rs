@@ -16,23 +16,24 @@ use serde::Deserialize;
 
 use super::load::Target;
 
-/// The demo provider's host, which resolves nowhere.
-const HOST: &str = "api.demo.example";
 /// A start that takes longer has failed.
 const START: Duration = Duration::from_secs(60);
 
-/// No limit at the provider: what is measured is the way to it.
-const RULES: &str = r#"{"accounts": {"bench": {"limits": []}}}"#;
-/// Far more than loopback carries, in a window that is soon over.
-const QUOTA: &str = "\
-apiVersion: quotakeeper.dev/v1alpha1
-kind: ApiQuota
-metadata: {name: bench}
-spec:
-  provider: {name: demo, tier: enterprise}
-  limits:
-  - {name: requests, unit: Requests, amount: 100000, windowSeconds: 1}
-";
+/// No limit at the provider: what is measured is the way to it. A stream has an event in a millisecond.
+const RULES: &str = r#"{"accounts": {"bench": {"limits": [], "streamMillis": 1}}}"#;
+
+/// What is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Api {
+    /// The provider's name.
+    pub provider: &'static str,
+    /// Its host, which the provider of the benchmark answers for.
+    pub host: &'static str,
+    /// The path there.
+    pub path: &'static str,
+    /// What each call sends.
+    pub body: &'static str,
+}
 
 /// A way that calls can take.
 pub trait Server {
@@ -85,6 +86,7 @@ pub struct Provider {
     address: SocketAddr,
     authority: PathBuf,
     tls: Arc<ClientConfig>,
+    api: Api,
 }
 
 #[derive(Deserialize)]
@@ -97,7 +99,7 @@ impl Provider {
     ///
     /// # Errors
     /// When it does not start.
-    pub fn start(binaries: &Path, room: &Path) -> anyhow::Result<Provider> {
+    pub fn start(binaries: &Path, room: &Path, api: Api) -> anyhow::Result<Provider> {
         let (rules, ready) = (room.join("rules.json"), room.join("provider.json"));
         let authority = room.join("provider-ca.pem");
         fs::write(&rules, RULES)?;
@@ -108,14 +110,15 @@ impl Provider {
         let text = process.wait("counting-provider", room, || fs::read_to_string(&ready).ok())?;
         let Ready { https: address } = serde_json::from_str(&text).context("the provider's addresses")?;
         let tls = trusting(&authority)?;
-        Ok(Provider { _process: process, address, authority, tls })
+        Ok(Provider { _process: process, address, authority, tls, api })
     }
 }
 
 impl Server for Provider {
     fn target(&self) -> Target {
-        let (host, path) = (HOST.to_owned(), "/anything".to_owned());
-        Target { address: self.address, tls: Some(Arc::clone(&self.tls)), host, path }
+        let Api { host, path, body, .. } = self.api;
+        let tls = Some(Arc::clone(&self.tls));
+        Target { address: self.address, tls, host: host.to_owned(), path: path.to_owned(), body }
     }
 
     fn proxy(&self) -> Option<u32> {
@@ -137,27 +140,34 @@ fn trusting(authority: &Path) -> anyhow::Result<Arc<ClientConfig>> {
 pub struct Wrapped {
     process: Process,
     address: SocketAddr,
+    api: Api,
 }
 
 impl Wrapped {
-    /// Starts it in front of the provider.
+    /// Starts it in front of the provider, in a folder of its own, with a quota of this file.
     ///
     /// # Errors
     /// When it does not start.
-    pub fn start(binaries: &Path, room: &Path, provider: &Provider) -> anyhow::Result<Wrapped> {
-        let quota = room.join("quota.yaml");
-        fs::write(&quota, QUOTA)?;
+    pub fn start(
+        binaries: &Path,
+        room: &Path,
+        provider: &Provider,
+        quota_yaml: &str,
+    ) -> anyhow::Result<Wrapped> {
+        fs::create_dir_all(room)?;
+        let (quota, api) = (room.join("quota.yaml"), provider.api);
+        fs::write(&quota, quota_yaml)?;
         let address = free_address()?;
         let mut command = Command::new(binaries.join("quotakeeper"));
         command.arg("run").arg("-f").arg(&quota).arg("--listen").arg(address.to_string());
-        command.arg("--resolve").arg(format!("{HOST}:443:{}", provider.address));
+        command.arg("--resolve").arg(format!("{}:443:{}", api.host, provider.address));
         command.arg("--upstream-ca").arg(&provider.authority).args(["--progress", "off", "--hosts", "off"]);
         command.arg("--state").arg(room.join("state"));
         // It ends when its input does.
         command.args(["--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let mut process = Process::start("quotakeeper", &mut command, room)?;
         process.wait("quotakeeper", room, || TcpStream::connect(address).ok())?;
-        Ok(Wrapped { process, address })
+        Ok(Wrapped { process, address, api })
     }
 
     /// Lets the command end, and the run with it.
@@ -174,8 +184,8 @@ impl Wrapped {
 
 impl Server for Wrapped {
     fn target(&self) -> Target {
-        let host = self.address.to_string();
-        Target { address: self.address, tls: None, host, path: "/demo/anything".to_owned() }
+        let (host, path) = (self.address.to_string(), format!("/{}{}", self.api.provider, self.api.path));
+        Target { address: self.address, tls: None, host, path, body: self.api.body }
     }
 
     fn proxy(&self) -> Option<u32> {
@@ -187,6 +197,7 @@ impl Server for Wrapped {
 pub struct Nginx {
     process: Process,
     address: SocketAddr,
+    api: Api,
 }
 
 impl Nginx {
@@ -204,12 +215,13 @@ impl Nginx {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let mut process = Process::start("nginx", &mut command, room)?;
         process.wait("nginx", room, || TcpStream::connect(address).ok())?;
-        Ok(Nginx { process, address })
+        Ok(Nginx { process, address, api: provider.api })
     }
 }
 
 fn configuration(room: &Path, address: SocketAddr, provider: &Provider) -> String {
     let (room, upstream, authority) = (room.display(), provider.address, provider.authority.display());
+    let host = provider.api.host;
     format!(
         "daemon off;
 pid {room}/nginx.pid;
@@ -229,9 +241,10 @@ http {{
     location / {{
       proxy_pass https://provider;
       proxy_http_version 1.1;
+      proxy_buffering off;
       proxy_set_header Connection \"\";
-      proxy_set_header Host {HOST};
-      proxy_ssl_name {HOST};
+      proxy_set_header Host {host};
+      proxy_ssl_name {host};
       proxy_ssl_server_name on;
       proxy_ssl_protocols TLSv1.2 TLSv1.3;
       proxy_ssl_verify on;
@@ -245,8 +258,8 @@ http {{
 
 impl Server for Nginx {
     fn target(&self) -> Target {
-        let host = self.address.to_string();
-        Target { address: self.address, tls: None, host, path: "/anything".to_owned() }
+        let (host, path) = (self.address.to_string(), self.api.path.to_owned());
+        Target { address: self.address, tls: None, host, path, body: self.api.body }
     }
 
     fn proxy(&self) -> Option<u32> {
