@@ -17,6 +17,7 @@
 //! | `estimate_ratios` | how good estimates of tokens are |
 //! | `forecast` | how long a call would wait |
 //! | `settling` | charges that the provider may still change after the call has arrived |
+//! | `tellings` | how often proxies are told of pauses |
 //! | `token_costs` | what is known of a call's tokens when it comes |
 //! | `workload_usage` | who uses up the quota, by model |
 //! | `observe` | what response headers change |
@@ -56,6 +57,7 @@ mod resume;
 mod settling;
 mod status;
 mod stops;
+mod tellings;
 mod token_costs;
 mod workload_usage;
 
@@ -90,6 +92,7 @@ use holds::OnlyCredential;
 use lanes::{CopiedCounter, InitialState, Lanes};
 use recovery::Recovery;
 use reports::Answer;
+use tellings::Tellings;
 use workload_usage::UsageByWorkload;
 
 /// The engine of one account. See the crate's documentation for how it is driven.
@@ -103,6 +106,7 @@ pub struct Engine {
     deadlines: Alarms<CallKey>,
     sessions: BTreeMap<SessionId, Session>,
     pauses: BTreeMap<PauseKey, Pause>,
+    tellings: Tellings,
     /// Waiting calls that stand aside because of a pause of their workload or credential, in the order of their turns.
     held: BTreeMap<PauseKey, Vec<CallKey>>,
     /// The only credential that calls have carried so far, if it is one.
@@ -261,6 +265,7 @@ impl Engine {
             deadlines: Alarms::default(),
             sessions: BTreeMap::new(),
             pauses: BTreeMap::new(),
+            tellings: Tellings::default(),
             held: BTreeMap::new(),
             only_credential: OnlyCredential::default(),
             caps: BTreeMap::new(),
@@ -342,6 +347,11 @@ impl Engine {
     /// The configuration in force.
     pub fn config(&self) -> &AccountConfig {
         &self.config
+    }
+
+    /// How many kinds of calls it keeps apart, by endpoint, model and allocation: bounded, whatever calls name.
+    pub fn classes(&self) -> usize {
+        self.lanes.classes()
     }
 
     /// What has been counted since the engine began.

@@ -108,6 +108,8 @@ struct ConsumerQueue {
     group: GroupId,
     weight: u64,
     turns: Turns,
+    /// Its waiting calls, with those that stand aside.
+    waiting: usize,
     /// Its calls that are under way, where that is bounded.
     under_way: u32,
     /// Its flow in each lane where it has one: few.
@@ -139,7 +141,7 @@ impl ConsumerQueue {
 
     /// Whether nothing would be remembered of it.
     fn is_idle(&self, now: u64) -> bool {
-        self.under_way == 0 && self.turns.is_idle(now)
+        self.under_way == 0 && self.waiting == 0 && self.turns.is_idle(now)
     }
 }
 
@@ -151,6 +153,8 @@ pub(crate) struct Queue {
     free: Vec<ConsumerId>,
     lanes: BTreeMap<LaneId, BTreeSet<(u64, ConsumerId)>>,
     arrivals: u64,
+    /// Consumers with waiting calls.
+    with_waiting: usize,
     /// The most calls of a consumer that may be under way at the same time.
     most_under_way: Option<u32>,
 }
@@ -188,9 +192,26 @@ impl Queue {
         let consumer = self.consumer(group, consumer, weight);
         self.arrivals += 1;
         let order = Order { first_time: !again, deadline, arrival: self.arrivals };
+        let waiting = &mut self.consumers[consumer.index()].waiting;
+        self.with_waiting += usize::from(*waiting == 0);
+        *waiting += 1;
         let position = QueuePosition { lane, consumer, turns, order };
         self.put(position, call);
         position
+    }
+
+    /// A call waits no longer, wherever it stood.
+    pub(crate) fn waits_no_longer(&mut self, position: QueuePosition) {
+        let waiting = &mut self.consumers[position.consumer.index()].waiting;
+        *waiting = waiting.saturating_sub(1);
+        self.with_waiting -= usize::from(*waiting == 0);
+    }
+
+    /// Whether a consumer has its share of so many places of waiting calls, if each that waits has the same.
+    pub(crate) fn has_its_share(&self, group: GroupId, consumer: &str, places: usize) -> bool {
+        let own = self.groups[group].by_name.get(consumer).map_or(0, |id| self.consumers[id.index()].waiting);
+        let sharing = self.with_waiting + usize::from(own == 0);
+        own >= (places / sharing.max(1)).max(1)
     }
 
     /// Puts a call back where it stood.
@@ -375,6 +396,7 @@ impl Queue {
             group,
             weight,
             turns: Turns::default(),
+            waiting: 0,
             under_way: 0,
             flows: Vec::new(),
         };

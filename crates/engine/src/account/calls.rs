@@ -14,6 +14,11 @@ use crate::queue::{Arrival, CallKey, LaneId};
 use crate::time::Time;
 use crate::tokens::CallEnd;
 
+/// The most calls of a session that are not over, whether they wait or hold grants.
+const MOST_CALLS: usize = 16_384;
+/// When a session with so many calls may ask again.
+const BUSY: Duration = Duration::from_secs(1);
+
 /// The answer to a call that is not granted.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
@@ -61,6 +66,9 @@ impl Engine {
             return;
         };
         let session = self.sessions.entry(ask.session).or_default();
+        if session.calls >= MOST_CALLS {
+            return self.refuse_too_many(now, key, &ask, actions);
+        }
         let returns = !session.returned;
         if returns {
             session.named.insert(key, Named::Waits);
@@ -86,6 +94,13 @@ impl Engine {
             attempts,
         };
         self.insert_waiting(key, wanted, ask.attempts > 0);
+    }
+
+    /// The session has as many calls as one may have; proxies bound theirs before.
+    fn refuse_too_many(&mut self, now: Time, key: CallKey, ask: &Ask, actions: &mut Vec<Action>) {
+        let lane = self.lane_of(&ask.demand.class, now);
+        let refusal = Refusal::until(RefusalReason::QueueFull, BUSY);
+        self.count_refusal(now, Refused { key, consumer: &ask.consumer, lane }, refusal, actions);
     }
 
     /// How long a call may wait from now on that has waited in the queue for so long.
@@ -138,7 +153,8 @@ impl Engine {
             return Some(spent);
         }
         // As if all that wait came before it: mostly that is soon enough, and known without looking.
-        if !self.queue_is_full()
+        let full = self.queue_is_full(lane, &ask.consumer);
+        if !full
             && self.config.on_exceeded == OnExceeded::Queue
             && (self.config.assumed
                 || self.wait_behind(now, (lane, caller), costs, self.lanes.waiting() as u64) <= allowed)
@@ -150,7 +166,7 @@ impl Engine {
             return Some(spent);
         }
         let wait = self.wait_behind(now, (lane, caller), costs, ahead);
-        let reason = if self.queue_is_full() {
+        let reason = if full {
             RefusalReason::QueueFull
         } else if self.config.on_exceeded == OnExceeded::Reject && !wait.is_zero() {
             RefusalReason::QuotaExceeded
@@ -166,8 +182,11 @@ impl Engine {
         self.config.mode == crate::config::Mode::Enforce
     }
 
-    fn queue_is_full(&self) -> bool {
-        self.lanes.waiting() >= self.config.queue.max_calls
+    /// Whether a consumer finds no place in the queue. One that has less than its share of the places always does, so
+    /// that whoever fills them keeps nobody else out: n consumers have at most 1 + ln n times as many.
+    fn queue_is_full(&self, lane: LaneId, consumer: &str) -> bool {
+        let places = self.config.queue.max_calls;
+        self.lanes.waiting() >= places && self.queue.has_its_share(self.lanes.group(lane), consumer, places)
     }
 
     /// Puts a call, new or sent back, in the queue.
@@ -242,6 +261,7 @@ impl Engine {
         if !parked {
             self.queue.remove(position);
         }
+        self.queue.waits_no_longer(position);
         self.lanes.call_leaves(call.wanted.lane, call.wanted.costs);
     }
 

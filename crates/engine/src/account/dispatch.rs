@@ -185,6 +185,7 @@ impl Engine {
                 self.queue.expect_use(position);
             }
             self.queue.take(position, turns.unwrap_or(position.turns()));
+            self.queue.waits_no_longer(position);
         }
         self.queue.call_begins(self.lanes.group(lane), &call.wanted.consumer);
         call.wanted.attempts += 1;

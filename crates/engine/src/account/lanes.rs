@@ -101,6 +101,8 @@ pub(super) struct Lanes {
     starts: BTreeMap<String, InitialState>,
     /// Models that are counted apart.
     models: BTreeSet<String>,
+    /// Endpoints of lanes.
+    endpoints: BTreeSet<String>,
     shared: SharedLimits,
     /// The numbers of allocations in the queue.
     groups: BTreeMap<AllocationName, GroupId>,
@@ -126,6 +128,7 @@ impl Lanes {
             start,
             starts: BTreeMap::new(),
             models: BTreeSet::new(),
+            endpoints: BTreeSet::new(),
             shared: SharedLimits::default(),
             groups: BTreeMap::new(),
             copied_counters: Vec::new(),
@@ -189,6 +192,7 @@ impl Lanes {
         }
         let lane = LaneId(u32::try_from(self.lanes.len()).unwrap_or(u32::MAX));
         let opened = self.open(class.clone(), now);
+        self.endpoints.extend(class.endpoint.clone());
         self.lanes.push(opened);
         self.by_class.insert(class.clone(), lane);
         lane
@@ -371,6 +375,11 @@ impl Lanes {
         let class = self.class_of(lane);
         let limit = scope.limit.as_ref().and_then(|name| self.limit_named(name));
         let of_one_model = limit.is_some_and(|limit| limit.config.per_model);
+        let endpoint = match scope.endpoint {
+            Selector::Named(name) => Selector::Named(self.counted_endpoint(&name).to_owned()),
+            other => other,
+        };
+        let scope = Scope { endpoint, ..scope };
         match scope.model {
             Selector::Any if !of_one_model => scope,
             // As it is counted: beyond many models the others are one, and so are those that share a limit.
@@ -466,6 +475,11 @@ impl Lanes {
 
     pub(super) fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// How many lanes there are.
+    pub(super) fn classes(&self) -> usize {
+        self.lanes.len()
     }
 
     /// The lanes in which calls wait.

@@ -14,6 +14,9 @@ use crate::time::Time;
 /// The most pauses of single workloads and credentials; beyond it the one whose last rejection is the oldest is
 /// forgotten, and what it holds is as good as never rejected.
 const MOST_SINGLE: usize = 256;
+/// The most pauses of everyone's calls, and the most scopes whose concurrency is learned: proxies name their scopes.
+/// Beyond it the whole account is paused, which is stricter, and no other scope's concurrency is learned.
+const MOST_SCOPES: usize = 64;
 
 /// Why a scope is closed.
 #[derive(Clone)]
@@ -60,6 +63,7 @@ impl Engine {
             self.durability.past_learned();
         }
         let scope = self.lanes.counted_scope(lane, rejection.scope);
+        let scope = self.with_room_for_pause(now, scope);
         // The provider's time runs from its answer, which may have been long on its way to here.
         let on_its_way = now.since(latest);
         let wait = rejection.wait.filter(|wait| !wait.is_zero());
@@ -70,7 +74,8 @@ impl Engine {
             // Of a call without a model, or where too many models share limits, that one is not yet paused with it.
             let shared = rejection.shared_with.map(|other| self.lanes.named(other));
             if let Some(model) = shared.filter(|model| !scope.model.is_any() && scope.model != *model) {
-                self.close_scope(now, &Scope { model, ..scope.clone() }, closing.clone(), actions);
+                let shared = self.with_room_for_pause(now, Scope { model, ..scope.clone() });
+                self.close_scope(now, &shared, closing.clone(), actions);
             }
             self.close_scope(now, &scope, closing, actions);
         }
@@ -105,6 +110,9 @@ impl Engine {
     /// end makes room.
     fn lower_cap(&mut self, now: Time, scope: &Scope, attempt: Attempt, granted: Time) -> bool {
         if !self.caps.contains_key(scope) {
+            if self.caps.len() >= MOST_SCOPES {
+                return false;
+            }
             let cap = ConcurrencyCap::new(self.under_way(scope), self.config.pause.max_call);
             self.caps.insert(scope.clone(), cap);
         }
@@ -144,13 +152,35 @@ impl Engine {
             pause.reason.clone_from(&reason);
             let (PauseKey { scope, callers }, until) = (key, pause.until);
             let stopped = pause.stopped();
-            actions.push(Action::Paused { scope, callers, until, reason });
+            if self.tellings.admit(now) {
+                actions.push(Action::Paused { scope, callers, until, reason });
+            }
             // Of a stop the waiting calls are refused in the provider's words.
             if !stopped {
                 self.renew_forecasts(now, actions);
             }
         }
         news
+    }
+
+    /// The scope to pause where a rejection names this one: itself, or the account where so many are paused already
+    /// that there is no room for another. Makes room by forgetting a pause whose time has come.
+    fn with_room_for_pause(&mut self, now: Time, scope: Scope) -> Scope {
+        let all = |key: &PauseKey| key.callers.is_all();
+        let known = self.pauses.contains_key(&PauseKey::all(&scope));
+        if known || self.pauses.keys().filter(|key| all(key)).count() < MOST_SCOPES {
+            return scope;
+        }
+        let over = |pause: &Pause| pause.until <= now && !pause.stopped();
+        let ended = self.pauses.iter().filter(|(key, pause)| all(key) && over(pause));
+        let first = ended.min_by_key(|(_, pause)| pause.until).map(|(key, _)| key.clone());
+        match first {
+            Some(first) => {
+                self.pauses.remove(&first);
+                scope
+            }
+            None => Scope::account(),
+        }
     }
 
     /// Makes room for a pause of a single workload or credential.

@@ -137,6 +137,7 @@ impl Engine {
             return;
         }
         let mut reopened = Vec::new();
+        let tellings = &mut self.tellings;
         self.pauses.retain(|key, pause| {
             let stopped = pause.stopped();
             match pause.accepted(attempt) {
@@ -145,7 +146,9 @@ impl Engine {
                 Progress::Opened => {
                     let PauseKey { scope, callers } = key.clone();
                     let paused_for = now.since(pause.since);
-                    actions.push(Action::Resumed { scope, callers, paused_for });
+                    if tellings.admit(now) {
+                        actions.push(Action::Resumed { scope, callers, paused_for });
+                    }
                     reopened.extend(stopped.then(|| key.clone()));
                     true
                 }

@@ -37,7 +37,9 @@ impl Engine {
             let stop = Pause::stop(now, reason.clone());
             let (scope, until) = (scope.clone(), stop.until);
             self.pauses.insert(all, stop);
-            actions.push(Action::Paused { scope, callers: Callers::All, until, reason });
+            if self.tellings.admit(now) {
+                actions.push(Action::Paused { scope, callers: Callers::All, until, reason });
+            }
             self.share_probe(&own);
         }
         self.refuse_stopped(now, actions);

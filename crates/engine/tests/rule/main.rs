@@ -17,6 +17,7 @@ mod lost_ledgers;
 mod models;
 mod pauses;
 mod queueing;
+mod reach;
 mod reconciliation;
 mod scopes;
 mod slots;

@@ -22,14 +22,61 @@ const MODELS_AT_MOST: usize = 1024;
 /// The partition of all models beyond that bound: counted as one, which is stricter, never laxer.
 pub(super) const OTHER_MODELS: &str = "(other models)";
 
+/// Endpoints that limits do not name and whose calls wait apart all the same.
+const ENDPOINTS_AT_MOST: usize = 64;
+
+/// The endpoint of all calls beyond that bound; as theirs, no limit names it.
+const OTHER_ENDPOINTS: &str = "(other endpoints)";
+
+/// Lanes of calls that limits do not tell apart by name: proxies name models and endpoints, and a lane is kept for ever.
+const LANES_AT_MOST: usize = 8192;
+
 impl Lanes {
-    /// The class by which a call is counted: its own, unless there are too many models already.
+    /// The class by which a call is counted: its own, unless there are too many models, endpoints or lanes already.
     pub(super) fn counted_class(&mut self, class: &CallClass) -> CallClass {
+        let mut class = class.clone();
+        if let Some(endpoint) = &mut class.endpoint {
+            *endpoint = self.counted_endpoint(endpoint).to_owned();
+        }
+        let class = self.counted_model(&class);
+        let full = self.lanes.len() >= LANES_AT_MOST && !self.by_class.contains_key(&class);
+        let CallClass { endpoint, model, allocation } = class;
+        CallClass {
+            endpoint: endpoint.map(|name| {
+                if full && !self.names_endpoint(&name) { OTHER_ENDPOINTS.to_owned() } else { name }
+            }),
+            model: model
+                .map(|name| if full && !self.names_model(&name) { OTHER_MODELS.to_owned() } else { name }),
+            allocation,
+        }
+    }
+
+    /// The endpoint as which calls of this one wait.
+    pub(super) fn counted_endpoint<'a>(&self, name: &'a str) -> &'a str {
+        let known = self.endpoints.contains(name) || self.names_endpoint(name);
+        if known || self.endpoints.len() < ENDPOINTS_AT_MOST { name } else { OTHER_ENDPOINTS }
+    }
+
+    /// Whether limits cover calls of this endpoint otherwise than those of others.
+    fn names_endpoint(&self, name: &str) -> bool {
+        self.limits.iter().any(|limit| {
+            let config = &limit.config;
+            config.endpoint.as_deref() == Some(name)
+                || config.except_endpoints.iter().any(|except| except == name)
+        })
+    }
+
+    /// Whether limits cover calls of this model otherwise than those of others.
+    fn names_model(&self, name: &str) -> bool {
+        self.limits.iter().any(|limit| limit.config.models.iter().any(|model| model == name))
+    }
+
+    fn counted_model(&mut self, class: &CallClass) -> CallClass {
         let Some(model) = &class.model else {
             return class.clone();
         };
         if !self.models.contains(model) {
-            let named = self.limits.iter().any(|limit| limit.config.models.contains(model));
+            let named = self.names_model(model);
             // A model that was counted among the others once is never counted apart again.
             let full = self.models.len() >= MODELS_AT_MOST || self.models.contains(OTHER_MODELS);
             let name = if full && !named { OTHER_MODELS } else { model };
