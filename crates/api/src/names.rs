@@ -20,6 +20,11 @@ pub const INJECT: &str = "quotakeeper.dev/inject";
 pub const ENABLED: &str = "enabled";
 /// The value of [`INJECT`] that leaves a pod as it is.
 pub const DISABLED: &str = "disabled";
+/// Label of a namespace: the other namespaces whose quotas its pods draw on without naming them in full, separated by
+/// dots. Whoever may create an ApiQuota somewhere must not decide what pods elsewhere draw on.
+pub const QUOTAS_FROM: &str = "quotakeeper.dev/quotas-from";
+/// Prefix of labels of a namespace: `accounts.quotakeeper.dev/ID: PROVIDER` reserves the account of that id for its quotas.
+pub const ACCOUNTS: &str = "accounts.quotakeeper.dev";
 /// Annotation of a pod: names of the containers whose calls are caught. Default: all.
 pub const CONTAINERS: &str = "quotakeeper.dev/containers";
 /// Annotation of a pod: the proxy's `requests` and `limits` as JSON, in place of the installation's.
@@ -82,6 +87,10 @@ pub const OPERATOR: &str = "quotakeeper-operator";
 pub const LIMITER: &str = "quotakeeper-limiter";
 /// The Secret with the limiter's certificate.
 pub const LIMITER_SECRET: &str = "quotakeeper-limiter-tls";
+/// The entry of [`LIMITER_SECRET`] with the key of credentials' fingerprints, in hexadecimal digits.
+pub const FINGERPRINT_KEY: &str = "fingerprint.key";
+/// The Secret with the keys of the CAs that sign the limiter's certificate, which the operator alone reads.
+pub const LIMITER_CA_SECRET: &str = "quotakeeper-limiter-ca";
 /// The webhook's Service.
 pub const WEBHOOK_SERVICE: &str = "quotakeeper-webhook";
 /// The Secret with the webhook's certificate.
@@ -90,9 +99,22 @@ pub const WEBHOOK_SECRET: &str = "quotakeeper-webhook-tls";
 pub const WEBHOOK_CONFIGURATION: &str = "quotakeeper";
 
 /// The name of an object of an account, as [`ACCOUNT_PREFIX`] and the like begin it: keys have characters that names
-/// must not have.
+/// must not have. Of the key's digest 128 bits: whoever may choose an account's id must not find another's name.
 pub fn of_account(prefix: &str, key: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
-    let hex: String = digest.as_ref().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("{prefix}{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_whose_digests_begin_alike_have_names_of_their_own() {
+        // Their first 40 bits are the same.
+        let [one, other] = ["demo/org-1ec322", "demo/org-33b974"].map(|key| of_account(ACCOUNT_PREFIX, key));
+        assert_eq!(one[..30], other[..30]);
+        assert_ne!(one, other);
+    }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
-use quotakeeper_api::names::{ACCOUNT_PREFIX, QUOTAS, of_account};
+use quotakeeper_api::names::{ACCOUNT_PREFIX, ACCOUNTS, QUOTAS, of_account};
 use quotakeeper_api::problem::Problem;
 use quotakeeper_api::quota::{ApiQuota, ApiQuotaStatus, NamespacesFrom};
 use quotakeeper_api::{compile, validate};
@@ -192,11 +192,26 @@ fn document(name: &str, view: &QuotaView, account: &CompiledAccount) -> Document
     Document { quota: name.to_owned(), uid: view.uid.clone(), json: json.into() }
 }
 
-/// Of the quotas of each account the oldest.
+/// The namespaces that the platform has reserved an account for; none: whoever comes first has it.
+fn reserved_for<'o>(key: &str, observed: &'o ObservedState) -> Vec<&'o str> {
+    let Some((provider, id)) = key.split_once('/') else { return Vec::new() };
+    let label = format!("{ACCOUNTS}/{id}");
+    let named = |labels: &BTreeMap<String, String>| labels.get(&label).is_some_and(|value| value == provider);
+    observed.namespaces.iter().filter(|(_, labels)| named(labels)).map(|(name, _)| name.as_str()).collect()
+}
+
+fn may_have(quota: &str, reserved: &[&str]) -> bool {
+    reserved.is_empty() || quota.split_once('/').is_some_and(|(namespace, _)| reserved.contains(&namespace))
+}
+
+/// Of the quotas of each account the oldest, of those that may have it.
 fn owners(observed: &ObservedState) -> BTreeMap<&str, &str> {
     let mut owners: BTreeMap<&str, (Timestamp, &str)> = BTreeMap::new();
     for (name, view) in &observed.quotas {
         let Some(key) = view.key.as_deref() else { continue };
+        if !may_have(name, &reserved_for(key, observed)) {
+            continue;
+        }
         let claim = (view.created, name.as_str());
         owners.entry(key).and_modify(|owner| *owner = claim.min(*owner)).or_insert(claim);
     }
@@ -210,6 +225,15 @@ fn conflict(
     observed: &ObservedState,
 ) -> Option<Refusal> {
     let key = view.key.as_deref()?;
+    let reserved = reserved_for(key, observed);
+    if !may_have(name, &reserved) {
+        let (provider, id) = key.split_once('/')?;
+        let message = format!(
+            "The account {id} of {provider} is reserved for quotas of namespace {} (label {ACCOUNTS}/{id}); draw on one of these, or correct spec.account.id.",
+            reserved.join(", ")
+        );
+        return Some(Refusal { reason: Reason::AccountConflict, message });
+    }
     let owner = owners.get(key).filter(|owner| **owner != name)?;
     let (provider, id) = key.split_once('/')?;
     let winner = observed.quotas.get(*owner)?;

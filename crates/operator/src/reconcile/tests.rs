@@ -109,7 +109,7 @@ fn every_quota_has_a_document_that_loads() {
         assert_eq!(account, *accepted(&desired, &document.quota));
     }
     assert_eq!(accepted(&desired, "gtm/hubspot").admitted, Admitted::Namespaces(["gtm".to_owned()].into()));
-    assert_eq!(document_name("hubspot/gtm/hubspot"), "quotakeeper-account-12b2925426");
+    assert_eq!(document_name("hubspot/gtm/hubspot"), "quotakeeper-account-12b2925426ab432e636c9e9cc703478c");
 }
 
 #[test]
@@ -231,6 +231,33 @@ fn of_two_quotas_of_one_account_the_older_has_it() {
     let desired = cluster.delete("sales/z-older");
     accepted(&desired, "gtm/a-newer");
     assert_eq!(desired.documents.len(), 1);
+}
+
+/// Whoever is first when a quota is created again, as after a restore, must not get its account.
+#[test]
+fn a_reserved_account_is_for_the_namespaces_that_the_platform_names() {
+    let mut cluster = Cluster::new();
+    let spec = json!({"provider": {"name": "openai"}, "account": {"id": "org-1"}});
+    cluster
+        .inputs
+        .namespaces
+        .get_mut("gtm")
+        .unwrap()
+        .insert("accounts.quotakeeper.dev/org-1".into(), "openai".into());
+    let desired = cluster.apply("sales/squatter", spec.clone());
+    let (reason, message, in_force) = refused(&desired, "sales/squatter");
+    assert_eq!((reason, in_force), (Reason::AccountConflict, None));
+    assert!(
+        message.contains("reserved for quotas of namespace gtm (label accounts.quotakeeper.dev/org-1)"),
+        "{message}"
+    );
+    assert_eq!(desired.documents.len(), 0);
+    let desired = cluster.apply("gtm/openai", spec);
+    accepted(&desired, "gtm/openai");
+    assert_eq!(refused(&desired, "sales/squatter").0, Reason::AccountConflict);
+    let other =
+        cluster.apply("sales/other", json!({"provider": {"name": "openai"}, "account": {"id": "org-2"}}));
+    accepted(&other, "sales/other");
 }
 
 #[test]

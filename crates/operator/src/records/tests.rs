@@ -162,7 +162,7 @@ fn an_account_of_an_earlier_version_is_not_new() {
 #[test]
 fn a_record_is_named_like_its_account() {
     let record = record_name(&document_name("hubspot/gtm/hubspot"));
-    assert_eq!(record, "quotakeeper-record-12b2925426");
+    assert_eq!(record, "quotakeeper-record-12b2925426ab432e636c9e9cc703478c");
     let checkpoint = quotakeeper_api::names::of_account(CHECKPOINT_PREFIX, "hubspot/gtm/hubspot");
     assert_eq!(checkpoint_name(&record), checkpoint);
 }
