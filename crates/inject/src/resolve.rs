@@ -1,7 +1,9 @@
 //! Which quotas the names on a pod mean.
 //!
-//! A name without namespace means the quota of the pod's own namespace, else the only one elsewhere that admits the
-//! pod. An ambiguous name is refused: a call must be charged to exactly one account.
+//! A name without namespace means the quota of the pod's own namespace, else the only one that admits the pod in the
+//! namespaces that the platform has named for it; `auto` means all of these. Whoever writes a quota elsewhere decides
+//! nothing for pods that do not name it in full. An ambiguous name is refused: a call must be charged to exactly one
+//! account.
 
 use std::sync::Arc;
 
@@ -13,8 +15,8 @@ use quotakeeper_wire::name::QuotaName;
 use thiserror::Error;
 
 use crate::requested_quotas::Requested;
-use crate::view::{Namespace, admits};
-use quotakeeper_api::names::QUOTAS;
+use crate::view::{Namespace, admits, consents_to};
+use quotakeeper_api::names::{QUOTAS, QUOTAS_FROM};
 
 /// The most names that an error lists.
 const LISTED: usize = 20;
@@ -48,8 +50,8 @@ pub(crate) enum ResolveError {
     )]
     UnknownAndNoneAdmits { name: String, namespace: String },
     #[error(
-        "no quota admits pods of namespace {namespace}; create an ApiQuota there, or let one admit it by \
-         spec.consumers.namespaces"
+        "no quota admits pods of namespace {namespace} without being named; create an ApiQuota there, name one as \
+         NAMESPACE/NAME in the annotation {QUOTAS}, or have the platform label the namespace {QUOTAS_FROM}"
     )]
     NoneAdmits { namespace: String },
 }
@@ -107,12 +109,16 @@ fn one(name: &str, namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> Result<Ar
         };
     }
     if place.is_none() {
-        let admitting: Vec<&Arc<ApiQuota>> =
-            same.iter().copied().filter(|quota| admits(quota, namespace)).collect();
-        match (&admitting[..], &same[..]) {
+        let admitting: Vec<&Arc<ApiQuota>> = same
+            .iter()
+            .copied()
+            .filter(|quota| means(quota, namespace) && admits(quota, namespace))
+            .collect();
+        let known = same.iter().copied().find(|quota| means(quota, namespace));
+        match (&admitting[..], known) {
             ([quota], _) => return Ok(Arc::clone(quota)),
-            ([], [quota, ..]) => return Err(not_admitted(quota, namespace)),
-            ([], []) => {}
+            ([], Some(quota)) => return Err(not_admitted(quota, namespace)),
+            ([], None) => {}
             _ => {
                 let candidates = admitting.iter().map(|quota| compile::name(quota).to_string()).collect();
                 let (name, namespace) = (plain.to_owned(), namespace.name.clone());
@@ -123,9 +129,15 @@ fn one(name: &str, namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> Result<Ar
     Err(unknown(name, namespace, quotas))
 }
 
-/// All that admit the pod; of one provider, the quotas of its own namespace come before all others.
+/// Whether a pod of `namespace` may mean the quota without writing out where it is.
+fn means(quota: &ApiQuota, namespace: &Namespace) -> bool {
+    quota.metadata.namespace.as_deref().is_some_and(|place| consents_to(place, namespace))
+}
+
+/// All that the pod means and that admit it; of one provider, the quotas of its own namespace come before all others.
 fn all(namespace: &Namespace, quotas: &[Arc<ApiQuota>]) -> Result<Vec<Arc<ApiQuota>>, ResolveError> {
-    let admitting: Vec<&Arc<ApiQuota>> = quotas.iter().filter(|quota| admits(quota, namespace)).collect();
+    let meant = |quota: &&Arc<ApiQuota>| means(quota, namespace) && admits(quota, namespace);
+    let admitting: Vec<&Arc<ApiQuota>> = quotas.iter().filter(meant).collect();
     let own = |quota: &ApiQuota| in_namespace(quota, &namespace.name);
     let shadowed = |quota: &ApiQuota| {
         let provider = &quota.spec.provider.name;
@@ -181,5 +193,60 @@ fn listed(names: &[String]) -> String {
     match names.len().saturating_sub(LISTED) {
         0 => list,
         more => format!("{list} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    /// A quota that admits everybody.
+    fn open(place: &str, name: &str, provider: &str) -> Arc<ApiQuota> {
+        let quota = json!({
+            "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiQuota",
+            "metadata": {"name": name, "namespace": place},
+            "spec": {"provider": {"name": provider}, "consumers": {"namespaces": {"from": "All"}}},
+        });
+        Arc::new(serde_json::from_value(quota).unwrap())
+    }
+
+    fn found(requested: &Requested, named: &str, quotas: &[Arc<ApiQuota>]) -> String {
+        let labels = [(QUOTAS_FROM.to_owned(), named.to_owned())].into();
+        let namespace = Namespace { name: "gtm".to_owned(), labels };
+        let names = |found: Vec<Arc<ApiQuota>>| {
+            found.iter().map(|it| compile::name(it).to_string()).collect::<Vec<_>>()
+        };
+        find(requested, &namespace, quotas)
+            .map_or_else(|error| error.to_string(), |found| names(found).join(" "))
+    }
+
+    /// Whoever may write a quota in some namespace could refuse pods of all others, or have them draw on it.
+    #[test]
+    fn quotas_that_nobody_here_consented_to_decide_nothing() {
+        let auto = Requested::Auto { explicitly: false };
+        let bare = Requested::Names(vec!["openai".to_owned()]);
+        let whole = Requested::Names(vec!["platform/openai".to_owned()]);
+        let good = [open("gtm", "hubspot", "hubspot"), open("platform", "openai", "openai")];
+        let evil = ["nope", "openai", "hubspot"].map(|provider| open("evil", "openai", provider));
+        for evil in evil {
+            let quotas = [good.to_vec(), vec![evil]].concat();
+            assert_eq!(found(&auto, "", &quotas), "gtm/hubspot");
+            assert_eq!(found(&auto, "platform", &quotas), "gtm/hubspot platform/openai");
+            assert_eq!(found(&bare, "research.platform", &quotas), "platform/openai");
+            assert_eq!(
+                found(&whole, "", &quotas),
+                "platform/openai",
+                "written out, it is the author's own word"
+            );
+            let unknown = found(&bare, "", &quotas);
+            assert!(
+                unknown.contains("unknown in namespace gtm") && unknown.contains("platform/openai"),
+                "{unknown}"
+            );
+        }
+        let both = found(&bare, "platform.evil", &[good[1].clone(), open("evil", "openai", "openai")]);
+        assert!(both.contains("is ambiguous"), "{both}");
     }
 }

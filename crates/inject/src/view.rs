@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 use kube::core::{Selector, SelectorExt};
+use quotakeeper_api::names::QUOTAS_FROM;
 use quotakeeper_api::quota::{ApiQuota, NamespacesFrom};
 use quotakeeper_dialects::Profile;
 use quotakeeper_wire::name::QuotaName;
@@ -69,6 +70,13 @@ pub fn profile(view: &dyn View, provider: &str) -> Result<Profile, ProviderError
     found
         .resolve(|name| view.provider(name))
         .map_err(|error| ProviderError::Invalid { provider: provider.to_owned(), problem: error.to_string() })
+}
+
+/// Whether a pod of `namespace` that does not write out a quota's namespace means quotas of `place`: its own, and those
+/// that the platform's label on its namespace names.
+pub fn consents_to(place: &str, namespace: &Namespace) -> bool {
+    let named = namespace.labels.get(QUOTAS_FROM).map_or("", String::as_str);
+    place == namespace.name || named.split('.').any(|named| named == place)
 }
 
 /// Whether pods of `namespace` may draw on `quota`.

@@ -91,7 +91,7 @@ pub(crate) fn restart(owner: &Owner) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use quotakeeper_api::names::STATUS;
+    use quotakeeper_api::names::{INJECTED, STATUS};
     use serde_json::{Value, json};
 
     const NOW: &str = "2026-11-03T14:20:00Z";
@@ -104,7 +104,7 @@ mod tests {
         }
         let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
             "name": "web-1", "namespace": "gtm", "uid": "u", "creationTimestamp": created,
-            "annotations": {(STATUS): whole.to_string()},
+            "annotations": {(STATUS): whole.to_string()}, "labels": {(INJECTED): "true"},
         }});
         crate::pods::view(serde_json::from_value(object).unwrap()).unwrap()
     }

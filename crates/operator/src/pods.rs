@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::PartialObjectMeta;
-use quotakeeper_api::names::{INJECT, LIMITER, QUOTAS, STATUS};
+use quotakeeper_api::names::{INJECT, INJECTED, LIMITER, QUOTAS, STATUS};
 use quotakeeper_api::workload::{self, Controller};
 use quotakeeper_inject::decide::Status;
 use quotakeeper_inject::requested_quotas::{Requested, requested};
-use quotakeeper_inject::view::Namespace;
+use quotakeeper_inject::view::{Namespace, consents_to};
 use quotakeeper_wire::bootstrap::InterceptionMode;
 use quotakeeper_wire::name::Consumer;
 use serde_json::json;
@@ -114,7 +114,10 @@ pub fn view(object: PartialObjectMeta<Pod>) -> Option<PodView> {
         return None;
     }
     let annotation = |name: &str| object.annotations().get(name).cloned();
-    let injected: Option<Status> = annotation(STATUS).and_then(|status| serde_json::from_str(&status).ok());
+    // The limiter takes no session of a pod without the label, whatever its annotation says.
+    let labelled = object.labels().get(INJECTED).is_some_and(|value| value == "true");
+    let injected = annotation(STATUS).filter(|_| labelled);
+    let injected: Option<Status> = injected.and_then(|status| serde_json::from_str(&status).ok());
     Some(PodView {
         uid: metadata.uid.clone()?,
         namespace: metadata.namespace.clone()?,
@@ -169,12 +172,15 @@ impl PodView {
             let account = desired.quotas.get(name).and_then(|verdict| verdict.account());
             account.is_some_and(|account| account.admitted.admits(&self.namespace))
         };
+        let meant =
+            |name: &str| name.split_once('/').is_some_and(|(place, _)| consents_to(place, &namespace));
         match requested(&pod, &namespace) {
             Ok(Requested::Names(names)) => {
-                names.iter().filter_map(|name| named(name, &self.namespace, desired, admits)).collect()
+                let other = |name: &str| meant(name) && admits(name);
+                names.iter().filter_map(|name| named(name, &self.namespace, desired, other)).collect()
             }
             Ok(Requested::Auto { .. }) => {
-                desired.quotas.keys().filter(|name| admits(name)).cloned().collect()
+                desired.quotas.keys().filter(|name| meant(name) && admits(name)).cloned().collect()
             }
             Ok(Requested::Nothing) | Err(_) => Vec::new(),
         }
@@ -240,6 +246,7 @@ mod tests {
     use super::*;
     use crate::reconcile::{ObservedState, plan};
     use crate::view as views;
+    use quotakeeper_api::names::QUOTAS_FROM;
     use serde_json::Value;
 
     fn pod(metadata: Value) -> PodView {
@@ -279,7 +286,9 @@ mod tests {
     fn a_pod_requests_quotas_by_annotation_by_label_or_by_its_namespace() {
         let desired = desired();
         let requests = |metadata: Value, labels: &[(&str, &str)]| {
-            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let platform = [(QUOTAS_FROM, "x.platform")];
+            let labels = labels.iter().chain(&platform);
+            let labels = labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
             pod(metadata).requests(&labels, &desired).join(" ")
         };
         let annotated = |value: &str| json!({"annotations": {(QUOTAS): value}});
@@ -290,6 +299,12 @@ mod tests {
         assert_eq!(requests(annotated("auto"), &[]), "gtm/openai platform/hubspot");
         assert_eq!(requests(json!({}), &[(INJECT, "enabled")]), "gtm/openai platform/hubspot");
         assert_eq!(requests(json!({"labels": {(INJECT): "disabled"}}), &[(INJECT, "enabled")]), "");
+        let alone = |value: &str| pod(annotated(value)).requests(&BTreeMap::new(), &desired).join(" ");
+        assert_eq!(alone("auto"), "gtm/openai", "nobody named the other namespace for it");
+        assert_eq!(
+            (alone("hubspot"), alone("platform/hubspot")),
+            (String::new(), "platform/hubspot".to_owned())
+        );
     }
 
     #[test]
@@ -348,7 +363,10 @@ mod tests {
     fn an_injected_pod_says_how_its_calls_are_caught() {
         let status = json!({"version": "0.1.0", "consumer": "gtm/Job/enrich", "quotas": [
             {"quota": "gtm/openai", "mode": "BaseURL"}, {"quota": "platform/hubspot", "mode": "Hosts"}]});
-        let pod = pod(json!({"annotations": {(STATUS): status.to_string()}}));
-        assert_eq!(pod.caught().unwrap(), "openai by base URL, platform/hubspot by hosts");
+        let annotations = json!({(STATUS): status.to_string()});
+        let labelled = pod(json!({"annotations": annotations, "labels": {(INJECTED): "true"}}));
+        assert_eq!(labelled.caught().unwrap(), "openai by base URL, platform/hubspot by hosts");
+        let forged = pod(json!({"annotations": annotations}));
+        assert!(forged.injected.is_none() && !forged.draws_on("gtm/openai"));
     }
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject};
+use quotakeeper_api::quota::ApiQuota;
 use quotakeeper_inject::decide::{Decision, Input, decide};
-use quotakeeper_inject::view::Namespace;
+use quotakeeper_inject::view::{Namespace, admits};
 use tokio::time::timeout;
 
 use super::{EventPublisher, Observed};
@@ -40,6 +41,16 @@ impl Observed<'_> {
         }
         let none = BTreeMap::new();
         pod.requests(self.namespaces.get(&pod.namespace).unwrap_or(&none), &self.applied.desired)
+    }
+
+    /// Whether a pod draws on a quota that admits it. What a pod says of itself is its author's word, and others' quotas
+    /// are none of his business.
+    pub(super) fn draws_on(&self, pod: &PodView, quota: &str) -> bool {
+        let labels = || self.namespaces.get(&pod.namespace).cloned().unwrap_or_default();
+        let admitted =
+            |quota: &ApiQuota| admits(quota, &Namespace { name: pod.namespace.clone(), labels: labels() });
+        let known = self.quotas.get(quota).and_then(|view| view.decoded.as_ref());
+        pod.draws_on(quota) && known.is_none_or(|quota| admitted(quota))
     }
 
     /// What the webhook would decide about a pod that exists already; none if that can't be found out now.

@@ -123,7 +123,7 @@ impl EventPublisher {
             led_since.is_some_and(|since| seconds_between(pod.created, since) > LEADER_CHANGE_SECONDS)
         };
         for (name, PlannedEvent { reason, note, .. }) in standing {
-            let drawing = || observed.pods.values().filter(|pod| pod.draws_on(name));
+            let drawing = || observed.pods.values().filter(|pod| observed.draws_on(pod, name));
             let told: BTreeSet<&Owner> = drawing().filter(before).map(|pod| &pod.owner).collect();
             let owners: BTreeSet<&Owner> = drawing().map(|pod| &pod.owner).collect();
             for owner in owners.difference(&told).take(MOST_OWNERS) {
@@ -150,7 +150,7 @@ impl EventPublisher {
         let pods = &observed.pods;
         let drawing = |pod: &&PodView, consumer: Option<&str>| match consumer {
             Some(consumer) => pod.consumer.as_deref() == Some(consumer),
-            None => pod.draws_on(name),
+            None => observed.draws_on(pod, name),
         };
         let owners: BTreeSet<Owner> = match &target {
             Target::Quota => {
