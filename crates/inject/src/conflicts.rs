@@ -32,6 +32,10 @@ pub(crate) enum Conflict {
     Sysctl(String),
     #[error("the container {0} mounts {CA_FOLDER}, which is the proxy's; mount it elsewhere")]
     Mount(String),
+    #[error(
+        "the container {container} mounts the volume {volume}, which is the proxy's; leave the mount out"
+    )]
+    VolumeMount { container: String, volume: &'static str },
 }
 
 /// Why the containers whose calls are to be caught can't be found.
@@ -59,13 +63,24 @@ pub(crate) fn find(pod: &Value, plan: &Plan) -> Option<Conflict> {
         .or_else(|| mounts(pod).filter(|_| plan.by_hosts()))
 }
 
+/// The volumes that injection adds.
+const VOLUMES: [&str; 4] = [TOKEN_VOLUME, CA_VOLUME, KEY_VOLUME, BODY_VOLUME];
+
 fn names(pod: &Value) -> Option<Conflict> {
     if pod::containers(pod).any(|(_, _, container)| pod::name(container) == PROXY) {
         return Some(Conflict::ContainerName);
     }
-    let reserved = [TOKEN_VOLUME, CA_VOLUME, KEY_VOLUME, BODY_VOLUME];
-    let taken = reserved.into_iter().find(|name| pod::named(&pod["spec"]["volumes"], name).is_some());
-    taken.map(Conflict::VolumeName)
+    let taken = VOLUMES.into_iter().find(|name| pod::named(&pod["spec"]["volumes"], name).is_some());
+    taken.map(Conflict::VolumeName).or_else(|| mounted(pod))
+}
+
+/// A container that would get the proxy's token or keys with a volume that is not in the pod yet.
+fn mounted(pod: &Value) -> Option<Conflict> {
+    pod::containers(pod).find_map(|(_, _, container)| {
+        let volume =
+            VOLUMES.into_iter().find(|name| pod::named(&container["volumeMounts"], name).is_some())?;
+        Some(Conflict::VolumeMount { container: pod::name(container).to_owned(), volume })
+    })
 }
 
 fn ports(pod: &Value, plan: &Plan) -> Option<Conflict> {

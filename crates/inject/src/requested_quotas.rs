@@ -10,6 +10,11 @@ use thiserror::Error;
 use crate::pod;
 use crate::view::Namespace;
 use quotakeeper_api::names::{AUTO, DISABLED, ENABLED, INJECT, QUOTAS};
+use quotakeeper_wire::limiter::MOST_QUOTAS;
+
+/// The most bytes of the annotation: 64 names of usual length with their namespaces. Whoever may create a pod
+/// writes it, and every review and every look at the pod reads it.
+const MOST_BYTES: usize = 16 << 10;
 
 /// The quotas that a pod requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +42,12 @@ pub enum RequestError {
     /// The annotation names nothing.
     #[error("the annotation {QUOTAS} is empty; write names of quotas, separated by commas, or {AUTO}")]
     Empty,
+    /// The annotation is longer than any list of quotas.
+    #[error("the annotation {QUOTAS} has {0} bytes, more than {MOST_BYTES}; name fewer quotas")]
+    TooLong(usize),
+    /// The annotation names more quotas than a pod may draw on.
+    #[error("the annotation {QUOTAS} names more than {MOST_QUOTAS} quotas; name fewer of them")]
+    TooMany,
     /// The annotation requests all quotas and some.
     #[error("the annotation {QUOTAS} says {AUTO} and names quotas too; write one or the other")]
     AutoAndNames,
@@ -64,11 +75,18 @@ pub fn requested(pod: &Value, namespace: &Namespace) -> Result<Requested, Reques
 }
 
 fn names(annotation: &str) -> Result<Requested, RequestError> {
+    if annotation.len() > MOST_BYTES {
+        return Err(RequestError::TooLong(annotation.len()));
+    }
     let mut names: Vec<String> = Vec::new();
     for name in annotation.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
+        if names.iter().any(|known| known == name) {
+            continue;
         }
+        if names.len() == MOST_QUOTAS {
+            return Err(RequestError::TooMany);
+        }
+        names.push(name.to_owned());
     }
     if names.is_empty() {
         return Err(RequestError::Empty);
@@ -130,6 +148,17 @@ mod tests {
         let found =
             requested(&pod(Some(" openai, platform/hubspot,,openai "), None), &namespace(None)).unwrap();
         assert_eq!(found, Requested::Names(vec!["openai".to_owned(), "platform/hubspot".to_owned()]));
+    }
+
+    #[test]
+    fn an_annotation_without_end_is_refused_before_it_is_compared() {
+        let refused =
+            |annotation: &str| requested(&pod(Some(annotation), None), &namespace(None)).unwrap_err();
+        let list = |names: usize| (0..names).map(|name| format!("q{name},")).collect::<String>();
+        assert_eq!(refused(&list(100_000)), RequestError::TooLong(list(100_000).len()));
+        assert_eq!(refused(&list(MOST_QUOTAS + 1)), RequestError::TooMany);
+        let most = requested(&pod(Some(&list(MOST_QUOTAS)), None), &namespace(None)).unwrap();
+        assert!(matches!(most, Requested::Names(names) if names.len() == MOST_QUOTAS));
     }
 
     #[test]
