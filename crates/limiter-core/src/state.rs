@@ -121,6 +121,8 @@ pub struct LimiterState {
     hellos: NewestHellos,
     /// The UID of the pod that each session belongs to; none: this process's own.
     owners: BTreeMap<SessionId, Option<String>>,
+    /// The sessions of each pod, oldest first.
+    sessions_of: BTreeMap<String, Vec<SessionId>>,
 }
 
 #[derive(Debug)]
@@ -190,6 +192,7 @@ impl LimiterState {
             left_notices: LeftNotices::default(),
             hellos: NewestHellos::default(),
             owners: BTreeMap::new(),
+            sessions_of: BTreeMap::new(),
         };
         // Nobody is connected yet.
         state.configure(now, configuration, &mut Outbox::default());
@@ -241,6 +244,10 @@ impl LimiterState {
             if let Err(why) = self.check_pod(connection, hello) {
                 return self.end(now, connection, why, out);
             }
+            let session = hello.session;
+            if let Err(why) = self.with_room_for_session(now, connection, session, out) {
+                return self.end(now, connection, why, out);
+            }
             if !self.hellos.admit(&message) {
                 return self.end(now, connection, SessionEnd::Replaced, out);
             }
@@ -275,7 +282,8 @@ impl LimiterState {
         self.announce_accounts(now, connection, out);
         let Some(entry) = self.connections.get(&connection) else { return };
         let Some(session) = entry.session.id() else { return };
-        self.owners.insert(session, entry.pod.as_ref().map(|pod| pod.uid.clone()));
+        let uid = entry.pod.as_ref().map(|pod| pod.uid.clone());
+        self.own(session, uid);
         if let Some(old) = self.current.get(&session).copied().filter(|old| *old != connection) {
             self.end(now, old, SessionEnd::Replaced, out);
         }

@@ -25,6 +25,7 @@ pub mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quotakeeper_api::names::INJECTED;
 use quotakeeper_transport::{Authenticate, PodIdentity, Unauthenticated};
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
@@ -115,6 +116,11 @@ impl<A: ClusterApi> Authenticate for Authenticator<A> {
             Some(seen) => Some(seen),
             None => self.0.api.pod(&pod).await.map_err(Unauthenticated::Unavailable)?,
         };
+        // Of others the limiter would not hear when they end.
+        if seen.as_ref().is_some_and(|seen| seen.labels.get(INJECTED).is_none_or(|value| value != "true")) {
+            let sentence = format!("the pod was not injected: it has no label {INJECTED}=true");
+            return Err(Unauthenticated::Refused(sentence));
+        }
         let seen = seen.ok_or_else(|| {
             Unauthenticated::Refused("the pod does not exist any more; its token ends with it".to_owned())
         })?;

@@ -338,10 +338,11 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     write_account(&quota("gtm/later", 50));
     until("it is solved", || limiter.metric(&format!("{degraded} 0"))).await;
 
-    // A pod that no watch shows is looked up; one that is gone is refused.
+    // A pod that no watch shows is looked up; one that was not injected, or is gone, is refused.
     let unseen = pod("unseen", false);
     let unseen = Proxy::start(&limiter, (11, &unseen), "gtm/Job/unseen", &["gtm/later"]);
-    until("a pod without the label is welcome", || unseen.in_force(0).is_some()).await;
+    until("a pod without the label has been refused", || unseen.attempts() >= 2).await;
+    assert_eq!((unseen.received(), unseen.account(0)), (0, None));
     let gone = pod("gone", true);
     kubectl(&["delete", "pod", "gone", "-n", "gtm", "--grace-period=0", "--force"]);
     let gone = Proxy::start(&limiter, (12, &gone), "gtm/Job/gone", &["gtm/later"]);

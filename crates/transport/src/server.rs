@@ -4,6 +4,7 @@
 //! messages, the messages that it leaves unread. A peer that exceeds a bound loses its connection.
 
 mod claims;
+mod pods;
 mod session;
 
 use std::convert::Infallible;
@@ -33,6 +34,7 @@ use tonic::server::Grpc;
 use tracing::{debug, warn};
 
 use self::claims::Claims;
+use self::pods::Pods;
 use self::session::Sessions;
 use crate::authenticate::Authenticate;
 use crate::codec::SessionCodec;
@@ -51,6 +53,8 @@ const IDLE: Duration = Duration::from_secs(30);
 const PING: Duration = Duration::from_secs(10);
 /// … and the connection is closed without an answer for this long.
 const PONG: Duration = Duration::from_secs(10);
+/// How long a session may take to send its first message.
+const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// How long a connection stays open so that the peer can read why its session ended.
 const GRACE: Duration = Duration::from_secs(2);
 /// What a proxy may send ahead of the limiter, in bytes, …
@@ -113,8 +117,15 @@ pub async fn serve_beside<A: Authenticate, L: Accept, O: Answer>(
     let cut = CancellationToken::new();
     // Whoever drops this future cuts every connection.
     let _cut = cut.clone().drop_guard();
-    let server =
-        Arc::new(Server { authenticate, limiter, others, claims: Arc::default(), stop: stop.clone(), cut });
+    let server = Arc::new(Server {
+        authenticate,
+        limiter,
+        others,
+        claims: Arc::default(),
+        pods: Arc::default(),
+        stop: stop.clone(),
+        cut,
+    });
     let listener = Listener::new(listener, BOUNDS, "sessions of proxies");
     let tasks = TaskTracker::new();
     let accept = async {
@@ -147,6 +158,7 @@ struct Server<A, L, O> {
     limiter: L,
     others: O,
     claims: Arc<Claims>,
+    pods: Arc<Pods>,
     /// Sessions are to end in good order …
     stop: CancellationToken,
     /// … or at once.

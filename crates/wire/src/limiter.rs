@@ -23,7 +23,7 @@ pub use self::end::SessionEnd;
 pub use self::newest::NewestHellos;
 pub use self::pod::PodIdentity;
 use self::proxy::Proxy;
-pub use self::violation::{MOST_CALLS, MOST_QUOTAS, Violation};
+pub use self::violation::{MOST_CALLS, MOST_ENDED, MOST_QUOTAS, Violation};
 use crate::message::{
     AccountIndex, AccountUpdate, Epoch, FingerprintKey, GrantRef, Hello, LimiterMessage, NoticeKind,
     Progress, ProxyMessage, ToLimiter, ToProxy,

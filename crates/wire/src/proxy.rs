@@ -27,6 +27,7 @@ use self::call::{Call, Grant, State};
 use self::outgoing::Outgoing;
 pub use self::terms::{AskError, Counters, Identity, SessionEvent};
 use self::unacknowledged::EndedAttempts;
+pub use self::unacknowledged::MOST as MOST_ENDED;
 use crate::message::{
     AccountIndex, CallDetails, Ending, Epoch, FingerprintKey, Notice, NoticeKind, ProxyMessage, Report,
 };

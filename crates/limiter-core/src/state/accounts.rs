@@ -124,7 +124,7 @@ impl LimiterState {
                     if self.recovered.deleted_pods.contains(&uid) {
                         deleted.push(session);
                     } else {
-                        self.owners.insert(session, Some(uid));
+                        self.own(session, Some(uid));
                     }
                 }
                 (Engine::restart(config, snapshot, reserve, now), PastUse::Recorded)

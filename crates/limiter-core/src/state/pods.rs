@@ -1,13 +1,71 @@
 //! The pods of sessions, and their deletion.
 
-use quotakeeper_engine::event::Event;
+use quotakeeper_engine::event::{Event, SessionId};
 use quotakeeper_engine::time::Time;
 use quotakeeper_wire::limiter::SessionEnd;
 use quotakeeper_wire::message::Hello;
 
 use super::{ConnectionId, LimiterState, Outbox};
 
+/// The most sessions of a pod that are remembered. A proxy begins another with each start of its container.
+pub const MOST_SESSIONS: usize = 8;
+
 impl LimiterState {
+    /// Makes room for a session of the connection's pod that is not known yet: the oldest of its sessions without a
+    /// connection is over, as if its pod had been deleted.
+    pub(super) fn with_room_for_session(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        session: SessionId,
+        out: &mut Outbox,
+    ) -> Result<(), SessionEnd> {
+        if self.owners.contains_key(&session) {
+            return Ok(());
+        }
+        let pod = self.connections.get(&connection).and_then(|entry| entry.pod.as_ref());
+        let Some(known) = pod.and_then(|pod| self.sessions_of.get(&pod.uid)) else { return Ok(()) };
+        if known.len() < MOST_SESSIONS {
+            return Ok(());
+        }
+        match known.iter().copied().find(|session| !self.current.contains_key(session)) {
+            Some(oldest) => {
+                self.session_over(now, oldest, out);
+                Ok(())
+            }
+            None => Err(SessionEnd::NotAdmitted(format!(
+                "the pod has {MOST_SESSIONS} sessions already; one proxy has one"
+            ))),
+        }
+    }
+
+    /// Remembers whose session it is.
+    pub(super) fn own(&mut self, session: SessionId, uid: Option<String>) {
+        if let Some(uid) = &uid {
+            let sessions = self.sessions_of.entry(uid.clone()).or_default();
+            if !sessions.contains(&session) {
+                sessions.push(session);
+            }
+        }
+        self.owners.insert(session, uid);
+    }
+
+    /// No message of a session comes any more: its slots are free. What it may have sent stays charged.
+    fn session_over(&mut self, now: Time, session: SessionId, out: &mut Outbox) {
+        if let Some(uid) = self.owners.remove(&session).flatten()
+            && let Some(sessions) = self.sessions_of.get_mut(&uid)
+        {
+            sessions.retain(|known| *known != session);
+            if sessions.is_empty() {
+                self.sessions_of.remove(&uid);
+            }
+        }
+        self.hellos.forget(session);
+        for key in self.accounts.keys().cloned().collect::<Vec<_>>() {
+            self.handle_event(now, Some(key), Event::PodDeleted(session), out);
+        }
+    }
+
     /// Checks that a pod may send this hello.
     pub(super) fn check_pod(&self, connection: ConnectionId, hello: &Hello) -> Result<(), SessionEnd> {
         let Some(entry) = self.connections.get(&connection) else { return Ok(()) };
@@ -31,17 +89,14 @@ impl LimiterState {
     /// A pod was deleted: its sessions end and its slots are free. What it may have sent stays charged.
     pub fn pod_deleted(&mut self, now: Time, uid: &str, out: &mut Outbox) {
         self.recovered.pod_deleted(uid);
-        let owned = self.owners.iter().filter(|(_, owner)| owner.as_deref() == Some(uid));
-        let sessions: Vec<_> = owned.map(|(session, _)| *session).collect();
-        for session in sessions {
+        for session in self.sessions_of.get(uid).cloned().unwrap_or_default() {
             if let Some(connection) = self.current.get(&session).copied() {
                 self.end(now, connection, SessionEnd::NotAdmitted("the pod was deleted".to_owned()), out);
             }
-            self.owners.remove(&session);
-            self.hellos.forget(session);
-            for key in self.accounts.keys().cloned().collect::<Vec<_>>() {
-                self.handle_event(now, Some(key), Event::PodDeleted(session), out);
-            }
+            self.session_over(now, session, out);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

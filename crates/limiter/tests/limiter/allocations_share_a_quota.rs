@@ -31,7 +31,7 @@ fn with_allocation(mut account: CompiledAccount, app: &str, percent: u32) -> Com
 
 fn labelled(world: &World, pod: &str, app: &str) -> String {
     let mut known = object("gtm", pod);
-    known.metadata.labels = Some([("app".to_owned(), app.to_owned())].into());
+    known.metadata.labels.get_or_insert_default().insert("app".to_owned(), app.to_owned());
     world.pods.apply(Event::Apply(known));
     world.cluster.token("gtm", pod)
 }

@@ -120,20 +120,23 @@ pub fn uid(pod: &str) -> String {
     format!("uid-of-{pod}")
 }
 
+/// The label of an injected pod.
+pub fn injected() -> BTreeMap<String, String> {
+    [("quotakeeper.dev/injected".to_owned(), "true".to_owned())].into()
+}
+
 /// A pod of the Job that is named as it is.
 pub fn seen(namespace: &str, pod: &str) -> SeenPod {
-    SeenPod {
-        uid: uid(pod),
-        workload: Some(format!("{namespace}/Job/{pod}").into()),
-        labels: Default::default(),
-    }
+    SeenPod { uid: uid(pod), workload: Some(format!("{namespace}/Job/{pod}").into()), labels: injected() }
 }
 
 /// The same pod as its watch shows it.
 pub fn object(namespace: &str, pod: &str) -> PartialObjectMeta<Pod> {
     let job =
         json!([{"apiVersion": "batch/v1", "kind": "Job", "name": pod, "uid": "job", "controller": true}]);
-    let metadata = json!({"namespace": namespace, "name": pod, "uid": uid(pod), "ownerReferences": job});
+    let metadata = json!({
+        "namespace": namespace, "name": pod, "uid": uid(pod), "ownerReferences": job, "labels": injected(),
+    });
     PartialObjectMeta { metadata: serde_json::from_value(metadata).unwrap(), ..Default::default() }
 }
 
@@ -195,7 +198,9 @@ impl ClusterApi for Cluster {
     async fn pod(&self, pod: &BoundPod) -> Result<Option<SeenPod>, String> {
         let reviewed = self.reviewed.lock().unwrap();
         let mut known = reviewed.values().filter_map(|reviewed| reviewed.pod.as_ref());
-        Ok(known.any(|known| known == pod).then(|| seen(&pod.namespace, &pod.pod)))
+        let found = known.any(|known| known == pod).then(|| seen(&pod.namespace, &pod.pod));
+        let labels = if pod.pod.starts_with("plain") { BTreeMap::new() } else { injected() };
+        Ok(found.map(|seen| SeenPod { labels, ..seen }))
     }
 
     async fn review(&self, token: &str) -> Result<Result<Reviewed, String>, String> {

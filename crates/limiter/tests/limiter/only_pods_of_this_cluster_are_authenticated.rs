@@ -9,7 +9,7 @@ use quotakeeper_limiter::auth::token::BoundPod;
 use quotakeeper_transport::{Authenticate, PodIdentity, Unauthenticated};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Key, base64, claims, object, uid, unix_seconds};
+use crate::cluster::{Cluster, Key, base64, claims, injected, object, uid, unix_seconds};
 
 fn authenticator(cluster: &Cluster) -> (Authenticator<Cluster>, Pods) {
     let pods = Pods::default();
@@ -24,7 +24,7 @@ fn enrich_1() -> PodIdentity {
         uid: uid("enrich-1"),
         service_account: "runner".to_owned(),
         consumer: "sales/Job/enrich-1".into(),
-        labels: Default::default(),
+        labels: injected(),
     }
 }
 
@@ -114,6 +114,21 @@ async fn an_unseen_pod_is_looked_up_and_a_deleted_one_refused() {
     cluster.vouch(&token, "system:serviceaccount:sales:runner", Some(bound()));
     assert_eq!(authenticator.authenticate(&token).await, Ok(enrich_1()));
     assert_eq!(cluster.reviews(), 2);
+}
+
+/// The limiter watches injected pods: of another it would never hear that it is gone.
+#[tokio::test]
+async fn a_pod_that_was_not_injected_is_refused() {
+    let cluster = Cluster::new(Key::ecdsa("one"));
+    let (authenticator, _) = authenticator(&cluster);
+    let token = cluster.token("sales", "plain-1");
+    let bound = BoundPod { pod: "plain-1".to_owned(), uid: uid("plain-1"), ..bound() };
+    cluster.vouch(&token, "system:serviceaccount:sales:runner", Some(bound));
+    let refused = authenticator.authenticate(&token).await;
+    assert!(
+        matches!(&refused, Err(Unauthenticated::Refused(why)) if why.contains("not injected")),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,7 +19,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
 
 use super::claims::VerifiedInbox;
-use super::{Answer, GRACE, Server, State};
+use super::pods::OfPod;
+use super::{Answer, FIRST_MESSAGE, GRACE, Server, State};
 use crate::authenticate::{Authenticate, Unauthenticated};
 use crate::limiter::{Accept, Accepted, Inbox, Stopped};
 
@@ -62,9 +63,12 @@ async fn begin<A: Authenticate, L: Accept, O: Answer>(
     let (end, final_status) = oneshot::channel();
     state.begin();
     let stop = server.stop.clone();
+    let of_pod = server.pods.begin(&pod.uid, state.cut.clone());
     tokio::spawn(async move {
         let mut incoming = request.into_inner();
-        let why = receive(&mut incoming, inbox, ended, &stop, &state.cut).await;
+        let ends = Ends { ended, stop: &stop, cut: &state.cut };
+        let why = receive(&mut incoming, inbox, &of_pod, ends).await;
+        drop(of_pod);
         debug!(namespace = pod.namespace, pod = pod.pod, ?why, "a session ended");
         // Fails when the connection is lost: then nobody can read it.
         let _ = why.map(|why| end.send(why));
@@ -91,26 +95,47 @@ async fn authenticate(
     timeout(CHECK, authenticate.authenticate(token)).await.map_err(late)?
 }
 
+/// What ends a session from the limiter's side.
+struct Ends<'a> {
+    ended: oneshot::Receiver<SessionEnd>,
+    stop: &'a CancellationToken,
+    cut: &'a CancellationToken,
+}
+
 /// Delivers a proxy's messages until one end is done. `None`: the proxy has disconnected.
 async fn receive<I: Inbox>(
     incoming: &mut Streaming<Option<ToLimiter>>,
     mut inbox: I,
-    mut ended: oneshot::Receiver<SessionEnd>,
-    stop: &CancellationToken,
-    cut: &CancellationToken,
+    of_pod: &OfPod,
+    ends: Ends<'_>,
 ) -> Option<Status> {
+    let Ends { mut ended, stop, cut } = ends;
+    let mut first = true;
     let why = loop {
+        let message = async {
+            if !first {
+                return (incoming.message().await, None);
+            }
+            let admitted = of_pod.first_message().await;
+            let late =
+                || Err(Status::deadline_exceeded(format!("no first message within {FIRST_MESSAGE:?}")));
+            (timeout(FIRST_MESSAGE, incoming.message()).await.unwrap_or_else(|_| late()), admitted)
+        };
         tokio::select! {
             biased;
             end = &mut ended => break Some(end.map_or_else(|_| stopped(Stopped), status)),
             () = stop.cancelled() => break Some(stopped(Stopped)),
             () = cut.cancelled() => break None,
-            message = incoming.message() => match message {
-                Ok(Some(Some(message))) => if let Err(error) = inbox.deliver(message).await {
-                    break Some(stopped(error));
-                },
+            (message, _admitted) = message => match message {
+                Ok(Some(Some(message))) => {
+                    first = false;
+                    if let Err(error) = inbox.deliver(message).await {
+                        break Some(stopped(error));
+                    }
+                }
                 Ok(Some(None)) => {}
                 Ok(None) => break None,
+                Err(status) if status.code() == Code::DeadlineExceeded => break Some(status),
                 Err(status) if matches!(status.code(), Code::InvalidArgument | Code::OutOfRange) => {
                     warn!(why = status.message(), "a proxy's message can't be decoded; its session ends");
                     break Some(status);

@@ -7,6 +7,7 @@ mod relay;
 mod world;
 
 mod a_broken_rule_ends_the_session_with_a_reason;
+mod a_pods_connections_are_bounded;
 mod a_session_needs_a_valid_token;
 mod a_slow_reader_is_bounded;
 mod calls_are_granted_over_a_session;

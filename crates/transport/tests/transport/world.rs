@@ -63,7 +63,7 @@ impl Authenticate for Tokens {
         Ok(PodIdentity {
             namespace: "sales".to_owned(),
             pod: token.to_owned(),
-            uid: "7f1c".to_owned(),
+            uid: format!("uid-of-{token}"),
             service_account: "default".to_owned(),
             consumer: CONSUMER.into(),
             labels: Default::default(),

@@ -7,10 +7,10 @@ use prost::bytes::Buf;
 use prost::encoding::{WireType, decode_key, decode_varint, skip_field};
 
 use super::DecodeError;
-use crate::limiter::{MOST_CALLS, MOST_QUOTAS};
+use crate::limiter::{MOST_CALLS, MOST_ENDED, MOST_QUOTAS};
 
 /// The most bytes of a hello.
-pub const MOST_BYTES: usize = 16 << 20;
+pub const MOST_BYTES: usize = 8 << 20;
 /// The most bytes of any other message to a limiter.
 pub const MOST_WITHOUT_HELLO: usize = 64 << 10;
 /// The most bytes of an account's document.
@@ -47,7 +47,7 @@ pub(super) fn check_to_limiter(bytes: &[u8]) -> Result<(), DecodeError> {
         (&CAPABILITIES, "capabilities", MOST_CAPABILITIES),
         (&QUOTAS, "quotas", MOST_QUOTAS),
         (&CALLS, "calls", MOST_CALLS),
-        (&ENDED, "ended attempts", MOST_CALLS),
+        (&ENDED, "ended attempts", MOST_ENDED),
         (&OBSERVATIONS, "observations of ended attempts", MOST_CALLS),
     ];
     for (path, what, most) in lists {
@@ -100,9 +100,17 @@ pub(super) fn document(text: String) -> Result<String, DecodeError> {
     within("an account's document", text, MOST_DOCUMENT)
 }
 
-/// A reason, within its bound.
+/// A reason, within its bound. It reaches terminals, logs and texts of other workloads: what does not print, or changes the
+/// direction of what follows, becomes a question mark.
 pub(super) fn reason(text: String) -> Result<String, DecodeError> {
-    within("a reason", text, MOST_REASON)
+    let text = within("a reason", text, MOST_REASON)?;
+    Ok(if text.chars().any(hides) { text.replace(hides, "?") } else { text })
+}
+
+/// Controls, and marks that reorder text (Unicode Standard Annex 9).
+fn hides(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 fn within(what: &'static str, text: String, most: usize) -> Result<String, DecodeError> {

@@ -15,7 +15,7 @@ use super::bounds::{
 };
 use super::generated as pb;
 use super::{DecodeError, NEWEST, OLDEST};
-use crate::limiter::{MOST_CALLS, MOST_QUOTAS};
+use crate::limiter::{MOST_CALLS, MOST_ENDED, MOST_QUOTAS};
 use crate::message::{
     AccountIndex, AccountState, AccountUpdate, CallDetails, EndedAttempt, Ending, Epoch, FingerprintKey,
     GrantRef, Hello, LimiterMessage, LiveCall, Notice, NoticeKind, Produced, Progress, ProxyMessage, Report,
@@ -134,7 +134,7 @@ fn hello(message: pb::Hello) -> Result<Hello, DecodeError> {
     }
     check_count("capabilities", message.capabilities.len(), MOST_CAPABILITIES)?;
     check_count("quotas", message.quotas.len(), MOST_QUOTAS)?;
-    check_count("ended attempts", message.ended.len(), MOST_CALLS)?;
+    check_count("ended attempts", message.ended.len(), MOST_ENDED)?;
     check_count("calls", message.calls.len(), MOST_CALLS)?;
     let quota = |quota: String| name("a quota", quota).map(QuotaName::from);
     Ok(Hello {

@@ -27,6 +27,16 @@ impl NewestHellos {
         admitted
     }
 
+    /// How many proxies are remembered.
+    pub fn len(&self) -> usize {
+        self.stamps.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.stamps.is_empty()
+    }
+
     /// The proxy's pod was deleted: its session number is not used again.
     pub fn forget(&mut self, session: SessionId) {
         self.stamps.remove(&session);

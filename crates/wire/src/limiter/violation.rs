@@ -11,8 +11,11 @@ use crate::message::{AccountIndex, Ending, Epoch, Hello, Progress, ProxyMessage,
 /// The most quotas that a pod may draw on.
 pub const MOST_QUOTAS: usize = 64;
 
-/// The most calls and ended attempts that a hello may name.
-pub const MOST_CALLS: usize = 65_536;
+/// The most calls that a hello may name; a proxy has at most 10,000 by default.
+pub const MOST_CALLS: usize = 16_384;
+
+/// The most ended attempts that a hello may name: as many as a proxy keeps.
+pub const MOST_ENDED: usize = crate::proxy::MOST_ENDED;
 
 /// What a proxy may not send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -68,7 +71,7 @@ pub(super) fn check_hello(ours: Epoch, stamp: Stamp, hello: &Hello) -> Result<()
     }
     check_count("quotas", hello.quotas.len(), MOST_QUOTAS)?;
     check_count("calls", hello.calls.len(), MOST_CALLS)?;
-    check_count("ended attempts", hello.ended.len(), MOST_CALLS)?;
+    check_count("ended attempts", hello.ended.len(), MOST_ENDED)?;
     let mut names = BTreeSet::new();
     if !hello.quotas.iter().all(|name| names.insert(name)) {
         return Err(Violation::Twice("a quota"));

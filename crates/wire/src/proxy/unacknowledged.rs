@@ -19,7 +19,7 @@ const COMMIT_TIME: Duration = Duration::from_secs(1);
 
 /// Beyond this many the attempts of the oldest calls are forgotten: their units then stay charged
 /// for as long as the limiter must assume.
-const MOST: usize = 4096;
+pub const MOST: usize = 4096;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct EndedAttempts {

@@ -7,7 +7,7 @@ use quotakeeper_engine::time::Stamp;
 use quotakeeper_wire::codec::{
     Coded, DecodeError, MOST_BYTES, MOST_DOCUMENT, MOST_NAME, MOST_TO_PROXY, MOST_WITHOUT_HELLO,
 };
-use quotakeeper_wire::limiter::{MOST_CALLS, MOST_QUOTAS};
+use quotakeeper_wire::limiter::{MOST_CALLS, MOST_ENDED, MOST_QUOTAS};
 use quotakeeper_wire::message::{
     AccountIndex, AccountState, AccountUpdate, Epoch, Hello, LimiterMessage, ProxyMessage, ToLimiter, ToProxy,
 };
@@ -70,10 +70,10 @@ fn lists_are_counted_before_they_are_decoded() {
     let many = |number, count| hello_with(&field(number, &[]).repeat(count));
     let too_many = |what, most| DecodeError::TooMany { what, most };
     assert_eq!(refusal(&many(9, MOST_BYTES / 4)), too_many("calls", MOST_CALLS));
-    assert_eq!(refusal(&many(8, MOST_CALLS + 1)), too_many("ended attempts", MOST_CALLS));
+    assert_eq!(refusal(&many(8, MOST_ENDED + 1)), too_many("ended attempts", MOST_ENDED));
     assert_eq!(refusal(&many(6, MOST_WITHOUT_HELLO)), too_many("quotas", MOST_QUOTAS));
     assert_eq!(refusal(&many(6, MOST_QUOTAS + 1)), too_many("quotas", MOST_QUOTAS));
-    let observations = field(8, &field(10, &field(2, &[]).repeat(MOST_CALLS + 1)));
+    let observations = field(8, &field(10, &field(2, &[]).repeat(MOST_WITHOUT_HELLO)));
     let what = "observations of ended attempts";
     assert_eq!(refusal(&hello_with(&observations)), too_many(what, MOST_CALLS));
 }
