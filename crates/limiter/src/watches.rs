@@ -12,14 +12,15 @@ use kube::api::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Config;
 use kube::{Client, ResourceExt};
-use quotakeeper_api::names::{ACCOUNT_DOCUMENT, CONFIG, CONFIG_ACCOUNT, INJECTED, LIMITER_SECRET, QUOTA};
+use quotakeeper_api::names::{
+    ACCOUNT_DOCUMENT, CONFIG, CONFIG_ACCOUNT, FINGERPRINT_KEY, INJECTED, LIMITER_SECRET, QUOTA,
+};
 use quotakeeper_kube_cache as kube_cache;
 use quotakeeper_kube_cache::Signal;
 use quotakeeper_limiter_core::Configuration;
 use quotakeeper_transport::tls;
 use quotakeeper_wire::gate;
 use quotakeeper_wire::message::FingerprintKey;
-use ring::hmac;
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -169,13 +170,13 @@ async fn watch_certificate(
     }
 }
 
-/// The key of the credentials' fingerprints: derived from the CA's key, which is random for each installation, is
-/// known to each limiter of it, and stays for years.
+/// The key of the credentials' fingerprints, which is random for each installation, known to each limiter of it, and
+/// stays for years. None: an operator of before has written the Secret, and another one will.
 fn fingerprint_key(secret: &Secret) -> Option<FingerprintKey> {
-    let ca_key = secret.data.as_ref()?.get("ca.key")?;
-    let key =
-        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &ca_key.0), b"quotakeeper credential fingerprints");
-    key.as_ref().try_into().ok().map(FingerprintKey)
+    let digits = std::str::from_utf8(&secret.data.as_ref()?.get(FINGERPRINT_KEY)?.0).ok()?;
+    let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
+    bytes?.try_into().ok().map(FingerprintKey)
 }
 
 fn server_config(secret: &Secret) -> Result<Arc<ServerConfig>, String> {
@@ -207,6 +208,27 @@ async fn watch_pods(
             if to.send(uid).await.is_err() {
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    #[test]
+    fn the_key_of_fingerprints_is_read_as_the_operator_writes_it() {
+        let secret = |text: &str| Secret {
+            data: Some([(FINGERPRINT_KEY.to_owned(), ByteString(text.as_bytes().to_vec()))].into()),
+            ..Secret::default()
+        };
+        let key = fingerprint_key(&secret(&"0a".repeat(32))).unwrap();
+        assert_eq!(key.0, [10; 32]);
+        for bad in ["", "0a", "zz", &"0a".repeat(33), &"0g".repeat(32)] {
+            assert!(fingerprint_key(&secret(bad)).is_none(), "{bad}");
         }
     }
 }

@@ -12,7 +12,8 @@ use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::watcher::Config;
 use kube::{Client, Resource};
 use quotakeeper_api::names::{
-    CONFIG, CONFIG_ACCOUNT, CONFIG_RECORD, LIMITER_SECRET, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET,
+    CONFIG, CONFIG_ACCOUNT, CONFIG_RECORD, LIMITER_CA_SECRET, LIMITER_SECRET, WEBHOOK_CONFIGURATION,
+    WEBHOOK_SECRET,
 };
 use quotakeeper_api::provider::ApiProvider;
 use quotakeeper_api::quota::ApiQuota;
@@ -51,6 +52,8 @@ pub struct Caches {
     pub records: Arc<ObjectCache<AccountRecord>>,
     /// The limiter's certificate.
     pub limiter_secret: Arc<ObjectCache<Entries>>,
+    /// The Secret with the keys of the limiter's CAs.
+    pub limiter_ca: Arc<ObjectCache<Entries>>,
     /// The webhook's certificate.
     pub webhook_secret: Arc<ObjectCache<Entries>>,
     /// The CAs by which the API server trusts the webhook.
@@ -133,6 +136,8 @@ impl Caches {
         let (of_limiter, of_webhook) = (named(LIMITER_SECRET), named(WEBHOOK_SECRET));
         let limiter_secret =
             on_trusted.start(secrets.clone(), of_limiter, "the limiter's certificate", view::secret);
+        let limiter_ca =
+            on_trusted.start(secrets.clone(), named(LIMITER_CA_SECRET), "the limiter's CA", view::secret);
         let webhook_secret = on_trusted.start(secrets, of_webhook, "the webhook's certificate", view::secret);
         let webhooks = on_trusted.start(
             webhooks,
@@ -153,6 +158,7 @@ impl Caches {
             documents,
             records,
             limiter_secret,
+            limiter_ca,
             webhook_secret,
             webhooks,
             policies,

@@ -14,10 +14,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use quotakeeper_api::names::FINGERPRINT_KEY;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
+use ring::hmac;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::X509Certificate;
@@ -79,6 +81,26 @@ pub fn due(
         entries.insert("next-ca.key".to_owned(), next.key.serialize_pem());
     }
     Ok((entries != *present).then_some(entries))
+}
+
+/// The entries of a server that is another process, in two Secrets: what the operator alone needs, and what the server
+/// needs, with the key of credentials' fingerprints. That key is derived from the CA's, which is random for each
+/// installation and stays for years.
+pub fn apart(entries: &Entries) -> (Entries, Entries) {
+    let keeps = |name: &str| name.starts_with("ca.") || name.starts_with("next-ca.");
+    let own = entries.iter().filter(|(name, _)| keeps(name));
+    let own: Entries = own.map(|(name, text)| (name.clone(), text.clone())).collect();
+    let serves = ["tls.crt", "tls.key", "ca.crt"];
+    let served = serves.iter().filter_map(|name| Some(((*name).to_owned(), entries.get(*name)?.clone())));
+    let fingerprints = entries.get("ca.key").map(|key| (FINGERPRINT_KEY.to_owned(), fingerprint_key(key)));
+    let served = served.chain(fingerprints).collect();
+    (own, served)
+}
+
+fn fingerprint_key(ca_key: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, ca_key.as_bytes());
+    let key = hmac::sign(&key, b"quotakeeper credential fingerprints");
+    key.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the API server should trust, when it trusts `present` and the server's Secret is `entries`:

@@ -8,7 +8,8 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, Patch, PatchParams};
 use quotakeeper_api::names::{
-    LIMITER, LIMITER_SECRET, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET, WEBHOOK_SERVICE,
+    FINGERPRINT_KEY, LIMITER, LIMITER_CA_SECRET, LIMITER_SECRET, WEBHOOK_CONFIGURATION, WEBHOOK_SECRET,
+    WEBHOOK_SERVICE,
 };
 use quotakeeper_inject::tls::server_config;
 use rustls::ServerConfig;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::caches::Caches;
-use crate::certificates::{self, CertificateError, Entries, bundle, due, is_known};
+use crate::certificates::{self, CertificateError, Entries, apart, bundle, due, is_known};
 use crate::cluster::{Cluster, FIELD_MANAGER, OwnObject, WriteError};
 use crate::metrics::Metrics;
 
@@ -26,6 +27,11 @@ use crate::metrics::Metrics;
 const EVERY: Duration = Duration::from_secs(60);
 /// … after a failure.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// The type of a Secret with a server's certificate and key, …
+const TLS: &str = "kubernetes.io/tls";
+/// … and of one with anything else.
+const OPAQUE: &str = "Opaque";
 
 /// How long a write may take to come back by the watch.
 const WATCH_LAG: Duration = Duration::from_secs(10);
@@ -111,12 +117,25 @@ pub fn names(service: &str, namespace: &str) -> Vec<String> {
 }
 
 async fn limiter(cluster: &Cluster, caches: &Caches, written: &mut Written) -> Result<(), Failure> {
-    let Some(present) = caches.limiter_secret.all() else { return Ok(()) };
-    let cached = present.into_values().next().unwrap_or_default();
-    let present = written.newest(LIMITER_SECRET, cached.clone(), Instant::now());
-    if let Some(entries) = due(&present, &names(LIMITER, &cluster.namespace), SystemTime::now())? {
-        write(cluster, LIMITER_SECRET, &entries).await?;
-        written.remember(LIMITER_SECRET, cached, entries, Instant::now());
+    let (Some(served), Some(own)) = (caches.limiter_secret.all(), caches.limiter_ca.all()) else {
+        return Ok(());
+    };
+    let cached = [(LIMITER_CA_SECRET, OPAQUE, own), (LIMITER_SECRET, TLS, served)];
+    let cached =
+        cached.map(|(name, kind, found)| (name, kind, found.into_values().next().unwrap_or_default()));
+    let present =
+        cached.each_ref().map(|(name, _, found)| written.newest(name, found.clone(), Instant::now()));
+    let [own, served] = &present;
+    // The CA's own Secret counts where both have an entry: it is written first.
+    let mut together: Entries = served.clone().into_iter().chain(own.clone()).collect();
+    together.remove(FINGERPRINT_KEY);
+    let entries = due(&together, &names(LIMITER, &cluster.namespace), SystemTime::now())?;
+    let (own, served) = apart(&entries.unwrap_or(together));
+    for (((name, kind, cached), present), wanted) in cached.into_iter().zip(&present).zip([own, served]) {
+        if wanted != *present {
+            write(cluster, name, kind, &wanted).await?;
+            written.remember(name, cached, wanted, Instant::now());
+        }
     }
     Ok(())
 }
@@ -133,18 +152,23 @@ async fn webhook(cluster: &Cluster, caches: &Caches, written: &mut Written) -> R
     // Trusted before it is served.
     trust(cluster, &webhooks, renewed.as_ref().unwrap_or(&present), now).await?;
     if let Some(entries) = renewed {
-        write(cluster, WEBHOOK_SECRET, &entries).await?;
+        write(cluster, WEBHOOK_SECRET, TLS, &entries).await?;
         written.remember(WEBHOOK_SECRET, cached, entries, Instant::now());
     }
     Ok(())
 }
 
-async fn write(cluster: &Cluster, name: &'static str, entries: &Entries) -> Result<(), WriteError> {
+async fn write(
+    cluster: &Cluster,
+    name: &'static str,
+    kind: &'static str,
+    entries: &Entries,
+) -> Result<(), WriteError> {
     let encoded: BTreeMap<&String, k8s_openapi::ByteString> = entries
         .iter()
         .map(|(name, text)| (name, k8s_openapi::ByteString(text.clone().into_bytes())))
         .collect();
-    let content = json!({"type": "kubernetes.io/tls", "data": encoded});
+    let content = json!({"type": kind, "data": encoded});
     let own = OwnObject { labels: &[], annotations: &[], content };
     cluster.apply_own::<Secret>("Secret", name, own).await?;
     info!(secret = name, "the certificate is made or renewed");

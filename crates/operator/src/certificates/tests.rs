@@ -28,6 +28,20 @@ fn what_was_just_made_is_well_and_makes_a_server() {
 }
 
 #[test]
+fn the_server_gets_no_key_of_a_ca() {
+    let entries = due(&Entries::new(), &names(), begin()).unwrap().unwrap();
+    let (own, served) = apart(&entries);
+    assert_eq!(own.keys().collect::<Vec<_>>(), ["ca.crt", "ca.key"]);
+    assert_eq!(served.keys().collect::<Vec<_>>(), ["ca.crt", "fingerprint.key", "tls.crt", "tls.key"]);
+    assert_eq!(served["fingerprint.key"].len(), 64);
+    let mut together = served.clone();
+    together.remove("fingerprint.key");
+    together.extend(own);
+    assert_eq!(due(&together, &names(), begin()).unwrap(), None, "both are all there is");
+    assert_eq!(apart(&together).1, served, "the fingerprints stay as they are");
+}
+
+#[test]
 fn a_leaf_is_renewed_thirty_days_before_its_end_and_for_other_names() {
     let entries = made(begin());
     let after = |days: u32| due(&entries, &names(), begin() + days * DAY).unwrap();
