@@ -86,6 +86,7 @@ use crate::queue::{CallKey, LaneId, Queue, QueuePosition};
 use crate::time::Time;
 use charge::Charge;
 use checkpoints::Checkpoints;
+use claims::LastWord;
 use durability::Durability;
 use hang_ups::HangUps;
 use holds::OnlyCredential;
@@ -107,6 +108,7 @@ pub struct Engine {
     sessions: BTreeMap<SessionId, Session>,
     pauses: BTreeMap<PauseKey, Pause>,
     tellings: Tellings,
+    last_word: LastWord,
     /// Waiting calls that stand aside because of a pause of their workload or credential, in the order of their turns.
     held: BTreeMap<PauseKey, Vec<CallKey>>,
     /// The only credential that calls have carried so far, if it is one.
@@ -266,6 +268,7 @@ impl Engine {
             sessions: BTreeMap::new(),
             pauses: BTreeMap::new(),
             tellings: Tellings::default(),
+            last_word: LastWord::default(),
             held: BTreeMap::new(),
             only_credential: OnlyCredential::default(),
             caps: BTreeMap::new(),

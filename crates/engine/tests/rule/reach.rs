@@ -2,8 +2,8 @@
 
 use quotakeeper_engine::config::{LimitConfig, Mode};
 use quotakeeper_engine::event::{
-    Attempt, CallClass, CallId, Event, GrantProgress, RefusalReason, Rejection, RejectionClass, ResumedGrant,
-    Scope, SessionId,
+    Attempt, CallClass, CallId, Callers, Event, GrantProgress, RefusalReason, Rejection, RejectionClass,
+    ResumedGrant, Scope, SessionId,
 };
 
 use crate::world::*;
@@ -159,4 +159,45 @@ fn a_session_has_a_bounded_number_of_calls_even_where_none_waits() {
     assert_eq!(w.refusals().len(), 20_000 - 16_384);
     w.ask_as(2, "ns/Job/other", CallClass::default(), None);
     assert_eq!(w.grants().len(), 1, "another session goes on");
+}
+
+/// Each is short enough to bind everyone on one workload's word; one after the other they would stop all for good.
+#[test]
+fn pauses_that_one_workload_claims_one_after_the_other_soon_bind_it_alone() {
+    let mut w = World::new(vec![sliding("requests", 10, 10)]);
+    let mut answered = 0;
+    for second in 0..1200 {
+        w.alive(1);
+        claims(&mut w, 1_000_000 + second, RejectionClass::Quota, Scope::account(), SECOND * 59);
+        if w.engine.status(w.now).waiting_calls() < 20 {
+            for _ in 0..10 {
+                w.ask_as(2, "ns/Job/honest", CallClass::default(), None);
+            }
+        }
+        w.pass(SECOND);
+        for attempt in w.grants() {
+            w.answered(attempt);
+            answered += 1;
+        }
+    }
+    assert!(answered >= 800, "{answered} of about 1,200 less four minutes");
+}
+
+#[test]
+fn another_workloads_rejection_lets_one_pause_everyone_again() {
+    let mut w = World::new(vec![sliding("requests", 1000, 10)]);
+    let pauses_all = |w: &mut World, session: u64| {
+        w.ask_as(session, &format!("ns/Job/{session}"), CallClass::default(), None);
+        let granted = w.grants();
+        w.rejected(granted[0], RejectionClass::Quota, Some(SECOND * 5));
+        let all = w.engine.status(w.now).pauses.iter().any(|pause| pause.callers == Callers::All);
+        w.ask_as(3, "ns/Job/3", CallClass::default(), None);
+        w.pass(SECOND * 40);
+        for attempt in w.grants() {
+            w.answered(attempt);
+        }
+        w.pass(SECOND * 40);
+        all
+    };
+    assert_eq!([1, 1, 1, 2, 1, 1].map(|session| pauses_all(&mut w, session)), [true; 6]);
 }
