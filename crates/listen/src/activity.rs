@@ -48,6 +48,16 @@ impl Activity {
         }
     }
 
+    /// Whether anything was asked.
+    pub fn has_asked(&self) -> bool {
+        self.state().asked
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.state().under_way == 0
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

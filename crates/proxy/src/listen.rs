@@ -26,6 +26,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use nix::sys::resource::{Resource, getrlimit};
+use quotakeeper_listen::Activity;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -41,6 +42,12 @@ use half_close::Peer;
 /// How long a TLS handshake with a client may take. On a busy machine hundreds that begin at the same moment take long,
 /// and a client whose connection is closed has lost its call.
 const HANDSHAKE: Duration = Duration::from_secs(60);
+/// How long a client may take for its first request, …
+const FIRST_REQUEST: Duration = Duration::from_secs(120);
+/// … and how long it may keep a connection on which it asks nothing more. Clients end theirs sooner.
+const IDLE: Duration = Duration::from_secs(15 * 60);
+/// How long such a connection has to end in good order.
+const GRACE: Duration = Duration::from_secs(5);
 /// Connections that may wait to be accepted: a job's hundred workers begin at the same moment, and past a full
 /// queue the system resets connections.
 const BACKLOG: u32 = 4096;
@@ -234,11 +241,12 @@ async fn http<S, F>(
     F: Future<Output = Response<ResponseBody>> + Send + 'static,
 {
     let (stream, turnaways) = Checked::new(stream);
-    let (answers, serve_one) = (turnaways.clone(), serve.clone());
+    let (answers, serve_one, activity) = (turnaways.clone(), serve.clone(), Activity::begins());
+    let asks = activity.clone();
     let service = service_fn(move |request| {
         let answer = serve_one(answers.next().map_or(Ok(request), Err));
-        let turnaways = answers.clone();
-        async move { Ok::<_, Infallible>(turnaways.answered(answer.await)) }
+        let (turnaways, busy) = (answers.clone(), asks.request());
+        async move { Ok::<_, Infallible>(turnaways.answered(answer.await, busy)) }
     });
     // A Date that the provider did not send would be taken for its clock.
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -252,7 +260,8 @@ async fn http<S, F>(
         .max_send_buf_size(WRITE_AHEAD);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut gentle = pin!(closing.gentle.cancelled());
-    let mut closing_now = false;
+    let mut idle = pin!(activity.idle(FIRST_REQUEST, IDLE));
+    let (mut closing_now, mut is_idle) = (false, false);
     let ended = loop {
         tokio::select! {
             ended = connection.as_mut() => break ended,
@@ -260,6 +269,15 @@ async fn http<S, F>(
                 closing_now = true;
                 connection.as_mut().graceful_shutdown();
             }
+            () = idle.as_mut(), if !is_idle => {
+                is_idle = true;
+                closing_now = true;
+                connection.as_mut().graceful_shutdown();
+                if !activity.has_asked() {
+                    drop(serve(Err(request_head::none_came())).await);
+                }
+            }
+            () = sleep(GRACE), if is_idle && activity.is_idle() => return,
             // Logged and counted; its stream is closed already.
             () = turnaways.reset() => drop(serve(Err(request_head::reset())).await),
             () = closing.hard.cancelled() => return,
@@ -269,3 +287,6 @@ async fn http<S, F>(
         tracing::debug!(%error, "a client's connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use http::Response;
+use quotakeeper_listen::Busy;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
@@ -61,8 +62,8 @@ impl Turnaways {
     }
 
     /// A request has got its answer.
-    pub(super) fn answered(&self, answer: Response<ResponseBody>) -> Response<AnswerBody> {
-        answer.map(|body| self.0.answers.begin(body))
+    pub(super) fn answered(&self, answer: Response<ResponseBody>, busy: Busy) -> Response<AnswerBody> {
+        answer.map(|body| self.0.answers.begin(body, busy))
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
+use quotakeeper_listen::Busy;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
@@ -95,9 +96,9 @@ struct Shared {
 
 impl Answers {
     /// An answer begins.
-    pub(super) fn begin(&self, body: ResponseBody) -> AnswerBody {
+    pub(super) fn begin(&self, body: ResponseBody, busy: Busy) -> AnswerBody {
         self.0.begun.fetch_add(1, Ordering::Relaxed);
-        AnswerBody { body, _end: End(self.clone()) }
+        AnswerBody { body, _end: End(self.clone()), _busy: busy }
     }
 
     /// How many have ended.
@@ -115,6 +116,7 @@ impl Answers {
 pub(super) struct AnswerBody {
     body: ResponseBody,
     _end: End,
+    _busy: Busy,
 }
 
 struct End(Answers);

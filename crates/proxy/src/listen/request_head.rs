@@ -112,7 +112,7 @@ fn check(head: &[u8]) -> Result<Framing, LocalResponse> {
 
 /// What the headers say of the body, read as the library does.
 fn framing(http_11: bool, headers: &[httparse::Header<'_>]) -> Result<Framing, LocalResponse> {
-    let (mut length, mut chunked) = (None, None);
+    let (mut length, mut chunked, mut coded) = (None, None, false);
     for field in headers {
         let named = |name: &HeaderName| field.name.eq_ignore_ascii_case(name.as_str());
         if HeaderValue::from_bytes(field.value).is_err() || field.name.parse::<HeaderName>().is_err() {
@@ -120,8 +120,10 @@ fn framing(http_11: bool, headers: &[httparse::Header<'_>]) -> Result<Framing, L
         }
         if named(&header::TRANSFER_ENCODING) {
             let codings = String::from_utf8_lossy(field.value);
-            let last = codings.rsplit(',').next().unwrap_or_default().trim();
-            chunked = Some(http_11 && last.eq_ignore_ascii_case("chunked"));
+            let mut codings = codings.split(',').map(str::trim).filter(|coding| !coding.is_empty()).rev();
+            let is_last = codings.next().is_some_and(|last| last.eq_ignore_ascii_case("chunked"));
+            coded |= codings.next().is_some() || chunked.is_some();
+            chunked = Some(http_11 && is_last);
         } else if named(&header::CONTENT_LENGTH) && chunked.is_none() {
             let digits = std::str::from_utf8(field.value).ok().filter(|text| !text.starts_with('+'));
             let found =
@@ -133,6 +135,7 @@ fn framing(http_11: bool, headers: &[httparse::Header<'_>]) -> Result<Framing, L
         }
     }
     match chunked {
+        Some(true) if coded => Err(other_coding()),
         Some(true) => Ok(Framing::Chunked),
         Some(false) => Err(unreadable("its Transfer-Encoding does not end with chunked, or it is HTTP/1.0")),
         None => Ok(Framing::Length(length.unwrap_or(0))),
@@ -172,6 +175,19 @@ pub(super) fn reset() -> LocalResponse {
         "it came by HTTP/2 and was reset, most often because bytes of its path are not percent-encoded (over HTTP/1.1 the \
          proxy encodes them)",
     )
+}
+
+/// A body that is coded for the transfer would have to be decoded here (RFC 9112 §6.1).
+fn other_coding() -> LocalResponse {
+    let message = "Quotakeeper's proxy knows no transfer coding but chunked: send Transfer-Encoding: chunked alone, and \
+                   say by Content-Encoding how the body is compressed";
+    LocalResponse::new(StatusCode::NOT_IMPLEMENTED, "UnknownTransferCoding", message.to_owned())
+}
+
+/// What is logged of a connection on which no request came.
+pub(super) fn none_came() -> LocalResponse {
+    let message = "Quotakeeper's proxy has ended a connection on which no request came".to_owned();
+    LocalResponse::new(StatusCode::REQUEST_TIMEOUT, "NoRequest", message)
 }
 
 fn url_too_long() -> LocalResponse {
@@ -234,6 +250,13 @@ mod tests {
             (b"GET\r\n\r\n", 400, "method or target"),
             (b"POST / HTTP/1.1\r\ncontent-length: ten\r\n\r\n", 400, "Content-Length"),
             (b"POST / HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n", 400, "Transfer-Encoding"),
+            (b"POST / HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n\r\n", 501, "chunked alone"),
+            (
+                b"POST / HTTP/1.1\r\ntransfer-encoding: x\r\ntransfer-encoding: chunked\r\n\r\n",
+                501,
+                "chunked alone",
+            ),
+            (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked, chunked\r\n\r\n", 501, "chunked alone"),
         ] {
             let (found, message) = refusal(head);
             assert!(found == status && message.contains(says), "{}: {message}", head.escape_ascii());
@@ -250,7 +273,7 @@ mod tests {
             |headers: &str| readable(format!("POST / HTTP/1.1\r\n{headers}\r\n").as_bytes()).unwrap().framing;
         assert_eq!(framing("host: a\r\n"), Framing::Length(0));
         assert_eq!(framing("Content-Length: 12\r\ncontent-length: 12\r\n"), Framing::Length(12));
-        assert_eq!(framing("Transfer-Encoding: gzip, Chunked\r\n"), Framing::Chunked);
+        assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Framing::Chunked);
         assert_eq!(framing("content-length: 3\r\ntransfer-encoding: chunked\r\n"), Framing::Chunked);
     }
 }
