@@ -7,6 +7,8 @@ pub(crate) mod json_scanner;
 mod multipart_scanner;
 mod size;
 
+use std::borrow::Cow;
+
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 
@@ -215,8 +217,18 @@ impl Profile {
         ])
     }
 
+    /// The path of a request as logs and Events may show it: the pattern that covers it, or `*`. Some providers have
+    /// credentials in their paths, which no pattern names.
+    pub fn shown_path(&self, method: &Method, path: &str) -> &str {
+        let path = normal(without_query(path));
+        let patterns =
+            self.endpoints.iter().filter(|endpoint| endpoint.takes(method)).flat_map(|it| &it.paths);
+        patterns.map(String::as_str).find(|pattern| path_fits(pattern, &path)).unwrap_or("*")
+    }
+
     fn endpoint(&self, method: &Method, path: &str) -> Option<&Endpoint> {
-        self.endpoints.iter().find(|endpoint| endpoint.covers(method, without_query(path)))
+        let path = normal(without_query(path));
+        self.endpoints.iter().find(|endpoint| endpoint.covers(method, &path))
     }
 
     fn model_pointer(&self) -> Option<&str> {
@@ -268,11 +280,53 @@ fn believable(name: &str) -> Option<String> {
 }
 
 impl Endpoint {
-    fn covers(&self, method: &Method, path: &str) -> bool {
-        let method_fits =
-            self.methods.is_empty() || self.methods.iter().any(|known| known == method.as_str());
-        method_fits && self.paths.iter().any(|pattern| path_fits(pattern, path))
+    fn takes(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|known| known == method.as_str())
     }
+
+    fn covers(&self, method: &Method, path: &str) -> bool {
+        self.takes(method) && self.paths.iter().any(|pattern| path_fits(pattern, path))
+    }
+}
+
+/// A path as most servers understand it (RFC 3986 §6.2.2): without empty and dot segments, and with unreserved characters
+/// that are not percent-encoded.
+fn normal(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') && !path.contains("//") && !path.contains("/.") {
+        return Cow::Borrowed(path);
+    }
+    let mut segments: Vec<String> = Vec::new();
+    for segment in path.split('/').map(decoded_unreserved) {
+        match segment.as_str() {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    Cow::Owned(format!("/{}", segments.join("/")))
+}
+
+fn decoded_unreserved(segment: &str) -> String {
+    let mut text = String::with_capacity(segment.len());
+    let mut rest = segment;
+    while let Some(at) = rest.find('%') {
+        text.push_str(&rest[..at]);
+        let digits =
+            rest.get(at + 1..at + 3).filter(|digits| digits.bytes().all(|it| it.is_ascii_hexdigit()));
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let unreserved = byte.map(char::from).filter(|it| it.is_ascii_alphanumeric() || "-._~".contains(*it));
+        match unreserved {
+            Some(character) => {
+                text.push(character);
+                rest = &rest[at + 3..];
+            }
+            None => {
+                text.push('%');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    text + rest
 }
 
 /// Whether `path` has the pattern's segments, `*` standing for any one; a slash at the end is no segment.
@@ -286,5 +340,46 @@ pub(crate) fn path_fits(pattern: &str, path: &str) -> bool {
             (Some(want), Some(segment)) if want == segment => {}
             _ => return false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(paths: &[&str]) -> Profile {
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        let endpoint = Endpoint { name: "search".to_owned(), paths, ..Endpoint::default() };
+        Profile { endpoints: vec![endpoint], ..Profile::default() }
+    }
+
+    /// A provider takes these for the same, so a limit of the endpoint must, too.
+    #[test]
+    fn another_spelling_of_a_path_is_the_same_endpoint() {
+        let profile = profile(&["/crm/*/search"]);
+        let is_search = |path: &str| profile.endpoint(&Method::POST, path).is_some();
+        for path in [
+            "/crm/v3/search",
+            "/crm//v3/search/",
+            "/x/../crm/v3/search",
+            "/crm/./v3/%73earch?a=//",
+            "/%63rm/v%33/search",
+            "/../../crm/v3/search",
+        ] {
+            assert!(is_search(path), "{path}");
+        }
+        for path in
+            ["/crm/v3%2Fsearch", "/crm/v3/../search", "/crm/v3/search/more", "/crm/v3/se%", "/crm/v3/%é%73"]
+        {
+            assert!(!is_search(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_no_pattern_names_of_a_path_is_not_shown() {
+        let profile = profile(&["/bot*/send", "/crm/*/search"]);
+        let shown = |path: &str| profile.shown_path(&Method::GET, path).to_owned();
+        assert_eq!(shown("/crm/key-123/search?key=secret"), "/crm/*/search");
+        assert_eq!(shown("/bot123456:AAF-SECRET-TOKEN/sendMessage"), "*");
     }
 }

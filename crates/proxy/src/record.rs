@@ -1,6 +1,6 @@
 //! What became of a call: one access line, the metrics and an event, however the call ended.
 //!
-//! The line holds neither headers nor queries: credentials stand there.
+//! The line holds neither headers nor queries nor, unless it is asked for, the path: credentials stand there.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,8 +24,10 @@ pub struct CallRecord {
     pub quota: Arc<str>,
     pub provider: String,
     pub method: Method,
-    /// The path, without query.
+    /// The path, without query. Some providers have credentials in it.
     pub path: String,
+    /// The pattern of the profile that covers the path, else `*`: what others may see.
+    pub shown_path: String,
     /// The status that the client got; none when it was gone.
     pub status: Option<u16>,
     pub outcome: Outcome,
@@ -47,7 +49,7 @@ pub struct CallRecord {
 impl CallRecord {
     /// What its author is told of a cost that its answer does not tell.
     pub(crate) fn unknown_cost(&self, why: MissingUsage) -> String {
-        format!("{} {}: its answer {}", self.method, self.path, why.in_words())
+        format!("{} {}: its answer {}", self.method, self.shown_path, why.in_words())
     }
 }
 
@@ -195,6 +197,7 @@ impl Record {
                 provider: endpoint.provider.clone(),
                 method: method.clone(),
                 path: path.split('?').next().unwrap_or_default().to_owned(),
+                shown_path: "*".to_owned(),
                 status: None,
                 // Until something else is known: the future that serves a client is dropped when it hangs up.
                 outcome: Outcome::ClientGone,
@@ -207,6 +210,11 @@ impl Record {
                 duration: Duration::ZERO,
             },
         }
+    }
+
+    /// What others may see of its path.
+    pub(crate) fn shows(&mut self, path: &str) {
+        self.call.shown_path = path.to_owned();
     }
 
     /// Learns from the call how long its client waits.
@@ -231,7 +239,7 @@ impl Record {
             let word = reason.as_str();
             self.telemetry.metrics.usage_missing(quota, word);
             if *is_news {
-                let path = &self.call.path;
+                let path = &self.call.shown_path;
                 tracing::warn!(%quota, %path, reason = word, "{}", UnknownCost::Told(*reason).in_words());
             }
         }
@@ -250,12 +258,13 @@ impl Drop for Record {
         call.sent_bytes = sent.load(Ordering::Relaxed);
         call.attempts = attempts.load(Ordering::Relaxed);
         let (why, word) = call.why.text();
+        let whole = tracing::enabled!(target: "quotakeeper::access", tracing::Level::DEBUG);
         tracing::info!(
             target: "quotakeeper::access",
             provider = %call.provider,
             quota = %call.quota,
             method = %call.method,
-            path = %call.path,
+            path = %if whole { &call.path } else { &call.shown_path },
             status = call.status,
             outcome = call.outcome.as_str(),
             why = %format_args!("{why}{word}"),
