@@ -233,6 +233,8 @@ fn ca_params(name: &str, hosts: &[HostPattern], now: SystemTime) -> CertificateP
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    // Below it a certificate is good for servers alone: not for mail, code or clients.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     // A permitted DNS name covers itself and all below it; without the excluded addresses, certificates for
     // IP addresses would not be constrained at all.
     params.name_constraints = Some(NameConstraints {

@@ -170,6 +170,7 @@ pub(crate) async fn forward(
         Ok(account) => account,
         Err(own) => return refuse(record, own),
     };
+    record.shows(account.profile.shown_path(request.method(), &path));
     let base_url = origin.is_none().then(|| BaseUrlView::new(&endpoint.provider, named_host(&request)));
     let Some(origin) = origin.or_else(|| account.upstream.clone()) else {
         let what = format!("{} has no base URL; call its hosts", endpoint.provider);
@@ -182,7 +183,10 @@ pub(crate) async fn forward(
     let signed = signed_fields(&head, &path, base_url.is_some());
     let is_signed = !signed.is_empty();
     head::for_upstream(&mut head.headers, &origin.authority(), signed);
+    head::mark_credentials(&mut head.headers, &account.profile);
     match format!("{}://{}{path}", origin.scheme(), origin.authority()).parse::<Uri>() {
+        // `OPTIONS *` asks a server of no resource; behind a host, the asterisk would be a part of its name.
+        Ok(_) if !path.starts_with('/') => return refuse(record, bad_request("it names no path")),
         Ok(uri) => head.uri = uri,
         Err(error) => return refuse(record, bad_request(&format!("the path is no path ({error})"))),
     }

@@ -8,6 +8,7 @@ mod signed;
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::patience::PATIENCE_HEADER;
 
 use crate::local_response::LocalResponse;
@@ -63,6 +64,20 @@ pub(crate) fn for_upstream(headers: &mut HeaderMap, authority: &str, signed: Sig
     join_cookies(headers);
     accept_only_readable(headers);
     signed.restore(headers);
+}
+
+/// Fields that usually hold credentials.
+const CREDENTIALS: [&str; 6] =
+    ["authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key"];
+
+/// Has HTTP/2 never put credentials into its tables, whose sizes could tell them (RFC 7541 §7.1).
+pub(crate) fn mark_credentials(headers: &mut HeaderMap, profile: &Profile) {
+    for (name, value) in headers.iter_mut() {
+        let own = || profile.credentials.iter().any(|it| it.header.eq_ignore_ascii_case(name.as_str()));
+        if CREDENTIALS.contains(&name.as_str()) || own() {
+            value.set_sensitive(true);
+        }
+    }
 }
 
 /// HTTP/2 clients may send a cookie in crumbs, which HTTP/1.1 does not know (RFC 9113 §8.2.3).
@@ -135,6 +150,17 @@ mod tests {
             (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap())
         };
         fields.iter().map(read).collect()
+    }
+
+    #[test]
+    fn credentials_are_in_no_table_of_http_2() {
+        let profile: Profile =
+            serde_json::from_str(r#"{"credentials": [{"header": "X-Own-Token"}]}"#).unwrap();
+        let mut given = headers(&[("authorization", "Bearer x"), ("x-own-token", "y"), ("accept", "*/*")]);
+        mark_credentials(&mut given, &profile);
+        let secret: Vec<&str> =
+            given.iter().filter(|(_, value)| value.is_sensitive()).map(|it| it.0.as_str()).collect();
+        assert_eq!(secret, ["authorization", "x-own-token"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which quota a request belongs to, and where it goes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::uri::Authority;
@@ -52,6 +53,10 @@ pub(crate) fn route(
             // Clients that take the base URL for a proxy send the whole URL (RFC 9112 §3.2.2).
             let tls = uri.scheme_str() == Some("https");
             let by_host = uri.authority().and_then(|named| by_host(endpoints, tls, named, None, path));
+            let foreign = uri.authority().map(Authority::host).filter(|host| !is_here(host));
+            if let Some(foreign) = foreign.filter(|_| by_host.is_none()) {
+                return Err(no_proxy_to(endpoints, foreign));
+            }
             by_host
                 .or_else(|| by_segment(endpoints, path).map(Ok))
                 .unwrap_or_else(|| Err(unserved(endpoints, path)))
@@ -146,6 +151,26 @@ fn stranger(endpoints: &[Arc<QuotaEndpoint>], host: &str) -> LocalResponse {
     let message = format!(
         "Quotakeeper's proxy serves {known} here, not {host:?}; remove the host's entry that leads here, \
          or declare a quota for it"
+    );
+    LocalResponse::new(StatusCode::MISDIRECTED_REQUEST, "UnknownHost", message)
+}
+
+/// Whether a name of the base-URL listener is one of this machine.
+fn is_here(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    match address {
+        Ok(address) => address.to_canonical().is_loopback() || address.is_unspecified(),
+        Err(_) => name == "localhost" || name.ends_with(".localhost"),
+    }
+}
+
+fn no_proxy_to(endpoints: &[Arc<QuotaEndpoint>], host: &str) -> LocalResponse {
+    let served = endpoints.iter().filter(|endpoint| has_base_url(endpoint));
+    let served = served.map(|endpoint| format!("/{}", endpoint.provider)).collect::<Vec<_>>().join(", ");
+    let message = format!(
+        "Quotakeeper's proxy is no forward proxy to {host:?}; call that host directly, or a quota's provider by {served} \
+         at this address"
     );
     LocalResponse::new(StatusCode::MISDIRECTED_REQUEST, "UnknownHost", message)
 }

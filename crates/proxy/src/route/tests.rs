@@ -122,6 +122,23 @@ fn a_whole_url_goes_by_its_host() {
     );
 }
 
+/// It would carry what is meant for another server, with its credentials, to a provider.
+#[test]
+fn a_whole_url_of_a_foreign_host_goes_nowhere() {
+    for uri in
+        ["http://evil.example/openai/v1", "https://10.0.0.7/openai/v1", "http://localhost.evil/openai/v1"]
+    {
+        let (status, message) = go(Door::BaseUrl, uri, Some("127.0.0.1:15801")).unwrap_err();
+        assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{uri}");
+        assert!(message.contains("no forward proxy") && message.contains("/openai"), "{message}");
+    }
+    for uri in
+        ["http://localhost:15801/openai/v1", "http://[::1]:15801/openai/v1", "http://api.localhost/openai/v1"]
+    {
+        assert_eq!(go(Door::BaseUrl, uri, None), Ok((1, "https://api.openai.com/v1".to_owned())));
+    }
+}
+
 #[test]
 fn a_host_goes_to_its_account_the_exact_name_before_the_wildcard() {
     let tls = Door::Host { tls: true, port: 8443 };

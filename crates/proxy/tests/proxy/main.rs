@@ -26,6 +26,7 @@ mod http_passes_unchanged;
 mod large_bodies_stream;
 mod large_bodies_wait_in_bounded_memory;
 mod never_sent_twice;
+mod no_request_is_smuggled;
 mod nothing_leaks_in_a_storm;
 mod patience_is_learned_from_hang_ups;
 mod probes_wait_while_the_proxy_starts;
