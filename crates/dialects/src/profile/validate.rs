@@ -7,6 +7,7 @@ mod tokens;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::IpAddr;
 
 use http::{HeaderName, Method};
 
@@ -79,11 +80,12 @@ impl Check<'_> {
             let message = format!(
                 "`{host}` is not a host name; write it without scheme, port and path, such as `api.example.com` or `*.example.com`"
             );
-            self.require(
-                is_host(host.strip_prefix("*.").unwrap_or(host)),
-                format!("hosts[{index}]"),
-                message,
+            let name = host.strip_prefix("*.").unwrap_or(host);
+            self.require(is_host(name), format!("hosts[{index}]"), message);
+            let top = format!(
+                "`{host}` stands for all names of a top-level domain; name the provider's own, such as `*.example.com`"
             );
+            self.require(name == *host || name.contains('.'), format!("hosts[{index}]"), top);
         }
         if let Some(base) = &profile.base_url {
             let message = format!(
@@ -91,6 +93,12 @@ impl Check<'_> {
                 base.upstream
             );
             self.require(is_origin(&base.upstream), "baseUrl.upstream", message);
+            let plain = format!(
+                "`{}` would carry credentials unencrypted to another network; write https://, or a host of the cluster or of \
+                 this machine (`NAME.NAMESPACE.svc`, a private address)",
+                base.upstream
+            );
+            self.require(!is_plain_and_far(&base.upstream), "baseUrl.upstream", plain);
             self.require(
                 !base.variables.is_empty(),
                 "baseUrl.variables",
@@ -441,6 +449,23 @@ fn is_origin(origin: &str) -> bool {
     let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
     let host = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
     scheme && host && uri.path_and_query().is_none_or(|rest| rest == "/") && !origin.ends_with('/')
+}
+
+/// Whether an origin is without TLS and not of this cluster, machine or network: names without a dot and those that
+/// end in `.svc`, `.local`, `.internal`, `.localhost`, `.test` or `.home.arpa` (RFC 6761, 6762, 8375, ICANN's `.internal`),
+/// and private addresses (RFC 1918, 4193).
+fn is_plain_and_far(origin: &str) -> bool {
+    let Ok(uri) = origin.parse::<http::Uri>() else { return false };
+    let (Some("http"), Some(host)) = (uri.scheme_str(), uri.host()) else { return false };
+    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().map(|it| it.to_canonical()) {
+        Ok(IpAddr::V4(v4)) => !(v4.is_loopback() || v4.is_private() || v4.is_link_local()),
+        Ok(IpAddr::V6(v6)) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
+        Err(_) => {
+            let name = host.trim_end_matches('.').to_ascii_lowercase();
+            let near = [".svc", ".local", ".internal", ".localhost", ".test", ".home.arpa"];
+            name.contains('.') && !near.iter().any(|end| name.ends_with(end))
+        }
+    }
 }
 
 fn is_variable(name: &str) -> bool {

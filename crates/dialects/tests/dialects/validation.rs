@@ -38,6 +38,23 @@ fn a_small_profile_is_acceptable() {
 }
 
 #[test]
+fn plain_http_is_for_the_cluster_the_machine_and_their_network() {
+    for upstream in [
+        "http://127.0.0.1:8080",
+        "http://[::1]:8080",
+        "http://10.1.2.3",
+        "http://[fd00::1]",
+        "http://localhost:1",
+        "http://model",
+        "http://model.gtm.svc:8000",
+        "http://model.gtm.svc.cluster.local",
+        "http://model.internal",
+    ] {
+        assert_eq!(with("/baseUrl/upstream", json!(upstream)).validate(), Ok(()), "{upstream}");
+    }
+}
+
+#[test]
 fn each_mistake_is_told_at_its_field() {
     let limit = |more: Value| {
         let mut limit = json!({"name": "requests", "unit": "Requests", "amount": 10, "windowSeconds": 60});
@@ -54,6 +71,9 @@ fn each_mistake_is_told_at_its_field() {
         ("/hosts/0", json!("https://api.example.com"), "hosts[0]", "without scheme"),
         ("/hosts/0", json!("api.example.com:443"), "hosts[0]", "without scheme, port"),
         ("/hosts/0", json!("api.*.com"), "hosts[0]", "host name"),
+        ("/hosts/0", json!("*.com"), "hosts[0]", "top-level domain"),
+        ("/baseUrl/upstream", json!("http://api.example.com"), "baseUrl.upstream", "unencrypted"),
+        ("/baseUrl/upstream", json!("http://203.0.113.7:80"), "baseUrl.upstream", "write https://"),
         ("/baseUrl/upstream", json!("https://api.example.com/v1"), "baseUrl.upstream", "without a path"),
         ("/baseUrl/upstream", json!("ftp://api.example.com"), "baseUrl.upstream", "scheme and host"),
         ("/baseUrl/upstream", json!("https://user:pw@api.example.com"), "baseUrl.upstream", "origin"),
