@@ -160,7 +160,8 @@ pub struct RunArguments {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Run the command as this user, with the user's groups and HOME; for interception, which needs root.
+    /// Run the command as this user, with the user's groups and HOME; for interception, which needs root. Default: the
+    /// user who has called sudo.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
 

@@ -64,6 +64,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quotakeeper_limiter::task::{Connection, EarlierRuns, Limiter};
 use quotakeeper_proxy::{BodyBounds, Link, LinkPeer, Proxy, Settings};
@@ -101,6 +102,10 @@ const GRACE: Duration = Duration::from_millis(200);
 /// Quotakeeper itself fails.
 pub fn main(arguments: RunArguments) -> ExitCode {
     raise_open_files();
+    // Keys of providers, and of the CA that the command trusts, are in this process's memory.
+    let _in_no_core_dump = set_dumpable(false);
+    let user = arguments.user.clone().or_else(user::behind_sudo);
+    let arguments = RunArguments { user, ..arguments };
     let prepared = match start_logging(LOG).and_then(|()| prepare(&arguments)) {
         Ok(prepared) => prepared,
         Err(error) => {

@@ -36,7 +36,7 @@ fn in_folder(folder: &Path, purpose: &str, content: &[u8]) -> io::Result<NamedTe
         }
         file.write_all(content)?;
         file.flush()?;
-        fs::set_permissions(file.path(), Permissions::from_mode(READABLE))?;
+        file.as_file().set_permissions(Permissions::from_mode(READABLE))?;
         return Ok(file);
     }
 }

@@ -25,6 +25,13 @@ pub struct AsUserArguments {
     command: Vec<String>,
 }
 
+/// The user who has called `sudo`, by number: a command that needs no root runs as him. None: the caller is root.
+pub fn behind_sudo() -> Option<String> {
+    let number = std::env::var("SUDO_UID").ok().filter(|_| geteuid().is_root())?;
+    let user = User::from_uid(Uid::from_raw(number.parse().ok()?)).ok().flatten()?;
+    (!user.uid.is_root()).then_some(user.name)
+}
+
 /// The user of that name, or with that number.
 ///
 /// # Errors

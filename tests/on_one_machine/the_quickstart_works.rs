@@ -70,7 +70,7 @@ fn programs(scene: &Scene) -> String {
     let sudo = "#!/bin/sh\nwhile case \"$1\" in -*) true;; *) false;; esac; do shift; done\nexec \"$@\"\n";
     for (name, text) in [
         ("quotakeeper", run.as_str()),
-        ("cargo", "#!/bin/sh\n[ \"$*\" = 'install --path .' ]\n"),
+        ("cargo", "#!/bin/sh\n[ \"$*\" = 'install --locked --path .' ]\n"),
         ("pip", "#!/bin/sh\n[ \"$*\" = 'install openai' ]\n"),
         ("sudo", sudo),
     ] {
