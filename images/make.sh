@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # make.sh: builds the images that a user's cluster runs and writes them as OCI archives; prints their folder.
 # quotakeeper.tar (operator, limiter) and quotakeeper-proxy.tar hold one static program and the public CAs each, by the
-# names that the chart has by default: a node that they are loaded on needs no registry.
+# names that the chart has by default: a node that they are loaded on needs no registry. Beside them are bills of materials
+# (CycloneDX) and checksums.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../tests/cluster/cache.sh"
@@ -14,17 +15,22 @@ triple=$architecture-unknown-linux-gnu
 target=${CARGO_TARGET_DIR:-$here/../target}
 out=$target/images-$version
 roots=/etc/ssl/certs/ca-certificates.crt
-[[ -e $roots ]] || fail "$roots is missing (Debian: ca-certificates)"
+# The public CAs of Debian's package, not those that this machine trusts beside them.
+public=$(mktemp)
+trap 'rm -f "$public"' EXIT
+cat /usr/share/ca-certificates/mozilla/*.crt >"$public" || fail "Debian's ca-certificates is missing"
 
 say "building $version for $architecture; the first time takes some minutes"
 # For the target alone: procedural macros can't be static.
 (cd "$here/.." && RUSTFLAGS="-C target-feature=+crt-static" \
-  cargo build --release --target "$triple" -p quotakeeper -p quotakeeper-proxy --bins) >&2
+  cargo build --locked --release --target "$triple" -p quotakeeper -p quotakeeper-proxy --bins) >&2
 mkdir -p "$out"
 for name in quotakeeper quotakeeper-proxy; do
   program=$target/$triple/release/$name
   "$here/../tests/cluster/image.py" "localhost/$name:$version" "$out/$name.tar" --entrypoint "/$name" \
-    "$program=/$name" "$roots=$roots"
+    "$program=/$name" "$public=$roots"
   say "localhost/$name:$version is $(du -h "$out/$name.tar" | cut -f1)"
+  "$here/sbom.py" "$name" "$triple" >"$out/$name.cdx.json"
 done
+(cd "$out" && sha256sum ./*.tar ./*.cdx.json >SHA256SUMS)
 echo "$out"
