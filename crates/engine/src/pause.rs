@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::config::PauseConfig;
 use crate::event::{Attempt, Fingerprint, RejectionClass};
+use crate::name::Consumer;
 use crate::time::{Time, stretched};
 
 pub(crate) use claim::Claim;
@@ -41,6 +42,8 @@ pub(crate) struct Pause {
     contradicted: bool,
     /// The organisation that was refused.
     organization: Option<Fingerprint>,
+    /// The workload that was refused last.
+    heard_by: Option<Consumer>,
     /// The provider's last rejection said that it is overloaded.
     pub(crate) overloaded: bool,
     /// It lasts as long as a person said, who may end it at any time.
@@ -102,6 +105,7 @@ impl Pause {
             refusals: Refusals::None,
             contradicted: false,
             organization: None,
+            heard_by: None,
             overloaded: false,
             by_hand: true,
             closed_at: now,

@@ -1,5 +1,6 @@
 //! Credentials that the provider refuses until a person acts. A refusal stops the calls that carry the same credential;
-//! everyone is stopped only when another credential is refused too, so that one revoked key stops no other.
+//! everyone is stopped only when another credential, of another workload, is refused too, so that one revoked key stops
+//! no other, and one pod's word no other workload.
 
 use super::rejections::Closing;
 use super::{CallState, Engine};
@@ -23,12 +24,13 @@ impl Engine {
             known => Callers::Credential(known),
         };
         let own = PauseKey { scope: scope.clone(), callers };
-        let (organization, reason) = (closing.organization, closing.reason.clone());
+        let (by, organization, reason) = (closing.by.clone(), closing.organization, closing.reason.clone());
         if !self.close(now, own.clone(), closing, actions) {
             return;
         }
         if let Some(pause) = self.pauses.get_mut(&own) {
             pause.of_organization(organization);
+            pause.heard_by(&by);
         }
         let all = PauseKey::all(scope);
         if self.pauses.get(&all).is_some_and(|pause| pause.stopped() && pause.is_closed()) {
@@ -54,7 +56,17 @@ impl Engine {
     fn another_is_refused(&self, own: &PauseKey) -> bool {
         let Some(pause) = self.pauses.get(own) else { return false };
         let other = |key: &PauseKey| key.scope == own.scope && !key.callers.is_all() && key != own;
-        self.pauses.iter().any(|(key, known)| other(key) && known.agrees(pause))
+        let heard = |known: &Pause| known.agrees(pause) && self.are_two_witnesses(known, pause);
+        self.pauses.iter().any(|(key, known)| other(key) && heard(known))
+    }
+
+    /// Whether two workloads have heard the refusals, or there is but one.
+    fn are_two_witnesses(&self, one: &Pause, other: &Pause) -> bool {
+        match (one.heard(), other.heard()) {
+            (Some(one), Some(other)) => one != other || self.queue.knows_only(one),
+            // Of a time before this engine that is not known.
+            _ => true,
+        }
     }
 
     /// Everyone is stopped: the credentials that were refused ask by one probe, the one of this credential.

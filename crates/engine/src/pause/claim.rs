@@ -22,6 +22,7 @@ impl Pause {
             refusals: Refusals::None,
             contradicted: false,
             organization: None,
+            heard_by: None,
             overloaded: false,
             by_hand: false,
             closed_at: now,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Pause, Phase, STRIKES_AT_MOST};
 use crate::event::Fingerprint;
+use crate::name::Consumer;
 use crate::time::{Time, stretched};
 
 /// How long a provider that refuses until a person acts is not asked again: doubled from the first …
@@ -63,6 +64,16 @@ impl Pause {
     /// The organisation whose calls were refused, if the provider names it.
     pub(crate) fn of_organization(&mut self, organization: Option<Fingerprint>) {
         self.organization = organization.or(self.organization);
+    }
+
+    /// The workload whose call was refused.
+    pub(crate) fn heard_by(&mut self, workload: &Consumer) {
+        self.heard_by = Some(workload.clone());
+    }
+
+    /// The workload whose call was refused last.
+    pub(crate) fn heard(&self) -> Option<&Consumer> {
+        self.heard_by.as_ref()
     }
 
     /// A call of another credential was accepted: it is the credential that is refused.

@@ -2,8 +2,8 @@
 
 use quotakeeper_engine::config::{LimitConfig, Mode};
 use quotakeeper_engine::event::{
-    Attempt, CallClass, CallId, Callers, Event, GrantProgress, RefusalReason, Rejection, RejectionClass,
-    ResumedGrant, Scope, SessionId,
+    Attempt, CallClass, CallId, Callers, Event, Fingerprint, GrantProgress, RefusalReason, Rejection,
+    RejectionClass, ResumedGrant, Scope, SessionId,
 };
 
 use crate::world::*;
@@ -200,4 +200,29 @@ fn another_workloads_rejection_lets_one_pause_everyone_again() {
         all
     };
     assert_eq!([1, 1, 1, 2, 1, 1].map(|session| pauses_all(&mut w, session)), [true; 6]);
+}
+
+/// Proxies tell the fingerprints of credentials: a pod can make up as many as it likes.
+#[test]
+fn credentials_that_one_workload_makes_up_stop_no_other() {
+    let mut w = World::new(vec![sliding("requests", 1000, 10)]);
+    w.ask_with(2, "ns/Job/honest", CallClass::default().into(), Fingerprint(7), None);
+    let honest = w.grants()[0];
+    for credential in 100..110 {
+        for _ in 0..2 {
+            w.ask_with(1, "ns/Job/one", CallClass::default().into(), Fingerprint(credential), None);
+            let granted = w.grants();
+            granted.iter().for_each(|attempt| w.rejected(*attempt, RejectionClass::Terminal, None));
+        }
+    }
+    let all = w.engine.status(w.now).pauses.into_iter().find(|pause| pause.callers == Callers::All);
+    assert!(all.is_none(), "{all:?}");
+    w.rejected(honest, RejectionClass::Terminal, None);
+    w.ask_with(2, "ns/Job/honest", CallClass::default().into(), Fingerprint(7), None);
+    let again = w.grants();
+    again.iter().for_each(|attempt| w.rejected(*attempt, RejectionClass::Terminal, None));
+    assert!(
+        w.engine.status(w.now).pauses.iter().any(|pause| pause.callers == Callers::All),
+        "another workload has heard it too"
+    );
 }
