@@ -150,7 +150,7 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 
 /// A request of HTTP/2 for a path, its fields as literals without index (RFC 7541 §6.2.2).
 fn http2(stream: u8, path: &str) -> Vec<u8> {
-    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "proxy"), (":path", path)];
+    let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "localhost"), (":path", path)];
     let literal = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
     let block: Vec<u8> =
         fields.iter().flat_map(|(name, value)| [vec![0], literal(name), literal(value)].concat()).collect();
