@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::config::{AccountConfig, PauseConfig};
 use quotakeeper_engine::event::{Attempt, CallClass, CallId, Rejection, RejectionClass, Scope, SessionId};
+use quotakeeper_engine::name::Consumer;
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_wire::message::{
     AccountUpdate, Ending, Hello, LimiterMessage, Progress, ProxyMessage, Report,
@@ -25,10 +26,17 @@ pub(crate) struct PauseWatch {
     /// Scopes that the message being processed closes. Grants that are sent before the pause is
     /// announced were decided before it.
     closing: Vec<(Scope, Time)>,
+    consumers: BTreeMap<SessionId, Consumer>,
+    /// The workload that was rejected last, since when it alone is, and for how long it was told to wait in all.
+    last_word: Option<(Consumer, Time, Duration)>,
 }
 
-/// The longest pause that binds everyone on the word of one workload.
+/// The longest pause that binds everyone on the word of one workload …
 const WITHOUT_WITNESS: Duration = Duration::from_secs(60);
+/// … and how long all of them together do so, while no other is rejected …
+const IN_A_ROW: Duration = Duration::from_secs(180);
+/// … within this time.
+const ROW: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 struct Closed {
@@ -43,6 +51,8 @@ impl PauseWatch {
             classes: BTreeMap::new(),
             closed: BTreeMap::new(),
             closing: Vec::new(),
+            consumers: BTreeMap::new(),
+            last_word: None,
         }
     }
 
@@ -83,6 +93,7 @@ impl PauseWatch {
 
     fn hello(&mut self, now: Time, hello: &Hello, limiter_time: impl Fn(Stamp) -> Time) {
         let session = hello.session;
+        self.consumers.insert(session, hello.consumer.clone());
         for ended in &hello.ended {
             let attempt = Attempt { session, call: ended.call, number: ended.grant.attempt };
             self.classes.insert((session, ended.call), ended.details.class.clone());
@@ -119,9 +130,19 @@ impl PauseWatch {
         let until = at + wait.min(self.config.cap);
         // Repeated by a hello, after its time: old news closes nothing. What is longer than a minute binds the others
         // on the word of a second workload alone.
-        if until > now && wait <= WITHOUT_WITNESS {
+        if until > now && wait <= WITHOUT_WITNESS && self.binds_everyone(now, attempt.session, wait) {
             self.closing.push((rejection.scope.clone(), until));
         }
+    }
+
+    /// Whether a pause of this length surely binds everyone, on the word of the workload of this session.
+    fn binds_everyone(&mut self, now: Time, session: SessionId, wait: Duration) -> bool {
+        let Some(by) = self.consumers.get(&session) else { return true };
+        let last = self.last_word.take().filter(|(last, since, _)| last == by && now.since(*since) <= ROW);
+        let (_, since, told) = last.unwrap_or_else(|| (by.clone(), now, Duration::ZERO));
+        let told = told + wait;
+        self.last_word = Some((by.clone(), since, told));
+        told <= IN_A_ROW
     }
 
     /// What this call has asked is answered.

@@ -15,27 +15,30 @@ use crate::time::Time;
 /// Pauses up to so long bind everyone on the word of one workload.
 pub(super) const WITHOUT_WITNESS: Duration = Duration::from_secs(60);
 
-/// So many pauses in a row bind everyone on the word of one workload, while no other is rejected, …
-const MOST_IN_A_ROW: u32 = 3;
-/// … and more of them when the first was so long ago.
+/// For so long in all, one workload's pauses bind everyone on its word while no other is rejected, …
+const IN_A_ROW: Duration = Duration::from_secs(180);
+/// … and again when the first of them was so long ago.
 const ROW: Duration = Duration::from_secs(3600);
 
-/// The workload whose rejections have paused everyone last, and how often in a row.
+/// The workload whose rejections have paused everyone last, and for how long while no other was rejected.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LastWord {
     by: Option<Consumer>,
-    times: u32,
+    paused: Duration,
     since: Time,
 }
 
 impl LastWord {
-    /// A workload was rejected. Returns whether it was the only one for too often.
-    fn is_one_too_often(&mut self, now: Time, by: &Consumer) -> bool {
+    /// Whether everyone may be paused for so long more on this workload's word, which was rejected; if so, it counts.
+    fn takes(&mut self, now: Time, by: &Consumer, more: Duration) -> bool {
         if self.by.as_ref() != Some(by) || now.since(self.since) > ROW {
-            *self = LastWord { by: Some(by.clone()), times: 0, since: now };
+            *self = LastWord { by: Some(by.clone()), paused: Duration::ZERO, since: now };
         }
-        self.times = self.times.saturating_add(1);
-        self.times > MOST_IN_A_ROW
+        let takes = self.paused + more <= IN_A_ROW;
+        if takes {
+            self.paused += more;
+        }
+        takes
     }
 }
 
@@ -47,9 +50,12 @@ impl Engine {
         let known = self.pauses.get(&all);
         let unnamed = known.map_or(config.fallback, |pause| pause.unnamed_after(closing.granted, &config));
         let length = closing.wait.unwrap_or(unnamed).min(config.cap);
-        let news = known.is_none_or(|pause| pause.is_news(closing.granted) || pause.until < now + length);
-        let often = news && self.last_word.is_one_too_often(now, &closing.by);
-        if length <= WITHOUT_WITNESS && (!often || self.queue.knows_only(&closing.by)) {
+        let paused =
+            known.filter(|pause| pause.is_closed()).map_or(Duration::ZERO, |pause| pause.until.since(now));
+        if length <= WITHOUT_WITNESS
+            && (self.last_word.takes(now, &closing.by, length.saturating_sub(paused))
+                || self.queue.knows_only(&closing.by))
+        {
             self.close(now, all, closing, actions);
             return;
         }
