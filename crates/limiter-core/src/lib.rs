@@ -14,6 +14,8 @@
 //! | [`state`] | engines and sessions together: messages in, messages out |
 //! | [`commit`] | when the ledger is written, and how far ahead of need it charges |
 //! | [`checkpoint`] | what is stored of long windows beside the ledger |
+//! | [`lease`] | how long a limiter may grant, and when another may take over |
+//! | [`handover`] | what a limiter hands to its successor |
 //! | [`learned`] | which limits an account has whose quota declares no tier |
 //! | [`record`] | what the ledger stores of an account, and what a restarted limiter knows from it |
 //! | [`blame`] | which account a panic was about |
@@ -22,13 +24,16 @@
 pub mod blame;
 pub mod checkpoint;
 pub mod commit;
+pub mod handover;
 pub mod learned;
+pub mod lease;
 pub mod mutant;
 pub mod record;
 pub mod state;
 
 pub use checkpoint::{StoredCheckpoint, TooLarge};
 pub use commit::LedgerHealth;
+pub use handover::Handover;
 pub use record::{DueRecord, LostGrants, Record, Recovered};
 pub use state::{
     CheckpointTask, Configuration, ConnectionId, FoundCheckpoint, LedgerStart, LimiterState, NotStored,

@@ -13,6 +13,12 @@ pub enum Mutant {
     PeriodByWallClock,
     /// A checkpoint is believed that is older than the newest one.
     NumberIgnored,
+    /// A lease is counted from when its renewal was answered.
+    LeaseFromAnswer,
+    /// A handover is used although another limiter has granted since.
+    StaleHandover,
+    /// Calls under way are left out of a handover, with what they hold.
+    HandoverForgetsCalls,
 }
 
 #[cfg(feature = "mutants")]

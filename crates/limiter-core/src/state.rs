@@ -98,7 +98,7 @@ pub struct LedgerStart {
 #[derive(Debug)]
 pub struct LimiterState {
     greeting: Greeting,
-    recovered: Recovered,
+    pub(crate) recovered: Recovered,
     /// None: there is no ledger. With one, nothing is granted before it is charged.
     commits: Option<CommitSchedule>,
     /// Long windows grant what checkpoints cover, and no more.
@@ -197,6 +197,11 @@ impl LimiterState {
         // Nobody is connected yet.
         state.configure(now, configuration, &mut Outbox::default());
         state
+    }
+
+    /// Its epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.greeting.epoch
     }
 
     /// A connection has been accepted, of this pod or of this process's own proxy.

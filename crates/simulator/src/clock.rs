@@ -32,7 +32,7 @@ impl AddAssign<Duration> for Moment {
 /// A machine's monotonic clock: begun at some time, too quick or too slow.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    origin: u64,
+    origin: i128,
     /// What it gains, in billionths.
     gains: i64,
 }
@@ -40,18 +40,29 @@ pub struct Clock {
 impl Clock {
     /// A clock that shows `origin` when the world begins and gains so many billionths.
     pub fn new(origin: Duration, gains: i64) -> Clock {
-        Clock { origin: nanos(origin), gains }
+        Clock { origin: i128::from(nanos(origin)), gains }
+    }
+
+    /// The same clock, set to show `reading` then.
+    pub fn showing(self, reading: u64, at: Moment) -> Clock {
+        let ahead = i128::from(reading) - i128::from(self.read(at));
+        Clock { origin: self.origin + ahead, ..self }
+    }
+
+    /// The same clock after it has stood still for so long.
+    pub fn stopped_for(self, length: Duration) -> Clock {
+        Clock { origin: self.origin - i128::from(nanos(length)), ..self }
     }
 
     /// What it shows.
     pub fn read(&self, at: Moment) -> u64 {
         let gained = i128::from(at.0) * i128::from(self.gains) / 1_000_000_000;
-        (i128::from(self.origin) + i128::from(at.0) + gained) as u64
+        (self.origin + i128::from(at.0) + gained).max(0) as u64
     }
 
     /// When it shows `reading`, or more, for the first time.
     pub fn when(&self, reading: u64) -> Moment {
-        let shown = i128::from(reading) - i128::from(self.origin);
+        let shown = i128::from(reading) - self.origin;
         let guess = shown * 1_000_000_000 / (1_000_000_000 + i128::from(self.gains));
         let mut at = Moment(guess.clamp(0, i128::from(u64::MAX / 2)) as u64);
         while at.0 > 0 && self.read(at) >= reading {

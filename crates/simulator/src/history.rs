@@ -30,6 +30,7 @@ pub(crate) struct History {
     pub(crate) proxy_crashes: u64,
     pub(crate) restarts: u64,
     pub(crate) takeovers: u64,
+    pub(crate) handovers: u64,
     /// Requests that were counted later than J after they left.
     pub(crate) late_counts: u64,
     /// Times that an engine asked to be woken at once.
@@ -63,6 +64,7 @@ impl History {
             proxy_crashes: 0,
             restarts: 0,
             takeovers: 0,
+            handovers: 0,
             late_counts: 0,
             idle_wakes: 0,
             hold: Duration::ZERO,

@@ -2,6 +2,7 @@
 
 use quotakeeper_engine::mutant::Mutant;
 use quotakeeper_limiter_core::mutant::Mutant as CommitMutant;
+use quotakeeper_wire::mutant::Mutant as SessionMutant;
 
 use crate::campaign::{Outcome, run};
 use crate::stories;
@@ -11,12 +12,14 @@ use crate::stories;
 pub enum Fault {
     /// In the engine's rule.
     Rule(Mutant),
-    /// In the limiter's commit protocol.
+    /// In the limiter's commit protocol, its lease or its handover.
     Commit(CommitMutant),
+    /// In the session of proxy and limiter.
+    Session(SessionMutant),
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 46] = [
+pub const MUTANTS: [(Fault, &str); 52] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
@@ -63,6 +66,12 @@ pub const MUTANTS: [(Fault, &str); 46] = [
     (Fault::Commit(CommitMutant::NumberIgnored), "checkpoints-lost"),
     (Fault::Commit(CommitMutant::FirstRecordDropsReserve), "killed-before-a-proxy-is-back"),
     (Fault::Commit(CommitMutant::LostCountsAsNew), "new-account-and-lost-ledgers"),
+    (Fault::Rule(Mutant::EmptyTakeover), "two-limiters"),
+    (Fault::Rule(Mutant::NoLease), "two-limiters"),
+    (Fault::Commit(CommitMutant::LeaseFromAnswer), "two-limiters-slow-api-server"),
+    (Fault::Commit(CommitMutant::HandoverForgetsCalls), "handovers"),
+    (Fault::Commit(CommitMutant::StaleHandover), "handovers-cut"),
+    (Fault::Session(SessionMutant::EpochsIgnored), "two-limiters-stopped-clock"),
 ];
 
 /// One world with a fault; `None`: there is no such story.
@@ -76,14 +85,16 @@ pub fn run_broken(fault: Option<Fault>, story: &str, seed: u64) -> Option<Outcom
 }
 
 fn set(fault: Option<Fault>) {
-    let (mut rule, mut commit) = (None, None);
+    let (mut rule, mut commit, mut session) = (None, None, None);
     match fault {
         Some(Fault::Rule(mutant)) => rule = Some(mutant),
         Some(Fault::Commit(mutant)) => commit = Some(mutant),
+        Some(Fault::Session(mutant)) => session = Some(mutant),
         None => {}
     }
     quotakeeper_engine::mutant::set(rule);
     quotakeeper_limiter_core::mutant::set(commit);
+    quotakeeper_wire::mutant::set(session);
 }
 
 /// The first of `seeds` in which a fault is noticed, and what is wrong with that world.

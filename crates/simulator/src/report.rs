@@ -46,6 +46,8 @@ pub struct Report {
     pub restarts: u64,
     /// Takeovers by a standby.
     pub takeovers: u64,
+    /// Takeovers that went on from what their predecessor had handed over.
+    pub handovers: u64,
     /// Used of the first limit, in hundredths of a percent, first and last windows left out.
     pub used: u64,
     /// Charged of the limit of tokens of which most is used, in hundredths of a percent; `None`: there is none.
@@ -109,6 +111,7 @@ impl Report {
             proxy_crashes: history.proxy_crashes,
             restarts: history.restarts,
             takeovers: history.takeovers,
+            handovers: history.handovers,
             used: first.as_ref().map_or(0, |limit| used(&world.provider, measured, limit)),
             tokens_peak: world.provider.tokens_peak(),
             tokens_used: world.provider.tokens_used(world.scenario.length),
@@ -345,14 +348,15 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "  used {:.2} % (ceiling {:.2} %, hold {:.1} ms), fairness {:.4}, longest {:.1} s, restarts {}, takeovers {}",
+            "  used {:.2} % (ceiling {:.2} %, hold {:.1} ms), fairness {:.4}, longest {:.1} s, restarts {}, takeovers {} ({} by plan)",
             self.used as f64 / 100.0,
             self.ceiling as f64 / 100.0,
             self.hold.as_secs_f64() * 1000.0,
             self.fairness as f64 / 1e6,
             self.longest_wait.as_secs_f64(),
             self.restarts,
-            self.takeovers
+            self.takeovers,
+            self.handovers
         )
     }
 }

@@ -319,7 +319,7 @@ pub struct Checkpoints {
 }
 
 /// How the right to grant is passed on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Lease {
     /// A standby takes over when it was not renewed for so long.
     pub length: Duration,
@@ -327,6 +327,19 @@ pub struct Lease {
     pub every: Duration,
     /// Proxies find the new limiter within this time.
     pub moves_within: Duration,
+    /// Requests to the API server that take up to 8 s each way, in a million.
+    pub late: u64,
+    /// Connections that lead to a limiter that another has followed, where there is one, in a million.
+    pub strays: u64,
+    /// A limiter that stands still for longer than its lease finds that its clock has stood still too.
+    pub clock_stops: bool,
+    /// The API server is cut off from the active limiter, from the standby or from both, this often on average; zero:
+    /// never.
+    pub cut_every: Duration,
+    /// The active limiter is told to end, this often on average; zero: never.
+    pub handover: Duration,
+    /// Of each step of a handover those that fail, in a million.
+    pub handover_cut: u64,
 }
 
 /// A change of the account in mid-flight.

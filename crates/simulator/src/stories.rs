@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `weather` | what happens on any day: calm, storms, slow answers, odd clocks |
 //! | `disasters` | what dies: proxies, connections, limiters, leases |
+//! | `two_limiters` | an active limiter and a standby, and what happens between them |
 //! | `checkpoints` | windows of an hour, and what of them is stored elsewhere |
 //! | `demands` | what is asked for: several limits, shares, changes, rejections |
 //! | `sharing` | allocations, priorities, and bounds of single workloads |
@@ -18,6 +19,7 @@ mod learned;
 mod others;
 mod sharing;
 pub(crate) mod tokens;
+mod two_limiters;
 mod weather;
 
 use std::collections::BTreeMap;
@@ -56,6 +58,7 @@ pub fn all() -> Vec<Story> {
     [
         weather::STORIES,
         disasters::STORIES,
+        two_limiters::STORIES,
         checkpoints::STORIES,
         demands::STORIES,
         others::STORIES,

@@ -7,6 +7,7 @@
 //! | `checkpoints` | the account's checkpoint in the Kubernetes API |
 //! | `disk` | commits, crashes and restarts |
 //! | `lease` | lease, standby and failover |
+//! | `handover` | what a limiter that ends hands to the standby |
 //! | `upstream` | from a proxy's wire to the provider and back |
 //! | `others` | who uses the account past the proxies |
 //! | `faults` | what breaks when |
@@ -14,6 +15,7 @@
 mod checkpoints;
 mod disk;
 mod faults;
+mod handover;
 mod lease;
 mod limiters;
 mod others;
@@ -25,9 +27,9 @@ use std::time::Duration;
 
 use quotakeeper_engine::config::{AccountConfig, Unit};
 use quotakeeper_engine::event::CallId;
-use quotakeeper_engine::time::Time;
-use quotakeeper_limiter_core::DueRecord;
-use quotakeeper_wire::message::{ToLimiter, ToProxy};
+use quotakeeper_limiter_core::lease::Held;
+use quotakeeper_limiter_core::{DueRecord, Handover};
+use quotakeeper_wire::message::{Epoch, ToLimiter, ToProxy};
 
 use crate::agenda::Agenda;
 use crate::clock::{Clock, Moment};
@@ -38,7 +40,7 @@ use crate::random::Random;
 use crate::report::Report;
 use crate::scenario::{Scenario, TokenWork};
 use checkpoints::{CheckpointAnswer, CheckpointRequest, CheckpointServer};
-use lease::Standby;
+use lease::Leasing;
 use limiters::Limiter;
 use proxies::Proxy;
 
@@ -117,10 +119,24 @@ pub(crate) enum Happening {
     /// The account's document tells of the checkpoint with this number.
     CheckpointTold(u64),
     RequestsRenewal(usize),
-    RenewalArrives(usize, Time),
-    Renewed(usize, Time),
+    /// A renewal that was asked for then.
+    RenewalArrives(usize, Moment),
+    Renewed(usize, Moment),
     Deposed(usize),
-    StandbyLooks,
+    StandbyLooks {
+        again: bool,
+    },
+    /// The standby has read the lease, of this version.
+    StandbySees(Box<Held>, u64),
+    /// The standby's request for the lease of this version, asked for then, reaches the API server …
+    TakeArrives(u64, Moment),
+    /// … and its answer the standby: the last holder had this epoch.
+    TakesOver(Epoch, Moment),
+    CutsApiServer,
+    HandsOver,
+    HandoverArrives(usize, Box<Handover>),
+    /// A limiter that ends gives the lease up.
+    GivesUp(usize),
     FailsOver {
         again: bool,
     },
@@ -169,7 +185,7 @@ pub struct World {
     pub(crate) limiters: Vec<Limiter>,
     /// The limiter that new connections reach.
     pub(crate) active: usize,
-    standby: Option<Standby>,
+    leasing: Option<Leasing>,
     checkpoints: CheckpointServer,
     pub(crate) connections: Vec<Connection>,
     pub(crate) provider: Provider,
@@ -208,7 +224,7 @@ impl World {
             pods: Vec::new(),
             limiters: Vec::new(),
             active: 0,
-            standby: None,
+            leasing: None,
             checkpoints: CheckpointServer::default(),
             connections: Vec::new(),
             stopped: false,
@@ -316,10 +332,17 @@ impl World {
             Happening::CheckpointAnswered(limiter, answer) => self.checkpoint_answered(limiter, answer),
             Happening::CheckpointTold(number) => self.checkpoint_told(number),
             Happening::RequestsRenewal(limiter) => self.requests_renewal(limiter),
-            Happening::RenewalArrives(limiter, until) => self.renewal_arrives(limiter, until),
-            Happening::Renewed(limiter, until) => self.renewed(limiter, until),
+            Happening::RenewalArrives(limiter, asked) => self.renewal_arrives(limiter, asked),
+            Happening::Renewed(limiter, asked) => self.renewed(limiter, asked),
             Happening::Deposed(limiter) => self.deposed(limiter),
-            Happening::StandbyLooks => self.standby_looks(),
+            Happening::StandbyLooks { again } => self.standby_looks(again),
+            Happening::StandbySees(held, version) => self.standby_sees(&held, version),
+            Happening::TakeArrives(version, asked) => self.take_arrives(version, asked),
+            Happening::TakesOver(last, asked) => self.takes_over(last, asked),
+            Happening::CutsApiServer => self.cuts_api_server(),
+            Happening::HandsOver => self.hands_over(),
+            Happening::HandoverArrives(limiter, handover) => self.handover_arrives(limiter, *handover),
+            Happening::GivesUp(limiter) => self.gives_up(limiter),
             Happening::FailsOver { again } => self.fails_over(again),
             Happening::Freezes(limiter) => self.freezes(limiter),
             Happening::AccountChanges(change) => self.account_changes(change),

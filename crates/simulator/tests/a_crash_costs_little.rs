@@ -13,6 +13,12 @@ const LEASE: Lease = Lease {
     length: Duration::from_secs(5),
     every: Duration::from_secs(1),
     moves_within: Duration::from_millis(500),
+    late: 0,
+    strays: 0,
+    clock_stops: false,
+    cut_every: Duration::ZERO,
+    handover: Duration::ZERO,
+    handover_cut: 0,
 };
 const LIMITS: [(u64, Duration); 2] = [(100, Duration::from_secs(10)), (600, Duration::from_secs(60))];
 

@@ -13,6 +13,7 @@
 //! | [`tier`] | the tiers of an account whose quota declares none |
 //! | [`trust_variables`] | the variables by which clients find the CAs that they trust |
 //! | [`status`] | the status of accounts, from the limiter to the operator |
+//! | [`mutant`] | deliberate faults, for the simulator |
 //! | [`limiter`] | the limiter's side: messages into events, actions into messages |
 //! | [`proxy`] | a proxy's side: calls, grants, reports |
 
@@ -23,6 +24,7 @@ pub mod codec;
 pub mod gate;
 pub mod limiter;
 pub mod message;
+pub mod mutant;
 pub mod name;
 pub mod proxy;
 pub mod status;

@@ -49,7 +49,8 @@ fn lost_checkpoints(random: &mut Random) -> Scenario {
 fn failover(random: &mut Random) -> Scenario {
     let mut scenario = lost_ledgers(random);
     scenario.faults.limiter_crash = seconds(0);
-    scenario.lease = Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500) });
+    scenario.lease =
+        Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500), ..Lease::default() });
     scenario.faults.failover = seconds(400);
     scenario.checkpoints = Some(Checkpoints { late: 300_000, ..Checkpoints::default() });
     scenario

@@ -209,7 +209,8 @@ fn new_account_with_a_day(random: &mut Random) -> Scenario {
 fn failover(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = storm(random, window);
-    scenario.lease = Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500) });
+    scenario.lease =
+        Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500), ..Lease::default() });
     scenario.faults.failover = (window.1 * 3).max(seconds(25));
     scenario.length = scenario.length.max(seconds(120));
     scenario.faults.proxy_crash = seconds(5);
@@ -221,7 +222,8 @@ fn failover_bursts(random: &mut Random) -> Scenario {
     let mut scenario = storm(random, window);
     scenario.workload.arrivals =
         if random.chance(500_000) { Arrivals::Bursts } else { scenario.workload.arrivals };
-    scenario.lease = Some(Lease { length: seconds(1), every: ms(250), moves_within: seconds(4) });
+    scenario.lease =
+        Some(Lease { length: seconds(1), every: ms(250), moves_within: seconds(4), ..Lease::default() });
     scenario.faults.failover = seconds(15);
     scenario.length = scenario.length.max(seconds(120));
     scenario
@@ -230,7 +232,8 @@ fn failover_bursts(random: &mut Random) -> Scenario {
 fn everything(random: &mut Random) -> Scenario {
     let window = some_window(random);
     let mut scenario = storm(random, window);
-    scenario.lease = Some(Lease { length: seconds(3), every: ms(500), moves_within: seconds(2) });
+    scenario.lease =
+        Some(Lease { length: seconds(3), every: ms(500), moves_within: seconds(2), ..Lease::default() });
     scenario.disk = Some(DISK);
     scenario.faults.failover = (window.1 * 4).max(seconds(40));
     scenario.faults.proxy_crash = seconds(6);

@@ -87,7 +87,8 @@ fn dies(scenario: &mut Scenario) {
 }
 
 fn fails_over(scenario: &mut Scenario) {
-    scenario.lease = Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500) });
+    scenario.lease =
+        Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500), ..Lease::default() });
     scenario.faults.failover = seconds(40);
     scenario.account.pause.max_call = seconds(5);
 }

@@ -99,7 +99,8 @@ fn restarts(random: &mut Random) -> Scenario {
 
 fn takeover(random: &mut Random) -> Scenario {
     let mut scenario = at_arrival(random);
-    scenario.lease = Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500) });
+    scenario.lease =
+        Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500), ..Lease::default() });
     scenario.faults.failover = Duration::from_secs(40);
     scenario.expects.tokens_used_at_least = None;
     scenario

@@ -9,7 +9,7 @@ use quotakeeper_engine::config::AccountConfig;
 use quotakeeper_engine::event::Reserve;
 use quotakeeper_engine::time::Time;
 use quotakeeper_limiter_core::learned::LearnedLimits;
-use quotakeeper_limiter_core::{DueRecord, LostGrants, Record, Recovered};
+use quotakeeper_limiter_core::{DueRecord, Handover, LostGrants, Record, Recovered};
 use quotakeeper_wire::message::Epoch;
 use quotakeeper_wire::name::AccountKey;
 
@@ -53,6 +53,16 @@ impl NodeDisk {
             lost: self.lost.clone(),
             ..Recovered::default()
         }
+    }
+
+    /// What a limiter of another node has handed over.
+    pub(super) fn handed_over(recovered: Recovered) -> NodeDisk {
+        NodeDisk { records: recovered.records, since: recovered.since, lost: recovered.lost }
+    }
+
+    /// The last commit of a limiter that hands over.
+    pub(super) fn keep(&mut self, handover: &Handover) {
+        self.records = handover.records.clone();
     }
 
     fn store(&mut self, records: Vec<DueRecord>) {
@@ -147,7 +157,7 @@ impl World {
 
     /// The same node, its clock and its disk, unless the pod was lost and its disk with it.
     pub(super) fn limiter_restarts(&mut self, limiter: usize) {
-        if self.standby.as_ref().is_some_and(|standby| standby.holder != limiter) {
+        if self.leasing.as_ref().is_some_and(|leasing| leasing.holder != Some(limiter)) {
             // Another holds the lease by now.
             return;
         }
@@ -157,12 +167,13 @@ impl World {
         }
         let old = &mut self.limiters[limiter];
         let disk = if lost { old.disk.take().map(|_| NodeDisk::default()) } else { old.disk.take() };
-        let boot = Boot { clock: old.clock, epoch: Epoch(old.epoch.0 + 1), disk, follows: true };
+        let epoch = Epoch(old.epoch.0 + 1);
+        let boot = Boot { clock: old.clock, epoch, disk, follows: true };
         let restarted = self.start_limiter(boot);
         self.history.restarts += 1;
-        if let Some(standby) = &mut self.standby {
+        if let Some(leasing) = &mut self.leasing {
             // It is the lease's holder still, but does not know until when.
-            standby.holder = restarted;
+            leasing.restarted(restarted, epoch);
             self.drive(restarted, |state, now, out| state.renew_lease(now, now, out));
             self.after(Duration::ZERO, Happening::RequestsRenewal(restarted));
         }

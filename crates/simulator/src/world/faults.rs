@@ -17,6 +17,10 @@ impl World {
         self.plan(faults.partition, Happening::Partitions);
         self.plan(faults.limiter_crash, Happening::LimiterCrashes { again: true });
         self.plan(faults.failover, Happening::FailsOver { again: true });
+        if let Some(lease) = self.scenario.lease {
+            self.plan(lease.cut_every, Happening::CutsApiServer);
+            self.plan(lease.handover, Happening::HandsOver);
+        }
         let once = [
             (faults.limiter_crash_at, Happening::LimiterCrashes { again: false }),
             (faults.failover_at, Happening::FailsOver { again: false }),

@@ -148,17 +148,17 @@ impl World {
         if let Some(later) = self.stands_still(proxy) {
             return self.at(later, Happening::Connects(proxy));
         }
-        let limiter = self.active;
-        if let Some(later) = self.finds_late(proxy, limiter) {
+        if let Some(later) = self.finds_late(proxy, self.active) {
             return self.at(later, Happening::Connects(proxy));
         }
         if let Some(connection) = self.proxies[proxy].connection {
             let current = &self.connections[connection];
-            if current.limiter == limiter && !current.cut {
+            if current.limiter == self.active && !current.cut {
                 return;
             }
             self.closes_at_proxy(connection);
         }
+        let limiter = self.reached(proxy);
         let entry = &self.limiters[limiter];
         if !entry.up || !entry.serving {
             return self.after(Duration::from_millis(100), Happening::Connects(proxy));
@@ -170,6 +170,21 @@ impl World {
         self.proxies[proxy].connection = Some(connection);
         self.proxies[proxy].session.connected();
         self.pump(proxy);
+    }
+
+    /// The limiter that a new connection reaches: the active one, or one that another has followed and does not know it.
+    /// Where even its clock does not show that its lease is over, it can be told by those alone who know the other.
+    fn reached(&mut self, proxy: usize) -> usize {
+        let knows = self.proxies[proxy].session.newest() == self.limiters[self.active].epoch;
+        let lease = self.scenario.lease.filter(|lease| !lease.clock_stops || knows);
+        let strays = lease.map_or(0, |lease| lease.strays);
+        let old = self.limiters.iter().rposition(|limiter| limiter.up && limiter.serving);
+        let old = old.filter(|old| *old != self.active);
+        let old = old.or_else(|| self.active.checked_sub(1).filter(|old| self.limiters[*old].up));
+        match old {
+            Some(old) if self.chances.faults.chance(strays) => old,
+            _ => self.active,
+        }
     }
 
     /// When a proxy finds a limiter that follows another, if that takes long.
@@ -332,7 +347,7 @@ impl World {
             leaves += stall;
         }
         if leaves > self.now {
-            self.limiters[limiter].stalled_until = leaves;
+            self.stands_still_for(limiter, leaves.since(self.now));
         }
         leaves
     }

@@ -92,7 +92,8 @@ fn streams_restarts(random: &mut Random) -> Scenario {
 
 fn streams_takeover(random: &mut Random) -> Scenario {
     let mut scenario = streams(random);
-    scenario.lease = Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500) });
+    scenario.lease =
+        Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500), ..Lease::default() });
     scenario.faults.failover = scenario.length / 4;
     scenario
 }
@@ -133,7 +134,8 @@ fn burst_takeover(random: &mut Random) -> Scenario {
     let mut scenario = late_hello(random);
     scenario.faults.limiter_crash_at = None;
     scenario.faults.late_hello = Duration::ZERO;
-    scenario.lease = Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500) });
+    scenario.lease =
+        Some(Lease { length: seconds(5), every: seconds(1), moves_within: ms(500), ..Lease::default() });
     let burst = scenario.workload.burst_at.map_or(Duration::ZERO, |(at, _)| at);
     scenario.faults.failover_at = Some(burst + seconds(random.between(1, 10)));
     scenario

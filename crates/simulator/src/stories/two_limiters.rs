@@ -1,0 +1,109 @@
+//! An active limiter and a standby: who holds the lease, and what one hands to the other.
+
+use std::time::Duration;
+
+use super::disasters::DISK;
+use super::{Story, calm, ms, seconds, some_window, storm, story};
+use crate::random::Random;
+use crate::scenario::{Arrivals, Disk, Lease, Scenario};
+
+pub(super) const STORIES: &[Story] = &[
+    story("two-limiters", "limiters stall and die, and proxies and the API server are cut off", two_limiters),
+    story(
+        "two-limiters-slow-api-server",
+        "answers of the API server come up to 16 s late, and at times none come",
+        slow_api_server,
+    ),
+    story(
+        "two-limiters-stopped-clock",
+        "a limiter's clock stands still with it, and some proxies come back to it",
+        stopped_clock,
+    ),
+    story("handovers", "limiters are replaced by plan, again and again", handovers),
+    story("handovers-cut", "each step of a handover may fail, and limiters stall and die", handovers_cut),
+];
+
+const LEASE: Lease = Lease {
+    length: seconds(5),
+    every: seconds(1),
+    moves_within: ms(500),
+    late: 0,
+    strays: 0,
+    clock_stops: false,
+    cut_every: Duration::ZERO,
+    handover: Duration::ZERO,
+    handover_cut: 0,
+};
+
+fn two_limiters(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    if random.chance(500_000) {
+        scenario.workload.arrivals = Arrivals::Bursts;
+    }
+    scenario.disk = Some(DISK);
+    scenario.lease = Some(Lease { cut_every: seconds(15), late: 20_000, strays: 300_000, ..LEASE });
+    scenario.faults.failover = seconds(30);
+    scenario.faults.partition = seconds(20);
+    scenario.faults.proxy_crash = seconds(10);
+    scenario.faults.limiter_crash = seconds(40);
+    scenario.length = scenario.length.max(seconds(120));
+    scenario
+}
+
+fn slow_api_server(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    scenario.disk = Some(DISK);
+    if random.chance(500_000) {
+        scenario.workload.arrivals = Arrivals::Bursts;
+    }
+    // Some proxies stay for a while with the limiter that waits for its answers.
+    let lease = Lease { length: seconds(2), every: ms(400), moves_within: seconds(4), ..LEASE };
+    scenario.lease = Some(Lease { late: 300_000, cut_every: seconds(8), ..lease });
+    scenario.length = scenario.length.max(seconds(120));
+    scenario
+}
+
+fn stopped_clock(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = calm(random, window);
+    scenario.disk = Some(DISK);
+    scenario.lease = Some(Lease { clock_stops: true, strays: 800_000, ..LEASE });
+    scenario.faults.failover = seconds(40);
+    scenario.faults.connection_loss = ms(300);
+    scenario.length = scenario.length.max(seconds(120));
+    scenario
+}
+
+fn handovers(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    // Without stalls, which make the standby wait for the lease to run out.
+    scenario.stalls.limiter_every = Duration::ZERO;
+    scenario.upstream.thinks = ms(random.between(100, 3000));
+    scenario.upstream.adverse = random.chance(500_000);
+    scenario.disk = Some(Disk { takes: ms(random.between(1, 50)), ..DISK });
+    scenario.lease = Some(Lease { handover: seconds(5), ..LEASE });
+    scenario.faults.proxy_crash = seconds(10);
+    scenario.length = scenario.length.max(seconds(60));
+    scenario
+}
+
+fn handovers_cut(random: &mut Random) -> Scenario {
+    let mut scenario = handovers(random);
+    scenario.stalls.limiter_every = seconds(15);
+    scenario.lease = Some(Lease {
+        handover: seconds(8),
+        handover_cut: 250_000,
+        cut_every: seconds(30),
+        late: 20_000,
+        strays: 100_000,
+        ..LEASE
+    });
+    scenario.faults.failover = seconds(30);
+    scenario.faults.limiter_crash = seconds(20);
+    scenario.faults.partition = seconds(20);
+    scenario.length = scenario.length.max(seconds(120));
+    scenario
+}
