@@ -59,6 +59,15 @@ impl CheckpointServer {
         self.version += 1;
     }
 
+    /// Whether the document tells of a later checkpoint than the one that was found.
+    fn is_lost(&self, found: &FoundCheckpoint) -> bool {
+        let number = match found {
+            FoundCheckpoint::Stored { stored, .. } => stored.number,
+            FoundCheckpoint::Nothing | FoundCheckpoint::Unreadable => 0,
+        };
+        self.told.is_some_and(|told| number < told)
+    }
+
     fn serve(&mut self, request: &CheckpointRequest, now: Moment) -> CheckpointAnswer {
         match &request.task {
             CheckpointTask::Read(_) => {
@@ -132,6 +141,11 @@ impl World {
         }
         if let Some(later) = self.limiter_stands_still(limiter) {
             return self.at(later, Happening::CheckpointAnswered(limiter, answer));
+        }
+        if let CheckpointAnswer::Read(found) = &*answer
+            && self.checkpoints.is_lost(found)
+        {
+            self.history.lost_checkpoints += 1;
         }
         let key = KEY.into();
         self.drive(limiter, |state, now, out| match *answer {
