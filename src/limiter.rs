@@ -1,11 +1,13 @@
 //! `quotakeeper limiter`: the process around `quotakeeper-limiter`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use quotakeeper_limiter::Terms;
 use quotakeeper_limiter::process::{self, Options};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,6 +35,16 @@ pub struct LimiterArguments {
     #[arg(long, env = "QUOTAKEEPER_METRICS", default_value = "0.0.0.0:9090", value_name = "ADDR:PORT")]
     metrics: SocketAddr,
 
+    /// Where peers reach --listen: the pod's address, or address and port. The Lease tells it, so that they find the active
+    /// limiter at once.
+    #[arg(long, env = "QUOTAKEEPER_ADDRESS", value_name = "ADDR[:PORT]", value_parser = address)]
+    address: Option<Advertised>,
+
+    /// There may be other limiters: one is active, and another takes over when the Lease was not renewed for so many
+    /// seconds. Default: this is the only one.
+    #[arg(long, env = "QUOTAKEEPER_LEASE_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(2..=60))]
+    lease_seconds: Option<u32>,
+
     /// The ledger: what calls were charged, written ahead so that a killed limiter continues where it was.
     #[arg(
         long,
@@ -47,6 +59,28 @@ pub struct LimiterArguments {
     log_format: LogFormat,
 }
 
+/// An address, perhaps with a port.
+#[derive(Clone, Copy, Debug)]
+struct Advertised {
+    ip: IpAddr,
+    port: Option<u16>,
+}
+
+impl Advertised {
+    fn with_port(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port.unwrap_or(port))
+    }
+}
+
+fn address(text: &str) -> Result<Advertised, String> {
+    if let Ok(ip) = text.parse() {
+        return Ok(Advertised { ip, port: None });
+    }
+    let address: SocketAddr =
+        text.parse().map_err(|_| format!("{text:?} is no address; write 10.0.0.7 or 10.0.0.7:8443"))?;
+    Ok(Advertised { ip: address.ip(), port: Some(address.port()) })
+}
+
 /// Runs the limiter until SIGTERM or SIGINT.
 pub fn main(arguments: LimiterArguments) -> ExitCode {
     start_service_logging(LOG, arguments.log_format);
@@ -56,6 +90,8 @@ pub fn main(arguments: LimiterArguments) -> ExitCode {
         metrics: arguments.metrics,
         ledger: arguments.ledger,
         holder: arguments.identity,
+        address: arguments.address.map(|address| address.with_port(arguments.listen.port())),
+        terms: arguments.lease_seconds.map(|seconds| Terms { length: Duration::from_secs(seconds.into()) }),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let outcome =

@@ -78,6 +78,10 @@ pub const CATALOGUE_DIGEST: &str = "quotakeeper.dev/catalogue-digest";
 pub const TIERS: &str = "quotakeeper.dev/tiers";
 /// Annotation of the limiter's Lease: its epoch.
 pub const EPOCH: &str = "quotakeeper.dev/epoch";
+/// On the limiter's Lease: how the active limiter has begun, `First`, `Restart`, `Handover` or `Takeover`.
+pub const LAST_CHANGE: &str = "quotakeeper.dev/last-change";
+/// On the limiter's Lease: where the active limiter is, as `address:port`.
+pub const LIMITER_ADDRESS: &str = "quotakeeper.dev/limiter-address";
 
 // The objects of an installation, in its namespace.
 

@@ -7,7 +7,33 @@
 //! live on), and the wall clock in seconds since 1970, which is wrong only on a node whose clock is behind. Limiters start less often than once a second,
 //! so counting on from the greatest never runs ahead of the clock for long.
 
+use std::fmt;
+
 use quotakeeper_wire::message::Epoch;
+
+/// How a limiter becomes active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// There was none before.
+    First,
+    /// It goes on from its own ledger.
+    Restart,
+    /// The one before has handed its state over.
+    Handover,
+    /// The one before has not, and what it has granted is presumed.
+    Takeover,
+}
+
+impl Change {
+    /// All of them.
+    pub const ALL: [Change; 4] = [Change::First, Change::Restart, Change::Handover, Change::Takeover];
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, formatter)
+    }
+}
 
 /// The sources of an epoch when a limiter starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +57,16 @@ impl EpochSources {
     /// lacks these grants.
     pub fn ledger_is_newest(&self) -> bool {
         self.ledger.is_some() && (self.lease.is_none() || self.lease == self.ledger)
+    }
+
+    /// How the limiter that starts now begins. `handed`: the epoch of one that has handed over to it.
+    pub fn change(&self, handed: Option<u64>) -> Change {
+        match self {
+            known if known.lease.is_some() && known.lease == handed => Change::Handover,
+            known if known.ledger_is_newest() => Change::Restart,
+            known if known.has_predecessor() => Change::Takeover,
+            _ => Change::First,
+        }
     }
 
     /// Whether a limiter may have granted before this one.
@@ -72,6 +108,12 @@ mod tests {
         assert!(!known(Some(4), Some(5), 0).ledger_is_newest());
         assert!(!known(None, Some(5), 0).ledger_is_newest());
         assert!(!known(None, None, 0).ledger_is_newest());
+        let change = |ledger, lease, handed| known(ledger, lease, 0).change(handed);
+        assert_eq!(change(None, None, None), Change::First);
+        assert_eq!(change(Some(5), Some(5), None), Change::Restart);
+        assert_eq!(change(Some(3), Some(5), Some(5)), Change::Handover);
+        assert_eq!(change(Some(3), Some(5), Some(4)), Change::Takeover, "another has granted since");
+        assert_eq!(change(None, None, Some(4)), Change::First);
         assert!(known(None, Some(5), 0).has_predecessor() && !known(None, None, 9).has_predecessor());
     }
 }

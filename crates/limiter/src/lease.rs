@@ -1,22 +1,47 @@
-//! The limiter's Lease: it stores the epoch of the limiter that started last, for one that has lost its
-//! ledger.
+//! The limiter's Lease: which limiter is active, its epoch, and where it is. Its epoch counts the transitions of the Lease.
+//! It is written in the same request, and not in `leaseTransitions`, which would begin at 1 again after an uninstall,
+//! while injected pods live on.
 //!
-//! It is no lock: the Deployment's strategy `Recreate` runs one limiter at a time.
+//! With [`Terms`] it is a lock: its holder renews it, and another takes it only when it was not renewed for its whole
+//! length. Without, the Deployment's strategy `Recreate` runs one limiter at a time, which grants for as long as it runs.
+//! A limiter with terms waits until the pod of such a holder is gone.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, ObjectMeta, PostParams};
+use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
-use quotakeeper_api::names::{EPOCH, LIMITER};
+use quotakeeper_api::names::{EPOCH, LAST_CHANGE, LIMITER, LIMITER_ADDRESS};
+use quotakeeper_limiter_core::lease::{Held, Terms, Verdict, Watch};
 use quotakeeper_wire::message::Epoch;
+use tokio::time::timeout;
 use tracing::warn;
 
-use crate::epoch::EpochSources;
+use crate::clock::machine_time;
+use crate::epoch::{Change, EpochSources};
+
+/// The longest that a request may take where there are no terms.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The Lease, as one limiter sees it.
+#[derive(Clone)]
+pub struct Leases {
+    api: Api<Lease>,
+    client: Client,
+    namespace: String,
+    /// The limiter's pod.
+    holder: String,
+    /// Where peers reach it.
+    address: Option<SocketAddr>,
+    /// How it is held; none: for as long as its holder runs.
+    pub terms: Option<Terms>,
+}
 
 /// The right to be the newest limiter.
 #[derive(Clone, Copy, Debug)]
@@ -25,45 +50,242 @@ pub struct Acquired {
     pub known: EpochSources,
     /// Its epoch.
     pub epoch: Epoch,
+    /// How it begins.
+    pub change: Change,
     /// When it began, by the API server's clock, to the second.
     pub at: Timestamp,
 }
 
-/// Acquires an epoch greater than that of every limiter before, and writes it to the Lease. `ledger`:
-/// the epoch of the limiter that last used the ledger here.
-///
-/// # Errors
-/// When the API server does not accept it.
-pub async fn acquire(
-    client: &Client,
-    namespace: &str,
-    holder: &str,
-    ledger: Option<u64>,
-) -> Result<Acquired, kube::Error> {
-    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    loop {
-        let found = leases.get_opt(LIMITER).await?;
-        let lease = found.as_ref().and_then(|lease| lease.annotations().get(EPOCH)?.parse().ok());
+/// What was found.
+pub enum Found {
+    /// It may be taken; none: there is none.
+    Free(Option<Box<Lease>>),
+    /// Another is active, perhaps there.
+    Theirs(Option<SocketAddr>),
+}
+
+/// What a renewal came to.
+pub enum Renewal {
+    /// It is held on.
+    Held,
+    /// Another holds it.
+    Lost,
+}
+
+/// Something that was asked of the API server was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// It did not answer in time.
+    #[error("the API server has not answered in time")]
+    Silent,
+    /// It refused, or could not be reached.
+    #[error(transparent)]
+    Refused(#[from] kube::Error),
+}
+
+impl LeaseError {
+    /// Another has written the Lease meanwhile.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, LeaseError::Refused(kube::Error::Api(status)) if status.code == 409)
+    }
+}
+
+impl Leases {
+    /// The Lease in this namespace, for the limiter of the pod `holder`, which peers reach at `address`.
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        holder: &str,
+        address: Option<SocketAddr>,
+        terms: Option<Terms>,
+    ) -> Leases {
+        let api = Api::namespaced(client.clone(), namespace);
+        Leases { api, client, namespace: namespace.to_owned(), holder: holder.to_owned(), address, terms }
+    }
+
+    async fn patiently<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, LeaseError> {
+        let patience = self.terms.map_or(PATIENCE, Terms::patience);
+        Ok(timeout(patience, request).await.map_err(|_| LeaseError::Silent)??)
+    }
+
+    async fn read(&self) -> Result<Option<Lease>, LeaseError> {
+        self.patiently(self.api.get_opt(LIMITER)).await
+    }
+
+    /// Whether this limiter may be active now.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn look(&self, watch: &mut Watch) -> Result<Found, LeaseError> {
+        let found = self.read().await?;
+        if self.terms.is_none() {
+            return Ok(Found::Free(found.map(Box::new)));
+        }
+        let held = found.as_ref().map(held);
+        let renewed = held.as_ref().is_none_or(|held| !held.length.is_zero());
+        match watch.sees(machine_time(), held.as_ref(), &self.holder) {
+            Verdict::Theirs { .. } => Ok(Found::Theirs(found.as_ref().and_then(address))),
+            // One that does not renew it holds it for as long as its pod is there.
+            Verdict::Free if !renewed && self.is_there(found.as_ref().and_then(holder)).await? => {
+                Ok(Found::Theirs(found.as_ref().and_then(address)))
+            }
+            Verdict::Free | Verdict::Ours => Ok(Found::Free(found.map(Box::new))),
+        }
+    }
+
+    async fn is_there(&self, pod: Option<&str>) -> Result<bool, LeaseError> {
+        let Some(pod) = pod.filter(|pod| !pod.is_empty()) else { return Ok(false) };
+        let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(self.client.clone(), &self.namespace);
+        let named = ListParams::default().fields(&format!("metadata.name={pod}"));
+        Ok(!self.patiently(pods.list_metadata(&named)).await?.items.is_empty())
+    }
+
+    /// Takes the Lease that was found, with an epoch greater than that of every limiter before. `ledger`: the epoch of
+    /// the limiter that last used the ledger here; `handed`: that of the one that has handed over to this.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; a conflict if another has written it meanwhile.
+    pub async fn take(
+        &self,
+        found: Option<Box<Lease>>,
+        ledger: Option<u64>,
+        handed: Option<u64>,
+    ) -> Result<Acquired, LeaseError> {
+        let lease = found.as_deref().and_then(epoch);
         let known = EpochSources { ledger, lease, unix_seconds: unix_seconds() };
         let epoch = known.next();
+        let change = known.change(handed);
+        let post = PostParams::default();
         let written = match found {
-            Some(lease) => leases.replace(LIMITER, &PostParams::default(), &held(lease, holder, epoch)).await,
+            Some(lease) => {
+                let lease = self.held_by_this(*lease, Some((epoch, change)));
+                self.patiently(self.api.replace(LIMITER, &post, &lease)).await?
+            }
             None => {
                 let metadata = ObjectMeta {
                     name: Some(LIMITER.to_owned()),
-                    owner_references: owner(client, namespace).await.map(|owner| vec![owner]),
+                    owner_references: self.owner().await.map(|owner| vec![owner]),
                     ..ObjectMeta::default()
                 };
-                let lease = Lease { metadata, ..Lease::default() };
-                leases.create(&PostParams::default(), &held(lease, holder, epoch)).await
+                let lease = self.held_by_this(Lease { metadata, ..Lease::default() }, Some((epoch, change)));
+                self.patiently(self.api.create(&post, &lease)).await?
             }
         };
-        match written {
-            Ok(lease) => return Ok(Acquired { known, epoch, at: written_at(&lease) }),
-            // Another has written meanwhile: try again.
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => return Err(error),
+        Ok(Acquired { known, epoch, change, at: written_at(&written) })
+    }
+
+    /// Takes it again under a new epoch, for a state that follows another of this process; none: it is another's now.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn take_again(&self, ledger: u64) -> Result<Option<Acquired>, LeaseError> {
+        let found = self.read().await?;
+        let others = self.terms.is_some() && found.as_ref().and_then(holder) != Some(self.holder.as_str());
+        match others {
+            true => Ok(None),
+            false => Ok(Some(self.take(found.map(Box::new), Some(ledger), None).await?)),
         }
+    }
+
+    /// Renews it.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; nobody knows then whether it is renewed.
+    pub async fn renew(&self) -> Result<Renewal, LeaseError> {
+        match self.read().await? {
+            Some(lease) if holder(&lease) == Some(self.holder.as_str()) => {
+                let lease = self.held_by_this(lease, None);
+                self.patiently(self.api.replace(LIMITER, &PostParams::default(), &lease)).await?;
+                Ok(Renewal::Held)
+            }
+            _ => Ok(Renewal::Lost),
+        }
+    }
+
+    /// Gives it up, so that another may take it at once. To be called when nothing is granted any more.
+    ///
+    /// # Errors
+    /// [`LeaseError`].
+    pub async fn give_up(&self) -> Result<(), LeaseError> {
+        let Some(mut lease) = self.read().await? else { return Ok(()) };
+        if self.terms.is_none() || holder(&lease) != Some(self.holder.as_str()) {
+            return Ok(());
+        }
+        let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
+        spec.holder_identity = None;
+        self.patiently(self.api.replace(LIMITER, &PostParams::default(), &lease)).await?;
+        Ok(())
+    }
+
+    /// The Lease as this limiter holds it; with an epoch and how it begins, anew.
+    fn held_by_this(&self, mut lease: Lease, anew: Option<(Epoch, Change)>) -> Lease {
+        let time = MicroTime(Timestamp::now());
+        if let Some((epoch, change)) = anew {
+            lease.annotations_mut().insert(LAST_CHANGE.to_owned(), change.to_string());
+            lease.annotations_mut().insert(EPOCH.to_owned(), epoch.0.to_string());
+            match self.address {
+                Some(address) => {
+                    lease.annotations_mut().insert(LIMITER_ADDRESS.to_owned(), address.to_string())
+                }
+                None => lease.annotations_mut().remove(LIMITER_ADDRESS),
+            };
+        }
+        let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
+        if spec.holder_identity.as_deref() != Some(&self.holder) {
+            spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
+        }
+        spec.holder_identity = Some(self.holder.clone());
+        if anew.is_some() {
+            spec.acquire_time = Some(time.clone());
+        }
+        spec.lease_duration_seconds = self.terms.and_then(|terms| i32::try_from(terms.length.as_secs()).ok());
+        spec.renew_time = self.terms.map(|_| time);
+        lease
+    }
+
+    /// The Deployment, so that an uninstall removes the Lease with it.
+    async fn owner(&self) -> Option<OwnerReference> {
+        let deployments: Api<PartialObjectMeta<Deployment>> =
+            Api::namespaced(self.client.clone(), &self.namespace);
+        match self.patiently(deployments.get_opt(LIMITER)).await {
+            Ok(deployment) => deployment.and_then(|deployment| {
+                Some(OwnerReference {
+                    api_version: Deployment::api_version(&()).into_owned(),
+                    kind: Deployment::kind(&()).into_owned(),
+                    name: LIMITER.to_owned(),
+                    uid: deployment.uid()?,
+                    ..OwnerReference::default()
+                })
+            }),
+            Err(error) => {
+                warn!(%error, deployment = LIMITER, "the Lease gets no owner, and will outlive an uninstallation");
+                None
+            }
+        }
+    }
+}
+
+fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref()
+}
+
+fn epoch(lease: &Lease) -> Option<u64> {
+    lease.annotations().get(EPOCH)?.parse().ok()
+}
+
+fn address(lease: &Lease) -> Option<SocketAddr> {
+    lease.annotations().get(LIMITER_ADDRESS)?.parse().ok()
+}
+
+/// The Lease as others see it. Its length is zero where its holder does not renew it.
+fn held(lease: &Lease) -> Held {
+    let spec = lease.spec.as_ref();
+    let seconds = spec.and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
+    Held {
+        holder: holder(lease).unwrap_or_default().to_owned(),
+        renewal: lease.resource_version().unwrap_or_default(),
+        epoch: epoch(lease).unwrap_or_default(),
+        length: Duration::from_secs(seconds.unwrap_or_default()),
     }
 }
 
@@ -71,38 +293,6 @@ pub async fn acquire(
 fn written_at(lease: &Lease) -> Timestamp {
     let managed = lease.metadata.managed_fields.iter().flatten();
     managed.filter_map(|fields| Some(fields.time.as_ref()?.0)).max().unwrap_or_else(Timestamp::now)
-}
-
-fn held(mut lease: Lease, holder: &str, epoch: Epoch) -> Lease {
-    // The Lease's own count of transitions has 32 bits.
-    lease.annotations_mut().insert(EPOCH.to_owned(), epoch.0.to_string());
-    let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
-    if spec.holder_identity.as_deref() != Some(holder) {
-        spec.lease_transitions = Some(spec.lease_transitions.unwrap_or(0).saturating_add(1));
-    }
-    spec.holder_identity = Some(holder.to_owned());
-    spec.acquire_time = Some(MicroTime(Timestamp::now()));
-    lease
-}
-
-/// The Deployment, so that an uninstall removes the Lease with it.
-async fn owner(client: &Client, namespace: &str) -> Option<OwnerReference> {
-    let deployments: Api<PartialObjectMeta<Deployment>> = Api::namespaced(client.clone(), namespace);
-    match deployments.get_opt(LIMITER).await {
-        Ok(deployment) => deployment.and_then(|deployment| {
-            Some(OwnerReference {
-                api_version: Deployment::api_version(&()).into_owned(),
-                kind: Deployment::kind(&()).into_owned(),
-                name: LIMITER.to_owned(),
-                uid: deployment.uid()?,
-                ..OwnerReference::default()
-            })
-        }),
-        Err(error) => {
-            warn!(%error, deployment = LIMITER, "the Lease gets no owner, and will outlive an uninstallation");
-            None
-        }
-    }
 }
 
 fn unix_seconds() -> u64 {

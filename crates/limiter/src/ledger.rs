@@ -25,7 +25,7 @@ pub mod store;
 
 use std::path::Path;
 
-use quotakeeper_limiter_core::{DueRecord, LostGrants, Record, Recovered};
+use quotakeeper_limiter_core::{DueRecord, Handover, LostGrants, Record, Recovered};
 use quotakeeper_wire::message::Epoch;
 use quotakeeper_wire::name::AccountKey;
 use serde::de::DeserializeOwned;
@@ -91,6 +91,21 @@ pub fn open(file: &Path) -> Result<Ledger<RedbStore>, LedgerError> {
     Ok(Ledger::new(RedbStore::open(file)?, domain))
 }
 
+/// What a limiter hands over, as it travels: with the layout of its records.
+///
+/// # Errors
+/// [`LedgerError::Encode`].
+pub fn encode_handover(handover: &Handover) -> Result<Vec<u8>, LedgerError> {
+    let mut bytes = LAYOUT.to_be_bytes().to_vec();
+    bytes.extend(postcard::to_stdvec(handover)?);
+    Ok(bytes)
+}
+
+/// What another limiter hands over; none: its records are of another layout.
+pub fn decode_handover(bytes: &[u8]) -> Option<Handover> {
+    postcard::from_bytes(bytes.strip_prefix(&LAYOUT.to_be_bytes())?).ok()
+}
+
 impl<S: RecordStore> Ledger<S> {
     /// The ledger in a store. `domain`: that of the clock whose times are written and read.
     pub fn new(store: S, domain: ClockDomain) -> Ledger<S> {
@@ -108,6 +123,40 @@ impl<S: RecordStore> Ledger<S> {
     /// [`LedgerError`].
     pub fn last_epoch(&mut self) -> Result<Option<u64>, LedgerError> {
         self.meta(EPOCH)
+    }
+
+    /// The clock that the ledger's times are of: none before it has begun.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn beginning(&mut self) -> Result<Option<ClockDomain>, LedgerError> {
+        Ok(self.meta::<Beginning>(SINCE)?.map(|beginning| beginning.domain))
+    }
+
+    /// The clock whose times are written and read from now on.
+    pub fn set_domain(&mut self, domain: ClockDomain) {
+        self.domain = domain;
+    }
+
+    /// Begins the limiter `epoch`, durably, with what another has handed over, in place of all that is here.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    pub fn begin(&mut self, epoch: Epoch, handed_over: &Recovered) -> Result<(), LedgerError> {
+        let since = handed_over.since.unwrap_or(epoch);
+        let beginning = Beginning { domain: self.domain.clone(), epoch: since.0 };
+        let meta = Entries::from([
+            (EPOCH.to_owned(), postcard::to_stdvec(&epoch.0)?),
+            (SINCE.to_owned(), postcard::to_stdvec(&beginning)?),
+            (LOST.to_owned(), postcard::to_stdvec(&handed_over.lost)?),
+        ]);
+        // What could not be read there can't be read here.
+        let mut records: Entries =
+            handed_over.unreadable.iter().map(|account| (account.to_string(), Vec::new())).collect();
+        for (account, record) in &handed_over.records {
+            records.insert(account.to_string(), self.encode(record)?);
+        }
+        Ok(self.store.commit(&Batch { clear: true, meta, records })?)
     }
 
     /// Reads all records, to find out whether that is possible.
@@ -158,11 +207,15 @@ impl<S: RecordStore> Ledger<S> {
     pub fn write(&mut self, due: &[DueRecord]) -> Result<(), LedgerError> {
         let mut records = Entries::new();
         for DueRecord { account, record } in due {
-            let mut bytes = LAYOUT.to_be_bytes().to_vec();
-            bytes.extend(postcard::to_stdvec(&Stored { domain: self.domain.clone(), record })?);
-            records.insert(account.to_string(), bytes);
+            records.insert(account.to_string(), self.encode(record)?);
         }
         Ok(self.store.commit(&Batch { records, ..Batch::default() })?)
+    }
+
+    fn encode(&self, record: &Record) -> Result<Vec<u8>, LedgerError> {
+        let mut bytes = LAYOUT.to_be_bytes().to_vec();
+        bytes.extend(postcard::to_stdvec(&Stored { domain: self.domain.clone(), record })?);
+        Ok(bytes)
     }
 
     /// A record, if its layout is known and its times are of this ledger's clock.

@@ -16,7 +16,10 @@
 //! | [`documents`] | the accounts' documents as one configuration |
 //! | [`gate`] | when every call passes |
 //! | [`auth`] | authentication of proxies and of the operator |
-//! | [`epoch`], [`lease`] | the limiter's epoch, and the Lease that stores it |
+//! | [`epoch`], [`lease`] | the limiter's epoch, and the Lease that stores it and says which limiter is active |
+//! | `tenure` | from standby to active and back |
+//! | [`door`] | what peers find at the address of a limiter that is active, or not |
+//! | [`handover`] | how the active limiter hands its state to those on standby |
 //! | [`stream`] | the status stream for the operator |
 //! | [`probes`], [`metrics`] | probes and metrics |
 
@@ -24,8 +27,10 @@ pub mod auth;
 pub mod checkpoints;
 pub mod clock;
 pub mod documents;
+pub mod door;
 pub mod epoch;
 pub mod gate;
+pub mod handover;
 pub mod lease;
 pub mod ledger;
 pub mod metrics;
@@ -33,6 +38,8 @@ pub mod probes;
 pub mod process;
 pub mod stream;
 pub mod task;
+mod tenure;
 pub mod watches;
 
+pub use quotakeeper_limiter_core::lease::Terms;
 pub use quotakeeper_limiter_core::{Configuration, LedgerHealth, LostGrants};

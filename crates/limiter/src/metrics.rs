@@ -10,6 +10,7 @@ mod usage;
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -21,16 +22,62 @@ use quotakeeper_engine::AccountStatus;
 use quotakeeper_wire::name::Consumer;
 use quotakeeper_wire::status::AccountReport;
 
+use crate::door::Began;
+use crate::epoch::Change;
 use crate::task::Health;
 
-/// All metrics as text, in the format of OpenMetrics 1.0.
-pub fn text(health: Health) -> String {
+/// All metrics as text, in the format of OpenMetrics 1.0. `health`: none of a limiter on standby; `began`: how the one in
+/// a cluster has become active.
+pub fn text(health: Option<Health>, began: Option<&Began>) -> String {
     let mut registry = Registry::with_prefix("quotakeeper_limiter");
-    registry.register_collector(Box::new(HealthCollector(health)));
+    let began = began.map(|began| (began.change, began.at, began.desk.waiting()));
+    registry.register_collector(Box::new(RoleCollector { active: health.is_some(), began }));
+    if let Some(health) = health {
+        registry.register_collector(Box::new(HealthCollector(health)));
+    }
     let mut text = String::new();
     // Writing into a string does not fail.
     let _written = encode(&mut text, &registry);
     text
+}
+
+#[derive(Debug)]
+struct RoleCollector {
+    active: bool,
+    began: Option<(Change, Timestamp, usize)>,
+}
+
+impl Collector for RoleCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        gauge(
+            &mut encoder,
+            "active",
+            "1 if this limiter is active, 0 if it is on standby",
+            vec![(Labels::new(), u64::from(self.active))],
+        )?;
+        let since = self.began.map(|(_, at, _)| u64::try_from(at.as_second()).unwrap_or_default());
+        gauge(
+            &mut encoder,
+            "active_since_timestamp_seconds",
+            "When this limiter has become the active one, in seconds since 1970",
+            since.map(|since| (Labels::new(), since)).into_iter().collect(),
+        )?;
+        let standbys = self.began.map(|(.., standbys)| (Labels::new(), standbys as u64));
+        gauge(
+            &mut encoder,
+            "standbys",
+            "Limiters on standby that get the active one's state when it ends",
+            standbys.into_iter().collect(),
+        )?;
+        let how = |change: Change| self.began.map(|(began, ..)| (change, u64::from(began == change)));
+        let values = Change::ALL.into_iter().filter_map(how);
+        gauge(
+            &mut encoder,
+            "began",
+            "How the active limiter has begun: 1 for Handover (by plan), Takeover (what the one before has granted is presumed), Restart (from its own ledger) or First",
+            values.map(|(change, value)| (vec![("how", change.to_string())], value)).collect(),
+        )
+    }
 }
 
 #[derive(Debug)]
@@ -240,6 +287,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::handover::desk;
     use quotakeeper_limiter_core::LedgerHealth;
 
     #[test]
@@ -281,7 +329,8 @@ mod tests {
         }))
         .unwrap();
         let ledger = LedgerHealth { failing: true, took: Duration::from_millis(250) };
-        let text = text(Health { report, ledger: Some(ledger), panics: 2 });
+        let began = Began { change: Change::Handover, at: Timestamp::UNIX_EPOCH, desk: desk().1 };
+        let text = text(Some(Health { report, ledger: Some(ledger), panics: 2 }), Some(&began));
         test_support::metrics_page::assert_section("quotakeeper_limiter", &text);
         for line in [
             r#"quotakeeper_limiter_limit_amount{quota="gtm/openai",limit="requests",model=""} 100"#,

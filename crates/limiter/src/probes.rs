@@ -1,7 +1,6 @@
 //! Metrics and probes, on a port of their own and without TLS.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::door::Door;
 use crate::metrics;
 use crate::task::Limiter;
 
@@ -39,13 +39,13 @@ pub enum Readiness {
 pub struct Probes {
     /// Its readiness.
     pub readiness: watch::Sender<Readiness>,
-    /// The limiter, once it runs.
-    pub limiter: Arc<OnceLock<Limiter>>,
+    /// The limiter, while it is active.
+    pub door: Door,
 }
 
 impl Default for Probes {
     fn default() -> Probes {
-        Probes { readiness: watch::Sender::new(Readiness::Starting), limiter: Arc::default() }
+        Probes { readiness: watch::Sender::new(Readiness::Starting), door: Door::default() }
     }
 }
 
@@ -70,7 +70,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 async fn answer(probes: &Probes, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let ok = || text(StatusCode::OK, "ok\n".to_owned());
     match request.uri().path() {
-        "/healthz" => match probes.limiter.get() {
+        "/healthz" => match probes.door.limiter() {
             None => ok(),
             // A restart of the process would only take longer.
             Some(limiter) if limiter.is_recovering() => ok(),
@@ -84,7 +84,7 @@ async fn answer(probes: &Probes, request: &Request<Incoming>) -> Response<Full<B
         },
         "/readyz" => {
             let why = match &*probes.readiness.borrow() {
-                Readiness::Ready if probes.limiter.get().is_some_and(Limiter::is_recovering) => {
+                Readiness::Ready if probes.door.limiter().as_ref().is_some_and(Limiter::is_recovering) => {
                     "recovering from a panic"
                 }
                 Readiness::Ready => return ok(),
@@ -95,14 +95,15 @@ async fn answer(probes: &Probes, request: &Request<Incoming>) -> Response<Full<B
             text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
         }
         "/metrics" => {
-            let health = match probes.limiter.get() {
+            let health = match probes.door.limiter() {
                 Some(limiter) => timeout(ANSWER, limiter.health()).await.ok().and_then(Result::ok),
                 None => None,
             };
-            let Some(health) = health else {
+            let on_standby = probes.door.is_on_standby();
+            if health.is_none() && !on_standby {
                 return text(StatusCode::SERVICE_UNAVAILABLE, "the limiter does not run yet\n".to_owned());
-            };
-            let mut response = text(StatusCode::OK, metrics::text(health));
+            }
+            let mut response = text(StatusCode::OK, metrics::text(health, probes.door.began().as_ref()));
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
             response

@@ -5,8 +5,8 @@
 //! Secret ── TLS ─┐                                 ▲
 //! pods ── auth ──┴──► server ── sessions ──────────┘──► status stream, metrics
 //! ```
-//! It serves no sessions before the accounts have been listed: until then it has no quotas to
-//! offer to a proxy.
+//! It listens when the accounts have been listed, and serves sessions while it is the active limiter: while it holds the
+//! Lease. Otherwise it is on standby, knows all of that already, and names the active one to whoever asks.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,33 +17,42 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use kube::Client;
-use quotakeeper_api::names::{LIMITER, OPERATOR};
-use quotakeeper_limiter_core::{LostGrants, Recovered};
+use quotakeeper_api::names::OPERATOR;
+use quotakeeper_limiter_core::Recovered;
+use quotakeeper_limiter_core::lease::Terms;
 use quotakeeper_transport::serve_beside;
 use quotakeeper_wire::message::Epoch;
 use rustls::ServerConfig;
+use rustls_pki_types::ServerName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::auth::Authenticator;
 use crate::auth::cluster_api::ApiServer;
-use crate::checkpoints::{ApiClock, CheckpointStore, SKEW};
-use crate::clock::now;
-use crate::lease::{self, Acquired};
+use crate::checkpoints::CheckpointStore;
+use crate::clock::{self, ClockDomain};
+use crate::door::{Began, Door, Role};
+use crate::handover::{self, Giver, HandedOver, Handovers, Offers};
+use crate::lease::{Acquired, Leases};
 use crate::ledger::Ledger;
 use crate::ledger::damage::{Opened, SetAside, open_or_set_aside};
 use crate::ledger::redb::RedbStore;
 use crate::probes::{self, Probes, Readiness};
-use crate::stream::{Operators, StatusStream};
-use crate::task::{Limiter, NextEpoch, Succession};
-use crate::watches::Watches;
+use crate::stream::{Operators, Others, StatusStream};
+use crate::task::{Builder, Limiter, NextEpoch, Succession};
+use crate::tenure::{self, Tenure};
+use crate::watches::{Watches, server_name};
 
 /// How long to wait before a failed request to the API server is repeated.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a limiter that is active no more may take to write its ledger.
+const CLOSES_WITHIN: Duration = Duration::from_secs(10);
+/// Pods that the ledger knows and no watch shows are taken for deleted after this time: the watch may be late.
+const WATCH_LAGS: Duration = Duration::from_secs(2);
 
 /// The configuration of the process.
 #[derive(Clone, Debug)]
@@ -58,6 +67,10 @@ pub struct Options {
     pub ledger: PathBuf,
     /// The pod's name, which the Lease shows to people.
     pub holder: String,
+    /// Where peers reach `listen`; none: they are not told.
+    pub address: Option<SocketAddr>,
+    /// How the Lease is held, if there may be other limiters at the same time; none: this one is the only one.
+    pub terms: Option<Terms>,
 }
 
 /// Runs until `shutdown` completes, then ends all sessions and closes the ledger.
@@ -78,10 +91,11 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     serve(&options, &probes, started, shutdown).await
 }
 
-/// What runs before sessions are served.
+/// What runs before the process is active or on standby.
 struct Started {
     client: Client,
-    limiter: Limiter,
+    /// Open, so that a file that can't be used is noticed now.
+    ledger: Ledger<RedbStore>,
     tls: watch::Receiver<Arc<ServerConfig>>,
     watches: Watches,
 }
@@ -94,10 +108,7 @@ async fn start(options: &Options, probes: &Probes) -> anyhow::Result<Started> {
     let client =
         client.context("the API server can't be reached: there is no kubeconfig or ServiceAccount")?;
     let ledger = open(&options.ledger)?;
-    waits_for("the API server takes its Lease");
-    let ResumedLedger { ledger, epoch, recovered, clock } = resume(ledger, &client, options).await?;
-
-    let mut watches = Watches::start(&client, &options.namespace, recovered.pods().cloned().collect());
+    let mut watches = Watches::start(&client, &options.namespace);
     waits_for("the accounts' ConfigMaps have been listed");
     let configuration = watches.first_configuration().await?;
     info!(
@@ -107,59 +118,215 @@ async fn start(options: &Options, probes: &Probes) -> anyhow::Result<Started> {
     );
     waits_for("the operator has made the Secret quotakeeper-limiter-tls");
     let tls = watches.certificates().await?;
-    let checkpoints = CheckpointStore::new(client.clone(), &options.namespace, clock);
-    let (again, options) = (client.clone(), options.clone());
-    let next_epoch: NextEpoch = Box::new(move |last| {
-        let (client, options) = (again.clone(), options.clone());
-        Box::pin(async move { acquire_epoch(&client, &options, Some(last.0)).await.0 })
-    });
-    let builder = Limiter::builder(configuration).ledger(epoch, ledger, recovered).next_epoch(next_epoch);
-    let builder = builder.checkpoints(checkpoints);
-    let builder = match watches.fingerprint_key() {
-        Some(key) => builder.fingerprint_key(key),
-        None => builder,
-    };
-    let limiter = builder.start()?;
-    // Set once in a process.
-    let _ = probes.limiter.set(limiter.clone());
-    Ok(Started { client, limiter, tls, watches })
+    Ok(Started { client, ledger, tls, watches })
 }
 
-/// Serves sessions until `shutdown` completes or something that they need has ended.
+/// Is on standby and active in turn until `shutdown` completes or something has ended that it needs.
 async fn serve(
     options: &Options,
     probes: &Probes,
     started: Started,
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) -> anyhow::Result<()> {
-    let Started { client, limiter, tls, mut watches } = started;
-    let authenticator = Authenticator::new(ApiServer::new(client), watches.pods.clone());
-    let user = format!("system:serviceaccount:{}:{OPERATOR}", options.namespace);
-    let readers = Operators { authenticator: authenticator.clone(), users: vec![user] };
-    let stop = CancellationToken::new();
-    let status = StatusStream { readers, limiter: limiter.clone(), stop: stop.clone() };
+    let Started { client, ledger, tls, mut watches } = started;
+    let Options { namespace, holder, address, terms, .. } = options;
+    let leases = Leases::new(client.clone(), namespace, holder, *address, *terms);
+    let (stop, door, offers) = (CancellationToken::new(), probes.door.clone(), Offers::default());
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("can't listen at {}; give another --listen", options.listen))?;
-    let server = serve_beside(listener, tls, authenticator, limiter.clone(), status, stop.clone());
+    let server = server(options, &client, &watches, listener, tls, (door.clone(), stop.clone()));
     let mut server = AbortOnDropHandle::new(tokio::spawn(server));
-    probes.readiness.send_replace(Readiness::Ready);
-    info!(address = %options.listen, "sessions are served");
-
-    let outcome = tokio::select! {
-        () = &mut shutdown => Ok(()),
-        ended = &mut server => Err(anyhow!("the server ended: {ended:?}")),
-        ended = follow(&limiter, &mut watches) => Err(ended),
+    let name = ServerName::try_from(server_name(namespace)).context("the namespace is no part of a name")?;
+    let _listens = terms.map(|_| {
+        let listens = handover::listen(door.clone(), watches.among_limiters.clone(), name, offers.clone());
+        AbortOnDropHandle::new(tokio::spawn(listens))
+    });
+    let process = Process { options, client: &client, leases: &leases, offers: &offers, probes };
+    let mut ledger = Some(ledger);
+    let outcome = loop {
+        let open_ledger = ledger.take().map_or_else(|| open(&options.ledger), Ok)?;
+        let (limiter, giver) = tokio::select! {
+            active = process.becomes_active(open_ledger, &mut watches) => active?,
+            () = &mut shutdown => break Ok(()),
+            ended = &mut server => break Err(anyhow!("the server ended: {ended:?}")),
+        };
+        let outcome = tokio::select! {
+            () = &mut shutdown => Some(Ok(())),
+            ended = &mut server => Some(Err(anyhow!("the server ended: {ended:?}"))),
+            ended = follow(&limiter, &mut watches) => Some(Err(ended)),
+            ended = tenure::hold(&leases, &limiter) => {
+                warn!(why = %ended, "this limiter is active no more; proxies look for another");
+                None
+            }
+        };
+        door.turn(Role::Standby { active: None });
+        let Some(outcome) = outcome else {
+            closed(limiter.close()).await?;
+            continue;
+        };
+        probes.readiness.send_replace(Readiness::Stopping);
+        break outcome.and(process.ends(&limiter, giver).await);
     };
     probes.readiness.send_replace(Readiness::Stopping);
-    info!("ending: proxies wait for the next limiter");
-    let closed = limiter.close().await.context("the ledger could not be closed");
     stop.cancel();
     if outcome.is_ok() {
         // It gives proxies a moment to read why, and no longer.
         let _ = server.await;
     }
-    outcome.and(closed)
+    outcome
+}
+
+/// Serves sessions, the status stream and other limiters.
+fn server(
+    options: &Options,
+    client: &Client,
+    watches: &Watches,
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<ServerConfig>>,
+    (door, stop): (Door, CancellationToken),
+) -> impl Future<Output = ()> + Send + 'static {
+    let authenticator = Authenticator::new(ApiServer::new(client.clone()), watches.pods.clone());
+    let user = format!("system:serviceaccount:{}:{OPERATOR}", options.namespace);
+    let readers = Operators { authenticator: authenticator.clone(), users: vec![user] };
+    let status = StatusStream { readers, door: door.clone(), stop: stop.clone() };
+    let others = Others { status, handovers: Handovers { door: door.clone() } };
+    serve_beside(listener, tls, authenticator, door, others, stop)
+}
+
+/// Waits until a limiter has closed its ledger.
+async fn closed(closing: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let closed = timeout(CLOSES_WITHIN, closing).await;
+    closed.unwrap_or_else(|_| Err(anyhow!("it does not end"))).context("the ledger could not be closed")
+}
+
+/// What a process needs to become active.
+struct Process<'p> {
+    options: &'p Options,
+    client: &'p Client,
+    leases: &'p Leases,
+    offers: &'p Offers,
+    probes: &'p Probes,
+}
+
+impl Process<'_> {
+    /// Waits on standby until this limiter may be active, and starts it.
+    async fn becomes_active(
+        &self,
+        mut ledger: Ledger<RedbStore>,
+        watches: &mut Watches,
+    ) -> anyhow::Result<(Limiter, Giver)> {
+        let door = &self.probes.door;
+        let stands_by = |active| {
+            if !door.is_on_standby() {
+                info!(?active, "on standby: another limiter is active");
+            }
+            door.turn(Role::Standby { active });
+            self.probes.readiness.send_replace(Readiness::Ready);
+        };
+        let last = ledger.last_epoch()?;
+        let tenure = tokio::select! {
+            tenure = tenure::acquire(self.leases, last, self.offers, stands_by) => tenure,
+            // They are asked for again when it is active.
+            () = async { while watches.deleted_pods.recv().await.is_some() {} } => {
+                return Err(anyhow!("the watch of the pods has ended"));
+            }
+        };
+        let (epoch, recovered) = self.recovers(&mut ledger, &tenure)?;
+        let (compare, pods) = (watches.compare.clone(), recovered.pods().cloned().collect());
+        tokio::spawn(async move {
+            sleep(WATCH_LAGS).await;
+            // Fails if the watches have ended.
+            let _ = compare.send(pods).await;
+        });
+        let configuration = watches.configurations.borrow_and_update().clone().unwrap_or_default();
+        let checkpoints =
+            CheckpointStore::new(self.client.clone(), &self.options.namespace, tenure.api_clock());
+        let builder = Limiter::builder(configuration).ledger(epoch, ledger, recovered);
+        let builder = builder.next_epoch(self.next_epoch()).checkpoints(checkpoints);
+        let builder = tenure.until().into_iter().fold(builder, Builder::lease);
+        let builder = watches.fingerprint_key().into_iter().fold(builder, Builder::fingerprint_key);
+        let limiter = builder.start()?;
+        let (giver, desk) = handover::desk();
+        let Acquired { change, at, .. } = tenure.acquired;
+        door.turn(Role::Active(limiter.clone(), Began { change, at, desk }));
+        self.probes.readiness.send_replace(Readiness::Ready);
+        info!(address = %self.options.listen, "sessions are served");
+        Ok((limiter, giver))
+    }
+
+    /// What a limiter begins with: what was handed over, or its own ledger, if no other has granted since.
+    fn recovers(
+        &self,
+        ledger: &mut Ledger<RedbStore>,
+        tenure: &Tenure,
+    ) -> anyhow::Result<(Epoch, Recovered)> {
+        let here = ClockDomain::machine()?;
+        let shift = match &tenure.handed_over {
+            Some(handed_over) => Some(handed_over.shift),
+            None => ledger.beginning()?.and_then(|clock| clock.shift_beside(&here)),
+        };
+        clock::set_shift(shift.unwrap_or_default());
+        ledger.set_domain(ClockDomain::current()?);
+        let Succession { epoch, ledger_is_newest, lost } = tenure.succession();
+        let recovered = match &tenure.handed_over {
+            Some(HandedOver { recovered, .. }) => {
+                ledger.begin(epoch, recovered)?;
+                recovered.clone()
+            }
+            None => ledger.resume(epoch, ledger_is_newest, lost)?,
+        };
+        for account in &recovered.unreadable {
+            warn!(%account, "the ledger's record can't be read; all of the account counts as used");
+        }
+        info!(
+            epoch = epoch.0,
+            begins = %tenure.acquired.change,
+            accounts = recovered.records.len(),
+            lost = recovered.lost.is_some(),
+            "this limiter is active; its ledger is open"
+        );
+        Ok((epoch, recovered))
+    }
+
+    /// Ends the limiter: hands over to one on standby, if there is one, and gives the Lease up.
+    async fn ends(&self, limiter: &Limiter, giver: Giver) -> anyhow::Result<()> {
+        let handed_over = self.leases.terms.is_some() && hands_over(limiter, giver).await;
+        if handed_over {
+            info!("ending: another limiter has the state, and goes on");
+            self.gives_up().await;
+            return closed(limiter.close_handed_over()).await;
+        }
+        info!("ending: proxies wait for the next limiter");
+        let closed = closed(limiter.close()).await;
+        self.gives_up().await;
+        closed
+    }
+
+    async fn gives_up(&self) {
+        if let Err(error) = self.leases.give_up().await {
+            warn!(%error, "the Lease was not given up; another limiter waits until it ends by itself");
+        }
+    }
+
+    fn next_epoch(&self) -> NextEpoch {
+        let leases = self.leases.clone();
+        Box::new(move |last| {
+            let leases = leases.clone();
+            Box::pin(async move { tenure::acquire_again(&leases, last.0).await })
+        })
+    }
+}
+
+/// Whether another limiter has all of this one's state, and this one grants nothing more.
+async fn hands_over(limiter: &Limiter, giver: Giver) -> bool {
+    if !giver.is_awaited() {
+        return false;
+    }
+    match timeout(CLOSES_WITHIN, limiter.hand_over()).await {
+        Ok(Ok(handover)) => giver.give(&handover).await,
+        Ok(Err(_)) | Err(_) => false,
+    }
 }
 
 /// Applies what the watches report to the limiter, until one of them has ended.
@@ -190,56 +357,4 @@ fn open(file: &Path) -> anyhow::Result<Ledger<RedbStore>> {
         error!(%why, aside = %file.display(), "the ledger is damaged; it is set aside, and begins anew");
     }
     Ok(ledger)
-}
-
-/// The ledger of a limiter that has its epoch.
-struct ResumedLedger {
-    ledger: Ledger<RedbStore>,
-    epoch: Epoch,
-    recovered: Recovered,
-    /// The API server's clock.
-    clock: ApiClock,
-}
-
-async fn resume(
-    mut ledger: Ledger<RedbStore>,
-    client: &Client,
-    options: &Options,
-) -> anyhow::Result<ResumedLedger> {
-    let (succession, clock) = acquire_epoch(client, options, ledger.last_epoch()?).await;
-    let Succession { epoch, ledger_is_newest, lost } = succession;
-    let recovered = ledger.resume(epoch, ledger_is_newest, lost)?;
-    for account in &recovered.unreadable {
-        warn!(%account, "the ledger's record can't be read; all of the account counts as used");
-    }
-    info!(
-        epoch = epoch.0,
-        accounts = recovered.records.len(),
-        lost = recovered.lost.is_some(),
-        "the ledger is open"
-    );
-    Ok(ResumedLedger { ledger, epoch, recovered, clock })
-}
-
-/// Acquires an epoch after all limiters before; `ledger`: that of the one that last used the ledger.
-async fn acquire_epoch(client: &Client, options: &Options, ledger: Option<u64>) -> (Succession, ApiClock) {
-    let mut logged = String::new();
-    loop {
-        match lease::acquire(client, &options.namespace, &options.holder, ledger).await {
-            Ok(Acquired { known, epoch, at }) => {
-                let lost = || LostGrants { until: now(), until_wall: at + SKEW };
-                let lost = known.has_predecessor().then(lost);
-                let clock = ApiClock { at: now(), showed: at };
-                return (Succession { epoch, ledger_is_newest: known.ledger_is_newest(), lost }, clock);
-            }
-            Err(error) => {
-                let sentence = error.to_string();
-                if sentence != logged {
-                    warn!(error = sentence, lease = LIMITER, "the Lease can't be written; trying again");
-                }
-                logged = sentence;
-                sleep(RETRY_AFTER).await;
-            }
-        }
-    }
 }

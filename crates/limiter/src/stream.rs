@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use quotakeeper_transport::{Answer, Body, Stopped, Unauthenticated};
+use quotakeeper_transport::{ACTIVE_LIMITER, Answer, Body, NotAccepted, Stopped, Unauthenticated};
 use quotakeeper_wire::status::{EVERY_SECONDS, PATH, Report};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,8 @@ use tracing::info;
 
 use crate::auth::Authenticator;
 use crate::auth::cluster_api::ClusterApi;
+use crate::door::Door;
+use crate::handover::Handovers;
 use crate::task::Limiter;
 
 /// The shortest time between two lines: all changes in between are one line.
@@ -49,8 +51,8 @@ impl<A: ClusterApi> Readers for Operators<A> {
 pub struct StatusStream<R> {
     /// Who may read it.
     pub readers: R,
-    /// The limiter whose accounts are reported.
-    pub limiter: Limiter,
+    /// The limiter whose accounts are reported, while it is active.
+    pub door: Door,
     /// Ends the streams.
     pub stop: CancellationToken,
 }
@@ -82,7 +84,11 @@ impl<R: Readers> Answer for StatusStream<R> {
             };
             return Some(refusal(status, &error.to_string()));
         }
-        let lines = Lines { limiter: self.limiter.clone(), last: None };
+        let limiter = match self.door.active() {
+            Ok(limiter) => limiter,
+            Err(why) => return Some(standby(why)),
+        };
+        let lines = Lines { limiter, last: None };
         let stop = self.stop.clone();
         let frames = stream::unfold(lines, move |mut lines| {
             let stop = stop.clone();
@@ -100,11 +106,40 @@ impl<R: Readers> Answer for StatusStream<R> {
     }
 }
 
-fn refusal(status: StatusCode, sentence: &str) -> Response<Body> {
+/// Names the active limiter.
+pub(crate) fn standby(why: NotAccepted) -> Response<Body> {
+    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, &why.to_string());
+    if let NotAccepted::Standby { active: Some(active) } = why
+        && let Ok(active) = HeaderValue::try_from(active.to_string())
+    {
+        response.headers_mut().insert(ACTIVE_LIMITER, active);
+    }
+    response
+}
+
+/// An answer that is a sentence.
+pub(crate) fn refusal(status: StatusCode, sentence: &str) -> Response<Body> {
     let mut response = Response::new(Body::new(Full::new(Bytes::from(format!("{sentence}\n")))));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+/// The status stream, and what other limiters ask for.
+pub struct Others<R> {
+    /// For the operator.
+    pub status: StatusStream<R>,
+    /// For other limiters.
+    pub handovers: Handovers,
+}
+
+impl<R: Readers> Answer for Others<R> {
+    async fn answer(&self, request: Request<Incoming>) -> Option<Response<Body>> {
+        match request.uri().path() {
+            PATH => self.status.answer(request).await,
+            _ => self.handovers.answer(request).await,
+        }
+    }
 }
 
 /// One reader's lines.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use quotakeeper_engine::time::Time;
-use quotakeeper_limiter_core::{Configuration, ConnectionId, LimiterState, Outbox};
+use quotakeeper_limiter_core::{Configuration, ConnectionId, Handover, LimiterState, Outbox};
 use quotakeeper_transport::{PodIdentity, SessionEnd};
 use quotakeeper_wire::message::{Epoch, ToProxy};
 use tokio::sync::{mpsc, oneshot};
@@ -33,13 +33,12 @@ use tracing::{debug, error, info, warn};
 
 pub use self::builder::{Builder, EarlierRuns};
 use self::checkpointing::{Checkpointed, Checkpointing};
-use self::handle::{Command, NewConnection};
+use self::handle::{Closing, Command, NewConnection};
 pub use self::handle::{Connection, Health, Inbox, Limiter};
 pub use self::recovery::{NextEpoch, Succession};
 use self::recovery::{Panicked, Restart, guarded};
 use self::writer::Writer;
 use crate::clock::now;
-use crate::ledger::LedgerError;
 
 /// Messages to a proxy that may be queued. A proxy that does not read them is disconnected, so that it
 /// delays no other.
@@ -69,8 +68,10 @@ struct OpenLedger {
 enum End {
     /// Nobody has a handle any more.
     Dropped,
+    /// It hands over, and is closed then.
+    HandOver(oneshot::Sender<Handover>),
     /// It was closed.
-    Close(oneshot::Sender<Result<(), LedgerError>>),
+    Close(Closing),
 }
 
 /// The channels to one proxy.
@@ -84,7 +85,8 @@ impl LimiterTask {
         loop {
             match self.run_until_panic().await {
                 Ok(End::Dropped) => return,
-                Ok(End::Close(reply)) => return self.close(reply).await,
+                Ok(End::HandOver(reply)) => return self.hand_over(reply).await,
+                Ok(End::Close(closing)) => return self.close(closing).await,
                 Err(Panicked) => match self.recovered().await {
                     Some(again) => self = again,
                     None => return,
@@ -101,7 +103,8 @@ impl LimiterTask {
             let command = tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
-                    Some(Command::Close(reply)) => return Ok(End::Close(reply)),
+                    Some(Command::HandOver(reply)) => return Ok(End::HandOver(reply)),
+                    Some(Command::Close(closing)) => return Ok(End::Close(closing)),
                     Some(command) => Some(command),
                     None => return Ok(End::Dropped),
                 },
@@ -163,13 +166,27 @@ impl LimiterTask {
         }
     }
 
+    /// Grants nothing more, and waits to be closed.
+    async fn hand_over(mut self, reply: oneshot::Sender<Handover>) {
+        self.end_sessions();
+        if let Ok(handover) = guarded(|| self.state.hand_over(now())) {
+            // Fails if nobody waits for it any more.
+            let _ = reply.send(handover);
+        }
+        while let Some(command) = self.commands.recv().await {
+            if let Command::Close(closing) = command {
+                return self.close(closing).await;
+            }
+        }
+    }
+
     /// Writes the ledger a last time: nothing is granted any more, so nothing is reserved.
-    async fn close(mut self, reply: oneshot::Sender<Result<(), LedgerError>>) {
+    async fn close(mut self, Closing { handed_over, reply }: Closing) {
         self.end_sessions();
         match self.ledger.take() {
             // After a panic, the next limiter begins from the last commit.
             Some(OpenLedger { writer, checkpointing, .. }) => {
-                if let Some(checkpointing) = checkpointing {
+                if let Some(checkpointing) = checkpointing.filter(|_| !handed_over) {
                     let last = guarded(|| self.state.closing_checkpoints(now())).unwrap_or_default();
                     checkpointing.close(last).await;
                 }
@@ -203,6 +220,12 @@ impl LimiterTask {
                 }
                 self.state.pod_deleted(now, &uid, out);
             }
+            Command::RenewLease(until) => {
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.restart.lease = Some(until);
+                }
+                self.state.renew_lease(now, until, out);
+            }
             Command::Health(reply) => {
                 let panics = self.ledger.as_ref().map_or(0, |ledger| ledger.restart.panics.total);
                 let report = self.state.report(now);
@@ -220,8 +243,8 @@ impl LimiterTask {
                     self.checkpointed(now, outcome, out);
                 }
             }
-            // The loop ends with it.
-            Command::Close(_) => {}
+            // The loop ends with them.
+            Command::HandOver(_) | Command::Close(_) => {}
         }
     }
 

@@ -13,7 +13,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Config;
 use kube::{Client, ResourceExt};
 use quotakeeper_api::names::{
-    ACCOUNT_DOCUMENT, CONFIG, CONFIG_ACCOUNT, FINGERPRINT_KEY, INJECTED, LIMITER_SECRET, QUOTA,
+    ACCOUNT_DOCUMENT, CONFIG, CONFIG_ACCOUNT, FINGERPRINT_KEY, INJECTED, LIMITER, LIMITER_SECRET, QUOTA,
 };
 use quotakeeper_kube_cache as kube_cache;
 use quotakeeper_kube_cache::Signal;
@@ -21,7 +21,7 @@ use quotakeeper_limiter_core::Configuration;
 use quotakeeper_transport::tls;
 use quotakeeper_wire::gate;
 use quotakeeper_wire::message::FingerprintKey;
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
@@ -41,31 +41,49 @@ pub struct Watches {
     pub pods: Pods,
     /// The UIDs of pods that were deleted.
     pub deleted_pods: mpsc::Receiver<String>,
+    /// UIDs of pods that existed before: those that are gone by now are reported as deleted.
+    pub compare: mpsc::Sender<BTreeSet<String>>,
+    /// With which this limiter connects to another; none: its certificate comes without a CA.
+    pub among_limiters: watch::Receiver<Option<Arc<ClientConfig>>>,
     certificates: watch::Receiver<Option<Arc<ServerConfig>>>,
     fingerprint_key: watch::Receiver<Option<FingerprintKey>>,
     _tasks: [AbortOnDropHandle<()>; 3],
 }
 
 impl Watches {
-    /// Starts the watches. `before`: the UIDs of pods that existed when a limiter last ran; those that
-    /// are gone are reported as deleted.
-    pub fn start(client: &Client, namespace: &str, before: BTreeSet<String>) -> Watches {
+    /// Starts the watches.
+    pub fn start(client: &Client, namespace: &str) -> Watches {
         let (to_configurations, configurations) = watch::channel(None);
         let (to_certificates, certificates) = watch::channel(None);
+        let (to_limiters, among_limiters) = watch::channel(None);
         let (to_fingerprint_key, fingerprint_key) = watch::channel(None);
         let (to_deleted_pods, deleted_pods) = mpsc::channel(DELETED_PODS);
+        let (compare, before) = mpsc::channel(1);
         let pods = Pods::default();
         let tasks = [
             tokio::spawn(watch_accounts(Api::namespaced(client.clone(), namespace), to_configurations)),
             tokio::spawn(watch_certificate(
                 Api::namespaced(client.clone(), namespace),
-                to_certificates,
-                to_fingerprint_key,
+                server_name(namespace),
+                CertificateTo {
+                    server: to_certificates,
+                    among_limiters: to_limiters,
+                    key: to_fingerprint_key,
+                },
             )),
             tokio::spawn(watch_pods(Api::all(client.clone()), pods.clone(), before, to_deleted_pods)),
         ];
         let _tasks = tasks.map(AbortOnDropHandle::new);
-        Watches { configurations, pods, deleted_pods, certificates, fingerprint_key, _tasks }
+        Watches {
+            configurations,
+            pods,
+            deleted_pods,
+            compare,
+            among_limiters,
+            certificates,
+            fingerprint_key,
+            _tasks,
+        }
     }
 
     /// Waits for the first configuration.
@@ -145,23 +163,27 @@ fn stored(map: ConfigMap) -> StoredAccount {
     }
 }
 
+/// Where each certificate goes.
+struct CertificateTo {
+    server: watch::Sender<Option<Arc<ServerConfig>>>,
+    among_limiters: watch::Sender<Option<Arc<ClientConfig>>>,
+    key: watch::Sender<Option<FingerprintKey>>,
+}
+
 /// Sends each certificate that can be used, and the key of fingerprints that goes with it.
-async fn watch_certificate(
-    secrets: Api<Secret>,
-    to: watch::Sender<Option<Arc<ServerConfig>>>,
-    key_to: watch::Sender<Option<FingerprintKey>>,
-) {
+async fn watch_certificate(secrets: Api<Secret>, name: String, to: CertificateTo) {
     let mut secret = pin!(kube_cache::object(secrets, LIMITER_SECRET, "the certificate"));
     while let Some(secret) = secret.next().await {
         let Some(secret) = secret else {
             warn!(secret = LIMITER_SECRET, "there is no certificate; the operator makes it");
             continue;
         };
-        match server_config(&secret) {
-            Ok(config) => {
+        match certificate(&secret, &name) {
+            Ok(Certificate { server, among_limiters }) => {
                 info!(secret = LIMITER_SECRET, "the certificate is in use");
-                key_to.send_replace(fingerprint_key(&secret));
-                to.send_replace(Some(config));
+                to.key.send_replace(fingerprint_key(&secret));
+                to.among_limiters.send_replace(among_limiters);
+                to.server.send_replace(Some(server));
             }
             Err(why) => {
                 error!(secret = LIMITER_SECRET, why, "the certificate can't be used; the one before stays")
@@ -179,30 +201,61 @@ fn fingerprint_key(secret: &Secret) -> Option<FingerprintKey> {
     bytes?.try_into().ok().map(FingerprintKey)
 }
 
-fn server_config(secret: &Secret) -> Result<Arc<ServerConfig>, String> {
+/// The name of the limiters' certificates.
+pub fn server_name(namespace: &str) -> String {
+    format!("{LIMITER}.{namespace}.svc")
+}
+
+struct Certificate {
+    server: Arc<ServerConfig>,
+    among_limiters: Option<Arc<ClientConfig>>,
+}
+
+fn certificate(secret: &Secret, name: &str) -> Result<Certificate, String> {
     let text = |key: &str| {
         let bytes = secret.data.as_ref().and_then(|data| data.get(key));
         let text = bytes.and_then(|bytes| std::str::from_utf8(&bytes.0).ok());
         text.ok_or_else(|| format!("it has no {key} in PEM"))
     };
-    tls::server_config(text("tls.crt")?, text("tls.key")?).map_err(|error| error.to_string())
+    let own = tls::Identity { chain_pem: text("tls.crt")?, key_pem: text("tls.key")? };
+    let read = || match text("ca.crt") {
+        Ok(ca) => Ok(Certificate {
+            server: tls::server_config_beside_others(own, ca, name)?,
+            among_limiters: Some(tls::client_config_of_a_limiter(own, ca)?),
+        }),
+        Err(_) => {
+            Ok(Certificate { server: tls::server_config(own.chain_pem, own.key_pem)?, among_limiters: None })
+        }
+    };
+    read().map_err(|error: tls::TlsError| error.to_string())
 }
 
-/// Applies the events of the injected pods, and sends the UIDs of those that are gone: of `before` too,
+/// Applies the events of the injected pods, and sends the UIDs of those that are gone: of those that come by `before` too,
 /// once the pods have been listed.
 async fn watch_pods(
     api: Api<PartialObjectMeta<Pod>>,
     pods: Pods,
-    before: BTreeSet<String>,
+    mut before: mpsc::Receiver<BTreeSet<String>>,
     to: mpsc::Sender<String>,
 ) {
     let injected = Config::default().labels(&format!("{INJECTED}=true"));
     let mut events = pin!(kube_cache::events(api, injected, "injected pods"));
-    let mut before = Some(before);
-    while let Some(event) = events.next().await {
-        let mut gone = pods.apply(event);
-        if let Some(present) = before.is_some().then(|| pods.uids()).flatten() {
-            gone.extend(before.take().unwrap_or_default().into_iter().filter(|uid| !present.contains(uid)));
+    let mut compared = BTreeSet::new();
+    loop {
+        let mut gone = tokio::select! {
+            event = events.next() => match event {
+                Some(event) => pods.apply(event),
+                None => return,
+            },
+            Some(more) = before.recv() => {
+                compared.extend(more);
+                Vec::new()
+            }
+        };
+        if !compared.is_empty()
+            && let Some(present) = pods.uids()
+        {
+            gone.extend(std::mem::take(&mut compared).into_iter().filter(|uid| !present.contains(uid)));
         }
         for uid in gone {
             if to.send(uid).await.is_err() {

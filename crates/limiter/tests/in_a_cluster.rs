@@ -12,6 +12,8 @@ mod cluster;
 #[allow(dead_code, reason = "the other stories use the rest")]
 #[path = "limiter/proxy.rs"]
 mod proxy;
+#[path = "in_a_cluster/two_limiters.rs"]
+mod two_limiters;
 #[allow(dead_code, reason = "the other stories use the rest")]
 #[path = "limiter/world.rs"]
 mod world;
@@ -20,6 +22,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -46,7 +49,8 @@ fn kubectl(arguments: &[&str]) -> String {
 /// What the limiter's ServiceAccount may do, and no more.
 fn install() {
     kubectl::require_test_control_plane(NEEDS);
-    kubectl::create_namespaces(&[NAMESPACE, "gtm"]);
+    static NAMESPACES: Once = Once::new();
+    NAMESPACES.call_once(|| kubectl::create_namespaces(&[NAMESPACE, "gtm"]));
     let account = |namespace: &str, name: &str| {
         apply(&json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace},
@@ -157,9 +161,16 @@ struct Limiter {
     kubeconfig: PathBuf,
     address: SocketAddr,
     metrics: SocketAddr,
-    ca: Ca,
+    ca: Arc<Ca>,
     process: Option<Child>,
+    /// Its name in the Lease.
+    identity: &'static str,
+    /// How the Lease is held, if there is another.
+    lease_seconds: Option<u32>,
 }
+
+/// The stories share the Lease of one namespace: one at a time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 impl Door for Limiter {
     fn address(&self) -> SocketAddr {
@@ -178,11 +189,22 @@ impl Drop for Limiter {
 }
 
 impl Limiter {
+    fn new(ca: Arc<Ca>, identity: &'static str, lease_seconds: Option<u32>) -> Limiter {
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = kubeconfig(folder.path());
+        let (address, metrics) = (free_address(), free_address());
+        Limiter { folder, kubeconfig, address, metrics, ca, process: None, identity, lease_seconds }
+    }
+
     fn spawn(&mut self) {
         let program = std::env::current_exe().unwrap();
         let program = program.parent().unwrap().parent().unwrap().join("quotakeeper");
         let mut command = Command::new(program);
-        command.args(["limiter", "--namespace", NAMESPACE, "--identity", "limiter-0"]);
+        command.args(["limiter", "--namespace", NAMESPACE, "--identity", self.identity]);
+        command.args(["--address", &self.address.to_string()]);
+        if let Some(seconds) = self.lease_seconds {
+            command.args(["--lease-seconds", &seconds.to_string()]);
+        }
         command.args(["--listen", &self.address.to_string(), "--metrics", &self.metrics.to_string()]);
         command.arg("--ledger").arg(self.folder.path().join("ledger.redb"));
         command.env("KUBECONFIG", &self.kubeconfig);
@@ -192,9 +214,13 @@ impl Limiter {
 
     /// As the kubelet ends it.
     fn stop(&mut self) {
-        let mut process = self.process.take().unwrap();
-        assert!(Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap().success());
-        assert!(process.wait().unwrap().success());
+        self.signal("-TERM");
+        assert!(self.process.take().unwrap().wait().unwrap().success());
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &process]).status().unwrap().success());
     }
 
     /// As `kill -9` does.
@@ -244,17 +270,9 @@ impl Limiter {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs an API server: make cluster-test"]
 async fn a_limiter_lives_and_dies_in_a_cluster() {
+    let _alone = ALONE.lock().await;
     install();
-    let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = kubeconfig(folder.path());
-    let mut limiter = Limiter {
-        folder,
-        kubeconfig,
-        address: free_address(),
-        metrics: free_address(),
-        ca: Ca::new(),
-        process: None,
-    };
+    let mut limiter = Limiter::new(Arc::new(Ca::new()), "limiter-0", None);
     write_account(&quota("gtm/openai", AMOUNT));
 
     // Without a certificate it is alive, reports what it waits for, and serves nobody.
@@ -380,7 +398,7 @@ async fn a_limiter_lives_and_dies_in_a_cluster() {
     until("all are back", || proxies[..2].iter().all(|proxy| proxy.newest_epoch() > epoch)).await;
 
     // A renewed certificate, of another CA even, is shown to new connections.
-    limiter.ca = Ca::new();
+    limiter.ca = Arc::new(Ca::new());
     write_certificate(&limiter.ca);
     let token = pod("pod-4", true);
     let renewed = Proxy::start(&limiter, (13, &token), "gtm/Job/renewed", &["gtm/later"]);

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use jiff::Timestamp;
+use quotakeeper_transport::ACTIVE_LIMITER;
 use quotakeeper_transport::tls::{TlsError, client_config};
 use quotakeeper_wire::status::{EVERY_SECONDS, PATH, Report};
 use rustls_pki_types::{InvalidDnsNameError, ServerName};
@@ -33,6 +34,8 @@ pub const REPLACEMENT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause before connecting again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// The same to a limiter that was named.
+const NAMED: Duration = Duration::from_millis(50);
 /// The longest report, in bytes: a thousand accounts with a thousand waiting workloads each.
 const LONGEST: usize = 128 * 1024 * 1024;
 
@@ -99,6 +102,8 @@ enum Lost {
     Request(#[from] http::Error),
     #[error("it answers {0}")]
     Refused(StatusCode),
+    #[error("it names an active limiter in a way that can't be read")]
+    Standby,
     #[error("a report can't be read: {0}; limiter and operator must be of the same version")]
     Unreadable(#[from] serde_json::Error),
     #[error("a report is longer than {LONGEST} bytes")]
@@ -114,9 +119,18 @@ pub async fn listen(
     view: &watch::Sender<LimiterView>,
 ) {
     let mut logged = String::new();
+    let mut named = None;
     loop {
         let before = view.borrow().at;
-        let Err(lost) = stream(source, &limiter_ca, view).await;
+        let lost = match stream(source, named.take(), &limiter_ca, view).await {
+            Ok(active) => {
+                named = Some(active);
+                // As soon as that: it may name another in turn.
+                sleep(NAMED).await;
+                continue;
+            }
+            Err(lost) => lost,
+        };
         let sentence = lost.to_string();
         if view.borrow().at != before {
             info!(why = sentence, "the limiter's reports are interrupted; connecting again");
@@ -130,11 +144,14 @@ pub async fn listen(
     }
 }
 
+/// Reads reports of the limiter at the address of the source, or of the one that was `named`. One on standby names the
+/// active one, whose address this returns.
 async fn stream(
     source: &Source,
+    named: Option<String>,
     limiter_ca: &watch::Receiver<Option<String>>,
     view: &watch::Sender<LimiterView>,
-) -> Result<std::convert::Infallible, Lost> {
+) -> Result<String, Lost> {
     let ca_pem = limiter_ca.borrow().clone().ok_or(Lost::NoCa)?;
     let limiter = endpoint(&source.limiter, &source.namespace, ca_pem);
     let token = tokio::fs::read_to_string(&source.token_file).await;
@@ -142,7 +159,7 @@ async fn stream(
     let connector = TlsConnector::from(client_config(&limiter.ca_pem)?);
     let name = ServerName::try_from(limiter.server_name.clone())?;
     let connected = async {
-        let stream = TcpStream::connect(&limiter.address).await?;
+        let stream = TcpStream::connect(named.as_ref().unwrap_or(&limiter.address)).await?;
         let stream = connector.connect(name, stream).await?;
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -157,6 +174,9 @@ async fn stream(
         .body(Empty::<Bytes>::new())?;
     let reading = async {
         let response = timeout(SILENCE, sender.send_request(request)).await.map_err(|_| Lost::Silent)??;
+        if let Some(active) = response.headers().get(ACTIVE_LIMITER) {
+            return active.to_str().map(str::to_owned).map_err(|_| Lost::Standby);
+        }
         if response.status() != StatusCode::OK {
             return Err(Lost::Refused(response.status()));
         }
@@ -173,7 +193,7 @@ async fn stream(
         }
     };
     tokio::select! {
-        lost = reading => lost,
+        read = reading => read,
         ended = &mut connection => {
             ended?;
             Err(Lost::Ended)

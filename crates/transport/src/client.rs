@@ -1,10 +1,12 @@
 //! The proxy's end of the session: it reconnects for as long as the proxy lives.
 
 mod backoff;
+mod race;
 mod session;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use self::backoff::Backoff;
+use self::race::Limiters;
 use self::session::{Lost, session};
 use crate::link::{Link, ProxyGone};
 use crate::tls::{self, TlsError};
@@ -42,6 +45,15 @@ pub trait Dial: Send + Sync + 'static {
     /// # Errors
     /// If the address can't be reached; it is tried again.
     fn dial(&self, address: &str) -> impl Future<Output = io::Result<TcpStream>> + Send;
+
+    /// The addresses of `host:port`: of limiters, one of which is active.
+    ///
+    /// # Errors
+    /// If there is none; it is tried again.
+    fn addresses(&self, address: &str) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send {
+        let address = address.to_owned();
+        async move { Ok(tokio::net::lookup_host(address).await?.collect()) }
+    }
 }
 
 /// Resolves names as the system does.
@@ -64,7 +76,8 @@ struct Connector<D> {
 }
 
 /// Connects the proxy behind `link` to the limiter, again and again, until the proxy is gone. Between two
-/// attempts it waits 50 ms at first and 2 s at most, with full jitter. `token_file` holds the pod's token; it is
+/// attempts it waits 50 ms at first and 2 s at most, with full jitter. The session is with the one that accepts it of
+/// the limiters that the endpoint's name leads to, and that those on standby name. `token_file` holds the pod's token; it is
 /// read for every connection, because Kubernetes renews it.
 ///
 /// # Errors
@@ -91,8 +104,9 @@ async fn reconnect<D: Dial>(
     let address = &connector.address;
     let mut backoff = Backoff::default();
     let mut logged = String::new();
+    let mut limiters = Limiters::default();
     loop {
-        let Lost { why, greeted } = session(connector, link).await?;
+        let Lost { why, greeted } = session(connector, link, &mut limiters).await?;
         link.disconnect().await?;
         if greeted && !why.is_ours() {
             backoff.reset();

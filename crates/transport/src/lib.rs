@@ -29,11 +29,11 @@ pub mod tls;
 
 pub use authenticate::{Authenticate, Unauthenticated};
 pub use client::{Dial, EndpointError, SystemDial, keep_connected};
-pub use limiter::{Accept, Accepted, Inbox, Stopped};
+pub use limiter::{ACTIVE_LIMITER, Accept, Accepted, Inbox, NotAccepted, Stopped};
 pub use link::{Link, ProxyGone};
 /// Of the session that this crate carries.
 pub use quotakeeper_wire::limiter::{PodIdentity, SessionEnd};
-pub use server::{Answer, SessionsAlone, serve, serve_beside};
+pub use server::{Answer, OtherLimiter, SessionsAlone, serve, serve_beside};
 pub use tls::TlsError;
 /// The body of an [`Answer`].
 pub use tonic::body::Body;

@@ -1,6 +1,7 @@
 //! The interface between the server and the limiter.
 
 use std::future::Future;
+use std::net::SocketAddr;
 
 use quotakeeper_wire::limiter::{PodIdentity, SessionEnd};
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
@@ -14,9 +15,28 @@ pub trait Accept: Send + Sync + 'static {
     /// Accepts a connection of an authenticated pod.
     ///
     /// # Errors
-    /// [`Stopped`]: the proxy tries again, and may reach the next limiter at the same address.
-    fn accept(&self, pod: PodIdentity)
-    -> impl Future<Output = Result<Accepted<Self::Inbox>, Stopped>> + Send;
+    /// [`NotAccepted`]: the proxy tries again, and may reach another limiter.
+    fn accept(
+        &self,
+        pod: PodIdentity,
+    ) -> impl Future<Output = Result<Accepted<Self::Inbox>, NotAccepted>> + Send;
+}
+
+/// The header that names the address of the active limiter, in an answer of one that is not.
+pub const ACTIVE_LIMITER: &str = "quotakeeper-active-limiter";
+
+/// Why a limiter accepts no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAccepted {
+    /// It has stopped.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// Another is active, or none.
+    #[error("this limiter is on standby; try the active one")]
+    Standby {
+        /// Where the active one is, as far as that is known.
+        active: Option<SocketAddr>,
+    },
 }
 
 /// A connection that the limiter has accepted.

@@ -71,6 +71,10 @@ pub trait Answer: Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Option<Response<Body>>> + Send;
 }
 
+/// In a request's extensions: its sender has shown that it is a limiter too.
+#[derive(Clone, Copy, Debug)]
+pub struct OtherLimiter;
+
 /// Nothing else.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionsAlone;
@@ -95,6 +99,7 @@ impl Answer for SessionsAlone {
 /// | `RESOURCE_EXHAUSTED` | it does not read | tries again |
 /// | `ABORTED` | it has another connection, or its accounts have changed | tries again |
 /// | `UNAVAILABLE` | the limiter stops, or can't check tokens now | tries again |
+/// | `UNAVAILABLE` with [`ACTIVE_LIMITER`](crate::ACTIVE_LIMITER) | it is on standby | tries the active one, and asks again a moment later |
 pub async fn serve<A: Authenticate, L: Accept>(
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
@@ -177,14 +182,18 @@ async fn connection<A: Authenticate, L: Accept, O: Answer>(
         () = server.stop.cancelled() => return Ok(()),
         () = server.cut.cancelled() => return Ok(()),
     };
+    let is_limiter = stream.get_ref().1.peer_certificates().is_some_and(|shown| !shown.is_empty());
     let state = Arc::new(State {
         requests: AtomicUsize::new(0),
         busy: AtomicBool::new(false),
         place: Arc::clone(place),
         cut: server.cut.child_token(),
     });
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let (server, state) = (Arc::clone(server), Arc::clone(&state));
+        if is_limiter {
+            request.extensions_mut().insert(OtherLimiter);
+        }
         async move { Ok::<_, Infallible>(answer(server, state, request).await) }
     });
     let connection = http2::Builder::new(TokioExecutor::new())

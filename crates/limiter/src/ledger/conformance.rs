@@ -38,6 +38,7 @@ macro_rules! stores {
                 a_record_of_another_clock_is_unreadable
                 a_reboot_begins_the_ledger_anew
                 a_ledger_that_is_not_trusted_begins_anew
+                what_is_handed_over_takes_the_place_of_all_before
             );
         })*
     };
@@ -220,4 +221,34 @@ fn a_ledger_that_is_not_trusted_begins_anew<S: RecordStore>(open: impl Fn() -> S
     let overtaken = ledger.resume(Epoch(110), false, None).unwrap();
     assert_eq!((overtaken.records.len(), overtaken.since), (0, Some(Epoch(110))));
     assert_eq!(ledger.resume(Epoch(111), true, None).unwrap().records.len(), 0, "nothing comes back later");
+}
+
+fn what_is_handed_over_takes_the_place_of_all_before<S: RecordStore>(open: impl Fn() -> S) {
+    let mut before = ledger(open(), "monday");
+    before.resume(Epoch(100), false, None).unwrap();
+    before.write(&[due("openai/old", 1)]).unwrap();
+    let lost = LostGrants { until: Time(7), until_wall: Timestamp::UNIX_EPOCH };
+    let handover = Handover {
+        epoch: Epoch(110),
+        sent: Time(9),
+        since: Epoch(105),
+        lost: Some(lost.clone()),
+        records: [("openai/a".into(), record(3))].into(),
+        unreadable: ["openai/b".into()].into(),
+        deleted_pods: ["uid-9".to_owned()].into(),
+    };
+    let travelled = decode_handover(&encode_handover(&handover).unwrap()).unwrap();
+    assert_eq!(travelled, handover);
+    before.set_domain(ClockDomain("monday +5".to_owned()));
+    before.begin(Epoch(111), &travelled.recovered(Epoch(110)).unwrap()).unwrap();
+    drop(before);
+
+    // The process is killed, and another one begins from its disk.
+    let mut next = ledger(open(), "monday +5");
+    assert_eq!(next.last_epoch().unwrap(), Some(111));
+    assert_eq!(next.beginning().unwrap(), Some(ClockDomain("monday +5".to_owned())));
+    let recovered = next.resume(Epoch(112), true, None).unwrap();
+    assert_eq!(recovered.records, handover.records);
+    assert_eq!(recovered.unreadable, handover.unreadable);
+    assert_eq!((recovered.since, recovered.lost), (Some(Epoch(105)), Some(lost)));
 }

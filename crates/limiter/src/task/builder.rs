@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
+use quotakeeper_engine::time::Time;
 use quotakeeper_limiter_core::commit::{PROXIES_END_TOO, PROXIES_OUTLIVE};
 use quotakeeper_limiter_core::{Configuration, LedgerStart, LimiterState, LostGrants, Recovered, Start};
 use quotakeeper_wire::message::{Epoch, FingerprintKey};
@@ -34,6 +35,7 @@ pub struct Builder {
     lost_accounts: BTreeMap<AccountKey, LostGrants>,
     next_epoch: NextEpoch,
     checkpoints: Option<CheckpointStore>,
+    lease: Option<Time>,
 }
 
 /// What earlier processes of this machine may have granted on an account.
@@ -60,6 +62,7 @@ impl Builder {
             lost_accounts: BTreeMap::new(),
             next_epoch: Box::new(counted_on),
             checkpoints: None,
+            lease: None,
         }
     }
 
@@ -86,6 +89,12 @@ impl Builder {
     #[must_use]
     pub fn next_epoch(self, next_epoch: NextEpoch) -> Builder {
         Builder { next_epoch, ..self }
+    }
+
+    /// The right to grant lasts until then, unless it is renewed. Needs a ledger.
+    #[must_use]
+    pub fn lease(self, until: Time) -> Builder {
+        Builder { lease: Some(until), ..self }
     }
 
     /// What counts in long windows is stored here too, so that it outlives the ledger. Needs a ledger.
@@ -123,14 +132,22 @@ impl Builder {
     /// [`LedgerError`], with a ledger only.
     pub fn start(self) -> Result<Limiter, LedgerError> {
         let (sender, commands) = mpsc::channel(COMMANDS);
-        let Builder { configuration, epoch, ledger, lost_accounts, fingerprint_key, next_epoch, checkpoints } =
-            self;
+        let Builder {
+            configuration,
+            epoch,
+            ledger,
+            lost_accounts,
+            fingerprint_key,
+            next_epoch,
+            checkpoints,
+            lease,
+        } = self;
         let recovering = Arc::<AtomicBool>::default();
         let (state, ledger) = match ledger {
             Some(ResumedLedger { mut ledger, start: LedgerStart { recovered, longest_horizon } }) => {
                 let mut restart =
                     Restart::new(next_epoch, fingerprint_key, longest_horizon, lost_accounts, configuration);
-                restart.checkpoints = checkpoints.is_some();
+                (restart.checkpoints, restart.lease) = (checkpoints.is_some(), lease);
                 let state = restart.begin(epoch, &mut ledger, &recovered)?;
                 let task = sender.downgrade();
                 let writer = Writer::start(ledger, task.clone());

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use quotakeeper_limiter_core::{Configuration, ConnectionId, LedgerHealth};
-use quotakeeper_transport::{Accept, Accepted, PodIdentity, SessionEnd, Stopped};
+use quotakeeper_engine::time::Time;
+use quotakeeper_limiter_core::{Configuration, ConnectionId, Handover, LedgerHealth};
+use quotakeeper_transport::{Accept, Accepted, NotAccepted, PodIdentity, SessionEnd, Stopped};
 use quotakeeper_wire::message::{Epoch, ToLimiter, ToProxy};
 use quotakeeper_wire::status::Report;
 use tokio::sync::{mpsc, oneshot};
@@ -54,12 +55,23 @@ pub(super) enum Command {
     Disconnect(ConnectionId),
     Configure(Configuration),
     PodDeleted(String),
+    /// The right to grant lasts until then.
+    RenewLease(Time),
     Health(oneshot::Sender<Health>),
     /// The commit under way of the state with this epoch has ended.
     Written(Epoch, Result<(), LedgerError>),
     /// What became of a checkpoint of the state with this epoch.
     Checkpointed(Epoch, Checkpointed),
-    Close(oneshot::Sender<Result<(), LedgerError>>),
+    /// It is to grant nothing more, and to tell what a successor needs.
+    HandOver(oneshot::Sender<Handover>),
+    Close(Closing),
+}
+
+/// The end of a limiter.
+pub(super) struct Closing {
+    /// A successor has its state, and needs no last checkpoints.
+    pub(super) handed_over: bool,
+    pub(super) reply: oneshot::Sender<Result<(), LedgerError>>,
 }
 
 pub(super) struct NewConnection {
@@ -103,12 +115,40 @@ impl Limiter {
         self.send(Command::PodDeleted(uid)).await
     }
 
+    /// The right to grant lasts until then, unless it is renewed again.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn renew_lease(&self, until: Time) -> Result<(), Stopped> {
+        self.send(Command::RenewLease(until)).await
+    }
+
     /// Stops granting and writes the ledger a last time.
     ///
     /// # Errors
     /// When the ledger can't be written: the next limiter then begins from the last commit.
     pub async fn close(&self) -> anyhow::Result<()> {
-        Ok(self.ask(Command::Close).await??)
+        self.end(false).await
+    }
+
+    /// The same after [`Limiter::hand_over`], where a successor has what that returned.
+    ///
+    /// # Errors
+    /// As of [`Limiter::close`].
+    pub async fn close_handed_over(&self) -> anyhow::Result<()> {
+        self.end(true).await
+    }
+
+    async fn end(&self, handed_over: bool) -> anyhow::Result<()> {
+        Ok(self.ask(|reply| Command::Close(Closing { handed_over, reply })).await??)
+    }
+
+    /// Stops granting, and returns what a successor needs. Nothing more is answered until it is closed.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn hand_over(&self) -> Result<Handover, Stopped> {
+        self.ask(Command::HandOver).await
     }
 
     /// All accounts, and the ledger.
@@ -138,7 +178,7 @@ impl Limiter {
 impl Accept for Limiter {
     type Inbox = Inbox;
 
-    async fn accept(&self, pod: PodIdentity) -> Result<Accepted<Inbox>, Stopped> {
+    async fn accept(&self, pod: PodIdentity) -> Result<Accepted<Inbox>, NotAccepted> {
         let NewConnection { id, messages, ended } = self.open(Some(pod)).await?;
         Ok(Accepted { inbox: Inbox { id, commands: self.commands.clone() }, outgoing: messages, ended })
     }

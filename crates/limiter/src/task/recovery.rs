@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use quotakeeper_engine::time::Time;
 use quotakeeper_limiter_core::{
     Configuration, LedgerStart, LimiterState, LostGrants, Outbox, Recovered, Start, blame,
 };
@@ -65,6 +66,8 @@ pub(super) struct Restart {
     pub(super) longest_horizon: Duration,
     /// Long windows grant what checkpoints cover.
     pub(super) checkpoints: bool,
+    /// Until when the right to grant lasts; none: it is not limited.
+    pub(super) lease: Option<Time>,
     pub(super) lost_accounts: BTreeMap<AccountKey, LostGrants>,
     /// What is to be in force, closed accounts included.
     pub(super) configuration: Configuration,
@@ -86,6 +89,7 @@ impl Restart {
             fingerprint_key,
             longest_horizon,
             checkpoints: false,
+            lease: None,
             lost_accounts,
             configuration,
             panics: Panics::default(),
@@ -129,6 +133,10 @@ impl Restart {
                 let mut state = LimiterState::new(start, begun);
                 if self.checkpoints {
                     state.require_checkpoints(begun);
+                }
+                if let Some(until) = self.lease {
+                    // Nobody is connected yet.
+                    state.renew_lease(begun, until, &mut Outbox::default());
                 }
                 for uid in &self.deleted_pods {
                     state.pod_deleted(begun, uid, &mut Outbox::default());

@@ -92,7 +92,11 @@ impl World {
         let authenticator = Authenticator::new(self.cluster.clone(), self.pods.clone());
         let stop = CancellationToken::new();
         let readers = Operators { authenticator: authenticator.clone(), users: vec![OPERATOR.to_owned()] };
-        let status = StatusStream { readers, limiter: limiter.clone(), stop: stop.clone() };
+        let status = StatusStream {
+            readers,
+            door: quotakeeper_limiter::door::Door::of(limiter.clone()),
+            stop: stop.clone(),
+        };
         let served = serve_beside(listener, tls, authenticator, limiter.clone(), status, stop.clone());
         self.running = Some(Running { limiter, stop, server: tokio::spawn(served) });
     }

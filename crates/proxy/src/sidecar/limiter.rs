@@ -1,6 +1,7 @@
 //! The session with a limiter across the network.
 
 use std::io;
+use std::net::SocketAddr;
 
 use quotakeeper_transport::{Dial, ProxyGone};
 use quotakeeper_wire::bootstrap::Endpoint;
@@ -39,11 +40,14 @@ struct ByDns(Resolver);
 
 impl Dial for ByDns {
     async fn dial(&self, address: &str) -> io::Result<TcpStream> {
+        TcpStream::connect(self.addresses(address).await?.as_slice()).await
+    }
+
+    async fn addresses(&self, address: &str) -> io::Result<Vec<SocketAddr>> {
         let invalid = || io::Error::new(io::ErrorKind::InvalidInput, format!("{address:?} is no host:port"));
         let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
         let port = port.parse().map_err(|_| invalid())?;
-        let addresses = self.0.addresses(host, port).await.map_err(io::Error::other)?;
-        TcpStream::connect(addresses.as_slice()).await
+        self.0.addresses(host, port).await.map_err(io::Error::other)
     }
 }
 

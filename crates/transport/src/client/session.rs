@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -24,8 +25,10 @@ use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status, Streaming};
 
-use super::{Connector, Dial};
+use super::race::Limiters;
+use super::{Connector, Dial, race};
 use crate::codec::SessionCodec;
+use crate::limiter::ACTIVE_LIMITER;
 use crate::link::{Link, ProxyGone};
 
 /// Timeout of a TCP connection.
@@ -76,6 +79,13 @@ impl Why {
             Code::InvalidArgument | Code::OutOfRange | Code::PermissionDenied | Code::Unauthenticated
         )
     }
+
+    /// Where the active limiter is, if this is the answer of one on standby: it may not know that.
+    pub(super) fn standby(&self) -> Option<Option<SocketAddr>> {
+        let Why::Ended(status) = self else { return None };
+        let active = status.metadata().get(ACTIVE_LIMITER)?;
+        Some(active.to_str().ok().and_then(|active| active.parse().ok()))
+    }
 }
 
 /// A status as a sentence.
@@ -87,14 +97,17 @@ impl fmt::Display for StatusSentence<'_> {
     }
 }
 
-/// One session, from the token to the last message.
+/// One session, from the token to the last message, with one of the limiters.
 ///
 /// # Errors
 /// [`ProxyGone`]; its last messages have been sent.
-pub(super) async fn session<D: Dial>(connector: &Connector<D>, link: &impl Link) -> Result<Lost, ProxyGone> {
+pub(super) async fn session<D: Dial>(
+    connector: &Connector<D>,
+    link: &impl Link,
+    limiters: &mut Limiters,
+) -> Result<Lost, ProxyGone> {
     let mut greeted = false;
-    let opened = timeout(BEGIN, open(connector)).await.unwrap_or(Err(Why::Late(BEGIN)));
-    let why = match opened {
+    let why = match race::open(connector, limiters, BEGIN).await {
         Ok(opened) => exchange(opened, link, &mut greeted).await?,
         Err(why) => why,
     };
@@ -102,17 +115,18 @@ pub(super) async fn session<D: Dial>(connector: &Connector<D>, link: &impl Link)
 }
 
 /// A session that the limiter has accepted; no message has been sent yet.
-struct Opened {
+pub(super) struct Opened {
     incoming: Streaming<Option<ToProxy>>,
     /// Receives the channel of the messages to send.
     outgoing: oneshot::Sender<mpsc::Receiver<ToLimiter>>,
     _connection: AbortOnDropHandle<()>,
 }
 
-async fn open<D: Dial>(connector: &Connector<D>) -> Result<Opened, Why> {
+/// Opens a session with the limiter at this address.
+pub(super) async fn open<D: Dial>(connector: &Connector<D>, limiter: SocketAddr) -> Result<Opened, Why> {
     let token = token(connector).await?;
     let dialled =
-        timeout(DIAL, connector.dial.dial(&connector.address)).await.map_err(|_| Why::Late(DIAL))?;
+        timeout(DIAL, connector.dial.dial(&limiter.to_string())).await.map_err(|_| Why::Late(DIAL))?;
     let stream = dialled.map_err(Why::Connect)?;
     stream.set_nodelay(true).map_err(Why::Connect)?;
     let tls = TlsConnector::from(connector.tls.clone());

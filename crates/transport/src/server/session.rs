@@ -13,7 +13,7 @@ use quotakeeper_wire::message::{ToLimiter, ToProxy};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::server::StreamingService;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{debug, info, warn};
@@ -22,7 +22,7 @@ use super::claims::VerifiedInbox;
 use super::pods::OfPod;
 use super::{Answer, FIRST_MESSAGE, GRACE, Server, State};
 use crate::authenticate::{Authenticate, Unauthenticated};
-use crate::limiter::{Accept, Accepted, Inbox, Stopped};
+use crate::limiter::{ACTIVE_LIMITER, Accept, Accepted, Inbox, NotAccepted, Stopped};
 
 /// Timeout of the check of a token.
 const CHECK: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ async fn begin<A: Authenticate, L: Accept, O: Answer>(
             Unauthenticated::Unavailable(_) => Status::unavailable(error.to_string()),
         }
     })?;
-    let accepted = server.limiter.accept(pod.clone()).await.map_err(stopped)?;
+    let accepted = server.limiter.accept(pod.clone()).await.map_err(not_accepted)?;
     let Accepted { inbox, outgoing, ended } = accepted;
     let inbox = VerifiedInbox::new(inbox, pod.clone(), Arc::clone(&server.claims));
     let (end, final_status) = oneshot::channel();
@@ -160,6 +160,18 @@ fn status(end: SessionEnd) -> Status {
         SessionEnd::NotAdmitted(_) => Status::permission_denied(sentence),
         SessionEnd::Stopped => stopped(Stopped),
     }
+}
+
+fn not_accepted(why: NotAccepted) -> Status {
+    let mut status = Status::unavailable(why.to_string());
+    if let NotAccepted::Standby { active } = why {
+        // Empty: none is known.
+        let active = active.map(|active| active.to_string()).unwrap_or_default();
+        // An address is plain ASCII.
+        let value = active.parse().unwrap_or_else(|_| MetadataValue::from_static(""));
+        status.metadata_mut().insert(ACTIVE_LIMITER, value);
+    }
+    status
 }
 
 fn stopped(error: Stopped) -> Status {

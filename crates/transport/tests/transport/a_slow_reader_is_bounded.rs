@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use quotakeeper_engine::event::Scope;
 use quotakeeper_transport::{
-    Accept, Accepted, Inbox, Link, PodIdentity, ProxyGone, SessionEnd, Stopped, SystemDial, keep_connected,
+    Accept, Accepted, Inbox, Link, NotAccepted, PodIdentity, ProxyGone, SessionEnd, Stopped, SystemDial,
+    keep_connected,
 };
 use quotakeeper_wire::message::{AccountIndex, AccountUpdate, Epoch, LimiterMessage, ToLimiter, ToProxy};
 use tokio::sync::{mpsc, oneshot};
@@ -30,7 +31,7 @@ struct IgnoringInbox(Arc<AtomicBool>);
 impl Accept for Sender {
     type Inbox = IgnoringInbox;
 
-    async fn accept(&self, _pod: PodIdentity) -> Result<Accepted<IgnoringInbox>, Stopped> {
+    async fn accept(&self, _pod: PodIdentity) -> Result<Accepted<IgnoringInbox>, NotAccepted> {
         let ((to_proxy, outgoing), (end, ended)) = (mpsc::channel(QUEUED), oneshot::channel());
         let sent = Arc::clone(&self.sent);
         tokio::spawn(async move {

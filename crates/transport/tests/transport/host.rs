@@ -11,7 +11,7 @@ use quotakeeper_engine::config::{AccountConfig, LimitConfig, Unit};
 use quotakeeper_engine::event::{Action, Event, SessionId};
 use quotakeeper_engine::time::Time;
 use quotakeeper_proxy::clock;
-use quotakeeper_transport::{Accept, Accepted, Inbox, PodIdentity, SessionEnd, Stopped};
+use quotakeeper_transport::{Accept, Accepted, Inbox, NotAccepted, PodIdentity, SessionEnd, Stopped};
 use quotakeeper_wire::limiter::{Greeting, Session};
 use quotakeeper_wire::message::{AccountIndex, Epoch, ToLimiter, ToProxy};
 use test_support::accounts::{VALIDITY, enforced, requests};
@@ -68,7 +68,7 @@ impl Host {
 impl Accept for Host {
     type Inbox = HostInbox;
 
-    async fn accept(&self, _pod: PodIdentity) -> Result<Accepted<HostInbox>, Stopped> {
+    async fn accept(&self, _pod: PodIdentity) -> Result<Accepted<HostInbox>, NotAccepted> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let ((to_proxy, outgoing), (end, ended)) = (mpsc::channel(1024), oneshot::channel());
         self.inbox.send(Inbound::Connected(id, to_proxy, end)).await.map_err(|_| Stopped)?;

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quotakeeper_engine::config::Unit;
-use quotakeeper_transport::{Accept, Accepted, Inbox, PodIdentity, Stopped, SystemDial, keep_connected};
+use quotakeeper_transport::{
+    Accept, Accepted, Inbox, NotAccepted, PodIdentity, Stopped, SystemDial, keep_connected,
+};
 use quotakeeper_wire::message::ToLimiter;
 use tokio::sync::Semaphore;
 
@@ -39,7 +41,7 @@ struct FragileInbox {
 impl Accept for Fragile {
     type Inbox = FragileInbox;
 
-    async fn accept(&self, pod: PodIdentity) -> Result<Accepted<FragileInbox>, Stopped> {
+    async fn accept(&self, pod: PodIdentity) -> Result<Accepted<FragileInbox>, NotAccepted> {
         let Accepted { inbox, outgoing, ended } = self.host.accept(pod).await?;
         Ok(Accepted {
             inbox: FragileInbox { inner: inbox, received: 0, fragile: self.clone() },

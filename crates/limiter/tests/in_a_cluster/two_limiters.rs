@@ -1,0 +1,157 @@
+//! Two limiters with one Lease: one is active, and the other takes over when it is killed, stands still, or ends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use quotakeeper_wire::gate;
+use test_support::accounts::requests;
+use test_support::certificates::Ca;
+use test_support::wait::until;
+
+use super::proxy::{Provider, Proxy};
+use super::world::quota;
+use super::{ALONE, AMOUNT, Limiter, NAMESPACE, install, kubectl, pod, write_account, write_certificate};
+
+const QUOTA: &str = "gtm/two";
+
+fn is_active(limiter: &Limiter) -> bool {
+    limiter.metric("quotakeeper_limiter_active 1")
+}
+
+fn is_on_standby(limiter: &Limiter) -> bool {
+    limiter.metric("quotakeeper_limiter_active 0")
+}
+
+fn took_over(limiter: &Limiter, how: &str) -> bool {
+    limiter.metric(&format!(r#"quotakeeper_limiter_began{{how="{how}"}} 1"#))
+}
+
+/// Asks for some calls and waits until they are granted by the limiter of a later epoch.
+async fn goes_on(what: &str, proxy: &Proxy, provider: &Provider, since: Instant) {
+    let (epoch, before) = (proxy.newest_epoch(), provider.counted());
+    proxy.ask(0, 3);
+    until("calls are granted", || provider.counted() >= before + 3).await;
+    assert!(provider.counted() <= AMOUNT, "{} of {AMOUNT}", provider.counted());
+    println!(
+        "{what}: three calls were granted after {:?}; epochs {epoch} to {}",
+        since.elapsed(),
+        proxy.newest_epoch()
+    );
+    assert!(proxy.newest_epoch() > epoch, "{what}: another limiter granted them");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an API server: make cluster-test"]
+async fn of_two_limiters_one_is_active() {
+    let _alone = ALONE.lock().await;
+    install();
+    kubectl(&["delete", "configmap", gate::NAME, "-n", NAMESPACE, "--ignore-not-found"]);
+    let ca = Arc::new(Ca::new());
+    write_certificate(&ca);
+    write_account(&quota(QUOTA, AMOUNT));
+    let mut limiters = ["limiter-a", "limiter-b"].map(|identity| Limiter::new(ca.clone(), identity, Some(3)));
+    let [a, b] = &mut limiters;
+    a.spawn();
+    until("the first is active", || is_active(a)).await;
+    b.spawn();
+    b.ready().await;
+    until("the second is on standby", || is_on_standby(b)).await;
+
+    // It knows the one on standby alone.
+    let provider = Provider::of(AMOUNT);
+    let token = pod("two", true);
+    let proxy = Proxy::drawing(b, (31, &token), "gtm/Job/two", &[QUOTA], provider.clone());
+    proxy.ask(0, 5);
+    until("its calls are granted by the active one", || provider.counted() == 5).await;
+    assert!(is_active(a) && is_on_standby(b));
+
+    let since = Instant::now();
+    a.kill();
+    goes_on("killed", &proxy, &provider, since).await;
+    assert!(is_active(b) && took_over(b, "Takeover"));
+    a.spawn();
+    until("the first is on standby", || is_on_standby(a)).await;
+
+    // One that stands still for longer than its Lease grants nothing when it goes on.
+    let since = Instant::now();
+    b.signal("-STOP");
+    goes_on("stopped", &proxy, &provider, since).await;
+    assert!(is_active(a));
+    b.signal("-CONT");
+    until("the second knows that it is on standby", || is_on_standby(b)).await;
+    assert!(is_active(a));
+
+    until("the second waits for its state", || a.metric("quotakeeper_limiter_standbys 1")).await;
+    let since = Instant::now();
+    a.stop();
+    goes_on("ended", &proxy, &provider, since).await;
+    assert!(is_active(b) && took_over(b, "Handover"));
+
+    // A process that is killed and starts again in its pod goes on with its ledger, and does not wait for its own Lease.
+    let since = Instant::now();
+    b.kill();
+    b.spawn();
+    goes_on("restarted", &proxy, &provider, since).await;
+    let holder =
+        ["get", "lease", "quotakeeper-limiter", "-n", NAMESPACE, "-o", "jsonpath={.spec.holderIdentity}"];
+    assert_eq!(kubectl(&holder), "limiter-b");
+    b.stop();
+    assert_eq!(kubectl(&holder), "", "it was given up");
+}
+
+/// Of a window without a checkpoint, which a successor otherwise takes for used.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an API server: make cluster-test"]
+async fn a_limiter_that_ends_hands_over_all_that_it_knows() {
+    let _alone = ALONE.lock().await;
+    install();
+    kubectl(&["delete", "configmap", gate::NAME, "-n", NAMESPACE, "--ignore-not-found"]);
+    let ca = Arc::new(Ca::new());
+    write_certificate(&ca);
+    let (amount, window) = (40, Duration::from_secs(600));
+    let mut account = quota("gtm/handed", amount);
+    account.engine.limits = vec![requests(amount, window)];
+    let mut limiters = ["limiter-c", "limiter-d"].map(|identity| Limiter::new(ca.clone(), identity, Some(3)));
+    limiters[0].spawn();
+    until("the first is active", || is_active(&limiters[0])).await;
+    // Later than all limiters before this one, by any clock: nothing was used until then.
+    account.in_force_since = Some(Timestamp::now() + SignedDuration::from_secs(10));
+    write_account(&account);
+    limiters[1].spawn();
+    limiters[1].ready().await;
+    let provider = Provider::silent();
+    let token = pod("handed", true);
+    let proxy =
+        Proxy::drawing(&limiters[1], (32, &token), "gtm/Job/handed", &["gtm/handed"], provider.clone());
+    let mut asked = 0;
+    for round in 0..6 {
+        let [first, second] = &mut limiters;
+        let (active, other) = if round % 2 == 0 { (first, second) } else { (second, first) };
+        until("the other is on standby", || is_on_standby(other)).await;
+        asked += 6;
+        proxy.ask(0, 6);
+        until("calls are granted", || provider.counted() == asked.min(amount)).await;
+        until("the other waits for its state", || active.metric("quotakeeper_limiter_standbys 1")).await;
+        let (since, epoch) = (Instant::now(), proxy.newest_epoch());
+        active.stop();
+        proxy.ask(0, 1);
+        asked += 1;
+        until("calls are granted", || provider.counted() == asked.min(amount)).await;
+        println!("handed over: a call was granted after {:?}", since.elapsed());
+        until("the other is active", || is_active(other)).await;
+        assert!(took_over(other, "Handover"));
+        until("the proxy has found it", || proxy.newest_epoch() > epoch).await;
+        active.spawn();
+        if round == 2 {
+            // Killed after a handover: it goes on with what it has on its own disk.
+            other.kill();
+            other.spawn();
+            until("it is active again", || is_active(other)).await;
+            assert!(took_over(other, "Restart"));
+        }
+    }
+    let waiting = format!(r#"quotakeeper_limiter_waiting_calls{{quota="gtm/handed"}} {}"#, asked - amount);
+    until("it knows of all calls that it may not grant", || limiters[0].metric(&waiting)).await;
+    assert_eq!(provider.counted(), amount);
+}
