@@ -69,7 +69,8 @@ SOAK_SEEDS ?= 10000
 SOAK_MINUTES ?= 60
 SOAK_CASES ?= 50000
 # Those that say ONLY_WHEN_NAMED. They need root and Debian.
-LONG_STORIES_ON_A_CLUSTER := test_streams_outlive_limiters_and_pods test_token_limits_are_used_in_the_long_run
+LONG_STORIES_ON_A_CLUSTER := test_streams_outlive_limiters_and_pods test_token_limits_are_used_in_the_long_run \
+	test_limiters_follow_each_other_for_long
 
 # The tests that draw their cases by chance, and their crates.
 PROPERTIES_OF := quotakeeper-dialects quotakeeper-engine quotakeeper-inject quotakeeper-wire counting-provider

@@ -214,12 +214,12 @@ class LimiterAway(Fault):
 
 class Forgotten(Fault):
     title = "The ledger is lost"
-    scene = "A new limiter's pod, without the ledger of the one before; of the quota's daily limit no answer tells."
+    scene = "New limiters' pods, without the ledger of the one before; of the quota's daily limit no answer tells."
     metrics = (USED_TODAY, WAITING, REFUSED)
     daily = None
 
     def strike(self):
-        scale("limiter", 1)
+        scale("limiter", 2)
         return recording.now()
 
 

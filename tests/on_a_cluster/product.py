@@ -127,6 +127,41 @@ def kill(component):
     until(f"the {component} is started again", lambda: restarts(component) > before)
 
 
+def active():
+    """The pod of the limiter that holds the Lease."""
+    lease = get("lease", "quotakeeper-limiter", "--namespace", NAMESPACE) or {}
+    holder = lease.get("spec", {}).get("holderIdentity")
+    return next((pod for pod in pods("limiter") if pod["metadata"]["name"] == holder and is_ready(pod)), None)
+
+
+def last_change():
+    """How the active limiter has begun, and its epoch."""
+    annotations = get("lease", "quotakeeper-limiter", "--namespace", NAMESPACE)["metadata"]["annotations"]
+    return annotations["quotakeeper.dev/last-change"], int(annotations["quotakeeper.dev/epoch"])
+
+
+def signal(pod, name):
+    """Sends a signal to a limiter's process."""
+    environment = f"^POD_NAME={pod['metadata']['name']}$"
+    on_the_node(f"""
+for process in $(pgrep -f '^/quotakeeper limiter'); do
+  ! grep -qz '{environment}' /proc/$process/environ || kill -{name} $process
+done""")
+
+
+def on_the_node(script):
+    """Runs a script of bash among the processes of the node."""
+    subprocess.run([CLUSTER, "enter", "bash", "-c", script], check=True, env=os.environ, capture_output=True)
+
+
+def evict(pod):
+    """As a drain does: its disruption budget may refuse it."""
+    metadata = {key: pod["metadata"][key] for key in ("name", "namespace")}
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+    place = "/api/v1/namespaces/{namespace}/pods/{name}/eviction".format(**metadata)
+    kubectl("create", "--raw", place, "--filename", "-", input=json.dumps(body))
+
+
 def replace(component):
     """The nearest to it where a node's processes can't be reached: the pods go at once, with their ledger."""
     names = lambda: {pod["metadata"]["name"] for pod in pods(component)}
@@ -159,8 +194,8 @@ def metrics_of_pods(found, port):
 
 
 def measured(component, name, **labels):
-    """A figure of the component's metrics; None: it has no such."""
-    for line in metrics_of(component)[0].splitlines():
-        if line.startswith(name + "{") and all(f'{label}="{value}"' in line for label, value in labels.items()):
+    """A figure of the component's metrics; None: it has no such. Of the limiters it is the active one's."""
+    for line in "\n".join(metrics_of(component)).splitlines():
+        if line.startswith((name + "{", name + " ")) and all(f'{label}="{value}"' in line for label, value in labels.items()):
             return float(line.rsplit(" ", 1)[1])
     return None

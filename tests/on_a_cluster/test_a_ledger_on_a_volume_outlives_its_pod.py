@@ -29,7 +29,7 @@ spec:
       nodeSelectorTerms:
       - matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [{node}]}}]
 """
-ON_THE_VOLUME = ("--set", "limiter.persistence.enabled=true,limiter.persistence.storageClass=on-the-node")
+ON_THE_VOLUME = ("--set", "limiter.replicas=1,limiter.persistence.enabled=true,limiter.persistence.storageClass=on-the-node")
 
 # The limiter gets a volume.
 DISTURBS_THE_INSTALLATION = True

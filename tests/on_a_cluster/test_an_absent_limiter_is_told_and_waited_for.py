@@ -48,7 +48,7 @@ class Absent(Story):
             self.assertLessEqual(self.provider.tried("running") - sent, AMOUNT)
             self.assertEqual((running.ended(), self.provider.tried("late")), (None, 0))
         finally:
-            kubectl(*scale, "--replicas=1")
+            kubectl(*scale, "--replicas=2")
         for job in (running, late):
             self.assertEqual(job.wait(), "Complete")
             totals = self.provider.totals(job.name)

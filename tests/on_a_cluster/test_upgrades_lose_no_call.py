@@ -1,10 +1,9 @@
 """What a platform engineer does to a running installation: tests it, upgrades it, rolls back, drains nodes."""
 
-import json
 import unittest
 
 import product
-from cluster import Failed, get, kubectl, run, until
+from cluster import Failed, get, run, until
 from story import Story
 from workloads import Job
 
@@ -42,19 +41,14 @@ class Upgrade(Story):
         ready = lambda: len([pod for pod in product.pods("operator") if product.is_ready(pod)]) == 2
         until("both operators are ready", ready)
         until("the budget knows", lambda: self.budget()["disruptionsAllowed"] == 1)
-        first, second = [pod["metadata"]["name"] for pod in product.pods("operator")]
-        self.evict(first)
+        first, second = product.pods("operator")
+        product.evict(first)
         with self.assertRaisesRegex(Failed, "disruption budget"):
-            self.evict(second)
+            product.evict(second)
         until("both operators are ready again", ready)
 
     def budget(self):
         return get("poddisruptionbudget", "quotakeeper-operator", "--namespace", product.NAMESPACE)["status"]
-
-    def evict(self, pod):
-        place = f"/api/v1/namespaces/{product.NAMESPACE}/pods/{pod}/eviction"
-        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": product.NAMESPACE}}
-        kubectl("create", "--raw", place, "--filename", "-", input=json.dumps(body))
 
 
 if __name__ == "__main__":

@@ -130,3 +130,17 @@ readinessProbe:
   periodSeconds: 2
   timeoutSeconds: 2
 {{- end }}
+
+{{- /* Spreads a component's pods over nodes and zones, where that can be. */ -}}
+{{- define "quotakeeper.spread" -}}
+{{- $component := . }}
+{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+- topologyKey: {{ . }}
+  maxSkew: 1
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels: {{- include "quotakeeper.selector" $component | nindent 6 }}
+  # Of this version's pods, else an upgrade spreads over those that go.
+  matchLabelKeys: [pod-template-hash]
+{{- end }}
+{{- end }}

@@ -109,7 +109,7 @@ holds "it says no, since no pods run" ended_badly "$checked"
 said() { diff <(sed 's/;.*//' "$scratch/check.log") - >&2; }
 holds "and of nothing else that anything is missing: its quota is in force" said <<'S'
 quotakeeper: 0 of 2 pods of the Deployment quotakeeper-operator are ready
-quotakeeper: 0 of 1 pods of the Deployment quotakeeper-limiter are ready
+quotakeeper: 0 of 2 pods of the Deployment quotakeeper-limiter are ready
 S
 kubectl delete -f "$scratch/check.yaml" >/dev/null
 holds "it has deleted the quota" test -z "$(kubectl -n $system get apiquotas -o name)"

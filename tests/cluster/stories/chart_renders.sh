@@ -36,6 +36,10 @@ operator:
   serviceAccount: {annotations: {example.com/role: operator}}
   podDisruptionBudget: {enabled: true, maxUnavailable: 50%}
 limiter:
+  # A volume is for one.
+  replicas: 1
+  leaseSeconds: 20
+  podDisruptionBudget: {enabled: true, maxUnavailable: 50%}
   log: debug
   logFormat: json
   ledger: {sizeLimit: 2Gi}
@@ -121,7 +125,12 @@ holds "another namespace is used everywhere" bash -c '
 holds "a tag that is a number is written out" has 'image: localhost/quotakeeper:20260101$' --set image.tag=20260101
 holds "a registry of all images takes the place of their own" has 'image: mirror.example.com:5000/a/quotakeeper:' --set global.imageRegistry=mirror.example.com:5000/a
 holds "of the sidecar's too" has '--proxy-image=mirror.example.com:5000/a/quotakeeper-proxy:' --set global.imageRegistry=mirror.example.com:5000/a/
-holds "one operator has no disruption budget" lacks '^kind: PodDisruptionBudget' --set operator.replicas=1
+one_of_each=(--set operator.replicas=1 --set limiter.replicas=1)
+holds "one operator and one limiter have no disruption budget" lacks '^kind: PodDisruptionBudget' "${one_of_each[@]}"
+holds "one limiter is replaced before another begins" has 'strategy: \{type: Recreate\}' --set limiter.replicas=1
+holds "and needs no Lease" lacks 'lease-seconds' --set limiter.replicas=1
+holds "several share a Lease" has '--lease-seconds=20$' --set limiter.leaseSeconds=20
+holds "a volume of several limiters is refused" bash -c '! helm template q "$0" --kube-version 1.36 --set limiter.persistence.enabled=true 2>"$1" && grep -q "set limiter.replicas=1" "$1"' "$chart" "$scratch/refusal"
 holds "the pre-delete hook can be left out" lacks 'helm.sh/hook: pre-delete' --set uninstall.openGate=false
 revisions=$(sed -n 's/^pub const REVISIONS: u64 = \(.*\);/\1/p' "$root/crates/operator/src/release.rs")
 records() { [[ $(rendered --show-only templates/open-gate.yaml | grep -c '  - sh.helm.release.v1.quotakeeper.v') = "$revisions" ]]; }
@@ -132,7 +141,7 @@ story "every value matters"
 holds "the README lists them as values.yaml explains them" "$root/charts/values_table.py" --check
 cat >"$scratch/otherwise.yaml" <<'V'
 crds: {enabled: false, keep: false}
-limiter: {persistence: {existingClaim: mine}, resources: {requests: {cpu: "1"}, limits: {cpu: "1"}}}
+limiter: {podDisruptionBudget: {enabled: false}, persistence: {existingClaim: mine}, resources: {requests: {cpu: "1"}, limits: {cpu: "1"}}}
 operator: {podDisruptionBudget: {enabled: false}, resources: {requests: {cpu: "1"}, limits: {cpu: "1"}}}
 proxy: {image: {digest: "sha256:0000000000000000000000000000000000000000000000000000000000000000"}}
 webhook:
@@ -159,7 +168,7 @@ refused() { # SENTENCE OPTION…
 refuses() { holds "${*:2}" refused "$1" "${@:2}"; }
 refuses "additional properties 'webhok' not allowed" --set webhok.failurePolicy=Fail
 refuses "at '/crds': additional properties 'kep' not allowed" --set crds.kep=true
-refuses "at '/limiter': additional properties 'replicas' not allowed" --set limiter.replicas=2
+refuses "at '/limiter/replicas': maximum: got 6, want 5" --set limiter.replicas=6
 refuses "at '/operator/resources': additional properties 'limit' not allowed" --set operator.resources.limit.memory=1Gi
 refuses "at '/operator/replicas': minimum: got 0, want 1" --set operator.replicas=0
 refuses "at '/webhook/failurePolicy': value must be one of 'Fail', 'Ignore'" --set webhook.failurePolicy=fail

@@ -10,12 +10,17 @@ import pathlib
 import subprocess
 import sys
 
+SEVERAL_LIMITERS = {"limiter.persistence.enabled": False, "limiter.replicas": 3}
 # What has to be otherwise for a value to matter.
 BESIDE = {
     "image.tag": {"image.digest": ""},
     "proxy.image.tag": {"proxy.image.digest": ""},
     "crds.keep": {"crds.enabled": True},
     "limiter.ledger.sizeLimit": {"limiter.persistence.enabled": False},
+    "limiter.replicas": {"limiter.persistence.enabled": False},
+    "limiter.leaseSeconds": SEVERAL_LIMITERS,
+    "limiter.podDisruptionBudget.enabled": SEVERAL_LIMITERS,
+    "limiter.podDisruptionBudget.maxUnavailable": SEVERAL_LIMITERS | {"limiter.podDisruptionBudget.enabled": True},
     "operator.podDisruptionBudget.maxUnavailable": {"operator.podDisruptionBudget.enabled": True},
     "uninstall.timeoutSeconds": {"uninstall.openGate": True},
 }
