@@ -85,6 +85,8 @@ pub enum Mutant {
     RefundLowersLevel,
     /// The answer that comes last replaces what is known of others, also if it was overtaken and tells of less.
     LastAnswerCounts,
+    /// A call that was rejected although it had the whole bucket is tried again and again.
+    RejectedAloneAgain,
 }
 
 #[cfg(feature = "mutants")]

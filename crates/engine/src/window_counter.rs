@@ -433,12 +433,18 @@ impl WindowCounter {
         log.min(bucket)
     }
 
-    /// What counts against the limit now, in its own terms.
-    /// How much of that is in flight: the provider may count it yet, or not.
+    /// How much is in flight: the provider may count it yet, or not.
     pub(crate) fn in_flight(&self) -> Amount {
         self.in_flight
     }
 
+    /// Whether a call was granted so much that it is larger than the bucket, which was empty.
+    pub(crate) fn is_alone(&self, at_grant: &AtGrant, cost: Amount) -> bool {
+        let larger = self.asks_bucket && cost > self.bucket.size();
+        larger && at_grant.in_flight == cost && at_grant.level.is_zero()
+    }
+
+    /// What counts against the limit now, in its own terms.
     pub(crate) fn used(&self) -> Amount {
         if self.asks_log { self.logged() } else { self.bucket.level() + self.in_flight }
     }

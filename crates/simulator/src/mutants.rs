@@ -19,7 +19,7 @@ pub enum Fault {
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 52] = [
+pub const MUTANTS: [(Fault, &str); 53] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
@@ -59,6 +59,7 @@ pub const MUTANTS: [(Fault, &str); 52] = [
     (Fault::Rule(Mutant::SettledAtFirstByte), "tokens-counted-late"),
     (Fault::Rule(Mutant::RefundLowersLevel), "tokens-over-reserving"),
     (Fault::Rule(Mutant::OthersForgotten), "tokens-others"),
+    (Fault::Rule(Mutant::RejectedAloneAgain), "tokens-rejected-alone"),
     (Fault::Rule(Mutant::SharesIgnored), "shared-tokens"),
     (Fault::Rule(Mutant::NoFloor), "shared-priorities"),
     (Fault::Rule(Mutant::AllocationsUnbounded), "shared-maximum"),

@@ -144,7 +144,7 @@ impl Engine {
         if let Some(stopped) = self.stopped(now, lane, caller) {
             return Some(stopped);
         }
-        if let Some(too_large) = self.lanes.never_fits(lane, costs) {
+        if let Some(too_large) = self.lanes.never_fits(lane, costs, now) {
             return Some(Refusal::too_large(&too_large));
         }
         if self.config.queue.max_budget_wait.is_some()

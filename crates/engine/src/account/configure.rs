@@ -18,22 +18,31 @@ impl Engine {
         self.durability.reconfigure(&places);
         self.share_copied();
         self.rename_pauses(&old, &places);
-        let waits = |call: &Call| matches!(call.state, CallState::Waiting { .. });
-        let waiting: Vec<CallKey> =
-            self.calls.iter().filter(|(_, call)| waits(call)).map(|(key, _)| *key).collect();
-        let mut too_late = Vec::new();
+        let waiting: Vec<CallKey> = self.waiting_calls().map(|(key, _)| key).collect();
         for key in waiting {
             self.reconfigure_costs(key);
-            let Some(Call { wanted: Wanted { lane, costs, .. }, .. }) = self.calls.get(&key) else {
-                continue;
-            };
-            self.lanes.call_waits(*lane, *costs);
-            too_late.extend(self.lanes.never_fits(*lane, *costs).map(|too_large| (key, too_large)));
+            if let Some(Call { wanted: Wanted { lane, costs, .. }, .. }) = self.calls.get(&key) {
+                self.lanes.call_waits(*lane, *costs);
+            }
         }
-        for (key, too_large) in too_late {
+        self.refuse_too_large(now, actions);
+        self.renew_forecasts(now, actions);
+    }
+
+    fn waiting_calls(&self) -> impl Iterator<Item = (CallKey, &Wanted)> {
+        let waits = |call: &Call| matches!(call.state, CallState::Waiting { .. });
+        self.calls.iter().filter(move |(_, call)| waits(call)).map(|(key, call)| (*key, &call.wanted))
+    }
+
+    /// Refuses the calls that wait for what there never is.
+    pub(super) fn refuse_too_large(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let too_large = |(key, Wanted { lane, costs, .. }): (CallKey, &Wanted)| {
+            self.lanes.never_fits(*lane, *costs, now).map(|too_large| (key, too_large))
+        };
+        let refused: Vec<_> = self.waiting_calls().filter_map(too_large).collect();
+        for (key, too_large) in refused {
             self.refuse(now, key, Refusal::too_large(&too_large), actions);
         }
-        self.renew_forecasts(now, actions);
     }
 
     /// Takes on how the account is shared.

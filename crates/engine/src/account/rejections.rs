@@ -47,6 +47,7 @@ impl Engine {
         let Some(grant) = self.grant_of(attempt) else {
             return;
         };
+        let charges = grant.charges.clone();
         // Where a hello could not tell when it was granted: before its answer.
         let granted = grant.at.min(latest);
         self.counted(now, attempt, latest);
@@ -55,6 +56,10 @@ impl Engine {
         let class = rejection.class;
         self.count_rejection(class);
         let Some(call) = self.calls.get(&attempt.key()) else { return };
+        let costs = call.wanted.costs;
+        let too_large = class == RejectionClass::Quota
+            && self.enforces()
+            && self.lanes.rejected_alone(&charges, costs, &rejection.scope, now);
         let (lane, by, credential) = (call.wanted.lane, call.wanted.consumer.clone(), call.wanted.credential);
         if let Some(limit) = &rejection.shared_with
             && self.lanes.share(lane, limit, now)
@@ -84,6 +89,9 @@ impl Engine {
             pause.withdrawn(attempt);
         }
         self.finish(now, attempt, again && class != RejectionClass::Terminal, actions);
+        if too_large {
+            self.refuse_too_large(now, actions);
+        }
     }
 
     fn count_rejection(&mut self, class: RejectionClass) {

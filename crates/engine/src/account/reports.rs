@@ -213,6 +213,12 @@ impl Engine {
             self.count_refusal(now, Refused::of(key, &wanted), stopped, actions);
             return;
         }
+        if let Some(too_large) =
+            self.lanes.never_fits(wanted.lane, wanted.costs, now).filter(|_| self.enforces())
+        {
+            self.count_refusal(now, Refused::of(key, &wanted), Refusal::too_large(&too_large), actions);
+            return;
+        }
         // It goes first in its flow, but not before a pause is over that it may have caused itself.
         let wait = self.wait_behind(now, (wanted.lane, wanted.caller()), wanted.costs, 0);
         if wanted.deadline <= now {

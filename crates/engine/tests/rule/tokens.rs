@@ -1,5 +1,6 @@
 //! Limits of tokens: what is held for a call, what it is charged, and when.
 
+mod alone;
 mod headers;
 mod learned;
 mod restarts;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::backlog::Backlog;
 use super::limit::Limit;
+use super::too_large::Rejected;
 use crate::account::counter::{Counter, Usage};
 use crate::account::status::LimitStatus;
 use crate::cost::{Amount, Costs};
@@ -35,6 +36,8 @@ pub(in crate::account) struct Entry {
     pub(super) kept: Amount,
     /// Until then it has no room for a call that has come: a budget that is used up.
     pub(super) spent_until: Option<Time>,
+    /// The smallest call that was larger than the bucket, went alone, and was rejected.
+    pub(super) rejected: Option<Rejected>,
 }
 
 impl Entry {
@@ -47,6 +50,7 @@ impl Entry {
             waiting: Backlog::EMPTY,
             kept: Amount::ZERO,
             spent_until: None,
+            rejected: None,
         }
     }
 
@@ -59,7 +63,7 @@ impl Entry {
     pub(super) fn reconfigure(&mut self, now: Time) {
         let amount = self.limit.effective(self.model.as_deref(), self.observed);
         self.counter.reconfigure(&self.limit.config, amount, now);
-        self.spent_until = None;
+        (self.spent_until, self.rejected) = (None, None);
         // What an answer names stops nobody for longer than a window, whatever is granted already.
         if let Some(window) = self.counter.window_mut().filter(|_| self.observed.is_some()) {
             window.drain_within_a_window();

@@ -21,6 +21,11 @@ pub(super) const STORIES: &[Story] = &[
         "a few calls of 40 % of a limit among many small ones",
         large_among_small,
     ),
+    story(
+        "tokens-rejected-alone",
+        "large calls that the provider takes from nobody, beside small ones",
+        rejected_alone,
+    ),
     story("tokens-own-limits", "large calls that wait at limits of their own, over a shared one", own_limits),
     story(
         "tokens-behind-a-pause",
@@ -106,6 +111,26 @@ fn large_among_small(random: &mut Random) -> Scenario {
     scenario
 }
 
+/// A bucket of a fifth of the limit, and calls of more than that: each waits until it has all of the bucket, and is
+/// rejected even so. After the first the others are refused.
+fn rejected_alone(random: &mut Random) -> Scenario {
+    let mut scenario = exactly(random, 40_000);
+    let many = (0..39).map(|_| endpoint("small"));
+    scenario.shapes = std::iter::once(endpoint("large")).chain(many).collect();
+    for limit in scenario.account.limits.iter_mut().skip(1) {
+        (limit.counted_as, limit.burst) = (CountedAs::TokenBucket, Some(8_000));
+    }
+    if let Some(work) = &mut scenario.tokens {
+        (work.text_bytes, work.max_output) = ((3_000, 3_400), (100, 100));
+        work.outputs.large = Some((0, 16));
+        work.provider.rejects = true;
+    }
+    (scenario.expects.refused_at_least, scenario.expects.refused_at_most) = (3, u64::MAX);
+    // Each of the large calls is of another size, and smaller than those before only now and then.
+    scenario.expects.rejected_at_most = Some(120);
+    scenario
+}
+
 /// Each endpoint's own limit lets one of its calls through in 16 s; the shared one would let four through in that time.
 fn own_limits(random: &mut Random) -> Scenario {
     let mut scenario = exactly(random, 10_000);
@@ -142,6 +167,6 @@ fn behind_a_pause(random: &mut Random) -> Scenario {
     // Pauses of a minute at most hold everyone, without a witness.
     scenario.upstream.closed = [20, 75, 130].map(closed_to_large).to_vec();
     scenario.expects.longest_wait_at_most = None;
-    scenario.expects.tokens_used_at_least = Some(6_600);
+    scenario.expects.tokens_used_at_least = Some(6_400);
     scenario
 }
