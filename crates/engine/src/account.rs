@@ -2,6 +2,7 @@
 //!
 //! | room | holds |
 //! |---|---|
+//! | `call_table` | the calls that are not over |
 //! | `calls` | asks, refusals, and what ends a call |
 //! | `reports` | what became of grants: written, answered, over |
 //! | `rejections` | what rejections do to the calls that follow |
@@ -32,6 +33,7 @@
 //! | `status` | what people are shown |
 
 mod budgets;
+mod call_table;
 mod calls;
 mod charge;
 mod checkpoints;
@@ -78,12 +80,13 @@ use crate::clock::is_fresh;
 use crate::concurrency_cap::ConcurrencyCap;
 use crate::config::AccountConfig;
 use crate::cost::Costs;
-use crate::estimate::{EstimateKey, Estimates, RunningCall};
-use crate::event::{Action, Attempt, CallClass, CallId, Event, Fingerprint, Pulse, Scope, SessionId};
+use crate::estimate::{Estimates, RunningCall};
+use crate::event::{Action, Attempt, CallClass, Event, Fingerprint, Pulse, Scope, SessionId};
 use crate::name::Consumer;
 use crate::pause::Pause;
 use crate::queue::{CallKey, LaneId, Queue, QueuePosition};
 use crate::time::Time;
+use call_table::CallTable;
 use charge::Charge;
 use checkpoints::Checkpoints;
 use claims::LastWord;
@@ -94,6 +97,7 @@ use lanes::{CopiedCounter, InitialState, Lanes};
 use recovery::Recovery;
 use reports::Answer;
 use tellings::Tellings;
+use token_costs::Estimated;
 use workload_usage::UsageByWorkload;
 
 /// The engine of one account. See the crate's documentation for how it is driven.
@@ -102,7 +106,7 @@ pub struct Engine {
     config: AccountConfig,
     lanes: Lanes,
     queue: Queue,
-    calls: BTreeMap<CallKey, Call>,
+    calls: CallTable,
     /// When to look at a call again: a waiting one's deadline, or the end of the longest call.
     deadlines: Alarms<CallKey>,
     sessions: BTreeMap<SessionId, Session>,
@@ -122,8 +126,6 @@ pub struct Engine {
     wake: Option<Time>,
     /// Of the round of grants that is under way, else empty: its memory is used again.
     open_lanes: Vec<LaneId>,
-    /// In the last round of grants room was kept for a call of an unknown model.
-    kept_room: bool,
     totals: Totals,
     hang_ups: HangUps,
     /// What calls use of tokens.
@@ -199,7 +201,7 @@ struct Wanted {
     /// What it draws; what it has drawn, once that is known.
     costs: Costs,
     /// As whose call its use of tokens is learned; `None`: no limit counts tokens.
-    estimate: Option<EstimateKey>,
+    estimate: Option<Estimated>,
     asked: Time,
     deadline: Time,
     /// Attempts that were granted.
@@ -263,7 +265,7 @@ impl Engine {
             config,
             lanes,
             queue: Queue::default(),
-            calls: BTreeMap::new(),
+            calls: CallTable::default(),
             deadlines: Alarms::default(),
             sessions: BTreeMap::new(),
             pauses: BTreeMap::new(),
@@ -278,7 +280,6 @@ impl Engine {
             recovery: Recovery::default(),
             wake: None,
             open_lanes: Vec::new(),
-            kept_room: false,
             totals: Totals::default(),
             hang_ups: HangUps::default(),
             estimates: Estimates::default(),
@@ -297,7 +298,7 @@ impl Engine {
                 let unparked = self.heartbeat(session, pulse);
                 // Nobody's turn has come by it: what is waited for is known.
                 let early = self.wake.is_none_or(|wake| now < wake);
-                if early && !unparked && !self.kept_room && self.pauses.is_empty() {
+                if early && !unparked && self.pauses.is_empty() {
                     return;
                 }
             }
@@ -404,9 +405,7 @@ impl Engine {
 
     /// The calls of a session that are not over.
     fn calls_of(&self, session: SessionId) -> impl Iterator<Item = (CallKey, &Call)> {
-        let key = |call| CallKey { session, call };
-        let all = key(CallId(0))..=key(CallId(u64::MAX));
-        self.calls.range(all).map(|(key, call)| (*key, call))
+        self.calls.of_session(session)
     }
 
     fn weight_of(&self, consumer: &str) -> u32 {

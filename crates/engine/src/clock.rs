@@ -73,5 +73,10 @@ fn bound(now: Time, stamp: Stamp, offset: i128) -> Time {
 /// Whether a session's last message is recent enough to be granted anything: `now − K(echo) ≤ D/2`.
 /// An older echo would leave the grant too little of its validity to travel and be written.
 pub(crate) fn is_fresh(now: Time, pulse: Pulse, validity: Duration) -> bool {
-    now.since(pulse.latest) <= validity / 2
+    now < stale_at(pulse, validity)
+}
+
+/// From when on it is not, if the session says nothing more.
+pub(crate) fn stale_at(pulse: Pulse, validity: Duration) -> Time {
+    pulse.latest + validity / 2 + Duration::from_nanos(1)
 }

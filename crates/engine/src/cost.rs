@@ -103,12 +103,12 @@ impl Default for Costs {
 
 impl Costs {
     /// Whether it is a single request.
-    pub(crate) fn are_usual(self) -> bool {
-        self == Costs::default()
+    pub(crate) fn are_usual(&self) -> bool {
+        self.tokens.is_none() && *self == Costs::default()
     }
 
     /// What it draws of this unit, whatever the limit; of tokens that depends on the limit.
-    pub fn of(self, unit: Unit) -> Amount {
+    pub fn of(&self, unit: Unit) -> Amount {
         match unit {
             Unit::Requests => self.requests,
             Unit::ConcurrentRequests => self.concurrent_requests,

@@ -60,6 +60,8 @@ pub struct Estimates {
     consumers: Table<OneConsumer>,
     /// Counts the uses of keys.
     uses: u64,
+    /// Counts what has become known.
+    revision: u64,
 }
 
 /// All calls to a model and endpoint.
@@ -160,6 +162,7 @@ impl Estimates {
 
     /// Forgets the class that was used least recently, one without running calls where there is one.
     fn forget_a_class(&mut self) {
+        self.revision += 1;
         let order = |of_class: &Class| (of_class.everybody.outputs.running_calls() > 0, of_class.last_use);
         let oldest = self.classes.iter().min_by_key(|(_, of_class)| order(of_class)).map(|(id, _)| id);
         let Some(of_class) = oldest.and_then(|id| self.classes.remove(id)) else { return };
@@ -171,12 +174,18 @@ impl Estimates {
 
     /// The same of consumers.
     fn forget_a_consumer(&mut self) {
+        self.revision += 1;
         let order = |one: &OneConsumer| (one.learned.outputs.running_calls() > 0, one.last_use);
         let oldest = self.consumers.iter().min_by_key(|(_, one)| order(one)).map(|(id, _)| id);
         let Some(one) = oldest.and_then(|id| self.consumers.remove(id)) else { return };
         if let Some(of_class) = self.classes.get_mut(one.class) {
             of_class.by_consumer.remove(&one.consumer);
         }
+    }
+
+    /// Changes with everything that becomes known: while it stays, so does what is [likely](Estimates::likely).
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// What a call likely uses: 0.9 of such calls use less, and the mean is no higher. `most` is what it can
@@ -283,6 +292,7 @@ impl Estimates {
 
     /// Changes what is learned of everybody and of the consumer, as far as they are not forgotten.
     fn each(&mut self, key: EstimateKey, mut change: impl FnMut(&mut Learned)) {
+        self.revision += 1;
         if let Some(class) = self.classes.get_mut(key.class) {
             change(&mut class.everybody);
         }

@@ -23,7 +23,7 @@ impl Engine {
         &mut self,
         now: Time,
         lane: LaneId,
-        costs: Costs,
+        costs: &Costs,
         allowed: Duration,
         ahead: u64,
     ) -> Option<Refusal> {
@@ -42,7 +42,7 @@ impl Engine {
         now: Time,
         key: CallKey,
         until: Time,
-        costs: Costs,
+        costs: &Costs,
     ) -> Option<Refusal> {
         let call = self.calls.get(&key).filter(|_| self.enforces())?;
         let Wanted { lane, deadline, .. } = call.wanted;

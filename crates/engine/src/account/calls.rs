@@ -79,7 +79,7 @@ impl Engine {
         let waited =
             if returns && self.config.queue.max_absence.is_none() { Duration::ZERO } else { ask.waited };
         let allowed = self.patience(ask.patience, waited);
-        if let Some(refusal) = self.refusal_on_arrival(now, lane, costs, &ask, allowed) {
+        if let Some(refusal) = self.refusal_on_arrival(now, lane, &costs, &ask, allowed) {
             return self.count_refusal(now, Refused { key, consumer: &ask.consumer, lane }, refusal, actions);
         }
         let weight = self.weight_of(&ask.consumer);
@@ -133,7 +133,7 @@ impl Engine {
         &mut self,
         now: Time,
         lane: LaneId,
-        costs: Costs,
+        costs: &Costs,
         ask: &Ask,
         allowed: Duration,
     ) -> Option<Refusal> {
@@ -193,11 +193,11 @@ impl Engine {
     pub(super) fn insert_waiting(&mut self, key: CallKey, wanted: Wanted, again: bool) {
         let weight = self.weight_of(&wanted.consumer);
         let Wanted { lane, costs, deadline, .. } = wanted;
-        let turns = self.lanes.turns(lane, costs);
+        let turns = self.lanes.turns(lane, &costs);
         let (group, consumer) = (self.lanes.group(lane), &wanted.consumer);
         let arrival = Arrival { lane, group, consumer, weight, turns, deadline, again };
         let position = self.queue.push(arrival, key);
-        self.lanes.call_waits(lane, costs);
+        self.lanes.call_waits(lane, &costs);
         let state = CallState::Waiting { position, parked: false };
         self.insert(key, Call { wanted, alarm: deadline, state });
     }
@@ -207,7 +207,7 @@ impl Engine {
         if matches!(call.state, CallState::Granted(_)) {
             self.queue.call_begins(self.lanes.group(call.wanted.lane), &call.wanted.consumer);
         }
-        if self.calls.insert(key, call).is_none() {
+        if self.calls.insert(key, call) {
             let session = self.sessions.entry(key.session).or_default();
             session.calls += 1;
             if !session.durable {
@@ -217,7 +217,7 @@ impl Engine {
         self.set_alarm(key, alarm);
     }
 
-    fn remove(&mut self, key: CallKey) -> Option<Call> {
+    fn remove(&mut self, key: CallKey) -> Option<Box<Call>> {
         let mut call = self.calls.remove(&key);
         if let Some(call) = &mut call
             && let CallState::Granted(grant) = &mut call.state
@@ -262,11 +262,11 @@ impl Engine {
             self.queue.remove(position);
         }
         self.queue.waits_no_longer(position);
-        self.lanes.call_leaves(call.wanted.lane, call.wanted.costs);
+        self.lanes.call_leaves(call.wanted.lane, &call.wanted.costs);
     }
 
     /// Forgets a call. What it has charged stays charged.
-    pub(super) fn end(&mut self, key: CallKey) -> Option<Call> {
+    pub(super) fn end(&mut self, key: CallKey) -> Option<Box<Call>> {
         self.leave_queue(key);
         let call = self.remove(key)?;
         if let Some(session) = self.sessions.get_mut(&key.session) {
@@ -324,7 +324,7 @@ impl Engine {
                 continue;
             }
             let wanted = call.wanted.clone();
-            let wait = self.forecast(now, wanted.lane, wanted.costs, wanted.caller());
+            let wait = self.forecast(now, wanted.lane, &wanted.costs, wanted.caller());
             self.refuse(now, key, Refusal::until(RefusalReason::WaitExceeded, wait), actions);
         }
     }

@@ -25,7 +25,7 @@ impl Lanes {
         &mut self,
         lane: LaneId,
         attempt: Attempt,
-        costs: Costs,
+        costs: &Costs,
         now: Time,
         echoed: Time,
     ) -> Vec<Charge> {
@@ -41,7 +41,7 @@ impl Lanes {
     }
 
     /// Takes over what the reserve holds for a call that was granted from it.
-    pub(super) fn claim_units(&mut self, lane: LaneId, costs: Costs, now: Time) -> Vec<Charge> {
+    pub(super) fn claim_units(&mut self, lane: LaneId, costs: &Costs, now: Time) -> Vec<Charge> {
         let counters = self.counters_of(lane).to_vec();
         let claim = |counter: CounterId| {
             let entry = self.entry_mut(counter)?;
@@ -58,7 +58,7 @@ impl Lanes {
     }
 
     /// The same of what is assumed of a predecessor, at limits where that is held for as long as a call lasts.
-    pub(super) fn claim_of_predecessor(&mut self, lane: LaneId, costs: Costs, now: Time) -> Vec<Charge> {
+    pub(super) fn claim_of_predecessor(&mut self, lane: LaneId, costs: &Costs, now: Time) -> Vec<Charge> {
         let counters = self.counters_of(lane).to_vec();
         let claim = |counter: CounterId| {
             let entry = self.entry_mut(counter).filter(|entry| entry.limit.holds_the_bound())?;

@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// Whether a call of these costs may be granted as far as checkpoints are concerned.
-    pub(super) fn checkpoint_covers(&mut self, lane: LaneId, costs: Costs) -> bool {
+    pub(super) fn checkpoint_covers(&mut self, lane: LaneId, costs: &Costs) -> bool {
         let covered = self.config.mode == Mode::Disabled || self.lanes.covers_call(lane, costs);
         self.checkpoints.wanted |= !covered;
         covered

@@ -22,7 +22,7 @@ impl Engine {
         for key in waiting {
             self.reconfigure_costs(key);
             if let Some(Call { wanted: Wanted { lane, costs, .. }, .. }) = self.calls.get(&key) {
-                self.lanes.call_waits(*lane, *costs);
+                self.lanes.call_waits(*lane, costs);
             }
         }
         self.refuse_too_large(now, actions);
@@ -37,7 +37,7 @@ impl Engine {
     /// Refuses the calls that wait for what there never is.
     pub(super) fn refuse_too_large(&mut self, now: Time, actions: &mut Vec<Action>) {
         let too_large = |(key, Wanted { lane, costs, .. }): (CallKey, &Wanted)| {
-            self.lanes.never_fits(*lane, *costs, now).map(|too_large| (key, too_large))
+            self.lanes.never_fits(*lane, costs, now).map(|too_large| (key, too_large))
         };
         let refused: Vec<_> = self.waiting_calls().filter_map(too_large).collect();
         for (key, too_large) in refused {

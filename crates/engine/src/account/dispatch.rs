@@ -6,6 +6,7 @@
 use super::calls::Refusal;
 use super::{CallState, Engine, Grant};
 use crate::callers::{Caller, PauseKey};
+use crate::clock::stale_at;
 use crate::config::Mode;
 use crate::cost::Costs;
 use crate::event::{Action, Attempt, Pulse, RefusalReason};
@@ -47,7 +48,6 @@ impl Engine {
         self.end_patience(now, actions);
         self.release_held(now);
         let mut wake = self.deadlines.first().map_or(Time::NEVER, |(at, _)| at);
-        self.kept_room = false;
         let mut open = std::mem::take(&mut self.open_lanes);
         open.extend(self.queue.lanes());
         while self.may_grant(now) {
@@ -84,20 +84,23 @@ impl Engine {
         let usual = self.lanes.costs_of_each(lane);
         let costs = usual.unwrap_or_else(|| self.renewed_costs(turn.head.call));
         let paused = self.waits_in_a_pause(now, lane);
-        let charged_ahead = self.durability.covers(self.lanes.draws(lane, costs), !paused);
-        let until = match charged_ahead.then(|| self.blocked_until(now, lane, costs)) {
+        let charged_ahead = self.durability.covers(self.lanes.draws(lane, &costs), !paused);
+        let until = match charged_ahead.then(|| self.blocked_until(now, lane, &costs)) {
             Some(Some(until)) => until,
             Some(None) => {
-                return (!self.checkpoint_covers(lane, costs)).then_some(Obstacle::Until(Time::NEVER));
+                return (!self.checkpoint_covers(lane, &costs)).then_some(Obstacle::Until(Time::NEVER));
             }
             None => Time::NEVER,
         };
-        if charged_ahead && let Some(refusal) = self.refusal_by_budget(now, turn.head.call, until, costs) {
+        if charged_ahead && let Some(refusal) = self.refusal_by_budget(now, turn.head.call, until, &costs) {
             return Some(Obstacle::Refused(refusal));
         }
         let keeps = self.lanes.may_be_of_any_model(lane) || costs.tokens.is_some();
         if keeps && !mutant::active(Mutant::NothingKept) && !paused {
-            self.kept_room |= self.lanes.keep_room(now, lane, costs, !charged_ahead);
+            let kept = self.lanes.keep_room(lane, &costs, !charged_ahead);
+            // For a session that is heard no longer nothing is kept.
+            let heard = if kept { stale_at(turn.pulse, self.config.validity) } else { Time::NEVER };
+            return Some(Obstacle::Until(until.min(heard)));
         }
         Some(Obstacle::Until(until))
     }
@@ -138,7 +141,7 @@ impl Engine {
     }
 
     /// When a call of these costs may be granted at the earliest; `None`: now.
-    fn blocked_until(&mut self, now: Time, lane: LaneId, costs: Costs) -> Option<Time> {
+    fn blocked_until(&mut self, now: Time, lane: LaneId, costs: &Costs) -> Option<Time> {
         if self.config.mode == Mode::Disabled {
             return None;
         }
@@ -179,9 +182,9 @@ impl Engine {
         let costs = call.wanted.costs;
         let mut turns = None;
         if let CallState::Waiting { position, .. } = call.state {
-            if self.lanes.corrects_turns(lane, costs) {
+            if self.lanes.corrects_turns(lane, &costs) {
                 // What such calls use may have become known since it came.
-                turns = Some(self.lanes.turns(lane, costs));
+                turns = Some(self.lanes.turns(lane, &costs));
                 self.queue.expect_use(position);
             }
             self.queue.take(position, turns.unwrap_or(position.turns()));
@@ -195,9 +198,9 @@ impl Engine {
                 pause.granted(now, attempt);
             }
         }
-        self.lanes.call_leaves(lane, costs);
-        let charges = self.lanes.charge(lane, attempt, costs, now, pulse.latest);
-        let running = call.wanted.estimate.map(|estimate| self.estimates.began(estimate, now));
+        self.lanes.call_leaves(lane, &costs);
+        let charges = self.lanes.charge(lane, attempt, &costs, now, pulse.latest);
+        let running = call.wanted.estimate.map(|estimate| self.estimates.began(estimate.key, now));
         self.checkpoints.wanted |= self.lanes.cover_is_low(lane);
         call.state = CallState::Granted(Grant { at: now, charges, answered: false, told: 0, running, turns });
         self.set_alarm(key, now + self.config.pause.max_call);
@@ -206,7 +209,7 @@ impl Engine {
                 cap.granted(now, attempt);
             }
         }
-        self.durability.call_granted(self.lanes.draws(lane, costs));
+        self.durability.call_granted(self.lanes.draws(lane, &costs));
         self.totals.granted += 1;
         actions.push(Action::Grant { attempt, echo: pulse.stamp });
     }

@@ -12,7 +12,13 @@ use crate::time::Time;
 
 impl Engine {
     /// About how long a new call of this consumer and these costs would wait.
-    pub(super) fn forecast(&mut self, now: Time, lane: LaneId, costs: Costs, caller: Caller<'_>) -> Duration {
+    pub(super) fn forecast(
+        &mut self,
+        now: Time,
+        lane: LaneId,
+        costs: &Costs,
+        caller: Caller<'_>,
+    ) -> Duration {
         let ahead = self.ahead_of(lane, caller);
         self.wait_behind(now, (lane, caller), costs, ahead)
     }
@@ -29,7 +35,7 @@ impl Engine {
         &mut self,
         now: Time,
         (lane, caller): (LaneId, Caller<'_>),
-        costs: Costs,
+        costs: &Costs,
         ahead: u64,
     ) -> Duration {
         let until = self.paused_until(now, lane).max(self.held_until(now, lane, caller));
@@ -42,7 +48,7 @@ impl Engine {
     /// About how long a call that waits already still waits at least: as if it came first, as if whoever paused by hand
     /// resumed at once, and as if a call under way ended now, for nobody knows how long those last. Without a caller:
     /// the longest of all callers.
-    fn least_wait(&mut self, now: Time, lane: LaneId, caller: Option<Caller<'_>>, costs: Costs) -> Duration {
+    fn least_wait(&mut self, now: Time, lane: LaneId, caller: Option<Caller<'_>>, costs: &Costs) -> Duration {
         let config = self.config.pause;
         let pauses = self.pauses.iter().filter(|(_, pause)| !pause.by_hand);
         let holds = |callers: &Callers| caller.is_none_or(|caller| callers.cover(caller));
@@ -57,7 +63,7 @@ impl Engine {
         &mut self,
         now: Time,
         (lane, caller): (LaneId, Caller<'_>),
-        costs: Costs,
+        costs: &Costs,
         allowed: Duration,
     ) -> Refusal {
         self.budget_refusal(now, lane, costs, allowed, 0).unwrap_or_else(|| {
@@ -76,8 +82,8 @@ impl Engine {
         let waiting: Vec<_> = waiting.map(|(key, call)| (*key, call.wanted.clone())).collect();
         for (key, wanted) in waiting {
             let (lane, caller, costs) = (wanted.lane, wanted.caller(), wanted.costs);
-            if wanted.deadline < now + self.least_wait(now, lane, Some(caller), costs) {
-                let refusal = self.too_long(now, (lane, caller), costs, wanted.deadline.since(now));
+            if wanted.deadline < now + self.least_wait(now, lane, Some(caller), &costs) {
+                let refusal = self.too_long(now, (lane, caller), &costs, wanted.deadline.since(now));
                 self.refuse(now, key, refusal, actions);
             }
         }
@@ -89,7 +95,7 @@ impl Engine {
         let Some((earliest, _)) = self.deadlines.first() else { return false };
         self.lanes.with_waiting().into_iter().any(|lane| {
             let costs = self.lanes.costs_of_each(lane);
-            costs.is_none_or(|costs| earliest < now + self.least_wait(now, lane, None, costs))
+            costs.is_none_or(|costs| earliest < now + self.least_wait(now, lane, None, &costs))
         })
     }
 }

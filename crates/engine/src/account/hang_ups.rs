@@ -89,8 +89,8 @@ impl Engine {
     pub(super) fn count_hang_up(&mut self, now: Time, wanted: &Wanted) {
         let Wanted { lane, costs, asked, .. } = *wanted;
         let waited = now.since(asked);
-        let rest = self.wait_behind(now, (lane, wanted.caller()), costs, 0);
-        let wait = self.forecast(now, lane, costs, wanted.caller()).max(waited + rest);
+        let rest = self.wait_behind(now, (lane, wanted.caller()), &costs, 0);
+        let wait = self.forecast(now, lane, &costs, wanted.caller()).max(waited + rest);
         self.hang_ups.add(now, &wanted.consumer, waited, wait);
     }
 }

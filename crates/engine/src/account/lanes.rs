@@ -41,9 +41,10 @@ pub(super) use limit::{HoldsFor, Limit, continued_name};
 pub(super) use too_large::TooLarge;
 pub(super) use turns::Taken;
 
-use backlog::{Backlog, LaneBacklog};
+use backlog::{Backlog, Expected, LaneBacklog};
 use counters::Counters;
 use shared::SharedLimits;
+use turns::turn_of;
 
 use super::counter::Counter;
 use super::status::LimitStatus;
@@ -91,11 +92,15 @@ pub(super) struct CopiedCounter {
 #[derive(Debug)]
 pub(super) struct Lanes {
     limits: Vec<Arc<Limit>>,
+    /// How many nanoseconds of refill a turn is long.
+    turn: u128,
     lanes: Vec<Lane>,
     by_class: BTreeMap<CallClass, LaneId>,
     counters: Counters,
     by_limit: BTreeMap<(usize, Option<String>), CounterId>,
     waiting: usize,
+    /// Of the call that comes or goes: its memory is used again.
+    expected: Expected,
     start: InitialState,
     /// Limits that came later than the engine, and begin otherwise.
     starts: BTreeMap<String, InitialState>,
@@ -118,13 +123,16 @@ pub(super) struct Lanes {
 impl Lanes {
     /// An account whose counters are still to be [made](Lanes::make_counters) or restored.
     pub(super) fn new(config: &AccountConfig, start: InitialState) -> Lanes {
+        let limits = Limit::all_of(config);
         Lanes {
-            limits: Limit::all_of(config),
+            turn: turn_of(&limits),
+            limits,
             lanes: Vec::new(),
             by_class: BTreeMap::new(),
             counters: Counters::default(),
             by_limit: BTreeMap::new(),
             waiting: 0,
+            expected: Expected::default(),
             start,
             starts: BTreeMap::new(),
             models: BTreeSet::new(),
@@ -248,6 +256,7 @@ impl Lanes {
     /// with an unknown past. Returns for each limit the place that it had.
     pub(super) fn configure(&mut self, config: &AccountConfig, now: Time) -> Vec<Option<usize>> {
         let old = std::mem::replace(&mut self.limits, Limit::all_of(config));
+        self.turn = turn_of(&self.limits);
         let places = Limit::continued(&old, &self.limits);
         for (limit, place) in self.limits.iter().zip(&places) {
             let name = &limit.config.name;
@@ -293,7 +302,7 @@ impl Lanes {
     }
 
     /// What a call of these costs draws of each limit that covers the lane.
-    pub(super) fn draws(&self, lane: LaneId, costs: Costs) -> impl Iterator<Item = Draw> + Clone {
+    pub(super) fn draws(&self, lane: LaneId, costs: &Costs) -> impl Iterator<Item = Draw> + Clone {
         self.lane(lane).limits.iter().map(move |limit| {
             let cost = self.limits.get(*limit).map_or(Amount::ZERO, |limit| limit.cost(costs));
             Draw { limit: *limit, cost }
@@ -403,7 +412,7 @@ impl Lanes {
     }
 
     /// When the lane's limits let a call of these costs through at the earliest; `None`: now.
-    pub(super) fn blocked_until(&mut self, lane: LaneId, costs: Costs, now: Time) -> Option<Time> {
+    pub(super) fn blocked_until(&mut self, lane: LaneId, costs: &Costs, now: Time) -> Option<Time> {
         let mut until = None;
         self.each_entry(lane, |entry| until = until.max(entry.blocked_until(now, costs)));
         until
@@ -411,14 +420,14 @@ impl Lanes {
 
     /// How long until the lane's limits have let `ahead` calls and one of these costs through, as far as
     /// those draw on the same limits.
-    pub(super) fn wait_for(&mut self, lane: LaneId, costs: Costs, now: Time, ahead: u64) -> Duration {
+    pub(super) fn wait_for(&mut self, lane: LaneId, costs: &Costs, now: Time, ahead: u64) -> Duration {
         let mut wait = Duration::ZERO;
         self.each_entry(lane, |entry| wait = wait.max(entry.wait_for(now, costs, ahead)));
         wait
     }
 
     /// How long until the lane's windows let one call of these costs through, if it came first.
-    pub(super) fn wait_for_windows(&mut self, lane: LaneId, costs: Costs, now: Time) -> Duration {
+    pub(super) fn wait_for_windows(&mut self, lane: LaneId, costs: &Costs, now: Time) -> Duration {
         let mut wait = Duration::ZERO;
         self.each_entry(lane, |entry| {
             if entry.counter.window().is_some() {
@@ -437,14 +446,14 @@ impl Lanes {
     }
 
     /// Gives a call of the lane its slots.
-    pub(super) fn hold_slots(&mut self, lane: LaneId, attempt: Attempt, costs: Costs, now: Time) {
+    pub(super) fn hold_slots(&mut self, lane: LaneId, attempt: Attempt, costs: &Costs, now: Time) {
         self.each_entry(lane, |Entry { limit, counter, .. }| {
             counter.hold_slots(attempt, limit.cost(costs), now);
         });
     }
 
     /// Gives a call of the lane slots that an earlier incarnation may have given away.
-    pub(super) fn claim_slots(&mut self, lane: LaneId, attempt: Attempt, costs: Costs, now: Time) {
+    pub(super) fn claim_slots(&mut self, lane: LaneId, attempt: Attempt, costs: &Costs, now: Time) {
         self.each_entry(lane, |Entry { limit, counter, .. }| {
             counter.claim_slots(attempt, limit.cost(costs), now);
         });
@@ -459,18 +468,24 @@ impl Lanes {
         self.lane(lane).waiting.costs_of_each()
     }
 
-    pub(super) fn call_waits(&mut self, lane: LaneId, costs: Costs) {
+    pub(super) fn call_waits(&mut self, lane: LaneId, costs: &Costs) {
         self.waiting += 1;
+        let mut expected = std::mem::take(&mut self.expected);
         let Lane { waiting, limits, .. } = &mut self.lanes[lane.0 as usize];
-        waiting.add(&self.limits, limits, costs);
-        self.each_entry(lane, |Entry { waiting, limit, .. }| waiting.add(limit, costs));
+        expected.set(&self.limits, limits, costs);
+        waiting.add(&expected);
+        self.each_entry(lane, |Entry { waiting, limit, .. }| waiting.add(expected.of(limit.place)));
+        self.expected = expected;
     }
 
-    pub(super) fn call_leaves(&mut self, lane: LaneId, costs: Costs) {
+    pub(super) fn call_leaves(&mut self, lane: LaneId, costs: &Costs) {
         self.waiting = self.waiting.saturating_sub(1);
+        let mut expected = std::mem::take(&mut self.expected);
         let Lane { waiting, limits, .. } = &mut self.lanes[lane.0 as usize];
-        waiting.remove(&self.limits, limits, costs);
-        self.each_entry(lane, |Entry { waiting, limit, .. }| waiting.remove(limit, costs));
+        expected.set(&self.limits, limits, costs);
+        waiting.remove(&expected);
+        self.each_entry(lane, |Entry { waiting, limit, .. }| waiting.remove(expected.of(limit.place)));
+        self.expected = expected;
     }
 
     pub(super) fn waiting(&self) -> usize {

@@ -45,7 +45,7 @@ impl Engine {
             if let Some(remaining) = seen.remaining.filter(|_| !limit.is_maximum()) {
                 let hard = seen.hard.unwrap_or(declared);
                 let end = seen.ends_in.and_then(|ends_in| window_end(&limit, ends_in, granted, latest));
-                let left = Left { remaining: Amount(remaining), end, granted, cost: limit.cost(costs) };
+                let left = Left { remaining: Amount(remaining), end, granted, cost: limit.cost(&costs) };
                 lowered |= self.observe_remaining(now, charge, Amount(hard) - Amount(remaining), left);
             }
         }

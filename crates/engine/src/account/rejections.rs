@@ -59,7 +59,7 @@ impl Engine {
         let costs = call.wanted.costs;
         let too_large = class == RejectionClass::Quota
             && self.enforces()
-            && self.lanes.rejected_alone(&charges, costs, &rejection.scope, now);
+            && self.lanes.rejected_alone(&charges, &costs, &rejection.scope, now);
         let (lane, by, credential) = (call.wanted.lane, call.wanted.consumer.clone(), call.wanted.credential);
         if let Some(limit) = &rejection.shared_with
             && self.lanes.share(lane, limit, now)

@@ -71,7 +71,7 @@ impl Engine {
             if entry.limit.settling().is_some() {
                 continue;
             }
-            let (bound, cost) = (latest + entry.limit.counted_after_write, entry.cost(costs));
+            let (bound, cost) = (latest + entry.limit.counted_after_write, entry.cost(&costs));
             let Some(counter) = entry.counter.window_mut() else {
                 continue;
             };
@@ -169,7 +169,7 @@ impl Engine {
             if entry.limit.config.tokens.is_some() {
                 continue;
             }
-            let (charged, cost) = (entry.limit.cost(call.wanted.costs), entry.limit.cost(usage));
+            let (charged, cost) = (entry.limit.cost(&call.wanted.costs), entry.limit.cost(&usage));
             if let Some(window) = entry.counter.window_mut() {
                 window.advance(now);
                 window.settle_up(now, *unit, charged, cost);
@@ -206,27 +206,28 @@ impl Engine {
     pub(super) fn finish(&mut self, now: Time, attempt: Attempt, again: bool, actions: &mut Vec<Action>) {
         self.free_slots(now, attempt);
         let key = attempt.key();
-        let Some(Call { wanted, .. }) = self.end(key).filter(|_| again) else {
+        let Some(call) = self.end(key).filter(|_| again) else {
             return;
         };
+        let Call { wanted, .. } = *call;
         if let Some(stopped) = self.stopped(now, wanted.lane, wanted.caller()) {
             self.count_refusal(now, Refused::of(key, &wanted), stopped, actions);
             return;
         }
         if let Some(too_large) =
-            self.lanes.never_fits(wanted.lane, wanted.costs, now).filter(|_| self.enforces())
+            self.lanes.never_fits(wanted.lane, &wanted.costs, now).filter(|_| self.enforces())
         {
             self.count_refusal(now, Refused::of(key, &wanted), Refusal::too_large(&too_large), actions);
             return;
         }
         // It goes first in its flow, but not before a pause is over that it may have caused itself.
-        let wait = self.wait_behind(now, (wanted.lane, wanted.caller()), wanted.costs, 0);
+        let wait = self.wait_behind(now, (wanted.lane, wanted.caller()), &wanted.costs, 0);
         if wanted.deadline <= now {
             let refusal = Refusal::until(RefusalReason::WaitExceeded, wait);
             self.count_refusal(now, Refused::of(key, &wanted), refusal, actions);
         } else if self.enforces() && !self.config.assumed && wanted.deadline < now + wait {
             let allowed = wanted.deadline.since(now);
-            let refusal = self.too_long(now, (wanted.lane, wanted.caller()), wanted.costs, allowed);
+            let refusal = self.too_long(now, (wanted.lane, wanted.caller()), &wanted.costs, allowed);
             self.count_refusal(now, Refused::of(key, &wanted), refusal, actions);
         } else {
             self.insert_waiting(key, wanted, true);

@@ -12,6 +12,7 @@ use super::lanes::{CounterId, InitialState, Lanes, Limit, Predecessor, hold_rese
 use super::ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
 use super::recovery::Recovery;
 use super::renamed::rename_limits;
+use super::token_costs::Estimated;
 use super::{Call, CallState, Charge, Engine, Grant, Wanted};
 use crate::callers::PauseKey;
 use crate::concurrency_cap::ConcurrencyCap;
@@ -113,12 +114,13 @@ impl Engine {
     fn restore_call(&mut self, call: CallSnapshot, counters: &[Option<RestoredCounter>], now: Time) {
         let lane = self.lane_of(&call.class, now);
         let key = CallKey { session: call.session, call: call.call };
-        self.lanes.hold_slots(lane, key.attempt(call.attempt), call.costs, call.granted);
+        self.lanes.hold_slots(lane, key.attempt(call.attempt), &call.costs, call.granted);
         let charge = |place: UnitPlace| counters.get(place.counter as usize)?.as_ref()?.charge(place.unit);
         let charges = call.units.into_iter().filter_map(charge).collect();
         let estimate = call.costs.tokens.map(|_| self.estimates.key(&call.consumer, &call.class));
+        let estimate = estimate.map(|key| Estimated::now(key, &self.estimates));
         let running = estimate.map(|estimate| {
-            let mut running = self.estimates.began(estimate, call.granted);
+            let mut running = self.estimates.began(estimate.key, call.granted);
             self.estimates.produced(&mut running, call.told);
             running
         });

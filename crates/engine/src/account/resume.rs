@@ -29,7 +29,7 @@ impl Engine {
             self.end_older(now, attempt);
         }
         if self.grant_of(attempt).is_none() {
-            let known = came_before || self.calls.contains_key(&attempt.key());
+            let known = came_before || self.calls.get(&attempt.key()).is_some();
             let held_for = self.held_for(grant, known);
             if !known {
                 self.insert_resumed(now, grant, held_for);
@@ -79,12 +79,12 @@ impl Engine {
         let lane = self.lane_of(&grant.demand.class, now);
         let (costs, estimate) = self.costs_of(&grant.consumer, &grant.demand);
         match held_for {
-            HeldFor::Nobody => self.lanes.hold_slots(lane, attempt, costs, now),
-            HeldFor::Reserve | HeldFor::Predecessor => self.lanes.claim_slots(lane, attempt, costs, now),
+            HeldFor::Nobody => self.lanes.hold_slots(lane, attempt, &costs, now),
+            HeldFor::Reserve | HeldFor::Predecessor => self.lanes.claim_slots(lane, attempt, &costs, now),
         }
         let charges = match held_for {
-            HeldFor::Reserve => self.lanes.claim_units(lane, costs, now),
-            HeldFor::Predecessor => self.lanes.claim_of_predecessor(lane, costs, now),
+            HeldFor::Reserve => self.lanes.claim_units(lane, &costs, now),
+            HeldFor::Predecessor => self.lanes.claim_of_predecessor(lane, &costs, now),
             HeldFor::Nobody => Vec::new(),
         };
         let wanted = Wanted {
@@ -99,7 +99,7 @@ impl Engine {
         };
         let alarm = now + self.config.pause.max_call;
         let at = grant.granted.map_or(now, |granted| granted.min(now));
-        let running = estimate.map(|estimate| self.estimates.began(estimate, at));
+        let running = estimate.map(|estimate| self.estimates.began(estimate.key, at));
         let state = CallState::Granted(Grant { at, charges, answered: false, told: 0, running, turns: None });
         self.insert(attempt.key(), Call { wanted, alarm, state });
     }

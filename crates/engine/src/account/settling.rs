@@ -196,7 +196,7 @@ impl Engine {
         }
         let Some(grant) = self.grant_of(attempt) else { return };
         let (held, Some(had)) = (now.since(grant.at), grant.turns.take()) else { return };
-        let taken = self.lanes.turns_of(lane, costs, Taken { usage: usage.as_ref(), held });
+        let taken = self.lanes.turns_of(lane, &costs, Taken { usage: usage.as_ref(), held });
         self.queue.turns_taken(self.lanes.group(lane), &consumer, had, taken);
     }
 
@@ -210,7 +210,7 @@ impl Engine {
         usage: Option<TokenUsage>,
     ) -> Option<Duration> {
         let wanted = &self.calls.get(&attempt.key())?.wanted;
-        let (tokens, estimate) = (wanted.costs.tokens?, wanted.estimate?);
+        let (tokens, estimate) = (wanted.costs.tokens?, wanted.estimate?.key);
         let grant = self.grant_of(attempt)?;
         let (told, running) = (grant.told, grant.running.take()?);
         if seen {

@@ -3,15 +3,30 @@
 use super::{Engine, Wanted};
 use crate::config::ModelPrices;
 use crate::cost::{Costs, Demand};
-use crate::estimate::{EstimateKey, bound};
+use crate::estimate::{EstimateKey, Estimates, bound};
 use crate::name::Consumer;
 use crate::queue::CallKey;
 use crate::token_costs::TokenCosts;
 
+/// As whose call the use of tokens of a call is learned.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Estimated {
+    pub(super) key: EstimateKey,
+    /// The revision of the estimates that its costs rest on.
+    as_of: u64,
+}
+
+impl Estimated {
+    /// A call whose costs rest on what is known now.
+    pub(super) fn now(key: EstimateKey, estimates: &Estimates) -> Estimated {
+        Estimated { key, as_of: estimates.revision() }
+    }
+}
+
 impl Engine {
     /// What a call draws, with what is known of its tokens where a limit of the account counts any, and as whose call
     /// that is learned.
-    pub(super) fn costs_of(&mut self, consumer: &Consumer, demand: &Demand) -> (Costs, Option<EstimateKey>) {
+    pub(super) fn costs_of(&mut self, consumer: &Consumer, demand: &Demand) -> (Costs, Option<Estimated>) {
         if !self.lanes.charges_afterwards() {
             return (demand.costs, None);
         }
@@ -28,7 +43,7 @@ impl Engine {
             prices,
             credits: demand.costs.credits,
         };
-        (Costs { tokens: Some(tokens), ..demand.costs }, Some(key))
+        (Costs { tokens: Some(tokens), ..demand.costs }, Some(Estimated::now(key, &self.estimates)))
     }
 
     /// What a waiting call draws under another configuration: limits may count tokens now that counted none, of which
@@ -57,16 +72,16 @@ impl Engine {
     pub(super) fn renewed_costs(&mut self, key: CallKey) -> Costs {
         let Some(call) = self.calls.get_mut(&key) else { return Costs::default() };
         let Wanted { lane, costs, estimate, .. } = &mut call.wanted;
-        let before = *costs;
-        if let (Some(tokens), Some(estimate)) = (&mut costs.tokens, estimate) {
-            let likely = self.estimates.likely(*estimate, tokens.size.as_ref(), tokens.most);
-            (tokens.likely, tokens.learned) = (likely.usage, likely.known);
+        let (Some(tokens), Some(estimate)) = (costs.tokens, estimate) else { return *costs };
+        if std::mem::replace(&mut estimate.as_of, self.estimates.revision()) == self.estimates.revision() {
+            return *costs;
         }
-        let (lane, now) = (*lane, *costs);
-        if now != before {
-            self.lanes.call_leaves(lane, before);
-            self.lanes.call_waits(lane, now);
+        let likely = self.estimates.likely(estimate.key, tokens.size.as_ref(), tokens.most);
+        if (likely.usage, likely.known) != (tokens.likely, tokens.learned) {
+            self.lanes.call_leaves(*lane, costs);
+            costs.tokens = Some(TokenCosts { likely: likely.usage, learned: likely.known, ..tokens });
+            self.lanes.call_waits(*lane, costs);
         }
-        now
+        *costs
     }
 }

@@ -3,9 +3,9 @@
 //! These are figures for people. Limits are held by counters, which know more: a lost call counts there with what the
 //! provider may go on to produce.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config::ModelPrices;
@@ -103,7 +103,7 @@ impl ModelUsage {
 /// Those of all workloads.
 #[derive(Debug, Default)]
 pub(super) struct UsageByWorkload {
-    by_consumer: BTreeMap<Consumer, OneWorkload>,
+    by_consumer: HashMap<Consumer, OneWorkload>,
 }
 
 #[derive(Debug)]
@@ -175,13 +175,14 @@ impl UsageByWorkload {
     /// For people, by workload.
     pub(super) fn status(&self, now: Time) -> Vec<WorkloadUsage> {
         let recent = self.by_consumer.iter().filter(|(_, of_one)| now.since(of_one.last) < KEPT);
-        recent
-            .map(|(consumer, OneWorkload { calls, models, .. })| WorkloadUsage {
-                consumer: consumer.clone(),
-                calls: *calls,
-                models: models.clone(),
-            })
-            .collect()
+        let recent = recent.map(|(consumer, OneWorkload { calls, models, .. })| WorkloadUsage {
+            consumer: consumer.clone(),
+            calls: *calls,
+            models: models.clone(),
+        });
+        let mut usage: Vec<WorkloadUsage> = recent.collect();
+        usage.sort_unstable_by(|one, other| one.consumer.cmp(&other.consumer));
+        usage
     }
 }
 

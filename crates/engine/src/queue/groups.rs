@@ -5,7 +5,9 @@
 //! tenth of all turns since its last call, and then it goes first. It saves nothing up: what it has not used of the
 //! floor is gone with its next call.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::turns::{Correction, Turns};
 use super::{ConsumerId, ConsumerQueue};

@@ -18,20 +18,18 @@ pub(super) struct Backlog {
 impl Backlog {
     pub(super) const EMPTY: Backlog = Backlog { calls: 0, unusual: 0, amount: Amount::ZERO };
 
-    pub(super) fn add(&mut self, limit: &Limit, costs: Costs) {
+    /// A call comes that draws so much; `None`: it has the usual costs.
+    pub(super) fn add(&mut self, drawn: Option<Amount>) {
         self.calls += 1;
-        if !costs.are_usual() {
-            self.unusual += 1;
-            self.amount += limit.expected(costs);
-        }
+        self.unusual += u64::from(drawn.is_some());
+        self.amount += drawn.unwrap_or_default();
     }
 
-    pub(super) fn remove(&mut self, limit: &Limit, costs: Costs) {
+    /// It goes.
+    pub(super) fn remove(&mut self, drawn: Option<Amount>) {
         self.calls = self.calls.saturating_sub(1);
-        if !costs.are_usual() {
-            self.unusual = self.unusual.saturating_sub(1);
-            self.amount -= limit.expected(costs);
-        }
+        self.unusual = self.unusual.saturating_sub(u64::from(drawn.is_some()));
+        self.amount -= drawn.unwrap_or_default();
     }
 
     /// The calls of this lane wait for the limit as well.
@@ -44,7 +42,7 @@ impl Backlog {
     /// What `ahead` of the calls draw of a limit, at the mean: whose turn comes first is not looked up.
     pub(super) fn cost_of(&self, ahead: u64, limit: &Limit) -> Amount {
         let ahead = ahead.min(self.calls);
-        let usual = limit.expected(Costs::default()).0;
+        let usual = limit.expected(&Costs::default()).0;
         if self.unusual == 0 {
             return Amount(usual.saturating_mul(ahead));
         }
@@ -64,27 +62,61 @@ pub(super) struct LaneBacklog {
 }
 
 impl LaneBacklog {
-    pub(super) fn add(&mut self, limits: &[Arc<Limit>], covering: &[usize], costs: Costs) {
+    /// A call comes.
+    pub(super) fn add(&mut self, expected: &Expected) {
         self.calls += 1;
-        if !costs.are_usual() {
-            self.unusual += 1;
-            self.amounts.resize(limits.len(), Amount::ZERO);
-            covering.iter().for_each(|place| self.amounts[*place] += limits[*place].expected(costs));
+        self.unusual += u64::from(expected.is_unusual);
+        for (place, amount) in expected.of_all() {
+            self.amounts.resize(self.amounts.len().max(place + 1), Amount::ZERO);
+            self.amounts[place] += amount;
         }
     }
 
-    pub(super) fn remove(&mut self, limits: &[Arc<Limit>], covering: &[usize], costs: Costs) {
+    /// It goes.
+    pub(super) fn remove(&mut self, expected: &Expected) {
         self.calls = self.calls.saturating_sub(1);
-        if !costs.are_usual() {
-            self.unusual = self.unusual.saturating_sub(1);
-            self.amounts.resize(limits.len(), Amount::ZERO);
-            covering.iter().for_each(|place| self.amounts[*place] -= limits[*place].expected(costs));
+        self.unusual = self.unusual.saturating_sub(u64::from(expected.is_unusual));
+        for (place, amount) in expected.of_all() {
+            if let Some(known) = self.amounts.get_mut(place) {
+                *known -= amount;
+            }
         }
     }
 
     /// The costs of each of the calls, where all have the usual ones.
     pub(super) fn costs_of_each(&self) -> Option<Costs> {
         (self.unusual == 0).then(Costs::default)
+    }
+}
+
+/// What a waiting call is expected to draw of each limit that covers it, where its costs are not the usual ones. Of
+/// those the amounts are not listed: that is worked out for all of them at once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Expected {
+    is_unusual: bool,
+    /// By the places of limits.
+    amounts: Vec<(usize, Amount)>,
+}
+
+impl Expected {
+    /// Takes in another call's costs, in the same memory.
+    pub(super) fn set(&mut self, limits: &[Arc<Limit>], covering: &[usize], costs: &Costs) {
+        self.amounts.clear();
+        self.is_unusual = !costs.are_usual();
+        if self.is_unusual {
+            let expected = |place: &usize| (*place, limits[*place].expected(costs));
+            self.amounts.extend(covering.iter().map(expected));
+        }
+    }
+
+    /// What it draws of this limit; `None`: it has the usual costs.
+    pub(super) fn of(&self, place: usize) -> Option<Amount> {
+        let own = self.amounts.iter().find(|(limit, _)| *limit == place).map(|(_, amount)| *amount);
+        self.is_unusual.then(|| own.unwrap_or_default())
+    }
+
+    fn of_all(&self) -> impl Iterator<Item = (usize, Amount)> {
+        self.amounts.iter().copied()
     }
 }
 

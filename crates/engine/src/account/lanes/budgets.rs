@@ -51,7 +51,7 @@ impl Lanes {
     pub(in crate::account) fn spent_budget(
         &mut self,
         lane: LaneId,
-        costs: Costs,
+        costs: &Costs,
         now: Time,
         ahead: u64,
     ) -> Option<SpentBudget> {
@@ -67,7 +67,7 @@ impl Lanes {
 }
 
 impl Entry {
-    fn spent_for(&mut self, costs: Costs, now: Time, ahead: u64) -> Option<SpentBudget> {
+    fn spent_for(&mut self, costs: &Costs, now: Time, ahead: u64) -> Option<SpentBudget> {
         let config = &self.limit.config;
         let cost = self.cost(costs);
         if !config.is_budget() || cost.is_zero() {

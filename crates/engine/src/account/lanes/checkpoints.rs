@@ -76,7 +76,7 @@ impl Lanes {
     }
 
     /// Whether a call of these costs may be granted as far as checkpoints are concerned.
-    pub(in crate::account) fn covers_call(&mut self, lane: LaneId, costs: Costs) -> bool {
+    pub(in crate::account) fn covers_call(&mut self, lane: LaneId, costs: &Costs) -> bool {
         let mut covered = true;
         if self.checkpoints {
             self.each_entry(lane, |entry| {

@@ -34,6 +34,8 @@ pub(in crate::account) struct Entry {
     pub(super) waiting: Backlog,
     /// What is kept for calls whose turn comes before, within one round of grants.
     pub(super) kept: Amount,
+    /// Whether it had no room for the call that was last looked at.
+    pub(super) blocks: bool,
     /// Until then it has no room for a call that has come: a budget that is used up.
     pub(super) spent_until: Option<Time>,
     /// The smallest call that was larger than the bucket, went alone, and was rejected.
@@ -49,6 +51,7 @@ impl Entry {
             observed: None,
             waiting: Backlog::EMPTY,
             kept: Amount::ZERO,
+            blocks: false,
             spent_until: None,
             rejected: None,
         }
@@ -78,7 +81,7 @@ impl Entry {
     }
 
     /// What is charged here for a call of these costs at its grant.
-    pub(in crate::account) fn cost(&self, costs: Costs) -> Amount {
+    pub(in crate::account) fn cost(&self, costs: &Costs) -> Amount {
         self.at_most_all(self.limit.cost(costs))
     }
 
@@ -91,16 +94,18 @@ impl Entry {
     }
 
     /// When a call of these costs may fit at the earliest; `None`: now.
-    pub(super) fn blocked_until(&mut self, now: Time, costs: Costs) -> Option<Time> {
+    pub(super) fn blocked_until(&mut self, now: Time, costs: &Costs) -> Option<Time> {
         let cost = self.cost(costs);
         self.counter.advance(now);
         // A call that draws nothing passes a full limit.
-        if cost.is_zero() { None } else { self.counter.blocked_until(now, cost, self.kept) }
+        let until = if cost.is_zero() { None } else { self.counter.blocked_until(now, cost, self.kept) };
+        self.blocks = until.is_some();
+        until
     }
 
     /// About how long until `ahead` of the waiting calls, as far as they draw on this limit, and one of these
     /// costs have been granted.
-    pub(super) fn wait_for(&mut self, now: Time, costs: Costs, ahead: u64) -> Duration {
+    pub(super) fn wait_for(&mut self, now: Time, costs: &Costs, ahead: u64) -> Duration {
         self.counter.advance(now);
         let own = self.at_most_all(self.limit.expected(costs));
         self.counter.wait_for(now, self.waiting.cost_of(ahead, &self.limit) + own)
@@ -122,7 +127,7 @@ impl Entry {
             assumed: assumed.0,
             waiting: self.waiting.calls,
             resets_in,
-            wait: self.wait_for(now, Costs::default(), ahead),
+            wait: self.wait_for(now, &Costs::default(), ahead),
             spent: self.is_spent(now),
         }
     }
@@ -132,7 +137,7 @@ impl Entry {
     pub(in crate::account) fn charge(
         &mut self,
         attempt: Attempt,
-        costs: Costs,
+        costs: &Costs,
         now: Time,
         echoed: Time,
     ) -> Option<Charged> {

@@ -126,7 +126,7 @@ impl Limit {
     }
 
     /// What is charged for a call of these costs at its grant.
-    pub(in crate::account) fn cost(&self, costs: Costs) -> Amount {
+    pub(in crate::account) fn cost(&self, costs: &Costs) -> Amount {
         let LimitConfig { tokens, unit, .. } = &self.config;
         match (tokens, &costs.tokens) {
             (None, _) => costs.of(*unit),
@@ -136,7 +136,7 @@ impl Limit {
     }
 
     /// What a call of these costs will have drawn of it when it is over, for forecasts.
-    pub(super) fn expected(&self, costs: Costs) -> Amount {
+    pub(super) fn expected(&self, costs: &Costs) -> Amount {
         let LimitConfig { tokens, unit, .. } = &self.config;
         match (tokens, &costs.tokens) {
             (Some(limit), Some(costs)) => limit.expected(*unit, costs, self.smallest),

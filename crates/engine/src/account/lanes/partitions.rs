@@ -249,23 +249,15 @@ impl Lanes {
 
     /// Keeps room for the lane's next call, of these costs, until [`Lanes::release_kept`]: where it may be of any
     /// model, at each model's counter, because it needs room at all of them at the same time; of tokens, at each
-    /// counter that blocks it, because where each part is taken as soon as it is free there is never enough. Returns
+    /// counter at which [`Lanes::blocked_until`] found it blocked, because where each part is taken as soon as it is free there is never enough. Returns
     /// whether anything is kept.
-    pub(in crate::account) fn keep_room(
-        &mut self,
-        now: Time,
-        lane: LaneId,
-        costs: Costs,
-        everywhere: bool,
-    ) -> bool {
+    pub(in crate::account) fn keep_room(&mut self, lane: LaneId, costs: &Costs, everywhere: bool) -> bool {
         let everywhere = everywhere || mutant::active(Mutant::KeptEverywhere);
         let any_model = self.lane(lane).any_model;
         let kept_before = self.kept.len();
         for id in &self.lanes[lane.0 as usize].counters {
             if let Some(entry) = self.counters.get_mut(*id)
-                && (any_model && entry.limit.config.per_model
-                    || everywhere
-                    || entry.blocked_until(now, costs).is_some())
+                && (any_model && entry.limit.config.per_model || everywhere || entry.blocks)
             {
                 entry.kept += entry.cost(costs);
                 self.kept.push(*id);

@@ -64,7 +64,7 @@ impl fmt::Display for TooLarge {
 
 impl Entry {
     /// What a call of these costs needs more of than there is.
-    fn too_large(&self, costs: Costs, now: Time) -> Option<TooLarge> {
+    fn too_large(&self, costs: &Costs, now: Time) -> Option<TooLarge> {
         let (amount, cost) = (self.counter.amount(), self.cost(costs));
         let rejected = self.rejected.filter(|rejected| now < rejected.until && rejected.cost <= cost);
         let most = match rejected {
@@ -77,7 +77,7 @@ impl Entry {
     }
 
     /// A call that was charged so is rejected for its quota. Returns whether it went alone, larger than the bucket.
-    fn rejected_alone(&mut self, charge: &Charge, costs: Costs, now: Time) -> bool {
+    fn rejected_alone(&mut self, charge: &Charge, costs: &Costs, now: Time) -> bool {
         let cost = self.cost(costs);
         let window = self.counter.window();
         let alone =
@@ -93,7 +93,7 @@ impl Entry {
 
 impl Lanes {
     /// The limit of which a call of these costs needs more than there is, in an account that is all its own.
-    pub(in crate::account) fn never_fits(&self, lane: LaneId, costs: Costs, now: Time) -> Option<TooLarge> {
+    pub(in crate::account) fn never_fits(&self, lane: LaneId, costs: &Costs, now: Time) -> Option<TooLarge> {
         self.entries_of(lane).find_map(|entry| entry.too_large(costs, now))
     }
 
@@ -102,7 +102,7 @@ impl Lanes {
     pub(in crate::account) fn rejected_alone(
         &mut self,
         charges: &[Charge],
-        costs: Costs,
+        costs: &Costs,
         scope: &Scope,
         now: Time,
     ) -> bool {

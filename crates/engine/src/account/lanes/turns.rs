@@ -23,18 +23,18 @@ pub(in crate::account) struct Taken<'a> {
 
 impl Lanes {
     /// What a call of these costs draws of each of the account's own limits that covers the lane.
-    fn draws_on_account(&self, lane: LaneId, costs: Costs) -> impl Iterator<Item = Amount> {
+    fn draws_on_account(&self, lane: LaneId, costs: &Costs) -> impl Iterator<Item = Amount> {
         let limits = self.lane(lane).limits.iter().filter_map(|place| self.limits.get(*place));
         limits.filter(|limit| limit.is_of_account()).map(move |limit| limit.cost(costs))
     }
 
     /// Whether how many turns a call takes is known at its end: it draws tokens, or slots, which it holds until then.
-    pub(in crate::account) fn corrects_turns(&self, lane: LaneId, costs: Costs) -> bool {
+    pub(in crate::account) fn corrects_turns(&self, lane: LaneId, costs: &Costs) -> bool {
         costs.tokens.is_some() || self.draws_slots(lane)
     }
 
     /// How many turns of a call of cost 1 a call of these costs takes.
-    pub(in crate::account) fn turns(&self, lane: LaneId, costs: Costs) -> u32 {
+    pub(in crate::account) fn turns(&self, lane: LaneId, costs: &Costs) -> u32 {
         if !self.corrects_turns(lane, costs) {
             if costs.are_usual() {
                 return 1;
@@ -50,7 +50,7 @@ impl Lanes {
     }
 
     /// The same of a call that has taken so much.
-    pub(in crate::account) fn turns_of(&self, lane: LaneId, costs: Costs, taken: Taken<'_>) -> u32 {
+    pub(in crate::account) fn turns_of(&self, lane: LaneId, costs: &Costs, taken: Taken<'_>) -> u32 {
         if mutant::active(Mutant::TurnOfZero) {
             return 0;
         }
@@ -65,7 +65,7 @@ impl Lanes {
     }
 
     fn whole_turns(&self, nanos: u128) -> u32 {
-        u32::try_from(nanos.div_ceil(self.turn()).max(1)).unwrap_or(u32::MAX)
+        u32::try_from(nanos.div_ceil(self.turn).max(1)).unwrap_or(u32::MAX)
     }
 
     /// The account's own slots that calls of the lane draw on.
@@ -80,7 +80,7 @@ impl Lanes {
 
     /// Nanoseconds in which as many slots become free as a call draws that holds them for so long, or for as long as
     /// calls do on average.
-    fn time_of_slots(&self, lane: LaneId, costs: Costs, held: Option<Duration>) -> u128 {
+    fn time_of_slots(&self, lane: LaneId, costs: &Costs, held: Option<Duration>) -> u128 {
         if !self.draws_slots(lane) {
             return 0;
         }
@@ -102,13 +102,13 @@ impl Lanes {
         };
         refills(true).or_else(|| refills(false)).unwrap_or(0)
     }
+}
 
-    /// Nanoseconds of refill of a turn: that of a call at the limit of requests that refills fastest.
-    fn turn(&self) -> u128 {
-        let measures = |limit: &&Arc<Limit>| {
-            limit.is_of_account() && limit.config.unit == Unit::Requests && limit.is_a_rate()
-        };
-        let of_requests = self.limits.iter().filter(measures);
-        of_requests.map(|limit| limit.refill(Amount::ONE)).min().unwrap_or(1_000_000).max(1)
-    }
+/// Nanoseconds of refill of a turn: that of a call at the limit of requests that refills fastest.
+pub(super) fn turn_of(limits: &[Arc<Limit>]) -> u128 {
+    let measures = |limit: &&Arc<Limit>| {
+        limit.is_of_account() && limit.config.unit == Unit::Requests && limit.is_a_rate()
+    };
+    let of_requests = limits.iter().filter(measures);
+    of_requests.map(|limit| limit.refill(Amount::ONE)).min().unwrap_or(1_000_000).max(1)
 }
