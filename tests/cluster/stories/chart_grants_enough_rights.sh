@@ -23,16 +23,6 @@ trap end EXIT
 explain_failure() { tail -n 20 "$scratch"/*.log >&2; }
 system=quotakeeper
 
-# account NAME: a kubeconfig that has nothing but that ServiceAccount's token.
-account() {
-  kubectl config view --raw --flatten -o json | TOKEN=$(kubectl -n $system create token "$1") python3 -c '
-import json, os, sys
-config = json.load(sys.stdin)
-config["users"] = [{"name": "account", "user": {"token": os.environ["TOKEN"]}}]
-for context in config["contexts"]:
-    context["context"]["user"] = "account"
-json.dump(config, sys.stdout)' >"$scratch/$1.kubeconfig"
-}
 # container KIND/NAME: what the kubelet would start, its arguments and plain variables, a line each. A file: as rendered.
 container() {
   local source=(get -n "$system" "$1")
@@ -50,7 +40,7 @@ for argument in container["args"]:
 # start NAME ACCOUNT CONTAINER VARIABLE=VALUE…: the container's program, as the account.
 start() {
   local name=$1 who=$2 variables arguments lines
-  account "$who"
+  account $system "$who"
   lines=$(container "$3")
   mapfile -t variables < <(sed -n 's/^env //p' <<<"$lines")
   mapfile -t arguments < <(sed -n 's/^arg //p' <<<"$lines")

@@ -64,7 +64,7 @@ kubectl -n gtm create -f - >/dev/null <<'Q'
 Q
 
 story "who is told where a mistake was made"
-checked() { [[ $(kubectl get validatingadmissionpolicies -o jsonpath='{range .items[*]}{.status.observedGeneration}{.status.typeChecking.expressionWarnings}{"\n"}{end}') = $'1\n1' ]]; }
+checked() { [[ $(kubectl get validatingadmissionpolicies -o jsonpath='{range .items[*]}{.status.observedGeneration}{.status.typeChecking.expressionWarnings}{"\n"}{end}') = $'1\n1\n1' ]]; }
 holds "the policies' expressions are of the right types" eventually 60 checked
 deployment() { # METADATA TEMPLATE-METADATA: what the API server says of such a Deployment
   kubectl -n gtm create --dry-run=server -f - 2>&1 >/dev/null <<D || true
@@ -95,9 +95,19 @@ holds "and annotated pods pass" eventually 60 passes gtm 'quotakeeper.dev/quotas
 release upgrade "$chart"
 
 story "what the programs may do, and what not"
+# Where the user is a ServiceAccount, it asks itself, with a token of its own.
+asker() { # USER
+  local namespace name
+  identity=(--as="$1")
+  [[ $1 = system:serviceaccount:* ]] || return 0
+  IFS=: read -r _ _ namespace name <<<"$1"
+  [[ -s $scratch/$name.kubeconfig ]] || account "$namespace" "$name" || return
+  identity=(--kubeconfig "$scratch/$name.kubeconfig")
+}
 # An answer of the API server's: a word that it does not know, such as a resource, is none.
 can() { # USER VERB RESOURCE…
-  answer=$(kubectl auth can-i --as="$1" "${@:2}" 2>"$scratch/err") || true
+  asker "$1" || return 2
+  answer=$(kubectl auth can-i "${identity[@]}" "${@:2}" 2>"$scratch/err") || true
   ! grep -v '^$\|is not namespace scoped' "$scratch/err" >&2 || return 2
 }
 may() { can "$@" && [[ $answer = yes ]]; }
@@ -115,6 +125,9 @@ rights() { # from a table
     esac
   done
 }
+is_itself() { asker "$1" && [[ $(kubectl auth whoami "${identity[@]}" -o jsonpath='{.status.userInfo.username}') = "$1" ]]; }
+holds "the operator asks as itself" is_itself $operator
+holds "the limiter asks as itself" is_itself $limiter
 rights <<'R'
 operator may list apiquotas.quotakeeper.dev --all-namespaces
 operator may watch apiquotas.quotakeeper.dev --all-namespaces
@@ -206,6 +219,16 @@ limiter not list apiquotas.quotakeeper.dev --all-namespaces
 limiter not patch apiquotas.quotakeeper.dev --subresource=status --namespace=gtm
 limiter not create events.events.k8s.io --namespace=gtm
 limiter not list namespaces
+limiter not create pods --subresource=exec --namespace=gtm
+limiter not create pods --namespace=quotakeeper
+limiter not create serviceaccounts --subresource=token --namespace=quotakeeper
+limiter not create secrets --namespace=quotakeeper
+limiter not patch mutatingwebhookconfigurations.admissionregistration.k8s.io/quotakeeper
+limiter not bind clusterroles.rbac.authorization.k8s.io
+limiter not escalate roles.rbac.authorization.k8s.io --namespace=quotakeeper
+limiter not impersonate users
+limiter not patch apiproviders.quotakeeper.dev/openai
+limiter not get nodes
 operator not get secrets/sh.helm.release.v1.quotakeeper.v1 --namespace=quotakeeper
 limiter not get secrets/sh.helm.release.v1.quotakeeper.v1 --namespace=quotakeeper
 R
@@ -288,6 +311,21 @@ P
 base64 -d <<<"$bundle" >"$scratch/ca"
 holds "it tells the API server its CA" \
   patch "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/quotakeeper?fieldManager=quotakeeper" "{\"webhooks\": [$entries]}"
+# Of its webhook it may change nothing else: each of these would give it rights over other objects.
+webhook=/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/quotakeeper
+first=${names%% *}
+pinned() { # FIELDS
+  ! patch $webhook "{\"webhooks\": [{\"name\": \"$first\", $1}]}" 2>"$scratch/err" && grep -q 'HTTP Error 422' "$scratch/err"
+}
+holds "with another rule it is refused, by a policy that takes a moment" eventually 60 pinned \
+  '"rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["secrets"]}]'
+holds "with another Service" pinned '"clientConfig": {"service": {"namespace": "gtm", "name": "own"}}'
+holds "without a condition" pinned '"matchConditions": [{"name": "pod-has-the-annotation", "$patch": "delete"}]'
+holds "with other namespaces" pinned '"namespaceSelector": {"matchExpressions": null}'
+holds "with more patience" pinned '"timeoutSeconds": 30'
+added() { ! patch $webhook "{\"webhooks\": [{\"name\": \"another.quotakeeper.dev\", \"sideEffects\": \"None\", \"admissionReviewVersions\": [\"v1\"], \"clientConfig\": {\"service\": {\"namespace\": \"$system\", \"name\": \"a\"}}}]}" 2>"$scratch/err" && grep -q 'HTTP Error 422' "$scratch/err"; }
+holds "with another webhook" added
+holds "and its CA again" patch $webhook "{\"webhooks\": [$entries]}"
 bundled() { [[ $(kubectl get mutatingwebhookconfiguration quotakeeper -o jsonpath='{.webhooks[*].clientConfig.caBundle}') = "$bundle $bundle $bundle $bundle" ]]; }
 image() { [[ $(kubectl -n $system get deployment quotakeeper-operator -o jsonpath='{.spec.template.spec.containers[0].image}') = "localhost/quotakeeper:$1" ]]; }
 holds "that is so" bundled

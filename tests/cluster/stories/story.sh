@@ -30,6 +30,17 @@ eventually() { # SECONDS COMMAND…: until it succeeds; what it printed last is 
 same() { diff "$1" "$2" >&2; }
 finish() { echo "$passed passed, 0 failed"; }
 
+# account NAMESPACE NAME: a kubeconfig that has nothing but that ServiceAccount's token, in $scratch/NAME.kubeconfig.
+account() {
+  kubectl config view --raw --flatten -o json | TOKEN=$(kubectl -n "$1" create token "$2") python3 -c '
+import json, os, sys
+config = json.load(sys.stdin)
+config["users"] = [{"name": "account", "user": {"token": os.environ["TOKEN"]}}]
+for context in config["contexts"]:
+    context["context"]["user"] = "account"
+json.dump(config, sys.stdout)' >"$scratch/$2.kubeconfig"
+}
+
 # on_a_control_plane ARGUMENT…: runs the calling story again with a control plane of its own, unless it has one.
 on_a_control_plane() {
   if [[ ${1:-} != inside ]]; then
