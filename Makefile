@@ -107,6 +107,22 @@ soak: ## thousands of simulated worlds and of fuzzed messages, and the long stor
 	$(call step,long stories on a cluster,tests/on_a_cluster/run.sh $(LONG_STORIES_ON_A_CLUSTER))
 	$(times)
 
+# Worlds with a pod that means harm.
+HOSTILE_WORLDS ?= 40
+
+.PHONY: hostile
+hostile: ## simulated worlds with a pod that means harm beside five that do not (HOSTILE_WORLDS)
+	$(call step,$(HOSTILE_WORLDS) simulated worlds,for story in hostile hostile-told; do cargo run --quiet -p quotakeeper-simulator --bin simulate -- soak --seeds $(HOSTILE_WORLDS) --story $$story; done)
+	$(times)
+
+# How long each kind of input is made up, and which: all if none is named.
+MINUTES ?= 20
+TARGETS ?=
+
+.PHONY: fuzz
+fuzz: ## make up input of each kind that comes from outside, MINUTES each (20), TARGETS names some; what is worth keeping goes into tests/fuzz/corpus
+	@tests/fuzz/run.sh $(MINUTES) $(TARGETS)
+
 .PHONY: demo
 demo: ## a Job against a quota, without and with Quotakeeper, on a real Kubernetes (as root on Debian)
 	$(call step,images$(comma) cluster and demo,tests/cluster/filled.sh python3 "$(CURDIR)/demo/on_a_cluster.py")

@@ -25,6 +25,8 @@
 
 mod conflicts;
 pub mod decide;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod jobs;
 pub mod names;
 mod patch;

@@ -70,6 +70,8 @@ mod zstd_header;
 pub use describe::Unreadable;
 pub use link::{Link, LinkPeer};
 pub use listen::ListenError;
+#[cfg(feature = "fuzzing")]
+pub use listen::fuzzing;
 pub use proxy::{Event, Proxy, StartError};
 pub use replay::BodyBounds;
 pub use settings::{HostsListeners, Settings};

@@ -5,9 +5,12 @@
 //! | `request_head` | the head of a request: made readable, or turned away with an answer |
 //! | `requests` | where the heads of a connection's requests begin and end |
 //! | `checked` | a connection whose heads are checked before the HTTP library reads them |
+//! | `fuzzing` | connections whose bytes a fuzzer makes up |
 //! | `half_close` | whether a client that has ended its side still waits for its answer |
 
 mod checked;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod half_close;
 mod request_head;
 mod requests;

@@ -76,7 +76,7 @@ impl Peer for TlsStream<TcpStream> {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl Peer for tokio::io::DuplexStream {
     fn is_reset(&self) -> Option<bool> {
         None
