@@ -112,7 +112,7 @@ HOSTILE_WORLDS ?= 40
 
 .PHONY: hostile
 hostile: ## simulated worlds with a pod that means harm beside five that do not (HOSTILE_WORLDS)
-	$(call step,$(HOSTILE_WORLDS) simulated worlds,for story in hostile hostile-told; do cargo run --quiet -p quotakeeper-simulator --bin simulate -- soak --seeds $(HOSTILE_WORLDS) --story $$story; done)
+	$(call step,$(HOSTILE_WORLDS) simulated worlds,for story in hostile hostile-figures hostile-pauses hostile-credentials; do cargo run --quiet -p quotakeeper-simulator --bin simulate -- soak --seeds $(HOSTILE_WORLDS) --story $$story; done)
 	$(times)
 
 # How long each kind of input is made up, and which: all if none is named.

@@ -18,6 +18,7 @@
 //! | `estimate_ratios` | how good estimates of tokens are |
 //! | `forecast` | how long a call would wait |
 //! | `settling` | charges that the provider may still change after the call has arrived |
+//! | `figures` | figures that one workload alone has heard |
 //! | `tellings` | how often proxies are told of pauses |
 //! | `token_costs` | what is known of a call's tokens when it comes |
 //! | `workload_usage` | who uses up the quota, by model |
@@ -43,6 +44,7 @@ mod counter;
 mod dispatch;
 mod durability;
 mod estimate_ratios;
+mod figures;
 mod forecast;
 mod hang_ups;
 mod holds;
@@ -91,6 +93,7 @@ use charge::Charge;
 use checkpoints::Checkpoints;
 use claims::LastWord;
 use durability::Durability;
+use figures::Figures;
 use hang_ups::HangUps;
 use holds::OnlyCredential;
 use lanes::{CopiedCounter, InitialState, Lanes};
@@ -113,6 +116,7 @@ pub struct Engine {
     pauses: BTreeMap<PauseKey, Pause>,
     tellings: Tellings,
     last_word: LastWord,
+    figures: Figures,
     /// Waiting calls that stand aside because of a pause of their workload or credential, in the order of their turns.
     held: BTreeMap<PauseKey, Vec<CallKey>>,
     /// The only credential that calls have carried so far, if it is one.
@@ -271,6 +275,7 @@ impl Engine {
             pauses: BTreeMap::new(),
             tellings: Tellings::default(),
             last_word: LastWord::default(),
+            figures: Figures::default(),
             held: BTreeMap::new(),
             only_credential: OnlyCredential::default(),
             caps: BTreeMap::new(),

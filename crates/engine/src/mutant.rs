@@ -87,6 +87,12 @@ pub enum Mutant {
     LastAnswerCounts,
     /// A call that was rejected although it had the whole bucket is tried again and again.
     RejectedAloneAgain,
+    /// One workload's short pauses bind everyone, however many they are.
+    PausesUndoubted,
+    /// Two credentials that are refused stop everyone, though one workload alone has heard it.
+    OneWorkloadStops,
+    /// Nobody finds a place in a full queue, whoever has filled it.
+    QueueUnshared,
 }
 
 #[cfg(feature = "mutants")]

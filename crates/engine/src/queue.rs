@@ -21,6 +21,7 @@ pub(crate) use flow::Order;
 pub(crate) use groups::{GroupId, GroupPlace};
 
 use crate::event::{Attempt, CallId, SessionId};
+use crate::mutant::{self, Mutant};
 use crate::name::{AllocationName, Consumer};
 use crate::sharing::Sharing;
 use crate::time::Time;
@@ -211,7 +212,7 @@ impl Queue {
     pub(crate) fn has_its_share(&self, group: GroupId, consumer: &str, places: usize) -> bool {
         let own = self.groups[group].by_name.get(consumer).map_or(0, |id| self.consumers[id.index()].waiting);
         let sharing = self.with_waiting + usize::from(own == 0);
-        own >= (places / sharing.max(1)).max(1)
+        own >= (places / sharing.max(1)).max(1) || mutant::active(Mutant::QueueUnshared)
     }
 
     /// Puts a call back where it stood.
@@ -360,6 +361,11 @@ impl Queue {
     /// Whether no consumer but this one has called.
     pub(crate) fn knows_only(&self, consumer: &str) -> bool {
         self.groups.iter().flat_map(|group| group.by_name.keys()).all(|known| *known == *consumer)
+    }
+
+    /// Whether a consumer other than this one has calls that wait.
+    pub(crate) fn another_waits(&self, consumer: &str) -> bool {
+        self.consumers.iter().any(|known| known.waiting > 0 && *known.name != *consumer)
     }
 
     /// How many calls get a turn before a new one of this consumer does, if all lanes are open.

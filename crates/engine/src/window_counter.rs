@@ -40,8 +40,9 @@ use std::time::Duration;
 
 pub use bulk::{Arrival, Ramp};
 pub(crate) use checkpointed::Taken;
+pub(crate) use others::KnownOthers;
 pub(crate) use past::StatedAmount;
-pub(crate) use period::{Left, WindowEnd};
+pub(crate) use period::{Left, Told, WindowEnd};
 pub(crate) use reports::{Granted, Reported};
 pub use slots::Slot;
 pub use snapshot::{UnitSnapshot, WindowSnapshot};

@@ -19,7 +19,7 @@ pub enum Fault {
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 53] = [
+pub const MUTANTS: [(Fault, &str); 56] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
@@ -64,6 +64,9 @@ pub const MUTANTS: [(Fault, &str); 53] = [
     (Fault::Rule(Mutant::NoFloor), "shared-priorities"),
     (Fault::Rule(Mutant::AllocationsUnbounded), "shared-maximum"),
     (Fault::Rule(Mutant::BlockReclaimed), "checkpoints"),
+    (Fault::Rule(Mutant::PausesUndoubted), "hostile-pauses"),
+    (Fault::Rule(Mutant::OneWorkloadStops), "hostile-credentials"),
+    (Fault::Rule(Mutant::QueueUnshared), "hostile"),
     (Fault::Commit(CommitMutant::NumberIgnored), "checkpoints-lost"),
     (Fault::Commit(CommitMutant::FirstRecordDropsReserve), "killed-before-a-proxy-is-back"),
     (Fault::Commit(CommitMutant::LostCountsAsNew), "new-account-and-lost-ledgers"),

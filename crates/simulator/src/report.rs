@@ -8,7 +8,7 @@ use quotakeeper_engine::config::{AccountConfig, LimitConfig};
 
 use crate::clock::Moment;
 use crate::provider::{Over, Provider};
-use crate::scenario::{Delivery, Excused, Expects, Part};
+use crate::scenario::{Delivery, Excused, Expects, Part, Scenario};
 use crate::world::World;
 
 /// What a world came to.
@@ -80,6 +80,8 @@ pub struct Report {
     pub problems: BTreeMap<String, u64>,
     /// What each part has used that is expected of allocations, in percent.
     parts: Vec<u64>,
+    /// The least that a workload got of its fair share of the first limit, in percent.
+    least_share: u64,
     expects: Expects,
     delivery: Delivery,
 }
@@ -123,6 +125,9 @@ impl Report {
             tokens_by_window: world.provider.tokens_by_window(world.scenario.length),
             tokens_in_flight: history.mean_in_flight(),
             ceiling: first.as_ref().map_or(0, |limit| ceiling(limit, hold)),
+            least_share: first
+                .as_ref()
+                .map_or(0, |limit| least_share(&by_consumer, &world.scenario, measured, limit)),
             hold,
             fairness: fairness(&by_consumer, &world.scenario.account),
             by_consumer,
@@ -190,6 +195,10 @@ impl Report {
             && self.used < least
         {
             faults.push(format!("used {} hundredths of a percent, at least {least} should be", self.used));
+        }
+        if let Some(least) = expects.share_at_least.filter(|least| self.least_share < *least) {
+            let (got, by) = (self.least_share, &self.by_consumer);
+            faults.push(format!("a workload got {got} % of its share, at least {least} it should: {by:?}"));
         }
         faults.extend(self.faults_of_tokens());
         faults.extend(self.faults_of_allocations());
@@ -304,6 +313,19 @@ fn used(provider: &Provider, (from, to): (Moment, Moment), limit: &LimitConfig) 
     let counted = u128::from(provider.counted_between(from, to));
     let allowed = u128::from(limit.amount) * to.since(from).as_nanos();
     u64::try_from(counted * 10_000 * limit.window.as_nanos() / allowed.max(1)).unwrap_or(u64::MAX)
+}
+
+/// What the workload that got least has got of its share, if each gets as much, in percent.
+fn least_share(
+    by_consumer: &BTreeMap<String, u64>,
+    scenario: &Scenario,
+    (from, to): (Moment, Moment),
+    limit: &LimitConfig,
+) -> u64 {
+    let workloads = by_consumer.len() as u128 + u128::from(scenario.hostile.is_some());
+    let allowed = u128::from(limit.amount) * to.since(from).as_nanos() / limit.window.as_nanos().max(1);
+    let least = by_consumer.values().min().copied().unwrap_or_default();
+    u64::try_from(u128::from(least) * 100 * workloads / allowed.max(1)).unwrap_or(u64::MAX)
 }
 
 fn ceiling(limit: &LimitConfig, hold: Duration) -> u64 {

@@ -53,6 +53,8 @@ pub struct Scenario {
     pub lease: Option<Lease>,
     /// Changes of the account in mid-flight.
     pub changes: Vec<Change>,
+    /// A pod of another workload means harm: it makes up whatever a limiter may be told, of its grants this or anything.
+    pub hostile: Option<Option<Forged>>,
     /// What has to hold.
     pub expects: Expects,
 }
@@ -365,6 +367,23 @@ pub enum Excused {
     All,
 }
 
+/// What a pod that means harm makes of a grant: mostly an answer that nobody gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forged {
+    /// Nothing is left of the limit.
+    Figures,
+    /// A rejection that names a time of less than a minute.
+    Pause,
+    /// One that names an hour.
+    LongPause,
+    /// The credential is refused until a person acts.
+    Terminal,
+    /// The provider takes no more at the same time.
+    Concurrency,
+    /// None at all: the call is never sent, and never heard of again.
+    Silence,
+}
+
 /// What has to hold at the end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expects {
@@ -394,6 +413,8 @@ pub struct Expects {
     pub refused_at_least: u64,
     /// The longest that a call may take from ask to answer.
     pub longest_wait_at_most: Option<Duration>,
+    /// What each workload gets of its fair share of the first limit, in percent at least.
+    pub share_at_least: Option<u64>,
     /// What allocations use.
     pub parts: &'static [Part],
 }

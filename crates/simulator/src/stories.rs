@@ -10,11 +10,13 @@
 //! | `sharing` | allocations, priorities, and bounds of single workloads |
 //! | `others` | accounts that others use as well, and what answers say of them |
 //! | `tokens` | limits of tokens |
+//! | `hostile` | a pod that means harm |
 //! | `learned` | accounts whose quota declares no tier |
 
 mod checkpoints;
 mod demands;
 mod disasters;
+mod hostile;
 mod learned;
 mod others;
 mod sharing;
@@ -64,6 +66,7 @@ pub fn all() -> Vec<Story> {
         others::STORIES,
         sharing::STORIES,
         learned::STORIES,
+        hostile::STORIES,
         &tokens::all(),
     ]
     .concat()
@@ -213,6 +216,7 @@ fn calm(random: &mut Random, window: Window) -> Scenario {
         checkpoints: None,
         lease: None,
         changes: Vec::new(),
+        hostile: None,
         expects: Expects::default(),
     }
 }

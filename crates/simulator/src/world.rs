@@ -8,6 +8,7 @@
 //! | `disk` | commits, crashes and restarts |
 //! | `lease` | lease, standby and failover |
 //! | `handover` | what a limiter that ends hands to the standby |
+//! | `hostile` | a pod that means harm |
 //! | `upstream` | from a proxy's wire to the provider and back |
 //! | `others` | who uses the account past the proxies |
 //! | `faults` | what breaks when |
@@ -16,6 +17,7 @@ mod checkpoints;
 mod disk;
 mod faults;
 mod handover;
+mod hostile;
 mod lease;
 mod limiters;
 mod others;
@@ -38,8 +40,9 @@ use crate::network::Connection;
 use crate::provider::{Answer, CallTokens, Provider};
 use crate::random::Random;
 use crate::report::Report;
-use crate::scenario::{Scenario, TokenWork};
+use crate::scenario::{Forged, Scenario, TokenWork};
 use checkpoints::{CheckpointAnswer, CheckpointRequest, CheckpointServer};
+use hostile::Hostile;
 use lease::Leasing;
 use limiters::Limiter;
 use proxies::Proxy;
@@ -143,6 +146,10 @@ pub(crate) enum Happening {
     Freezes(usize),
     AccountChanges(usize),
     ProviderChanges(usize),
+    /// A pod that means harm does something, …
+    Misbehaves,
+    /// … and reports an answer that nobody gave.
+    Forges(usize, CallId, u32, Forged),
     Samples,
     Stops,
 }
@@ -170,6 +177,7 @@ pub(crate) struct Chances {
     pub(crate) work: Random,
     pub(crate) disk: Random,
     pub(crate) others: Random,
+    pub(crate) hostile: Random,
 }
 
 /// A world in motion.
@@ -192,6 +200,7 @@ pub struct World {
     /// Answers that the provider has given up because nobody was there any more.
     ended_early: BTreeSet<(usize, CallId, u32)>,
     pub(crate) history: History,
+    hostile: Hostile,
     /// The workload's time is over.
     pub(crate) stopped: bool,
     /// Until when what is under way then may take to end.
@@ -210,12 +219,14 @@ impl World {
             work: random.fork(),
             disk: random.fork(),
             others: random.fork(),
+            hostile: random.fork(),
         };
         let clock = Clock::new(Duration::from_secs(1_000_000), -scenario.clocks.provider);
         let mut world = World {
             provider: Provider::new(&scenario, clock),
             ended_early: BTreeSet::new(),
             history: History::new(&scenario),
+            hostile: Hostile::default(),
             scenario,
             now: Moment(0),
             agenda: Agenda::new(),
@@ -233,6 +244,7 @@ impl World {
         world.begin_limiter();
         world.begin_pods();
         world.begin_others();
+        world.begin_hostile();
         world.plan_faults();
         world
     }
@@ -347,6 +359,8 @@ impl World {
             Happening::Freezes(limiter) => self.freezes(limiter),
             Happening::AccountChanges(change) => self.account_changes(change),
             Happening::ProviderChanges(change) => self.provider_changes(change),
+            Happening::Misbehaves => self.misbehaves(),
+            Happening::Forges(at, call, attempt, forged) => self.forges(at, call, attempt, forged),
             Happening::Samples => self.samples(),
             Happening::Stops => self.stops(),
         }

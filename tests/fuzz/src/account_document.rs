@@ -49,7 +49,7 @@ pub fn in_force(account: CompiledAccount) {
         };
         send(&mut limiter, now, ask);
         for _ in 0..4 {
-            now = now + Duration::from_secs(20);
+            now += Duration::from_secs(20);
             limiter.wake(now, &mut Outbox::default());
         }
     }

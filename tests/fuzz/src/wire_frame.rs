@@ -23,7 +23,7 @@ pub fn read(data: &[u8]) {
         let head = u16::from_be_bytes(*length);
         let (frame, after) = more.split_at(usize::from(head & 0x3FFF).min(more.len()));
         rest = after;
-        now = now + if head & 0x4000 == 0 { Duration::from_millis(1) } else { Duration::from_secs(3) };
+        now += if head & 0x4000 == 0 { Duration::from_millis(1) } else { Duration::from_secs(3) };
         if let Ok(Some(message)) = ToProxy::decode(frame) {
             assert_eq!(ToProxy::decode(&message.clone().to_bytes()), Ok(Some(message)));
         }

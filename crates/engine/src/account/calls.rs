@@ -65,6 +65,7 @@ impl Engine {
         let Some(attempts) = self.forget_lost_grant(now, key, ask.attempts) else {
             return;
         };
+        self.ask_about_figures(now, Some(&ask.consumer), actions);
         let session = self.sessions.entry(ask.session).or_default();
         if session.calls >= MOST_CALLS {
             return self.refuse_too_many(now, key, &ask, actions);

@@ -8,6 +8,7 @@ use super::Engine;
 use super::rejections::Closing;
 use crate::callers::PauseKey;
 use crate::event::{Action, Callers, Scope};
+use crate::mutant::{self, Mutant};
 use crate::name::Consumer;
 use crate::pause::{Claim, Pause};
 use crate::time::Time;
@@ -34,7 +35,7 @@ impl LastWord {
         if self.by.as_ref() != Some(by) || now.since(self.since) > ROW {
             *self = LastWord { by: Some(by.clone()), paused: Duration::ZERO, since: now };
         }
-        let takes = self.paused + more <= IN_A_ROW;
+        let takes = self.paused + more <= IN_A_ROW || mutant::active(Mutant::PausesUndoubted);
         if takes {
             self.paused += more;
         }
@@ -71,7 +72,8 @@ impl Engine {
         }
     }
 
-    fn claim(&mut self, now: Time, scope: &Scope, closing: Closing, actions: &mut Vec<Action>) {
+    /// One workload waits, and everyone while a call of another asks.
+    pub(super) fn claim(&mut self, now: Time, scope: &Scope, closing: Closing, actions: &mut Vec<Action>) {
         let own = PauseKey { scope: scope.clone(), callers: Callers::Workload(closing.by.clone()) };
         // What else of the workload was under way when it was rejected may prolong its pause, and asks nobody again.
         let news = self.pauses.get(&own).is_none_or(|pause| pause.is_news(closing.granted));

@@ -46,6 +46,7 @@ impl Engine {
     /// Grants everything that may be granted now, and sets the next wake.
     pub(super) fn dispatch(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.end_patience(now, actions);
+        self.ask_about_figures(now, None, actions);
         self.release_held(now);
         let mut wake = self.deadlines.first().map_or(Time::NEVER, |(at, _)| at);
         let mut open = std::mem::take(&mut self.open_lanes);
@@ -65,7 +66,7 @@ impl Engine {
         }
         open.clear();
         self.open_lanes = open;
-        wake = wake.min(self.holds_end(now));
+        wake = wake.min(self.holds_end(now)).min(self.figures_are_asked_from(now));
         self.lanes.release_kept();
         self.durability.release_kept();
         self.wake = (wake < Time::NEVER).then_some(wake);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::figures::Witness;
 use super::lanes::Limit;
 use super::reports::Answer;
 use super::{Charge, Engine};
@@ -11,7 +12,7 @@ use crate::cost::Amount;
 use crate::event::{Action, StatedUse};
 use crate::mutant::{self, Mutant};
 use crate::time::{Time, stretched};
-use crate::window_counter::{Left, StatedAmount, WindowEnd};
+use crate::window_counter::{Left, StatedAmount, Told, WindowEnd};
 
 impl Engine {
     /// Takes in what the answer to an attempt says of the limits that it was charged to.
@@ -28,6 +29,7 @@ impl Engine {
             return;
         };
         let (lane, costs) = (call.wanted.lane, call.wanted.costs);
+        let (by, credential) = (call.wanted.consumer.clone(), call.wanted.credential);
         let mut lowered = false;
         for charge in charges {
             let Some(entry) = self.lanes.entry(charge.counter) else { continue };
@@ -39,15 +41,27 @@ impl Engine {
             let Some(seen) = observations.iter().find(|seen| name == Some(seen.limit.as_str())) else {
                 continue;
             };
+            let before = self.standing(charge.counter);
+            let (mut news, mut shown) = (false, Amount::ZERO);
             if let Some(hard) = seen.hard.filter(|hard| *hard > 0) {
-                lowered |= self.lanes.observe_hard(charge.counter, hard, now);
+                news |= self.lanes.observe_hard(charge.counter, hard, now);
             }
             if let Some(remaining) = seen.remaining.filter(|_| !limit.is_maximum()) {
                 let hard = seen.hard.unwrap_or(declared);
                 let end = seen.ends_in.and_then(|ends_in| window_end(&limit, ends_in, granted, latest));
                 let left = Left { remaining: Amount(remaining), end, granted, cost: limit.cost(&costs) };
-                lowered |= self.observe_remaining(now, charge, Amount(hard) - Amount(remaining), left);
+                let told = self.observe_remaining(now, charge, Amount(hard) - Amount(remaining), left);
+                news |= told.more;
+                shown = told.others;
             }
+            if news {
+                let witness = Witness { by: by.clone(), credential, attempt, granted };
+                self.weigh_figures(now, charge.counter, before, witness);
+            } else {
+                let same = seen.hard.is_some_and(|hard| hard < declared);
+                self.compare_figures(charge.counter, &by, shown, same);
+            }
+            lowered |= news;
         }
         if lowered {
             self.renew_forecasts(now, actions);
@@ -73,24 +87,24 @@ impl Engine {
     }
 
     /// Takes in what the provider said of a limit when it answered the call that was charged; `used` is what is used
-    /// in all. Returns whether others have used more than was known.
-    fn observe_remaining(&mut self, now: Time, charge: Charge, used: Amount, left: Left) -> bool {
-        let Some(entry) = self.lanes.entry_mut(charge.counter) else { return false };
+    /// in all. Returns what that tells of others.
+    fn observe_remaining(&mut self, now: Time, charge: Charge, used: Amount, left: Left) -> Told {
+        let Some(entry) = self.lanes.entry_mut(charge.counter) else { return Told::default() };
         let estimated = entry.limit.config.tokens.is_some_and(|tokens| tokens.is_estimated());
-        let Some(counter) = entry.counter.window_mut() else { return false };
+        let Some(counter) = entry.counter.window_mut() else { return Told::default() };
         counter.advance(now);
         let mut learned = counter.past_is_at_most(used, now);
         if let Some(end) = left.end {
             learned |= counter.past_ends(end, now);
         }
-        let others = charge.at_grant.is_some_and(|at_grant| match estimated {
+        let told = charge.at_grant.map(|at_grant| match estimated {
             true => counter.raise(now, at_grant, left),
             false => counter.learn_of_others(now, at_grant, left),
         });
         if learned {
             self.past_is_better_known();
         }
-        others
+        told.unwrap_or_default()
     }
 }
 

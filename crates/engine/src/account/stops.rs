@@ -6,6 +6,7 @@ use super::rejections::Closing;
 use super::{CallState, Engine};
 use crate::callers::PauseKey;
 use crate::event::{Action, Attempt, Callers, Fingerprint, Scope};
+use crate::mutant::{self, Mutant};
 use crate::pause::Pause;
 use crate::time::Time;
 
@@ -63,7 +64,9 @@ impl Engine {
     /// Whether two workloads have heard the refusals, or there is but one.
     fn are_two_witnesses(&self, one: &Pause, other: &Pause) -> bool {
         match (one.heard(), other.heard()) {
-            (Some(one), Some(other)) => one != other || self.queue.knows_only(one),
+            (Some(one), Some(other)) => {
+                one != other || self.queue.knows_only(one) || mutant::active(Mutant::OneWorkloadStops)
+            }
             // Of a time before this engine that is not known.
             _ => true,
         }

@@ -43,6 +43,14 @@ impl Others {
     }
 }
 
+/// A part of what others have drawn, as it is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KnownOthers {
+    pub(crate) amount: Amount,
+    seen: Time,
+    until: Time,
+}
+
 /// What an answer says of use by others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OthersSeen {
@@ -175,6 +183,23 @@ impl WindowCounter {
     pub(super) fn restore_others(&mut self, amount: Amount, seen: Time, until: Time) {
         let unit = self.insert_counted(Unit::counted(amount, seen, until, Origin::Others));
         self.others.restore(unit, seen, until);
+    }
+
+    /// What others have drawn, part by part.
+    pub(crate) fn known_others(&self) -> Vec<KnownOthers> {
+        let known = |part: &Part| {
+            let amount = self.units.get(part.unit).map_or(Amount::ZERO, Unit::cost);
+            KnownOthers { amount, seen: part.seen, until: part.until }
+        };
+        self.others.parts.iter().map(known).collect()
+    }
+
+    /// Others have drawn these parts and nothing else, as far as they are not free again.
+    pub(crate) fn know_others(&mut self, now: Time, known: &[KnownOthers]) {
+        self.drop_others();
+        for part in known.iter().filter(|part| part.until > now && !part.amount.is_zero()) {
+            self.restore_others(part.amount, part.seen, part.until);
+        }
     }
 
     /// Forgets all that others have drawn.

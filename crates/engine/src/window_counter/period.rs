@@ -4,6 +4,15 @@ use super::{AtGrant, OthersSeen, WindowCounter};
 use crate::cost::Amount;
 use crate::time::Time;
 
+/// What an answer tells of others' use of a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// At least so much.
+    pub(crate) others: Amount,
+    /// That is more than was known.
+    pub(crate) more: bool,
+}
+
 /// When a provider's window ends, as it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WindowEnd {
@@ -61,27 +70,25 @@ impl WindowCounter {
     /// Takes in what remains of a limit whose calls' costs are only estimated. Whose use that is is not known. A bucket
     /// is at least as full as that says, as far as calls that have been counted since do not explain it; only the
     /// answer to the newest of the answered calls counts. A log is charged what ours do not explain, for a window.
-    /// Returns whether that is more than was known.
-    pub(crate) fn raise(&mut self, now: Time, at_grant: AtGrant, left: Left) -> bool {
+    pub(crate) fn raise(&mut self, now: Time, at_grant: AtGrant, left: Left) -> Told {
         if !self.asks_bucket {
             return self.learn_of_others(now, at_grant, left);
         }
         if !self.others.is_newest(left.granted) {
-            return false;
+            return Told::default();
         }
         let (size, since) = (self.bucket.size(), self.landed - at_grant.landed);
         let told = (size - left.remaining + since).min(size);
         let missing = told - self.bucket.level();
         self.pour_others(now, missing);
-        !missing.is_zero()
+        Told { others: missing, more: !missing.is_zero() }
     }
 
-    /// Takes in what the provider said of the limit when it answered a call that stood so at its grant. Returns
-    /// whether others have used more of it than was known.
-    pub(crate) fn learn_of_others(&mut self, now: Time, at_grant: AtGrant, left: Left) -> bool {
+    /// Takes in what the provider said of the limit when it answered a call that stood so at its grant.
+    pub(crate) fn learn_of_others(&mut self, now: Time, at_grant: AtGrant, left: Left) -> Told {
         let Left { remaining, end, granted, cost } = left;
         if self.calendar.is_stale(granted) {
-            return false;
+            return Told::default();
         }
         let since = self.charged - at_grant.charged;
         if !self.asks_log {
@@ -89,7 +96,7 @@ impl WindowCounter {
             let ours = at_grant.level + at_grant.in_flight + since + poured;
             let others = self.bucket.size() - remaining - ours;
             self.pour_others(now, others);
-            return !others.is_zero();
+            return Told { others, more: !others.is_zero() };
         }
         // Of ours the provider can have counted what was in the log when this call was granted and what was granted
         // since; a stale answer therefore accuses nobody.
@@ -101,6 +108,7 @@ impl WindowCounter {
         }
         let room = remaining - (at_grant.in_flight - cost + since);
         let amount = self.amount - remaining - ours;
-        self.charge_others(now, OthersSeen { amount, end: end.map(|end| end.latest), granted, room })
+        let seen = OthersSeen { amount, end: end.map(|end| end.latest), granted, room };
+        Told { others: amount, more: self.charge_others(now, seen) }
     }
 }

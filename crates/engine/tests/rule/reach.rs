@@ -138,15 +138,18 @@ fn a_workload_that_fills_the_queue_keeps_no_other_out() {
 fn calls_that_stand_aside_have_places_too() {
     let mut config = account(vec![sliding("requests", 1, 1000)]);
     config.queue.max_calls = 100;
+    config.queue.max_wait = SECOND * 1_000_000;
     let mut w = World::of(config);
     // Nothing is heard of session 20 from then on: its calls stand aside.
-    for round in 0..5 {
-        for _ in 0..100 {
-            w.ask_as(20, "ns/Job/silent", CallClass::default(), None);
-        }
-        w.pass(SECOND * 5);
-        assert!(w.engine.status(w.now).waiting_calls() <= 100, "round {round}");
+    for _ in 0..101 {
+        w.ask_as(20, "ns/Job/silent", CallClass::default(), None);
     }
+    assert_eq!((w.grants().len(), w.refusals().len()), (1, 0));
+    w.pass(SECOND * 5);
+    for _ in 0..50 {
+        w.ask_as(1, "ns/Job/silent", CallClass::default(), None);
+    }
+    assert_eq!(w.refusals().len(), 50, "no place is free");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use quotakeeper_engine::config::CountedAs;
-use quotakeeper_engine::event::SessionId;
+use quotakeeper_engine::event::{CallId, SessionId};
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_limiter_core::commit::PROXIES_OUTLIVE;
 use quotakeeper_limiter_core::{ConnectionId, LedgerStart, LimiterState, LostGrants, Outbox, Start};
@@ -320,6 +320,10 @@ impl World {
     fn send_all(&mut self, limiter: usize, now: Time, out: Outbox) {
         let leaves = self.leaves_at(limiter, &out);
         for (connection, message) in out.messages {
+            if let Some(place) = World::is_hostile(connection) {
+                self.hostile_receives(limiter, place, &message);
+                continue;
+            }
             let connection = connection.0 as usize;
             let session = self.proxies[self.connections[connection].proxy].id;
             self.notes(limiter, now, session, &message);
@@ -327,7 +331,10 @@ impl World {
         }
         self.limiters[limiter].watch.batch_ends(now);
         for (connection, why) in out.ended {
-            self.ends(connection.0 as usize, &why);
+            match World::is_hostile(connection) {
+                Some(place) => self.hostile_ends(place),
+                None => self.ends(connection.0 as usize, &why),
+            }
         }
     }
 
@@ -360,6 +367,13 @@ impl World {
             self.provider.granted(self.now, (session, call));
         }
         entry.watch.sends(now, session, &message.body, &mut self.history);
+    }
+
+    /// The limiter has granted a call of a pod that means harm.
+    pub(super) fn granted_to_hostile(&mut self, limiter: usize, session: SessionId, call: CallId) {
+        self.limiters[limiter].grants += 1;
+        self.history.granted(session, call);
+        self.provider.granted(self.now, (session, call));
     }
 
     /// The limiter has ended a connection.

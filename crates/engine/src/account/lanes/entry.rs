@@ -63,7 +63,7 @@ impl Entry {
     }
 
     /// Takes on the limit as it is configured and observed now.
-    pub(super) fn reconfigure(&mut self, now: Time) {
+    pub(in crate::account) fn reconfigure(&mut self, now: Time) {
         let amount = self.limit.effective(self.model.as_deref(), self.observed);
         self.counter.reconfigure(&self.limit.config, amount, now);
         (self.spent_until, self.rejected) = (None, None);
