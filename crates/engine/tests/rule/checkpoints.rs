@@ -241,9 +241,15 @@ struct Losses {
     offset: i128,
     stored: Option<(Checkpoint, u64)>,
     under_way: Option<Checkpoint>,
-    open: Vec<Attempt>,
+    /// Calls that are not over, and when they were granted on the world's clock.
+    open: Vec<(Attempt, u64)>,
     /// When the provider has counted how much, on the world's clock.
     counted: Vec<(u64, u64)>,
+}
+
+/// A granted call is written within its validity, or never, and counted soon after that, however late its answer.
+fn arrives(granted: u64, detail: u64) -> u64 {
+    granted + detail % 2_000_000_000
 }
 
 impl Losses {
@@ -282,10 +288,17 @@ impl Losses {
             8 if detail.is_multiple_of(2) => self.lose(detail),
             _ => self.pass(detail),
         }
-        self.open.extend(self.w.grants());
+        self.open_calls();
         if !detail.is_multiple_of(3) {
             self.end_calls(detail);
+            // Those that are over have made room for others.
+            self.open_calls();
         }
+    }
+
+    fn open_calls(&mut self) {
+        let now = self.now();
+        self.open.extend(self.w.grants().into_iter().map(|attempt| (attempt, now)));
     }
 
     fn take(&mut self) {
@@ -300,12 +313,12 @@ impl Losses {
     }
 
     fn end_calls(&mut self, detail: u64) {
-        for (place, attempt) in std::mem::take(&mut self.open).into_iter().enumerate() {
+        for (place, (attempt, granted)) in std::mem::take(&mut self.open).into_iter().enumerate() {
             if (detail as usize + place).is_multiple_of(5) {
                 self.w.tell(Event::Unused { attempt, again: false });
                 continue;
             }
-            self.counted.push((self.now(), 1));
+            self.counted.push((self.now().min(arrives(granted, detail)), 1));
             self.w.tell(Event::FirstByte { attempt, latest: self.w.now, observations: Vec::new() });
             self.w.tell(Event::Settled { attempt, usage: Costs { requests: Amount(1), ..Costs::default() } });
             self.w.tell(over(attempt));
@@ -317,8 +330,8 @@ impl Losses {
         if let Some(checkpoint) = self.under_way.take().filter(|_| detail.is_multiple_of(2)) {
             self.stored = Some((checkpoint, self.now()));
         }
-        for _ in std::mem::take(&mut self.open) {
-            self.counted.push((self.now() + detail % 2_000_000_000, 1));
+        for (_, granted) in std::mem::take(&mut self.open) {
+            self.counted.push((arrives(granted, detail), 1));
         }
         let world = self.now();
         // Nodes are up for a minute, or for days.
