@@ -10,9 +10,9 @@ use crate::programs::sdks;
 use crate::real_sdks_stay_within_the_quota::{AMOUNT, WINDOW_SECONDS, rules};
 use crate::scene::Scene;
 
-fn quota(scene: &Scene, provider: &str, tier: &str, enforcement: &str) -> PathBuf {
+fn quota(scene: &Scene, provider: &str, tier: &str, amount: u64, enforcement: &str) -> PathBuf {
     let text = format!(
-        "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {{name: {provider}}}\nspec:\n  provider: {{name: {provider}, tier: {tier}}}\n  limits:\n  - {{name: requests, unit: Requests, amount: {AMOUNT}, windowSeconds: {WINDOW_SECONDS}}}\n  enforcement: {enforcement}\n"
+        "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {{name: {provider}}}\nspec:\n  provider: {{name: {provider}, tier: {tier}}}\n  limits:\n  - {{name: requests, unit: Requests, amount: {amount}, windowSeconds: {WINDOW_SECONDS}}}\n  enforcement: {enforcement}\n"
     );
     scene.file("quota.yaml", &text)
 }
@@ -48,7 +48,7 @@ print(json.dumps({"accepted": accepted, "status": status, "retryAfter": retry_af
 #[test]
 fn reject_mode_answers_with_a_correct_retry_after() {
     let scene = Scene::new(&rules());
-    let quota = quota(&scene, "demo", "free", "{onExceeded: Reject}");
+    let quota = quota(&scene, "demo", "free", AMOUNT, "{onExceeded: Reject}");
     let ended = scene.run(python(&scene, &quota, AS_TOLD));
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     let told: Value = serde_json::from_str(&ended.stdout).unwrap();
@@ -68,7 +68,7 @@ fn reject_mode_answers_with_a_correct_retry_after() {
     );
 }
 
-/// More clients than can be served within their own timeout.
+/// More clients than can be served within their own timeout. A fifth of that is left for a refusal on its way.
 const IMPATIENT: &str = r#"
 import collections, json, threading, openai
 
@@ -76,7 +76,7 @@ counts, lock = collections.Counter(), threading.Lock()
 
 def client():
     try:
-        openai.OpenAI(timeout=4.0, max_retries=0).chat.completions.create(
+        openai.OpenAI(timeout=15.0, max_retries=0).chat.completions.create(
             model="gpt-4o-mini", messages=[{"role": "user", "content": "hello"}])
         outcome = "ok"
     except openai.APIStatusError as error:
@@ -97,7 +97,8 @@ print(json.dumps(counts))
 #[test]
 fn a_client_with_a_short_timeout_is_refused_in_time() {
     let scene = Scene::new(&rules());
-    let quota = quota(&scene, "openai", "tier-1", "{mode: Enforce}");
+    // In the time for which they wait, a third of them can be served.
+    let quota = quota(&scene, "openai", "tier-1", AMOUNT / 3, "{mode: Enforce}");
     let mut command = python(&scene, &quota, IMPATIENT);
     command.env("OPENAI_API_KEY", "key-of-the-impatient");
     let ended = scene.run(command);
