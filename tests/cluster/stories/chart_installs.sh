@@ -57,7 +57,7 @@ holds "the CRDs are established" kubectl wait crd/apiquotas.quotakeeper.dev crd/
   --for=condition=Established --timeout=60s >/dev/null
 pods() { [[ $(kubectl -n $system get pods -l "app.kubernetes.io/component=$1" -o name | wc -l) = "$2" ]]; }
 holds "two operators are admitted where Pod Security is restricted" eventually 60 pods operator 2
-holds "and one limiter" eventually 60 pods limiter 1
+holds "and two limiters" eventually 60 pods limiter 2
 holds "helm upgrade --install does the same again" release upgrade --install "$chart"
 kubectl -n gtm create -f - >/dev/null <<'Q'
 {apiVersion: quotakeeper.dev/v1alpha1, kind: ApiQuota, metadata: {name: kept}, spec: {provider: {name: hubspot, tier: pro}}}
