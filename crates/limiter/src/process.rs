@@ -166,7 +166,8 @@ async fn serve(
             continue;
         };
         probes.readiness.send_replace(Readiness::Stopping);
-        break outcome.and(process.ends(&limiter, giver).await);
+        let gate_open = watches.gate_is_open();
+        break outcome.and(process.ends(&limiter, giver, gate_open).await);
     };
     probes.readiness.send_replace(Readiness::Stopping);
     stop.cancel();
@@ -289,8 +290,14 @@ impl Process<'_> {
         Ok((epoch, recovered))
     }
 
-    /// Ends the limiter: hands over to one on standby, if there is one, and gives the Lease up.
-    async fn ends(&self, limiter: &Limiter, giver: Giver) -> anyhow::Result<()> {
+    /// Ends the limiter: hands over to one on standby, if there is one, and gives the Lease up. Not so while the gate is
+    /// open: an uninstall opens it, and then ends all limiters. One that became active meanwhile would have proxies read
+    /// what is in force once more, of which a part is gone already; calls pass without it.
+    async fn ends(&self, limiter: &Limiter, giver: Giver, gate_open: bool) -> anyhow::Result<()> {
+        if gate_open && self.leases.terms.is_some() {
+            info!("ending while the gate is open: no other limiter is asked to go on");
+            return closed(limiter.close()).await;
+        }
         let handed_over = self.leases.terms.is_some() && hands_over(limiter, giver).await;
         if handed_over {
             info!("ending: another limiter has the state, and goes on");

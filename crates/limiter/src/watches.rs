@@ -51,6 +51,12 @@ pub struct Watches {
 }
 
 impl Watches {
+    /// Whether every call passes, as far as it is known.
+    pub fn gate_is_open(&self) -> bool {
+        let newest = self.configurations.borrow();
+        newest.as_ref().is_some_and(|configuration| configuration.gate_open_until.is_some())
+    }
+
     /// Starts the watches.
     pub fn start(client: &Client, namespace: &str) -> Watches {
         let (to_configurations, configurations) = watch::channel(None);
