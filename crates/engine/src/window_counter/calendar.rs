@@ -11,6 +11,9 @@ use super::slots::Slots;
 use crate::time::Time;
 use crate::units::{Unit, UnitKey};
 
+/// How soon a period is expected to end whose end has passed without word of the next.
+const OVERDUE: Duration = Duration::from_secs(1);
+
 /// The period that is open.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Calendar {
@@ -61,8 +64,9 @@ impl WindowCounter {
         if near { length.min(Duration::from_secs(1)) } else { length }
     }
 
-    /// When the period ends, if that is known and has not passed.
+    /// When the period is expected to end, if that is known. One that should be over ends any moment: the word of it
+    /// is under way, and a call must not hear that it has a day to wait.
     pub(super) fn period_ends(&self, now: Time) -> Option<Time> {
-        self.calendar.ends.filter(|ends| *ends > now)
+        self.calendar.ends.map(|ends| if ends > now { ends } else { now + OVERDUE })
     }
 }

@@ -158,6 +158,24 @@ fn a_day_that_is_used_up_refuses_until_its_end() {
     assert_eq!(w.refusals()[0].0, RefusalReason::BudgetExhausted);
 }
 
+/// The word of the next day comes from another clock, a moment before or after the end that this one expects.
+#[test]
+fn a_day_that_should_be_over_refuses_nobody_until_the_next_is_told() {
+    let mut w = World::new(vec![crate::calendar::daily(3)]);
+    let midnight = w.now + HOUR * 23;
+    w.day_begins(w.now - HOUR);
+    w.pass(HOUR * 23 - SECOND * 40);
+    for _ in 0..5 {
+        w.ask_for(1, "job", Demand::default(), Some(SECOND * 60));
+    }
+    assert_eq!(w.grants().len(), 3);
+    w.pass(SECOND * 45);
+    w.ask_for(1, "job", Demand::default(), Some(SECOND * 60));
+    assert_eq!((w.grants().len(), w.refusals()), (0, Vec::new()));
+    w.day_begins(midnight);
+    assert_eq!(w.grants().len(), 3);
+}
+
 /// Otherwise whoever comes with the last ones is told to try again in a day.
 #[test]
 fn a_day_that_calls_ahead_will_use_up_refuses_too() {

@@ -167,7 +167,7 @@ impl LimiterState {
             },
         );
         // No call waits yet that it could make room for.
-        self.begin_periods(now, &key, true, &mut Outbox::default());
+        self.begin_periods(now, &key, &mut Outbox::default());
     }
 
     fn opening_without_record(&mut self, compiled: &CompiledAccount) -> Opening {
@@ -195,7 +195,7 @@ impl LimiterState {
         if changed {
             self.handle_event(now, Some(key.clone()), Event::Configure(config), out);
             self.keep_periods(key, &earlier);
-            self.begin_periods(now, key, true, out);
+            self.begin_periods(now, key, out);
         }
     }
 

@@ -80,8 +80,9 @@ fn calendar(period: &CalendarPeriod) -> Option<Calendar> {
 }
 
 impl LimiterState {
-    /// Looks which periods of an account are open, and tells its engine of those that have begun, or of all.
-    pub(super) fn begin_periods(&mut self, now: Time, key: &AccountKey, all: bool, out: &mut Outbox) {
+    /// Looks which periods of an account are open, and tells its engine of them: a wall clock that was set moves the end
+    /// of one that goes on, too.
+    pub(super) fn begin_periods(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
         let clock = self.wall.at(now);
         let Some(account) = self.accounts.get_mut(key) else { return };
         let limits: Vec<LimitConfig> = account.engine.config().limits_in_force().collect();
@@ -93,12 +94,9 @@ impl LimiterState {
                 None => Some(OpenPeriod::first(&calendar, clock)),
                 Some(open) => open.next(&calendar, clock),
             };
-            let is_new = open.is_some();
             let Some(open) = open.or_else(|| known.cloned()) else { continue };
             let ends = open.over_at(clock);
-            if is_new || all {
-                begun.push(PeriodBegun { limit: limit.name.clone(), begun: open.begun, ends });
-            }
+            begun.push(PeriodBegun { limit: limit.name.clone(), begun: open.begun, ends });
             due = due.into_iter().chain([ends.min(now + LOOK_AGAIN)]).min();
             account.periods.insert(limit.name.clone(), open);
         }
@@ -112,7 +110,7 @@ impl LimiterState {
     pub(super) fn begin_due_periods(&mut self, now: Time, out: &mut Outbox) {
         let due = self.accounts.iter().filter(|(_, account)| account.period_due.is_some_and(|at| at <= now));
         for key in due.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
-            self.begin_periods(now, &key, false, out);
+            self.begin_periods(now, &key, out);
         }
     }
 
@@ -129,113 +127,4 @@ impl LimiterState {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use jiff::Timestamp;
-
-    use super::*;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    /// A node whose wall clock can be set.
-    struct Node {
-        at: Time,
-        reads: Timestamp,
-    }
-
-    impl Node {
-        fn new(reads: &str) -> Node {
-            Node { at: Time(50 * 86_400_000_000_000), reads: reads.parse().unwrap() }
-        }
-
-        fn pass(&mut self, time: Duration) {
-            self.at += time;
-            self.reads += time;
-        }
-
-        fn set(&mut self, reads: &str) {
-            self.reads = reads.parse().unwrap();
-        }
-
-        fn clock(&self) -> WallClock {
-            WallClock { at: self.at, reads: self.reads }
-        }
-    }
-
-    fn days(zone: &str) -> Calendar {
-        Calendar::new(Period::Day, zone).unwrap()
-    }
-
-    /// Lets time pass to the second before the end, then to the second after it, and opens the next.
-    fn lasts(node: &mut Node, open: &OpenPeriod, calendar: &Calendar, hours: u32) -> OpenPeriod {
-        node.pass(HOUR * hours - Duration::from_secs(1));
-        assert_eq!(open.next(calendar, node.clock()), None, "{}", node.reads);
-        node.pass(Duration::from_secs(1) + CLOCKS_APART);
-        open.next(calendar, node.clock()).unwrap()
-    }
-
-    #[test]
-    fn days_have_23_and_25_hours_where_clocks_are_changed() {
-        let calendar = days("America/New_York");
-        for (midnight, hours) in
-            [("2026-03-08T05:00:00Z", 23), ("2026-11-01T04:00:00Z", 25), ("2026-06-01T04:00:00Z", 24)]
-        {
-            let mut node = Node::new(midnight);
-            let open = OpenPeriod::first(&calendar, node.clock());
-            let next = lasts(&mut node, &open, &calendar, hours);
-            assert!(next.span.id > open.span.id);
-            assert_eq!(next.begun, node.at - CLOCKS_APART - CLOCKS_APART, "{midnight}");
-        }
-    }
-
-    #[test]
-    fn a_wall_clock_that_is_set_forward_opens_nothing() {
-        let calendar = days("UTC");
-        let mut node = Node::new("2026-03-10T10:00:00Z");
-        let open = OpenPeriod::first(&calendar, node.clock());
-        node.set("2026-03-11T12:00:00Z");
-        node.pass(HOUR);
-        assert_eq!(open.next(&calendar, node.clock()), None);
-        node.set("2026-03-10T11:00:00Z");
-        node.pass(HOUR * 12);
-        assert_eq!(open.next(&calendar, node.clock()), None);
-        node.pass(HOUR + CLOCKS_APART);
-        assert_eq!(open.next(&calendar, node.clock()).unwrap().span, calendar.at(node.reads));
-    }
-
-    #[test]
-    fn a_wall_clock_that_is_set_back_opens_nothing_twice() {
-        let calendar = days("UTC");
-        let mut node = Node::new("2026-03-10T23:00:00Z");
-        let open = OpenPeriod::first(&calendar, node.clock());
-        node.pass(HOUR + CLOCKS_APART);
-        let next = open.next(&calendar, node.clock()).unwrap();
-        node.set("2026-03-10T20:00:00Z");
-        node.pass(HOUR * 5);
-        assert_eq!(next.next(&calendar, node.clock()), None, "midnight comes a second time");
-    }
-
-    #[test]
-    fn another_zone_is_in_force_from_the_next_midnight_of_the_old_one() {
-        let (old, new) = (days("UTC"), days("Pacific/Auckland"));
-        let mut node = Node::new("2026-06-10T11:30:00Z");
-        let open = OpenPeriod::first(&old, node.clock());
-        node.pass(HOUR);
-        assert_eq!(open.next(&new, node.clock()), None, "it is past midnight in Auckland");
-        node.pass(HOUR * 12);
-        let next = open.next(&new, node.clock()).unwrap();
-        assert_eq!(next.span.begin, open.span.end);
-        assert_eq!(next.span.end, new.at(node.reads).end);
-    }
-
-    #[test]
-    fn after_a_time_without_a_limiter_the_period_of_now_is_open() {
-        let calendar = days("UTC");
-        let mut node = Node::new("2026-03-10T10:00:00Z");
-        let open = OpenPeriod::first(&calendar, node.clock());
-        node.pass(HOUR * 60);
-        let next = open.next(&calendar, node.clock()).unwrap();
-        assert_eq!(next.span, calendar.at(node.reads));
-        assert!(next.begun <= open.ends, "what was charged since the end of the old one counts in the new");
-    }
-}
+mod tests;
