@@ -11,23 +11,32 @@ use crate::table::{Row, Unit};
 /// Events of a stream, in a millisecond each.
 const EVENTS: f64 = 200.0;
 const CHAT: Api = Api {
-    provider: "openai",
+    provider: "chat",
     host: "api.openai.com",
     path: "/v1/chat/completions",
     body: r#"{"model":"gpt-4o-mini","stream":true,"max_tokens":200,"messages":[{"role":"user","content":"[play output=200]"}]}"#,
 };
 
 /// Limits that never bind, with or without one of tokens: without, nothing of an answer is read.
-fn quota(tokens: bool) -> String {
-    let limits = "    - {name: requests, unit: Requests, amount: 100000, windowSeconds: 1}\n";
-    let tokens = match tokens {
-        true => "    - {name: tokens, unit: TotalTokens, amount: 1000000000, windowSeconds: 10}\n",
-        false => "",
-    };
+const PROVIDER: &str = "
+apiVersion: quotakeeper.dev/v1alpha1
+kind: ApiProvider
+metadata: {name: chat}
+spec:
+  extends: openai
+  tiers:
+  - name: passing
+    limits: [{name: requests, unit: Requests, amount: 100000, windowSeconds: 1}]
+  - name: reading
+    limits:
+    - {name: requests, unit: Requests, amount: 100000, windowSeconds: 1}
+    - {name: tokens, unit: TotalTokens, amount: 1000000000, windowSeconds: 10}
+";
+
+fn quota(tier: &str) -> String {
+    let spec = format!("{{provider: {{name: chat, tier: {tier}}}}}");
     format!(
-        "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiProvider\nmetadata: {{name: openai}}\nspec:\n  extends: openai\n  \
-         tiers:\n  - name: bench\n    limits:\n{limits}{tokens}---\napiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\n\
-         metadata: {{name: bench}}\nspec: {{provider: {{name: openai, tier: bench}}}}\n"
+        "{PROVIDER}---\napiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {{name: bench}}\nspec: {spec}\n"
     )
 }
 
@@ -48,9 +57,8 @@ pub fn measure(binaries: &Path, nginx: Option<&Path>) -> anyhow::Result<Vec<Row>
     let room = tempfile::tempdir().context("no temporary folder can be made")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let provider = Provider::start(binaries, room.path(), CHAT)?;
-    let start =
-        |name: &str, tokens| Wrapped::start(binaries, &room.path().join(name), &provider, &quota(tokens));
-    let (reading, passing) = (start("reading", true)?, start("passing", false)?);
+    let start = |tier: &str| Wrapped::start(binaries, &room.path().join(tier), &provider, &quota(tier));
+    let (reading, passing) = (start("reading")?, start("passing")?);
     let nginx = nginx.map(|program| Nginx::start(program, room.path(), &provider)).transpose()?;
     let mut ways = vec![
         Way::of("Quotakeeper", &reading),
