@@ -6,7 +6,7 @@ use crate::cost::Amount;
 use crate::time::Time;
 
 /// Names a unit; a key of a unit that has left finds nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct UnitKey {
     index: u32,
     generation: u32,

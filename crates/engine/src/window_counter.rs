@@ -17,8 +17,10 @@
 //! | `reports` | what becomes known of a charge: counted, written, settled, produced, not used |
 //! | `others` | what others have drawn |
 //! | `period` | which of our charges the provider's fixed window can have counted |
+//! | `settling` | when units in flight have been counted |
 //! | `slots` | what calls have drawn of a large limit |
 //! | `snapshot` | what the ledger keeps |
+//! | `timed` | units by time |
 //! | `checkpointed` | what a checkpoint keeps |
 
 mod bulk;
@@ -31,12 +33,14 @@ mod others;
 mod past;
 mod period;
 mod reports;
+mod settling;
 mod slots;
 mod snapshot;
+mod timed;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 pub use bulk::{Arrival, Ramp};
 pub(crate) use checkpointed::Taken;
@@ -53,6 +57,7 @@ use cover::Cover;
 use leaving::Leaving;
 use others::{Others, OthersSeen};
 use period::Period;
+use settling::Settling;
 use slots::Slots;
 
 use crate::bucket::Bucket;
@@ -67,8 +72,6 @@ pub(crate) const LONG: Duration = Duration::from_secs(3600);
 
 /// From this amount on calls are kept in slots: fewer take less memory one by one.
 const IN_SLOTS: u64 = 10_000;
-
-type Timers = BinaryHeap<Reverse<(Time, UnitKey)>>;
 
 /// The count of a limit of requests.
 #[derive(Clone, Debug)]
@@ -96,9 +99,9 @@ pub(crate) struct WindowCounter {
     charged: Amount,
     /// What has left flight since the beginning, because the provider has counted it.
     landed: Amount,
-    settling: Timers,
+    settling: Settling,
     /// What units that are in flight will stand for once they settle, where that is less.
-    known: BTreeMap<UnitKey, Amount>,
+    known: HashMap<UnitKey, Amount>,
     leaving: Leaving,
     /// What calls have drawn that nobody has to know one by one; the other units leave by themselves.
     slots: Slots,
@@ -151,8 +154,8 @@ impl WindowCounter {
             in_flight: Amount::ZERO,
             charged: Amount::ZERO,
             landed: Amount::ZERO,
-            settling: Timers::new(),
-            known: BTreeMap::new(),
+            settling: Settling::default(),
+            known: HashMap::default(),
             leaving: Leaving::default(),
             slots: Slots::default(),
             in_slots: false,
@@ -279,23 +282,27 @@ impl WindowCounter {
         self.bucket.drain(now);
     }
 
+    /// Lets the bucket drain.
+    pub(crate) fn drain(&mut self, now: Time) {
+        self.bucket.drain(now);
+    }
+
     fn settle_until(&mut self, now: Time) {
-        while let Some(&Reverse((at, key))) = self.settling.peek() {
-            let current = self.units.get(key).is_some_and(|unit| !unit.counted && unit.settles == at);
-            if current && at > now {
-                break;
-            }
-            self.settling.pop();
-            if current {
-                self.settle(key, at);
-            }
+        loop {
+            let units = &self.units;
+            self.settling
+                .sweep(|(at, key)| units.get(key).is_some_and(|unit| !unit.counted && unit.settles == at));
+            let Some((at, key)) = self.settling.pop(now) else { break };
+            self.settle(key, at);
         }
     }
 
     fn settle(&mut self, key: UnitKey, at: Time) {
         let window = self.window;
         self.asks_first = false;
-        if let Some(drawn) = self.known.remove(&key) {
+        if !self.known.is_empty()
+            && let Some(drawn) = self.known.remove(&key)
+        {
             let held = self.cost_of(key);
             self.settle_up(at, key, held, drawn);
             if mutant::active(Mutant::RefundLowersLevel) {
@@ -353,7 +360,7 @@ impl WindowCounter {
     }
 
     fn next_settling(&self) -> Time {
-        let unit = self.settling.peek().map_or(Time::NEVER, |Reverse((at, _))| *at);
+        let unit = self.settling.first().map_or(Time::NEVER, |(at, _)| at);
         unit.min(self.bulk.next_arrival())
     }
 
@@ -363,13 +370,25 @@ impl WindowCounter {
         leaving.min(self.slots.next()).min(self.bulk.next_leaving()).min(self.next_settling())
     }
 
+    /// When [`WindowCounter::advance`] next does more than drain the bucket. To be asked after it; `now` where that is
+    /// not looked up: of what is known in bulk, or while the word of the next period is overdue.
+    pub(crate) fn next_event(&self, now: Time) -> Time {
+        let overdue = self.calendar.is_overdue(now);
+        if overdue || !self.bulk.is_empty() || self.bulk.next_arrival() < Time::NEVER {
+            return now;
+        }
+        let leaving = self.leaving.first().map_or(Time::NEVER, |(at, _)| at);
+        let period = self.period.next_end().min(self.period_ends(now).unwrap_or(Time::NEVER));
+        leaving.min(self.slots.next()).min(self.next_settling()).min(period)
+    }
+
     /// Charges a call that is counted by `settles` at the latest.
     pub(crate) fn charge(&mut self, now: Time, settles: Time, cost: Amount, origin: Origin) -> UnitKey {
         let key = self.units.insert(Unit::in_flight(cost, settles, origin));
         self.in_flight += cost;
         self.charged += cost;
         self.draw(cost);
-        self.settling.push(Reverse((settles, key)));
+        self.settling.granted(settles, key);
         if mutant::active(Mutant::GrantsPaced) {
             self.bucket.pour(now, cost);
         }

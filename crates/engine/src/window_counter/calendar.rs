@@ -28,6 +28,11 @@ impl Calendar {
     pub(super) fn is_stale(&self, granted: Time) -> bool {
         granted < self.begun
     }
+
+    /// Whether the period should be over.
+    pub(super) fn is_overdue(&self, now: Time) -> bool {
+        self.ends.is_some_and(|ends| ends <= now)
+    }
 }
 
 impl WindowCounter {

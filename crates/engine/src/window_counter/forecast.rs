@@ -35,7 +35,8 @@ impl WindowCounter {
             let more = all - size;
             let drained = self.bucket.room_for(all.min(size));
             let now_to_room = drained.map_or(Duration::ZERO, |at| at.since(now));
-            wait = wait.max(now_to_room + self.bucket.time_of(more));
+            let beyond = if more.is_zero() { Duration::ZERO } else { self.bucket.time_of(more) };
+            wait = wait.max(now_to_room + beyond);
         }
         if let Some(spacing) = self.spacing {
             wait = wait.max(self.spaced_until.since(now) + spread(spacing, amount - Amount::ONE));

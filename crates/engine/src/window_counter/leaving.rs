@@ -1,10 +1,11 @@
 //! When units leave the log, the earliest first.
 //!
-//! They come nearly in order, so most are pushed at the end of a sorted queue. Nearly all units stand for one call,
-//! so a place in the queue is how much leaves before it; what the others stand for beyond one is kept beside it.
+//! Nearly all units stand for one call, so a place in the queue is how much leaves before it; what the others stand
+//! for beyond one is kept beside it.
 
 use std::collections::VecDeque;
 
+use super::timed::{Timed, TimedUnits};
 use crate::cost::Amount;
 use crate::time::Time;
 use crate::units::UnitKey;
@@ -12,29 +13,24 @@ use crate::units::UnitKey;
 /// The units of a log by the times at which they leave. Units that moved or went are still in their old place too.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leaving {
-    units: VecDeque<(Time, UnitKey)>,
+    units: TimedUnits,
     beyond_one: RunningSums,
 }
 
 impl Leaving {
     pub(super) fn push(&mut self, at: Time, key: UnitKey, cost: Amount) {
-        if self.units.back().is_none_or(|last| *last <= (at, key)) {
-            self.units.push_back((at, key));
-        } else {
-            let place = self.units.partition_point(|entry| *entry <= (at, key));
-            self.units.insert(place, (at, key));
-        }
+        self.units.push(at, key);
         if cost > Amount::ONE {
             self.beyond_one.insert(at, key, cost - Amount::ONE);
         }
     }
 
-    pub(super) fn first(&self) -> Option<(Time, UnitKey)> {
-        self.units.front().copied()
+    pub(super) fn first(&self) -> Option<Timed> {
+        self.units.first()
     }
 
     pub(super) fn pop(&mut self) {
-        if let Some((at, key)) = self.units.pop_front() {
+        if let Some((at, key)) = self.units.pop() {
             self.beyond_one.pop(at, key);
         }
     }
@@ -48,12 +44,12 @@ impl Leaving {
     }
 
     pub(super) fn last(&self) -> Option<Time> {
-        self.units.back().map(|(at, _)| *at)
+        self.units.last()
     }
 
     /// How much leaves by `at`.
     pub(super) fn by(&self, at: Time) -> Amount {
-        Amount(self.units.partition_point(|entry| entry.0 <= at) as u64) + self.beyond_one.by(at)
+        Amount(self.units.by(at) as u64) + self.beyond_one.by(at)
     }
 
     /// Whether each of them stands for one call.
@@ -63,7 +59,7 @@ impl Leaving {
 
     /// When the unit leaves that so many leave before, if each stands for one call.
     pub(super) fn place(&self, place: u64) -> Option<Time> {
-        self.units.get(usize::try_from(place).ok()?).map(|(at, _)| *at)
+        self.units.place(usize::try_from(place).ok()?)
     }
 }
 

@@ -58,6 +58,11 @@ impl Period {
         true
     }
 
+    /// When the window that is under way ends at the earliest; [`Time::NEVER`]: that is not known.
+    pub(super) fn next_end(&self) -> Time {
+        self.end.map_or(Time::NEVER, |end| end.earliest)
+    }
+
     /// Takes in when a window ends that began after the one whose beginning is known, if any.
     fn ends(&mut self, end: WindowEnd, now: Time) {
         if end.earliest > now {

@@ -1,7 +1,5 @@
 //! What becomes known of a charge: it was counted, written, settled, produced in part, or not used.
 
-use std::cmp::Reverse;
-
 use super::{Arrival, WindowCounter};
 use crate::cost::Amount;
 use crate::mutant::{self, Mutant};
@@ -41,7 +39,7 @@ impl WindowCounter {
             unit.leaves = latest + window;
             self.leaving.push(unit.leaves, key, unit.cost());
         } else if latest > now {
-            self.settling.push(Reverse((latest, key)));
+            self.settling.reported(latest, key);
         } else {
             self.settle(key, latest);
         }
@@ -60,7 +58,7 @@ impl WindowCounter {
             _ if mutant::active(Mutant::IgnoreLateSent) => Reported::InTime,
             Some(unit) if !unit.counted => {
                 unit.settles = bound;
-                self.settling.push(Reverse((bound, key)));
+                self.settling.reported(bound, key);
                 Reported::InTime
             }
             Some(unit) => {
@@ -140,7 +138,7 @@ impl WindowCounter {
         let rest = (unit.cost() - amount).max(rest);
         self.units.set_cost(key, rest);
         let part = self.units.insert(Unit::in_flight(amount, settles, Origin::Call));
-        self.settling.push(Reverse((settles, part)));
+        self.settling.reported(settles, part);
         self.in_flight = self.in_flight - unit.cost() + rest + amount;
         self.charged += rest + amount - unit.cost();
         self.draw(rest + amount - unit.cost());
@@ -175,7 +173,7 @@ impl WindowCounter {
             self.units.set_cost(reserve, left);
         }
         let key = self.units.insert(Unit::in_flight(cost, settles, Origin::Call));
-        self.settling.push(Reverse((settles, key)));
+        self.settling.granted(settles, key);
         Some(key)
     }
 
@@ -188,7 +186,7 @@ impl WindowCounter {
         self.charged += beyond;
         self.draw(beyond);
         let key = self.units.insert(Unit::in_flight(cost, settles, Origin::Call));
-        self.settling.push(Reverse((settles, key)));
+        self.settling.granted(settles, key);
         Some((key, settles))
     }
 }

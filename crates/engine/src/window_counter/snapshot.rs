@@ -1,7 +1,5 @@
 //! What the ledger keeps of a counter, and a counter made from it after a restart.
 
-use std::cmp::Reverse;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Arrival, Ramp, Slot, WindowCounter};
@@ -115,7 +113,7 @@ impl WindowCounter {
         }
         self.in_flight += cost;
         let key = self.units.insert(Unit::in_flight(cost, settles, origin));
-        self.settling.push(Reverse((settles, key)));
+        self.settling.granted(settles, key);
         key
     }
 }
