@@ -1,7 +1,8 @@
 //! A limit of calls that are under way at the same time: a slot each, from grant to end.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 use crate::alarms::Alarms;
 use crate::cost::Amount;
@@ -12,7 +13,7 @@ use crate::time::{Time, nanos};
 #[derive(Clone, Debug)]
 pub(crate) struct ConcurrencyCounter {
     amount: Amount,
-    held: BTreeMap<Attempt, Held>,
+    held: HashMap<Attempt, Held>,
     /// The sum of what is held.
     in_use: Amount,
     /// The same by the time at which a slot is free whatever became of its holder.
@@ -37,7 +38,7 @@ impl ConcurrencyCounter {
     pub(crate) fn new(amount: Amount, longest: Duration) -> ConcurrencyCounter {
         ConcurrencyCounter {
             amount,
-            held: BTreeMap::new(),
+            held: HashMap::default(),
             in_use: Amount::ZERO,
             expiry: Alarms::default(),
             longest,
@@ -88,9 +89,14 @@ impl ConcurrencyCounter {
         if self.used() + kept + cost <= self.amount {
             return None;
         }
+        Some(self.next_change())
+    }
+
+    /// When slots become free though no call ends.
+    pub(crate) fn next_change(&self) -> Time {
         let unknown = if self.unknown > Amount::ZERO { self.unknown_until } else { Time::NEVER };
         let expiry = self.expiry.first().map_or(Time::NEVER, |(at, _)| at);
-        Some(unknown.min(expiry))
+        unknown.min(expiry)
     }
 
     pub(crate) fn hold(&mut self, attempt: Attempt, cost: Amount, now: Time) {

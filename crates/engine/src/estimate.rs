@@ -32,6 +32,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use foldhash::HashMap;
+
 pub use bound::bound;
 pub use snapshot::EstimatesSnapshot;
 pub use status::EstimateStatus;
@@ -70,7 +72,7 @@ struct Class {
     class: CallClass,
     everybody: Learned,
     speeds: Speeds,
-    by_consumer: BTreeMap<Consumer, Id>,
+    by_consumer: HashMap<Consumer, Id>,
     last_use: u64,
 }
 
@@ -140,7 +142,7 @@ impl Estimates {
             class: class.clone(),
             everybody: Learned::default(),
             speeds: Speeds::default(),
-            by_consumer: BTreeMap::new(),
+            by_consumer: HashMap::default(),
             last_use: self.uses,
         });
         self.by_class.insert(class.clone(), id);
@@ -167,7 +169,10 @@ impl Estimates {
         let oldest = self.classes.iter().min_by_key(|(_, of_class)| order(of_class)).map(|(id, _)| id);
         let Some(of_class) = oldest.and_then(|id| self.classes.remove(id)) else { return };
         self.by_class.remove(&of_class.class);
-        for consumer in of_class.by_consumer.into_values() {
+        // In an order that does not depend on the map's.
+        let mut consumers: Vec<Id> = of_class.by_consumer.into_values().collect();
+        consumers.sort_unstable();
+        for consumer in consumers {
             self.consumers.remove(consumer);
         }
     }

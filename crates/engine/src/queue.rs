@@ -40,7 +40,7 @@ pub(crate) struct LaneId(pub(crate) u32);
 struct ConsumerId(u32);
 
 /// Which call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CallKey {
     pub(crate) session: SessionId,
     pub(crate) call: CallId,

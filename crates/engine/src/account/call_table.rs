@@ -1,53 +1,88 @@
 //! The calls that are not over, by session and number.
 
-use std::collections::BTreeMap;
+use foldhash::HashMap;
 
 use super::Call;
 use crate::event::{CallId, SessionId};
 use crate::queue::CallKey;
 
-/// Calls by their keys. A tree moves its entries about, so it has pointers to them.
+/// Calls by their keys, and those of each session. A table moves its entries about, so it has pointers to them.
 #[derive(Debug, Default)]
-pub(super) struct CallTable(BTreeMap<CallKey, Box<Call>>);
+pub(super) struct CallTable {
+    calls: HashMap<CallKey, Listed>,
+    by_session: HashMap<SessionId, Vec<CallId>>,
+}
+
+#[derive(Debug)]
+struct Listed {
+    call: Box<Call>,
+    /// Its place among the calls of its session.
+    place: usize,
+}
 
 impl CallTable {
     pub(super) fn get(&self, key: &CallKey) -> Option<&Call> {
-        self.0.get(key).map(Box::as_ref)
+        self.calls.get(key).map(|listed| &*listed.call)
     }
 
     pub(super) fn get_mut(&mut self, key: &CallKey) -> Option<&mut Call> {
-        self.0.get_mut(key).map(Box::as_mut)
+        self.calls.get_mut(key).map(|listed| &mut *listed.call)
     }
 
     /// Returns whether it is new.
     pub(super) fn insert(&mut self, key: CallKey, call: Call) -> bool {
-        self.0.insert(key, Box::new(call)).is_none()
+        if let Some(known) = self.get_mut(&key) {
+            *known = call;
+            return false;
+        }
+        let of_session = self.by_session.entry(key.session).or_default();
+        let place = of_session.len();
+        of_session.push(key.call);
+        self.calls.insert(key, Listed { call: Box::new(call), place });
+        true
     }
 
     pub(super) fn remove(&mut self, key: &CallKey) -> Option<Box<Call>> {
-        self.0.remove(key)
+        let Listed { call, place } = self.calls.remove(key)?;
+        if let Some(of_session) = self.by_session.get_mut(&key.session) {
+            of_session.swap_remove(place);
+            if of_session.is_empty() {
+                self.by_session.remove(&key.session);
+            } else if let Some(moved) = of_session.get(place)
+                && let Some(moved) = self.calls.get_mut(&CallKey { call: *moved, ..*key })
+            {
+                moved.place = place;
+            }
+        }
+        Some(call)
     }
 
+    /// All of them, by session and number.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&CallKey, &Call)> {
-        self.0.iter().map(|(key, call)| (key, call.as_ref()))
+        let mut all: Vec<_> = self.calls.iter().map(|(key, listed)| (key, &*listed.call)).collect();
+        all.sort_unstable_by_key(|(key, _)| **key);
+        all.into_iter()
     }
 
+    /// All of them, in no order.
     pub(super) fn values(&self) -> impl Iterator<Item = &Call> {
-        self.0.values().map(Box::as_ref)
+        self.calls.values().map(|listed| &*listed.call)
     }
 
+    /// All of them to change, in no order.
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Call> {
-        self.0.values_mut().map(Box::as_mut)
+        self.calls.values_mut().map(|listed| &mut *listed.call)
     }
 
-    /// Those of a session.
+    /// Those of a session, by number.
     pub(super) fn of_session(&self, session: SessionId) -> impl Iterator<Item = (CallKey, &Call)> {
-        let key = |call| CallKey { session, call };
-        let all = key(CallId(0))..=key(CallId(u64::MAX));
-        self.0.range(all).map(|(key, call)| (*key, call.as_ref()))
+        let mut calls = self.by_session.get(&session).cloned().unwrap_or_default();
+        calls.sort_unstable();
+        let keys = calls.into_iter().map(move |call| CallKey { session, call });
+        keys.filter_map(|key| Some((key, self.get(&key)?)))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.calls.len()
     }
 }

@@ -12,7 +12,7 @@ impl Engine {
         let old = std::mem::replace(&mut self.config, config);
         self.share_as_configured();
         let places = self.lanes.configure(&self.config, now);
-        for call in self.calls.values().filter(|call| matches!(call.state, CallState::Granted(_))) {
+        for (_, call) in self.calls.iter().filter(|(_, call)| matches!(call.state, CallState::Granted(_))) {
             self.queue.call_begins(self.lanes.group(call.wanted.lane), &call.wanted.consumer);
         }
         self.durability.reconfigure(&places);
