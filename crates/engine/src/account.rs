@@ -74,6 +74,7 @@ pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
 pub use status::{AccountStatus, AllocationStatus, ConsumerWait, LimitStatus, PauseStatus};
 pub use workload_usage::{ModelUsage, WorkloadUsage};
 
+use foldhash::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::alarms::Alarms;
@@ -81,7 +82,7 @@ use crate::callers::{Caller, PauseKey};
 use crate::clock::is_fresh;
 use crate::concurrency_cap::ConcurrencyCap;
 use crate::config::AccountConfig;
-use crate::cost::Costs;
+use crate::cost::{CostsNumbers, NumberedCosts};
 use crate::estimate::{Estimates, RunningCall};
 use crate::event::{Action, Attempt, CallClass, Event, Fingerprint, Pulse, Scope, SessionId};
 use crate::name::Consumer;
@@ -112,7 +113,7 @@ pub struct Engine {
     calls: CallTable,
     /// When to look at a call again: a waiting one's deadline, or the end of the longest call.
     deadlines: Alarms<CallKey>,
-    sessions: BTreeMap<SessionId, Session>,
+    sessions: HashMap<SessionId, Session>,
     pauses: BTreeMap<PauseKey, Pause>,
     tellings: Tellings,
     last_word: LastWord,
@@ -130,6 +131,7 @@ pub struct Engine {
     wake: Option<Time>,
     /// Of the round of grants that is under way, else empty: its memory is used again.
     open_lanes: Vec<LaneId>,
+    costs_numbers: CostsNumbers,
     totals: Totals,
     hang_ups: HangUps,
     /// What calls use of tokens.
@@ -203,7 +205,7 @@ struct Wanted {
     lane: LaneId,
     credential: Fingerprint,
     /// What it draws; what it has drawn, once that is known.
-    costs: Costs,
+    costs: NumberedCosts,
     /// As whose call its use of tokens is learned; `None`: no limit counts tokens.
     estimate: Option<Estimated>,
     asked: Time,
@@ -271,7 +273,7 @@ impl Engine {
             queue: Queue::default(),
             calls: CallTable::default(),
             deadlines: Alarms::default(),
-            sessions: BTreeMap::new(),
+            sessions: HashMap::default(),
             pauses: BTreeMap::new(),
             tellings: Tellings::default(),
             last_word: LastWord::default(),
@@ -285,6 +287,7 @@ impl Engine {
             recovery: Recovery::default(),
             wake: None,
             open_lanes: Vec::new(),
+            costs_numbers: CostsNumbers::default(),
             totals: Totals::default(),
             hang_ups: HangUps::default(),
             estimates: Estimates::default(),

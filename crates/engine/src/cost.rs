@@ -101,6 +101,50 @@ impl Default for Costs {
     }
 }
 
+/// Costs with a number that no other costs have, so that what follows from them need be worked out but once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NumberedCosts {
+    costs: Costs,
+    number: CostsNumber,
+}
+
+/// The number of costs; 0: of a single request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CostsNumber(u64);
+
+/// Numbers costs as they come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CostsNumbers(CostsNumber);
+
+impl CostsNumbers {
+    /// These costs with a number of their own.
+    pub(crate) fn number(&mut self, costs: Costs) -> NumberedCosts {
+        if costs.are_usual() {
+            return NumberedCosts::usual();
+        }
+        self.0.0 += 1;
+        NumberedCosts { costs, number: self.0 }
+    }
+}
+
+impl NumberedCosts {
+    /// Those of a single request.
+    pub(crate) fn usual() -> NumberedCosts {
+        NumberedCosts { costs: Costs::default(), number: CostsNumber::default() }
+    }
+
+    pub(crate) fn number(&self) -> CostsNumber {
+        self.number
+    }
+}
+
+impl std::ops::Deref for NumberedCosts {
+    type Target = Costs;
+    fn deref(&self) -> &Costs {
+        &self.costs
+    }
+}
+
 impl Costs {
     /// Whether it is a single request.
     pub(crate) fn are_usual(&self) -> bool {

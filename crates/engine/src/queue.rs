@@ -181,10 +181,9 @@ impl Queue {
         self.groups.by_name()
     }
 
-    /// The name of a consumer, kept once for all of its calls.
-    pub(crate) fn name(&mut self, group: GroupId, consumer: &str, weight: u32) -> Consumer {
-        let id = self.consumer(group, consumer, weight);
-        self.consumers[id.index()].name.clone()
+    /// The name of the consumer of a call, kept once for all of its calls.
+    pub(crate) fn name_of(&self, position: QueuePosition) -> Consumer {
+        self.consumers[position.consumer.index()].name.clone()
     }
 
     /// Puts a call in its consumer's flow.

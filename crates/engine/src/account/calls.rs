@@ -6,7 +6,7 @@ use super::lanes::TooLarge;
 use super::{Call, CallState, Engine, Named, Wanted};
 use crate::callers::Caller;
 use crate::config::OnExceeded;
-use crate::cost::Costs;
+use crate::cost::NumberedCosts;
 use crate::event::{Action, Ask, RefusalReason, SessionId};
 use crate::name::Consumer;
 use crate::patience::longest_wait;
@@ -76,6 +76,7 @@ impl Engine {
         }
         let lane = self.lane_of(&ask.demand.class, now);
         let (costs, estimate) = self.costs_of(&ask.consumer, &ask.demand);
+        let costs = self.costs_numbers.number(costs);
         self.only_credential.seen(ask.credential);
         let waited =
             if returns && self.config.queue.max_absence.is_none() { Duration::ZERO } else { ask.waited };
@@ -83,9 +84,8 @@ impl Engine {
         if let Some(refusal) = self.refusal_on_arrival(now, lane, &costs, &ask, allowed) {
             return self.count_refusal(now, Refused { key, consumer: &ask.consumer, lane }, refusal, actions);
         }
-        let weight = self.weight_of(&ask.consumer);
         let wanted = Wanted {
-            consumer: self.queue.name(self.lanes.group(lane), &ask.consumer, weight),
+            consumer: ask.consumer,
             lane,
             credential: ask.credential,
             costs,
@@ -134,7 +134,7 @@ impl Engine {
         &mut self,
         now: Time,
         lane: LaneId,
-        costs: &Costs,
+        costs: &NumberedCosts,
         ask: &Ask,
         allowed: Duration,
     ) -> Option<Refusal> {
@@ -191,14 +191,15 @@ impl Engine {
     }
 
     /// Puts a call, new or sent back, in the queue.
-    pub(super) fn insert_waiting(&mut self, key: CallKey, wanted: Wanted, again: bool) {
+    pub(super) fn insert_waiting(&mut self, key: CallKey, mut wanted: Wanted, again: bool) {
         let weight = self.weight_of(&wanted.consumer);
-        let Wanted { lane, costs, deadline, .. } = wanted;
-        let turns = self.lanes.turns(lane, &costs);
-        let (group, consumer) = (self.lanes.group(lane), &wanted.consumer);
+        let Wanted { lane, deadline, ref costs, ref consumer, .. } = wanted;
+        let turns = self.lanes.turns(lane, costs);
+        let group = self.lanes.group(lane);
         let arrival = Arrival { lane, group, consumer, weight, turns, deadline, again };
         let position = self.queue.push(arrival, key);
-        self.lanes.call_waits(lane, &costs);
+        self.lanes.call_waits(lane, costs);
+        wanted.consumer = self.queue.name_of(position);
         let state = CallState::Waiting { position, parked: false };
         self.insert(key, Call { wanted, alarm: deadline, state });
     }
@@ -215,7 +216,7 @@ impl Engine {
                 self.durability.session_is_new(key.session);
             }
         }
-        self.set_alarm(key, alarm);
+        self.ring_at(key, alarm);
     }
 
     fn remove(&mut self, key: CallKey) -> Option<Box<Call>> {
@@ -242,12 +243,9 @@ impl Engine {
         call
     }
 
-    /// Looks at a call again at this time, and not at another.
-    pub(super) fn set_alarm(&mut self, key: CallKey, at: Time) {
-        let calls = &mut self.calls;
-        if let Some(call) = calls.get_mut(&key) {
-            call.alarm = at;
-        }
+    /// Looks at a call again at the time of its alarm, which is new.
+    pub(super) fn ring_at(&mut self, key: CallKey, at: Time) {
+        let calls = &self.calls;
         self.deadlines.set(at, key, calls.len(), |key| calls.get(&key).map(|call| call.alarm));
     }
 

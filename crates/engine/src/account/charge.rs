@@ -1,7 +1,7 @@
 //! What a grant charges to each limit that covers its call.
 
 use super::lanes::{Charged, CounterId, Lanes};
-use crate::cost::Costs;
+use crate::cost::{Costs, NumberedCosts};
 use crate::event::Attempt;
 use crate::queue::LaneId;
 use crate::time::Time;
@@ -25,7 +25,7 @@ impl Lanes {
         &mut self,
         lane: LaneId,
         attempt: Attempt,
-        costs: &Costs,
+        costs: &NumberedCosts,
         now: Time,
         echoed: Time,
     ) -> Vec<Charge> {
@@ -46,9 +46,8 @@ impl Lanes {
         let claim = |counter: CounterId| {
             let entry = self.entry_mut(counter)?;
             let cost = entry.cost(costs);
-            let settles = entry.limit.settles(now, now);
-            let window = entry.counter.window_mut().filter(|_| !cost.is_zero())?;
-            window.advance(now);
+            let (limit, window) = entry.window_at(now).filter(|_| !cost.is_zero())?;
+            let settles = limit.settles(now, now);
             let unit = window
                 .claim_reserved(cost)
                 .unwrap_or_else(|| window.charge(now, settles, cost, Origin::Call));
@@ -63,11 +62,34 @@ impl Lanes {
         let claim = |counter: CounterId| {
             let entry = self.entry_mut(counter).filter(|entry| entry.limit.holds_the_bound())?;
             let cost = entry.cost(costs);
-            let window = entry.counter.window_mut().filter(|_| !cost.is_zero())?;
-            window.advance(now);
+            let (_, window) = entry.window_at(now).filter(|_| !cost.is_zero())?;
             let (unit, settles) = window.claim_arriving(cost)?;
             Some(Charge { counter, unit, settles, at_grant: None })
         };
         counters.into_iter().filter_map(claim).collect()
+    }
+
+    /// Gives a call of the lane its slots.
+    pub(super) fn hold_slots(&mut self, lane: LaneId, attempt: Attempt, costs: &Costs, now: Time) {
+        self.each_entry(lane, |entry| {
+            let cost = entry.limit.cost(costs);
+            entry.counter_mut().hold_slots(attempt, cost, now);
+        });
+    }
+
+    /// Gives a call of the lane slots that an earlier incarnation may have given away.
+    pub(super) fn claim_slots(&mut self, lane: LaneId, attempt: Attempt, costs: &Costs, now: Time) {
+        self.each_entry(lane, |entry| {
+            let cost = entry.limit.cost(costs);
+            entry.counter_mut().claim_slots(attempt, cost, now);
+        });
+    }
+
+    pub(super) fn free_slots(&mut self, lane: LaneId, attempt: Attempt, now: Time) {
+        self.each_entry(lane, |entry| {
+            if entry.counter().slots().is_some() {
+                entry.counter_mut().free_slots(attempt, now);
+            }
+        });
     }
 }

@@ -39,12 +39,28 @@ impl Counter {
         }
     }
 
+    /// The same where nothing else happens by `now` than draining.
+    pub(super) fn drain(&mut self, now: Time) {
+        if let Counter::Window(window) = self {
+            window.drain(now);
+        }
+    }
+
     /// When a further call of this cost may fit at the earliest, `kept` being for others; `None`: now. To be
     /// asked after [`Counter::advance`].
     pub(super) fn blocked_until(&self, now: Time, cost: Amount, kept: Amount) -> Option<Time> {
         match self {
             Counter::Window(window) => window.blocked_until(now, cost, kept),
             Counter::Concurrency(slots) => slots.blocked_until(cost, kept),
+        }
+    }
+
+    /// When [`Counter::advance`] next changes more than what drains evenly, which is foreseen. To be asked after it;
+    /// `now`: that is not looked up.
+    pub(super) fn next_change(&self, now: Time) -> Time {
+        match self {
+            Counter::Window(window) => window.next_event(now),
+            Counter::Concurrency(slots) => slots.next_change(),
         }
     }
 

@@ -8,7 +8,7 @@ use super::{CallState, Engine, Grant};
 use crate::callers::{Caller, PauseKey};
 use crate::clock::stale_at;
 use crate::config::Mode;
-use crate::cost::Costs;
+use crate::cost::NumberedCosts;
 use crate::event::{Action, Attempt, Pulse, RefusalReason};
 use crate::mutant::{self, Mutant};
 use crate::pause::Pause;
@@ -142,7 +142,7 @@ impl Engine {
     }
 
     /// When a call of these costs may be granted at the earliest; `None`: now.
-    fn blocked_until(&mut self, now: Time, lane: LaneId, costs: &Costs) -> Option<Time> {
+    fn blocked_until(&mut self, now: Time, lane: LaneId, costs: &NumberedCosts) -> Option<Time> {
         if self.config.mode == Mode::Disabled {
             return None;
         }
@@ -180,12 +180,12 @@ impl Engine {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
-        let costs = call.wanted.costs;
+        let costs = &call.wanted.costs;
         let mut turns = None;
         if let CallState::Waiting { position, .. } = call.state {
-            if self.lanes.corrects_turns(lane, &costs) {
+            if self.lanes.corrects_turns(lane, costs) {
                 // What such calls use may have become known since it came.
-                turns = Some(self.lanes.turns(lane, &costs));
+                turns = Some(self.lanes.turns(lane, costs));
                 self.queue.expect_use(position);
             }
             self.queue.take(position, turns.unwrap_or(position.turns()));
@@ -199,18 +199,20 @@ impl Engine {
                 pause.granted(now, attempt);
             }
         }
-        self.lanes.call_leaves(lane, &costs);
-        let charges = self.lanes.charge(lane, attempt, &costs, now, pulse.latest);
+        self.lanes.call_leaves(lane, costs);
+        let charges = self.lanes.charge(lane, attempt, costs, now, pulse.latest);
+        self.durability.call_granted(self.lanes.draws(lane, costs));
         let running = call.wanted.estimate.map(|estimate| self.estimates.began(estimate.key, now));
         self.checkpoints.wanted |= self.lanes.cover_is_low(lane);
         call.state = CallState::Granted(Grant { at: now, charges, answered: false, told: 0, running, turns });
-        self.set_alarm(key, now + self.config.pause.max_call);
+        call.alarm = now + self.config.pause.max_call;
+        let alarm = call.alarm;
+        self.ring_at(key, alarm);
         for (scope, cap) in &mut self.caps {
             if self.lanes.covers(lane, scope) {
                 cap.granted(now, attempt);
             }
         }
-        self.durability.call_granted(self.lanes.draws(lane, &costs));
         self.totals.granted += 1;
         actions.push(Action::Grant { attempt, echo: pulse.stamp });
     }

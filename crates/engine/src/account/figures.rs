@@ -15,7 +15,7 @@ use crate::cost::Amount;
 use crate::event::{Action, Attempt, Fingerprint, RejectionClass, Scope};
 use crate::name::Consumer;
 use crate::time::Time;
-use crate::window_counter::KnownOthers;
+use crate::window_counter::{KnownOthers, WindowCounter};
 
 /// For so long in all, one workload's figures hold everyone on its word, of a whole limit; of a part for longer, …
 const ALONE: Duration = Duration::from_secs(180);
@@ -107,7 +107,7 @@ impl Engine {
     /// What is known of a counter before figures are taken in.
     pub(super) fn standing(&self, counter: CounterId) -> Standing {
         let Some(entry) = self.lanes.entry(counter) else { return Standing::default() };
-        let Some(window) = entry.counter.window() else { return Standing::default() };
+        let Some(window) = entry.counter().window() else { return Standing::default() };
         Standing { amount: window.amount(), observed: entry.observed, others: window.known_others() }
     }
 
@@ -120,7 +120,7 @@ impl Engine {
         witness: Witness,
     ) {
         let Some(entry) = self.lanes.entry(counter) else { return };
-        let Some(window) = entry.counter.window() else { return };
+        let Some(window) = entry.counter().window() else { return };
         let known: Amount = before.others.iter().map(|part| part.amount).sum();
         let claimed = (window.used_by_others() - known) + (before.amount - window.amount());
         if before.observed != entry.observed {
@@ -160,7 +160,8 @@ impl Engine {
     /// limit at least; `same`: they say the same of the limit.
     pub(super) fn compare_figures(&mut self, counter: CounterId, by: &Consumer, shown: Amount, same: bool) {
         let Some(last) = self.figures.last.as_ref().filter(|last| *last != by) else { return };
-        let others = self.lanes.window(counter).map_or(Amount::ZERO, |window| window.used_by_others());
+        let others = self.lanes.entry(counter).and_then(|entry| entry.counter().window());
+        let others = others.map_or(Amount::ZERO, WindowCounter::used_by_others);
         let as_much = others <= shown + shown;
         if as_much && (same || !shown.is_zero()) {
             self.figures.alone.remove(last);
@@ -207,8 +208,7 @@ impl Engine {
             entry.observed = before.observed;
             entry.reconfigure(now);
         }
-        if let Some(window) = entry.counter.window_mut() {
-            window.advance(now);
+        if let Some((_, window)) = entry.window_at(now) {
             window.know_others(now, &before.others);
         }
     }

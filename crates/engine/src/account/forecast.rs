@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::calls::Refusal;
 use super::{CallState, Engine};
 use crate::callers::Caller;
-use crate::cost::Costs;
+use crate::cost::NumberedCosts;
 use crate::event::{Action, Callers, RefusalReason};
 use crate::queue::LaneId;
 use crate::time::Time;
@@ -16,7 +16,7 @@ impl Engine {
         &mut self,
         now: Time,
         lane: LaneId,
-        costs: &Costs,
+        costs: &NumberedCosts,
         caller: Caller<'_>,
     ) -> Duration {
         let ahead = self.ahead_of(lane, caller);
@@ -35,7 +35,7 @@ impl Engine {
         &mut self,
         now: Time,
         (lane, caller): (LaneId, Caller<'_>),
-        costs: &Costs,
+        costs: &NumberedCosts,
         ahead: u64,
     ) -> Duration {
         let until = self.paused_until(now, lane).max(self.held_until(now, lane, caller));
@@ -48,7 +48,13 @@ impl Engine {
     /// About how long a call that waits already still waits at least: as if it came first, as if whoever paused by hand
     /// resumed at once, and as if a call under way ended now, for nobody knows how long those last. Without a caller:
     /// the longest of all callers.
-    fn least_wait(&mut self, now: Time, lane: LaneId, caller: Option<Caller<'_>>, costs: &Costs) -> Duration {
+    fn least_wait(
+        &mut self,
+        now: Time,
+        lane: LaneId,
+        caller: Option<Caller<'_>>,
+        costs: &NumberedCosts,
+    ) -> Duration {
         let config = self.config.pause;
         let pauses = self.pauses.iter().filter(|(_, pause)| !pause.by_hand);
         let holds = |callers: &Callers| caller.is_none_or(|caller| callers.cover(caller));
@@ -63,7 +69,7 @@ impl Engine {
         &mut self,
         now: Time,
         (lane, caller): (LaneId, Caller<'_>),
-        costs: &Costs,
+        costs: &NumberedCosts,
         allowed: Duration,
     ) -> Refusal {
         self.budget_refusal(now, lane, costs, allowed, 0).unwrap_or_else(|| {
@@ -94,8 +100,8 @@ impl Engine {
     fn waits_beyond_a_deadline(&mut self, now: Time) -> bool {
         let Some((earliest, _)) = self.deadlines.first() else { return false };
         self.lanes.with_waiting().into_iter().any(|lane| {
-            let costs = self.lanes.costs_of_each(lane);
-            costs.is_none_or(|costs| earliest < now + self.least_wait(now, lane, None, &costs))
+            let each = self.lanes.costs_of_each(lane);
+            each.is_none_or(|costs| earliest < now + self.least_wait(now, lane, None, &costs))
         })
     }
 }

@@ -9,25 +9,31 @@
 //! | `begin` | what a counter begins with |
 //! | `budgets` | budgets that are used up |
 //! | `checkpoints` | what checkpoints have of the counters |
+//! | `configure` | another configuration, taken on |
 //! | `counters` | counters by their numbers |
 //! | `entry` | a counter of a limit |
 //! | `limit` | a limit as its counters know it |
 //! | `partitions` | models that are counted apart, and calls whose model is not known |
+//! | `scopes` | which scopes cover a lane |
 //! | `shared` | models that share a limit, as rejections have named them |
 //! | `too_large` | calls that need more of a limit than there is |
 //! | `turns` | how many turns a call takes |
+//! | `waiting` | calls that come to a lane and leave it, and how long they wait |
 
 mod backlog;
 mod begin;
 mod budgets;
 mod checkpoints;
+mod configure;
 mod counters;
 mod entry;
 mod limit;
 mod partitions;
+mod scopes;
 mod shared;
 mod too_large;
 mod turns;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,16 +47,17 @@ pub(super) use limit::{HoldsFor, Limit, continued_name};
 pub(super) use too_large::TooLarge;
 pub(super) use turns::Taken;
 
-use backlog::{Backlog, Expected, LaneBacklog};
+use backlog::{Backlog, LaneBacklog};
 use counters::Counters;
 use shared::SharedLimits;
-use turns::turn_of;
+use turns::{Refilled, turn_of};
+use waiting::Expected;
 
 use super::counter::Counter;
 use super::status::LimitStatus;
 use crate::config::AccountConfig;
-use crate::cost::{Amount, Costs};
-use crate::event::{Attempt, CallClass, PeriodBegun, Scope, Selector};
+use crate::cost::{Amount, Costs, NumberedCosts};
+use crate::event::{CallClass, PeriodBegun};
 use crate::name::AllocationName;
 use crate::queue::{GroupId, LaneId};
 use crate::time::Time;
@@ -99,8 +106,8 @@ pub(super) struct Lanes {
     counters: Counters,
     by_limit: BTreeMap<(usize, Option<String>), CounterId>,
     waiting: usize,
-    /// Of the call that comes or goes: its memory is used again.
     expected: Expected,
+    refilled: Refilled,
     start: InitialState,
     /// Limits that came later than the engine, and begin otherwise.
     starts: BTreeMap<String, InitialState>,
@@ -133,6 +140,7 @@ impl Lanes {
             by_limit: BTreeMap::new(),
             waiting: 0,
             expected: Expected::default(),
+            refilled: Refilled::default(),
             start,
             starts: BTreeMap::new(),
             models: BTreeSet::new(),
@@ -207,6 +215,8 @@ impl Lanes {
     }
 
     fn open(&mut self, class: CallClass, now: Time) -> Lane {
+        self.expected.forget();
+        self.refilled.forget();
         if let Some(model) = &class.model {
             self.shared.join_snapshot(model);
         }
@@ -238,8 +248,9 @@ impl Lanes {
         counter: WindowCounter,
         observed: Option<u64>,
     ) -> CounterId {
-        let entry = Entry::new(limit.clone(), model, Counter::Window(counter));
-        self.add(Entry { observed, ..entry })
+        let mut entry = Entry::new(limit.clone(), model, Counter::Window(counter));
+        entry.observed = observed;
+        self.add(entry)
     }
 
     /// Takes in the provider's own figure of the limit. Returns whether it is news.
@@ -250,50 +261,6 @@ impl Lanes {
             entry.reconfigure(now);
         }
         news
-    }
-
-    /// Takes on another configuration. A limit keeps its counters, also under another name; one that is new begins
-    /// with an unknown past. Returns for each limit the place that it had.
-    pub(super) fn configure(&mut self, config: &AccountConfig, now: Time) -> Vec<Option<usize>> {
-        let old = std::mem::replace(&mut self.limits, Limit::all_of(config));
-        self.turn = turn_of(&self.limits);
-        let places = Limit::continued(&old, &self.limits);
-        for (limit, place) in self.limits.iter().zip(&places) {
-            let name = &limit.config.name;
-            let start = match place.and_then(|place| old.get(place)) {
-                None => Some(limit.new_beginning(now)),
-                Some(known) if known.config.name != *name => self.starts.remove(&known.config.name),
-                Some(_) => None,
-            };
-            if let Some(start) = start {
-                self.starts.insert(name.clone(), start);
-            }
-        }
-        self.by_limit.clear();
-        let (by_limit, limits) = (&mut self.by_limit, &self.limits);
-        self.counters.retain(|id, entry| {
-            let place = places.iter().position(|place| *place == Some(entry.limit.place));
-            let limit = place.and_then(|place| limits.get(place));
-            // A model's counter of a limit that no longer counts models apart has no place.
-            let Some(limit) = limit.filter(|limit| limit.config.per_model || entry.model.is_none()) else {
-                return false;
-            };
-            entry.limit = limit.clone();
-            by_limit.insert((limit.place, entry.model.clone()), id);
-            true
-        });
-        for entry in self.counters.values_mut() {
-            entry.reconfigure(now);
-        }
-        self.require_covers(now);
-        for index in 0..self.lanes.len() {
-            self.lanes[index] = self.open(self.lanes[index].class.clone(), now);
-        }
-        for entry in self.counters.values_mut() {
-            entry.waiting = Backlog::EMPTY;
-        }
-        self.waiting = 0;
-        places
     }
 
     /// The counters of the limits that cover the lane.
@@ -317,10 +284,6 @@ impl Lanes {
         self.counters.get_mut(counter)
     }
 
-    pub(super) fn window(&mut self, counter: CounterId) -> Option<&mut WindowCounter> {
-        self.counters.get_mut(counter)?.counter.window_mut()
-    }
-
     pub(super) fn entries(&self) -> impl Iterator<Item = (CounterId, &Entry)> {
         self.counters.iter()
     }
@@ -330,7 +293,12 @@ impl Lanes {
     }
 
     pub(super) fn counters(&mut self) -> impl Iterator<Item = &mut Counter> {
-        self.counters.values_mut().map(|entry| &mut entry.counter)
+        self.counters.values_mut().map(Entry::counter_mut)
+    }
+
+    /// Lets everything happen whose time has come.
+    pub(super) fn advance(&mut self, now: Time) {
+        self.counters.values_mut().for_each(|entry| entry.advance(now));
     }
 
     pub(super) fn set_start(&mut self, start: InitialState) {
@@ -365,43 +333,11 @@ impl Lanes {
         &self.lane(lane).class
     }
 
-    /// Whether a pause of this scope holds the lane's calls.
-    pub(super) fn covers(&self, lane: LaneId, scope: &Scope) -> bool {
-        let limit = scope.limit.as_ref().and_then(|name| self.limit_named(name));
-        let class = self.class_of(lane);
-        scope.endpoint.covers(class.endpoint.as_deref())
-            && self.covers_model(&scope.model, class)
-            && limit.is_none_or(|limit| self.lane(lane).limits.contains(&limit.place))
-    }
-
-    fn limit_named(&self, name: &str) -> Option<&Arc<Limit>> {
-        self.limits.iter().find(|limit| limit.config.name == name)
-    }
-
-    /// The scope of a rejection of the lane's calls, which may name less than what the provider counts together:
-    /// a limit that counts models apart rejects calls of one model alone.
-    pub(super) fn counted_scope(&self, lane: LaneId, scope: Scope) -> Scope {
-        let class = self.class_of(lane);
-        let limit = scope.limit.as_ref().and_then(|name| self.limit_named(name));
-        let of_one_model = limit.is_some_and(|limit| limit.config.per_model);
-        let endpoint = match scope.endpoint {
-            Selector::Named(name) => Selector::Named(self.counted_endpoint(&name).to_owned()),
-            other => other,
-        };
-        let scope = Scope { endpoint, ..scope };
-        match scope.model {
-            Selector::Any if !of_one_model => scope,
-            // As it is counted: beyond many models the others are one, and so are those that share a limit.
-            Selector::Any | Selector::Named(_) => Scope { model: self.model_counted(class), ..scope },
-            Selector::Unnamed => scope,
-        }
-    }
-
     /// What of a limit is free, of the model of which most is: all of it, where none was drawn on.
     pub(super) fn room_of(&self, place: usize) -> Amount {
         let all = self.limits.get(place).map_or(0, |limit| limit.config.largest_amount());
         let of_limit = self.counters.iter().filter(|(_, entry)| entry.limit.place == place);
-        let rooms = of_limit.filter_map(|(_, entry)| Some(entry.counter.window()?.room()));
+        let rooms = of_limit.filter_map(|(_, entry)| Some(entry.counter().window()?.room()));
         let room = rooms.max().unwrap_or(Amount(all));
         // A model that comes next may use all of its own.
         if self.limits.get(place).is_some_and(|limit| limit.config.per_model) { Amount(all) } else { room }
@@ -412,32 +348,13 @@ impl Lanes {
     }
 
     /// When the lane's limits let a call of these costs through at the earliest; `None`: now.
-    pub(super) fn blocked_until(&mut self, lane: LaneId, costs: &Costs, now: Time) -> Option<Time> {
+    pub(super) fn blocked_until(&mut self, lane: LaneId, costs: &NumberedCosts, now: Time) -> Option<Time> {
         let mut until = None;
         self.each_entry(lane, |entry| until = until.max(entry.blocked_until(now, costs)));
         until
     }
 
-    /// How long until the lane's limits have let `ahead` calls and one of these costs through, as far as
-    /// those draw on the same limits.
-    pub(super) fn wait_for(&mut self, lane: LaneId, costs: &Costs, now: Time, ahead: u64) -> Duration {
-        let mut wait = Duration::ZERO;
-        self.each_entry(lane, |entry| wait = wait.max(entry.wait_for(now, costs, ahead)));
-        wait
-    }
-
-    /// How long until the lane's windows let one call of these costs through, if it came first.
-    pub(super) fn wait_for_windows(&mut self, lane: LaneId, costs: &Costs, now: Time) -> Duration {
-        let mut wait = Duration::ZERO;
-        self.each_entry(lane, |entry| {
-            if entry.counter.window().is_some() {
-                wait = wait.max(entry.wait_for(now, costs, 0));
-            }
-        });
-        wait
-    }
-
-    fn each_entry(&mut self, lane: LaneId, mut of: impl FnMut(&mut Entry)) {
+    pub(super) fn each_entry(&mut self, lane: LaneId, mut of: impl FnMut(&mut Entry)) {
         for id in &self.lanes[lane.0 as usize].counters {
             if let Some(entry) = self.counters.get_mut(*id) {
                 of(entry);
@@ -445,62 +362,9 @@ impl Lanes {
         }
     }
 
-    /// Gives a call of the lane its slots.
-    pub(super) fn hold_slots(&mut self, lane: LaneId, attempt: Attempt, costs: &Costs, now: Time) {
-        self.each_entry(lane, |Entry { limit, counter, .. }| {
-            counter.hold_slots(attempt, limit.cost(costs), now);
-        });
-    }
-
-    /// Gives a call of the lane slots that an earlier incarnation may have given away.
-    pub(super) fn claim_slots(&mut self, lane: LaneId, attempt: Attempt, costs: &Costs, now: Time) {
-        self.each_entry(lane, |Entry { limit, counter, .. }| {
-            counter.claim_slots(attempt, limit.cost(costs), now);
-        });
-    }
-
-    pub(super) fn free_slots(&mut self, lane: LaneId, attempt: Attempt, now: Time) {
-        self.each_entry(lane, |entry| entry.counter.free_slots(attempt, now));
-    }
-
-    /// The costs of each call that waits in the lane, where they need not be looked up call by call.
-    pub(super) fn costs_of_each(&self, lane: LaneId) -> Option<Costs> {
-        self.lane(lane).waiting.costs_of_each()
-    }
-
-    pub(super) fn call_waits(&mut self, lane: LaneId, costs: &Costs) {
-        self.waiting += 1;
-        let mut expected = std::mem::take(&mut self.expected);
-        let Lane { waiting, limits, .. } = &mut self.lanes[lane.0 as usize];
-        expected.set(&self.limits, limits, costs);
-        waiting.add(&expected);
-        self.each_entry(lane, |Entry { waiting, limit, .. }| waiting.add(expected.of(limit.place)));
-        self.expected = expected;
-    }
-
-    pub(super) fn call_leaves(&mut self, lane: LaneId, costs: &Costs) {
-        self.waiting = self.waiting.saturating_sub(1);
-        let mut expected = std::mem::take(&mut self.expected);
-        let Lane { waiting, limits, .. } = &mut self.lanes[lane.0 as usize];
-        expected.set(&self.limits, limits, costs);
-        waiting.remove(&expected);
-        self.each_entry(lane, |Entry { waiting, limit, .. }| waiting.remove(expected.of(limit.place)));
-        self.expected = expected;
-    }
-
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting
-    }
-
     /// How many lanes there are.
     pub(super) fn classes(&self) -> usize {
         self.lanes.len()
-    }
-
-    /// The lanes in which calls wait.
-    pub(super) fn with_waiting(&self) -> Vec<LaneId> {
-        let all = (0..).map(LaneId).zip(&self.lanes);
-        all.filter(|(_, lane)| lane.waiting.calls > 0).map(|(id, _)| id).collect()
     }
 
     /// The account's own limits.

@@ -137,6 +137,7 @@ pub struct PauseSnapshot {
 impl Engine {
     /// What the ledger has to make durable. Tell [`crate::event::Event::Committed`] when it has.
     pub fn snapshot(&mut self, now: Time) -> Snapshot {
+        self.lanes.advance(now);
         self.durability.snapshot_taken();
         self.end_recovery(now);
         self.recovery.snapshot_taken();
@@ -166,12 +167,14 @@ impl Engine {
             reason: pause.reason.clone(),
             stopped: pause.stopped(),
         });
+        let mut sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
+        sessions.sort_unstable();
         Snapshot {
             as_of: now,
             limits: limits.collect(),
             calls: calls.collect(),
             counters,
-            sessions: self.sessions.keys().copied().chain(self.recovery.sessions()).collect(),
+            sessions: sessions.into_iter().chain(self.recovery.sessions()).collect(),
             pauses: pauses.collect(),
             concurrency: self.learned_concurrency(),
             shared_models: self.lanes.shared_models().clone(),
@@ -191,7 +194,7 @@ impl Engine {
             consumer: call.wanted.consumer.clone(),
             credential: call.wanted.credential,
             class: self.lanes.class_of(call.wanted.lane).clone(),
-            costs: call.wanted.costs,
+            costs: *call.wanted.costs,
             granted: grant.at,
             deadline: call.wanted.deadline,
             answered: grant.answered,
@@ -224,6 +227,7 @@ impl Engine {
             true => horizon,
             false => horizon.max(self.durability.remaining(now)),
         };
+        self.lanes.advance(now);
         let ahead = self.charge_ahead(horizon);
         let mut amounts = self.recovery.unreconciled_slots().clone();
         for (limit, ahead) in self.lanes.limits().iter().zip(&ahead) {
@@ -300,6 +304,7 @@ impl Engine {
                 new.push(*id);
             }
         }
+        new.sort_unstable();
         for session in new {
             self.durability.session_is_known(session);
             self.unpark(session);
@@ -309,7 +314,7 @@ impl Engine {
 
 /// What the ledger keeps of a counter, and the keys of its units in their order; nothing of slots.
 fn counter_snapshot(entry: &Entry) -> Option<(WindowSnapshot, Vec<UnitKey>)> {
-    let counter = entry.counter.window()?;
+    let counter = entry.counter().window()?;
     let (units, keys) = counter.snapshot();
     let (slots, (ramps, arriving)) = (counter.slots_snapshot(), counter.bulk_snapshot());
     let (model, observed, level) = (entry.model.clone(), entry.observed, counter.level());

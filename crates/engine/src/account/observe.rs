@@ -24,14 +24,14 @@ impl Engine {
         let Some(grant) = self.grant_of(attempt) else {
             return;
         };
-        let (granted, charges) = (grant.at, grant.charges.clone());
+        let (granted, charges) = (grant.at, std::mem::take(&mut grant.charges));
         let Some(call) = self.calls.get(&attempt.key()) else {
             return;
         };
         let (lane, costs) = (call.wanted.lane, call.wanted.costs);
         let (by, credential) = (call.wanted.consumer.clone(), call.wanted.credential);
         let mut lowered = false;
-        for charge in charges {
+        for charge in &charges {
             let Some(entry) = self.lanes.entry(charge.counter) else { continue };
             if !self.lanes.speaks_of(lane, entry) {
                 continue;
@@ -50,7 +50,7 @@ impl Engine {
                 let hard = seen.hard.unwrap_or(declared);
                 let end = seen.ends_in.and_then(|ends_in| window_end(&limit, ends_in, granted, latest));
                 let left = Left { remaining: Amount(remaining), end, granted, cost: limit.cost(&costs) };
-                let told = self.observe_remaining(now, charge, Amount(hard) - Amount(remaining), left);
+                let told = self.observe_remaining(now, *charge, Amount(hard) - Amount(remaining), left);
                 news |= told.more;
                 shown = told.others;
             }
@@ -62,6 +62,9 @@ impl Engine {
                 self.compare_figures(charge.counter, &by, shown, same);
             }
             lowered |= news;
+        }
+        if let Some(grant) = self.grant_of(attempt) {
+            grant.charges = charges;
         }
         if lowered {
             self.renew_forecasts(now, actions);
@@ -75,8 +78,7 @@ impl Engine {
         for entry in self.lanes.entries_mut().filter(|it| it.limit.config.name == stated.limit) {
             let total = Amount(stated.amount);
             let left = Amount(entry.declared()) - total;
-            let Some(counter) = entry.counter.window_mut() else { continue };
-            counter.advance(now);
+            let Some((_, counter)) = entry.window_at(now) else { continue };
             let used = StatedAmount { total, ours: counter.amount() - left };
             changed |= counter.use_is_stated(used, stated.at, now);
         }
@@ -90,9 +92,8 @@ impl Engine {
     /// in all. Returns what that tells of others.
     fn observe_remaining(&mut self, now: Time, charge: Charge, used: Amount, left: Left) -> Told {
         let Some(entry) = self.lanes.entry_mut(charge.counter) else { return Told::default() };
-        let estimated = entry.limit.config.tokens.is_some_and(|tokens| tokens.is_estimated());
-        let Some(counter) = entry.counter.window_mut() else { return Told::default() };
-        counter.advance(now);
+        let Some((limit, counter)) = entry.window_at(now) else { return Told::default() };
+        let estimated = limit.config.tokens.is_some_and(|tokens| tokens.is_estimated());
         let mut learned = counter.past_is_at_most(used, now);
         if let Some(end) = left.end {
             learned |= counter.past_ends(end, now);

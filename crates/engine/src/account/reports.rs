@@ -44,8 +44,7 @@ impl Engine {
             self.estimates.ended(running, None, None, now);
         }
         for Charge { counter, unit, .. } in charges {
-            if let Some(counter) = self.lanes.window(counter) {
-                counter.advance(now);
+            if let Some((_, counter)) = self.lanes.entry_mut(counter).and_then(|entry| entry.window_at(now)) {
                 counter.refund(unit);
             }
         }
@@ -71,11 +70,11 @@ impl Engine {
             if entry.limit.settling().is_some() {
                 continue;
             }
-            let (bound, cost) = (latest + entry.limit.counted_after_write, entry.cost(&costs));
-            let Some(counter) = entry.counter.window_mut() else {
+            let cost = entry.cost(&costs);
+            let Some((limit, counter)) = entry.window_at(now) else {
                 continue;
             };
-            counter.advance(now);
+            let bound = latest + limit.counted_after_write;
             let granted = Granted { key: charge.unit, cost, settles: charge.settles };
             if let Reported::Late(unit) = counter.written(now, granted, bound) {
                 late = true;
@@ -96,17 +95,18 @@ impl Engine {
         if std::mem::replace(&mut grant.answered, true) {
             return false;
         }
-        let charges = grant.charges.clone();
-        for Charge { counter, unit, .. } in charges {
+        let charges = std::mem::take(&mut grant.charges);
+        for Charge { counter, unit, .. } in &charges {
             let at_once = mutant::active(Mutant::SettledAtFirstByte);
-            let Some(entry) = self.lanes.entry_mut(counter) else { continue };
-            let settles = entry.limit.settling().is_none() || at_once;
-            let Some(counter) = entry.counter.window_mut() else { continue };
-            counter.advance(now);
-            counter.first_answered();
-            if settles {
-                counter.counted_by(now, unit, latest);
+            let Some(entry) = self.lanes.entry_mut(*counter) else { continue };
+            let Some((limit, window)) = entry.window_at(now) else { continue };
+            window.first_answered();
+            if limit.settling().is_none() || at_once {
+                window.counted_by(now, *unit, latest);
             }
+        }
+        if let Some(grant) = self.grant_of(attempt) {
+            grant.charges = charges;
         }
         self.count_for_workload(now, attempt);
         true
@@ -166,17 +166,15 @@ impl Engine {
         }
         for Charge { counter, unit, .. } in &grant.charges {
             let Some(entry) = self.lanes.entry_mut(*counter) else { continue };
-            if entry.limit.config.tokens.is_some() {
-                continue;
-            }
-            let (charged, cost) = (entry.limit.cost(&call.wanted.costs), entry.limit.cost(&usage));
-            if let Some(window) = entry.counter.window_mut() {
-                window.advance(now);
+            let Some((limit, window)) = entry.window_at(now) else { continue };
+            if limit.config.tokens.is_none() {
+                let (charged, cost) = (limit.cost(&call.wanted.costs), limit.cost(&usage));
                 window.settle_up(now, *unit, charged, cost);
             }
         }
-        call.wanted.costs.requests = usage.requests;
-        call.wanted.costs.credits = usage.credits;
+        let known = *call.wanted.costs;
+        let known = Costs { requests: usage.requests, credits: usage.credits, ..known };
+        call.wanted.costs = self.costs_numbers.number(known);
         self.durability.past_learned();
     }
 

@@ -128,7 +128,7 @@ impl Engine {
             consumer: call.consumer,
             lane,
             credential: call.credential,
-            costs: call.costs,
+            costs: self.costs_numbers.number(call.costs),
             estimate,
             asked: call.granted,
             deadline: call.deadline,

@@ -91,7 +91,7 @@ impl Engine {
             consumer: grant.consumer.clone(),
             lane,
             credential: grant.credential,
-            costs,
+            costs: self.costs_numbers.number(costs),
             estimate,
             asked: now,
             deadline: now + self.config.queue.max_wait,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::lanes::{Limit, Taken};
 use super::workload_usage::Spent;
-use super::{CallState, Charge, Engine, Wanted};
+use super::{Call, CallState, Charge, Engine, Wanted};
 use crate::config::{Charged, LimitConfig, Reserving, TokenLimit, Unit};
 use crate::cost::Amount;
 use crate::event::Attempt;
@@ -186,18 +186,16 @@ impl Engine {
     /// A turn was as long as what was held was foreseen to take; a call that used less, or ended sooner, has not had more
     /// of the capacity than that. Where tokens count but it is not known how many, it stays as long.
     fn correct_turns(&mut self, now: Time, attempt: Attempt, usage: Option<TokenUsage>) {
-        let Some(Wanted { lane, costs, consumer, .. }) = self.calls.get(&attempt.key()).map(|it| &it.wanted)
-        else {
-            return;
-        };
-        let (lane, costs, consumer) = (*lane, *costs, consumer.clone());
-        if costs.tokens.is_some() && usage.is_none() {
+        let Some(Call { wanted, state, .. }) = self.calls.get_mut(&attempt.key()) else { return };
+        let Wanted { lane, costs, consumer, attempts, .. } = wanted;
+        let CallState::Granted(grant) = state else { return };
+        if *attempts != attempt.number || costs.tokens.is_some() && usage.is_none() {
             return;
         }
-        let Some(grant) = self.grant_of(attempt) else { return };
-        let (held, Some(had)) = (now.since(grant.at), grant.turns.take()) else { return };
-        let taken = self.lanes.turns_of(lane, &costs, Taken { usage: usage.as_ref(), held });
-        self.queue.turns_taken(self.lanes.group(lane), &consumer, had, taken);
+        let Some(had) = grant.turns.take() else { return };
+        let taken = Taken { usage: usage.as_ref(), held: now.since(grant.at) };
+        let taken = self.lanes.turns_of(*lane, costs, taken);
+        self.queue.turns_taken(self.lanes.group(*lane), consumer, had, taken);
     }
 
     /// Learns from a call's end. Returns how long a provider that goes on with it will likely still produce; `None`:
@@ -235,12 +233,12 @@ impl Engine {
         let told = grant.told;
         for Charge { counter, unit, .. } in &grant.charges {
             let Some(entry) = self.lanes.entry_mut(*counter) else { continue };
-            let limit = entry.limit.clone();
-            let (Some(tokens), Some(window)) = (limit.settling(), entry.counter.window_mut()) else {
+            if entry.limit.settling().is_none() {
                 continue;
-            };
-            window.advance(now);
-            each(Open { limit: &limit, tokens, costs: &costs, told, unit: *unit, window });
+            }
+            let Some((limit, window)) = entry.window_at(now) else { continue };
+            let Some(tokens) = limit.settling() else { continue };
+            each(Open { limit, tokens, costs: &costs, told, unit: *unit, window });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Engine, Wanted};
 use crate::config::ModelPrices;
-use crate::cost::{Costs, Demand};
+use crate::cost::{Costs, Demand, NumberedCosts};
 use crate::estimate::{EstimateKey, Estimates, bound};
 use crate::name::Consumer;
 use crate::queue::CallKey;
@@ -54,11 +54,11 @@ impl Engine {
         };
         let class = self.lanes.class_of(*lane).clone();
         let size = costs.tokens.and_then(|tokens| tokens.size);
-        let demand = Demand { class, costs: Costs { tokens: None, ..*costs }, size };
+        let demand = Demand { class, costs: Costs { tokens: None, ..**costs }, size };
         let consumer = consumer.clone();
         let (costs, estimate) = self.costs_of(&consumer, &demand);
         if let Some(call) = self.calls.get_mut(&key) {
-            (call.wanted.costs, call.wanted.estimate) = (costs, estimate);
+            (call.wanted.costs, call.wanted.estimate) = (self.costs_numbers.number(costs), estimate);
         }
     }
 
@@ -69,8 +69,8 @@ impl Engine {
     }
 
     /// What the call draws by what is known now: more calls may have ended since it came.
-    pub(super) fn renewed_costs(&mut self, key: CallKey) -> Costs {
-        let Some(call) = self.calls.get_mut(&key) else { return Costs::default() };
+    pub(super) fn renewed_costs(&mut self, key: CallKey) -> NumberedCosts {
+        let Some(call) = self.calls.get_mut(&key) else { return NumberedCosts::usual() };
         let Wanted { lane, costs, estimate, .. } = &mut call.wanted;
         let (Some(tokens), Some(estimate)) = (costs.tokens, estimate) else { return *costs };
         if std::mem::replace(&mut estimate.as_of, self.estimates.revision()) == self.estimates.revision() {
@@ -79,7 +79,8 @@ impl Engine {
         let likely = self.estimates.likely(estimate.key, tokens.size.as_ref(), tokens.most);
         if (likely.usage, likely.known) != (tokens.likely, tokens.learned) {
             self.lanes.call_leaves(*lane, costs);
-            costs.tokens = Some(TokenCosts { likely: likely.usage, learned: likely.known, ..tokens });
+            let tokens = TokenCosts { likely: likely.usage, learned: likely.known, ..tokens };
+            *costs = self.costs_numbers.number(Costs { tokens: Some(tokens), ..**costs });
             self.lanes.call_waits(*lane, costs);
         }
         *costs

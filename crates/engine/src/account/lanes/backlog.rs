@@ -1,9 +1,8 @@
 //! Calls that wait, and what they draw of limits.
 
-use std::sync::Arc;
-
 use super::limit::Limit;
-use crate::cost::{Amount, Costs};
+use super::waiting::Expected;
+use crate::cost::{Amount, NumberedCosts};
 
 /// Calls that wait for a limit. Nearly all have the costs of a single request, so only the others' costs are summed.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +41,7 @@ impl Backlog {
     /// What `ahead` of the calls draw of a limit, at the mean: whose turn comes first is not looked up.
     pub(super) fn cost_of(&self, ahead: u64, limit: &Limit) -> Amount {
         let ahead = ahead.min(self.calls);
-        let usual = limit.expected(&Costs::default()).0;
+        let usual = limit.usual.0;
         if self.unusual == 0 {
             return Amount(usual.saturating_mul(ahead));
         }
@@ -84,39 +83,8 @@ impl LaneBacklog {
     }
 
     /// The costs of each of the calls, where all have the usual ones.
-    pub(super) fn costs_of_each(&self) -> Option<Costs> {
-        (self.unusual == 0).then(Costs::default)
-    }
-}
-
-/// What a waiting call is expected to draw of each limit that covers it, where its costs are not the usual ones. Of
-/// those the amounts are not listed: that is worked out for all of them at once.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Expected {
-    is_unusual: bool,
-    /// By the places of limits.
-    amounts: Vec<(usize, Amount)>,
-}
-
-impl Expected {
-    /// Takes in another call's costs, in the same memory.
-    pub(super) fn set(&mut self, limits: &[Arc<Limit>], covering: &[usize], costs: &Costs) {
-        self.amounts.clear();
-        self.is_unusual = !costs.are_usual();
-        if self.is_unusual {
-            let expected = |place: &usize| (*place, limits[*place].expected(costs));
-            self.amounts.extend(covering.iter().map(expected));
-        }
-    }
-
-    /// What it draws of this limit; `None`: it has the usual costs.
-    pub(super) fn of(&self, place: usize) -> Option<Amount> {
-        let own = self.amounts.iter().find(|(limit, _)| *limit == place).map(|(_, amount)| *amount);
-        self.is_unusual.then(|| own.unwrap_or_default())
-    }
-
-    fn of_all(&self) -> impl Iterator<Item = (usize, Amount)> {
-        self.amounts.iter().copied()
+    pub(super) fn costs_of_each(&self) -> Option<NumberedCosts> {
+        (self.unusual == 0).then(NumberedCosts::usual)
     }
 }
 

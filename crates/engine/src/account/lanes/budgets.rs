@@ -68,13 +68,13 @@ impl Lanes {
 
 impl Entry {
     fn spent_for(&mut self, costs: &Costs, now: Time, ahead: u64) -> Option<SpentBudget> {
-        let config = &self.limit.config;
         let cost = self.cost(costs);
-        if !config.is_budget() || cost.is_zero() {
+        if !self.limit.config.is_budget() || cost.is_zero() {
             return None;
         }
-        self.counter.advance(now);
-        let window = self.counter.window()?;
+        self.advance(now);
+        let config = &self.limit.config;
+        let window = self.counter().window()?;
         // What is held for a call whose cost is known at its end may come back. What is only assumed to be used may
         // not be.
         let held = if config.tokens.is_some() { window.in_flight() } else { Amount::ZERO };
@@ -87,10 +87,10 @@ impl Entry {
             return None;
         }
         let wait = window.wait_for(now, ahead + cost);
+        let (limit, unit) = (config.name.clone(), config.unit);
         if used + cost > amount {
             self.spent_until = Some(now + wait);
         }
-        let (limit, unit) = (config.name.clone(), config.unit);
         Some(SpentBudget { limit, unit, used, ahead, amount, cost, wait })
     }
 

@@ -38,7 +38,7 @@ impl Limit {
 impl Entry {
     /// It is a copy, of which no checkpoint has anything.
     pub(super) fn close_cover(&mut self, now: Time) {
-        if let Some(counter) = self.counter.window_mut() {
+        if let Some((_, counter)) = self.window_mut() {
             counter.close_cover(now);
         }
     }
@@ -66,8 +66,7 @@ impl Lanes {
             return;
         }
         for entry in self.counters.values_mut() {
-            let limit = entry.limit.clone();
-            let Some(counter) = entry.counter.window_mut() else { continue };
+            let Some((limit, counter)) = entry.window_mut() else { continue };
             match limit.is_checkpointed() {
                 true => counter.require_cover(limit.identity(), now),
                 false => counter.drop_cover(),
@@ -81,7 +80,7 @@ impl Lanes {
         if self.checkpoints {
             self.each_entry(lane, |entry| {
                 let cost = entry.cost(costs);
-                covered &= entry.counter.window_mut().is_none_or(|counter| counter.covers(cost));
+                covered &= entry.window_mut().is_none_or(|(_, counter)| counter.covers(cost));
             });
         }
         covered
@@ -89,13 +88,13 @@ impl Lanes {
 
     /// Whether a checkpoint is wanted before what covers the lane's calls is used up.
     pub(in crate::account) fn cover_is_low(&self, lane: LaneId) -> bool {
-        let low = |entry: &Entry| entry.counter.window().is_some_and(WindowCounter::cover_is_low);
+        let low = |entry: &Entry| entry.counter().window().is_some_and(WindowCounter::cover_is_low);
         self.checkpoints && self.entries_of(lane).any(low)
     }
 
     /// The same of all calls.
     pub(in crate::account) fn some_cover_is_low(&self) -> bool {
-        let low = |entry: &Entry| entry.counter.window().is_some_and(WindowCounter::cover_is_low);
+        let low = |entry: &Entry| entry.counter().window().is_some_and(WindowCounter::cover_is_low);
         self.checkpoints && self.entries().any(|(_, entry)| low(entry))
     }
 
@@ -108,8 +107,7 @@ impl Lanes {
             let mut counts = Vec::new();
             for entry in self.counters.values_mut().filter(|entry| entry.limit.place == limit.place) {
                 let model = entry.model.clone();
-                let Some(counter) = entry.counter.window_mut() else { continue };
-                counter.advance(now);
+                let Some((_, counter)) = entry.window_at(now) else { continue };
                 counts.push(CheckpointedCount { model, ..counter.checkpoint(now, horizon) });
             }
             let (name, identity) = (limit.config.name.clone(), limit.identity());
@@ -126,11 +124,12 @@ impl Lanes {
             let start = self.starts.get(&limit.config.name);
             let again = matches!(start, Some(InitialState::Checkpoint { .. }));
             for entry in self.counters.values_mut().filter(|entry| entry.limit.place == limit.place) {
-                let Some(counter) = entry.counter.window_mut() else { continue };
+                let count = count_of(&found, entry.model.as_deref());
+                let Some((_, counter)) = entry.window_mut() else { continue };
                 if again {
                     counter.forget_checkpoint();
                 }
-                counter.begin_with(now, &count_of(&found, entry.model.as_deref()), taken);
+                counter.begin_with(now, &count, taken);
                 limit.ask_first(counter);
             }
             self.start_limit(&limit.config.name, InitialState::Checkpoint { limit: found, taken });
@@ -141,7 +140,7 @@ impl Lanes {
     pub(in crate::account) fn begin_without_checkpoint(&mut self, now: Time) {
         for limit in self.unknown_limits() {
             for entry in self.counters.values_mut().filter(|entry| entry.limit.place == limit.place) {
-                if let Some(counter) = entry.counter.window_mut() {
+                if let Some((_, counter)) = entry.window_mut() {
                     counter.begin_unknown(now, limit.settles(now, now));
                 }
             }
@@ -158,6 +157,7 @@ impl Lanes {
 
     /// Tells each counter that checkpoints cover.
     pub(in crate::account) fn each_covered(&mut self, tell: impl Fn(&mut WindowCounter)) {
-        self.counters.values_mut().filter_map(|entry| entry.counter.window_mut()).for_each(tell);
+        let windows = self.counters.values_mut().filter_map(|entry| Some(entry.window_mut()?.1));
+        windows.for_each(tell);
     }
 }

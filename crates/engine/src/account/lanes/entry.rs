@@ -8,11 +8,11 @@ use super::limit::Limit;
 use super::too_large::Rejected;
 use crate::account::counter::{Counter, Usage};
 use crate::account::status::LimitStatus;
-use crate::cost::{Amount, Costs};
+use crate::cost::{Amount, Costs, CostsNumber, NumberedCosts};
 use crate::event::{Attempt, PeriodBegun};
 use crate::time::Time;
 use crate::units::{Origin, UnitKey};
-use crate::window_counter::AtGrant;
+use crate::window_counter::{AtGrant, WindowCounter};
 
 /// What a grant was charged at a counter.
 #[derive(Clone, Copy, Debug)]
@@ -28,10 +28,17 @@ pub(in crate::account) struct Charged {
 pub(in crate::account) struct Entry {
     pub(in crate::account) limit: Arc<Limit>,
     pub(in crate::account) model: Option<String>,
-    pub(in crate::account) counter: Counter,
+    /// Changed through [`Entry::counter_mut`] alone, so that what is known of it does not outlive it.
+    counter: Counter,
+    /// Before this time it changes only by what is charged and corrected, and by draining evenly.
+    quiet_until: Time,
     /// The provider's own figure, where headers have named one: of this model, not of the others.
     pub(in crate::account) observed: Option<u64>,
     pub(super) waiting: Backlog,
+    /// What calls of the costs that were last looked at are charged.
+    charged: Option<(CostsNumber, Amount)>,
+    /// What it last said of such a call.
+    said: Option<Said>,
     /// What is kept for calls whose turn comes before, within one round of grants.
     pub(super) kept: Amount,
     /// Whether it had no room for the call that was last looked at.
@@ -42,6 +49,17 @@ pub(in crate::account) struct Entry {
     pub(super) rejected: Option<Rejected>,
 }
 
+/// When a call may fit, as it was last said.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    cost: Amount,
+    kept: Amount,
+    /// `None`: at once.
+    until: Option<Time>,
+    /// From then on it may be otherwise.
+    holds_before: Time,
+}
+
 impl Entry {
     pub(super) fn new(limit: Arc<Limit>, model: Option<String>, counter: Counter) -> Entry {
         Entry {
@@ -50,10 +68,45 @@ impl Entry {
             counter,
             observed: None,
             waiting: Backlog::EMPTY,
+            quiet_until: Time(0),
+            charged: None,
+            said: None,
             kept: Amount::ZERO,
             blocks: false,
             spent_until: None,
             rejected: None,
+        }
+    }
+
+    pub(in crate::account) fn counter(&self) -> &Counter {
+        &self.counter
+    }
+
+    /// The counter, to change it.
+    pub(in crate::account) fn counter_mut(&mut self) -> &mut Counter {
+        (self.quiet_until, self.said) = (Time(0), None);
+        &mut self.counter
+    }
+
+    /// The same with its limit, where that counts windows.
+    pub(in crate::account) fn window_mut(&mut self) -> Option<(&Limit, &mut WindowCounter)> {
+        (self.quiet_until, self.said) = (Time(0), None);
+        Some((&*self.limit, self.counter.window_mut()?))
+    }
+
+    /// The same after everything has happened whose time has come.
+    pub(in crate::account) fn window_at(&mut self, now: Time) -> Option<(&Limit, &mut WindowCounter)> {
+        self.advance(now);
+        self.window_mut()
+    }
+
+    /// Lets everything happen whose time has come.
+    pub(super) fn advance(&mut self, now: Time) {
+        if now < self.quiet_until {
+            self.counter.drain(now);
+        } else {
+            self.counter.advance(now);
+            self.quiet_until = self.counter.next_change(now);
         }
     }
 
@@ -66,16 +119,19 @@ impl Entry {
     pub(in crate::account) fn reconfigure(&mut self, now: Time) {
         let amount = self.limit.effective(self.model.as_deref(), self.observed);
         self.counter.reconfigure(&self.limit.config, amount, now);
-        (self.spent_until, self.rejected) = (None, None);
+        (self.spent_until, self.rejected, self.charged) = (None, None, None);
         // What an answer names stops nobody for longer than a window, whatever is granted already.
-        if let Some(window) = self.counter.window_mut().filter(|_| self.observed.is_some()) {
+        let observed = self.observed.is_some();
+        if let Some((_, window)) = self.window_mut().filter(|_| observed) {
             window.drain_within_a_window();
         }
     }
 
     /// A period has begun, if the limit has any.
     pub(super) fn period_begun(&mut self, period: &PeriodBegun, now: Time) {
-        if let Some(window) = self.counter.window_mut().filter(|_| self.limit.config.period.is_some()) {
+        if let Some((limit, window)) = self.window_mut()
+            && limit.config.period.is_some()
+        {
             window.period_begun(period.begun, period.ends, now);
         }
     }
@@ -83,6 +139,18 @@ impl Entry {
     /// What is charged here for a call of these costs at its grant.
     pub(in crate::account) fn cost(&self, costs: &Costs) -> Amount {
         self.at_most_all(self.limit.cost(costs))
+    }
+
+    /// The same of numbered costs: worked out once for those that are looked at again and again.
+    pub(super) fn charge_for(&mut self, costs: &NumberedCosts) -> Amount {
+        match self.charged {
+            Some((number, cost)) if number == costs.number() => cost,
+            _ => {
+                let cost = self.cost(costs);
+                self.charged = Some((costs.number(), cost));
+                cost
+            }
+        }
     }
 
     /// No more than the counter allows, unless a call that costs more can never fit.
@@ -94,20 +162,30 @@ impl Entry {
     }
 
     /// When a call of these costs may fit at the earliest; `None`: now.
-    pub(super) fn blocked_until(&mut self, now: Time, costs: &Costs) -> Option<Time> {
-        let cost = self.cost(costs);
-        self.counter.advance(now);
-        // A call that draws nothing passes a full limit.
-        let until = if cost.is_zero() { None } else { self.counter.blocked_until(now, cost, self.kept) };
+    pub(super) fn blocked_until(&mut self, now: Time, costs: &NumberedCosts) -> Option<Time> {
+        let (cost, kept) = (self.charge_for(costs), self.kept);
+        let holds = |said: &Said| (said.cost, said.kept) == (cost, kept) && now < said.holds_before;
+        let until = match self.said.filter(holds) {
+            Some(said) => said.until,
+            // A call that draws nothing passes a full limit.
+            None if cost.is_zero() => None,
+            None => {
+                self.advance(now);
+                let until = self.counter.blocked_until(now, cost, kept);
+                let holds_before = self.quiet_until.min(until.unwrap_or(Time::NEVER));
+                self.said = Some(Said { cost, kept, until, holds_before });
+                until
+            }
+        };
         self.blocks = until.is_some();
         until
     }
 
-    /// About how long until `ahead` of the waiting calls, as far as they draw on this limit, and one of these
-    /// costs have been granted.
-    pub(super) fn wait_for(&mut self, now: Time, costs: &Costs, ahead: u64) -> Duration {
-        self.counter.advance(now);
-        let own = self.at_most_all(self.limit.expected(costs));
+    /// About how long until `ahead` of the waiting calls, as far as they draw on this limit, and one that is expected
+    /// to draw so much have been granted; `None`: it has the usual costs.
+    pub(super) fn wait_for(&mut self, now: Time, expected: Option<Amount>, ahead: u64) -> Duration {
+        self.advance(now);
+        let own = self.at_most_all(expected.unwrap_or(self.limit.usual));
         self.counter.wait_for(now, self.waiting.cost_of(ahead, &self.limit) + own)
     }
 
@@ -127,7 +205,7 @@ impl Entry {
             assumed: assumed.0,
             waiting: self.waiting.calls,
             resets_in,
-            wait: self.wait_for(now, &Costs::default(), ahead),
+            wait: self.wait_for(now, None, ahead),
             spent: self.is_spent(now),
         }
     }
@@ -137,21 +215,23 @@ impl Entry {
     pub(in crate::account) fn charge(
         &mut self,
         attempt: Attempt,
-        costs: &Costs,
+        costs: &NumberedCosts,
         now: Time,
         echoed: Time,
     ) -> Option<Charged> {
-        let cost = self.cost(costs);
+        let cost = self.charge_for(costs);
         if cost.is_zero() {
             return None;
         }
         let settles = self.limit.settles(now, echoed);
-        let Some(window) = self.counter.window_mut() else {
-            self.counter.hold_slots(attempt, cost, now);
+        let Some((_, window)) = self.window_at(now) else {
+            self.counter_mut().hold_slots(attempt, cost, now);
             return None;
         };
-        window.advance(now);
         let unit = window.charge(now, settles, cost, Origin::Call);
         Some(Charged { unit, settles, at_grant: window.at_grant() })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,12 @@ pub(in crate::account) struct Limit {
     pub(in crate::account) counted_after_end: Duration,
     /// The least that any model may use of it.
     smallest: Amount,
+    /// The most that any model may use of it.
+    largest: Amount,
+    /// What a call of the usual costs draws of it.
+    pub(super) usual: Amount,
+    /// It is one of the account's, and calls are measured by what they draw of it in a window.
+    pub(super) measures_windows: bool,
     /// Its amount is only assumed: what does not fit into it may fit into the real one.
     assumed: bool,
 }
@@ -73,6 +79,7 @@ impl Limit {
         let limit = |(place, (holds_for, limit)): (usize, (HoldsFor, LimitConfig))| {
             Arc::new(Limit {
                 place,
+                measures_windows: holds_for == HoldsFor::Account && limit.unit != Unit::ConcurrentRequests,
                 assumed: config.assumed && !matches!(holds_for, HoldsFor::Allocation(_)),
                 holds_for,
                 counted_after_echo: guarded(config.validity + limit.delivery),
@@ -82,6 +89,8 @@ impl Limit {
                 smallest: Amount(
                     limit.model_amounts.values().map(|own| own.amount).fold(limit.amount, u64::min),
                 ),
+                usual: if limit.tokens.is_some() { Amount::ZERO } else { Costs::default().of(limit.unit) },
+                largest: Amount(limit.largest_amount()),
                 config: limit,
             })
         };
@@ -265,8 +274,11 @@ impl Limit {
 
     /// Nanoseconds in which so much is refilled: c·W/N.
     pub(super) fn refill(&self, cost: Amount) -> u128 {
-        let refilled = u128::from(cost.0) * u128::from(nanos(self.config.window));
-        refilled / u128::from(self.config.largest_amount().max(1))
+        let (window, largest) = (nanos(self.config.window), self.largest.0.max(1));
+        match cost.0.checked_mul(window) {
+            Some(refilled) => u128::from(refilled / largest),
+            None => u128::from(cost.0) * u128::from(window) / u128::from(largest),
+        }
     }
 
     /// Whether it counts what is drawn in a window, not what is under way.

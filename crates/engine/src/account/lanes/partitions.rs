@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::shared::SharedLimits;
 use super::{CopiedCounter, CounterId, Entry, Lane, Lanes, Limit};
-use crate::cost::{Amount, Costs};
+use crate::cost::{Amount, NumberedCosts};
 use crate::event::{CallClass, Selector};
 use crate::mutant::{self, Mutant};
 use crate::queue::LaneId;
@@ -134,9 +134,10 @@ impl Lanes {
         let copied = unknown.and_then(|id| self.counters.get(id).map(|entry| (id, entry)));
         let id = match copied {
             None => self.add_new(limit.clone(), model, now),
-            Some((original, Entry { counter, observed, .. })) => {
-                let observed = *observed;
-                let mut entry = Entry { observed, ..Entry::new(limit.clone(), model, counter.clone()) };
+            Some((original, known)) => {
+                let (observed, counter) = (known.observed, known.counter().clone());
+                let mut entry = Entry::new(limit.clone(), model, counter);
+                entry.observed = observed;
                 entry.reconfigure(now);
                 entry.close_cover(now);
                 let copy = self.add(entry);
@@ -251,7 +252,12 @@ impl Lanes {
     /// model, at each model's counter, because it needs room at all of them at the same time; of tokens, at each
     /// counter at which [`Lanes::blocked_until`] found it blocked, because where each part is taken as soon as it is free there is never enough. Returns
     /// whether anything is kept.
-    pub(in crate::account) fn keep_room(&mut self, lane: LaneId, costs: &Costs, everywhere: bool) -> bool {
+    pub(in crate::account) fn keep_room(
+        &mut self,
+        lane: LaneId,
+        costs: &NumberedCosts,
+        everywhere: bool,
+    ) -> bool {
         let everywhere = everywhere || mutant::active(Mutant::KeptEverywhere);
         let any_model = self.lane(lane).any_model;
         let kept_before = self.kept.len();
@@ -259,7 +265,8 @@ impl Lanes {
             if let Some(entry) = self.counters.get_mut(*id)
                 && (any_model && entry.limit.config.per_model || everywhere || entry.blocks)
             {
-                entry.kept += entry.cost(costs);
+                let cost = entry.charge_for(costs);
+                entry.kept += cost;
                 self.kept.push(*id);
             }
         }

@@ -65,7 +65,7 @@ impl fmt::Display for TooLarge {
 impl Entry {
     /// What a call of these costs needs more of than there is.
     fn too_large(&self, costs: &Costs, now: Time) -> Option<TooLarge> {
-        let (amount, cost) = (self.counter.amount(), self.cost(costs));
+        let (amount, cost) = (self.counter().amount(), self.cost(costs));
         let rejected = self.rejected.filter(|rejected| now < rejected.until && rejected.cost <= cost);
         let most = match rejected {
             _ if amount < cost => Most::All(amount),
@@ -79,7 +79,7 @@ impl Entry {
     /// A call that was charged so is rejected for its quota. Returns whether it went alone, larger than the bucket.
     fn rejected_alone(&mut self, charge: &Charge, costs: &Costs, now: Time) -> bool {
         let cost = self.cost(costs);
-        let window = self.counter.window();
+        let window = self.counter().window();
         let alone =
             window.zip(charge.at_grant).is_some_and(|(window, at_grant)| window.is_alone(&at_grant, cost));
         if alone && !mutant::active(Mutant::RejectedAloneAgain) {

@@ -7,10 +7,21 @@ use std::time::Duration;
 use super::{Entry, Lanes, Limit};
 use crate::concurrency_counter::ConcurrencyCounter;
 use crate::config::Unit;
-use crate::cost::{Amount, Costs};
+use crate::cost::{Amount, Costs, CostsNumber, NumberedCosts};
 use crate::mutant::{self, Mutant};
 use crate::queue::LaneId;
 use crate::tokens::TokenUsage;
+
+/// Nanoseconds of refill of what a call draws, as they were worked out last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refilled(Option<((LaneId, CostsNumber), u128)>);
+
+impl Refilled {
+    /// Limits, or lanes, are others than before.
+    pub(super) fn forget(&mut self) {
+        self.0 = None;
+    }
+}
 
 /// What a call has really taken.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +45,7 @@ impl Lanes {
     }
 
     /// How many turns of a call of cost 1 a call of these costs takes.
-    pub(in crate::account) fn turns(&self, lane: LaneId, costs: &Costs) -> u32 {
+    pub(in crate::account) fn turns(&mut self, lane: LaneId, costs: &NumberedCosts) -> u32 {
         if !self.corrects_turns(lane, costs) {
             if costs.are_usual() {
                 return 1;
@@ -46,11 +57,30 @@ impl Lanes {
             return 0;
         }
         let slots = self.time_of_slots(lane, costs, None);
-        self.whole_turns(self.refill(lane, |limit| limit.cost(costs)).max(slots))
+        let refill = self.refill_of(lane, costs);
+        self.whole_turns(refill.max(slots))
+    }
+
+    /// Nanoseconds in which what a call draws at its grant is refilled.
+    fn refill_of(&mut self, lane: LaneId, costs: &NumberedCosts) -> u128 {
+        let of = (lane, costs.number());
+        match self.refilled.0 {
+            Some((known, refill)) if known == of => refill,
+            _ => {
+                let refill = self.refill(lane, |limit| limit.cost(costs));
+                self.refilled = Refilled(Some((of, refill)));
+                refill
+            }
+        }
     }
 
     /// The same of a call that has taken so much.
-    pub(in crate::account) fn turns_of(&self, lane: LaneId, costs: &Costs, taken: Taken<'_>) -> u32 {
+    pub(in crate::account) fn turns_of(
+        &mut self,
+        lane: LaneId,
+        costs: &NumberedCosts,
+        taken: Taken<'_>,
+    ) -> u32 {
         if mutant::active(Mutant::TurnOfZero) {
             return 0;
         }
@@ -61,7 +91,11 @@ impl Lanes {
             _ => limit.cost(costs),
         };
         let slots = self.time_of_slots(lane, costs, Some(taken.held));
-        self.whole_turns(self.refill(lane, drawn).max(slots))
+        let refill = match taken.usage {
+            Some(_) => self.refill(lane, drawn),
+            None => self.refill_of(lane, costs),
+        };
+        self.whole_turns(refill.max(slots))
     }
 
     fn whole_turns(&self, nanos: u128) -> u32 {
@@ -71,7 +105,7 @@ impl Lanes {
     /// The account's own slots that calls of the lane draw on.
     fn slots(&self, lane: LaneId) -> impl Iterator<Item = (&Entry, &ConcurrencyCounter)> {
         let own = self.entries_of(lane).filter(|entry| entry.limit.is_of_account());
-        own.filter_map(|entry| Some((entry, entry.counter.slots()?)))
+        own.filter_map(|entry| Some((entry, entry.counter().slots()?)))
     }
 
     fn draws_slots(&self, lane: LaneId) -> bool {
@@ -81,9 +115,6 @@ impl Lanes {
     /// Nanoseconds in which as many slots become free as a call draws that holds them for so long, or for as long as
     /// calls do on average.
     fn time_of_slots(&self, lane: LaneId, costs: &Costs, held: Option<Duration>) -> u128 {
-        if !self.draws_slots(lane) {
-            return 0;
-        }
         let time = |(entry, slots): (&Entry, &ConcurrencyCounter)| {
             let held = held.unwrap_or(slots.mean_hold());
             held.as_nanos() * u128::from(entry.cost(costs).0) / u128::from(slots.amount().0.max(1))
@@ -96,8 +127,7 @@ impl Lanes {
     fn refill(&self, lane: LaneId, cost: impl Fn(&Limit) -> Amount) -> u128 {
         let refills = |rates: bool| {
             let limits = self.lane(lane).limits.iter().filter_map(|place| self.limits.get(*place));
-            let measures = |limit: &&Arc<Limit>| limit.is_of_account() && limit.counts_a_window();
-            let limits = limits.filter(|limit| measures(limit) && limit.is_a_rate() == rates);
+            let limits = limits.filter(|limit| limit.measures_windows && limit.is_a_rate() == rates);
             limits.map(|limit| limit.refill(cost(limit))).max()
         };
         refills(true).or_else(|| refills(false)).unwrap_or(0)
