@@ -111,8 +111,9 @@ soak: ## thousands of simulated worlds and of fuzzed messages, and the long stor
 HOSTILE_WORLDS ?= 40
 
 .PHONY: hostile
-hostile: ## simulated worlds with a pod that means harm beside five that do not (HOSTILE_WORLDS)
+hostile: ## a pod that means harm beside five that do not: in simulated worlds (HOSTILE_WORLDS) and on a real cluster (15 minutes once built)
 	$(call step,$(HOSTILE_WORLDS) simulated worlds,for story in hostile hostile-figures hostile-pauses hostile-credentials; do cargo run --quiet -p quotakeeper-simulator --bin simulate -- soak --seeds $(HOSTILE_WORLDS) --story $$story; done)
+	$(call step,a hostile pod on a real cluster,tests/on_a_cluster/run.sh test_a_hostile_pod_stops_no_other)
 	$(times)
 
 # How long each kind of input is made up, and which: all if none is named.
