@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::unistd::Pid;
@@ -20,7 +21,21 @@ pub struct Socket {
 /// All that this process may see.
 pub fn connected() -> Vec<Socket> {
     let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
-    tables.iter().filter_map(|table| fs::read_to_string(table).ok()).flat_map(|table| parse(&table)).collect()
+    tables.iter().filter_map(|table| read(table).ok()).flat_map(|table| parse(&table)).collect()
+}
+
+/// A table. The kernel searches all of its hash table, some milliseconds, for each read, also for the one that tells the
+/// end: a read that was far from filling a page was the last.
+fn read(table: &str) -> std::io::Result<String> {
+    const PAGE: usize = 4096;
+    let (mut file, mut text, mut page) = (fs::File::open(table)?, Vec::new(), vec![0; 16 * PAGE]);
+    loop {
+        let length = file.read(&mut page)?;
+        text.extend_from_slice(&page[..length]);
+        if length < PAGE / 2 {
+            return Ok(String::from_utf8_lossy(&text).into_owned());
+        }
+    }
 }
 
 /// The inodes of the sockets that a process and its descendants have open.
