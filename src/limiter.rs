@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use quotakeeper_limiter::Terms;
 use quotakeeper_limiter::process::{self, Options};
+use quotakeeper_limiter::{Offline, Terms};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::output::{LogFormat, say, start_service_logging};
@@ -44,6 +44,15 @@ pub struct LimiterArguments {
     /// seconds. Default: this is the only one.
     #[arg(long, env = "QUOTAKEEPER_LEASE_SECONDS", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(2..=60))]
     lease_seconds: Option<u32>,
+
+    /// The part of each limit that the active limiter goes on granting while it can't renew its Lease because the API server
+    /// is away, in percent. One that takes over without a handover leaves it out. Default: calls wait.
+    #[arg(long, env = "QUOTAKEEPER_OFFLINE_PERCENT", value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=50))]
+    offline_percent: u32,
+
+    /// For how long after the last renewal it goes on granting that part.
+    #[arg(long, env = "QUOTAKEEPER_OFFLINE_SECONDS", value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    offline_seconds: u32,
 
     /// The ledger: what calls were charged, written ahead so that a killed limiter continues where it was.
     #[arg(
@@ -84,7 +93,10 @@ fn address(text: &str) -> Result<Advertised, String> {
 /// Runs the limiter until SIGTERM or SIGINT.
 pub fn main(arguments: LimiterArguments) -> ExitCode {
     start_service_logging(LOG, arguments.log_format);
+    let (percent, length) =
+        (arguments.offline_percent, Duration::from_secs(arguments.offline_seconds.into()));
     let options = Options {
+        offline: (percent > 0).then_some(Offline { percent, length }),
         namespace: arguments.namespace,
         listen: arguments.listen,
         metrics: arguments.metrics,

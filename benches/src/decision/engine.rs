@@ -62,6 +62,7 @@ impl Account {
             validity: Duration::from_secs(2),
             limits,
             assumed: false,
+            extent: Default::default(),
             queue: QueueConfig {
                 max_wait: Duration::from_secs(36_000),
                 max_absence: None,

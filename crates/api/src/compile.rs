@@ -72,6 +72,7 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
             validity: VALIDITY,
             limits: limits.enforced,
             assumed: false,
+            extent: Default::default(),
             queue: queue(spec, &profile),
             pause: pause(&profile),
             weights: BTreeMap::new(),

@@ -80,6 +80,8 @@ pub const TIERS: &str = "quotakeeper.dev/tiers";
 pub const EPOCH: &str = "quotakeeper.dev/epoch";
 /// On the limiter's Lease: how the active limiter has begun, `First`, `Restart`, `Handover` or `Takeover`.
 pub const LAST_CHANGE: &str = "quotakeeper.dev/last-change";
+/// On the limiter's Lease: which limiter may grant how much while it can't renew it, as `EPOCH PERCENT SECONDS`.
+pub const OFFLINE: &str = "quotakeeper.dev/offline";
 /// On the limiter's Lease: where the active limiter is, as `address:port`.
 pub const LIMITER_ADDRESS: &str = "quotakeeper.dev/limiter-address";
 

@@ -35,6 +35,9 @@ pub struct AccountConfig {
     /// long they would wait by the amounts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub assumed: bool,
+    /// Whether its amounts are all of the account's.
+    #[serde(default, skip_serializing_if = "Extent::is_whole")]
+    pub extent: Extent,
     /// Bounds of the queue.
     pub queue: QueueConfig,
     /// How rejections pause the account.
@@ -52,6 +55,25 @@ pub struct AccountConfig {
     /// How it is shared.
     #[serde(default)]
     pub sharing: Sharing,
+}
+
+/// Whether an engine has all of its account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Extent {
+    /// All of it.
+    #[default]
+    Whole,
+    /// A part for a while: a call that needs more waits, and is not refused for that.
+    Part,
+    /// A part, and nobody knows for how long: calls wait, however long they would wait by its amounts.
+    PartForNow,
+}
+
+impl Extent {
+    /// Whether it is all of it.
+    pub fn is_whole(&self) -> bool {
+        *self == Extent::Whole
+    }
 }
 
 /// Whether the engine holds calls.

@@ -276,6 +276,8 @@ pub enum CheckpointRead {
         checkpoint: Checkpoint,
         /// How long it has been stored for, at least.
         age: Duration,
+        /// Until when its block may be granted by the one that has stored it.
+        granted_until: Time,
     },
     /// There was one, and it is lost: what the ledger does not have is not known.
     Lost,

@@ -70,10 +70,19 @@ pub enum Verdict {
     },
 }
 
-/// What one that is not active sees of the Lease.
+/// What was seen of a Lease: since when, and until when it was looked at.
+#[derive(Clone, Debug)]
+struct Seen {
+    held: Held,
+    since: Time,
+    looked: Time,
+}
+
+/// What one that is not active sees of the Lease. Time in which it could not look does not count: the API server may have
+/// been away for the holder too, which is to be the first to renew it then.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
-    seen: Option<(Held, Time)>,
+    seen: Option<Seen>,
 }
 
 impl Watch {
@@ -84,10 +93,12 @@ impl Watch {
             return Verdict::Free;
         };
         let since = match &self.seen {
-            Some((seen, since)) if seen == found => *since,
+            Some(Seen { held, since, looked }) if held == found && now.since(*looked) <= found.length / 2 => {
+                *since
+            }
             _ => now,
         };
-        self.seen = Some((found.clone(), since));
+        self.seen = Some(Seen { held: found.clone(), since, looked: now });
         let until = since + found.length;
         match found.holder.as_str() {
             "" => Verdict::Free,
@@ -119,10 +130,24 @@ mod tests {
         let mut watch = Watch::default();
         let theirs = |until| Verdict::Theirs { until: at(until) };
         assert_eq!(watch.sees(at(1000), Some(&held("a", 1)), "b"), theirs(6000));
+        assert_eq!(watch.sees(at(3500), Some(&held("a", 1)), "b"), theirs(6000));
         assert_eq!(watch.sees(at(5000), Some(&held("a", 1)), "b"), theirs(6000));
         assert_eq!(watch.sees(at(6000), Some(&held("a", 2)), "b"), theirs(11_000), "it was renewed");
+        assert_eq!(watch.sees(at(8500), Some(&held("a", 2)), "b"), theirs(11_000));
         assert_eq!(watch.sees(at(11_000), Some(&held("a", 2)), "b"), theirs(11_000));
         assert_eq!(watch.sees(at(11_001), Some(&held("a", 2)), "b"), Verdict::Free);
+    }
+
+    /// Its holder could not renew it either.
+    #[test]
+    fn a_lease_is_not_free_because_the_api_server_was_away() {
+        let mut watch = Watch::default();
+        watch.sees(at(1000), Some(&held("a", 1)), "b");
+        let theirs = |until| Verdict::Theirs { until: at(until) };
+        assert_eq!(watch.sees(at(60_000), Some(&held("a", 1)), "b"), theirs(65_000));
+        assert_eq!(watch.sees(at(62_500), Some(&held("a", 1)), "b"), theirs(65_000));
+        assert_eq!(watch.sees(at(65_000), Some(&held("a", 1)), "b"), theirs(65_000));
+        assert_eq!(watch.sees(at(65_001), Some(&held("a", 1)), "b"), Verdict::Free);
     }
 
     #[test]
@@ -142,6 +167,7 @@ mod tests {
             let mut watch = Watch::default();
             watch.sees(stored, Some(&held("a", 1)), "b");
             let begins = stored + TERMS.length;
+            watch.sees(stored + TERMS.length / 2, Some(&held("a", 1)), "b");
             assert_eq!(watch.sees(begins, Some(&held("a", 1)), "b"), Verdict::Theirs { until: begins });
             assert!(stretched(stretched(stops)) < TERMS.length, "{takes:?}: {stops:?}");
         }

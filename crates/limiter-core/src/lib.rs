@@ -15,6 +15,7 @@
 //! | [`commit`] | when the ledger is written, and how far ahead of need it charges |
 //! | [`checkpoint`] | what is stored of long windows beside the ledger |
 //! | [`lease`] | how long a limiter may grant, and when another may take over |
+//! | [`offline`] | what may be granted without the API server, and what another leaves out meanwhile |
 //! | [`handover`] | what a limiter hands to its successor |
 //! | [`learned`] | which limits an account has whose quota declares no tier |
 //! | [`record`] | what the ledger stores of an account, and what a restarted limiter knows from it |
@@ -28,6 +29,7 @@ pub mod handover;
 pub mod learned;
 pub mod lease;
 pub mod mutant;
+pub mod offline;
 pub mod record;
 pub mod state;
 

@@ -17,6 +17,8 @@ pub enum Mutant {
     LeaseFromAnswer,
     /// A handover is used although another limiter has granted since.
     StaleHandover,
+    /// A limiter that takes over leaves nothing out for the one that may be offline.
+    OfflinePartGrantedTwice,
     /// Calls under way are left out of a handover, with what they hold.
     HandoverForgetsCalls,
 }

@@ -6,6 +6,7 @@
 //! | `accounts` | the accounts in force, and their changes |
 //! | `checkpoints` | what of long windows is stored beside the ledger |
 //! | `learned` | limits that answers tell of accounts without a declared tier |
+//! | `right` | until when something may be granted, and which part of it |
 //! | `periods` | the days, weeks and months that are open |
 //! | `past` | what is known of an account's use before it is opened |
 //! | `pods` | the pods of sessions, and their deletion |
@@ -22,6 +23,7 @@ mod past;
 mod periods;
 mod pods;
 mod report;
+mod right;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -45,6 +47,7 @@ pub use self::periods::{CLOCKS_APART, OpenPeriod};
 use crate::blame::Blame;
 use crate::commit::CommitSchedule;
 use crate::learned::LearnedLimits;
+use crate::offline::{Part, Right};
 use crate::record::{LostGrants, Recovered};
 
 /// The interval of heartbeats.
@@ -103,8 +106,10 @@ pub struct LimiterState {
     commits: Option<CommitSchedule>,
     /// Long windows grant what checkpoints cover, and no more.
     checkpoints: bool,
-    /// Until when the right to grant lasts; none: it is not limited.
-    lease: Option<Time>,
+    /// The right to grant; none: it is not limited.
+    right: Option<Right>,
+    /// When it is to another part of an account without a renewal.
+    part_changes: Option<Time>,
     began: Time,
     wall: WallClock,
     /// By key; with those that are out of force but not yet forgotten.
@@ -134,6 +139,8 @@ struct Account {
     learned: LearnedLimits,
     /// `compiled` with what was learned.
     in_force: CompiledAccount,
+    /// The part of it that may be granted; none: all of it.
+    part: Option<Part>,
     /// `in_force` as JSON, as proxies get it.
     document: String,
     /// Since when it is out of force. What was drawn on it still counts if it comes back.
@@ -180,7 +187,8 @@ impl LimiterState {
             },
             commits,
             checkpoints: false,
-            lease: None,
+            right: None,
+            part_changes: None,
             began: now,
             wall: WallClock { at: now, reads: wall },
             accounts: BTreeMap::new(),
@@ -339,15 +347,6 @@ impl LimiterState {
         out.messages.extend(entry.session.send(now, index, action).map(|message| (*connection, message)));
     }
 
-    /// The right to grant lasts until `until`, unless it is renewed again. A limiter for which this is
-    /// never called may grant for as long as it runs.
-    pub fn renew_lease(&mut self, now: Time, until: Time, out: &mut Outbox) {
-        self.lease = Some(until);
-        for key in self.accounts.keys().cloned().collect::<Vec<_>>() {
-            self.handle_event(now, Some(key), Event::Lease(until), out);
-        }
-    }
-
     /// When [`LimiterState::wake`] or [`LimiterState::due_records`] has something to do, if nothing else
     /// happens before.
     pub fn next_wake(&self, now: Time) -> Option<Time> {
@@ -355,11 +354,15 @@ impl LimiterState {
         let stated = self.accounts.values().filter_map(|account| account.stated_use_due);
         let periods = self.accounts.values().filter_map(|account| account.period_due);
         let checkpoints = self.next_checkpoint(now);
-        engines.chain(stated).chain(periods).chain(checkpoints).chain(self.commit_due(now)).min()
+        let due = engines.chain(stated).chain(periods).chain(checkpoints).chain(self.commit_due(now));
+        due.chain(self.part_changes).min()
     }
 
     /// Wakes the engines whose time has come.
     pub fn wake(&mut self, now: Time, out: &mut Outbox) {
+        if self.part_changes.is_some_and(|at| at <= now) {
+            self.apply_right(now, out);
+        }
         self.apply_due_statements(now, out);
         self.begin_due_periods(now, out);
         let due: Vec<AccountKey> = self

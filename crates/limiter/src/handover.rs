@@ -373,3 +373,6 @@ async fn whole(body: &mut Incoming) -> Result<Vec<u8>, NotReceived> {
         read.extend(frame.into_data().unwrap_or_default());
     }
 }
+
+#[cfg(test)]
+mod tests;

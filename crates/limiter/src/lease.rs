@@ -17,14 +17,16 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
-use quotakeeper_api::names::{EPOCH, LAST_CHANGE, LIMITER, LIMITER_ADDRESS};
+use quotakeeper_api::names::{EPOCH, LAST_CHANGE, LIMITER, LIMITER_ADDRESS, OFFLINE};
 use quotakeeper_limiter_core::lease::{Held, Terms, Verdict, Watch};
+use quotakeeper_limiter_core::offline::Offline;
 use quotakeeper_wire::message::Epoch;
 use tokio::time::timeout;
 use tracing::warn;
 
 use crate::clock::machine_time;
 use crate::epoch::{Change, EpochSources};
+use crate::offline::Claim;
 
 /// The longest that a request may take where there are no terms.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,6 +43,8 @@ pub struct Leases {
     address: Option<SocketAddr>,
     /// How it is held; none: for as long as its holder runs.
     pub terms: Option<Terms>,
+    /// What this limiter may grant while it can't renew it; none: nothing.
+    pub offline: Option<Offline>,
 }
 
 /// The right to be the newest limiter.
@@ -54,6 +58,10 @@ pub struct Acquired {
     pub change: Change,
     /// When it began, by the API server's clock, to the second.
     pub at: Timestamp,
+    /// What it may grant while it can't renew its Lease.
+    pub offline: Option<Offline>,
+    /// What another may grant that has lost its Lease.
+    pub left_out: Option<Offline>,
 }
 
 /// What was found.
@@ -100,7 +108,8 @@ impl Leases {
         terms: Option<Terms>,
     ) -> Leases {
         let api = Api::namespaced(client.clone(), namespace);
-        Leases { api, client, namespace: namespace.to_owned(), holder: holder.to_owned(), address, terms }
+        let (namespace, holder) = (namespace.to_owned(), holder.to_owned());
+        Leases { api, client, namespace, holder, address, terms, offline: None }
     }
 
     async fn patiently<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, LeaseError> {
@@ -155,10 +164,15 @@ impl Leases {
         let known = EpochSources { ledger, lease, unix_seconds: unix_seconds() };
         let epoch = known.next();
         let change = known.change(handed);
+        let claimed = found.as_deref().and_then(claim);
+        let left_out = claimed.and_then(|claim| claim.left_out(known.lease, change));
         let post = PostParams::default();
         let written = match found {
             Some(lease) => {
-                let lease = self.held_by_this(*lease, Some((epoch, change)));
+                let mut lease = self.held_by_this(*lease, Some((epoch, change)));
+                if left_out.is_none() {
+                    self.claim(&mut lease);
+                }
                 self.patiently(self.api.replace(LIMITER, &post, &lease)).await?
             }
             None => {
@@ -167,11 +181,14 @@ impl Leases {
                     owner_references: self.owner().await.map(|owner| vec![owner]),
                     ..ObjectMeta::default()
                 };
-                let lease = self.held_by_this(Lease { metadata, ..Lease::default() }, Some((epoch, change)));
+                let mut lease =
+                    self.held_by_this(Lease { metadata, ..Lease::default() }, Some((epoch, change)));
+                self.claim(&mut lease);
                 self.patiently(self.api.create(&post, &lease)).await?
             }
         };
-        Ok(Acquired { known, epoch, change, at: written_at(&written) })
+        let offline = self.offline.filter(|_| left_out.is_none());
+        Ok(Acquired { known, epoch, change, at: written_at(&written), offline, left_out })
     }
 
     /// Takes it again under a new epoch, for a state that follows another of this process; none: it is another's now.
@@ -187,14 +204,17 @@ impl Leases {
         }
     }
 
-    /// Renews it.
+    /// Renews it. `claims`: no other may go on without it any more.
     ///
     /// # Errors
     /// [`LeaseError`]; nobody knows then whether it is renewed.
-    pub async fn renew(&self) -> Result<Renewal, LeaseError> {
+    pub async fn renew(&self, claims: bool) -> Result<Renewal, LeaseError> {
         match self.read().await? {
             Some(lease) if holder(&lease) == Some(self.holder.as_str()) => {
-                let lease = self.held_by_this(lease, None);
+                let mut lease = self.held_by_this(lease, None);
+                if claims {
+                    self.claim(&mut lease);
+                }
                 self.patiently(self.api.replace(LIMITER, &PostParams::default(), &lease)).await?;
                 Ok(Renewal::Held)
             }
@@ -243,6 +263,15 @@ impl Leases {
         lease
     }
 
+    /// This limiter is the one that may go on without it, or none is.
+    fn claim(&self, lease: &mut Lease) {
+        let claim = epoch(lease).zip(self.offline).map(|(epoch, offline)| Claim { epoch, offline });
+        match claim {
+            Some(claim) => lease.annotations_mut().insert(OFFLINE.to_owned(), claim.to_string()),
+            None => lease.annotations_mut().remove(OFFLINE),
+        };
+    }
+
     /// The Deployment, so that an uninstall removes the Lease with it.
     async fn owner(&self) -> Option<OwnerReference> {
         let deployments: Api<PartialObjectMeta<Deployment>> =
@@ -271,6 +300,10 @@ fn holder(lease: &Lease) -> Option<&str> {
 
 fn epoch(lease: &Lease) -> Option<u64> {
     lease.annotations().get(EPOCH)?.parse().ok()
+}
+
+fn claim(lease: &Lease) -> Option<Claim> {
+    lease.annotations().get(OFFLINE)?.parse().ok()
 }
 
 fn address(lease: &Lease) -> Option<SocketAddr> {

@@ -34,6 +34,7 @@ pub mod handover;
 pub mod lease;
 pub mod ledger;
 pub mod metrics;
+mod offline;
 pub mod probes;
 pub mod process;
 pub mod stream;
@@ -42,4 +43,5 @@ mod tenure;
 pub mod watches;
 
 pub use quotakeeper_limiter_core::lease::Terms;
+pub use quotakeeper_limiter_core::offline::Offline;
 pub use quotakeeper_limiter_core::{Configuration, LedgerHealth, LostGrants};

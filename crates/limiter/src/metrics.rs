@@ -189,7 +189,7 @@ fn workloads<'a, T: 'a>(
 }
 
 fn encode_health(encoder: &mut DescriptorEncoder<'_>, health: &Health) -> Result<(), fmt::Error> {
-    let Health { report, ledger, panics } = health;
+    let Health { report, ledger, panics, offline, leaves_out } = health;
     let accounts = &report.accounts;
     let help = "Panics of the limiter's state, which was recovered from the ledger each time";
     counter(encoder, "panics", help, vec![(Labels::new(), *panics)])?;
@@ -202,6 +202,8 @@ fn encode_health(encoder: &mut DescriptorEncoder<'_>, health: &Health) -> Result
     let failing = |one: &AccountReport| one.checkpoint.as_ref().is_some_and(|it| it.failing);
     degraded.push((reason("CheckpointsUnavailable"), u64::from(accounts.iter().any(failing))));
     degraded.push((reason("GateOpen"), u64::from(report.gate_open)));
+    degraded.push((reason("Offline"), u64::from(*offline)));
+    degraded.push((reason("OfflinePartLeftOut"), u64::from(*leaves_out)));
     gauge(encoder, "degraded", "1 while the limiter is degraded for this reason", degraded)
 }
 
@@ -330,7 +332,10 @@ mod tests {
         .unwrap();
         let ledger = LedgerHealth { failing: true, took: Duration::from_millis(250) };
         let began = Began { change: Change::Handover, at: Timestamp::UNIX_EPOCH, desk: desk().1 };
-        let text = text(Some(Health { report, ledger: Some(ledger), panics: 2 }), Some(&began));
+        let text = text(
+            Some(Health { report, ledger: Some(ledger), panics: 2, offline: true, leaves_out: false }),
+            Some(&began),
+        );
         test_support::metrics_page::assert_section("quotakeeper_limiter", &text);
         for line in [
             r#"quotakeeper_limiter_limit_amount{quota="gtm/openai",limit="requests",model=""} 100"#,
@@ -361,6 +366,8 @@ mod tests {
             r#"quotakeeper_limiter_degraded{reason="LedgerUnavailable"} 1"#,
             r#"quotakeeper_limiter_degraded{reason="ConfigurationProblem"} 0"#,
             r#"quotakeeper_limiter_degraded{reason="CheckpointsUnavailable"} 1"#,
+            r#"quotakeeper_limiter_degraded{reason="Offline"} 1"#,
+            r#"quotakeeper_limiter_degraded{reason="OfflinePartLeftOut"} 0"#,
             "quotakeeper_limiter_ledger_commit_seconds 0.25",
             "quotakeeper_limiter_panics_total 2",
         ] {

@@ -20,6 +20,7 @@ use kube::Client;
 use quotakeeper_api::names::OPERATOR;
 use quotakeeper_limiter_core::Recovered;
 use quotakeeper_limiter_core::lease::Terms;
+use quotakeeper_limiter_core::offline::Offline;
 use quotakeeper_transport::serve_beside;
 use quotakeeper_wire::message::Epoch;
 use rustls::ServerConfig;
@@ -44,7 +45,7 @@ use crate::ledger::redb::RedbStore;
 use crate::probes::{self, Probes, Readiness};
 use crate::stream::{Operators, Others, StatusStream};
 use crate::task::{Builder, Limiter, NextEpoch, Succession};
-use crate::tenure::{self, Tenure};
+use crate::tenure::{self, Standing, Tenure};
 use crate::watches::{Watches, server_name};
 
 /// How long to wait before a failed request to the API server is repeated.
@@ -71,6 +72,8 @@ pub struct Options {
     pub address: Option<SocketAddr>,
     /// How the Lease is held, if there may be other limiters at the same time; none: this one is the only one.
     pub terms: Option<Terms>,
+    /// What it may grant while it can't renew the Lease; none: nothing.
+    pub offline: Option<Offline>,
 }
 
 /// Runs until `shutdown` completes, then ends all sessions and closes the ledger.
@@ -130,7 +133,8 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let Started { client, ledger, tls, mut watches } = started;
     let Options { namespace, holder, address, terms, .. } = options;
-    let leases = Leases::new(client.clone(), namespace, holder, *address, *terms);
+    let mut leases = Leases::new(client.clone(), namespace, holder, *address, *terms);
+    leases.offline = options.offline;
     let (stop, door, offers) = (CancellationToken::new(), probes.door.clone(), Offers::default());
     let listener = TcpListener::bind(options.listen)
         .await
@@ -146,7 +150,7 @@ async fn serve(
     let mut ledger = Some(ledger);
     let outcome = loop {
         let open_ledger = ledger.take().map_or_else(|| open(&options.ledger), Ok)?;
-        let (limiter, giver) = tokio::select! {
+        let Begun { limiter, giver, standing } = tokio::select! {
             active = process.becomes_active(open_ledger, &mut watches) => active?,
             () = &mut shutdown => break Ok(()),
             ended = &mut server => break Err(anyhow!("the server ended: {ended:?}")),
@@ -155,7 +159,7 @@ async fn serve(
             () = &mut shutdown => Some(Ok(())),
             ended = &mut server => Some(Err(anyhow!("the server ended: {ended:?}"))),
             ended = follow(&limiter, &mut watches) => Some(Err(ended)),
-            ended = tenure::hold(&leases, &limiter) => {
+            ended = tenure::hold(&leases, &limiter, standing) => {
                 warn!(why = %ended, "this limiter is active no more; proxies look for another");
                 None
             }
@@ -190,7 +194,8 @@ fn server(
     let authenticator = Authenticator::new(ApiServer::new(client.clone()), watches.pods.clone());
     let user = format!("system:serviceaccount:{}:{OPERATOR}", options.namespace);
     let readers = Operators { authenticator: authenticator.clone(), users: vec![user] };
-    let status = StatusStream { readers, door: door.clone(), stop: stop.clone() };
+    let name = options.holder.clone();
+    let status = StatusStream { readers, door: door.clone(), name, stop: stop.clone() };
     let others = Others { status, handovers: Handovers { door: door.clone() } };
     serve_beside(listener, tls, authenticator, door, others, stop)
 }
@@ -199,6 +204,13 @@ fn server(
 async fn closed(closing: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let closed = timeout(CLOSES_WITHIN, closing).await;
     closed.unwrap_or_else(|_| Err(anyhow!("it does not end"))).context("the ledger could not be closed")
+}
+
+/// A limiter that has become active.
+struct Begun {
+    limiter: Limiter,
+    giver: Giver,
+    standing: Standing,
 }
 
 /// What a process needs to become active.
@@ -216,7 +228,7 @@ impl Process<'_> {
         &self,
         mut ledger: Ledger<RedbStore>,
         watches: &mut Watches,
-    ) -> anyhow::Result<(Limiter, Giver)> {
+    ) -> anyhow::Result<Begun> {
         let door = &self.probes.door;
         let stands_by = |active| {
             if !door.is_on_standby() {
@@ -245,7 +257,7 @@ impl Process<'_> {
             CheckpointStore::new(self.client.clone(), &self.options.namespace, tenure.api_clock());
         let builder = Limiter::builder(configuration).ledger(epoch, ledger, recovered);
         let builder = builder.next_epoch(self.next_epoch()).checkpoints(checkpoints);
-        let builder = tenure.until().into_iter().fold(builder, Builder::lease);
+        let builder = tenure.right().into_iter().fold(builder, Builder::lease);
         let builder = watches.fingerprint_key().into_iter().fold(builder, Builder::fingerprint_key);
         let limiter = builder.start()?;
         let (giver, desk) = handover::desk();
@@ -253,7 +265,7 @@ impl Process<'_> {
         door.turn(Role::Active(limiter.clone(), Began { change, at, desk }));
         self.probes.readiness.send_replace(Readiness::Ready);
         info!(address = %self.options.listen, "sessions are served");
-        Ok((limiter, giver))
+        Ok(Begun { limiter, giver, standing: tenure.standing() })
     }
 
     /// What a limiter begins with: what was handed over, or its own ledger, if no other has granted since.

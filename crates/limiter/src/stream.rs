@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use quotakeeper_transport::{ACTIVE_LIMITER, Answer, Body, NotAccepted, Stopped, Unauthenticated};
-use quotakeeper_wire::status::{EVERY_SECONDS, PATH, Report};
+use quotakeeper_wire::status::{ActiveLimiter, EVERY_SECONDS, PATH, Report};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -53,6 +53,8 @@ pub struct StatusStream<R> {
     pub readers: R,
     /// The limiter whose accounts are reported, while it is active.
     pub door: Door,
+    /// The name of its pod.
+    pub name: String,
     /// Ends the streams.
     pub stop: CancellationToken,
 }
@@ -88,7 +90,12 @@ impl<R: Readers> Answer for StatusStream<R> {
             Ok(limiter) => limiter,
             Err(why) => return Some(standby(why)),
         };
-        let lines = Lines { limiter, last: None };
+        let active = self.door.began().map(|began| ActiveLimiter {
+            name: self.name.clone(),
+            since: began.at,
+            began: began.change.to_string(),
+        });
+        let lines = Lines { limiter, active, last: None };
         let stop = self.stop.clone();
         let frames = stream::unfold(lines, move |mut lines| {
             let stop = stop.clone();
@@ -145,6 +152,7 @@ impl<R: Readers> Answer for Others<R> {
 /// One reader's lines.
 struct Lines {
     limiter: Limiter,
+    active: Option<ActiveLimiter>,
     last: Option<(Report, Instant)>,
 }
 
@@ -155,6 +163,7 @@ impl Lines {
         loop {
             sleep_until(look).await;
             let report = self.limiter.health().await?.report;
+            let report = Report { active: self.active.clone(), ..report };
             let due = self.last.as_ref().is_none_or(|(last, at)| {
                 *last != report || at.elapsed() >= Duration::from_secs(EVERY_SECONDS)
             });

@@ -220,17 +220,25 @@ impl LimiterTask {
                 }
                 self.state.pod_deleted(now, &uid, out);
             }
-            Command::RenewLease(until) => {
+            Command::RenewLease(right, reply) => {
                 if let Some(ledger) = &mut self.ledger {
-                    ledger.restart.lease = Some(until);
+                    ledger.restart.right = Some(right);
                 }
-                self.state.renew_lease(now, until, out);
+                self.state.renew_lease(now, right, out);
+                // Fails if nobody waits for it any more.
+                let _ = reply.send(self.state.leaves_something_out(now));
             }
             Command::Health(reply) => {
                 let panics = self.ledger.as_ref().map_or(0, |ledger| ledger.restart.panics.total);
                 let report = self.state.report(now);
                 // Fails if nobody waits for it any more.
-                let _ = reply.send(Health { report, ledger: self.state.ledger_health(), panics });
+                let _ = reply.send(Health {
+                    report,
+                    ledger: self.state.ledger_health(),
+                    panics,
+                    offline: self.state.is_offline(now),
+                    leaves_out: self.state.leaves_something_out(now),
+                });
             }
             Command::Written(epoch, _) if epoch != self.epoch => {}
             Command::Written(_, Ok(())) => self.state.committed(now, out),

@@ -7,6 +7,7 @@ use quotakeeper_api::names::LIMITER;
 use quotakeeper_engine::time::Time;
 use quotakeeper_limiter_core::LostGrants;
 use quotakeeper_limiter_core::lease::{Terms, Watch};
+use quotakeeper_limiter_core::offline::{Offline, Right};
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
@@ -48,9 +49,37 @@ impl Tenure {
         ApiClock { at: now(), showed: self.acquired.at }
     }
 
-    /// Until when it may grant, once its clock is set; none: for as long as it runs.
-    pub(crate) fn until(&self) -> Option<Time> {
-        self.terms.map(|terms| shown_at(terms.grants_until(self.asked, self.answered)))
+    /// The right to grant, once its clock is set; none: it may for as long as it runs.
+    pub(crate) fn right(&self) -> Option<Right> {
+        Some(self.standing().right(self.terms?, self.asked, self.answered))
+    }
+
+    /// What it may do without its Lease, once its clock is set.
+    pub(crate) fn standing(&self) -> Standing {
+        let Acquired { offline, left_out, .. } = self.acquired;
+        let other = |it: Offline| (it.percent, shown_at(it.left_out_until(self.answered)));
+        Standing { offline, left_out: left_out.map(other) }
+    }
+}
+
+/// What this limiter, or another, may grant without the Lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    offline: Option<Offline>,
+    /// Of another: this percentage, until then by the limiter's clock.
+    left_out: Option<(u32, Time)>,
+}
+
+impl Standing {
+    /// The right of a limiter that has renewed its Lease: asked for and answered at these times of the machine's clock.
+    fn right(self, terms: Terms, asked: Time, answered: Time) -> Right {
+        let offline = self.offline.map(|it| (it.percent, shown_at(it.granted_until(asked))));
+        Right { until: shown_at(terms.grants_until(asked, answered)), offline, left_out: self.left_out }
+    }
+
+    /// How long after its last renewal the limiter is active no more.
+    fn ends_after(self, terms: Terms) -> Duration {
+        self.offline.map_or(terms.length, |offline| offline.length.max(terms.length))
     }
 }
 
@@ -61,7 +90,7 @@ pub(crate) enum Ended {
     #[error("another limiter holds the Lease")]
     Deposed,
     /// Another may be active: the Lease was not renewed for its whole length.
-    #[error("the Lease could not be renewed for its whole length")]
+    #[error("the Lease could not be renewed for as long as it lasts")]
     Expired,
 }
 
@@ -137,15 +166,19 @@ pub(crate) async fn acquire_again(leases: &Leases, ledger: u64) -> Succession {
 }
 
 /// Renews the Lease and lets the limiter grant accordingly, until it is lost.
-pub(crate) async fn hold(leases: &Leases, limiter: &Limiter) -> Ended {
+pub(crate) async fn hold(leases: &Leases, limiter: &Limiter, mut standing: Standing) -> Ended {
     let Some(terms) = leases.terms else { return std::future::pending().await };
-    let (mut last, mut failing) = (machine_time(), false);
+    let (mut last, mut failing, mut claims) = (machine_time(), false, false);
     loop {
         let asked = machine_time();
-        match leases.renew().await {
+        match leases.renew(claims).await {
             Ok(Renewal::Held) => {
+                if std::mem::take(&mut claims) {
+                    standing = Standing { offline: leases.offline, left_out: None };
+                }
                 // Fails if it has stopped, which is noticed elsewhere.
-                let _ = limiter.renew_lease(shown_at(terms.grants_until(asked, machine_time()))).await;
+                let leaves_out = limiter.renew_lease(standing.right(terms, asked, machine_time())).await;
+                claims = standing.left_out.is_some() && leaves_out.is_ok_and(|leaves_out| !leaves_out);
                 if std::mem::take(&mut failing) {
                     info!(lease = LIMITER, "the Lease is renewed again");
                 }
@@ -156,15 +189,16 @@ pub(crate) async fn hold(leases: &Leases, limiter: &Limiter) -> Ended {
             Err(error) if error.is_conflict() => {}
             Err(error) => {
                 let grants = terms.grants_until(last, last).since(machine_time());
+                let then = standing.offline.map_or(0, |offline| offline.percent);
                 match std::mem::replace(&mut failing, true) {
                     false => {
-                        warn!(%error, ?grants, lease = LIMITER, "the Lease can't be renewed; calls are granted for so long, then they wait")
+                        warn!(%error, ?grants, lease = LIMITER, "the Lease can't be renewed; calls are granted for so long, then up to {then} % of each limit")
                     }
                     true => debug!(%error, ?grants, lease = LIMITER, "the Lease still can't be renewed"),
                 }
             }
         }
-        if machine_time() > last + terms.length {
+        if machine_time() > last + standing.ends_after(terms) {
             return Ended::Expired;
         }
         sleep(terms.every().saturating_sub(machine_time().since(asked))).await;

@@ -9,6 +9,10 @@ mod checkpoints;
 #[allow(dead_code, reason = "the other stories use the rest")]
 #[path = "limiter/cluster.rs"]
 mod cluster;
+#[path = "in_a_cluster/link.rs"]
+mod link;
+#[path = "in_a_cluster/partitions.rs"]
+mod partitions;
 #[allow(dead_code, reason = "the other stories use the rest")]
 #[path = "limiter/proxy.rs"]
 mod proxy;
@@ -34,6 +38,7 @@ use test_support::kubectl::{self, apply};
 use test_support::ports::free_port;
 use test_support::wait::until;
 
+use link::Link;
 use proxy::{Door, NAME, Provider, Proxy};
 use world::quota;
 
@@ -167,6 +172,10 @@ struct Limiter {
     identity: &'static str,
     /// How the Lease is held, if there is another.
     lease_seconds: Option<u32>,
+    /// What it may grant while it can't renew the Lease, in percent, and for how many seconds.
+    offline: Option<(u32, u32)>,
+    /// By which it reaches the API server; none: as the test does.
+    to_api_server: Option<Link>,
 }
 
 /// The stories share the Lease of one namespace: one at a time.
@@ -193,7 +202,35 @@ impl Limiter {
         let folder = tempfile::tempdir().unwrap();
         let kubeconfig = kubeconfig(folder.path());
         let (address, metrics) = (free_address(), free_address());
-        Limiter { folder, kubeconfig, address, metrics, ca, process: None, identity, lease_seconds }
+        Limiter {
+            folder,
+            kubeconfig,
+            address,
+            metrics,
+            ca,
+            process: None,
+            identity,
+            lease_seconds,
+            offline: None,
+            to_api_server: None,
+        }
+    }
+
+    /// It reaches the API server by a link that can be cut.
+    async fn by_a_link(mut self) -> Limiter {
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&self.kubeconfig).unwrap()).unwrap();
+        let server = &mut config["clusters"][0]["cluster"]["server"];
+        let address = server.as_str().unwrap().strip_prefix("https://").unwrap().parse().unwrap();
+        let link = Link::to(address).await;
+        *server = format!("https://{}", link.address).into();
+        std::fs::write(&self.kubeconfig, config.to_string()).unwrap();
+        self.to_api_server = Some(link);
+        self
+    }
+
+    /// The API server is out of its reach, or back.
+    fn cut_off(&self, cut: bool) {
+        self.to_api_server.as_ref().unwrap().cut(cut);
     }
 
     fn spawn(&mut self) {
@@ -204,6 +241,10 @@ impl Limiter {
         command.args(["--address", &self.address.to_string()]);
         if let Some(seconds) = self.lease_seconds {
             command.args(["--lease-seconds", &seconds.to_string()]);
+        }
+        if let Some((percent, seconds)) = self.offline {
+            command.args(["--offline-percent", &percent.to_string()]);
+            command.args(["--offline-seconds", &seconds.to_string()]);
         }
         command.args(["--listen", &self.address.to_string(), "--metrics", &self.metrics.to_string()]);
         command.arg("--ledger").arg(self.folder.path().join("ledger.redb"));

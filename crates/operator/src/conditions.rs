@@ -31,7 +31,7 @@ pub mod types {
 
     /// The conditions whose messages are compared too. The messages of the others hold figures that change all the
     /// time.
-    pub const WITH_FIXED_SENTENCES: [&str; 3] = [ACCEPTED, PROGRAMMED, READY];
+    pub const WITH_FIXED_SENTENCES: [&str; 4] = [ACCEPTED, PROGRAMMED, LIMITER_AVAILABLE, READY];
 }
 
 macro_rules! reasons {

@@ -24,7 +24,7 @@ use quotakeeper_engine::PauseStatus;
 use quotakeeper_engine::config::{LimitConfig, Mode};
 use quotakeeper_engine::event::Scope;
 use quotakeeper_wire::account::CompiledAccount;
-use quotakeeper_wire::status::AccountReport;
+use quotakeeper_wire::status::{AccountReport, ActiveLimiter};
 use quotakeeper_wire::tier::{LearnedTier, TierBasis};
 
 pub(crate) use self::budgets::{BudgetUse, budgets};
@@ -46,6 +46,8 @@ pub enum Limiter<'a> {
     Connected {
         /// Of this quota's account; none: it has no such account.
         account: Option<&'a AccountReport>,
+        /// Which one it is; none: it does not say.
+        active: Option<&'a ActiveLimiter>,
         /// Until when every call passes, whatever the accounts say; none: the gate is closed.
         gate_open_until: Option<Timestamp>,
     },

@@ -199,7 +199,10 @@ pub(crate) fn limiter<'a>(
         return Limiter::Lost { since: view.at_time, silence, replaced: replaced && silence < REPLACEMENT };
     }
     match &view.report {
-        Some(report) => Limiter::Connected { account, gate_open_until: report.gate_open_until },
+        Some(report) => {
+            let (active, gate_open_until) = (report.active.as_ref(), report.gate_open_until);
+            Limiter::Connected { account, active, gate_open_until }
+        }
         None => Limiter::Unknown,
     }
 }

@@ -19,7 +19,7 @@ pub enum Fault {
 }
 
 /// Each fault, and a story that shows what the broken clause is there for.
-pub const MUTANTS: [(Fault, &str); 56] = [
+pub const MUTANTS: [(Fault, &str); 57] = [
     (Fault::Rule(Mutant::NoDriftGuard), "alternating"),
     (Fault::Rule(Mutant::GrantsPaced), "alternating"),
     (Fault::Rule(Mutant::EmptyTakeover), "failover"),
@@ -73,6 +73,7 @@ pub const MUTANTS: [(Fault, &str); 56] = [
     (Fault::Rule(Mutant::EmptyTakeover), "two-limiters"),
     (Fault::Rule(Mutant::NoLease), "two-limiters"),
     (Fault::Commit(CommitMutant::LeaseFromAnswer), "two-limiters-slow-api-server"),
+    (Fault::Commit(CommitMutant::OfflinePartGrantedTwice), "two-limiters-offline"),
     (Fault::Commit(CommitMutant::HandoverForgetsCalls), "handovers"),
     (Fault::Commit(CommitMutant::StaleHandover), "handovers-cut"),
     (Fault::Session(SessionMutant::EpochsIgnored), "two-limiters-stopped-clock"),

@@ -342,6 +342,10 @@ pub struct Lease {
     pub handover: Duration,
     /// Of each step of a handover those that fail, in a million.
     pub handover_cut: u64,
+    /// What a limiter goes on granting that can't renew it: this percentage, …
+    pub offline_percent: u32,
+    /// … for so long after the last renewal.
+    pub offline_for: Duration,
 }
 
 /// A change of the account in mid-flight.

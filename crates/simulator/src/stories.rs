@@ -138,6 +138,7 @@ fn account(limits: Vec<LimitConfig>) -> AccountConfig {
         validity: seconds(2),
         limits,
         assumed: false,
+        extent: Default::default(),
         queue: QueueConfig {
             max_wait: seconds(360_000),
             max_absence: None,

@@ -124,7 +124,7 @@ pub(crate) enum Happening {
     RequestsRenewal(usize),
     /// A renewal that was asked for then.
     RenewalArrives(usize, Moment),
-    Renewed(usize, Moment),
+    Renewed(usize, Moment, bool),
     Deposed(usize),
     StandbyLooks {
         again: bool,
@@ -345,7 +345,7 @@ impl World {
             Happening::CheckpointTold(number) => self.checkpoint_told(number),
             Happening::RequestsRenewal(limiter) => self.requests_renewal(limiter),
             Happening::RenewalArrives(limiter, asked) => self.renewal_arrives(limiter, asked),
-            Happening::Renewed(limiter, asked) => self.renewed(limiter, asked),
+            Happening::Renewed(limiter, asked, claims) => self.renewed(limiter, asked, claims),
             Happening::Deposed(limiter) => self.deposed(limiter),
             Happening::StandbyLooks { again } => self.standby_looks(again),
             Happening::StandbySees(held, version) => self.standby_sees(&held, version),

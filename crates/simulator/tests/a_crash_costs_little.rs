@@ -19,6 +19,8 @@ const LEASE: Lease = Lease {
     cut_every: Duration::ZERO,
     handover: Duration::ZERO,
     handover_cut: 0,
+    offline_percent: 0,
+    offline_for: Duration::ZERO,
 };
 const LIMITS: [(u64, Duration); 2] = [(100, Duration::from_secs(10)), (600, Duration::from_secs(60))];
 

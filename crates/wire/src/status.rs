@@ -21,6 +21,9 @@ pub const EVERY_SECONDS: u64 = 2;
 pub struct Report {
     /// The incarnation of the limiter.
     pub epoch: u64,
+    /// Which limiter reports; none: one of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<ActiveLimiter>,
     /// The gate is open for all accounts: every call passes.
     pub gate_open: bool,
     /// When it closes by itself, while it is open.
@@ -29,6 +32,18 @@ pub struct Report {
     /// All proxies, and how many have received the newest state of the gate.
     pub proxies: ProxyCounts,
     pub accounts: Vec<AccountReport>,
+}
+
+/// The limiter that is active.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveLimiter {
+    /// The name of its pod.
+    pub name: String,
+    /// Since when it is, by the API server's clock.
+    pub since: Timestamp,
+    /// How it has begun: `First`, `Restart`, `Handover` or `Takeover`.
+    pub began: String,
 }
 
 /// Proxies with an open session, and how many of them have the newest configuration.

@@ -22,6 +22,7 @@ fn account() -> CompiledAccount {
             validity: Duration::from_secs(2),
             limits: Vec::new(),
             assumed: false,
+            extent: Default::default(),
             queue: QueueConfig {
                 max_wait: Duration::from_secs(30),
                 max_absence: None,

@@ -39,6 +39,8 @@ limiter:
   # A volume is for one.
   replicas: 1
   leaseSeconds: 20
+  offlinePercent: 10
+  offlineSeconds: 600
   podDisruptionBudget: {enabled: true, maxUnavailable: 50%}
   log: debug
   logFormat: json
@@ -130,6 +132,8 @@ holds "one operator and one limiter have no disruption budget" lacks '^kind: Pod
 holds "one limiter is replaced before another begins" has 'strategy: \{type: Recreate\}' --set limiter.replicas=1
 holds "and needs no Lease" lacks 'lease-seconds' --set limiter.replicas=1
 holds "several share a Lease" has '--lease-seconds=20$' --set limiter.leaseSeconds=20
+holds "and nothing is granted without it" lacks 'offline-' --set limiter.offlineSeconds=600
+holds "unless a part is chosen" has '--offline-percent=20$' --set limiter.offlinePercent=20
 holds "a volume of several limiters is refused" bash -c '! helm template q "$0" --kube-version 1.36 --set limiter.persistence.enabled=true 2>"$1" && grep -q "set limiter.replicas=1" "$1"' "$chart" "$scratch/refusal"
 holds "the pre-delete hook can be left out" lacks 'helm.sh/hook: pre-delete' --set uninstall.openGate=false
 revisions=$(sed -n 's/^pub const REVISIONS: u64 = \(.*\);/\1/p' "$root/crates/operator/src/release.rs")
@@ -170,6 +174,7 @@ refuses "additional properties 'webhok' not allowed" --set webhok.failurePolicy=
 refuses "at '/crds': additional properties 'kep' not allowed" --set crds.kep=true
 refuses "at '/limiter/replicas': maximum: got 6, want 5" --set limiter.replicas=6
 refuses "at '/operator/resources': additional properties 'limit' not allowed" --set operator.resources.limit.memory=1Gi
+refuses "at '/limiter/offlinePercent': maximum: got 51, want 50" --set limiter.offlinePercent=51
 refuses "at '/operator/replicas': minimum: got 0, want 1" --set operator.replicas=0
 refuses "at '/webhook/failurePolicy': value must be one of 'Fail', 'Ignore'" --set webhook.failurePolicy=fail
 refuses "at '/image/digest'" --set image.digest=sha256:1

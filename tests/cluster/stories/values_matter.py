@@ -19,6 +19,8 @@ BESIDE = {
     "limiter.ledger.sizeLimit": {"limiter.persistence.enabled": False},
     "limiter.replicas": {"limiter.persistence.enabled": False},
     "limiter.leaseSeconds": SEVERAL_LIMITERS,
+    "limiter.offlinePercent": SEVERAL_LIMITERS,
+    "limiter.offlineSeconds": SEVERAL_LIMITERS,
     "limiter.podDisruptionBudget.enabled": SEVERAL_LIMITERS,
     "limiter.podDisruptionBudget.maxUnavailable": SEVERAL_LIMITERS | {"limiter.podDisruptionBudget.enabled": True},
     "operator.podDisruptionBudget.maxUnavailable": {"operator.podDisruptionBudget.enabled": True},

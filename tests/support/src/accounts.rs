@@ -42,6 +42,7 @@ pub fn enforced(limits: Vec<LimitConfig>) -> AccountConfig {
         validity: VALIDITY,
         limits,
         assumed: false,
+        extent: Default::default(),
         queue: QueueConfig {
             max_wait: Duration::from_secs(60),
             max_absence: None,

@@ -27,7 +27,7 @@ impl Engine {
         allowed: Duration,
         ahead: u64,
     ) -> Option<Refusal> {
-        if self.config.assumed {
+        if self.waits_however_long() {
             return None;
         }
         let patience = self.budget_patience(allowed);

@@ -145,7 +145,7 @@ impl Engine {
         if let Some(stopped) = self.stopped(now, lane, caller) {
             return Some(stopped);
         }
-        if let Some(too_large) = self.lanes.never_fits(lane, costs, now) {
+        if let Some(too_large) = self.never_fits(lane, costs, now) {
             return Some(Refusal::too_large(&too_large));
         }
         if self.config.queue.max_budget_wait.is_some()
@@ -157,7 +157,7 @@ impl Engine {
         let full = self.queue_is_full(lane, &ask.consumer);
         if !full
             && self.config.on_exceeded == OnExceeded::Queue
-            && (self.config.assumed
+            && (self.waits_however_long()
                 || self.wait_behind(now, (lane, caller), costs, self.lanes.waiting() as u64) <= allowed)
         {
             return None;

@@ -85,7 +85,9 @@ impl Engine {
             return;
         }
         match read {
-            CheckpointRead::Found { checkpoint, age } => self.lanes.begin_with(now, &checkpoint, age),
+            CheckpointRead::Found { checkpoint, age, granted_until } => {
+                self.lanes.begin_with(now, &checkpoint, age, granted_until.max(now));
+            }
             CheckpointRead::Lost | CheckpointRead::RolledBack => self.lanes.begin_without_checkpoint(now),
             CheckpointRead::None => {}
         }

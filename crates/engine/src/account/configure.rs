@@ -1,10 +1,12 @@
 //! A changed quota or profile, taken on while calls are under way.
 
 use super::calls::Refusal;
+use super::lanes::TooLarge;
 use super::{Call, CallState, Engine, Wanted};
 use crate::config::AccountConfig;
+use crate::cost::Costs;
 use crate::event::Action;
-use crate::queue::CallKey;
+use crate::queue::{CallKey, LaneId};
 use crate::time::Time;
 
 impl Engine {
@@ -34,10 +36,15 @@ impl Engine {
         self.calls.iter().filter(move |(_, call)| waits(call)).map(|(key, call)| (*key, &call.wanted))
     }
 
+    /// The limit of which a call of these costs needs more than there ever is.
+    pub(super) fn never_fits(&self, lane: LaneId, costs: &Costs, now: Time) -> Option<TooLarge> {
+        self.lanes.never_fits(lane, costs, now).filter(|_| self.config.extent.is_whole())
+    }
+
     /// Refuses the calls that wait for what there never is.
     pub(super) fn refuse_too_large(&mut self, now: Time, actions: &mut Vec<Action>) {
         let too_large = |(key, Wanted { lane, costs, .. }): (CallKey, &Wanted)| {
-            self.lanes.never_fits(*lane, costs, now).map(|too_large| (key, too_large))
+            self.never_fits(*lane, costs, now).map(|too_large| (key, too_large))
         };
         let refused: Vec<_> = self.waiting_calls().filter_map(too_large).collect();
         for (key, too_large) in refused {

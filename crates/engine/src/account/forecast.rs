@@ -5,12 +5,18 @@ use std::time::Duration;
 use super::calls::Refusal;
 use super::{CallState, Engine};
 use crate::callers::Caller;
+use crate::config::Extent;
 use crate::cost::NumberedCosts;
 use crate::event::{Action, Callers, RefusalReason};
 use crate::queue::LaneId;
 use crate::time::Time;
 
 impl Engine {
+    /// Whether calls wait, however long they would wait by the limits' amounts: these may be larger at any moment.
+    pub(super) fn waits_however_long(&self) -> bool {
+        self.config.assumed || self.config.extent == Extent::PartForNow
+    }
+
     /// About how long a new call of this consumer and these costs would wait.
     pub(super) fn forecast(
         &mut self,
@@ -81,7 +87,7 @@ impl Engine {
     /// Refuses the waiting calls that cannot be granted by their deadlines any more. To be called when a change may
     /// have made waits longer: a pause by the provider, an edit, use by others.
     pub(super) fn renew_forecasts(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if !self.enforces() || self.config.assumed || !self.waits_beyond_a_deadline(now) {
+        if !self.enforces() || self.waits_however_long() || !self.waits_beyond_a_deadline(now) {
             return;
         }
         let waiting = self.calls.iter().filter(|(_, call)| matches!(call.state, CallState::Waiting { .. }));

@@ -212,8 +212,7 @@ impl Engine {
             self.count_refusal(now, Refused::of(key, &wanted), stopped, actions);
             return;
         }
-        if let Some(too_large) =
-            self.lanes.never_fits(wanted.lane, &wanted.costs, now).filter(|_| self.enforces())
+        if let Some(too_large) = self.never_fits(wanted.lane, &wanted.costs, now).filter(|_| self.enforces())
         {
             self.count_refusal(now, Refused::of(key, &wanted), Refusal::too_large(&too_large), actions);
             return;
@@ -223,7 +222,7 @@ impl Engine {
         if wanted.deadline <= now {
             let refusal = Refusal::until(RefusalReason::WaitExceeded, wait);
             self.count_refusal(now, Refused::of(key, &wanted), refusal, actions);
-        } else if self.enforces() && !self.config.assumed && wanted.deadline < now + wait {
+        } else if self.enforces() && !self.waits_however_long() && wanted.deadline < now + wait {
             let allowed = wanted.deadline.since(now);
             let refusal = self.too_long(now, (wanted.lane, wanted.caller()), &wanted.costs, allowed);
             self.count_refusal(now, Refused::of(key, &wanted), refusal, actions);

@@ -33,7 +33,7 @@ fn new(config: AccountConfig) -> World {
 
 /// The successor of a limiter whose ledger is lost.
 fn successor(config: AccountConfig, now: Time, checkpoint: &Checkpoint, age: Duration) -> World {
-    let read = CheckpointRead::Found { checkpoint: checkpoint.clone(), age };
+    let read = CheckpointRead::Found { checkpoint: checkpoint.clone(), age, granted_until: now };
     begin(Engine::takeover(config, predecessor(now), now), now, read)
 }
 
@@ -165,7 +165,7 @@ fn a_limit_that_was_renamed_while_no_limiter_ran_begins_with_its_checkpoint() {
     let (snapshot, reserve) = w.commit(0);
     let renamed = account(vec![sliding("per-day", 1000, DAY), limit("requests", 1000, 60)]);
     let engine = Engine::restart(renamed, snapshot, reserve, w.now);
-    let read = CheckpointRead::Found { checkpoint: checkpoint.unwrap(), age: SECOND };
+    let read = CheckpointRead::Found { checkpoint: checkpoint.unwrap(), age: SECOND, granted_until: Time(0) };
     let mut w = begin(engine, w.now, read);
     let used = w.used("per-day");
     assert!((granted..=granted + 8).contains(&usize::try_from(used).unwrap()), "{used}");
@@ -176,7 +176,7 @@ fn what_the_ledger_has_is_better_than_the_checkpoint() {
     let mut w = new(daily(1000));
     let (checkpoint, granted) = run(&mut w, 300);
     let (snapshot, reserve) = w.commit(0);
-    let read = CheckpointRead::Found { checkpoint: checkpoint.unwrap(), age: SECOND };
+    let read = CheckpointRead::Found { checkpoint: checkpoint.unwrap(), age: SECOND, granted_until: Time(0) };
     let mut w = begin(Engine::restart(daily(1000), snapshot, reserve, w.now), w.now, read);
     assert_eq!(w.used("daily"), granted as u64);
 }
@@ -218,7 +218,11 @@ fn a_checkpoint_that_is_replaced_before_the_first_grant_counts_once() {
     let (checkpoint, granted) = run(&mut w, 300);
     let checkpoint = checkpoint.unwrap();
     let mut w = successor(daily(1000), START + SECOND * 3600, &checkpoint, SECOND * 3500);
-    w.tell(Event::CheckpointRead(CheckpointRead::Found { checkpoint, age: SECOND * 3500 }));
+    w.tell(Event::CheckpointRead(CheckpointRead::Found {
+        checkpoint,
+        age: SECOND * 3500,
+        granted_until: Time(0),
+    }));
     let used = usize::try_from(w.used("daily")).unwrap();
     assert!((granted..=granted + 8).contains(&used), "{used}");
 }
@@ -344,6 +348,7 @@ impl Losses {
             Some((checkpoint, at)) => CheckpointRead::Found {
                 checkpoint: checkpoint.clone(),
                 age: Duration::from_nanos(world - at),
+                granted_until: Time(0),
             },
         };
         let engine = match &self.stored {

@@ -60,6 +60,7 @@ pub fn account(limits: Vec<LimitConfig>) -> AccountConfig {
         validity: SECOND * 2,
         limits,
         assumed: false,
+        extent: Default::default(),
         queue: QueueConfig {
             max_wait: SECOND * 600,
             max_absence: None,

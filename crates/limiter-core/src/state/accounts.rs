@@ -21,6 +21,7 @@ use super::checkpoints::AccountCheckpoints;
 use super::past::{Lost, Opening, opening};
 use super::{Account, Connection, ConnectionId, LimiterState, Outbox};
 use crate::blame::Blame;
+use crate::offline::Part;
 use crate::record::Record;
 
 /// Everything that is to be in force.
@@ -74,6 +75,7 @@ impl LimiterState {
         let in_force = self.accounts.iter().filter(|(_, account)| account.retired.is_none());
         self.quotas = in_force.map(|(key, account)| (account.compiled.quota.clone(), key.clone())).collect();
 
+        self.note_part_changes(now);
         self.end_moved(now, out);
         for key in changed_keys {
             self.notify_sessions(now, &key, out);
@@ -114,7 +116,8 @@ impl LimiterState {
         let mut record = self.recovered.records.remove(&key);
         let learned = record.as_mut().map(|record| std::mem::take(&mut record.learned)).unwrap_or_default();
         let in_force = learned.in_force(&compiled);
-        let config = self.effective(&in_force);
+        let part = self.part_of(&in_force.engine, now);
+        let config = self.effective(&in_force, part);
         let mut deleted = Vec::new();
         let (mut applied, mut periods) = (BTreeMap::new(), BTreeMap::new());
         let (mut engine, past) = match record {
@@ -141,8 +144,8 @@ impl LimiterState {
         if self.checkpoints {
             engine.require_checkpoints(now);
         }
-        if let Some(until) = self.lease {
-            engine.handle(now, Event::Lease(until), &mut Vec::new());
+        if let Some(right) = self.right {
+            engine.handle(now, Event::Lease(right.ends(now)), &mut Vec::new());
         }
         for session in deleted {
             // No call waits yet that it could make room for.
@@ -156,6 +159,7 @@ impl LimiterState {
                 compiled,
                 learned,
                 in_force,
+                part,
                 document,
                 retired: None,
                 past,
@@ -182,10 +186,10 @@ impl LimiterState {
     }
 
     /// Applies to the engine of an account what is in force now.
-    fn reconfigure(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
+    pub(super) fn reconfigure(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
         let gate_open = self.gate_open();
         let Some(account) = self.accounts.get(key) else { return };
-        let config = self.effective(&account.in_force);
+        let config = self.effective(&account.in_force, account.part);
         let earlier = account.engine.config().clone();
         let changed = earlier != config;
         let document = document(&account.in_force, gate_open);
@@ -203,8 +207,9 @@ impl LimiterState {
         self.gate_open_until.is_some()
     }
 
-    pub(super) fn effective(&self, compiled: &CompiledAccount) -> AccountConfig {
-        let mut config = compiled.engine.clone();
+    pub(super) fn effective(&self, compiled: &CompiledAccount, part: Option<Part>) -> AccountConfig {
+        let config = compiled.engine.clone();
+        let mut config = part.map_or(config.clone(), |part| part.of(config, self.checkpoints));
         // A session has one D for all of its accounts: holding a grant for longer is safe.
         config.validity = config.validity.max(self.greeting.validity);
         if self.gate_open() {

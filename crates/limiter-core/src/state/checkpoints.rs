@@ -175,7 +175,7 @@ impl LimiterState {
     /// An account's checkpoint has been read, or nothing was found in its place. One that is older than the account's
     /// document tells was rolled back, and is as good as lost.
     pub fn checkpoint_read(&mut self, now: Time, key: &AccountKey, found: FoundCheckpoint, out: &mut Outbox) {
-        let epoch = self.greeting.epoch.0;
+        let (epoch, granted_until) = (self.greeting.epoch.0, self.others_grant_until(now));
         let Some(account) = self.accounts.get_mut(key) else { return };
         let (told, checkpoints) = (account.compiled.checkpoint.unwrap_or(0), &mut account.checkpoints);
         let number = match &found {
@@ -196,7 +196,7 @@ impl LimiterState {
             FoundCheckpoint::Stored { stored, age }
                 if number >= told || mutant::active(Mutant::NumberIgnored) =>
             {
-                CheckpointRead::Found { checkpoint: stored.checkpoint, age }
+                CheckpointRead::Found { checkpoint: stored.checkpoint, age, granted_until }
             }
             FoundCheckpoint::Stored { .. } | FoundCheckpoint::Unreadable => CheckpointRead::Lost,
             FoundCheckpoint::Nothing if told > 0 => CheckpointRead::Lost,

@@ -45,7 +45,7 @@ impl LimiterState {
 
     fn learned_in_force(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
         let Some(account) = self.accounts.get(key) else { return };
-        let config = self.effective(&account.in_force);
+        let config = self.effective(&account.in_force, account.part);
         let document = super::accounts::document(&account.in_force, self.gate_open_until.is_some());
         let Some(account) = self.accounts.get_mut(key) else { return };
         let told = std::mem::replace(&mut account.document, document) != account.document;

@@ -38,7 +38,16 @@ impl LimiterState {
         let without = problems.iter().filter(|(quota, _)| !self.quotas.contains_key(*quota));
         accounts.extend(without.map(|(quota, problem)| nothing_in_force(quota, problem)));
         let (epoch, gate_open_until) = (self.greeting.epoch.0, self.gate_open_until);
-        Report { epoch, gate_open: gate_open_until.is_some(), gate_open_until, proxies: all, accounts }
+        // Whoever drives it knows its name.
+        let active = None;
+        Report {
+            epoch,
+            active,
+            gate_open: gate_open_until.is_some(),
+            gate_open_until,
+            proxies: all,
+            accounts,
+        }
     }
 }
 

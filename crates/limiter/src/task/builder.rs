@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
-use quotakeeper_engine::time::Time;
 use quotakeeper_limiter_core::commit::{PROXIES_END_TOO, PROXIES_OUTLIVE};
+use quotakeeper_limiter_core::offline::Right;
 use quotakeeper_limiter_core::{Configuration, LedgerStart, LimiterState, LostGrants, Recovered, Start};
 use quotakeeper_wire::message::{Epoch, FingerprintKey};
 use quotakeeper_wire::name::AccountKey;
@@ -35,7 +35,7 @@ pub struct Builder {
     lost_accounts: BTreeMap<AccountKey, LostGrants>,
     next_epoch: NextEpoch,
     checkpoints: Option<CheckpointStore>,
-    lease: Option<Time>,
+    right: Option<Right>,
 }
 
 /// What earlier processes of this machine may have granted on an account.
@@ -62,7 +62,7 @@ impl Builder {
             lost_accounts: BTreeMap::new(),
             next_epoch: Box::new(counted_on),
             checkpoints: None,
-            lease: None,
+            right: None,
         }
     }
 
@@ -91,10 +91,10 @@ impl Builder {
         Builder { next_epoch, ..self }
     }
 
-    /// The right to grant lasts until then, unless it is renewed. Needs a ledger.
+    /// The right to grant, unless it is renewed. Needs a ledger.
     #[must_use]
-    pub fn lease(self, until: Time) -> Builder {
-        Builder { lease: Some(until), ..self }
+    pub fn lease(self, right: impl Into<Right>) -> Builder {
+        Builder { right: Some(right.into()), ..self }
     }
 
     /// What counts in long windows is stored here too, so that it outlives the ledger. Needs a ledger.
@@ -140,14 +140,14 @@ impl Builder {
             fingerprint_key,
             next_epoch,
             checkpoints,
-            lease,
+            right,
         } = self;
         let recovering = Arc::<AtomicBool>::default();
         let (state, ledger) = match ledger {
             Some(ResumedLedger { mut ledger, start: LedgerStart { recovered, longest_horizon } }) => {
                 let mut restart =
                     Restart::new(next_epoch, fingerprint_key, longest_horizon, lost_accounts, configuration);
-                (restart.checkpoints, restart.lease) = (checkpoints.is_some(), lease);
+                (restart.checkpoints, restart.right) = (checkpoints.is_some(), right);
                 let state = restart.begin(epoch, &mut ledger, &recovered)?;
                 let task = sender.downgrade();
                 let writer = Writer::start(ledger, task.clone());

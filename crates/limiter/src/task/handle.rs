@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use quotakeeper_engine::time::Time;
+use quotakeeper_limiter_core::offline::Right;
 use quotakeeper_limiter_core::{Configuration, ConnectionId, Handover, LedgerHealth};
 use quotakeeper_transport::{Accept, Accepted, NotAccepted, PodIdentity, SessionEnd, Stopped};
 use quotakeeper_wire::message::{Epoch, ToLimiter, ToProxy};
@@ -46,6 +46,10 @@ pub struct Health {
     pub ledger: Option<LedgerHealth>,
     /// How often its state has panicked and was recovered from the ledger.
     pub panics: u64,
+    /// It can't renew its Lease, and grants what is left to it for that time.
+    pub offline: bool,
+    /// It leaves out what another limiter may grant that can't renew its Lease.
+    pub leaves_out: bool,
 }
 
 /// A command to the task.
@@ -55,8 +59,8 @@ pub(super) enum Command {
     Disconnect(ConnectionId),
     Configure(Configuration),
     PodDeleted(String),
-    /// The right to grant lasts until then.
-    RenewLease(Time),
+    /// The right to grant is this from now on.
+    RenewLease(Right, oneshot::Sender<bool>),
     Health(oneshot::Sender<Health>),
     /// The commit under way of the state with this epoch has ended.
     Written(Epoch, Result<(), LedgerError>),
@@ -115,12 +119,13 @@ impl Limiter {
         self.send(Command::PodDeleted(uid)).await
     }
 
-    /// The right to grant lasts until then, unless it is renewed again.
+    /// The right to grant, unless it is renewed again. Returns whether something is left out that another limiter may
+    /// grant.
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn renew_lease(&self, until: Time) -> Result<(), Stopped> {
-        self.send(Command::RenewLease(until)).await
+    pub async fn renew_lease(&self, right: impl Into<Right>) -> Result<bool, Stopped> {
+        self.ask(|reply| Command::RenewLease(right.into(), reply)).await
     }
 
     /// Stops granting and writes the ledger a last time.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use quotakeeper_engine::time::Time;
+use quotakeeper_limiter_core::offline::Right;
 use quotakeeper_limiter_core::{
     Configuration, LedgerStart, LimiterState, LostGrants, Outbox, Recovered, Start, blame,
 };
@@ -66,8 +66,8 @@ pub(super) struct Restart {
     pub(super) longest_horizon: Duration,
     /// Long windows grant what checkpoints cover.
     pub(super) checkpoints: bool,
-    /// Until when the right to grant lasts; none: it is not limited.
-    pub(super) lease: Option<Time>,
+    /// The right to grant; none: it is not limited.
+    pub(super) right: Option<Right>,
     pub(super) lost_accounts: BTreeMap<AccountKey, LostGrants>,
     /// What is to be in force, closed accounts included.
     pub(super) configuration: Configuration,
@@ -89,7 +89,7 @@ impl Restart {
             fingerprint_key,
             longest_horizon,
             checkpoints: false,
-            lease: None,
+            right: None,
             lost_accounts,
             configuration,
             panics: Panics::default(),
@@ -134,9 +134,9 @@ impl Restart {
                 if self.checkpoints {
                     state.require_checkpoints(begun);
                 }
-                if let Some(until) = self.lease {
+                if let Some(right) = self.right {
                     // Nobody is connected yet.
-                    state.renew_lease(begun, until, &mut Outbox::default());
+                    state.renew_lease(begun, right, &mut Outbox::default());
                 }
                 for uid in &self.deleted_pods {
                     state.pod_deleted(begun, uid, &mut Outbox::default());

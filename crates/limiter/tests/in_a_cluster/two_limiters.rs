@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use quotakeeper_wire::gate;
+use serde_json::json;
 use test_support::accounts::requests;
 use test_support::certificates::Ca;
+use test_support::kubectl::apply;
 use test_support::wait::until;
 
 use super::proxy::{Provider, Proxy};
@@ -107,6 +109,7 @@ async fn a_limiter_that_ends_hands_over_all_that_it_knows() {
     let _alone = ALONE.lock().await;
     install();
     kubectl(&["delete", "configmap", gate::NAME, "-n", NAMESPACE, "--ignore-not-found"]);
+    kubectl(&["delete", "lease", "quotakeeper-limiter", "-n", NAMESPACE, "--ignore-not-found"]);
     let ca = Arc::new(Ca::new());
     write_certificate(&ca);
     let (amount, window) = (40, Duration::from_secs(600));
@@ -154,4 +157,35 @@ async fn a_limiter_that_ends_hands_over_all_that_it_knows() {
     let waiting = format!(r#"quotakeeper_limiter_waiting_calls{{quota="gtm/handed"}} {}"#, asked - amount);
     until("it knows of all calls that it may not grant", || limiters[0].metric(&waiting)).await;
     assert_eq!(provider.counted(), amount);
+}
+
+/// An uninstall opens the gate, and then ends all limiters: none is asked to go on. Calls pass meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an API server: make cluster-test"]
+async fn a_limiter_that_ends_while_the_gate_is_open_hands_nothing_over() {
+    let _alone = ALONE.lock().await;
+    install();
+    kubectl(&["delete", "configmap", gate::NAME, "-n", NAMESPACE, "--ignore-not-found"]);
+    let ca = Arc::new(Ca::new());
+    write_certificate(&ca);
+    let mut limiters = ["limiter-k", "limiter-l"].map(|identity| Limiter::new(ca.clone(), identity, Some(3)));
+    let [a, b] = &mut limiters;
+    a.spawn();
+    until("the first is active", || is_active(a)).await;
+    b.spawn();
+    until("the second waits for its state", || a.metric("quotakeeper_limiter_standbys 1")).await;
+    apply(&json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": gate::NAME, "namespace": NAMESPACE},
+        "data": gate::Opening::beginning(Timestamp::now()).data(),
+    }));
+    let open = r#"quotakeeper_limiter_degraded{reason="GateOpen"} 1"#;
+    until("the gate is open", || a.metric(open)).await;
+    a.stop();
+    let holder =
+        ["get", "lease", "quotakeeper-limiter", "-n", NAMESPACE, "-o", "jsonpath={.spec.holderIdentity}"];
+    assert_eq!(kubectl(&holder), "limiter-k", "it was not given up");
+    until("the second takes over", || is_active(b)).await;
+    assert!(took_over(b, "Takeover"));
+    kubectl(&["delete", "configmap", gate::NAME, "-n", NAMESPACE]);
+    b.stop();
 }

@@ -91,6 +91,8 @@ async fn a_line_reports_use_and_waiting_calls() {
     let mut lines = Lines { body: response.into_body(), rest: Vec::new() };
     let first = lines.next().await.unwrap();
     assert_eq!((first.accounts.len(), first.proxies.connected, first.gate_open), (1, 0, false));
+    let active = first.active.unwrap();
+    assert_eq!((active.name.as_str(), active.began.as_str()), ("limiter-0", "First"));
 
     // Nobody does anything: a line comes nevertheless, so that silence means that the limiter is gone.
     let second = lines.next().await.unwrap();

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quotakeeper_engine::event::{CallClass, CallId, Observation, Rejection, SessionId};
 use quotakeeper_engine::time::Stamp;
@@ -37,6 +37,7 @@ pub trait Door {
 #[derive(Clone, Default)]
 pub struct Provider {
     counted: Arc<Mutex<u64>>,
+    arrivals: Arc<Mutex<Vec<Instant>>>,
     keeps: Arc<AtomicBool>,
     amount: u64,
     silent: bool,
@@ -56,6 +57,16 @@ impl Provider {
         *self.counted.lock().unwrap()
     }
 
+    /// The most that it has counted in any stretch of this length.
+    #[allow(dead_code, reason = "one story has short windows")]
+    pub fn most_within(&self, window: Duration) -> usize {
+        let arrivals = self.arrivals.lock().unwrap();
+        let within = |(first, at): (usize, &Instant)| {
+            arrivals[first..].iter().take_while(|later| **later < *at + window).count()
+        };
+        arrivals.iter().enumerate().map(within).max().unwrap_or(0)
+    }
+
     /// Whether it leaves calls without a response until the test gives one.
     pub fn keeps_calls(&self, keeps: bool) {
         self.keeps.store(keeps, Ordering::Relaxed);
@@ -64,6 +75,7 @@ impl Provider {
     fn answer(&self) -> Vec<Observation> {
         let mut counted = self.counted.lock().unwrap();
         *counted += 1;
+        self.arrivals.lock().unwrap().push(Instant::now());
         if self.silent {
             return Vec::new();
         }

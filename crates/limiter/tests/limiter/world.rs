@@ -95,6 +95,7 @@ impl World {
         let status = StatusStream {
             readers,
             door: quotakeeper_limiter::door::Door::of(limiter.clone()),
+            name: "limiter-0".to_owned(),
             stop: stop.clone(),
         };
         let served = serve_beside(listener, tls, authenticator, limiter.clone(), status, stop.clone());

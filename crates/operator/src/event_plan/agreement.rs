@@ -110,7 +110,7 @@ impl Story {
         let limiter = match world.limiter {
             3 => Limiter::Lost { since, silence, replaced: false },
             4 => Limiter::Lost { since, silence, replaced: true },
-            _ => Limiter::Connected { account: Some(report), gate_open_until },
+            _ => Limiter::Connected { account: Some(report), active: None, gate_open_until },
         };
         Subject { limiter, ..subject }
     }

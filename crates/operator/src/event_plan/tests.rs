@@ -65,7 +65,11 @@ impl Scene {
             unwritten: self.unwritten,
             limiter: match self.lost {
                 true => Limiter::Lost { since: at(0), silence: LIMITER_TIMEOUT, replaced: self.replaced },
-                false => Limiter::Connected { account: report, gate_open_until: self.gate_open_until },
+                false => Limiter::Connected {
+                    account: report,
+                    active: None,
+                    gate_open_until: self.gate_open_until,
+                },
             },
             long_wait_ago: None,
             refusals: None,

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use quotakeeper_api::quota::{ApiQuotaStatus, WaitingStatus};
 use quotakeeper_engine::{LearnedConcurrency, PauseStatus};
 use quotakeeper_wire::gate;
+use quotakeeper_wire::status::ActiveLimiter;
 use quotakeeper_wire::tier::{LearnedTier, UndeclaredTier};
 
 use super::figures::Figures;
@@ -168,8 +169,13 @@ fn programmed(subject: &Subject<'_>) -> Draft {
 fn limiter_available(subject: &Subject<'_>) -> Draft {
     const TYPE: &str = types::LIMITER_AVAILABLE;
     match subject.limiter {
-        Limiter::Connected { .. } => {
+        Limiter::Connected { active: None, .. } => {
             reported(TYPE, TRUE, reasons::CONNECTED, "The limiter reports to the operator.")
+        }
+        Limiter::Connected { active: Some(ActiveLimiter { name, since, began }), .. } => {
+            let sentence =
+                format!("The limiter {name} reports to the operator. It is active since {since} ({began}).");
+            reported(TYPE, TRUE, reasons::CONNECTED, sentence)
         }
         Limiter::Unknown => reported(TYPE, UNKNOWN, reasons::CONNECTING, "The limiter has not reported yet."),
         Limiter::Lost { since, replaced, .. } => {

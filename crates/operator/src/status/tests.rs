@@ -41,6 +41,7 @@ struct Story {
     heard: bool,
     lost: bool,
     gate_open_until: Option<Timestamp>,
+    active: Option<ActiveLimiter>,
     queueing: bool,
     refusals: Option<Refusals>,
     not_injected: u32,
@@ -74,6 +75,7 @@ impl Story {
             heard,
             lost,
             gate_open_until,
+            active: None,
             queueing,
             refusals: None,
             not_injected,
@@ -143,7 +145,8 @@ impl Story {
         let limiter = match (self.lost, self.heard) {
             (true, _) => Limiter::Lost { since: now(), silence: LIMITER_TIMEOUT, replaced: false },
             (false, true) => {
-                Limiter::Connected { account: self.report.as_ref(), gate_open_until: self.gate_open_until }
+                let (account, gate_open_until) = (self.report.as_ref(), self.gate_open_until);
+                Limiter::Connected { account, active: self.active.as_ref(), gate_open_until }
             }
             (false, false) => Limiter::Unknown,
         };
@@ -250,6 +253,28 @@ fn all_is_well() {
          Throttled=False NotThrottled: Calls pass without a noticeable wait.\n\
          Ready=True Ready: The quota is accepted, and the limiter enforces it.\n"
     );
+}
+
+/// Written when another limiter follows, and not again.
+#[test]
+fn which_limiter_is_active_is_told() {
+    let mut story = hubspot();
+    story.written();
+    let active = |name: &str, began: &str| ActiveLimiter {
+        name: name.to_owned(),
+        since: "2026-11-03T14:00:07Z".parse().unwrap(),
+        began: began.to_owned(),
+    };
+    for (name, began) in [("quotakeeper-limiter-a", "First"), ("quotakeeper-limiter-b", "Handover")] {
+        story.active = Some(active(name, began));
+        let sentence = format!(
+            "LimiterAvailable=True Connected: The limiter {name} reports to the operator. It is active since 2026-11-03T14:00:07Z ({began})."
+        );
+        assert!(story.conditions().contains(&sentence), "{}", story.conditions());
+        assert_eq!(story.worth(), Worth::Now);
+        story.written();
+        assert_eq!(story.worth(), Worth::Nothing);
+    }
 }
 
 #[test]

@@ -42,6 +42,7 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
             validity: Duration::from_secs(2),
             limits: Vec::new(),
             assumed: false,
+            extent: Default::default(),
             queue: QueueConfig {
                 max_wait: Duration::from_secs(1),
                 max_absence: None,

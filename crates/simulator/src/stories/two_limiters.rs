@@ -19,6 +19,11 @@ pub(super) const STORIES: &[Story] = &[
         "a limiter's clock stands still with it, and some proxies come back to it",
         stopped_clock,
     ),
+    story(
+        "two-limiters-offline",
+        "a limiter that can't renew its lease goes on with a part of each limit",
+        offline,
+    ),
     story("handovers", "limiters are replaced by plan, again and again", handovers),
     story("handovers-cut", "each step of a handover may fail, and limiters stall and die", handovers_cut),
 ];
@@ -33,6 +38,8 @@ const LEASE: Lease = Lease {
     cut_every: Duration::ZERO,
     handover: Duration::ZERO,
     handover_cut: 0,
+    offline_percent: 0,
+    offline_for: Duration::ZERO,
 };
 
 fn two_limiters(random: &mut Random) -> Scenario {
@@ -73,6 +80,33 @@ fn stopped_clock(random: &mut Random) -> Scenario {
     scenario.faults.failover = seconds(40);
     scenario.faults.connection_loss = ms(300);
     scenario.length = scenario.length.max(seconds(120));
+    scenario
+}
+
+fn offline(random: &mut Random) -> Scenario {
+    let window = some_window(random);
+    let mut scenario = storm(random, window);
+    if random.chance(500_000) {
+        scenario.workload.arrivals = Arrivals::Bursts;
+    }
+    scenario.disk = Some(DISK);
+    scenario.lease = Some(Lease {
+        // Some proxies stay with the limiter that is cut off, and others come back to it.
+        moves_within: seconds(15),
+        strays: 300_000,
+        late: 20_000,
+        cut_every: seconds(15),
+        handover: seconds(30),
+        offline_percent: random.between(5, 50) as u32,
+        offline_for: seconds(random.between(8, 30)),
+        ..LEASE
+    });
+    scenario.faults.failover = seconds(60);
+    scenario.faults.proxy_crash = seconds(20);
+    scenario.faults.limiter_crash = seconds(40);
+    // What the other grants is left out until no call of it can be under way.
+    scenario.account.pause.max_call = scenario.upstream.thinks + seconds(30);
+    scenario.length = scenario.length.max(seconds(300));
     scenario
 }
 

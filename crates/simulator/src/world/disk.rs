@@ -174,7 +174,8 @@ impl World {
         if let Some(leasing) = &mut self.leasing {
             // It is the lease's holder still, but does not know until when.
             leasing.restarted(restarted, epoch);
-            self.drive(restarted, |state, now, out| state.renew_lease(now, now, out));
+            self.inherits_claim(restarted, Some(limiter).filter(|_| !lost));
+            self.granted_nothing_yet(restarted);
             self.after(Duration::ZERO, Happening::RequestsRenewal(restarted));
         }
         if self.chances.faults.chance(self.scenario.faults.limiter_crash_again) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use quotakeeper_engine::time::Time;
 use quotakeeper_limiter_core::Handover;
 use quotakeeper_limiter_core::lease::{Held, Terms, Verdict, Watch};
+use quotakeeper_limiter_core::offline::{Offline, Right};
 use quotakeeper_wire::message::Epoch;
 
 use super::disk::NodeDisk;
@@ -24,6 +25,8 @@ pub(super) struct Leasing {
     pub(super) holder: Option<usize>,
     version: u64,
     pub(super) epoch: Epoch,
+    /// Which limiter may go on without it.
+    claim: usize,
     pub(super) standby: Standby,
     /// Until when the API server is cut off from the active limiter, and from the standby.
     pub(super) cut: Cut,
@@ -75,7 +78,8 @@ impl World {
         let Some(lease) = self.scenario.lease else { return };
         let standby = Standby::new(self.some_clock());
         let (cut, epoch) = (Cut::default(), self.limiters[0].epoch);
-        self.leasing = Some(Leasing { holder: Some(0), version: 0, epoch, standby, cut });
+        self.leasing = Some(Leasing { holder: Some(0), version: 0, epoch, claim: 0, standby, cut });
+        self.limiters[0].offline = lease.offline_percent > 0;
         self.granted_from(0, self.now);
         self.after(lease.every, Happening::RequestsRenewal(0));
         self.after(Duration::from_millis(100), Happening::StandbyLooks { again: true });
@@ -87,9 +91,42 @@ impl World {
 
     /// A limiter learns that what it asked for then was done.
     fn granted_from(&mut self, limiter: usize, asked: Moment) {
-        let terms = self.terms();
         let asked = Time(self.limiters[limiter].clock.read(asked));
-        self.drive(limiter, |state, now, out| state.renew_lease(now, terms.grants_until(asked, now), out));
+        let right = self.right(limiter, asked, self.time(limiter));
+        self.drive(limiter, |state, now, out| state.renew_lease(now, right, out));
+    }
+
+    /// A limiter begins that does not know yet until when it may grant.
+    pub(super) fn granted_nothing_yet(&mut self, limiter: usize) {
+        let now = self.time(limiter);
+        let right = Right { until: now, offline: None, ..self.right(limiter, now, now) };
+        self.drive(limiter, |state, now, out| state.renew_lease(now, right, out));
+    }
+
+    fn right(&self, limiter: usize, asked: Time, answered: Time) -> Right {
+        let (offline, entry) = (self.offline(), &self.limiters[limiter]);
+        Right {
+            until: self.terms().grants_until(asked, answered),
+            offline: entry.offline.then(|| (offline.percent, offline.granted_until(asked))),
+            left_out: entry.left_out.map(|until| (offline.percent, until)),
+        }
+    }
+
+    fn offline(&self) -> Offline {
+        let lease = self.scenario.lease.unwrap_or_default();
+        Offline { percent: lease.offline_percent, length: lease.offline_for }
+    }
+
+    /// A limiter follows: it may go on without its lease if the one before might, of which it has the ledger. Otherwise it
+    /// leaves out what that may grant.
+    pub(super) fn inherits_claim(&mut self, limiter: usize, before: Option<usize>) {
+        let (offline, now) = (self.offline(), self.time(limiter));
+        let Some(leasing) = self.leasing.as_mut().filter(|_| offline.percent > 0) else { return };
+        let entry = &mut self.limiters[limiter];
+        match before == Some(leasing.claim) {
+            true => (leasing.claim, entry.offline) = (limiter, true),
+            false => entry.left_out = Some(offline.left_out_until(now)),
+        }
     }
 
     /// How long a request takes to the API server, or its answer back.
@@ -138,22 +175,30 @@ impl World {
     /// At the API server.
     pub(super) fn renewal_arrives(&mut self, limiter: usize, asked: Moment) {
         let way = self.api_way();
+        let (now, entry) = (self.time(limiter), &self.limiters[limiter]);
+        let claims = entry.left_out.is_some() && !entry.state.leaves_something_out(now);
         let Some(leasing) = &mut self.leasing else { return };
         let answer = if leasing.holder == Some(limiter) {
             leasing.change(Some(limiter));
-            Happening::Renewed(limiter, asked)
+            if claims {
+                leasing.claim = limiter;
+            }
+            Happening::Renewed(limiter, asked, claims)
         } else {
             Happening::Deposed(limiter)
         };
         self.after(way, answer);
     }
 
-    pub(super) fn renewed(&mut self, limiter: usize, asked: Moment) {
+    pub(super) fn renewed(&mut self, limiter: usize, asked: Moment, claims: bool) {
         if !self.limiters[limiter].up {
             return;
         }
         if let Some(later) = self.limiter_stands_still(limiter) {
-            return self.at(later, Happening::Renewed(limiter, asked));
+            return self.at(later, Happening::Renewed(limiter, asked, claims));
+        }
+        if claims {
+            (self.limiters[limiter].offline, self.limiters[limiter].left_out) = (true, None);
         }
         self.granted_from(limiter, asked);
     }
@@ -174,7 +219,7 @@ impl World {
             self.after(Duration::from_millis(100), Happening::StandbyLooks { again });
         }
         let (Some(leasing), Some(lease)) = (&self.leasing, self.scenario.lease) else { return };
-        let Leasing { holder, version, epoch, standby, cut } = leasing;
+        let Leasing { holder, version, epoch, standby, cut, .. } = leasing;
         if standby.takes || cut.standby > self.now {
             return;
         }
@@ -223,7 +268,9 @@ impl World {
             Some((recovered, goes_on)) => (new.map(|_| NodeDisk::handed_over(recovered)), goes_on),
             None => (new, clock),
         };
+        let before = self.limiters.iter().position(|limiter| by_plan && limiter.epoch == last);
         let index = self.start_limiter(Boot { clock, epoch, disk, follows: true });
+        self.inherits_claim(index, before);
         if let Some(leasing) = &mut self.leasing {
             leasing.change(Some(index));
             leasing.epoch = epoch;

@@ -43,6 +43,10 @@ pub(crate) struct Limiter {
     /// The next batch of grants is decided, and sent so much later.
     pub(crate) stalls_with_batch: Option<Duration>,
     watch: PauseWatch,
+    /// It may go on without its lease.
+    pub(super) offline: bool,
+    /// Until when another may.
+    pub(super) left_out: Option<Time>,
     /// Grants that it has sent.
     grants: u64,
 }
@@ -109,6 +113,8 @@ impl World {
             wakes_at: Moment(u64::MAX),
             stalls_with_batch: None,
             watch: PauseWatch::new(&self.scenario.account),
+            offline: false,
+            left_out: None,
             grants: 0,
         });
         self.active = self.limiters.len() - 1;
@@ -462,7 +468,11 @@ impl World {
             if let Some(limit) = limits.find(|limit| limit.unit.counts_tokens() && !self.stopped) {
                 self.history.in_flight(limit.reserved * 10_000 / limit.amount.max(1));
             }
-            for limit in report.accounts.into_iter().flat_map(|account| account.status.limits) {
+            // What another may have granted meanwhile is in no ledger of this one.
+            let alone = self.limiters[limiter].left_out.is_none();
+            for limit in
+                report.accounts.into_iter().flat_map(|account| account.status.limits).filter(|_| alone)
+            {
                 if !self.has_log(&limit.name) {
                     continue;
                 }

@@ -116,11 +116,21 @@ impl Lanes {
         checkpoint
     }
 
-    /// Begins with a checkpoint, as far as nothing better is known.
-    pub(in crate::account) fn begin_with(&mut self, now: Time, checkpoint: &Checkpoint, age: Duration) {
+    /// Begins with a checkpoint that was stored `age` ago and whose block may be granted until then, as far as nothing
+    /// better is known.
+    pub(in crate::account) fn begin_with(
+        &mut self,
+        now: Time,
+        checkpoint: &Checkpoint,
+        age: Duration,
+        granted_until: Time,
+    ) {
         for limit in self.unknown_limits() {
             let Some(found) = checkpoint.limit(&limit.config.name, &limit.identity()) else { continue };
-            let (found, taken) = (Arc::new(found.clone()), Taken { age, arrived: limit.settles(now, now) });
+            let (found, taken) = (
+                Arc::new(found.clone()),
+                Taken { age, arrived: limit.settles(granted_until, granted_until) },
+            );
             let start = self.starts.get(&limit.config.name);
             let again = matches!(start, Some(InitialState::Checkpoint { .. }));
             for entry in self.counters.values_mut().filter(|entry| entry.limit.place == limit.place) {
