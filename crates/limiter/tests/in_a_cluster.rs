@@ -56,6 +56,7 @@ fn install() {
     kubectl::require_test_control_plane(NEEDS);
     static NAMESPACES: Once = Once::new();
     NAMESPACES.call_once(|| kubectl::create_namespaces(&[NAMESPACE, "gtm"]));
+    forget_other_tests();
     let account = |namespace: &str, name: &str| {
         apply(&json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace},
@@ -108,6 +109,16 @@ fn write_certificate(ca: &Ca) {
         "metadata": {"name": "quotakeeper-limiter-tls", "namespace": NAMESPACE},
         "stringData": {"tls.crt": leaf.certificate, "tls.key": leaf.key, "ca.crt": ca.pem()},
     }));
+}
+
+/// What is in force, and who is active, is each test's own.
+fn forget_other_tests() {
+    let delete = |words: &[&str]| {
+        kubectl(&[&["delete", "-n", NAMESPACE, "--ignore-not-found"], words].concat());
+    };
+    delete(&["configmap", "-l", "quotakeeper.dev/config in (account, checkpoint)"]);
+    delete(&["configmap", gate::NAME]);
+    delete(&["lease", "quotakeeper-limiter"]);
 }
 
 fn write_account(account: &CompiledAccount) {

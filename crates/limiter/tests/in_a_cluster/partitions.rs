@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quotakeeper_wire::account::CompiledAccount;
-use quotakeeper_wire::gate;
 use test_support::accounts::requests;
 use test_support::certificates::Ca;
 use test_support::wait::until;
@@ -29,8 +28,6 @@ fn short(name: &str) -> CompiledAccount {
 /// Two limiters, the first active, that reach the API server by links of their own.
 async fn two(names: [&'static str; 2], offline: Option<(u32, u32)>) -> [Limiter; 2] {
     install();
-    kubectl(&["delete", "configmap", gate::NAME, "-n", NAMESPACE, "--ignore-not-found"]);
-    kubectl(&["delete", "lease", "quotakeeper-limiter", "-n", NAMESPACE, "--ignore-not-found"]);
     let ca = Arc::new(Ca::new());
     write_certificate(&ca);
     let new = |name| {

@@ -48,7 +48,6 @@ async fn goes_on(what: &str, proxy: &Proxy, provider: &Provider, since: Instant)
 async fn of_two_limiters_one_is_active() {
     let _alone = ALONE.lock().await;
     install();
-    kubectl(&["delete", "configmap", gate::NAME, "-n", NAMESPACE, "--ignore-not-found"]);
     let ca = Arc::new(Ca::new());
     write_certificate(&ca);
     write_account(&quota(QUOTA, AMOUNT));
@@ -108,8 +107,6 @@ async fn of_two_limiters_one_is_active() {
 async fn a_limiter_that_ends_hands_over_all_that_it_knows() {
     let _alone = ALONE.lock().await;
     install();
-    kubectl(&["delete", "configmap", gate::NAME, "-n", NAMESPACE, "--ignore-not-found"]);
-    kubectl(&["delete", "lease", "quotakeeper-limiter", "-n", NAMESPACE, "--ignore-not-found"]);
     let ca = Arc::new(Ca::new());
     write_certificate(&ca);
     let (amount, window) = (40, Duration::from_secs(600));
@@ -165,7 +162,6 @@ async fn a_limiter_that_ends_hands_over_all_that_it_knows() {
 async fn a_limiter_that_ends_while_the_gate_is_open_hands_nothing_over() {
     let _alone = ALONE.lock().await;
     install();
-    kubectl(&["delete", "configmap", gate::NAME, "-n", NAMESPACE, "--ignore-not-found"]);
     let ca = Arc::new(Ca::new());
     write_certificate(&ca);
     let mut limiters = ["limiter-k", "limiter-l"].map(|identity| Limiter::new(ca.clone(), identity, Some(3)));
