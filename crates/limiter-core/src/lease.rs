@@ -92,10 +92,10 @@ impl Watch {
             self.seen = None;
             return Verdict::Free;
         };
+        // A holder that never renews it is not kept from that by an API server that is away.
+        let looked_on = |looked| found.length.is_zero() || now.since(looked) <= found.length / 2;
         let since = match &self.seen {
-            Some(Seen { held, since, looked }) if held == found && now.since(*looked) <= found.length / 2 => {
-                *since
-            }
+            Some(Seen { held, since, looked }) if held == found && looked_on(*looked) => *since,
             _ => now,
         };
         self.seen = Some(Seen { held: found.clone(), since, looked: now });
@@ -136,6 +136,14 @@ mod tests {
         assert_eq!(watch.sees(at(8500), Some(&held("a", 2)), "b"), theirs(11_000));
         assert_eq!(watch.sees(at(11_000), Some(&held("a", 2)), "b"), theirs(11_000));
         assert_eq!(watch.sees(at(11_001), Some(&held("a", 2)), "b"), Verdict::Free);
+    }
+
+    #[test]
+    fn a_lease_that_its_holder_does_not_renew_is_free_at_the_second_look() {
+        let mut watch = Watch::default();
+        let found = Held { length: Duration::ZERO, ..held("a", 1) };
+        assert_eq!(watch.sees(at(1000), Some(&found), "b"), Verdict::Theirs { until: at(1000) });
+        assert_eq!(watch.sees(at(2000), Some(&found), "b"), Verdict::Free);
     }
 
     /// Its holder could not renew it either.
