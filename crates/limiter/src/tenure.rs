@@ -189,10 +189,11 @@ pub(crate) async fn hold(leases: &Leases, limiter: &Limiter, mut standing: Stand
             Err(error) if error.is_conflict() => {}
             Err(error) => {
                 let grants = terms.grants_until(last, last).since(machine_time());
-                let then = standing.offline.map_or(0, |offline| offline.percent);
+                let part = |offline: Offline| format!("up to {} % of each limit", offline.percent);
+                let then = standing.offline.map_or_else(|| "they wait".to_owned(), part);
                 match std::mem::replace(&mut failing, true) {
                     false => {
-                        warn!(%error, ?grants, lease = LIMITER, "the Lease can't be renewed; calls are granted for so long, then up to {then} % of each limit")
+                        warn!(%error, ?grants, lease = LIMITER, "the Lease can't be renewed; calls are granted for so long, then {then}")
                     }
                     true => debug!(%error, ?grants, lease = LIMITER, "the Lease still can't be renewed"),
                 }
