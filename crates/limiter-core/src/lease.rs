@@ -52,8 +52,8 @@ pub struct Held {
     pub renewal: String,
     /// The epoch of its last holder.
     pub epoch: u64,
-    /// It is free when it was not renewed for so long.
-    pub length: Duration,
+    /// It is free when it was not renewed for so long; none: its holder does not renew it.
+    pub length: Option<Duration>,
 }
 
 /// Who may be active.
@@ -68,6 +68,8 @@ pub enum Verdict {
         /// On the reader's clock.
         until: Time,
     },
+    /// Another that does not renew it: for as long as it runs.
+    WhileItRuns,
 }
 
 /// What was seen of a Lease: since when, and until when it was looked at.
@@ -88,24 +90,18 @@ pub struct Watch {
 impl Watch {
     /// The Lease as it was read, `now` read after that; `None`: there is none. `me`: the reader's name.
     pub fn sees(&mut self, now: Time, found: Option<&Held>, me: &str) -> Verdict {
-        let Some(found) = found else {
-            self.seen = None;
-            return Verdict::Free;
-        };
-        // A holder that never renews it is not kept from that by an API server that is away.
-        let looked_on = |looked| found.length.is_zero() || now.since(looked) <= found.length / 2;
+        let Some(found) = found.filter(|found| !found.holder.is_empty()) else { return Verdict::Free };
+        if found.holder == me {
+            return Verdict::Ours;
+        }
+        let Some(length) = found.length else { return Verdict::WhileItRuns };
         let since = match &self.seen {
-            Some(Seen { held, since, looked }) if held == found && looked_on(*looked) => *since,
+            Some(Seen { held, since, looked }) if held == found && now.since(*looked) <= length / 2 => *since,
             _ => now,
         };
         self.seen = Some(Seen { held: found.clone(), since, looked: now });
-        let until = since + found.length;
-        match found.holder.as_str() {
-            "" => Verdict::Free,
-            holder if holder == me => Verdict::Ours,
-            _ if now > until => Verdict::Free,
-            _ => Verdict::Theirs { until },
-        }
+        let until = since + length;
+        if now > until { Verdict::Free } else { Verdict::Theirs { until } }
     }
 }
 
@@ -122,7 +118,7 @@ mod tests {
     }
 
     fn held(holder: &str, renewal: u64) -> Held {
-        Held { holder: holder.to_owned(), renewal: renewal.to_string(), epoch: 7, length: TERMS.length }
+        Held { holder: holder.to_owned(), renewal: renewal.to_string(), epoch: 7, length: Some(TERMS.length) }
     }
 
     #[test]
@@ -139,11 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_its_holder_does_not_renew_is_free_at_the_second_look() {
+    fn a_lease_that_its_holder_does_not_renew_is_held_while_it_runs() {
         let mut watch = Watch::default();
-        let found = Held { length: Duration::ZERO, ..held("a", 1) };
-        assert_eq!(watch.sees(at(1000), Some(&found), "b"), Verdict::Theirs { until: at(1000) });
-        assert_eq!(watch.sees(at(2000), Some(&found), "b"), Verdict::Free);
+        let found = Held { length: None, ..held("a", 1) };
+        for milliseconds in [1000, 2000, 600_000] {
+            assert_eq!(watch.sees(at(milliseconds), Some(&found), "b"), Verdict::WhileItRuns);
+        }
+        assert_eq!(watch.sees(at(600_001), Some(&found), "a"), Verdict::Ours);
     }
 
     /// Its holder could not renew it either.

@@ -5,8 +5,12 @@
 //! With [`Terms`] it is a lock: its holder renews it, and another takes it only when it was not renewed for its whole
 //! length. Without, the Deployment's strategy `Recreate` runs one limiter at a time, which grants for as long as it runs.
 //! A limiter with terms waits until the pod of such a holder is gone.
+//!
+//! A Lease that somebody deletes says on what it said: its holder writes it again, and another that has read it takes it
+//! no sooner than if it were there.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -45,6 +49,8 @@ pub struct Leases {
     pub terms: Option<Terms>,
     /// What this limiter may grant while it can't renew it; none: nothing.
     pub offline: Option<Offline>,
+    /// The Lease as it was last read or written here.
+    last: Arc<Mutex<Option<Lease>>>,
 }
 
 /// The right to be the newest limiter.
@@ -109,7 +115,7 @@ impl Leases {
     ) -> Leases {
         let api = Api::namespaced(client.clone(), namespace);
         let (namespace, holder) = (namespace.to_owned(), holder.to_owned());
-        Leases { api, client, namespace, holder, address, terms, offline: None }
+        Leases { api, client, namespace, holder, address, terms, offline: None, last: Arc::default() }
     }
 
     async fn patiently<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, LeaseError> {
@@ -117,8 +123,33 @@ impl Leases {
         Ok(timeout(patience, request).await.map_err(|_| LeaseError::Silent)??)
     }
 
+    /// The Lease; if it was deleted, as it was last, and without a version.
     async fn read(&self) -> Result<Option<Lease>, LeaseError> {
-        self.patiently(self.api.get_opt(LIMITER)).await
+        match self.patiently(self.api.get_opt(LIMITER)).await? {
+            Some(found) => {
+                self.remember(&found);
+                Ok(Some(found))
+            }
+            None => Ok(self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+        }
+    }
+
+    /// Writes it over the version that was read.
+    async fn write(&self, lease: &Lease) -> Result<Lease, LeaseError> {
+        let post = PostParams::default();
+        let written = match lease.resource_version() {
+            Some(_) => self.patiently(self.api.replace(LIMITER, &post, lease)).await?,
+            None => self.patiently(self.api.create(&post, lease)).await?,
+        };
+        self.remember(&written);
+        Ok(written)
+    }
+
+    fn remember(&self, lease: &Lease) {
+        let ObjectMeta { name, annotations, owner_references, .. } = lease.metadata.clone();
+        let metadata = ObjectMeta { name, annotations, owner_references, ..ObjectMeta::default() };
+        let remembered = Lease { metadata, ..lease.clone() };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(remembered);
     }
 
     /// Whether this limiter may be active now.
@@ -130,20 +161,19 @@ impl Leases {
         if self.terms.is_none() {
             return Ok(Found::Free(found.map(Box::new)));
         }
-        let held = found.as_ref().map(held);
-        let renewed = held.as_ref().is_none_or(|held| !held.length.is_zero());
-        match watch.sees(machine_time(), held.as_ref(), &self.holder) {
-            Verdict::Theirs { .. } => Ok(Found::Theirs(found.as_ref().and_then(address))),
-            // One that does not renew it holds it for as long as its pod is there.
-            Verdict::Free if !renewed && self.is_there(found.as_ref().and_then(holder)).await? => {
-                Ok(Found::Theirs(found.as_ref().and_then(address)))
-            }
-            Verdict::Free | Verdict::Ours => Ok(Found::Free(found.map(Box::new))),
-        }
+        let theirs = match watch.sees(machine_time(), found.as_ref().map(held).as_ref(), &self.holder) {
+            Verdict::Theirs { .. } => true,
+            Verdict::WhileItRuns => self.is_there(found.as_ref().and_then(holder)).await?,
+            Verdict::Free | Verdict::Ours => false,
+        };
+        Ok(match theirs {
+            true => Found::Theirs(found.as_ref().and_then(address)),
+            false => Found::Free(found.map(Box::new)),
+        })
     }
 
     async fn is_there(&self, pod: Option<&str>) -> Result<bool, LeaseError> {
-        let Some(pod) = pod.filter(|pod| !pod.is_empty()) else { return Ok(false) };
+        let Some(pod) = pod else { return Ok(false) };
         let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(self.client.clone(), &self.namespace);
         let named = ListParams::default().fields(&format!("metadata.name={pod}"));
         Ok(!self.patiently(pods.list_metadata(&named)).await?.items.is_empty())
@@ -166,27 +196,15 @@ impl Leases {
         let change = known.change(handed);
         let claimed = found.as_deref().and_then(claim);
         let left_out = claimed.and_then(|claim| claim.left_out(known.lease, change));
-        let post = PostParams::default();
-        let written = match found {
-            Some(lease) => {
-                let mut lease = self.held_by_this(*lease, Some((epoch, change)));
-                if left_out.is_none() {
-                    self.claim(&mut lease);
-                }
-                self.patiently(self.api.replace(LIMITER, &post, &lease)).await?
-            }
-            None => {
-                let metadata = ObjectMeta {
-                    name: Some(LIMITER.to_owned()),
-                    owner_references: self.owner().await.map(|owner| vec![owner]),
-                    ..ObjectMeta::default()
-                };
-                let mut lease =
-                    self.held_by_this(Lease { metadata, ..Lease::default() }, Some((epoch, change)));
-                self.claim(&mut lease);
-                self.patiently(self.api.create(&post, &lease)).await?
-            }
+        let found = match found {
+            Some(lease) => *lease,
+            None => self.first().await,
         };
+        let mut lease = self.held_by_this(found, Some((epoch, change)));
+        if left_out.is_none() {
+            self.claim(&mut lease);
+        }
+        let written = self.write(&lease).await?;
         let offline = self.offline.filter(|_| left_out.is_none());
         Ok(Acquired { known, epoch, change, at: written_at(&written), offline, left_out })
     }
@@ -215,7 +233,11 @@ impl Leases {
                 if claims {
                     self.claim(&mut lease);
                 }
-                self.patiently(self.api.replace(LIMITER, &PostParams::default(), &lease)).await?;
+                let deleted = lease.resource_version().is_none();
+                self.write(&lease).await?;
+                if deleted {
+                    warn!(lease = LIMITER, "the Lease was deleted; it is written again");
+                }
                 Ok(Renewal::Held)
             }
             _ => Ok(Renewal::Lost),
@@ -233,7 +255,7 @@ impl Leases {
         }
         let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
         spec.holder_identity = None;
-        self.patiently(self.api.replace(LIMITER, &PostParams::default(), &lease)).await?;
+        self.write(&lease).await?;
         Ok(())
     }
 
@@ -270,6 +292,14 @@ impl Leases {
             Some(claim) => lease.annotations_mut().insert(OFFLINE.to_owned(), claim.to_string()),
             None => lease.annotations_mut().remove(OFFLINE),
         };
+    }
+
+    /// A Lease that nobody has held.
+    async fn first(&self) -> Lease {
+        let owner_references = self.owner().await.map(|owner| vec![owner]);
+        let metadata =
+            ObjectMeta { name: Some(LIMITER.to_owned()), owner_references, ..ObjectMeta::default() };
+        Lease { metadata, ..Lease::default() }
     }
 
     /// The Deployment, so that an uninstall removes the Lease with it.
@@ -310,7 +340,7 @@ fn address(lease: &Lease) -> Option<SocketAddr> {
     lease.annotations().get(LIMITER_ADDRESS)?.parse().ok()
 }
 
-/// The Lease as others see it. Its length is zero where its holder does not renew it.
+/// The Lease as others see it.
 fn held(lease: &Lease) -> Held {
     let spec = lease.spec.as_ref();
     let seconds = spec.and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
@@ -318,7 +348,7 @@ fn held(lease: &Lease) -> Held {
         holder: holder(lease).unwrap_or_default().to_owned(),
         renewal: lease.resource_version().unwrap_or_default(),
         epoch: epoch(lease).unwrap_or_default(),
-        length: Duration::from_secs(seconds.unwrap_or_default()),
+        length: seconds.map(Duration::from_secs),
     }
 }
 

@@ -29,9 +29,23 @@ fn took_over(limiter: &Limiter, how: &str) -> bool {
     limiter.metric(&format!(r#"quotakeeper_limiter_began{{how="{how}"}} 1"#))
 }
 
-/// Asks for some calls and waits until they are granted by the limiter of a later epoch.
-async fn goes_on(what: &str, proxy: &Proxy, provider: &Provider, since: Instant) {
-    let (epoch, before) = (proxy.newest_epoch(), provider.counted());
+/// Every call passes from now on.
+fn open_gate() {
+    apply(&json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": gate::NAME, "namespace": NAMESPACE},
+        "data": gate::Opening::beginning(Timestamp::now()).data(),
+    }));
+}
+
+/// Who holds the Lease, or nobody, or there is none.
+fn holder() -> String {
+    let holder = "jsonpath={.spec.holderIdentity}";
+    kubectl(&["get", "lease", "quotakeeper-limiter", "-n", NAMESPACE, "--ignore-not-found", "-o", holder])
+}
+
+/// Asks for some calls and waits until they are granted by the limiter of an epoch after this one.
+async fn goes_on(what: &str, proxy: &Proxy, provider: &Provider, since: Instant, epoch: u64) {
+    let before = provider.counted();
     proxy.ask(0, 3);
     until("calls are granted", || provider.counted() >= before + 3).await;
     assert!(provider.counted() <= AMOUNT, "{} of {AMOUNT}", provider.counted());
@@ -67,38 +81,79 @@ async fn of_two_limiters_one_is_active() {
     until("its calls are granted by the active one", || provider.counted() == 5).await;
     assert!(is_active(a) && is_on_standby(b));
 
-    let since = Instant::now();
+    let (since, epoch) = (Instant::now(), proxy.newest_epoch());
     a.kill();
-    goes_on("killed", &proxy, &provider, since).await;
+    goes_on("killed", &proxy, &provider, since, epoch).await;
     assert!(is_active(b) && took_over(b, "Takeover"));
     a.spawn();
     until("the first is on standby", || is_on_standby(a)).await;
 
     // One that stands still for longer than its Lease grants nothing when it goes on.
-    let since = Instant::now();
+    let (since, epoch) = (Instant::now(), proxy.newest_epoch());
     b.signal("-STOP");
-    goes_on("stopped", &proxy, &provider, since).await;
+    goes_on("stopped", &proxy, &provider, since, epoch).await;
     assert!(is_active(a));
     b.signal("-CONT");
     until("the second knows that it is on standby", || is_on_standby(b)).await;
     assert!(is_active(a));
 
     until("the second waits for its state", || a.metric("quotakeeper_limiter_standbys 1")).await;
-    let since = Instant::now();
+    let (since, epoch) = (Instant::now(), proxy.newest_epoch());
     a.stop();
-    goes_on("ended", &proxy, &provider, since).await;
+    goes_on("ended", &proxy, &provider, since, epoch).await;
     assert!(is_active(b) && took_over(b, "Handover"));
 
     // A process that is killed and starts again in its pod goes on with its ledger, and does not wait for its own Lease.
-    let since = Instant::now();
+    let (since, epoch) = (Instant::now(), proxy.newest_epoch());
     b.kill();
     b.spawn();
-    goes_on("restarted", &proxy, &provider, since).await;
-    let holder =
-        ["get", "lease", "quotakeeper-limiter", "-n", NAMESPACE, "-o", "jsonpath={.spec.holderIdentity}"];
-    assert_eq!(kubectl(&holder), "limiter-b");
+    goes_on("restarted", &proxy, &provider, since, epoch).await;
+    assert_eq!(holder(), "limiter-b");
     b.stop();
-    assert_eq!(kubectl(&holder), "", "it was given up");
+    assert_eq!(holder(), "", "it was given up");
+}
+
+/// What it said still holds: the active one writes it again, and the other takes it no sooner than if it were there, and
+/// knows that another has granted.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an API server: make cluster-test"]
+async fn a_lease_that_is_deleted_makes_no_limiter_active() {
+    let _alone = ALONE.lock().await;
+    install();
+    let ca = Arc::new(Ca::new());
+    write_certificate(&ca);
+    write_account(&quota(QUOTA, AMOUNT));
+    let mut limiters = ["limiter-m", "limiter-n"].map(|identity| Limiter::new(ca.clone(), identity, Some(3)));
+    let [a, b] = &mut limiters;
+    a.spawn();
+    until("the first is active", || is_active(a)).await;
+    b.spawn();
+    until("the second waits for its state", || a.metric("quotakeeper_limiter_standbys 1")).await;
+    let provider = Provider::of(AMOUNT);
+    let token = pod("deleted", true);
+    let proxy = Proxy::drawing(b, (33, &token), "gtm/Job/deleted", &[QUOTA], provider.clone());
+    proxy.ask(0, 5);
+    until("its calls are granted", || provider.counted() == 5).await;
+
+    let epoch = proxy.newest_epoch();
+    for deleted in 1..=3 {
+        kubectl(&["delete", "lease", "quotakeeper-limiter", "-n", NAMESPACE]);
+        until("the first has written it again", || holder() == "limiter-m").await;
+        proxy.ask(0, 1);
+        until("it grants", || provider.counted() == 5 + deleted).await;
+    }
+    assert!(is_active(a) && is_on_standby(b));
+    assert_eq!(proxy.newest_epoch(), epoch, "nothing has begun anew");
+
+    // Nobody writes it again now.
+    a.signal("-STOP");
+    kubectl(&["delete", "lease", "quotakeeper-limiter", "-n", NAMESPACE]);
+    until("the second is active", || is_active(b)).await;
+    assert!(took_over(b, "Takeover"), "it knows that another has granted");
+    a.signal("-CONT");
+    until("the first knows that it is on standby", || is_on_standby(a)).await;
+    goes_on("deleted", &proxy, &provider, Instant::now(), epoch).await;
+    assert_eq!(holder(), "limiter-n");
 }
 
 /// Of a window without a checkpoint, which a successor otherwise takes for used.
@@ -156,6 +211,43 @@ async fn a_limiter_that_ends_hands_over_all_that_it_knows() {
     assert_eq!(provider.counted(), amount);
 }
 
+/// An uninstall opens the gate, and deletes everything then, in any order.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an API server: make cluster-test"]
+async fn calls_pass_while_an_uninstall_deletes_everything() {
+    let _alone = ALONE.lock().await;
+    install();
+    let ca = Arc::new(Ca::new());
+    write_certificate(&ca);
+    write_account(&quota("gtm/gone", 1));
+    let mut limiters = ["limiter-o", "limiter-p"].map(|identity| Limiter::new(ca.clone(), identity, Some(3)));
+    let [a, b] = &mut limiters;
+    a.spawn();
+    until("the first is active", || is_active(a)).await;
+    b.spawn();
+    until("the second waits for its state", || a.metric("quotakeeper_limiter_standbys 1")).await;
+    let provider = Provider::silent();
+    let token = pod("uninstalled", true);
+    let proxy = Proxy::drawing(a, (34, &token), "gtm/Job/uninstalled", &["gtm/gone"], provider.clone());
+    proxy.ask(0, 4);
+    until("one call is granted", || provider.counted() > 0).await;
+    open_gate();
+    until("the others pass", || provider.counted() == 4).await;
+    let epoch = proxy.newest_epoch();
+    for round in 1..=5 {
+        kubectl(&["delete", "lease", "quotakeeper-limiter", "-n", NAMESPACE]);
+        if round == 1 {
+            kubectl(&["delete", "configmap", "quotakeeper-account-gtm-gone", "-n", NAMESPACE]);
+        }
+        until("it is written again", || holder() == "limiter-o").await;
+        proxy.ask(0, 2);
+        until("they pass", || provider.counted() == 4 + 2 * round).await;
+    }
+    assert_eq!(proxy.newest_epoch(), epoch, "nothing has begun anew");
+    a.stop();
+    b.stop();
+}
+
 /// An uninstall opens the gate, and then ends all limiters: none is asked to go on. Calls pass meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs an API server: make cluster-test"]
@@ -170,16 +262,11 @@ async fn a_limiter_that_ends_while_the_gate_is_open_hands_nothing_over() {
     until("the first is active", || is_active(a)).await;
     b.spawn();
     until("the second waits for its state", || a.metric("quotakeeper_limiter_standbys 1")).await;
-    apply(&json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": gate::NAME, "namespace": NAMESPACE},
-        "data": gate::Opening::beginning(Timestamp::now()).data(),
-    }));
+    open_gate();
     let open = r#"quotakeeper_limiter_degraded{reason="GateOpen"} 1"#;
     until("the gate is open", || a.metric(open)).await;
     a.stop();
-    let holder =
-        ["get", "lease", "quotakeeper-limiter", "-n", NAMESPACE, "-o", "jsonpath={.spec.holderIdentity}"];
-    assert_eq!(kubectl(&holder), "limiter-k", "it was not given up");
+    assert_eq!(holder(), "limiter-k", "it was not given up");
     until("the second takes over", || is_active(b)).await;
     assert!(took_over(b, "Takeover"));
     kubectl(&["delete", "configmap", gate::NAME, "-n", NAMESPACE]);

@@ -224,7 +224,8 @@ impl World {
             return;
         }
         let name = holder.map_or(String::new(), |holder| holder.to_string());
-        let held = Held { holder: name, renewal: version.to_string(), epoch: epoch.0, length: lease.length };
+        let held =
+            Held { holder: name, renewal: version.to_string(), epoch: epoch.0, length: Some(lease.length) };
         let version = *version;
         let way = self.chances.faults.within(Duration::from_millis(1), Duration::from_millis(20));
         self.after(way, Happening::StandbySees(Box::new(held), version));
