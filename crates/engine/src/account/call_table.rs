@@ -2,7 +2,7 @@
 
 use foldhash::HashMap;
 
-use super::Call;
+use super::{Call, CallState, Grant, Wanted};
 use crate::event::{CallId, SessionId};
 use crate::queue::CallKey;
 
@@ -57,11 +57,29 @@ impl CallTable {
         Some(call)
     }
 
-    /// All of them, by session and number.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&CallKey, &Call)> {
-        let mut all: Vec<_> = self.calls.iter().map(|(key, listed)| (key, &*listed.call)).collect();
-        all.sort_unstable_by_key(|(key, _)| **key);
-        all.into_iter()
+    /// Those that hold a grant, by session and number.
+    pub(super) fn granted(&self) -> impl Iterator<Item = (CallKey, &Call, &Grant)> {
+        self.in_order(|call| match &call.state {
+            CallState::Granted(grant) => Some((call, grant)),
+            CallState::Waiting { .. } => None,
+        })
+        .map(|(key, (call, grant))| (key, call, grant))
+    }
+
+    /// Those that wait, by session and number.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (CallKey, &Wanted)> {
+        self.in_order(|call| matches!(call.state, CallState::Waiting { .. }).then_some(&call.wanted))
+    }
+
+    /// What is chosen of them, by session and number.
+    fn in_order<'t, T: 't>(
+        &'t self,
+        choose: impl Fn(&'t Call) -> Option<T>,
+    ) -> impl Iterator<Item = (CallKey, T)> {
+        let chosen = self.calls.iter().filter_map(|(key, listed)| Some((*key, choose(&listed.call)?)));
+        let mut chosen: Vec<_> = chosen.collect();
+        chosen.sort_unstable_by_key(|(key, _)| *key);
+        chosen.into_iter()
     }
 
     /// All of them, in no order.

@@ -2,7 +2,7 @@
 
 use super::calls::Refusal;
 use super::lanes::TooLarge;
-use super::{Call, CallState, Engine, Wanted};
+use super::{Call, Engine, Wanted};
 use crate::config::AccountConfig;
 use crate::cost::Costs;
 use crate::event::Action;
@@ -14,13 +14,13 @@ impl Engine {
         let old = std::mem::replace(&mut self.config, config);
         self.share_as_configured();
         let places = self.lanes.configure(&self.config, now);
-        for (_, call) in self.calls.iter().filter(|(_, call)| matches!(call.state, CallState::Granted(_))) {
+        for (_, call, _) in self.calls.granted() {
             self.queue.call_begins(self.lanes.group(call.wanted.lane), &call.wanted.consumer);
         }
         self.durability.reconfigure(&places);
         self.share_copied();
         self.rename_pauses(&old, &places);
-        let waiting: Vec<CallKey> = self.waiting_calls().map(|(key, _)| key).collect();
+        let waiting: Vec<CallKey> = self.calls.waiting().map(|(key, _)| key).collect();
         for key in waiting {
             self.reconfigure_costs(key);
             if let Some(Call { wanted: Wanted { lane, costs, .. }, .. }) = self.calls.get(&key) {
@@ -29,11 +29,6 @@ impl Engine {
         }
         self.refuse_too_large(now, actions);
         self.renew_forecasts(now, actions);
-    }
-
-    fn waiting_calls(&self) -> impl Iterator<Item = (CallKey, &Wanted)> {
-        let waits = |call: &Call| matches!(call.state, CallState::Waiting { .. });
-        self.calls.iter().filter(move |(_, call)| waits(call)).map(|(key, call)| (*key, &call.wanted))
     }
 
     /// The limit of which a call of these costs needs more than there ever is.
@@ -46,7 +41,7 @@ impl Engine {
         let too_large = |(key, Wanted { lane, costs, .. }): (CallKey, &Wanted)| {
             self.never_fits(*lane, costs, now).map(|too_large| (key, too_large))
         };
-        let refused: Vec<_> = self.waiting_calls().filter_map(too_large).collect();
+        let refused: Vec<_> = self.calls.waiting().filter_map(too_large).collect();
         for (key, too_large) in refused {
             self.refuse(now, key, Refusal::too_large(&too_large), actions);
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::calls::Refusal;
-use super::{CallState, Engine};
+use super::Engine;
 use crate::callers::Caller;
 use crate::config::Extent;
 use crate::cost::NumberedCosts;
@@ -90,8 +90,7 @@ impl Engine {
         if !self.enforces() || self.waits_however_long() || !self.waits_beyond_a_deadline(now) {
             return;
         }
-        let waiting = self.calls.iter().filter(|(_, call)| matches!(call.state, CallState::Waiting { .. }));
-        let waiting: Vec<_> = waiting.map(|(key, call)| (*key, call.wanted.clone())).collect();
+        let waiting: Vec<_> = self.calls.waiting().map(|(key, wanted)| (key, wanted.clone())).collect();
         for (key, wanted) in waiting {
             let (lane, caller, costs) = (wanted.lane, wanted.caller(), wanted.costs);
             if wanted.deadline < now + self.least_wait(now, lane, Some(caller), &costs) {

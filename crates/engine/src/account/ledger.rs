@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::durability::Waiting;
 use super::lanes::{CounterId, Entry, Limit};
-use super::{Call, CallState, Charge, Engine};
+use super::{Call, Charge, Engine, Grant};
 use crate::checkpoint::LimitIdentity;
 use crate::concurrency_cap::LearnedConcurrency;
 use crate::config::{LimitConfig, Unit};
@@ -156,7 +156,8 @@ impl Engine {
                 counters.push(counter);
             }
         }
-        let calls = self.calls.iter().filter_map(|(key, call)| self.call_snapshot(*key, call, &places));
+        let calls =
+            self.calls.granted().map(|(key, call, grant)| self.call_snapshot(key, call, grant, &places));
         let limits = self.lanes.limits().iter();
         let limits = limits.map(|limit| (limit.config.name.clone(), limit.in_ledger()));
         let told = self.pauses.iter().filter(|(_, pause)| !pause.only_asks());
@@ -182,12 +183,9 @@ impl Engine {
         }
     }
 
-    fn call_snapshot(&self, key: CallKey, call: &Call, places: &UnitPlaces) -> Option<CallSnapshot> {
-        let CallState::Granted(grant) = &call.state else {
-            return None;
-        };
+    fn call_snapshot(&self, key: CallKey, call: &Call, grant: &Grant, places: &UnitPlaces) -> CallSnapshot {
         let place = |charge: &Charge| places.get(&(charge.counter, charge.unit)).copied();
-        Some(CallSnapshot {
+        CallSnapshot {
             session: key.session,
             call: key.call,
             attempt: call.wanted.attempts,
@@ -200,7 +198,7 @@ impl Engine {
             answered: grant.answered,
             told: grant.told,
             units: grant.charges.iter().filter_map(place).collect(),
-        })
+        }
     }
 
     /// Sessions of the time before a restart that never returned: once nothing of the reserve counts

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reports::Answer;
-use super::{CallState, Engine};
+use super::Engine;
 use crate::callers::PauseKey;
 use crate::concurrency_cap::ConcurrencyCap;
 use crate::event::{Action, Attempt, Callers, Fingerprint, Rejection, RejectionClass, Scope};
@@ -129,12 +129,8 @@ impl Engine {
 
     /// The calls of a scope that hold a grant, and since when.
     pub(super) fn under_way(&self, scope: &Scope) -> impl Iterator<Item = (Attempt, Time)> {
-        self.calls.iter().filter_map(move |(key, call)| match &call.state {
-            CallState::Granted(grant) if self.lanes.covers(call.wanted.lane, scope) => {
-                Some((key.attempt(call.wanted.attempts), grant.at))
-            }
-            _ => None,
-        })
+        let covered = self.calls.granted().filter(|(_, call, _)| self.lanes.covers(call.wanted.lane, scope));
+        covered.map(|(key, call, grant)| (key.attempt(call.wanted.attempts), grant.at))
     }
 
     /// Closes a scope for these callers, or prolongs their pause. Returns whether the rejection is news.

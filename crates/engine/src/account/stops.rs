@@ -3,7 +3,7 @@
 //! no other, and one pod's word no other workload.
 
 use super::rejections::Closing;
-use super::{CallState, Engine};
+use super::Engine;
 use crate::callers::PauseKey;
 use crate::event::{Action, Attempt, Callers, Fingerprint, Scope};
 use crate::mutant::{self, Mutant};
@@ -107,10 +107,10 @@ impl Engine {
 
     /// Refuses what waits for a provider that has stopped.
     fn refuse_stopped(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let waiting = self.calls.iter().filter(|(_, call)| matches!(call.state, CallState::Waiting { .. }));
-        let stopped = waiting.filter_map(|(key, call)| {
-            Some((*key, self.stopped(now, call.wanted.lane, call.wanted.caller())?))
-        });
+        let stopped = self
+            .calls
+            .waiting()
+            .filter_map(|(key, wanted)| Some((key, self.stopped(now, wanted.lane, wanted.caller())?)));
         for (key, refusal) in stopped.collect::<Vec<_>>() {
             self.refuse(now, key, refusal, actions);
         }
