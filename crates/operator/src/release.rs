@@ -1,15 +1,16 @@
 //! Helm's own record of a release: whether it is being uninstalled.
 //!
 //! Helm (3 and 4) keeps a Secret, or with `HELM_DRIVER=configmap` a ConfigMap, for each revision, and
-//! labels it with the release's status before it makes the hooks of an uninstall. Only these labels are
-//! asked for: the content holds the values of the release.
+//! labels it with the release's status before it makes the hooks of an uninstall. Only its metadata is
+//! asked for: the content holds the values of the release. When it was written is the API server's word: Helm's label
+//! `modifiedAt` may be that of an earlier revision.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::Api;
+use kube::api::{Api, ObjectMeta};
 use kube::core::PartialObjectMeta;
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
@@ -30,13 +31,15 @@ pub struct Release {
     pub revision: u64,
 }
 
-/// The labels of one revision's record.
+/// The metadata of one revision's record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// The revision.
     pub revision: u64,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// When it was last written, by the API server's clock.
+    pub written: Option<Timestamp>,
 }
 
 /// Why there is no proof that a release is being uninstalled.
@@ -98,12 +101,12 @@ impl Release {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
         for (revision, name) in self.records().rev() {
-            let found = match labels(&secrets, &name).await? {
+            let found = match metadata(&secrets, &name).await? {
                 Some(found) => Some(found),
-                None => labels(&maps, &name).await?,
+                None => metadata(&maps, &name).await?,
             };
-            if let Some(labels) = found {
-                return Ok(Some(Record { revision, labels }));
+            if let Some(found) = found {
+                return Ok(Some(Record::of(revision, found)));
             }
         }
         Ok(None)
@@ -123,9 +126,7 @@ impl Release {
         if status != "uninstalling" {
             return Err(NoProof::Standing { name: name(), status: status.to_owned() });
         }
-        // Helm writes the record again before each hook.
-        let begun = label("modifiedAt").and_then(|seconds| seconds.parse().ok());
-        let begun = begun.and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::MIN);
+        let begun = newest.and_then(|record| record.written).unwrap_or(Timestamp::MIN);
         if now.duration_since(begun).abs() > RECENT {
             return Err(NoProof::NotNow { name: name(), when: begun });
         }
@@ -133,12 +134,20 @@ impl Release {
     }
 }
 
-async fn labels<K>(api: &Api<K>, name: &str) -> kube::Result<Option<BTreeMap<String, String>>>
+impl Record {
+    fn of(revision: u64, metadata: ObjectMeta) -> Record {
+        let written = metadata.managed_fields.unwrap_or_default();
+        let written = written.into_iter().filter_map(|fields| Some(fields.time?.0)).max();
+        Record { revision, labels: metadata.labels.unwrap_or_default(), written }
+    }
+}
+
+async fn metadata<K>(api: &Api<K>, name: &str) -> kube::Result<Option<ObjectMeta>>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
     let found: Option<PartialObjectMeta<K>> = api.get_metadata_opt(name).await?;
-    Ok(found.map(|found| found.metadata.labels.unwrap_or_default()))
+    Ok(found.map(|found| found.metadata))
 }
 
 #[cfg(test)]
@@ -160,11 +169,23 @@ mod tests {
             ("name", "quotakeeper"),
             ("status", "uninstalling"),
             ("version", "3"),
-            ("modifiedAt", "1793714580"),
+            // Of an earlier revision.
+            ("modifiedAt", "1693714580"),
         ];
         let labels =
             labels.iter().chain(changes).map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        Record { revision: 3, labels: labels.collect() }
+        Record { revision: 3, labels: labels.collect(), written: Some(now()) }
+    }
+
+    fn written(seconds_ago: i64) -> String {
+        let metadata = serde_json::json!({"labels": record(&[]).labels, "managedFields": [
+            {"manager": "helm", "time": now() - SignedDuration::from_hours(50)},
+            {"manager": "helm", "time": now() - SignedDuration::from_secs(seconds_ago)},
+            {"manager": "unknown"},
+        ]});
+        let record = Record::of(3, serde_json::from_value(metadata).unwrap());
+        let outcome = release().is_going("tools", Some(&record), now());
+        outcome.map_or_else(|why| why.to_string(), |()| "going".to_owned())
     }
 
     fn said(changes: &[(&str, &str)]) -> String {
@@ -185,14 +206,15 @@ mod tests {
             let sentence = format!("Helm's release quotakeeper is {status}, not uninstalling");
             assert_eq!(said(&[("status", status)]), sentence);
         }
-        let begun = now().as_second();
         for ago in [0, 600, -600] {
-            assert_eq!(said(&[("modifiedAt", &(begun - ago).to_string())]), "going", "{ago}");
+            assert_eq!(written(ago), "going", "{ago}");
         }
         for ago in [601, -601, 86_400] {
-            assert!(said(&[("modifiedAt", &(begun - ago).to_string())]).contains("was begun"), "{ago}");
+            assert!(written(ago).contains("was begun"), "{ago}");
         }
-        assert!(said(&[("modifiedAt", "lately")]).contains("was begun"));
+        let unknown = Record { written: None, ..record(&[]) };
+        let why = release().is_going("tools", Some(&unknown), now()).unwrap_err().to_string();
+        assert!(why.contains("was begun"), "{why}");
     }
 
     #[test]

@@ -132,7 +132,7 @@ holds "a person has to confirm" unasked
 holds "the gate is closed" closed
 
 story "before an uninstallation the gate is opened"
-kubectl -n $system label secret sh.helm.release.v1.quotakeeper.v1 --overwrite status=uninstalling modifiedAt="$(date +%s)" >/dev/null
+kubectl -n $system label secret sh.helm.release.v1.quotakeeper.v1 --overwrite status=uninstalling >/dev/null
 holds "the hook opens it, and all proxies know" told quotakeeper 'the gate is open until .*, and 0 proxies know'
 until=$(kubectl -n $system get configmap quotakeeper-gate -o jsonpath='{.data.openUntil}')
 soon() { local left=$(($(date -d "$until" +%s) - $(date +%s))); ((left > 0 && left <= 900)); }
