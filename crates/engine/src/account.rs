@@ -345,6 +345,7 @@ impl Engine {
             Event::CheckpointFailed => self.checkpoint_failed(),
             Event::ResumeGrant(grant) => self.resume_grant(now, &grant, actions),
             Event::ResumeDone(session) => self.resume_done(now, session),
+            Event::PredecessorNamed => self.predecessor_named(now),
             Event::Wake => {}
         }
         self.ring_alarms(now, actions);

@@ -9,6 +9,10 @@ use crate::cost::Amount;
 use crate::event::Attempt;
 use crate::time::{Time, nanos};
 
+/// A proxy names calls too of which it has reported the end, as long as it does not know that this was heard; it repeats
+/// the report at once. So a call that is over so soon after it was named may have been over before.
+const REPEATED_WITHIN: Duration = Duration::from_secs(5);
+
 /// The slots of one limit.
 #[derive(Clone, Debug)]
 pub(crate) struct ConcurrencyCounter {
@@ -32,6 +36,8 @@ pub(crate) struct ConcurrencyCounter {
 struct Held {
     cost: Amount,
     until: Time,
+    /// When a proxy has named it, if an unknown slot was taken for its.
+    claimed: Option<Time>,
 }
 
 impl ConcurrencyCounter {
@@ -59,7 +65,7 @@ impl ConcurrencyCounter {
     }
 
     pub(crate) fn release_unknown(&mut self) {
-        self.unknown = Amount::ZERO;
+        (self.unknown, self.unknown_until) = (Amount::ZERO, Time(0));
     }
 
     pub(crate) fn holds_unknown(&self) -> bool {
@@ -100,10 +106,14 @@ impl ConcurrencyCounter {
     }
 
     pub(crate) fn hold(&mut self, attempt: Attempt, cost: Amount, now: Time) {
-        let until = now + self.longest;
+        self.insert(attempt, Held { cost, until: now + self.longest, claimed: None });
+    }
+
+    fn insert(&mut self, attempt: Attempt, entry: Held) {
+        let Held { cost, until, .. } = entry;
         self.let_go(attempt);
         self.in_use += cost;
-        self.held.insert(attempt, Held { cost, until });
+        self.held.insert(attempt, entry);
         let held = &self.held;
         self.expiry.set(until, attempt, held.len(), |attempt| held.get(&attempt).map(|held| held.until));
     }
@@ -113,14 +123,18 @@ impl ConcurrencyCounter {
         if self.held.contains_key(&attempt) {
             return;
         }
+        let claimed = (now < self.unknown_until).then_some(now);
         self.unknown -= cost;
-        self.hold(attempt, cost, now);
+        self.insert(attempt, Held { cost, until: now + self.longest, claimed });
     }
 
     pub(crate) fn free(&mut self, attempt: Attempt, now: Time) {
-        let Some(Held { until, .. }) = self.let_go(attempt) else {
+        let Some(Held { cost, until, claimed }) = self.let_go(attempt) else {
             return;
         };
+        if now < self.unknown_until && claimed.is_some_and(|at| now <= at + REPEATED_WITHIN) {
+            self.unknown = (self.unknown + cost).min(self.amount);
+        }
         let held = &self.held;
         self.expiry.changed(attempt, |attempt| held.get(&attempt).map(|held| held.until));
         let held_for = self.longest.saturating_sub(until.since(now));

@@ -239,6 +239,8 @@ pub enum Event {
     ResumeGrant(ResumedGrant),
     /// The session has said hello and named all of its calls.
     ResumeDone(SessionId),
+    /// All proxies that a predecessor without a ledger may have granted something have named their calls.
+    PredecessorNamed,
     /// The time that [`crate::Engine::next_wake`] named has come.
     Wake,
 }

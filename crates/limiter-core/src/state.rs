@@ -25,7 +25,7 @@ mod pods;
 mod report;
 mod right;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -128,6 +128,9 @@ pub struct LimiterState {
     owners: BTreeMap<SessionId, Option<String>>,
     /// The sessions of each pod, oldest first.
     sessions_of: BTreeMap<String, Vec<SessionId>>,
+    /// The UIDs of pods that a limiter before may have granted calls that no ledger has, until each has come; none: nobody
+    /// knows which they are.
+    awaited_pods: Option<BTreeSet<String>>,
 }
 
 #[derive(Debug)]
@@ -201,6 +204,7 @@ impl LimiterState {
             hellos: NewestHellos::default(),
             owners: BTreeMap::new(),
             sessions_of: BTreeMap::new(),
+            awaited_pods: None,
         };
         // Nobody is connected yet.
         state.configure(now, configuration, &mut Outbox::default());
@@ -265,6 +269,7 @@ impl LimiterState {
                 return self.end(now, connection, SessionEnd::Replaced, out);
             }
         }
+        let greets = matches!(message.body, ProxyMessage::Hello(_));
         let Some(entry) = self.connections.get_mut(&connection) else { return };
         entry.received = now;
         let mut events = Vec::new();
@@ -286,6 +291,12 @@ impl LimiterState {
                 self.learn(now, key, connection, &event, out);
             }
             self.handle_event(now, account, event, out);
+        }
+        if greets {
+            let pod = self.connections.get(&connection).and_then(|entry| entry.pod.as_ref());
+            if let Some(uid) = pod.map(|pod| pod.uid.clone()) {
+                self.pod_has_come(now, &uid, out);
+            }
         }
     }
 

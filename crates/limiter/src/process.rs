@@ -260,6 +260,9 @@ impl Process<'_> {
         let builder = tenure.right().into_iter().fold(builder, Builder::lease);
         let builder = watches.fingerprint_key().into_iter().fold(builder, Builder::fingerprint_key);
         let limiter = builder.start()?;
+        if let Some(pods) = watches.pods.uids() {
+            limiter.await_pods(pods).await?;
+        }
         let (giver, desk) = handover::desk();
         let Acquired { change, at, .. } = tenure.acquired;
         door.turn(Role::Active(limiter.clone(), Began { change, at, desk }));

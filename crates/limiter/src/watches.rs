@@ -244,7 +244,9 @@ async fn watch_pods(
     mut before: mpsc::Receiver<BTreeSet<String>>,
     to: mpsc::Sender<String>,
 ) {
-    let injected = Config::default().labels(&format!("{INJECTED}=true"));
+    // One that has ended says nothing any more, and may be there for days.
+    let runs = "status.phase!=Succeeded,status.phase!=Failed";
+    let injected = Config::default().labels(&format!("{INJECTED}=true")).fields(runs);
     let mut events = pin!(kube_cache::events(api, injected, "injected pods"));
     let mut compared = BTreeSet::new();
     loop {

@@ -133,6 +133,11 @@ impl Counter {
         }
     }
 
+    /// Whether it counts what is drawn in a window, not what is under way.
+    pub(super) fn is_a_window(&self) -> bool {
+        matches!(self, Counter::Window(_))
+    }
+
     /// Whether it still counts grants of an earlier incarnation that no proxy has named.
     pub(super) fn holds_reserve(&mut self, now: Time) -> bool {
         self.advance(now);

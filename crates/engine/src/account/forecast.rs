@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::calls::Refusal;
 use super::Engine;
+use super::calls::Refusal;
 use crate::callers::Caller;
 use crate::config::Extent;
 use crate::cost::NumberedCosts;

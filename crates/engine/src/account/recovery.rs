@@ -7,6 +7,9 @@ use crate::cost::Amount;
 use crate::event::SessionId;
 use crate::time::Time;
 
+/// Stands for all sessions of a predecessor of which nobody knows which they were. Proxies draw theirs at random.
+const PREDECESSOR: SessionId = SessionId(u64::MAX);
+
 /// What the time before has left open. The default is an engine that was not made of a ledger.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
@@ -36,6 +39,21 @@ impl Recovery {
             unreconciled_slots,
             ..Recovery::default()
         }
+    }
+
+    /// After a limiter that has left no ledger, which may have given all slots away.
+    pub(super) fn from_predecessor(slots: BTreeMap<String, Amount>) -> Recovery {
+        let unreconciled_sessions = [PREDECESSOR].into();
+        Recovery { unreconciled_sessions, unreconciled_slots: slots, ..Recovery::default() }
+    }
+
+    /// All of its proxies have named their calls. Returns whether that was waited for.
+    pub(super) fn predecessor_named(&mut self) -> bool {
+        let awaited = self.unreconciled_sessions.remove(&PREDECESSOR);
+        if awaited {
+            self.unreconciled_slots.clear();
+        }
+        awaited
     }
 
     /// Whether the engine was made of a ledger.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::reports::Answer;
 use super::Engine;
+use super::reports::Answer;
 use crate::callers::PauseKey;
 use crate::concurrency_cap::ConcurrencyCap;
 use crate::event::{Action, Attempt, Callers, Fingerprint, Rejection, RejectionClass, Scope};

@@ -17,13 +17,13 @@ use super::{Call, CallState, Charge, Engine, Grant, Wanted};
 use crate::callers::PauseKey;
 use crate::concurrency_cap::ConcurrencyCap;
 use crate::config::AccountConfig;
+use crate::cost::Amount;
 use crate::estimate::Estimates;
 use crate::event::Reserve;
 use crate::pause::Pause;
 use crate::queue::CallKey;
 use crate::time::Time;
 use crate::units::UnitKey;
-use crate::window_counter::guarded;
 use crate::window_counter::{WindowCounter, WindowSnapshot};
 
 /// A counter of a snapshot, and its units in their order, each with its S.
@@ -148,14 +148,15 @@ impl Engine {
 
     /// The engine of a limiter that took over without its predecessor's ledger. Of limits whose windows have passed
     /// since then nothing is left: they begin like those of [`Engine::newly_in_force`], or where it is not known for
-    /// how long the account was in force like those of [`Engine::after_unknown_past`].
+    /// how long the account was in force like those of [`Engine::after_unknown_past`]. Slots that no proxy names are held
+    /// for as long as a call may last, or until [`crate::event::Event::PredecessorNamed`].
     pub fn takeover(config: AccountConfig, predecessor: Predecessor, now: Time) -> Engine {
         let Predecessor { until, in_force } = predecessor;
         let mut lanes = Lanes::new(&config, InitialState::Predecessor(predecessor));
         let over: Vec<String> = lanes
             .limits()
             .iter()
-            .filter(|limit| now > until + limit.counted_after_echo + guarded(limit.config.window))
+            .filter(|limit| now > until + limit.counted_after_echo + limit.counts_for())
             .map(|limit| limit.config.name.clone())
             .collect();
         for limit in over {
@@ -166,6 +167,9 @@ impl Engine {
             lanes.start_limit(&limit, start);
         }
         let mut engine = Engine::with_lanes(config, lanes);
+        let slots = engine.lanes.limits().iter().filter(|limit| !limit.counts_a_window());
+        let slots = slots.map(|limit| (limit.config.name.clone(), Amount(limit.config.amount)));
+        engine.recovery = Recovery::from_predecessor(slots.collect());
         engine.lanes.make_counters(now);
         engine
     }

@@ -104,6 +104,17 @@ impl Engine {
         self.insert(attempt.key(), Call { wanted, alarm, state });
     }
 
+    /// Slots that nobody has named are free.
+    pub(super) fn predecessor_named(&mut self, now: Time) {
+        if !self.recovery.predecessor_named() {
+            return;
+        }
+        for counter in self.lanes.counters().filter(|counter| !counter.is_a_window()) {
+            counter.release_reserve(now);
+        }
+        self.durability.past_learned();
+    }
+
     /// The session has named all of its calls: those that it did not name are over, and grants that
     /// are not the one it named. When all sessions of the time before have, the rest of the reserve
     /// was never granted.

@@ -2,8 +2,8 @@
 //! everyone is stopped only when another credential, of another workload, is refused too, so that one revoked key stops
 //! no other, and one pod's word no other workload.
 
-use super::rejections::Closing;
 use super::Engine;
+use super::rejections::Closing;
 use crate::callers::PauseKey;
 use crate::event::{Action, Attempt, Callers, Fingerprint, Scope};
 use crate::mutant::{self, Mutant};

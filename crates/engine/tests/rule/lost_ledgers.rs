@@ -252,3 +252,90 @@ proptest! {
         }
     }
 }
+
+mod slots {
+    use quotakeeper_engine::event::{Attempt, CallId, Fingerprint, GrantProgress, ResumedGrant, SessionId};
+
+    use super::*;
+    use crate::world::{concurrent, over};
+
+    const LIMIT: u64 = 4;
+
+    /// A takeover of a limit of calls at the same time, all of which may be under way.
+    fn taken_over() -> World {
+        let mut w = World::with(
+            Engine::takeover(account(vec![concurrent("parallel", LIMIT)]), predecessor(START), START),
+            START,
+        );
+        w.ask(10);
+        w.pass(SECOND * 10);
+        assert_eq!(w.grants().len(), 0, "it is not known who else calls");
+        w
+    }
+
+    fn named(w: &mut World, call: u64) -> Attempt {
+        let attempt = Attempt { session: SessionId(7), call: CallId(call), number: 1 };
+        let progress = GrantProgress::Answered { latest: w.now };
+        w.tell(Event::ResumeGrant(ResumedGrant {
+            attempt,
+            consumer: "job".into(),
+            demand: Default::default(),
+            credential: Fingerprint(0),
+            granted: None,
+            progress,
+        }));
+        attempt
+    }
+
+    #[test]
+    fn are_held_until_all_proxies_have_named_their_calls() {
+        let mut w = taken_over();
+        let first = named(&mut w, 1);
+        w.pass(SECOND * 20);
+        assert_eq!(w.used("parallel"), LIMIT, "it is one of those");
+        w.tell(over(first));
+        assert_eq!(w.grants().len(), 1);
+        let second = named(&mut w, 2);
+        w.tell(Event::PredecessorNamed);
+        assert_eq!(w.grants().len() as u64, LIMIT - 2);
+        w.tell(over(second));
+        assert_eq!(w.grants().len(), 1);
+    }
+
+    #[test]
+    fn are_held_for_no_longer_than_a_call_lasts() {
+        let mut w = taken_over();
+        w.pass(SECOND * 580);
+        w.ask(10);
+        assert_eq!(w.grants().len(), 0);
+        w.pass(SECOND * 30);
+        assert_eq!(w.grants().len() as u64, LIMIT);
+    }
+
+    /// Its end was reported to the predecessor, which has given its slot to another call since.
+    #[test]
+    fn a_call_that_is_over_as_soon_as_it_is_named_frees_none() {
+        let mut w = taken_over();
+        let ended = named(&mut w, 1);
+        w.pass(MS * 100);
+        w.tell(over(ended));
+        assert_eq!((w.grants().len(), w.used("parallel")), (0, LIMIT));
+    }
+
+    #[test]
+    fn are_held_by_its_successor_too() {
+        let mut w = taken_over();
+        w.alive(1);
+        let (snapshot, reserve) = w.commit(2);
+        let config = account(vec![concurrent("parallel", LIMIT)]);
+        let mut w = World::with(Engine::restart(config, snapshot, reserve, w.now), w.now);
+        w.commit(2);
+        w.tell(Event::ResumeDone(SessionId(1)));
+        w.ask(10);
+        w.pass(SECOND * 10);
+        assert_eq!(w.grants().len(), 0, "those of the session that has come are not all");
+        w.tell(Event::PredecessorNamed);
+        w.commit(10);
+        assert_eq!(w.grants().len() as u64, LIMIT);
+    }
+}

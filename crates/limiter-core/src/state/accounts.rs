@@ -147,6 +147,9 @@ impl LimiterState {
         if let Some(right) = self.right {
             engine.handle(now, Event::Lease(right.ends(now)), &mut Vec::new());
         }
+        if self.awaited_pods.as_ref().is_some_and(BTreeSet::is_empty) {
+            engine.handle(now, Event::PredecessorNamed, &mut Vec::new());
+        }
         for session in deleted {
             // No call waits yet that it could make room for.
             engine.handle(now, Event::PodDeleted(session), &mut Vec::new());

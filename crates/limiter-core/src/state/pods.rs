@@ -1,5 +1,7 @@
 //! The pods of sessions, and their deletion.
 
+use std::collections::BTreeSet;
+
 use quotakeeper_engine::event::{Event, SessionId};
 use quotakeeper_engine::time::Time;
 use quotakeeper_wire::limiter::SessionEnd;
@@ -86,6 +88,28 @@ impl LimiterState {
         Ok(())
     }
 
+    /// The limiter before may have granted these pods calls that no ledger has: all that there are. What they have not named
+    /// when each of them has come or is gone is over.
+    pub fn await_pods(&mut self, now: Time, pods: BTreeSet<String>, out: &mut Outbox) {
+        self.awaited_pods = Some(pods);
+        self.no_pod_is_awaited(now, out);
+    }
+
+    /// The pod has named all of its calls, or there is none that it could name.
+    pub(super) fn pod_has_come(&mut self, now: Time, uid: &str, out: &mut Outbox) {
+        if self.awaited_pods.as_mut().is_some_and(|awaited| awaited.remove(uid)) {
+            self.no_pod_is_awaited(now, out);
+        }
+    }
+
+    fn no_pod_is_awaited(&mut self, now: Time, out: &mut Outbox) {
+        if self.awaited_pods.as_ref().is_some_and(BTreeSet::is_empty) {
+            for key in self.accounts.keys().cloned().collect::<Vec<_>>() {
+                self.handle_event(now, Some(key), Event::PredecessorNamed, out);
+            }
+        }
+    }
+
     /// A pod was deleted: its sessions end and its slots are free. What it may have sent stays charged.
     pub fn pod_deleted(&mut self, now: Time, uid: &str, out: &mut Outbox) {
         self.recovered.pod_deleted(uid);
@@ -95,6 +119,7 @@ impl LimiterState {
             }
             self.session_over(now, session, out);
         }
+        self.pod_has_come(now, uid, out);
     }
 }
 

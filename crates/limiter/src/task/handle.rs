@@ -1,5 +1,6 @@
 //! The handles of a limiter: for its own process, and for the proxies.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -59,6 +60,7 @@ pub(super) enum Command {
     Disconnect(ConnectionId),
     Configure(Configuration),
     PodDeleted(String),
+    AwaitPods(BTreeSet<String>),
     /// The right to grant is this from now on.
     RenewLease(Right, oneshot::Sender<bool>),
     Health(oneshot::Sender<Health>),
@@ -117,6 +119,14 @@ impl Limiter {
     /// [`Stopped`].
     pub async fn pod_deleted(&self, uid: String) -> Result<(), Stopped> {
         self.send(Command::PodDeleted(uid)).await
+    }
+
+    /// The limiter before may have granted these pods calls that no ledger has. To be called before sessions are served.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn await_pods(&self, uids: BTreeSet<String>) -> Result<(), Stopped> {
+        self.send(Command::AwaitPods(uids)).await
     }
 
     /// The right to grant, unless it is renewed again. Returns whether something is left out that another limiter may

@@ -196,7 +196,7 @@ fn hidden_models_restarts(random: &mut Random) -> Scenario {
     scenario
 }
 
-fn concurrency(random: &mut Random) -> Scenario {
+pub(super) fn concurrency(random: &mut Random) -> Scenario {
     let mut scenario = storm(random, WINDOWS[4]);
     let slots = LimitConfig {
         unit: Unit::ConcurrentRequests,

@@ -70,7 +70,7 @@ pub(super) fn exact() -> TokenLimit {
 }
 
 /// A limit of tokens that are counted by an exact formula, and calls of which about seventy are in a window of it.
-fn at_arrival(random: &mut Random) -> Scenario {
+pub(super) fn at_arrival(random: &mut Random) -> Scenario {
     let mut scenario = storm(random, (600, seconds(10), ms(300)));
     let text_bytes = (random.between(0, 400), random.between(400, 8_000));
     let work = TokenWork::new(text_bytes, (1, random.between(2, 2_000)), 300, Charged::AtArrival);
@@ -108,7 +108,7 @@ fn takeover(random: &mut Random) -> Scenario {
 
 /// Answers of many seconds, of which the provider counts the tokens until it has said the last of them. The most that
 /// a call can use is held until its usage is told, and of one whose client has left as long as it can last.
-fn lost(random: &mut Random) -> Scenario {
+pub(super) fn lost(random: &mut Random) -> Scenario {
     let ways = [Charged::Settled, Charged::AsProduced, Charged::Unknown];
     let charged = *random.pick(&ways);
     let text_bytes = (0, *random.pick(&[4, 400]));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::disasters::DISK;
-use super::{Story, calm, ms, seconds, some_window, storm, story};
+use super::{Story, calm, checkpoints, demands, ms, seconds, some_window, storm, story, tokens};
 use crate::random::Random;
 use crate::scenario::{Arrivals, Disk, Lease, Scenario};
 
@@ -20,10 +20,19 @@ pub(super) const STORIES: &[Story] = &[
         stopped_clock,
     ),
     story(
+        "two-limiters-concurrency",
+        "limiters stall and die, and calls are limited at the same time",
+        concurrency,
+    ),
+    story(
         "two-limiters-offline",
         "a limiter that can't renew its lease goes on with a part of each limit",
         offline,
     ),
+    story("offline-tokens", "the same, and tokens that are counted when a call arrives", offline_tokens),
+    story("offline-streams", "the same, and tokens that are counted until long answers end", offline_streams),
+    story("offline-concurrency", "the same, and calls at the same time", offline_concurrency),
+    story("offline-hour", "the same, and an hour's limit whose use is stored in checkpoints", offline_hour),
     story("handovers", "limiters are replaced by plan, again and again", handovers),
     story("handovers-cut", "each step of a handover may fail, and limiters stall and die", handovers_cut),
 ];
@@ -83,9 +92,53 @@ fn stopped_clock(random: &mut Random) -> Scenario {
     scenario
 }
 
+fn concurrency(random: &mut Random) -> Scenario {
+    let mut scenario = demands::concurrency(random);
+    let Scenario { lease, disk, faults, stalls, .. } = two_limiters(random);
+    (scenario.lease, scenario.disk, scenario.faults, scenario.stalls) = (lease, disk, faults, stalls);
+    scenario.faults.proxy_crash = Duration::ZERO;
+    scenario.length = scenario.length.max(seconds(120));
+    scenario
+}
+
 fn offline(random: &mut Random) -> Scenario {
     let window = some_window(random);
-    let mut scenario = storm(random, window);
+    let scenario = storm(random, window);
+    goes_on_offline(random, scenario)
+}
+
+fn offline_tokens(random: &mut Random) -> Scenario {
+    let mut scenario = tokens::at_arrival(random);
+    scenario.expects.tokens_used_at_least = None;
+    goes_on_offline(random, scenario)
+}
+
+fn offline_streams(random: &mut Random) -> Scenario {
+    let scenario = tokens::lost(random);
+    goes_on_offline(random, scenario)
+}
+
+fn offline_concurrency(random: &mut Random) -> Scenario {
+    let scenario = demands::concurrency(random);
+    let mut scenario = goes_on_offline(random, scenario);
+    // The provider goes on with calls whose proxies have died: here none does.
+    scenario.faults.proxy_crash = Duration::ZERO;
+    scenario
+}
+
+fn offline_hour(random: &mut Random) -> Scenario {
+    let scenario = checkpoints::failover(random);
+    let mut scenario = goes_on_offline(random, scenario);
+    scenario.lease =
+        scenario.lease.map(|lease| Lease { cut_every: seconds(200), handover: seconds(600), ..lease });
+    scenario.faults.failover = seconds(400);
+    scenario.faults.limiter_crash = seconds(900);
+    scenario.faults.proxy_crash = seconds(400);
+    scenario
+}
+
+/// The active limiter goes on with a part of each limit when it can't renew its lease, and others take over beside it.
+fn goes_on_offline(random: &mut Random, mut scenario: Scenario) -> Scenario {
     if random.chance(500_000) {
         scenario.workload.arrivals = Arrivals::Bursts;
     }
@@ -105,7 +158,7 @@ fn offline(random: &mut Random) -> Scenario {
     scenario.faults.proxy_crash = seconds(20);
     scenario.faults.limiter_crash = seconds(40);
     // What the other grants is left out until no call of it can be under way.
-    scenario.account.pause.max_call = scenario.upstream.thinks + seconds(30);
+    scenario.account.pause.max_call = scenario.upstream.thinks + scenario.upstream.streams + seconds(30);
     scenario.length = scenario.length.max(seconds(300));
     scenario
 }

@@ -118,6 +118,9 @@ impl World {
             grants: 0,
         });
         self.active = self.limiters.len() - 1;
+        let alive = self.proxies.iter().enumerate().filter(|(_, proxy)| proxy.alive);
+        let pods = alive.map(|(proxy, _)| uid(proxy)).collect();
+        self.drive(self.active, |state, now, out| state.await_pods(now, pods, out));
         self.opens_ledger(self.active);
         self.active
     }

@@ -90,7 +90,7 @@ fn begin_slots(limit: &Limit, start: &InitialState) -> ConcurrencyCounter {
         | InitialState::UnknownPast { .. }
         | InitialState::Checkpoint { .. } => {}
         InitialState::Predecessor(Predecessor { until, .. }) => {
-            slots.hold_unknown(amount, *until + limit.counted_after_echo);
+            slots.hold_unknown(amount, *until + limit.counted_after_echo + limit.longest_call);
         }
         InitialState::Ledger { reserve } => {
             // As long as a call may last whose proxy has not come back: others would be beside it.

@@ -281,6 +281,11 @@ impl Limit {
         }
     }
 
+    /// How long a call counts at most: from its arrival, or where slots are counted from its grant.
+    pub(in crate::account) fn counts_for(&self) -> Duration {
+        if self.counts_a_window() { guarded(self.config.window) } else { self.longest_call }
+    }
+
     /// Whether it counts what is drawn in a window, not what is under way.
     pub(in crate::account) fn counts_a_window(&self) -> bool {
         self.config.unit != Unit::ConcurrentRequests

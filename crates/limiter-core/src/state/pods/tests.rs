@@ -83,3 +83,18 @@ fn sessions_that_are_connected_are_not_forgotten() {
     assert_eq!(begin(&mut limiter, "one", 102), None, "in the place of the one that left");
     assert_eq!(begin(&mut limiter, "one", 0), None, "a known one connects again");
 }
+
+#[test]
+fn pods_are_awaited_until_each_has_come_or_is_gone() {
+    let mut limiter = limiter();
+    let awaited = |limiter: &LimiterState| limiter.awaited_pods.as_ref().map(|pods| pods.len());
+    assert_eq!(begin(&mut limiter, "one", 1), None);
+    assert_eq!(awaited(&limiter), None, "nobody knows which there are");
+    limiter.await_pods(NOW, ["two", "three"].map(str::to_owned).into(), &mut Outbox::default());
+    assert_eq!(begin(&mut limiter, "one", 2), None);
+    assert_eq!(awaited(&limiter), Some(2));
+    assert_eq!(begin(&mut limiter, "two", 3), None);
+    assert_eq!(awaited(&limiter), Some(1));
+    limiter.pod_deleted(NOW, "three", &mut Outbox::default());
+    assert_eq!(awaited(&limiter), Some(0));
+}
