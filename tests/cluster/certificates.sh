@@ -2,10 +2,18 @@
 # certificates.sh DIRECTORY SERVER ADDRESS: a CA, certificates for a year and kubeconfigs, made in DIRECTORY/pki;
 # DIRECTORY/kubeconfig is the administrator's, for SERVER (https://HOST:PORT). The API server's certificate holds for
 # ADDRESS and 127.0.0.1; the components' kubeconfigs use the latter.
+# certificates.sh --node NODE FIRST SERVER ADDRESS: what another node needs that is called NODE and has ADDRESS, made in
+# FIRST/NODE/pki by the CA of FIRST, the first node's directory.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/cache.sh"
 need openssl=openssl
+node=node1
+if [[ $1 = --node ]]; then
+  node=$2 first=$3
+  shift 2
+fi
 directory=$1 server=$2 address=$3
+[[ -z ${first:-} ]] || directory=$first/$node
 umask 077
 mkdir -p "$directory/pki"
 cd "$directory/pki"
@@ -42,6 +50,15 @@ current-context: quotakeeper-test
 K
 }
 
+of_the_node() { certificate kubelet "/O=system:nodes/CN=system:node:$node" "DNS:$node,IP:127.0.0.1,IP:$address"; }
+if [[ -n ${first:-} ]]; then
+  cp "$first"/pki/{ca.crt,ca.key,proxy.crt,proxy.key} .
+  of_the_node
+  kubeconfig kubelet.kubeconfig kubelet "$server"
+  kubeconfig proxy.kubeconfig proxy "$server"
+  exit
+fi
+
 key ca
 openssl req -x509 -new -key ca.key -days 365 -subj /CN=quotakeeper-test-ca \
   -addext keyUsage=critical,keyCertSign,digitalSignature -out ca.crt
@@ -51,7 +68,7 @@ openssl rsa -in sa.key -pubout -out sa.pub 2>/dev/null
 service=kubernetes.default.svc
 names=DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:$service,DNS:$service.cluster.local
 certificate apiserver /CN=kube-apiserver "$names,IP:127.0.0.1,IP:10.96.0.1,IP:$address"
-certificate kubelet /O=system:nodes/CN=system:node:node1 "DNS:node1,IP:127.0.0.1,IP:$address"
+of_the_node
 certificate front-proxy /CN=front-proxy-client
 certificate admin /O=system:masters/CN=admin
 for component in controller-manager scheduler proxy; do

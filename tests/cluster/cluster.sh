@@ -6,6 +6,9 @@
 #   cluster.sh possible         says what it lacks on this machine, if anything
 #   cluster.sh env              the variables to use it by, for `eval`
 #   cluster.sh load ARCHIVE…    makes images of OCI archives (image.py) known to the node
+#   cluster.sh second up        adds a second node, node2, with a network of its own; the images that it has are pause alone
+#   cluster.sh second lose      ends it as a power cut does: nobody hears of it any more
+#   cluster.sh second load ARCHIVE…  makes images known to it
 #   cluster.sh enter COMMAND…   runs COMMAND inside the node: its processes, files and network
 #   cluster.sh net COMMAND…     runs a COMMAND of this machine in the node's network: addresses of pods and Services
 # With QUOTAKEEPER_CLUSTER=existing, `run` takes the cluster that KUBECONFIG names and starts nothing.
@@ -21,6 +24,9 @@ cluster_names() {
   # 198.18.0.0/15 is for tests of networks (RFC 2544): no network that a person uses has it.
   host_address=198.18.$number.1
   node_address=198.18.$number.2
+  # Between the first node and the second.
+  first_address=198.18.$number.5
+  second_address=198.18.$number.6
 }
 cluster_names "${QUOTAKEEPER_CLUSTER_NUMBER:-0}"
 existing() { [[ ${QUOTAKEEPER_CLUSTER:-} = existing ]]; }
@@ -53,25 +59,29 @@ print_environment() {
 }
 
 # The node's directory in each cgroup hierarchy.
-cgroups() { find /sys/fs/cgroup -type d -name "$cgroup" 2>/dev/null || true; }
+cgroups() { find /sys/fs/cgroup -type d -path "*/$cgroup${1:-}" 2>/dev/null || true; }
+# All of the cluster, or with /second those of the second node.
 processes() {
   local at
-  for at in $(cgroups); do
+  for at in $(cgroups "${1:-}"); do
     find "$at" -name cgroup.procs -exec cat {} + 2>/dev/null || true
   done | sort --numeric-sort --unique | grep -vx 0 || true
 }
 running() { [[ -n $(processes) ]]; }
-# The node's PID 1 as it is called here: the only process of its namespace's first number, one level down.
-first_process() {
+# A node's PID 1 as it is called here: of its processes the only one of its namespace's first number so many levels down.
+process_one() { # LEVELS [/second]
   local pid
-  for pid in $(processes); do
-    if [[ $(awk '/^NSpid:/ && NF == 3 { print $3 }' "/proc/$pid/status" 2>/dev/null) == 1 ]]; then
+  for pid in $(processes "${2:-}"); do
+    if [[ $(awk -v fields=$(($1 + 2)) '/^NSpid:/ && NF == fields { print $NF }' "/proc/$pid/status" 2>/dev/null) == 1 ]]; then
       echo "$pid"
       return
     fi
   done
-  fail "the cluster is not up; start it with: make cluster"
+  return 1
 }
+first_process() { process_one 1 || fail "the cluster is not up; start it with: make cluster"; }
+# The second node's namespaces are inside of the first one's.
+second_process() { process_one 2 /second || fail "there is no second node; start it with: cluster.sh second up"; }
 
 # Kills the node and removes what outlives it.
 remove() {
@@ -135,13 +145,13 @@ create() {
     ending=(setpriv --pdeathsig KILL)
   fi
   "$here/certificates.sh" "$directory" "https://$node_address:6443" "$node_address"
-  export HERE=$here DIRECTORY=$directory KUBE=$kube ETCD=$etcd DEBIAN=$debian IMAGES=$images
-  export HOST_INTERFACE=$interface HOST_ADDRESS=$host_address NODE_ADDRESS=$node_address
+  export NODE=1 HERE=$here DIRECTORY=$directory KUBE=$kube ETCD=$etcd DEBIAN=$debian IMAGES=$images
+  export NEIGHBOUR_INTERFACE=$interface NEIGHBOUR_ADDRESS=$host_address NODE_ADDRESS=$node_address
   make_cgroups
   (
     join_cgroups
     exec 7</proc/self/ns/net
-    exec "${ending[@]}" setsid unshare --cgroup "$here/cluster.sh" first-process
+    exec "${ending[@]}" setsid unshare --cgroup "$here/cluster.sh" process-one "/sys/fs/cgroup/$cgroup"
   ) >"$directory/log/node.log" 2>&1 </dev/null &
   disown
   for _ in {1..100}; do
@@ -172,29 +182,71 @@ make_cgroups() {
 }
 join_cgroups() {
   local at
-  for at in $(cgroups); do
+  for at in $(cgroups "${1:-}"); do
     echo "$BASHPID" >"$at/cgroup.procs"
   done
 }
 
-wait_until_ready() {
-  local deadline=$((SECONDS + 120)) begun=${EPOCHREALTIME/./}
+second_up() {
+  local pid at file
+  pid=$(first_process)
+  ! process_one 2 /second >/dev/null || return 0
   export KUBECONFIG=$directory/kubeconfig KUBECACHEDIR=$directory/kubectl-cache
-  ready() { # WHAT COMMAND…
-    local what=$1 tenths
-    shift
-    until "$@" &>/dev/null; do
-      running || fail "the node ended; the end of its log: $(tail -1 "$directory/log/node.log")"
-      ((SECONDS < deadline)) || fail "not in time: $what; the logs are in $directory/log"
-      sleep 0.1
+  # One that was lost still counts as ready for a while.
+  "$kube/kubectl" delete node node2 --ignore-not-found
+  rm -rf "$directory/node2"
+  mkdir -p "$directory/node2/log"
+  "$here/certificates.sh" --node node2 "$directory" "https://$node_address:6443" "$second_address"
+  for at in $(cgroups); do
+    mkdir -p "$at/second"
+    for file in cpuset.cpus cpuset.mems; do
+      [[ ! -e $at/second/$file || -e $at/cgroup.controllers ]] || cat "$at/$file" >"$at/second/$file"
     done
-    tenths=$(((${EPOCHREALTIME/./} - begun) / 100000))
-    say "$(printf '%3d.%d s  %s' $((tenths / 10)) $((tenths % 10)) "$what")"
-  }
-  ready "API server is ready" "$kube/kubectl" get --raw /readyz
-  ready "add-ons are applied" "$kube/kubectl" apply -f "$here/node/addons"
-  ready "node is ready" "$kube/kubectl" wait --for=condition=Ready node/node1 --timeout=5s
-  ready "DNS answers" "$here/cluster.sh" net timeout 1 bash -c '</dev/tcp/10.96.0.10/53'
+  done
+  # All as the first node sees it.
+  export NODE=2 HERE=/run/recipe DIRECTORY=/run/node/node2 KUBE=/run/kube ETCD=/run/etcd DEBIAN=/run/debian \
+    IMAGES=/run/images NEIGHBOUR_INTERFACE=node2 NEIGHBOUR_ADDRESS=$first_address NODE_ADDRESS=$second_address
+  (
+    join_cgroups /second
+    exec 7<"/proc/$pid/ns/net"
+    exec setsid nsenter --target "$pid" --mount --pid --net --ipc --uts -- unshare --cgroup \
+      /run/recipe/cluster.sh process-one /sys/fs/cgroup/second
+  ) >"$directory/node2/log/node.log" 2>&1 </dev/null &
+  disown
+  wait_until "node2 is ready" "$kube/kubectl" wait --for=condition=Ready node/node2 --timeout=5s
+}
+
+# Its neighbour hears no farewell.
+second_lose() {
+  local pid first
+  first=$(first_process)
+  nsenter --target "$first" --net ip link set node2 down 2>/dev/null || true
+  for pid in $(processes /second); do
+    kill -KILL "$pid" 2>/dev/null || true
+  done
+  nsenter --target "$first" --net ip link delete node2 2>/dev/null || true
+}
+
+begun=${EPOCHREALTIME/./}
+wait_until() { # WHAT COMMAND…
+  local what=$1 tenths deadline=$((SECONDS + 120))
+  shift
+  until "$@" &>/dev/null; do
+    running || fail "the node ended; the end of its log: $(tail -1 "$directory/log/node.log")"
+    ((SECONDS < deadline)) || fail "not in time: $what; the logs are in $directory/log"
+    sleep 0.1
+  done
+  tenths=$(((${EPOCHREALTIME/./} - begun) / 100000))
+  say "$(printf '%3d.%d s  %s' $((tenths / 10)) $((tenths % 10)) "$what")"
+}
+
+wait_until_ready() {
+  begun=${EPOCHREALTIME/./}
+  export KUBECONFIG=$directory/kubeconfig KUBECACHEDIR=$directory/kubectl-cache
+  wait_until "API server is ready" "$kube/kubectl" get --raw /readyz
+  wait_until "add-ons are applied" "$kube/kubectl" apply -f "$here/node/addons"
+  wait_until "node is ready" "$kube/kubectl" wait --for=condition=Ready node/node1 --timeout=5s
+  wait_until "DNS answers" "$here/cluster.sh" net timeout 1 bash -c '</dev/tcp/10.96.0.10/53'
 }
 
 up() {
@@ -260,6 +312,14 @@ end() {
   exit "$1"
 }
 
+load() { # PROCESS ARCHIVE…
+  local pid=$1 archive
+  shift
+  for archive in "$@"; do
+    nsenter --target "$pid" --all /run/debian/usr/bin/ctr --namespace k8s.io images import - <"$archive"
+  done
+}
+
 verb=${1:-}
 shift || true
 case $verb in
@@ -278,10 +338,19 @@ case $verb in
     ;;
   load)
     if existing; then fail "images reach an existing cluster by a registry that it knows, not by load"; fi
-    pid=$(first_process)
-    for archive in "$@"; do
-      nsenter --target "$pid" --all /run/debian/usr/bin/ctr --namespace k8s.io images import - <"$archive"
-    done
+    load "$(first_process)" "$@"
+    ;;
+  second)
+    case ${1:-} in
+      up)
+        requirements
+        tools
+        second_up
+        ;;
+      lose) second_lose ;;
+      load) load "$(second_process)" "${@:2}" ;;
+      *) fail "second what? up, lose or load ARCHIVE…" ;;
+    esac
     ;;
   enter)
     pid=$(first_process)
@@ -292,11 +361,10 @@ case $verb in
     pid=$(first_process)
     exec nsenter --target "$pid" --net "$@"
     ;;
-  first-process)
-    # In version 2, a group that hands on controllers has no processes itself.
-    if [[ ! -d /sys/fs/cgroup/unified && -e /sys/fs/cgroup/$cgroup/cgroup.controllers ]]; then
-      mkdir "/sys/fs/cgroup/$cgroup/init"
-      echo $$ >"/sys/fs/cgroup/$cgroup/init/cgroup.procs"
+  process-one) # CGROUP, in version 2: one that hands on controllers has no processes itself
+    if [[ ! -d /sys/fs/cgroup/unified && -e $1/cgroup.controllers ]]; then
+      mkdir "$1/init"
+      echo $$ >"$1/init/cgroup.procs"
     fi
     exec unshare --net --pid --mount --ipc --uts --fork --kill-child --mount-proc "$here/node.sh"
     ;;

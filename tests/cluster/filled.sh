@@ -29,4 +29,6 @@ shift $((2 + $2))
 if [[ ${QUOTAKEEPER_CLUSTER:-} != existing ]]; then
   "$here/cluster.sh" load "${archives[@]}" >/dev/null
 fi
+# For a node that joins.
+export QUOTAKEEPER_IMAGE_ARCHIVES="${archives[*]}"
 exec "$@"

@@ -131,16 +131,26 @@ readinessProbe:
   timeoutSeconds: 2
 {{- end }}
 
-{{- /* Spreads a component's pods over nodes and zones, where that can be. */ -}}
+{{- /* Spreads a component's pods over nodes, where that can be. */ -}}
 {{- define "quotakeeper.spread" -}}
-{{- $component := . }}
-{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
-- topologyKey: {{ . }}
+- topologyKey: kubernetes.io/hostname
   maxSkew: 1
   whenUnsatisfiable: ScheduleAnyway
   labelSelector:
-    matchLabels: {{- include "quotakeeper.selector" $component | nindent 6 }}
+    matchLabels: {{- include "quotakeeper.selector" . | nindent 6 }}
   # Of this version's pods, else an upgrade spreads over those that go.
   matchLabelKeys: [pod-template-hash]
 {{- end }}
+
+{{- /* And over zones. Not by another constraint of spread: the scheduler ignores nodes that lack the label of one of
+them, and so the nodes of clusters without zones. */ -}}
+{{- define "quotakeeper.zones" -}}
+podAntiAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+  - weight: 100
+    podAffinityTerm:
+      topologyKey: topology.kubernetes.io/zone
+      labelSelector:
+        matchLabels: {{- include "quotakeeper.selector" . | nindent 10 }}
+      matchLabelKeys: [pod-template-hash]
 {{- end }}

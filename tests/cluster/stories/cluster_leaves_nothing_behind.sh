@@ -76,6 +76,14 @@ kubectl -n kube-system rollout restart deployment/coredns >/dev/null
 holds "DNS takes names of the outside world" kubectl -n kube-system rollout status deployment/coredns --timeout=120s
 found() { kubectl -n story exec deployment/server -- nslookup api.hubapi.com 2>/dev/null | grep -q 198.51.100.7; }
 holds "and gives them to pods" eventually 30 found
+"$cluster" second up
+kubectl run there --image=localhost/busybox:1 --image-pull-policy=Never --restart=Never \
+  --overrides='{"spec": {"nodeName": "node2"}}' -- nslookup server.story.svc.cluster.local >/dev/null
+holds "a pod of a second node is answered by the first one's" \
+  kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/there --timeout=60s >/dev/null
+"$cluster" second lose
+"$cluster" second up
+holds "another node takes the place of one that is lost" kubectl wait --for=condition=Ready node/node2 --timeout=60s >/dev/null
 holds "a second up finds it" "$cluster" up >"$scratch/usage"
 holds "down" "$cluster" down
 nothing_is_left "nothing is left"

@@ -113,6 +113,42 @@ async fn of_two_limiters_one_is_active() {
     assert_eq!(holder(), "", "it was given up");
 }
 
+/// As when `limiter.replicas` is raised from 1: the one that is there holds no Lease that it would have to renew.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an API server: make cluster-test"]
+async fn one_that_renews_no_lease_is_followed_when_its_pod_is_gone() {
+    let _alone = ALONE.lock().await;
+    install();
+    let ca = Arc::new(Ca::new());
+    write_certificate(&ca);
+    write_account(&quota(QUOTA, AMOUNT));
+    apply(&json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "limiter-q", "namespace": NAMESPACE},
+        "spec": {
+            "serviceAccountName": "quotakeeper-limiter", "automountServiceAccountToken": false,
+            "containers": [{"name": "limiter", "image": "localhost/none:1"}],
+        },
+    }));
+    let mut alone = Limiter::new(ca.clone(), "limiter-q", None);
+    let mut next = Limiter::new(ca.clone(), "limiter-r", Some(3));
+    alone.spawn();
+    until("the first is active", || is_active(&alone)).await;
+    next.spawn();
+    next.ready().await;
+    until("the second is on standby", || is_on_standby(&next)).await;
+    let provider = Provider::of(AMOUNT);
+    let token = pod("raised", true);
+    let proxy = Proxy::drawing(&next, (35, &token), "gtm/Job/raised", &[QUOTA], provider.clone());
+    proxy.ask(0, 5);
+    until("the first grants", || provider.counted() == 5).await;
+    alone.stop();
+    assert!(is_on_standby(&next), "its pod is there");
+    kubectl(&["delete", "pod", "limiter-q", "-n", NAMESPACE, "--grace-period=0", "--force"]);
+    let (since, epoch) = (Instant::now(), proxy.newest_epoch());
+    goes_on("raised", &proxy, &provider, since, epoch).await;
+    assert!(is_active(&next) && took_over(&next, "Takeover"));
+}
+
 /// What it said still holds: the active one writes it again, and the other takes it no sooner than if it were there, and
 /// knows that another has granted.
 #[tokio::test(flavor = "multi_thread")]
