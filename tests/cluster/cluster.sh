@@ -6,7 +6,7 @@
 #   cluster.sh possible         says what it lacks on this machine, if anything
 #   cluster.sh env              the variables to use it by, for `eval`
 #   cluster.sh load ARCHIVE…    makes images of OCI archives (image.py) known to the node
-#   cluster.sh second up        adds a second node, node2, with a network of its own; the images that it has are pause alone
+#   cluster.sh second up        adds a second node, node2, with a network of its own, and the images that each node begins with
 #   cluster.sh second lose      ends it as a power cut does: nobody hears of it any more
 #   cluster.sh second load ARCHIVE…  makes images known to it
 #   cluster.sh enter COMMAND…   runs COMMAND inside the node: its processes, files and network
