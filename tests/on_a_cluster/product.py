@@ -64,9 +64,9 @@ spec:
         kubectl("wait", "--namespace", namespace, f"apiquota/{name}", "--for=condition=Ready", f"--timeout={READY_SECONDS}s")
 
 
-def patient(name, extends, limit, amount, seconds, counted_as=None):
+def patient(name, extends, limit, amount, seconds, counted_as=None, delivery=3000):
     """A provider like `extends` whose single tier, `only`, has this limit of calls."""
-    own = {"unit": "Requests", "amount": amount, "windowSeconds": seconds}
+    own = {"unit": "Requests", "amount": amount, "windowSeconds": seconds, "deliveryMillis": delivery}
     if counted_as := counted_as or defined_by(extends)[limit].get("countedAs"):
         own["countedAs"] = counted_as
     patient_of(name, extends, limit, own)
@@ -173,6 +173,13 @@ def replace(component):
 def log(pod):
     """What the programs of a pod of ours have said, a line each."""
     return kubectl("logs", "--namespace", NAMESPACE, pod["metadata"]["name"], "--all-containers").splitlines()
+
+
+def limiters_tell():
+    """How the active limiter began, its breaches, and the last words of each; for the message of a failed test."""
+    words = [line for pod in pods("limiter") for line in log(pod)[-20:]]
+    breaches = [line for text in metrics_of("limiter") for line in text.splitlines() if "breach" in line]
+    return "\n".join([f"last change: {last_change()}", *breaches, *words])
 
 
 def nothing_is_forbidden():

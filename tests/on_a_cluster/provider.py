@@ -33,7 +33,8 @@ spec:
         imagePullPolicy: {guest.PULL}
         args: [--https, "0.0.0.0:8443", --http, "0.0.0.0:8080", --control, "0.0.0.0:9000"]
         readinessProbe: {{tcpSocket: {{port: 9000}}, periodSeconds: 1}}
-        resources: {{requests: {{cpu: 50m, memory: 64Mi}}}}
+        # Others are not to keep it from counting calls as they come.
+        resources: {{requests: {{cpu: 300m, memory: 64Mi}}}}
 ---
 apiVersion: v1
 kind: Service
@@ -120,6 +121,18 @@ class Provider:
     def log(self, account):
         entries = map(json.loads, self.ask(f"/log?account={account}").splitlines())
         return sorted(entries, key=lambda entry: entry["arrivalNanos"])
+
+    def excess(self, account, seconds):
+        """What is known of each call that was over: the calls of the window before it, and how long the provider stood
+        still since it was up, a line each; for the message of a failed test."""
+        log, stalls = self.log(account), json.loads(self.ask("/stalls"))
+        lines = []
+        for over in (entry for entry in log if entry["verdict"] == "over"):
+            at = over["arrivalNanos"]
+            before = [entry for entry in log if at - (seconds + 1) * 1e9 < entry["arrivalNanos"] <= at]
+            arrivals = " ".join(f"{(entry['arrivalNanos'] - at) / 1e6:.0f}:{entry['verdict']}" for entry in before)
+            lines.append(f"over at {at / 1e6:.0f} ms: {over['exceeded']}; calls before it, by ms: {arrivals}")
+        return lines + [f"stood still at {stall['atNanos'] / 1e6:.0f} ms for {stall['nanos'] / 1e6:.0f} ms" for stall in stalls]
 
     def used_percent(self, account, limit):
         """Use of the limit's windows but the first and the last, and how many those are."""

@@ -102,6 +102,7 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Full<By
             Some(account) => Ok(json!(shared.book().summary(account))),
             None => Err("name the account: /summary?account=KEY".to_owned()),
         },
+        (&Method::GET, "/stalls") => Ok(json!(shared.stalls.all())),
         (&Method::GET, "/accounts") => {
             let row = |(account, provider, requests)| json!({"account": account, "provider": provider, "requests": requests});
             Ok(shared.book().accounts().into_iter().map(row).collect())

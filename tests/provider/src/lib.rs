@@ -46,6 +46,7 @@ mod provider;
 pub mod rules;
 mod server;
 mod shared;
+mod stalls;
 pub mod summary;
 pub mod tokens;
 

@@ -18,6 +18,7 @@ use crate::log::Entry;
 use crate::rules::{RuleBook, Rules, RulesError};
 use crate::server;
 use crate::shared::Shared;
+use crate::stalls;
 use crate::summary::Summary;
 
 /// Connections that may wait to be accepted.
@@ -79,6 +80,7 @@ pub async fn start(options: Options) -> Result<Provider, StartError> {
     let acceptor = TlsAcceptor::from(tls);
     let shared = Arc::new(Shared::new(Book::new(options.rules), ca_pem));
     let (stop, doors) = (CancellationToken::new(), TaskTracker::new());
+    doors.spawn(stalls::watch(shared.clone(), stop.clone()));
     let (https_door, https) = open(options.https)?;
     let (http_door, http) = open(options.http)?;
     let (control_door, control) = open(options.control)?;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::book::Book;
 use crate::counting::NANOS_PER_MILLI;
+use crate::stalls::Stalls;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -16,6 +17,8 @@ pub(crate) struct Shared {
     started: Instant,
     connections: AtomicU64,
     falls: watch::Sender<u64>,
+    /// When the process stood still.
+    pub(crate) stalls: Stalls,
     /// The authority of this run, as PEM.
     pub(crate) ca_pem: String,
 }
@@ -27,6 +30,7 @@ impl Shared {
             started: Instant::now(),
             connections: AtomicU64::new(0),
             falls: watch::Sender::new(0),
+            stalls: Stalls::default(),
             ca_pem,
         }
     }
