@@ -28,7 +28,7 @@ class Campaign(Story):
     def enrich(self, program, account):
         dialect, limit, counted, counted_as = PROGRAMS[program]
         name = f"{account}-{program}"
-        product.patient(name, dialect, limit, AMOUNT, SECONDS, counted_as, DELIVERY_MILLIS)
+        product.patient(name, dialect, limit, AMOUNT, SECONDS, counted_as, deliveryMillis=DELIVERY_MILLIS)
         product.quota(self.namespaces[0], name, name, "only", more=PACED if dialect != "hubspot" else "")
         self.provider.limit(name, "tried", AMOUNT, SECONDS, counted)
         return Job(self.namespaces[0], name, program, name, PODS, CALLS // PODS, clients=8, quotas=name).start()

@@ -64,9 +64,9 @@ spec:
         kubectl("wait", "--namespace", namespace, f"apiquota/{name}", "--for=condition=Ready", f"--timeout={READY_SECONDS}s")
 
 
-def patient(name, extends, limit, amount, seconds, counted_as=None, delivery=3000):
+def patient(name, extends, limit, amount, seconds, counted_as=None, **more):
     """A provider like `extends` whose single tier, `only`, has this limit of calls."""
-    own = {"unit": "Requests", "amount": amount, "windowSeconds": seconds, "deliveryMillis": delivery}
+    own = {"unit": "Requests", "amount": amount, "windowSeconds": seconds, **more}
     if counted_as := counted_as or defined_by(extends)[limit].get("countedAs"):
         own["countedAs"] = counted_as
     patient_of(name, extends, limit, own)

@@ -13,6 +13,7 @@
 //! - [`force`]: answers that the control port orders
 //! - [`dialect`]: paths, headers, rejections and bodies of each provider
 //! - `production`: answers as they are produced, whether or not a client reads them
+//! - `stalls`: when the process had no turn of the processor, for whoever asks why a call was over
 //! - `server`, `answer`, `certificates`, `control`, `shared`: the IO around it; [`start`] puts it together
 //!
 //! # What is counted, and when

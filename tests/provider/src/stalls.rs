@@ -23,6 +23,7 @@ const KEPT: usize = 1_000;
 pub(crate) struct Stall {
     /// When it began, in nanoseconds since the start.
     pub(crate) at_nanos: u64,
+    /// How long it lasted, in nanoseconds.
     pub(crate) nanos: u64,
 }
 
