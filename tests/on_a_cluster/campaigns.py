@@ -34,12 +34,13 @@ class Campaign(Story):
         return Job(self.namespaces[0], name, program, name, PODS, CALLS // PODS, clients=8, quotas=name).start()
 
     def judge(self, job, forced):
-        """Every call is answered and none is over; the use of the whole windows in percent, and how many those are."""
+        """Every call is answered and none is over; `Provider.used_percent` of the limit."""
         self.assertEqual(job.wait(), "Complete")
         told, totals = job.told(), self.provider.totals(job.name)
         self.assertEqual((told["ok"], told["failed"]), (CALLS, 0), told)
         excess = "\n".join([*self.provider.excess(job.name, SECONDS), product.limiters_tell()]) if totals["over"] else ""
         self.assertEqual((totals["ok"], totals["over"], totals["forced"]), (CALLS, 0, forced), f"{totals}\n{excess}")
         used, windows = self.provider.used_percent(job.name, "tried")
-        print(f"{job.name}: {totals['ok']} ok, {totals['over']} over, {forced} forced, {used:.0f} % of {windows} windows")
+        counts = f"{totals['ok']} ok, {totals['over']} over, {forced} forced"
+        print(f"{job.name}: {counts}, {used:.0f} % of the fuller half of {windows} windows")
         return used, windows

@@ -135,6 +135,6 @@ class Provider:
         return lines + [f"stood still at {stall['atNanos'] / 1e6:.0f} ms for {stall['nanos'] / 1e6:.0f} ms" for stall in stalls]
 
     def used_percent(self, account, limit):
-        """Use of the limit's windows but the first and the last, and how many those are."""
+        """Use of the fuller half of the limit's windows but the first and the last, and how many those are in all."""
         found = next(each for each in self.summary(account)["limits"] if each["limit"] == limit)
-        return found["usedPercent"], max(0, len(found["windows"]) - 2)
+        return found["fullerHalfPercent"], max(0, len(found["windows"]) - 2)

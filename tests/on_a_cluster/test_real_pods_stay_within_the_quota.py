@@ -17,8 +17,8 @@ class RealPods(Campaign):
                 with self.subTest(job.name):
                     used, windows = self.judge(job, forced=0)
                     self.assertGreaterEqual(windows, 8)
-                    # All of it but what a stalled machine takes: of eleven windows two or three.
-                    self.assertGreaterEqual(used, 70)
+                    # A stalled machine empties some of the windows.
+                    self.assertGreaterEqual(used, 75)
 
     def test_a_pod_that_brings_its_own_cas_trusts_the_proxy_too(self):
         self.limit_hubspot("gtm", "own-cas", AMOUNT, SECONDS)

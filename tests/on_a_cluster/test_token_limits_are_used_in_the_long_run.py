@@ -9,7 +9,7 @@ ONLY_WHEN_NAMED = True
 
 
 class InTheLongRun(short.Tokens):
-    times, used_percent = 3, 90
+    times, used_percent, of_windows = 3, 90, "usedPercent"
 
 
 if __name__ == "__main__":

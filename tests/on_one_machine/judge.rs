@@ -29,9 +29,9 @@ impl Judged {
         self.limit.windows.len().saturating_sub(2)
     }
 
-    /// Use in percent of what the inner windows allow.
+    /// Use in percent of what the fuller half of the inner windows allows.
     pub fn used(&self) -> f64 {
-        self.limit.used_percent.expect("three windows or more")
+        self.limit.fuller_half_percent.expect("three windows or more")
     }
 }
 

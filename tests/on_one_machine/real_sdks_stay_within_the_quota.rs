@@ -73,14 +73,14 @@ fn story(program: &Program) {
     let (windows, breaches) = (judged.inner_windows(), breaches(&scene));
     let (used, each) = (judged.used(), &judged.limit.windows);
     println!(
-        "{}: {} ok, {} over, {breaches} breaches, {used:.1} % of {windows} windows used {each:?}",
+        "{}: {} ok, {} over, {breaches} breaches, {used:.1} % of the fuller half of {windows} windows used {each:?}",
         program.name, judged.ok, judged.over
     );
     assert_eq!(judged.ok, CALLS, "the provider answered another number of calls than the program made");
     assert_eq!((judged.over, breaches), (0, 0), "over the quota, and breaches that were reported");
     assert!(windows >= 8, "too few windows: {each:?}");
-    // A machine that stands still for a second costs 3 %; the simulator asks for all of it.
-    assert!(used >= 75.0, "too little was used: {each:?}");
+    // A machine that stands still empties some windows; the simulator asks for all of them.
+    assert!(used >= 85.0, "too little was used: {each:?}");
 }
 
 /// Calls that the report says were written later than the promise's bound.

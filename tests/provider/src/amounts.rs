@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::counting::{CountedAs, Limit, NANOS_PER_MILLI, window_index_of};
 use crate::tokens::Unit;
+use crate::used::used;
 
 /// One such limit, since its rules were last changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,8 @@ pub struct AmountSummary {
     pub windows: Vec<u64>,
     /// What was charged in percent of what the windows allow, the first and the last left out; absent below three.
     pub used_percent: Option<f64>,
+    /// The same of the fuller half of these windows, which a machine that stood still for some of them leaves alone.
+    pub fuller_half_percent: Option<f64>,
     /// The same of the window in which the least was charged.
     pub worst_window_percent: Option<f64>,
     /// Calls that were rejected because of it.
@@ -86,11 +89,7 @@ impl Amounts {
     }
 
     pub(crate) fn summary(&self, limit: &Limit, model: Option<&str>) -> AmountSummary {
-        let inner = self.windows.len().checked_sub(1).and_then(|last| self.windows.get(1..last));
-        let inner = inner.filter(|inner| !inner.is_empty());
-        let mean = |inner: &[u64]| {
-            inner.iter().map(|window| percent(*window, limit.count)).sum::<f64>() / inner.len() as f64
-        };
+        let used = used(limit.count, &self.windows);
         AmountSummary {
             limit: limit.name.clone(),
             unit: limit.unit,
@@ -101,10 +100,9 @@ impl Amounts {
             used: self.used,
             peak_percent: self.peak_percent,
             windows: self.windows.clone(),
-            used_percent: inner.map(mean),
-            worst_window_percent: inner
-                .and_then(|inner| inner.iter().min())
-                .map(|least| percent(*least, limit.count)),
+            used_percent: used.map(|used| used.all),
+            fuller_half_percent: used.map(|used| used.fuller_half),
+            worst_window_percent: used.map(|used| used.worst),
             over: self.over,
         }
     }

@@ -10,6 +10,7 @@
 //! - [`rules`]: which limits an account has: built-in table, rules file, control port
 //! - `book`: the atomic decision over all limits of a request, and the log ([`log`]); pure too
 //! - [`summary`]: what a log adds up to, a pure function of it
+//! - `used`: the use of windows, in percent
 //! - [`force`]: answers that the control port orders
 //! - [`dialect`]: paths, headers, rejections and bodies of each provider
 //! - `production`: answers as they are produced, whether or not a client reads them
@@ -50,6 +51,7 @@ mod shared;
 mod stalls;
 pub mod summary;
 pub mod tokens;
+mod used;
 
 pub use amounts::AmountSummary;
 pub use certificates::CertificateError;

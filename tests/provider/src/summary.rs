@@ -9,6 +9,7 @@ use crate::counting::{CountedAs, Limit, NANOS_PER_MILLI, window_index_of};
 use crate::dialect::Dialect;
 use crate::log::{Ended, Entry, Protocol, Verdict};
 use crate::tokens::Unit;
+use crate::used::used;
 
 /// One account's totals and windows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,6 +75,8 @@ pub struct LimitSummary {
     pub largest_sliding: u64,
     /// Accepted calls in percent of what the windows allow, the first and the last left out; absent below three.
     pub used_percent: Option<f64>,
+    /// The same of the fuller half of these windows, which a machine that stood still for some of them leaves alone.
+    pub fuller_half_percent: Option<f64>,
     /// Calls that were rejected because of this limit.
     pub over: u64,
 }
@@ -126,6 +129,7 @@ fn summarize_limit(limit: &Limit, log: &[Entry]) -> Vec<LimitSummary> {
             .map(|entry| entry.counted_nanos)
             .collect();
         let windows = windows(limit, &accepted);
+        let used = used(limit.count, &windows);
         LimitSummary {
             limit: limit.name.clone(),
             model: model.map(str::to_owned),
@@ -133,7 +137,8 @@ fn summarize_limit(limit: &Limit, log: &[Entry]) -> Vec<LimitSummary> {
             window_millis: limit.window_millis,
             counted_as: limit.counted_as,
             largest_sliding: largest_sliding(limit.window_nanos(), &accepted),
-            used_percent: used_percent(limit.count, &windows),
+            used_percent: used.map(|used| used.all),
+            fuller_half_percent: used.map(|used| used.fuller_half),
             windows,
             over: entries
                 .iter()
@@ -175,12 +180,6 @@ fn largest_sliding(window: u64, accepted: &[u64]) -> u64 {
     largest
 }
 
-fn used_percent(count: u64, windows: &[u64]) -> Option<f64> {
-    let inner = windows.get(1..windows.len().checked_sub(1)?)?;
-    let allowed = count * inner.len() as u64;
-    (allowed > 0).then(|| 100.0 * inner.iter().sum::<u64>() as f64 / allowed as f64)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -195,7 +194,6 @@ mod tests {
         // In milliseconds; the first at 5: windows [5, 15), [15, 25), [25, 35), [35, 45).
         let accepted: Vec<u64> = [5, 14, 15, 35].map(|at| at * NANOS_PER_MILLI).into();
         assert_eq!(windows(&limit(CountedAs::Sliding, 0), &accepted), [2, 1, 0, 1]);
-        assert_eq!(used_percent(2, &[2, 1, 0, 1]), Some(25.0));
         // Fixed with phase 5 has the same edges; with phase 0: [0, 10), [10, 20), [20, 30), [30, 40).
         assert_eq!(windows(&limit(CountedAs::Fixed, 5), &accepted), [2, 1, 0, 1]);
         assert_eq!(windows(&limit(CountedAs::Fixed, 0), &accepted), [1, 2, 0, 1]);
@@ -206,13 +204,5 @@ mod tests {
         assert_eq!(largest_sliding(10, &[0, 5, 10, 14, 15]), 3);
         assert_eq!(largest_sliding(10, &[0, 10, 20]), 1);
         assert_eq!(largest_sliding(10, &[]), 0);
-    }
-
-    #[test]
-    fn too_few_windows_have_no_percentage() {
-        assert_eq!(used_percent(2, &[]), None);
-        assert_eq!(used_percent(2, &[2]), None);
-        assert_eq!(used_percent(2, &[2, 2]), None);
-        assert_eq!(used_percent(2, &[0, 2, 0]), Some(100.0));
     }
 }
