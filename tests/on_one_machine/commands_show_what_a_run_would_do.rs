@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use test_support::ports::free_port;
 
 use crate::scene::{Ended, Scene, is_root};
 
@@ -216,7 +217,7 @@ pub fn departures_from_schema(report: &Value) -> Vec<String> {
 #[test]
 fn a_scrape_shows_use_and_pauses() {
     let scene = Scene::new(RULES);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let admin = format!("127.0.0.1:{port}");
     let script = format!(
         "{CALL}

@@ -22,6 +22,7 @@ use quotakeeper_wire::account::{Admitted, CompiledAccount};
 use quotakeeper_wire::status::AccountReport;
 use test_support::accounts::{compiled, enforced, requests};
 use test_support::certificates::Ca;
+use test_support::ports::free_port;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -64,7 +65,7 @@ impl World {
             ca: Ca::new(),
             cluster: Cluster::new(Key::ecdsa("one")),
             pods: Pods::default(),
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            address: SocketAddr::from(([127, 0, 0, 1], free_port())),
             running: None,
         };
         world.run(folder, configuration, None).await;

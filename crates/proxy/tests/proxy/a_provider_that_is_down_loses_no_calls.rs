@@ -1,8 +1,10 @@
 //! A provider that can't be connected to for some seconds delays calls of any method and loses none.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use test_support::ports::free_port;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -15,9 +17,8 @@ const DOWN: Duration = Duration::from_secs(4);
 async fn posts_are_sent_once_when_it_is_back() {
     let (provider, _) = world::provider().await;
     world::set_limit(&provider, 100_000, Duration::from_secs(1));
-    let (listener, url) = world::socket().await;
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let url = format!("http://{address}");
     let quota = world::plenty();
     let settings = world::settings(vec![world::account("demo", Some(url), quota.clone())]);
     let (proxy, peer) = world::start(settings).await;

@@ -9,7 +9,7 @@ use quotakeeper_wire::message::AccountIndex;
 
 use crate::calls_are_granted_over_a_session::{QUEUE, admission, call};
 use crate::host::{self, Host};
-use crate::world::{Ca, NAME, Pod, Server, Tokens, endpoint, free, server_tls, until};
+use crate::world::{Ca, NAME, Pod, Server, Tokens, endpoint, kept, server_tls, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_calls_continue_at_the_next_limiter() {
@@ -18,7 +18,7 @@ async fn waiting_calls_continue_at_the_next_limiter() {
         // One call at a time: of the rest, each waits.
         let one = || host::account(vec![host::limit(Unit::ConcurrentRequests, 1, Duration::from_secs(1))]);
         let first = Host::start(one(), 1);
-        let server = Server::start(free(), server_tls(&ca, NAME), Tokens::of("old"), first.clone()).await;
+        let server = Server::start(kept(), server_tls(&ca, NAME), Tokens::of("old"), first.clone()).await;
         let (address, pod) = (server.address, Pod::with_token("old"));
         let (admission, peer) = admission(1);
         tokio::spawn(keep_connected(endpoint(address, &ca), pod.token_file(), SystemDial, peer));

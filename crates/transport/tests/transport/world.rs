@@ -16,6 +16,7 @@ use quotakeeper_wire::message::{ToLimiter, ToProxy};
 use rustls::ServerConfig;
 use tempfile::TempDir;
 pub use test_support::certificates::Ca;
+use test_support::ports::free_port;
 pub use test_support::wait::until;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -166,4 +167,9 @@ impl Link for Peer {
 
 pub fn free() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// One that nobody else takes while a server that starts again leaves it.
+pub fn kept() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
