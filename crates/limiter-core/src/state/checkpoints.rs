@@ -62,6 +62,8 @@ pub(super) struct AccountCheckpoints {
     number: Option<u64>,
     /// The highest number that is known.
     highest: u64,
+    /// The highest that was to be written here: it may be stored although nobody has said so.
+    tried: u64,
     /// What is under way.
     under_way: Option<UnderWay>,
     not_before: Time,
@@ -146,6 +148,7 @@ impl LimiterState {
                 Some(last) => {
                     let number = last.saturating_add(1);
                     checkpoints.under_way = Some(UnderWay::Write(number));
+                    checkpoints.tried = number;
                     let checkpoint = engine.checkpoint(now);
                     CheckpointTask::Write(StoredCheckpoint { account: key, quota, number, epoch, checkpoint })
                 }
@@ -225,7 +228,8 @@ impl LimiterState {
     pub(super) fn checkpoint_told(&mut self, now: Time, key: &AccountKey, out: &mut Outbox) {
         let Some(account) = self.accounts.get_mut(key) else { return };
         let (told, checkpoints) = (account.compiled.checkpoint.unwrap_or(0), &mut account.checkpoints);
-        if checkpoints.number.is_none() || checkpoints.superseded || told <= checkpoints.highest {
+        let highest = checkpoints.highest.max(checkpoints.tried);
+        if checkpoints.number.is_none() || checkpoints.superseded || told <= highest {
             return;
         }
         (checkpoints.number, checkpoints.highest) = (Some(told), told);

@@ -162,6 +162,8 @@ struct Store {
     /// The version that the limiter of each epoch has read or written last.
     read: BTreeMap<Epoch, u64>,
     away: bool,
+    /// Nobody hears that something is stored.
+    unanswered: bool,
 }
 
 impl Store {
@@ -189,9 +191,13 @@ impl Store {
                 };
                 if written.is_ok() {
                     self.version += 1;
-                    self.read.insert(limiter.state.greeting.epoch, self.version);
+                    if !self.unanswered {
+                        self.read.insert(limiter.state.greeting.epoch, self.version);
+                    }
                     self.stored = Some(serde_json::from_str(&checkpoint.to_json().unwrap()).unwrap());
                 }
+                let no_answer = || Err(NotStored::Failed("no answer".to_owned()));
+                let written = if self.unanswered { no_answer() } else { written };
                 limiter.tell(|state, now, out| state.checkpoint_written(now, &key, written, out));
             }
         }
@@ -312,6 +318,22 @@ fn a_rollback_that_is_told_later_closes_the_day_then() {
     next.state_use(520);
     next.run(300, &mut store);
     assert!((470..=480).contains(&next.granted), "{} of what is left", next.granted);
+}
+
+/// The API server has stored it, and the operator reads its number sooner than the limiter that has given up waiting.
+#[test]
+fn what_was_stored_without_an_answer_is_no_rollback() {
+    let (mut limiter, mut store) = half_used();
+    let before = store.number();
+    store.unanswered = true;
+    limiter.ask(300);
+    while store.number() == before {
+        limiter.run(1, &mut store);
+    }
+    limiter.configure(Some(store.number()));
+    store.unanswered = false;
+    limiter.run(300, &mut store);
+    assert_eq!((limiter.granted, limiter.checkpoint().lost, limiter.assumed()), (800, false, 0));
 }
 
 /// What a limiter with its ledger knows is better than any checkpoint.
