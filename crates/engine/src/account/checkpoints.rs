@@ -24,7 +24,7 @@ pub(super) struct Checkpoints {
     /// One was taken whose fate is not known yet.
     under_way: bool,
     /// One has been stored: what this engine has granted is in none before it.
-    stored: bool,
+    pub(super) stored: bool,
     /// How long the newest block should last.
     horizon: Duration,
 }

@@ -149,7 +149,9 @@ impl Engine {
         }
         let mut counters = Vec::new();
         let mut places = UnitPlaces::new();
-        for (id, entry) in self.lanes.entries() {
+        let told = self.checkpoints.stored;
+        let is_kept = |limit: &Limit| told || !self.lanes.waits_for_checkpoint(limit);
+        for (id, entry) in self.lanes.entries().filter(|(_, entry)| is_kept(&entry.limit)) {
             if let Some((counter, keys)) = counter_snapshot(entry) {
                 let place = |unit: usize| UnitPlace { counter: counters.len() as u32, unit: unit as u32 };
                 places.extend(keys.into_iter().enumerate().map(|(unit, key)| ((id, key), place(unit))));
@@ -158,7 +160,7 @@ impl Engine {
         }
         let calls =
             self.calls.granted().map(|(key, call, grant)| self.call_snapshot(key, call, grant, &places));
-        let limits = self.lanes.limits().iter();
+        let limits = self.lanes.limits().iter().filter(|limit| is_kept(limit));
         let limits = limits.map(|limit| (limit.config.name.clone(), limit.in_ledger()));
         let told = self.pauses.iter().filter(|(_, pause)| !pause.only_asks());
         let pauses = told.map(|(key, pause)| PauseSnapshot {

@@ -181,6 +181,34 @@ fn what_the_ledger_has_is_better_than_the_checkpoint() {
     assert_eq!(w.used("daily"), granted as u64);
 }
 
+/// It assumes that all of the day is used: who goes on from its ledger would count that for a day, although a checkpoint
+/// says better.
+#[test]
+fn a_limiter_that_ends_before_it_has_read_the_checkpoint_leaves_that_to_the_next() {
+    let mut w = new(daily(100));
+    let (checkpoint, granted) = run(&mut w, 40);
+    let (config, now) = (daily(100), w.now);
+    let mut engine = Engine::takeover(config.clone(), predecessor(now), now);
+    engine.require_checkpoints(now);
+    let (snapshot, reserve) = World::with(engine, now).commit(1);
+    let checkpoint = checkpoint.unwrap();
+    let read = CheckpointRead::Found { checkpoint, age: Duration::ZERO, granted_until: now };
+    let mut next = begin(Engine::restart(config, snapshot, reserve, now), now, read);
+    let used = next.used("daily") as usize;
+    assert!((granted..60).contains(&used), "{used} after {granted}");
+}
+
+/// Nobody has granted on it: that is known, and stays in the ledger.
+#[test]
+fn a_restart_before_the_first_checkpoint_does_not_close_a_new_account() {
+    let (config, now) = (daily(100), START);
+    let mut engine = Engine::newly_in_force(config.clone(), now);
+    engine.require_checkpoints(now);
+    let (snapshot, reserve) = World::with(engine, now).commit(0);
+    let mut next = begin(Engine::restart(config, snapshot, reserve, now), now, CheckpointRead::None);
+    assert_eq!(next.used("daily"), 0);
+}
+
 #[test]
 fn a_lost_checkpoint_closes_the_window_until_a_person_states_its_use() {
     let mut w = begin(Engine::newly_in_force(daily(100), START), START, CheckpointRead::Lost);

@@ -46,7 +46,7 @@ fn lost_checkpoints(random: &mut Random) -> Scenario {
     scenario
 }
 
-fn failover(random: &mut Random) -> Scenario {
+pub(super) fn failover(random: &mut Random) -> Scenario {
     let mut scenario = lost_ledgers(random);
     scenario.faults.limiter_crash = seconds(0);
     scenario.lease =

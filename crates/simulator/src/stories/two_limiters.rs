@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::disasters::DISK;
-use super::{Story, calm, demands, ms, seconds, some_window, storm, story, tokens};
+use super::{Story, calm, checkpoints, demands, ms, seconds, some_window, storm, story, tokens};
 use crate::random::Random;
 use crate::scenario::{Arrivals, Disk, Lease, Scenario};
 
@@ -32,6 +32,7 @@ pub(super) const STORIES: &[Story] = &[
     story("offline-tokens", "the same, and tokens that are counted when a call arrives", offline_tokens),
     story("offline-streams", "the same, and tokens that are counted until long answers end", offline_streams),
     story("offline-concurrency", "the same, and calls at the same time", offline_concurrency),
+    story("offline-hour", "the same, and an hour's limit whose use is stored in checkpoints", offline_hour),
     story("handovers", "limiters are replaced by plan, again and again", handovers),
     story("handovers-cut", "each step of a handover may fail, and limiters stall and die", handovers_cut),
 ];
@@ -122,6 +123,17 @@ fn offline_concurrency(random: &mut Random) -> Scenario {
     let mut scenario = goes_on_offline(random, scenario);
     // The provider goes on with calls whose proxies have died: here none does.
     scenario.faults.proxy_crash = Duration::ZERO;
+    scenario
+}
+
+fn offline_hour(random: &mut Random) -> Scenario {
+    let scenario = checkpoints::failover(random);
+    let mut scenario = goes_on_offline(random, scenario);
+    scenario.lease =
+        scenario.lease.map(|lease| Lease { cut_every: seconds(200), handover: seconds(600), ..lease });
+    scenario.faults.failover = seconds(400);
+    scenario.faults.limiter_crash = seconds(900);
+    scenario.faults.proxy_crash = seconds(400);
     scenario
 }
 

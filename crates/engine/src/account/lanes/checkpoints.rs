@@ -49,6 +49,14 @@ impl Lanes {
         self.checkpoints && limit.is_checkpointed()
     }
 
+    /// Whether all that is counted of a limit is only assumed of a predecessor, for want of a checkpoint. Nothing was granted
+    /// of it since, unless this engine has stored one. The ledger does without it: who begins from that is to read the
+    /// checkpoint too.
+    pub(in crate::account) fn waits_for_checkpoint(&self, limit: &Limit) -> bool {
+        let start = self.starts.get(&limit.config.name).unwrap_or(&self.start);
+        self.requires_cover(limit) && matches!(start, InitialState::Predecessor(_))
+    }
+
     /// Whether checkpoints cover what some limit grants.
     pub(in crate::account) fn has_covers(&self) -> bool {
         self.limits.iter().any(|limit| self.requires_cover(limit))
