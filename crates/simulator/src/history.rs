@@ -31,7 +31,7 @@ pub(crate) struct History {
     pub(crate) restarts: u64,
     pub(crate) takeovers: u64,
     pub(crate) handovers: u64,
-    pub(crate) lost_checkpoints: u64,
+    pub(crate) asking_calls: u64,
     /// Requests that were counted later than J after they left.
     pub(crate) late_counts: u64,
     /// Times that an engine asked to be woken at once.
@@ -66,7 +66,7 @@ impl History {
             restarts: 0,
             takeovers: 0,
             handovers: 0,
-            lost_checkpoints: 0,
+            asking_calls: 0,
             late_counts: 0,
             idle_wakes: 0,
             hold: Duration::ZERO,

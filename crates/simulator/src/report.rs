@@ -48,8 +48,8 @@ pub struct Report {
     pub takeovers: u64,
     /// Takeovers that went on from what their predecessor had handed over.
     pub handovers: u64,
-    /// Checkpoints that limiters have found to be lost: of each, one call may ask the provider, and be over.
-    pub lost_checkpoints: u64,
+    /// Calls that ask the provider because a limiter began with use that is only assumed; each may be over.
+    pub asking_calls: u64,
     /// Used of the first limit, in hundredths of a percent, first and last windows left out.
     pub used: u64,
     /// Charged of the limit of tokens of which most is used, in hundredths of a percent; `None`: there is none.
@@ -116,7 +116,7 @@ impl Report {
             restarts: history.restarts,
             takeovers: history.takeovers,
             handovers: history.handovers,
-            lost_checkpoints: history.lost_checkpoints,
+            asking_calls: history.asking_calls,
             used: first.as_ref().map_or(0, |limit| used(&world.provider, measured, limit)),
             tokens_peak: world.provider.tokens_peak(),
             tokens_used: world.provider.tokens_used(world.scenario.length),
@@ -145,7 +145,7 @@ impl Report {
         let Over { sliding, fixed, bucket, concurrent, told, tokens } = self.over;
         let tokens = if self.expects.tokens_peak_at_most.is_some() { 0 } else { tokens };
         // Each of them is alone, until its answer or a whole window.
-        let logged = sliding.max(fixed).saturating_sub(self.lost_checkpoints);
+        let logged = sliding.max(fixed).saturating_sub(self.asking_calls);
         let logged = logged.max(concurrent).max(told).max(tokens);
         match self.expects.excused {
             Excused::Nothing => logged.max(bucket),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use quotakeeper_engine::checkpoint::{CheckpointedPart, DrawnBy};
 use quotakeeper_engine::time::Time;
 use quotakeeper_limiter_core::{CheckpointTask, FoundCheckpoint, NotStored, StoredCheckpoint};
 
@@ -59,13 +60,14 @@ impl CheckpointServer {
         self.version += 1;
     }
 
-    /// Whether the document tells of a later checkpoint than the one that was found.
-    fn is_lost(&self, found: &FoundCheckpoint) -> bool {
+    /// Whether whoever finds this begins with use that is only assumed, and so with a call that asks the provider: the
+    /// document tells of a later checkpoint, or this one has such use itself.
+    fn has_one_ask(&self, found: &FoundCheckpoint) -> bool {
         let number = match found {
             FoundCheckpoint::Stored { stored, .. } => stored.number,
             FoundCheckpoint::Nothing | FoundCheckpoint::Unreadable => 0,
         };
-        self.told.is_some_and(|told| number < told)
+        self.told.is_some_and(|told| number < told) || assumes(found)
     }
 
     fn serve(&mut self, request: &CheckpointRequest, now: Moment) -> CheckpointAnswer {
@@ -92,6 +94,14 @@ impl CheckpointServer {
             }
         }
     }
+}
+
+fn assumes(found: &FoundCheckpoint) -> bool {
+    let FoundCheckpoint::Stored { stored, age } = found else { return false };
+    let mut counts = stored.checkpoint.limits.iter().flat_map(|limit| &limit.counts);
+    let assumed =
+        |part: &CheckpointedPart| part.by == DrawnBy::Assumed && Duration::from_secs(part.leaves_in) > *age;
+    counts.any(|count| count.counted.iter().any(assumed))
 }
 
 impl World {
@@ -143,9 +153,9 @@ impl World {
             return self.at(later, Happening::CheckpointAnswered(limiter, answer));
         }
         if let CheckpointAnswer::Read(found) = &*answer
-            && self.checkpoints.is_lost(found)
+            && self.checkpoints.has_one_ask(found)
         {
-            self.history.lost_checkpoints += 1;
+            self.history.asking_calls += 1;
         }
         let key = KEY.into();
         self.drive(limiter, |state, now, out| match *answer {
