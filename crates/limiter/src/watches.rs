@@ -244,8 +244,8 @@ async fn watch_pods(
     mut before: mpsc::Receiver<BTreeSet<String>>,
     to: mpsc::Sender<String>,
 ) {
-    // One that has ended says nothing any more, and may be there for days.
-    let runs = "status.phase!=Succeeded,status.phase!=Failed";
+    // One that has ended says nothing any more, and may be there for days; so may one that no node has room for.
+    let runs = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
     let injected = Config::default().labels(&format!("{INJECTED}=true")).fields(runs);
     let mut events = pin!(kube_cache::events(api, injected, "injected pods"));
     let mut compared = BTreeSet::new();

@@ -118,6 +118,7 @@ fn forget_other_tests() {
     };
     delete(&["configmap", "-l", "quotakeeper.dev/config in (account, checkpoint)"]);
     delete(&["configmap", gate::NAME]);
+    kubectl(&["delete", "pods", "-n", "gtm", "--all", "--grace-period=0", "--force"]);
     delete(&["lease", "quotakeeper-limiter"]);
 }
 
@@ -137,8 +138,8 @@ fn write_document(quota: &str, document: &str) {
     }));
 }
 
-/// A pod that exists, and a token that is bound to it.
-fn pod(name: &str, injected: bool) -> String {
+/// A pod, on this node or on none yet.
+fn write_pod(name: &str, injected: bool, node: Option<&str>) {
     let labels = if injected { json!({"quotakeeper.dev/injected": "true"}) } else { json!({}) };
     apply(&json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -147,10 +148,15 @@ fn pod(name: &str, injected: bool) -> String {
             "annotations": {"quotakeeper.dev/workload": name},
         },
         "spec": {
-            "serviceAccountName": "runner", "automountServiceAccountToken": false,
+            "serviceAccountName": "runner", "automountServiceAccountToken": false, "nodeName": node,
             "containers": [{"name": "app", "image": "localhost/none:1"}],
         },
     }));
+}
+
+/// A pod that runs on a node, and a token that is bound to it.
+fn pod(name: &str, injected: bool) -> String {
+    write_pod(name, injected, Some("node"));
     let token = kubectl(&[
         "create",
         "token",

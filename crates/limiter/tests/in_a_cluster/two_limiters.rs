@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use quotakeeper_engine::config::{LimitConfig, Unit};
 use quotakeeper_wire::gate;
 use serde_json::json;
 use test_support::accounts::requests;
@@ -13,7 +14,9 @@ use test_support::wait::until;
 
 use super::proxy::{Provider, Proxy};
 use super::world::quota;
-use super::{ALONE, AMOUNT, Limiter, NAMESPACE, install, kubectl, pod, write_account, write_certificate};
+use super::{
+    ALONE, AMOUNT, Limiter, NAMESPACE, install, kubectl, pod, write_account, write_certificate, write_pod,
+};
 
 const QUOTA: &str = "gtm/two";
 
@@ -64,7 +67,12 @@ async fn of_two_limiters_one_is_active() {
     install();
     let ca = Arc::new(Ca::new());
     write_certificate(&ca);
-    write_account(&quota(QUOTA, AMOUNT));
+    let mut account = quota(QUOTA, AMOUNT);
+    let slots = LimitConfig { unit: Unit::ConcurrentRequests, ..requests(3, Duration::ZERO) };
+    account.engine.limits.push(LimitConfig { name: "slots".to_owned(), ..slots });
+    write_account(&account);
+    // It was granted nothing that a limiter would have to hold slots for.
+    write_pod("nowhere", true, None);
     let mut limiters = ["limiter-a", "limiter-b"].map(|identity| Limiter::new(ca.clone(), identity, Some(3)));
     let [a, b] = &mut limiters;
     a.spawn();
