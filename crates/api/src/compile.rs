@@ -38,6 +38,10 @@ const PAUSE_CAP: Duration = Duration::from_secs(3600);
 /// Rejections are answered at once: a probe that is silent this long was let in.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 /// The longest call where the provider's clients aren't known to be more patient.
+/// The organisation of an account is of no use.
+const UNNAMED: &str = "account.organization is compared with nothing, because the provider's profile has no \
+    `organizationHeaders`; name them in an ApiProvider, or remove it";
+
 const MAX_CALL: Duration = Duration::from_secs(600);
 
 /// The account of a quota. `profile` is the provider's, with everything that it inherits.
@@ -58,7 +62,10 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
     let declared = limits.enforced.iter().filter(|limit| {
         undeclared.as_ref().is_none_or(|undeclared| undeclared.declared.contains(&limit.name))
     });
-    let warnings = models::warnings(declared.clone(), &models);
+    let organization = quota.spec.account.as_ref().and_then(|account| account.organization.clone());
+    let unnamed =
+        organization.as_ref().filter(|_| profile.organization_headers.is_empty()).map(|_| UNNAMED.to_owned());
+    let warnings = models::warnings(declared.clone(), &models).into_iter().chain(unnamed).collect();
     set_windows(&mut profile, declared);
     let account = CompiledAccount {
         format: FORMAT,
@@ -83,6 +90,7 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
         undeclared,
         not_enforced: limits.not_enforced,
         warnings,
+        organization,
         allocations: Vec::new(),
         admitted: Admitted::Everyone,
         in_force_since: None,

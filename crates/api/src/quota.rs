@@ -124,12 +124,18 @@ pub struct ProviderRef {
 #[x_kube(validation = rules::something_left())]
 pub struct Account {
     /// The account's id at the provider. Of several quotas with the same id, only the oldest is in force.
-    /// Not in force yet: a comparison with the id that responses name.
     /// Default: the quota's namespace and name. Example: `org-9f2c`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(validation = rules::account_id())]
     pub id: Option<String>,
+
+    /// The account as answers name it in the provider's `organizationHeaders`. What an answer that names another says of
+    /// limits and rejections is ignored, and the workload is told: its key belongs to another account.
+    /// Default: answers are not compared. Example: `acme-inc-9f2c`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub organization: Option<String>,
 
     /// This cluster's part of each limit, in percent. Default: 100. Example: `20`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

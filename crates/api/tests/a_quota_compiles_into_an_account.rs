@@ -313,6 +313,17 @@ fn the_account_key_is_its_id_or_the_quotas_name() {
 }
 
 #[test]
+fn an_organization_is_of_use_where_answers_name_one() {
+    let spec = format!("{LARGE}  account: {{organization: acme-inc}}\n");
+    let account = account(&spec);
+    assert_eq!(account.organization.as_deref(), Some("acme-inc"));
+    assert!(account.warnings.iter().any(|warning| warning.starts_with("account.organization ")));
+    let named = format!("{PROFILE}organizationHeaders: [acme-account]\n");
+    let account = compile_with(profile(&named), &spec).unwrap();
+    assert_eq!((account.organization.as_deref(), account.warnings.len()), (Some("acme-inc"), 0));
+}
+
+#[test]
 fn every_tier_of_the_catalogue_compiles_and_reads_back() {
     for name in catalogue::names() {
         let profile = catalogue::find(name).unwrap();

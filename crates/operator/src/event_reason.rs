@@ -120,6 +120,9 @@ event_reasons! {
     CostUnknown: true, "workload",
         "What calls cost is not known: the model has no price, a call sets no maximum of output, or its answer does not say what it has cost. They count as the most that they may have cost, so that limits are used up early.",
         "Do what the note says: name the model's price, set `max_tokens`, or say where answers tell their cost.";
+    AnotherOrganization: true, "workload",
+        "An answer names another account than the quota's `account.organization`: the workload calls with a key of another account. What such answers say of limits and rejections is ignored, and their calls count nevertheless.",
+        "Give the workload a key of the quota's account, or have it draw on a quota of its own account.";
     ProxyNotTrusted: true, "workload",
         "A client does not trust the proxy's CA, and its calls fail.",
         "Let the client trust the bundle, as the note says.";

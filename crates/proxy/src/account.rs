@@ -5,12 +5,12 @@ mod any_answer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::profile::{Partition, ResetMeans};
 use quotakeeper_dialects::request::{CallShape, Measure};
+use quotakeeper_dialects::{Profile, Reading};
 use quotakeeper_engine::config::{LimitConfig, Mode, ModelFacts, QueueConfig, Unit};
 use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClass, Scope};
 use quotakeeper_engine::tokens::CallSize;
@@ -47,6 +47,10 @@ pub(crate) struct Account {
     pub(crate) ratios: TokenRatios,
     /// What has been logged of calls whose cost is not known.
     pub(crate) logged_costs: LoggedCosts,
+    /// The account as answers name it, if they are compared.
+    organization: Option<String>,
+    /// Whether an answer that names another has been logged.
+    pub(crate) logged_organization: AtomicBool,
     /// What is known of models, by the names under which their calls are counted …
     models: BTreeMap<String, ModelFacts>,
     /// … and of a model that is not known.
@@ -87,6 +91,8 @@ impl Account {
             measure,
             ratios: TokenRatios::default(),
             logged_costs: LoggedCosts::default(),
+            organization: compiled.organization.clone(),
+            logged_organization: AtomicBool::new(false),
             models: compiled.engine.models.clone(),
             any_model: compiled.engine.any_model,
             enforced: compiled.engine.limits.iter().map(|limit| limit.name.clone()).collect(),
@@ -126,6 +132,12 @@ impl Account {
     pub(crate) fn context_of(&self, class: &CallClass) -> Option<u64> {
         let known = class.model.as_ref().and_then(|model| self.models.get(model)?.context);
         known.or(self.any_model.context)
+    }
+
+    /// The other account that an answer names as charged, if it names one.
+    pub(crate) fn another_organization<'r>(&self, reading: &'r Reading) -> Option<&'r str> {
+        let (own, named) = (self.organization.as_deref()?, reading.organization.as_deref()?);
+        (named != own).then_some(named)
     }
 
     /// Counts a call towards the budget of repetitions.

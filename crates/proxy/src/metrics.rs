@@ -90,6 +90,7 @@ pub struct Metrics {
     pauses: Family<Quota, Counter<u64, AtomicU64>>,
     max_output_tokens: HistogramFamily,
     unreadable: Family<Unreadable, Counter<u64, AtomicU64>>,
+    another_organization: Family<Quota, Counter<u64, AtomicU64>>,
     learned_patience: Family<Client, Gauge<f64, AtomicU64>>,
     tokens: Family<Tokens, Counter<u64, AtomicU64>>,
     missing_usages: Family<MissingUsage, Counter<u64, AtomicU64>>,
@@ -112,6 +113,7 @@ impl Metrics {
             pauses: Family::default(),
             max_output_tokens: Family::new_with_constructor(|| Histogram::new(TOKENS)),
             unreadable: Family::default(),
+            another_organization: Family::default(),
             learned_patience: Family::default(),
             tokens: Family::default(),
             missing_usages: Family::default(),
@@ -161,6 +163,11 @@ impl Metrics {
             "unreadable_requests",
             "Requests whose model is not known: they wait for all models and are charged to each",
             self.unreadable.clone(),
+        );
+        registry.register(
+            "other_organization_answers",
+            "Answers that name another account than the quota's `account.organization`: what they say of limits and rejections is ignored",
+            self.another_organization.clone(),
         );
         self.register_usage();
         self.register_clients();
@@ -256,6 +263,10 @@ impl Metrics {
         self.unreadable.get_or_create(&Unreadable { quota: quota.to_owned(), reason }).inc();
     }
 
+    pub(crate) fn another_organization(&self, quota: &str) {
+        self.another_organization.get_or_create(&Quota { quota: quota.to_owned() }).inc();
+    }
+
     pub(crate) fn turned_away(&self, reason: &'static str) {
         self.turned_away.get_or_create(&TurnedAway { reason }).inc();
     }
@@ -307,6 +318,7 @@ mod tests {
         metrics.paused("gtm/openai");
         metrics.max_output_tokens("gtm/openai", 4096);
         metrics.unreadable("gtm/openai", "NoModel");
+        metrics.another_organization("gtm/openai");
         metrics.used("gtm/openai", &TokenUsage { input: 9, output: 7, exact: true, ..TokenUsage::default() });
         metrics.usage_missing("gtm/openai", "Absent");
         metrics.learned_patience("gtm/openai", "node", Some(Duration::from_secs(285)));
@@ -326,6 +338,7 @@ mod tests {
             r#"quotakeeper_proxy_pauses_total{quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_max_output_tokens_bucket{le="4096.0",quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_unreadable_requests_total{quota="gtm/openai",reason="NoModel"} 1"#,
+            r#"quotakeeper_proxy_other_organization_answers_total{quota="gtm/openai"} 1"#,
             r#"quotakeeper_proxy_tokens_total{quota="gtm/openai",kind="output",source="reported"} 7"#,
             r#"quotakeeper_proxy_missing_usages_total{quota="gtm/openai",reason="Absent"} 1"#,
             r#"quotakeeper_proxy_learned_patience_seconds{quota="gtm/openai",client="node"} 285.0"#,

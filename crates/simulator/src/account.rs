@@ -32,6 +32,7 @@ pub(crate) fn compiled(config: &AccountConfig) -> CompiledAccount {
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
         warnings: Vec::new(),
+        organization: None,
         allocations: config.sharing.allocations.iter().map(|it| pods_of(&it.name)).collect(),
         in_force_since: None,
         checkpoint: None,

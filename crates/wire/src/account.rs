@@ -75,6 +75,9 @@ pub struct CompiledAccount {
     /// What a person should know of the limits, as sentences. Proxies are not told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The account as its provider's answers name it; `None`: answers are not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
     /// Whose pods may draw on it.
     #[serde(default)]
     pub admitted: Admitted,

@@ -95,6 +95,8 @@ pub enum NoticeKind {
     NoCalls,
     /// What calls cost is not known: their answers do not say it.
     UnknownCost,
+    /// An answer names another account than the quota's: its figures and rejections are ignored.
+    AnotherOrganization,
     /// A kind that a later version knows.
     #[serde(other)]
     Unknown,

@@ -44,6 +44,7 @@ fn account() -> CompiledAccount {
         not_enforced: vec!["tokensPerMinute (Tokens)".to_owned()],
         admitted: Admitted::Namespaces(["gtm".to_owned()].into()),
         warnings: Vec::new(),
+        organization: None,
         allocations: Vec::new(),
         in_force_since: None,
         checkpoint: None,

@@ -75,6 +75,7 @@ pub fn compiled(key: &str, quota: &str, engine: AccountConfig) -> CompiledAccoun
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
         warnings: Vec::new(),
+        organization: None,
         allocations: Vec::new(),
         in_force_since: None,
         checkpoint: None,

@@ -155,6 +155,10 @@ pub(super) fn notice_event(quota: &str, notice: &ConsumerNotice) -> Option<Plann
             let what = "what a call has cost is not known, so it counts with no less than was held for it";
             (EventReason::CostUnknown, format!("{quota}: {what}. {detail}."))
         }
+        NoticeKind::AnotherOrganization => {
+            let what = "what answers of another account say of limits and rejections is ignored";
+            (EventReason::AnotherOrganization, format!("{quota}: {what}. {detail}."))
+        }
         // It may have nothing to do yet.
         NoticeKind::NoCalls => (EventReason::NoCalls, said()),
         NoticeKind::Unknown => return None,

@@ -240,6 +240,20 @@ fn a_notice_has_one_event_per_workload_and_hour() {
 }
 
 #[test]
+fn a_key_of_another_account_is_told_to_its_workload() {
+    let notice = ConsumerNotice {
+        consumer: "gtm/Job/a".into(),
+        kind: NoticeKind::AnotherOrganization,
+        detail: "An answer with status 429 names the organisation org-b".to_owned(),
+        proxies: 1,
+    };
+    let event = notice_event("gtm/crm", &notice).unwrap();
+    assert_eq!((event.reason, event.reason.is_warning()), (EventReason::AnotherOrganization, true));
+    let note = "gtm/crm: what answers of another account say of limits and rejections is ignored. An answer with status 429 names the organisation org-b.";
+    assert_eq!(event.note, note);
+}
+
+#[test]
 fn an_open_gate_is_told_to_every_workload_as_soon_as_the_limiter_reports_it() {
     let (mut scene, mut state) = (Scene::of_tier("pro"), EventState::default());
     // The status in the cluster does not say so yet.

@@ -1,6 +1,7 @@
 //! What an answer means for the call, and for all that wait: read before the client sees it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -9,6 +10,7 @@ use quotakeeper_dialects::profile::Class;
 use quotakeeper_dialects::{Head, Reading, Verdict};
 use quotakeeper_engine::event::{CallClass, Fingerprint, Rejection};
 use quotakeeper_engine::time::Stamp;
+use quotakeeper_wire::message::NoticeKind;
 
 use super::relay::Answer;
 use super::stream_watch::StreamWatch;
@@ -32,6 +34,11 @@ impl Call<'_> {
         mut answer: Answer,
     ) -> Result<Next, Stop> {
         let (status, reading) = read(&self.account, &self.engine_class, self.stream, &mut answer).await;
+        if let Some(other) = self.account.another_organization(&reading) {
+            self.of_another_organization(other, status);
+            // It says nothing of this account: a probe has learned nothing by it either.
+            return Ok(Next::Answer(Box::new(answer.under(permit))));
+        }
         let observations = engine_observations(reading.observations);
         let Verdict::Rejected { class, scope, shared_with, wait: pause, reason } = reading.verdict else {
             permit.first_byte(at, observations);
@@ -77,6 +84,18 @@ impl Call<'_> {
         let granted = permit.rejected(at, observations, rejection);
         wait(self.context, &self.account, &mut self.record, granted).await?;
         Ok(Next::Again(permit))
+    }
+
+    /// Counts an answer of another account, logs the first, and tells the limiter.
+    fn of_another_organization(&self, other: &str, status: StatusCode) {
+        let (account, context) = (&self.account, self.context);
+        let quota = &account.quota;
+        context.telemetry.metrics.another_organization(quota);
+        let said = format!("An answer with status {} names the organisation {other}", status.as_u16());
+        context.admission.notice(account.index, NoticeKind::AnotherOrganization, said.clone());
+        if !account.logged_organization.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%quota, "{said}, which is not the quota's; what such answers say of limits and rejections is ignored; call with a key of the quota's account");
+        }
     }
 }
 

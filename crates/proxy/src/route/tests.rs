@@ -64,6 +64,7 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
         not_enforced: Vec::new(),
         admitted: Admitted::Everyone,
         warnings: Vec::new(),
+        organization: None,
         allocations: Vec::new(),
         in_force_since: None,
         checkpoint: None,

@@ -11,6 +11,7 @@ mod world;
 mod a_provider_that_is_down_loses_no_calls;
 mod a_stopping_proxy_holds_nobody;
 mod accounts_come_and_go;
+mod answers_of_another_organization;
 mod any_request_gets_an_answer_that_explains;
 mod bypasses_are_reported;
 mod calls_stay_within_the_limit;

@@ -114,6 +114,7 @@ fn notice_kind(kind: pb::NoticeKind) -> NoticeKind {
         pb::NoticeKind::DistrustedCa => NoticeKind::DistrustedCa,
         pb::NoticeKind::NoCalls => NoticeKind::NoCalls,
         pb::NoticeKind::UnknownCost => NoticeKind::UnknownCost,
+        pb::NoticeKind::AnotherOrganization => NoticeKind::AnotherOrganization,
         pb::NoticeKind::Unspecified => NoticeKind::Unknown,
     }
 }

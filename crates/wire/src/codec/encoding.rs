@@ -84,6 +84,7 @@ fn notice_kind(kind: NoticeKind) -> pb::NoticeKind {
         NoticeKind::DistrustedCa => pb::NoticeKind::DistrustedCa,
         NoticeKind::NoCalls => pb::NoticeKind::NoCalls,
         NoticeKind::UnknownCost => pb::NoticeKind::UnknownCost,
+        NoticeKind::AnotherOrganization => pb::NoticeKind::AnotherOrganization,
         NoticeKind::Unknown => pb::NoticeKind::Unspecified,
     }
 }

@@ -124,6 +124,7 @@ fn notice() -> impl Strategy<Value = Notice> {
         Just(NoticeKind::DistrustedCa),
         Just(NoticeKind::NoCalls),
         Just(NoticeKind::UnknownCost),
+        Just(NoticeKind::AnotherOrganization),
         Just(NoticeKind::Unknown),
     ];
     (kind, text()).prop_map(|(kind, detail)| Notice { kind, detail })

@@ -595,6 +595,8 @@ pub enum NoticeKind {
     NoCalls = 3,
     /// What calls cost is not known: their answers do not say it.
     UnknownCost = 4,
+    /// An answer names another account than the quota's: its figures and rejections are ignored.
+    AnotherOrganization = 5,
 }
 impl NoticeKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -608,6 +610,7 @@ impl NoticeKind {
             Self::DistrustedCa => "NOTICE_KIND_DISTRUSTED_CA",
             Self::NoCalls => "NOTICE_KIND_NO_CALLS",
             Self::UnknownCost => "NOTICE_KIND_UNKNOWN_COST",
+            Self::AnotherOrganization => "NOTICE_KIND_ANOTHER_ORGANIZATION",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -618,6 +621,7 @@ impl NoticeKind {
             "NOTICE_KIND_DISTRUSTED_CA" => Some(Self::DistrustedCa),
             "NOTICE_KIND_NO_CALLS" => Some(Self::NoCalls),
             "NOTICE_KIND_UNKNOWN_COST" => Some(Self::UnknownCost),
+            "NOTICE_KIND_ANOTHER_ORGANIZATION" => Some(Self::AnotherOrganization),
             _ => None,
         }
     }
