@@ -25,7 +25,7 @@ mod pods;
 mod report;
 mod right;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -128,9 +128,9 @@ pub struct LimiterState {
     owners: BTreeMap<SessionId, Option<String>>,
     /// The sessions of each pod, oldest first.
     sessions_of: BTreeMap<String, Vec<SessionId>>,
-    /// The UIDs of pods that a limiter before may have granted calls that no ledger has, until each has come; none: nobody
-    /// knows which they are.
-    awaited_pods: Option<BTreeSet<String>>,
+    /// The pods that a limiter before may have granted calls that no ledger has, until each has come: their namespaces by
+    /// UID; none: nobody knows which they are.
+    awaited_pods: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Debug)]

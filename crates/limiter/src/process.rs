@@ -260,7 +260,7 @@ impl Process<'_> {
         let builder = tenure.right().into_iter().fold(builder, Builder::lease);
         let builder = watches.fingerprint_key().into_iter().fold(builder, Builder::fingerprint_key);
         let limiter = builder.start()?;
-        if let Some(pods) = watches.pods.uids() {
+        if let Some(pods) = watches.pods.namespaces() {
             limiter.await_pods(pods).await?;
         }
         let (giver, desk) = handover::desk();

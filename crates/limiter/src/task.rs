@@ -220,7 +220,7 @@ impl LimiterTask {
                 }
                 self.state.pod_deleted(now, &uid, out);
             }
-            Command::AwaitPods(uids) => self.state.await_pods(now, uids, out),
+            Command::AwaitPods(pods) => self.state.await_pods(now, pods, out),
             Command::RenewLease(right, reply) => {
                 if let Some(ledger) = &mut self.ledger {
                     ledger.restart.right = Some(right);

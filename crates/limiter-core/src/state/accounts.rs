@@ -147,7 +147,7 @@ impl LimiterState {
         if let Some(right) = self.right {
             engine.handle(now, Event::Lease(right.ends(now)), &mut Vec::new());
         }
-        if self.awaited_pods.as_ref().is_some_and(BTreeSet::is_empty) {
+        if self.awaits_none_of(&in_force.admitted) {
             engine.handle(now, Event::PredecessorNamed, &mut Vec::new());
         }
         for session in deleted {

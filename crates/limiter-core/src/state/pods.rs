@@ -1,9 +1,10 @@
 //! The pods of sessions, and their deletion.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use quotakeeper_engine::event::{Event, SessionId};
 use quotakeeper_engine::time::Time;
+use quotakeeper_wire::account::Admitted;
 use quotakeeper_wire::limiter::SessionEnd;
 use quotakeeper_wire::message::Hello;
 
@@ -88,26 +89,34 @@ impl LimiterState {
         Ok(())
     }
 
-    /// The limiter before may have granted these pods calls that no ledger has: all that there are. What they have not named
-    /// when each of them has come or is gone is over.
-    pub fn await_pods(&mut self, now: Time, pods: BTreeSet<String>, out: &mut Outbox) {
+    /// The limiter before may have granted these pods calls that no ledger has: all that there are, their namespaces by UID.
+    /// What those that an account admits have not named when each of them has come or is gone is over. Pods that it
+    /// does not admit any more are not awaited, though their last calls may be under way.
+    pub fn await_pods(&mut self, now: Time, pods: BTreeMap<String, String>, out: &mut Outbox) {
         self.awaited_pods = Some(pods);
-        self.no_pod_is_awaited(now, out);
+        self.fewer_are_awaited(now, out);
     }
 
     /// The pod has named all of its calls, or there is none that it could name.
     pub(super) fn pod_has_come(&mut self, now: Time, uid: &str, out: &mut Outbox) {
-        if self.awaited_pods.as_mut().is_some_and(|awaited| awaited.remove(uid)) {
-            self.no_pod_is_awaited(now, out);
+        if self.awaited_pods.as_mut().is_some_and(|awaited| awaited.remove(uid).is_some()) {
+            self.fewer_are_awaited(now, out);
         }
     }
 
-    fn no_pod_is_awaited(&mut self, now: Time, out: &mut Outbox) {
-        if self.awaited_pods.as_ref().is_some_and(BTreeSet::is_empty) {
-            for key in self.accounts.keys().cloned().collect::<Vec<_>>() {
-                self.handle_event(now, Some(key), Event::PredecessorNamed, out);
-            }
+    fn fewer_are_awaited(&mut self, now: Time, out: &mut Outbox) {
+        let named =
+            self.accounts.iter().filter(|(_, account)| self.awaits_none_of(&account.compiled.admitted));
+        for key in named.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.handle_event(now, Some(key), Event::PredecessorNamed, out);
         }
+    }
+
+    /// Whether it is known that each pod that an account admits has named its calls.
+    pub(super) fn awaits_none_of(&self, admitted: &Admitted) -> bool {
+        let is_named =
+            |pods: &BTreeMap<String, String>| !pods.values().any(|namespace| admitted.admits(namespace));
+        self.awaited_pods.as_ref().is_some_and(is_named)
     }
 
     /// A pod was deleted: its sessions end and its slots are free. What it may have sent stays charged.

@@ -64,6 +64,14 @@ impl Pods {
         Some(cached.seen).filter(|seen| seen.uid == pod.uid)
     }
 
+    /// The namespaces of all pods, by their UIDs; none before they have been listed.
+    pub fn namespaces(&self) -> Option<BTreeMap<String, String>> {
+        let namespace = |pod: &CachedPod| pod.key.split('/').next().unwrap_or_default().to_owned();
+        self.0
+            .all()
+            .map(|pods| pods.into_values().map(|pod| (pod.seen.uid.clone(), namespace(&pod))).collect())
+    }
+
     /// The UIDs of all pods; none before they have been listed.
     pub fn uids(&self) -> Option<BTreeSet<String>> {
         self.0.all().map(|pods| pods.into_values().map(|pod| pod.seen.uid).collect())

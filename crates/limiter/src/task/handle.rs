@@ -1,6 +1,6 @@
 //! The handles of a limiter: for its own process, and for the proxies.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -60,7 +60,7 @@ pub(super) enum Command {
     Disconnect(ConnectionId),
     Configure(Configuration),
     PodDeleted(String),
-    AwaitPods(BTreeSet<String>),
+    AwaitPods(BTreeMap<String, String>),
     /// The right to grant is this from now on.
     RenewLease(Right, oneshot::Sender<bool>),
     Health(oneshot::Sender<Health>),
@@ -121,12 +121,12 @@ impl Limiter {
         self.send(Command::PodDeleted(uid)).await
     }
 
-    /// The limiter before may have granted these pods calls that no ledger has. To be called before sessions are served.
+    /// The limiter before may have granted these pods, by UID and namespace, calls that no ledger has. To be called before sessions are served.
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn await_pods(&self, uids: BTreeSet<String>) -> Result<(), Stopped> {
-        self.send(Command::AwaitPods(uids)).await
+    pub async fn await_pods(&self, pods: BTreeMap<String, String>) -> Result<(), Stopped> {
+        self.send(Command::AwaitPods(pods)).await
     }
 
     /// The right to grant, unless it is renewed again. Returns whether something is left out that another limiter may

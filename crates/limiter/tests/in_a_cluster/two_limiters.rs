@@ -13,7 +13,7 @@ use test_support::kubectl::apply;
 use test_support::wait::until;
 
 use super::proxy::{Provider, Proxy};
-use super::world::quota;
+use super::world::{admitting, quota};
 use super::{
     ALONE, AMOUNT, Limiter, NAMESPACE, install, kubectl, pod, write_account, write_certificate, write_pod,
 };
@@ -30,6 +30,20 @@ fn is_on_standby(limiter: &Limiter) -> bool {
 
 fn took_over(limiter: &Limiter, how: &str) -> bool {
     limiter.metric(&format!(r#"quotakeeper_limiter_began{{how="{how}"}} 1"#))
+}
+
+/// A pod of another namespace that says of itself that it was injected.
+fn write_stranger() {
+    apply(&json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "stranger", "namespace": NAMESPACE, "labels": {"quotakeeper.dev/injected": "true"},
+        },
+        "spec": {
+            "serviceAccountName": "quotakeeper-limiter", "automountServiceAccountToken": false, "nodeName": "node",
+            "containers": [{"name": "app", "image": "localhost/none:1"}],
+        },
+    }));
 }
 
 /// Every call passes from now on.
@@ -70,9 +84,11 @@ async fn of_two_limiters_one_is_active() {
     let mut account = quota(QUOTA, AMOUNT);
     let slots = LimitConfig { unit: Unit::ConcurrentRequests, ..requests(3, Duration::ZERO) };
     account.engine.limits.push(LimitConfig { name: "slots".to_owned(), ..slots });
-    write_account(&account);
-    // It was granted nothing that a limiter would have to hold slots for.
+    write_account(&admitting(account, &["gtm"]));
+    // They were granted nothing that a limiter would have to hold slots for: the one runs nowhere, the other is a
+    // stranger's.
     write_pod("nowhere", true, None);
+    write_stranger();
     let mut limiters = ["limiter-a", "limiter-b"].map(|identity| Limiter::new(ca.clone(), identity, Some(3)));
     let [a, b] = &mut limiters;
     a.spawn();

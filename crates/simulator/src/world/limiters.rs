@@ -119,7 +119,7 @@ impl World {
         });
         self.active = self.limiters.len() - 1;
         let alive = self.proxies.iter().enumerate().filter(|(_, proxy)| proxy.alive);
-        let pods = alive.map(|(proxy, _)| uid(proxy)).collect();
+        let pods = alive.map(|(proxy, _)| (uid(proxy), NAMESPACE.to_owned())).collect();
         self.drive(self.active, |state, now, out| state.await_pods(now, pods, out));
         self.opens_ledger(self.active);
         self.active

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use quotakeeper_engine::event::SessionId;
 use quotakeeper_engine::time::{Stamp, Time};
+use quotakeeper_wire::account::Admitted;
 use quotakeeper_wire::limiter::{PodIdentity, SessionEnd};
 use quotakeeper_wire::message::{Epoch, Hello, ProxyMessage, ToLimiter};
 
@@ -90,11 +91,27 @@ fn pods_are_awaited_until_each_has_come_or_is_gone() {
     let awaited = |limiter: &LimiterState| limiter.awaited_pods.as_ref().map(|pods| pods.len());
     assert_eq!(begin(&mut limiter, "one", 1), None);
     assert_eq!(awaited(&limiter), None, "nobody knows which there are");
-    limiter.await_pods(NOW, ["two", "three"].map(str::to_owned).into(), &mut Outbox::default());
+    let pods = ["two", "three"].map(|uid| (uid.to_owned(), "team".to_owned()));
+    limiter.await_pods(NOW, pods.into(), &mut Outbox::default());
     assert_eq!(begin(&mut limiter, "one", 2), None);
     assert_eq!(awaited(&limiter), Some(2));
     assert_eq!(begin(&mut limiter, "two", 3), None);
     assert_eq!(awaited(&limiter), Some(1));
     limiter.pod_deleted(NOW, "three", &mut Outbox::default());
     assert_eq!(awaited(&limiter), Some(0));
+}
+
+/// A pod of a tenant that may not draw on the account, and that never comes.
+#[test]
+fn only_pods_that_an_account_admits_are_awaited() {
+    let mut limiter = limiter();
+    let admitted = Admitted::Namespaces(["team".to_owned()].into());
+    assert!(!limiter.awaits_none_of(&admitted), "nobody knows which there are");
+    let pods = [("one", "team"), ("two", "strangers")];
+    let pods = pods.map(|(uid, namespace)| (uid.to_owned(), namespace.to_owned()));
+    limiter.await_pods(NOW, pods.into(), &mut Outbox::default());
+    assert!(!limiter.awaits_none_of(&admitted));
+    limiter.pod_has_come(NOW, "one", &mut Outbox::default());
+    assert!(limiter.awaits_none_of(&admitted));
+    assert!(!limiter.awaits_none_of(&Admitted::Everyone));
 }
