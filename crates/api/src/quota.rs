@@ -135,6 +135,7 @@ pub struct Account {
     /// Default: answers are not compared. Example: `acme-inc-9f2c`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = rules::organization())]
     pub organization: Option<String>,
 
     /// This cluster's part of each limit, in percent. Default: 100. Example: `20`.

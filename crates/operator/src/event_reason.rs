@@ -122,7 +122,7 @@ event_reasons! {
         "Do what the note says: name the model's price, set `max_tokens`, or say where answers tell their cost.";
     AnotherOrganization: true, "workload",
         "An answer names another account than the quota's `account.organization`: the workload calls with a key of another account. What such answers say of limits and rejections is ignored, and their calls count nevertheless.",
-        "Give the workload a key of the quota's account, or have it draw on a quota of its own account.";
+        "Give the workload a key of the quota's account, have it draw on a quota of its own account, or correct `account.organization`.";
     ProxyNotTrusted: true, "workload",
         "A client does not trust the proxy's CA, and its calls fail.",
         "Let the client trust the bundle, as the note says.";

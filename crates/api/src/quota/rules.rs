@@ -30,6 +30,9 @@ pub const PROVIDER_STAYS: &str = "can't be changed; create another ApiQuota for 
 /// The account's id.
 pub const ACCOUNT_ID: &str = "must be letters, digits and any of . _ : @ - inside, for example \
     `org-9f2c`";
+/// `account.organization`
+pub const ORGANIZATION: &str = "must be as answers name it: printable ASCII characters without spaces around them, for \
+    example `acme-inc-9f2c`";
 /// Share and reserve together.
 pub const SOMETHING_LEFT: &str = "leaves less than 1 % of the account; raise sharePercent or lower \
     reservePercent";
@@ -115,6 +118,11 @@ pub fn provider_stays() -> Rule {
 /// An account's id has no slash: it is part of the ledger's key.
 pub fn account_id() -> Rule {
     rule("self.matches('^[A-Za-z0-9]([-A-Za-z0-9._:@]*[A-Za-z0-9])?$')", ACCOUNT_ID)
+}
+
+/// An account's organisation is what a header can hold; another would be named by no answer.
+pub fn organization() -> Rule {
+    rule("self.matches('^[!-~]([ -~]*[!-~])?$')", ORGANIZATION)
 }
 
 /// Share and reserve leave at least a hundredth of the account.
@@ -307,6 +315,8 @@ impl Found {
 fn of_account(account: &Account, found: &mut Found) {
     let id = account.id.as_deref().is_none_or(is_account_id);
     found.unless(id, "spec.account.id", ACCOUNT_ID);
+    let organization = account.organization.as_deref().is_none_or(is_organization);
+    found.unless(organization, "spec.account.organization", ORGANIZATION);
     if let (Some(share), Some(reserve)) = (account.share_percent, account.reserve_percent) {
         let left = i64::from(share) * (100 - i64::from(reserve));
         found.unless(left >= 100, "spec.account.reservePercent", SOMETHING_LEFT);
@@ -375,6 +385,11 @@ fn of_enforcement(enforcement: &Enforcement, found: &mut Found) {
 fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     has_inner(name, allowed, |byte| byte == b'-')
+}
+
+fn is_organization(text: &str) -> bool {
+    let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    printable && !text.is_empty() && text.trim() == text
 }
 
 fn is_account_id(id: &str) -> bool {

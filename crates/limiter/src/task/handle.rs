@@ -121,7 +121,8 @@ impl Limiter {
         self.send(Command::PodDeleted(uid)).await
     }
 
-    /// The limiter before may have granted these pods, by UID and namespace, calls that no ledger has. To be called before sessions are served.
+    /// The limiter before may have granted these pods, by UID and namespace, calls that no ledger has. To be called
+    /// before sessions are served.
     ///
     /// # Errors
     /// [`Stopped`].

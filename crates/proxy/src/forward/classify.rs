@@ -94,7 +94,7 @@ impl Call<'_> {
         let said = format!("An answer with status {} names the organisation {other}", status.as_u16());
         context.admission.notice(account.index, NoticeKind::AnotherOrganization, said.clone());
         if !account.logged_organization.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%quota, "{said}, which is not the quota's; what such answers say of limits and rejections is ignored; call with a key of the quota's account");
+            tracing::warn!(%quota, "{said}, which is not the quota's; what such answers say of limits and rejections is ignored; call with a key of the quota's account, or correct its `account.organization`");
         }
     }
 }
