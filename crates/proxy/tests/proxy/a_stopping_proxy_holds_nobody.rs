@@ -29,7 +29,7 @@ async fn waiting_calls_are_refused_at_once_and_calls_under_way_may_end() {
     let address = proxy.base_url_addr();
     let under_way = tokio::spawn(async move { client::get(address, "/demo/first").await });
     let asked = hand.asked().await;
-    hand.grant(asked, 1).await;
+    hand.grant_until_used(asked, 1).await;
     let (mut provider, _) = listener.accept().await.unwrap();
     let waiting = tokio::spawn(async move { client::get(address, "/demo/second").await });
     world::until("one waits", || proxy.stats().waiting == 1).await;
