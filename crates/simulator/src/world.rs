@@ -279,7 +279,9 @@ impl World {
         let slowest = limits.iter().chain(&of_allocations).map(|limit| match limit.unit {
             Unit::ConcurrentRequests => answers.div_f64(limit.amount as f64),
             unit if unit.counts_tokens() => {
-                limit.window.mul_f64(most as f64 / limit.amount as f64).min(limit.window)
+                // The most may be held until its answer has ended.
+                let counted = limit.window + answers;
+                counted.mul_f64(most as f64 / limit.amount as f64).min(counted)
             }
             _ => limit.window.div_f64(limit.amount as f64),
         });
