@@ -22,6 +22,7 @@ mod lease;
 mod limiters;
 mod others;
 mod proxies;
+mod samples;
 mod upstream;
 
 use std::collections::BTreeSet;
