@@ -261,9 +261,9 @@ async fn watch_pods(
             }
         };
         if !compared.is_empty()
-            && let Some(present) = pods.uids()
+            && let Some(present) = pods.namespaces()
         {
-            gone.extend(std::mem::take(&mut compared).into_iter().filter(|uid| !present.contains(uid)));
+            gone.extend(std::mem::take(&mut compared).into_iter().filter(|uid| !present.contains_key(uid)));
         }
         for uid in gone {
             if to.send(uid).await.is_err() {

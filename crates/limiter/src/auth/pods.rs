@@ -1,6 +1,6 @@
 //! The injected pods that exist, as far as they have been seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -72,11 +72,6 @@ impl Pods {
             .map(|pods| pods.into_values().map(|pod| (pod.seen.uid.clone(), namespace(&pod))).collect())
     }
 
-    /// The UIDs of all pods; none before they have been listed.
-    pub fn uids(&self) -> Option<BTreeSet<String>> {
-        self.0.all().map(|pods| pods.into_values().map(|pod| pod.seen.uid).collect())
-    }
-
     /// Applies an event of their watch. Returns the UIDs of pods that are gone.
     pub fn apply(&self, event: Event<PartialObjectMeta<Pod>>) -> Vec<String> {
         let view = |pod: PartialObjectMeta<Pod>, _: Option<&CachedPod>| {
@@ -123,9 +118,9 @@ mod tests {
         for name in ["a", "b", "c"] {
             assert_eq!(pods.apply(Event::InitApply(pod(name, &format!("{name}-1"), "w"))), [""; 0]);
         }
-        assert_eq!(pods.uids(), None, "they are not listed yet");
+        assert_eq!(pods.namespaces(), None, "they are not listed yet");
         assert_eq!(pods.apply(Event::InitDone), [""; 0]);
-        assert_eq!(pods.uids().unwrap().len(), 3);
+        assert_eq!(pods.namespaces().unwrap().len(), 3);
         assert_eq!(pods.apply(Event::Apply(pod("a", "a-1", "other"))), [""; 0], "it has only changed");
         assert_eq!(pods.apply(Event::Apply(pod("a", "a-2", "w"))), ["a-1"], "a new pod of the same name");
         assert_eq!(pods.apply(Event::Delete(pod("b", "b-1", "w"))), ["b-1"]);

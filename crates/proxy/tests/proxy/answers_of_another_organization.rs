@@ -9,8 +9,8 @@ use crate::limiter::Hand;
 use crate::{client, limiter, world};
 
 const CHAT: &str = "/openai/v1/chat/completions";
-/// Longer than the test may take.
-const PAUSE: &str = "300";
+/// Seconds for which the calls would wait.
+const PAUSE: &str = "30";
 
 fn chat(path: &'static str, key: &str) -> Request<client::Body> {
     let mut request = client::request("POST", path, r#"{"model":"gpt-4o","messages":[]}"#);
