@@ -14,6 +14,7 @@ use quotakeeper_engine::config::{
 };
 use quotakeeper_engine::cost::Demand;
 use quotakeeper_engine::event::{Action, Ask, Attempt, CallId, Event, Fingerprint, Pulse, SessionId};
+use quotakeeper_engine::name::Consumer;
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 
@@ -163,13 +164,19 @@ pub struct Driven {
     now: Time,
     actions: Vec<Action>,
     asked: u64,
+    /// A connection has its consumer's name once.
+    consumers: Vec<Consumer>,
 }
 
 impl Driven {
-    /// A fresh engine of the account.
+    /// A fresh engine of the account, with proxies that hold no calls from before.
     pub fn new(account: Account) -> Driven {
         let now = Time(3_600_000_000_000);
-        Driven { account, engine: Engine::new(account.config(), now), now, actions: Vec::new(), asked: 0 }
+        let consumers = (0..FLOWS).map(|number| consumer_name(number).into()).collect();
+        let engine = Engine::new(account.config(), now);
+        let mut driven = Driven { account, engine, now, actions: Vec::new(), asked: 0, consumers };
+        (0..SESSIONS).map(SessionId).for_each(|session| driven.says(session, Event::ResumeDone(session)));
+        driven
     }
 
     /// A message of a proxy.
@@ -192,7 +199,7 @@ impl Driven {
         let ask = Ask {
             session,
             call,
-            consumer: consumer_name(consumer).into(),
+            consumer: self.consumers[consumer as usize].clone(),
             demand: self.account.demand(),
             credential: Fingerprint::default(),
             patience: None,
