@@ -301,16 +301,39 @@ impl Engine {
     /// Takes in what happened and appends what is to be done. `now` never goes back, and is read
     /// after what happened was received.
     pub fn handle(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
-        match event {
-            Event::Heartbeat { session, pulse } => {
-                let unparked = self.heartbeat(session, pulse);
-                // Nobody's turn has come by it: what is waited for is known.
-                let early = self.wake.is_none_or(|wake| now < wake);
-                if early && !unparked && self.pauses.is_empty() {
-                    return;
-                }
-            }
+        let may_open = match event {
+            Event::Heartbeat { session, pulse } => self.heartbeat(session, pulse),
             Event::Ask(ask) => self.ask(now, ask, actions),
+            Event::Wake => false,
+            Event::Learned(config) => {
+                self.durability.past_learned();
+                return self.configure(now, config, actions);
+            }
+            event => {
+                self.take_in(now, event, actions);
+                true
+            }
+        };
+        if may_open || self.is_due(now) {
+            self.ring_alarms(now, actions);
+            self.dispatch(now, actions);
+        } else {
+            // That of a call that has come may be the earliest.
+            let deadline = self.deadlines.first().map(|(at, _)| at);
+            self.wake = self.wake.into_iter().chain(deadline).min();
+        }
+    }
+
+    /// Whether a waiting call may be granted, or refused, for no other reason than that time has passed.
+    fn is_due(&self, now: Time) -> bool {
+        let woken = self.wake.is_some_and(|wake| wake <= now);
+        woken || !self.pauses.is_empty() || self.figures.are_doubted()
+    }
+
+    /// What happened, where it may let any call through.
+    fn take_in(&mut self, now: Time, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Heartbeat { .. } | Event::Ask(_) | Event::Wake | Event::Learned(_) => {}
             Event::Cancel { session, call } => self.cancel(now, CallKey { session, call }),
             Event::Unused { attempt, again } => self.unused(now, attempt, again, actions),
             Event::Sent { attempt, latest } => self.sent(now, attempt, latest),
@@ -332,10 +355,6 @@ impl Engine {
             Event::Pause { scope, length } => self.pause_by_hand(now, scope, length, actions),
             Event::Resume(scope) => self.resume_by_hand(now, &scope, actions),
             Event::Configure(config) => self.configure(now, config, actions),
-            Event::Learned(config) => {
-                self.durability.past_learned();
-                return self.configure(now, config, actions);
-            }
             Event::UseStated(stated) => self.use_stated(now, &stated, actions),
             Event::PeriodBegun(period) => self.period_begun(now, period, actions),
             Event::Lease(until) => self.lease = until,
@@ -346,10 +365,7 @@ impl Engine {
             Event::ResumeGrant(grant) => self.resume_grant(now, &grant, actions),
             Event::ResumeDone(session) => self.resume_done(now, session),
             Event::PredecessorNamed => self.predecessor_named(now),
-            Event::Wake => {}
         }
-        self.ring_alarms(now, actions);
-        self.dispatch(now, actions);
     }
 
     /// When to call [`Engine::handle`] with [`Event::Wake`], if nothing else happens before.

@@ -9,13 +9,15 @@
 //! |---|---|
 //! | `flow` | the calls of a consumer in a lane |
 //! | `groups` | allocations and priorities |
+//! | `lane_orders` | whose turn is next in each lane |
 //! | `turns` | what a consumer, or an allocation, waits for and has had |
 
 mod flow;
 mod groups;
+mod lane_orders;
 mod turns;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 pub(crate) use flow::Order;
 pub(crate) use groups::{GroupId, GroupPlace};
@@ -27,6 +29,7 @@ use crate::sharing::Sharing;
 use crate::time::Time;
 use flow::{Flow, Removed};
 use groups::{Groups, idle_consumers};
+use lane_orders::LaneOrders;
 use turns::{Correction, Turns};
 
 /// One turn of a consumer of weight 1, for a call of cost 1.
@@ -152,7 +155,7 @@ pub(crate) struct Queue {
     groups: Groups,
     consumers: Vec<ConsumerQueue>,
     free: Vec<ConsumerId>,
-    lanes: BTreeMap<LaneId, BTreeSet<(u64, ConsumerId)>>,
+    lanes: LaneOrders,
     arrivals: u64,
     /// Consumers with waiting calls.
     with_waiting: usize,
@@ -230,7 +233,7 @@ impl Queue {
         }
         if self.most_under_way.is_none_or(|most| consumer.under_way < most) {
             let tag = consumer.turns.tag;
-            self.lanes.entry(position.lane).or_default().insert((tag, position.consumer));
+            self.lanes.insert(position.lane, (tag, position.consumer));
         }
     }
 
@@ -248,18 +251,9 @@ impl Queue {
         if last {
             consumer.flows.swap_remove(at);
             let tag = consumer.turns.tag;
-            self.unlist(position.lane, tag, position.consumer);
+            self.lanes.remove(position.lane, (tag, position.consumer));
         }
         Some(call)
-    }
-
-    fn unlist(&mut self, lane: LaneId, tag: u64, consumer: ConsumerId) {
-        if let Some(order) = self.lanes.get_mut(&lane) {
-            order.remove(&(tag, consumer));
-            if order.is_empty() {
-                self.lanes.remove(&lane);
-            }
-        }
     }
 
     /// Takes a call out for its turn, which is as long as so many turns of a call of cost 1.
@@ -302,11 +296,7 @@ impl Queue {
         let consumer = &mut self.consumers[id.index()];
         let before = std::mem::replace(&mut consumer.turns.tag, tag);
         for (lane, _) in consumer.flows.iter().filter(|_| before != tag) {
-            if let Some(order) = self.lanes.get_mut(lane)
-                && order.remove(&(before, id))
-            {
-                order.insert((tag, id));
-            }
+            self.lanes.retag(*lane, (before, id), (tag, id));
         }
     }
 
@@ -318,8 +308,8 @@ impl Queue {
         consumer.under_way = consumer.under_way.saturating_add(1);
         if consumer.under_way == most {
             let (tag, lanes) = (consumer.turns.tag, consumer.flows.iter().map(|(lane, _)| *lane));
-            for lane in lanes.collect::<Vec<_>>() {
-                self.unlist(lane, tag, id);
+            for lane in lanes {
+                self.lanes.remove(lane, (tag, id));
             }
         }
     }
@@ -340,18 +330,18 @@ impl Queue {
     fn list(&mut self, id: ConsumerId) {
         let consumer = &self.consumers[id.index()];
         for (lane, _) in &consumer.flows {
-            self.lanes.entry(*lane).or_default().insert((consumer.turns.tag, id));
+            self.lanes.insert(*lane, (consumer.turns.tag, id));
         }
     }
 
     /// Lanes in which a call waits.
-    pub(crate) fn lanes(&self) -> impl Iterator<Item = LaneId> {
-        self.lanes.keys().copied()
+    pub(crate) fn lanes(&self) -> &[LaneId] {
+        self.lanes.with_waiting()
     }
 
     /// Whose turn is next in a lane.
     pub(crate) fn head(&self, lane: LaneId) -> Option<Head> {
-        let &(tag, consumer) = self.lanes.get(&lane)?.first()?;
+        let (tag, consumer) = self.lanes.first(lane)?;
         let consumer = &self.consumers[consumer.index()];
         let (order, call) = consumer.flow(lane)?.first()?;
         Some(Head { place: self.groups.place(consumer.group), tag, order, call })

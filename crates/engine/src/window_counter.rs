@@ -57,7 +57,7 @@ use cover::Cover;
 use leaving::Leaving;
 use others::{Others, OthersSeen};
 use period::Period;
-use settling::Settling;
+use settling::{Due, Settling};
 use slots::Slots;
 
 use crate::bucket::Bucket;
@@ -103,6 +103,8 @@ pub(crate) struct WindowCounter {
     /// What units that are in flight will stand for once they settle, where that is less.
     known: HashMap<UnitKey, Amount>,
     leaving: Leaving,
+    /// The earliest of what was put in `settling`, `leaving` and `slots` since [`WindowCounter::advance`].
+    soonest: Time,
     /// What calls have drawn that nobody has to know one by one; the other units leave by themselves.
     slots: Slots,
     /// The limit is so large that calls go into slots once they are counted.
@@ -157,6 +159,7 @@ impl WindowCounter {
             settling: Settling::default(),
             known: HashMap::default(),
             leaving: Leaving::default(),
+            soonest: Time::NEVER,
             slots: Slots::default(),
             in_slots: false,
             others: Others::default(),
@@ -239,7 +242,8 @@ impl WindowCounter {
         for key in moved {
             if let Some(unit) = self.units.get_mut(key) {
                 unit.leaves = unit.settles + self.window;
-                self.leaving.push(unit.leaves, key, unit.cost());
+                let (leaves, cost) = (unit.leaves, unit.cost());
+                self.leaves_at(leaves, key, cost);
             }
         }
         if self.window > old_window {
@@ -280,11 +284,28 @@ impl WindowCounter {
             self.bulk.leave(now);
         }
         self.bucket.drain(now);
+        self.soonest = Time::NEVER;
     }
 
-    /// Lets the bucket drain.
+    /// Lets the bucket drain, where nothing else happens by `now`.
     pub(crate) fn drain(&mut self, now: Time) {
+        debug_assert!(self.next_event(now) > now, "something happens by {now:?}");
         self.bucket.drain(now);
+    }
+
+    /// Before this time nothing happens that charges and reports have set since [`WindowCounter::advance`].
+    pub(crate) fn soonest(&self) -> Time {
+        self.soonest
+    }
+
+    fn settles_at(&mut self, at: Time, key: UnitKey, due: Due) {
+        self.soonest = self.soonest.min(at);
+        self.settling.push(at, key, due);
+    }
+
+    fn leaves_at(&mut self, at: Time, key: UnitKey, cost: Amount) {
+        self.soonest = self.soonest.min(at);
+        self.leaving.push(at, key, cost);
     }
 
     fn settle_until(&mut self, now: Time) {
@@ -328,8 +349,9 @@ impl WindowCounter {
         if self.in_slots && unit_of_a_call {
             self.units.remove(key);
             self.slots.add(leaves, cost, self.slot_length(at));
+            self.soonest = self.soonest.min(leaves);
         } else {
-            self.leaving.push(leaves, key, cost);
+            self.leaves_at(leaves, key, cost);
         }
     }
 
@@ -388,7 +410,7 @@ impl WindowCounter {
         self.in_flight += cost;
         self.charged += cost;
         self.draw(cost);
-        self.settling.granted(settles, key);
+        self.settles_at(settles, key, Due::AsGranted);
         if mutant::active(Mutant::GrantsPaced) {
             self.bucket.pour(now, cost);
         }
@@ -417,7 +439,7 @@ impl WindowCounter {
 
     fn insert_counted(&mut self, unit: Unit) -> UnitKey {
         let key = self.units.insert(unit);
-        self.leaving.push(unit.leaves, key, unit.cost());
+        self.leaves_at(unit.leaves, key, unit.cost());
         key
     }
 

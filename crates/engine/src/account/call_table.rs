@@ -6,7 +6,8 @@ use super::{Call, CallState, Grant, Wanted};
 use crate::event::{CallId, SessionId};
 use crate::queue::CallKey;
 
-/// Calls by their keys, and those of each session. A table moves its entries about, so it has pointers to them.
+/// Calls by their keys, and those of each session until that is gone: one without calls has more in a moment. A table
+/// moves its entries about, so it has pointers to them.
 #[derive(Debug, Default)]
 pub(super) struct CallTable {
     calls: HashMap<CallKey, Listed>,
@@ -46,9 +47,7 @@ impl CallTable {
         let Listed { call, place } = self.calls.remove(key)?;
         if let Some(of_session) = self.by_session.get_mut(&key.session) {
             of_session.swap_remove(place);
-            if of_session.is_empty() {
-                self.by_session.remove(&key.session);
-            } else if let Some(moved) = of_session.get(place)
+            if let Some(moved) = of_session.get(place)
                 && let Some(moved) = self.calls.get_mut(&CallKey { call: *moved, ..*key })
             {
                 moved.place = place;
@@ -98,6 +97,13 @@ impl CallTable {
         calls.sort_unstable();
         let keys = calls.into_iter().map(move |call| CallKey { session, call });
         keys.filter_map(|key| Some((key, self.get(&key)?)))
+    }
+
+    /// A session is gone, with its calls.
+    pub(super) fn forget_session(&mut self, session: SessionId) {
+        if self.by_session.get(&session).is_some_and(Vec::is_empty) {
+            self.by_session.remove(&session);
+        }
     }
 
     pub(super) fn len(&self) -> usize {

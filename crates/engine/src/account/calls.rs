@@ -29,6 +29,15 @@ pub(super) struct Refusal {
     pub(super) words: Option<String>,
 }
 
+/// What is known of a call that asks.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// So far.
+    attempts: u32,
+    /// Its grant was lost, and what that held is free.
+    lost: bool,
+}
+
 /// A call that is refused.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused<'a> {
@@ -60,15 +69,18 @@ impl Refusal {
 }
 
 impl Engine {
-    pub(super) fn ask(&mut self, now: Time, ask: Ask, actions: &mut Vec<Action>) {
+    /// A call that wants to be granted. Returns whether it, or another, may be granted now: not where it waits behind
+    /// others of its lane, and they wait for something else than calls.
+    pub(super) fn ask(&mut self, now: Time, ask: Ask, actions: &mut Vec<Action>) -> bool {
         let key = CallKey { session: ask.session, call: ask.call };
-        let Some(attempts) = self.forget_lost_grant(now, key, ask.attempts) else {
-            return;
+        let Some(Known { attempts, lost }) = self.forget_lost_grant(now, key, ask.attempts) else {
+            return false;
         };
         self.ask_about_figures(now, Some(&ask.consumer), actions);
         let session = self.sessions.entry(ask.session).or_default();
         if session.calls >= MOST_CALLS {
-            return self.refuse_too_many(now, key, &ask, actions);
+            self.refuse_too_many(now, key, &ask, actions);
+            return lost;
         }
         let returns = !session.returned;
         if returns {
@@ -82,7 +94,8 @@ impl Engine {
             if returns && self.config.queue.max_absence.is_none() { Duration::ZERO } else { ask.waited };
         let allowed = self.patience(ask.patience, waited);
         if let Some(refusal) = self.refusal_on_arrival(now, lane, &costs, &ask, allowed) {
-            return self.count_refusal(now, Refused { key, consumer: &ask.consumer, lane }, refusal, actions);
+            self.count_refusal(now, Refused { key, consumer: &ask.consumer, lane }, refusal, actions);
+            return lost;
         }
         let wanted = Wanted {
             consumer: ask.consumer,
@@ -95,6 +108,13 @@ impl Engine {
             attempts,
         };
         self.insert_waiting(key, wanted, ask.attempts > 0);
+        lost || !self.waits_behind_another(now, key, lane)
+    }
+
+    /// Whether another call of the lane has its turn before, and is there to take it.
+    fn waits_behind_another(&self, now: Time, key: CallKey, lane: LaneId) -> bool {
+        let first = self.queue.head(lane).map(|head| head.call);
+        first.is_some_and(|first| first != key && self.fresh_pulse(now, first.session).is_some())
     }
 
     /// The session has as many calls as one may have; proxies bound theirs before.
@@ -111,10 +131,10 @@ impl Engine {
     }
 
     /// An ask for a call that holds a grant says that the grant was lost with a connection.
-    /// Returns the attempts so far, or `None` if the call waits already.
-    fn forget_lost_grant(&mut self, now: Time, key: CallKey, attempts: u32) -> Option<u32> {
+    /// Returns what is known of the call, or `None` if it waits already.
+    fn forget_lost_grant(&mut self, now: Time, key: CallKey, attempts: u32) -> Option<Known> {
         let Some(call) = self.calls.get(&key) else {
-            return Some(attempts);
+            return Some(Known { attempts, lost: false });
         };
         if matches!(call.state, CallState::Waiting { .. }) {
             return None;
@@ -127,7 +147,7 @@ impl Engine {
             self.free_slots(now, lost);
         }
         self.end(key);
-        Some(attempts.max(known))
+        Some(Known { attempts: attempts.max(known), lost: true })
     }
 
     fn refusal_on_arrival(
@@ -367,5 +387,6 @@ impl Engine {
             }
             self.remove(key);
         }
+        self.calls.forget_session(session);
     }
 }

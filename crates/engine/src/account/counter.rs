@@ -64,6 +64,14 @@ impl Counter {
         }
     }
 
+    /// The same of what was charged, or became known of charges, since [`Counter::advance`].
+    pub(super) fn soonest(&self) -> Time {
+        match self {
+            Counter::Window(window) => window.soonest(),
+            Counter::Concurrency(_) => Time::NEVER,
+        }
+    }
+
     /// About how long until so much more has been granted. To be asked after [`Counter::advance`].
     pub(super) fn wait_for(&self, now: Time, amount: Amount) -> Duration {
         match self {
@@ -158,9 +166,8 @@ impl Counter {
         }
     }
 
-    /// How much is used as of `now`.
-    pub(super) fn usage(&mut self, now: Time) -> Usage {
-        self.advance(now);
+    /// How much is used as of `now`. To be asked after [`Counter::advance`].
+    pub(super) fn usage(&self, now: Time) -> Usage {
         match self {
             Counter::Window(window) => Usage {
                 amount: window.amount(),

@@ -50,7 +50,7 @@ impl Engine {
         self.release_held(now);
         let mut wake = self.deadlines.first().map_or(Time::NEVER, |(at, _)| at);
         let mut open = std::mem::take(&mut self.open_lanes);
-        open.extend(self.queue.lanes());
+        open.extend_from_slice(self.queue.lanes());
         while self.may_grant(now) {
             let Some(turn) = self.next_turn(now, &mut open) else {
                 break;

@@ -92,6 +92,11 @@ impl Figures {
         now + left
     }
 
+    /// Whether some are doubted, or were lately.
+    pub(super) fn are_doubted(&self) -> bool {
+        !self.doubts.is_empty()
+    }
+
     /// Another workload has heard about as much as is doubted of this counter. Returns whether anything was doubted.
     fn confirmed(&mut self, counter: CounterId, by: &Consumer, shown: Amount) -> bool {
         let before = self.doubts.len();

@@ -44,7 +44,8 @@ impl Engine {
             self.estimates.ended(running, None, None, now);
         }
         for Charge { counter, unit, .. } in charges {
-            if let Some((_, counter)) = self.lanes.entry_mut(counter).and_then(|entry| entry.window_at(now)) {
+            if let Some((_, counter)) = self.lanes.entry_mut(counter).and_then(|entry| entry.charges_at(now))
+            {
                 counter.refund(unit);
             }
         }
@@ -71,7 +72,7 @@ impl Engine {
                 continue;
             }
             let cost = entry.cost(&costs);
-            let Some((limit, counter)) = entry.window_at(now) else {
+            let Some((limit, counter)) = entry.charges_at(now) else {
                 continue;
             };
             let bound = latest + limit.counted_after_write;
@@ -99,7 +100,7 @@ impl Engine {
         for Charge { counter, unit, .. } in &charges {
             let at_once = mutant::active(Mutant::SettledAtFirstByte);
             let Some(entry) = self.lanes.entry_mut(*counter) else { continue };
-            let Some((limit, window)) = entry.window_at(now) else { continue };
+            let Some((limit, window)) = entry.charges_at(now) else { continue };
             window.first_answered();
             if limit.settling().is_none() || at_once {
                 window.counted_by(now, *unit, latest);
@@ -166,7 +167,7 @@ impl Engine {
         }
         for Charge { counter, unit, .. } in &grant.charges {
             let Some(entry) = self.lanes.entry_mut(*counter) else { continue };
-            let Some((limit, window)) = entry.window_at(now) else { continue };
+            let Some((limit, window)) = entry.charges_at(now) else { continue };
             if limit.config.tokens.is_none() {
                 let (charged, cost) = (limit.cost(&call.wanted.costs), limit.cost(&usage));
                 window.settle_up(now, *unit, charged, cost);

@@ -236,7 +236,7 @@ impl Engine {
             if entry.limit.settling().is_none() {
                 continue;
             }
-            let Some((limit, window)) = entry.window_at(now) else { continue };
+            let Some((limit, window)) = entry.charges_at(now) else { continue };
             let Some(tokens) = limit.settling() else { continue };
             each(Open { limit, tokens, costs: &costs, told, unit: *unit, window });
         }

@@ -133,32 +133,34 @@ impl OneWorkload {
 impl UsageByWorkload {
     /// The provider has counted a call, or may have.
     pub(super) fn counted(&mut self, now: Time, consumer: &Consumer, model: Option<&str>) {
-        let of_one = self.of(now, consumer);
-        of_one.calls += 1;
-        of_one.model(model).calls += 1;
+        self.add(now, consumer, |of_one| {
+            of_one.calls += 1;
+            of_one.model(model).calls += 1;
+        });
     }
 
     /// A call was refused.
     pub(super) fn refused(&mut self, now: Time, consumer: &Consumer, model: Option<&str>) {
-        self.of(now, consumer).model(model).refused += 1;
+        self.add(now, consumer, |of_one| of_one.model(model).refused += 1);
     }
 
     /// A call is over whose tokens are counted.
     pub(super) fn spent(&mut self, now: Time, consumer: &Consumer, model: Option<&str>, spent: Spent) {
-        self.of(now, consumer).model(model).add(spent);
+        self.add(now, consumer, |of_one| of_one.model(model).add(spent));
     }
 
-    fn of(&mut self, now: Time, consumer: &Consumer) -> &mut OneWorkload {
-        if !self.by_consumer.contains_key(consumer) {
-            self.by_consumer.retain(|_, of_one| now.since(of_one.last) < KEPT);
-            if self.by_consumer.len() >= MOST {
-                self.forget_some();
-            }
+    fn add(&mut self, now: Time, consumer: &Consumer, add: impl FnOnce(&mut OneWorkload)) {
+        if let Some(of_one) = self.by_consumer.get_mut(consumer) {
+            of_one.last = now;
+            return add(of_one);
         }
-        let nothing = || OneWorkload { calls: 0, models: Vec::new(), last: now };
-        let of_one = self.by_consumer.entry(consumer.clone()).or_insert_with(nothing);
-        of_one.last = now;
-        of_one
+        self.by_consumer.retain(|_, of_one| now.since(of_one.last) < KEPT);
+        if self.by_consumer.len() >= MOST {
+            self.forget_some();
+        }
+        let mut of_one = OneWorkload { calls: 0, models: Vec::new(), last: now };
+        add(&mut of_one);
+        self.by_consumer.insert(consumer.clone(), of_one);
     }
 
     fn forget_some(&mut self) {

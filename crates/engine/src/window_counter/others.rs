@@ -216,7 +216,7 @@ impl WindowCounter {
         let Some(unit) = self.units.get_mut(key) else { return false };
         unit.leaves = until;
         let cost = unit.cost();
-        self.leaving.push(until, key, cost);
+        self.leaves_at(until, key, cost);
         true
     }
 

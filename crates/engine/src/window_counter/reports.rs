@@ -1,6 +1,6 @@
 //! What becomes known of a charge: it was counted, written, settled, produced in part, or not used.
 
-use super::{Arrival, WindowCounter};
+use super::{Arrival, Due, WindowCounter};
 use crate::cost::Amount;
 use crate::mutant::{self, Mutant};
 use crate::time::Time;
@@ -37,9 +37,10 @@ impl WindowCounter {
         unit.settles = latest;
         if unit.counted {
             unit.leaves = latest + window;
-            self.leaving.push(unit.leaves, key, unit.cost());
+            let cost = unit.cost();
+            self.leaves_at(latest + window, key, cost);
         } else if latest > now {
-            self.settling.reported(latest, key);
+            self.settles_at(latest, key, Due::AsReported);
         } else {
             self.settle(key, latest);
         }
@@ -58,14 +59,14 @@ impl WindowCounter {
             _ if mutant::active(Mutant::IgnoreLateSent) => Reported::InTime,
             Some(unit) if !unit.counted => {
                 unit.settles = bound;
-                self.settling.reported(bound, key);
+                self.settles_at(bound, key, Due::AsReported);
                 Reported::InTime
             }
             Some(unit) => {
                 unit.settles = bound;
                 unit.leaves = bound + window;
                 let cost = unit.cost();
-                self.leaving.push(unit.leaves, key, cost);
+                self.leaves_at(bound + window, key, cost);
                 self.bucket.pour(now, cost);
                 self.draw(cost);
                 Reported::Late(key)
@@ -138,7 +139,7 @@ impl WindowCounter {
         let rest = (unit.cost() - amount).max(rest);
         self.units.set_cost(key, rest);
         let part = self.units.insert(Unit::in_flight(amount, settles, Origin::Call));
-        self.settling.reported(settles, part);
+        self.settles_at(settles, part, Due::AsReported);
         self.in_flight = self.in_flight - unit.cost() + rest + amount;
         self.charged += rest + amount - unit.cost();
         self.draw(rest + amount - unit.cost());
@@ -173,7 +174,7 @@ impl WindowCounter {
             self.units.set_cost(reserve, left);
         }
         let key = self.units.insert(Unit::in_flight(cost, settles, Origin::Call));
-        self.settling.granted(settles, key);
+        self.settles_at(settles, key, Due::AsGranted);
         Some(key)
     }
 
@@ -186,7 +187,7 @@ impl WindowCounter {
         self.charged += beyond;
         self.draw(beyond);
         let key = self.units.insert(Unit::in_flight(cost, settles, Origin::Call));
-        self.settling.granted(settles, key);
+        self.settles_at(settles, key, Due::AsGranted);
         Some((key, settles))
     }
 }

@@ -8,6 +8,15 @@ use super::timed::{Timed, TimedUnits};
 use crate::time::Time;
 use crate::units::UnitKey;
 
+/// Whose word it is when a unit settles.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Due {
+    /// What was known at the grant, if no report says anything else.
+    AsGranted,
+    /// A report's.
+    AsReported,
+}
+
 /// The units in flight by the times at which they settle.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Settling {
@@ -16,14 +25,12 @@ pub(super) struct Settling {
 }
 
 impl Settling {
-    /// A grant's unit settles then, if no report says anything else.
-    pub(super) fn granted(&mut self, at: Time, key: UnitKey) {
-        self.granted.push(at, key);
-    }
-
-    /// A report has said when a unit settles.
-    pub(super) fn reported(&mut self, at: Time, key: UnitKey) {
-        self.reported.push(at, key);
+    /// A unit settles then.
+    pub(super) fn push(&mut self, at: Time, key: UnitKey, due: Due) {
+        match due {
+            Due::AsGranted => self.granted.push(at, key),
+            Due::AsReported => self.reported.push(at, key),
+        }
     }
 
     /// Has units come first in both queues that settle when it says there.
@@ -37,7 +44,10 @@ impl Settling {
 
     /// The unit that settles first; to be asked after [`Settling::sweep`].
     pub(super) fn first(&self) -> Option<Timed> {
-        self.granted.first().into_iter().chain(self.reported.first()).min()
+        match (self.granted.first(), self.reported.first()) {
+            (Some(granted), Some(reported)) => Some(granted.min(reported)),
+            (granted, reported) => granted.or(reported),
+        }
     }
 
     /// Takes out the units that settle by `now`, the first of them at a time.
@@ -58,10 +68,10 @@ mod tests {
         let (mut settling, mut units) = (Settling::default(), Units::default());
         let mut unit = |at| units.insert(Unit::in_flight(Amount::ONE, Time(at), Origin::Call));
         let (moved, late, early) = (unit(15), unit(30), unit(20));
-        settling.granted(Time(40), moved);
-        settling.granted(Time(30), late);
-        settling.reported(Time(20), early);
-        settling.reported(Time(15), moved);
+        settling.push(Time(40), moved, Due::AsGranted);
+        settling.push(Time(30), late, Due::AsGranted);
+        settling.push(Time(20), early, Due::AsReported);
+        settling.push(Time(15), moved, Due::AsReported);
         let settles = |(at, key)| units.get(key).is_some_and(|unit| unit.settles == at);
         let mut settled = Vec::new();
         for now in [10, 25, 50] {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Arrival, Ramp, Slot, WindowCounter};
+use super::{Arrival, Due, Ramp, Slot, WindowCounter};
 use crate::config::LimitConfig;
 use crate::cost::Amount;
 use crate::mutant::{self, Mutant};
@@ -113,7 +113,7 @@ impl WindowCounter {
         }
         self.in_flight += cost;
         let key = self.units.insert(Unit::in_flight(cost, settles, origin));
-        self.settling.granted(settles, key);
+        self.settles_at(settles, key, Due::AsGranted);
         key
     }
 }

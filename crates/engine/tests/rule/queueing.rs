@@ -75,6 +75,41 @@ fn a_patient_call_waits() {
 }
 
 #[test]
+fn a_call_behind_others_is_refused_at_its_own_deadline() {
+    let mut config = account(vec![sliding("requests", 10, 60)]);
+    // No forecast refuses it before.
+    config.assumed = true;
+    let mut w = World::of(config);
+    for _ in 0..5 {
+        w.ask_as(1, "first", CallClass::default(), None);
+        w.ask_as(1, "second", CallClass::default(), None);
+    }
+    w.grants().into_iter().for_each(|attempt| w.answered(attempt));
+    w.pass(SECOND * 5);
+    w.ask_as(1, "first", CallClass::default(), None);
+    w.ask_as(2, "second", CallClass::default(), Some(SECOND * 5));
+    w.pass(SECOND * 6);
+    assert_eq!(
+        w.refusals().into_iter().map(|(reason, _)| reason).collect::<Vec<_>>(),
+        [RefusalReason::WaitExceeded]
+    );
+    assert!(w.grants().is_empty(), "the first waits for longer");
+}
+
+#[test]
+fn a_call_passes_one_whose_pod_is_heard_no_longer() {
+    let mut w = World::new(vec![sliding("requests", 100, 60)]);
+    w.ask_for(1, "job", requests(80), None);
+    w.grants().into_iter().for_each(|attempt| w.answered(attempt));
+    w.pass(SECOND * 5);
+    let silent = 20;
+    w.ask_for(silent, "large", requests(50), None);
+    w.pass(SECOND * 5);
+    w.ask_for(2, "small", requests(1), None);
+    assert_eq!(w.grants().len(), 1);
+}
+
+#[test]
 fn the_wait_estimate_spans_several_windows() {
     let mut config = account(vec![sliding("requests", 10, 10)]);
     config.queue.max_wait = SECOND * 35;

@@ -30,8 +30,8 @@ pub(in crate::account) struct Entry {
     pub(in crate::account) model: Option<String>,
     /// Changed through [`Entry::counter_mut`] alone, so that what is known of it does not outlive it.
     counter: Counter,
-    /// Before this time it changes only by what is charged and corrected, and by draining evenly.
-    quiet_until: Time,
+    /// When it changes next by more than draining evenly, but for what was charged since that was looked up.
+    next_change: Time,
     /// The provider's own figure, where headers have named one: of this model, not of the others.
     pub(in crate::account) observed: Option<u64>,
     pub(super) waiting: Backlog,
@@ -68,7 +68,7 @@ impl Entry {
             counter,
             observed: None,
             waiting: Backlog::EMPTY,
-            quiet_until: Time(0),
+            next_change: Time(0),
             charged: None,
             said: None,
             kept: Amount::ZERO,
@@ -84,13 +84,13 @@ impl Entry {
 
     /// The counter, to change it.
     pub(in crate::account) fn counter_mut(&mut self) -> &mut Counter {
-        (self.quiet_until, self.said) = (Time(0), None);
+        (self.next_change, self.said) = (Time(0), None);
         &mut self.counter
     }
 
     /// The same with its limit, where that counts windows.
     pub(in crate::account) fn window_mut(&mut self) -> Option<(&Limit, &mut WindowCounter)> {
-        (self.quiet_until, self.said) = (Time(0), None);
+        (self.next_change, self.said) = (Time(0), None);
         Some((&*self.limit, self.counter.window_mut()?))
     }
 
@@ -100,14 +100,26 @@ impl Entry {
         self.window_mut()
     }
 
+    /// The same for charges and what becomes known of them: the counter says what these let happen, and when.
+    pub(in crate::account) fn charges_at(&mut self, now: Time) -> Option<(&Limit, &mut WindowCounter)> {
+        self.advance(now);
+        self.said = None;
+        Some((&*self.limit, self.counter.window_mut()?))
+    }
+
     /// Lets everything happen whose time has come.
     pub(super) fn advance(&mut self, now: Time) {
-        if now < self.quiet_until {
+        if now < self.quiet_until() {
             self.counter.drain(now);
         } else {
             self.counter.advance(now);
-            self.quiet_until = self.counter.next_change(now);
+            self.next_change = self.counter.next_change(now);
         }
+    }
+
+    /// Before this time it changes only by what is charged and corrected, and by draining evenly.
+    fn quiet_until(&self) -> Time {
+        self.next_change.min(self.counter.soonest())
     }
 
     /// The provider's figure by the quota.
@@ -172,7 +184,7 @@ impl Entry {
             None => {
                 self.advance(now);
                 let until = self.counter.blocked_until(now, cost, kept);
-                let holds_before = self.quiet_until.min(until.unwrap_or(Time::NEVER));
+                let holds_before = self.quiet_until().min(until.unwrap_or(Time::NEVER));
                 self.said = Some(Said { cost, kept, until, holds_before });
                 until
             }
@@ -191,6 +203,7 @@ impl Entry {
 
     /// What people are shown of it.
     pub(super) fn status(&mut self, now: Time) -> LimitStatus {
+        self.advance(now);
         let Usage { amount, used, reserved, used_by_others, assumed, resets_in } = self.counter.usage(now);
         let ahead = self.waiting.calls.saturating_sub(1);
         LimitStatus {
@@ -224,10 +237,11 @@ impl Entry {
             return None;
         }
         let settles = self.limit.settles(now, echoed);
-        let Some((_, window)) = self.window_at(now) else {
+        if !self.counter.is_a_window() {
             self.counter_mut().hold_slots(attempt, cost, now);
             return None;
-        };
+        }
+        let (_, window) = self.charges_at(now)?;
         let unit = window.charge(now, settles, cost, Origin::Call);
         Some(Charged { unit, settles, at_grant: window.at_grant() })
     }
