@@ -10,6 +10,7 @@
 //! | `sharing` | allocations, priorities, and bounds of single workloads |
 //! | `others` | accounts that others use as well, and what answers say of them |
 //! | `tokens` | limits of tokens |
+//! | `money` | budgets of money |
 //! | `hostile` | a pod that means harm |
 //! | `learned` | accounts whose quota declares no tier |
 
@@ -18,6 +19,7 @@ mod demands;
 mod disasters;
 mod hostile;
 mod learned;
+mod money;
 mod others;
 mod sharing;
 pub(crate) mod tokens;
@@ -68,6 +70,7 @@ pub fn all() -> Vec<Story> {
         learned::STORIES,
         hostile::STORIES,
         &tokens::all(),
+        money::STORIES,
     ]
     .concat()
 }

@@ -1,7 +1,7 @@
 //! How a provider counts the tokens of a call, written apart from the engine: from what a request says, and from what
 //! it used.
 
-use quotakeeper_engine::config::{ArrivalFormula, ArrivalOutput, Charged, LimitConfig, TokenRates};
+use quotakeeper_engine::config::{ArrivalFormula, ArrivalOutput, Charged, LimitConfig, TokenRates, Unit};
 use quotakeeper_engine::event::{CallClass, Observation, Rejection, RejectionClass, Scope};
 use quotakeeper_engine::tokens::{CallSize, TokenUsage};
 
@@ -41,45 +41,64 @@ fn estimate(formula: &ArrivalFormula, rates: &TokenRates, size: &CallSize, bytes
     }
 }
 
-/// What the provider charges a call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What the provider charges a call, in parts of what the limit counts.
+#[derive(Clone, Copy, Debug)]
 struct Charges {
     at_arrival: u64,
     /// Per token of output, as it is produced.
     as_produced: u64,
     /// When it is over.
     in_all: u64,
+    /// So many parts are one: money adds up in smaller ones, and a rest is not charged.
+    parts: u64,
 }
 
 impl Charges {
-    /// What is charged when so many parts have been produced.
+    const NONE: Charges = Charges { at_arrival: 0, as_produced: 0, in_all: 0, parts: 1 };
+
+    fn at_arrival(&self) -> u64 {
+        self.at_arrival / self.parts
+    }
+
+    /// What is charged when so many parts of the answer have been produced.
     fn upto(&self, call: &CallTokens, part: u64) -> u64 {
-        self.at_arrival + self.as_produced * call.output_of(part)
+        (self.at_arrival + self.as_produced * call.output_of(part)) / self.parts
+    }
+
+    fn in_all(&self) -> u64 {
+        self.in_all / self.parts
     }
 }
+
+/// Picodollars of a nanodollar, in which limits of money are counted.
+const PICODOLLARS: u64 = 1_000;
 
 impl Provider {
     /// What it charges a call, counting as it really does.
     fn charges(&self, limit: &LimitConfig, call: &CallTokens) -> Charges {
-        let (Some(tokens), Some(work)) = (&limit.tokens, &self.tokens) else { return Charges::default() };
+        let (Some(tokens), Some(work)) = (&limit.tokens, &self.tokens) else { return Charges::NONE };
         let (rates, usage) = (&tokens.rates, &call.usage);
+        let (input, output, parts) = match work.prices.filter(|_| limit.unit == Unit::Dollars) {
+            Some(prices) => (prices.input, prices.output, PICODOLLARS),
+            None => (rates.input, rates.output, 1),
+        };
         let bytes_per_token = work.bytes_per_token;
         let estimated =
             tokens.arrival.map_or(0, |formula| estimate(&formula, rates, &call.size, bytes_per_token));
-        let used = rates.input * usage.input + rates.output * usage.output;
+        let used = input * usage.input + output * usage.output;
         let (at_arrival, as_produced, in_all) = match work.truth {
             Charged::AtArrival => (estimated, 0, estimated),
             Charged::Settled => (estimated, 0, used),
-            Charged::AsProduced => (rates.input * usage.input, rates.output, used),
+            Charged::AsProduced => (input * usage.input, output, used),
             Charged::Unknown => (0, 0, used),
         };
-        Charges { at_arrival, as_produced, in_all }
+        Charges { at_arrival, as_produced, in_all, parts }
     }
 
     /// What the first limit of tokens that counts a call charges it in all.
     pub(super) fn drawn_in_all(&self, class: &CallClass, call: &CallTokens) -> Option<u64> {
         let limit = self.limits.iter().find(|limit| limit.tokens.is_some() && covers(limit, class))?;
-        Some(self.charges(limit, call).in_all)
+        Some(self.charges(limit, call).in_all())
     }
 
     /// The limits of tokens that count a call.
@@ -115,7 +134,7 @@ impl Provider {
         }
         let mut wait = None;
         self.each_token_count(class, call, |count, charges| {
-            wait = wait.max(count.wait(now, charges.at_arrival));
+            wait = wait.max(count.wait(now, charges.at_arrival()));
         });
         wait.map(|wait| Rejection {
             shared_with: None,
@@ -137,7 +156,7 @@ impl Provider {
         let tells = self.odd().tells;
         let mut told = Vec::new();
         self.each_token_count(class, call, |count, charges| {
-            count.charge(now, charges.at_arrival);
+            count.charge(now, charges.at_arrival());
             let remaining = count.remaining(now).checked_div(tells);
             told.extend(remaining.map(|multiples| (count.amount(), multiples * tells)));
         });
@@ -163,8 +182,8 @@ impl Provider {
     pub(super) fn tokens_end(&mut self, at: u64, arrived: u64, class: &CallClass, call: &CallTokens) {
         self.each_token_count(class, call, |count, charges| {
             let before = charges.upto(call, call.parts.saturating_sub(1));
-            count.charge(at, charges.in_all.saturating_sub(before));
-            count.refund(at, arrived, before.saturating_sub(charges.in_all));
+            count.charge(at, charges.in_all().saturating_sub(before));
+            count.refund(at, arrived, before.saturating_sub(charges.in_all()));
         });
     }
 

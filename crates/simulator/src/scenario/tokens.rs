@@ -26,8 +26,19 @@ pub struct TokenWork {
     pub parts: u64,
     /// When the provider really counts.
     pub truth: Charged,
+    /// What they cost; `None`: no limit counts money.
+    pub prices: Option<Prices>,
     /// What is odd about the provider.
     pub provider: TokenProvider,
+}
+
+/// What tokens cost, in picodollars each.
+#[derive(Clone, Copy, Debug)]
+pub struct Prices {
+    /// Of input.
+    pub input: u64,
+    /// Of output.
+    pub output: u64,
 }
 
 /// Output of calls, exponentially distributed but for the exceptions.
@@ -107,6 +118,7 @@ impl TokenWork {
             uneven: 20,
             parts: 4,
             truth,
+            prices: None,
             provider: TokenProvider::default(),
         }
     }

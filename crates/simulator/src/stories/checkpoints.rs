@@ -16,7 +16,7 @@ pub(super) const STORIES: &[Story] = &[
 ];
 
 /// An hour's limit that is wanted more than it allows, and about twenty lost ledgers.
-fn lost_ledgers(random: &mut Random) -> Scenario {
+pub(super) fn lost_ledgers(random: &mut Random) -> Scenario {
     let amount = random.between(40, 400);
     let mut scenario = calm(random, (amount, seconds(3600), ms(1000)));
     scenario.account.limits[0].counted_as = *random.pick(&[CountedAs::SlidingWindow, CountedAs::FixedWindow]);
