@@ -162,8 +162,8 @@ pub struct Profile {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BaseUrl {
-    /// Origin to which calls are forwarded: scheme, host and optional port, without a path.
-    /// Example: `https://api.openai.com`.
+    /// Origin to which calls are forwarded: scheme, host and optional port, without a path. A pod keeps the one of
+    /// its admission until it is restarted. Example: `https://api.openai.com`.
     #[schemars(length(min = 1, max = 300), regex(pattern = "^https?://[^/?#@]+$"))]
     pub upstream: String,
 

@@ -128,8 +128,9 @@ fn catch(quota: &ApiQuota, view: &dyn View) -> Result<Catch, PlanError> {
         profile(view, &provider).map_err(|source| PlanError::Provider { quota: name.clone(), source })?;
     let variables = profile.environment(&proxy(), &provider);
     if !variables.is_empty() {
-        let intercepted =
-            InterceptedQuota { quota: name, provider, mode: InterceptionMode::BaseUrl, hosts: Vec::new() };
+        let upstream = profile.base_url.map(|base_url| base_url.upstream);
+        let mode = InterceptionMode::BaseUrl;
+        let intercepted = InterceptedQuota { quota: name, provider, mode, hosts: Vec::new(), upstream };
         return Ok(Catch { intercepted, variables });
     }
     let mut hosts: Vec<String> = Vec::new();
@@ -142,7 +143,8 @@ fn catch(quota: &ApiQuota, view: &dyn View) -> Result<Catch, PlanError> {
     if !hosts.iter().any(|host| !is_pattern(host)) {
         return Err(PlanError::NothingToCatch { quota: name, provider });
     }
-    let intercepted = InterceptedQuota { quota: name, provider, mode: InterceptionMode::Hosts, hosts };
+    let mode = InterceptionMode::Hosts;
+    let intercepted = InterceptedQuota { quota: name, provider, mode, hosts, upstream: None };
     Ok(Catch { intercepted, variables: Vec::new() })
 }
 

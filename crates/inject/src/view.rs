@@ -8,6 +8,7 @@ use kube::core::{Selector, SelectorExt};
 use quotakeeper_api::names::QUOTAS_FROM;
 use quotakeeper_api::quota::{ApiQuota, NamespacesFrom};
 use quotakeeper_dialects::Profile;
+use quotakeeper_dialects::profile::Problem;
 use quotakeeper_wire::name::QuotaName;
 
 use crate::policies::Policies;
@@ -67,9 +68,18 @@ pub enum ProviderError {
 /// [`ProviderError`].
 pub fn profile(view: &dyn View, provider: &str) -> Result<Profile, ProviderError> {
     let found = view.provider(provider).ok_or_else(|| ProviderError::Missing(provider.to_owned()))?;
-    found
-        .resolve(|name| view.provider(name))
-        .map_err(|error| ProviderError::Invalid { provider: provider.to_owned(), problem: error.to_string() })
+    let invalid = |problem: String| ProviderError::Invalid { provider: provider.to_owned(), problem };
+    let profile = found.resolve(|name| view.provider(name)).map_err(|error| invalid(error.to_string()))?;
+    // What else is wrong with it is no reason to refuse a pod: the operator keeps its last good configuration.
+    let leads_calls = |problem: &&Problem| problem.field == "baseUrl.upstream";
+    match profile
+        .validate()
+        .err()
+        .and_then(|problems| problems.iter().find(leads_calls).map(Problem::to_string))
+    {
+        Some(problem) => Err(invalid(problem)),
+        None => Ok(profile),
+    }
 }
 
 /// Whether a pod of `namespace` that does not write out a quota's namespace means quotas of `place`: its own, and those
@@ -114,6 +124,43 @@ mod tests {
     fn namespace(name: &str, labels: &[(&str, &str)]) -> Namespace {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         Namespace { name: name.to_owned(), labels }
+    }
+
+    /// One provider, whose calls go to this origin.
+    struct LedTo(&'static str);
+
+    impl View for LedTo {
+        fn is_synced(&self) -> bool {
+            true
+        }
+
+        fn namespace(&self, _: &str) -> Option<Namespace> {
+            None
+        }
+
+        fn policies(&self, _: &str) -> Policies {
+            Policies::default()
+        }
+
+        fn quotas(&self) -> Vec<Arc<ApiQuota>> {
+            Vec::new()
+        }
+
+        fn provider(&self, _: &str) -> Option<Profile> {
+            let base_url = json!({"upstream": self.0, "variables": [{"name": "BASE"}]});
+            // What is wrong with the tier is the operator's to say.
+            let tiers = json!([{"name": "t", "limits": [{"name": "l", "unit": "Requests", "amount": 0, "window": "1s"}]}]);
+            let profile = json!({"hosts": ["api.example.com"], "baseUrl": base_url, "tiers": tiers});
+            Some(serde_json::from_value(profile).unwrap())
+        }
+    }
+
+    #[test]
+    fn no_pod_is_led_over_other_networks_without_tls() {
+        assert!(profile(&LedTo("https://api.example.com"), "demo").is_ok());
+        assert!(profile(&LedTo("http://proxy.gtm.svc:8080"), "demo").is_ok());
+        let refused = profile(&LedTo("http://api.example.com"), "demo").unwrap_err();
+        assert!(refused.to_string().contains("baseUrl.upstream"), "{refused}");
     }
 
     #[test]

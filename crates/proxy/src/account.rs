@@ -37,6 +37,8 @@ pub(crate) struct Account {
     tier: String,
     /// Where the base URL leads.
     pub(crate) upstream: Option<Origin>,
+    /// Where its profile says that the base URL leads, if that is not where calls go.
+    pub(crate) other_upstream: Option<Origin>,
     /// How long a call may wait.
     pub(crate) queue: QueueConfig,
     /// Whether calls are sent without a grant when the limiter does not answer.
@@ -65,15 +67,25 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    pub(crate) fn new(index: AccountIndex, compiled: &CompiledAccount) -> Result<Self, OriginError> {
+    /// An account; calls of its base URL go to `pinned`, if that is given.
+    ///
+    /// # Errors
+    /// When its profile has a base URL that leads nowhere.
+    pub(crate) fn new(
+        index: AccountIndex,
+        compiled: &CompiledAccount,
+        pinned: Option<&Origin>,
+    ) -> Result<Self, OriginError> {
         let profile = compiled.profile.clone();
-        let upstream = match &profile.base_url {
+        let of_profile = match &profile.base_url {
             Some(base_url) => Some(Origin::parse(&base_url.upstream)?),
             None => {
                 let hosts: Vec<_> = profile.hosts.iter().map(|host| HostPattern::new(host)).collect();
                 hosts.iter().find_map(HostPattern::exact).map(|host| Origin::new(true, host))
             }
         };
+        let upstream = pinned.cloned().or_else(|| of_profile.clone());
+        let other_upstream = of_profile.filter(|of_profile| Some(of_profile) != upstream.as_ref());
         let limits = |counts: fn(Unit) -> bool| compiled.engine.limits.iter().any(|limit| counts(limit.unit));
         let measure = match (limits(Unit::counts_tokens), limits(|unit| unit == Unit::Credits)) {
             (true, _) => Measure::Size,
@@ -86,6 +98,7 @@ impl Account {
             profile,
             tier: compiled.tier.clone(),
             upstream,
+            other_upstream,
             queue: compiled.engine.queue,
             bypass: compiled.engine.mode == Mode::Disabled,
             measure,
@@ -241,7 +254,7 @@ mod tests {
         let profile = catalogue::find(provider).unwrap();
         let tier = profile.tiers[0].name.clone();
         let compiled = CompiledAccount { tier, ..compiled(provider, profile) };
-        let account = Account::new(AccountIndex(0), &compiled).unwrap();
+        let account = Account::new(AccountIndex(0), &compiled, None).unwrap();
         let call = account.engine_class(&CallShape {
             endpoint: named(endpoint),
             model: named(model),
@@ -292,7 +305,7 @@ mod tests {
             };
             let limit = test_support::accounts::requests(9, Duration::from_secs(60));
             compiled.engine.limits = vec![LimitConfig { unit, tokens: Some(tokens), ..limit }];
-            let account = Account::new(AccountIndex(0), &compiled).unwrap();
+            let account = Account::new(AccountIndex(0), &compiled, None).unwrap();
             let class = CallClass { model: Some(model.to_owned()), ..CallClass::default() };
             let told = account.unknown_costs(&class, size);
             told.map(|why| why.in_words().split_whitespace().take(3).collect::<Vec<_>>().join(" ")).collect()
@@ -323,7 +336,7 @@ mod tests {
 
     #[test]
     fn one_call_in_five_may_be_repeated() {
-        let account = Account::new(AccountIndex(0), &compiled("demo", Profile::default())).unwrap();
+        let account = Account::new(AccountIndex(0), &compiled("demo", Profile::default()), None).unwrap();
         account.budget.store(REPETITION, Ordering::Relaxed);
         assert!(account.spend() && !account.spend());
         for _ in 0..REPETITION - 1 {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::account::Account;
 use crate::authority::HostPattern;
 use crate::settings::Quota;
-use crate::upstream::OriginError;
+use crate::upstream::{Origin, OriginError};
 
 /// A quota's endpoint.
 pub(crate) struct QuotaEndpoint {
@@ -21,6 +21,8 @@ pub(crate) struct QuotaEndpoint {
     pub(crate) quota: Arc<str>,
     /// The provider's hosts.
     pub(crate) hosts: Vec<HostPattern>,
+    /// Where its base URL leads, whatever accounts say.
+    pinned: Option<Origin>,
     state: watch::Sender<State>,
 }
 
@@ -46,10 +48,14 @@ impl QuotaEndpoint {
     /// The endpoint of a quota, with its account if that is known already.
     ///
     /// # Errors
-    /// When the account's profile has a base URL that leads nowhere.
+    /// When a base URL leads nowhere.
     pub(crate) fn new(index: u32, quota: &Quota) -> Result<Self, OriginError> {
+        let pinned = quota.upstream.as_deref().map(Origin::parse).transpose()?;
         let state = match &quota.account {
-            Some(account) => State::InForce(Arc::new(Account::new(AccountIndex(index), account)?)),
+            Some(account) => {
+                let account = Account::new(AccountIndex(index), account, pinned.as_ref())?;
+                State::InForce(Arc::new(account))
+            }
             None => State::Awaited("the limiter has not sent its configuration yet".into()),
         };
         Ok(Self {
@@ -57,6 +63,7 @@ impl QuotaEndpoint {
             provider: quota.provider.clone(),
             quota: quota.name.as_str().into(),
             hosts: quota.hosts.iter().map(|host| HostPattern::new(host)).collect(),
+            pinned,
             state: watch::Sender::new(state),
         })
     }
@@ -102,7 +109,7 @@ impl QuotaEndpoint {
                     let (key, provider) = (compiled.key.to_string(), self.provider.clone());
                     return Err(Unusable::OtherProvider { key, provider });
                 }
-                State::InForce(Arc::new(Account::new(self.index, &compiled)?))
+                State::InForce(Arc::new(Account::new(self.index, &compiled, self.pinned.as_ref())?))
             }
         };
         self.state.send_replace(state);

@@ -62,6 +62,8 @@ pub struct Quota {
     pub provider: String,
     /// The provider's hosts: names, or `*.` and a name.
     pub hosts: Vec<String>,
+    /// The origin to which calls of the base URL go, whatever accounts say later; none: where the account says.
+    pub upstream: Option<String>,
     /// The compiled account; none: the limiter sends it, and calls wait until then.
     pub account: Option<Box<CompiledAccount>>,
 }
@@ -72,6 +74,7 @@ impl From<CompiledAccount> for Quota {
             name: account.quota.clone(),
             provider: account.provider().to_owned(),
             hosts: account.profile.hosts.clone(),
+            upstream: None,
             account: Some(Box::new(account)),
         }
     }

@@ -151,6 +151,7 @@ fn settings(bootstrap: &Bootstrap, layout: &Layout) -> Settings {
             provider: place.provider.clone(),
             // What is caught by base URL alone needs no CA.
             hosts: if by_hosts(place.mode) { place.hosts.clone() } else { Vec::new() },
+            upstream: place.upstream.clone(),
             account: None,
         })
         .collect();

@@ -78,6 +78,10 @@ pub struct InterceptedQuota {
     /// The provider's hosts: names, or `*.` and a name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
+    /// The origin to which calls of the base URL go for the pod's life, with the keys that they carry. Without it, as
+    /// in the other mode and of earlier versions, the account says where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
 }
 
 /// How a pod's calls reach the proxy.

@@ -206,7 +206,7 @@ impl World {
             limit.amount = limit.amount.max(100_000);
         }
         let now = Time(3_600_000_000_000);
-        let account = Account::new(AccountIndex(0), &compiled).unwrap();
+        let account = Account::new(AccountIndex(0), &compiled, None).unwrap();
         let class =
             account.engine_class(&CallShape { model: Some("gpt-4o".to_owned()), ..CallShape::default() });
         World {

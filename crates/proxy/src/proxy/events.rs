@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::admission::LimiterEvent;
 use crate::quota_endpoint::QuotaEndpoint;
 use crate::record::{CallRecord, Telemetry};
+use crate::upstream::Origin;
 
 /// What happens in a proxy, for progress lines.
 #[derive(Clone, Debug)]
@@ -97,5 +98,10 @@ fn apply(endpoint: &QuotaEndpoint, state: &AccountState) {
             tracing::warn!(quota = %endpoint.quota, "the bypass is off: calls wait for grants again");
         }
         Some(_) => tracing::info!(quota = %endpoint.quota, "in force"),
+    }
+    let account = endpoint.account();
+    if let Some((account, other)) = account.as_ref().and_then(|it| Some((it, it.other_upstream.as_ref()?))) {
+        let upstream = account.upstream.as_ref().map(Origin::authority);
+        tracing::warn!(quota = %endpoint.quota, upstream, other = other.authority(), "the provider's baseUrl.upstream is another now; calls and their keys go where they went when the pod was admitted, until it is restarted");
     }
 }

@@ -188,6 +188,7 @@ fn a_place_without_an_account_takes_its_calls() {
         name: "gtm/openai".into(),
         provider: "openai".to_owned(),
         hosts: vec!["api.openai.com".to_owned()],
+        upstream: None,
         account: None,
     };
     let endpoints = [Arc::new(QuotaEndpoint::new(0, &quota).unwrap())];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use quotakeeper_engine::config::Mode;
 use quotakeeper_proxy::settings::Quota;
-use quotakeeper_proxy::{Proxy, Settings};
+use quotakeeper_proxy::{Event, Proxy, Settings};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, LimiterMessage};
 
@@ -16,8 +16,13 @@ const ACCOUNT: AccountIndex = AccountIndex(0);
 
 /// A proxy that knows its quota's name and provider, as an injector tells it.
 fn awaiting() -> Settings {
-    let quota =
-        Quota { name: "gtm/demo".into(), provider: "demo".to_owned(), hosts: Vec::new(), account: None };
+    awaiting_with(None)
+}
+
+/// The same of a pod that was admitted for this upstream.
+fn awaiting_with(upstream: Option<String>) -> Settings {
+    let (name, provider) = ("gtm/demo".into(), "demo".to_owned());
+    let quota = Quota { name, provider, hosts: Vec::new(), upstream, account: None };
     let mut settings = Settings::of_quotas(vec![quota], "gtm/Job/enrich");
     settings.base_url = world::free();
     settings
@@ -75,6 +80,25 @@ async fn a_refused_call_names_why_its_quota_is_not_in_force() {
     assert_eq!(got.header("x-quotakeeper-reason"), Some("QuotaNotInForce"));
     assert_eq!(got.header("retry-after"), Some("5"));
     assert!(got.text().contains("add it to spec.consumers"), "{}", got.text());
+}
+
+/// Whoever writes a provider would get the keys of all running pods otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_where_they_went_when_their_pod_was_admitted() {
+    let (provider, url) = world::provider().await;
+    let (other, other_url) = world::provider().await;
+    let (proxy, peer) = world::start(awaiting_with(Some(url.clone()))).await;
+    let mut limiter = Hand::connect(&peer, 1).await;
+    let mut events = proxy.subscribe();
+    for upstream in [url, other_url] {
+        limiter.say(in_force(&world::account("demo", Some(upstream), world::plenty()))).await;
+        while !matches!(events.recv().await.unwrap(), Event::Quota { update: AccountUpdate::State(_), .. }) {}
+    }
+    let held = call(&proxy);
+    let asked = limiter.asked().await;
+    limiter.grant(asked, 1).await;
+    assert_eq!(held.await.unwrap().status, 200);
+    assert_eq!([&provider, &other].map(|it| it.log("key").len()), [1, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
