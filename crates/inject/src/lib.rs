@@ -19,7 +19,7 @@
 //! | [`uninstall`] | the review of the chart's pre-delete hook |
 //! | [`tls`] | the serving certificate |
 //!
-//! `resolve` finds the quotas, `plan` says how each is caught, `conflicts` what a pod may not have, `patch` edits
+//! `turns` says whose review is answered next, `resolve` finds the quotas, `plan` says how each is caught, `conflicts` what a pod may not have, `patch` edits
 //! the pod, `review` answers one request. `webhook.yaml` and `policy.yaml` beside this crate's manifest are what
 //! registers it.
 
@@ -40,5 +40,6 @@ mod review;
 pub mod server;
 pub mod settings;
 pub mod tls;
+mod turns;
 pub mod uninstall;
 pub mod view;

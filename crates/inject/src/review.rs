@@ -30,10 +30,38 @@ pub(crate) enum Unreadable {
     Review(#[from] serde_json::Error),
     #[error("the AdmissionReview has no request; only an API server calls this")]
     Empty,
+    #[error("the request has more values than a pod of its length; only an API server calls this")]
+    Dense,
+}
+
+/// Values that a review of no length may have, and the most of one of any length. A value takes many times the memory
+/// of the two bytes that it may have as JSON.
+const FEW_VALUES: usize = 1_000;
+const MOST_VALUES: usize = 200_000;
+/// Values of pods take more bytes than this: `"f:name":{},` are two.
+const BYTES_A_VALUE: usize = 4;
+
+/// Whether there are far more values than in a pod of this length, by the commas between them.
+fn is_dense(body: &[u8]) -> bool {
+    let most = (FEW_VALUES + body.len() / BYTES_A_VALUE).min(MOST_VALUES);
+    let (mut values, mut in_string, mut escaped) = (0, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b'[' | b'{' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    values > most
 }
 
 /// The request of a review, and its object. The object stays raw: typed metadata would lose fields of later versions.
 pub(crate) fn read(body: &[u8]) -> Result<(AdmissionRequest<DynamicObject>, Value), Unreadable> {
+    if is_dense(body) {
+        return Err(Unreadable::Dense);
+    }
     let mut review: Value = serde_json::from_slice(body)?;
     let object = review.pointer_mut("/request/object").map(Value::take).unwrap_or_default();
     let review: AdmissionReview<DynamicObject> = serde_json::from_value(review)?;

@@ -1,11 +1,12 @@
 //! HTTPS for the API server: `POST /inject` takes an AdmissionReview of a pod and answers it, `POST /uninstall` one of
 //! the chart's pre-delete hook.
 //!
-//! Everything is bounded: connections, how long they are idle, streams of each, reviews at a time, a review's size and
-//! its time. A certificate that is replaced holds for the next connection.
+//! Everything is bounded: connections, how long they are idle, streams of each, reviews at a time, in all and of an
+//! address, a review's size, its values and its time. A certificate that is replaced holds for the next connection.
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -24,7 +25,7 @@ use kube::core::admission::AdmissionReview;
 use quotakeeper_listen::{Activity, Bounds, Listener, Place};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,7 @@ use tokio_util::task::TaskTracker;
 use crate::decide::Decision;
 use crate::review;
 use crate::settings::Settings;
+use crate::turns::{Most, Turns};
 use crate::uninstall::{self, Uninstall};
 use crate::view::View;
 
@@ -47,8 +49,12 @@ const WORK: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a connection may be idle: longer than an API server keeps one, so that none closes as it is used.
 const IDLE: Duration = Duration::from_secs(120);
-/// The largest review in bytes: the API server takes requests of 3 MiB, which may be shorter there than as JSON.
-const LARGEST: usize = 8 * 1024 * 1024;
+/// The largest review in bytes: the API server takes requests of 3 MiB, and etcd stores half of that.
+const LARGEST: u64 = 4 * 1024 * 1024;
+/// Up to so many bytes a review is small. Nearly all are.
+const SMALL: u64 = 64 * 1024;
+/// How long a review may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(2);
 /// The most connections; API servers keep few, and use each for many reviews. Every pod of the cluster can reach the
 /// webhook, so a connection is pending until a review has come on it.
 const BOUNDS: Bounds = Bounds { connections: 1024, pending: 256 };
@@ -64,8 +70,12 @@ const PONG: Duration = Duration::from_secs(10);
 const STREAMS: u32 = 64;
 /// The most bytes of a request's headers.
 const HEADERS: u32 = 16 * 1024;
-/// The most reviews at a time.
-const REVIEWS: usize = 64;
+/// Small reviews at a time. One takes up to a megabyte while it is answered.
+const REVIEWS: Most = Most { all: 64, of_peer: 48, waiting_of_peer: 512 };
+/// Others, of which one takes up to thirty.
+const LARGE_REVIEWS: Most = Most { all: 4, of_peer: 2, waiting_of_peer: 16 };
+/// Reviews of the chart's hook, for each of which the operator asks the API server.
+const UNINSTALLS: Most = Most { all: 4, of_peer: 1, waiting_of_peer: 4 };
 
 /// What reviews are answered by.
 #[derive(Clone)]
@@ -73,7 +83,9 @@ pub struct Webhook {
     view: Arc<dyn View>,
     client: Client,
     settings: watch::Receiver<Option<Arc<Settings>>>,
-    reviews: Arc<Semaphore>,
+    reviews: Turns,
+    large_reviews: Turns,
+    uninstalls: Turns,
     counts: Arc<Counters>,
     uninstall: Option<Arc<dyn Uninstall>>,
     lag: Duration,
@@ -118,8 +130,17 @@ impl Webhook {
         client: Client,
         settings: watch::Receiver<Option<Arc<Settings>>>,
     ) -> Self {
-        let reviews = Arc::new(Semaphore::new(REVIEWS));
-        Self { view, client, settings, reviews, counts: Arc::default(), uninstall: None, lag: LAG }
+        Self {
+            view,
+            client,
+            settings,
+            reviews: Turns::new(REVIEWS),
+            large_reviews: Turns::new(LARGE_REVIEWS),
+            uninstalls: Turns::new(UNINSTALLS),
+            counts: Arc::default(),
+            uninstall: None,
+            lag: LAG,
+        }
     }
 
     /// Prepares an uninstall so; without it, every uninstall is admitted.
@@ -170,11 +191,16 @@ impl Webhook {
         self.settings.borrow().is_some() && self.view.is_synced()
     }
 
-    /// The answer to a request on a connection that has this place.
-    async fn respond(&self, request: Request<Incoming>, place: &Place) -> Response<Full<Bytes>> {
+    /// The answer to a request on a connection from this address, which has this place.
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        place: &Place,
+    ) -> Response<Full<Bytes>> {
         match (request.method(), request.uri().path()) {
-            (&Method::POST, PATH) => self.review(request, place).await,
-            (&Method::POST, uninstall::PATH) => self.review_uninstall(request).await,
+            (&Method::POST, PATH) => self.review(request, peer, place).await,
+            (&Method::POST, uninstall::PATH) => self.review_uninstall(request, peer).await,
             (&Method::GET, "/healthz") => text(StatusCode::OK, "ok\n"),
             (&Method::GET, "/readyz") if self.is_ready() => text(StatusCode::OK, "ok\n"),
             (&Method::GET, "/readyz") => {
@@ -187,13 +213,15 @@ impl Webhook {
         }
     }
 
-    async fn review(&self, request: Request<Incoming>, place: &Place) -> Response<Full<Bytes>> {
+    async fn review(&self, request: Request<Incoming>, peer: IpAddr, place: &Place) -> Response<Full<Bytes>> {
         let deadline = Instant::now() + self.deadline();
-        let slow = || text(StatusCode::SERVICE_UNAVAILABLE, "too many reviews at a time; try again\n");
-        let Ok(Ok(_turn)) = timeout_at(deadline, self.reviews.acquire()).await else {
-            return slow();
+        // Without a length it may be as large as any.
+        let small = request.body().size_hint().upper().is_some_and(|length| length <= SMALL);
+        let turns = if small { &self.reviews } else { &self.large_reviews };
+        let Ok(Some(_turn)) = timeout_at(deadline, turns.take(peer)).await else {
+            return too_many();
         };
-        let body = match body(request, deadline).await {
+        let body = match body(request, LARGEST, deadline).await {
             Ok(body) => body,
             Err(refusal) => return refusal,
         };
@@ -227,8 +255,12 @@ impl Webhook {
     }
 
     /// Answers when all proxies know, or the announced time is over.
-    async fn review_uninstall(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let body = match body(request, Instant::now() + self.deadline()).await {
+    async fn review_uninstall(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
+        let deadline = Instant::now() + self.deadline();
+        let Ok(Some(_turn)) = timeout_at(deadline, self.uninstalls.take(peer)).await else {
+            return too_many();
+        };
+        let body = match body(request, SMALL, deadline).await {
             Ok(body) => body,
             Err(refusal) => return refusal,
         };
@@ -242,12 +274,22 @@ impl Webhook {
     }
 }
 
-/// The body of a review, or the answer to one that can't be read.
-async fn body(request: Request<Incoming>, deadline: Instant) -> Result<Bytes, Response<Full<Bytes>>> {
-    match timeout_at(deadline, Limited::new(request.into_body(), LARGEST).collect()).await {
+fn too_many() -> Response<Full<Bytes>> {
+    text(StatusCode::SERVICE_UNAVAILABLE, "too many reviews at a time; try again\n")
+}
+
+/// The body of a review, or the answer to one that can't be read, or has more than `largest` bytes.
+async fn body(
+    request: Request<Incoming>,
+    largest: u64,
+    deadline: Instant,
+) -> Result<Bytes, Response<Full<Bytes>>> {
+    let deadline = deadline.min(Instant::now() + ARRIVAL);
+    let most = usize::try_from(largest).unwrap_or(usize::MAX);
+    match timeout_at(deadline, Limited::new(request.into_body(), most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(text(StatusCode::PAYLOAD_TOO_LARGE, "a review has at most 8 MiB\n"))
+            Err(text(StatusCode::PAYLOAD_TOO_LARGE, &format!("this review has more than {largest} bytes\n")))
         }
         Ok(Err(error)) => Err(text(StatusCode::BAD_REQUEST, &format!("the review breaks off: {error}\n"))),
         Err(_) => Err(text(StatusCode::REQUEST_TIMEOUT, "the review did not arrive in time\n")),
@@ -282,6 +324,10 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = listener.accept() => accepted,
         };
+        let Ok(peer) = stream.peer_addr() else {
+            // It has gone.
+            continue;
+        };
         let Some(config) = tls.borrow().clone() else {
             tracing::warn!("a connection ends, there is no certificate yet");
             continue;
@@ -289,7 +335,8 @@ pub async fn serve(
         let (webhook, stop) = (webhook.clone(), stop.clone());
         tasks.spawn(async move {
             let place = Arc::new(place);
-            if place.hold(connection(stream, config, &webhook, &place, &stop)).await.is_none() {
+            let connection = connection((stream, peer.ip()), config, &webhook, &place, &stop);
+            if place.hold(connection).await.is_none() {
                 tracing::debug!("a connection gave way to others");
             }
         });
@@ -304,7 +351,7 @@ pub async fn serve(
 
 /// One connection, until either end is done with it, or nothing has come on it for too long.
 async fn connection(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, IpAddr),
     config: Arc<ServerConfig>,
     webhook: &Webhook,
     place: &Arc<Place>,
@@ -323,7 +370,7 @@ async fn connection(
     let service = service_fn(move |request| {
         let (webhook, place, busy) = (webhook.clone(), Arc::clone(&place), asked.request());
         async move {
-            let response = webhook.respond(request, &place).await;
+            let response = webhook.respond(request, peer, &place).await;
             drop(busy);
             Ok::<_, Infallible>(response)
         }

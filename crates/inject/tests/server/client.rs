@@ -1,6 +1,6 @@
 //! A client of one request, that trusts one CA.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -24,13 +24,24 @@ pub type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// A connection that has agreed on TLS.
 pub async fn connect(address: SocketAddr, ca: String) -> Result<TlsStream<TcpStream>, Failed> {
+    connect_from(Ipv4Addr::LOCALHOST.into(), address, ca).await
+}
+
+/// The same from this address.
+pub async fn connect_from(
+    from: IpAddr,
+    address: SocketAddr,
+    ca: String,
+) -> Result<TlsStream<TcpStream>, Failed> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.as_bytes())?)?;
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = TcpStream::connect(address).await?;
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    let stream = socket.connect(address).await?;
     let name = ServerName::try_from("127.0.0.1")?;
     Ok(TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
 }

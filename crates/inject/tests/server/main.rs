@@ -24,6 +24,7 @@ use quotakeeper_inject::view::{Namespace, View};
 use quotakeeper_wire::bootstrap::Endpoint;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -376,6 +377,42 @@ async fn silent_connections_of_others_delay_no_review() {
     }
     // Those that had to give way, and not all of them because their time was over.
     until("the crowd gives way", || silent.closed() >= 400 + 100 - 256).await;
+}
+
+/// A pod that sends reviews without their bodies, small and large, holds no turn that the API server needs.
+#[tokio::test]
+async fn unfinished_reviews_of_another_delay_no_review() {
+    let served = Served::ready().await;
+    let another = "127.0.0.2".parse().unwrap();
+    let mut unfinished = Vec::new();
+    for (path, length, times) in
+        [("/inject", 1_000, 100), ("/inject", 1_000_000, 10), ("/uninstall", 1_000, 10)]
+    {
+        for _ in 0..times {
+            let mut stream = client::connect_from(another, served.address, served.ca.pem()).await.unwrap();
+            let head = format!("POST {path} HTTP/1.1\r\nhost: webhook\r\ncontent-length: {length}\r\n\r\n{{");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            unfinished.push(stream);
+        }
+    }
+    let large = json!({"quotakeeper.dev/quotas": "openai", "large": "x".repeat(100_000)});
+    for annotations in [json!({(names::QUOTAS): "openai"}), large] {
+        let response = served.create(pod("gtm", annotations)).await;
+        assert_eq!(response["allowed"], true);
+    }
+}
+
+/// As JSON they are small, in memory a hundred megabytes.
+#[tokio::test]
+async fn millions_of_values_are_no_review() {
+    let served = Served::ready().await;
+    let pod = json!({"spec": {"containers": vec![0; 1_500_000]}, "metadata": {"namespace": "gtm"}});
+    let answer = served.post(review(pod, "CREATE").to_string()).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(String::from_utf8_lossy(&answer.body).contains("more values than a pod of its length"));
+    // Commas in a text are none.
+    let text = json!({(names::QUOTAS): "openai", "list": ",[{".repeat(50_000)});
+    assert_eq!(served.create(self::pod("gtm", text)).await["allowed"], true);
 }
 
 #[tokio::test]
