@@ -3,8 +3,8 @@
 //! A token is checked by the keys that the cluster publishes, so that a thousand pods that start at once
 //! cause no request to the API server. A TokenReview is requested only where it is needed: the token's key
 //! is not published yet, the keys can't be fetched, the pod has not been seen yet, or the operator asks. The rate of
-//! these requests is limited, and that of tokens whose signature could not be checked apart from the others: whatever
-//! strangers send, new pods and the operator are reviewed.
+//! these requests is limited, apart for the operator, for pods, and for tokens whose signature could not be checked: what
+//! strangers send delays neither. A pod that was refused is refused again for a while without a review.
 //!
 //! | module | holds |
 //! |---|---|
@@ -22,7 +22,8 @@ mod rate_limit;
 mod ring;
 pub mod token;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use quotakeeper_api::names::INJECTED;
@@ -46,6 +47,11 @@ const REVIEWS_A_SECOND: u32 = 20;
 /// … and the burst: a Deployment may start faster than the watch shows its pods.
 const REVIEWS_AT_ONCE: u32 = 200;
 
+/// A pod that was refused is refused for so long without another review.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+/// Pods of which that is remembered.
+const MOST_REFUSED: usize = 1_024;
+
 /// Checks tokens. One for all connections.
 #[derive(Clone)]
 pub struct Authenticator<A>(Arc<Inner<A>>);
@@ -56,10 +62,21 @@ struct Inner<A> {
     keys: RwLock<Option<Arc<Keys>>>,
     /// When the keys were fetched last. Locked during the fetch.
     fetched: Mutex<Option<Instant>>,
-    /// Of tokens that the cluster has signed.
+    /// Of pods' tokens that the cluster has signed.
     signed_reviews: RateLimit,
+    /// Of the operator's.
+    operator_reviews: RateLimit,
+    /// Pods that were refused lately, by their uids.
+    refused: std::sync::Mutex<HashMap<String, Refused>>,
     /// Of tokens of which that is not known.
     unknown_reviews: RateLimit,
+}
+
+/// The answer to a pod.
+#[derive(Clone, Debug)]
+struct Refused {
+    at: Instant,
+    why: String,
 }
 
 impl<A: ClusterApi> Authenticator<A> {
@@ -71,6 +88,8 @@ impl<A: ClusterApi> Authenticator<A> {
             keys: RwLock::new(None),
             fetched: Mutex::new(None),
             signed_reviews: RateLimit::new(REVIEWS_A_SECOND, REVIEWS_AT_ONCE, Instant::now()),
+            operator_reviews: RateLimit::new(REVIEWS_A_SECOND, REVIEWS_AT_ONCE, Instant::now()),
+            refused: std::sync::Mutex::default(),
             unknown_reviews: RateLimit::new(REVIEWS_A_SECOND, REVIEWS_AT_ONCE, Instant::now()),
         }))
     }
@@ -88,7 +107,7 @@ impl<A: ClusterApi> Authenticator<A> {
         let reviews = match self.0.check(|keys| keys.user(token)).await {
             Ok(user) => {
                 is_one(&user)?;
-                &self.0.signed_reviews
+                &self.0.operator_reviews
             }
             Err(Rejected::Refused(why)) => return Err(Unauthenticated::Refused(why)),
             Err(Rejected::UnknownKey) => &self.0.unknown_reviews,
@@ -99,31 +118,27 @@ impl<A: ClusterApi> Authenticator<A> {
 
 impl<A: ClusterApi> Authenticate for Authenticator<A> {
     async fn authenticate(&self, token: &str) -> Result<PodIdentity, Unauthenticated> {
-        let reviews = match self.0.check(|keys| keys.check(token)).await {
-            Ok(pod) => {
-                if let Some(seen) = self.0.pods.get(&pod) {
-                    return Ok(identity(pod, &seen));
-                }
-                &self.0.signed_reviews
-            }
+        let signed = match self.0.check(|keys| keys.check(token)).await {
+            Ok(pod) => match self.0.pods.get(&pod) {
+                Some(seen) => return Ok(identity(pod, &seen)),
+                None => Some(pod.uid),
+            },
             Err(Rejected::Refused(why)) => return Err(Unauthenticated::Refused(why)),
-            Err(Rejected::UnknownKey) => &self.0.unknown_reviews,
+            Err(Rejected::UnknownKey) => None,
         };
-        // Only the API server knows whether the pod exists, or the key.
-        let pod = self.0.review(token, reviews).await?.pod;
-        let pod = pod.ok_or_else(|| Unauthenticated::Refused(token::NOT_A_PODS.to_owned()))?;
-        let seen = match self.0.pods.get(&pod) {
-            Some(seen) => Some(seen),
-            None => self.0.api.pod(&pod).await.map_err(Unauthenticated::Unavailable)?,
-        };
-        // Of others the limiter would not hear when they end.
-        if seen.as_ref().is_some_and(|seen| seen.labels.get(INJECTED).is_none_or(|value| value != "true")) {
-            let sentence = format!("the pod was not injected: it has no label {INJECTED}=true");
-            return Err(Unauthenticated::Refused(sentence));
+        if let Some(why) = signed.as_deref().and_then(|uid| self.0.refused_lately(uid)) {
+            return Err(Unauthenticated::Refused(why));
         }
-        let seen = seen.ok_or_else(|| {
-            Unauthenticated::Refused("the pod does not exist any more; its token ends with it".to_owned())
-        })?;
+        let reviews = if signed.is_some() { &self.0.signed_reviews } else { &self.0.unknown_reviews };
+        let (pod, seen) = self.0.look_up(token, reviews).await?;
+        // Of others the limiter would not hear when they end.
+        if seen.labels.get(INJECTED).is_none_or(|value| value != "true") {
+            let why = format!("the pod was not injected: it has no label {INJECTED}=true");
+            if signed.is_some() {
+                self.0.remember(pod.uid, why.clone());
+            }
+            return Err(Unauthenticated::Refused(why));
+        }
         Ok(identity(pod, &seen))
     }
 }
@@ -134,6 +149,25 @@ fn identity(pod: BoundPod, seen: &SeenPod) -> PodIdentity {
     let BoundPod { namespace, pod, uid, service_account } = pod;
     let labels = seen.labels.clone();
     PodIdentity { namespace, pod, uid, service_account, consumer, labels }
+}
+
+impl<A> Inner<A> {
+    /// Why the pod was refused a moment ago. One that is seen to be injected meanwhile is not asked about.
+    fn refused_lately(&self, uid: &str) -> Option<String> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.get(uid).filter(|refused| refused.at.elapsed() < REFUSED_FOR).map(|it| it.why.clone())
+    }
+
+    /// Remembers the answer to a pod that exists and stays as it is.
+    fn remember(&self, uid: String, why: String) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() >= MOST_REFUSED {
+            refused.retain(|_, refused| refused.at.elapsed() < REFUSED_FOR);
+        }
+        if refused.len() < MOST_REFUSED {
+            refused.insert(uid, Refused { at: Instant::now(), why });
+        }
+    }
 }
 
 impl<A: ClusterApi> Inner<A> {
@@ -180,6 +214,22 @@ impl<A: ClusterApi> Inner<A> {
                 None
             }
         }
+    }
+
+    /// The pod of a token, of which only the API server knows whether it exists, or the key.
+    async fn look_up(
+        &self,
+        token: &str,
+        reviews: &RateLimit,
+    ) -> Result<(BoundPod, SeenPod), Unauthenticated> {
+        let refused = |why: &str| Unauthenticated::Refused(why.to_owned());
+        let pod = self.review(token, reviews).await?.pod.ok_or_else(|| refused(token::NOT_A_PODS))?;
+        let seen = match self.pods.get(&pod) {
+            Some(seen) => Some(seen),
+            None => self.api.pod(&pod).await.map_err(Unauthenticated::Unavailable)?,
+        };
+        let seen = seen.ok_or_else(|| refused("the pod does not exist any more; its token ends with it"))?;
+        Ok((pod, seen))
     }
 
     async fn review(&self, token: &str, reviews: &RateLimit) -> Result<Reviewed, Unauthenticated> {

@@ -1,6 +1,7 @@
 //! A session is opened by a token of a pod that exists, for this limiter, and by nothing else.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use kube::runtime::watcher::Event;
 use quotakeeper_limiter::auth::Authenticator;
@@ -129,6 +130,28 @@ async fn a_pod_that_was_not_injected_is_refused() {
         matches!(&refused, Err(Unauthenticated::Refused(why)) if why.contains("not injected")),
         "{refused:?}"
     );
+}
+
+/// It has a token that the cluster has signed, and tries again and again.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_was_not_injected_delays_no_review_of_others() {
+    let cluster = Cluster::new(Key::ecdsa("one"));
+    let (authenticator, pods) = authenticator(&cluster);
+    let plain = cluster.token("sales", "plain-1");
+    let of_plain = BoundPod { pod: "plain-1".to_owned(), uid: uid("plain-1"), ..bound() };
+    cluster.vouch(&plain, "system:serviceaccount:sales:runner", Some(of_plain));
+    for _ in 0..300 {
+        let refused = authenticator.authenticate(&plain).await;
+        assert!(matches!(&refused, Err(Unauthenticated::Refused(why)) if why.contains("not injected")));
+    }
+    assert_eq!(cluster.reviews(), 1);
+    let token = cluster.token("sales", "enrich-1");
+    cluster.vouch(&token, "system:serviceaccount:sales:runner", Some(bound()));
+    pods.apply(Event::Delete(object("sales", "enrich-1")));
+    assert_eq!(authenticator.authenticate(&token).await, Ok(enrich_1()), "it is not seen yet");
+    tokio::time::advance(Duration::from_secs(11)).await;
+    assert!(authenticator.authenticate(&plain).await.is_err());
+    assert_eq!(cluster.reviews(), 3, "after a while the API server is asked again");
 }
 
 #[tokio::test(start_paused = true)]
