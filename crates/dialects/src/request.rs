@@ -152,7 +152,6 @@ impl Profile {
     /// was read.
     pub fn describe(&self, method: &Method, path: &str, body: &BodyFacts) -> CallShape {
         let endpoint = self.endpoint(method, path);
-        let path = without_query(path);
         if endpoint.is_some_and(|endpoint| endpoint.apart == Some(true)) {
             let endpoint = endpoint.map(|endpoint| endpoint.name.clone());
             return CallShape { endpoint, ..CallShape::default() };
@@ -197,7 +196,7 @@ impl Profile {
 
     /// What a body may say that matters, and where.
     fn facts(&self, path: &str) -> Vec<(Fact, &str)> {
-        let in_path = self.model_in_path(without_query(path)).is_some();
+        let in_path = self.model_in_path(path).is_some();
         let model = self.model_pointer().filter(|_| !in_path).map(|at| (Fact::Model, at));
         let tier = self.service_tier().map(|tier| (Fact::ServiceTier, tier.body.as_str()));
         let stream = self.stream.iter().filter_map(|stream| stream.requested.as_deref());
@@ -246,12 +245,14 @@ impl Profile {
     fn model_in_path(&self, path: &str) -> Option<String> {
         let model = self.model.as_ref()?;
         let after = model.path_after.as_deref()?;
+        let path = normal(without_query(path));
         let mut segments = path.split('/');
         segments.find(|segment| *segment == after)?;
-        let segment = segments.next()?;
+        // A colon may be written as it is, or not.
+        let segment = segments.next()?.replace("%3A", ":").replace("%3a", ":");
         let name = match model.path_until.as_deref() {
             Some(end) => segment.split(end).next().unwrap_or_default(),
-            None => segment,
+            None => &segment,
         };
         believable(name)
     }
@@ -346,6 +347,7 @@ pub(crate) fn path_fits(pattern: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Model;
 
     fn profile(paths: &[&str]) -> Profile {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
@@ -372,6 +374,20 @@ mod tests {
             ["/crm/v3%2Fsearch", "/crm/v3/../search", "/crm/v3/search/more", "/crm/v3/se%", "/crm/v3/%é%73"]
         {
             assert!(!is_search(path), "{path}");
+        }
+    }
+
+    /// Else the call would be counted as one of another model.
+    #[test]
+    fn another_spelling_of_a_path_has_the_same_model() {
+        let model =
+            Model { path_after: Some("models".into()), path_until: Some(":".into()), ..Model::default() };
+        let profile = Profile { model: Some(model), ..Profile::default() };
+        for path in
+            ["/v1/models/m-2:generate", "/v1//%6dodels/m%2D2%3Agenerate?x", "/v1/x/../models/./m-2:generate"]
+        {
+            let shape = profile.describe(&Method::POST, path, &BodyFacts::default());
+            assert_eq!(shape.model.as_deref(), Some("m-2"), "{path}");
         }
     }
 
