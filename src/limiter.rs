@@ -11,6 +11,7 @@ use quotakeeper_limiter::process::{self, Options};
 use quotakeeper_limiter::{Offline, Terms};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::core_dumps;
 use crate::output::{LogFormat, say, start_service_logging};
 
 /// The default log filter.
@@ -92,6 +93,7 @@ fn address(text: &str) -> Result<Advertised, String> {
 
 /// Runs the limiter until SIGTERM or SIGINT.
 pub fn main(arguments: LimiterArguments) -> ExitCode {
+    core_dumps::off();
     start_service_logging(LOG, arguments.log_format);
     let (percent, length) =
         (arguments.offline_percent, Duration::from_secs(arguments.offline_seconds.into()));

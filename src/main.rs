@@ -15,6 +15,7 @@
 
 mod check;
 mod cli;
+mod core_dumps;
 mod limiter;
 mod limits;
 mod open_gate;

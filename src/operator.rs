@@ -12,6 +12,7 @@ use quotakeeper_wire::bootstrap::TOKEN_FILE;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::core_dumps;
 use crate::output::{BAD_INPUT, LogFormat, say, start_service_logging};
 
 /// The default log filter.
@@ -98,6 +99,7 @@ pub struct OperatorArguments {
 
 /// Runs the operator until SIGTERM or SIGINT. The exit code is 2 if an option is wrong.
 pub fn main(arguments: OperatorArguments) -> ExitCode {
+    core_dumps::off();
     start_service_logging(LOG, arguments.log_format);
     let settings = match settings(arguments) {
         Ok(settings) => settings,

@@ -64,7 +64,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use nix::sys::prctl::set_dumpable;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quotakeeper_limiter::task::{Connection, EarlierRuns, Limiter};
 use quotakeeper_proxy::{BodyBounds, Link, LinkPeer, Proxy, Settings};
@@ -74,6 +73,7 @@ use quotakeeper_wire::status::AccountReport;
 use tokio::sync::watch;
 
 use crate::cli::RunArguments;
+use crate::core_dumps;
 use crate::output::{BAD_INPUT, print, say, start_logging};
 use direct::DirectConnections;
 use interception::Interception;
@@ -102,8 +102,7 @@ const GRACE: Duration = Duration::from_millis(200);
 /// Quotakeeper itself fails.
 pub fn main(arguments: RunArguments) -> ExitCode {
     raise_open_files();
-    // Keys of providers, and of the CA that the command trusts, are in this process's memory.
-    let _in_no_core_dump = set_dumpable(false);
+    core_dumps::off();
     let user = arguments.user.clone().or_else(user::behind_sudo);
     let arguments = RunArguments { user, ..arguments };
     let prepared = match start_logging(LOG).and_then(|()| prepare(&arguments)) {
