@@ -41,7 +41,7 @@ for name in "${names[@]}"; do
   # The smallest first: they cover most.
   rm -rf "corpus/${name:?}"
   mkdir "corpus/$name"
-  find "$scratch/$name/least" -type f -printf '%s %p\n' | sort -n | head -n "$most_kept" | cut -d ' ' -f 2- |
+  find "$scratch/$name/least" -type f -printf '%s %p\n' | sort -n | sed "$((most_kept + 1)),\$d" | cut -d ' ' -f 2- |
     xargs --no-run-if-empty -d '\n' cp --target-directory "corpus/$name"
   echo "  the corpus of $name has $(find "corpus/$name" -type f | wc -l) inputs, $(du -sb "corpus/$name" | cut -f 1) bytes"
 done
