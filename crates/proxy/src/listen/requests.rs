@@ -238,11 +238,12 @@ enum Chunk {
 }
 
 fn chunk(line: &[u8]) -> Chunk {
-    let text = std::str::from_utf8(line).unwrap_or("?").trim();
-    if text.is_empty() {
+    if line.trim_ascii().is_empty() {
         return Chunk::Empty;
     }
-    let digits = text.split(';').next().unwrap_or_default().trim();
+    // The library takes any bytes for an extension.
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let digits = std::str::from_utf8(digits).unwrap_or_default();
     u64::from_str_radix(digits, 16).map_or(Chunk::Unreadable, Chunk::Of)
 }
 

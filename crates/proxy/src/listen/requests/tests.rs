@@ -17,7 +17,7 @@ const REQUESTS: &[&[u8]] = &[
     b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n",
     b"POST /b HTTP/1.1\r\ncontent-length: 30\r\n\r\nGET /<not a head> HTTP/1.1\r\n\r\n",
     b"POST /c HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n\
-      1e;ext=1\r\nGET /<not a head> HTTP/1.1\r\n\r\n\r\n0\r\nx-sum: <1>\r\n\r\n",
+      1e;ext=\x85\r\nGET /<not a head> HTTP/1.1\r\n\r\n\r\n0\r\nx-sum: <1>\r\n\r\n",
     b"POST /d HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
     b"GET /e HTTP/1.0\n\n",
 ];
