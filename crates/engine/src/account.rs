@@ -326,8 +326,7 @@ impl Engine {
 
     /// Whether a waiting call may be granted, or refused, for no other reason than that time has passed.
     fn is_due(&self, now: Time) -> bool {
-        let woken = self.wake.is_some_and(|wake| wake <= now);
-        woken || !self.pauses.is_empty() || self.figures.are_doubted()
+        self.wake.is_some_and(|wake| wake <= now) || !self.pauses.is_empty()
     }
 
     /// What happened, where it may let any call through.

@@ -99,6 +99,11 @@ impl CallTable {
         keys.filter_map(|key| Some((key, self.get(&key)?)))
     }
 
+    /// Forgets sessions without calls that are not `known`.
+    pub(super) fn forget_sessions(&mut self, known: impl Fn(&SessionId) -> bool) {
+        self.by_session.retain(|session, calls| !calls.is_empty() || known(session));
+    }
+
     /// A session is gone, with its calls.
     pub(super) fn forget_session(&mut self, session: SessionId) {
         if self.by_session.get(&session).is_some_and(Vec::is_empty) {
@@ -108,5 +113,57 @@ impl CallTable {
 
     pub(super) fn len(&self) -> usize {
         self.calls.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::Engine;
+    use super::*;
+    use crate::cost::Demand;
+    use crate::event::{Action, Ask, Event, Fingerprint, Pulse};
+    use crate::time::{Stamp, Time};
+    use crate::tokens::CallEnd;
+
+    /// A session asks for a call, makes it, and is gone.
+    fn comes_and_goes(engine: &mut Engine, session: SessionId, now: Time) {
+        let mut actions = Vec::new();
+        let ask = Ask {
+            session,
+            call: CallId(1),
+            consumer: "gtm/Job/a".into(),
+            demand: Demand::default(),
+            credential: Fingerprint::default(),
+            patience: None,
+            waited: Default::default(),
+            attempts: 0,
+        };
+        let pulse = Pulse { stamp: Stamp(now.0), latest: now };
+        for event in [Event::Lease(Time::NEVER), Event::Heartbeat { session, pulse }, Event::Ask(ask)] {
+            engine.handle(now, event, &mut actions);
+        }
+        let Some(Action::Grant { attempt, .. }) = actions.pop() else { panic!("no grant") };
+        engine.handle(now, Event::Done { attempt, end: CallEnd::Seen, usage: None }, &mut actions);
+        engine.handle(now, Event::Disconnected(session), &mut actions);
+    }
+
+    #[test]
+    fn sessions_that_are_gone_are_forgotten() {
+        let config = r#"{"mode": "Enforce", "onExceeded": "Queue", "validity": {"secs": 1, "nanos": 0}, "limits": [],
+            "queue": {"maxWait": {"secs": 60, "nanos": 0}, "maxCalls": 10},
+            "pause": {"fallback": {"secs": 1, "nanos": 0}, "cap": {"secs": 60, "nanos": 0},
+                "probePatience": {"secs": 30, "nanos": 0}, "maxCall": {"secs": 5, "nanos": 0}}}"#;
+        let now = Time(1_000_000_000);
+        let mut engine = Engine::new(serde_json::from_str(config).unwrap(), now);
+        (0..10).for_each(|session| comes_and_goes(&mut engine, SessionId(session), now));
+        engine.handle(now, Event::PodDeleted(SessionId(0)), &mut Vec::new());
+        assert_eq!(engine.calls.by_session.len(), 9);
+        engine.snapshot(now);
+        assert_eq!(engine.calls.by_session.len(), 0);
+        comes_and_goes(&mut engine, SessionId(0), now);
+        engine.snapshot(now);
+        engine.handle(now, Event::PodDeleted(SessionId(0)), &mut Vec::new());
+        assert_eq!(engine.calls.by_session.len(), 0);
     }
 }

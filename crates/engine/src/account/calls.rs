@@ -108,7 +108,8 @@ impl Engine {
             attempts,
         };
         self.insert_waiting(key, wanted, ask.attempts > 0);
-        lost || !self.waits_behind_another(now, key, lane)
+        // Where figures are doubted, a call of another workload may have them undone.
+        lost || self.figures.are_doubted() || !self.waits_behind_another(now, key, lane)
     }
 
     /// Whether another call of the lane has its turn before, and is there to take it.
@@ -372,10 +373,7 @@ impl Engine {
         if self.recovery.session_died(session) {
             self.durability.ended();
         }
-        let Some(known) = self.sessions.remove(&session) else {
-            return;
-        };
-        if known.in_snapshot {
+        if self.sessions.remove(&session).is_some_and(|known| known.in_snapshot) {
             self.durability.ended();
         }
         let calls: Vec<CallKey> = self.calls_of(session).map(|(key, _)| key).collect();

@@ -144,6 +144,7 @@ impl Engine {
         // One that is not connected is granted nothing before it says hello, and then it is new: a restart need
         // not wait for it, which may never come back.
         self.sessions.retain(|_, session| session.pulse.is_some() || session.calls > 0);
+        self.calls.forget_sessions(|session| self.sessions.contains_key(session));
         for session in self.sessions.values_mut() {
             session.in_snapshot = true;
         }
