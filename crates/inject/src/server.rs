@@ -68,12 +68,14 @@ const PING: Duration = Duration::from_secs(20);
 const PONG: Duration = Duration::from_secs(10);
 /// The most requests at a time on one HTTP/2 connection.
 const STREAMS: u32 = 64;
+/// The most bytes of a connection's bodies that are taken before they are read: of one that waits for its turn, too.
+const WINDOW: u32 = 64 * 1024;
 /// The most bytes of a request's headers.
 const HEADERS: u32 = 16 * 1024;
 /// Small reviews at a time. One takes up to a megabyte while it is answered.
 const REVIEWS: Most = Most { all: 64, of_peer: 48, waiting_of_peer: 512 };
 /// Others, of which one takes up to thirty.
-const LARGE_REVIEWS: Most = Most { all: 4, of_peer: 2, waiting_of_peer: 16 };
+const LARGE_REVIEWS: Most = Most { all: 4, of_peer: 2, waiting_of_peer: 256 };
 /// Reviews of the chart's hook, for each of which the operator asks the API server.
 const UNINSTALLS: Most = Most { all: 4, of_peer: 1, waiting_of_peer: 4 };
 
@@ -379,6 +381,7 @@ async fn connection(
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PONG);
     builder.http2().max_concurrent_streams(STREAMS).max_header_list_size(HEADERS);
+    builder.http2().initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => Ok(ended),
