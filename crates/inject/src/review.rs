@@ -41,7 +41,7 @@ const MOST_VALUES: usize = 200_000;
 /// Values of pods take more bytes than this: `"f:name":{},` are two.
 const BYTES_A_VALUE: usize = 4;
 
-/// Whether there are far more values than in a pod of this length, by the commas between them.
+/// Whether there are far more values than in a pod of this length, by commas and opening brackets.
 fn is_dense(body: &[u8]) -> bool {
     let most = (FEW_VALUES + body.len() / BYTES_A_VALUE).min(MOST_VALUES);
     let (mut values, mut in_string, mut escaped) = (0, false, false);

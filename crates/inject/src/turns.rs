@@ -1,5 +1,5 @@
 //! Whose review is answered next. No address holds all turns, and the one that holds fewest gets the next: every pod of
-//! the cluster can reach the webhook, and the API server asks for no more than a client does.
+//! the cluster can reach the webhook, and the API server shows no more of who it is than they do.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
