@@ -304,6 +304,8 @@ pub struct ResumedGrant {
     pub granted: Option<Time>,
     /// How far it is.
     pub progress: GrantProgress,
+    /// It has ended; how follows at once.
+    pub over: bool,
 }
 
 /// How far a granted call is that a hello names.

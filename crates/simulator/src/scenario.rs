@@ -9,6 +9,7 @@ use quotakeeper_engine::event::{CallClass, Scope};
 use quotakeeper_engine::name::AllocationName;
 
 use crate::network::Network;
+pub(crate) use tokens::PICODOLLARS;
 pub use tokens::{Growth, Outputs, Pace, Prices, TokenProvider, TokenWork};
 
 /// One world, complete but for its seed.

@@ -41,7 +41,7 @@ use crate::network::Connection;
 use crate::provider::{Answer, CallTokens, Provider};
 use crate::random::Random;
 use crate::report::Report;
-use crate::scenario::{Forged, Scenario, TokenWork};
+use crate::scenario::{Forged, Scenario};
 use checkpoints::{CheckpointAnswer, CheckpointRequest, CheckpointServer};
 use hostile::Hostile;
 use lease::Leasing;
@@ -276,13 +276,13 @@ impl World {
         let windows: Duration = limits.iter().map(|limit| limit.window).sum();
         let answers = (self.scenario.upstream.thinks + self.scenario.upstream.streams) * 2;
         let calls = u32::try_from(self.history.under_way).unwrap_or(u32::MAX);
-        let most = self.scenario.tokens.as_ref().map_or(1, TokenWork::most);
+        let most = |unit| self.scenario.tokens.as_ref().map_or(1, |work| work.most(unit));
         let slowest = limits.iter().chain(&of_allocations).map(|limit| match limit.unit {
             Unit::ConcurrentRequests => answers.div_f64(limit.amount as f64),
             unit if unit.counts_tokens() => {
                 // The most may be held until its answer has ended.
                 let counted = limit.window + answers;
-                counted.mul_f64(most as f64 / limit.amount as f64).min(counted)
+                counted.mul_f64(most(unit) as f64 / limit.amount as f64).min(counted)
             }
             _ => limit.window.div_f64(limit.amount as f64),
         });

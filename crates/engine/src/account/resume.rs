@@ -14,6 +14,8 @@ enum HeldFor {
     Reserve,
     /// A slot, and of limits that hold the most that a call can use a part of what is assumed of a predecessor.
     Predecessor,
+    /// All that is assumed of a predecessor, which may have counted it as it ended: its end gives nothing back.
+    Past,
     /// Nothing more: it was in the ledger, and is over there.
     Nobody,
 }
@@ -69,6 +71,8 @@ impl Engine {
             HeldFor::Reserve
         } else if self.recovery.is_from_ledger() {
             HeldFor::Nobody
+        } else if grant.over {
+            HeldFor::Past
         } else {
             HeldFor::Predecessor
         }
@@ -81,11 +85,12 @@ impl Engine {
         match held_for {
             HeldFor::Nobody => self.lanes.hold_slots(lane, attempt, &costs, now),
             HeldFor::Reserve | HeldFor::Predecessor => self.lanes.claim_slots(lane, attempt, &costs, now),
+            HeldFor::Past => {}
         }
         let charges = match held_for {
             HeldFor::Reserve => self.lanes.claim_units(lane, &costs, now),
             HeldFor::Predecessor => self.lanes.claim_of_predecessor(lane, &costs, now),
-            HeldFor::Nobody => Vec::new(),
+            HeldFor::Past | HeldFor::Nobody => Vec::new(),
         };
         let wanted = Wanted {
             consumer: grant.consumer.clone(),

@@ -374,6 +374,7 @@ fn a_restart_holds_the_reserve_as_one_unit_and_gives_calls_their_part_of_it() {
             credential: Fingerprint(0),
             granted: Some(w.now),
             progress: GrantProgress::Answered { latest: w.now },
+            over: false,
         }));
     }
     assert_eq!(w.used("requests"), 80, "three calls stand for 30 of the 50");

@@ -173,6 +173,7 @@ fn returning_proxies_release_the_unused_reserve() {
             credential: Fingerprint(0),
             granted,
             progress,
+            over: false,
         }));
     }
     w.tell(Event::ResumeDone(SessionId(1)));
@@ -204,6 +205,7 @@ fn calls_in_the_ledger_do_not_consume_the_reserve() {
             credential: Fingerprint(0),
             granted,
             progress,
+            over: false,
         }));
         w.tell(over(attempt));
     }
@@ -237,6 +239,7 @@ fn calls_in_the_ledger_do_not_consume_slots_held_for_others() {
         credential: Fingerprint(0),
         granted,
         progress,
+        over: false,
     }));
     w.tell(over(known));
     w.tell(Event::ResumeDone(SessionId(1)));
@@ -259,6 +262,7 @@ fn a_call_from_before_the_restart_ends_normally() {
         credential: Fingerprint(0),
         granted,
         progress,
+        over: false,
     }));
     w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!(w.engine.status(w.now).under_way, 1);
@@ -351,6 +355,7 @@ fn a_reconnect_does_not_affect_calls_in_flight() {
         credential: Fingerprint(0),
         granted,
         progress,
+        over: false,
     }));
     w.tell(Event::ResumeDone(SessionId(1)));
     assert_eq!((w.used("requests"), w.engine.status(w.now).under_way), (2, 1), "the other one is over");

@@ -283,6 +283,7 @@ mod slots {
             credential: Fingerprint(0),
             granted: None,
             progress,
+            over: false,
         }));
         attempt
     }

@@ -201,6 +201,7 @@ fn a_response_reported_in_a_hello_ends_the_probe() {
         credential: Fingerprint(0),
         granted,
         progress: GrantProgress::Answered { latest: w.now },
+        over: false,
     }));
     assert!(w.actions.iter().any(|action| matches!(action, Action::Resumed { .. })));
     w.ask(10);
@@ -237,6 +238,7 @@ fn a_rejection_repeated_in_a_hello_starts_no_second_probe() {
         credential: Fingerprint(0),
         granted,
         progress: GrantProgress::Granted,
+        over: false,
     }));
     w.tell(rejected);
     w.pass(MS);

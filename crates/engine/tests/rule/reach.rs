@@ -28,6 +28,7 @@ fn claims(w: &mut World, call: u64, class: RejectionClass, scope: Scope, wait: s
         demand: CallClass::default().into(),
         granted: None,
         progress: GrantProgress::Granted,
+        over: false,
     }));
     let rejection = Rejection {
         class,

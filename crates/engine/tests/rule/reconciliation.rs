@@ -18,6 +18,7 @@ fn held(w: &mut World, attempt: Attempt, granted: Time, progress: GrantProgress)
         credential: Fingerprint(0),
         granted: Some(granted),
         progress,
+        over: false,
     }));
 }
 

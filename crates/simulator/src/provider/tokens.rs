@@ -7,6 +7,7 @@ use quotakeeper_engine::tokens::{CallSize, TokenUsage};
 
 use super::{Count, Provider, count, covers, whole_seconds};
 use crate::clock::Moment;
+use crate::scenario::PICODOLLARS;
 
 /// What a call says of its tokens, and what it uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,9 +70,6 @@ impl Charges {
         self.in_all / self.parts
     }
 }
-
-/// Picodollars of a nanodollar, in which limits of money are counted.
-const PICODOLLARS: u64 = 1_000;
 
 impl Provider {
     /// What it charges a call, counting as it really does.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quotakeeper_engine::config::Charged;
+use quotakeeper_engine::config::{Charged, Unit};
 
 /// What calls say of their tokens, and use; each figure is drawn anew for each call.
 #[derive(Clone, Debug)]
@@ -31,6 +31,9 @@ pub struct TokenWork {
     /// What is odd about the provider.
     pub provider: TokenProvider,
 }
+
+/// Picodollars of a nanodollar, in which limits of money are counted.
+pub(crate) const PICODOLLARS: u64 = 1_000;
 
 /// What tokens cost, in picodollars each.
 #[derive(Clone, Copy, Debug)]
@@ -123,9 +126,13 @@ impl TokenWork {
         }
     }
 
-    /// The most tokens that a call may use.
-    pub(crate) fn most(&self) -> u64 {
+    /// The most that a call may draw on a limit of this unit; a bound takes each byte of text for a token.
+    pub(crate) fn most(&self, unit: Unit) -> u64 {
         let text = self.text_bytes.1 * self.outputs.large.map_or(1, |(_, times)| times);
-        text / self.bytes_per_token + self.max_output.1 * u64::from(self.choices)
+        let output = self.max_output.1 * u64::from(self.choices);
+        match self.prices.filter(|_| unit == Unit::Dollars) {
+            Some(prices) => (text * prices.input + output * prices.output) / PICODOLLARS,
+            None => text / self.bytes_per_token + output,
+        }
     }
 }

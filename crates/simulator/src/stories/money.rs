@@ -27,7 +27,7 @@ fn with_a_budget(random: &mut Random, mut scenario: Scenario) -> Scenario {
         Prices { input: random.between(100_000, 5_000_000), output: random.between(100_000, 15_000_000) };
     work.prices = Some(prices);
     work.provider.settles_late = random.chance(500_000);
-    let dearest = (work.text_bytes.1 * prices.input + most_output * prices.output) / 1_000;
+    let dearest = work.most(Unit::Dollars);
     let tokens =
         TokenLimit { charged, arrival: None, rates: TokenRates::default(), reserving: Reserving::Bound };
     scenario.account.limits.push(LimitConfig {

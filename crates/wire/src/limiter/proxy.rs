@@ -126,6 +126,7 @@ impl Proxy {
                 demand: live.details.demand(),
                 granted,
                 progress,
+                over: false,
             }),
         ));
     }
@@ -165,6 +166,7 @@ impl Proxy {
             demand: ended.details.demand(),
             granted,
             progress,
+            over: true,
         });
         events.push((ended.account, held));
         events.push((ended.account, end));

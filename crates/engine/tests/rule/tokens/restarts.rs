@@ -32,10 +32,8 @@ fn what_may_have_been_granted_after_a_commit_is_held_as_long_as_a_call_may_last(
     assert_eq!(after.used("tokens"), 6_000);
 }
 
-/// A stream of the time before may be counted as late as the longest call lasts. A call that its proxy names is one of
-/// those that may have been granted, and comes back at its own end.
-#[test]
-fn what_a_predecessor_may_have_granted_is_held_as_long_as_a_call_lasts() {
+/// A takeover of 10,000 tokens a minute, to which a proxy has named a call of the time before.
+fn named(over: bool) -> (World, Attempt) {
     let limits = vec![tokens(10_000, 60, Charged::Settled)];
     let start = Time(3_600_000_000_000);
     let mut config = account(limits);
@@ -49,8 +47,17 @@ fn what_a_predecessor_may_have_granted_is_held_as_long_as_a_call_lasts() {
         demand: call(1_000, 3_000),
         credential: Fingerprint::default(),
         progress: GrantProgress::Granted,
+        over,
         granted: None,
     }));
+    (w, attempt)
+}
+
+/// A stream of the time before may be counted as late as the longest call lasts. A call that its proxy names is one of
+/// those that may have been granted, and comes back at its own end.
+#[test]
+fn what_a_predecessor_may_have_granted_is_held_as_long_as_a_call_lasts() {
+    let (mut w, attempt) = named(false);
     w.tell(Event::ResumeDone(SessionId(1)));
     w.ask_for(1, "job", call(1_000, 2_000), None);
     w.ask_for(1, "job", call(1_000, 2_000), None);
@@ -61,6 +68,23 @@ fn what_a_predecessor_may_have_granted_is_held_as_long_as_a_call_lasts() {
     assert_eq!(w.grants().len(), 1, "4,000 were its part, of which it has used 300");
     w.pass(SECOND * 300);
     assert_eq!(w.grants().len(), 1);
+}
+
+/// The predecessor may have known of the end, and have granted to others what the call did not use.
+#[test]
+fn a_call_that_is_over_when_it_is_named_gives_nothing_back() {
+    let ends: [fn(&mut World, Attempt); 2] = [
+        |w, attempt| w.ends(attempt, CallEnd::Seen, Some(used(200, 100))),
+        |w, attempt| w.tell(Event::Unused { attempt, again: false }),
+    ];
+    for end in ends {
+        let (mut w, attempt) = named(true);
+        end(&mut w, attempt);
+        w.tell(Event::ResumeDone(SessionId(1)));
+        w.ask_for(1, "job", call(1_000, 0), None);
+        w.pass(SECOND * 120);
+        assert_eq!((w.grants().len(), w.used("tokens")), (0, 10_000));
+    }
 }
 
 #[test]
