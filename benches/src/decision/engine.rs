@@ -80,6 +80,7 @@ impl Account {
             sharing: Default::default(),
             models: Default::default(),
             any_model: ModelFacts {
+                max_call: None,
                 max_output: Some(4_096),
                 context: Some(128_000),
                 prices: Some(ModelPrices { tokens: PRICES, call: 0 }),

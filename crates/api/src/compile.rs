@@ -37,7 +37,7 @@ const FALLBACK_PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_CAP: Duration = Duration::from_secs(3600);
 /// Rejections are answered at once: a probe that is silent this long was let in.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
-/// The longest call where the provider's clients aren't known to be more patient.
+/// The longest call where the profile says nothing, and the provider's clients aren't known to be more patient.
 /// The organisation of an account is of no use.
 const UNNAMED: &str = "account.organization is compared with nothing, because the provider's profile has no \
     `organizationHeaders`; name them in an ApiProvider, or remove it";
@@ -57,7 +57,7 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
     let used = used::compile(&spec.used, &limits.enforced, &sharing)?;
     let tier = tier.map(|tier| tier.name.clone()).unwrap_or_default();
     let undeclared = undeclared_tier(spec, &profile);
-    let models = models::compile(&profile);
+    let models = models::compile(&profile, longest_call(&profile));
     // The others are only assumed.
     let declared = limits.enforced.iter().filter(|limit| {
         undeclared.as_ref().is_none_or(|undeclared| undeclared.declared.contains(&limit.name))
@@ -196,8 +196,14 @@ fn pause(profile: &Profile) -> PauseConfig {
         fallback: FALLBACK_PAUSE,
         cap: PAUSE_CAP.max(Duration::from_secs(longest.unwrap_or(0).into())),
         probe_patience: PROBE_PATIENCE,
-        max_call: MAX_CALL.max(patience(profile)),
+        max_call: longest_call(profile),
     }
+}
+
+/// The longest call of a model of which nothing else is known.
+fn longest_call(profile: &Profile) -> Duration {
+    let own = profile.max_call_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    own.unwrap_or_else(|| MAX_CALL.max(patience(profile)))
 }
 
 /// After how long the provider's usual clients give up on a call; 0 where that isn't known.

@@ -261,6 +261,23 @@ fn a_limit_of_money_that_names_a_model_without_a_price_is_told() {
 }
 
 #[test]
+fn calls_last_as_long_as_the_profile_says_of_their_model() {
+    let longest = |own: &str| {
+        let slow = "- {names: [large-1*], maxOutputTokens: 8192,";
+        let slow = PROFILE.replace(slow, &format!("{slow} {own}"));
+        let engine = compile_with(profile(&slow), "").unwrap().engine;
+        ["mini", "large", "foo-9"].map(|model| engine.longest_call_of(model).as_secs())
+    };
+    assert_eq!(longest(""), [600, 600, 600]);
+    // A class lasts as long as its slowest model, and so does a model that is not known.
+    assert_eq!(longest("maxCallSeconds: 3600,"), [600, 3600, 3600]);
+    assert_eq!(longest("maxCallSeconds: 60,"), [600, 600, 600]);
+    let of_all = format!("{PROFILE}maxCallSeconds: 90\nclient: {{patienceSeconds: 1800}}\n");
+    let engine = compile_with(profile(&of_all), "").unwrap().engine;
+    assert_eq!((engine.longest_call().as_secs(), engine.longest_call_of("mini").as_secs()), (90, 90));
+}
+
+#[test]
 fn credits_are_counted_as_answers_tell_or_as_the_profile_says() {
     let with = |credits: &str| {
         format!("{PROFILE}  - {{name: points, unit: Credits, amount: 50, windowSeconds: 60}}\n{credits}")

@@ -148,6 +148,14 @@ pub struct Profile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
 
+    /// The longest that a call takes from its grant to the end of its answer, in seconds, of a model that `models` says
+    /// nothing else of. Tokens and money of a call whose client has hung up are held for so long, and the slot of a call
+    /// whose pod has vanished. One that lasts longer is counted as over. Default: 600, or `client.patienceSeconds` where that
+    /// is more. Example: `120`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86400), extend("format" = "int32"))]
+    pub max_call_seconds: Option<u32>,
+
     /// Timeouts of the provider's usual clients. Default: unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<Client>,

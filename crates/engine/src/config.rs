@@ -295,6 +295,9 @@ pub struct ModelFacts {
     pub context: Option<u64>,
     /// Picodollars; `None`: its price is not known.
     pub prices: Option<ModelPrices>,
+    /// No call lasts longer; `None`: as long as the account's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_call: Option<Duration>,
 }
 
 /// The prices of a model, in picodollars.
@@ -360,7 +363,8 @@ pub struct PauseConfig {
     /// A probe that was sent this long ago and not rejected counts as accepted: rejections are
     /// answered at once, while a model may think for a minute.
     pub probe_patience: Duration,
-    /// No call lasts longer: the slot of one whose proxy has vanished is free after this.
+    /// No call lasts longer, of a model of which nothing else is known: the slot of one whose proxy has vanished is free
+    /// after this.
     pub max_call: Duration,
 }
 
@@ -431,6 +435,20 @@ impl AccountConfig {
     /// Whether a limit of this name is enforced.
     pub fn has_limit(&self, name: &str) -> bool {
         self.limits.iter().any(|limit| limit.name == name)
+    }
+
+    /// How long calls last at most, whatever their model.
+    pub fn longest_call(&self) -> Duration {
+        let own = self.models.values().chain([&self.any_model]).filter_map(|facts| facts.max_call);
+        own.fold(self.pause.max_call, Duration::max)
+    }
+
+    /// The same of a model.
+    pub fn longest_call_of(&self, model: &str) -> Duration {
+        match self.models.get(model) {
+            Some(facts) => facts.max_call.unwrap_or(self.pause.max_call),
+            None => self.longest_call(),
+        }
     }
 
     /// The account's limits, and those of its allocations.

@@ -182,7 +182,7 @@ fn is_divided(limit: &LimitConfig, checkpoints: bool) -> bool {
 fn counts_for(account: &AccountConfig, checkpoints: bool) -> Duration {
     let divided = account.limits_in_force().filter(|limit| is_divided(limit, checkpoints));
     let counted = divided.map(|limit| limit.window + limit.delivery).max().unwrap_or_default();
-    stretched(stretched(counted + account.validity + account.pause.max_call))
+    stretched(stretched(counted + account.validity + account.longest_call()))
 }
 
 #[cfg(test)]

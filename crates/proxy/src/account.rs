@@ -291,7 +291,7 @@ mod tests {
         let told = |unit: Unit, reserving: Reserving, model: &str, size: Option<CallSize>| {
             let mut compiled = compiled("openai", catalogue::find("openai").unwrap());
             let prices = Some(ModelPrices { tokens: TokenRates::default(), call: 1 });
-            let facts = |max_output, prices| ModelFacts { max_output, prices, context: None };
+            let facts = |max_output, prices| ModelFacts { max_output, prices, ..ModelFacts::default() };
             compiled.engine.models = BTreeMap::from([
                 ("gpt-4o".to_owned(), facts(Some(9), prices)),
                 ("vectors".to_owned(), facts(Some(0), prices)),

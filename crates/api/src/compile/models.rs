@@ -2,6 +2,7 @@
 //! use up alone.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use quotakeeper_dialects::Profile;
 use quotakeeper_dialects::profile::{KnownModel, Prices, picodollars_per_token};
@@ -24,12 +25,13 @@ pub(super) struct Models {
     pub(super) any: ModelFacts,
 }
 
-/// A class of models counts as the largest and dearest of its models, and what is not known of a model as the largest
-/// of all; that its price is not known stays known.
-pub(super) fn compile(profile: &Profile) -> Models {
+/// A class of models counts as the largest, dearest and slowest of its models, and what is not known of a model as the
+/// largest of all; that its price is not known stays known. A call of a model that says nothing else lasts `max_call`
+/// at most.
+pub(super) fn compile(profile: &Profile, max_call: Duration) -> Models {
     let mut known: BTreeMap<String, ModelFacts> = BTreeMap::new();
     for model in &profile.models {
-        let facts = facts(model);
+        let facts = facts(model, max_call);
         for name in &model.names {
             let class = profile.model_class(name.trim_end_matches('*'));
             if name.ends_with('*') && !profile.is_model_class(class) {
@@ -43,24 +45,28 @@ pub(super) fn compile(profile: &Profile) -> Models {
     }
     for class in profile.model.iter().flat_map(|model| &model.classes) {
         let of_it = class.models.iter().filter_map(|name| profile.known_model(name.trim_end_matches('*')));
-        let all = of_it.map(facts).fold(ModelFacts::default(), larger);
+        let all = of_it.map(|model| facts(model, max_call)).fold(ModelFacts::default(), larger);
         for counted in profile.counted_names(&class.name) {
             known.entry(counted).or_insert(all);
         }
     }
-    let any = known.values().copied().fold(ModelFacts::default(), larger);
+    let mut any = known.values().copied().fold(ModelFacts::default(), larger);
+    any.max_call = any.max_call.max(Some(max_call));
     for facts in known.values_mut() {
         facts.max_output = facts.max_output.or(any.max_output);
         facts.context = facts.context.or(any.context);
+        facts.max_call = facts.max_call.filter(|own| *own != max_call);
     }
+    any.max_call = any.max_call.filter(|own| *own != max_call);
     Models { known, any }
 }
 
-fn facts(model: &KnownModel) -> ModelFacts {
+fn facts(model: &KnownModel, max_call: Duration) -> ModelFacts {
     ModelFacts {
         max_output: model.max_output_tokens.map(u64::from),
         context: model.context_tokens.map(u64::from),
         prices: model.prices.as_ref().map(prices),
+        max_call: Some(model.max_call_seconds.map_or(max_call, |own| Duration::from_secs(own.into()))),
     }
 }
 
@@ -98,6 +104,7 @@ fn larger(one: ModelFacts, other: ModelFacts) -> ModelFacts {
         max_output: one.max_output.max(other.max_output),
         context: one.context.max(other.context),
         prices,
+        max_call: one.max_call.max(other.max_call),
     }
 }
 

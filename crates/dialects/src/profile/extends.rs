@@ -67,6 +67,7 @@ impl Profile {
         self.stream = self.stream.take().or(base.stream);
         self.rejected_calls = self.rejected_calls.or(base.rejected_calls);
         self.retry = self.retry.take().or(base.retry);
+        self.max_call_seconds = self.max_call_seconds.or(base.max_call_seconds);
         self.client = self.client.take().or(base.client);
         self.extends = base.extends;
     }

@@ -99,6 +99,12 @@ pub struct KnownModel {
     #[schemars(range(min = 1, max = 1_000_000_000), extend("format" = "int32"))]
     pub context_tokens: Option<u32>,
 
+    /// The longest that a call takes from its grant to the end of its answer, in seconds. Default: `maxCallSeconds` of
+    /// the provider. Example: `3600`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86400), extend("format" = "int32"))]
+    pub max_call_seconds: Option<u32>,
+
     /// What its calls cost. Default: not known, the dearest of all models counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,

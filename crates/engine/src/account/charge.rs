@@ -6,7 +6,7 @@ use crate::event::Attempt;
 use crate::queue::LaneId;
 use crate::time::Time;
 use crate::units::{Origin, UnitKey};
-use crate::window_counter::AtGrant;
+use crate::window_counter::{AtGrant, guarded};
 
 /// What a grant charged to one limit.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +29,14 @@ impl Lanes {
         now: Time,
         echoed: Time,
     ) -> Vec<Charge> {
+        let longest = guarded(self.longest_call(lane));
         let mut charges = Vec::with_capacity(self.counters_of(lane).len());
         for place in 0..self.counters_of(lane).len() {
             let counter = self.counters_of(lane)[place];
             let Some(entry) = self.entry_mut(counter) else { continue };
-            if let Some(Charged { unit, settles, at_grant }) = entry.charge(attempt, costs, now, echoed) {
+            if let Some(Charged { unit, settles, at_grant }) =
+                entry.charge(attempt, costs, now, echoed, longest)
+            {
                 charges.push(Charge { counter, unit, settles, at_grant: Some(at_grant) });
             }
         }

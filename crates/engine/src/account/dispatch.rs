@@ -205,7 +205,7 @@ impl Engine {
         let running = call.wanted.estimate.map(|estimate| self.estimates.began(estimate.key, now));
         self.checkpoints.wanted |= self.lanes.cover_is_low(lane);
         call.state = CallState::Granted(Grant { at: now, charges, answered: false, told: 0, running, turns });
-        call.alarm = now + self.config.pause.max_call;
+        call.alarm = now + self.lanes.longest_call(lane);
         let alarm = call.alarm;
         self.ring_at(key, alarm);
         for (scope, cap) in &mut self.caps {

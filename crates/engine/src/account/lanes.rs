@@ -13,6 +13,7 @@
 //! | `counters` | counters by their numbers |
 //! | `entry` | a counter of a limit |
 //! | `limit` | a limit as its counters know it |
+//! | `longest_calls` | how long calls last at most |
 //! | `partitions` | models that are counted apart, and calls whose model is not known |
 //! | `scopes` | which scopes cover a lane |
 //! | `shared` | models that share a limit, as rejections have named them |
@@ -28,6 +29,7 @@ mod configure;
 mod counters;
 mod entry;
 mod limit;
+mod longest_calls;
 mod partitions;
 mod scopes;
 mod shared;
@@ -49,6 +51,7 @@ pub(super) use turns::Taken;
 
 use backlog::{Backlog, LaneBacklog};
 use counters::Counters;
+use longest_calls::LongestCalls;
 use shared::SharedLimits;
 use turns::{Refilled, turn_of};
 use waiting::Expected;
@@ -78,6 +81,8 @@ struct Lane {
     waiting: LaneBacklog,
     /// A limit that counts models apart covers it, and its model is not known.
     any_model: bool,
+    /// No call of it lasts longer.
+    longest_call: Duration,
 }
 
 /// What a call draws of a limit.
@@ -99,6 +104,7 @@ pub(super) struct CopiedCounter {
 #[derive(Debug)]
 pub(super) struct Lanes {
     limits: Vec<Arc<Limit>>,
+    longest_calls: LongestCalls,
     /// How many nanoseconds of refill a turn is long.
     turn: u128,
     lanes: Vec<Lane>,
@@ -134,6 +140,7 @@ impl Lanes {
         Lanes {
             turn: turn_of(&limits),
             limits,
+            longest_calls: LongestCalls::of(config),
             lanes: Vec::new(),
             by_class: BTreeMap::new(),
             counters: Counters::default(),
@@ -197,6 +204,11 @@ impl Lanes {
         self.lane(lane).group
     }
 
+    /// How long a call of the lane lasts at most.
+    pub(super) fn longest_call(&self, lane: LaneId) -> Duration {
+        self.lane(lane).longest_call
+    }
+
     /// The lane of calls of this class.
     pub(super) fn lane_of(&mut self, class: &CallClass, now: Time) -> LaneId {
         if let Some(lane) = self.by_class.get(class) {
@@ -225,7 +237,9 @@ impl Lanes {
         let any_model = self.may_be_any_model(&class);
         let group = class.allocation.as_ref().and_then(|name| self.groups.get(name)).copied();
         let group = group.unwrap_or_default();
-        Lane { class, group, limits, counters, waiting: LaneBacklog::default(), any_model }
+        let longest_call = self.longest_calls.of_model(class.model.as_deref());
+        let waiting = LaneBacklog::default();
+        Lane { class, group, limits, counters, waiting, any_model, longest_call }
     }
 
     fn lane(&self, lane: LaneId) -> &Lane {

@@ -121,7 +121,7 @@ impl Engine {
             if self.caps.len() >= MOST_SCOPES {
                 return false;
             }
-            let cap = ConcurrencyCap::new(self.under_way(scope), self.config.pause.max_call);
+            let cap = ConcurrencyCap::new(self.under_way(scope), self.config.longest_call());
             self.caps.insert(scope.clone(), cap);
         }
         self.caps.get_mut(scope).is_some_and(|cap| cap.rejected(now, attempt, granted))

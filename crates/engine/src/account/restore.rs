@@ -78,7 +78,7 @@ impl Engine {
             engine.pauses.insert(PauseKey { scope, callers }, pause);
         }
         for learned in snapshot.concurrency {
-            let (under_way, longest) = (engine.under_way(&learned.scope), engine.config.pause.max_call);
+            let (under_way, longest) = (engine.under_way(&learned.scope), engine.config.longest_call());
             let cap = ConcurrencyCap::restored(under_way, longest, &learned, now);
             engine.caps.insert(learned.scope, cap);
         }
@@ -142,7 +142,7 @@ impl Engine {
             running,
             turns: None,
         });
-        let alarm = call.granted + self.config.pause.max_call;
+        let alarm = call.granted + self.lanes.longest_call(lane);
         self.insert(key, Call { wanted, alarm, state });
     }
 

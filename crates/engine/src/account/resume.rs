@@ -102,7 +102,7 @@ impl Engine {
             deadline: now + self.config.queue.max_wait,
             attempts: attempt.number,
         };
-        let alarm = now + self.config.pause.max_call;
+        let alarm = now + self.lanes.longest_call(lane);
         let at = grant.granted.map_or(now, |granted| granted.min(now));
         let running = estimate.map(|estimate| self.estimates.began(estimate.key, at));
         let state = CallState::Granted(Grant { at, charges, answered: false, told: 0, running, turns: None });

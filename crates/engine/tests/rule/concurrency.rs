@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use quotakeeper_engine::config::{Charged, LimitConfig, Reserving, TokenLimit, TokenRates, Unit};
+use quotakeeper_engine::config::{Charged, LimitConfig, ModelFacts, Reserving, TokenLimit, TokenRates, Unit};
 use quotakeeper_engine::cost::Demand;
-use quotakeeper_engine::event::{Event, Rejection, RejectionClass, Scope, SessionId};
+use quotakeeper_engine::event::{CallClass, Event, Rejection, RejectionClass, Scope, SessionId};
 use quotakeeper_engine::tokens::{CallEnd, CallSize, TokenUsage};
 
 use crate::world::*;
@@ -36,15 +36,23 @@ fn slots_of_a_lost_proxy_are_held_until_its_pod_is_deleted() {
 
 #[test]
 fn slots_are_released_after_the_longest_call() {
-    let mut w = World::new(vec![concurrent("parallel", 1)]);
-    w.ask_as(5, "job", Default::default(), None);
-    w.grants();
-    w.tell(Event::Disconnected(SessionId(5)));
-    w.pass(SECOND * 599);
-    w.ask(1);
-    assert_eq!(w.grants().len(), 0);
-    w.pass(SECOND * 2);
-    assert_eq!(w.grants().len(), 1, "no call lasts longer than ten minutes");
+    for (model, longest) in [("usual", 600), ("quick", 30), ("slow", 900)] {
+        let mut config = account(vec![concurrent("parallel", 1)]);
+        for (name, seconds) in [("quick", Some(30)), ("usual", None), ("slow", Some(900))] {
+            let max_call = seconds.map(|seconds| SECOND * seconds);
+            config.models.insert(name.to_owned(), ModelFacts { max_call, ..ModelFacts::default() });
+        }
+        let mut w = World::of(config);
+        let class = CallClass { model: Some(model.to_owned()), ..CallClass::default() };
+        w.ask_as(5, "job", class, None);
+        w.grants();
+        w.tell(Event::Disconnected(SessionId(5)));
+        w.pass(SECOND * (longest - 1));
+        w.ask(1);
+        assert_eq!(w.grants().len(), 0, "{model}");
+        w.pass(SECOND * 2);
+        assert_eq!(w.grants().len(), 1, "no call of {model} lasts longer");
+    }
 }
 
 #[test]

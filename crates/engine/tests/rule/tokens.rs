@@ -108,6 +108,28 @@ fn a_charge_at_arrival_is_what_the_formula_says_and_usage_changes_nothing() {
     assert_eq!(w.grants().len(), 1);
 }
 
+/// A provider may go on for as long as a call of its model lasts; of an unknown model, as long as any.
+#[test]
+fn what_a_lost_call_holds_is_held_as_long_as_calls_of_its_model_last() {
+    for (model, longest) in [("quick", 30), ("usual", 600), ("slow", 900), ("unknown", 900)] {
+        let mut config = account(vec![tokens(1_000, 60, Charged::Settled)]);
+        for (name, seconds) in [("quick", Some(30)), ("usual", None), ("slow", Some(900))] {
+            let max_call = seconds.map(Duration::from_secs);
+            config.models.insert(name.to_owned(), ModelFacts { max_call, ..ModelFacts::default() });
+        }
+        let mut w = World::of(config);
+        w.alive(1);
+        let class = CallClass { model: Some(model.to_owned()), ..CallClass::default() };
+        w.asks(&Demand { class, ..call(100, 300) }, 1);
+        let attempt = w.grants()[0];
+        w.ends(attempt, CallEnd::Lost, Some(used(100, 50)));
+        w.pass(SECOND * (longest + 50));
+        assert_eq!(w.used("tokens"), 400, "{model}");
+        w.pass(SECOND * 20);
+        assert_eq!(w.used("tokens"), 0, "{model}");
+    }
+}
+
 /// Of a call that nobody could read the formula says nothing.
 #[test]
 fn a_call_without_size_is_not_refused_where_others_are_charged_at_arrival() {
@@ -339,7 +361,8 @@ fn money_is_counted_by_the_prices_of_the_model() {
         },
         call: 0,
     };
-    let facts = ModelFacts { max_output: Some(4_096), context: Some(128_000), prices: Some(prices) };
+    let facts =
+        ModelFacts { max_output: Some(4_096), context: Some(128_000), prices: Some(prices), max_call: None };
     let budget = LimitConfig {
         unit: Unit::Dollars,
         name: "budget".to_owned(),

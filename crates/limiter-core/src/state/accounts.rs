@@ -226,7 +226,7 @@ impl LimiterState {
         self.accounts.retain(|_, account| {
             let config = account.engine.config();
             let window = config.limits_in_force().map(|limit| limit.window + limit.delivery).max();
-            let drained = window.unwrap_or(Duration::ZERO) + config.validity + config.pause.max_call;
+            let drained = window.unwrap_or(Duration::ZERO) + config.validity + config.longest_call();
             account.retired.is_none_or(|since| now.since(since) <= drained)
         });
     }

@@ -1,5 +1,6 @@
 //! Another configuration, taken on while calls wait and are under way.
 
+use super::longest_calls::LongestCalls;
 use super::turns::turn_of;
 use super::{Backlog, Lanes, Limit};
 use crate::config::AccountConfig;
@@ -11,6 +12,7 @@ impl Lanes {
     pub(in crate::account) fn configure(&mut self, config: &AccountConfig, now: Time) -> Vec<Option<usize>> {
         let old = std::mem::replace(&mut self.limits, Limit::all_of(config));
         self.turn = turn_of(&self.limits);
+        self.longest_calls = LongestCalls::of(config);
         let places = Limit::continued(&old, &self.limits);
         for (limit, place) in self.limits.iter().zip(&places) {
             let name = &limit.config.name;

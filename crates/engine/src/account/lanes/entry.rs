@@ -223,20 +223,21 @@ impl Entry {
         }
     }
 
-    /// Charges a call that is granted on the strength of an echo that was stamped at `echoed` or before.
-    /// Returns what was charged, where the limit counts windows and the call draws on it.
+    /// Charges a call that is granted on the strength of an echo that was stamped at `echoed` or before, and lasts so
+    /// long at most by the provider's clock. Returns what was charged, where the limit counts windows and the call draws on it.
     pub(in crate::account) fn charge(
         &mut self,
         attempt: Attempt,
         costs: &NumberedCosts,
         now: Time,
         echoed: Time,
+        longest: Duration,
     ) -> Option<Charged> {
         let cost = self.charge_for(costs);
         if cost.is_zero() {
             return None;
         }
-        let settles = self.limit.settles(now, echoed);
+        let settles = self.limit.settles_call(now, echoed, longest);
         if !self.counter.is_a_window() {
             self.counter_mut().hold_slots(attempt, cost, now);
             return None;

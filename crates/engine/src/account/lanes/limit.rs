@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::ledger::SnapshotLimit;
+use super::longest_calls::LongestCalls;
 use crate::config::{AccountConfig, LimitConfig, Reserving, TokenLimit, Unit};
 use crate::cost::{Amount, Costs};
 use crate::event::CallClass;
@@ -25,10 +26,8 @@ pub(in crate::account) struct Limit {
     pub(in crate::account) counted_after_echo: Duration,
     /// J(1 + ρ): a call is counted so long after it was written.
     pub(in crate::account) counted_after_write: Duration,
-    /// No call lasts longer.
+    /// No call that it covers lasts longer.
     pub(super) longest_call: Duration,
-    /// The longest call, D and J, each (1 + ρ): so long after its grant nothing more is counted of any call.
-    pub(in crate::account) counted_after_end: Duration,
     /// The least that any model may use of it.
     smallest: Amount,
     /// The most that any model may use of it.
@@ -76,6 +75,7 @@ impl Limit {
             };
             (holds_for, own)
         });
+        let longest = LongestCalls::of(config);
         let limit = |(place, (holds_for, limit)): (usize, (HoldsFor, LimitConfig))| {
             Arc::new(Limit {
                 place,
@@ -84,8 +84,7 @@ impl Limit {
                 holds_for,
                 counted_after_echo: guarded(config.validity + limit.delivery),
                 counted_after_write: guarded(limit.delivery),
-                longest_call: config.pause.max_call,
-                counted_after_end: guarded(config.pause.max_call + config.validity + limit.delivery),
+                longest_call: longest.of_models(&limit.models),
                 smallest: Amount(
                     limit.model_amounts.values().map(|own| own.amount).fold(limit.amount, u64::min),
                 ),
@@ -175,11 +174,16 @@ impl Limit {
         self.settling().is_some_and(|limit| limit.reserving == Reserving::Bound)
     }
 
-    /// When at the latest the provider has counted a call that is granted now, on the strength of an echo that was
+    /// When at the latest the provider has counted any call that is granted now, on the strength of an echo that was
     /// stamped at `echoed` or before.
     pub(in crate::account) fn settles(&self, now: Time, echoed: Time) -> Time {
+        self.settles_call(now, echoed, guarded(self.longest_call))
+    }
+
+    /// The same of a call that lasts so long at most, by the provider's clock too.
+    pub(super) fn settles_call(&self, now: Time, echoed: Time, longest: Duration) -> Time {
         match self.settling() {
-            Some(_) => now + self.counted_after_end,
+            Some(_) => now + longest + self.counted_after_echo,
             None => echoed + self.counted_after_echo,
         }
     }

@@ -5,7 +5,7 @@ use crate::config::{AccountConfig, ModelFacts};
 use crate::estimate::bound;
 
 fn account() -> AccountConfig {
-    let facts = |max_output, context| ModelFacts { max_output, context, prices: None };
+    let facts = |max_output, context| ModelFacts { max_output, context, ..ModelFacts::default() };
     let json = r#"{"mode": "Enforce", "onExceeded": "Queue", "validity": {"secs": 1, "nanos": 0}, "limits": [],
         "queue": {"maxWait": {"secs": 60, "nanos": 0}, "maxCalls": 10},
         "pause": {"fallback": {"secs": 1, "nanos": 0}, "cap": {"secs": 60, "nanos": 0},

@@ -112,7 +112,7 @@ impl Driven {
                 let attempt = Attempt { session: SessionId(1), call: CallId(1), number };
                 let costs = self.numbers.number(costs);
                 if self.entry.blocked_until(now, &costs).is_none() {
-                    let charged = self.entry.charge(attempt, &costs, now, now);
+                    let charged = self.entry.charge(attempt, &costs, now, now, Duration::ZERO);
                     self.charged.extend(charged.map(|charged| (charged.unit, Amount(cost))));
                     self.attempts.push(attempt);
                 }
