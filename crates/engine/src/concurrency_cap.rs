@@ -34,6 +34,8 @@ const LONGEST_RAISE_AFTER: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(crate) struct ConcurrencyCap {
     counter: ConcurrencyCounter,
+    /// No call lasts longer.
+    longest: Duration,
     raised: Time,
     raise_at: Time,
     raise_after: Duration,
@@ -47,10 +49,11 @@ pub(crate) struct ConcurrencyCap {
 impl ConcurrencyCap {
     /// The cap of a scope of which these calls are under way, since these times. `longest`: no call lasts longer.
     pub(crate) fn new(under_way: impl Iterator<Item = (Attempt, Time)>, longest: Duration) -> ConcurrencyCap {
-        let mut counter = ConcurrencyCounter::new(Amount(u64::MAX), longest);
-        under_way.for_each(|(attempt, since)| counter.hold(attempt, Amount::ONE, since));
+        let mut counter = ConcurrencyCounter::new(Amount(u64::MAX));
+        under_way.for_each(|(attempt, since)| counter.hold(attempt, Amount::ONE, since, longest));
         ConcurrencyCap {
             counter,
+            longest,
             raised: Time(0),
             raise_at: Time(0),
             raise_after: RAISE_AFTER,
@@ -125,7 +128,7 @@ impl ConcurrencyCap {
     }
 
     pub(crate) fn granted(&mut self, now: Time, attempt: Attempt) {
-        self.counter.hold(attempt, Amount::ONE, now);
+        self.counter.hold(attempt, Amount::ONE, now, self.longest);
     }
 
     pub(crate) fn ended(&mut self, now: Time, attempt: Attempt) {

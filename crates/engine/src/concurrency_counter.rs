@@ -9,10 +9,6 @@ use crate::cost::Amount;
 use crate::event::Attempt;
 use crate::time::{Time, nanos};
 
-/// A proxy names calls too of which it has reported the end, as long as it does not know that this was heard; it repeats
-/// the report at once. So a call that is over so soon after it was named may have been over before.
-const REPEATED_WITHIN: Duration = Duration::from_secs(5);
-
 /// The slots of one limit.
 #[derive(Clone, Debug)]
 pub(crate) struct ConcurrencyCounter {
@@ -22,7 +18,6 @@ pub(crate) struct ConcurrencyCounter {
     in_use: Amount,
     /// The same by the time at which a slot is free whatever became of its holder.
     expiry: Alarms<Attempt>,
-    longest: Duration,
     /// Slots that an earlier incarnation may have given away, until all proxies have spoken or
     /// this time has come.
     unknown: Amount,
@@ -35,19 +30,17 @@ pub(crate) struct ConcurrencyCounter {
 #[derive(Clone, Copy, Debug)]
 struct Held {
     cost: Amount,
+    since: Time,
     until: Time,
-    /// When a proxy has named it, if an unknown slot was taken for its.
-    claimed: Option<Time>,
 }
 
 impl ConcurrencyCounter {
-    pub(crate) fn new(amount: Amount, longest: Duration) -> ConcurrencyCounter {
+    pub(crate) fn new(amount: Amount) -> ConcurrencyCounter {
         ConcurrencyCounter {
             amount,
             held: HashMap::default(),
             in_use: Amount::ZERO,
             expiry: Alarms::default(),
-            longest,
             unknown: Amount::ZERO,
             unknown_until: Time(0),
             mean_hold: Duration::from_secs(1),
@@ -105,8 +98,9 @@ impl ConcurrencyCounter {
         unknown.min(expiry)
     }
 
-    pub(crate) fn hold(&mut self, attempt: Attempt, cost: Amount, now: Time) {
-        self.insert(attempt, Held { cost, until: now + self.longest, claimed: None });
+    /// Gives a call its slots, until it is freed or has lasted for `longest`.
+    pub(crate) fn hold(&mut self, attempt: Attempt, cost: Amount, now: Time, longest: Duration) {
+        self.insert(attempt, Held { cost, since: now, until: now + longest });
     }
 
     fn insert(&mut self, attempt: Attempt, entry: Held) {
@@ -119,25 +113,22 @@ impl ConcurrencyCounter {
     }
 
     /// Slots that a proxy says it holds from before: some of the unknown ones, where there are.
-    pub(crate) fn claim(&mut self, attempt: Attempt, cost: Amount, now: Time) {
+    pub(crate) fn claim(&mut self, attempt: Attempt, cost: Amount, now: Time, longest: Duration) {
         if self.held.contains_key(&attempt) {
             return;
         }
-        let claimed = (now < self.unknown_until).then_some(now);
         self.unknown -= cost;
-        self.insert(attempt, Held { cost, until: now + self.longest, claimed });
+        self.hold(attempt, cost, now, longest);
     }
 
     pub(crate) fn free(&mut self, attempt: Attempt, now: Time) {
-        let Some(Held { cost, until, claimed }) = self.let_go(attempt) else {
+        let Some(Held { since, until, .. }) = self.let_go(attempt) else {
             return;
         };
-        if now < self.unknown_until && claimed.is_some_and(|at| now <= at + REPEATED_WITHIN) {
-            self.unknown = (self.unknown + cost).min(self.amount);
-        }
         let held = &self.held;
         self.expiry.changed(attempt, |attempt| held.get(&attempt).map(|held| held.until));
-        let held_for = self.longest.saturating_sub(until.since(now));
+        // A hello may name any time.
+        let held_for = now.min(until).since(since);
         self.mean_hold = (self.mean_hold * 7 + held_for) / 8;
     }
 

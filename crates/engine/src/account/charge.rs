@@ -6,7 +6,7 @@ use crate::event::Attempt;
 use crate::queue::LaneId;
 use crate::time::Time;
 use crate::units::{Origin, UnitKey};
-use crate::window_counter::{AtGrant, guarded};
+use crate::window_counter::AtGrant;
 
 /// What a grant charged to one limit.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ impl Lanes {
         now: Time,
         echoed: Time,
     ) -> Vec<Charge> {
-        let longest = guarded(self.longest_call(lane));
+        let longest = self.longest_call(lane);
         let mut charges = Vec::with_capacity(self.counters_of(lane).len());
         for place in 0..self.counters_of(lane).len() {
             let counter = self.counters_of(lane)[place];
@@ -74,17 +74,19 @@ impl Lanes {
 
     /// Gives a call of the lane its slots.
     pub(super) fn hold_slots(&mut self, lane: LaneId, attempt: Attempt, costs: &Costs, now: Time) {
+        let longest = self.longest_call(lane);
         self.each_entry(lane, |entry| {
             let cost = entry.limit.cost(costs);
-            entry.counter_mut().hold_slots(attempt, cost, now);
+            entry.counter_mut().hold_slots(attempt, cost, now, longest);
         });
     }
 
     /// Gives a call of the lane slots that an earlier incarnation may have given away.
     pub(super) fn claim_slots(&mut self, lane: LaneId, attempt: Attempt, costs: &Costs, now: Time) {
+        let longest = self.longest_call(lane);
         self.each_entry(lane, |entry| {
             let cost = entry.limit.cost(costs);
-            entry.counter_mut().claim_slots(attempt, cost, now);
+            entry.counter_mut().claim_slots(attempt, cost, now, longest);
         });
     }
 

@@ -121,16 +121,16 @@ impl Counter {
     }
 
     /// Gives the call its slots. Windows have none, here and below.
-    pub(super) fn hold_slots(&mut self, attempt: Attempt, cost: Amount, now: Time) {
+    pub(super) fn hold_slots(&mut self, attempt: Attempt, cost: Amount, now: Time, longest: Duration) {
         if let Counter::Concurrency(slots) = self {
-            slots.hold(attempt, cost, now);
+            slots.hold(attempt, cost, now, longest);
         }
     }
 
     /// Gives the call some of the slots that an earlier incarnation may have given away.
-    pub(super) fn claim_slots(&mut self, attempt: Attempt, cost: Amount, now: Time) {
+    pub(super) fn claim_slots(&mut self, attempt: Attempt, cost: Amount, now: Time, longest: Duration) {
         if let Counter::Concurrency(slots) = self {
-            slots.claim(attempt, cost, now);
+            slots.claim(attempt, cost, now, longest);
         }
     }
 

@@ -274,6 +274,10 @@ mod slots {
     }
 
     fn named(w: &mut World, call: u64) -> Attempt {
+        named_when(false, w, call)
+    }
+
+    fn named_when(over: bool, w: &mut World, call: u64) -> Attempt {
         let attempt = Attempt { session: SessionId(7), call: CallId(call), number: 1 };
         let progress = GrantProgress::Answered { latest: w.now };
         w.tell(Event::ResumeGrant(ResumedGrant {
@@ -283,7 +287,7 @@ mod slots {
             credential: Fingerprint(0),
             granted: None,
             progress,
-            over: false,
+            over,
         }));
         attempt
     }
@@ -317,9 +321,9 @@ mod slots {
     #[test]
     fn a_call_that_is_over_as_soon_as_it_is_named_frees_none() {
         let mut w = taken_over();
-        let ended = named(&mut w, 1);
-        w.pass(MS * 100);
+        let ended = named_when(true, &mut w, 1);
         w.tell(over(ended));
+        w.pass(SECOND);
         assert_eq!((w.grants().len(), w.used("parallel")), (0, LIMIT));
     }
 

@@ -83,7 +83,7 @@ impl Limit {
 
 fn begin_slots(limit: &Limit, start: &InitialState) -> ConcurrencyCounter {
     let amount = Amount(limit.config.amount);
-    let mut slots = ConcurrencyCounter::new(amount, limit.longest_call);
+    let mut slots = ConcurrencyCounter::new(amount);
     match start {
         InitialState::Fresh
         | InitialState::NewlyInForce

@@ -224,7 +224,7 @@ impl Entry {
     }
 
     /// Charges a call that is granted on the strength of an echo that was stamped at `echoed` or before, and lasts so
-    /// long at most by the provider's clock. Returns what was charged, where the limit counts windows and the call draws on it.
+    /// long at most. Returns what was charged, where the limit counts windows and the call draws on it.
     pub(in crate::account) fn charge(
         &mut self,
         attempt: Attempt,
@@ -239,7 +239,7 @@ impl Entry {
         }
         let settles = self.limit.settles_call(now, echoed, longest);
         if !self.counter.is_a_window() {
-            self.counter_mut().hold_slots(attempt, cost, now);
+            self.counter_mut().hold_slots(attempt, cost, now, longest);
             return None;
         }
         let (_, window) = self.charges_at(now)?;

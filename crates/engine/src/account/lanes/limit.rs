@@ -177,13 +177,13 @@ impl Limit {
     /// When at the latest the provider has counted any call that is granted now, on the strength of an echo that was
     /// stamped at `echoed` or before.
     pub(in crate::account) fn settles(&self, now: Time, echoed: Time) -> Time {
-        self.settles_call(now, echoed, guarded(self.longest_call))
+        self.settles_call(now, echoed, self.longest_call)
     }
 
-    /// The same of a call that lasts so long at most, by the provider's clock too.
+    /// The same of a call that lasts so long at most.
     pub(super) fn settles_call(&self, now: Time, echoed: Time, longest: Duration) -> Time {
         match self.settling() {
-            Some(_) => now + longest + self.counted_after_echo,
+            Some(_) => now + guarded(longest) + self.counted_after_echo,
             None => echoed + self.counted_after_echo,
         }
     }

@@ -40,7 +40,7 @@ fn entry(limit: &Arc<Limit>, now: Time) -> Entry {
     let (config, amount) = (&limit.config, Amount(limit.config.amount));
     let counter = match config.unit {
         Unit::ConcurrentRequests => {
-            Counter::Concurrency(crate::concurrency_counter::ConcurrencyCounter::new(amount, MS * 5_000))
+            Counter::Concurrency(crate::concurrency_counter::ConcurrencyCounter::new(amount))
         }
         _ => Counter::Window(WindowCounter::new(config, amount, now)),
     };
@@ -112,7 +112,7 @@ impl Driven {
                 let attempt = Attempt { session: SessionId(1), call: CallId(1), number };
                 let costs = self.numbers.number(costs);
                 if self.entry.blocked_until(now, &costs).is_none() {
-                    let charged = self.entry.charge(attempt, &costs, now, now, Duration::ZERO);
+                    let charged = self.entry.charge(attempt, &costs, now, now, MS * 5_000);
                     self.charged.extend(charged.map(|charged| (charged.unit, Amount(cost))));
                     self.attempts.push(attempt);
                 }
