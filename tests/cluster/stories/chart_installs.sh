@@ -42,9 +42,15 @@ holds "a broken glass is told" grep -q 'start without limits' "$scratch/notes"
 holds "images of a registry need no word" bash -c '! grep -q localhost "$0"' "$scratch/notes"
 
 story "it installs"
+cat >"$scratch/values" <<'V'
+networkPolicy:
+  enabled: true
+  apiServerCIDRs: [10.0.0.0/28, "fd00::/120"]
+  metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]
+V
 accepted() { kubectl apply --server-side --dry-run=server --warnings-as-errors --validate=strict -f "$scratch/rendered" >"$scratch/out"; }
 rendered() { helm template quotakeeper "$chart" --namespace $system "$@" >"$scratch/rendered"; }
-rendered --set networkPolicy.enabled=true
+rendered --values "$scratch/values"
 holds "the API server takes every object, hooks too, and warns of nothing" accepted
 holds "helm install --dry-run=server" release install "$chart" --dry-run=server --hide-notes
 unready() { ! helm install quotakeeper "$chart" --namespace $system --wait --timeout 3s >"$scratch/out" 2>&1; }
@@ -64,7 +70,7 @@ kubectl -n gtm create -f - >/dev/null <<'Q'
 Q
 
 story "who is told where a mistake was made"
-checked() { [[ $(kubectl get validatingadmissionpolicies -o jsonpath='{range .items[*]}{.status.observedGeneration}{.status.typeChecking.expressionWarnings}{"\n"}{end}') = $'1\n1\n1' ]]; }
+checked() { [[ $(kubectl get validatingadmissionpolicies -o jsonpath='{range .items[*]}{.status.observedGeneration}{.status.typeChecking.expressionWarnings}{"\n"}{end}') = $'1\n1\n1\n1' ]]; }
 holds "the policies' expressions are of the right types" eventually 60 checked
 deployment() { # METADATA TEMPLATE-METADATA: what the API server says of such a Deployment
   kubectl -n gtm create --dry-run=server -f - 2>&1 >/dev/null <<D || true
@@ -284,6 +290,15 @@ holds "the operator makes its Secret by server-side apply, though no right to cr
 denied() { ! apply $operator <<<"$(secret another)" && grep -q 'forbidden' "$scratch/err"; }
 holds "and no other" denied
 holds "it makes an account's ConfigMap" apply $operator <<<"{apiVersion: v1, kind: ConfigMap, metadata: {name: quotakeeper-account-0123456789, $owner}}"
+map() { echo "{apiVersion: v1, kind: ConfigMap, metadata: {name: $1, labels: {quotakeeper.dev/config: $2}}}"; }
+limiter_may() { kubectl --as=$limiter -n $system "$1" -f - 2>"$scratch/err" >/dev/null <<<"$(map "$2" "$3")"; }
+limiter_may_not() { ! limiter_may "$@" && grep -q 'may write its checkpoints and no other ConfigMap' "$scratch/err"; }
+holds "the limiter makes no ConfigMap but checkpoints, by a policy that takes a moment" eventually 60 limiter_may_not create quotakeeper-uninstall checkpoint
+holds "nor an account by the name of one" limiter_may_not create quotakeeper-checkpoint-0123456789 account
+holds "it makes a checkpoint" limiter_may create quotakeeper-checkpoint-0123456789 checkpoint
+holds "that becomes no account" limiter_may_not replace quotakeeper-checkpoint-0123456789 account
+holds "it changes no account" limiter_may_not replace quotakeeper-account-0123456789 checkpoint
+kubectl -n $system delete configmap quotakeeper-checkpoint-0123456789 >/dev/null
 as $operator get lease quotakeeper-operator -o json | sed 's/"spec": {/&"holderIdentity": "one",/' >"$scratch/lease"
 holds "it takes the Lease" as $operator replace -f "$scratch/lease" >/dev/null
 held() { [[ $(kubectl -n $system get lease quotakeeper-operator -o jsonpath='{.spec.holderIdentity}') = one ]]; }

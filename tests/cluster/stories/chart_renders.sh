@@ -65,7 +65,7 @@ proxy:
 webhook: {failurePolicy: Ignore, timeoutSeconds: 10, namespaceSelector: {matchLabels: {team: gtm}}, objectSelector: {matchExpressions: [{key: skip, operator: DoesNotExist}]}}
 uninstall: {timeoutSeconds: 5}
 rbac: {aggregate: false}
-networkPolicy: {enabled: true}
+networkPolicy: {enabled: true, apiServerCIDRs: [10.0.0.0/28, "fd00::/120"], metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]}
 metrics: {podMonitor: {enabled: true, sidecars: true, interval: 10s, labels: {release: prometheus}}}
 V
 
@@ -192,6 +192,8 @@ refuses "at '/commonLabels/app.kubernetes.io~1name'" --set-string commonLabels.a
 refuses "at '/operator/extraEnv/0/name'" --set "operator.extraEnv[0].name=POD_NAME"
 refuses "at '/webhook/timeoutSeconds': minimum" --set webhook.timeoutSeconds=2
 refuses "at '/proxy/resources/requests/memory'" --set proxy.resources.requests.memory=64mb
+refuses "at '/networkPolicy/apiServerCIDRs/0'" --set "networkPolicy.apiServerCIDRs={10.0.0.1}"
+refuses "at '/networkPolicy/metricsFrom/0': additional properties 'labels' not allowed" --set "networkPolicy.metricsFrom[0].labels.a=b"
 refuses "at '/uninstall/timeoutSeconds': maximum" --set uninstall.timeoutSeconds=3600
 paths() { # the schema's names or the values', a path on each line
   python3 - "$chart/$1" <<'P'
