@@ -154,7 +154,7 @@ impl Shown {
         let learned = self.learned.news(accounts);
         news.iter().chain(&learned).filter(|_| !self.quiet).for_each(|sentence| say(sentence));
         if let Some(metrics) = &self.metrics {
-            metrics.send_replace(quotakeeper_limiter::metrics::text(Some(health), None));
+            metrics.send_replace(quotakeeper_limiter::metrics::text(Some(health), None, &Default::default()));
         }
     }
 }

@@ -22,7 +22,7 @@ use hyper_util::server::conn::auto;
 use kube::Client;
 use kube::core::DynamicObject;
 use kube::core::admission::AdmissionReview;
-use quotakeeper_listen::{Activity, Bounds, Listener, Place};
+use quotakeeper_listen::{Activity, Bounds, ClosedConnections, Listener, Place, Reason};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -310,14 +310,16 @@ fn json(answer: &AdmissionReview<DynamicObject>) -> Response<Full<Bytes>> {
 }
 
 /// Answers reviews on `listener` until `shutdown`; then reviews that are under way are answered, for at most as long
-/// as one may take. Each connection is made with the newest configuration of `tls`; while there is none, it ends.
+/// as one may take. Each connection is made with the newest configuration of `tls`; while there is none, it ends. What
+/// it closes otherwise is counted in `closed`.
 pub async fn serve(
     listener: TcpListener,
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     webhook: Webhook,
+    closed: ClosedConnections,
     shutdown: impl Future<Output = ()>,
 ) {
-    let listener = Listener::new(listener, BOUNDS, "admission reviews");
+    let listener = Listener::new(listener, BOUNDS, "admission reviews", closed.clone());
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let deadline = webhook.deadline();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -334,12 +336,14 @@ pub async fn serve(
             tracing::warn!("a connection ends, there is no certificate yet");
             continue;
         };
-        let (webhook, stop) = (webhook.clone(), stop.clone());
+        let (webhook, stop, closed) = (webhook.clone(), stop.clone(), closed.clone());
         tasks.spawn(async move {
             let place = Arc::new(place);
             let connection = connection((stream, peer.ip()), config, &webhook, &place, &stop);
-            if place.hold(connection).await.is_none() {
-                tracing::debug!("a connection gave way to others");
+            match place.hold(connection).await {
+                Some(Some(reason)) => closed.count(reason),
+                Some(None) => {}
+                None => tracing::debug!("a connection gave way to others"),
             }
         });
     }
@@ -351,21 +355,22 @@ pub async fn serve(
     }
 }
 
-/// One connection, until either end is done with it, or nothing has come on it for too long.
+/// One connection, until either end is done with it, or nothing has come on it for too long. Why it was closed then.
 async fn connection(
     (stream, peer): (TcpStream, IpAddr),
     config: Arc<ServerConfig>,
     webhook: &Webhook,
     place: &Arc<Place>,
     stop: &CancellationToken,
-) {
+) -> Option<Reason> {
     let accepted = tokio::select! {
         accepted = timeout(PATIENCE, TlsAcceptor::from(config).accept(stream)) => accepted,
-        () = stop.cancelled() => return,
+        () = stop.cancelled() => return None,
     };
     let Ok(Ok(stream)) = accepted else {
         // Probes of ports and clients that trust another CA: the API server says what it finds.
-        return tracing::debug!("a connection fails before a request");
+        tracing::debug!("a connection fails before a request");
+        return Some(Reason::Handshake);
     };
     let (activity, deadline) = (Activity::begins(), webhook.deadline());
     let (webhook, place, asked) = (webhook.clone(), Arc::clone(place), activity.clone());
@@ -383,11 +388,16 @@ async fn connection(
     builder.http2().max_concurrent_streams(STREAMS).max_header_list_size(HEADERS);
     builder.http2().initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let silent = || if activity.has_asked() { Reason::Idle } else { Reason::Late };
+    let mut closed = None;
     let ended = tokio::select! {
         ended = connection.as_mut() => Ok(ended),
         grace = async {
             tokio::select! {
-                () = activity.idle(SILENCE, IDLE) => CLOSING,
+                () = activity.idle(SILENCE, IDLE) => {
+                    closed = Some(silent());
+                    CLOSING
+                }
                 () = stop.cancelled() => deadline,
             }
         } => {
@@ -397,9 +407,14 @@ async fn connection(
     };
     match ended {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection breaks off"),
+        Ok(Err(error)) => {
+            let timed_out = error.downcast_ref().is_some_and(hyper::Error::is_timeout);
+            closed = closed.or(timed_out.then(silent));
+            tracing::debug!(%error, "a connection breaks off");
+        }
         Err(_) => tracing::debug!("a connection is cut that did not end in time"),
     }
+    closed
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

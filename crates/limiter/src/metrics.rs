@@ -19,6 +19,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use quotakeeper_engine::AccountStatus;
+use quotakeeper_listen::Doors;
 use quotakeeper_wire::name::Consumer;
 use quotakeeper_wire::status::AccountReport;
 
@@ -27,9 +28,10 @@ use crate::epoch::Change;
 use crate::task::Health;
 
 /// All metrics as text, in the format of OpenMetrics 1.0. `health`: none of a limiter on standby; `began`: how the one in
-/// a cluster has become active.
-pub fn text(health: Option<Health>, began: Option<&Began>) -> String {
+/// a cluster has become active; `doors`: those at which it listens.
+pub fn text(health: Option<Health>, began: Option<&Began>, doors: &Doors) -> String {
     let mut registry = Registry::with_prefix("quotakeeper_limiter");
+    registry.register_collector(Box::new(doors.clone()));
     let began = began.map(|began| (began.change, began.at, began.desk.waiting()));
     registry.register_collector(Box::new(RoleCollector { active: health.is_some(), began }));
     if let Some(health) = health {
@@ -285,6 +287,7 @@ fn ledger_commit(encoder: &mut DescriptorEncoder<'_>, took: Duration) -> Result<
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use quotakeeper_listen::{ClosedConnections, Reason};
     use quotakeeper_wire::status::Report;
     use serde_json::json;
 
@@ -331,10 +334,13 @@ mod tests {
         }))
         .unwrap();
         let ledger = LedgerHealth { failing: true, took: Duration::from_millis(250) };
+        let sessions = ClosedConnections::default();
+        sessions.count(Reason::Handshake);
         let began = Began { change: Change::Handover, at: Timestamp::UNIX_EPOCH, desk: desk().1 };
         let text = text(
             Some(Health { report, ledger: Some(ledger), panics: 2, offline: true, leaves_out: false }),
             Some(&began),
+            &Doors(vec![("sessions", sessions)]),
         );
         test_support::metrics_page::assert_section("quotakeeper_limiter", &text);
         for line in [
@@ -370,6 +376,8 @@ mod tests {
             r#"quotakeeper_limiter_degraded{reason="OfflinePartLeftOut"} 0"#,
             "quotakeeper_limiter_ledger_commit_seconds 0.25",
             "quotakeeper_limiter_panics_total 2",
+            r#"quotakeeper_limiter_closed_connections_total{door="sessions",reason="Handshake"} 1"#,
+            r#"quotakeeper_limiter_closed_connections_total{door="sessions",reason="GaveWay"} 0"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
         }

@@ -8,7 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use quotakeeper_listen::small_http;
+use quotakeeper_listen::{ClosedConnections, Doors, small_http};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -41,21 +41,29 @@ pub struct Probes {
     pub readiness: watch::Sender<Readiness>,
     /// The limiter, while it is active.
     pub door: Door,
+    /// What was closed of sessions.
+    pub sessions: ClosedConnections,
 }
 
 impl Default for Probes {
     fn default() -> Probes {
-        Probes { readiness: watch::Sender::new(Readiness::Starting), door: Door::default() }
+        Probes {
+            readiness: watch::Sender::new(Readiness::Starting),
+            door: Door::default(),
+            sessions: ClosedConnections::default(),
+        }
     }
 }
 
 /// Serves `/metrics`, `/healthz` (the engines answer) and `/readyz` (sessions are served) until it is dropped.
 pub async fn serve(listener: TcpListener, probes: Probes) {
+    let closed = ClosedConnections::default();
+    let doors = Doors(vec![("sessions", probes.sessions.clone()), ("metrics", closed.clone())]);
     let answer = move |request: Request<Incoming>| {
-        let probes = probes.clone();
-        async move { answer(&probes, &request).await }
+        let (probes, doors) = (probes.clone(), doors.clone());
+        async move { answer(&probes, &doors, &request).await }
     };
-    small_http::serve(listener, "metrics and probes of the limiter", answer).await;
+    small_http::serve(listener, "metrics and probes of the limiter", closed, answer).await;
 }
 
 /// Listens at the address of the probes.
@@ -67,7 +75,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     listener.map_err(|error| anyhow::anyhow!("can't listen at {address}: {error}; give another --metrics"))
 }
 
-async fn answer(probes: &Probes, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(probes: &Probes, doors: &Doors, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let ok = || text(StatusCode::OK, "ok\n".to_owned());
     match request.uri().path() {
         "/healthz" => match probes.door.limiter() {
@@ -103,7 +111,8 @@ async fn answer(probes: &Probes, request: &Request<Incoming>) -> Response<Full<B
             if health.is_none() && !on_standby {
                 return text(StatusCode::SERVICE_UNAVAILABLE, "the limiter does not run yet\n".to_owned());
             }
-            let mut response = text(StatusCode::OK, metrics::text(health, probes.door.began().as_ref()));
+            let mut response =
+                text(StatusCode::OK, metrics::text(health, probes.door.began().as_ref(), doors));
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
             response

@@ -21,7 +21,7 @@ use quotakeeper_api::names::OPERATOR;
 use quotakeeper_limiter_core::Recovered;
 use quotakeeper_limiter_core::lease::Terms;
 use quotakeeper_limiter_core::offline::Offline;
-use quotakeeper_transport::serve_beside;
+use quotakeeper_listen::ClosedConnections;
 use quotakeeper_wire::message::Epoch;
 use rustls::ServerConfig;
 use rustls_pki_types::ServerName;
@@ -139,7 +139,8 @@ async fn serve(
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("can't listen at {}; give another --listen", options.listen))?;
-    let server = server(options, &client, &watches, listener, tls, (door.clone(), stop.clone()));
+    let parts = (door.clone(), probes.sessions.clone(), stop.clone());
+    let server = server(options, &client, &watches, listener, tls, parts);
     let mut server = AbortOnDropHandle::new(tokio::spawn(server));
     let name = ServerName::try_from(server_name(namespace)).context("the namespace is no part of a name")?;
     let _listens = terms.map(|_| {
@@ -189,7 +190,7 @@ fn server(
     watches: &Watches,
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
-    (door, stop): (Door, CancellationToken),
+    (door, closed, stop): (Door, ClosedConnections, CancellationToken),
 ) -> impl Future<Output = ()> + Send + 'static {
     let authenticator = Authenticator::new(ApiServer::new(client.clone()), watches.pods.clone());
     let user = format!("system:serviceaccount:{}:{OPERATOR}", options.namespace);
@@ -197,7 +198,7 @@ fn server(
     let name = options.holder.clone();
     let status = StatusStream { readers, door: door.clone(), name, stop: stop.clone() };
     let others = Others { status, handovers: Handovers { door: door.clone() } };
-    serve_beside(listener, tls, authenticator, door, others, stop)
+    quotakeeper_transport::serve(listener, tls, authenticator, door, (others, closed), stop)
 }
 
 /// Waits until a limiter has closed its ledger.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `places` | who may be connected: the decision, as a value |
 //! | [`listener`] | accepts connections, and closes those that give way |
+//! | [`closed`] | how many connections a door has closed, and why |
 //! | [`activity`] | for how long nothing was asked on a connection |
 //! | [`small_http`] | metrics and probes: one small request a connection |
 //!
@@ -13,10 +14,12 @@
 //! room first.
 
 pub mod activity;
+pub mod closed;
 pub mod listener;
 mod places;
 pub mod small_http;
 
 pub use activity::{Activity, Busy};
+pub use closed::{ClosedConnections, Doors, Reason};
 pub use listener::{Listener, Place};
 pub use places::Bounds;

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::closed::{ClosedConnections, Reason};
 use crate::places::{Arrival, Bounds, Id, Places};
 
 /// The pause after an accept that failed: it fails for want of file descriptors, at once and again.
@@ -34,7 +34,7 @@ struct Shared {
     places: Mutex<Places<CancellationToken>>,
     /// A connection has ended or is trusted now.
     room: Notify,
-    closed: AtomicU64,
+    closed: ClosedConnections,
     said: Mutex<Option<Instant>>,
 }
 
@@ -45,12 +45,13 @@ impl Shared {
 }
 
 impl Listener {
-    /// Bounds the connections of `socket`, which serves `serves`: "the sessions of proxies", as the log names it.
-    pub fn new(socket: TcpListener, bounds: Bounds, serves: &'static str) -> Self {
+    /// Bounds the connections of `socket`, which serves `serves`: "the sessions of proxies", as the log names it. Those
+    /// that give way or are turned away are counted in `closed`.
+    pub fn new(socket: TcpListener, bounds: Bounds, serves: &'static str, closed: ClosedConnections) -> Self {
         let shared = Shared {
             places: Mutex::new(Places::new(bounds)),
             room: Notify::new(),
-            closed: AtomicU64::new(0),
+            closed,
             said: Mutex::new(None),
         };
         Self { socket, serves, shared: Arc::new(shared) }
@@ -79,11 +80,6 @@ impl Listener {
         }
     }
 
-    /// How many connections were closed since the start because there were too many.
-    pub fn closed(&self) -> u64 {
-        self.shared.closed.load(Ordering::Relaxed)
-    }
-
     /// The address that is listened on.
     ///
     /// # Errors
@@ -103,7 +99,7 @@ impl Listener {
                 Arrival::Admitted { id, evicted } => {
                     if let Some((whose, evicted)) = evicted {
                         evicted.cancel();
-                        self.say_closed(whose);
+                        self.say_closed(whose, Reason::GaveWay);
                     }
                     return Some(Place { id, evicted: token, shared: Arc::clone(&self.shared) });
                 }
@@ -112,15 +108,17 @@ impl Listener {
                     room.await;
                 }
                 Arrival::TurnedAway => {
-                    self.say_closed(peer.ip());
+                    self.say_closed(peer.ip(), Reason::TurnedAway);
                     return None;
                 }
             }
         }
     }
 
-    fn say_closed(&self, peer: IpAddr) {
-        let closed = self.shared.closed.fetch_add(1, Ordering::Relaxed) + 1;
+    fn say_closed(&self, peer: IpAddr, reason: Reason) {
+        let counts = &self.shared.closed;
+        counts.count(reason);
+        let closed = counts.of(Reason::GaveWay) + counts.of(Reason::TurnedAway);
         let mut said = self.shared.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.is_none_or(|at| at.elapsed() >= SAID_EVERY) {
             *said = Some(Instant::now());

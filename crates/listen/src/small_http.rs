@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::closed::{ClosedConnections, Reason};
 use crate::listener::Listener;
 use crate::places::Bounds;
 
@@ -28,10 +29,11 @@ pub const WHOLE: Duration = Duration::from_secs(30);
 pub const LARGEST_HEAD: usize = 8 * 1024;
 
 /// Answers one request on each connection of `socket` until it is dropped, all connections with it. `serves` is what it
-/// serves, as the log names it.
+/// serves, as the log names it; what it closes is counted in `closed`.
 pub async fn serve<F, B>(
     socket: TcpListener,
     serves: &'static str,
+    closed: ClosedConnections,
     answer: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
 ) where
     F: Future<Output = Response<B>> + Send + 'static,
@@ -39,7 +41,7 @@ pub async fn serve<F, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let listener = Listener::new(socket, BOUNDS, serves);
+    let listener = Listener::new(socket, BOUNDS, serves, closed.clone());
     let answer = Arc::new(answer);
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -47,7 +49,7 @@ pub async fn serve<F, B>(
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next() => continue,
         };
-        let answer = Arc::clone(&answer);
+        let (answer, closed) = (Arc::clone(&answer), closed.clone());
         connections.spawn(async move {
             let service = service_fn(move |request| {
                 let response = answer(request);
@@ -61,7 +63,14 @@ pub async fn serve<F, B>(
                 .serve_connection(TokioIo::new(stream), service);
             match place.hold(timeout(WHOLE, connection)).await {
                 Some(Ok(Ok(()))) => {}
-                ended => debug!(serves, ?ended, "a connection ended early"),
+                None => debug!(serves, "a connection gave way to others"),
+                Some(Ok(Err(error))) if !error.is_timeout() => {
+                    debug!(serves, %error, "a connection breaks off");
+                }
+                Some(_) => {
+                    closed.count(Reason::Late);
+                    debug!(serves, "a request did not come in time, or its answer was not read");
+                }
             }
         });
     }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use quotakeeper_listen::{Bounds, Listener};
+use quotakeeper_listen::{Bounds, ClosedConnections, Listener};
 use test_support::crowd::Crowd;
 use test_support::wait::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +15,7 @@ const BOUNDS: Bounds = Bounds { connections: 6, pending: 4 };
 async fn echoing() -> SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
-    let listener = Listener::new(socket, BOUNDS, "a test");
+    let listener = Listener::new(socket, BOUNDS, "a test", ClosedConnections::default());
     tokio::spawn(async move {
         loop {
             let (mut stream, place) = listener.accept().await;

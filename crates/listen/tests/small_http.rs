@@ -7,17 +7,23 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use quotakeeper_listen::small_http::{self, BOUNDS};
+use quotakeeper_listen::{ClosedConnections, Reason};
 use test_support::crowd::Crowd;
 use test_support::wait::until;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 async fn served() -> SocketAddr {
+    served_and_counted().await.0
+}
+
+async fn served_and_counted() -> (SocketAddr, ClosedConnections) {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let answer = |_request| std::future::ready(Response::new(Full::new(Bytes::from_static(b"metrics"))));
-    tokio::spawn(small_http::serve(socket, "a test", answer));
-    address
+    let closed = ClosedConnections::default();
+    tokio::spawn(small_http::serve(socket, "a test", closed.clone(), answer));
+    (address, closed)
 }
 
 async fn get(address: SocketAddr, head: &str) -> String {
@@ -33,13 +39,16 @@ const GET: &str = "GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n";
 
 #[tokio::test]
 async fn half_sent_requests_keep_no_other_out_and_end() {
-    let address = served().await;
+    let (address, closed) = served_and_counted().await;
     let crowd = Crowd::of(200, address, b"GET /met").await;
     until("no more are open than may be", || crowd.closed() >= 200 - BOUNDS.connections).await;
     for _ in 0..20 {
         assert!(get(address, GET).await.ends_with("metrics"));
     }
     crowd.is_gone().await;
+    let all = || closed.of(Reason::GaveWay) + closed.of(Reason::Late);
+    until("each is counted", || all() == 200).await;
+    assert!(closed.of(Reason::Late) > 0);
 }
 
 #[tokio::test]

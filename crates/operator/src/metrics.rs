@@ -12,6 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
+use quotakeeper_listen::{ClosedConnections, Doors};
 use tokio::sync::watch;
 
 /// The operator's metrics.
@@ -25,6 +26,10 @@ pub struct Metrics {
     certificates: Family<Certificate, Gauge<f64, AtomicU64>>,
     /// The words of the column STATUS by `namespace/name`.
     states: watch::Sender<BTreeMap<String, String>>,
+    /// What was closed of the webhook's connections.
+    pub closed_at_webhook: ClosedConnections,
+    /// The same of metrics and probes.
+    pub(crate) closed_at_metrics: ClosedConnections,
 }
 
 /// One series a quota: its state is a label, as in kube-state-metrics.
@@ -68,12 +73,17 @@ impl Default for Metrics {
         let mut root = Registry::with_prefix("quotakeeper");
         root.register_collector(Box::new(StateCollector(shown)));
         let registry = root.sub_registry_with_prefix("operator");
+        let (closed_at_webhook, closed_at_metrics) = Default::default();
+        let doors = [("webhook", &closed_at_webhook), ("metrics", &closed_at_metrics)];
+        let doors = doors.map(|(door, closed): (_, &ClosedConnections)| (door, closed.clone()));
+        registry.register_collector(Box::new(Doors(doors.into())));
         registry.register("writes", "Writes to the API server by kind of object", writes.clone());
         registry.register("leader", "Whether this replica leads", leader.clone());
         registry.register("quotas", "ApiQuotas, as the leader sees them", quotas.clone());
         let help = "When the certificate of a Secret ends, in seconds since 1970";
         registry.register("certificate_end_timestamp_seconds", help, certificates.clone());
-        Self { registry: Arc::new(root), writes, leader, quotas, certificates, states }
+        let registry = Arc::new(root);
+        Self { registry, writes, leader, quotas, certificates, states, closed_at_webhook, closed_at_metrics }
     }
 }
 

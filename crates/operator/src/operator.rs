@@ -129,7 +129,13 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) ->
     tasks.spawn(probes::serve(probes, metrics.clone(), readiness));
     let answering = CancellationToken::new();
     let answered = answering.clone().cancelled_owned();
-    let reviews = tokio::spawn(server::serve(reviews, served.tls.subscribe(), webhook, answered));
+    let reviews = tokio::spawn(server::serve(
+        reviews,
+        served.tls.subscribe(),
+        webhook,
+        metrics.closed_at_webhook.clone(),
+        answered,
+    ));
     let limiter_ca = served.limiter_ca.subscribe();
     let leader = Leader { source, limiter_ca, injection, cluster, caches, metrics };
 

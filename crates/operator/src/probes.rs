@@ -17,8 +17,9 @@ pub type Readiness = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, metrics: Metrics, readiness: Readiness) {
+    let closed = metrics.closed_at_metrics.clone();
     let answer = move |request: Request<Incoming>| std::future::ready(answer(&request, &metrics, &readiness));
-    small_http::serve(listener, "metrics and probes of the operator", answer).await;
+    small_http::serve(listener, "metrics and probes of the operator", closed, answer).await;
 }
 
 fn answer(request: &Request<Incoming>, metrics: &Metrics, readiness: &Readiness) -> Response<Full<Bytes>> {

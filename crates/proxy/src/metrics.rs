@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use quotakeeper_engine::tokens::TokenUsage;
+use quotakeeper_listen::{ClosedConnections, Doors};
 
 /// From a call that did not wait to one that waited for a window of minutes.
 const WAITS: [f64; 14] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
@@ -97,6 +98,8 @@ pub struct Metrics {
     turned_away: Family<TurnedAway, Counter<u64, AtomicU64>>,
     failed_handshakes: Family<Failure, Counter<u64, AtomicU64>>,
     degraded: Family<Degraded, Gauge<i64, AtomicI64>>,
+    /// What was closed of the connections for metrics and probes.
+    pub closed: ClosedConnections,
 }
 
 impl Metrics {
@@ -120,6 +123,7 @@ impl Metrics {
             turned_away: Family::default(),
             failed_handshakes: Family::default(),
             degraded: Family::default(),
+            closed: ClosedConnections::default(),
         };
         this.register();
         let info = Info::new(vec![("workload", workload.to_owned())]);
@@ -205,6 +209,7 @@ impl Metrics {
             "Connections of clients that ended before a request, by reason: most often they do not trust the CA",
             self.failed_handshakes.clone(),
         );
+        registry.register_collector(Box::new(Doors(vec![("metrics", self.closed.clone())])));
         registry.register("degraded", "1 while the proxy is degraded for this reason", self.degraded.clone());
     }
 

@@ -33,7 +33,7 @@ pub use limiter::{ACTIVE_LIMITER, Accept, Accepted, Inbox, NotAccepted, Stopped}
 pub use link::{Link, ProxyGone};
 /// Of the session that this crate carries.
 pub use quotakeeper_wire::limiter::{PodIdentity, SessionEnd};
-pub use server::{Answer, OtherLimiter, SessionsAlone, serve, serve_beside};
+pub use server::{Answer, OtherLimiter, SessionsAlone, serve};
 pub use tls::TlsError;
 /// The body of an [`Answer`].
 pub use tonic::body::Body;

@@ -9,7 +9,6 @@ mod session;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use quotakeeper_listen::{Bounds, Listener, Place};
+use quotakeeper_listen::{Bounds, ClosedConnections, Listener, Place, Reason};
 use quotakeeper_wire::codec::{METHOD, MOST_BYTES};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
@@ -86,7 +85,8 @@ impl Answer for SessionsAlone {
 }
 
 /// Serves sessions until `stop` is cancelled, then ends all sessions, and waits a moment until proxies have read why.
-/// Dropped, it cuts all connections.
+/// Dropped, it cuts all connections. `others` answers at other paths; connections that are closed before their peers are
+/// done with them are counted.
 ///
 /// New connections use the newest of `tls`. A session ends with a gRPC status:
 ///
@@ -100,23 +100,12 @@ impl Answer for SessionsAlone {
 /// | `ABORTED` | it has another connection, or its accounts have changed | tries again |
 /// | `UNAVAILABLE` | the limiter stops, or can't check tokens now | tries again |
 /// | `UNAVAILABLE` with [`ACTIVE_LIMITER`](crate::ACTIVE_LIMITER) | it is on standby | tries the active one, and asks again a moment later |
-pub async fn serve<A: Authenticate, L: Accept>(
+pub async fn serve<A: Authenticate, L: Accept, O: Answer>(
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
     authenticate: A,
     limiter: L,
-    stop: CancellationToken,
-) {
-    serve_beside(listener, tls, authenticate, limiter, SessionsAlone, stop).await;
-}
-
-/// Serves sessions as [`serve`] does, and what `others` answers at other paths.
-pub async fn serve_beside<A: Authenticate, L: Accept, O: Answer>(
-    listener: TcpListener,
-    tls: watch::Receiver<Arc<ServerConfig>>,
-    authenticate: A,
-    limiter: L,
-    others: O,
+    (others, closed): (O, ClosedConnections),
     stop: CancellationToken,
 ) {
     let cut = CancellationToken::new();
@@ -131,17 +120,17 @@ pub async fn serve_beside<A: Authenticate, L: Accept, O: Answer>(
         stop: stop.clone(),
         cut,
     });
-    let listener = Listener::new(listener, BOUNDS, "sessions of proxies");
+    let listener = Listener::new(listener, BOUNDS, "sessions of proxies", closed.clone());
     let tasks = TaskTracker::new();
     let accept = async {
         loop {
             let (stream, place) = listener.accept().await;
-            let (server, tls) = (Arc::clone(&server), Arc::clone(&tls.borrow()));
+            let (server, tls, closed) = (Arc::clone(&server), Arc::clone(&tls.borrow()), closed.clone());
             tasks.spawn(async move {
                 let place = Arc::new(place);
                 match place.hold(connection(&server, stream, tls, &place)).await {
-                    Some(Ok(())) => {}
-                    Some(Err(error)) => debug!(%error, "a connection ended"),
+                    Some(Some(reason)) => closed.count(reason),
+                    Some(None) => {}
                     None => debug!("a connection gave way to others"),
                 }
             });
@@ -170,17 +159,21 @@ struct Server<A, L, O> {
     cut: CancellationToken,
 }
 
-/// One connection, until either end is done with it.
+/// One connection, until either end is done with it. Why it was closed before its peer was.
 async fn connection<A: Authenticate, L: Accept, O: Answer>(
     server: &Arc<Server<A, L, O>>,
     stream: TcpStream,
     tls: Arc<ServerConfig>,
     place: &Arc<Place>,
-) -> io::Result<()> {
-    let stream = tokio::select! {
-        stream = timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)) => stream??,
-        () = server.stop.cancelled() => return Ok(()),
-        () = server.cut.cancelled() => return Ok(()),
+) -> Option<Reason> {
+    let accepted = tokio::select! {
+        accepted = timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)) => accepted,
+        () = server.stop.cancelled() => return None,
+        () = server.cut.cancelled() => return None,
+    };
+    let Ok(Ok(stream)) = accepted else {
+        debug!("a connection fails before a request");
+        return Some(Reason::Handshake);
     };
     let is_limiter = stream.get_ref().1.peer_certificates().is_some_and(|shown| !shown.is_empty());
     let state = Arc::new(State {
@@ -210,15 +203,20 @@ async fn connection<A: Authenticate, L: Accept, O: Answer>(
     let mut asked_to_end = false;
     loop {
         tokio::select! {
-            ended = connection.as_mut() => return ended.map_err(io::Error::other),
-            () = state.cut.cancelled() => return Ok(()),
+            ended = connection.as_mut() => {
+                let error = ended.err()?;
+                debug!(%error, "a connection breaks off");
+                return error.is_timeout().then(|| state.silent());
+            }
+            () = state.cut.cancelled() => return state.asked_too_much().then_some(Reason::TooManyRequests),
             () = server.stop.cancelled(), if !asked_to_end => {
                 asked_to_end = true;
                 connection.as_mut().graceful_shutdown();
             }
             () = sleep(IDLE), if !state.busy.load(Ordering::Relaxed) => {
                 if !state.busy.load(Ordering::Relaxed) {
-                    return Err(io::Error::other("no session began"));
+                    debug!("a connection is closed on which no session began");
+                    return Some(state.silent());
                 }
             }
         }
@@ -242,6 +240,15 @@ impl State {
     fn begin(&self) {
         self.busy.store(true, Ordering::Relaxed);
         self.place.trust();
+    }
+
+    /// Why it is closed when nothing comes any more.
+    fn silent(&self) -> Reason {
+        if self.requests.load(Ordering::Relaxed) > 0 { Reason::Idle } else { Reason::Late }
+    }
+
+    fn asked_too_much(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > REQUESTS
     }
 }
 

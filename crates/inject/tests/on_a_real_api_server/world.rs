@@ -137,7 +137,7 @@ async fn start(ca: &Ca) -> (Vec<(&'static str, Webhook)>, Vec<u16>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         ports.push(listener.local_addr().unwrap().port());
         webhooks.push((entry, webhook.clone()));
-        tokio::spawn(serve(listener, tls, webhook, std::future::pending()));
+        tokio::spawn(serve(listener, tls, webhook, Default::default(), std::future::pending()));
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     ports.push(listener.local_addr().unwrap().port());

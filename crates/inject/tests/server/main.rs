@@ -21,6 +21,7 @@ use quotakeeper_inject::server::{Counts, Webhook, serve};
 use quotakeeper_inject::settings::Settings;
 use quotakeeper_inject::uninstall::{Announcement, Answering, Uninstall};
 use quotakeeper_inject::view::{Namespace, View};
+use quotakeeper_listen::{ClosedConnections, Reason};
 use quotakeeper_wire::bootstrap::Endpoint;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
@@ -86,6 +87,7 @@ struct Served {
     settings: watch::Sender<Option<Arc<Settings>>>,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
     known: Arc<Known>,
+    closed: ClosedConnections,
     shutdown: oneshot::Sender<()>,
     serving: JoinHandle<()>,
 }
@@ -126,8 +128,9 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let until = async { drop(told.await) };
-        let serving = tokio::spawn(serve(listener, tls_read, webhook.clone(), until));
-        Self { address, ca, webhook, settings, tls, known, shutdown, serving }
+        let closed = ClosedConnections::default();
+        let serving = tokio::spawn(serve(listener, tls_read, webhook.clone(), closed.clone(), until));
+        Self { address, ca, webhook, settings, tls, known, closed, shutdown, serving }
     }
 
     /// What a client that trusts this CA gets.
@@ -377,6 +380,17 @@ async fn silent_connections_of_others_delay_no_review() {
     }
     // Those that had to give way, and not all of them because their time was over.
     until("the crowd gives way", || silent.closed() >= 400 + 100 - 256).await;
+    until("that is counted", || served.closed.of(Reason::GaveWay) >= 400 + 100 - 256).await;
+}
+
+#[tokio::test]
+async fn connections_that_fail_before_a_request_are_counted() {
+    let served = Served::ready().await;
+    let plain = Crowd::of(3, served.address, b"GET / HTTP/1.1\r\n\r\n").await;
+    plain.is_gone().await;
+    until("each is counted", || served.closed.of(Reason::Handshake) == 3).await;
+    assert_eq!(served.get("/healthz").await.status, StatusCode::OK);
+    assert_eq!(served.closed.of(Reason::Handshake), 3, "the client is done with its connection itself");
 }
 
 /// A pod that sends reviews without their bodies, small and large, holds no turn that the API server needs.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use quotakeeper_limiter_core::Configuration;
 use quotakeeper_transport::tls::{self, Identity};
-use quotakeeper_transport::{Authenticate, PodIdentity, Unauthenticated, serve_beside};
+use quotakeeper_transport::{Authenticate, PodIdentity, Unauthenticated, serve};
 use test_support::certificates::Ca;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,14 @@ async fn active(ca: &Ca) -> Active {
     let address = listener.local_addr().unwrap();
     let (_, tls) = watch::channel(config);
     let handovers = Handovers { door: door.clone() };
-    let server = serve_beside(listener, tls, Nobody, door, handovers, CancellationToken::new());
+    let server = serve(
+        listener,
+        tls,
+        Nobody,
+        door,
+        (handovers, quotakeeper_listen::ClosedConnections::default()),
+        CancellationToken::new(),
+    );
     Active { address, giver, desk, _server: AbortOnDropHandle::new(tokio::spawn(server)) }
 }
 

@@ -17,7 +17,7 @@ use quotakeeper_limiter::ledger::{self, Ledger};
 use quotakeeper_limiter::stream::{Operators, StatusStream};
 use quotakeeper_limiter::task::Limiter;
 use quotakeeper_limiter_core::LostGrants;
-use quotakeeper_transport::{serve_beside, tls};
+use quotakeeper_transport::{serve, tls};
 use quotakeeper_wire::account::{Admitted, CompiledAccount};
 use quotakeeper_wire::status::AccountReport;
 use test_support::accounts::{compiled, enforced, requests};
@@ -99,7 +99,14 @@ impl World {
             name: "limiter-0".to_owned(),
             stop: stop.clone(),
         };
-        let served = serve_beside(listener, tls, authenticator, limiter.clone(), status, stop.clone());
+        let served = serve(
+            listener,
+            tls,
+            authenticator,
+            limiter.clone(),
+            (status, quotakeeper_listen::ClosedConnections::default()),
+            stop.clone(),
+        );
         self.running = Some(Running { limiter, stop, server: tokio::spawn(served) });
     }
 

@@ -159,12 +159,13 @@ impl Proxy {
         }
         if let Some(admin) = sockets.admin {
             let context = Arc::clone(&self.context);
-            let more = settings.more_metrics.clone();
+            let (more, closed) = (settings.more_metrics.clone(), context.telemetry.metrics.closed.clone());
             let answer = move |request| std::future::ready(admin::serve(&context, more.as_ref(), &request));
             // Anybody in the cluster reaches it. It ends with the gentle close, so that nobody delays the proxy's end.
             self.context.closing.spawn(small_http::serve(
                 admin.listener,
                 "metrics and probes of the proxy",
+                closed,
                 answer,
             ));
         }

@@ -2,6 +2,7 @@
 
 use test_support::crowd::Crowd;
 
+use quotakeeper_listen::Reason;
 use quotakeeper_transport::{SystemDial, keep_connected};
 
 use crate::calls_are_granted_over_a_session::{admission, call};
@@ -23,6 +24,7 @@ async fn strangers_keep_no_proxy_out() {
         tokio::spawn(keep_connected(endpoint(server.address, &ca), pod.token_file(), SystemDial, peer));
     call(&admission).await;
     until("some gave way", || strangers.closed() > STRANGERS - 1024).await;
+    until("that is counted", || server.closed.of(Reason::GaveWay) as usize > STRANGERS - 1024).await;
     client.abort();
     server.stop().await;
 }

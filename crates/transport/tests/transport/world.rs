@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use quotakeeper_listen::ClosedConnections;
 use quotakeeper_proxy::LinkPeer;
 use quotakeeper_transport::{
-    Accept, Authenticate, Link, PodIdentity, ProxyGone, Unauthenticated, serve, tls,
+    Accept, Authenticate, Link, PodIdentity, ProxyGone, SessionsAlone, Unauthenticated, serve, tls,
 };
 use quotakeeper_wire::bootstrap::Endpoint;
 use quotakeeper_wire::message::{ToLimiter, ToProxy};
@@ -79,6 +80,7 @@ pub const CONSUMER: &str = "sales/Job/enrich";
 pub struct Server {
     pub address: SocketAddr,
     pub tls: watch::Sender<Arc<ServerConfig>>,
+    pub closed: ClosedConnections,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -101,8 +103,10 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let (tls, newest) = watch::channel(tls);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, newest, tokens, limiter, stop.clone()));
-        Server { address, tls, stop, task }
+        let closed = ClosedConnections::default();
+        let others = (SessionsAlone, closed.clone());
+        let task = tokio::spawn(serve(listener, newest, tokens, limiter, others, stop.clone()));
+        Server { address, tls, closed, stop, task }
     }
 
     pub async fn stop(self) {
