@@ -14,7 +14,7 @@ use crate::conflicts::{self, Conflict, ContainersError, TrustFilesError};
 use crate::names::{MIRROR, PROXY};
 use crate::patch::resources::ResourcesError;
 use crate::patch::{Edit, EditError, annotations, environment, hosts, own_cas, resources, sidecar};
-use crate::plan::{self, Plan, PlanError};
+use crate::plan::{self, Plan, PlanError, Quotas};
 use crate::pod;
 use crate::requested_quotas::{RequestError, Requested, requested};
 use crate::resolve::{self, ResolveError};
@@ -223,19 +223,18 @@ fn plan(input: &Input<'_>, requested: &Requested) -> Result<Plan, Outcome> {
     settings.check()?;
     // A namespace's label also covers pods whose authors do not know of it: those start without a proxy.
     let by_label = *requested == (Requested::Auto { explicitly: false });
-    let quotas = match resolve::find(requested, namespace, &view.quotas()) {
-        Err(error @ ResolveError::NoneAdmits { .. }) if by_label => {
-            return Err(Outcome::Skipped(error.to_string()));
-        }
-        found => found?,
+    let refused = |error: DenialError| match by_label {
+        true => Outcome::Skipped(error.to_string()),
+        false => Outcome::Denied(error),
     };
+    let quotas =
+        resolve::find(requested, namespace, &view.quotas()).map_err(|error| refused(error.into()))?;
     let consumer = consumer(pod, &namespace.name, job_owner)?;
-    let plan = Plan::of(&quotas, view, settings, consumer)?;
-    match conflicts::find(pod, &plan) {
-        None => Ok(plan),
-        Some(conflict) if by_label => Err(Outcome::Skipped(conflict.to_string())),
-        Some(conflict) => Err(conflict.into()),
-    }
+    // Others wrote the quotas that a pod does not name.
+    let named = matches!(requested, Requested::Names(_));
+    let quotas = Quotas { all: &quotas, named };
+    let plan = Plan::of(quotas, view, settings, consumer).map_err(|error| refused(error.into()))?;
+    conflicts::find(pod, &plan).map_or(Ok(plan), |conflict| Err(refused(conflict.into())))
 }
 
 /// The workload of a pod, as the limiter will derive it too.

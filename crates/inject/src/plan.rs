@@ -21,6 +21,16 @@ pub(crate) struct Plan {
     pub(crate) own_mounts: Vec<Value>,
     /// Files in the containers that the proxy's CAs are mounted over.
     pub(crate) trust_files: Vec<String>,
+    /// Quotas that it was not given, as sentences.
+    pub(crate) left_out: Vec<String>,
+}
+
+/// The quotas of a pod.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quotas<'a> {
+    pub(crate) all: &'a [Arc<ApiQuota>],
+    /// The pod's author has named them, and relies on them.
+    pub(crate) named: bool,
 }
 
 /// Why a pod's calls can't be caught.
@@ -46,19 +56,26 @@ pub(crate) struct Catch {
 }
 
 impl Plan {
-    /// The plan for a pod that is new.
+    /// The plan for a pod that is new. Of quotas that it does not name, it is given those that can be caught.
     ///
     /// # Errors
     /// [`PlanError`].
     pub(crate) fn of(
-        quotas: &[Arc<ApiQuota>],
+        quotas: Quotas<'_>,
         view: &dyn View,
         settings: &Settings,
         consumer: Consumer,
     ) -> Result<Plan, PlanError> {
-        let mut catches = Vec::new();
-        for quota in quotas {
-            catches.push(catch(quota, view)?);
+        let (mut catches, mut left_out) = (Vec::new(), Vec::new());
+        for quota in quotas.all {
+            match catch(quota, view) {
+                Ok(catch) => catches.push(catch),
+                Err(error) if quotas.named => return Err(error),
+                Err(error) => left_out.push(error),
+            }
+        }
+        if catches.is_empty() && !left_out.is_empty() {
+            return Err(left_out.remove(0));
         }
         if let Some(error) = shared_host(&catches) {
             return Err(error);
@@ -70,7 +87,10 @@ impl Plan {
             extra_cas_pem: settings.extra_cas_pem.clone(),
             own_ca_files: Vec::new(),
         };
-        Ok(Plan { bootstrap, catches, own_mounts: Vec::new(), trust_files: Vec::new() })
+        let told = |error: PlanError| format!("{error}; its calls are not limited");
+        let left_out = left_out.into_iter().map(told).collect();
+        let (own_mounts, trust_files) = Default::default();
+        Ok(Plan { bootstrap, catches, own_mounts, trust_files, left_out })
     }
 
     /// The plan by which a pod was injected before.
@@ -82,7 +102,8 @@ impl Plan {
             };
             Catch { intercepted: intercepted.clone(), variables }
         });
-        Plan { catches: catches.collect(), bootstrap, own_mounts: Vec::new(), trust_files: Vec::new() }
+        let (own_mounts, trust_files, left_out) = Default::default();
+        Plan { catches: catches.collect(), bootstrap, own_mounts, trust_files, left_out }
     }
 
     /// Whether the proxy plays any host.
@@ -103,21 +124,19 @@ impl Plan {
         hosts.map(String::as_str).filter(|host| !is_pattern(host)).collect()
     }
 
-    /// What the whole pod should know about hosts that can't be caught.
+    /// What the whole pod should know about quotas and hosts that can't be caught.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let all = self.in_hosts_mode();
         let patterns =
             all.flat_map(|intercepted| intercepted.hosts.iter().map(move |host| (intercepted, host)));
-        patterns
-            .filter(|(_, host)| is_pattern(host))
-            .map(|(intercepted, host)| {
-                format!(
-                    "calls to {host} bypass the quota {}: a hosts file can't hold it; name the hosts in the \
+        let of_patterns = patterns.filter(|(_, host)| is_pattern(host)).map(|(intercepted, host)| {
+            format!(
+                "calls to {host} bypass the quota {}: a hosts file can't hold it; name the hosts in the \
                      ApiProvider {}",
-                    intercepted.quota, intercepted.provider
-                )
-            })
-            .collect()
+                intercepted.quota, intercepted.provider
+            )
+        });
+        of_patterns.chain(self.left_out.iter().cloned()).collect()
     }
 }
 
