@@ -18,14 +18,14 @@ class Tokens(TokenCampaign):
             self.declare(f"tokens-{program}", limited)
         chat = PROGRAMS["chat"]
         self.provider.limit_tokens("without", chat.unit, chat.amount, SECONDS, chat.provider, chunk_seconds=0.05)
-        without = Job("tokens", "without", "chat", "without", pods=1, calls=32, clients=16).start()
+        # Alone: on a machine that is busy with the others its calls may come as slowly as the limit lets them.
+        Job("tokens", "without", "chat", "without", pods=1, calls=64, clients=32).start().wait()
+        self.assertGreater(self.provider.totals("without")["over"], 0, "they would not break it without Quotakeeper")
         jobs = {program: self.enrich(program, f"tokens-{program}", limited) for program, limited in programs.items()}
         for program, job in jobs.items():
             with self.subTest(program):
                 tokens = self.judge(job, programs[program].calls)
                 self.assertGreaterEqual(tokens[self.of_windows], self.used_percent, tokens)
-        without.wait()
-        self.assertGreater(self.provider.totals("without")["over"], 0, "they would not break it without Quotakeeper")
 
 
 if __name__ == "__main__":
