@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use clap::ValueEnum;
+use quotakeeper_wire::printable::printable;
 use tracing_subscriber::EnvFilter;
 
 /// The exit code for wrong input, before anything is started.
@@ -43,10 +44,11 @@ fn written(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Prints a message to standard error.
+/// Prints a message of one or more lines to standard error. It may hold words of a provider.
 pub fn say(text: &str) {
+    let lines: Vec<_> = text.split('\n').map(printable).collect();
     // A closed standard error is no failure.
-    let _ = Lines.write_all(format!("quotakeeper: {text}\n").as_bytes());
+    let _ = Lines.write_all(format!("quotakeeper: {}\n", lines.join("\n")).as_bytes());
 }
 
 /// Standard error, or whatever stands before it. Whole lines are written at once.

@@ -68,7 +68,7 @@ impl Listener {
                 .and_then(|(stream, peer)| stream.set_nodelay(true).map(|()| (stream, peer)))
             {
                 Ok((stream, peer)) => {
-                    if let Some(place) = self.seat(peer).await {
+                    if let Some(place) = self.seat(peer.ip().to_canonical()).await {
                         return (stream, place);
                     }
                 }
@@ -88,13 +88,13 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    async fn seat(&self, peer: SocketAddr) -> Option<Place> {
+    async fn seat(&self, peer: IpAddr) -> Option<Place> {
         let mut token = CancellationToken::new();
         loop {
             let mut room = std::pin::pin!(self.shared.room.notified());
             // Listens from now on, so that no end is missed between the look and the wait.
             room.as_mut().enable();
-            let arrival = self.shared.places().arrive(peer.ip(), token.clone());
+            let arrival = self.shared.places().arrive(peer, token.clone());
             match arrival {
                 Arrival::Admitted { id, evicted } => {
                     if let Some((whose, evicted)) = evicted {
@@ -108,7 +108,7 @@ impl Listener {
                     room.await;
                 }
                 Arrival::TurnedAway => {
-                    self.say_closed(peer.ip(), Reason::TurnedAway);
+                    self.say_closed(peer, Reason::TurnedAway);
                     return None;
                 }
             }

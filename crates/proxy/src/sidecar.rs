@@ -4,7 +4,7 @@
 mod limiter;
 mod memory;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Default for Layout {
         Self {
             base_url: loopback(BASE_URL_PORT),
             hosts: HostsListeners { https: vec![loopback(443)], http: vec![loopback(80)] },
-            admin: SocketAddr::from((Ipv4Addr::UNSPECIFIED, ADMIN_PORT)),
+            admin: SocketAddr::from((all_addresses(), ADMIN_PORT)),
             bundle: BUNDLE_FILE.into(),
             java_store: JAVA_STORE_FILE.into(),
             key: KEY_FOLDER.into(),
@@ -68,6 +68,14 @@ impl Default for Layout {
             bodies: BODY_FOLDER.into(),
             resolve: Vec::new(),
         }
+    }
+}
+
+/// All addresses of the pod, among which is the one that the kubelet asks: those of IPv4 too where there is IPv6.
+fn all_addresses() -> IpAddr {
+    match std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        Err(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     }
 }
 

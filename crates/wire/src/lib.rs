@@ -10,6 +10,7 @@
 //! | [`bootstrap`] | the configuration of an injected proxy before it reaches a limiter |
 //! | [`gate`] | the gate: while it is open, every call passes |
 //! | [`name`] | names of accounts, quotas and consumers, as types |
+//! | [`printable`] | words of strangers, made fit for terminals |
 //! | [`tier`] | the tiers of an account whose quota declares none |
 //! | [`trust_variables`] | the variables by which clients find the CAs that they trust |
 //! | [`status`] | the status of accounts, from the limiter to the operator |
@@ -26,6 +27,7 @@ pub mod limiter;
 pub mod message;
 pub mod mutant;
 pub mod name;
+pub mod printable;
 pub mod proxy;
 pub mod status;
 pub mod tier;

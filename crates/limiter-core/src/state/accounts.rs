@@ -11,7 +11,7 @@ use quotakeeper_engine::Engine;
 use quotakeeper_engine::config::{AccountConfig, Mode};
 use quotakeeper_engine::event::{Event, Reserve};
 use quotakeeper_engine::time::Time;
-use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::account::{Admitted, CompiledAccount};
 use quotakeeper_wire::limiter::SessionEnd;
 use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, LimiterMessage, ToProxy};
 use quotakeeper_wire::name::{AccountKey, QuotaName};
@@ -250,24 +250,27 @@ impl LimiterState {
     /// The key of a quota's account, if a session may draw on it; else why it may not.
     fn account_for(&self, quota: &QuotaName, connection: &Connection) -> Result<AccountKey, String> {
         let account = self.quotas.get(quota).and_then(|key| Some((key, self.accounts.get(key)?)));
-        let Some((key, account)) = account else {
-            return Err(match self.problems.get(quota) {
-                Some(problem) => format!("quota {quota} is not in force: {problem}"),
-                None => {
-                    let (namespace, name) = quota.split_once('/').unwrap_or(("", quota));
-                    format!(
-                        "quota {quota} is not in force; `kubectl describe apiquota {name} -n {namespace}` says why; if there is none of that name, create it or correct the pod's annotation quotakeeper.dev/quotas"
-                    )
-                }
-            });
-        };
-        match connection.namespace() {
-            Some(namespace) if !self.gate_open() && !account.compiled.admitted.admits(namespace) => {
-                Err(format!(
-                    "quota {quota} does not admit pods of namespace {namespace}; select that namespace in its spec.consumers.namespaces"
-                ))
+        let (of, name) = quota.split_once('/').unwrap_or(("", quota));
+        let asking = connection.namespace().filter(|_| !self.gate_open());
+        match (account, asking) {
+            (Some((key, account)), asking)
+                if asking.is_none_or(|asking| account.compiled.admitted.admits(asking)) =>
+            {
+                Ok(key.clone())
             }
-            _ => Ok(key.clone()),
+            // Whether a quota of another namespace exists is its owner's to tell.
+            (_, Some(asking)) if asking != of => Err(format!(
+                "quota {quota} is not in force, or does not admit pods of namespace {asking}; its owner can see which, and admit them by spec.consumers.namespaces"
+            )),
+            (Some(_), _) => Err(format!(
+                "quota {quota} does not admit pods of its own namespace; select that in its spec.consumers.namespaces"
+            )),
+            (None, _) => Err(match self.problems.get(quota) {
+                Some(problem) => format!("quota {quota} is not in force: {problem}"),
+                None => format!(
+                    "quota {quota} is not in force; `kubectl describe apiquota {name} -n {of}` says why; if there is none of that name, create it or correct the pod's annotation quotakeeper.dev/quotas"
+                ),
+            }),
         }
     }
 
@@ -350,6 +353,7 @@ pub(super) fn document(compiled: &CompiledAccount, gate_open: bool) -> String {
         undeclared: None,
         warnings: Vec::new(),
         allocations: Vec::new(),
+        admitted: Admitted::Everyone,
         ..compiled.clone()
     };
     if gate_open {

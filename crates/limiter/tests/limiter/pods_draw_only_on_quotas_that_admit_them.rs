@@ -39,6 +39,22 @@ async fn a_pod_of_another_namespace_waits_until_it_is_admitted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_learns_neither_whether_a_foreign_quota_exists_nor_whom_it_admits() {
+    let folder = tempfile::tempdir().unwrap();
+    let theirs = admitting(quota("finance/openai", 50), &["finance", "platform"]);
+    let world = World::start(folder.path(), vec![theirs]).await;
+    let (stranger, admitted) = (world.pod("gtm", "stranger"), world.pod("platform", "admitted"));
+    let names = ["finance/openai", "finance/hubspot"];
+    let stranger = Proxy::start(&world, (1, &stranger), "gtm/Job/a", &names);
+    let admitted = Proxy::start(&world, (2, &admitted), "platform/Job/b", &["finance/openai"]);
+    until("it has both reasons", || (0..2).all(|index| stranger.absence(index).is_some())).await;
+    let [existing, missing] = [0, 1].map(|index| stranger.absence(index).unwrap());
+    assert_eq!(existing.replace("openai", "hubspot"), missing);
+    until("the other draws", || admitted.in_force(0).is_some()).await;
+    assert!(!format!("{:?}", admitted.in_force(0)).contains("platform"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_draws_as_its_own_workload_whatever_its_proxy_claims() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path(), vec![quota("platform/openai", 5)]).await;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) const CONNECTIONS: usize = 4;
 /// First messages that may be on their way at a time, of all pods together and one of each: of others up to
 /// [`MOST_BYTES`](quotakeeper_wire::codec::MOST_BYTES) each would be kept in memory.
-const FIRST_MESSAGES: usize = 32;
+const FIRST_MESSAGES: usize = 16;
 
 /// The pods with connections.
 #[derive(Debug)]

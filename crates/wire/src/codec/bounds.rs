@@ -3,11 +3,14 @@
 //! A hello may be large, everything else is small. Two bytes on the wire can stand for a hundred
 //! in memory, so the entries of a large hello are counted before they are decoded.
 
+use std::borrow::Cow;
+
 use prost::bytes::Buf;
 use prost::encoding::{WireType, decode_key, decode_varint, skip_field};
 
 use super::DecodeError;
 use crate::limiter::{MOST_CALLS, MOST_ENDED, MOST_QUOTAS};
+use crate::printable::printable;
 
 /// The most bytes of a hello.
 pub const MOST_BYTES: usize = 8 << 20;
@@ -104,13 +107,10 @@ pub(super) fn document(text: String) -> Result<String, DecodeError> {
 /// direction of what follows, becomes a question mark.
 pub(super) fn reason(text: String) -> Result<String, DecodeError> {
     let text = within("a reason", text, MOST_REASON)?;
-    Ok(if text.chars().any(hides) { text.replace(hides, "?") } else { text })
-}
-
-/// Controls, and marks that reorder text (Unicode Standard Annex 9).
-fn hides(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    Ok(match printable(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(clean) => clean,
+    })
 }
 
 fn within(what: &'static str, text: String, most: usize) -> Result<String, DecodeError> {
