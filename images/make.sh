@@ -21,8 +21,11 @@ trap 'rm -f "$public"' EXIT
 cat /usr/share/ca-certificates/mozilla/*.crt >"$public" || fail "Debian's ca-certificates is missing"
 
 say "building $version for $architecture; the first time takes some minutes"
-# For the target alone: procedural macros can't be static.
-(cd "$here/.." && RUSTFLAGS="-C target-feature=+crt-static" \
+# For the target alone: procedural macros can't be static. Panics name files as they are in the sources, not where they
+# lay on the machine that built them.
+sources=$(cd "$here/.." && pwd)
+crates=${CARGO_HOME:-$HOME/.cargo}/registry/src
+(cd "$sources" && RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$sources=quotakeeper --remap-path-prefix=$crates=crates" \
   cargo build --locked --release --target "$triple" -p quotakeeper -p quotakeeper-proxy --bins) >&2
 mkdir -p "$out"
 for name in quotakeeper quotakeeper-proxy; do

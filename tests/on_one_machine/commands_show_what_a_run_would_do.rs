@@ -268,3 +268,19 @@ cd / && curl -sS -o /dev/null -w '%{http_code}\n' -H 'Authorization: Bearer crm'
     assert_eq!(ended.code, 127, "{}", ended.stderr);
     assert!(ended.stderr.contains("cannot start `no-such-command`"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_command_behind_sudo_runs_as_who_called_it() {
+    if !is_root("a command as another user") {
+        return;
+    }
+    let scene = Scene::new(RULES);
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid.to_string();
+    for (caller, runs_as) in [(Some(nobody.as_str()), nobody.as_str()), (Some("0"), "0"), (None, "0")] {
+        let mut run = scene.quotakeeper(&scene.file("quota.yaml", QUOTA));
+        run.args(["--", "id", "-u"]).env_remove("SUDO_UID");
+        run.envs(caller.map(|caller| ("SUDO_UID", caller)));
+        let ended = scene.run(run);
+        assert_eq!((ended.code, ended.stdout.trim_end()), (0, runs_as), "{caller:?}: {}", ended.stderr);
+    }
+}

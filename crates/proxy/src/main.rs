@@ -62,3 +62,19 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[test]
+    fn no_line_for_each_call_is_logged_unless_asked_for() {
+        let subscriber = tracing_subscriber::registry().with(EnvFilter::new(DEFAULT_LOG));
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(!tracing::enabled!(target: "quotakeeper::access", tracing::Level::ERROR));
+            assert!(tracing::enabled!(target: "quotakeeper_proxy", tracing::Level::INFO));
+        });
+    }
+}

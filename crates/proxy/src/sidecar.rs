@@ -173,18 +173,30 @@ fn settings(bootstrap: &Bootstrap, layout: &Layout) -> Settings {
         authority: any.then(|| layout.key.clone()).filter(|folder| Path::is_dir(folder)),
         resolve: layout.resolve.clone(),
         extra_cas: Some(bootstrap.extra_cas_pem.clone()).filter(|pem| !pem.is_empty()).into_iter().collect(),
-        bodies: bodies(&layout.bodies),
+        bodies: bodies(&layout.bodies, memory::limit()),
         trust_remedy: TRUST_REMEDY.to_owned(),
         own_ca_files: bootstrap.own_ca_files.iter().map(PathBuf::from).collect(),
         ..Settings::of_quotas(quotas, bootstrap.consumer.clone())
     }
 }
 
-/// A third of the container's memory for bodies, and all of their folder but what rounding may take.
-fn bodies(folder: &Path) -> BodyBounds {
+/// A third of the memory that the container may use for bodies, and all of their folder but what rounding may take.
+fn bodies(folder: &Path, container: Option<u64>) -> BodyBounds {
     let usual = BodyBounds::default();
-    let memory = memory::limit().map_or(usual.memory, |limit| limit / 3);
+    let memory = container.map_or(usual.memory, |limit| limit / 3);
     // Pods that an older version has injected have no such folder.
     let folder = Some(folder.to_owned()).filter(|folder| Path::is_dir(folder));
     BodyBounds { memory, disk: BODY_FOLDER_BYTES / 16 * 15, folder, ..usual }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_have_a_third_of_the_containers_memory() {
+        let memory = |container| bodies(Path::new("/nowhere"), container).memory;
+        assert_eq!(memory(Some(384 << 20)), 128 << 20);
+        assert_eq!(memory(None), BodyBounds::default().memory);
+    }
 }
