@@ -227,20 +227,52 @@ def holds(host, port, secured):
         one.close()
 
 
-def reviews():
-    """Reviews that are none, and large ones."""
+def review(quotas):
+    """A review of a pod that asks for these quotas."""
+    pod = {"metadata": {"name": "a", "namespace": NAMESPACE, "annotations": {"quotakeeper.dev/quotas": quotas}},
+           "spec": {"containers": [{"name": "a"}]}}
+    request = {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE", "userInfo": {},
+               "resource": {"group": "", "version": "v1", "resource": "pods"}, "namespace": NAMESPACE, "object": pod}
+    return json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request})
+
+
+def post(what, bodies):
+    """Sends bodies to the webhook, one after the other."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connection = http.client.HTTPSConnection(WEBHOOK, 443, timeout=10, context=context)
-    annotations = {"quotakeeper.dev/quotas": ",".join(name() for _ in range(20_000))}
-    pod = {"metadata": {"name": "a", "namespace": NAMESPACE, "annotations": annotations}, "spec": {"containers": [{"name": "a"}]}}
-    request = {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE", "userInfo": {},
-               "resource": {"group": "", "version": "v1", "resource": "pods"}, "namespace": NAMESPACE, "object": pod}
-    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
-    for body in (json.dumps(review), "x" * 9_000_000, "{"):
+    for body in bodies:
         connection.request("POST", "/inject", body, {"content-type": "application/json"})
         connection.getresponse().read()
-        did("reviews")
+        did(what)
+
+
+def reviews():
+    """Reviews that are none, and large ones."""
+    post("reviews", (review(",".join(name() for _ in range(20_000))), "x" * 9_000_000, "{"))
+
+
+def dense_reviews():
+    """Many times more values than a pod has."""
+    post("dense reviews", ['{"request": {"object": [' + "0," * 1_900_000 + "0]}}", "[" + "[]," * 20_000 + "0]"])
+
+
+def reviews_of_nothing():
+    """Of quotas that do not exist, which the webhook waits for a moment."""
+    post("reviews of nothing", [review(name()) for _ in range(5)])
+
+
+def unfinished_reviews():
+    """Reviews whose bodies do not come."""
+    head = "POST /inject HTTP/1.1\r\nhost: webhook\r\ncontent-type: application/json\r\ncontent-length: 60000\r\n\r\n{"
+    held = []
+    for _ in range(100):
+        held.append(tls(WEBHOOK, 443, "http/1.1"))
+        held[-1].sendall(head.encode())
+        did("unfinished reviews")
+    time.sleep(1)
+    for one in held:
+        one.close()
 
 
 def calls():
@@ -274,7 +306,12 @@ forever(holds, LIMITER, 8443, False)
 forever(holds, LIMITER, 8443, True)
 forever(holds, WEBHOOK, 443, True)
 forever(holds, "127.0.0.1", 15820, False)
-forever(reviews)
+for _ in range(2):
+    forever(reviews)
+    forever(dense_reviews)
+for _ in range(8):
+    forever(reviews_of_nothing)
+forever(unfinished_reviews)
 forever(calls)
 while True:
     time.sleep(10)

@@ -107,7 +107,8 @@ class Hostile(Story):
         self.assertEqual([each["ok"] for each in totals], [CALLS] * 5, totals)
         arrivals = [entry["arrivalNanos"] for name in HONEST for entry in self.provider.log(name)]
         self.assertLessEqual(over(arrivals), 0)
-        for kind in ("hellos", "asks", "grants", "reviews", "made-up tokens", "forged figures", "forged stops", "held 15820"):
+        for kind in ("hellos", "asks", "grants", "reviews", "dense reviews", "reviews of nothing", "unfinished reviews",
+                     "made-up tokens", "forged figures", "forged stops", "held 15820"):
             self.assertGreater(harm.get(kind, 0), 0, harm)
         restarted = {component: product.restarts(component) for component in before}
         self.assertEqual(restarted, before, "no process ended")
