@@ -154,6 +154,12 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> AsyncRead for Checked<S> {
                 this.take(buf);
                 return Poll::Ready(Ok(()));
             }
+            if this.requests.is_broken() {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "its framing can't be read",
+                )));
+            }
             let unread = usize::try_from(this.requests.unread()).unwrap_or(usize::MAX);
             if unread > 0 {
                 let room = buf.remaining().min(unread);

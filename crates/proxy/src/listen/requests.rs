@@ -53,8 +53,8 @@ enum State {
         line: bool,
     },
     Http2,
-    /// Framing that the library will refuse.
-    Unread,
+    /// Framing that can't be read: no more passes, whatever the library makes of it.
+    Broken,
     /// A request was turned away: the connection closes after the answer.
     Over,
 }
@@ -69,6 +69,11 @@ impl Requests {
     /// Whether the connection speaks HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         matches!(self.state, State::Http2)
+    }
+
+    /// Whether nothing more of the connection can be read.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.state, State::Broken)
     }
 
     /// How many heads were passed on.
@@ -91,7 +96,7 @@ impl Requests {
     pub(super) fn unread(&self) -> u64 {
         match &self.state {
             State::Body(left) | State::ChunkData(left) => *left,
-            State::Http2 | State::Unread => u64::MAX,
+            State::Http2 => u64::MAX,
             _ => 0,
         }
     }
@@ -218,10 +223,10 @@ impl Requests {
                     Chunk::Empty => State::ChunkLine(Vec::new()),
                     Chunk::Of(0) => State::Trailers { line: false },
                     Chunk::Of(length) => State::ChunkData(length),
-                    Chunk::Unreadable => State::Unread,
+                    Chunk::Unreadable => State::Broken,
                 };
             }
-            State::ChunkLine(line) if line.len() >= LONGEST_CHUNK_LINE => self.state = State::Unread,
+            State::ChunkLine(line) if line.len() >= LONGEST_CHUNK_LINE => self.state = State::Broken,
             State::ChunkLine(line) => line.push(byte),
             State::Trailers { line: false } if byte == b'\n' => self.state = State::default(),
             State::Trailers { line } if byte == b'\n' => *line = false,

@@ -65,3 +65,15 @@ fn http2_passes_unread() {
     assert_eq!(out, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0<>");
     assert_eq!(requests.heads, 0);
 }
+
+#[test]
+fn nothing_passes_after_framing_that_cannot_be_read() {
+    let begin = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\nxyz\r\n";
+    let input = [&begin[..], REQUESTS[0]].concat();
+    for piece in [1, 7, input.len()] {
+        let (out, requests) = seen(&input, piece);
+        assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(begin), "in pieces of {piece}");
+        assert!(requests.is_broken());
+        assert_eq!(requests.heads, 1);
+    }
+}
