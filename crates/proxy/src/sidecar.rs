@@ -180,10 +180,14 @@ fn settings(bootstrap: &Bootstrap, layout: &Layout) -> Settings {
     }
 }
 
+/// The memory for bodies, in bytes, of a container without a limit: all containers of its pod may share one, which it can't
+/// see.
+const MEMORY_WITHOUT_LIMIT: u64 = 64 << 20;
+
 /// A third of the memory that the container may use for bodies, and all of their folder but what rounding may take.
 fn bodies(folder: &Path, container: Option<u64>) -> BodyBounds {
     let usual = BodyBounds::default();
-    let memory = container.map_or(usual.memory, |limit| limit / 3);
+    let memory = container.map_or(MEMORY_WITHOUT_LIMIT, |limit| limit / 3);
     // Pods that an older version has injected have no such folder.
     let folder = Some(folder.to_owned()).filter(|folder| Path::is_dir(folder));
     BodyBounds { memory, disk: BODY_FOLDER_BYTES / 16 * 15, folder, ..usual }
@@ -197,6 +201,6 @@ mod tests {
     fn bodies_have_a_third_of_the_containers_memory() {
         let memory = |container| bodies(Path::new("/nowhere"), container).memory;
         assert_eq!(memory(Some(384 << 20)), 128 << 20);
-        assert_eq!(memory(None), BodyBounds::default().memory);
+        assert_eq!(memory(None), MEMORY_WITHOUT_LIMIT);
     }
 }
