@@ -127,9 +127,10 @@ impl ConcurrencyCounter {
         };
         let held = &self.held;
         self.expiry.changed(attempt, |attempt| held.get(&attempt).map(|held| held.until));
-        // A hello may name any time.
-        let held_for = now.min(until).since(since);
-        self.mean_hold = (self.mean_hold * 7 + held_for) / 8;
+        // A hello may name any time: what can't be is no measure.
+        if now <= until {
+            self.mean_hold = (self.mean_hold * 7 + now.since(since)) / 8;
+        }
     }
 
     pub(crate) fn holds(&self, attempt: Attempt) -> bool {
