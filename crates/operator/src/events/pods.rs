@@ -32,6 +32,17 @@ pub(super) enum Finding {
     NotNeeded,
 }
 
+/// Whether a quota admits a pod. What a pod says of itself is its author's word, and others' quotas are none of his
+/// business.
+fn is_admitted(
+    pod: &PodView,
+    quota: &ApiQuota,
+    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+) -> bool {
+    let labels = namespaces.get(&pod.namespace).cloned().unwrap_or_default();
+    admits(quota, &Namespace { name: pod.namespace.clone(), labels })
+}
+
 impl Observed<'_> {
     /// The quotas that a pod without a proxy requests; none if the pod needs no proxy.
     fn quotas_without_proxy(&self, pod: &PodView) -> Vec<String> {
@@ -43,14 +54,10 @@ impl Observed<'_> {
         pod.requests(self.namespaces.get(&pod.namespace).unwrap_or(&none), &self.applied.desired)
     }
 
-    /// Whether a pod draws on a quota that admits it. What a pod says of itself is its author's word, and others' quotas
-    /// are none of his business.
+    /// Whether a pod draws on a quota that admits it.
     pub(super) fn draws_on(&self, pod: &PodView, quota: &str) -> bool {
-        let labels = || self.namespaces.get(&pod.namespace).cloned().unwrap_or_default();
-        let admitted =
-            |quota: &ApiQuota| admits(quota, &Namespace { name: pod.namespace.clone(), labels: labels() });
         let known = self.quotas.get(quota).and_then(|view| view.decoded.as_ref());
-        pod.draws_on(quota) && known.is_none_or(|quota| admitted(quota))
+        pod.draws_on(quota) && known.is_none_or(|quota| is_admitted(pod, quota, &self.namespaces))
     }
 
     /// What the webhook would decide about a pod that exists already; none if that can't be found out now.
@@ -189,4 +196,38 @@ impl Found<'_> {
 
 fn owners_of<T>(workloads: &BTreeMap<&Owner, T>) -> HashSet<Owner> {
     workloads.keys().map(|owner| (*owner).clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use kube::api::PartialObjectMeta;
+    use quotakeeper_api::names::{INJECTED, STATUS};
+    use serde_json::json;
+
+    use super::*;
+    use crate::pods::view;
+
+    /// Whoever writes a pod may write the label and the status too, and name any quota in it.
+    #[test]
+    fn a_forged_status_draws_on_no_quota_of_another_namespace() {
+        let quota = json!({
+            "apiVersion": "quotakeeper.dev/v1alpha1", "kind": "ApiQuota",
+            "metadata": {"name": "openai", "namespace": "gtm"}, "spec": {"provider": {"name": "openai"}},
+        });
+        let quota: ApiQuota = serde_json::from_value(quota).unwrap();
+        let status = json!({"version": "0.1.0", "consumer": "gtm/Job/enrich",
+            "quotas": [{"quota": "gtm/openai", "mode": "BaseURL"}]});
+        for (namespace, admitted) in [("gtm", true), ("elsewhere", false)] {
+            let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
+                "name": "p", "namespace": namespace, "uid": "u", "labels": {(INJECTED): "true"},
+                "annotations": {(STATUS): status.to_string()},
+            }});
+            let pod: PartialObjectMeta<Pod> = serde_json::from_value(object).unwrap();
+            let pod = view(pod).unwrap();
+            assert!(pod.draws_on("gtm/openai"));
+            assert_eq!(is_admitted(&pod, &quota, &BTreeMap::new()), admitted, "{namespace}");
+        }
+    }
 }
