@@ -120,9 +120,10 @@ fn framing(http_11: bool, headers: &[httparse::Header<'_>]) -> Result<Framing, L
         }
         if named(&header::TRANSFER_ENCODING) {
             let codings = String::from_utf8_lossy(field.value);
-            let mut codings = codings.split(',').map(str::trim).filter(|coding| !coding.is_empty()).rev();
+            // The library takes what stands behind the last comma for the last coding, also if that is nothing.
+            let mut codings = codings.split(',').map(str::trim).rev();
             let is_last = codings.next().is_some_and(|last| last.eq_ignore_ascii_case("chunked"));
-            coded |= codings.next().is_some() || chunked.is_some();
+            coded |= codings.any(|coding| !coding.is_empty()) || chunked.is_some();
             chunked = Some(http_11 && is_last);
         } else if named(&header::CONTENT_LENGTH) && chunked.is_none() {
             let digits = std::str::from_utf8(field.value).ok().filter(|text| !text.starts_with('+'));
@@ -250,6 +251,7 @@ mod tests {
             (b"GET\r\n\r\n", 400, "method or target"),
             (b"POST / HTTP/1.1\r\ncontent-length: ten\r\n\r\n", 400, "Content-Length"),
             (b"POST / HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n", 400, "Transfer-Encoding"),
+            (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked,\r\n\r\n", 400, "Transfer-Encoding"),
             (b"POST / HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n\r\n", 501, "chunked alone"),
             (
                 b"POST / HTTP/1.1\r\ntransfer-encoding: x\r\ntransfer-encoding: chunked\r\n\r\n",
