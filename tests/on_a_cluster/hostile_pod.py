@@ -254,7 +254,7 @@ def reviews():
 
 def dense_reviews():
     """Many times more values than a pod has."""
-    post("dense reviews", ['{"request": {"object": [' + "0," * 1_900_000 + "0]}}", "[" + "[]," * 20_000 + "0]"])
+    post("dense reviews", ["[" + "[]," * 20_000 + "0]", '{"request": {"object": [' + "0," * 1_900_000 + "0]}}"])
 
 
 def reviews_of_nothing():
