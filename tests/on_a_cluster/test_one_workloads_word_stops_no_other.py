@@ -1,10 +1,12 @@
 """Two workloads share a quota. A long pause that the provider tells one of them, which may have brought it about itself,
-holds the other only when it has heard it too. Counted by the provider, which knows each by its token."""
+holds the other only when it has heard it too, and never if it is another account's. Counted by the provider, which knows
+each by its token."""
 
 import unittest
 
 import product
 from cluster import events, until
+from provider import organization
 from story import Story
 from workloads import Job
 
@@ -18,9 +20,9 @@ USED_UP = {"status": 429, "retryAfter": "3600", "body": ERROR, "requests": 1000}
 class TwoWorkloads(Story):
     namespaces = ("two",)
 
-    def quota(self, name, accounts):
+    def quota(self, name, accounts, more=""):
         product.patient(name, "openai", "requests", AMOUNT, SECONDS)
-        product.quota("two", name, name, "only")
+        product.quota("two", name, name, "only", more=more)
         for account in accounts:
             self.provider.limit(account, "tried", AMOUNT, SECONDS)
 
@@ -54,6 +56,20 @@ class TwoWorkloads(Story):
         for name in names:
             self.assertEqual(self.job(name, "confirmed").wait(), "Failed")
         self.assertEqual([self.provider.tried(name) for name in names], [1, 1, 0])
+
+    def test_another_accounts_answers_stop_nobody(self):
+        self.quota("owned", ("own", "foreign"), f"  account: {{organization: {organization('own')}}}\n")
+        self.refused_for_an_hour("foreign")
+        own = self.job("own", "owned", CALLS)
+        until("the owner calls", lambda: self.provider.tried("own") > 3)
+        foreign = self.job("foreign", "owned")
+        told = lambda: [row for row in events("two", "job/foreign") if " AnotherOrganization " in row]
+        until("an Event tells its Job", told)
+        self.assertEqual((foreign.wait(), own.wait()), ("Failed", "Complete"))
+        paused = [row for row in events("two", "apiquota/owned") if " ProviderPaused " in row]
+        self.assertEqual(paused, [])
+        totals = self.provider.totals("own")
+        self.assertEqual((totals["ok"], sum(totals.values())), (CALLS, CALLS), totals)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 
 use std::io::Write;
@@ -35,6 +36,22 @@ fn a_quotas_host_verifies_and_any_other_name_fails() {
         let error = verify(&authority, stranger).unwrap_err();
         assert!(matches!(error, rustls::Error::InvalidCertificate(_)), "{stranger}: {error}");
     }
+}
+
+#[test]
+fn below_its_cas_a_certificate_is_good_for_servers_alone() {
+    let authority = authority();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.root_pem().as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::DnsName("api.hubapi.com".try_into().unwrap())];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let leaf = params.signed_by(&authority.leaf_key, &authority.issuer).unwrap();
+    let chain = [authority.intermediate.clone()];
+    let error = verifier.verify_client_cert(leaf.der(), &chain, UnixTime::now()).unwrap_err();
+    assert!(error.to_string().contains("extended key usage for client authentication"), "{error}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Command, Output};
 
 use counting_provider::{Protocol, Provider};
+use http::Uri;
 use quotakeeper_proxy::{HostsListeners, Proxy, StartError};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -100,6 +101,26 @@ async fn plain_http_is_served_and_unknown_hosts_are_refused() {
     let stranger = Client::tls(proxy.https_addrs()[0], "api.example.com", root, false).await;
     assert!(stranger.is_err());
     assert_eq!(provider.whole_log().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_no_resource_reaches_no_host() {
+    let (provider, proxy) = intercepting().await;
+    let root = proxy.root_pem().unwrap();
+    for http2 in [false, true] {
+        let mut client = Client::tls(proxy.https_addrs()[0], HOST, root, http2).await.unwrap();
+        let mut request = client::request("OPTIONS", "*", "");
+        request.headers_mut().insert("host", HOST.parse().unwrap());
+        if http2 {
+            request.headers_mut().remove("host");
+            let uri = Uri::builder().scheme("https").authority(HOST).path_and_query("*");
+            *request.uri_mut() = uri.build().unwrap();
+        }
+        let got = client.send(request).await;
+        assert_eq!(got.status, 400, "HTTP/2: {http2}: {}", got.text());
+        assert!(got.text().contains("it names no path"), "{}", got.text());
+    }
+    assert!(provider.whole_log().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
