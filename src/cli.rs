@@ -13,6 +13,7 @@ use crate::limits::LimitsArguments;
 use crate::open_gate::OpenGateArguments;
 use crate::operator::OperatorArguments;
 use crate::output::{BAD_INPUT, say};
+use crate::plan::PlanArguments;
 use crate::providers::ProvidersArguments;
 use crate::run::names_within::ResolveArguments;
 use crate::run::stated_use::UsedArgument;
@@ -36,6 +37,8 @@ pub enum Command {
     Providers(ProvidersArguments),
     /// Show the limits of quotas: in force, assumed, learned, and used as far as a run has recorded it.
     Limits(LimitsArguments),
+    /// Say whether a campaign fits its quotas, when it is done, and what it costs, before anything is sent.
+    Plan(PlanArguments),
     /// Run the operator: reconcile quotas, serve the admission webhook.
     Operator(Box<OperatorArguments>),
     /// Send all calls without limits, before an uninstall.
@@ -74,7 +77,8 @@ pub fn parse() -> Cli {
 /// What to say if a quota file was given without `-f` before it; none: something else is wrong.
 fn missing_option(error: &clap::Error, words: &[String]) -> Option<String> {
     let unknown = error.kind() == ErrorKind::UnknownArgument;
-    let takes_files = words.get(1).is_some_and(|command| ["run", "limits"].contains(&command.as_str()));
+    let takes_files =
+        words.get(1).is_some_and(|command| ["run", "limits", "plan"].contains(&command.as_str()));
     let Some(ContextValue::String(file)) = error.get(ContextKind::InvalidArg) else { return None };
     let is_quota = [".yaml", ".yml", ".json"].iter().any(|extension| file.ends_with(extension));
     let at = words.iter().position(|word| word == file).filter(|_| unknown && takes_files && is_quota)?;

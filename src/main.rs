@@ -7,6 +7,7 @@
 //! | [`run`] | `quotakeeper run`: proxy and limiter in one process around a command |
 //! | [`providers`] | `quotakeeper providers`: the built-in profiles |
 //! | [`limits`] | `quotakeeper limits`: the limits of quota files |
+//! | [`plan`] | `quotakeeper plan`: whether a campaign fits its quotas |
 //! | [`tables`] | tables and other forms of results |
 //! | [`operator`] | `quotakeeper operator`: reconciles quotas, serves the admission webhook |
 //! | [`open_gate`] | `quotakeeper open-gate`: sends all calls without limits, before an uninstall |
@@ -21,6 +22,7 @@ mod limits;
 mod open_gate;
 mod operator;
 mod output;
+mod plan;
 mod providers;
 mod run;
 mod tables;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         cli::Command::Crds => crds(),
         cli::Command::Providers(arguments) => providers::main(&arguments),
         cli::Command::Limits(arguments) => limits::main(&arguments),
+        cli::Command::Plan(arguments) => plan::main(&arguments),
         cli::Command::Resolve(arguments) => run::names_within::main(&arguments),
         cli::Command::AsUser(arguments) => run::user::main(&arguments),
     }

@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use quotakeeper_api::words::amount_of;
 use quotakeeper_api::yaml;
-use serde_json::Value;
+use quotakeeper_engine::config::{LimitConfig, NANODOLLARS, Unit};
+use serde_json::{Value, json};
 
 use crate::output::{print, say};
 
@@ -79,6 +81,28 @@ pub fn figure(amount: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// An amount of a limit's unit for people.
+pub fn shown(unit: Unit, amount: u64) -> String {
+    if unit == Unit::Dollars { amount_of(unit, amount) } else { figure(amount) }
+}
+
+/// An amount for programs: of dollars a decimal as text, which no program rounds.
+pub fn number(unit: Unit, amount: u64) -> Value {
+    match unit {
+        Unit::Dollars => json!(format!("{}.{:09}", amount / NANODOLLARS, amount % NANODOLLARS)),
+        _ => json!(amount),
+    }
+}
+
+/// A limit's window or period in words.
+pub fn window_of(limit: &LimitConfig) -> String {
+    match &limit.period {
+        Some(period) => format!("{:?}, {}", period.kind, period.time_zone),
+        None if limit.unit == Unit::ConcurrentRequests => window(0),
+        None => window(limit.window.as_secs()),
+    }
 }
 
 /// A window for people: its length in the largest unit that divides it.

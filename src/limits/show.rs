@@ -1,7 +1,6 @@
 //! The limits as a table for people, and as a value for programs.
 
-use quotakeeper_api::words::amount_of;
-use quotakeeper_engine::config::{LimitConfig, NANODOLLARS, Unit};
+use quotakeeper_engine::config::LimitConfig;
 use quotakeeper_engine::{LimitStatus, PauseStatus};
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::status::{AccountReport, PastUse};
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Known, estimates};
 use crate::run::words::{count, duration};
-use crate::tables::{figure, table, window};
+use crate::tables::{number, shown, table, window_of};
 
 /// The limits of accounts as their quotas and tiers declare them.
 pub fn declared(accounts: &[CompiledAccount]) -> String {
@@ -228,19 +227,6 @@ fn warnings(account: &CompiledAccount) -> String {
     account.warnings.iter().map(|warning| format!("\n{}: {warning}\n", account.quota)).collect()
 }
 
-/// An amount with its thousands apart, or in dollars.
-fn shown(unit: Unit, amount: u64) -> String {
-    if unit == Unit::Dollars { amount_of(unit, amount) } else { figure(amount) }
-}
-
-/// An amount for programs: of dollars a decimal as text, which no program rounds.
-fn number(unit: Unit, amount: u64) -> Value {
-    match unit {
-        Unit::Dollars => json!(format!("{}.{:09}", amount / NANODOLLARS, amount % NANODOLLARS)),
-        _ => json!(amount),
-    }
-}
-
 /// What may still be used of a limit now.
 fn left(counts: &LimitStatus) -> u64 {
     counts.amount.saturating_sub(counts.used)
@@ -248,12 +234,4 @@ fn left(counts: &LimitStatus) -> u64 {
 
 fn each_model(limit: &LimitConfig) -> String {
     if limit.per_model { " (each model)".to_owned() } else { String::new() }
-}
-
-fn window_of(limit: &LimitConfig) -> String {
-    match &limit.period {
-        Some(period) => format!("{:?}, {}", period.kind, period.time_zone),
-        None if limit.unit == Unit::ConcurrentRequests => window(0),
-        None => window(limit.window.as_secs()),
-    }
 }

@@ -20,6 +20,7 @@ mod a_day_begins_anew;
 mod a_full_disk_delays_calls;
 mod a_killed_run_resumes_from_its_ledger;
 mod a_long_pause_refuses_what_cannot_wait;
+mod a_plan_says_whether_a_campaign_fits;
 mod a_refused_key_stops_no_other;
 mod a_resolver_of_its_own_is_told_of;
 mod a_tier_that_is_not_declared_is_learned;

@@ -11,6 +11,7 @@ use schemars::transform::{AddNullable, RecursiveTransform};
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
+use crate::campaign::ApiCampaign;
 use crate::provider::ApiProvider;
 use crate::quota::ApiQuota;
 use crate::quota::columns::printer_columns;
@@ -35,6 +36,11 @@ pub fn api_quota() -> Value {
 /// The CRD of `ApiProvider`, as it is written to `crds/`.
 pub fn api_provider() -> Value {
     crd::<ApiProvider>(None)
+}
+
+/// The same of `ApiCampaign`, which no cluster knows: its schema checks files.
+pub fn api_campaign() -> Value {
+    crd::<ApiCampaign>(None)
 }
 
 /// The CRD of a type, with these columns instead of those that its own attributes name.

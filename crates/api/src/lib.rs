@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`quota`] | `ApiQuota`: types, rules between fields (CEL and Rust), status |
 //! | [`provider`] | `ApiProvider`: a profile as a resource |
+//! | [`campaign`] | `ApiCampaign`: records, deadline, and what each record calls |
 //! | [`validate`] | is a quota acceptable? |
 //! | [`load`] | quota files, without a cluster |
 //! | [`structure`] | does a document fit its schema, in sentences |
@@ -26,6 +27,7 @@
 //! Pure but for reading files in `load`; no cluster, no runtime.
 
 mod bounded;
+pub mod campaign;
 pub mod compile;
 pub mod crds;
 pub mod load;

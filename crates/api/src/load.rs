@@ -1,6 +1,6 @@
 //! Quota files for `quotakeeper run -f`: read, checked and compiled without a cluster.
 //!
-//! A file holds `ApiQuota` and `ApiProvider` documents, in any order. Whatever is wrong is reported in
+//! A file holds `ApiQuota`, `ApiProvider` and `ApiCampaign` documents, in any order. Whatever is wrong is reported in
 //! one sentence a mistake, with the file, the document, the field and the remedy; then nothing is
 //! loaded. [`accounts`] does it all; the rest is its pure steps.
 
@@ -15,6 +15,7 @@ use quotakeeper_dialects::{Profile, catalogue, did_you_mean};
 use quotakeeper_wire::account::CompiledAccount;
 use serde_json::Value;
 
+use crate::campaign::ApiCampaign;
 use crate::problem::Problem;
 use crate::provider::ApiProvider;
 use crate::quota::ApiQuota;
@@ -26,7 +27,7 @@ const GROUP: &str = "quotakeeper.dev";
 const VERSION: &str = "v1alpha1";
 /// The largest file that is parsed: a quota has a few hundred bytes, and YAML can cost much more than its size.
 const LARGEST: u64 = 256 * 1024;
-const KINDS: [&str; 2] = ["ApiQuota", "ApiProvider"];
+const KINDS: [&str; 3] = ["ApiQuota", "ApiProvider", "ApiCampaign"];
 
 /// A text and the name that people know it by.
 #[derive(Clone, Debug)]
@@ -38,12 +39,14 @@ pub struct Source {
 }
 
 /// The documents of some files.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Documents {
     /// The quotas, in the order of the files.
     pub quotas: Vec<(Place, ApiQuota)>,
     /// The providers that come with them.
     pub providers: Vec<(Place, ApiProvider)>,
+    /// The campaigns that are planned with them.
+    pub campaigns: Vec<(Place, ApiCampaign)>,
 }
 
 /// The accounts that files declare, one for each quota, in their order.
@@ -140,6 +143,7 @@ impl Documents {
     fn add(&mut self, place: &Place, document: &Value) -> Result<(), Vec<Problem>> {
         match kind(document).map_err(|problem| vec![problem])? {
             "ApiProvider" => self.providers.push((place.clone(), validate::provider(document)?)),
+            "ApiCampaign" => self.campaigns.push((place.clone(), validate::campaign(document)?)),
             _ => self.quotas.push((place.clone(), validate::quota(document)?)),
         }
         Ok(())
@@ -268,7 +272,7 @@ fn kind(document: &Value) -> Result<&str, Problem> {
         let hint = did_you_mean(kind, KINDS);
         let message = format!(
             "{kind} of {api} is unknown{hint}; a quota file holds {} of {GROUP}/{VERSION}",
-            KINDS.join(" and ")
+            KINDS.join(", ")
         );
         return Err(Problem::new("kind", message));
     }

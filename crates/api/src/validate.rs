@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::campaign::{self, ApiCampaign};
 use crate::crds;
 use crate::problem::Problem;
 use crate::provider::ApiProvider;
@@ -14,6 +15,7 @@ use crate::quota::{ApiQuota, rules};
 use crate::structure;
 
 static QUOTA: LazyLock<Value> = LazyLock::new(|| rooted(crds::schema(crds::api_quota())));
+static CAMPAIGN: LazyLock<Value> = LazyLock::new(|| rooted(crds::schema(crds::api_campaign())));
 static PROVIDER: LazyLock<Value> = LazyLock::new(|| rooted(crds::schema(crds::api_provider())));
 
 /// What is wrong with a quota; empty when it is acceptable.
@@ -45,6 +47,18 @@ pub fn provider(document: &Value) -> Result<ApiProvider, Vec<Problem>> {
     read(document, &PROVIDER, |provider: &ApiProvider| {
         let mut problems = metadata_problems(&provider.name_any(), None);
         problems.extend(profile_problems(&provider.spec.profile));
+        problems
+    })
+}
+
+/// The campaign that a document is; whether its quotas are there is not looked at.
+///
+/// # Errors
+/// All of its mistakes.
+pub fn campaign(document: &Value) -> Result<ApiCampaign, Vec<Problem>> {
+    read(document, &CAMPAIGN, |campaign: &ApiCampaign| {
+        let mut problems = metadata_problems(&campaign.name_any(), campaign.namespace().as_deref());
+        problems.extend(campaign::problems(&campaign.spec));
         problems
     })
 }

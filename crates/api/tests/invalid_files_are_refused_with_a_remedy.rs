@@ -107,7 +107,7 @@ fn nothing_in_it() {
 fn another_kind_or_version() {
     assert_eq!(
         said("apiVersion: apps/v1\nkind: Deployment\n"),
-        "quota.yaml: kind: Deployment of apps/v1 is unknown; a quota file holds ApiQuota and ApiProvider of \
+        "quota.yaml: kind: Deployment of apps/v1 is unknown; a quota file holds ApiQuota, ApiProvider, ApiCampaign of \
          quotakeeper.dev/v1alpha1"
     );
     let slip = quota("{provider: {name: openai}}").replace("ApiQuota", "ApiQouta");

@@ -10,6 +10,7 @@
 //! | [`account`] | the engine: events in, actions out; its own page maps its rooms |
 //! | [`config`] | the configuration of an account |
 //! | [`cost`] | what a call draws of the limits that cover it |
+//! | `drawn` | which limits cover a call, and what it draws once its usage is known |
 //! | [`tokens`] | what requests and answers say of tokens |
 //! | [`token_costs`] | what a call draws of a limit of tokens or money |
 //! | `estimate` | what calls likely use, learned from those before |
@@ -38,6 +39,7 @@ mod concurrency_cap;
 mod concurrency_counter;
 pub mod config;
 pub mod cost;
+mod drawn;
 mod estimate;
 pub mod event;
 mod millis;

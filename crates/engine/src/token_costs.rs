@@ -183,6 +183,12 @@ impl TokenLimit {
         }
     }
 
+    /// What the provider has counted of a call with this usage when it is over.
+    pub(crate) fn drawn_in_the_end(&self, unit: Unit, costs: &TokenCosts, usage: &TokenUsage) -> Amount {
+        let arrival = if self.settles_at_end() { None } else { self.at_arrival(costs) };
+        arrival.unwrap_or_else(|| self.drawn(unit, costs, usage))
+    }
+
     /// What so many tokens of output have drawn.
     pub(crate) fn produced(&self, unit: Unit, costs: &TokenCosts, output: u64) -> Amount {
         self.value(unit, costs.prices.as_ref(), |rates| product(rates.output, output))

@@ -61,7 +61,7 @@ impl Refused {
         self.refusals.push(Refusal { place: place.clone(), problem });
     }
 
-    pub(super) fn extend(&mut self, place: &Place, problems: Vec<Problem>) {
+    pub fn extend(&mut self, place: &Place, problems: Vec<Problem>) {
         for problem in problems {
             self.push(place, problem);
         }
@@ -72,7 +72,7 @@ impl Refused {
     }
 
     /// `value`, where nothing is wrong.
-    pub(super) fn or<T>(self, value: T) -> Result<T, Self> {
+    pub fn or<T>(self, value: T) -> Result<T, Self> {
         if self.is_empty() { Ok(value) } else { Err(self) }
     }
 }

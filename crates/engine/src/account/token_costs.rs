@@ -1,7 +1,6 @@
 //! What is known of a call's tokens: when it comes, and again when its turn comes.
 
 use super::{Engine, Wanted};
-use crate::config::ModelPrices;
 use crate::cost::{Costs, Demand, NumberedCosts};
 use crate::estimate::{EstimateKey, Estimates, bound};
 use crate::name::Consumer;
@@ -34,7 +33,7 @@ impl Engine {
         let key = self.estimates.key(consumer, class);
         let most = bound(&self.config, class.model.as_deref(), size.as_ref());
         let likely = self.estimates.likely(key, size.as_ref(), most);
-        let prices = self.prices_of(class.model.as_deref());
+        let prices = self.config.prices_of(class.model.as_deref());
         let tokens = TokenCosts {
             likely: likely.usage,
             learned: likely.known,
@@ -60,12 +59,6 @@ impl Engine {
         if let Some(call) = self.calls.get_mut(&key) {
             (call.wanted.costs, call.wanted.estimate) = (self.costs_numbers.number(costs), estimate);
         }
-    }
-
-    /// What a model costs; one that is not known, as much as the dearest.
-    fn prices_of(&self, model: Option<&str>) -> Option<ModelPrices> {
-        let own = model.and_then(|model| self.config.models.get(model)?.prices);
-        own.or(self.config.any_model.prices)
     }
 
     /// What the call draws by what is known now: more calls may have ended since it came.

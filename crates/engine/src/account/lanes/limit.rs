@@ -190,17 +190,11 @@ impl Limit {
 
     /// Whether it counts calls of this class. Where the model is not known it may be any of them.
     pub(super) fn covers(&self, class: &CallClass) -> bool {
-        let LimitConfig { endpoint, except_endpoints, models, .. } = &self.config;
         let of_other = |own| class.allocation.as_ref() != Some(own);
         if self.holds_for.allocation().is_some_and(of_other) || self.is_ignored() {
             return false;
         }
-        if class.endpoint.as_ref().is_some_and(|name| except_endpoints.contains(name)) {
-            return false;
-        }
-        let endpoint = endpoint.as_ref().is_none_or(|name| class.endpoint.as_ref() == Some(name));
-        let model = class.model.as_ref().is_none_or(|model| models.contains(model));
-        endpoint && (models.is_empty() || model)
+        self.config.covers(class)
     }
 
     /// Whether a call of this class may be of any of the models that it counts apart.

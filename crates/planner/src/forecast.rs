@@ -1,0 +1,254 @@
+//! Whether a campaign fits, when it ends, and what holds it up.
+
+use std::time::Duration;
+
+use quotakeeper_engine::cost::Amount;
+use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::name::QuotaName;
+
+use crate::campaign::{Call, Campaign, times};
+use crate::need::{self, Need};
+use crate::scale;
+use crate::simulation::{Outcome, play};
+
+/// Workers where the campaign names none, at most.
+const MOST_WORKERS: u64 = 1_000;
+
+/// What a person is told of a campaign.
+#[derive(Clone, Debug)]
+pub struct Forecast {
+    /// Whether it fits.
+    pub verdict: Verdict,
+    /// When it ends, after its beginning; none: never.
+    pub end: Option<End>,
+    /// What it draws of each limit that counts its calls.
+    pub needs: Vec<Need>,
+    /// What holds it up most.
+    pub bottleneck: Bottleneck,
+    /// Calls to each quota, and what they cost, in nanodollars; none: no price is known.
+    pub calls: Vec<(QuotaName, u64, Option<Amount>)>,
+    /// How many records were worked on at the same time at most.
+    pub workers: u64,
+    /// How many calls were under way at the same time on an average: with fewer workers it takes longer.
+    pub under_way: u64,
+}
+
+/// When a campaign ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// If calls take and use as much less as they may.
+    pub earliest: Duration,
+    /// With the figures as they are.
+    pub expected: Duration,
+    /// If calls take and use as much more as they may.
+    pub latest: Duration,
+}
+
+/// Whether a campaign fits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has no deadline, and ends.
+    Ends,
+    /// It ends in time, even if it takes as long as it may.
+    Fits,
+    /// It is expected to end in time, but may not.
+    Tight,
+    /// It ends after its deadline.
+    Late,
+    /// Its limits let less through until the deadline, whatever else happens.
+    Impossible,
+    /// A call can never be sent, or there is no end in sight; a sentence says why.
+    Never(String),
+}
+
+impl Verdict {
+    /// Whether the campaign can be begun.
+    pub fn is_good(&self) -> bool {
+        matches!(self, Verdict::Ends | Verdict::Fits | Verdict::Tight)
+    }
+}
+
+/// What makes a campaign take as long as it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bottleneck {
+    /// The limit at this place of the needs.
+    Limit(usize),
+    /// The workers: with more of them it would end earlier.
+    Workers,
+}
+
+/// How far figures are moved.
+#[derive(Clone, Copy)]
+enum Moved {
+    Down,
+    Up,
+}
+
+/// What is to be expected of a campaign on these accounts.
+pub fn forecast(campaign: &Campaign, accounts: &[CompiledAccount]) -> Forecast {
+    let needs = need::needs(campaign, accounts);
+    let workers = workers(campaign, &needs);
+    let [low, high] = [Moved::Down, Moved::Up].map(|moved| varied(campaign, moved));
+    let (expected, earliest, latest) = std::thread::scope(|scope| {
+        let others = scope.spawn(|| (play(&low, accounts, workers), play(&high, accounts, workers)));
+        let expected = play(campaign, accounts, workers);
+        let (earliest, latest) = others.join().unwrap_or_else(|_| (expected.clone(), expected.clone()));
+        (expected, earliest, latest)
+    });
+    let never = needs.iter().find(|need| need.never).map(|need| {
+        format!(
+            "a single call draws more of {} of {} than the {} that it has",
+            need.limit.name, need.quota, need.amount
+        )
+    });
+    let end = match (&expected, never.is_some()) {
+        (Outcome::Done { after, .. }, false) => {
+            let of = |other: &Outcome| match other {
+                Outcome::Done { after, .. } => *after,
+                Outcome::Never(_) => *after,
+            };
+            Some(End {
+                earliest: of(&earliest).min(*after),
+                expected: *after,
+                latest: of(&latest).max(*after),
+            })
+        }
+        _ => None,
+    };
+    let least = need::needs(&low, accounts).iter().map(|need| need.least).max().unwrap_or_default();
+    let verdict = verdict(end, least, campaign.time(), never.or_else(|| why(&expected)));
+    let under_way = if let Outcome::Done { under_way, .. } = expected { under_way } else { 0 };
+    let bottleneck = bottleneck(campaign, &needs, workers);
+    Forecast { verdict, end, bottleneck, calls: calls(campaign, accounts), needs, workers, under_way }
+}
+
+/// When a campaign is expected to end on these accounts; none: never.
+pub fn end(campaign: &Campaign, accounts: &[CompiledAccount]) -> Option<Duration> {
+    let needs = need::needs(campaign, accounts);
+    if needs.iter().any(|need| need.never) {
+        return None;
+    }
+    match play(campaign, accounts, workers(campaign, &needs)) {
+        Outcome::Done { after, .. } => Some(after),
+        Outcome::Never(_) => None,
+    }
+}
+
+/// How many calls are simulated to foresee an end once.
+pub fn effort(campaign: &Campaign, accounts: &[CompiledAccount]) -> u64 {
+    scale::simulated(campaign, accounts)
+}
+
+/// When it ends at the latest.
+pub fn latest_end(campaign: &Campaign, accounts: &[CompiledAccount]) -> Option<Duration> {
+    end(&varied(campaign, Moved::Up), accounts)
+}
+
+fn why(outcome: &Outcome) -> Option<String> {
+    if let Outcome::Never(why) = outcome { Some(why.clone()) } else { None }
+}
+
+fn verdict(end: Option<End>, least: Duration, time: Option<Duration>, never: Option<String>) -> Verdict {
+    match (end, time) {
+        (_, Some(time)) if least > time => Verdict::Impossible,
+        (None, _) => Verdict::Never(never.unwrap_or_default()),
+        (Some(_), None) => Verdict::Ends,
+        (Some(end), Some(time)) if end.latest <= time => Verdict::Fits,
+        (Some(end), Some(time)) if end.expected <= time => Verdict::Tight,
+        (Some(_), Some(_)) => Verdict::Late,
+    }
+}
+
+/// The campaign's workers, or twice as many as its tightest limit can use.
+fn workers(campaign: &Campaign, needs: &[Need]) -> u64 {
+    if let Some(workers) = campaign.workers {
+        return workers.min(campaign.records).max(1);
+    }
+    let least = needs.iter().map(|need| need.least).max().unwrap_or_default();
+    let busy = need::answers(campaign, 1);
+    let usable =
+        if least.is_zero() { MOST_WORKERS as f64 } else { 2.0 * busy.as_secs_f64() / least.as_secs_f64() };
+    (usable.ceil() as u64).saturating_add(1).min(MOST_WORKERS).min(campaign.records)
+}
+
+fn bottleneck(campaign: &Campaign, needs: &[Need], workers: u64) -> Bottleneck {
+    let by_workers = need::answers(campaign, workers).max(need::one_record(campaign));
+    let tightest = needs.iter().enumerate().max_by_key(|(_, need)| (need.never, need.least));
+    match tightest {
+        Some((at, need)) if need.never || need.least >= by_workers => Bottleneck::Limit(at),
+        _ => Bottleneck::Workers,
+    }
+}
+
+fn calls(campaign: &Campaign, accounts: &[CompiledAccount]) -> Vec<(QuotaName, u64, Option<Amount>)> {
+    let mut found: Vec<(QuotaName, u64, Option<Amount>)> = Vec::new();
+    for (step, calls) in campaign.steps.iter().zip(campaign.calls()) {
+        let account = &accounts[step.call.account];
+        let model = step.call.demand.class.model.as_deref();
+        let price = account.engine.price(model, &step.call.usage);
+        let cost = price.map(|Amount(one)| Amount(one.saturating_mul(calls)));
+        match found.iter_mut().find(|(quota, ..)| *quota == account.quota) {
+            Some((_, all, costs)) => {
+                *all += calls;
+                *costs = costs.zip(cost).map(|(one, other)| one + other);
+            }
+            None => found.push((account.quota.clone(), calls, cost)),
+        }
+    }
+    found
+}
+
+/// The same campaign, with calls that take and use less or more.
+fn varied(campaign: &Campaign, moved: Moved) -> Campaign {
+    let mut campaign = campaign.clone();
+    let steps = campaign.steps.iter_mut().map(|step| &mut step.call);
+    for call in steps.chain(campaign.others.iter_mut().map(|other| &mut other.call)) {
+        vary(call, moved);
+    }
+    campaign
+}
+
+fn vary(call: &mut Call, moved: Moved) {
+    let percent = match moved {
+        Moved::Down => 100 - call.spread.min(100),
+        Moved::Up => 100 + call.spread,
+    };
+    let scaled = |amount: u64| times(amount, percent, 100);
+    call.usage.input = scaled(call.usage.input);
+    call.usage.output = scaled(call.usage.output);
+    let nanos = scaled(u64::try_from(call.answer.as_nanos()).unwrap_or(u64::MAX));
+    call.answer = Duration::from_nanos(nanos);
+    if let Some(size) = &mut call.demand.size {
+        size.text_bytes = scaled(size.text_bytes);
+        // No answer is longer than its request allows.
+        if let Some(most) = size.max_output {
+            call.usage.output = call.usage.output.min(most);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn ending(earliest: u64, expected: u64, latest: u64) -> Option<End> {
+        let [earliest, expected, latest] =
+            [earliest, expected, latest].map(|minutes| MINUTE * minutes as u32);
+        Some(End { earliest, expected, latest })
+    }
+
+    #[test]
+    fn a_verdict_is_of_the_range_and_the_deadline() {
+        let of = |end, least: u32, time: Option<u32>| {
+            verdict(end, MINUTE * least, time.map(|minutes| MINUTE * minutes), None)
+        };
+        assert_eq!(of(ending(8, 10, 12), 5, None), Verdict::Ends);
+        assert_eq!(of(ending(8, 10, 12), 5, Some(12)), Verdict::Fits);
+        assert_eq!(of(ending(8, 10, 12), 5, Some(11)), Verdict::Tight);
+        assert_eq!(of(ending(8, 10, 12), 5, Some(9)), Verdict::Late);
+        assert_eq!(of(ending(8, 10, 12), 5, Some(4)), Verdict::Impossible);
+        assert_eq!(of(None, 5, Some(6)), Verdict::Never(String::new()));
+    }
+}

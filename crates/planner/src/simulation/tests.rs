@@ -1,0 +1,116 @@
+//! What is played takes as long as arithmetic says, where arithmetic can say it.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use quotakeeper_api::load::{self, Source};
+use quotakeeper_wire::account::CompiledAccount;
+
+use super::*;
+use crate::campaign::tests::single;
+use crate::campaign::{Step, WHOLE};
+
+fn account(limits: &str) -> CompiledAccount {
+    let text = format!(
+        "{{apiVersion: quotakeeper.dev/v1alpha1, kind: ApiProvider, metadata: {{name: tried}},
+  spec: {{hosts: [api.tried.example], tiers: [{{name: only, limits: [{limits}]}}]}}}}
+---
+{{apiVersion: quotakeeper.dev/v1alpha1, kind: ApiQuota, metadata: {{name: tried}}, spec: {{provider: {{name: tried}}}}}}
+"
+    );
+    let source = Source { name: "quota.yaml".to_owned(), text };
+    load::documents(&[source]).unwrap().accounts().unwrap().remove(0)
+}
+
+fn after(campaign: &Campaign, account: &CompiledAccount, workers: u64) -> f64 {
+    match play(campaign, std::slice::from_ref(account), workers) {
+        Outcome::Done { after, .. } => after.as_secs_f64(),
+        Outcome::Never(why) => panic!("{why}"),
+    }
+}
+
+fn near(found: f64, expected: f64, within: f64) {
+    assert!((found - expected).abs() <= within, "{found} s instead of {expected} s");
+}
+
+#[test]
+fn workers_alone_hold_what_no_limit_does() {
+    let account = account("{name: requests, unit: Requests, amount: 1000000, windowSeconds: 60}");
+    let campaign = single(1_000, Duration::from_secs(2));
+    near(after(&campaign, &account, 10), 200.0, 1.0);
+    near(after(&campaign, &account, 50), 40.0, 1.0);
+}
+
+#[test]
+fn a_rate_holds_however_many_workers_there_are() {
+    let account =
+        account("{name: requests, unit: Requests, amount: 600, windowSeconds: 60, countedAs: SlidingWindow}");
+    // 600 at once, and 600 in each minute after that.
+    near(after(&single(6_000, Duration::from_millis(100)), &account, 500), 540.0, 15.0);
+}
+
+#[test]
+fn slots_hold_what_takes_long() {
+    let account = account("{name: slots, unit: ConcurrentRequests, amount: 5}");
+    near(after(&single(100, Duration::from_secs(3)), &account, 500), 60.0, 3.0);
+}
+
+#[test]
+fn a_day_that_is_used_up_ends_at_midnight() {
+    let account = account("{name: daily, unit: Requests, amount: 1000, period: Day}");
+    let mut campaign = single(1_500, Duration::from_millis(100));
+    campaign.start = "2026-12-01T18:00:00Z".parse().unwrap();
+    let found = after(&campaign, &account, 50);
+    near(found, 6.0 * 3600.0, 120.0);
+}
+
+#[test]
+fn others_take_their_part() {
+    let account =
+        account("{name: requests, unit: Requests, amount: 600, windowSeconds: 60, countedAs: TokenBucket}");
+    let mut campaign = single(3_000, Duration::from_millis(100));
+    let alone = after(&campaign, &account, 200);
+    campaign.others = vec![crate::campaign::Load { call: campaign.steps[0].call.clone(), per_minute: 150 }];
+    let beside = after(&campaign, &account, 200);
+    near(beside / alone, 600.0 / 450.0, 0.05);
+}
+
+#[test]
+fn steps_follow_each_other_with_those_that_go_on() {
+    let account = account("{name: requests, unit: Requests, amount: 1000000, windowSeconds: 60}");
+    let mut campaign = single(100, Duration::from_secs(1));
+    let step = campaign.steps[0].clone();
+    campaign.steps = vec![Step { go_on: 50, ..step.clone() }, Step { calls: 3 * WHOLE, ..step }];
+    // 100 calls, and 3 for each of 50.
+    near(after(&campaign, &account, 1), 250.0, 0.1);
+}
+
+#[test]
+fn a_campaign_of_millions_is_played_as_one_of_thousands() {
+    let limit =
+        "{name: requests, unit: Requests, amount: 1000000, windowSeconds: 60, countedAs: SlidingWindow}";
+    let campaign = single(3_000_000, Duration::from_millis(500));
+    assert!(crate::scale::factor(&campaign, &[account(limit)]) > 1);
+    // The last million begins after two minutes, and takes as long as 40,000 a second do.
+    near(after(&campaign, &account(limit), 20_000), 145.0, 3.0);
+}
+
+#[test]
+fn a_single_worker_may_stand_for_none() {
+    let account = account(
+        "{name: requests, unit: Requests, amount: 6000, windowSeconds: 60, countedAs: SlidingWindow}",
+    );
+    let campaign = single(1_000_000, Duration::from_millis(500));
+    near(after(&campaign, &account, 1), 500_000.0, 5_000.0);
+    near(after(&campaign, &account, 100), 10_000.0, 500.0);
+}
+
+#[test]
+fn what_is_larger_than_a_limit_never_ends() {
+    let account = account("{name: requests, unit: Requests, amount: 5, windowSeconds: 60}");
+    let mut campaign = single(10, Duration::from_millis(100));
+    campaign.steps[0].call.demand.costs.requests = quotakeeper_engine::cost::Amount(6);
+    let forecast = crate::forecast(&campaign, std::slice::from_ref(&account));
+    let said = "a single call draws more of requests of tried than the 5 that it has";
+    assert_eq!((forecast.verdict, forecast.end), (crate::forecast::Verdict::Never(said.to_owned()), None));
+}

@@ -1,0 +1,179 @@
+//! `quotakeeper plan`: whether a campaign fits its quotas, and when it is done. Nothing is sent.
+//!
+//! | room | holds |
+//! |---|---|
+//! | `remedies` | the tier, the share or the deadline with which it would fit |
+//! | `show` | the plan for people, for programs, and for a pull request |
+
+mod remedies;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use jiff::{SignedDuration, Timestamp};
+use quotakeeper_api::load::{self, Documents, Refused};
+use quotakeeper_api::quota::Amount;
+use quotakeeper_planner::{Campaign, Forecast, compile, forecast};
+use quotakeeper_wire::account::CompiledAccount;
+
+use crate::output::{BAD_INPUT, print, say};
+use crate::run::prepare;
+
+/// The exit code of a campaign that does not fit.
+const DOES_NOT_FIT: u8 = 3;
+
+const EXAMPLES: &str = "\
+Examples:
+  # Do 50,000 leads fit into an hour of this tier?
+  quotakeeper plan -f openai.yaml -f leads.yaml
+
+  # The same campaign with other figures.
+  quotakeeper plan -f openai.yaml -f leads.yaml --records 20000 --within 8h --workers 12
+
+  # In CI: exit code 3 stops what would not be done in time.
+  quotakeeper plan -f quotas.yaml -f leads.yaml -o markdown >> \"$GITHUB_STEP_SUMMARY\"
+
+A campaign:
+  apiVersion: quotakeeper.dev/v1alpha1
+  kind: ApiCampaign
+  metadata: {name: leads}
+  spec:
+    records: 50k
+    deadlineSeconds: 3600
+    steps:
+    - {quota: hubspot, calls: 1, answerMillis: 300}
+    - {quota: openai, model: gpt-4o-mini, inputTokens: 900, outputTokens: 200, answerMillis: 2500}
+
+Exit code: 0 if it fits, or has no deadline; 3 if it does not fit; 2 for a wrong file or option.";
+
+/// The arguments of `quotakeeper plan`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PlanArguments {
+    /// A file with ApiQuotas, ApiCampaigns (and your own ApiProviders); repeatable, `-` reads standard input.
+    #[arg(short = 'f', long = "file", required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Plan for so many records instead: a whole number, or with `k` or `M`.
+    #[arg(long, value_name = "COUNT")]
+    records: Option<String>,
+
+    /// Plan for a deadline so long after the beginning instead, such as 90m, 8h or 2d.
+    #[arg(long, value_name = "TIME")]
+    within: Option<SignedDuration>,
+
+    /// Plan for so many records at the same time instead.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    workers: Option<u64>,
+
+    /// The form of the plan.
+    #[arg(short, long, value_enum, default_value_t = PlanFormat::Table, value_name = "FORM")]
+    output: PlanFormat,
+}
+
+/// The form of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PlanFormat {
+    /// For people.
+    Table,
+    /// JSON.
+    Json,
+    /// For a pull request or a wiki.
+    Markdown,
+}
+
+/// A campaign with what is to be expected of it.
+struct Plan {
+    campaign: Campaign,
+    accounts: Vec<CompiledAccount>,
+    forecast: Forecast,
+    remedies: Vec<remedies::Remedy>,
+    warnings: Vec<String>,
+}
+
+/// Prints the plans of the campaigns.
+pub fn main(arguments: &PlanArguments) -> ExitCode {
+    let plans = match plans(arguments, Timestamp::now()) {
+        Ok(plans) => plans,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            return ExitCode::from(BAD_INPUT);
+        }
+    };
+    let printed = print(&match arguments.output {
+        PlanFormat::Table => show::text(&plans),
+        PlanFormat::Json => format!("{:#}\n", show::value(&plans)),
+        PlanFormat::Markdown => show::markdown(&plans),
+    });
+    match plans.iter().all(|plan| plan.forecast.verdict.is_good()) {
+        true => printed,
+        false => ExitCode::from(DOES_NOT_FIT),
+    }
+}
+
+fn plans(arguments: &PlanArguments, now: Timestamp) -> anyhow::Result<Vec<Plan>> {
+    let mut documents = load::documents(&prepare::sources(&arguments.files)?)?;
+    let accounts = documents.accounts()?;
+    if documents.campaigns.is_empty() {
+        bail!("the files hold no ApiCampaign; add one: quotakeeper plan --help shows an example");
+    }
+    if let Some(records) = &arguments.records {
+        let records = records.parse().map_or_else(|_| Amount::Text(records.clone()), Amount::Number);
+        if let Err(message) = records.units() {
+            bail!("--records {records}: {message}");
+        }
+        documents.campaigns.iter_mut().for_each(|(_, campaign)| campaign.spec.records = records.clone());
+    }
+    let mut plans = Vec::new();
+    let mut refused = Refused::default();
+    for (place, document) in &documents.campaigns {
+        match compile::campaign(document, &accounts, now) {
+            Ok((campaign, warnings)) => {
+                let campaign = with_options(campaign, arguments)?;
+                plans.push(plan(campaign, &accounts, &documents, warnings));
+            }
+            Err(problems) => refused.extend(place, problems),
+        }
+    }
+    Ok(refused.or(plans)?)
+}
+
+fn with_options(campaign: Campaign, arguments: &PlanArguments) -> anyhow::Result<Campaign> {
+    let deadline = match arguments.within {
+        None => campaign.deadline,
+        Some(within) if within.is_positive() => Some(campaign.start.checked_add(within)?),
+        Some(within) => bail!("--within {within}: is not a time to come; write for example 90m or 8h"),
+    };
+    Ok(Campaign { deadline, workers: arguments.workers.or(campaign.workers), ..campaign })
+}
+
+fn plan(
+    campaign: Campaign,
+    accounts: &[CompiledAccount],
+    documents: &Documents,
+    mut warnings: Vec<String>,
+) -> Plan {
+    for account in accounts {
+        if let Some(undeclared) = &account.undeclared {
+            let tier = &account.tier;
+            warnings.push(format!(
+                "quota {}: {} The plan is for {tier}, the lowest.",
+                account.quota,
+                undeclared.question()
+            ));
+        }
+        if !account.not_enforced.is_empty() {
+            let limits = account.not_enforced.join(", ");
+            warnings.push(format!(
+                "quota {}: not enforced by this version, and no part of the plan: {limits}",
+                account.quota
+            ));
+        }
+    }
+    let forecast = forecast(&campaign, accounts);
+    let remedies = remedies::find(&campaign, accounts, documents, &forecast);
+    Plan { campaign, accounts: accounts.to_vec(), forecast, remedies, warnings }
+}

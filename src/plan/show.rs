@@ -1,0 +1,260 @@
+//! A plan for people, as JSON, and as Markdown.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use quotakeeper_api::words::amount_of;
+use quotakeeper_engine::config::{LimitConfig, Unit};
+use quotakeeper_engine::cost::Amount;
+use quotakeeper_planner::forecast::{Bottleneck, Verdict};
+use quotakeeper_planner::need::Need;
+use serde_json::{Value, json};
+
+use super::Plan;
+use super::remedies::Remedy;
+use crate::run::words::{count, duration};
+use crate::tables::{figure, number, shown, table, window_of};
+
+/// Plans for people.
+pub fn text(plans: &[Plan]) -> String {
+    let one = |plan: &Plan| {
+        let mut text = format!("{}\n\n", headline(plan));
+        text += &table(&HEADINGS, &rows(plan));
+        text += "\n";
+        for line in lines(plan) {
+            text += &format!("{line}\n");
+        }
+        text
+    };
+    plans.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// Plans for a pull request.
+pub fn markdown(plans: &[Plan]) -> String {
+    let row = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let one = |plan: &Plan| {
+        let mut text = format!("### {}\n\n", headline(plan));
+        text += &row(&HEADINGS.map(str::to_owned));
+        text += &row(&HEADINGS.map(|_| "---".to_owned()));
+        text.extend(rows(plan).iter().map(|cells| row(cells)));
+        text += "\n";
+        text.extend(lines(plan).iter().map(|line| format!("- {line}\n")));
+        text
+    };
+    plans.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// Plans for programs; times are in seconds after the beginning.
+pub fn value(plans: &[Plan]) -> Value {
+    let one = |plan: &Plan| {
+        let Plan { campaign, forecast, .. } = plan;
+        let seconds = |time: Duration| time.as_secs();
+        let need = |need: &Need| {
+            json!({
+                "quota": need.quota, "limit": need.limit.name, "unit": need.limit.unit, "model": need.model,
+                "draws": number(need.limit.unit, need.draws), "amount": number(need.limit.unit, need.amount),
+                "windowSeconds": need.limit.window.as_secs(), "period": need.limit.period,
+                "leastSeconds": seconds(need.least),
+            })
+        };
+        let calls = forecast.calls.iter().map(|(quota, calls, cost)| {
+            json!({"quota": quota, "calls": calls, "dollars": cost.map(|Amount(cost)| number(Unit::Dollars, cost))})
+        });
+        let bottleneck = match forecast.bottleneck {
+            Bottleneck::Workers => json!({"workers": forecast.workers}),
+            Bottleneck::Limit(at) => {
+                json!({"quota": forecast.needs[at].quota, "limit": forecast.needs[at].limit.name})
+            }
+        };
+        json!({
+            "campaign": campaign.name, "records": campaign.records, "start": campaign.start.to_string(),
+            "deadline": campaign.deadline.map(|deadline| deadline.to_string()),
+            "fits": forecast.verdict.is_good(), "verdict": verdict_name(&forecast.verdict),
+            "end": forecast.end.map(|end| json!({
+                "earliestSeconds": seconds(end.earliest), "expectedSeconds": seconds(end.expected),
+                "latestSeconds": seconds(end.latest),
+            })),
+            "bottleneck": bottleneck, "workers": forecast.workers, "callsUnderWay": forecast.under_way,
+            "needs": forecast.needs.iter().map(need).collect::<Vec<_>>(),
+            "calls": calls.collect::<Vec<_>>(),
+            "remedies": plan.remedies.iter().map(remedy_value).collect::<Vec<_>>(),
+            "warnings": plan.warnings,
+        })
+    };
+    json!({"plans": plans.iter().map(one).collect::<Vec<_>>()})
+}
+
+const HEADINGS: [&str; 7] = ["QUOTA", "TIER", "LIMIT", "DRAWS", "OF", "PER", "TAKES AT LEAST"];
+
+fn rows(plan: &Plan) -> Vec<Vec<String>> {
+    let tier = |need: &Need| {
+        let account = plan.accounts.iter().find(|account| account.quota == need.quota);
+        account.map(|account| account.tier.clone()).unwrap_or_default()
+    };
+    let row = |need: &Need| {
+        let LimitConfig { name, unit, .. } = &need.limit;
+        let model = need.model.as_ref().map(|model| format!(" ({model})")).unwrap_or_default();
+        let draws = match unit {
+            Unit::ConcurrentRequests => format!("{} s", figure(need.draws)),
+            _ => shown(*unit, need.draws),
+        };
+        let least = match need.least {
+            _ if need.never => "for ever".to_owned(),
+            Duration::ZERO => "no time".to_owned(),
+            least => duration(least),
+        };
+        vec![
+            need.quota.to_string(),
+            tier(need),
+            format!("{name}{model}"),
+            draws,
+            shown(*unit, need.amount),
+            window_of(&need.limit),
+            least,
+        ]
+    };
+    plan.forecast.needs.iter().map(row).collect()
+}
+
+fn headline(plan: &Plan) -> String {
+    let Plan { campaign, forecast, .. } = plan;
+    let what = format!("{}: {} records", campaign.name, figure(campaign.records));
+    let within = campaign.time().map(duration).unwrap_or_default();
+    match &forecast.verdict {
+        Verdict::Ends => format!("{what} are done in {}", range(plan)),
+        Verdict::Fits => format!("{what} fit into {within}: they are done in {}", range(plan)),
+        Verdict::Tight => {
+            format!("{what} fit into {within} by a narrow margin: they are done in {}", range(plan))
+        }
+        Verdict::Late => format!("{what} do not fit into {within}: they are done in {}", range(plan)),
+        Verdict::Impossible => format!(
+            "{what} are mathematically impossible in {within}{}",
+            if forecast.end.is_some() {
+                format!(": they are done in {}", range(plan))
+            } else {
+                String::new()
+            }
+        ),
+        Verdict::Never(why) => format!("{what} are never done: {why}"),
+    }
+}
+
+/// When it ends: how long it takes, from when to when, and the time of day.
+fn range(plan: &Plan) -> String {
+    let Some(end) = plan.forecast.end else { return "no time that can be foreseen".to_owned() };
+    let at = moment(plan.campaign.start, end.expected);
+    format!("{} ({} to {}), at {at}", duration(end.expected), duration(end.earliest), duration(end.latest))
+}
+
+fn moment(start: Timestamp, after: Duration) -> Timestamp {
+    let at = start.saturating_add(after).unwrap_or(start);
+    at.round(jiff::Unit::Second).unwrap_or(at)
+}
+
+fn lines(plan: &Plan) -> Vec<String> {
+    let forecast = &plan.forecast;
+    let mut lines = vec![bottleneck(plan)];
+    let calls = forecast.calls.iter().map(|(quota, calls, cost)| {
+        let cost =
+            cost.map(|Amount(cost)| format!(", {}", amount_of(Unit::Dollars, cost))).unwrap_or_default();
+        format!("{} to {quota}{cost}", count(*calls, "call", "calls"))
+    });
+    lines.push(format!("Calls: {}.", calls.collect::<Vec<_>>().join("; ")));
+    let named = plan.campaign.workers.is_some();
+    if forecast.under_way > 0 && matches!(forecast.bottleneck, Bottleneck::Limit(_)) {
+        let planned = if named { format!(", {} are planned", forecast.workers) } else { String::new() };
+        lines.push(format!(
+            "Workers: about {} are busy at the same time{planned}; more would only wait.",
+            forecast.under_way
+        ));
+    }
+    lines.extend(plan.remedies.iter().map(|remedy| remedy_line(remedy, plan)));
+    lines.extend(plan.warnings.iter().map(|warning| format!("Note: {}.", warning.trim_end_matches('.'))));
+    lines
+}
+
+fn bottleneck(plan: &Plan) -> String {
+    let forecast = &plan.forecast;
+    match forecast.bottleneck {
+        Bottleneck::Workers => {
+            let named = if plan.campaign.workers.is_some() { "" } else { ", as none are named" };
+            format!(
+                "Bottleneck: {} records at the same time{named}; no limit holds them up.",
+                figure(forecast.workers)
+            )
+        }
+        Bottleneck::Limit(at) => {
+            let need = &forecast.needs[at];
+            let unit = need.limit.unit;
+            let per = match unit {
+                Unit::ConcurrentRequests => "at the same time".to_owned(),
+                _ => format!("per {}", window_of(&need.limit)),
+            };
+            let least = match need.never {
+                true => "a single call draws more".to_owned(),
+                false => format!("all calls take {} at least", duration(need.least)),
+            };
+            format!(
+                "Bottleneck: {} of {}, {} {per}; {least}.",
+                need.limit.name,
+                need.quota,
+                shown(unit, need.amount)
+            )
+        }
+    }
+}
+
+fn remedy_line(remedy: &Remedy, plan: &Plan) -> String {
+    let then = |end: &Duration| format!("it is done in {}", duration(*end));
+    match remedy {
+        Remedy::Tiers { tiers, end } => {
+            let tiers = tiers.iter().map(|(quota, tier)| format!("tier {tier} of {quota}"));
+            format!("Fits with {}: {}.", tiers.collect::<Vec<_>>().join(" and "), then(end))
+        }
+        Remedy::NoTier { quota, tier, end } => match end {
+            Some(end) => format!("No tier of {quota} is enough; with the best, {tier}, {}.", then(end)),
+            None => format!("No tier of {quota} is enough."),
+        },
+        Remedy::Share { quota, percent, end } => {
+            format!("Fits with sharePercent: {percent} of {quota}: {}.", then(end))
+        }
+        Remedy::Workers { workers, end } => format!("Fits with {workers} workers: {}.", then(end)),
+        Remedy::Deadline(end) => {
+            format!(
+                "Fits with a deadline {} after the beginning, {}.",
+                duration(*end),
+                moment(plan.campaign.start, *end)
+            )
+        }
+        Remedy::Records(records) => format!("Fits with {} records.", figure(*records)),
+    }
+}
+
+fn remedy_value(remedy: &Remedy) -> Value {
+    match remedy {
+        Remedy::Tiers { tiers, end } => {
+            let tiers = tiers.iter().map(|(quota, tier)| json!({"quota": quota, "tier": tier}));
+            json!({"tiers": tiers.collect::<Vec<_>>(), "expectedSeconds": end.as_secs()})
+        }
+        Remedy::NoTier { quota, tier, end } => {
+            json!({"quota": quota, "bestTier": tier, "fits": false, "expectedSeconds": end.map(|end| end.as_secs())})
+        }
+        Remedy::Share { quota, percent, end } => {
+            json!({"quota": quota, "sharePercent": percent, "expectedSeconds": end.as_secs()})
+        }
+        Remedy::Workers { workers, end } => json!({"workers": workers, "expectedSeconds": end.as_secs()}),
+        Remedy::Deadline(end) => json!({"deadlineSeconds": end.as_secs()}),
+        Remedy::Records(records) => json!({"records": records}),
+    }
+}
+
+fn verdict_name(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ends => "Ends",
+        Verdict::Fits => "Fits",
+        Verdict::Tight => "Tight",
+        Verdict::Late => "Late",
+        Verdict::Impossible => "Impossible",
+        Verdict::Never(_) => "Never",
+    }
+}
