@@ -34,6 +34,7 @@ mod few_file_descriptors_delay_calls;
 mod interactive_programs_keep_their_terminal;
 mod invalid_input_starts_no_command;
 mod node_gives_up_earlier_than_it_announces;
+mod plans_agree_with_runs;
 mod programs_fail_without_quotakeeper;
 mod progress_never_mixes_with_output;
 mod real_sdks_stay_within_the_quota;

@@ -9,14 +9,15 @@ use crate::crds;
 
 const INTRODUCTION: &str = "# Reference
 
-Every field of `ApiQuota` and `ApiProvider`, as `kubectl explain` tells it. Generated from the types.
+Every field of `ApiQuota` and `ApiProvider`, as `kubectl explain` tells it, and of `ApiCampaign`, which `quotakeeper plan`
+reads from a file. Generated from the types.
 Fields marked with * are required. Columns of `kubectl get` are the fields of `status.summary`.
 ";
 
 /// The page, as Markdown.
 pub fn markdown() -> String {
     let mut page = INTRODUCTION.to_owned();
-    for crd in [crds::api_quota(), crds::api_provider()] {
+    for crd in [crds::api_quota(), crds::api_provider(), crds::api_campaign()] {
         let kind = text(&crd["spec"]["names"]["kind"]);
         let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
         let scope = text(&crd["spec"]["scope"]).to_lowercase();

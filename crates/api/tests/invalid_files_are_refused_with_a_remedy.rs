@@ -112,7 +112,10 @@ fn another_kind_or_version() {
     );
     let slip = quota("{provider: {name: openai}}").replace("ApiQuota", "ApiQouta");
     assert!(said(&slip).contains("(did you mean `ApiQuota`?)"));
-    assert_eq!(said("- a list\n"), "quota.yaml: kind: is required; write one of: ApiQuota, ApiProvider");
+    assert_eq!(
+        said("- a list\n"),
+        "quota.yaml: kind: is required; write one of: ApiQuota, ApiProvider, ApiCampaign"
+    );
     assert_eq!(
         said("kind: ApiQuota\n"),
         "quota.yaml: apiVersion: is required; write quotakeeper.dev/v1alpha1"
