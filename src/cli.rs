@@ -119,6 +119,10 @@ Examples:
   # Two accounts, and a report as JSON.
   quotakeeper run -f openai.yaml -f hubspot.yaml --report report.json -- ./campaign.sh
 
+  # What ten records take and use, for a plan of fifty thousand.
+  quotakeeper run -f openai.yaml --records 10 --pilot leads.yaml -- python enrich.py --limit 10
+  quotakeeper plan -f openai.yaml -f leads.yaml --records 50000 --within 8h
+
   # A log line for each call: why it waited and how long.
   QUOTAKEEPER_LOG=quotakeeper::access=info quotakeeper run -f openai.yaml -- node enrich.mjs
 
@@ -176,6 +180,14 @@ pub struct RunArguments {
     /// Write the final report as JSON, in the form of docs/run-report.schema.json.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+
+    /// Write what the calls of a few records take and use as an ApiCampaign, which `quotakeeper plan` reads for many.
+    #[arg(long, value_name = "FILE", requires = "records")]
+    pub pilot: Option<PathBuf>,
+
+    /// How many records the command works through; for --pilot.
+    #[arg(long, value_name = "COUNT", requires = "pilot", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub records: Option<u64>,
 
     /// Record usage in this file, so that the next run with it continues where this one ended, even if
     /// it was killed. Only one run at a time can use it [default: a file in the state folder].

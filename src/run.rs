@@ -13,6 +13,7 @@
 //! | `mounts` | files that it sees instead of the system's |
 //! | `interception` | whether and where the providers' hosts are intercepted |
 //! | `records` | which accounts earlier runs have used |
+//! | `pilot` | what a few records call, measured, for `quotakeeper plan` |
 //! | `plan` | what `--dry-run` shows |
 //! | `run_ledger` | where a run records how much of them it uses |
 //! | `scratch` | files that live as long as the run |
@@ -37,6 +38,7 @@ mod learned;
 pub mod live;
 mod mounts;
 pub mod names_within;
+mod pilot;
 mod plan;
 pub mod prepare;
 mod progress;
@@ -77,6 +79,7 @@ use crate::core_dumps;
 use crate::output::{BAD_INPUT, print, say, start_logging};
 use direct::DirectConnections;
 use interception::Interception;
+use pilot::Pilot;
 use prepare::{Prepared, prepare};
 use records::Records;
 use report::{Report, Seen};
@@ -169,6 +172,7 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
     let interception = prepared.interception.as_ref();
     let mut started = start(arguments, &prepared).await?;
     let view = View::new(&started.proxy, interception, &arguments.command)?;
+    let pilot = arguments.pilot.as_ref().map(|_| Pilot::of(&started.proxy));
     let mut records = std::mem::take(&mut started.records);
     records.command_starts();
     let limits_of = |key: &AccountKey| {
@@ -190,7 +194,7 @@ async fn run(arguments: &RunArguments, prepared: Prepared) -> Result<ExitCode, F
         ended = supervise::run_command(arguments, &mut started, &view, &notes) => ended?,
         never = records.keep_current(&limiter) => match never {},
     };
-    finish(arguments, started, ended).await
+    finish(arguments, started, ended, pilot).await
 }
 
 /// Starts limiter and proxy.
@@ -218,7 +222,12 @@ async fn start(arguments: &RunArguments, prepared: &Prepared) -> Result<Started,
 }
 
 /// Reports what came of the calls, and ends limiter and proxy.
-async fn finish(arguments: &RunArguments, started: Started, ended: Ended) -> Result<ExitCode, Failure> {
+async fn finish(
+    arguments: &RunArguments,
+    started: Started,
+    ended: Ended,
+    pilot: Option<Pilot>,
+) -> Result<ExitCode, Failure> {
     let Started { limiter, proxy, ledger, .. } = started;
     let Ended { status, ran, mut shown } = ended;
     let exit_code = child::exit_code(status);
@@ -246,6 +255,12 @@ async fn finish(arguments: &RunArguments, started: Started, ended: Ended) -> Res
     }
     if let Some(Err(error)) = arguments.report.as_ref().map(|file| report.write(file)) {
         say(&format!("{error:#}"));
+    }
+    if let (Some(pilot), Some(file), Some(records)) = (pilot, &arguments.pilot, arguments.records) {
+        match pilot.write(file, records) {
+            Ok(worth) => worth.iter().filter(|_| !arguments.quiet).for_each(|line| say(line)),
+            Err(error) => say(&format!("{error:#}")),
+        }
     }
     Ok(ExitCode::from(exit_code))
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use quotakeeper_api::words::amount_of;
 use quotakeeper_engine::config::{LimitConfig, Unit};
 use quotakeeper_engine::cost::Amount;
-use quotakeeper_planner::forecast::{Bottleneck, Verdict};
+use quotakeeper_planner::forecast::{Bottleneck, Verdict, Wait};
 use quotakeeper_planner::need::Need;
 use serde_json::{Value, json};
 
@@ -74,6 +74,10 @@ pub fn value(plans: &[Plan]) -> Value {
                 "earliestSeconds": seconds(end.earliest), "expectedSeconds": seconds(end.expected),
                 "latestSeconds": seconds(end.latest),
             })),
+            "waits": forecast.waits.iter().map(|wait| json!({
+                "quota": wait.quota, "longestSeconds": seconds(wait.longest),
+                "clientsWaitSeconds": wait.patience.map(seconds),
+            })).collect::<Vec<_>>(),
             "bottleneck": bottleneck, "workers": forecast.workers, "callsUnderWay": forecast.under_way,
             "needs": forecast.needs.iter().map(need).collect::<Vec<_>>(),
             "calls": calls.collect::<Vec<_>>(),
@@ -168,9 +172,31 @@ fn lines(plan: &Plan) -> Vec<String> {
             forecast.under_way
         ));
     }
+    lines.extend(waits(plan));
     lines.extend(plan.remedies.iter().map(|remedy| remedy_line(remedy, plan)));
     lines.extend(plan.warnings.iter().map(|warning| format!("Note: {}.", warning.trim_end_matches('.'))));
     lines
+}
+
+/// How long calls wait, and whether their clients do.
+fn waits(plan: &Plan) -> Vec<String> {
+    let line = |wait: &Wait| {
+        let patience = wait.patience.filter(|patience| wait.longest > *patience);
+        let refused = patience.map(|patience| {
+            format!(
+                "; clients that give up earlier, as the usual ones of this provider do after {}, are refused with a 429: \
+                 give them a longer timeout, or use fewer workers",
+                duration(patience)
+            )
+        });
+        format!(
+            "Waits: a call to {} waits up to {}{}.",
+            wait.quota,
+            duration(wait.longest),
+            refused.unwrap_or_default()
+        )
+    };
+    plan.forecast.waits.iter().map(line).collect()
 }
 
 fn bottleneck(plan: &Plan) -> String {

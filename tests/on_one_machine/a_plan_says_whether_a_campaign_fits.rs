@@ -82,6 +82,76 @@ fn what_fits_says_when_it_is_done_and_what_it_costs() {
     assert_eq!((ended.code, json(&ended)["records"].as_u64()), (3, Some(1_000_000)), "{}", ended.stderr);
 }
 
+/// Ten records of two calls each: a completion, and a contact of which the last is refused.
+const PILOT: &str = r#"
+import json, os, urllib.error, urllib.request
+def call(base, path, key, play, body):
+    headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json", "x-play": play}
+    request = urllib.request.Request(os.environ[base] + path, headers=headers, data=json.dumps(body).encode())
+    try:
+        urllib.request.urlopen(request).read()
+    except urllib.error.HTTPError as error:
+        assert error.code == 401, error
+for number in range(10):
+    prompt = [{"role": "user", "content": "Give this company a name."}]
+    chat = {"model": "gpt-4o-mini", "max_tokens": 300, "messages": prompt}
+    call("OPENAI_BASE_URL", "/chat/completions", "leads", f"input=900 output={190 + 2 * number}", chat)
+    call("DEMO_BASE_URL", "/anything", "crm" if number < 9 else "", "", {})
+"#;
+
+#[test]
+fn a_pilot_of_ten_records_is_a_plan_of_fifty_thousand() {
+    let scene = Scene::new(
+        "providers:\n  openai: {limits: [], answerMillis: 40}\n  demo: {limits: [], answerMillis: 20}\n",
+    );
+    let quota = |provider: &str, tier: &str| {
+        format!(
+            "apiVersion: quotakeeper.dev/v1alpha1\nkind: ApiQuota\nmetadata: {{name: {provider}}}\n\
+             spec: {{provider: {{name: {provider}, tier: {tier}}}}}\n"
+        )
+    };
+    let file = scene
+        .file("quotas.yaml", &format!("{}---\n{}", quota("openai", "tier-5"), quota("demo", "enterprise")));
+    let pilot = scene.path("pilot.yaml");
+    let piloted = |program: &str| {
+        let mut run = scene.quotakeeper(&file);
+        run.args(["--records", "10", "--pilot"]).arg(&pilot).args(["--", "python3", "-c", program]);
+        scene.run(run)
+    };
+    let ended = piloted(PILOT);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    for said in [
+        "openai (gpt-4o-mini): 10 calls, 900 input and 199 output tokens and",
+        "demo: 9 calls and",
+        "1 call failed (1 × 401)",
+    ] {
+        assert!(ended.stderr.contains(said), "{said} in {}", ended.stderr);
+    }
+    let text = std::fs::read_to_string(&pilot).unwrap();
+    for said in [
+        "inputTokens: 900",
+        "outputTokens: 199",
+        "maxOutputTokens: 300",
+        "calls: '0.9'",
+        "model: gpt-4o-mini",
+        "# demo: 1 call failed",
+    ] {
+        assert!(text.contains(said), "{said} in {text}");
+    }
+    let mut plan = std::process::Command::new(env!("CARGO_BIN_EXE_quotakeeper"));
+    plan.arg("plan").arg("-f").arg(&file).arg("-f").arg(&pilot).args(["--records", "50k", "-o", "json"]);
+    let told = json(&scene.run(plan));
+    let calls: Vec<_> =
+        told["calls"].as_array().unwrap().iter().map(|it| (&it["quota"], &it["calls"])).collect();
+    assert_eq!(calls, [(&"openai".into(), &50_000.into()), (&"demo".into(), &45_000.into())], "{told}");
+
+    std::fs::remove_file(&pilot).unwrap();
+    let ended = piloted("pass");
+    let said = "no call was answered, so that nothing was measured, and no pilot is written: the command made no call";
+    assert!(ended.code == 0 && ended.stderr.contains(said), "{}: {}", ended.code, ended.stderr);
+    assert!(!pilot.exists());
+}
+
 #[test]
 fn bad_input_is_a_sentence_with_its_field() {
     let step = "steps: [{quota: hubspot}]";

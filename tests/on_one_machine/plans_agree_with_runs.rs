@@ -19,7 +19,7 @@ const PROGRAM: &str = r#"
 import concurrent.futures, json, os, threading, time, urllib.request
 plan = json.loads(os.environ["CAMPAIGN"])
 def call(step):
-    headers = {"Authorization": "Bearer tried", "Content-Type": "application/json"}
+    headers = {"Authorization": "Bearer " + step["base"], "Content-Type": "application/json", "X-Quotakeeper-Patience": "900"}
     body = {}
     if "output" in step:
         headers["x-play"] = f"input={step['input']} output={step['output']}"
@@ -122,7 +122,7 @@ fn campaigns() -> Vec<Tried> {
         ),
         Tried { others_per_minute: 300, ..tried("others draw half", 200, 20, FORTY, 4.0, vec![demo(50)]) },
         tried("slow answers", 100, 10, ANY, 0.0, vec![demo(3_000)]),
-        tried("few workers", 240, 2, ANY, 0.0, vec![Step { calls: 2, ..demo(100) }]),
+        tried("few workers", 100, 2, ANY, 0.0, vec![Step { calls: 2, ..demo(250) }]),
     ]
 }
 
@@ -251,7 +251,8 @@ impl Tried {
         let ran = scene.run(run);
         assert_eq!(ran.code, 0, "{}: {}", self.name, ran.stderr);
         let took: f64 = ran.stdout.trim().parse().unwrap();
-        let totals = scene.provider.summary("tried").totals;
+        let counted = ["DEMO_BASE_URL", "OPENAI_BASE_URL"].map(|key| scene.provider.summary(key).totals);
+        let (answered, over) = counted.iter().fold((0, 0), |(ok, over), it| (ok + it.ok, over + it.over));
         let expected = end("expectedSeconds");
         let off = (expected / took - 1.0) * 100.0;
         let agrees = off.abs() <= OFF_PERCENT || (expected - took).abs() <= self.window_seconds;
@@ -261,10 +262,10 @@ impl Tried {
             expected,
             end("earliestSeconds"),
             end("latestSeconds"),
-            totals.ok,
-            totals.over,
+            answered,
+            over,
         );
-        (row, agrees && totals.over == 0)
+        (row, agrees && over == 0)
     }
 }
 

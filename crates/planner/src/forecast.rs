@@ -27,10 +27,23 @@ pub struct Forecast {
     pub bottleneck: Bottleneck,
     /// Calls to each quota, and what they cost, in nanodollars; none: no price is known.
     pub calls: Vec<(QuotaName, u64, Option<Amount>)>,
+    /// How long a call waits for its grant at most.
+    pub waits: Vec<Wait>,
     /// How many records were worked on at the same time at most.
     pub workers: u64,
     /// How many calls were under way at the same time on an average: with fewer workers it takes longer.
     pub under_way: u64,
+}
+
+/// How long calls to a quota wait for their grants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The quota.
+    pub quota: QuotaName,
+    /// The longest wait.
+    pub longest: Duration,
+    /// After how long the provider's usual clients give up; a call that would have to wait longer is refused.
+    pub patience: Option<Duration>,
 }
 
 /// When a campaign ends.
@@ -117,9 +130,24 @@ pub fn forecast(campaign: &Campaign, accounts: &[CompiledAccount]) -> Forecast {
     };
     let least = need::needs(&low, accounts).iter().map(|need| need.least).max().unwrap_or_default();
     let verdict = verdict(end, least, campaign.time(), never.or_else(|| why(&expected)));
-    let under_way = if let Outcome::Done { under_way, .. } = expected { under_way } else { 0 };
+    let (under_way, waits) = match &expected {
+        Outcome::Done { under_way, waits, .. } => (*under_way, of_quotas(accounts, waits)),
+        Outcome::Never(_) => (0, Vec::new()),
+    };
     let bottleneck = bottleneck(campaign, &needs, workers);
-    Forecast { verdict, end, bottleneck, calls: calls(campaign, accounts), needs, workers, under_way }
+    Forecast { verdict, end, bottleneck, calls: calls(campaign, accounts), waits, needs, workers, under_way }
+}
+
+/// The waits of those accounts whose calls have waited.
+fn of_quotas(accounts: &[CompiledAccount], waits: &[Duration]) -> Vec<Wait> {
+    let waited = accounts.iter().zip(waits).filter(|(_, longest)| !longest.is_zero());
+    waited
+        .map(|(account, longest)| {
+            let patience = account.profile.client.as_ref().and_then(|client| client.patience_seconds);
+            let patience = patience.map(|seconds| Duration::from_secs(seconds.into()));
+            Wait { quota: account.quota.clone(), longest: *longest, patience }
+        })
+        .collect()
 }
 
 /// When a campaign is expected to end on these accounts; none: never.

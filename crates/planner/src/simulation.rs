@@ -44,6 +44,8 @@ pub(crate) enum Outcome {
         after: Duration,
         /// How many calls were under way on an average, while all workers had something to do.
         under_way: u64,
+        /// How long a call has waited for its grant at most, by account.
+        waits: Vec<Duration>,
     },
     /// They never are; a sentence says why.
     Never(String),
@@ -77,6 +79,7 @@ enum Happens {
 /// A call that is not over.
 struct Running {
     of: Whose,
+    asked: Time,
     attempt: Option<Attempt>,
 }
 
@@ -109,6 +112,8 @@ struct World {
     of_others: Vec<u64>,
     actions: Vec<Action>,
     never: Option<String>,
+    /// The longest wait of the campaign's own calls, by account.
+    waits: Vec<Duration>,
     /// Calls under way, times the nanoseconds that they were.
     busy: u128,
     under_way: u64,
@@ -149,6 +154,7 @@ impl World {
             of_others: vec![0; campaign.others.len()],
             actions: Vec::new(),
             never: None,
+            waits: vec![Duration::ZERO; accounts.len()],
             busy: 0,
             under_way: 0,
             busy_until: START,
@@ -203,7 +209,8 @@ impl World {
         let done = self.records.are_done().then(|| self.now.since(START))?;
         let nanos = u128::from(self.busy_until.since(START).as_nanos() as u64).max(1);
         let mean = u64::try_from(self.busy.div_ceil(nanos)).unwrap_or(u64::MAX);
-        Some(Outcome::Done { after: done, under_way: mean.saturating_mul(self.factor).max(1) })
+        let under_way = mean.saturating_mul(self.factor).max(1);
+        Some(Outcome::Done { after: done, under_way, waits: self.waits.clone() })
     }
 
     fn pass_until(&mut self, at: Time) {
@@ -293,7 +300,7 @@ impl World {
             waited: Duration::ZERO,
             attempts: 0,
         };
-        self.running.insert(self.calls, Running { of, attempt: None });
+        self.running.insert(self.calls, Running { of, asked: self.now, attempt: None });
         self.says(account, Event::Ask(ask));
     }
 
@@ -301,15 +308,18 @@ impl World {
         let call = attempt.call.0;
         let Some(running) = self.running.get_mut(&call) else { return };
         running.attempt = Some(attempt);
-        let of = running.of;
+        let (of, waited) = (running.of, self.now.since(running.asked));
         let answer = self.call_of(of).answer;
-        self.under_way += u64::from(matches!(of, Whose::Worker { .. }));
+        if matches!(of, Whose::Worker { .. }) {
+            self.under_way += 1;
+            self.waits[account] = self.waits[account].max(waited);
+        }
         self.add(self.now + answer, Happens::Answered(call));
         self.says(account, Event::Sent { attempt, latest: self.now });
     }
 
     fn answered(&mut self, call: u64) {
-        let Some(Running { of, attempt: Some(attempt) }) = self.running.remove(&call) else { return };
+        let Some(Running { of, attempt: Some(attempt), .. }) = self.running.remove(&call) else { return };
         let Call { account, usage, .. } = *self.call_of(of);
         let latest = self.now;
         self.says(account, Event::FirstByte { attempt, latest, observations: Vec::new() });

@@ -198,9 +198,12 @@ pub(crate) async fn forward(
     let unsigned = description.usage_request.filter(|_| !is_signed);
     let unwanted = unsigned.and_then(|asked| Unwanted::ask(&account.profile, &mut head, &mut body, asked));
     account.earn();
+    let engine_class = account.engine_class(&description.shape);
+    record.call.class = engine_class.clone();
+    record.call.max_output = description.max_output_tokens;
     let call = Call {
         context,
-        engine_class: account.engine_class(&description.shape),
+        engine_class,
         credential: context.admission.fingerprint(account.profile.credential(&head.headers)),
         account,
         origin,

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Method;
+use quotakeeper_engine::event::CallClass;
+use quotakeeper_engine::tokens::TokenUsage;
 use tokio::sync::broadcast;
 
 use crate::admission::Reason;
@@ -28,6 +30,12 @@ pub struct CallRecord {
     pub path: String,
     /// The pattern of the profile that covers the path, else `*`: what others may see.
     pub shown_path: String,
+    /// The endpoint and the model that it calls, as the provider counts them.
+    pub class: CallClass,
+    /// The most output tokens that it allows, where it says so.
+    pub max_output: Option<u64>,
+    /// What it has used of tokens; none: not known, or nothing of the account counts any.
+    pub usage: Option<TokenUsage>,
     /// The status that the client got; none when it was gone.
     pub status: Option<u16>,
     pub outcome: Outcome,
@@ -198,6 +206,9 @@ impl Record {
                 method: method.clone(),
                 path: path.split('?').next().unwrap_or_default().to_owned(),
                 shown_path: "*".to_owned(),
+                class: CallClass::default(),
+                max_output: None,
+                usage: None,
                 status: None,
                 // Until something else is known: the future that serves a client is dropped when it hangs up.
                 outcome: Outcome::ClientGone,
@@ -229,8 +240,9 @@ impl Record {
     }
 
     /// Counts what the answer has used, and that this is not known.
-    pub(crate) fn used(&self, used: &Used) {
+    pub(crate) fn used(&mut self, used: &Used) {
         let Used { usage, missing } = used;
+        self.call.usage = *usage;
         let quota = &self.call.quota;
         if let Some(usage) = usage {
             self.telemetry.metrics.used(quota, usage);
