@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::Plan;
 use super::remedies::Remedy;
-use crate::run::words::{count, duration};
+use crate::run::words::duration;
 use crate::tables::{figure, number, shown, table, window_of};
 
 /// Plans for people.
@@ -161,7 +161,8 @@ fn lines(plan: &Plan) -> Vec<String> {
     let calls = forecast.calls.iter().map(|(quota, calls, cost)| {
         let cost =
             cost.map(|Amount(cost)| format!(", {}", amount_of(Unit::Dollars, cost))).unwrap_or_default();
-        format!("{} to {quota}{cost}", count(*calls, "call", "calls"))
+        let named = if *calls == 1 { "call" } else { "calls" };
+        format!("{} {named} to {quota}{cost}", figure(*calls))
     });
     lines.push(format!("Calls: {}.", calls.collect::<Vec<_>>().join("; ")));
     let named = plan.campaign.workers.is_some();

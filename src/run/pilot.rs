@@ -136,11 +136,11 @@ impl Seen {
             let tokens = match calls.counted {
                 0 => String::new(),
                 _ => {
-                    format!(", {:.0} input and {:.0} output tokens", calls.input.mean(), calls.output.mean())
+                    format!("{:.0} input and {:.0} output tokens, ", calls.input.mean(), calls.output.mean())
                 }
             };
             lines.push(format!(
-                "{}: {}{tokens} and {:.1} s each, sure to within {} % at 95 %.",
+                "{}: {} of {tokens}{:.1} s, sure to within {} % (at 95 % confidence).",
                 named(quota, class),
                 count(calls.answered, "call", "calls"),
                 calls.millis.mean() / 1000.0,
@@ -171,7 +171,7 @@ impl Seen {
             (all > 0).then(|| {
                 let calls = count(all, "call", "calls");
                 format!(
-                    "{}: {calls} failed ({}) and are no part of the figures.",
+                    "{}: {calls} failed ({}), which the figures leave out.",
                     named(quota, class),
                     how.join(", ")
                 )

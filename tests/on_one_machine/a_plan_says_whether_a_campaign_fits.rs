@@ -121,8 +121,8 @@ fn a_pilot_of_ten_records_is_a_plan_of_fifty_thousand() {
     let ended = piloted(PILOT);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     for said in [
-        "openai (gpt-4o-mini): 10 calls, 900 input and 199 output tokens and",
-        "demo: 9 calls and",
+        "openai (gpt-4o-mini): 10 calls of 900 input and 199 output tokens, 0.",
+        "demo: 9 calls of 0.",
         "1 call failed (1 × 401)",
     ] {
         assert!(ended.stderr.contains(said), "{said} in {}", ended.stderr);

@@ -275,7 +275,7 @@ fn value_of(text: &str) -> Value {
 }
 
 #[test]
-#[ignore = "six minutes; make plans"]
+#[ignore = "four minutes; make plans"]
 fn within_five_percent_or_a_window() {
     let waiting = Mutex::new(campaigns().into_iter().enumerate().rev().collect::<Vec<_>>());
     let rows = Mutex::new(Vec::new());
