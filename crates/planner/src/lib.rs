@@ -16,7 +16,7 @@
 //! | [`need`] | what a campaign draws, and what that takes by arithmetic alone |
 //! | `simulation` | workers, engines and answers, one event after the other |
 //! | `scale` | one simulated call for several, where there are millions |
-//! | [`forecast`] | whether it fits, when it ends, what holds it up |
+//! | [`mod@forecast`] | whether it fits, when it ends, what holds it up |
 
 pub mod campaign;
 pub mod compile;
