@@ -9,7 +9,7 @@
 //! | `show` | the limits as a table, and for programs |
 
 mod estimates;
-mod known;
+pub mod known;
 mod show;
 
 use std::collections::BTreeMap;
@@ -27,6 +27,8 @@ use crate::tables::{Format, text_as};
 
 pub use show::declared;
 
+use known::RecordArguments;
+
 /// How often `--watch` looks.
 const WATCHED_EVERY: Duration = Duration::from_secs(1);
 /// Empties a terminal.
@@ -39,13 +41,8 @@ pub struct LimitsArguments {
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// The ledger of the runs before [default: those in the state folder].
-    #[arg(long, value_name = "FILE")]
-    ledger: Option<PathBuf>,
-
-    /// The state folder of the runs [default: $XDG_STATE_HOME/quotakeeper, else ~/.local/state/quotakeeper].
-    #[arg(long, value_name = "FOLDER")]
-    state: Option<PathBuf>,
+    #[command(flatten)]
+    recorded: RecordArguments,
 
     /// Keep looking, and show the limits anew whenever something has changed, until Ctrl-C.
     #[arg(short, long)]
@@ -57,7 +54,7 @@ pub struct LimitsArguments {
 }
 
 /// What is known of accounts: their reports, by quota.
-type Known = BTreeMap<QuotaName, AccountReport>;
+pub type Known = BTreeMap<QuotaName, AccountReport>;
 
 /// Prints the limits.
 pub fn main(arguments: &LimitsArguments) -> ExitCode {
@@ -69,7 +66,7 @@ pub fn main(arguments: &LimitsArguments) -> ExitCode {
 }
 
 fn shown(arguments: &LimitsArguments) -> anyhow::Result<String> {
-    let (accounts, known) = known::look(arguments)?;
+    let (accounts, known) = known::look(&arguments.files, &arguments.recorded)?;
     text_as(
         arguments.output,
         || accounts.iter().map(|account| show::value(account, known.get(&account.quota))).collect(),

@@ -8,6 +8,7 @@
 mod remedies;
 mod show;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,9 +17,13 @@ use clap::{Args, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use quotakeeper_api::load::{self, Documents, Refused};
 use quotakeeper_api::quota::Amount;
+use quotakeeper_engine::event::Callers;
+use quotakeeper_planner::campaign::Present;
 use quotakeeper_planner::{Campaign, Forecast, compile, forecast};
 use quotakeeper_wire::account::CompiledAccount;
 
+use crate::limits::Known;
+use crate::limits::known::{self, RecordArguments};
 use crate::output::{BAD_INPUT, print, say};
 use crate::run::prepare;
 
@@ -69,6 +74,13 @@ pub struct PlanArguments {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     workers: Option<u64>,
 
+    #[command(flatten)]
+    recorded: RecordArguments,
+
+    /// Plan as if nothing were used and nothing paused, whatever runs have recorded.
+    #[arg(long, conflicts_with_all = ["ledger", "state"])]
+    unused: bool,
+
     /// The form of the plan.
     #[arg(short, long, value_enum, default_value_t = PlanFormat::Table, value_name = "FORM")]
     output: PlanFormat,
@@ -116,7 +128,8 @@ pub fn main(arguments: &PlanArguments) -> ExitCode {
 
 fn plans(arguments: &PlanArguments, now: Timestamp) -> anyhow::Result<Vec<Plan>> {
     let mut documents = load::documents(&prepare::sources(&arguments.files)?)?;
-    let accounts = documents.accounts()?;
+    let mut accounts = documents.accounts()?;
+    let known = if arguments.unused { Known::new() } else { known::of(&mut accounts, &arguments.recorded)? };
     if documents.campaigns.is_empty() {
         bail!("the files hold no ApiCampaign; add one: quotakeeper plan --help shows an example");
     }
@@ -131,14 +144,43 @@ fn plans(arguments: &PlanArguments, now: Timestamp) -> anyhow::Result<Vec<Plan>>
     let mut refused = Refused::default();
     for (place, document) in &documents.campaigns {
         match compile::campaign(document, &accounts, now) {
-            Ok((campaign, warnings)) => {
-                let campaign = with_options(campaign, arguments)?;
+            Ok((campaign, mut warnings)) => {
+                let present = present(&accounts, &known, now, &mut warnings);
+                let campaign = Campaign { present, ..with_options(campaign, arguments)? };
                 plans.push(plan(campaign, &accounts, &documents, warnings));
             }
             Err(problems) => refused.extend(place, problems),
         }
     }
     Ok(refused.or(plans)?)
+}
+
+/// How the accounts are now, as far as runs have recorded it.
+fn present(
+    accounts: &[CompiledAccount],
+    known: &Known,
+    now: Timestamp,
+    warnings: &mut Vec<String>,
+) -> Vec<Present> {
+    let of = |account: &CompiledAccount| {
+        let Some(report) = known.get(&account.quota) else { return Present::default() };
+        let mut used = BTreeMap::new();
+        for limit in &report.status.limits {
+            if limit.assumed > 0 {
+                let (name, quota) = (&limit.name, &account.quota);
+                warnings.push(format!(
+                    "quota {quota}: how much of {name} is used is not known, and the plan counts none of it; state it in the quota's `used`"
+                ));
+            }
+            let known: &mut u64 = used.entry(limit.name.clone()).or_default();
+            *known = (*known).max(limit.used.saturating_sub(limit.assumed));
+        }
+        used.retain(|_, used| *used > 0);
+        let pauses = report.status.pauses.iter().filter(|pause| pause.callers == Callers::All);
+        let pauses = pauses.map(|pause| (pause.scope.clone(), pause.remaining)).collect();
+        Present { at: Some(now), used, pauses }
+    };
+    accounts.iter().map(of).collect()
 }
 
 fn with_options(campaign: Campaign, arguments: &PlanArguments) -> anyhow::Result<Campaign> {

@@ -5,46 +5,67 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use clap::Args;
 use quotakeeper_api::load;
 use quotakeeper_limiter::ledger::per_account;
 use quotakeeper_limiter::ledger::redb::RedbStore;
 use quotakeeper_limiter::task::{Builder, Limiter};
 use quotakeeper_wire::account::CompiledAccount;
 
-use super::{Known, LimitsArguments};
+use super::Known;
 use crate::run::records::{earlier, state_folder};
 use crate::run::run_ledger::{self, LedgerFiles};
 use crate::run::{live, prepare};
 
-/// The accounts of the quota files, and what is known of them: from a run that uses them now, else as a run that began
-/// now would see them.
+/// Where runs have recorded what they used.
+#[derive(Debug, Args)]
+pub struct RecordArguments {
+    /// The ledger of the runs before [default: those in the state folder].
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+
+    /// The state folder of the runs [default: $XDG_STATE_HOME/quotakeeper, else ~/.local/state/quotakeeper].
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+}
+
+/// The accounts of the quota files, and what is known of them.
 ///
 /// # Errors
 /// A sentence: a file can't be read.
-pub fn look(arguments: &LimitsArguments) -> anyhow::Result<(Vec<CompiledAccount>, Known)> {
-    let mut accounts = load::documents(&prepare::sources(&arguments.files)?)?.accounts()?;
-    if let Some(file) = &arguments.ledger {
+pub fn look(files: &[PathBuf], recorded: &RecordArguments) -> anyhow::Result<(Vec<CompiledAccount>, Known)> {
+    let mut accounts = load::documents(&prepare::sources(files)?)?.accounts()?;
+    let known = of(&mut accounts, recorded)?;
+    Ok((accounts, known))
+}
+
+/// What is known of accounts: from a run that uses them now, else as a run that began now would see them.
+///
+/// # Errors
+/// A sentence: a file can't be read.
+pub fn of(accounts: &mut [CompiledAccount], recorded: &RecordArguments) -> anyhow::Result<Known> {
+    if let Some(file) = &recorded.ledger {
         ensure!(file.exists(), "--ledger {}: there is no such file", file.display());
     }
-    let folder = state_folder(arguments.state.as_deref());
+    let folder = state_folder(recorded.state.as_deref());
     let mut known = Known::new();
-    for account in &accounts {
+    for account in &*accounts {
         let live = folder.as_ref().map(|folder| live::read(folder, &account.key)).transpose()?.flatten();
         known.extend(live.map(|report| (account.quota.clone(), report)));
     }
     let (_, mut resting): (Vec<_>, Vec<_>) =
         accounts.iter().cloned().partition(|account| known.contains_key(&account.quota));
-    known.append(&mut recorded(arguments, folder.as_deref(), &mut resting)?);
-    for account in &mut accounts {
+    known.append(&mut of_ledgers(recorded, folder.as_deref(), &mut resting)?);
+    for account in accounts {
         let seen = resting.iter().find(|seen| seen.quota == account.quota);
         account.in_force_since = seen.and_then(|seen| seen.in_force_since);
     }
-    Ok((accounts, known))
+    Ok(known)
 }
 
 /// What the ledgers have of accounts that no run uses now.
-fn recorded(
-    arguments: &LimitsArguments,
+fn of_ledgers(
+    arguments: &RecordArguments,
     folder: Option<&Path>,
     accounts: &mut [CompiledAccount],
 ) -> anyhow::Result<Known> {
@@ -70,7 +91,7 @@ fn recorded(
 /// Continues from copies of the ledgers.
 fn copied(
     builder: Builder,
-    arguments: &LimitsArguments,
+    arguments: &RecordArguments,
     files: &LedgerFiles,
     folder: &Path,
 ) -> anyhow::Result<Builder> {

@@ -52,7 +52,8 @@ pub fn value(plans: &[Plan]) -> Value {
         let need = |need: &Need| {
             json!({
                 "quota": need.quota, "limit": need.limit.name, "unit": need.limit.unit, "model": need.model,
-                "draws": number(need.limit.unit, need.draws), "amount": number(need.limit.unit, need.amount),
+                "draws": number(need.limit.unit, need.draws), "used": number(need.limit.unit, need.used),
+                "amount": number(need.limit.unit, need.amount),
                 "windowSeconds": need.limit.window.as_secs(), "period": need.limit.period,
                 "leastSeconds": seconds(need.least),
             })
@@ -88,7 +89,7 @@ pub fn value(plans: &[Plan]) -> Value {
     json!({"plans": plans.iter().map(one).collect::<Vec<_>>()})
 }
 
-const HEADINGS: [&str; 7] = ["QUOTA", "TIER", "LIMIT", "DRAWS", "OF", "PER", "TAKES AT LEAST"];
+const HEADINGS: [&str; 8] = ["QUOTA", "TIER", "LIMIT", "DRAWS", "USED", "OF", "PER", "TAKES AT LEAST"];
 
 fn rows(plan: &Plan) -> Vec<Vec<String>> {
     let tier = |need: &Need| {
@@ -112,6 +113,7 @@ fn rows(plan: &Plan) -> Vec<Vec<String>> {
             tier(need),
             format!("{name}{model}"),
             draws,
+            shown(*unit, need.used),
             shown(*unit, need.amount),
             window_of(&need.limit),
             least,

@@ -27,7 +27,7 @@ fn plan(spec: &str, words: &[&str]) -> Ended {
     let scene = Scene::new("providers: {}\n");
     let file = scene.file("plan.yaml", &format!("{QUOTAS}{}", campaign(spec)));
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_quotakeeper"));
-    command.arg("plan").arg("-f").arg(file).args(words);
+    command.arg("plan").arg("-f").arg(file).arg("--state").arg(scene.path("state")).args(words);
     scene.run(command)
 }
 
@@ -63,7 +63,7 @@ fn fifty_thousand_leads_do_not_fit_into_an_hour_of_a_free_tier() {
     assert!((4990..5400).contains(&end), "{told}");
     let page = plan(spec, &["-o", "markdown"]).stdout;
     assert!(page.starts_with("### leads: 50,000 records"), "{page}");
-    assert!(page.contains("| hubspot | free | ten-seconds | 50,000 | 100 | 10 seconds |"), "{page}");
+    assert!(page.contains("| hubspot | free | ten-seconds | 50,000 | 0 | 100 | 10 seconds |"), "{page}");
 }
 
 #[test]
@@ -139,8 +139,16 @@ fn a_pilot_of_ten_records_is_a_plan_of_fifty_thousand() {
         assert!(text.contains(said), "{said} in {text}");
     }
     let mut plan = std::process::Command::new(env!("CARGO_BIN_EXE_quotakeeper"));
-    plan.arg("plan").arg("-f").arg(&file).arg("-f").arg(&pilot).args(["--records", "50k", "-o", "json"]);
+    plan.arg("plan").arg("--state").arg(scene.path("state")).arg("-f").arg(&file).arg("-f").arg(&pilot);
+    plan.args(["--records", "50k", "-o", "json"]);
     let told = json(&scene.run(plan));
+    // What the pilot itself has used is known.
+    let daily = told["needs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|need| need["limit"] == "requests" && need["quota"] == "demo");
+    assert_eq!(daily.unwrap()["used"], 10, "{told}");
     let calls: Vec<_> =
         told["calls"].as_array().unwrap().iter().map(|it| (&it["quota"], &it["calls"])).collect();
     assert_eq!(calls, [(&"openai".into(), &50_000.into()), (&"demo".into(), &45_000.into())], "{told}");

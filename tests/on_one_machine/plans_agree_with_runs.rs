@@ -236,7 +236,7 @@ impl Tried {
         let scene = self.scene();
         let quotas = scene.file("quotas.yaml", &self.quotas());
         let mut plan = Command::new(env!("CARGO_BIN_EXE_quotakeeper"));
-        plan.args(["plan", "-o", "json", "-f"])
+        plan.args(["plan", "--unused", "-o", "json", "-f"])
             .arg(&quotas)
             .arg("-f")
             .arg(scene.file("campaign.yaml", &self.campaign()));

@@ -1,9 +1,11 @@
 //! A campaign as plain values.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use quotakeeper_engine::cost::Demand;
+use quotakeeper_engine::event::Scope;
 use quotakeeper_engine::tokens::TokenUsage;
 
 /// A million: shares of calls are counted in millionths.
@@ -26,6 +28,19 @@ pub struct Campaign {
     pub steps: Vec<Step>,
     /// What else draws on the accounts.
     pub others: Vec<Load>,
+    /// How the accounts are at a time before it begins, in their order; empty: nothing is known, as if they were unused.
+    pub present: Vec<Present>,
+}
+
+/// How an account is.
+#[derive(Clone, Debug, Default)]
+pub struct Present {
+    /// When it is so; none: nothing is known.
+    pub at: Option<Timestamp>,
+    /// What is used of its limits, by name; of one that counts models apart, of each.
+    pub used: BTreeMap<String, u64>,
+    /// Its pauses, and how long they last at least.
+    pub pauses: Vec<(Scope, Duration)>,
 }
 
 /// Calls of one kind.
@@ -106,6 +121,7 @@ pub(crate) mod tests {
             deadline: None,
             steps: vec![Step { call, calls: WHOLE, go_on: 100 }],
             others: Vec::new(),
+            present: Vec::new(),
         }
     }
 

@@ -66,7 +66,8 @@ pub fn campaign(
     }
     let workers = spec.workers.map(|workers| whole(workers).max(1));
     let name = document.name_any();
-    Ok((Campaign { name, records, workers, start, deadline, steps, others }, compiler.warnings))
+    let present = Vec::new();
+    Ok((Campaign { name, records, workers, start, deadline, steps, others, present }, compiler.warnings))
 }
 
 struct Compiler<'a> {

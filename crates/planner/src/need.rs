@@ -26,6 +26,8 @@ pub struct Need {
     pub model: Option<String>,
     /// How much may be drawn in a window, or be under way.
     pub amount: u64,
+    /// How much of it is used already.
+    pub used: u64,
     /// How much all calls draw; of calls under way, how many seconds they take together.
     pub draws: u64,
     /// How long that takes at least.
@@ -61,6 +63,7 @@ pub fn needs(campaign: &Campaign, accounts: &[CompiledAccount]) -> Vec<Need> {
                     limit: limit.clone(),
                     model: own.map(str::to_owned),
                     amount,
+                    used: used(campaign, accounts, step.call.account, &limit.name),
                     draws,
                     least: Duration::ZERO,
                     never,
@@ -69,7 +72,7 @@ pub fn needs(campaign: &Campaign, accounts: &[CompiledAccount]) -> Vec<Need> {
         }
     }
     for need in &mut needs {
-        need.least = least(&need.limit, need.amount, need.draws, campaign.start);
+        need.least = least(need, campaign.start);
     }
     needs
 }
@@ -88,17 +91,29 @@ pub fn one_record(campaign: &Campaign) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// The least time in which a limit lets through so much: what its first window holds passes at once.
-fn least(limit: &LimitConfig, amount: u64, draws: u64, start: Timestamp) -> Duration {
+/// What is used of a limit when the campaign begins, as far as that is known.
+fn used(campaign: &Campaign, accounts: &[CompiledAccount], account: usize, limit: &str) -> u64 {
+    let present = campaign.present.get(account).and_then(|present| present.used.get(limit).copied());
+    let stated =
+        accounts[account].used.iter().filter(|used| used.limit == limit && used.at <= campaign.start);
+    let newest = stated.max_by_key(|used| used.at).map(|used| used.amount);
+    present.or(newest).unwrap_or(0)
+}
+
+/// The least time in which a limit lets through what is needed: what is left of its first window passes at once.
+fn least(need: &Need, start: Timestamp) -> Duration {
+    let Need { limit, amount, used, draws, .. } = need;
+    let per = (*amount).max(1);
+    let after = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
     if limit.unit == Unit::ConcurrentRequests {
-        return Duration::try_from_secs_f64(draws as f64 / amount.max(1) as f64).unwrap_or(Duration::MAX);
+        return after(*draws as f64 / per as f64);
     }
+    let all = draws.saturating_add(*used);
     if let Some(calendar) = limit.period.as_ref().and_then(calendar) {
-        return periods(&calendar, draws.saturating_sub(1) / amount.max(1), start, limit.window);
+        return periods(&calendar, all.saturating_sub(1) / per, start, limit.window);
     }
-    let rest = draws.saturating_sub(amount);
-    let seconds = limit.window.as_secs_f64() * rest as f64 / amount.max(1) as f64;
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    // What is used comes back, so that a rate of an hour ago holds nothing up for longer than a window.
+    after(limit.window.as_secs_f64() * all.saturating_sub(*amount) as f64 / per as f64)
 }
 
 /// How long it is until so many periods have begun after the one that is open at `start`.

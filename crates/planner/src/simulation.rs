@@ -102,6 +102,8 @@ struct World {
     engines: Vec<Engine>,
     consumers: (Consumer, Vec<Consumer>),
     periods: Vec<Open>,
+    /// What is known of the accounts at the beginning.
+    known: Vec<(usize, Event)>,
     records: Records,
     now: Time,
     agenda: BinaryHeap<Reverse<(Time, u64, Happens)>>,
@@ -130,7 +132,7 @@ impl World {
         for other in &mut campaign.others {
             other.call = scale.call(&other.call);
         }
-        let engines = accounts.iter().map(|account| engine(account, scale, campaign.start)).collect();
+        let engines = accounts.iter().map(|account| engine(account, scale)).collect();
         let mut periods = Vec::new();
         for (index, account) in accounts.iter().enumerate() {
             for limit in account.engine.limits_in_force() {
@@ -145,6 +147,7 @@ impl World {
             engines,
             consumers: ("campaign".into(), others),
             periods,
+            known: known(&campaign, accounts),
             records: Records::new(records, campaign.steps.len(), scale.workers.min(records)),
             now: START,
             agenda: BinaryHeap::new(),
@@ -169,6 +172,9 @@ impl World {
         }
         for period in 0..self.periods.len() {
             self.begin_period(period);
+        }
+        for (account, event) in std::mem::take(&mut self.known) {
+            self.says(account, event);
         }
         for other in 0..self.campaign.others.len() {
             self.add(self.now, Happens::OtherCalls(other));
@@ -351,8 +357,31 @@ fn clock_before(later: Timestamp, earlier: Timestamp) -> Duration {
     Duration::try_from(later.duration_since(earlier)).unwrap_or_default()
 }
 
-/// The engine of an account, with what is stated of its use. Its calls wait for as long as it takes.
-fn engine(account: &CompiledAccount, scale: Scale, start: Timestamp) -> Engine {
+/// What has been used and what is paused when the campaign begins.
+fn known(campaign: &Campaign, accounts: &[CompiledAccount]) -> Vec<(usize, Event)> {
+    let start = campaign.start;
+    let stated = |limit: &str, amount: u64, at: Timestamp| {
+        Event::UseStated(StatedUse { limit: limit.to_owned(), amount, at: START - clock_before(start, at) })
+    };
+    let mut events = Vec::new();
+    for (index, account) in accounts.iter().enumerate() {
+        events.extend(account.used.iter().map(|used| (index, stated(&used.limit, used.amount, used.at))));
+        let Some((present, at)) = campaign.present.get(index).and_then(|it| Some((it, it.at?))) else {
+            continue;
+        };
+        events.extend(present.used.iter().map(|(limit, used)| (index, stated(limit, *used, at))));
+        for (scope, length) in &present.pauses {
+            let length = length.saturating_sub(clock_before(start, at));
+            if !length.is_zero() {
+                events.push((index, Event::Pause { scope: scope.clone(), length }));
+            }
+        }
+    }
+    events
+}
+
+/// The engine of an account. Its calls wait for as long as it takes.
+fn engine(account: &CompiledAccount, scale: Scale) -> Engine {
     let config = AccountConfig {
         mode: Mode::Enforce,
         on_exceeded: OnExceeded::Queue,
@@ -364,13 +393,7 @@ fn engine(account: &CompiledAccount, scale: Scale, start: Timestamp) -> Engine {
         },
         ..scale.account(&account.engine)
     };
-    let mut engine = Engine::new(config, START);
-    for used in &account.used {
-        let at = START - clock_before(start, used.at);
-        let stated = StatedUse { limit: used.limit.clone(), amount: used.amount, at };
-        engine.handle(START, Event::UseStated(stated), &mut Vec::new());
-    }
-    engine
+    Engine::new(config, START)
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use quotakeeper_wire::account::CompiledAccount;
 
 use super::*;
 use crate::campaign::tests::single;
-use crate::campaign::{Step, WHOLE};
+use crate::campaign::{Present, Step, WHOLE};
+use quotakeeper_engine::event::Scope;
 
 fn account(limits: &str) -> CompiledAccount {
     let text = format!(
@@ -62,6 +63,22 @@ fn a_day_that_is_used_up_ends_at_midnight() {
     campaign.start = "2026-12-01T18:00:00Z".parse().unwrap();
     let found = after(&campaign, &account, 50);
     near(found, 6.0 * 3600.0, 120.0);
+}
+
+#[test]
+fn what_is_used_and_what_is_paused_is_known_at_the_beginning() {
+    let account = account("{name: monthly, unit: Requests, amount: 1000, period: Month}");
+    let mut campaign = single(200, Duration::from_millis(100));
+    campaign.start = "2026-12-30T18:00:00Z".parse().unwrap();
+    near(after(&campaign, &account, 50), 0.4, 1.0);
+    let pauses = vec![(Scope::default(), Duration::from_secs(90))];
+    let at = Some(campaign.start - Duration::from_secs(30));
+    campaign.present = vec![Present { at, used: [("monthly".to_owned(), 700)].into(), pauses }];
+    near(after(&campaign, &account, 50), 60.0, 5.0);
+    campaign.present[0].used = [("monthly".to_owned(), 900)].into();
+    // 100 are left in December.
+    near(after(&campaign, &account, 50), 30.0 * 3600.0, 10.0);
+    assert_eq!(crate::need::needs(&campaign, &[account])[0].least, Duration::from_secs(30 * 3600));
 }
 
 #[test]
