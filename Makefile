@@ -108,7 +108,7 @@ soak: ## thousands of simulated worlds and of fuzzed messages, and the long stor
 	$(times)
 
 .PHONY: plans
-plans: ## plan ten campaigns, run them, and print how far the plans were off (four minutes)
+plans: ## plan eleven campaigns, run them, and print how far the plans were off (four minutes)
 	@tests/built.py quotakeeper:on_one_machine -- --ignored --nocapture plans_agree_with_runs
 
 # Worlds with a pod that means harm.

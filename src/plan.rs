@@ -11,12 +11,14 @@ mod show;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{Span, SpanRelativeTo, Timestamp};
 use quotakeeper_api::load::{self, Documents, Refused};
 use quotakeeper_api::quota::Amount;
+use quotakeeper_engine::config::{Mode, OnExceeded};
 use quotakeeper_engine::event::Callers;
 use quotakeeper_planner::campaign::Present;
 use quotakeeper_planner::{Campaign, Forecast, compile, forecast};
@@ -67,8 +69,8 @@ pub struct PlanArguments {
     records: Option<String>,
 
     /// Plan for a deadline so long after the beginning instead, such as 90m, 8h or 2d.
-    #[arg(long, value_name = "TIME")]
-    within: Option<SignedDuration>,
+    #[arg(long, value_name = "TIME", value_parser = length)]
+    within: Option<Duration>,
 
     /// Plan for so many records at the same time instead.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=100_000))]
@@ -155,6 +157,14 @@ fn plans(arguments: &PlanArguments, now: Timestamp) -> anyhow::Result<Vec<Plan>>
     Ok(refused.or(plans)?)
 }
 
+/// A length of time, of which a day has 24 hours.
+fn length(text: &str) -> Result<Duration, String> {
+    let span: Option<Span> = text.parse().ok();
+    let length = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+    let length = length.and_then(|length| Duration::try_from(length).ok()).filter(|length| !length.is_zero());
+    length.ok_or_else(|| "give a length of time, such as 90m, 8h or 2d".to_owned())
+}
+
 /// How the accounts are now, as far as runs have recorded it.
 fn present(
     accounts: &[CompiledAccount],
@@ -186,8 +196,7 @@ fn present(
 fn with_options(campaign: Campaign, arguments: &PlanArguments) -> anyhow::Result<Campaign> {
     let deadline = match arguments.within {
         None => campaign.deadline,
-        Some(within) if within.is_positive() => Some(campaign.start.checked_add(within)?),
-        Some(within) => bail!("--within {within}: is not a time to come; write for example 90m or 8h"),
+        Some(within) => Some(campaign.start.checked_add(within)?),
     };
     Ok(Campaign { deadline, workers: arguments.workers.or(campaign.workers), ..campaign })
 }
@@ -205,6 +214,18 @@ fn plan(
                 "quota {}: {} The plan is for {tier}, the lowest.",
                 account.quota,
                 undeclared.question()
+            ));
+        }
+        if account.engine.mode == Mode::Disabled {
+            warnings.push(format!(
+                "quota {}: its mode is Disabled, so nothing waits; the plan is for Enforce",
+                account.quota
+            ));
+        }
+        if account.engine.on_exceeded == OnExceeded::Reject {
+            warnings.push(format!(
+                "quota {}: it rejects calls that would wait; the plan lets them wait",
+                account.quota
             ));
         }
         if !account.not_enforced.is_empty() {

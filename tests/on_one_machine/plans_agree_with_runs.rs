@@ -4,10 +4,12 @@
 use std::fmt::Write;
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::Instant;
 
+use counting_provider::Force;
 use serde_json::{Value, json};
 
-use crate::scene::Scene;
+use crate::scene::{Running, Scene};
 
 /// Campaigns that run at the same time: their programs share the machine's cores.
 const AT_ONCE: usize = 3;
@@ -53,6 +55,9 @@ print(time.monotonic() - begun)
 over.set()
 "#;
 
+/// The keys of the calls to each provider: the variables that lead there.
+const KEYS: [&str; 2] = ["DEMO_BASE_URL", "OPENAI_BASE_URL"];
+
 /// A campaign, and what holds it up.
 struct Tried {
     name: &'static str,
@@ -65,6 +70,8 @@ struct Tried {
     window_seconds: f64,
     steps: Vec<Step>,
     others_per_minute: u64,
+    /// After so many calls the provider has all wait, and it is planned anew.
+    paused_after: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -101,6 +108,7 @@ fn campaigns() -> Vec<Tried> {
         window_seconds,
         steps,
         others_per_minute: 0,
+        paused_after: None,
     };
     let bucket =
         "{name: requests, count: 60, windowMillis: 6000, countedAs: Bucket, bucket: 10, endpoint: '*'}";
@@ -121,6 +129,10 @@ fn campaigns() -> Vec<Tried> {
             vec![Step { every_second_goes_on: true, ..demo(50) }, chat(60, 90, 200)],
         ),
         Tried { others_per_minute: 300, ..tried("others draw half", 200, 20, FORTY, 4.0, vec![demo(50)]) },
+        Tried {
+            paused_after: Some(120),
+            ..tried("a pause, planned in it", 300, 20, FORTY, 4.0, vec![demo(50)])
+        },
         tried("slow answers", 100, 10, ANY, 0.0, vec![demo(3_000)]),
         tried("few workers", 100, 2, ANY, 0.0, vec![Step { calls: 2, ..demo(250) }]),
     ]
@@ -231,30 +243,73 @@ impl Tried {
         .to_string()
     }
 
-    /// What was planned, and what came of it: a row, and whether they agree.
-    fn compared(&self) -> (String, bool) {
-        let scene = self.scene();
-        let quotas = scene.file("quotas.yaml", &self.quotas());
+    /// What is to be expected of so many records.
+    fn planned(&self, scene: &Scene, records: u64, words: &[&str]) -> Value {
         let mut plan = Command::new(env!("CARGO_BIN_EXE_quotakeeper"));
-        plan.args(["plan", "--unused", "-o", "json", "-f"])
-            .arg(&quotas)
-            .arg("-f")
-            .arg(scene.file("campaign.yaml", &self.campaign()));
+        let campaign = scene.file("campaign.yaml", &self.campaign());
+        plan.arg("plan").arg("-f").arg(scene.path("quotas.yaml")).arg("-f").arg(campaign);
+        plan.args(["-o", "json", "--records", &records.to_string()]).args(words);
         let planned = scene.run(plan);
         let plan: Value =
             serde_json::from_str(&planned.stdout).unwrap_or_else(|_| panic!("{}", planned.stderr));
-        let plan = &plan["plans"][0];
-        let end = |field: &str| plan["end"][field].as_f64().unwrap();
+        plan["plans"][0]["end"].clone()
+    }
 
-        let mut run = scene.quotakeeper(&quotas);
+    /// Waits until the run knows that the provider has it wait.
+    fn until_paused(&self, scene: &Scene, running: &mut Running, after: u64) {
+        let answered = || scene.provider.summary(KEYS[0]).totals.ok;
+        running.until("the campaign is under way", || answered() >= after);
+        let force = Force {
+            account: Some(KEYS[0].to_owned()),
+            retry_after: Some("20".to_owned()),
+            requests: Some(1),
+            ..Force::default()
+        };
+        scene.provider.force(force).unwrap();
+        running.until("the pause is known", || {
+            let mut limits = Command::new(env!("CARGO_BIN_EXE_quotakeeper"));
+            limits
+                .arg("limits")
+                .arg("-f")
+                .arg(scene.path("quotas.yaml"))
+                .arg("--state")
+                .arg(scene.path("state"));
+            let shown = limits.args(["-o", "json"]).output().unwrap();
+            let shown: Value = serde_json::from_slice(&shown.stdout).unwrap_or_default();
+            shown[0]["pauses"].as_array().is_some_and(|pauses| !pauses.is_empty())
+        });
+    }
+
+    /// What was planned, and what came of it: a row, and whether they agree.
+    fn compared(&self) -> (String, bool) {
+        let scene = self.scene();
+        let mut run = scene.quotakeeper(&scene.file("quotas.yaml", &self.quotas()));
         run.env("CAMPAIGN", self.told()).args(["--", "python3", "-c", PROGRAM]);
-        let ran = scene.run(run);
+        let (plan, ran, took) = match self.paused_after {
+            None => {
+                let plan = self.planned(&scene, self.records, &["--unused"]);
+                let ran = scene.run(run);
+                let took =
+                    ran.stdout.trim().parse().unwrap_or_else(|_| panic!("{}: {}", self.name, ran.stderr));
+                (plan, ran, took)
+            }
+            Some(after) => {
+                let mut running = scene.start(run);
+                self.until_paused(&scene, &mut running, after);
+                let (begun, left) =
+                    (Instant::now(), self.records - scene.provider.summary(KEYS[0]).totals.ok);
+                let state = scene.path("state");
+                let plan = self.planned(&scene, left, &["--state", state.to_str().unwrap()]);
+                let ran = running.ended();
+                (plan, ran, begun.elapsed().as_secs_f64())
+            }
+        };
         assert_eq!(ran.code, 0, "{}: {}", self.name, ran.stderr);
-        let took: f64 = ran.stdout.trim().parse().unwrap();
-        let counted = ["DEMO_BASE_URL", "OPENAI_BASE_URL"].map(|key| scene.provider.summary(key).totals);
+        let counted = KEYS.map(|key| scene.provider.summary(key).totals);
         let (answered, over) = counted.iter().fold((0, 0), |(ok, over), it| (ok + it.ok, over + it.over));
+        let end = |field: &str| plan[field].as_f64().unwrap();
         let expected = end("expectedSeconds");
-        let off = (expected / took - 1.0) * 100.0;
+        let off: f64 = (expected / took - 1.0) * 100.0;
         let agrees = off.abs() <= OFF_PERCENT || (expected - took).abs() <= self.window_seconds;
         let row = format!(
             "| {:<24} | {:>7.0} s | {:>5.0} to {:>4.0} s | {took:>7.1} s | {off:>+5.1} % | {:>6} | {:>4} |\n",

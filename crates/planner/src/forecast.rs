@@ -9,7 +9,7 @@ use quotakeeper_wire::name::QuotaName;
 use crate::campaign::{Call, Campaign, times};
 use crate::need::{self, Need};
 use crate::scale;
-use crate::simulation::{Outcome, play};
+use crate::simulation::{HORIZON, Outcome, not_within_the_horizon, play};
 
 /// Workers where the campaign names none, at most.
 const MOST_WORKERS: u64 = 1_000;
@@ -97,14 +97,23 @@ enum Moved {
     Up,
 }
 
+/// Plays a campaign that arithmetic does not exclude.
+fn played(campaign: &Campaign, accounts: &[CompiledAccount], workers: u64) -> Outcome {
+    let limits = need::needs(campaign, accounts).iter().map(|need| need.least).max().unwrap_or_default();
+    match limits.max(need::answers(campaign, workers)) > HORIZON {
+        true => Outcome::Never(not_within_the_horizon()),
+        false => play(campaign, accounts, workers),
+    }
+}
+
 /// What is to be expected of a campaign on these accounts.
 pub fn forecast(campaign: &Campaign, accounts: &[CompiledAccount]) -> Forecast {
     let needs = need::needs(campaign, accounts);
     let workers = workers(campaign, &needs);
     let [low, high] = [Moved::Down, Moved::Up].map(|moved| varied(campaign, moved));
     let (expected, earliest, latest) = std::thread::scope(|scope| {
-        let others = scope.spawn(|| (play(&low, accounts, workers), play(&high, accounts, workers)));
-        let expected = play(campaign, accounts, workers);
+        let others = scope.spawn(|| (played(&low, accounts, workers), played(&high, accounts, workers)));
+        let expected = played(campaign, accounts, workers);
         let (earliest, latest) = others.join().unwrap_or_else(|_| (expected.clone(), expected.clone()));
         (expected, earliest, latest)
     });
@@ -156,7 +165,7 @@ pub fn end(campaign: &Campaign, accounts: &[CompiledAccount]) -> Option<Duration
     if needs.iter().any(|need| need.never) {
         return None;
     }
-    match play(campaign, accounts, workers(campaign, &needs)) {
+    match played(campaign, accounts, workers(campaign, &needs)) {
         Outcome::Done { after, .. } => Some(after),
         Outcome::Never(_) => None,
     }

@@ -13,6 +13,10 @@ const MOST_CALLS: u64 = 100_000;
 /// A simulated call draws at most one of so many parts of a limit's window: a coarser one would wait where none of its
 /// calls did.
 const PARTS_OF_A_WINDOW: u64 = 10;
+/// After so many windows it makes no difference whether the calls of one come at once.
+const MANY_WINDOWS: u64 = 1_000;
+/// The same of tokens, credits and money, of which a window may have a rest that is too small for a simulated call.
+const PARTS_OF_AN_AMOUNT: u64 = 40;
 /// The same of calls under way, where nothing but the order of calls depends on it.
 const PARTS_OF_SLOTS: u64 = 2;
 
@@ -23,14 +27,21 @@ pub(crate) fn simulated(campaign: &Campaign, accounts: &[CompiledAccount]) -> u6
 
 /// For how many calls a simulated one stands.
 pub(crate) fn factor(campaign: &Campaign, accounts: &[CompiledAccount]) -> u64 {
+    let calls = all_calls(campaign);
     let limits = accounts.iter().flat_map(|account| &account.engine.limits);
     let parts = limits.filter_map(|limit| match limit.unit {
+        Unit::Requests if calls / limit.amount.max(1) > MANY_WINDOWS => Some(limit.amount),
         Unit::Requests => Some(limit.amount / PARTS_OF_A_WINDOW),
         Unit::ConcurrentRequests => Some(limit.amount / PARTS_OF_SLOTS),
         _ => None,
     });
-    let finest = parts.min().unwrap_or(u64::MAX);
-    round(all_calls(campaign).div_ceil(MOST_CALLS).min(finest).max(1))
+    let drawn = campaign.steps.iter().flat_map(|step| {
+        let drawn = accounts[step.call.account].engine.drawn(&step.call.demand, &step.call.usage);
+        let amounts = drawn.into_iter().filter(|(limit, _)| counts_amounts(limit.unit));
+        amounts.map(|(limit, Amount(drawn))| limit.amount / drawn.saturating_mul(PARTS_OF_AN_AMOUNT).max(1))
+    });
+    let finest = parts.chain(drawn).min().unwrap_or(u64::MAX);
+    round(calls.div_ceil(MOST_CALLS).min(finest).max(1))
 }
 
 fn all_calls(campaign: &Campaign) -> u64 {
@@ -93,6 +104,10 @@ impl Scale {
         let answer = call.answer.saturating_mul(rounds);
         Call { demand: Demand { class, costs, size }, usage, answer, ..call.clone() }
     }
+}
+
+fn counts_amounts(unit: Unit) -> bool {
+    unit.counts_tokens() || unit == Unit::Credits
 }
 
 /// Whether less than a window's amount of it may come at once.

@@ -27,7 +27,9 @@ use crate::scale::Scale;
 use records::Records;
 
 /// No campaign is looked at for longer.
-const HORIZON: Duration = Duration::from_secs(400 * 86_400);
+pub(crate) const HORIZON: Duration = Duration::from_secs(400 * 86_400);
+/// What is simulated of one at most: some ten seconds of computing.
+const MOST_STEPS: u64 = 20_000_000;
 /// When it begins, on the engines' clock: periods have begun before.
 const START: Time = Time(800 * 86_400 * 1_000_000_000);
 /// The only session of each engine.
@@ -55,7 +57,7 @@ pub(crate) enum Outcome {
 pub(crate) fn play(campaign: &Campaign, accounts: &[CompiledAccount], workers: u64) -> Outcome {
     let mut world = World::new(campaign, accounts, Scale::of(campaign, accounts, workers));
     world.begin();
-    loop {
+    for _ in 0..MOST_STEPS {
         if let Some(outcome) = world.over() {
             return outcome;
         }
@@ -63,6 +65,14 @@ pub(crate) fn play(campaign: &Campaign, accounts: &[CompiledAccount], workers: u
             return Outcome::Never("no call is under way any more, and none may be sent".to_owned());
         }
     }
+    Outcome::Never(
+        "it has too many calls, with those of others, to be played in simulated time; plan a part of it"
+            .to_owned(),
+    )
+}
+
+pub(crate) fn not_within_the_horizon() -> String {
+    format!("it is not done within {} days", HORIZON.as_secs() / 86_400)
 }
 
 /// What happens at a time that is known before.
@@ -203,7 +213,7 @@ impl World {
             (_, None) => return false,
         }
         if self.now > START + HORIZON {
-            self.never = Some(format!("it is not done within {} days", HORIZON.as_secs() / 86_400));
+            self.never = Some(not_within_the_horizon());
         }
         true
     }

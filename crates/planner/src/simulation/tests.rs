@@ -10,6 +10,7 @@ use super::*;
 use crate::campaign::tests::single;
 use crate::campaign::{Present, Step, WHOLE};
 use quotakeeper_engine::event::Scope;
+use quotakeeper_engine::tokens::{CallSize, TokenUsage};
 
 fn account(limits: &str) -> CompiledAccount {
     let text = format!(
@@ -120,6 +121,27 @@ fn a_single_worker_may_stand_for_none() {
     let campaign = single(1_000_000, Duration::from_millis(500));
     near(after(&campaign, &account, 1), 500_000.0, 5_000.0);
     near(after(&campaign, &account, 100), 10_000.0, 500.0);
+}
+
+#[test]
+fn millions_of_calls_use_the_whole_window_of_tokens() {
+    let limit = "{name: tokens, unit: TotalTokens, amount: 30000, windowSeconds: 60, countedAs: SlidingWindow, charged: Settled}";
+    let mut campaign = single(600_000, Duration::from_millis(500));
+    campaign.steps[0].call.usage =
+        TokenUsage { input: 700, output: 200, exact: true, ..TokenUsage::default() };
+    let size = CallSize { text_bytes: 2_800, max_output: Some(200), choices: 1, ..CallSize::default() };
+    campaign.steps[0].call.demand.size = Some(size);
+    // 33 calls a minute.
+    near(after(&campaign, &account(limit), 100), 60.0 * 600_000.0 / 33.0, 30_000.0);
+}
+
+#[test]
+fn what_takes_years_is_never_done() {
+    let account = account("{name: requests, unit: Requests, amount: 100, windowSeconds: 10}");
+    let campaign = single(1_000_000_000_000_000, Duration::from_millis(500));
+    let forecast = crate::forecast(&campaign, std::slice::from_ref(&account));
+    let said = "it is not done within 400 days".to_owned();
+    assert_eq!(forecast.verdict, crate::forecast::Verdict::Never(said));
 }
 
 #[test]
