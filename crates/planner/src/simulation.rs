@@ -34,6 +34,9 @@ const MOST_STEPS: u64 = 20_000_000;
 const START: Time = Time(800 * 86_400 * 1_000_000_000);
 /// The only session of each engine.
 const SESSION: SessionId = SessionId(1);
+/// How old a session's last sign of life may be. Nobody is silent here; of a real limiter's few seconds an engine would
+/// be woken each second, for as long as a call waits.
+const VALIDITY: Duration = Duration::from_secs(240);
 /// Calls of another load that are under way or wait; further ones are not made, as its clients would give up.
 const MOST_OF_OTHERS: u64 = 1_000;
 
@@ -82,8 +85,8 @@ enum Happens {
     Answered(u64),
     /// Another load makes a call.
     OtherCalls(usize),
-    /// A period of an account's limit begins.
-    Period(usize, usize),
+    /// A limit's period begins.
+    Period(usize),
 }
 
 /// A call that is not over.
@@ -110,7 +113,9 @@ struct World {
     campaign: Campaign,
     start: Timestamp,
     engines: Vec<Engine>,
-    consumers: (Consumer, Vec<Consumer>),
+    /// The campaign's workload, and those of the other loads.
+    consumer: Consumer,
+    others: Vec<Consumer>,
     periods: Vec<Open>,
     /// What is known of the accounts at the beginning.
     known: Vec<(usize, Event)>,
@@ -155,7 +160,8 @@ impl World {
         World {
             start: campaign.start,
             engines,
-            consumers: ("campaign".into(), others),
+            consumer: "campaign".into(),
+            others,
             periods,
             known: known(&campaign, accounts),
             records: Records::new(records, campaign.steps.len(), scale.workers.min(records)),
@@ -242,7 +248,7 @@ impl World {
         match what {
             Happens::Answered(call) => self.answered(call),
             Happens::OtherCalls(other) => self.other_calls(other),
-            Happens::Period(period, _) => self.begin_period(period),
+            Happens::Period(period) => self.begin_period(period),
         }
     }
 
@@ -301,8 +307,8 @@ impl World {
     fn ask(&mut self, of: Whose) {
         self.calls += 1;
         let consumer = match of {
-            Whose::Worker { .. } => self.consumers.0.clone(),
-            Whose::Other(other) => self.consumers.1[other].clone(),
+            Whose::Worker { .. } => self.consumer.clone(),
+            Whose::Other(other) => self.others[other].clone(),
         };
         let Call { account, demand, .. } = self.call_of(of);
         let (account, demand) = (*account, demand.clone());
@@ -357,7 +363,7 @@ impl World {
         let begun = START - clock_before(self.start, span.begin) + clock_before(span.begin, self.start);
         let ends = START + clock_before(span.end, self.start);
         let (account, limit) = (*account, limit.clone());
-        self.add(ends, Happens::Period(period, account));
+        self.add(ends, Happens::Period(period));
         self.says(account, Event::PeriodBegun(PeriodBegun { limit, begun, ends }));
     }
 }
@@ -394,6 +400,7 @@ fn known(campaign: &Campaign, accounts: &[CompiledAccount]) -> Vec<(usize, Event
 fn engine(account: &CompiledAccount, scale: Scale) -> Engine {
     let config = AccountConfig {
         mode: Mode::Enforce,
+        validity: VALIDITY,
         on_exceeded: OnExceeded::Queue,
         queue: QueueConfig {
             max_wait: HORIZON * 2,

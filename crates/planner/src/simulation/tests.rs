@@ -83,6 +83,14 @@ fn what_is_used_and_what_is_paused_is_known_at_the_beginning() {
 }
 
 #[test]
+fn a_budget_of_a_month_is_waited_for_a_year() {
+    let account = account("{name: monthly, unit: Requests, amount: 1000, period: Month}");
+    let mut campaign = single(12_500, Duration::from_millis(100));
+    campaign.start = "2026-01-01T00:00:10Z".parse().unwrap();
+    near(after(&campaign, &account, 50), 365.0 * 86_400.0 - 8.0, 120.0);
+}
+
+#[test]
 fn others_take_their_part() {
     let account =
         account("{name: requests, unit: Requests, amount: 600, windowSeconds: 60, countedAs: TokenBucket}");
