@@ -4,12 +4,17 @@ A provider that counts for itself plays HubSpot inside the cluster. Every figure
 code is 1 if what is claimed did not happen.
 """
 
+import json
+import os
 import pathlib
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "on_a_cluster"))
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "on_a_cluster"))
 
 import guest
 import product
@@ -24,6 +29,17 @@ KILLED_AFTER = 240
 IN_FLIGHT = 20
 BAR = 30
 
+# The Job as `quotakeeper plan` reads it: four clients in each pod, and about so long an answer.
+CAMPAIGN = f"""apiVersion: quotakeeper.dev/v1alpha1
+kind: ApiCampaign
+metadata: {{name: leads}}
+spec:
+  records: {LEADS}
+  workers: {PODS * 4}
+  steps:
+  - {{quota: hubspot, answerMillis: 30}}
+"""
+
 QUOTA = """apiVersion: quotakeeper.dev/v1alpha1
 kind: ApiQuota
 metadata: {name: hubspot, namespace: gtm}
@@ -34,6 +50,19 @@ spec:
 
 def say(text=""):
     print(text, flush=True)
+
+
+def planned(folder):
+    """What `quotakeeper plan` says of the Job, in seconds after its first call."""
+    files = {"hubspot.yaml": QUOTA, "leads.yaml": CAMPAIGN}
+    for name, text in files.items():
+        (pathlib.Path(folder) / name).write_text(text)
+    target = os.environ.get("CARGO_TARGET_DIR") or ROOT / "target"
+    words = [f"{target}/debug/quotakeeper", "plan", "--unused", "-f", "hubspot.yaml", "-f", "leads.yaml"]
+    plan = lambda *more: subprocess.run([*words, *more], cwd=folder, check=True, capture_output=True, text=True).stdout
+    say("$ quotakeeper plan -f hubspot.yaml -f leads.yaml")
+    say("\n".join(line for line in plan().splitlines() if line.startswith(("leads:", "Bottleneck:"))) + "\n")
+    return json.loads(plan("-o", "json"))["plans"][0]["end"]["expectedSeconds"]
 
 
 class Progress:
@@ -100,6 +129,8 @@ def main():
     failed = naive.status().get("failed", 0)
     say(f"{'':33}{failed}/{PODS} pods failed\n")
 
+    with tempfile.TemporaryDirectory(prefix="quotakeeper-demo-") as folder:
+        plan = planned(folder)
     say("  + quotakeeper.dev/quotas: hubspot      the same Job, one line more")
     kept = Job("gtm", "leads", "hubspot", "leads", PODS, LEADS // PODS, quotas="hubspot").start()
     progress = Progress(provider, kept, "throttled")
@@ -128,12 +159,12 @@ def main():
     progress.until(kept.ended)
     progress.show(last=True)
     say()
-    held = table(provider, naive, kept, failed, again)
+    held = table(provider, naive, kept, failed, again, plan)
     say(f"\n{time.monotonic() - begun:.0f} s with the set-up")
     sys.exit(0 if held else 1)
 
 
-def table(provider, naive, kept, failed, again):
+def table(provider, naive, kept, failed, again, plan):
     before, after = provider.totals("naive"), provider.totals("leads")
     log = provider.log("leads")
     arrivals = [entry["arrivalNanos"] / 1e9 for entry in log]
@@ -147,7 +178,8 @@ def table(provider, naive, kept, failed, again):
         f"  ours    {after['ok']} answered, {after['over']} over the quota, {after['forced']} forced, "
         f"{during} calls in the {RETRY_AFTER_SECONDS} s after it, {told['failed']} lost: Job {outcome}"
     )
-    say(f"          {used:.0f} % of {windows} whole windows used, pause and kill included; {LEADS} leads in {arrivals[-1] - arrivals[0]:.0f} s\n")
+    say(f"          {used:.0f} % of {windows} whole windows used, pause and kill included")
+    say(f"          {LEADS} leads in {arrivals[-1] - arrivals[0]:.0f} s; planned were {plan:.0f} s, without the pause and the kill\n")
     claims = {
         "without Quotakeeper the Job fails": naive.ended() == "Failed" and before["over"] > 0,
         "with it every lead is enriched": outcome == "Complete" and after["ok"] == LEADS and told["failed"] == 0,

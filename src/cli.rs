@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use quotakeeper_api::quota::Amount;
 use quotakeeper_proxy::resolve::Override;
 
 use crate::check::CheckArguments;
@@ -93,6 +94,12 @@ fn missing_option(error: &clap::Error, words: &[String]) -> Option<String> {
 /// An address with a port.
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "give ADDR:PORT, such as 127.0.0.1:8080 or [::1]:0".to_owned())
+}
+
+/// A number of records: whole, or with `k` or `M`.
+fn records(text: &str) -> Result<u64, String> {
+    let amount = text.parse().map_or_else(|_| Amount::Text(text.to_owned()), Amount::Number);
+    amount.units().map_err(|message| message.into_owned())
 }
 
 /// What to say if `run` was given a command without `--` before it; none: something else is wrong.
@@ -186,7 +193,7 @@ pub struct RunArguments {
     pub pilot: Option<PathBuf>,
 
     /// How many records the command works through; for --pilot.
-    #[arg(long, value_name = "COUNT", requires = "pilot", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, value_name = "COUNT", requires = "pilot", value_parser = records)]
     pub records: Option<u64>,
 
     /// Record usage in this file, so that the next run with it continues where this one ended, even if

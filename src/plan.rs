@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use jiff::{Span, SpanRelativeTo, Timestamp};
+use kube::ResourceExt;
 use quotakeeper_api::load::{self, Documents, Refused};
 use quotakeeper_api::quota::Amount;
 use quotakeeper_engine::config::{Mode, OnExceeded};
@@ -235,6 +236,13 @@ fn plan(
                 account.quota
             ));
         }
+    }
+    for (_, other) in documents.campaigns.iter().filter(|(_, other)| other.name_any() != campaign.name) {
+        let name = other.name_any();
+        warnings.push(format!(
+            "campaign {name} of the same files is planned for itself, and is no part of this plan; if both run at the \
+             same time, write its calls as others"
+        ));
     }
     let forecast = forecast(&campaign, accounts);
     let remedies = remedies::find(&campaign, accounts, documents, &forecast);

@@ -24,13 +24,13 @@ pub enum Remedy {
         /// When it ends then.
         end: Duration,
     },
-    /// No tier of the provider is enough: the best of them.
+    /// No tier of a provider is enough.
     NoTier {
-        /// The quota.
+        /// Its quota.
         quota: QuotaName,
-        /// The best tier.
-        tier: String,
-        /// When it ends then.
+        /// The best tier of it, after those that the others need.
+        tiers: Vec<(QuotaName, String)>,
+        /// When it ends with them.
         end: Option<Duration>,
     },
     /// A larger part of the account.
@@ -68,6 +68,7 @@ pub fn find(
     match forecast.bottleneck {
         _ if !tries => {}
         Bottleneck::Workers => remedies.extend(more_workers(campaign, accounts, time)),
+        Bottleneck::PerWorkload { .. } => {}
         Bottleneck::Limit(at) => {
             let quota = &forecast.needs[at].quota;
             let tried = Tried { campaign, documents, time, quota };
@@ -87,7 +88,7 @@ pub fn find(
 /// Twice as many workers, until it fits or no more of them help.
 fn more_workers(campaign: &Campaign, accounts: &[CompiledAccount], time: Duration) -> Option<Remedy> {
     let now = campaign.workers?;
-    let with = |workers: u64| end(&Campaign { workers: Some(workers), ..campaign.clone() }, accounts);
+    let with = |workers: u64| latest_end(&Campaign { workers: Some(workers), ..campaign.clone() }, accounts);
     let enough =
         (1..8).map(|doubled| now << doubled).find(|workers| with(*workers).is_some_and(|end| end <= time))?;
     let (mut too_few, mut enough) = (enough / 2, enough);
@@ -98,7 +99,8 @@ fn more_workers(campaign: &Campaign, accounts: &[CompiledAccount], time: Duratio
             _ => too_few = middle,
         }
     }
-    Some(Remedy::Workers { workers: enough, end: with(enough)? })
+    let end = end(&Campaign { workers: Some(enough), ..campaign.clone() }, accounts)?;
+    Some(Remedy::Workers { workers: enough, end })
 }
 
 /// As many records as are done in time.
@@ -108,8 +110,8 @@ fn fewer_records(campaign: &Campaign, accounts: &[CompiledAccount], time: Durati
         latest_end(&smaller, accounts).is_some_and(|end| end <= time)
     };
     let (mut some, mut too_many) = (0, campaign.records);
-    // A hundredth of the campaign is close enough.
-    while too_many - some > campaign.records.div_ceil(100) {
+    // A fiftieth of what fits is close enough.
+    while too_many - some > (some / 50).max(1) {
         let middle = some.midpoint(too_many);
         if fits(middle) { some = middle } else { too_many = middle }
     }
@@ -167,7 +169,8 @@ impl Tried<'_> {
                 Raised::NotEnough { tier } => {
                     set_tier(&mut documents, &quota, &tier);
                     let end = end(self.campaign, &documents.accounts().ok()?);
-                    return Some(Remedy::NoTier { quota, tier, end });
+                    tiers.push((quota.clone(), tier));
+                    return Some(Remedy::NoTier { quota, tiers, end });
                 }
             }
         }

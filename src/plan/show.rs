@@ -8,6 +8,7 @@ use quotakeeper_engine::config::{LimitConfig, Unit};
 use quotakeeper_engine::cost::Amount;
 use quotakeeper_planner::forecast::{Bottleneck, Verdict, Wait};
 use quotakeeper_planner::need::Need;
+use quotakeeper_wire::name::QuotaName;
 use serde_json::{Value, json};
 
 use super::Plan;
@@ -63,6 +64,9 @@ pub fn value(plans: &[Plan]) -> Value {
         });
         let bottleneck = match forecast.bottleneck {
             Bottleneck::Workers => json!({"workers": forecast.workers}),
+            Bottleneck::PerWorkload { ref quota, most } => {
+                json!({"quota": quota, "maxConcurrentPerWorkload": most})
+            }
             Bottleneck::Limit(at) => {
                 json!({"quota": forecast.needs[at].quota, "limit": forecast.needs[at].limit.name})
             }
@@ -124,7 +128,8 @@ fn rows(plan: &Plan) -> Vec<Vec<String>> {
 
 fn headline(plan: &Plan) -> String {
     let Plan { campaign, forecast, .. } = plan;
-    let what = format!("{}: {} records", campaign.name, figure(campaign.records));
+    let records = if campaign.records == 1 { "record" } else { "records" };
+    let what = format!("{}: {} {records}", campaign.name, figure(campaign.records));
     let within = campaign.time().map(duration).unwrap_or_default();
     match &forecast.verdict {
         Verdict::Ends => format!("{what} are done in {}", range(plan)),
@@ -132,7 +137,11 @@ fn headline(plan: &Plan) -> String {
         Verdict::Tight => {
             format!("{what} fit into {within} by a narrow margin: they are done in {}", range(plan))
         }
-        Verdict::Late => format!("{what} do not fit into {within}: they are done in {}", range(plan)),
+        Verdict::Late => {
+            let late = forecast.end.zip(campaign.time()).map(|(end, time)| end.expected.saturating_sub(time));
+            let late = duration(late.unwrap_or_default());
+            format!("{what} do not fit into {within}: they are done in {}, {late} too late", range(plan))
+        }
         Verdict::Impossible => format!(
             "{what} are mathematically impossible in {within}{}",
             if forecast.end.is_some() {
@@ -167,12 +176,13 @@ fn lines(plan: &Plan) -> Vec<String> {
         format!("{} {named} to {quota}{cost}", figure(*calls))
     });
     lines.push(format!("Calls: {}.", calls.collect::<Vec<_>>().join("; ")));
-    let named = plan.campaign.workers.is_some();
     if forecast.under_way > 0 && matches!(forecast.bottleneck, Bottleneck::Limit(_)) {
-        let planned = if named { format!(", {} are planned", forecast.workers) } else { String::new() };
+        let planned = plan.campaign.workers.map(|workers| format!(", {} are planned", figure(workers)));
+        let planned = planned.unwrap_or_default();
         lines.push(format!(
-            "Workers: about {} are busy at the same time{planned}; more would only wait.",
-            forecast.under_way
+            "Workers: about {} {} busy at the same time{planned}; more would only wait.",
+            figure(forecast.under_way),
+            if forecast.under_way == 1 { "is" } else { "are" }
         ));
     }
     lines.extend(waits(plan));
@@ -184,20 +194,19 @@ fn lines(plan: &Plan) -> Vec<String> {
 /// How long calls wait, and whether their clients do.
 fn waits(plan: &Plan) -> Vec<String> {
     let line = |wait: &Wait| {
-        let patience = wait.patience.filter(|patience| wait.longest > *patience);
-        let refused = patience.map(|patience| {
-            format!(
-                "; clients that give up earlier, as the usual ones of this provider do after {}, are refused with a 429: \
-                 give them a longer timeout, or use fewer workers",
-                duration(patience)
-            )
-        });
-        format!(
-            "Waits: a call to {} waits up to {}{}.",
-            wait.quota,
-            duration(wait.longest),
-            refused.unwrap_or_default()
-        )
+        let over = |bound: Option<Duration>| bound.filter(|bound| wait.longest > *bound).map(duration);
+        let refused = match (over(wait.maximum), over(wait.patience)) {
+            (Some(maximum), _) => format!(
+                "; the quota lets calls wait for {maximum} (enforcement.maxQueueSeconds), and refuses others with a 429: \
+                 raise it, or use fewer workers"
+            ),
+            (None, Some(patience)) => format!(
+                "; clients that give up earlier, as the usual ones of this provider do after {patience}, are refused with \
+                 a 429: give them a longer timeout, or use fewer workers"
+            ),
+            (None, None) => String::new(),
+        };
+        format!("Waits: a call to {} waits up to {}{}.", wait.quota, duration(wait.longest), refused)
     };
     plan.forecast.waits.iter().map(line).collect()
 }
@@ -206,10 +215,15 @@ fn bottleneck(plan: &Plan) -> String {
     let forecast = &plan.forecast;
     match forecast.bottleneck {
         Bottleneck::Workers => {
-            let named = if plan.campaign.workers.is_some() { "" } else { ", as none are named" };
+            let named = if plan.campaign.workers.is_some() { "" } else { " (none are named)" };
             format!(
-                "Bottleneck: {} records at the same time{named}; no limit holds them up.",
+                "Bottleneck: the workers, {} at a time{named}; with more it would be done sooner.",
                 figure(forecast.workers)
+            )
+        }
+        Bottleneck::PerWorkload { ref quota, most } => {
+            format!(
+                "Bottleneck: maxConcurrentPerWorkload of {quota}, {most} calls under way at the same time."
             )
         }
         Bottleneck::Limit(at) => {
@@ -233,17 +247,18 @@ fn bottleneck(plan: &Plan) -> String {
     }
 }
 
+fn tiers_named(tiers: &[(QuotaName, String)]) -> String {
+    tiers.iter().map(|(quota, tier)| format!("tier {tier} of {quota}")).collect::<Vec<_>>().join(" and ")
+}
+
 fn remedy_line(remedy: &Remedy, plan: &Plan) -> String {
     let then = |end: &Duration| format!("it is done in {}", duration(*end));
     match remedy {
-        Remedy::Tiers { tiers, end } => {
-            let tiers = tiers.iter().map(|(quota, tier)| format!("tier {tier} of {quota}"));
-            format!("Fits with {}: {}.", tiers.collect::<Vec<_>>().join(" and "), then(end))
+        Remedy::Tiers { tiers, end } => format!("Fits with {}: {}.", tiers_named(tiers), then(end)),
+        Remedy::NoTier { quota, tiers, end } => {
+            let best = end.map(|end| format!("; with {} {}", tiers_named(tiers), then(&end)));
+            format!("No tier of {quota} is enough{}.", best.unwrap_or_default())
         }
-        Remedy::NoTier { quota, tier, end } => match end {
-            Some(end) => format!("No tier of {quota} is enough; with the best, {tier}, {}.", then(end)),
-            None => format!("No tier of {quota} is enough."),
-        },
         Remedy::Share { quota, percent, end } => {
             format!("Fits with sharePercent: {percent} of {quota}: {}.", then(end))
         }
@@ -265,8 +280,12 @@ fn remedy_value(remedy: &Remedy) -> Value {
             let tiers = tiers.iter().map(|(quota, tier)| json!({"quota": quota, "tier": tier}));
             json!({"tiers": tiers.collect::<Vec<_>>(), "expectedSeconds": end.as_secs()})
         }
-        Remedy::NoTier { quota, tier, end } => {
-            json!({"quota": quota, "bestTier": tier, "fits": false, "expectedSeconds": end.map(|end| end.as_secs())})
+        Remedy::NoTier { quota, tiers, end } => {
+            let tiers = tiers.iter().map(|(quota, tier)| json!({"quota": quota, "tier": tier}));
+            json!({
+                "quota": quota, "fits": false, "bestTiers": tiers.collect::<Vec<_>>(),
+                "expectedSeconds": end.map(|end| end.as_secs()),
+            })
         }
         Remedy::Share { quota, percent, end } => {
             json!({"quota": quota, "sharePercent": percent, "expectedSeconds": end.as_secs()})

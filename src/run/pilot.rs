@@ -77,6 +77,10 @@ impl Pilot {
     /// Nothing was measured, or the file can't be written.
     pub fn write(&self, file: &Path, records: u64) -> anyhow::Result<Vec<String>> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !seen.kinds.values().any(|calls| calls.answered > 0) {
+            // What an earlier pilot has measured is not to be taken for this one's.
+            let _may_be_gone = fs::remove_file(file);
+        }
         anyhow::ensure!(
             seen.kinds.values().any(|calls| calls.answered > 0),
             "no call was answered, so that nothing was measured, and no pilot is written: {}",

@@ -39,10 +39,12 @@ pub fn prepare(arguments: &RunArguments) -> anyhow::Result<Prepared> {
         let problems = account.engine.problems();
         ensure!(problems.is_empty(), "quota {}: {}", account.quota, problems.join("; "));
     }
-    if let Some(file) = arguments.report.as_ref().filter(|_| !arguments.dry_run) {
+    let written = [("--report", &arguments.report), ("--pilot", &arguments.pilot)];
+    for (option, file) in written.into_iter().filter(|_| !arguments.dry_run) {
+        let Some(file) = file else { continue };
         // Checked before the run, which may take hours.
         let writable = fs::OpenOptions::new().append(true).create(true).open(file);
-        writable.with_context(|| format!("--report {} can't be written", file.display()))?;
+        writable.with_context(|| format!("{option} {} can't be written", file.display()))?;
     }
     if let Some(user) = &arguments.user {
         user::find(user)?;

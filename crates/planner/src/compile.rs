@@ -96,6 +96,7 @@ impl Compiler<'_> {
             service_tier: None,
         };
         let demand = demand(account, &shape, figures);
+        self.fits_the_model(field, account, demand.class.model.as_deref(), figures)?;
         self.warnings.extend(warnings(account, &demand, figures));
         let usage = TokenUsage {
             input: figures.input_tokens.map_or(0, whole),
@@ -139,6 +140,36 @@ impl Compiler<'_> {
     }
 }
 
+impl Compiler<'_> {
+    /// Whether the call is not larger than its model, as far as that is known.
+    fn fits_the_model(
+        &mut self,
+        field: &str,
+        account: &CompiledAccount,
+        model: Option<&str>,
+        figures: &CallFigures,
+    ) -> Option<()> {
+        let Some((name, facts)) = model.and_then(|name| account.engine.models.get_key_value(name)) else {
+            return Some(());
+        };
+        let (input, output) = (figures.input_tokens.map_or(0, whole), figures.output_tokens.map_or(0, whole));
+        let too_large = [
+            ("outputTokens", output, facts.max_output, "of output"),
+            ("inputTokens", input.saturating_add(output), facts.context, "of input and output together"),
+        ]
+        .into_iter()
+        .find_map(|(name, tokens, most, what)| {
+            most.filter(|most| tokens > *most).map(|most| (name, tokens, most, what))
+        });
+        let Some((at, tokens, most, what)) = too_large else { return Some(()) };
+        let message = format!(
+            "{tokens} tokens {what} are more than the {most} that model {name} takes; correct the figure"
+        );
+        self.problems.push(Problem::new(format!("{field}.{at}"), message));
+        None
+    }
+}
+
 fn demand(account: &CompiledAccount, shape: &CallShape, figures: &CallFigures) -> Demand {
     let class = quotakeeper_engine::event::CallClass {
         endpoint: shape.endpoint.clone(),
@@ -147,10 +178,11 @@ fn demand(account: &CompiledAccount, shape: &CallShape, figures: &CallFigures) -
     };
     let credits =
         figures.credits.map_or_else(|| account.profile.credits(shape.endpoint.as_deref(), "", None), whole);
+    let output = figures.output_tokens.map_or(0, whole);
     let size = CallSize {
         text_bytes: figures.input_tokens.map_or(0, whole).saturating_mul(BYTES_PER_TOKEN),
-        // An answer of no tokens is no completion: an embedding has nothing to bound.
-        max_output: figures.max_output_tokens.map(whole).or((figures.output_tokens == Some(0)).then_some(0)),
+        // An answer of no tokens is no completion, and has nothing to bound.
+        max_output: figures.max_output_tokens.map(whole).or((output == 0).then_some(0)),
         choices: 1,
         ..CallSize::default()
     };
@@ -167,6 +199,14 @@ fn warnings(account: &CompiledAccount, demand: &Demand, figures: &CallFigures) -
         warnings.push(format!(
             "quota {quota}: limit {} counts tokens, and the calls name none; write inputTokens and outputTokens, or \
              its part of the plan means nothing",
+            limit.name
+        ));
+    }
+    let held = covering().find(|limit| limit.holds_the_most());
+    if let (Some(limit), Some(1..), None) = (held, figures.output_tokens, figures.max_output_tokens) {
+        warnings.push(format!(
+            "quota {quota}: calls that set no maximum of output are held up: until each has ended, all that its model can \
+             produce is held of {}; have clients send max_tokens, and write it as maxOutputTokens",
             limit.name
         ));
     }

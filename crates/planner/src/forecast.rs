@@ -44,6 +44,8 @@ pub struct Wait {
     pub longest: Duration,
     /// After how long the provider's usual clients give up; a call that would have to wait longer is refused.
     pub patience: Option<Duration>,
+    /// How long the quota lets calls wait, where it says so.
+    pub maximum: Option<Duration>,
 }
 
 /// When a campaign ends.
@@ -88,6 +90,13 @@ pub enum Bottleneck {
     Limit(usize),
     /// The workers: with more of them it would end earlier.
     Workers,
+    /// A quota lets so many calls of one workload be under way.
+    PerWorkload {
+        /// The quota.
+        quota: QuotaName,
+        /// `maxConcurrentPerWorkload`.
+        most: u32,
+    },
 }
 
 /// How far figures are moved.
@@ -143,7 +152,7 @@ pub fn forecast(campaign: &Campaign, accounts: &[CompiledAccount]) -> Forecast {
         Outcome::Done { under_way, waits, .. } => (*under_way, of_quotas(accounts, waits)),
         Outcome::Never(_) => (0, Vec::new()),
     };
-    let bottleneck = bottleneck(campaign, &needs, workers);
+    let bottleneck = bottleneck(campaign, accounts, &needs, workers);
     Forecast { verdict, end, bottleneck, calls: calls(campaign, accounts), waits, needs, workers, under_way }
 }
 
@@ -154,7 +163,8 @@ fn of_quotas(accounts: &[CompiledAccount], waits: &[Duration]) -> Vec<Wait> {
         .map(|(account, longest)| {
             let patience = account.profile.client.as_ref().and_then(|client| client.patience_seconds);
             let patience = patience.map(|seconds| Duration::from_secs(seconds.into()));
-            Wait { quota: account.quota.clone(), longest: *longest, patience }
+            let maximum = account.engine.queue.max_absence;
+            Wait { quota: account.quota.clone(), longest: *longest, patience, maximum }
         })
         .collect()
 }
@@ -196,25 +206,34 @@ fn verdict(end: Option<End>, least: Duration, time: Option<Duration>, never: Opt
     }
 }
 
-/// The campaign's workers, or twice as many as its tightest limit can use.
+/// The campaign's workers, or twice as many as its tightest limit can use. Of those that would only wait no more than a
+/// multiple is played: nothing depends on how many wait.
 fn workers(campaign: &Campaign, needs: &[Need]) -> u64 {
-    if let Some(workers) = campaign.workers {
-        return workers.min(campaign.records).max(1);
-    }
     let least = needs.iter().map(|need| need.least).max().unwrap_or_default();
-    let busy = need::answers(campaign, 1);
-    let usable =
-        if least.is_zero() { MOST_WORKERS as f64 } else { 2.0 * busy.as_secs_f64() / least.as_secs_f64() };
-    (usable.ceil() as u64).saturating_add(1).min(MOST_WORKERS).min(campaign.records)
+    let busy = need::answers(campaign, 1).as_secs_f64();
+    let usable = if least.is_zero() { MOST_WORKERS as f64 } else { 2.0 * busy / least.as_secs_f64() };
+    // Beside others it gets its part of what comes at once only with as many calls waiting.
+    let burst = needs.iter().map(Need::at_once).max().filter(|_| !campaign.others.is_empty());
+    let usable = (usable.ceil() as u64).saturating_add(1).max(burst.unwrap_or(0).min(MOST_WORKERS));
+    match campaign.workers {
+        Some(workers) => workers.min(usable.saturating_mul(10).max(MOST_WORKERS)),
+        None => usable.min(MOST_WORKERS),
+    }
+    .clamp(1, campaign.records.max(1))
 }
 
-fn bottleneck(campaign: &Campaign, needs: &[Need], workers: u64) -> Bottleneck {
+fn bottleneck(campaign: &Campaign, accounts: &[CompiledAccount], needs: &[Need], workers: u64) -> Bottleneck {
+    let per_workload = accounts.iter().enumerate().filter_map(|(index, account)| {
+        let most = account.engine.sharing.max_concurrent_per_workload?;
+        let quota = account.quota.clone();
+        Some((need::at_once(campaign, index, most), Bottleneck::PerWorkload { quota, most }))
+    });
     let by_workers = need::answers(campaign, workers).max(need::one_record(campaign));
-    let tightest = needs.iter().enumerate().max_by_key(|(_, need)| (need.never, need.least));
-    match tightest {
-        Some((at, need)) if need.never || need.least >= by_workers => Bottleneck::Limit(at),
-        _ => Bottleneck::Workers,
-    }
+    let limits = needs.iter().enumerate();
+    let limits =
+        limits.map(|(at, need)| (if need.never { Duration::MAX } else { need.least }, Bottleneck::Limit(at)));
+    let all = [(by_workers, Bottleneck::Workers)].into_iter().chain(per_workload).chain(limits);
+    all.max_by_key(|(least, _)| *least).map_or(Bottleneck::Workers, |(_, bottleneck)| bottleneck)
 }
 
 fn calls(campaign: &Campaign, accounts: &[CompiledAccount]) -> Vec<(QuotaName, u64, Option<Amount>)> {

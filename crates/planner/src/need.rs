@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use quotakeeper_dialects::calendar::Calendar;
 use quotakeeper_dialects::profile::Period;
-use quotakeeper_engine::config::{CalendarPeriod, LimitConfig, PeriodKind, Unit};
+use quotakeeper_engine::config::{CalendarPeriod, CountedAs, LimitConfig, PeriodKind, Unit};
 use quotakeeper_engine::cost::Amount;
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::name::QuotaName;
@@ -34,6 +34,17 @@ pub struct Need {
     pub least: Duration,
     /// A single call draws more than there is: it never fits.
     pub never: bool,
+}
+
+impl Need {
+    /// How much of it may come at once.
+    pub(crate) fn at_once(&self) -> u64 {
+        match self.limit.counted_as {
+            CountedAs::FixedWindow | CountedAs::SlidingWindow => self.amount,
+            // A bucket, or one of our own where nobody knows how the provider counts.
+            _ => self.limit.effective_burst().min(self.amount),
+        }
+    }
 }
 
 /// What a campaign draws of the limits of its accounts.
@@ -84,6 +95,13 @@ pub fn answers(campaign: &Campaign, workers: u64) -> Duration {
     Duration::try_from_secs_f64(all / workers.max(1) as f64).unwrap_or(Duration::MAX)
 }
 
+/// How long the calls to an account take at least that lets so many calls of one workload be under way.
+pub fn at_once(campaign: &Campaign, account: usize, most: u32) -> Duration {
+    let steps = campaign.steps.iter().zip(campaign.calls()).filter(|(step, _)| step.call.account == account);
+    let all: f64 = steps.map(|(step, calls)| step.call.answer.as_secs_f64() * calls as f64).sum();
+    Duration::try_from_secs_f64(all / f64::from(most.max(1))).unwrap_or(Duration::MAX)
+}
+
 /// How long the calls of a single record take, one after the other, if nothing holds them.
 pub fn one_record(campaign: &Campaign) -> Duration {
     let steps = campaign.steps.iter();
@@ -113,7 +131,7 @@ fn least(need: &Need, start: Timestamp) -> Duration {
         return periods(&calendar, all.saturating_sub(1) / per, start, limit.window);
     }
     // What is used comes back, so that a rate of an hour ago holds nothing up for longer than a window.
-    after(limit.window.as_secs_f64() * all.saturating_sub(*amount) as f64 / per as f64)
+    after(limit.window.as_secs_f64() * all.saturating_sub(need.at_once()) as f64 / per as f64)
 }
 
 /// How long it is until so many periods have begun after the one that is open at `start`.

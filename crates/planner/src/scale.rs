@@ -10,15 +10,17 @@ use crate::campaign::{Call, Campaign};
 
 /// Calls that are simulated one by one.
 const MOST_CALLS: u64 = 100_000;
-/// A simulated call draws at most one of so many parts of a limit's window: a coarser one would wait where none of its
-/// calls did.
-const PARTS_OF_A_WINDOW: u64 = 10;
-/// After so many windows it makes no difference whether the calls of one come at once.
+/// So many simulated calls fit into a window at least: coarser ones would wait where none of theirs did.
+const IN_A_WINDOW: u64 = 10;
+/// The same where a campaign takes very many windows: whether the calls of one come at once makes no difference then, but
+/// an amount may have a rest that is too small for another.
+const IN_ONE_OF_MANY: u64 = 2;
+const AMOUNTS_IN_ONE_OF_MANY: u64 = 5;
 const MANY_WINDOWS: u64 = 1_000;
-/// The same of tokens, credits and money, of which a window may have a rest that is too small for a simulated call.
-const PARTS_OF_AN_AMOUNT: u64 = 40;
 /// The same of calls under way, where nothing but the order of calls depends on it.
 const PARTS_OF_SLOTS: u64 = 2;
+/// Sizes that are compared, to find one of which windows hold whole numbers.
+const COMPARED: u64 = 1_000;
 
 /// How many calls are simulated for a campaign.
 pub(crate) fn simulated(campaign: &Campaign, accounts: &[CompiledAccount]) -> u64 {
@@ -28,20 +30,33 @@ pub(crate) fn simulated(campaign: &Campaign, accounts: &[CompiledAccount]) -> u6
 /// For how many calls a simulated one stands.
 pub(crate) fn factor(campaign: &Campaign, accounts: &[CompiledAccount]) -> u64 {
     let calls = all_calls(campaign);
-    let limits = accounts.iter().flat_map(|account| &account.engine.limits);
-    let parts = limits.filter_map(|limit| match limit.unit {
-        Unit::Requests if calls / limit.amount.max(1) > MANY_WINDOWS => Some(limit.amount),
-        Unit::Requests => Some(limit.amount / PARTS_OF_A_WINDOW),
-        Unit::ConcurrentRequests => Some(limit.amount / PARTS_OF_SLOTS),
-        _ => None,
-    });
-    let drawn = campaign.steps.iter().flat_map(|step| {
-        let drawn = accounts[step.call.account].engine.drawn(&step.call.demand, &step.call.usage);
-        let amounts = drawn.into_iter().filter(|(limit, _)| counts_amounts(limit.unit));
-        amounts.map(|(limit, Amount(drawn))| limit.amount / drawn.saturating_mul(PARTS_OF_AN_AMOUNT).max(1))
-    });
-    let finest = parts.chain(drawn).min().unwrap_or(u64::MAX);
-    round(calls.div_ceil(MOST_CALLS).min(finest).max(1))
+    let (mut windows, mut finest) = (Vec::new(), u64::MAX);
+    for step in &campaign.steps {
+        let engine = &accounts[step.call.account].engine;
+        for (limit, Amount(drawn)) in engine.drawn(&step.call.demand, &step.call.usage) {
+            match limit.unit {
+                Unit::ConcurrentRequests => finest = finest.min(limit.amount / PARTS_OF_SLOTS),
+                _ if drawn > 0 => {
+                    let window = limit.amount / drawn;
+                    let in_one = match limit.unit {
+                        _ if calls / window.max(1) <= MANY_WINDOWS => IN_A_WINDOW,
+                        Unit::Requests => IN_ONE_OF_MANY,
+                        _ => AMOUNTS_IN_ONE_OF_MANY,
+                    };
+                    finest = finest.min(window / in_one);
+                    windows.push(window);
+                }
+                _ => {}
+            }
+        }
+    }
+    let most = calls.div_ceil(MOST_CALLS).min(finest).max(1);
+    // What is left of a window that another simulated call does not fit into is used by none of them.
+    let rest_of =
+        |window: u64, factor: u64| u128::from(window % factor) * 1_000_000_000 / u128::from(window.max(1));
+    let rest = |factor: u64| windows.iter().map(|window| rest_of(*window, factor)).max();
+    let least = (most / 2 + 1).max(most.saturating_sub(COMPARED));
+    (least..=most).rev().min_by_key(|factor| rest(*factor)).unwrap_or(1)
 }
 
 fn all_calls(campaign: &Campaign) -> u64 {
@@ -49,23 +64,22 @@ fn all_calls(campaign: &Campaign) -> u64 {
 }
 
 /// How a simulated call is made: by a worker that stands for several, or, where there are fewer workers than calls in
-/// one, for so long as they take.
+/// one, for as long as they take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     /// For how many calls a simulated one stands.
     pub(crate) factor: u64,
     /// Workers that are simulated.
     pub(crate) workers: u64,
-    /// How many of the calls are under way at the same time.
-    at_once: u64,
+    /// Workers that they stand for.
+    real: u64,
 }
 
 impl Scale {
     /// How calls of so many workers are simulated.
     pub(crate) fn of(campaign: &Campaign, accounts: &[CompiledAccount], workers: u64) -> Scale {
         let factor = factor(campaign, accounts);
-        let simulated = (workers / factor).max(1);
-        Scale { factor, workers: simulated, at_once: (workers / simulated).clamp(1, factor) }
+        Scale { factor, workers: (workers / factor).max(1), real: workers.max(1) }
     }
 
     /// An account of which a call may draw so many times as much.
@@ -86,7 +100,8 @@ impl Scale {
 
     /// A call that stands for so many.
     pub(crate) fn call(self, call: &Call) -> Call {
-        let Scale { factor, at_once, .. } = self;
+        let Scale { factor, workers, real } = self;
+        let at_once = real.div_ceil(workers).min(factor);
         let Demand { class, mut costs, mut size } = call.demand.clone();
         costs.requests = Amount(costs.requests.0.saturating_mul(factor));
         costs.credits = Amount(costs.credits.0.saturating_mul(factor));
@@ -100,25 +115,13 @@ impl Scale {
             output: call.usage.output.saturating_mul(factor),
             ..call.usage
         };
-        let rounds = u32::try_from(factor.div_ceil(at_once)).unwrap_or(u32::MAX);
-        let answer = call.answer.saturating_mul(rounds);
+        let answer = call.answer.mul_f64((factor * workers) as f64 / real as f64);
         Call { demand: Demand { class, costs, size }, usage, answer, ..call.clone() }
     }
-}
-
-fn counts_amounts(unit: Unit) -> bool {
-    unit.counts_tokens() || unit == Unit::Credits
 }
 
 /// Whether less than a window's amount of it may come at once.
 fn has_burst(limit: &LimitConfig) -> bool {
     let by_window = matches!(limit.counted_as, CountedAs::FixedWindow | CountedAs::SlidingWindow);
     limit.unit == Unit::Requests && (limit.burst.is_some() || !by_window)
-}
-
-/// 1, 2 or 5 with zeros behind, at most this number: people's amounts are multiples of that, so that no window has a rest
-/// too small for a simulated call.
-fn round(number: u64) -> u64 {
-    let power = 10_u64.pow(number.ilog10());
-    [5, 2, 1].into_iter().map(|digit| digit * power).find(|round| *round <= number).unwrap_or(1)
 }

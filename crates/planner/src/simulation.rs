@@ -28,8 +28,8 @@ use records::Records;
 
 /// No campaign is looked at for longer.
 pub(crate) const HORIZON: Duration = Duration::from_secs(400 * 86_400);
-/// What is simulated of one at most: some ten seconds of computing.
-const MOST_STEPS: u64 = 20_000_000;
+/// What is simulated of one at most: some seconds of computing.
+const MOST_STEPS: u64 = 5_000_000;
 /// When it begins, on the engines' clock: periods have begun before.
 const START: Time = Time(800 * 86_400 * 1_000_000_000);
 /// The only session of each engine.
