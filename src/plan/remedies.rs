@@ -76,9 +76,7 @@ pub fn find(
             remedies.extend(tried.other_tiers(accounts));
         }
     }
-    if let Some(end) = forecast.end {
-        remedies.push(Remedy::Deadline(end.latest));
-    }
+    remedies.extend(forecast.end.and_then(|end| end.latest).map(Remedy::Deadline));
     if tries {
         remedies.extend(fewer_records(campaign, accounts, time));
     }

@@ -74,10 +74,10 @@ pub fn value(plans: &[Plan]) -> Value {
         json!({
             "campaign": campaign.name, "records": campaign.records, "start": campaign.start.to_string(),
             "deadline": campaign.deadline.map(|deadline| deadline.to_string()),
-            "fits": forecast.verdict.is_good(), "verdict": verdict_name(&forecast.verdict),
+            "fits": forecast.verdict.is_good(), "verdict": verdict_name(&forecast.verdict), "never": forecast.never,
             "end": forecast.end.map(|end| json!({
                 "earliestSeconds": seconds(end.earliest), "expectedSeconds": seconds(end.expected),
-                "latestSeconds": seconds(end.latest),
+                "latestSeconds": end.latest.map(seconds),
             })),
             "waits": forecast.waits.iter().map(|wait| json!({
                 "quota": wait.quota, "longestSeconds": seconds(wait.longest),
@@ -142,15 +142,12 @@ fn headline(plan: &Plan) -> String {
             let late = duration(late.unwrap_or_default());
             format!("{what} do not fit into {within}: they are done in {}, {late} too late", range(plan))
         }
-        Verdict::Impossible => format!(
-            "{what} are mathematically impossible in {within}{}",
-            if forecast.end.is_some() {
-                format!(": they are done in {}", range(plan))
-            } else {
-                String::new()
-            }
-        ),
-        Verdict::Never(why) => format!("{what} are never done: {why}"),
+        Verdict::Impossible => {
+            let end = forecast.end.map(|_| format!("they are done in {}", range(plan)));
+            let end = end.or(forecast.never.clone()).unwrap_or_default();
+            format!("{what} are mathematically impossible in {within}: {end}")
+        }
+        Verdict::Never => format!("{what} are never done: {}", forecast.never.as_deref().unwrap_or_default()),
     }
 }
 
@@ -158,7 +155,8 @@ fn headline(plan: &Plan) -> String {
 fn range(plan: &Plan) -> String {
     let Some(end) = plan.forecast.end else { return "no time that can be foreseen".to_owned() };
     let at = moment(plan.campaign.start, end.expected);
-    format!("{} ({} to {}), at {at}", duration(end.expected), duration(end.earliest), duration(end.latest))
+    let latest = end.latest.map_or_else(|| "never".to_owned(), duration);
+    format!("{} ({} to {latest}), at {at}", duration(end.expected), duration(end.earliest))
 }
 
 fn moment(start: Timestamp, after: Duration) -> Timestamp {
@@ -303,6 +301,6 @@ fn verdict_name(verdict: &Verdict) -> &'static str {
         Verdict::Tight => "Tight",
         Verdict::Late => "Late",
         Verdict::Impossible => "Impossible",
-        Verdict::Never(_) => "Never",
+        Verdict::Never => "Never",
     }
 }

@@ -21,6 +21,8 @@ pub struct Forecast {
     pub verdict: Verdict,
     /// When it ends, after its beginning; none: never.
     pub end: Option<End>,
+    /// Why it never ends, as a sentence.
+    pub never: Option<String>,
     /// What it draws of each limit that counts its calls.
     pub needs: Vec<Need>,
     /// What holds it up most.
@@ -55,8 +57,8 @@ pub struct End {
     pub earliest: Duration,
     /// With the figures as they are.
     pub expected: Duration,
-    /// If calls take and use as much more as they may.
-    pub latest: Duration,
+    /// If calls take and use as much more as they may; none: then it never ends.
+    pub latest: Option<Duration>,
 }
 
 /// Whether a campaign fits.
@@ -72,8 +74,8 @@ pub enum Verdict {
     Late,
     /// Its limits let less through until the deadline, whatever else happens.
     Impossible,
-    /// A call can never be sent, or there is no end in sight; a sentence says why.
-    Never(String),
+    /// A call can never be sent, or there is no end in sight.
+    Never,
 }
 
 impl Verdict {
@@ -126,34 +128,27 @@ pub fn forecast(campaign: &Campaign, accounts: &[CompiledAccount]) -> Forecast {
         let (earliest, latest) = others.join().unwrap_or_else(|_| (expected.clone(), expected.clone()));
         (expected, earliest, latest)
     });
-    let never = needs.iter().find(|need| need.never).map(|need| {
+    let too_large = needs.iter().find(|need| need.never).map(|need| {
         format!(
             "a single call draws more of {} of {} than the {} that it has",
             need.limit.name, need.quota, need.amount
         )
     });
-    let end = match (&expected, never.is_some()) {
-        (Outcome::Done { after, .. }, false) => {
-            let of = |other: &Outcome| match other {
-                Outcome::Done { after, .. } => *after,
-                Outcome::Never(_) => *after,
-            };
-            Some(End {
-                earliest: of(&earliest).min(*after),
-                expected: *after,
-                latest: of(&latest).max(*after),
-            })
-        }
-        _ => None,
-    };
+    let never = too_large.or_else(|| why(&expected));
+    let end = after(&expected).filter(|_| never.is_none()).map(|expected| End {
+        earliest: after(&earliest).map_or(expected, |earliest| earliest.min(expected)),
+        expected,
+        latest: after(&latest).map(|latest| latest.max(expected)),
+    });
     let least = need::needs(&low, accounts).iter().map(|need| need.least).max().unwrap_or_default();
-    let verdict = verdict(end, least, campaign.time(), never.or_else(|| why(&expected)));
+    let verdict = verdict(end, least, campaign.time());
     let (under_way, waits) = match &expected {
         Outcome::Done { under_way, waits, .. } => (*under_way, of_quotas(accounts, waits)),
         Outcome::Never(_) => (0, Vec::new()),
     };
     let bottleneck = bottleneck(campaign, accounts, &needs, workers);
-    Forecast { verdict, end, bottleneck, calls: calls(campaign, accounts), waits, needs, workers, under_way }
+    let calls = calls(campaign, accounts);
+    Forecast { verdict, end, never, bottleneck, calls, waits, needs, workers, under_way }
 }
 
 /// The waits of those accounts whose calls have waited.
@@ -175,10 +170,7 @@ pub fn end(campaign: &Campaign, accounts: &[CompiledAccount]) -> Option<Duration
     if needs.iter().any(|need| need.never) {
         return None;
     }
-    match played(campaign, accounts, workers(campaign, &needs)) {
-        Outcome::Done { after, .. } => Some(after),
-        Outcome::Never(_) => None,
-    }
+    after(&played(campaign, accounts, workers(campaign, &needs)))
 }
 
 /// How many calls are simulated to foresee an end once.
@@ -191,16 +183,20 @@ pub fn latest_end(campaign: &Campaign, accounts: &[CompiledAccount]) -> Option<D
     end(&varied(campaign, Moved::Up), accounts)
 }
 
+fn after(outcome: &Outcome) -> Option<Duration> {
+    if let Outcome::Done { after, .. } = outcome { Some(*after) } else { None }
+}
+
 fn why(outcome: &Outcome) -> Option<String> {
     if let Outcome::Never(why) = outcome { Some(why.clone()) } else { None }
 }
 
-fn verdict(end: Option<End>, least: Duration, time: Option<Duration>, never: Option<String>) -> Verdict {
+fn verdict(end: Option<End>, least: Duration, time: Option<Duration>) -> Verdict {
     match (end, time) {
         (_, Some(time)) if least > time => Verdict::Impossible,
-        (None, _) => Verdict::Never(never.unwrap_or_default()),
+        (None, _) => Verdict::Never,
         (Some(_), None) => Verdict::Ends,
-        (Some(end), Some(time)) if end.latest <= time => Verdict::Fits,
+        (Some(end), Some(time)) if end.latest.is_some_and(|latest| latest <= time) => Verdict::Fits,
         (Some(end), Some(time)) if end.expected <= time => Verdict::Tight,
         (Some(_), Some(_)) => Verdict::Late,
     }
@@ -292,19 +288,21 @@ mod tests {
     fn ending(earliest: u64, expected: u64, latest: u64) -> Option<End> {
         let [earliest, expected, latest] =
             [earliest, expected, latest].map(|minutes| MINUTE * minutes as u32);
-        Some(End { earliest, expected, latest })
+        Some(End { earliest, expected, latest: Some(latest) })
     }
 
     #[test]
     fn a_verdict_is_of_the_range_and_the_deadline() {
         let of = |end, least: u32, time: Option<u32>| {
-            verdict(end, MINUTE * least, time.map(|minutes| MINUTE * minutes), None)
+            verdict(end, MINUTE * least, time.map(|minutes| MINUTE * minutes))
         };
         assert_eq!(of(ending(8, 10, 12), 5, None), Verdict::Ends);
         assert_eq!(of(ending(8, 10, 12), 5, Some(12)), Verdict::Fits);
         assert_eq!(of(ending(8, 10, 12), 5, Some(11)), Verdict::Tight);
         assert_eq!(of(ending(8, 10, 12), 5, Some(9)), Verdict::Late);
         assert_eq!(of(ending(8, 10, 12), 5, Some(4)), Verdict::Impossible);
-        assert_eq!(of(None, 5, Some(6)), Verdict::Never(String::new()));
+        let perhaps = ending(8, 10, 12).map(|end| End { latest: None, ..end });
+        assert_eq!(of(perhaps, 5, Some(20)), Verdict::Tight, "it may never end");
+        assert_eq!(of(None, 5, Some(6)), Verdict::Never);
     }
 }

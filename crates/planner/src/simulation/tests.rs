@@ -149,7 +149,7 @@ fn what_takes_years_is_never_done() {
     let campaign = single(1_000_000_000_000_000, Duration::from_millis(500));
     let forecast = crate::forecast(&campaign, std::slice::from_ref(&account));
     let said = "it is not done within 400 days".to_owned();
-    assert_eq!(forecast.verdict, crate::forecast::Verdict::Never(said));
+    assert_eq!((forecast.verdict, forecast.never), (crate::forecast::Verdict::Never, Some(said)));
 }
 
 #[test]
@@ -159,5 +159,6 @@ fn what_is_larger_than_a_limit_never_ends() {
     campaign.steps[0].call.demand.costs.requests = quotakeeper_engine::cost::Amount(6);
     let forecast = crate::forecast(&campaign, std::slice::from_ref(&account));
     let said = "a single call draws more of requests of tried than the 5 that it has";
-    assert_eq!((forecast.verdict, forecast.end), (crate::forecast::Verdict::Never(said.to_owned()), None));
+    assert_eq!((forecast.end, forecast.never), (None, Some(said.to_owned())));
+    assert_eq!(forecast.verdict, crate::forecast::Verdict::Never);
 }
