@@ -47,7 +47,7 @@ pub(crate) enum Outcome {
     Done {
         /// After so long.
         after: Duration,
-        /// How many calls were under way on an average, while all workers had something to do.
+        /// How many calls were under way on an average.
         under_way: u64,
         /// How long a call has waited for its grant at most, by account.
         waits: Vec<Duration>,
@@ -134,7 +134,6 @@ struct World {
     /// Calls under way, times the nanoseconds that they were.
     busy: u128,
     under_way: u64,
-    busy_until: Time,
     factor: u64,
 }
 
@@ -176,7 +175,6 @@ impl World {
             waits: vec![Duration::ZERO; accounts.len()],
             busy: 0,
             under_way: 0,
-            busy_until: START,
             factor: scale.factor,
             campaign,
         }
@@ -229,18 +227,14 @@ impl World {
             return Some(Outcome::Never(why.clone()));
         }
         let done = self.records.are_done().then(|| self.now.since(START))?;
-        let nanos = u128::from(self.busy_until.since(START).as_nanos() as u64).max(1);
-        let mean = u64::try_from(self.busy.div_ceil(nanos)).unwrap_or(u64::MAX);
+        let mean = u64::try_from(self.busy.div_ceil(done.as_nanos().max(1))).unwrap_or(u64::MAX);
         let under_way = mean.saturating_mul(self.factor).max(1);
         Some(Outcome::Done { after: done, under_way, waits: self.waits.clone() })
     }
 
     fn pass_until(&mut self, at: Time) {
         let at = at.max(self.now);
-        if self.records.are_left() {
-            self.busy += u128::from(self.under_way) * at.since(self.now).as_nanos();
-            self.busy_until = at;
-        }
+        self.busy += u128::from(self.under_way) * at.since(self.now).as_nanos();
         self.now = at;
     }
 

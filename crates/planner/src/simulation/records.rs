@@ -35,11 +35,6 @@ impl Records {
         self.done == self.all
     }
 
-    /// Whether some have not been begun: every worker has something to do.
-    pub(super) fn are_left(&self) -> bool {
-        self.begun < self.all
-    }
-
     /// The step of the worker's next call; none: there is nothing left to do.
     pub(super) fn next_call(&mut self, worker: usize, steps: &[Step]) -> Option<usize> {
         let mut at = match self.workers[worker].take() {
@@ -63,7 +58,7 @@ impl Records {
     }
 
     fn begin(&mut self, steps: &[Step]) -> Option<AtWork> {
-        if !self.are_left() {
+        if self.begun == self.all {
             return None;
         }
         self.begun += 1;

@@ -52,6 +52,17 @@ fn a_rate_holds_however_many_workers_there_are() {
 }
 
 #[test]
+fn as_many_are_under_way_as_the_rate_and_the_answers_make() {
+    let account =
+        account("{name: requests, unit: Requests, amount: 600, windowSeconds: 60, countedAs: SlidingWindow}");
+    for workers in [100, 6_000] {
+        let outcome = play(&single(6_000, Duration::from_secs(3)), std::slice::from_ref(&account), workers);
+        // 10 a second, and 600 at once in the beginning.
+        assert!(matches!(outcome, Outcome::Done { under_way: 30..=35, .. }), "{outcome:?}");
+    }
+}
+
+#[test]
 fn slots_hold_what_takes_long() {
     let account = account("{name: slots, unit: ConcurrentRequests, amount: 5}");
     near(after(&single(100, Duration::from_secs(3)), &account, 500), 60.0, 3.0);
