@@ -97,7 +97,10 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// A number of records: whole, or with `k` or `M`.
-fn records(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// A sentence that says what to write instead.
+pub fn records(text: &str) -> Result<u64, String> {
     let amount = text.parse().map_or_else(|_| Amount::Text(text.to_owned()), Amount::Number);
     amount.units().map_err(|message| message.into_owned())
 }

@@ -18,7 +18,6 @@ use clap::{Args, ValueEnum};
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use kube::ResourceExt;
 use quotakeeper_api::load::{self, Documents, Refused};
-use quotakeeper_api::quota::Amount;
 use quotakeeper_engine::config::{Mode, OnExceeded};
 use quotakeeper_engine::event::Callers;
 use quotakeeper_planner::campaign::Present;
@@ -66,8 +65,8 @@ pub struct PlanArguments {
     files: Vec<PathBuf>,
 
     /// Plan for so many records instead: a whole number, or with `k` or `M`.
-    #[arg(long, value_name = "COUNT")]
-    records: Option<String>,
+    #[arg(long, value_name = "COUNT", value_parser = crate::cli::records)]
+    records: Option<u64>,
 
     /// Plan for a deadline so long after the beginning instead, such as 90m, 8h or 2d.
     #[arg(long, value_name = "TIME", value_parser = length)]
@@ -130,18 +129,11 @@ pub fn main(arguments: &PlanArguments) -> ExitCode {
 }
 
 fn plans(arguments: &PlanArguments, now: Timestamp) -> anyhow::Result<Vec<Plan>> {
-    let mut documents = load::documents(&prepare::sources(&arguments.files)?)?;
+    let documents = load::documents(&prepare::sources(&arguments.files)?)?;
     let mut accounts = documents.accounts()?;
     let known = if arguments.unused { Known::new() } else { known::of(&mut accounts, &arguments.recorded)? };
     if documents.campaigns.is_empty() {
         bail!("the files hold no ApiCampaign; add one: quotakeeper plan --help shows an example");
-    }
-    if let Some(records) = &arguments.records {
-        let records = records.parse().map_or_else(|_| Amount::Text(records.clone()), Amount::Number);
-        if let Err(message) = records.units() {
-            bail!("--records {records}: {message}");
-        }
-        documents.campaigns.iter_mut().for_each(|(_, campaign)| campaign.spec.records = records.clone());
     }
     let mut plans = Vec::new();
     let mut refused = Refused::default();
@@ -199,7 +191,8 @@ fn with_options(campaign: Campaign, arguments: &PlanArguments) -> anyhow::Result
         None => campaign.deadline,
         Some(within) => Some(campaign.start.checked_add(within)?),
     };
-    Ok(Campaign { deadline, workers: arguments.workers.or(campaign.workers), ..campaign })
+    let records = arguments.records.unwrap_or(campaign.records);
+    Ok(Campaign { records, deadline, workers: arguments.workers.or(campaign.workers), ..campaign })
 }
 
 fn plan(

@@ -9,6 +9,7 @@ use quotakeeper_api::problem::Problem;
 use quotakeeper_dialects::did_you_mean;
 use quotakeeper_dialects::request::CallShape;
 use quotakeeper_engine::cost::{Amount, Costs, Demand};
+use quotakeeper_engine::event::CallClass;
 use quotakeeper_engine::tokens::{CallSize, TokenUsage};
 use quotakeeper_wire::account::CompiledAccount;
 
@@ -97,7 +98,12 @@ impl Compiler<'_> {
         };
         let demand = demand(account, &shape, figures);
         self.fits_the_model(field, account, demand.class.model.as_deref(), figures)?;
-        self.warnings.extend(warnings(account, &demand, figures));
+        for warning in warnings(account, &demand, figures) {
+            // Several steps may call the same.
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
         let usage = TokenUsage {
             input: figures.input_tokens.map_or(0, whole),
             output: figures.output_tokens.map_or(0, whole),
@@ -138,9 +144,7 @@ impl Compiler<'_> {
         self.problems.push(Problem::new(format!("{field}.endpoint"), message));
         None
     }
-}
 
-impl Compiler<'_> {
     /// Whether the call is not larger than its model, as far as that is known.
     fn fits_the_model(
         &mut self,
@@ -171,7 +175,7 @@ impl Compiler<'_> {
 }
 
 fn demand(account: &CompiledAccount, shape: &CallShape, figures: &CallFigures) -> Demand {
-    let class = quotakeeper_engine::event::CallClass {
+    let class = CallClass {
         endpoint: shape.endpoint.clone(),
         model: account.profile.counted_model(shape),
         allocation: None,

@@ -10,7 +10,7 @@ use quotakeeper_engine::cost::Amount;
 use quotakeeper_wire::account::CompiledAccount;
 use quotakeeper_wire::name::QuotaName;
 
-use crate::campaign::{Campaign, WHOLE, times};
+use crate::campaign::{Campaign, Step, WHOLE, times};
 
 /// Periods that are looked at one by one; after that all are taken to be as long as the longest.
 const EXACT_PERIODS: u64 = 1_000;
@@ -90,16 +90,18 @@ pub fn needs(campaign: &Campaign, accounts: &[CompiledAccount]) -> Vec<Need> {
 
 /// How long all answers take at least with so many workers.
 pub fn answers(campaign: &Campaign, workers: u64) -> Duration {
-    let steps = campaign.steps.iter().zip(campaign.calls());
-    let all: f64 = steps.map(|(step, calls)| step.call.answer.as_secs_f64() * calls as f64).sum();
-    Duration::try_from_secs_f64(all / workers.max(1) as f64).unwrap_or(Duration::MAX)
+    answers_of(campaign, workers, |_| true)
 }
 
 /// How long the calls to an account take at least that lets so many calls of one workload be under way.
 pub fn at_once(campaign: &Campaign, account: usize, most: u32) -> Duration {
-    let steps = campaign.steps.iter().zip(campaign.calls()).filter(|(step, _)| step.call.account == account);
+    answers_of(campaign, most.into(), |step| step.call.account == account)
+}
+
+fn answers_of(campaign: &Campaign, at_once: u64, are_meant: impl Fn(&Step) -> bool) -> Duration {
+    let steps = campaign.steps.iter().zip(campaign.calls()).filter(|(step, _)| are_meant(step));
     let all: f64 = steps.map(|(step, calls)| step.call.answer.as_secs_f64() * calls as f64).sum();
-    Duration::try_from_secs_f64(all / f64::from(most.max(1))).unwrap_or(Duration::MAX)
+    Duration::try_from_secs_f64(all / at_once.max(1) as f64).unwrap_or(Duration::MAX)
 }
 
 /// How long the calls of a single record take, one after the other, if nothing holds them.

@@ -33,11 +33,13 @@ pub(crate) fn factor(campaign: &Campaign, accounts: &[CompiledAccount]) -> u64 {
     let (mut windows, mut finest) = (Vec::new(), u64::MAX);
     for step in &campaign.steps {
         let engine = &accounts[step.call.account].engine;
+        let model = step.call.demand.class.model.as_deref();
         for (limit, Amount(drawn)) in engine.drawn(&step.call.demand, &step.call.usage) {
+            let amount = limit.amount_of(model.filter(|_| limit.per_model)).amount;
             match limit.unit {
-                Unit::ConcurrentRequests => finest = finest.min(limit.amount / PARTS_OF_SLOTS),
+                Unit::ConcurrentRequests => finest = finest.min(amount / PARTS_OF_SLOTS),
                 _ if drawn > 0 => {
-                    let window = limit.amount / drawn;
+                    let window = amount / drawn;
                     let in_one = match limit.unit {
                         _ if calls / window.max(1) <= MANY_WINDOWS => IN_A_WINDOW,
                         Unit::Requests => IN_ONE_OF_MANY,
