@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use quotakeeper_dialects::calendar::Calendar;
-use quotakeeper_dialects::profile::Period;
-use quotakeeper_engine::config::{CalendarPeriod, CountedAs, LimitConfig, PeriodKind, Unit};
+use quotakeeper_engine::config::{CountedAs, LimitConfig, Unit};
 use quotakeeper_engine::cost::Amount;
-use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::account::{CompiledAccount, calendar};
 use quotakeeper_wire::name::QuotaName;
 
 use crate::campaign::{Campaign, Step, WHOLE, times};
@@ -147,14 +146,4 @@ fn periods(calendar: &Calendar, count: u64, start: Timestamp, longest: Duration)
     let exact: Duration = begun.duration_since(start).try_into().unwrap_or_default();
     let rest = u32::try_from(count.saturating_sub(EXACT_PERIODS)).unwrap_or(u32::MAX);
     exact.saturating_add(longest.saturating_mul(rest))
-}
-
-/// The calendar of a limit's period; none: its zone is not known.
-pub(crate) fn calendar(period: &CalendarPeriod) -> Option<Calendar> {
-    let kind = match period.kind {
-        PeriodKind::Day => Period::Day,
-        PeriodKind::Week => Period::Week,
-        PeriodKind::Month => Period::Month,
-    };
-    Calendar::new(kind, &period.time_zone).ok()
 }

@@ -19,10 +19,9 @@ use quotakeeper_engine::event::{
 use quotakeeper_engine::name::Consumer;
 use quotakeeper_engine::time::{Stamp, Time};
 use quotakeeper_engine::tokens::CallEnd;
-use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::account::{CompiledAccount, calendar};
 
 use crate::campaign::{Call, Campaign};
-use crate::need;
 use crate::scale::Scale;
 use records::Records;
 
@@ -150,7 +149,7 @@ impl World {
         let mut periods = Vec::new();
         for (index, account) in accounts.iter().enumerate() {
             for limit in account.engine.limits_in_force() {
-                let Some(calendar) = limit.period.as_ref().and_then(need::calendar) else { continue };
+                let Some(calendar) = limit.period.as_ref().and_then(calendar) else { continue };
                 periods.push(Open { account: index, limit: limit.name, calendar });
             }
         }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use quotakeeper_dialects::profile::Profile;
-use quotakeeper_engine::config::AccountConfig;
+use quotakeeper_dialects::calendar::Calendar;
+use quotakeeper_dialects::profile::{Period, Profile};
+use quotakeeper_engine::config::{AccountConfig, CalendarPeriod, PeriodKind};
 use quotakeeper_engine::name::AllocationName;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -96,6 +97,16 @@ pub struct CompiledAccount {
     pub used: Vec<StatedUse>,
     /// The provider's dialect, for the proxy.
     pub profile: Profile,
+}
+
+/// The calendar of a limit's period; none: this version does not know its zone.
+pub fn calendar(period: &CalendarPeriod) -> Option<Calendar> {
+    let kind = match period.kind {
+        PeriodKind::Day => Period::Day,
+        PeriodKind::Week => Period::Week,
+        PeriodKind::Month => Period::Month,
+    };
+    Calendar::new(kind, &period.time_zone).ok()
 }
 
 /// Why a document is not an account that can be enforced.

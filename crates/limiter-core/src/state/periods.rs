@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use quotakeeper_dialects::calendar::{Calendar, Span};
-use quotakeeper_dialects::profile::Period;
-use quotakeeper_engine::config::{AccountConfig, CalendarPeriod, LimitConfig, PeriodKind};
+use quotakeeper_engine::config::{AccountConfig, LimitConfig};
 use quotakeeper_engine::event::{Event, PeriodBegun};
 use quotakeeper_engine::time::{Time, stretched};
+use quotakeeper_wire::account::calendar;
 use quotakeeper_wire::name::AccountKey;
 use serde::{Deserialize, Serialize};
 
@@ -68,17 +68,6 @@ impl OpenPeriod {
     }
 }
 
-/// The calendar of a limit's period. In a zone that this version does not know no period begins: what is used counts
-/// for as long as such a period can last.
-fn calendar(period: &CalendarPeriod) -> Option<Calendar> {
-    let kind = match period.kind {
-        PeriodKind::Day => Period::Day,
-        PeriodKind::Week => Period::Week,
-        PeriodKind::Month => Period::Month,
-    };
-    Calendar::new(kind, &period.time_zone).ok()
-}
-
 impl LimiterState {
     /// Looks which periods of an account are open, and tells its engine of them: a wall clock that was set moves the end
     /// of one that goes on, too.
@@ -88,6 +77,7 @@ impl LimiterState {
         let limits: Vec<LimitConfig> = account.engine.config().limits_in_force().collect();
         let (mut begun, mut due) = (Vec::new(), None);
         for limit in limits {
+            // In a zone that this version does not know no period begins: what is used counts for as long as one can last.
             let Some(calendar) = limit.period.as_ref().and_then(calendar) else { continue };
             let known = account.periods.get(&limit.name);
             let open = match known {

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::*;
 use crate::record::Recovered;
 use crate::state::{ConnectionId, LedgerStart, Start};
+use quotakeeper_dialects::profile::Period;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
