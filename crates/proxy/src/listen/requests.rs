@@ -12,8 +12,8 @@ const HTTP2: &[u8] = b"PRI * HTTP/2";
 const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n";
 /// How much of a head that is too long is read to its end, in bytes: a client that still writes would lose the answer.
 const MOST_DISCARDED: usize = 4 * 1024 * 1024;
-/// The longest line before a chunk, in bytes.
-const LONGEST_CHUNK_LINE: usize = 16 * 1024;
+/// The longest line before a chunk, and the longest trailers, in bytes.
+const LONGEST_LINE: usize = 16 * 1024;
 
 /// A request that is turned away.
 #[derive(Debug)]
@@ -48,9 +48,12 @@ enum State {
     /// Before the end of the line that gives a chunk's length.
     ChunkLine(Vec<u8>),
     ChunkData(u64),
-    /// Lines up to an empty one: whether the current one has a byte.
+    /// Before the end of the line that ends a chunk's data.
+    ChunkEnd(Vec<u8>),
+    /// Before the end of the empty line after trailers: the current line, and how many bytes the ones before have.
     Trailers {
-        line: bool,
+        line: Vec<u8>,
+        before: usize,
     },
     Http2,
     /// Framing that can't be read: no more passes, whatever the library makes of it.
@@ -113,7 +116,7 @@ impl Requests {
             State::ChunkData(left) => {
                 *left -= bytes;
                 if *left == 0 {
-                    self.state = State::ChunkLine(Vec::new());
+                    self.state = State::ChunkEnd(Vec::new());
                 }
             }
             _ => {}
@@ -133,7 +136,7 @@ impl Requests {
             input = match &self.state {
                 State::Head(_) => self.read_head(input, out),
                 State::TooLong { .. } => self.discard(input, out),
-                State::ChunkLine(_) | State::Trailers { .. } => {
+                State::ChunkLine(_) | State::ChunkEnd(_) | State::Trailers { .. } => {
                     out.push(input[0]);
                     self.read_line(input[0]);
                     &input[1..]
@@ -216,40 +219,47 @@ impl Requests {
 
     /// Reads a byte of a line between chunks (RFC 9112 §7.1).
     fn read_line(&mut self, byte: u8) {
-        match &mut self.state {
-            State::ChunkLine(line) if byte == b'\n' => {
-                self.state = match chunk(line) {
-                    // The line end after a chunk's data.
-                    Chunk::Empty => State::ChunkLine(Vec::new()),
-                    Chunk::Of(0) => State::Trailers { line: false },
-                    Chunk::Of(length) => State::ChunkData(length),
-                    Chunk::Unreadable => State::Broken,
-                };
-            }
-            State::ChunkLine(line) if line.len() >= LONGEST_CHUNK_LINE => self.state = State::Broken,
-            State::ChunkLine(line) => line.push(byte),
-            State::Trailers { line: false } if byte == b'\n' => self.state = State::default(),
-            State::Trailers { line } if byte == b'\n' => *line = false,
-            State::Trailers { line } => *line |= byte != b'\r',
-            _ => {}
+        let (line, before) = match &mut self.state {
+            State::ChunkLine(line) | State::ChunkEnd(line) => (line, 0),
+            State::Trailers { line, before } => (line, *before),
+            _ => return,
+        };
+        // Only a carriage return with a line feed ends a line here: readers differ on what else does.
+        let alone = (byte == b'\n') != (line.last() == Some(&b'\r'));
+        if alone || before + line.len() >= LONGEST_LINE {
+            self.state = State::Broken;
+            return;
         }
+        line.push(byte);
+        if byte != b'\n' {
+            return;
+        }
+        let line = mem::take(line);
+        let empty = line == b"\r\n";
+        self.state = match &self.state {
+            State::ChunkEnd(_) if empty => State::ChunkLine(Vec::new()),
+            State::ChunkLine(_) => match chunk_length(&line) {
+                Some(0) => State::Trailers { line: Vec::new(), before: 0 },
+                Some(length) => State::ChunkData(length),
+                None => State::Broken,
+            },
+            State::Trailers { .. } if empty => State::default(),
+            State::Trailers { .. } => State::Trailers { line: Vec::new(), before: before + line.len() },
+            _ => State::Broken,
+        };
     }
 }
 
-enum Chunk {
-    Empty,
-    Of(u64),
-    Unreadable,
-}
-
-fn chunk(line: &[u8]) -> Chunk {
-    if line.trim_ascii().is_empty() {
-        return Chunk::Empty;
+/// The length in a chunk's line; none where it can't be read. Any bytes may be an extension.
+fn chunk_length(line: &[u8]) -> Option<u64> {
+    let line = line.strip_suffix(b"\r\n")?;
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+    let end = digits.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(digits.len());
+    let (digits, space) = digits.split_at(end);
+    if !space.iter().all(|byte| matches!(byte, b' ' | b'\t')) {
+        return None;
     }
-    // The library takes any bytes for an extension.
-    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let digits = std::str::from_utf8(digits).unwrap_or_default();
-    u64::from_str_radix(digits, 16).map_or(Chunk::Unreadable, Chunk::Of)
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 #[cfg(test)]

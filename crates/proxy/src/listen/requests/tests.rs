@@ -68,12 +68,31 @@ fn http2_passes_unread() {
 
 #[test]
 fn nothing_passes_after_framing_that_cannot_be_read() {
-    let begin = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\nxyz\r\n";
-    let input = [&begin[..], REQUESTS[0]].concat();
-    for piece in [1, 7, input.len()] {
-        let (out, requests) = seen(&input, piece);
-        assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(begin), "in pieces of {piece}");
-        assert!(requests.is_broken());
-        assert_eq!(requests.heads, 1);
+    let head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    let long = [&b"0\r\n"[..], &b"x-a: 0123456789\r\n".repeat(1000)].concat();
+    for body in [
+        &b"2\r\nab\r\nxyz\r\n"[..],
+        b"2\r\nabc\r\n",
+        b"2\r\nab\n",
+        b"+2\r\nab\r\n",
+        b" 2\r\nab\r\n",
+        b"2 2\r\n",
+        b"\r\n",
+        b"2\n",
+        b"2;a=\n",
+        b"2;a=\rb\r\n",
+        b"0\r\nx-sum: 1\x8d\n",
+        b"0\r\nx-sum: 1\rx\r\n",
+        b"0\r\n\n",
+        &long,
+    ] {
+        let input = [head, body, REQUESTS[0]].concat();
+        for piece in [1, 7, input.len()] {
+            let (out, requests) = seen(&input, piece);
+            assert!(requests.is_broken(), "{} in pieces of {piece}", body.escape_ascii());
+            assert_eq!(requests.heads, 1);
+            let passed = out.escape_ascii().to_string();
+            assert!(passed.len() <= [head, body].concat().escape_ascii().to_string().len(), "{passed}");
+        }
     }
 }
