@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use quotakeeper_dialects::patience::LONGEST;
 use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::headroom;
 use quotakeeper_wire::trust_variables::CA_VARIABLES;
 
 use super::interception::Interception;
@@ -40,6 +41,7 @@ pub fn of(
             if own { "  (is set already and stays: calls that follow it are not limited)" } else { "" };
         let _ = writeln!(plan, "  {name}={value}{note}");
     }
+    let _ = writeln!(plan, "  {}={proxy}{}", headroom::VARIABLE, headroom::PATH);
     match interception {
         Some(interception) => {
             let _ = writeln!(

@@ -1,6 +1,7 @@
 //! What the command sees that others don't: variables, and files in the place of the system's.
 
 use quotakeeper_proxy::Proxy;
+use quotakeeper_wire::headroom;
 
 use super::environment;
 use super::interception::Interception;
@@ -47,6 +48,7 @@ fn child_environment(
     for name in own {
         say(&format!("{name} is set already and stays as it is: calls that follow it are not limited"));
     }
+    variables.push((headroom::VARIABLE.to_owned(), proxy.headroom_url()));
     variables.extend(trust);
     let names = interception.map(Interception::names).unwrap_or_default();
     variables.extend(environment::past_other_proxies(proxy.base_url_addr().ip(), names));

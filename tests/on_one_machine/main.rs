@@ -48,4 +48,5 @@ mod signed_calls_arrive_as_they_were_signed;
 mod the_quickstart_works;
 mod token_limits_hold_for_real_sdks;
 mod usage_is_told_by_model;
+mod what_is_left_is_told;
 mod what_real_sdks_send_is_read;

@@ -23,6 +23,7 @@
 //! | `token_costs` | what is known of a call's tokens when it comes |
 //! | `workload_usage` | who uses up the quota, by model |
 //! | `observe` | what response headers change |
+//! | `outlook` | how one more call of a workload would fare |
 //! | `periods` | days, weeks and months that begin |
 //! | `checkpoints` | what of long windows is stored beside the ledger |
 //! | `configure` | a changed quota or profile |
@@ -51,6 +52,7 @@ mod holds;
 mod lanes;
 mod ledger;
 mod observe;
+mod outlook;
 mod periods;
 mod recovery;
 mod rejections;
@@ -71,6 +73,7 @@ pub use estimate_ratios::{EstimateRatios, RATIO_BOUNDS};
 pub use hang_ups::ConsumerHangUps;
 pub use lanes::Predecessor;
 pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
+pub use outlook::{HeldBy, Outlook, Turn, WaitingClass};
 pub use status::{AccountStatus, AllocationStatus, ConsumerWait, LimitStatus, PauseStatus};
 pub use workload_usage::{ModelUsage, WorkloadUsage};
 

@@ -57,8 +57,9 @@ mod units;
 mod window_counter;
 
 pub use account::{
-    AccountStatus, AllocationStatus, ConsumerHangUps, ConsumerWait, Engine, EstimateRatios, LimitStatus,
-    ModelUsage, PauseStatus, Predecessor, RATIO_BOUNDS, Snapshot, Totals, WorkloadUsage,
+    AccountStatus, AllocationStatus, ConsumerHangUps, ConsumerWait, Engine, EstimateRatios, HeldBy,
+    LimitStatus, ModelUsage, Outlook, PauseStatus, Predecessor, RATIO_BOUNDS, Snapshot, Totals, Turn,
+    WaitingClass, WorkloadUsage,
 };
 pub use concurrency_cap::LearnedConcurrency;
 pub use estimate::{EstimateStatus, EstimatesSnapshot};

@@ -10,11 +10,13 @@
 //! | `flow` | the calls of a consumer in a lane |
 //! | `groups` | allocations and priorities |
 //! | `lane_orders` | whose turn is next in each lane |
+//! | `standing` | where a consumer's calls stand |
 //! | `turns` | what a consumer, or an allocation, waits for and has had |
 
 mod flow;
 mod groups;
 mod lane_orders;
+mod standing;
 mod turns;
 
 use std::collections::BTreeMap;
@@ -355,28 +357,6 @@ impl Queue {
     /// Whether a consumer other than this one has calls that wait.
     pub(crate) fn another_waits(&self, consumer: &str) -> bool {
         self.consumers.iter().any(|known| known.waiting > 0 && *known.name != *consumer)
-    }
-
-    /// How many calls get a turn before a new one of this consumer does, if all lanes are open.
-    pub(crate) fn ahead_of(&self, group: GroupId, consumer: &str, weight: u32) -> u64 {
-        let of_group = &self.groups[group];
-        let now = of_group.virtual_time;
-        let own = of_group.by_name.get(consumer).map(|id| &self.consumers[id.index()].turns);
-        let (calls, turns, tag) = match own {
-            Some(own) if own.calls > 0 => (own.calls, own.waiting, own.tag),
-            Some(own) => (0, 0, own.tag.max(now)),
-            None => (0, 0, now),
-        };
-        let start = tag.saturating_add(length(turns, u64::from(weight.max(1))));
-        let before = |other: &ConsumerQueue| {
-            let calls = start.saturating_sub(other.turns.tag).div_ceil(other.mean_length());
-            calls.min(other.turns.calls)
-        };
-        let waits = |other: &&ConsumerQueue| {
-            other.turns.calls > 0 && other.group == group && *other.name != *consumer
-        };
-        let ahead = calls + self.consumers.iter().filter(waits).map(before).sum::<u64>();
-        ahead + self.groups.ahead_of(group, ahead)
     }
 
     fn consumer(&mut self, group: GroupId, name: &str, weight: u32) -> ConsumerId {

@@ -13,12 +13,14 @@
 //! | `durable` | what the ledger has to store |
 //! | `report` | the status of all accounts |
 //! | `notices` | what proxies have seen that people should know |
+//! | `outlooks` | how one more call of a workload would fare |
 
 mod accounts;
 mod checkpoints;
 mod durable;
 mod learned;
 mod notices;
+mod outlooks;
 mod past;
 mod periods;
 mod pods;
@@ -42,6 +44,7 @@ pub use self::accounts::Configuration;
 use self::checkpoints::AccountCheckpoints;
 pub use self::checkpoints::{CheckpointTask, FoundCheckpoint, NotStored};
 use self::notices::LeftNotices;
+use self::outlooks::{Look, Looks};
 use self::past::WallClock;
 pub use self::periods::{CLOCKS_APART, OpenPeriod};
 use crate::blame::Blame;
@@ -172,6 +175,7 @@ struct Connection {
     notified: Time,
     /// … and when a message of it last arrived.
     received: Time,
+    looks: Looks,
 }
 
 impl LimiterState {
@@ -220,7 +224,14 @@ impl LimiterState {
     pub fn connect(&mut self, now: Time, connection: ConnectionId, pod: Option<PodIdentity>) {
         let since = self.recovered.since.unwrap_or(self.greeting.epoch);
         let session = Session::new(self.greeting).with_ledger_since(since);
-        let entry = Connection { session, pod, accounts: Vec::new(), notified: now, received: now };
+        let entry = Connection {
+            session,
+            pod,
+            accounts: Vec::new(),
+            notified: now,
+            received: now,
+            looks: Looks::default(),
+        };
         self.connections.insert(connection, entry);
     }
 
@@ -270,6 +281,7 @@ impl LimiterState {
             }
         }
         let greets = matches!(message.body, ProxyMessage::Hello(_));
+        let look = Look::of(&message.body);
         let Some(entry) = self.connections.get_mut(&connection) else { return };
         entry.received = now;
         let mut events = Vec::new();
@@ -291,6 +303,10 @@ impl LimiterState {
                 self.learn(now, key, connection, &event, out);
             }
             self.handle_event(now, account, event, out);
+        }
+        if let Some(look) = look {
+            // Whoever looks too often, or at nothing, is not answered.
+            let _answered = self.answer_look(now, connection, look, out);
         }
         if greets {
             let pod = self.connections.get(&connection).and_then(|entry| entry.pod.as_ref());

@@ -4,6 +4,7 @@
 //! step at a time and never across an await. A task of its own carries messages; it stamps each just before it
 //! is sent.
 
+mod looks;
 mod permit;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,6 +28,8 @@ use crate::clock;
 use crate::fingerprint::fingerprint;
 use crate::link::{Link, LinkEvent};
 
+use looks::Looks;
+pub(crate) use looks::NoOutlook;
 pub use permit::{Ended, Permit};
 
 /// When a full proxy may have room again: as soon as any of its calls ends.
@@ -56,6 +59,7 @@ struct Inner {
     connected_since: Option<Instant>,
     slots: HashMap<CallId, Slot>,
     pauses: BTreeMap<(AccountIndex, Scope), String>,
+    looks: Looks,
 }
 
 /// What is known of a call beyond the session.
@@ -155,6 +159,7 @@ impl AdmissionClient {
                 connected_since: None,
                 slots: HashMap::new(),
                 pauses: BTreeMap::new(),
+                looks: Looks::default(),
             }),
             changed: Notify::new(),
             connected: AtomicBool::new(false),
@@ -281,6 +286,7 @@ impl Shared {
                 self.remember_pause(account, &update);
                 return (self.on_event)(LimiterEvent::Account { account, update });
             }
+            SessionEvent::Outlook { look, document } => return self.inner().looks.answer(look, document),
         };
         let waker = self.inner().slots.get_mut(&call).and_then(|slot| {
             slot.outcome = Some(outcome);

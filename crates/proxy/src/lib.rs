@@ -20,6 +20,7 @@
 //! | `forward` | the life of one call |
 //! | `describe` | what a request calls, by its head and body |
 //! | `fingerprint` | keyed fingerprints of credentials |
+//! | `headroom` | what is left of the quotas, for programs that ask |
 //! | `replay`, `head` | bodies and heads of requests |
 //! | `learned_patience` | how long clients really wait |
 //! | `coding`, `request_coding`, `chunks` | content codings and parts of bodies |
@@ -46,6 +47,7 @@ mod forward;
 mod frame_reader;
 mod handshake;
 mod head;
+mod headroom;
 mod learned_patience;
 pub mod link;
 mod listen;

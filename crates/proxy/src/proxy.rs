@@ -17,11 +17,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Response};
+use quotakeeper_wire::headroom::PATH;
 use tokio::sync::broadcast;
 
 use crate::authority::HostPattern;
 use crate::forward::{ProxyContext, forward};
 use crate::head::other_protocol;
+use crate::headroom;
 use crate::listen::{Received, connectable};
 use crate::local_response::{LocalResponse, ResponseBody};
 use crate::quota_endpoint::QuotaEndpoint;
@@ -69,6 +71,11 @@ impl Proxy {
         let variables = endpoints
             .filter_map(|endpoint| Some(endpoint.account()?.profile.environment(&proxy, &endpoint.provider)));
         variables.flatten().collect()
+    }
+
+    /// Where the application finds what is left of its quotas.
+    pub fn headroom_url(&self) -> String {
+        format!("http://{}{PATH}", self.base_url_addr())
     }
 
     /// The providers' host names, for entries in a hosts file. Wildcards have no entry there: an `ApiProvider` that
@@ -162,6 +169,13 @@ async fn serve(context: &ProxyContext, door: Door, received: Received) -> Respon
     };
     let own = match other_protocol(request.method(), request.headers()) {
         Some(refused) => refused,
+        None if door == Door::BaseUrl && headroom::is_asked(request.uri()) => {
+            let asked = (request.method(), request.uri());
+            match headroom::answer(&context.endpoints, &context.admission, asked.0, asked.1).await {
+                Ok(response) => return response,
+                Err(own) => own,
+            }
+        }
         None => match route(&context.endpoints, door, request.uri(), request.headers()) {
             Ok(route) => return forward(context, route, request).await,
             Err(own) => own,

@@ -66,7 +66,7 @@ impl PauseWatch {
     ) {
         match message {
             ProxyMessage::Hello(hello) => self.hello(now, hello, limiter_time),
-            ProxyMessage::Heartbeat { .. } | ProxyMessage::Notice { .. } => {}
+            ProxyMessage::Heartbeat { .. } | ProxyMessage::Notice { .. } | ProxyMessage::Look { .. } => {}
             ProxyMessage::Ask { call, details, .. } => {
                 // A call that is asked for again has lost its grant.
                 self.withdraw(session, *call);

@@ -8,6 +8,7 @@
 //! | [`account`] | the compiled account: what a limiter enforces and a proxy reads |
 //! | [`allocation`] | which pods draw on which allocation |
 //! | [`bootstrap`] | the configuration of an injected proxy before it reaches a limiter |
+//! | [`headroom`] | what a proxy tells the programs of its own pod |
 //! | [`gate`] | the gate: while it is open, every call passes |
 //! | [`name`] | names of accounts, quotas and consumers, as types |
 //! | [`printable`] | words of strangers, made fit for terminals |
@@ -23,6 +24,7 @@ pub mod allocation;
 pub mod bootstrap;
 pub mod codec;
 pub mod gate;
+pub mod headroom;
 pub mod limiter;
 pub mod message;
 pub mod mutant;

@@ -119,6 +119,11 @@ impl Session {
         Ok(None)
     }
 
+    /// The answer to a [`ProxyMessage::Look`], as JSON.
+    pub fn outlook(&self, account: AccountIndex, look: u64, document: String) -> ToProxy {
+        ToProxy { epoch: self.greeting.epoch, body: LimiterMessage::Outlook { account, look, document } }
+    }
+
     /// The message to the proxy for an action that the engine of `account` decided at `now`; `None` when the
     /// action concerns another session.
     pub fn send(&self, now: Time, account: AccountIndex, action: &Action) -> Option<ToProxy> {

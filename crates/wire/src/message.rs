@@ -58,6 +58,14 @@ pub enum ProxyMessage {
     Report { account: AccountIndex, call: CallId, attempt: u32, report: Report },
     /// Something that the workload's author should know. Repeated after each hello, since a connection may lose it.
     Notice { account: AccountIndex, notice: Notice },
+    /// Asks how one more call would fare. The limiter answers [`LimiterMessage::Outlook`], or not at all when it is
+    /// asked too often.
+    Look {
+        account: AccountIndex,
+        /// The proxy's number for it.
+        look: u64,
+        class: CallClass,
+    },
 }
 
 impl ProxyMessage {
@@ -316,6 +324,13 @@ pub enum LimiterMessage {
         retry_after: Option<Duration>,
         /// The provider's word, where it is the reason.
         words: Option<String>,
+    },
+    /// Answers [`ProxyMessage::Look`].
+    Outlook {
+        account: AccountIndex,
+        look: u64,
+        /// An [`Outlook`](quotakeeper_engine::Outlook) as JSON.
+        document: String,
     },
 }
 

@@ -19,7 +19,7 @@ mod unacknowledged;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use quotakeeper_engine::event::{CallId, Observation, Rejection};
+use quotakeeper_engine::event::{CallClass, CallId, Observation, Rejection};
 use quotakeeper_engine::time::Stamp;
 use quotakeeper_engine::tokens::{CallEnd, TokenUsage};
 
@@ -58,6 +58,7 @@ pub struct Session {
     counters: Counters,
     /// What the workload's author should know; the limiter forgets it with the connection.
     notices: BTreeMap<(AccountIndex, NoticeKind), String>,
+    last_look: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +94,7 @@ impl Session {
             progress_sent: None,
             counters: Counters::default(),
             notices: BTreeMap::new(),
+            last_look: 0,
         }
     }
 
@@ -284,6 +286,18 @@ impl Session {
             self.notices.insert(key, notice.detail.clone());
             self.queue(ProxyMessage::Notice { account, notice });
         }
+    }
+
+    /// Asks how one more call of this class would fare; returns the number that the answer will have. None: no limiter is
+    /// there to ask, or the account is unknown.
+    pub fn look(&mut self, account: AccountIndex, class: CallClass) -> Option<u64> {
+        if !self.is_connected() || account.0 as usize >= self.identity.quotas.len() {
+            return None;
+        }
+        self.last_look += 1;
+        let look = self.last_look;
+        self.queue(ProxyMessage::Look { account, look, class });
+        Some(look)
     }
 
     /// How many calls are not over.

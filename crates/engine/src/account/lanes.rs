@@ -387,6 +387,13 @@ impl Lanes {
         entries.map(|entry| entry.status(now)).collect()
     }
 
+    /// The limits that a call of the lane draws on.
+    pub(super) fn status_of_lane(&mut self, lane: LaneId, now: Time) -> Vec<LimitStatus> {
+        let mut limits = Vec::new();
+        self.each_entry(lane, |entry| limits.push(entry.status(now)));
+        limits
+    }
+
     /// The limits of an allocation.
     pub(super) fn status_of(&mut self, allocation: &AllocationName, now: Time) -> Vec<LimitStatus> {
         let own = |entry: &&mut Entry| entry.limit.holds_for.allocation() == Some(allocation);

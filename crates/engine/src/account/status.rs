@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{CallState, ConsumerHangUps, Engine, EstimateRatios, WorkloadUsage};
+use crate::callers::PauseKey;
 use crate::concurrency_cap::LearnedConcurrency;
 use crate::config::Unit;
 use crate::estimate::EstimateStatus;
@@ -173,6 +174,25 @@ impl Engine {
         allocations
     }
 
+    /// The pauses in force that people are told of.
+    pub(super) fn told_pauses(&self, now: Time) -> impl Iterator<Item = (&PauseKey, PauseStatus)> {
+        let closed = self.pauses.iter().filter(|(_, pause)| pause.is_closed() && !pause.only_asks());
+        let told = closed.map(|(key, pause)| (key, pause, self.told_callers(&key.callers)));
+        // Those of a workload or credential that is gone are never probed.
+        let told = told.filter(move |(_, pause, callers)| callers.is_all() || pause.until > now);
+        told.map(move |(key, pause, callers)| {
+            let status = PauseStatus {
+                scope: key.scope.clone(),
+                callers,
+                remaining: pause.until.since(now),
+                reason: pause.reason.clone(),
+                stopped: pause.stopped(),
+                overloaded: pause.overloaded,
+            };
+            (key, status)
+        })
+    }
+
     /// The account as of `now`.
     pub fn status(&mut self, now: Time) -> AccountStatus {
         let mut waiting: BTreeMap<&Consumer, ConsumerWait> = BTreeMap::new();
@@ -189,22 +209,7 @@ impl Engine {
         let waiting: Vec<ConsumerWait> = waiting.into_values().collect();
         let calls: u64 = waiting.iter().map(|entry| entry.calls).sum();
         AccountStatus {
-            pauses: self
-                .pauses
-                .iter()
-                .filter(|(_, pause)| pause.is_closed() && !pause.only_asks())
-                .map(|(key, pause)| (key, pause, self.told_callers(&key.callers)))
-                // Those of a workload or credential that is gone are never probed.
-                .filter(|(_, pause, callers)| callers.is_all() || pause.until > now)
-                .map(|(key, pause, callers)| PauseStatus {
-                    scope: key.scope.clone(),
-                    callers,
-                    remaining: pause.until.since(now),
-                    reason: pause.reason.clone(),
-                    stopped: pause.stopped(),
-                    overloaded: pause.overloaded,
-                })
-                .collect(),
+            pauses: self.told_pauses(now).map(|(_, pause)| pause).collect(),
             under_way: (self.calls.len() as u64).saturating_sub(calls),
             waiting,
             limits: self.lanes.status(now),

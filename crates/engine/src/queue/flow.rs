@@ -38,6 +38,13 @@ impl Flow {
         }
     }
 
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Flow::One(..) => 1,
+            Flow::Many(calls) => calls.len() as u64,
+        }
+    }
+
     /// Takes a call out, unless it is the only one: then the flow ends with it.
     pub(super) fn remove(&mut self, order: Order) -> Removed {
         match self {

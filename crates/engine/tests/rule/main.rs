@@ -15,6 +15,7 @@ mod forged_figures;
 mod headers;
 mod lost_ledgers;
 mod models;
+mod outlooks;
 mod pauses;
 mod queueing;
 mod reach;

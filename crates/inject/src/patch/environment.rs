@@ -1,11 +1,12 @@
-//! Variables of the application's containers: base URLs that lead to the proxy. The CAs of hosts mode are in
+//! Variables of the application's containers: base URLs that lead to the proxy, and where it says what is left. The CAs of hosts mode are in
 //! [`super::trust`].
 //!
 //! What a container sets itself stays, and what follows from that is said; but a file of CAs that the proxy can read
 //! becomes a part of its bundle. All that is said follows from the pod as
 //! it becomes, so that a second look at it says the same.
 
-use quotakeeper_wire::bootstrap::InterceptionMode;
+use quotakeeper_wire::bootstrap::{BASE_URL_PORT, InterceptionMode};
+use quotakeeper_wire::headroom;
 use serde_json::{Value, json};
 
 use super::{Edit, EditError, Place};
@@ -54,6 +55,9 @@ pub(crate) fn ensure(edit: &mut Edit, plan: &Plan, chosen: Option<&[String]>) ->
                     InterceptionMode::BaseUrl => container.base_url(catch, &mut remarks)?,
                     InterceptionMode::Hosts => container.hosts(catch, &mut remarks),
                 }
+            }
+            if !plan.catches.is_empty() {
+                container.headroom()?;
             }
             if plan.by_hosts() {
                 container.trust(plan, &mut remarks)?;
@@ -134,6 +138,15 @@ impl Container<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Says where the container's programs find what is left of their quotas.
+    fn headroom(&mut self) -> Result<(), EditError> {
+        if self.entry(headroom::VARIABLE).is_some() {
+            return Ok(());
+        }
+        let url = format!("http://127.0.0.1:{BASE_URL_PORT}{}", headroom::PATH);
+        self.append(headroom::VARIABLE, &url)
     }
 
     /// The source of envFrom that may set one of the variables, whose keys are not known here.

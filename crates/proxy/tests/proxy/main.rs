@@ -22,6 +22,7 @@ mod framing_changes_no_verdict;
 mod grpc_rejections_pause;
 mod half_closed_clients_get_their_answers;
 mod hang_ups_are_refunded;
+mod headroom_is_told_to_the_pod;
 mod hosts_mode;
 mod http_passes_unchanged;
 mod large_bodies_stream;

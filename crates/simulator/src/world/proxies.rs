@@ -326,7 +326,7 @@ impl World {
                 self.history.refused(self.now);
                 self.next_call(proxy);
             }
-            Some(SessionEvent::Account { .. }) | None => {}
+            Some(SessionEvent::Account { .. } | SessionEvent::Outlook { .. }) | None => {}
         }
         self.pump(proxy);
     }

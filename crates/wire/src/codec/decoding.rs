@@ -52,6 +52,11 @@ pub(super) fn to_limiter(message: pb::ToLimiter) -> Result<ToLimiter, DecodeErro
             account: AccountIndex(notice.account),
             notice: Notice { kind: notice_kind(notice.kind()), detail: reason(notice.detail)? },
         },
+        Some(Body::Look(look)) => ProxyMessage::Look {
+            account: AccountIndex(look.account),
+            look: look.look,
+            class: class(look.class)?,
+        },
     };
     Ok(ToLimiter { stamp: Stamp(message.stamp), body })
 }
@@ -104,6 +109,11 @@ pub(super) fn to_proxy(message: pb::ToProxy) -> Result<Option<ToProxy>, DecodeEr
             let paused_for = Duration::from_nanos(resumed.paused_for);
             update(resumed.account, AccountUpdate::Resumed { scope, paused_for })
         }
+        Body::Outlook(outlook) => LimiterMessage::Outlook {
+            account: AccountIndex(outlook.account),
+            look: outlook.look,
+            document: document(outlook.document)?,
+        },
     };
     Ok(Some(ToProxy { epoch: Epoch(message.epoch), body }))
 }

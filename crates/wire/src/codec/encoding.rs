@@ -45,6 +45,9 @@ pub(super) fn to_limiter(message: ToLimiter) -> pb::ToLimiter {
             kind: notice_kind(notice.kind).into(),
             detail: cut_reason(notice.detail),
         }),
+        ProxyMessage::Look { account, look, class: of } => {
+            Body::Look(pb::Look { account: account.0, look, class: class(of) })
+        }
     };
     pb::ToLimiter { stamp: message.stamp.0, body: Some(body) }
 }
@@ -74,6 +77,9 @@ pub(super) fn to_proxy(message: ToProxy) -> pb::ToProxy {
             retry_after: retry_after.map(nanos),
             words: words.map(cut_reason),
         }),
+        LimiterMessage::Outlook { account, look, document } => {
+            Body::Outlook(pb::Outlook { account: account.0, look, document })
+        }
     };
     pb::ToProxy { epoch: message.epoch.0, body: Some(body) }
 }

@@ -56,7 +56,7 @@ impl Proxy {
         events: &mut Vec<(AccountIndex, Event)>,
     ) {
         match body {
-            ProxyMessage::Hello(_) | ProxyMessage::Notice { .. } => {}
+            ProxyMessage::Hello(_) | ProxyMessage::Notice { .. } | ProxyMessage::Look { .. } => {}
             ProxyMessage::Heartbeat { produced } => {
                 events.extend(produced.into_iter().map(|Produced { account, call, attempt, output }| {
                     (account, Event::Produced { attempt: self.attempt(call, attempt), output })

@@ -116,7 +116,8 @@ pub(super) fn check(known: usize, stamp: Stamp, body: &ProxyMessage) -> Result<(
         }),
         ProxyMessage::Ask { account, .. }
         | ProxyMessage::Cancel { account, .. }
-        | ProxyMessage::Notice { account, .. } => check_account(*account, known),
+        | ProxyMessage::Notice { account, .. }
+        | ProxyMessage::Look { account, .. } => check_account(*account, known),
         ProxyMessage::Report { account, call, attempt, report } => {
             check_account(*account, known)?;
             check_attempt(*call, *attempt)?;

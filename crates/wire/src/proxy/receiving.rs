@@ -43,6 +43,7 @@ impl Session {
                 let grant = Grant { reference, expires: echo + validity };
                 self.granted(now, account, call, grant)
             }
+            LimiterMessage::Outlook { look, document, .. } => Some(SessionEvent::Outlook { look, document }),
             LimiterMessage::Refuse { account, call, reason, retry_after, words } => {
                 let waits = self.calls.get(&call).is_some_and(|known| {
                     known.account == account && matches!(known.state, State::Waiting { .. })

@@ -53,6 +53,13 @@ pub enum SessionEvent {
         /// What has changed.
         update: AccountUpdate,
     },
+    /// The answer to a look.
+    Outlook {
+        /// Its number, from [`super::Session::look`].
+        look: u64,
+        /// An [`Outlook`](quotakeeper_engine::Outlook) as JSON.
+        document: String,
+    },
 }
 
 /// Figures of a session that only grow.

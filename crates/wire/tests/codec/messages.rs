@@ -210,6 +210,11 @@ pub fn to_limiter() -> impl Strategy<Value = ToLimiter> {
             ProxyMessage::Report { account, call, attempt, report }
         }),
         (account(), notice()).prop_map(|(account, notice)| ProxyMessage::Notice { account, notice }),
+        (account(), any::<u64>(), details()).prop_map(|(account, look, details)| ProxyMessage::Look {
+            account,
+            look,
+            class: details.class
+        }),
     ];
     (stamp(), body).prop_map(|(stamp, body)| ToLimiter { stamp, body })
 }
@@ -239,6 +244,11 @@ pub fn to_proxy() -> impl Strategy<Value = ToProxy> {
             }
         ),
         (account(), update()).prop_map(|(account, update)| LimiterMessage::Account { account, update }),
+        (account(), any::<u64>(), text()).prop_map(|(account, look, document)| LimiterMessage::Outlook {
+            account,
+            look,
+            document
+        }),
     ];
     (epoch(), body).prop_map(|(epoch, body)| ToProxy { epoch, body })
 }

@@ -133,6 +133,7 @@ pub fn samples_to_limiter() -> Vec<(&'static str, ToLimiter)> {
         ("cancel", ProxyMessage::Cancel { account, call }),
         ("notice", ProxyMessage::Notice { account, notice: a_notice() }),
         ("notice_of_an_unknown_cost", ProxyMessage::Notice { account, notice: an_unknown_cost() }),
+        ("look", ProxyMessage::Look { account, look: 7, class: a_shape() }),
         ("unused", report(Report::Unused { again: false })),
         ("unused_again", report(Report::Unused { again: true })),
         ("sent", report(Report::Sent { written: at })),
@@ -246,6 +247,8 @@ pub fn samples_to_proxy() -> Vec<(String, ToProxy)> {
             },
         ),
     ];
+    let document = r#"{"limits":[]}"#.to_owned();
+    bodies.push(("outlook".to_owned(), LimiterMessage::Outlook { account, look: 7, document }));
     for &reason in REASONS {
         let retry_after = (reason != RefusalReason::NeverFits).then_some(Duration::from_secs(12));
         let refuse = LimiterMessage::Refuse { account, call, reason, retry_after, words: None };

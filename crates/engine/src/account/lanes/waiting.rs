@@ -134,4 +134,27 @@ impl Lanes {
         }
         wait
     }
+
+    /// The limit for which a call of these costs waits the longest behind `ahead` others, with the model where models are
+    /// counted apart, and how long; none: it waits for none.
+    pub(in crate::account) fn longest_hold(
+        &mut self,
+        id: LaneId,
+        costs: &NumberedCosts,
+        now: Time,
+        ahead: u64,
+    ) -> Option<(String, Option<String>, Duration)> {
+        let Lanes { expected, limits, lanes, counters, .. } = self;
+        let lane = &lanes[id.0 as usize];
+        expected.set(limits, (id, lane), costs);
+        let mut longest: Option<(String, Option<String>, Duration)> = None;
+        for counter in &lane.counters {
+            let Some(entry) = counters.get_mut(*counter) else { continue };
+            let wait = entry.wait_for(now, expected.of(entry.limit.place), ahead);
+            if wait > longest.as_ref().map_or(Duration::ZERO, |(_, _, wait)| *wait) {
+                longest = Some((entry.limit.shown_name().to_owned(), entry.model.clone(), wait));
+            }
+        }
+        longest
+    }
 }

@@ -5,7 +5,7 @@ pub struct ToLimiter {
     /// The proxy's clock, read just before this was sent.
     #[prost(fixed64, tag = "1")]
     pub stamp: u64,
-    #[prost(oneof = "to_limiter::Body", tags = "2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "to_limiter::Body", tags = "2, 3, 4, 5, 6, 7, 8")]
     pub body: ::core::option::Option<to_limiter::Body>,
 }
 /// Nested message and enum types in `ToLimiter`.
@@ -24,7 +24,20 @@ pub mod to_limiter {
         Report(super::Report),
         #[prost(message, tag = "7")]
         Notice(super::Notice),
+        #[prost(message, tag = "8")]
+        Look(super::Look),
     }
+}
+/// Asks how one more call would fare. The limiter answers with an outlook, or not at all when it is asked too often.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Look {
+    #[prost(uint32, tag = "1")]
+    pub account: u32,
+    /// The proxy's number for it, which the answer repeats.
+    #[prost(uint64, tag = "2")]
+    pub look: u64,
+    #[prost(message, optional, tag = "3")]
+    pub class: ::core::option::Option<CallClass>,
 }
 /// Something that the author of a workload should know, as one proxy has seen it. It is repeated after each hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -464,7 +477,7 @@ pub struct ToProxy {
     /// The limiter's incarnation: it grows with each takeover and each restart.
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
-    #[prost(oneof = "to_proxy::Body", tags = "2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "to_proxy::Body", tags = "2, 3, 4, 5, 6, 7, 8")]
     pub body: ::core::option::Option<to_proxy::Body>,
 }
 /// Nested message and enum types in `ToProxy`.
@@ -483,7 +496,20 @@ pub mod to_proxy {
         Resumed(super::Resumed),
         #[prost(message, tag = "7")]
         Account(super::Account),
+        #[prost(message, tag = "8")]
+        Outlook(super::Outlook),
     }
+}
+/// Answers a look.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Outlook {
+    #[prost(uint32, tag = "1")]
+    pub account: u32,
+    #[prost(uint64, tag = "2")]
+    pub look: u64,
+    /// How the call would fare, as JSON; fields that a proxy does not know are ignored.
+    #[prost(string, tag = "3")]
+    pub document: ::prost::alloc::string::String,
 }
 /// Answers a hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
