@@ -7,6 +7,7 @@
 //! | [`run`] | `quotakeeper run`: proxy and limiter in one process around a command |
 //! | [`providers`] | `quotakeeper providers`: the built-in profiles |
 //! | [`limits`] | `quotakeeper limits`: the limits of quota files |
+//! | [`plugin`] | `kubectl apiquota`: quotas of a cluster, and why a pod waits |
 //! | [`plan`] | `quotakeeper plan`: whether a campaign fits its quotas |
 //! | [`tables`] | tables and other forms of results |
 //! | [`operator`] | `quotakeeper operator`: reconciles quotas, serves the admission webhook |
@@ -23,6 +24,7 @@ mod open_gate;
 mod operator;
 mod output;
 mod plan;
+mod plugin;
 mod providers;
 mod run;
 mod tables;
@@ -30,6 +32,9 @@ mod tables;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if plugin::is_called() {
+        return plugin::main();
+    }
     match cli::parse().command {
         cli::Command::Run(arguments) => run::main(*arguments),
         cli::Command::Operator(arguments) => operator::main(*arguments),

@@ -62,5 +62,6 @@ pub mod status_writer;
 mod uninstall;
 pub mod view;
 
-pub use operator::{OperatorError, Settings, client, run};
+pub use operator::{OperatorError, Settings, client, client_of, run};
+pub use quotakeeper_inject::decide::Status as InjectionStatus;
 pub use quotakeeper_inject::settings::ProxyResources;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use quotakeeper_api::names::OPERATOR;
 use quotakeeper_inject::server::{self, Webhook};
 use quotakeeper_inject::settings::ProxyResources;
@@ -98,9 +98,17 @@ pub enum OperatorError {
 /// # Errors
 /// When there is neither, or it can't be read.
 pub async fn client() -> kube::Result<Client> {
+    client_of(Config::infer().await.map_err(kube::Error::InferConfig)?)
+}
+
+/// A client of the cluster that a configuration names.
+///
+/// # Errors
+/// When the configuration can't be used.
+pub fn client_of(config: Config) -> kube::Result<Client> {
     // Fails only where one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::try_default().await
+    Client::try_from(config)
 }
 
 /// Runs until `stop`; then gives up the lease at once, and ends after a last few seconds of reviews.
