@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # make.sh: builds the images that a user's cluster runs and writes them as OCI archives; prints their folder.
 # quotakeeper.tar (operator, limiter) and quotakeeper-proxy.tar hold one static program and the public CAs each, by the
-# names that the chart has by default: a node that they are loaded on needs no registry. Beside them are bills of materials
-# (CycloneDX) and checksums.
+# names that the chart has by default: a node that they are loaded on needs no registry. Beside them are kubectl-apiquota
+# as an archive with a manifest for krew, bills of materials (CycloneDX) and checksums.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../tests/cluster/cache.sh"
@@ -35,5 +35,6 @@ for name in quotakeeper quotakeeper-proxy; do
   say "localhost/$name:$version is $(du -h "$out/$name.tar" | cut -f1)"
   "$here/sbom.py" "$name" "$triple" >"$out/$name.cdx.json"
 done
-(cd "$out" && sha256sum ./*.tar ./*.cdx.json >SHA256SUMS)
+"$here/plugin.sh" "$version" "$architecture" "$target/$triple/release/quotakeeper" "$out"
+(cd "$out" && sha256sum ./*.tar ./*.tar.gz ./*.cdx.json >SHA256SUMS)
 echo "$out"

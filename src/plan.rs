@@ -23,6 +23,7 @@ use quotakeeper_engine::event::Callers;
 use quotakeeper_planner::campaign::Present;
 use quotakeeper_planner::{Campaign, Forecast, compile, forecast};
 use quotakeeper_wire::account::CompiledAccount;
+use quotakeeper_wire::name::QuotaName;
 
 use crate::limits::Known;
 use crate::limits::known::{self, RecordArguments};
@@ -60,9 +61,23 @@ Exit code: 0 if it fits, or has no deadline; 3 if it does not fit; 2 for a wrong
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct PlanArguments {
+    #[command(flatten)]
+    options: PlanOptions,
+
+    #[command(flatten)]
+    recorded: RecordArguments,
+
+    /// Plan as if nothing were used and nothing paused, whatever runs have recorded.
+    #[arg(long, conflicts_with_all = ["ledger", "state"])]
+    unused: bool,
+}
+
+/// What is planned, wherever the quotas come from.
+#[derive(Debug, Args)]
+pub struct PlanOptions {
     /// A file with ApiQuotas, ApiCampaigns (and your own ApiProviders); repeatable, `-` reads standard input.
     #[arg(short = 'f', long = "file", required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    pub files: Vec<PathBuf>,
 
     /// Plan for so many records instead: a whole number, or with `k` or `M`.
     #[arg(long, value_name = "COUNT", value_parser = crate::cli::records)]
@@ -75,13 +90,6 @@ pub struct PlanArguments {
     /// Plan for so many records at the same time instead.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     workers: Option<u64>,
-
-    #[command(flatten)]
-    recorded: RecordArguments,
-
-    /// Plan as if nothing were used and nothing paused, whatever runs have recorded.
-    #[arg(long, conflicts_with_all = ["ledger", "state"])]
-    unused: bool,
 
     /// The form of the plan.
     #[arg(short, long, value_enum, default_value_t = PlanFormat::Table, value_name = "FORM")]
@@ -110,39 +118,66 @@ struct Plan {
 
 /// Prints the plans of the campaigns.
 pub fn main(arguments: &PlanArguments) -> ExitCode {
-    let plans = match plans(arguments, Timestamp::now()) {
-        Ok(plans) => plans,
+    match planned_here(arguments) {
+        Ok(code) => code,
         Err(error) => {
             say(&format!("{error:#}"));
-            return ExitCode::from(BAD_INPUT);
+            ExitCode::from(BAD_INPUT)
         }
-    };
-    let printed = print(&match arguments.output {
+    }
+}
+
+fn planned_here(arguments: &PlanArguments) -> anyhow::Result<ExitCode> {
+    let documents = load::documents(&prepare::sources(&arguments.options.files)?)?;
+    let mut accounts = documents.accounts()?;
+    let known = if arguments.unused { Known::new() } else { known::of(&mut accounts, &arguments.recorded)? };
+    let now = Timestamp::now();
+    let (present, warnings) = present(&accounts, &known, now);
+    let known = Quotas { documents, accounts, present, warnings };
+    of_quotas(&arguments.options, &known, now)
+}
+
+/// The quotas of a plan, and how they are now.
+pub struct Quotas {
+    pub documents: Documents,
+    /// Of the quotas, in their order.
+    pub accounts: Vec<CompiledAccount>,
+    /// How each of them is.
+    pub present: Vec<Present>,
+    /// What is not known of that.
+    pub warnings: Vec<String>,
+}
+
+/// Prints the plans of the campaigns.
+///
+/// # Errors
+/// What is wrong with the campaigns.
+pub fn of_quotas(options: &PlanOptions, quotas: &Quotas, now: Timestamp) -> anyhow::Result<ExitCode> {
+    let plans = plans(options, quotas, now)?;
+    let printed = print(&match options.output {
         PlanFormat::Table => show::text(&plans),
         PlanFormat::Json => format!("{:#}\n", show::value(&plans)),
         PlanFormat::Markdown => show::markdown(&plans),
     });
-    match plans.iter().all(|plan| plan.forecast.verdict.is_good()) {
+    Ok(match plans.iter().all(|plan| plan.forecast.verdict.is_good()) {
         true => printed,
         false => ExitCode::from(DOES_NOT_FIT),
-    }
+    })
 }
 
-fn plans(arguments: &PlanArguments, now: Timestamp) -> anyhow::Result<Vec<Plan>> {
-    let documents = load::documents(&prepare::sources(&arguments.files)?)?;
-    let mut accounts = documents.accounts()?;
-    let known = if arguments.unused { Known::new() } else { known::of(&mut accounts, &arguments.recorded)? };
+fn plans(options: &PlanOptions, quotas: &Quotas, now: Timestamp) -> anyhow::Result<Vec<Plan>> {
+    let Quotas { documents, accounts, present, warnings: of_present } = quotas;
     if documents.campaigns.is_empty() {
         bail!("the files hold no ApiCampaign; add one: quotakeeper plan --help shows an example");
     }
     let mut plans = Vec::new();
     let mut refused = Refused::default();
     for (place, document) in &documents.campaigns {
-        match compile::campaign(document, &accounts, now) {
+        match compile::campaign(document, accounts, now) {
             Ok((campaign, mut warnings)) => {
-                let present = present(&accounts, &known, now, &mut warnings);
-                let campaign = Campaign { present, ..with_options(campaign, arguments)? };
-                plans.push(plan(campaign, &accounts, &documents, warnings));
+                warnings.extend_from_slice(of_present);
+                let campaign = Campaign { present: present.clone(), ..with_options(campaign, options)? };
+                plans.push(plan(campaign, accounts, documents, warnings));
             }
             Err(problems) => refused.extend(place, problems),
         }
@@ -158,22 +193,16 @@ fn length(text: &str) -> Result<Duration, String> {
     length.ok_or_else(|| "give a length of time, such as 90m, 8h or 2d".to_owned())
 }
 
-/// How the accounts are now, as far as runs have recorded it.
-fn present(
-    accounts: &[CompiledAccount],
-    known: &Known,
-    now: Timestamp,
-    warnings: &mut Vec<String>,
-) -> Vec<Present> {
+/// How the accounts are now, as far as runs have recorded it, and what is not known of that.
+fn present(accounts: &[CompiledAccount], known: &Known, now: Timestamp) -> (Vec<Present>, Vec<String>) {
+    let mut warnings = Vec::new();
     let of = |account: &CompiledAccount| {
         let Some(report) = known.get(&account.quota) else { return Present::default() };
         let mut used = BTreeMap::new();
         for limit in &report.status.limits {
             if limit.assumed > 0 {
                 let (name, quota) = (&limit.name, &account.quota);
-                warnings.push(format!(
-                    "quota {quota}: how much of {name} is used is not known, and the plan counts none of it; state it in the quota's `used`"
-                ));
+                warnings.push(use_unknown(quota, name));
             }
             let known: &mut u64 = used.entry(limit.name.clone()).or_default();
             *known = (*known).max(limit.used.saturating_sub(limit.assumed));
@@ -183,10 +212,17 @@ fn present(
         let pauses = pauses.map(|pause| (pause.scope.clone(), pause.remaining)).collect();
         Present { at: Some(now), used, pauses }
     };
-    accounts.iter().map(of).collect()
+    (accounts.iter().map(of).collect(), warnings)
 }
 
-fn with_options(campaign: Campaign, arguments: &PlanArguments) -> anyhow::Result<Campaign> {
+/// What a plan says of a limit whose use is not known.
+pub fn use_unknown(quota: &QuotaName, limit: &str) -> String {
+    format!(
+        "quota {quota}: how much of {limit} is used is not known, and the plan counts none of it; state it in the quota's `used`"
+    )
+}
+
+fn with_options(campaign: Campaign, arguments: &PlanOptions) -> anyhow::Result<Campaign> {
     let deadline = match arguments.within {
         None => campaign.deadline,
         Some(within) => Some(campaign.start.checked_add(within)?),

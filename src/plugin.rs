@@ -9,12 +9,14 @@
 //! | `status` | `status`: the quotas of a namespace |
 //! | `explain` | `explain`: why a pod or a workload waits |
 //! | `top` | `top`: who uses and waits, by workload |
+//! | `plan` | `plan`: whether a campaign fits the cluster's quotas |
 //! | `check` | `check`: whether the installation works, and which pods go around it |
 //! | `words` | figures and times for people |
 
 mod check;
 mod cluster;
 mod explain;
+mod plan;
 mod pods;
 mod sidecar;
 mod status;
@@ -24,11 +26,11 @@ mod words;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::output::{BAD_INPUT, print, say};
-use crate::plan::PlanArguments;
+use crate::plan::PlanOptions;
 use crate::tables::Format;
 use cluster::{Cluster, ClusterArguments};
 
@@ -45,10 +47,10 @@ Examples:
   kubectl apiquota explain enrich-7x2kq -n gtm -o json
   kubectl apiquota top
   kubectl apiquota check --wait 120
-  kubectl apiquota plan -f quotas.yaml -f campaign.yaml
+  kubectl apiquota plan -f campaign.yaml -n gtm
 
-Exit code: 0; 1 if the cluster does not answer as it should; 2 for a wrong option; 3 if what was looked at is not
-well (check), or a campaign does not fit (plan).";
+Exit code: 0; 1 if the cluster does not answer as it should; 2 for a wrong option or file; 3 if
+what was looked at is not well (check), or a campaign does not fit (plan).";
 
 /// API quotas of this cluster: what is used and left, who waits, and why.
 #[derive(Debug, Parser)]
@@ -63,12 +65,16 @@ struct Plugin {
     #[command(flatten)]
     cluster: ClusterArguments,
 
-    /// How to print it.
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
-    output: Format,
-
     #[command(subcommand)]
     command: Command,
+}
+
+/// How a result is printed.
+#[derive(Debug, Args)]
+struct OutputArguments {
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t = Format::Table, value_name = "FORM")]
+    output: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -77,23 +83,34 @@ enum Command {
     Status {
         /// A quota; none: all of the namespace.
         name: Option<String>,
+        #[command(flatten)]
+        form: OutputArguments,
     },
     /// Say why a pod or a workload waits: what it may draw, its place, and about how long it still waits.
     Explain {
         /// POD, pod/POD, job/JOB, cronjob/…, deployment/…, statefulset/…, daemonset/….
         #[arg(value_name = "POD|KIND/NAME")]
         object: String,
+        #[command(flatten)]
+        form: OutputArguments,
     },
     /// Show who uses and waits now, by quota and workload. It reads the limiter's metrics.
     Top {
         /// Look again and again, every so many seconds.
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
         watch: Option<u64>,
+        #[command(flatten)]
+        form: OutputArguments,
     },
     /// Check that the installation works, and which pods go around it.
-    Check(check::CheckArguments),
-    /// Say whether a campaign fits its quotas, from files, as `quotakeeper plan` does.
-    Plan(PlanArguments),
+    Check {
+        #[command(flatten)]
+        arguments: check::CheckArguments,
+        #[command(flatten)]
+        form: OutputArguments,
+    },
+    /// Say whether a campaign fits the cluster's quotas as they are used now, when it is done, and what it costs.
+    Plan(PlanOptions),
     /// Print a script that completes commands and options.
     Completion {
         /// Of which shell.
@@ -111,15 +128,11 @@ pub fn is_called() -> bool {
 
 /// Runs it.
 pub fn main() -> ExitCode {
-    let Plugin { cluster, output, command } = Plugin::parse();
-    match command {
-        Command::Plan(arguments) => return crate::plan::main(&arguments),
-        Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Plugin::command(), PROGRAM, &mut script);
-            return print(&String::from_utf8_lossy(&script));
-        }
-        _ => {}
+    let Plugin { cluster, command } = Plugin::parse();
+    if let Command::Completion { shell } = command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Plugin::command(), PROGRAM, &mut script);
+        return print(&String::from_utf8_lossy(&script));
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -129,23 +142,35 @@ pub fn main() -> ExitCode {
         }
     };
     runtime.block_on(async {
-        match run(&cluster, output, command).await {
+        match run(&cluster, command).await {
             Ok(code) => code,
             Err(error) => {
-                say(&format!("{error:#}"));
+                say(&sentence(&error));
                 ExitCode::from(if error.is::<cluster::BadInput>() { BAD_INPUT } else { 1 })
             }
         }
     })
 }
 
-async fn run(arguments: &ClusterArguments, output: Format, command: Command) -> anyhow::Result<ExitCode> {
+async fn run(arguments: &ClusterArguments, command: Command) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::connect(arguments).await?;
     match command {
-        Command::Status { name } => status::run(&cluster, name.as_deref(), output).await,
-        Command::Explain { object } => explain::run(&cluster, &object, output).await,
-        Command::Top { watch } => top::run(&cluster, watch, output).await,
-        Command::Check(arguments) => check::run(&cluster, &arguments, output).await,
-        Command::Plan(_) | Command::Completion { .. } => Ok(ExitCode::SUCCESS),
+        Command::Status { name, form } => status::run(&cluster, name.as_deref(), form.output).await,
+        Command::Explain { object, form } => explain::run(&cluster, &object, form.output).await,
+        Command::Top { watch, form } => top::run(&cluster, watch, form.output).await,
+        Command::Check { arguments, form } => check::run(&cluster, &arguments, form.output).await,
+        Command::Plan(options) => plan::run(&cluster, &options).await,
+        Command::Completion { .. } => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// An error with its causes, as far as they are not in it already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

@@ -17,6 +17,14 @@ AMOUNT, SECONDS = 12, 900
 PROGRAMS = pathlib.Path(__file__).parent.parent / "cluster" / "programs.sh"
 
 
+CAMPAIGN = """
+apiVersion: quotakeeper.dev/v1alpha1
+kind: ApiCampaign
+metadata: {name: leads}
+spec: {records: 6, deadlineSeconds: 300, steps: [{quota: crm, answerMillis: 100}]}
+"""
+
+
 class Explained(Story):
     namespaces = ("explained",)
 
@@ -28,10 +36,11 @@ class Explained(Story):
         cls.addClassCleanup(folder.cleanup)
         program = pathlib.Path(run(PROGRAMS).strip()) / "quotakeeper"
         (pathlib.Path(folder.name) / "kubectl-apiquota").symlink_to(program)
+        cls.folder = folder.name
         cls.environment = {**os.environ, "PATH": f"{folder.name}:{os.environ['PATH']}"}
 
     def apiquota(self, *words, code=0):
-        command = ["kubectl", "apiquota", *words]
+        command = ["kubectl", "apiquota", *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True, env=self.environment)
         if done.returncode != code:
             raise Failed(f"{command}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
@@ -47,6 +56,7 @@ class Explained(Story):
             until("the window is full", used)
             self.explain(waiting)
             self.show()
+            self.plan()
             self.check()
         finally:
             waiting.delete()
@@ -83,6 +93,21 @@ class Explained(Story):
         [row] = rows
         self.assertEqual((row["quota"], row["workload"]), ("explained/crm", "explained/Job/enrich"))
         self.assertEqual((row["calls"], row["waitingCalls"]), (AMOUNT, 8))
+
+    def plan(self):
+        """Six records fit into a window; not into what is left of this one."""
+        campaign = pathlib.Path(self.folder) / "campaign.yaml"
+        campaign.write_text(CAMPAIGN)
+        plan = ("plan", "-f", campaign, "-n", "explained", "-o", "json")
+        [told] = json.loads(self.apiquota(*plan, code=3))["plans"]
+        used = {need["limit"]: need["used"] for need in told["needs"]}
+        self.assertEqual((used["ten-seconds"], told["verdict"]), (AMOUNT, "Impossible"), told)
+        [told] = json.loads(self.apiquota(*plan, "--within", "1h"))["plans"]
+        self.assertEqual(told["fits"], True, told)
+        missing = campaign.with_name("missing.yaml")
+        missing.write_text(CAMPAIGN.replace("quota: crm", "quota: none"))
+        said = self.apiquota("plan", "-f", missing, "-n", "explained", code=2)
+        self.assertIn("namespace explained has no ApiQuota none", said)
 
     def check(self):
         found = until("all is well", lambda: self.apiquota("check", "-n", "explained"))
