@@ -21,6 +21,7 @@
 //! | `figures` | figures that one workload alone has heard |
 //! | `tellings` | how often proxies are told of pauses |
 //! | `token_costs` | what is known of a call's tokens when it comes |
+//! | `wait_times` | how long calls have waited |
 //! | `workload_usage` | who uses up the quota, by model |
 //! | `observe` | what response headers change |
 //! | `outlook` | how one more call of a workload would fare |
@@ -65,6 +66,7 @@ mod status;
 mod stops;
 mod tellings;
 mod token_costs;
+mod wait_times;
 mod workload_usage;
 
 use std::collections::BTreeMap;
@@ -75,6 +77,7 @@ pub use lanes::Predecessor;
 pub use ledger::{CallSnapshot, PauseSnapshot, Snapshot, UnitPlace};
 pub use outlook::{HeldBy, Outlook, Turn, WaitingClass};
 pub use status::{AccountStatus, AllocationStatus, ConsumerWait, LimitStatus, PauseStatus};
+pub use wait_times::{WAIT_BOUNDS, WaitTimes};
 pub use workload_usage::{ModelUsage, WorkloadUsage};
 
 use foldhash::HashMap;
@@ -140,6 +143,7 @@ pub struct Engine {
     /// What calls use of tokens.
     estimates: Estimates,
     estimate_ratios: EstimateRatios,
+    wait_times: WaitTimes,
     usage_by_workload: UsageByWorkload,
 }
 
@@ -295,6 +299,7 @@ impl Engine {
             hang_ups: HangUps::default(),
             estimates: Estimates::default(),
             estimate_ratios: EstimateRatios::default(),
+            wait_times: WaitTimes::default(),
             usage_by_workload: UsageByWorkload::default(),
         };
         engine.share_as_configured();

@@ -59,7 +59,7 @@ mod window_counter;
 pub use account::{
     AccountStatus, AllocationStatus, ConsumerHangUps, ConsumerWait, Engine, EstimateRatios, HeldBy,
     LimitStatus, ModelUsage, Outlook, PauseStatus, Predecessor, RATIO_BOUNDS, Snapshot, Totals, Turn,
-    WaitingClass, WorkloadUsage,
+    WAIT_BOUNDS, WaitTimes, WaitingClass, WorkloadUsage,
 };
 pub use concurrency_cap::LearnedConcurrency;
 pub use estimate::{EstimateStatus, EstimatesSnapshot};

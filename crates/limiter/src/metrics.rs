@@ -106,6 +106,7 @@ fn encode_accounts(
         "Calls that are waiting for a grant",
         each(accounts, |account| account.status.waiting_calls()),
     )?;
+    usage::encode_waits(encoder, accounts)?;
     encode_workloads(encoder, accounts)?;
     gauge(
         encoder,

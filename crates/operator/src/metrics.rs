@@ -24,29 +24,62 @@ pub struct Metrics {
     pub leader: Gauge,
     quotas: Family<Accepted, Gauge>,
     certificates: Family<Certificate, Gauge<f64, AtomicU64>>,
-    /// The words of the column STATUS by `namespace/name`.
-    states: watch::Sender<BTreeMap<String, String>>,
+    /// By `namespace/name`.
+    states: watch::Sender<BTreeMap<String, QuotaFigures>>,
     /// What was closed of the webhook's connections.
     pub closed_at_webhook: ClosedConnections,
     /// The same of metrics and probes.
     pub(crate) closed_at_metrics: ClosedConnections,
 }
 
+/// What is shown of a quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QuotaFigures {
+    /// The words of the column STATUS.
+    pub(crate) state: String,
+    /// It is accepted and enforced.
+    pub(crate) ready: bool,
+    /// Pods that request it and have no proxy.
+    pub(crate) not_injected: u32,
+}
+
 /// One series a quota: its state is a label, as in kube-state-metrics.
 #[derive(Debug)]
-struct StateCollector(watch::Receiver<BTreeMap<String, String>>);
+struct StateCollector(watch::Receiver<BTreeMap<String, QuotaFigures>>);
 
 impl Collector for StateCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let help = "1 for the state of an ApiQuota that its column STATUS shows, as the leader sees it";
         let mut family = encoder.encode_descriptor("apiquota_status", help, None, MetricType::Gauge)?;
-        for (quota, state) in &*self.0.borrow() {
+        let quotas = self.0.borrow();
+        for (quota, figures) in &*quotas {
             let (namespace, name) = quota.split_once('/').unwrap_or_default();
-            let labels = [("namespace", namespace), ("name", name), ("status", state.as_str())];
+            let labels = [("namespace", namespace), ("name", name), ("status", figures.state.as_str())];
             ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
         }
-        Ok(())
+        let ready = |figures: &QuotaFigures| i64::from(figures.ready);
+        let help = "1 if an ApiQuota is accepted and enforced, else 0, as the leader sees it";
+        each(&mut encoder, &quotas, ("apiquota_ready", help), ready)?;
+        let not_injected = |figures: &QuotaFigures| i64::from(figures.not_injected);
+        let help = "Pods that request an ApiQuota and have no proxy: their calls are not limited";
+        each(&mut encoder, &quotas, ("apiquota_not_injected_pods", help), not_injected)
     }
+}
+
+/// A figure of each quota.
+fn each(
+    encoder: &mut DescriptorEncoder<'_>,
+    quotas: &BTreeMap<String, QuotaFigures>,
+    (name, help): (&str, &str),
+    value: impl Fn(&QuotaFigures) -> i64,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (quota, figures) in quotas {
+        let (namespace, name) = quota.split_once('/').unwrap_or_default();
+        let labels = [("namespace", namespace), ("name", name)];
+        ConstGauge::new(value(figures)).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -102,8 +135,8 @@ impl Metrics {
         }
     }
 
-    /// The words of the column STATUS, by `namespace/name` of the quota.
-    pub(crate) fn states(&self, states: BTreeMap<String, String>) {
+    /// How quotas are, by `namespace/name`.
+    pub(crate) fn states(&self, states: BTreeMap<String, QuotaFigures>) {
         self.states.send_replace(states);
     }
 
@@ -139,7 +172,8 @@ mod tests {
         metrics.leader.set(1);
         metrics.quotas(2, 1);
         metrics.certificate("quotakeeper-webhook-tls", 1.0);
-        metrics.states(BTreeMap::from([("gtm/openai".to_owned(), "Queueing".to_owned())]));
+        let figures = QuotaFigures { state: "Queueing".to_owned(), ready: true, not_injected: 2 };
+        metrics.states(BTreeMap::from([("gtm/openai".to_owned(), figures)]));
         let text = metrics.text();
         test_support::metrics_page::assert_section("quotakeeper_operator", &text);
         assert!(
@@ -148,6 +182,8 @@ mod tests {
         );
         let state = r#"quotakeeper_apiquota_status{namespace="gtm",name="openai",status="Queueing"} 1"#;
         assert!(text.lines().any(|line| line == state), "{text}");
+        let missing = r#"quotakeeper_apiquota_not_injected_pods{namespace="gtm",name="openai"} 2"#;
+        assert!(text.lines().any(|line| line == missing), "{text}");
         metrics.leads_no_more();
         let text = metrics.text();
         assert!(!text.contains("gtm") && !text.contains("accepted="), "{text}");

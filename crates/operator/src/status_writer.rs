@@ -16,10 +16,10 @@ use tracing::{debug, warn};
 
 use crate::caches::Caches;
 use crate::cluster::{Cluster, STATUS_MANAGER, WriteError};
-use crate::conditions::{reasons, types, with_reason};
+use crate::conditions::{TRUE, find, reasons, types, with_reason};
 use crate::configuration::AppliedState;
 use crate::limiter_view::{LIMITER_TIMEOUT, LimiterView, REPLACEMENT};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, QuotaFigures};
 use crate::pods::Counts;
 use crate::reconcile::QuotaView;
 use crate::status::refusals::RefusalCounter;
@@ -169,7 +169,9 @@ fn due(
         };
         let new = status(&subject);
         if let Some(state) = new.summary.as_ref().and_then(|summary| summary.status.as_deref()) {
-            states.insert(name.clone(), shown_word(state));
+            let ready = find(&new.conditions, types::READY).is_some_and(|ready| ready.status == TRUE);
+            let not_injected = subject.not_injected;
+            states.insert(name.clone(), QuotaFigures { state: shown_word(state), ready, not_injected });
         }
         let rested =
             cached.written.is_none_or(|written| now.duration_since(written) >= WRITE_INTERVAL_OF_QUOTA);

@@ -192,6 +192,7 @@ impl Engine {
             self.queue.waits_no_longer(position);
         }
         self.queue.call_begins(self.lanes.group(lane), &call.wanted.consumer);
+        let waited = now.since(call.wanted.asked);
         call.wanted.attempts += 1;
         let attempt = key.attempt(call.wanted.attempts);
         for (paused, pause) in &mut self.pauses {
@@ -214,6 +215,7 @@ impl Engine {
             }
         }
         self.totals.granted += 1;
+        self.wait_times.add(waited);
         actions.push(Action::Grant { attempt, echo: pulse.stamp });
     }
 

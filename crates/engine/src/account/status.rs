@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CallState, ConsumerHangUps, Engine, EstimateRatios, WorkloadUsage};
+use super::{CallState, ConsumerHangUps, Engine, EstimateRatios, WaitTimes, WorkloadUsage};
 use crate::callers::PauseKey;
 use crate::concurrency_cap::LearnedConcurrency;
 use crate::config::Unit;
@@ -44,6 +44,9 @@ pub struct AccountStatus {
     /// How good that was.
     #[serde(default, skip_serializing_if = "EstimateRatios::is_empty")]
     pub estimate_ratios: EstimateRatios,
+    /// How long calls have waited for their grants.
+    #[serde(default, skip_serializing_if = "WaitTimes::is_empty")]
+    pub wait_times: WaitTimes,
 }
 
 /// A part of the quota.
@@ -85,6 +88,9 @@ pub struct LimitStatus {
     /// What it counts.
     #[serde(default = "requests")]
     pub unit: Unit,
+    /// How long its window is, a period's at most; zero: it counts calls under way, or a version before did not say.
+    #[serde(default, rename = "windowMillis", with = "crate::millis")]
+    pub window: Duration,
     /// Units that may be used in a window.
     pub amount: u64,
     /// Units in use, by all clients.
@@ -219,6 +225,7 @@ impl Engine {
             workloads: self.usage_by_workload.status(now),
             estimates: self.estimates.status(),
             estimate_ratios: self.estimate_ratios.clone(),
+            wait_times: self.wait_times.clone(),
         }
     }
 }

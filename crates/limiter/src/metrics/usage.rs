@@ -6,13 +6,14 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit as PromUnit;
 use quotakeeper_engine::config::{NANODOLLARS, Unit};
-use quotakeeper_engine::{LimitStatus, ModelUsage, RATIO_BOUNDS};
+use quotakeeper_engine::{LimitStatus, ModelUsage, RATIO_BOUNDS, WAIT_BOUNDS};
 use quotakeeper_wire::status::AccountReport;
 
-use super::{Labels, counter, of};
+use super::{Labels, counter, gauge, of};
 
-/// Ratios of estimates are counted in thousandths.
+/// Ratios of estimates are counted in thousandths, waits in milliseconds.
 const THOUSAND: f64 = 1_000.0;
 
 /// A figure of a limit.
@@ -53,6 +54,38 @@ const OF_ALLOCATIONS: [LimitFigure; 2] = [
     },
 ];
 
+/// How long the windows of limits are, and when all of them is free again.
+fn encode_windows(
+    encoder: &mut DescriptorEncoder<'_>,
+    limits: &[(Labels, &LimitStatus)],
+) -> Result<(), fmt::Error> {
+    let help = "Length of a limit's window in seconds; of a day, week or month the longest that there is; 0 of calls under way";
+    let windows = limits.iter().map(|(labels, limit)| (labels.clone(), limit.window.as_secs()));
+    gauge(encoder, "limit_window_seconds", help, windows.collect())?;
+    let help = "Time until all of a limit is free again, if nothing more is drawn";
+    let free = limits.iter().map(|(labels, limit)| (labels.clone(), limit.resets_in.as_secs()));
+    gauge(encoder, "limit_free_in_seconds", help, free.collect())
+}
+
+/// How long calls have waited for their grants, by quota.
+pub(super) fn encode_waits(
+    encoder: &mut DescriptorEncoder<'_>,
+    accounts: &[AccountReport],
+) -> Result<(), fmt::Error> {
+    let help = "Time that calls waited until they were granted";
+    let mut family =
+        encoder.encode_descriptor("wait", help, Some(&PromUnit::Seconds), MetricType::Histogram)?;
+    for account in accounts {
+        let waits = &account.status.wait_times;
+        let bounds = WAIT_BOUNDS.iter().map(|bound| *bound as f64 / THOUSAND);
+        let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(waits.grants).collect();
+        let labels = of(account);
+        let mut metric = family.encode_family(&labels)?;
+        metric.encode_histogram::<NoLabelSet>(waits.sum as f64 / THOUSAND, waits.count(), &buckets, None)?;
+    }
+    Ok(())
+}
+
 /// The limits of all accounts and of their allocations: what they allow, what is used and what is held.
 pub(super) fn encode_limits(
     encoder: &mut DescriptorEncoder<'_>,
@@ -61,6 +94,7 @@ pub(super) fn encode_limits(
     let of_accounts =
         accounts.iter().flat_map(|account| labelled(of(account), &account.status.limits)).collect::<Vec<_>>();
     each_limit(encoder, &OF_ACCOUNTS, &of_accounts)?;
+    encode_windows(encoder, &of_accounts)?;
     let allocations = accounts
         .iter()
         .flat_map(|account| account.status.allocations.iter().map(move |allocation| (account, allocation)));

@@ -103,6 +103,7 @@ pub(super) fn next(state: &mut EventState, report: &AccountReport, second: i64) 
 /// A daily budget that is used up.
 pub(super) fn spent() -> quotakeeper_engine::LimitStatus {
     quotakeeper_engine::LimitStatus {
+        window: Duration::from_secs(86_400),
         name: "daily".to_owned(),
         model: None,
         unit: quotakeeper_engine::config::Unit::Requests,

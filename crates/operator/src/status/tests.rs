@@ -94,6 +94,7 @@ impl Story {
         let config = account.engine.limits.iter().find(|limit| limit.name == name).unwrap();
         let (unit, amount) = (config.unit, config.amount);
         let limit = ReportedLimit {
+            window: Duration::from_secs(10),
             name: name.to_owned(),
             model: None,
             unit,

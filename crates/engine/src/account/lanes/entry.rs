@@ -210,6 +210,7 @@ impl Entry {
             name: self.limit.shown_name().to_owned(),
             model: self.model.clone(),
             unit: self.limit.config.unit,
+            window: if self.counter.is_a_window() { self.limit.config.window } else { Duration::ZERO },
             amount: amount.0,
             used: used.0,
             reserved: reserved.0,

@@ -7,6 +7,7 @@ use super::*;
 
 fn money(name: &str, dollars: u64, amount: u64) -> LimitStatus {
     LimitStatus {
+        window: Duration::from_secs(86_400),
         name: name.to_owned(),
         unit: Unit::Dollars,
         amount: amount * NANODOLLARS,
