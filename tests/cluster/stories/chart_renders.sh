@@ -66,7 +66,9 @@ webhook: {failurePolicy: Ignore, timeoutSeconds: 10, namespaceSelector: {matchLa
 uninstall: {timeoutSeconds: 5}
 rbac: {aggregate: false}
 networkPolicy: {enabled: true, apiServerCIDRs: [10.0.0.0/28, "fd00::/120"], metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]}
-metrics: {podMonitor: {enabled: true, sidecars: true, interval: 10s, labels: {release: prometheus}}}
+metrics:
+  podMonitor: {enabled: true, sidecars: true, interval: 10s, labels: {release: prometheus}}
+  prometheusRule: {enabled: true, without: [QuotakeeperDemandExceedsQuota], runbooks: "https://wiki.example.com/runbooks", labels: {release: prometheus}}
 V
 
 story "what it is made of"
