@@ -68,6 +68,7 @@ rbac: {aggregate: false}
 networkPolicy: {enabled: true, apiServerCIDRs: [10.0.0.0/28, "fd00::/120"], metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]}
 metrics:
   podMonitor: {enabled: true, sidecars: true, interval: 10s, labels: {release: prometheus}}
+  grafanaDashboard: {enabled: true, labels: {dashboards: platform}}
   prometheusRule: {enabled: true, without: [QuotakeeperDemandExceedsQuota], runbooks: "https://wiki.example.com/runbooks", labels: {release: prometheus}}
 V
 
