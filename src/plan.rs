@@ -186,7 +186,10 @@ fn plans(options: &PlanOptions, quotas: &Quotas, now: Timestamp) -> anyhow::Resu
 }
 
 /// A length of time, of which a day has 24 hours.
-fn length(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// A sentence that says what to write instead.
+pub fn length(text: &str) -> Result<Duration, String> {
     let span: Option<Span> = text.parse().ok();
     let length = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
     let length = length.and_then(|length| Duration::try_from(length).ok()).filter(|length| !length.is_zero());

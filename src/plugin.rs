@@ -11,8 +11,10 @@
 //! | `top` | `top`: who uses and waits, by workload |
 //! | `plan` | `plan`: whether a campaign fits the cluster's quotas |
 //! | `check` | `check`: whether the installation works, and which pods go around it |
+//! | `by_hand` | `pause`, `resume`: a person holds a quota's calls, or has them go on |
 //! | `words` | figures and times for people |
 
+mod by_hand;
 mod check;
 mod cluster;
 mod explain;
@@ -25,6 +27,7 @@ mod words;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -48,6 +51,7 @@ Examples:
   kubectl apiquota top
   kubectl apiquota check --wait 120
   kubectl apiquota plan -f campaign.yaml -n gtm
+  kubectl apiquota pause openai --for 30m -n gtm
 
 Exit code: 0; 1 if the cluster does not answer as it should; 2 for a wrong option or file; 3 if
 what was looked at is not well (check), or a campaign does not fit (plan).";
@@ -111,6 +115,19 @@ enum Command {
     },
     /// Say whether a campaign fits the cluster's quotas as they are used now, when it is done, and what it costs.
     Plan(PlanOptions),
+    /// Hold all calls of a quota for a while: they wait, and go on by themselves.
+    Pause {
+        /// The quota.
+        name: String,
+        /// For how long, such as 30m, 2h or 1d.
+        #[arg(long = "for", value_name = "TIME", value_parser = crate::plan::length)]
+        length: Duration,
+    },
+    /// Have a quota's calls go on, whether a person or the provider has paused them.
+    Resume {
+        /// The quota.
+        name: String,
+    },
     /// Print a script that completes commands and options.
     Completion {
         /// Of which shell.
@@ -159,6 +176,8 @@ async fn run(arguments: &ClusterArguments, command: Command) -> anyhow::Result<E
         Command::Explain { object, form } => explain::run(&cluster, &object, form.output).await,
         Command::Top { watch, form } => top::run(&cluster, watch, form.output).await,
         Command::Check { arguments, form } => check::run(&cluster, &arguments, form.output).await,
+        Command::Pause { name, length } => by_hand::pause(&cluster, &name, length).await,
+        Command::Resume { name } => by_hand::resume(&cluster, &name).await,
         Command::Plan(options) => plan::run(&cluster, &options).await,
         Command::Completion { .. } => Ok(ExitCode::SUCCESS),
     }

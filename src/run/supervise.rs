@@ -22,12 +22,14 @@ use super::terminal::{self, Terminal};
 use super::usage::UsageSeen;
 use super::view::View;
 use super::waits::LongWaits;
-use super::{Failure, GRACE, Started, user};
+use super::{Failure, Started, user};
 use crate::cli::{Progress, RunArguments};
 use crate::output::{say, send_messages};
 
 /// The interval of the progress line.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// How long the calls and connections of an ended command have to end: it is over in moments, unless processes are left.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// A command that has ended.
 pub struct Ended {
@@ -112,15 +114,12 @@ impl Drop for SharedTerminal {
     }
 }
 
-/// Waits until the calls of clients that ended with the command are over, so that the report has them.
+/// Waits until the calls of clients that ended with the command are over, and what connections without one mean is
+/// counted, so that the report has them. Processes that the command has left may go on calling.
 async fn all_calls_end(proxy: &Proxy) {
-    let over = || {
-        let stats = proxy.stats();
-        stats.ended >= stats.calls
-    };
-    let until = Instant::now() + GRACE;
-    while !over() && Instant::now() < until {
-        tokio::time::sleep(GRACE / 20).await;
+    let until = Instant::now() + SETTLED;
+    while !proxy.is_settled() && Instant::now() < until {
+        tokio::time::sleep(SETTLED / 100).await;
     }
 }
 

@@ -49,7 +49,8 @@ class Explained(Story):
     def test_a_job_that_waits_is_explained(self):
         product.patient("crm", "hubspot", "ten-seconds", AMOUNT, SECONDS)
         product.quota("explained", "crm", "crm", "only", more="  enforcement: {maxQueueSeconds: 3600}\n")
-        self.provider.limit("crm", "tried", AMOUNT, SECONDS)
+        # What holds the calls is the quota, which is changed later on.
+        self.provider.limit("crm", "tried", 100000, SECONDS)
         waiting = Job("explained", "enrich", "hubspot", "crm", pods=2, calls=10, clients=10, quotas="crm").start()
         try:
             used = lambda: self.provider.tried("crm") == AMOUNT
@@ -58,6 +59,7 @@ class Explained(Story):
             self.show()
             self.plan()
             self.check()
+            self.pause()
         finally:
             waiting.delete()
 
@@ -107,6 +109,20 @@ class Explained(Story):
         missing = campaign.with_name("missing.yaml")
         missing.write_text(CAMPAIGN.replace("quota: crm", "quota: none"))
         said = self.apiquota("plan", "-f", missing, "-n", "explained", code=2)
+        self.assertIn("namespace explained has no ApiQuota none", said)
+
+    def pause(self):
+        """A person holds the calls, also those for which there is room, and lets them go."""
+        self.assertIn("is paused until", self.apiquota("pause", "crm", "--for", "1h", "-n", "explained"))
+        # A larger window: nothing but the pause holds them.
+        product.patient("crm", "hubspot", "ten-seconds", 1000, SECONDS)
+        explains = lambda: self.apiquota("explain", "job/enrich", "-n", "explained")
+        until("the pause is all that holds them", lambda: "waits for the end of a pause (paused by hand)" in explains())
+        self.assertIn("(crm only): PausedByHand until", self.apiquota("status", "-n", "explained"))
+        self.assertEqual(self.provider.tried("crm"), AMOUNT)
+        self.assertIn("explained/crm goes on", self.apiquota("resume", "crm", "-n", "explained"))
+        until("all calls are made", lambda: self.provider.tried("crm") == 20)
+        said = self.apiquota("pause", "none", "--for", "1m", "-n", "explained", code=2)
         self.assertIn("namespace explained has no ApiQuota none", said)
 
     def check(self):

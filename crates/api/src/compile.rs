@@ -2,8 +2,9 @@
 //!
 //! Pure: the same quota and profile give the same account. The amounts are in `compile/limits.rs`, how they count
 //! tokens in `compile/tokens.rs`, what is known of models in `compile/models.rs`, how they are shared in `compile/sharing.rs`, what is stated of use in
-//! `compile/used.rs`.
+//! `compile/used.rs`, what a person has paused in `compile/by_hand.rs`.
 
+mod by_hand;
 mod limits;
 mod models;
 mod sharing;
@@ -37,11 +38,10 @@ const FALLBACK_PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_CAP: Duration = Duration::from_secs(3600);
 /// Rejections are answered at once: a probe that is silent this long was let in.
 const PROBE_PATIENCE: Duration = Duration::from_secs(2);
-/// The longest call where the profile says nothing, and the provider's clients aren't known to be more patient.
 /// The organisation of an account is of no use.
 const UNNAMED: &str = "account.organization is compared with nothing, because the provider's profile has no \
     `organizationHeaders`; name them in an ApiProvider, or remove it";
-
+/// The longest call where the profile says nothing, and the provider's clients aren't known to be more patient.
 const MAX_CALL: Duration = Duration::from_secs(600);
 
 /// The account of a quota. `profile` is the provider's, with everything that it inherits.
@@ -65,7 +65,9 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
     let organization = quota.spec.account.as_ref().and_then(|account| account.organization.clone());
     let unnamed =
         organization.as_ref().filter(|_| profile.organization_headers.is_empty()).map(|_| UNNAMED.to_owned());
-    let warnings = models::warnings(declared.clone(), &models).into_iter().chain(unnamed).collect();
+    let warnings = models::warnings(declared.clone(), &models).into_iter().chain(unnamed);
+    let by_hand = by_hand::compile(quota);
+    let warnings = warnings.chain(by_hand.warnings.iter().cloned()).collect();
     set_windows(&mut profile, declared);
     let account = CompiledAccount {
         format: FORMAT,
@@ -94,6 +96,8 @@ pub fn account(quota: &ApiQuota, mut profile: Profile) -> Result<CompiledAccount
         allocations: Vec::new(),
         admitted: Admitted::Everyone,
         in_force_since: None,
+        paused_until: by_hand.paused_until,
+        resumed_at: by_hand.resumed_at,
         checkpoint: None,
         used,
         profile,

@@ -34,6 +34,14 @@ pub const TRUST_FILES: &str = "quotakeeper.dev/trust-files";
 /// Annotation of a pod without a controller: the name of the workload that it belongs to.
 pub const WORKLOAD: &str = "quotakeeper.dev/workload";
 
+// What people write on quotas while they run.
+
+/// Annotation of an ApiQuota: until when its calls are paused, as a time of RFC 3339.
+pub const PAUSED_UNTIL: &str = "quotakeeper.dev/paused-until";
+/// Annotation of an ApiQuota: when a person last had its calls go on, as a time of RFC 3339. A later one ends the pauses of
+/// that moment.
+pub const RESUMED_AT: &str = "quotakeeper.dev/resumed-at";
+
 // What injection writes on pods.
 
 /// Label of an injected pod; its value is `true`.

@@ -68,6 +68,9 @@ enum Phase {
     Ramp { width: u32, unanswered: BTreeMap<Attempt, Time> },
 }
 
+/// The reason of a pause that a person has begun.
+const BY_HAND: &str = "paused by hand";
+
 /// What an answer did to a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -96,12 +99,17 @@ impl Pause {
         pause
     }
 
+    /// Whether a person has begun it: of one from a ledger only its reason tells.
+    pub(crate) fn is_by_hand(&self) -> bool {
+        self.by_hand && self.reason == BY_HAND
+    }
+
     /// Closes a scope because a person says so.
     pub(crate) fn by_hand(now: Time, length: Duration) -> Pause {
         Pause {
             since: now,
             until: now + length,
-            reason: "paused by hand".to_owned(),
+            reason: BY_HAND.to_owned(),
             refusals: Refusals::None,
             contradicted: false,
             organization: None,

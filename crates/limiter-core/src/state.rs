@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `accounts` | the accounts in force, and their changes |
+//! | `by_hand` | what a person has paused, or had go on |
 //! | `checkpoints` | what of long windows is stored beside the ledger |
 //! | `learned` | limits that answers tell of accounts without a declared tier |
 //! | `right` | until when something may be granted, and which part of it |
@@ -16,6 +17,7 @@
 //! | `outlooks` | how one more call of a workload would fare |
 
 mod accounts;
+mod by_hand;
 mod checkpoints;
 mod durable;
 mod learned;

@@ -48,7 +48,7 @@ pub fn warning(name: &str, view: &QuotaView, now: Timestamp) -> Option<String> {
     let far = |end: &Timestamp| end.as_second().saturating_sub(now.as_second()) > LONG_PAUSE;
     match reason.as_str() {
         reasons::PROVIDER_STOPPED => Some(format!("calls on the quota {name} are refused: {message}")),
-        reasons::PROVIDER_PAUSED | reasons::PROVIDER_OVERLOADED => {
+        reasons::PAUSED_BY_HAND | reasons::PROVIDER_PAUSED | reasons::PROVIDER_OVERLOADED => {
             let end = paused.filter(far)?;
             Some(format!("calls on the quota {name} wait until {}: {message}", until_utc(end, now)))
         }
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_told_where_it_lasts_for_more_than_a_minute() {
-        for reason in ["ProviderPaused", "ProviderOverloaded"] {
+        for reason in ["PausedByHand", "ProviderPaused", "ProviderOverloaded"] {
             let until = |end: &str| {
                 let end = Time(end.parse().unwrap());
                 warned("Throttled", "True", reason, |it| it.paused_until = Some(end.clone()))

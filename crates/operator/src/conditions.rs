@@ -90,6 +90,8 @@ pub mod reasons {
         GATE_OPEN = "GateOpen";
         /// `Throttled`: the quota's calls pass.
         DISABLED = "Disabled";
+        /// `Throttled`: a person has paused the quota's calls.
+        PAUSED_BY_HAND = "PausedByHand";
         /// `Throttled`: the provider refuses calls until a person acts.
         PROVIDER_STOPPED = "ProviderStopped";
         /// `Throttled`: the provider is overloaded.

@@ -75,6 +75,9 @@ event_reasons! {
         "Nothing during an uninstall; else close it as the note says.";
     GateClosed: false, "quota, workloads",
         "The gate is closed: limits are enforced again.", "";
+    PausedByHand: false, "quota, workloads",
+        "A person has paused the quota's calls, and they wait.",
+        "Wait for the time that the note names, or end it: `kubectl apiquota resume NAME`.";
     ProviderStopped: true, "quota, workloads",
         "The provider refuses calls until a person acts, for its bill or a spend cap for example.",
         "See to the account at the provider. One call asks again at the time that the note names.";

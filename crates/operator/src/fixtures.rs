@@ -34,6 +34,7 @@ pub(crate) fn wait(consumer: &str, calls: u64, longest_millis: u64) -> ConsumerW
 /// A pause after which calls are sent again by themselves.
 pub(crate) fn pause(scope: Scope, remaining_millis: u64, reason: &str) -> PauseStatus {
     PauseStatus {
+        by_hand: false,
         scope,
         callers: Callers::All,
         remaining: Duration::from_millis(remaining_millis),

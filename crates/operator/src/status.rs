@@ -165,6 +165,7 @@ impl<'a> Subject<'a> {
     /// What the provider has said that holds every call back.
     fn held(&self) -> Option<Held> {
         match (self.stopped_all(), self.pause()) {
+            (_, Some(pause)) if pause.by_hand => Some(Held::ByHand),
             (Some(_), _) => Some(Held::Stopped),
             (None, Some(pause)) if pause.overloaded => Some(Held::Overloaded),
             (None, pause) => pause.map(|_| Held::Paused),
@@ -416,7 +417,7 @@ fn words_of(state: State, subject: &Subject<'_>, figures: &Figures<'_>, status: 
         State::NotInjected if subject.not_injected == 1 => return "1 pod not injected".to_owned(),
         State::NotInjected => return format!("{} pods not injected", subject.not_injected),
         State::GateOpen => subject.gate_open_until(),
-        State::ProviderStopped | State::ProviderOverloaded | State::ProviderPaused => {
+        State::PausedByHand | State::ProviderStopped | State::ProviderOverloaded | State::ProviderPaused => {
             status.paused_until.as_ref().map(|time| time.0)
         }
         State::BudgetExhausted => figures.exhausted().and_then(|figure| figure.reset_at(subject.now)),
@@ -433,7 +434,8 @@ fn message(state: State, subject: &Subject<'_>, figures: &Figures<'_>, status: &
         return words::clipped(&failed.message, 1024);
     }
     let held = match state {
-        State::ProviderStopped
+        State::PausedByHand
+        | State::ProviderStopped
         | State::ProviderOverloaded
         | State::ProviderPaused
         | State::BudgetExhausted

@@ -9,7 +9,9 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::ResourceExt;
 use kube::api::{DynamicObject, PartialObjectMeta};
-use quotakeeper_api::names::{ACCOUNT_DOCUMENT, API_VERSION, CONFIG, CONFIG_ACCOUNT, QUOTA, QUOTA_UID};
+use quotakeeper_api::names::{
+    ACCOUNT_DOCUMENT, API_VERSION, CONFIG, CONFIG_ACCOUNT, PAUSED_UNTIL, QUOTA, QUOTA_UID, RESUMED_AT,
+};
 use quotakeeper_api::quota::ApiQuotaStatus;
 use quotakeeper_api::{compile, validate};
 use quotakeeper_dialects::Profile;
@@ -41,8 +43,13 @@ pub fn quota(object: DynamicObject, before: Option<&QuotaView>) -> Option<QuotaV
         "spec": object.data["spec"],
     });
     let generation = metadata.generation.unwrap_or(0);
+    // Others may be large.
+    let by_hand = [PAUSED_UNTIL, RESUMED_AT].into_iter();
+    let by_hand = by_hand.filter_map(|name| Some((name.to_owned(), object.annotations().get(name)?.clone())));
+    let by_hand: BTreeMap<String, String> = by_hand.collect();
     let quota = validate::quota(&document).map(|mut quota| {
         quota.metadata.generation = Some(generation);
+        quota.metadata.annotations = Some(by_hand).filter(|annotations| !annotations.is_empty());
         Arc::new(quota)
     });
     let quota = quota.map_err(Arc::new);

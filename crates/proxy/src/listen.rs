@@ -213,6 +213,7 @@ where
     let Some(tls) = tls else {
         return http(socket, closing, serve).await;
     };
+    let undecided = Undecided::new(&tls);
     let accepted = tokio::select! {
         accepted = timeout(HANDSHAKE, tls.accept(socket)) => accepted,
         // No call has begun on it.
@@ -222,16 +223,45 @@ where
         return tracing::warn!("a client's TLS handshake took too long");
     };
     let Some((stream, host)) = accepted.map(Secured::into_parts) else { return };
-    let used = Arc::new(AtomicBool::new(false));
-    let noted = Arc::clone(&used);
+    let used = Arc::clone(&undecided);
     let serve = move |received: Received| {
-        noted.store(true, Ordering::Relaxed);
+        used.decided();
         serve(received)
     };
     let gentle = closing.gentle.clone();
     http(stream, closing, serve).await;
-    if !used.load(Ordering::Relaxed) && !gentle.is_cancelled() {
+    if !undecided.is_decided() && !gentle.is_cancelled() {
         tls.left_unused(&host);
+    }
+}
+
+/// A connection that has had no request yet.
+struct Undecided {
+    tls: Arc<Handshakes>,
+    decided: AtomicBool,
+}
+
+impl Undecided {
+    fn new(tls: &Arc<Handshakes>) -> Arc<Undecided> {
+        tls.context.telemetry.counts.connection_began();
+        Arc::new(Undecided { tls: Arc::clone(tls), decided: AtomicBool::new(false) })
+    }
+
+    fn is_decided(&self) -> bool {
+        self.decided.load(Ordering::Relaxed)
+    }
+
+    /// A request has come, or nothing more does.
+    fn decided(&self) {
+        if !self.decided.swap(true, Ordering::Relaxed) {
+            self.tls.context.telemetry.counts.connection_decided();
+        }
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        self.decided();
     }
 }
 

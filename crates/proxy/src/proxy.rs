@@ -116,6 +116,12 @@ impl Proxy {
         self.context.telemetry.counts.read(admission.waiting(), admission.counters())
     }
 
+    /// Whether nothing is under way that would change the figures: no call, and no connection whose client has still to
+    /// say whether it trusts the proxy.
+    pub fn is_settled(&self) -> bool {
+        self.context.telemetry.counts.is_settled()
+    }
+
     /// Calls that were refused since the start, by the reason that their answers name.
     pub fn refused_by_reason(&self) -> BTreeMap<&'static str, u64> {
         self.context.telemetry.counts.refused_by_reason()

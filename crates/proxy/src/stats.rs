@@ -70,6 +70,8 @@ pub(crate) struct Counts {
     client_gone: AtomicU64,
     gone_waiting: Mutex<GoneWaiting>,
     pub(crate) distrusted: AtomicU64,
+    /// Connections with TLS that have had no request yet, and have not ended without one.
+    undecided: AtomicU64,
 }
 
 /// Calls whose client hung up before they were sent.
@@ -101,6 +103,22 @@ impl Counts {
     /// Whether a client has come that knows the proxy, even if it did not trust it.
     pub(crate) fn heard_of(&self) -> bool {
         self.has_calls() || self.distrusted.load(Ordering::Relaxed) > 0
+    }
+
+    /// A connection with TLS has come.
+    pub(crate) fn connection_began(&self) {
+        self.undecided.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It has had a request, or what there is to say of one that had none is counted.
+    pub(crate) fn connection_decided(&self) {
+        self.undecided.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether nothing is under way that would change the figures.
+    pub(crate) fn is_settled(&self) -> bool {
+        let read = |figure: &AtomicU64| figure.load(Ordering::Acquire);
+        read(&self.undecided) == 0 && read(&self.ended) >= read(&self.calls)
     }
 
     pub(crate) fn forced(&self) {

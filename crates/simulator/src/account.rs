@@ -22,6 +22,8 @@ pub(crate) const NAMESPACE: &str = "team";
 /// The account's document.
 pub(crate) fn compiled(config: &AccountConfig) -> CompiledAccount {
     CompiledAccount {
+        paused_until: None,
+        resumed_at: None,
         format: FORMAT,
         generation: 1,
         key: KEY.into(),

@@ -95,6 +95,12 @@ pub struct CompiledAccount {
     /// How much of its limits was used, as a person states. Proxies are not told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<StatedUse>,
+    /// Until when a person has paused its calls; `None`: nobody has. Proxies are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<Timestamp>,
+    /// When a person last had its calls go on, whatever the provider had said before. Proxies are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<Timestamp>,
     /// The provider's dialect, for the proxy.
     pub profile: Profile,
 }

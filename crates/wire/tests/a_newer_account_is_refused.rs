@@ -47,6 +47,8 @@ fn account() -> CompiledAccount {
         organization: None,
         allocations: Vec::new(),
         in_force_since: None,
+        paused_until: None,
+        resumed_at: None,
         checkpoint: None,
         used: Vec::new(),
         profile: Profile::default(),

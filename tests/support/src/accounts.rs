@@ -65,6 +65,8 @@ pub fn enforced(limits: Vec<LimitConfig>) -> AccountConfig {
 /// The first generation of the account `key`, declared by `quota` (`NAMESPACE/NAME`), for pods of any namespace.
 pub fn compiled(key: &str, quota: &str, engine: AccountConfig) -> CompiledAccount {
     CompiledAccount {
+        paused_until: None,
+        resumed_at: None,
         format: FORMAT,
         generation: 1,
         key: key.into(),

@@ -140,6 +140,9 @@ pub struct PauseStatus {
     /// The provider is overloaded; the quota is not used up. Not known of a pause from the ledger.
     #[serde(default)]
     pub overloaded: bool,
+    /// A person has paused, not the provider.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
 }
 
 impl AccountStatus {
@@ -194,6 +197,7 @@ impl Engine {
                 reason: pause.reason.clone(),
                 stopped: pause.stopped(),
                 overloaded: pause.overloaded,
+                by_hand: pause.is_by_hand(),
             };
             (key, status)
         })

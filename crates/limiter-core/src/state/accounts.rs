@@ -17,6 +17,7 @@ use quotakeeper_wire::message::{AccountIndex, AccountState, AccountUpdate, Limit
 use quotakeeper_wire::name::{AccountKey, QuotaName};
 use quotakeeper_wire::status::PastUse;
 
+use super::by_hand::ByHand;
 use super::checkpoints::AccountCheckpoints;
 use super::past::{Lost, Opening, opening};
 use super::{Account, Connection, ConnectionId, LimiterState, Outbox};
@@ -90,6 +91,7 @@ impl LimiterState {
         let Some(account) = self.accounts.get_mut(&key) else {
             self.open(now, compiled);
             self.apply_stated_use(now, &key, out);
+            self.apply_by_hand(now, &key, None, out);
             return None;
         };
         let told =
@@ -102,10 +104,12 @@ impl LimiterState {
         }
         account.retired = None;
         account.in_force = account.learned.in_force(&compiled);
+        let before = ByHand::of(&account.compiled);
         account.compiled = compiled;
         self.reconfigure(now, &key, out);
         self.checkpoint_told(now, &key, out);
         self.apply_stated_use(now, &key, out);
+        self.apply_by_hand(now, &key, Some(before), out);
         Some(key)
     }
 
@@ -348,6 +352,8 @@ fn change(quota: &QuotaName, found: Result<AccountKey, String>) -> String {
 pub(super) fn document(compiled: &CompiledAccount, gate_open: bool) -> String {
     let mut compiled = CompiledAccount {
         in_force_since: None,
+        paused_until: None,
+        resumed_at: None,
         checkpoint: None,
         used: Vec::new(),
         undeclared: None,

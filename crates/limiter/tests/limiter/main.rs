@@ -6,6 +6,7 @@
 mod a_failing_store_delays_calls;
 mod a_panic_is_recovered_from;
 mod a_pause_reaches_every_session;
+mod a_person_pauses_and_resumes;
 mod a_restart_continues_from_the_ledger;
 mod a_tier_is_learned_from_answers;
 mod accounts_are_added_changed_and_removed;

@@ -23,7 +23,12 @@ const SIZES: [usize; 7] = [3, 2, 5, 2, 2, 5, 3];
 /// Reasons of which one at a time stands.
 const KINDS: [&[EventReason]; 2] = [
     &[EventReason::NotWritten, EventReason::Refused],
-    &[EventReason::ProviderPaused, EventReason::ProviderOverloaded, EventReason::ProviderStopped],
+    &[
+        EventReason::PausedByHand,
+        EventReason::ProviderPaused,
+        EventReason::ProviderOverloaded,
+        EventReason::ProviderStopped,
+    ],
 ];
 
 /// Everything that may hold at a moment.

@@ -19,6 +19,10 @@ type Change = fn(&mut Scene, &mut AccountReport);
 fn situations() -> Vec<(&'static str, Change)> {
     vec![
         ("ProviderPaused", |_, it| it.status.pauses.push(pause(Scope::account(), 90_000, "429"))),
+        ("PausedByHand", |_, it| {
+            let by_hand = pause(Scope::account(), 90_000, "paused by hand");
+            it.status.pauses.push(PauseStatus { by_hand: true, ..by_hand });
+        }),
         ("ProviderOverloaded", |_, it| {
             let overloaded = pause(Scope::account(), 90_000, "status 503");
             it.status.pauses.push(PauseStatus { overloaded: true, ..overloaded });

@@ -97,6 +97,7 @@ fn end(pause: &PauseStatus, now: Timestamp) -> Timestamp {
 /// The word of the state that a pause of all calls has.
 fn reason(pause: &PauseStatus) -> EventReason {
     match (pause.stopped, pause.overloaded) {
+        _ if pause.by_hand => EventReason::PausedByHand,
         (true, _) => EventReason::ProviderStopped,
         (false, true) => EventReason::ProviderOverloaded,
         (false, false) => EventReason::ProviderPaused,

@@ -378,6 +378,10 @@ pub(super) fn holdup(
             let pause = subject.pause()?;
             format!("The provider is overloaded ({}); paused: {}.", pause.reason, pause.scope)
         }
+        State::PausedByHand => {
+            let pause = subject.pause()?;
+            format!("A person has paused {}; `kubectl apiquota resume` ends it.", pause.scope)
+        }
         State::ProviderPaused => {
             let pause = subject.pause()?;
             format!("The provider has rejected calls ({}); paused: {}.", pause.reason, pause.scope)

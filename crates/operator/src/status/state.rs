@@ -50,7 +50,7 @@ pub struct Inputs {
     pub not_injected: bool,
 }
 
-/// Why a provider's answer holds all calls of a quota back.
+/// Why a provider's answer, or a person, holds all calls of a quota back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
     /// It refuses calls until a person acts.
@@ -59,6 +59,8 @@ pub enum Held {
     Overloaded,
     /// The quota is used up, by its word.
     Paused,
+    /// A person has paused.
+    ByHand,
 }
 
 /// A state; each has one word.
@@ -80,6 +82,8 @@ pub enum State {
     GateOpen,
     /// The quota is disabled: its calls pass.
     Disabled,
+    /// A person has paused its calls.
+    PausedByHand,
     /// The provider refuses calls until a person acts.
     ProviderStopped,
     /// The provider is overloaded.
@@ -102,7 +106,7 @@ pub enum State {
 
 impl State {
     /// All states: the first whose cause holds is the quota's.
-    pub const ALL: [State; 17] = [
+    pub const ALL: [State; 18] = [
         State::Deleting,
         State::Refused,
         State::LimiterUnavailable,
@@ -111,6 +115,7 @@ impl State {
         State::Programming,
         State::GateOpen,
         State::Disabled,
+        State::PausedByHand,
         State::ProviderStopped,
         State::ProviderOverloaded,
         State::ProviderPaused,
@@ -148,6 +153,7 @@ impl State {
             State::Programming => !inputs.heard || inputs.acknowledged != Some(inputs.generation),
             State::GateOpen => inputs.gate_open,
             State::Disabled => inputs.disabled,
+            State::PausedByHand => inputs.held == Some(Held::ByHand),
             State::ProviderStopped => inputs.held == Some(Held::Stopped),
             State::ProviderOverloaded => inputs.held == Some(Held::Overloaded),
             State::ProviderPaused => inputs.held == Some(Held::Paused),
@@ -171,6 +177,7 @@ impl State {
             State::Programming => "Programming",
             State::GateOpen => reasons::GATE_OPEN,
             State::Disabled => reasons::DISABLED,
+            State::PausedByHand => reasons::PAUSED_BY_HAND,
             State::ProviderStopped => reasons::PROVIDER_STOPPED,
             State::ProviderOverloaded => reasons::PROVIDER_OVERLOADED,
             State::ProviderPaused => reasons::PROVIDER_PAUSED,
@@ -257,9 +264,10 @@ mod tests {
             each(&[None, Some(2), Some(3)], |it, value| it.acknowledged = value),
             each(&both, |it, value| it.gate_open = value),
             each(&both, |it, value| it.disabled = value),
-            each(&[None, Some(Held::Stopped), Some(Held::Overloaded), Some(Held::Paused)], |it, value| {
-                it.held = value
-            }),
+            each(
+                &[None, Some(Held::Stopped), Some(Held::Overloaded), Some(Held::Paused), Some(Held::ByHand)],
+                |it, value| it.held = value,
+            ),
             each(&both, |it, value| it.exhausted = value),
             each(&both, |it, value| it.unstored = value),
             each(&both, |it, value| it.usage_unknown = value),
@@ -295,9 +303,10 @@ mod tests {
             State::Programming => Inputs { heard: true, acknowledged: Some(well.generation), ..well },
             State::GateOpen => Inputs { gate_open: false, ..well },
             State::Disabled => Inputs { disabled: false, ..well },
-            State::ProviderStopped | State::ProviderOverloaded | State::ProviderPaused => {
-                Inputs { held: None, ..well }
-            }
+            State::PausedByHand
+            | State::ProviderStopped
+            | State::ProviderOverloaded
+            | State::ProviderPaused => Inputs { held: None, ..well },
             State::BudgetExhausted => Inputs { exhausted: false, ..well },
             State::CheckpointsUnavailable => Inputs { unstored: false, ..well },
             State::UsageUnknown => Inputs { usage_unknown: false, ..well },
@@ -325,7 +334,7 @@ mod tests {
             assert!(State::of_calls(inputs) >= State::GateOpen);
             assert!(state < State::GateOpen || state == State::of_calls(inputs), "{inputs:?}");
         });
-        assert_eq!(combinations, 2 * 2 * 2 * 2 * 2 * 2 * 3 * 2 * 2 * 4 * 2 * 2 * 2 * 4 * 2);
+        assert_eq!(combinations, 2 * 2 * 2 * 2 * 2 * 2 * 3 * 2 * 2 * 5 * 2 * 2 * 2 * 4 * 2);
         assert_eq!(seen.len(), State::ALL.len(), "each word is reached: {seen:?}");
         let refused = REFUSALS.map(|reason| State::Refused.word(Some(reason)));
         assert_eq!(BTreeSet::from(refused).len(), REFUSALS.len());

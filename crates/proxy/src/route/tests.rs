@@ -67,6 +67,8 @@ pub(crate) fn compiled(provider: &str, profile: Profile) -> CompiledAccount {
         organization: None,
         allocations: Vec::new(),
         in_force_since: None,
+        paused_until: None,
+        resumed_at: None,
         checkpoint: None,
         used: Vec::new(),
         profile,
