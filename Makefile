@@ -178,7 +178,6 @@ steps-on-clusters-that-can-be-had:
 .PHONY: steps-of-control-plane-test
 steps-of-control-plane-test:
 	$(call step,tools of the cluster,tests/cluster/tools.sh kube etcd coredns helm >/dev/null)
-	$(call step,alerts,tests/monitoring/run.sh)
 	$(call step,programs and tests are built,cargo test --workspace --no-run)
 	$(call step,on real API servers,QUOTAKEEPER_BUILT=1 tests/beside.py --at-once 3 $(ON_API_SERVERS))
 
@@ -195,6 +194,7 @@ ON_API_SERVERS := \
 
 .PHONY: steps-of-cluster-test
 steps-of-cluster-test:
+	$(call step,alerts,tests/monitoring/run.sh)
 	$(call step,a real cluster comes and goes,tests/cluster/stories/cluster_leaves_nothing_behind.sh)
 	$(call step,real pods,QUOTAKEEPER_BUILT=1 tests/on_a_cluster/run.sh)
 

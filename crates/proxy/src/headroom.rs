@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use http::header::{self, HeaderValue};
 use http::{Method, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
@@ -47,10 +48,8 @@ pub(crate) async fn answer(
     if asked.is_empty() {
         return Err(bad_question(unknown_quota(endpoints)));
     }
-    let mut quotas = Vec::with_capacity(asked.len());
-    for endpoint in asked {
-        quotas.push(headroom(endpoint, admission, &question.class).await?);
-    }
+    let asked = asked.into_iter().map(|endpoint| headroom(endpoint, admission, &question.class));
+    let quotas = try_join_all(asked).await?;
     let body = serde_json::to_vec(&Headroom { quotas }).unwrap_or_default();
     let mut response =
         Response::new(Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -77,13 +77,21 @@ pub(super) fn encode_waits(
         encoder.encode_descriptor("wait", help, Some(&PromUnit::Seconds), MetricType::Histogram)?;
     for account in accounts {
         let waits = &account.status.wait_times;
-        let bounds = WAIT_BOUNDS.iter().map(|bound| *bound as f64 / THOUSAND);
-        let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(waits.grants).collect();
-        let labels = of(account);
-        let mut metric = family.encode_family(&labels)?;
-        metric.encode_histogram::<NoLabelSet>(waits.sum as f64 / THOUSAND, waits.count(), &buckets, None)?;
+        thousandths(family.encode_family(&of(account))?, &WAIT_BOUNDS, &waits.grants, waits.sum)?;
     }
     Ok(())
+}
+
+/// A histogram of figures in thousandths: so many up to each bound and beyond the one before, and at last beyond all.
+fn thousandths(
+    mut metric: MetricEncoder<'_>,
+    bounds: &[u64],
+    counts: &[u64],
+    sum: u64,
+) -> Result<(), fmt::Error> {
+    let bounds = bounds.iter().map(|bound| *bound as f64 / THOUSAND);
+    let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(counts.iter().copied()).collect();
+    metric.encode_histogram::<NoLabelSet>(sum as f64 / THOUSAND, counts.iter().sum(), &buckets, None)
 }
 
 /// The limits of all accounts and of their allocations: what they allow, what is used and what is held.
@@ -215,16 +223,7 @@ pub(super) fn encode_estimates(
     let mut family = encoder.encode_descriptor("token_estimate_ratio", help, None, MetricType::Histogram)?;
     for account in accounts {
         let ratios = &account.status.estimate_ratios;
-        let bounds = RATIO_BOUNDS.iter().map(|bound| *bound as f64 / THOUSAND);
-        let buckets: Vec<(f64, u64)> = bounds.chain([f64::INFINITY]).zip(ratios.calls).collect();
-        let labels = of(account);
-        let mut metric = family.encode_family(&labels)?;
-        metric.encode_histogram::<NoLabelSet>(
-            ratios.sum as f64 / THOUSAND,
-            ratios.count(),
-            &buckets,
-            None,
-        )?;
+        thousandths(family.encode_family(&of(account))?, &RATIO_BOUNDS, &ratios.calls, ratios.sum)?;
     }
     Ok(())
 }
