@@ -58,7 +58,7 @@ class Alerts(Story):
         until("it is resolved", lambda: not fires())
 
     def a_provider_that_says_no(self, prometheus):
-        self.provider.force("chat", 8)
+        self.provider.force("chat", 20)
         fires = lambda: prometheus.firing("QuotakeeperPaused", quota="alerted/chat")
         until("the pause is told", fires)
         until("it is resolved", lambda: not fires())
@@ -71,7 +71,7 @@ class Alerts(Story):
         for title, query in sorted(queries):
             text = query.replace("$__rate_interval", "30s").replace("$quota", ".*")
             with self.subTest(title):
-                until(f"{title}: {text}", lambda: prometheus.query(text), 30)
+                until(f"{title}: {text}", lambda: prometheus.query(text))
 
 
 if __name__ == "__main__":

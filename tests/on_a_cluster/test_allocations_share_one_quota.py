@@ -103,8 +103,9 @@ class Allocations(Story):
         self.start("priorities", "nightly", "chat")
         self.calls_of_all_wait("priorities", 2)
         shares = self.shares("chat", "nightly")
-        # While calls of both wait; on a busy machine those of the other don't always. Without priorities it has a half.
-        self.assertGreaterEqual(shares["nightly"], 0.1 - BURST, shares)
+        # While calls of both wait; on a busy machine those of the other don't always, and what is granted to this one is
+        # on its way for a moment, or comes back. With strict priorities it has nothing, without priorities a half.
+        self.assertGreaterEqual(shares["nightly"], 0.1 - 2 * BURST, shares)
         self.assertLessEqual(shares["nightly"], 0.4, shares)
 
     def test_bounds_of_a_workload_and_of_an_allocation(self):
