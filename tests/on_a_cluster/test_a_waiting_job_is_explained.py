@@ -50,10 +50,10 @@ class Explained(Story):
         product.patient("crm", "hubspot", "ten-seconds", AMOUNT, SECONDS)
         product.quota("explained", "crm", "crm", "only", more="  enforcement: {maxQueueSeconds: 3600}\n")
         # What holds the calls is the quota, which is changed later on.
-        self.provider.limit("crm", "tried", 100000, SECONDS)
-        waiting = Job("explained", "enrich", "hubspot", "crm", pods=2, calls=10, clients=10, quotas="crm").start()
+        self.provider.limit("explained", "tried", 100000, SECONDS)
+        waiting = Job("explained", "enrich", "hubspot", "explained", pods=2, calls=10, clients=10, quotas="crm").start()
         try:
-            used = lambda: self.provider.tried("crm") == AMOUNT
+            used = lambda: self.provider.tried("explained") == AMOUNT
             until("the window is full", used)
             self.explain(waiting)
             self.show()
@@ -121,9 +121,9 @@ class Explained(Story):
         explains = lambda: self.apiquota("explain", "job/enrich", "-n", "explained")
         until("the pause is all that holds them", lambda: "waits for the end of a pause (paused by hand)" in explains())
         self.assertIn("(crm only): PausedByHand until", self.apiquota("status", "-n", "explained"))
-        self.assertEqual(self.provider.tried("crm"), AMOUNT)
+        self.assertEqual(self.provider.tried("explained"), AMOUNT)
         self.assertIn("explained/crm goes on", self.apiquota("resume", "crm", "-n", "explained"))
-        until("all calls are made", lambda: self.provider.tried("crm") == 20)
+        until("all calls are made", lambda: self.provider.tried("explained") == 20)
         said = self.apiquota("pause", "none", "--for", "1m", "-n", "explained", code=2)
         self.assertIn("namespace explained has no ApiQuota none", said)
 

@@ -19,14 +19,14 @@ class Alerts(Story):
     namespaces = ("alerted",)
 
     def test_alerts_fire_and_resolve(self):
-        self.provider.limit("budget", "tried", 100000, HOUR)
+        self.provider.limit("alerted-budget", "tried", 100000, HOUR)
         product.patient("hourly", "hubspot", "ten-seconds", AMOUNT, HOUR)
         product.quota("alerted", "budget", "hourly", "only", more="  enforcement: {maxQueueSeconds: 3600}\n")
         product.quota("alerted", "chat", "openai", "tier-5")
-        waiting = Job("alerted", "enrich", "hubspot", "budget", pods=1, calls=2 * AMOUNT, quotas="budget").start()
-        chat = Job("alerted", "chat", "chat", "chat", pods=1, calls=100000, quotas="chat").start()
+        waiting = Job("alerted", "enrich", "hubspot", "alerted-budget", pods=1, calls=2 * AMOUNT, quotas="budget").start()
+        chat = Job("alerted", "chat", "chat", "alerted-chat", pods=1, calls=100000, quotas="chat").start()
         try:
-            until("both call", lambda: self.provider.tried("budget") == AMOUNT and self.provider.totals("chat")["ok"] > 0)
+            until("both call", lambda: self.provider.tried("alerted-budget") == AMOUNT and self.provider.totals("alerted-chat")["ok"] > 0)
             pods = [(pod, 9090) for each in ("operator", "limiter") for pod in product.pods(each)]
             prometheus = Prometheus(pods + [(pod, SIDECAR_PORT) for job in (waiting, chat) for pod in job.list()])
             self.addCleanup(prometheus.stop)
@@ -58,7 +58,7 @@ class Alerts(Story):
         until("it is resolved", lambda: not fires())
 
     def a_provider_that_says_no(self, prometheus):
-        self.provider.force("chat", 20)
+        self.provider.force("alerted-chat", 20)
         fires = lambda: prometheus.firing("QuotakeeperPaused", quota="alerted/chat")
         until("the pause is told", fires)
         until("it is resolved", lambda: not fires())

@@ -102,10 +102,9 @@ class Allocations(Story):
         self.declare("priorities", PRIORITIES, ("chat", "nightly"))
         self.start("priorities", "nightly", "chat")
         self.calls_of_all_wait("priorities", 2)
-        # Turns are taken by pods that are heard: on a busy machine it can be silent for seconds, and saves nothing up. So
-        # its tenth shows once it is there all the time. With strict priorities it never has any, without them a half.
-        has_its_tenth = lambda found: found["nightly"] >= 0.1 - BURST and found
-        shares = until("it has its tenth", lambda: has_its_tenth(self.shares("chat", "nightly")))
+        shares = self.shares("chat", "nightly")
+        # While calls of both wait; on a busy machine those of the other don't always. Without priorities it has a half.
+        self.assertGreaterEqual(shares["nightly"], 0.1 - BURST, shares)
         self.assertLessEqual(shares["nightly"], 0.4, shares)
 
     def test_bounds_of_a_workload_and_of_an_allocation(self):
