@@ -38,21 +38,25 @@ impl LimiterState {
         if before == Some(said) {
             return;
         }
-        let mut over = BTreeSet::new();
-        if before.is_some_and(|before| before.resumed_at < said.resumed_at) {
-            over.extend(account.engine.status(now).pauses.into_iter().map(|pause| pause.scope));
-        }
-        if before
-            .is_some_and(|before| before.paused_until.is_some() && before.paused_until != said.paused_until)
-        {
-            over.insert(Scope::account());
-        }
-        for scope in over {
+        let resumes = before.is_some_and(|before| before.resumed_at < said.resumed_at);
+        let ends = before.is_some_and(|before| before.paused_until != said.paused_until);
+        // Without a word to resume, the provider's pauses stand.
+        let (over, stand): (Vec<_>, Vec<_>) = account
+            .engine
+            .status(now)
+            .pauses
+            .into_iter()
+            .partition(|pause| resumes || (ends && pause.by_hand && pause.scope == Scope::account()));
+        let stand =
+            stand.into_iter().filter(|pause| pause.scope == Scope::account() && pause.callers.is_all());
+        let stand = stand.map(|pause| pause.remaining).max().unwrap_or_default();
+        for scope in over.into_iter().map(|pause| pause.scope).collect::<BTreeSet<_>>() {
             self.handle_event(now, Some(key.clone()), Event::Resume(scope), out);
         }
         let until = said.paused_until.map(|until| self.wall.time(until)).filter(|until| *until > now);
         if let Some(until) = until {
-            let pause = Event::Pause { scope: Scope::account(), length: until.since(now) };
+            // It takes the place of the provider's, and is no shorter.
+            let pause = Event::Pause { scope: Scope::account(), length: until.since(now).max(stand) };
             self.handle_event(now, Some(key.clone()), pause, out);
         }
     }

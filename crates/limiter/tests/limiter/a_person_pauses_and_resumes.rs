@@ -78,7 +78,15 @@ async fn a_person_ends_the_providers_pause() {
     // The same word again is none.
     world.configure(vec![CompiledAccount { generation: 2, ..resumed.clone() }]).await;
     assert_eq!(world.account(QUOTA).await.status.pauses.len(), 1);
+    // Nor does a pause by hand end the provider's, when it is over or taken back, or shorten it.
+    for paused_until in [in_seconds(-5), None, in_seconds(20)] {
+        world.configure(vec![CompiledAccount { paused_until, ..resumed.clone() }]).await;
+        let pauses = world.account(QUOTA).await.status.pauses;
+        assert!(pauses[0].remaining > Duration::from_secs(30), "{paused_until:?}: {pauses:?}");
+    }
+    // The rejected one.
+    assert_eq!(provider.counted(), 1);
     world.configure(vec![CompiledAccount { resumed_at: in_seconds(0), ..resumed }]).await;
-    until("the call is made", || provider.counted() == 1).await;
+    until("the call is made", || provider.counted() == 2).await;
     assert!(world.account(QUOTA).await.status.pauses.is_empty());
 }
